@@ -1,0 +1,79 @@
+"""Files that are either whole or absent: temporary name, fsync, atomic rename."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from fastdc.errors import OutputError
+
+
+def check_output(path: Path, force: bool) -> None:
+    """Refuse, before any work is done, an output that cannot or should not be written.
+
+    Raises:
+        OutputError: `path` exists and `force` is false, `path` is a folder, or its folder is missing or read-only.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder, expected a file name to write; give the file a name inside it")
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists already; choose another name or add --force to replace it")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: folder {folder} does not exist; create it first (mkdir -p {folder})")
+    if not os.access(folder, os.W_OK) or not _can_create(folder):
+        raise OutputError(f"{path}: folder {folder} is read-only for this user; choose another folder")
+
+
+def _can_create(folder: Path) -> bool:
+    """Whether a file can be made in `folder`. Root passes every permission bit, so only trying tells."""
+    probe = folder / f".fastdc-probe-{secrets.token_hex(4)}"
+    try:
+        probe.touch()
+    except OSError:
+        return False
+    probe.unlink()
+    return True
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`; on success it is fsynced and renamed to `path`, else removed.
+
+    Raises:
+        OutputError: the disk is full, over quota, or the file size limit is reached.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("w+b") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OutputError(
+                f"{path}: disk full while writing ({error.strerror}); free space and run again"
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees either the old file or the new one, whole."""
+    with atomic_file(path) as handle:
+        handle.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,80 @@
+"""Typed settings: frozen pydantic models whose errors are one line and name the closest valid key."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fastdc.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of every settings object: immutable, unknown keys refused, NaN and infinity refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def make(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Build from plain values.
+
+        Args:
+            values: field name -> value; text such as "1e-3" is converted to the field's type.
+            where: what the settings belong to, for the message ("protocol hard", "method pca").
+
+        Raises:
+            ConfigError: an unknown key (with the closest valid one) or a value out of range.
+        """
+        unknown = sorted(set(values) - set(cls.model_fields))
+        if unknown:
+            raise ConfigError(f"{where}: unknown setting '{unknown[0]}'; {closest(unknown[0], cls.model_fields)}")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError(f"{where}: {first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem of a pydantic error in one line: field, value found, what was expected."""
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"]) or "value"
+    return f"{field}={problem['input']!r}: {problem['msg'].lower()}"
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Help for a name that is not known: the closest one, and the whole list."""
+    names = sorted(known)
+    if not names:
+        return "there are none to choose from"
+    matches = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{matches[0]}'? " if matches else ""
+    return f"{hint}known: {', '.join(names)}"
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """`["epochs=60", "flip=false"]` -> `{"epochs": 60, "flip": False}`; values are YAML scalars.
+
+    Raises:
+        ConfigError: a pair without "=", an empty or repeated key, or a value that is not a plain scalar.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"setting '{pair}': expected key=value, for example epochs=60")
+        if key.strip() in settings:
+            raise ConfigError(f"setting '{key.strip()}': given twice; keep one")
+        settings[key.strip()] = parse_scalar(text, key.strip())
+    return settings
+
+
+def parse_scalar(text: str, key: str) -> Any:
+    """A YAML scalar or flat list of scalars; anything else is refused."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"setting '{key}={text}': not a plain value; quote it or simplify it") from error
+    if isinstance(value, dict):
+        raise ConfigError(f"setting '{key}={text}': found a mapping, expected a plain value")
+    return value
