@@ -1,0 +1,175 @@
+"""What a method is: metadata, a typed config and one `compress` function. No torch, no files."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.errors import ConfigError, MethodError
+from fastdc.observe.record import Observation
+from fastdc.settings import Settings, parse_settings
+
+Family = Literal["reference", "pruning", "distillation", "combination"]
+Need = Literal["dynamics", "features", "teacher", "bn_statistics"]
+Keep = Literal["easy", "hard"]
+Fit = Literal["crop", "squash", "pad"]
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
+VARIANT_PATTERN = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<settings>[^\[\]]*)\])?")
+
+
+class MethodInfo(Settings):
+    """What a method is called, where it comes from and what it needs.
+
+    Attributes:
+        name: registry name, lower case.
+        title: the method's name as its paper prints it.
+        family: which kind of compression it is; `reference` marks rows that compress nothing.
+        paper: title of the paper.
+        year: year of publication.
+        bibtex: one BibTeX entry, or "" where there is nothing to cite.
+        needs: what must be observed first; empty for methods that need only labels.
+        class_balanced: whether every class keeps the same number of images.
+        stochastic: whether the subset seed changes the subset.
+        whole_set: whether the result is the training set itself, so that nothing is stored again.
+        published: published top-1 in percent, keyed "imagenet1k/resnet18/hard/ipc10".
+    """
+
+    name: str
+    title: str
+    family: Family
+    paper: str
+    year: int
+    bibtex: str
+    needs: tuple[Need, ...] = ()
+    class_balanced: bool = True
+    stochastic: bool = False
+    whole_set: bool = False
+    published: dict[str, float] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method may look at.
+
+    Attributes:
+        labels: int64 [N], the class of every training image.
+        classes: class names; `labels` index them.
+        image_size: side S of the images that will be stored, in pixels.
+        image: decodes training image i to RGB uint8 [H, W, 3].
+        observations: one record per observer run; empty unless the method needs dynamics.
+    """
+
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    image_size: int
+    image: Callable[[int], NDArray[np.uint8]]
+    observations: tuple[Observation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A compressed set as plain data, before it is written.
+
+    Attributes:
+        labels: int64 [M], class of every stored image.
+        sources: int64 [M, K], the training images that each stored image is made of (K = 1 for pruning).
+        images: makes the stored images anew at each call, in order, as RGB uint8 [S, S, 3]; None keeps the
+            source images (K = 1), fitted to S x S by whoever stores them.
+        hints: what training must know about the images, for example {"tile_grid": 2}.
+        details: facts for the manifest (score range, ...), JSON-able.
+    """
+
+    labels: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    images: Callable[[], Iterator[NDArray[np.uint8]]] | None = None
+    hints: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class MethodConfig(Settings):
+    """Base of every method's settings. A subclass states unit, range and source of each field.
+
+    Attributes:
+        fit: how a kept image becomes S x S: `crop` (shorter side to S, centre crop), `squash`, or `pad` with black.
+    """
+
+    fit: Fit = "crop"
+
+
+class Method(ABC):
+    """One compression method; a subclass is one file in `fastdc/methods` or a plug-in.
+
+    `version` enters every cache key: raise it whenever the same settings give another subset.
+    """
+
+    info: ClassVar[MethodInfo]
+    config_class: ClassVar[type[MethodConfig]] = MethodConfig
+    version: ClassVar[int] = 1
+
+    def configure(self, settings: Mapping[str, Any]) -> MethodConfig:
+        """Typed settings from plain values.
+
+        Raises:
+            ConfigError: unknown setting (with the closest valid one) or a value out of range.
+        """
+        return self.config_class.make(settings, f"method {self.info.name}")
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """Source images that each class must have to serve `ipc`; the sweep checks it before any work."""
+        return ipc
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """Last observer epoch (counted from 1) whose dynamics the method reads; 0 when it needs none."""
+        return 0
+
+    @abstractmethod
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """Choose or make the stored images.
+
+        Raises:
+            MethodError: a class has fewer images than `images_needed`, or the scores are unusable.
+        """
+
+
+def check_class_sizes(labels: NDArray[np.int64], classes: tuple[str, ...], needed: int, method: str) -> None:
+    """Refuse a budget that some class cannot serve.
+
+    Raises:
+        MethodError: names the smallest class, its size and the number needed.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    smallest = int(np.argmin(counts))
+    if counts[smallest] < needed:
+        raise MethodError(
+            f"method {method}: needs {needed} images of every class, class '{classes[smallest]}' has "
+            f"{counts[smallest]}; lower --ipc or add images"
+        )
+
+
+def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
+    """`"el2n[keep=hard]"` -> `("el2n", {"keep": "hard"})`.
+
+    Raises:
+        ConfigError: the text is not of the form name or name[key=value,...].
+    """
+    match = VARIANT_PATTERN.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"method '{text}': expected name or name[key=value,key=value]")
+    inside = match["settings"]
+    return match["name"].strip(), parse_settings(inside.split(",")) if inside else {}
+
+
+def variant_name(name: str, settings: Mapping[str, Any]) -> str:
+    """The display name of a method under `settings`, keys sorted: `el2n[keep=hard]`, or just `el2n`."""
+    if not settings:
+        return name
+    return f"{name}[{','.join(f'{key}={_plain(settings[key])}' for key in sorted(settings))}]"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

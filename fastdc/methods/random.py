@@ -1,0 +1,33 @@
+"""Random: the baseline that soft-label distillation was long not compared with."""
+
+from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext, MethodInfo, check_class_sizes
+from fastdc.methods.selection import random_balanced
+from fastdc.seeding import derive_seed
+
+
+class Random(Method):
+    """Uniform without replacement, the same number of every class."""
+
+    info = MethodInfo(
+        name="random",
+        title="Random",
+        family="pruning",
+        paper="Rethinking Large-scale Dataset Compression: Shifting Focus From Labels to Images",
+        year=2025,
+        bibtex="",
+        stochastic=True,
+        published={
+            "imagenet1k/resnet18/hard/ipc10": 4.6,
+            "imagenet1k/resnet18/hard/ipc50": 20.6,
+            "imagenet1k/resnet18/hard/ipc100": 31.7,
+        },
+    )
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """`ipc` images of every class, drawn by `seed`."""
+        check_class_sizes(context.labels, context.classes, ipc, self.info.name)
+        chosen = random_balanced(context.labels, len(context.classes), ipc, derive_seed(seed, "random subset"))
+        return Compressed(labels=context.labels[chosen], sources=chosen[:, None])
+
+
+METHOD = Random()

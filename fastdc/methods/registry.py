@@ -1,0 +1,78 @@
+"""Where methods are found by name: the files of this folder and the plug-ins of other packages."""
+
+import importlib
+import inspect
+import pkgutil
+from importlib.metadata import entry_points
+from types import ModuleType
+
+import fastdc.methods as package
+from fastdc.errors import MethodError
+from fastdc.methods.base import NAME_PATTERN, Method
+from fastdc.settings import closest
+
+ENTRY_POINT_GROUP = "fastdc.methods"
+NOT_METHODS = {"base", "registry", "selection"}
+
+
+class Registry:
+    """Methods by name; a plug-in that cannot be used is kept with the reason instead of stopping the others."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Method] = {}
+        self.broken: dict[str, str] = {}
+
+    def register(self, method: Method) -> None:
+        """Add one method.
+
+        Raises:
+            MethodError: the name is not lower case letters, digits, - and _, or is taken (both origins are named).
+        """
+        name = method.info.name
+        if not NAME_PATTERN.fullmatch(name):
+            raise MethodError(f"method '{name}' ({origin(method)}): a name has only a-z, 0-9, - and _")
+        if name in self.methods:
+            raise MethodError(
+                f"method '{name}' is registered twice: {origin(self.methods[name])} and {origin(method)}; rename one"
+            )
+        self.methods[name] = method
+
+    def get(self, name: str) -> Method:
+        """The method called `name`.
+
+        Raises:
+            MethodError: there is none (with the closest name), or it is broken (with the reason).
+        """
+        if name in self.broken:
+            raise MethodError(f"method '{name}' cannot be used: {self.broken[name]}")
+        if name not in self.methods:
+            raise MethodError(f"unknown method '{name}'; {closest(name, self.methods)}")
+        return self.methods[name]
+
+
+def origin(method: Method) -> str:
+    """Where a method is defined, as file:line."""
+    cls = type(method)
+    return f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
+
+
+def load_registry() -> Registry:
+    """All built-in methods, then every plug-in of the entry-point group `fastdc.methods`."""
+    registry = Registry()
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in NOT_METHODS:
+            registry.register(_method_of(importlib.import_module(f"{package.__name__}.{module.name}")))
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            loaded = point.load()
+            registry.register(_method_of(loaded) if isinstance(loaded, ModuleType) else loaded)
+        except Exception as error:  # whatever a stranger's code raises, the other methods must go on
+            registry.broken[point.name] = f"{point.value}: {type(error).__name__}: {error}"
+    return registry
+
+
+def _method_of(module: ModuleType) -> Method:
+    method = getattr(module, "METHOD", None)
+    if not isinstance(method, Method):
+        raise MethodError(f"{module.__file__}: defines no METHOD; end the file with METHOD = YourMethod()")
+    return method

@@ -1,0 +1,80 @@
+"""Budgets and selection: pure functions of scores and labels."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastdc.errors import MethodError
+from fastdc.methods.base import Keep
+
+
+def select(
+    scores: ArrayLike, labels: ArrayLike, ipc: int, keep: Keep = "easy", balanced: bool = True
+) -> NDArray[np.int64]:
+    """Indices to keep, most wanted first.
+
+    Args:
+        scores: float [N], high = hard (EL2N's direction).
+        labels: int [N], classes 0..C-1; C is the largest label + 1.
+        ipc: images per class, at least 1.
+        keep: `easy` keeps the lowest scores, `hard` the highest.
+        balanced: True keeps `ipc` of every class, class by class; False keeps the best ipc * C of all.
+
+    Returns:
+        int64 [ipc * C]. Ties go to the lower index. Balanced: grouped by class, in class order.
+
+    Raises:
+        MethodError: shapes differ, a score is NaN or infinite, ipc < 1, or a class has fewer than `ipc` images.
+    """
+    values, classes = _checked(scores, labels, ipc)
+    direction = values if keep == "easy" else -values
+    order = np.lexsort((np.arange(values.size), direction))
+    num_classes = int(classes.max()) + 1
+    if not balanced:
+        return _first(order, ipc * num_classes)
+    grouped = order[np.argsort(classes[order], kind="stable")]
+    counts = np.bincount(classes, minlength=num_classes)
+    if counts.min() < ipc:
+        short = int(np.argmin(counts))
+        raise MethodError(f"select: class {short} has {counts[short]} images, ipc={ipc} asked for; lower the ipc")
+    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+    return grouped[(starts[:, None] + np.arange(ipc)[None, :]).ravel()].astype(np.int64)
+
+
+def random_balanced(labels: NDArray[np.int64], num_classes: int, ipc: int, seed: int) -> NDArray[np.int64]:
+    """`ipc` distinct indices of every class, uniformly at random.
+
+    Each class draws from a stream of its own, so adding a class leaves the others' choice alone.
+
+    Args:
+        labels: int64 [N]; every class has at least `ipc` images.
+        seed: already derived for this purpose.
+
+    Returns:
+        int64 [ipc * num_classes], grouped by class, in class order.
+    """
+    chosen = []
+    for label in range(num_classes):
+        members = np.flatnonzero(labels == label)
+        generator = np.random.Generator(np.random.PCG64([seed, label]))
+        chosen.append(generator.permutation(members)[:ipc])
+    return np.concatenate(chosen).astype(np.int64)
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike, ipc: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    values, classes = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+    if values.ndim != 1 or values.shape != classes.shape or values.size == 0:
+        raise MethodError(f"select: scores {values.shape} and labels {classes.shape} must be equal, 1-D, not empty")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise MethodError(f"select: score of sample {bad[0]} is {values[bad[0]]}; {bad.size} scores are not finite")
+    if classes.min() < 0:
+        raise MethodError(f"select: label {classes.min()} of sample {int(classes.argmin())} is negative")
+    if ipc < 1:
+        raise MethodError(f"select: ipc={ipc}; expected at least 1")
+    return values, classes
+
+
+def _first(order: NDArray[np.intp], budget: int) -> NDArray[np.int64]:
+    if budget > order.size:
+        raise MethodError(f"select: {budget} images asked for, the set has {order.size}; lower the ipc")
+    return order[:budget].astype(np.int64)

@@ -1,0 +1,40 @@
+"""Checkpoints: one file, replaced atomically, loaded without running code from it."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastdc.errors import ManifestError
+from fastdc.files import write_atomic
+
+CHECKPOINT_SECONDS = 300.0
+"""Longest time between two checkpoints, at most 10 minutes (design.md, Repeatability)."""
+
+
+def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, text, lists and dictionaries of them) under the run's identity."""
+    buffer = io.BytesIO()
+    torch.save({"identity": identity, "state": state}, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
+    """The state saved under `identity`, or None when there is none.
+
+    Raises:
+        ManifestError: the file is damaged, or belongs to another run.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found, state = content["identity"], content["state"]
+    except (RuntimeError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise ManifestError(f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start over") from error
+    if found != identity:
+        raise ManifestError(f"{path}: belongs to run {found}, expected {identity}; delete it to start over")
+    return dict(state)

@@ -1,0 +1,99 @@
+"""Where and how precisely a network computes."""
+
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from fastdc.errors import ConfigError
+from fastdc.nn.options import Precision
+from fastdc.threads import set_compute_threads, usable_cpus
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device with a precision.
+
+    Attributes:
+        device: cpu or cuda.
+        precision: fp32, bf16 or fp16; the last two are autocast.
+        threads: torch CPU threads.
+    """
+
+    device: torch.device
+    precision: str
+    threads: int
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context that the forward pass runs in."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=AUTOCAST[self.precision])
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling; only fp16 needs it, elsewhere it passes through."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def images(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, S, S, 3] -> float32 [B, 3, S, S], channels_last, normalised with ImageNet's mean and std."""
+        moved = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        scale = torch.tensor(IMAGENET_STD, device=self.device).mul_(255).reciprocal_().view(1, 3, 1, 1)
+        shift = torch.tensor(IMAGENET_MEAN, device=self.device).mul_(255).view(1, 3, 1, 1)
+        return (moved.float() - shift).mul_(scale)
+
+    @property
+    def device_name(self) -> str:
+        """ "cpu", or the CUDA device's product name."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+
+
+def choose_compute(precision: Precision, threads: int) -> Compute:
+    """CUDA when there is one, else the CPU; `auto` precision is bf16 on CUDA and fp32 on CPU; sets torch's threads.
+
+    Raises:
+        ConfigError: fp16 asked for on a CPU, where its convolutions are not built for training.
+    """
+    threads = threads or usable_cpus()
+    set_compute_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    resolved = resolve_precision(precision, device.type)
+    if resolved == "fp16" and device.type == "cpu":
+        raise ConfigError("precision fp16: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
+    return Compute(device, resolved, threads)
+
+
+def resolve_precision(precision: Precision, device_type: str) -> str:
+    """What `auto` means on a device of this type."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device_type == "cuda" else "fp32"
+
+
+def environment() -> dict[str, Any]:
+    """Versions that a result depends on, and the machine's CPU."""
+    packages = ("fastdc", "torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow")
+    versions = {name: _version(name) for name in packages}
+    return {"python": platform.python_version(), "cpu": _cpu_name(), "system": platform.system(), **versions}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as handle:
+            names = [line.partition(":")[2].strip() for line in handle if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,87 @@
+"""Networks by name: torchvision's classifiers, and two for 28 to 64 px images."""
+
+import math
+
+import torch
+from torch import nn
+from torchvision import models
+
+from fastdc.errors import ConfigError
+from fastdc.nn.names import CONVNET_PATTERN, check_arch
+from fastdc.seeding import derive_seed
+
+CONVNET_WIDTH = 128
+CONVNET_SMALLEST_MAP = 3
+AUXILIARY_ARCHS = ("googlenet", "inception_v3")
+
+
+def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.Module:
+    """A network with fresh weights, channels_last, on the CPU; the same seed gives the same weights.
+
+    Args:
+        arch: a torchvision classifier ("resnet18", "mobilenet_v2", ...); "resnet18_small", ResNet-18 with a 3x3
+            stride-1 stem and no max-pooling, for 28 to 64 px; or "convnet", blocks of convolution, BatchNorm, ReLU
+            and 2x2 max-pooling down to a 3 x 3 map or just above (128 channels; "convnet_w32" has 32, "convnet4"
+            has 4 blocks).
+        image_size: side of the input in pixels; only "convnet" depends on it.
+
+    Raises:
+        ConfigError: unknown architecture, or an image too small for it.
+    """
+    check_arch(arch)
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(derive_seed(seed, "initial weights"))
+    try:
+        return _new_model(arch, num_classes, image_size).to(memory_format=torch.channels_last)
+    finally:
+        torch.set_rng_state(generator_state)
+
+
+def _new_model(arch: str, num_classes: int, image_size: int) -> nn.Module:
+    match = CONVNET_PATTERN.fullmatch(arch)
+    if match is not None:
+        depth = int(match["depth"]) if match["depth"] else None
+        return convnet(num_classes, image_size, depth, int(match["width"] or CONVNET_WIDTH))
+    if arch == "resnet18_small":
+        return resnet18_small(num_classes)
+    extra = {"aux_logits": False, "init_weights": True} if arch in AUXILIARY_ARCHS else {}
+    return models.get_model(arch, weights=None, num_classes=num_classes, **extra)  # type: ignore[no-any-return]
+
+
+def convnet(num_classes: int, image_size: int, depth: int | None, width: int) -> nn.Sequential:
+    """The small ConvNet of the distillation literature, with BatchNorm in place of InstanceNorm.
+
+    Args:
+        depth: number of blocks, each halving the map; None goes down to a map of 3 to 5 px.
+
+    Raises:
+        ConfigError: the image is too small for `depth` halvings.
+    """
+    if depth is None:
+        depth = max(1, int(math.log2(image_size / CONVNET_SMALLEST_MAP)))
+    side = image_size >> depth
+    if side < 1:
+        raise ConfigError(f"convnet{depth}: {image_size} px cannot be halved {depth} times; use fewer blocks")
+    layers: list[nn.Module] = []
+    channels = 3
+    for _ in range(depth):
+        layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        layers.append(nn.MaxPool2d(2))
+        channels = width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side * side, num_classes))
+
+
+def resnet18_small(num_classes: int) -> nn.Module:
+    """ResNet-18 for small images: 3x3 stride-1 stem, no max-pooling."""
+    model = models.resnet18(weights=None, num_classes=num_classes)
+    model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+    return model  # type: ignore[no-any-return]
+
+
+def weight_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Parameter groups that decay weights of two or more dimensions only (paper.md section 1)."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]

@@ -1,0 +1,64 @@
+"""Accuracy over a data set, counted in whole numbers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fastdc.loader import EpochLoader
+from fastdc.nn.device import Compute
+
+TOP5_CLASSES = 6
+"""Below this many classes top-5 says nothing."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Counts of right answers.
+
+    Attributes:
+        top1_counts: int64 [C], right first guesses of every class.
+        class_counts: int64 [C], samples of every class.
+        top5_count: samples whose class is among the first five guesses; None below 6 classes.
+    """
+
+    top1_counts: torch.Tensor
+    class_counts: torch.Tensor
+    top5_count: int | None
+
+    @property
+    def top1(self) -> float:
+        """Top-1 accuracy in percent."""
+        return 100.0 * int(self.top1_counts.sum()) / int(self.class_counts.sum())
+
+    @property
+    def top5(self) -> float | None:
+        """Top-5 accuracy in percent; None below 6 classes."""
+        return None if self.top5_count is None else 100.0 * self.top5_count / int(self.class_counts.sum())
+
+    @property
+    def per_class(self) -> tuple[float, ...]:
+        """Top-1 of every class in percent; 0 for a class without samples."""
+        return tuple((100.0 * self.top1_counts.double() / self.class_counts.clamp(min=1).double()).tolist())
+
+
+@torch.no_grad()
+def measure_accuracy(model: nn.Module, loader: EpochLoader, num_classes: int, compute: Compute) -> Accuracy:
+    """Evaluate `model` in eval mode over one pass of `loader`; the model is left in eval mode.
+
+    Ties between logits go to the lower class for top-1, and count against the sample for top-5.
+    """
+    model.eval()
+    right = torch.zeros(num_classes, dtype=torch.int64)
+    total = torch.zeros(num_classes, dtype=torch.int64)
+    top5 = 0
+    for batch in loader.epoch(0):
+        with compute.autocast():
+            logits = model(compute.images(batch.images)).float().cpu()
+        hit = logits.argmax(1) == batch.labels
+        right += torch.bincount(batch.labels[hit], minlength=num_classes)
+        total += torch.bincount(batch.labels, minlength=num_classes)
+        own = logits.gather(1, batch.labels[:, None])
+        better = (logits >= own).sum(1) - 1
+        top5 += int((better < 5).sum())
+    return Accuracy(right, total, top5 if num_classes >= TOP5_CLASSES else None)

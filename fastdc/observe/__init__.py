@@ -1,0 +1,15 @@
+"""The observer: one training on the full set whose per-sample dynamics serve every score-based method."""
+
+from fastdc.observe.config import ObserverConfig
+from fastdc.observe.record import Observation, load_observation
+
+__all__ = ["Observation", "ObserverConfig", "load_observation", "observe", "observer_folder"]
+
+
+def __getattr__(name: str) -> object:
+    """`observe` needs torch; it is imported when it is first asked for."""
+    if name in ("observe", "observer_folder"):
+        from fastdc.observe import run
+
+        return getattr(run, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,44 @@
+"""Settings of the observer's training. Imports no torch."""
+
+from typing import Any
+
+from pydantic import Field
+
+from fastdc.nn.options import Precision
+from fastdc.settings import Settings
+
+OBSERVER_VERSION = 1
+"""Raised whenever the same settings give other dynamics; part of every cache key."""
+
+
+class ObserverConfig(Settings):
+    """One training on the full set; defaults follow CCS's ImageNet proxy, with the benchmark's ResNet-18.
+
+    Attributes:
+        arch: network by name (`fastdc.nn.models`).
+        epochs: length of the cosine schedule in epochs; training may stop earlier (`stop_after` of `observe`).
+        batch_size: images per step.
+        lr, momentum, weight_decay: of SGD; `lr` falls along a half cosine to 0, per step.
+        image_size: side of the training crops in pixels (RandomResizedCrop(0.08, 1) and flip).
+        precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
+        threads: CPU threads of torch; 0 takes every usable CPU.
+        seed: root seed of the first run; run r uses its own derived seed.
+        runs: independent trainings; scores average over them.
+    """
+
+    arch: str = "resnet18"
+    epochs: int = Field(60, ge=1)
+    batch_size: int = Field(256, ge=2)
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    image_size: int = Field(224, ge=8)
+    precision: Precision = "auto"
+    threads: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)
+    runs: int = Field(1, ge=1)
+
+    def identity(self, run: int) -> dict[str, Any]:
+        """What one run's dynamics depend on, as plain data; `runs` only says how many such runs there are."""
+        values = self.model_dump(exclude={"runs"})
+        return {"version": OBSERVER_VERSION, "run": run, **values}

@@ -1,0 +1,107 @@
+"""The dynamics log on disk: appended epoch by epoch, read through a memory map. No torch."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.errors import ManifestError
+from fastdc.files import write_atomic
+from fastdc.kernels.fields import FIELDS
+
+LOG_NAME = "dynamics.f32"
+INDEX_NAME = "observer.json"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One observer run, finished up to `epochs` epochs.
+
+    Attributes:
+        folder: where its files lie.
+        num_samples: N.
+        epochs: T, whole epochs in the log.
+        seconds: wall time spent training so far.
+        identity: everything the run depends on.
+    """
+
+    folder: Path
+    num_samples: int
+    epochs: int
+    seconds: float
+    identity: dict[str, Any]
+
+    def field(self, name: str) -> NDArray[np.float32]:
+        """One field of the log, float32 [T, N], memory-mapped (`fastdc.kernels.fields.FIELDS` lists the names)."""
+        log = np.memmap(
+            self.folder / LOG_NAME, dtype="<f4", mode="r", shape=(self.epochs, len(FIELDS), self.num_samples)
+        )
+        return log[:, FIELDS.index(name)]
+
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each sample was classified correctly, bool [T, N]; a tie of logits counts as wrong."""
+        return np.asarray(self.field("margin") > 0)
+
+
+def append_epoch(folder: Path, epoch: int, values: NDArray[np.float32]) -> None:
+    """Write epoch `epoch` (counted from 0) at its place in the log and make it durable.
+
+    Args:
+        values: float32 [F, N], every entry finite.
+
+    Raises:
+        ManifestError: some sample was not seen in this epoch.
+    """
+    unseen = np.flatnonzero(~np.isfinite(values[0]))
+    if unseen.size:
+        raise ManifestError(f"{folder}: epoch {epoch + 1} has no dynamics of sample {unseen[0]} ({unseen.size} in all)")
+    path = folder / LOG_NAME
+    path.touch()
+    with path.open("r+b") as handle:
+        # A killed run may have left this epoch, or part of it: write at the epoch's own place, drop what follows.
+        handle.seek(epoch * values.nbytes)
+        handle.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
+        handle.truncate()
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def commit(observation: Observation) -> None:
+    """Record in `observer.json` how many epochs of the log are whole."""
+    content = {
+        "num_samples": observation.num_samples,
+        "epochs": observation.epochs,
+        "seconds": observation.seconds,
+        "fields": FIELDS,
+        "identity": observation.identity,
+    }
+    write_atomic(observation.folder / INDEX_NAME, json.dumps(content, indent=1, sort_keys=True).encode())
+
+
+def load_observation(folder: Path) -> Observation | None:
+    """The record in `folder`, or None when nothing was committed there.
+
+    Raises:
+        ManifestError: the record is damaged, of another format, or its log is shorter than it says.
+    """
+    path = folder / INDEX_NAME
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        record = Observation(folder, content["num_samples"], content["epochs"], content["seconds"], content["identity"])
+        fields = tuple(content["fields"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"{path}: not an observer record ({error}); delete the folder and observe again") from error
+    needed = record.epochs * len(FIELDS) * record.num_samples * 4
+    found = (folder / LOG_NAME).stat().st_size if (folder / LOG_NAME).exists() else 0
+    if fields != FIELDS or found < needed:
+        raise ManifestError(
+            f"{folder / LOG_NAME}: {found} bytes of fields {fields}, expected at least {needed} of {FIELDS}; "
+            "delete the folder and observe again"
+        )
+    return record

@@ -1,0 +1,152 @@
+"""Trains the observer, or finds that it was trained already."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import nn
+
+from fastdc.beton import Manifest, describe_beton
+from fastdc.hashing import content_key
+from fastdc.kernels.dynamics import batch_dynamics
+from fastdc.kernels.fields import FIELDS
+from fastdc.loader import Batch, TrainView, open_loader
+from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
+from fastdc.nn.device import choose_compute
+from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
+from fastdc.nn.models import build_model, weight_groups
+from fastdc.observe.config import ObserverConfig
+from fastdc.observe.record import Observation, append_epoch, commit, load_observation
+from fastdc.progress import progress
+from fastdc.seeding import derive_seed
+
+CHECKPOINT_NAME = "checkpoint.pt"
+
+
+def observe(
+    train: Path,
+    workdir: Path,
+    config: ObserverConfig | None = None,
+    *,
+    stop_after: int | None = None,
+    show_progress: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> tuple[Observation, ...]:
+    """Dynamics of every training image, from `config.runs` trainings on the full set; cached by content.
+
+    A finished log is returned at once; one that is too short is continued from its checkpoint, bit-equal on CPU
+    to a run that was never interrupted.
+
+    Args:
+        train: the full training set.
+        workdir: results lie in `workdir/observers/KEY`, one folder per run.
+        config: how to train; None takes the defaults.
+        stop_after: epochs that are needed, at most `config.epochs`; None trains the whole schedule.
+        checkpoint_seconds: longest time between two checkpoints.
+
+    Returns:
+        One record per run, each with at least `stop_after` epochs.
+
+    Raises:
+        ConfigError: unknown architecture or precision.
+        DivergedError: a loss became NaN or infinite.
+        BetonError, LoaderError, ManifestError: the training set or an earlier record is damaged.
+    """
+    config = config or ObserverConfig()
+    needed = min(stop_after or config.epochs, config.epochs)
+    manifest = describe_beton(train)
+    records = []
+    for run in range(config.runs):
+        folder = observer_folder(workdir, manifest.content_hash, config, run)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):  # two sweeps that need one observer train it once
+            record = load_observation(folder)
+            if record is None or record.epochs < needed:
+                record = _train(train, manifest, folder, config, run, needed, show_progress, checkpoint_seconds)
+        records.append(record)
+    return tuple(records)
+
+
+def observer_folder(workdir: Path, train_hash: str, config: ObserverConfig, run: int) -> Path:
+    """Where one run's record lies: a folder named by everything the run depends on."""
+    key = content_key({"train": train_hash, **config.identity(run)}, 12)
+    return workdir / "observers" / f"{config.arch}-{key}"
+
+
+class DynamicsRecorder:
+    """Collects an epoch's dynamics and appends them to the log when the epoch is whole."""
+
+    def __init__(self, record: Observation) -> None:
+        self.record = record
+        self.fit: Fit | None = None
+        self.values = self._empty()
+
+    def _empty(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return np.full((len(FIELDS), self.record.num_samples), np.nan, np.float32)
+
+    def batch(self, batch: Batch, logits: torch.Tensor) -> None:
+        """Score the batch's training-time (augmented) outputs, as CCS and DeepCore do."""
+        batch_dynamics(logits.float().cpu().numpy(), batch.labels.numpy(), batch.indices.numpy(), self.values)
+
+    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
+        """Append the epoch, then record that it is whole."""
+        append_epoch(self.record.folder, epoch, self.values)
+        seconds = self.fit.elapsed() if self.fit is not None else 0.0
+        self.record = Observation(self.record.folder, self.record.num_samples, epoch + 1, seconds, self.record.identity)
+        commit(self.record)
+        self.values = self._empty()
+
+    def state(self) -> dict[str, Any]:
+        """The unfinished epoch's values."""
+        return {"values": torch.from_numpy(self.values.copy()), "epochs": self.record.epochs}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to the checkpoint: epochs logged after it are trained again and written over."""
+        self.values = state["values"].numpy().copy()
+        self.record = Observation(
+            self.record.folder, self.record.num_samples, state["epochs"], self.record.seconds, self.record.identity
+        )
+        commit(self.record)
+
+
+def _train(
+    train: Path,
+    manifest: Manifest,
+    folder: Path,
+    config: ObserverConfig,
+    run: int,
+    needed: int,
+    show_progress: bool,
+    checkpoint_seconds: float,
+) -> Observation:
+    seed = derive_seed(config.seed, "observer", run=run)
+    compute = choose_compute(config.precision, config.threads)
+    model = build_model(config.arch, len(manifest.classes), config.image_size, seed).to(compute.device)
+    optimizer = torch.optim.SGD(weight_groups(model, config.weight_decay), lr=config.lr, momentum=config.momentum)
+    identity = content_key({"train": manifest.content_hash, **config.identity(run)})
+    loader = open_loader(train, TrainView(config.image_size), batch_size=config.batch_size, seed=seed, shuffle=True)
+    recorder = DynamicsRecorder(Observation(folder, loader.num_samples, 0, 0.0, config.identity(run)))
+    plan = FitPlan(
+        epochs=needed,
+        learning_rate=lambda epoch, step, steps: cosine(config.lr, epoch * steps + step, config.epochs * steps),
+        loss=nn.functional.cross_entropy,
+        seed=seed,
+        checkpoint=folder / CHECKPOINT_NAME,
+        identity=identity,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    try:
+        with progress(f"observe {train.name}", needed * steps_per_epoch(loader), "steps", show_progress) as bar:
+            recorder.fit = Fit(model, optimizer, loader, compute, plan, recorder, bar)
+            recorder.fit.run()
+    finally:
+        loader.close()
+    return recorder.record
+
+
+def cosine(peak: float, step: int, steps: int) -> float:
+    """Half a cosine wave from `peak` at step 0 to 0 at `steps`."""
+    return 0.5 * peak * (1 + math.cos(math.pi * step / steps))

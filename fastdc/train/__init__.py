@@ -1,0 +1,15 @@
+"""Protocols and the evaluation of a compressed set. `evaluate` needs torch and is imported when first asked for."""
+
+from fastdc.train.protocols import Protocol, get_protocol
+from fastdc.train.settings import EvaluateSettings, EvaluationResult
+
+__all__ = ["EvaluateSettings", "EvaluationResult", "Protocol", "evaluate", "get_protocol"]
+
+
+def __getattr__(name: str) -> object:
+    """See the module's docstring."""
+    if name == "evaluate":
+        from fastdc.train.evaluation import evaluate
+
+        return evaluate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

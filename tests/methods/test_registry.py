@@ -1,0 +1,100 @@
+"""How methods are found, named and refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastdc.errors import ConfigError, MethodError
+from fastdc.methods import all_methods, get_method, parse_variant, variant_name
+from fastdc.methods.registry import Registry
+
+
+def test_the_registered_methods() -> None:
+    assert list(all_methods()) == ["full", "random", "el2n", "pca"]
+
+
+@pytest.mark.parametrize("name", ["full", "random", "el2n", "pca"])
+def test_metadata_is_complete(name: str) -> None:
+    method = get_method(name)
+    assert method.info.name == name
+    assert method.config_class.__doc__
+    if method.info.family != "reference" and name != "random":
+        assert method.info.bibtex.startswith("@")
+        assert str(method.info.year) in method.info.bibtex
+
+
+def test_unknown_name_suggests_the_closest() -> None:
+    with pytest.raises(MethodError, match="did you mean 'el2n'"):
+        get_method("eln2")
+
+
+def test_a_taken_name_names_both_origins() -> None:
+    registry = Registry()
+    registry.register(get_method("pca"))
+    with pytest.raises(MethodError, match=r"pca\.py:\d+ and .*pca\.py:\d+"):
+        registry.register(get_method("pca"))
+
+
+def test_listing_methods_imports_no_torch_and_no_numba() -> None:
+    code = "import sys, fastdc.methods as m; m.all_methods(); print([x in sys.modules for x in ('torch', 'numba')])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.strip() == "[False, False]"
+
+
+PLUGIN = """
+from fastdc.methods import Compressed, Method, MethodInfo
+
+class Mine(Method):
+    info = MethodInfo(name="mine", title="Mine", family="pruning", paper="", year=2026, bibtex="")
+    def compress(self, context, config, ipc, seed):
+        return Compressed(context.labels[:1], context.labels[:1, None])
+
+METHOD = Mine()
+"""
+
+
+def test_plugins_of_other_packages_are_found_and_broken_ones_reported(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    (tmp_path / "wrong.py").write_text("import no_such_module\n")
+    folder = tmp_path / "mine-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[fastdc.methods]\nmine = mine\nwrong = wrong:METHOD\n")
+    code = "import fastdc.methods as m; print('mine' in m.all_methods(), m.broken_methods()['wrong'])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
+    )
+    assert found.stdout.startswith("True wrong:METHOD: ModuleNotFoundError")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pca", ("pca", {})),
+        ("el2n[keep=hard]", ("el2n", {"keep": "hard"})),
+        ("pca[grid=3,last_epoch=5]", ("pca", {"grid": 3, "last_epoch": 5})),
+    ],
+)
+def test_variants_are_parsed_and_named(text: str, expected: tuple[str, dict[str, object]]) -> None:
+    assert parse_variant(text) == expected
+    assert variant_name(*expected) == text
+
+
+@pytest.mark.parametrize("text", ["el2n[keep=hard", "el2n]", "el2n[keep]", ""])
+def test_malformed_variants_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_variant(text)
+
+
+def test_settings_are_typed_and_checked() -> None:
+    assert get_method("pca").configure({"grid": "3"}).grid == 3
+    with pytest.raises(ConfigError, match="did you mean 'grid'"):
+        get_method("pca").configure({"gird": 3})
+    with pytest.raises(ConfigError, match="grid=0"):
+        get_method("pca").configure({"grid": 0})
+    with pytest.raises(ConfigError, match="keep='soft'"):
+        get_method("el2n").configure({"keep": "soft"})
+    with pytest.raises(ConfigError, match="window ends before"):
+        get_method("el2n").configure({"first_epoch": 4, "last_epoch": 2})

@@ -1,0 +1,88 @@
+"""Selection against an independent, slow definition, and its invariances."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastdc.errors import MethodError
+from fastdc.methods import select
+from fastdc.methods.selection import random_balanced
+
+
+def slow_select(scores: list[float], labels: list[int], ipc: int, keep: str) -> list[int]:
+    sign = 1 if keep == "easy" else -1
+    chosen: list[int] = []
+    for label in range(max(labels) + 1):
+        members = [i for i, own in enumerate(labels) if own == label]
+        chosen += sorted(members, key=lambda i: (sign * scores[i], i))[:ipc]
+    return chosen
+
+
+cases = st.integers(1, 4).flatmap(
+    lambda classes: st.tuples(
+        st.lists(st.integers(1, 6), min_size=classes, max_size=classes), st.integers(0, 2**31), st.booleans()
+    )
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases, st.sampled_from(["easy", "hard"]))
+def test_balanced_equals_the_slow_definition(case: tuple[list[int], int, bool], keep: str) -> None:
+    counts, seed, many_ties = case
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    generator.shuffle(labels)
+    scores = generator.integers(0, 3, labels.size) / 2 if many_ties else generator.random(labels.size)
+    ipc = min(counts)
+    found = select(scores, labels, ipc, keep)
+    assert found.tolist() == slow_select(scores.tolist(), labels.tolist(), ipc, keep)
+    assert np.bincount(labels[found], minlength=len(counts)).tolist() == [ipc] * len(counts)
+
+
+@given(st.permutations(range(12)))
+def test_permuting_samples_permutes_the_selection(order: list[int]) -> None:
+    scores, labels = np.linspace(0, 1, 12), np.arange(12) % 3
+    chosen = set(select(scores, labels, 2).tolist())
+    moved = select(scores[order], labels[order], 2)
+    assert {order[i] for i in moved} == chosen
+
+
+def test_global_budget_ignores_classes_and_breaks_ties_by_index() -> None:
+    scores, labels = np.array([0.5, 0.1, 0.1, 0.9]), np.array([0, 0, 0, 1])
+    assert select(scores, labels, 1, "easy", balanced=False).tolist() == [1, 2]
+    assert select(scores, labels, 1, "hard", balanced=False).tolist() == [3, 0]
+    assert select(np.ones(4), labels, 2, "hard", balanced=False).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "ipc", "match"),
+    [
+        ([0.1, np.nan], [0, 0], 1, "sample 1 is nan"),
+        ([0.1, np.inf], [0, 1], 1, "sample 1 is inf"),
+        ([0.1, 0.2], [0, 1], 0, "ipc=0"),
+        ([0.1, 0.2], [0, 1], 2, "class 0 has 1 images"),
+        ([0.1, 0.2], [0, 2], 1, "class 1 has 0 images"),
+        ([0.1], [0, 1], 1, "must be equal"),
+        ([], [], 1, "not empty"),
+        ([0.1, 0.2], [-1, 0], 1, "negative"),
+    ],
+)
+def test_refuses_unusable_input(scores: list[float], labels: list[int], ipc: int, match: str) -> None:
+    with pytest.raises(MethodError, match=match):
+        select(scores, labels, ipc)
+
+
+def test_random_is_balanced_seeded_and_without_repeats() -> None:
+    labels = np.arange(60) % 3
+    first, again, other = (random_balanced(labels, 3, 5, seed) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist()
+    assert first.tolist() != other.tolist()
+    assert len(set(first.tolist())) == 15
+    assert np.bincount(labels[first]).tolist() == [5, 5, 5]
+
+
+def test_random_is_uniform() -> None:
+    labels = np.zeros(8, np.int64)
+    counts = np.bincount(np.concatenate([random_balanced(labels, 1, 2, seed) for seed in range(4000)]), minlength=8)
+    assert abs(counts / 1000 - 1).max() < 0.15  # about 5 standard deviations

@@ -1,0 +1,128 @@
+"""The training loop: resume is bit-equal, a NaN never reaches the weights, no sample is lost."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fastdc.errors import DivergedError, ManifestError
+from fastdc.loader import Batch, TrainView, open_loader
+from fastdc.nn.device import choose_compute
+from fastdc.nn.fit import Fit, FitPlan, join_lone_sample, steps_per_epoch
+from fastdc.nn.models import build_model, weight_groups
+
+
+class Stop(Exception):
+    """Stands for a kill: leaves the loop between two steps."""
+
+
+class Listener:
+    """Keeps the losses; raises `Stop` at a given batch."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.losses: list[float] = []
+        self.seen = 0
+        self.stop_at = stop_at
+
+    def batch(self, batch: Batch, logits: torch.Tensor) -> None:
+        self.seen += 1
+        if self.seen == self.stop_at:
+            raise Stop
+
+    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
+        self.losses.append(loss)
+
+    def state(self) -> dict[str, Any]:
+        return {"losses": self.losses}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.losses = list(state["losses"])
+
+
+def make_fit(train: Path, listener: Listener, checkpoint: Path | None = None, loss: Any = None, batch: int = 16) -> Fit:
+    model = build_model("convnet_w8", 3, 28, 0)
+    model.insert(3, nn.Dropout(0.2))  # type: ignore[operator]  # draws from torch's generator, which a resume must restore
+    loader = open_loader(train, TrainView(28), batch_size=batch, seed=5, shuffle=True)
+    plan = FitPlan(
+        epochs=3,
+        learning_rate=lambda epoch, step, steps: 0.01 / (1 + epoch * steps + step),
+        loss=loss or nn.functional.cross_entropy,
+        seed=5,
+        checkpoint=checkpoint,
+        identity="test",
+        checkpoint_seconds=0,
+    )
+    optimizer = torch.optim.AdamW(weight_groups(model, 0.01))
+    return Fit(model, optimizer, loader, choose_compute("fp32", 1), plan, listener)
+
+
+def weights(fit: Fit) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in fit.model.state_dict().values() if p.is_floating_point()])
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 8, 9, 20])
+def test_a_killed_run_resumes_bit_equal(betons: Any, tmp_path: Path, stop_at: int) -> None:
+    undisturbed, checkpoint = Listener(), tmp_path / "checkpoint.pt"
+    whole = make_fit(betons.train, undisturbed)
+    whole.run()
+    with pytest.raises(Stop):
+        make_fit(betons.train, Listener(stop_at), checkpoint).run()
+    torch.manual_seed(999)
+    resumed = Listener()
+    second = make_fit(betons.train, resumed, checkpoint)
+    second.run()
+    assert resumed.losses == undisturbed.losses
+    assert torch.equal(weights(second), weights(whole))
+    assert resumed.seen < 24 or stop_at == 1  # it did go on, not start over
+
+
+def test_nan_is_caught_before_the_step(betons: Any) -> None:
+    calls = 0
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        value = nn.functional.cross_entropy(logits, labels)
+        return value * float("nan") if calls == 5 else value
+
+    fit = make_fit(betons.train, Listener(), loss=loss)
+    with pytest.raises(DivergedError, match="loss is nan in epoch 1, step 5"):
+        fit.run()
+    assert torch.isfinite(weights(fit)).all()
+
+
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(betons: Any, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    fit = make_fit(betons.train, Listener(), checkpoint)
+    fit.run()
+    other = make_fit(betons.train, Listener(), checkpoint)
+    other.plan = FitPlan(3, lambda *_: 0.1, nn.functional.cross_entropy, 5, checkpoint, "other")
+    with pytest.raises(ManifestError, match="belongs to run test"):
+        other.run()
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(ManifestError, match="damaged checkpoint"):
+        make_fit(betons.train, Listener(), checkpoint).run()
+
+
+def batches(sizes: list[int]) -> Iterator[Batch]:
+    start = 0
+    for size in sizes:
+        indices = torch.arange(start, start + size)
+        yield Batch(torch.zeros(size, 2, 2, 3, dtype=torch.uint8), indices % 2, indices)
+        start += size
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [([3, 3, 1], [3, 4]), ([3, 3, 2], [3, 3, 2]), ([1], [1]), ([], [])])
+def test_a_lone_last_sample_joins_the_batch_before(sizes: list[int], expected: list[int]) -> None:
+    joined = list(join_lone_sample(batches(sizes)))
+    assert [len(batch.labels) for batch in joined] == expected
+    if joined:
+        assert torch.cat([batch.indices for batch in joined]).tolist() == list(range(sum(sizes)))
+
+
+def test_steps_count_the_joined_batch(betons: Any) -> None:
+    assert steps_per_epoch(make_fit(betons.train, Listener(), batch=7).loader) == 17  # 120 = 17 * 7 + 1
+    assert steps_per_epoch(make_fit(betons.train, Listener(), batch=13).loader) == 10

@@ -1,0 +1,47 @@
+"""Networks by name."""
+
+import pytest
+import torch
+
+from fastdc.errors import ConfigError
+from fastdc.nn.models import build_model, weight_groups
+
+
+@pytest.mark.parametrize(
+    ("arch", "size"),
+    [("resnet18", 64), ("resnet18_small", 32), ("convnet", 28), ("convnet_w32", 64), ("convnet2_w16", 16)],
+)
+def test_forward_and_seeded_weights(arch: str, size: int) -> None:
+    first, again, other = (build_model(arch, 7, size, seed) for seed in (0, 0, 1))
+    images = torch.randn(2, 3, size, size)
+    first.eval(), again.eval(), other.eval()
+    assert first(images).shape == (2, 7)
+    assert torch.equal(first(images), again(images))
+    assert not torch.equal(first(images), other(images))
+
+
+def test_building_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    build_model("convnet_w8", 2, 28, 0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(28, 3), (32, 3), (64, 4), (16, 2)])
+def test_convnet_depth_follows_the_image(size: int, blocks: int) -> None:
+    model = build_model("convnet_w8", 2, size, 0)
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in model) == blocks
+
+
+def test_only_matrices_decay() -> None:
+    decayed, plain = weight_groups(build_model("resnet18_small", 3, 32, 0), 0.01)
+    assert decayed["weight_decay"] == 0.01
+    assert all(p.ndim >= 2 for p in decayed["params"])
+    assert plain["weight_decay"] == 0
+    assert all(p.ndim == 1 for p in plain["params"])
+
+
+def test_bad_names_and_sizes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
+        build_model("resnet81", 2, 224, 0)
+    with pytest.raises(ConfigError, match="cannot be halved"):
+        build_model("convnet6_w8", 2, 28, 0)

@@ -1,0 +1,118 @@
+"""From method name to stored subset."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastdc.beton import BetonFile, describe_beton, load_manifest, resize_image
+from fastdc.compress import compress_beton, compress_identity
+from fastdc.errors import ConfigError, MethodError, OutputError
+from fastdc.observe import ObserverConfig
+
+OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
+WINDOW = {"last_epoch": 3}
+
+
+def compress(betons: Any, tmp_path: Path, method: str, out: str = "out.beton", **changes: Any) -> Path:
+    options: dict[str, Any] = {"ipc": 2, "image_size": 28, "workdir": tmp_path / "work", "observer": OBSERVER, **changes}
+    compress_beton(method, betons.train, tmp_path / out, **options)
+    return tmp_path / out
+
+
+def test_random_depends_on_the_seed_only(betons: Any, tmp_path: Path) -> None:
+    first, again, other = (
+        compress(betons, tmp_path, "random", f"{i}.beton", seed=seed) for i, seed in enumerate([0, 0, 1])
+    )
+    assert first.read_bytes() == again.read_bytes()
+    assert load_manifest(first).ids != load_manifest(other).ids
+    assert load_manifest(first).counts == (2, 2, 2)
+
+
+@pytest.mark.parametrize("keep", ["easy", "hard"])
+def test_el2n_keeps_the_end_that_was_asked_for(betons: Any, tmp_path: Path, keep: str) -> None:
+    out = compress(betons, tmp_path, "el2n", settings={"keep": keep, **WINDOW})
+    manifest, train = load_manifest(out), describe_beton(betons.train)
+    (folder,) = (tmp_path / "work" / "observers").iterdir()
+    log = np.fromfile(folder / "dynamics.f32", "<f4").reshape(3, 5, 120)
+    scores = log[:, 4].astype(np.float64).mean(0)
+    kept = [train.ids.index(name) for name in manifest.ids]
+    for label in range(3):
+        with BetonFile(betons.train) as beton:
+            members = np.flatnonzero(beton.labels == label)
+        ranked = sorted(members, key=lambda i: scores[i] if keep == "easy" else -scores[i])[:2]
+        assert set(ranked) == {i for i in kept if i in set(members)}
+    assert manifest.hints == {}
+
+
+def test_pca_tiles_whole_images_and_carries_the_hint(betons: Any, tmp_path: Path) -> None:
+    out = compress(betons, tmp_path, "pca", settings=WINDOW)
+    manifest, train = load_manifest(out), describe_beton(betons.train)
+    assert manifest.hints == {"tile_grid": 2}
+    assert "grid" in manifest.made["details"]["inferred"]
+    with BetonFile(out) as stored, BetonFile(betons.train) as beton:
+        assert len(stored) == 6
+        assert stored.labels.tolist() == [0, 0, 1, 1, 2, 2]
+        for i, name in enumerate(manifest.ids):
+            sources = [train.ids.index(part) for part in name.split("+")]
+            assert len(set(sources)) == 4
+            assert set(beton.labels[sources].tolist()) == {int(stored.labels[i])}
+            tiles = [resize_image(beton.decode(j), 14, 14) for j in sources]
+            mosaic = np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])
+            difference = np.abs(mosaic.astype(int) - stored.decode(i).astype(int))
+            assert difference.mean() < 8  # JPEG q75 at 28 px; another tile order or image is far above
+            swapped = np.concatenate([mosaic[14:], mosaic[:14]])
+            assert np.abs(swapped.astype(int) - stored.decode(i)).mean() > difference.mean()
+
+
+def test_full_stores_the_set_byte_for_byte(betons: Any, tmp_path: Path) -> None:
+    out = compress(betons, tmp_path, "full")
+    assert load_manifest(out).hashes == describe_beton(betons.train).hashes
+    assert load_manifest(out).ids == describe_beton(betons.train).ids
+
+
+def test_stored_images_are_square_jpegs_of_the_size_asked_for(betons: Any, tmp_path: Path) -> None:
+    out = compress(betons, tmp_path, "random", image_size=16)
+    with BetonFile(out) as beton:
+        assert set(beton.heights) == set(beton.widths) == {16}
+        assert set(beton.modes) == {0}
+
+
+def test_bad_requests_are_refused_before_any_work(betons: Any, tmp_path: Path) -> None:
+    with pytest.raises(MethodError, match="ipc=41 needs 41 images of every class"):
+        compress(betons, tmp_path, "random", ipc=41)
+    with pytest.raises(MethodError, match="ipc=11 needs 44 images"):
+        compress(betons, tmp_path, "pca", ipc=11)
+    with pytest.raises(MethodError, match="ipc=0"):
+        compress(betons, tmp_path, "random", ipc=0)
+    with pytest.raises(MethodError, match="did you mean 'random'"):
+        compress(betons, tmp_path, "randm")
+    with pytest.raises(ConfigError, match="did you mean 'keep'"):
+        compress(betons, tmp_path, "el2n", settings={"kep": "easy"})
+    with pytest.raises(OutputError, match="does not exist"):
+        compress(betons, tmp_path, "random", "missing/out.beton")
+    with pytest.raises(MethodError, match="holds 3 epochs, last_epoch=10"):
+        compress(betons, tmp_path, "el2n")
+    assert not list(tmp_path.glob("*.beton"))
+
+
+def test_an_existing_subset_needs_force(betons: Any, tmp_path: Path) -> None:
+    out = compress(betons, tmp_path, "random")
+    before = out.read_bytes()
+    with pytest.raises(OutputError, match="--force"):
+        compress(betons, tmp_path, "random", seed=1)
+    assert out.read_bytes() == before
+    compress(betons, tmp_path, "random", seed=1, force=True)
+    assert out.read_bytes() != before
+
+
+def test_identity_holds_what_the_subset_depends_on_and_nothing_else() -> None:
+    def key(method: str, settings: dict[str, Any], seed: int, observer: ObserverConfig | None) -> dict[str, Any]:
+        return compress_identity(method, settings, "train", 10, seed, 224, observer)
+
+    assert key("el2n", {}, 0, OBSERVER) == key("el2n", {"keep": "easy"}, 7, OBSERVER)
+    assert key("random", {}, 0, OBSERVER) == key("random", {}, 0, None)
+    assert key("random", {}, 0, None) != key("random", {}, 1, None)
+    assert key("el2n", {}, 0, OBSERVER) != key("el2n", {}, 0, None)
+    assert compress_identity("full", {}, "t", 10, 0, 28, None) == compress_identity("full", {}, "t", 50, 1, 64, None)
