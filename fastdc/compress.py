@@ -11,7 +11,7 @@ from fastdc.beton import BetonFile, Manifest, Sample, describe_beton, encode_jpe
 from fastdc.errors import ConfigError, MethodError
 from fastdc.files import check_output
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
-from fastdc.observe import Observation, ObserverConfig
+from fastdc.observe import Observation, ObserverConfig, choose_observer
 
 STORED_QUALITY = 75
 """JPEG quality of stored images, 4:2:0, the same for every method so that accuracy per byte compares like with like."""
@@ -41,7 +41,7 @@ def compress_identity(
     ipc: int | None,
     seed: int,
     image_size: int,
-    observer: ObserverConfig | None,
+    observer: ObserverConfig,
 ) -> dict[str, Any]:
     """Everything that a subset depends on, as plain data; its `content_key` names the subset.
 
@@ -51,7 +51,6 @@ def compress_identity(
     chosen = get_method(method)
     config = chosen.configure(settings)
     observed = "dynamics" in chosen.info.needs
-    observer = observer or ObserverConfig()
     return {
         "storage": STORAGE_VERSION,
         "train": train_content_hash,
@@ -61,7 +60,7 @@ def compress_identity(
         "ipc": None if chosen.info.whole_set else ipc,
         "seed": seed if chosen.info.stochastic else 0,
         "image_size": None if chosen.info.whole_set else image_size,
-        "observer": [observer.identity(run) for run in range(observer.runs)] if observed else None,
+        "observer": [observer.identity(train_content_hash, run) for run in range(observer.runs)] if observed else None,
     }
 
 
@@ -89,7 +88,7 @@ def compress_beton(
         image_size: side S in pixels.
         settings: the method's settings.
         workdir: where observers are kept.
-        observer: how to train the observer, where the method needs one.
+        observer: how to train the observer, where the method needs one; None takes `choose_observer`'s.
 
     Raises:
         MethodError: unknown method, IPC out of range for the smallest class.
@@ -104,6 +103,7 @@ def compress_beton(
         raise ConfigError(f"image_size={image_size}: expected at least 8 px")
     check_output(out, force)
     manifest = describe_beton(train)
+    observer = observer or choose_observer(train, manifest.content_hash, workdir, image_size)
     with BetonFile(train) as beton:
         check_budget(chosen, config, manifest, ipc)
         observations = _observe(chosen, config, train, workdir, observer, show_progress)
@@ -164,7 +164,7 @@ def _observe(
     config: MethodConfig,
     train: Path,
     workdir: Path,
-    observer: ObserverConfig | None,
+    observer: ObserverConfig,
     show_progress: bool,
 ) -> tuple[Observation, ...]:
     epochs = method.observer_epochs(config)

@@ -108,11 +108,13 @@ def test_an_existing_subset_needs_force(betons: Any, tmp_path: Path) -> None:
 
 
 def test_identity_holds_what_the_subset_depends_on_and_nothing_else() -> None:
-    def key(method: str, settings: dict[str, Any], seed: int, observer: ObserverConfig | None) -> dict[str, Any]:
+    def key(method: str, settings: dict[str, Any], seed: int, observer: ObserverConfig = OBSERVER) -> dict[str, Any]:
         return compress_identity(method, settings, "train", 10, seed, 224, observer)
 
     assert key("el2n", {}, 0, OBSERVER) == key("el2n", {"keep": "easy"}, 7, OBSERVER)
-    assert key("random", {}, 0, OBSERVER) == key("random", {}, 0, None)
-    assert key("random", {}, 0, None) != key("random", {}, 1, None)
-    assert key("el2n", {}, 0, OBSERVER) != key("el2n", {}, 0, None)
-    assert compress_identity("full", {}, "t", 10, 0, 28, None) == compress_identity("full", {}, "t", 50, 1, 64, None)
+    other = OBSERVER.model_copy(update={"lr": 0.2})
+    assert key("random", {}, 0) == key("random", {}, 0, other)
+    assert key("random", {}, 0) != key("random", {}, 1)
+    assert key("el2n", {}, 0) != key("el2n", {}, 0, other)
+    full = [compress_identity("full", {}, "t", *axes, OBSERVER) for axes in ((10, 0, 28), (50, 1, 64))]
+    assert full[0] == full[1]

@@ -1,9 +1,10 @@
 """The observer: one training on the full set whose per-sample dynamics serve every score-based method."""
 
+from fastdc.observe.choose import choose_observer
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.record import Observation, load_observation
 
-__all__ = ["Observation", "ObserverConfig", "load_observation", "observe", "observer_folder"]
+__all__ = ["Observation", "ObserverConfig", "choose_observer", "load_observation", "observe", "observer_folder"]
 
 
 def __getattr__(name: str) -> object:

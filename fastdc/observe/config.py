@@ -38,7 +38,7 @@ class ObserverConfig(Settings):
     seed: int = Field(0, ge=0)
     runs: int = Field(1, ge=1)
 
-    def identity(self, run: int) -> dict[str, Any]:
+    def identity(self, train_hash: str, run: int) -> dict[str, Any]:
         """What one run's dynamics depend on, as plain data; `runs` only says how many such runs there are."""
         values = self.model_dump(exclude={"runs"})
-        return {"version": OBSERVER_VERSION, "run": run, **values}
+        return {"version": OBSERVER_VERSION, "train": train_hash, "run": run, **values}

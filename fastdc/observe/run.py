@@ -18,6 +18,7 @@ from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
 from fastdc.nn.models import build_model, weight_groups
+from fastdc.observe.choose import choose_observer
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.record import Observation, append_epoch, commit, load_observation
 from fastdc.progress import progress
@@ -43,7 +44,7 @@ def observe(
     Args:
         train: the full training set.
         workdir: results lie in `workdir/observers/KEY`, one folder per run.
-        config: how to train; None takes the defaults.
+        config: how to train; None takes `choose_observer`'s.
         stop_after: epochs that are needed, at most `config.epochs`; None trains the whole schedule.
         checkpoint_seconds: longest time between two checkpoints.
 
@@ -55,9 +56,9 @@ def observe(
         DivergedError: a loss became NaN or infinite.
         BetonError, LoaderError, ManifestError: the training set or an earlier record is damaged.
     """
-    config = config or ObserverConfig()
-    needed = min(stop_after or config.epochs, config.epochs)
     manifest = describe_beton(train)
+    config = config or choose_observer(train, manifest.content_hash, workdir)
+    needed = min(stop_after or config.epochs, config.epochs)
     records = []
     for run in range(config.runs):
         folder = observer_folder(workdir, manifest.content_hash, config, run)
@@ -72,7 +73,7 @@ def observe(
 
 def observer_folder(workdir: Path, train_hash: str, config: ObserverConfig, run: int) -> Path:
     """Where one run's record lies: a folder named by everything the run depends on."""
-    key = content_key({"train": train_hash, **config.identity(run)}, 12)
+    key = content_key(config.identity(train_hash, run), 12)
     return workdir / "observers" / f"{config.arch}-{key}"
 
 
@@ -126,16 +127,16 @@ def _train(
     compute = choose_compute(config.precision, config.threads)
     model = build_model(config.arch, len(manifest.classes), config.image_size, seed).to(compute.device)
     optimizer = torch.optim.SGD(weight_groups(model, config.weight_decay), lr=config.lr, momentum=config.momentum)
-    identity = content_key({"train": manifest.content_hash, **config.identity(run)})
+    identity = config.identity(manifest.content_hash, run)
     loader = open_loader(train, TrainView(config.image_size), batch_size=config.batch_size, seed=seed, shuffle=True)
-    recorder = DynamicsRecorder(Observation(folder, loader.num_samples, 0, 0.0, config.identity(run)))
+    recorder = DynamicsRecorder(Observation(folder, loader.num_samples, 0, 0.0, identity))
     plan = FitPlan(
         epochs=needed,
         learning_rate=lambda epoch, step, steps: cosine(config.lr, epoch * steps + step, config.epochs * steps),
         loss=nn.functional.cross_entropy,
         seed=seed,
         checkpoint=folder / CHECKPOINT_NAME,
-        identity=identity,
+        identity=content_key(identity),
         checkpoint_seconds=checkpoint_seconds,
     )
     try:

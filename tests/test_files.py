@@ -1,0 +1,53 @@
+"""Files are whole or absent."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastdc.errors import OutputError
+from fastdc.files import atomic_file, check_output, write_atomic
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    write_atomic(path, b"old")
+    with pytest.raises(RuntimeError), atomic_file(path) as handle:
+        handle.write(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from fastdc.files import write_atomic\n"
+        "from fastdc.errors import OutputError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: write_atomic(Path(sys.argv[1]), b'x' * 5000)\n"
+        "except OutputError as error: print(error)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "disk full" in found.stdout
+    assert not os.listdir(tmp_path)
+
+
+def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:
+    present = tmp_path / "present"
+    present.touch()
+    check_output(tmp_path / "new", force=False)
+    check_output(present, force=True)
+    for path, match in [
+        (present, "exists already.*--force"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "file", "does not exist"),
+        (Path("/proc/out"), "read-only"),
+    ]:
+        with pytest.raises(OutputError, match=match):
+            check_output(path, force=False)
+    assert os.listdir(tmp_path) == ["present"]

@@ -1,0 +1,54 @@
+"""Typed settings and their one-line errors."""
+
+import pytest
+from pydantic import Field
+
+from fastdc.errors import ConfigError
+from fastdc.settings import Settings, parse_settings
+
+
+class Example(Settings):
+    """Two fields."""
+
+    epochs: int = Field(3, ge=1)
+    rate: float = 0.1
+
+
+def test_values_are_converted_and_frozen() -> None:
+    made = Example.make({"epochs": "7", "rate": "1e-3"}, "example")
+    assert (made.epochs, made.rate) == (7, 1e-3)
+    with pytest.raises(ValueError, match="frozen"):
+        made.epochs = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"epoch": 3}, r"example: unknown setting 'epoch'; did you mean 'epochs'\? known: epochs, rate"),
+        ({"epochs": 0}, r"example: epochs=0: input should be greater than or equal to 1"),
+        ({"rate": float("nan")}, r"example: rate=nan"),
+        ({"epochs": "many"}, r"example: epochs='many'"),
+    ],
+)
+def test_errors_name_field_value_and_expectation(values: dict[str, object], match: str) -> None:
+    with pytest.raises(ConfigError, match=match) as caught:
+        Example.make(values, "example")
+    assert "\n" not in str(caught.value)
+
+
+def test_pairs_are_yaml_scalars() -> None:
+    text = ["epochs=60", "flip=false", "keep=hard", "rate=0.5", "window=[1, 2]", "name=a=b"]
+    assert parse_settings(text) == {
+        "epochs": 60,
+        "flip": False,
+        "keep": "hard",
+        "rate": 0.5,
+        "window": [1, 2],
+        "name": "a=b",
+    }
+
+
+@pytest.mark.parametrize("pairs", [["epochs"], ["=3"], ["a=1", "a=2"], ["a={b: 1}"], ["a=[1"], ["a=!!python/name:os"]])
+def test_bad_pairs_are_refused(pairs: list[str]) -> None:
+    with pytest.raises(ConfigError, match="setting '"):
+        parse_settings(pairs)
