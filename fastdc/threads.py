@@ -1,6 +1,7 @@
 """The one place where thread counts are set: numba's and torch's pools fight when each takes every core."""
 
 import os
+from typing import Any
 
 
 def usable_cpus() -> int:
@@ -15,7 +16,8 @@ def prepare_numba() -> None:
     """
     import numba
 
-    numba.config.THREADING_LAYER = "tbb"
+    config: Any = numba.config
+    config.THREADING_LAYER = "tbb"
 
 
 def set_compute_threads(threads: int) -> None:

@@ -1,0 +1,58 @@
+"""Everything that knows `.beton` files: sources, writer, reader, verifier, manifest. Imports neither torch nor ffcv.
+
+Names are loaded on first use, so that importing this package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastdc.beton.convert import write_beton
+    from fastdc.beton.format import Problem
+    from fastdc.beton.images import decode_image, encode_jpeg, fit_image, resize_image, resize_short
+    from fastdc.beton.manifest import Manifest, Skipped, describe_beton, load_manifest, manifest_path
+    from fastdc.beton.reader import BetonFile
+    from fastdc.beton.verify import verify_beton
+    from fastdc.beton.writer import Sample, write_samples
+
+_HOMES = {
+    "convert": ("write_beton",),
+    "format": ("Problem",),
+    "images": ("decode_image", "encode_jpeg", "fit_image", "resize_image", "resize_short"),
+    "manifest": ("Manifest", "Skipped", "describe_beton", "load_manifest", "manifest_path"),
+    "reader": ("BetonFile",),
+    "verify": ("verify_beton",),
+    "writer": ("Sample", "write_samples"),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BetonFile",
+    "Manifest",
+    "Problem",
+    "Sample",
+    "Skipped",
+    "decode_image",
+    "describe_beton",
+    "encode_jpeg",
+    "fit_image",
+    "load_manifest",
+    "manifest_path",
+    "resize_image",
+    "resize_short",
+    "verify_beton",
+    "write_beton",
+    "write_samples",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

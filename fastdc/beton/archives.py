@@ -1,0 +1,216 @@
+"""Tar and zip archives of image folders, read without unpacking them to disk.
+
+Member names never become file names, so "../../etc/passwd" does no harm: such members are left out.
+"""
+
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from fastdc.beton.sources import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, is_hidden, read_range
+from fastdc.errors import SourceError
+
+Member = TypeVar("Member")
+_BLOCK = 1 << 20
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError)
+
+
+def open_tree(source: Path) -> Tree:
+    """Open an image folder, or a tar (plain or compressed) or zip archive of one.
+
+    Raises:
+        SourceError: it does not exist, cannot be read, or is no archive.
+    """
+    if source.is_dir():
+        return FolderTree(source)
+    if not source.is_file():  # tells FIFOs and devices apart from files before anything waits on them
+        found = "is neither folder nor file" if source.exists() else "does not exist"
+        raise SourceError(f"{source}: {found}; expected an image folder or a tar or zip archive of one")
+    try:
+        if zipfile.is_zipfile(source) and not tarfile.is_tarfile(source):
+            return ZipTree(source)
+        return PlainTarTree(source) if _is_plain_tar(source) else PackedTarTree(source)
+    except _DAMAGE as error:
+        raise SourceError(
+            f"{source}: cannot be read as an archive ({error}); it may be cut off: get it again"
+        ) from error
+
+
+def _is_plain_tar(source: Path) -> bool:
+    try:
+        with tarfile.open(source, "r:"):
+            return True
+    except tarfile.TarError:
+        return False
+
+
+class _StrictMember(tarfile.TarInfo):
+    """A header that must be sound. `tarfile` itself takes a cut off or damaged header for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_StrictMember":
+        """See `tarfile.TarInfo.frombuf`."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise  # the zeros that mark the end
+            raise tarfile.ReadError(f"no end marker: {error}") from error
+
+
+class ArchiveTree(Generic[Member]):
+    """Folders and files of an archive, from the names of its members.
+
+    Args:
+        source: the archive.
+
+    Attributes:
+        members: how to get at each file, by its path.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.name = source.name
+        self.members: dict[str, Member] = {}
+        self._folders: dict[str, tuple[dict[str, None], dict[str, None]]] = {"": ({}, {})}
+
+    def add(self, name: str, member: Member | None) -> None:
+        """Add a file, or a folder when `member` is None; of two members of one name the last counts, as in tar."""
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if name.startswith("/") or ".." in parts or any(map(is_hidden, parts)):
+            return
+        for depth in range(len(parts) if member is None else len(parts) - 1):
+            self._folders["/".join(parts[:depth])][0][parts[depth]] = None
+            self._folders.setdefault("/".join(parts[: depth + 1]), ({}, {}))
+        if member is not None and parts:
+            self._folders["/".join(parts[:-1])][1][parts[-1]] = None
+            self.members["/".join(parts)] = member
+
+    def list_folder(self, path: str, follow: bool = True) -> Listing:
+        """See `Tree`."""
+        folders, files = self._folders[path]
+        return Listing(list(folders), [name for name in files if name not in folders])
+
+
+class PlainTarTree(ArchiveTree[tuple[int, int]]):
+    """An uncompressed tar: one pass over its headers, then every file is read where it lies."""
+
+    def __init__(self, source: Path) -> None:
+        super().__init__(source)
+        with tarfile.open(source, "r:", tarinfo=_StrictMember) as archive:
+            _add_tar_members(self, archive)
+        self._descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+
+    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
+        """See `Tree`; in the order given."""
+        for number, path in enumerate(paths):
+            yield number, lambda member=self.members[path]: self._read(*member)  # type: ignore[misc]
+
+    def _read(self, offset: int, size: int) -> bytes:
+        _check_size(offset, size)
+        data = read_range(self._descriptor, offset, size)
+        if len(data) != size:
+            raise SourceError(f"the archive ends after {len(data)} of its {size} bytes; get the archive again")
+        return data
+
+    def close(self) -> None:
+        """Close the archive."""
+        os.close(self._descriptor)
+
+
+class PackedTarTree(ArchiveTree[tuple[int, int]]):
+    """A compressed tar: read from front to back twice, for the names and for the files, in the archive's order."""
+
+    def __init__(self, source: Path) -> None:
+        super().__init__(source)
+        with tarfile.open(source, "r|*", bufsize=_BLOCK, tarinfo=_StrictMember) as archive:
+            _add_tar_members(self, archive)
+
+    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
+        """See `Tree`; in the archive's order."""
+        wanted: dict[int, list[int]] = {}
+        for number, path in enumerate(paths):
+            wanted.setdefault(self.members[path][0], []).append(number)
+        for number in wanted.pop(-1, ()):
+            yield number, lambda: _check_size(-1, 0)
+        try:
+            with tarfile.open(self.source, "r|*", bufsize=_BLOCK, tarinfo=_StrictMember) as archive:
+                for member in archive:
+                    _forget(archive)
+                    numbers = wanted.get(member.offset_data) if member.isreg() else None
+                    if numbers:  # several when hard links share the file
+                        fetch = _constant(archive, member)
+                        yield from ((number, fetch) for number in numbers)
+        except _DAMAGE as error:
+            raise SourceError(f"{self.source}: cannot be read to its end ({error}); get it again") from error
+
+    def close(self) -> None:
+        """Nothing is held between passes."""
+
+
+class ZipTree(ArchiveTree[zipfile.ZipInfo]):
+    """A zip archive. `zipfile` guards its file with a lock, so threads may read members at the same time."""
+
+    def __init__(self, source: Path) -> None:
+        super().__init__(source)
+        self._archive = zipfile.ZipFile(source)
+        for info in self._archive.infolist():
+            self.add(info.filename, None if info.is_dir() else info)
+
+    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
+        """See `Tree`; in the order given."""
+        for number, path in enumerate(paths):
+            yield number, lambda info=self.members[path]: self._read(info)  # type: ignore[misc]
+
+    def _read(self, info: zipfile.ZipInfo) -> bytes:
+        _check_size(0, info.file_size)
+        try:
+            return self._archive.read(info)
+        except (RuntimeError, NotImplementedError, *_DAMAGE) as error:  # encrypted, unknown method, wrong checksum
+            raise SourceError(f"cannot be unzipped ({error})") from error
+
+    def close(self) -> None:
+        """Close the archive."""
+        self._archive.close()
+
+
+def _add_tar_members(tree: ArchiveTree[tuple[int, int]], archive: tarfile.TarFile) -> None:
+    places: dict[str, tuple[int, int]] = {}
+    for member in archive:
+        _forget(archive)
+        if member.isdir():
+            tree.add(member.name, None)
+        elif member.isreg() and not member.issparse():
+            places[member.name] = (member.offset_data, member.size)
+            tree.add(member.name, places[member.name])
+        elif member.islnk():  # tar stores the second name of one file as a hard link to the first
+            tree.add(member.name, places.get(member.linkname, (-1, 0)))
+        else:
+            tree.add(member.name, (-1, 0))
+
+
+def _forget(archive: tarfile.TarFile) -> None:
+    """Drop the headers that tarfile collects for random access, which nobody uses here."""
+    archive.members = []  # type: ignore[attr-defined]
+
+
+def _constant(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Fetch:
+    """Read a member of a stream now; the function only hands it over, or says that it is too large."""
+    if member.size > MAX_FILE_BYTES:
+        return lambda: _check_size(0, member.size)
+    stream = archive.extractfile(member)
+    data = b"" if stream is None else stream.read()
+    return lambda: data
+
+
+def _check_size(offset: int, size: int) -> bytes:
+    if offset < 0:
+        raise SourceError("a link or device inside an archive, expected a file")
+    if size > MAX_FILE_BYTES:
+        raise SourceError(f"{size} bytes, expected an image of at most {MAX_FILE_BYTES}")
+    return b""

@@ -1,0 +1,87 @@
+"""What a JPEG file says about itself, read from its markers without decoding it.
+
+Source: ITU-T T.81 annex B (markers), T.872 / Adobe TN 5116 (APP14), Exif 2.32 (orientation).
+"""
+
+import struct
+from typing import NamedTuple
+
+_STANDALONE = {0x01, *range(0xD0, 0xD8)}
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_TURBOJPEG_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, Huffman coded
+
+
+class JpegHeader(NamedTuple):
+    """Facts from a JPEG's markers.
+
+    Attributes:
+        height, width: pixels as stored, before any turning.
+        components: 1 = grey, 3 = YCbCr or RGB, 4 = CMYK or YCCK.
+        common: coded in a way that every libjpeg-turbo decodes (8 bits, baseline or progressive, Huffman).
+        orientation: Exif orientation, 1..8; 1 is upright.
+        complete: an end-of-image marker follows the first scan.
+    """
+
+    height: int
+    width: int
+    components: int
+    common: bool
+    orientation: int
+    complete: bool
+
+
+def read_jpeg_header(data: bytes | memoryview) -> JpegHeader | None:
+    """Parse the markers of a JPEG up to its first scan; None when `data` is not a JPEG with a frame and a scan.
+
+    An end-of-image marker cannot occur inside entropy-coded data (there, FF is followed by 00), and thumbnails lie
+    before the first scan, so looking for one behind it finds truncation; junk behind it does no harm.
+    """
+    data = bytes(data)
+    if data[:2] != b"\xff\xd8":
+        return None
+    position, frame, orientation = 2, None, 1
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            return None
+        marker = data[position + 1]
+        if marker == 0xFF or marker in _STANDALONE:  # fill byte, or marker without a segment
+            position += 1 if marker == 0xFF else 2
+            continue
+        if marker == 0xDA:
+            return _finish(frame, orientation, data.rfind(b"\xff\xd9", position) >= 0)
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        segment = data[position + 4 : position + 2 + length]
+        if length < 2 or marker == 0xD9:
+            return None
+        if marker in _FRAMES and frame is None:
+            frame = (marker, segment)
+        elif marker == 0xE1 and segment[:6] == b"Exif\0\0":
+            orientation = _exif_orientation(segment[6:])
+        position += 2 + length
+    return None
+
+
+def _finish(frame: tuple[int, bytes] | None, orientation: int, complete: bool) -> JpegHeader | None:
+    if frame is None or len(frame[1]) < 6:
+        return None
+    marker, segment = frame
+    precision, height, width, components = struct.unpack_from(">BHHB", segment)
+    common = marker in _TURBOJPEG_FRAMES and precision == 8 and height > 0 and width > 0 and components in (1, 3)
+    return JpegHeader(height, width, components, common, orientation, complete)
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    """Orientation tag (0x0112) of the first directory; 1 when absent or when the directory makes no sense."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if tag == 0x0112:
+                return value if kind == 3 and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1

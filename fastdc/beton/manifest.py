@@ -1,0 +1,212 @@
+"""The manifest `X.json` of a `X.beton`: classes, ids, content hashes, and how the file was made."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+
+from fastdc.beton.format import Structure, make_preamble
+from fastdc.beton.reader import BetonFile, inspect_beton
+from fastdc.errors import BetonError, ManifestError
+from fastdc.hashing import bytes_key, content_key
+
+SCHEMA_VERSION = 1
+
+
+class Skipped(BaseModel):
+    """A file that was left out, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    reason: str
+
+
+class Manifest(BaseModel):
+    """What a beton holds and how it was made; nothing in it depends on time, machine or number of workers.
+
+    Attributes:
+        schema_version: version of this layout.
+        dataset: name of the data set.
+        split: "train", "val", ... or None.
+        classes: C class names; label i is `classes[i]`.
+        counts: images per class [C].
+        ids: per sample, its path relative to the split's folder ("class/image.jpg"); not UTF-8 bytes are escaped.
+        hashes: per sample, `bytes_key` of its payload.
+        source: name of the folder or archive it came from.
+        made: tool, encoding, quality, resolution, ...
+        converted: how many images needed which conversion ({"cmyk": 22, "png": 1}); one image may count twice.
+        skipped: files that were left out.
+        hints: what a training has to know (`tile_grid`).
+        image_bytes: sum of the payloads, bytes.
+        content_hash: identity of the data: classes, labels, payload hashes and hints.
+        file_bytes: length of the beton.
+        structure_hash: hash of the beton's header, metadata and allocation table; ties the two files together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    dataset: str
+    split: str | None
+    classes: tuple[str, ...]
+    counts: tuple[int, ...]
+    ids: tuple[str, ...]
+    hashes: tuple[str, ...]
+    source: str
+    made: dict[str, JsonValue]
+    converted: dict[str, int]
+    skipped: tuple[Skipped, ...]
+    hints: dict[str, JsonValue]
+    image_bytes: int
+    content_hash: str
+    file_bytes: int
+    structure_hash: str
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> "Manifest":
+        if len(self.classes) != len(self.counts):
+            raise ValueError(f"{len(self.classes)} classes but {len(self.counts)} counts")
+        if not len(self.ids) == len(self.hashes) == sum(self.counts):
+            raise ValueError(f"{len(self.ids)} ids, {len(self.hashes)} hashes, counts sum to {sum(self.counts)}")
+        return self
+
+
+def manifest_path(beton: Path) -> Path:
+    """Where the manifest of `beton` lies: X.beton -> X.json."""
+    return Path(beton).with_suffix(".json")
+
+
+def load_manifest(beton: Path) -> Manifest:
+    """The manifest of `beton`, checked to belong to it by file size and structure; payloads are not read.
+
+    Raises:
+        BetonError: the beton is missing or damaged.
+        ManifestError: the manifest is missing, damaged, or belongs to another beton.
+    """
+    path = manifest_path(beton)
+    if not path.exists():
+        raise ManifestError(f"{path}: manifest of {beton} is missing; copy it along with the beton or write both again")
+    manifest = parse_manifest(path)
+    structure, problems = inspect_beton(Path(beton))
+    if structure is None or problems:
+        raise BetonError(f"{beton}: {problems[0].section}: {problems[0].message}")
+    mismatch = find_mismatch(manifest, structure)
+    if mismatch:
+        raise ManifestError(f"{path}: does not belong to {beton}: {mismatch}; write both again with --force")
+    return manifest
+
+
+def parse_manifest(path: Path) -> Manifest:
+    """Read a manifest file by itself.
+
+    Raises:
+        ManifestError: it cannot be read, is not JSON, of a newer version, or its fields are wrong.
+    """
+    try:
+        data = path.read_bytes()
+        return Manifest.model_validate_json(data)
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValidationError as error:
+        version = _version(data)
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            wanted = f"schema version {version}, this fastdc reads up to {SCHEMA_VERSION}; update fastdc"
+            raise ManifestError(f"{path}: {wanted}") from error
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise ManifestError(f"{path}: not a fastdc manifest: {where}: {first['msg']}; write it again") from error
+
+
+def _version(data: bytes) -> object:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None
+    return value.get("schema_version") if isinstance(value, dict) else None
+
+
+def find_mismatch(manifest: Manifest, structure: Structure) -> str | None:
+    """Why `manifest` cannot be that of the beton of this structure; None when it can."""
+    samples = len(structure.metadata)
+    if manifest.schema_version != SCHEMA_VERSION:
+        return f"schema version {manifest.schema_version}, expected {SCHEMA_VERSION}"
+    if len(manifest.ids) != samples:
+        return f"it lists {len(manifest.ids)} samples, the beton holds {samples}"
+    if manifest.file_bytes != structure.file_bytes:
+        return f"it expects a beton of {manifest.file_bytes} bytes, found {structure.file_bytes}"
+    labels = structure.metadata["label"]
+    if labels.min() < 0 or labels.max() >= len(manifest.classes):
+        return f"labels {labels.min()}..{labels.max()} in the beton, but {len(manifest.classes)} classes"
+    counts = np.bincount(labels, minlength=len(manifest.classes))
+    if not np.array_equal(counts, manifest.counts):
+        return "its images per class are not those of the beton"
+    if manifest.structure_hash != hash_structure(structure):
+        return "header, labels or positions of the beton are not those it was written with"
+    if manifest.content_hash != hash_content(manifest.classes, labels, manifest.hashes, manifest.hints):
+        return "its classes, hashes or hints were changed after it was written"
+    return None
+
+
+def hash_structure(structure: Structure) -> str:
+    """Hash of header, descriptors, metadata and allocation table (32 hex digits)."""
+    digest = hashlib.sha256(make_preamble(len(structure.metadata), structure.page_size, structure.table_start))
+    digest.update(structure.metadata.tobytes())
+    digest.update(structure.allocations.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def hash_content(
+    classes: Sequence[str], labels: NDArray[np.int64], hashes: Sequence[str], hints: dict[str, Any]
+) -> str:
+    """Identity of the data: equal for equal classes, labels, payloads and hints, wherever the payloads lie."""
+    samples = "\n".join(f"{label} {key}" for label, key in zip(labels.tolist(), hashes, strict=True))
+    return content_key({"classes": list(classes), "samples": bytes_key(samples.encode()), "hints": hints})
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """The manifest as JSON, one line per field: readable at the top, quick to parse at a million samples."""
+    fields = manifest.model_dump(mode="json")
+    for long in ("converted", "skipped", "ids", "hashes"):  # at the end, so that `head` shows what the file is
+        fields[long] = fields.pop(long)
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def describe_beton(beton: Path) -> Manifest:
+    """The manifest of `beton`, or, where none lies beside it (a stock FFCV file), one made from the file itself.
+
+    An inferred manifest has the classes "0".."max", the ids "0".."N-1", and hashes computed by reading every payload.
+
+    Raises:
+        BetonError: the beton is missing or damaged.
+        ManifestError: a manifest lies beside it but is damaged or belongs to another beton.
+    """
+    beton = Path(beton)
+    if manifest_path(beton).exists():
+        return load_manifest(beton)
+    with BetonFile(beton) as file:
+        hashes = tuple(bytes_key(file.payload(index)) for index in range(len(file)))
+        classes = tuple(str(label) for label in range(int(file.labels.max()) + 1))
+        return Manifest(
+            dataset=beton.stem,
+            split=None,
+            classes=classes,
+            counts=tuple(np.bincount(file.labels, minlength=len(classes)).tolist()),
+            ids=tuple(map(str, range(len(file)))),
+            hashes=hashes,
+            source=beton.name,
+            made={"tool": "inferred from the beton"},
+            converted={},
+            skipped=(),
+            hints={},
+            image_bytes=file.payload_bytes,
+            content_hash=hash_content(classes, file.labels, hashes, {}),
+            file_bytes=file.structure.file_bytes,
+            structure_hash=hash_structure(file.structure),
+        )

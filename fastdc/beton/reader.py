@@ -1,0 +1,126 @@
+"""Reading a `.beton`: labels, sizes and payloads of any file with an image and a label, ours or stock FFCV's."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton.format import MODE_JPEG, Problem, Structure, read_structure
+from fastdc.beton.images import decode_payload
+from fastdc.errors import BetonError, SourceError
+
+
+class BetonFile:
+    """A `.beton` opened for reading. Opening is cheap: no payload is read, nothing loops over the samples in Python.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        path: the file.
+        num_samples: N.
+        labels: [N] int64.
+        heights, widths: [N] int64, pixels.
+        modes: [N] uint8, 0 = JPEG, 1 = raw RGB.
+        offsets, sizes: [N] int64, byte range of each payload in the file.
+        payload_bytes: sum of `sizes`.
+
+    Raises:
+        BetonError: the file is missing, truncated, damaged, or has other fields than `image` and `label`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        structure, problems, data = _open(self.path)
+        if structure is None or problems:
+            raise BetonError(f"{self.path}: {describe_problem(problems[0])}")
+        images = structure.metadata["image"]
+        self.structure = structure
+        self.num_samples = len(structure.metadata)
+        self.labels: NDArray[np.int64] = structure.metadata["label"].astype(np.int64)
+        self.heights: NDArray[np.int64] = images["height"].astype(np.int64)
+        self.widths: NDArray[np.int64] = images["width"].astype(np.int64)
+        self.modes: NDArray[np.uint8] = images["mode"].astype(np.uint8)
+        self.offsets: NDArray[np.int64] = structure.allocations["ptr"].astype(np.int64)
+        self.sizes: NDArray[np.int64] = structure.allocations["size"].astype(np.int64)
+        self.payload_bytes = int(self.sizes.sum())
+        self._data: NDArray[np.uint8] | None = data
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def payload(self, index: int) -> memoryview:
+        """The stored bytes of sample `index`: a JPEG file, or H*W*3 raw bytes. A read-only view of the mapped file.
+
+        Raises:
+            BetonError: `index` is outside 0..N-1, or the file was closed.
+        """
+        if not 0 <= index < self.num_samples:
+            raise BetonError(f"{self.path}: sample {index} does not exist, expected 0..{self.num_samples - 1}")
+        if self._data is None:
+            raise BetonError(f"{self.path}: was closed; open it again")
+        start = self.offsets[index]
+        return self._data[start : start + self.sizes[index]].data
+
+    def decode(self, index: int) -> NDArray[np.uint8]:
+        """The pixels of sample `index` as a new uint8 array [H, W, 3], equal to what Pillow decodes.
+
+        Raises:
+            BetonError: the payload is not an image of the stated size, or `index` is outside 0..N-1.
+        """
+        payload = self.payload(index)
+        height, width = int(self.heights[index]), int(self.widths[index])
+        if self.modes[index] != MODE_JPEG:
+            return np.frombuffer(payload, np.uint8).reshape(height, width, 3).copy()
+        try:
+            pixels = decode_payload(payload)
+        except SourceError as error:
+            raise BetonError(f"{self.path}: sample {index}: {error}") from error
+        if pixels.shape != (height, width, 3):
+            found = f"{pixels.shape[0]} x {pixels.shape[1]}"
+            raise BetonError(f"{self.path}: sample {index}: JPEG of {found} pixels, expected {height} x {width}")
+        return pixels
+
+    def close(self) -> None:
+        """Let go of the mapped file (once no payload view is left). Closing twice is fine."""
+        self._data = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def inspect_beton(path: Path) -> tuple[Structure | None, list[Problem]]:
+    """Structure and problems of a beton (see `format.read_structure`).
+
+    Raises:
+        BetonError: the file cannot be opened.
+    """
+    structure, problems, _ = _open(path)
+    return structure, problems
+
+
+def describe_problem(problem: Problem) -> str:
+    """The problem as one line: section, sample, message."""
+    sample = "" if problem.index is None else f" of sample {problem.index}"
+    return f"{problem.section}{sample}: {problem.message}"
+
+
+def _open(path: Path) -> tuple[Structure | None, list[Problem], Any]:
+    """Structure, problems and mapped bytes, all from one open file: a rename in between must not mix two files."""
+    if not path.is_file():  # also keeps a FIFO from blocking for ever
+        raise BetonError(f"{path}: {'is not a file' if path.exists() else 'does not exist'}, expected a .beton file")
+    try:
+        with path.open("rb") as handle:
+            structure, problems = read_structure(handle, path)
+            mapped = None if structure is None else np.memmap(handle, np.uint8, mode="r")
+    except OSError as error:
+        raise BetonError(f"{path}: cannot be read ({error.strerror})") from error
+    # A plain view: slicing np.memmap itself costs several microseconds for each payload.
+    return structure, problems, None if mapped is None else mapped.view(np.ndarray)

@@ -1,0 +1,106 @@
+"""Finding what is wrong with a beton and its manifest."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from fastdc.beton.format import METADATA_START, Problem, Structure, make_preamble
+from fastdc.beton.manifest import Manifest, find_mismatch, manifest_path, parse_manifest
+from fastdc.beton.reader import BetonFile, inspect_beton
+from fastdc.errors import BetonError, ManifestError
+from fastdc.hashing import bytes_key
+from fastdc.threads import usable_cpus
+
+_CHUNK = 1 << 22
+_SAMPLES_PER_TASK = 128
+
+
+def verify_beton(path: Path, deep: bool = False) -> list[Problem]:
+    """Check a beton, and its manifest if one lies beside it (stock FFCV files have none).
+
+    Args:
+        path: the file.
+        deep: also decode every sample, compare it with its hash in the manifest, and check that gaps hold zeros, so
+            that any changed byte is found. Reads the whole file.
+
+    Returns:
+        The problems, empty when the file is sound. Samples carry their index, and their id if there is a manifest.
+
+    Raises:
+        BetonError: the file is missing or cannot be read.
+    """
+    path = Path(path)
+    structure, problems = inspect_beton(path)
+    manifest = None
+    if manifest_path(path).exists():
+        try:
+            manifest = parse_manifest(manifest_path(path))
+        except ManifestError as error:
+            problems.append(Problem("manifest", None, None, str(error)))
+    if structure is not None and manifest is not None:
+        problems += _check_manifest(manifest, structure)
+    if deep and structure is not None and not any(problem.section != "manifest" for problem in problems):
+        problems += _check_padding(path, structure, strict=manifest is not None)
+        problems += _check_payloads(path, manifest)
+    return [_with_id(problem, manifest) for problem in problems]
+
+
+def _check_manifest(manifest: Manifest, structure: Structure) -> Iterator[Problem]:
+    labels = structure.metadata["label"]
+    for index in np.flatnonzero(labels >= len(manifest.classes))[:20]:
+        message = f"label {labels[index]}, but the manifest has {len(manifest.classes)} classes"
+        yield Problem("metadata", int(index), None, message)
+    mismatch = find_mismatch(manifest, structure)
+    if mismatch:
+        yield Problem("manifest", None, None, mismatch)
+
+
+def _check_padding(path: Path, structure: Structure, strict: bool) -> Iterator[Problem]:
+    """Gaps between the parts of the file hold zeros, in our files and in FFCV's."""
+    table = structure.allocations[np.argsort(structure.allocations["ptr"], kind="stable")]
+    starts = np.concatenate([[METADATA_START + structure.metadata.nbytes], table["ptr"] + table["size"]]).astype(int)
+    ends = np.concatenate([table["ptr"], [structure.table_start]]).astype(int)
+    with path.open("rb") as handle:
+        preamble = make_preamble(len(structure.metadata), structure.page_size, structure.table_start)
+        if strict and handle.read(METADATA_START) != preamble:
+            yield Problem("fields", None, None, "the field descriptors hold bytes other than those written")
+        for start, end in zip(starts[ends > starts].tolist(), ends[ends > starts].tolist(), strict=True):
+            handle.seek(start)
+            for position in range(start, end, _CHUNK):
+                block = handle.read(min(_CHUNK, end - position))
+                if block.count(0) != len(block):
+                    found = position + int(np.flatnonzero(np.frombuffer(block, np.uint8))[0])
+                    yield Problem("padding", None, None, f"byte {found} is not zero; it lies outside every sample")
+                    break
+
+
+def _check_payloads(path: Path, manifest: Manifest | None) -> Iterator[Problem]:
+    """Compare every payload with its hash and decode it; hashing and decoding release the GIL, so in threads."""
+    with BetonFile(path) as file, ThreadPoolExecutor(usable_cpus()) as pool:
+        known = manifest.hashes if manifest is not None and len(manifest.hashes) == len(file) else None
+        starts = range(0, len(file), _SAMPLES_PER_TASK)
+        tasks = [pool.submit(_check_range, file, known, start) for start in starts]
+        for task in tasks:
+            yield from task.result()
+
+
+def _check_range(file: BetonFile, hashes: Sequence[str] | None, start: int) -> list[Problem]:
+    problems = []
+    for index in range(start, min(start + _SAMPLES_PER_TASK, len(file))):
+        if hashes is not None and bytes_key(file.payload(index)) != hashes[index]:
+            problems.append(Problem("payload", index, None, "its bytes are not those that were written"))
+            continue
+        try:
+            file.decode(index)
+        except BetonError as error:
+            message = str(error).removeprefix(f"{file.path}: sample {index}: ")
+            problems.append(Problem("payload", index, None, message))
+    return problems
+
+
+def _with_id(problem: Problem, manifest: Manifest | None) -> Problem:
+    if problem.index is None or manifest is None or problem.index >= len(manifest.ids):
+        return problem
+    return problem._replace(id=manifest.ids[problem.index])

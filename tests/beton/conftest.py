@@ -1,0 +1,78 @@
+"""Real images and image folders, made with Pillow, for the tests of `fastdc.beton`."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+
+
+def smooth(height: int, width: int, seed: int) -> Pixels:
+    """A smooth random picture, so that JPEG changes it little."""
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encode(image: Image.Image | Pixels, kind: str = "JPEG", **options: Any) -> bytes:
+    """`image` as the bytes of a file."""
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def fill_folder(root: Path, classes: int = 3, images: int = 4, size: tuple[int, int] = (40, 56)) -> Path:
+    """`root`/class_0/0.jpg, ... : JPEG files of `size` (height, width)."""
+    for label in range(classes):
+        (root / f"class_{label}").mkdir(parents=True)
+        for number in range(images):
+            data = encode(smooth(*size, seed=100 * label + number), quality=90)
+            (root / f"class_{label}" / f"{number}.jpg").write_bytes(data)
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An image folder of 3 classes with 4 JPEGs each."""
+    return fill_folder(tmp_path / "images")
+
+
+@pytest.fixture
+def make_folder() -> Callable[..., Path]:
+    return fill_folder
+
+
+@pytest.fixture
+def make_picture() -> Callable[..., Pixels]:
+    return smooth
+
+
+@pytest.fixture
+def to_file() -> Callable[..., bytes]:
+    return encode
+
+
+@pytest.fixture
+def start_python() -> Callable[..., "subprocess.Popen[str]"]:
+    """Start a Python script in a process of its own, which stands ready to be killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(script: str, *arguments: object) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, text=True, env=dict(os.environ), **pipes)  # type: ignore[call-overload]
+        started.append(process)
+        return process  # type: ignore[no-any-return]
+
+    yield start  # type: ignore[misc]
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,180 @@
+"""Fashion-MNIST as betons: 60,000 train and 10,000 val images of 28 x 28, grey repeated to RGB, stored raw.
+
+    python writers/fashion_mnist.py [--out data/fashion_mnist] [--source DIR] [--force]
+
+Takes the four files of the Debian package dataset-fashion-mnist, or those that torchvision downloaded
+(ROOT/FashionMNIST/raw). Run again, it checks what is there and leaves it alone.
+"""
+
+import argparse
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton import Sample, load_manifest, write_samples
+from fastdc.beton.manifest import manifest_path, parse_manifest
+from fastdc.errors import FastDCError, ManifestError, SourceError
+
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+CLASSES = (
+    "T-shirt-top",  # "T-shirt/top" upstream: a slash has no place in a folder or file name
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle-boot",
+)
+SIDE = 28
+MADE = {"tool": "writers/fashion_mnist.py", "encoding": "raw", "recipe_version": 1}
+
+
+class Split(NamedTuple):
+    """One split: its name, the prefix of its files, images per class, and mean brightness (0..1)."""
+
+    name: str
+    prefix: str
+    per_class: int
+    mean: float
+
+
+SPLITS = (Split("train", "train", 6000, 0.2860), Split("val", "t10k", 1000, 0.2868))
+
+
+def main() -> None:
+    """Command line; exits with 2 and one line on bad input."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("data/fashion_mnist"), help="folder for the betons")
+    parser.add_argument("--source", type=Path, help="folder of the four *-ubyte.gz files (default: Debian's)")
+    parser.add_argument("--force", action="store_true", help="write again what is there already")
+    arguments = parser.parse_args()
+    try:
+        for split in SPLITS:
+            print(write_split(split, arguments.out, arguments.source, arguments.force))
+    except FastDCError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def write_split(split: Split, out: Path, source: Path | None, force: bool) -> str:
+    """Write one split unless a sound file is there; returns what was done, in a line.
+
+    Raises:
+        SourceError: the files are missing, damaged, or not Fashion-MNIST.
+        OutputError: the beton cannot be written.
+    """
+    path = out / f"{split.name}.beton"
+    if path.exists() and not force and is_current(path, split):
+        return f"{path}: is there and sound ({split.per_class * len(CLASSES):,} images)"
+    folder = find_source(source)
+    images = read_idx(folder / f"{split.prefix}-images-idx3-ubyte.gz", 3)
+    labels = read_idx(folder / f"{split.prefix}-labels-idx1-ubyte.gz", 1)
+    check_counts(images, labels, split, folder)
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = write_samples(
+        path,
+        make_samples(images, labels),
+        classes=CLASSES,
+        dataset="fashion_mnist",
+        split=split.name,
+        source="fashion-mnist",
+        made=MADE,
+        force=force or is_ours(path),
+    )
+    return f"{path}: written, {len(manifest.ids):,} images, {manifest.image_bytes / 1e6:.0f} MB"
+
+
+def is_current(path: Path, split: Split) -> bool:
+    """Whether `path` is sound (structure and manifest agree) and is what this recipe would write."""
+    try:
+        manifest = load_manifest(path)
+    except FastDCError:
+        return False
+    counts = (split.per_class,) * len(CLASSES)
+    return (manifest.dataset, manifest.classes, manifest.counts, manifest.made) == (
+        "fashion_mnist",
+        CLASSES,
+        counts,
+        MADE,
+    )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether this recipe made `path` once, so that replacing a damaged or outdated file loses nothing."""
+    try:
+        return parse_manifest(manifest_path(path)).dataset == "fashion_mnist"
+    except ManifestError:
+        return False
+
+
+def find_source(source: Path | None) -> Path:
+    """The folder of the four files, given or Debian's.
+
+    Raises:
+        SourceError: there is none; says how to get it.
+    """
+    folder = source or DEBIAN_FOLDER
+    if (folder / "train-images-idx3-ubyte.gz").is_file():
+        return folder
+    raise SourceError(
+        f"{folder}: no train-images-idx3-ubyte.gz there; on Debian run `apt-get install dataset-fashion-mnist`, "
+        "elsewhere let torchvision download it (torchvision.datasets.FashionMNIST('data', download=True)) "
+        "and give --source data/FashionMNIST/raw"
+    )
+
+
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Read a gzipped IDX file of unsigned bytes.
+
+    Raises:
+        SourceError: missing, not gzip, wrong magic number, or another length than its header says.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"{path}: cannot be read ({error}); get the file again") from error
+    header = 4 * (dimensions + 1)
+    words = np.frombuffer(data[:header], ">u4")
+    if len(words) != dimensions + 1 or words[0] != 0x0800 + dimensions:
+        raise SourceError(f"{path}: not an IDX file of bytes in {dimensions} dimensions; get the file again")
+    shape = tuple(int(word) for word in words[1:])
+    if len(data) - header != int(np.prod(shape)):
+        raise SourceError(f"{path}: {len(data) - header} bytes of data, its header says {shape}; get the file again")
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def check_counts(images: NDArray[np.uint8], labels: NDArray[np.uint8], split: Split, folder: Path) -> None:
+    """Refuse anything but Fashion-MNIST's numbers of images (MNIST itself has the same file names).
+
+    Raises:
+        SourceError: wrong shape or wrong number of images in a class.
+    """
+    total = split.per_class * len(CLASSES)
+    if images.shape != (total, SIDE, SIDE) or labels.shape != (total,):
+        found = f"{list(images.shape)} images, {list(labels.shape)} labels"
+        raise SourceError(f"{folder}: {split.prefix}: {found}; expected [{total}, {SIDE}, {SIDE}] and [{total}]")
+    counts = np.bincount(labels, minlength=len(CLASSES)).tolist()
+    if counts != [split.per_class] * len(CLASSES):
+        raise SourceError(f"{folder}: {split.prefix}: images per class {counts}; expected {split.per_class} of each")
+    mean = float(images.mean()) / 255
+    if abs(mean - split.mean) > 0.0005:  # KMNIST has these names, shapes and counts too
+        raise SourceError(f"{folder}: {split.prefix}: mean brightness {mean:.4f}, Fashion-MNIST has {split.mean:.4f}")
+
+
+def make_samples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Iterator[Sample]:
+    """The images in the order of the files; their ids are class and position in the file."""
+    for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+        yield Sample(np.repeat(image[:, :, None], 3, axis=2), label, f"{CLASSES[label]}/{index:05d}")
+
+
+if __name__ == "__main__":
+    main()
