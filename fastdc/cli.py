@@ -1,0 +1,264 @@
+"""The command line. Commands parse, call one function of a room and print; heavy imports happen inside them.
+
+Exit codes: 0 all good, 1 some run failed, 2 bad or damaged input, 130 interrupted.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, cast
+
+import typer
+
+from fastdc import cli_data
+from fastdc.cli_common import Augment, Engine, Launcher, ObserverSettings, Precision, Quiet, Rerun, Style, say_error
+from fastdc.errors import FastDCError
+
+app = typer.Typer(
+    name="fastdc",
+    help="Compress an image training set to N images per class with any published method, train networks from "
+    "scratch on the result under one fixed protocol, and rank the methods.\n\n"
+    "A first table: fastdc write-beton photos train.beton --split train, the same with --split val, then "
+    "fastdc sweep --train train.beton --val val.beton --methods all --ipc 10 --seeds 0-2 --workdir runs/first",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from fastdc import __version__
+
+        print(f"fastdc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options that come before the command."""
+
+
+app.command("write-beton", short_help="Write a folder or archive of images as one file.")(cli_data.write_beton_command)
+app.command("verify-beton", short_help="Check a beton for damage.")(cli_data.verify_beton_command)
+app.command("observe", short_help="Train the observer once, keep its dynamics.")(cli_data.observe_command)
+app.command("compress", short_help="Compress a training set with one method.")(cli_data.compress_command)
+app.command("evaluate", short_help="Train on a subset, measure on the validation set.")(cli_data.evaluate_command)
+
+
+@app.command("sweep", short_help="Run a grid of methods and print the table.")
+def sweep_command(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="The grid.", show_default=False)
+    ] = None,
+    train: Annotated[Path | None, typer.Option(metavar="T.beton", help="Training set.")] = None,
+    val: Annotated[Path | None, typer.Option(metavar="V.beton", help="Validation set.")] = None,
+    methods: Annotated[str | None, typer.Option(help="all, or names: random,el2n[keep=hard],pca.")] = None,
+    ipc: Annotated[str | None, typer.Option(help="Images per class: 10,50.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Training seeds: 0-2 or 0,3,5-7.")] = None,
+    workdir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where everything is kept.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocols: hard,hard*epochs=60.")] = None,
+    arch: Annotated[str | None, typer.Option(help="Networks: resnet18,resnet50.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the stored images in px.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="METHOD.KEY=VALUE", help="Method setting, or METHOD.protocol.KEY; repeatable."),
+    ] = None,
+    observer: ObserverSettings = None,
+    augment: Annotated[Augment | None, typer.Option(help="method follows a subset's hints.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 takes all.")] = None,
+    loader: Annotated[Engine | None, typer.Option(help="How batches are made; all give the same.")] = None,
+    launcher: Annotated[Launcher, typer.Option(help="Where runs are run.")] = Launcher.local,
+    rerun: Annotated[
+        Rerun, typer.Option(help="missing: what has no result, not failed runs; failed: those too; all: everything.")
+    ] = Rerun.missing,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show runs, time and disk; write nothing.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, print the table.
+
+    Options replace keys of CONFIG.yaml (train, val, workdir, methods, ipc, seeds, protocols, archs, observer,
+    image_size, set, augment, precision, threads, loader). Paths are relative to the current directory.
+    Run again, it does only what is missing; several sweeps may share one workdir. A run that fails is a row with its
+    reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, which are the same
+    for the same content.
+
+    Example:
+
+    \b
+    fastdc sweep --train t.beton --val v.beton --methods all --ipc 10,50 --seeds 0-2 --workdir runs/first
+
+    Example:
+
+    \b
+    fastdc sweep configs/demo.yaml --methods random,pca --set full.protocol.epochs=4 --dry-run
+    """
+    from fastdc.settings import parse_settings
+    from fastdc.sweep.config import load_config
+
+    options: dict[str, Any] = {"train": train, "val": val, "methods": methods, "ipc": ipc, "seeds": seeds}
+    options |= {"workdir": workdir, "protocols": protocol, "archs": arch, "image_size": image_size, "threads": threads}
+    options |= {"augment": augment, "precision": precision, "loader": loader}
+    options["observer"] = parse_settings(observer or []) or None
+    given = {
+        key: str(value) if isinstance(value, StrEnum) else value for key, value in options.items() if value is not None
+    }
+    grid = load_config(config, given, settings or [])
+    if dry_run:
+        from fastdc.sweep.preview import preview
+
+        print("\n".join(preview(grid, rerun.value)))
+        return
+    _sweep(grid, rerun.value, quiet)
+
+
+def _sweep(grid: Any, rerun: Any, quiet: bool) -> None:
+    from fastdc.report import make_rows, show
+    from fastdc.sweep.run import run_sweep
+    from fastdc.sweep.store import Store
+
+    try:
+        plan, outcome = run_sweep(grid, rerun, show_progress=not quiet)
+    except KeyboardInterrupt:
+        say_error("interrupted; finished runs are kept, the same command goes on", "fastdc: ")
+        raise typer.Exit(130) from None
+    with Store(plan.store_path, readonly=True) as store:
+        show(make_rows(store.records(), [cell.key for cell in plan.cells]))
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
+    print(f"\n{len(plan.cells)} runs: {counts} ({outcome.ran} run now). Results: {plan.store_path}")
+    if outcome.exit_code:
+        say_error(
+            f"{outcome.states['failed'] + outcome.states['diverged']} runs failed; --rerun failed tries them again"
+        )
+        raise typer.Exit(outcome.exit_code)
+
+
+@app.command("report", short_help="Print the results of a sweep.")
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's workdir.", show_default=False)],
+    style: Annotated[
+        Style, typer.Option("--format", help="table is for people, the others for programs.")
+    ] = Style.table,
+) -> None:
+    """Print the results of a sweep: mean and standard deviation over seeds, bytes, seconds, and what failed.
+
+    A mean over part of the seeds is marked, for example 2/3. Accuracy is the last epoch's, std has ddof=1.
+
+    Example:
+
+    \b
+    fastdc report runs/first --format csv > results.csv
+    """
+    from fastdc.report import Format, make_rows, render, show
+    from fastdc.sweep.store import Store
+
+    with Store(folder / "store.sqlite", readonly=True) as store:
+        rows = make_rows(store.records())
+    if style is Style.table:
+        show(rows)
+    else:
+        print(render(rows, cast(Format, style.value)))
+
+
+@app.command("methods", short_help="List the compression methods.")
+def methods_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list and nothing else.")] = False,
+) -> None:
+    """List every compression method, what it needs, and plug-ins that cannot be used.
+
+    Example:
+
+    \b
+    fastdc methods --json
+    """
+    from fastdc.methods import all_methods, broken_methods
+
+    if as_json:
+        listed: list[dict[str, Any]] = []
+        for method in all_methods().values():
+            settings = method.config_class().model_dump(mode="json")
+            listed.append({**method.info.model_dump(mode="json"), "version": method.version, "settings": settings})
+        print(json.dumps(listed, indent=1))
+        return
+    for name, method in all_methods().items():
+        info = method.info
+        year = str(info.year) if info.year else ""
+        print(f"{name:<18} {info.family:<12} {year:<5} {', '.join(info.needs) or '-':<10} {info.paper or info.title}")
+    for name, reason in broken_methods().items():
+        print(f"{name:<18} broken: {reason}")
+
+
+@app.command("doctor", short_help="Say what this machine offers and lacks.")
+def doctor_command(
+    workdir: Annotated[Path, typer.Option(metavar="DIR", help="Folder whose disk is looked at.")] = Path(),
+) -> None:
+    """Say what this machine offers fastdc and what to do about what is missing.
+
+    Exit code 0 when fastdc can work (warnings allowed: without FFCV the in-memory loader does the work), else 1.
+    """
+    from fastdc.doctor import examine, is_usable, report
+
+    checks = examine(workdir)
+    report(checks, print)
+    raise typer.Exit(0 if is_usable(checks) else 1)
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; prints errors instead of raising them.
+
+    Args:
+        arguments: command line without the program's name; None takes `sys.argv`.
+    """
+    from typer._click.exceptions import ClickException
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(args=arguments or ["--help"], prog_name="fastdc", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except FastDCError as error:
+        say_error(str(error))
+        return error.exit_code
+    except ClickException as error:
+        context = getattr(error, "ctx", None)
+        say_error(f"{error.format_message()} (see {context.command_path if context else 'fastdc'} --help)")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        say_error("interrupted", "fastdc: ")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains while it exits
+        return 1
+    except Exception as error:
+        if os.environ.get("FASTDC_DEBUG") == "1":
+            raise
+        say_error(f"bug in fastdc: {type(error).__name__}: {error}; FASTDC_DEBUG=1 shows where. Please report it")
+        return 1
+
+
+def main() -> None:
+    """Entry point of the `fastdc` program."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode gets "?" in place of an exception
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Choices, options and the error line that the commands share."""
+
+import sys
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Encoding(StrEnum):
+    """How stored images are encoded."""
+
+    keep = "keep"
+    jpg = "jpg"
+    raw = "raw"
+
+
+class OnError(StrEnum):
+    """What an unreadable image does."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+class Augment(StrEnum):
+    """Whether a subset's training hints are followed."""
+
+    method = "method"
+    protocol = "protocol"
+
+
+class Precision(StrEnum):
+    """Number format of the forward pass."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Engine(StrEnum):
+    """How batches are made."""
+
+    auto = "auto"
+    ffcv = "ffcv"
+    resident = "resident"
+
+
+class Rerun(StrEnum):
+    """Which runs a sweep runs again."""
+
+    missing = "missing"
+    failed = "failed"
+    all = "all"
+
+
+class Launcher(StrEnum):
+    """Where a sweep's runs are run."""
+
+    local = "local"
+
+
+class Style(StrEnum):
+    """Form of a report."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    latex = "latex"
+
+
+Train = Annotated[Path, typer.Argument(metavar="TRAIN.beton", help="Beton of the training set.", show_default=False)]
+Workdir = Annotated[Path, typer.Option(metavar="DIR", help="Folder for observers and results.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated.", show_default=False),
+]
+ObserverSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--observer", metavar="KEY=VALUE", help="One setting of the observer (arch=convnet); may be repeated."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Seed = Annotated[int, typer.Option(min=0, help="Root of every random decision.")]
+
+
+def say_error(message: str, prefix: str = "error: ") -> None:
+    """Print one line on stderr."""
+    with suppress(OSError):  # nobody may listen any more
+        print(f"{prefix}{' '.join(message.split())}", file=sys.stderr, flush=True)

@@ -1,0 +1,228 @@
+"""Commands on data: write and verify betons, observe, compress, evaluate."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastdc.cli_common import (
+    Augment,
+    Encoding,
+    Engine,
+    Force,
+    ObserverSettings,
+    OnError,
+    Precision,
+    Quiet,
+    Seed,
+    Settings,
+    Train,
+    Workdir,
+    say_error,
+)
+
+
+def write_beton_command(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder, or tar or zip of one.", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT.beton", help="File to write.", show_default=False)],
+    split: Annotated[str | None, typer.Option(help="Which split to write, where SOURCE has splits.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Shrink the shorter side to N px; never enlarges.")
+    ] = None,
+    encoding: Annotated[
+        Encoding | None,
+        typer.Option(help="keep: JPEG bytes untouched (default); jpg (default with --resolution); raw."),
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality of what is encoded anew.")] = 90,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; the file is the same for any number.")] = None,
+    on_error: Annotated[
+        OnError, typer.Option(help="fail: stop at an unreadable image; skip: count it.")
+    ] = OnError.fail,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write images laid out as class/img or split/class/img into one FFCV file.
+
+    OUT.json beside it is the manifest: classes, counts, what was converted or skipped, a hash of every sample.
+
+    Example:
+
+    \b
+    fastdc write-beton photos.tar train.beton --split train --resolution 256
+    """
+    from fastdc.beton import write_beton
+
+    made = write_beton(
+        source,
+        out,
+        split=split,
+        resolution=resolution,
+        encoding=encoding.value if encoding else None,
+        quality=quality,
+        workers=workers,
+        on_error=on_error.value,
+        force=force,
+        show_progress=not quiet,
+    )
+    print(f"{out}: {len(made.ids):,} images, {len(made.classes):,} classes, {made.image_bytes / 1e6:,.1f} MB of images")
+    changed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(made.converted.items()))
+    if changed:
+        print(f"converted to RGB: {changed}")
+    if made.skipped:
+        print(
+            f"skipped: {len(made.skipped):,} unreadable files, first {made.skipped[0].path} ({made.skipped[0].reason})"
+        )
+
+
+def verify_beton_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The beton to check.", show_default=False)],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode every sample and compare its hash; reads it all.")
+    ] = False,
+) -> None:
+    """Check a beton: truncation, damaged tables, bad labels, a manifest of another file.
+
+    Exit code 0 when sound, 2 when not, with one line for each problem.
+
+    Example:
+
+    \b
+    fastdc verify-beton train.beton --deep
+    """
+    from fastdc.beton import verify_beton
+
+    problems = verify_beton(file, deep)
+    for problem in problems:
+        sample = "" if problem.index is None else f" sample {problem.index}"
+        name = f" ({problem.id})" if problem.id else ""
+        say_error(f"{file}: {problem.section}:{sample}{name} {problem.message}".replace(":  ", ": "))
+    if problems:
+        raise typer.Exit(2)
+    print(f"{file}: sound{'' if deep else ' (structure; --deep also decodes every sample)'}")
+
+
+def observe_command(
+    train: Train,
+    workdir: Workdir,
+    arch: Annotated[str | None, typer.Option(help="Network to train.  [default: resnet18]", show_default=False)] = None,
+    seed: Seed = 0,
+    runs: Annotated[int, typer.Option(min=1, help="Independent trainings; scores average over them.")] = 1,
+    stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after N epochs of the schedule.")] = None,
+    settings: Settings = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train the observer once on the full set and keep every sample's dynamics for the methods that read them.
+
+    Found again by content: a second call with the same data and settings returns at once. A killed one goes on.
+
+    Example:
+
+    \b
+    fastdc observe train.beton --workdir runs/first --arch resnet18 --set epochs=60
+    """
+    from fastdc.beton import describe_beton
+    from fastdc.observe import choose_observer
+    from fastdc.observe.run import observe
+    from fastdc.settings import parse_settings
+
+    given = {"seed": seed, "runs": runs} | ({"arch": arch} if arch else {})
+    given |= parse_settings(settings or [])
+    config = choose_observer(train, describe_beton(train).content_hash, workdir, given=given)
+    for record in observe(train, workdir, config, stop_after=stop_after, show_progress=not quiet):
+        print(f"{record.folder}: {record.epochs} epochs of {record.num_samples:,} samples, {record.seconds:,.0f} s")
+
+
+def compress_command(
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help="Name or variant (el2n[keep=hard]).", show_default=False)
+    ],
+    train: Train,
+    ipc: Annotated[int, typer.Option(help="Stored images per class.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="SUBSET.beton", help="File to write.", show_default=False)],
+    workdir: Workdir,
+    seed: Seed = 0,
+    image_size: Annotated[int, typer.Option(help="Side of the stored images in px.")] = 224,
+    settings: Settings = None,
+    observer: ObserverSettings = None,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compress a training set to IPC images per class and write them as a beton.
+
+    Methods that read training dynamics run `fastdc observe` first where its result is missing in --workdir.
+
+    Example:
+
+    \b
+    fastdc compress pca train.beton --ipc 10 --out pca10.beton --workdir runs/first --set grid=2
+    """
+    from fastdc.compress import compress_beton
+    from fastdc.methods import parse_variant
+    from fastdc.observe import ObserverConfig
+    from fastdc.settings import parse_settings
+
+    name, own = parse_variant(method)
+    given = parse_settings(observer or [])
+    made = compress_beton(
+        name,
+        train,
+        out,
+        ipc=ipc,
+        seed=seed,
+        image_size=image_size,
+        settings=own | parse_settings(settings or []),
+        workdir=workdir,
+        observer=ObserverConfig.make({"image_size": image_size, **given}, "observer") if given else None,
+        force=force,
+        show_progress=not quiet,
+    )
+    seconds = ", ".join(f"{part} {value:.1f} s" for part, value in made.seconds.items())
+    print(f"{out}: {len(made.manifest.ids):,} images, {made.manifest.image_bytes:,} bytes ({seconds})")
+
+
+def evaluate_command(
+    subset: Annotated[Path, typer.Argument(metavar="SUBSET.beton", help="What to train on.", show_default=False)],
+    val: Annotated[Path, typer.Option(metavar="VAL.beton", help="Validation set.", show_default=False)],
+    protocol: Annotated[str, typer.Option(help="hard, hard-small, or one with changes (hard*epochs=60).")] = "hard",
+    settings: Settings = None,
+    arch: Annotated[str, typer.Option(help="Network to train from scratch.")] = "resnet18",
+    seed: Seed = 0,
+    augment: Annotated[Augment, typer.Option(help="method follows the subset's hints.")] = Augment.method,
+    precision: Annotated[Precision, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = Precision.auto,
+    image_size: Annotated[int | None, typer.Option(help="Side of crops in px; default: the subset's side.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all.")] = 0,
+    loader: Annotated[Engine, typer.Option(help="How batches are made; all give the same.")] = Engine.auto,
+    workers: Annotated[int | None, typer.Option(min=1, help="Loader threads; changes no result.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Resume from, and save to, this file.")
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network from scratch on a subset and measure it on the validation set.
+
+    The accuracy reported is the last epoch's. --set overrides the protocol, and its name says so.
+
+    Example:
+
+    \b
+    fastdc evaluate pca10.beton --val val.beton --protocol hard --set epochs=60 --json
+    """
+    from fastdc.settings import parse_settings
+    from fastdc.train import EvaluateSettings, get_protocol
+    from fastdc.train.evaluation import evaluate
+
+    values = {"seed": seed, "augment": augment.value, "precision": precision.value, "image_size": image_size}
+    values |= {"threads": threads, "loader": loader.value, "loader_workers": workers, "compile": compiled, "arch": arch}
+    chosen = get_protocol(protocol, parse_settings(settings or []))
+    made = EvaluateSettings.make({"protocol": chosen, **values}, "evaluate")
+    result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet)
+    if as_json:
+        print(json.dumps(result.model_dump(mode="json"), allow_nan=False))
+        return
+    top5 = "" if result.top5 is None else f", top-5 {result.top5:.2f} %"
+    print(f"top-1 {result.top1:.2f} %{top5} after {result.epochs} epochs, {result.steps:,} steps ({result.protocol})")
+    stored = f"{result.images:,} images, {result.image_bytes:,} bytes"
+    print(f"{stored}; {result.arch}, {result.precision}, {result.seconds:.0f} s")

@@ -1,0 +1,160 @@
+"""What this machine offers fastdc, and what to do about what is missing. Each probe that could crash has a process."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from fastdc.threads import usable_cpus
+
+Status = Literal["ok", "warning", "missing"]
+PROBE_SECONDS = 120
+REQUIRED = ("numpy", "numba", "pillow", "simplejpeg", "pydantic", "pyyaml", "safetensors")
+INSTALL_FFCV = (
+    "Debian: apt-get install pkg-config libturbojpeg0-dev libopencv-dev, elsewhere: conda install -c conda-forge "
+    "pkg-config libjpeg-turbo opencv; then pip install 'fastdc[ffcv]'. Without it only the in-memory loader works"
+)
+MIN_DISK_GB, MIN_SHM_MB, MIN_MEMORY_GB = 5.0, 64.0, 4.0
+
+FFCV_PROBE = "import ffcv; from ffcv.loader import Loader; import ffcv.libffcv; print('Loader and native library load')"
+TBB_PROBE = """
+import numba, numpy
+numba.config.THREADING_LAYER = "tbb"
+@numba.njit(parallel=True)
+def total(values):
+    result = 0.0
+    for i in numba.prange(values.size):
+        result += values[i]
+    return result
+total(numpy.ones(1000))
+print(numba.threading_layer())
+"""
+TORCH_PROBE = """
+import torch, torchvision
+from torchvision import ops
+ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+amp = "bf16" if gpus and torch.cuda.is_bf16_supported() else "fp16" if gpus else ""
+print(torch.__version__, torchvision.__version__, ", ".join(gpus) or "none", amp, sep="|")
+"""
+
+
+class Check(NamedTuple):
+    """One line of the report. `missing` means that fastdc cannot work; `warning` that something works less well."""
+
+    name: str
+    status: Status
+    found: str
+    advice: str = ""
+
+
+def examine(folder: Path) -> list[Check]:
+    """Every check, in the order to read them.
+
+    Args:
+        folder: where results would be written; its disk is looked at.
+    """
+    with ThreadPoolExecutor() as pool:  # the probes are processes of several seconds each
+        torch, ffcv, tbb = pool.submit(_torch), pool.submit(_ffcv), pool.submit(_tbb)
+        checks = [_python(), *(_package(name) for name in REQUIRED), *torch.result(), ffcv.result(), tbb.result()]
+    return [*checks, _cpus(), _memory(), _disk(folder), _shared_memory()]
+
+
+def is_usable(checks: list[Check]) -> bool:
+    """Whether fastdc can work here at all; warnings allowed."""
+    return all(check.status != "missing" for check in checks)
+
+
+def _python() -> Check:
+    return Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def _package(name: str) -> Check:
+    try:
+        return Check(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Check(name, "missing", "not installed", f"pip install {name}")
+
+
+def _probe(code: str) -> tuple[bool, str]:
+    """Run code in a process of its own; whether it worked, and its last line of output or error."""
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False, f"no answer within {PROBE_SECONDS} s"
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    if done.returncode < 0:
+        return False, f"the process was killed by signal {-done.returncode}"
+    return done.returncode == 0, lines[-1] if lines else f"exit code {done.returncode}"
+
+
+def _torch() -> list[Check]:
+    works, text = _probe(TORCH_PROBE)
+    if not works:
+        return [Check("torch", "missing", text, "pip install --force-reinstall torch torchvision (a matching pair)")]
+    torch, torchvision, gpus, amp = text.split("|")
+    checks = [Check("torch", "ok", torch), Check("torchvision", "ok", f"{torchvision}, matches torch")]
+    if gpus == "none":
+        return [*checks, Check("cuda", "ok", "no GPU; training runs on the CPU in fp32")]
+    return [*checks, Check("cuda", "ok", f"{gpus}; mixed precision {amp}")]
+
+
+def _ffcv() -> Check:
+    try:
+        installed = version("ffcv")
+    except PackageNotFoundError:
+        return Check("ffcv", "warning", "not installed", INSTALL_FFCV)
+    works, text = _probe(FFCV_PROBE)
+    return Check("ffcv", "ok", f"{installed}, {text}") if works else Check("ffcv", "warning", text, INSTALL_FFCV)
+
+
+def _tbb() -> Check:
+    works, text = _probe(TBB_PROBE)
+    if works and text == "tbb":
+        return Check("tbb", "ok", "numba's threading layer tbb works")
+    found = text if not works else f"numba took '{text}' in its place"
+    return Check("tbb", "warning", found, "pip install tbb; the layer 'workqueue' aborts with two live FFCV loaders")
+
+
+def _cpus() -> Check:
+    return Check("cpus", "ok", f"{usable_cpus()} usable of {os.cpu_count()}")
+
+
+def _memory() -> Check:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return Check("memory", "ok", "unknown on this system")
+    values = {line.partition(":")[0]: int(line.split()[1]) / 1e6 for line in lines if line.split()[1].isdigit()}
+    return _amount("memory", values["MemAvailable"], "GB free", MIN_MEMORY_GB, "close other programs")
+
+
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free / 1e9
+    return _amount("disk", free, f"GB free at {folder}", MIN_DISK_GB, "free space, or use --workdir elsewhere")
+
+
+def _shared_memory() -> Check:
+    if not Path("/dev/shm").is_dir():
+        return Check("shm", "ok", "no /dev/shm on this system")
+    free = shutil.disk_usage("/dev/shm").free / 1e6
+    return _amount("shm", free, "MB free in /dev/shm", MIN_SHM_MB, "docker run --shm-size=1g")
+
+
+def _amount(name: str, found: float, unit: str, least: float, advice: str) -> Check:
+    text = f"{found:,.1f} {unit}"
+    return Check(name, "ok", text) if found >= least else Check(name, "warning", text, advice)
+
+
+def report(checks: list[Check], say: Callable[[str], None]) -> None:
+    """Print the checks, one a line, and what to do under those that need it."""
+    for check in checks:
+        say(f"{check.status:<8} {check.name:<12} {check.found}")
+        if check.advice:
+            say(f"{'':<8} {'':<12} -> {check.advice}")

@@ -1,0 +1,148 @@
+"""From runs to rows: one row per method, IPC and protocol, over its seeds. Knows the store, computes no accuracy."""
+
+from collections import Counter
+from collections.abc import Iterable
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from fastdc.settings import Settings
+from fastdc.sweep.store import Record
+
+Status = Literal["done", "partial", "failed", "diverged", "skipped", "pending"]
+FAULTS: tuple[Status, ...] = ("failed", "diverged", "skipped")
+COST_OF_SUBSET = ("scoring", "selection", "writing")
+
+
+class Row(Settings):
+    """One line of the result table.
+
+    Attributes:
+        dataset, method, ipc, protocol, arch, precision, augment, image_size: what was run; `ipc` is None where the
+            whole training set was used.
+        n: finished runs; `seeds`: runs asked for. A mean is over `n` runs, so `n < seeds` must be shown with it.
+        top1_mean, top1_std: last epoch's accuracy in percent over seeds; std with ddof=1, None for n = 1.
+        top5_mean: None below 6 classes. top1_best_mean: best epoch's; never ranked.
+        images, image_bytes, label_bytes: of one stored set, mean over subsets.
+        epochs, steps: training length.
+        compress_seconds: making one subset from the data: observer (whole training, where used), scores, choice and
+            writing. observer_seconds: the observer's part, shared by all methods that read it.
+        train_seconds: training and validating one network, mean over runs.
+        status: `done` all runs finished; `partial` some; else what became of them.
+        reason: why runs are missing, None when `done`.
+    """
+
+    dataset: str
+    method: str
+    ipc: int | None
+    protocol: str
+    arch: str
+    precision: str
+    augment: str
+    image_size: int
+    n: int
+    seeds: int
+    top1_mean: float | None = None
+    top1_std: float | None = None
+    top5_mean: float | None = None
+    top1_best_mean: float | None = None
+    images: int | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    image_bytes: int | None = None
+    label_bytes: int | None = None
+    compress_seconds: float | None = None
+    observer_seconds: float | None = None
+    train_seconds: float | None = None
+    status: Status
+    reason: str | None = None
+
+
+AXES = ("dataset", "method", "ipc", "protocol", "arch", "precision", "augment", "image_size")
+
+
+def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> list[Row]:
+    """Rows of a store, grouped by everything that a result depends on but the seeds.
+
+    Runs of other data, another method version or another observer are rows of their own even where the visible axes
+    are equal; the older ones get a mark (`random#3f2a91`), so that nothing is averaged that does not belong together.
+
+    Args:
+        records: from `Store.records`.
+        keys: only these runs; None takes all.
+
+    Returns:
+        Rows by data set, protocol, arch, precision, augment, image size and IPC (whole set last), best accuracy first.
+    """
+    wanted = None if keys is None else set(keys)
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if wanted is None or record.key in wanted:
+            groups.setdefault(record.label["group"], []).append(record)
+    shown: dict[tuple[Any, ...], str] = {}
+    rows = []
+    # Newest first: the plain name belongs to the group that was worked on last.
+    for group in sorted(groups, key=lambda name: -max(record.changed for record in groups[name])):
+        row = _row(groups[group])
+        axes = tuple(getattr(row, axis) for axis in AXES)
+        if axes in shown:
+            row = row.model_copy(update={"method": f"{row.method}#{group[:6]}"})
+        shown[axes] = group
+        rows.append(row)
+    return sorted(rows, key=_order)
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    setup = (row.dataset, row.protocol, row.arch, row.precision, row.augment, row.image_size)
+    return (*setup, row.ipc is None, row.ipc or 0, -(row.top1_mean if row.top1_mean is not None else -1.0), row.method)
+
+
+def _row(records: list[Record]) -> Row:
+    label = records[0].label
+    done = [record.summary for record in records if record.state == "done" and record.summary is not None]
+    states = Counter(record.state for record in records)
+    values: dict[str, Any] = {axis: label[axis] for axis in AXES}
+    values |= {"n": len(done), "seeds": len(records), "status": _status(states), "reason": _reason(records)}
+    return Row(**values, **(_numbers(done) if done else {}))
+
+
+def _numbers(done: list[dict[str, Any]]) -> dict[str, Any]:
+    top1 = [float(run["top1"]) for run in done]
+    top5 = [float(run["top5"]) for run in done if run.get("top5") is not None]
+    subset_costs = [sum(run["cost"].get(part, 0.0) for part in COST_OF_SUBSET) for run in done]
+    observer = fmean(run["cost"].get("observer", 0.0) for run in done)
+    return {
+        "top1_mean": fmean(top1),
+        "top1_std": stdev(top1) if len(top1) > 1 else None,
+        "top5_mean": fmean(top5) if len(top5) == len(done) else None,
+        "top1_best_mean": fmean(run["top1_best"] for run in done),
+        **{name: round(fmean(run[name] for run in done)) for name in ("images", "epochs", "steps")},
+        **{name: round(fmean(run[name] for run in done)) for name in ("image_bytes", "label_bytes")},
+        "compress_seconds": fmean(subset_costs) + observer,
+        "observer_seconds": observer,
+        "train_seconds": fmean(run["train_seconds"] for run in done),
+    }
+
+
+def _status(states: Counter[str]) -> Status:
+    if states["done"]:
+        return "done" if len(states) == 1 else "partial"
+    for state in FAULTS:
+        if states[state]:
+            return state
+    return "pending"
+
+
+def _reason(records: list[Record]) -> str | None:
+    """Why runs are missing, each reason once with its seeds."""
+    reasons: dict[str, list[int]] = {}
+    for record in records:
+        if record.state == "skipped":
+            reasons.setdefault(f"skipped: {record.reason}", [])
+        elif record.state != "done":
+            text = record.state + (f": {record.reason}" if record.reason else "")
+            reasons.setdefault(text, []).append(record.label["seed"])
+    parts = []
+    for text, seeds in reasons.items():
+        who = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))} " if seeds else ""
+        parts.append(who + text)
+    return "; ".join(parts) or None

@@ -1,0 +1,8 @@
+"""Sweeps: a grid of runs, planned, run and kept in a store. Importing this imports no torch."""
+
+from fastdc.sweep.config import SweepConfig, load_config
+from fastdc.sweep.plan import Cell, Plan, make_plan
+from fastdc.sweep.run import Outcome, run_sweep
+from fastdc.sweep.store import Record, Store
+
+__all__ = ["Cell", "Outcome", "Plan", "Record", "Store", "SweepConfig", "load_config", "make_plan", "run_sweep"]

@@ -1,0 +1,230 @@
+"""What a sweep is asked to do: the YAML file and the command line, checked and merged (the command line wins)."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from fastdc.errors import ConfigError
+from fastdc.settings import Settings, closest, parse_settings
+from fastdc.sweep.yaml_file import Location, read_yaml
+
+MAX_SEEDS = 1000
+OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
+
+
+class SweepConfig(Settings):
+    """A grid of runs: methods x ipc x protocols x archs x seeds. Paths are relative to the current directory.
+
+    Attributes:
+        train: beton of the training set.
+        val: beton of the validation set, with the same classes in the same order.
+        workdir: folder of the store, subsets and observers; made when missing.
+        methods: method names or variants (`el2n[keep=hard]`), or `all`.
+        ipc: stored images per class; `full` ignores it.
+        seeds: training seeds; stochastic methods draw one subset per seed.
+        protocols: protocol names, with overrides (`hard*epochs=60`).
+        archs: networks trained from scratch.
+        observer: settings of the observer that methods with dynamics share, its precision and threads included;
+            none given takes the one observer in `workdir`, or the default at `image_size`.
+        image_size: side of the stored images, in pixels.
+        set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
+        augment: `method` follows the hints of a subset, `protocol` ignores them.
+        precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
+        threads: CPU threads of each training; 0 takes every usable CPU.
+        loader: how batches are made; all give the same batches.
+    """
+
+    train: Path
+    val: Path
+    workdir: Path
+    methods: tuple[str, ...] = Field(("all",), min_length=1)
+    ipc: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    protocols: tuple[str, ...] = Field(("hard",), min_length=1)
+    archs: tuple[str, ...] = Field(("resnet18",), min_length=1)
+    observer: dict[str, Any] = Field(default_factory=dict)
+    image_size: int = Field(224, ge=8, le=4096)
+    set: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    augment: Literal["method", "protocol"] = "method"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    threads: int = Field(0, ge=0)
+    loader: Literal["auto", "ffcv", "resident"] = "auto"
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _split_methods(cls, value: Any) -> Any:
+        return _each(value, split_names)
+
+    @field_validator("protocols", mode="before")
+    @classmethod
+    def _split_protocols(cls, value: Any) -> Any:
+        return _each(value, split_protocols)
+
+    @field_validator("archs", mode="before")
+    @classmethod
+    def _split_archs(cls, value: Any) -> Any:
+        return _each(value, split_names)
+
+    @field_validator("ipc", "seeds", mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return _each(value, expand_numbers)
+
+    @field_validator("ipc")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if value and min(value) < 1:
+            raise ValueError("expected at least 1 image per class")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _not_negative(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value) < 0:
+            raise ValueError("expected seeds from 0 up")
+        return value
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _nest(cls, value: Any) -> Any:
+        return nest_settings(value)
+
+
+def _each(value: Any, split: Any) -> Any:
+    items = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):
+        raise ValueError("expected a list of names or numbers")
+    flat = [part for item in items for part in split(str(item))]
+    return list(dict.fromkeys(flat))  # a repeated value asks for nothing more
+
+
+def split_names(text: str) -> list[str]:
+    """`"random,el2n[keep=hard,balanced=false]"` -> two names: a comma inside brackets separates nothing."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+
+
+def split_protocols(text: str) -> list[str]:
+    """`"hard,hard*epochs=60,batch_size=32"` -> two names: a `key=value` belongs to the name before it."""
+    names: list[str] = []
+    for part in split_names(text):
+        if names and "=" in part and "*" not in part:
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    return names
+
+
+def expand_numbers(text: str) -> list[int]:
+    """`"0,3,5-7"` -> `[0, 3, 5, 6, 7]`.
+
+    Raises:
+        ValueError: not whole numbers, a range that runs backwards, or too many.
+    """
+    numbers: list[int] = []
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*([-+]?\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise ValueError(f"found '{part}', expected whole numbers such as 10,50 or a range such as 0-2")
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if last < first or last - first >= MAX_SEEDS:
+            raise ValueError(f"range '{part}': expected first-last, at most {MAX_SEEDS} long")
+        numbers.extend(range(first, last + 1))
+    return numbers
+
+
+def nest_settings(value: Any) -> Any:
+    """`{"pca.grid": 3, "full": {"protocol.epochs": 4}}` -> `{"pca": {"grid": 3}, "full": {"protocol.epochs": 4}}`.
+
+    Raises:
+        ValueError: a key without a method, or a setting given twice.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a mapping such as {pca.grid: 3}")
+    nested: dict[str, dict[str, Any]] = {}
+    for key, inner in value.items():
+        for path, setting in _flatten(str(key), inner):
+            method, dot, name = path.partition(".")
+            if not dot or not name:
+                raise ValueError(
+                    f"found '{path}', expected METHOD.key (pca.grid=3) or METHOD.protocol.key (full.protocol.epochs=4)"
+                )
+            if name in nested.setdefault(method, {}):
+                raise ValueError(f"'{path}' is given twice; keep one")
+            nested[method][name] = setting
+    return nested
+
+
+def _flatten(path: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [(path, value)]
+    return [pair for key, inner in value.items() for pair in _flatten(f"{path}.{key}", inner)]
+
+
+def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Iterable[str] = ()) -> SweepConfig:
+    """The sweep described by a YAML file and the command line.
+
+    Args:
+        path: YAML file, or None.
+        overrides: values from the command line by field name; each replaces the file's (of `observer`, each key).
+        settings: `METHOD.key=value` from `--set`; each replaces the same setting of the file's `set`.
+
+    Raises:
+        ConfigError: `file:line: key: ...` or `--option: ...`, one line, for the first problem.
+    """
+    document = read_yaml(path) if path else None
+    lines: dict[Location, int] = document.lines if document else {}
+    values = dict(document.values) if document else {}
+    for key in values:
+        if key not in SweepConfig.model_fields:
+            raise ConfigError(f"{path}:{lines[(key,)]}: unknown key '{key}'; {closest(key, SweepConfig.model_fields)}")
+    given = parse_settings(settings)
+    file_observer = values.get("observer")
+    values |= overrides
+    if "observer" in overrides and isinstance(file_observer, dict):
+        values["observer"] = file_observer | overrides["observer"]
+    if given:
+        values["set"] = _merged_settings(values.get("set", {}), given)
+    missing = [key for key in ("train", "val", "workdir") if values.get(key) is None]
+    if missing:
+        where = f"{path}: no key '{missing[0]}'" if path else f"--{missing[0]} is missing"
+        raise ConfigError(f"{where}; a sweep needs train, val and workdir, in its YAML file or as options")
+    try:
+        config = SweepConfig(**values)
+    except ValidationError as error:
+        raise ConfigError(_located(error, path, lines, set(overrides) | ({"set"} if given else set()))) from error
+    _check_used(config.methods, nest_settings(given))
+    return config
+
+
+def _check_used(methods: Iterable[str], given: Iterable[str]) -> None:
+    """Refuse a `--set` for a method that the sweep leaves out: it would change nothing."""
+    swept = [name.partition("[")[0].strip() for name in methods]
+    for name in given:
+        if "all" not in swept and name not in swept:
+            raise ConfigError(f"--set {name}...: is not among the methods {', '.join(swept)}; {closest(name, swept)}")
+
+
+def _merged_settings(file: Any, given: dict[str, Any]) -> Any:
+    try:
+        base, new = nest_settings(file), nest_settings(given)
+    except ValueError as error:
+        raise ConfigError(f"--set: {error}") from error
+    return {method: base.get(method, {}) | new.get(method, {}) for method in [*base, *new]}
+
+
+def _located(error: ValidationError, path: Path | None, lines: dict[Location, int], options: set[str]) -> str:
+    """The first problem with where it stands: an option of the command line, or file:line."""
+    problem = error.errors()[0]
+    location = tuple(problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    text = f"{'.'.join(map(str, location))}={problem['input']!r}: {message[:1].lower()}{message[1:]}"
+    field = str(location[0]) if location else ""
+    if field in options or path is None:
+        return f"{OPTIONS.get(field, '--' + field.replace('_', '-'))}: {text}"
+    while location and location not in lines:
+        location = location[:-1]
+    return f"{path}:{lines.get(location, 1)}: {text}"

@@ -1,0 +1,108 @@
+"""How long a sweep will take and how much disk it needs: from like runs in the store, else a stated rough rate."""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from fastdc.sweep.plan import Cell, Plan
+from fastdc.sweep.store import Record
+
+# Rough forward cost of one 224-px image in giga-multiplications; a training visit costs three times as much.
+ROUGH_GMAC = {"resnet18": 1.8, "resnet34": 3.7, "resnet50": 4.1, "resnet101": 7.8, "mobilenet_v2": 0.3}
+ROUGH_GMAC_OTHER = 4.0
+CONVNET_GMAC, CONVNET_WIDTH = 2.5, 128  # grows with the width squared
+SMALL_STEM_FACTOR = 16.0  # resnet18_small: stride 1 and no pooling leave 4 x 4 times as many positions
+ROUGH_SPEED = {"cpu": 15.0, "cuda": 8_000.0}  # GMAC/s per CPU thread; per GPU
+STEP_SECONDS = {"cpu": 0.005, "cuda": 0.015}  # what a step costs besides: launches, optimizer, batch
+BYTES_PER_PIXEL = 0.31  # 15.7 kB for 224 x 224 (paper.md section 1)
+BYTES_PER_IMAGE = 600
+
+
+class Estimate(NamedTuple):
+    """Seconds still to train and where the number comes from; bytes to write and bytes free."""
+
+    seconds: float
+    basis: str
+    disk_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds per unit of work (one training-image visit) by kind of training, measured on this machine."""
+
+    measured: dict[tuple[Any, ...], float]
+    device: str
+    threads: int
+
+    def seconds(self, cell: Cell) -> float:
+        """Expected seconds of one cell's training: measured where a like run is in the store, else rough."""
+        rate = self.measured.get(_kind(cell.label))
+        if rate is not None:
+            return rate * float(cell.label["work"])
+        return self.rough(cell.arch, cell.label["image_size"], cell.label["work"], cell.label["steps"])
+
+    def is_measured(self, cell: Cell) -> bool:
+        """Whether a like run is in the store."""
+        return _kind(cell.label) in self.measured
+
+    def rough(self, arch: str, image_size: int, visits: float, steps: float) -> float:
+        """Seconds for that many training-image visits and steps, from counted operations and a rough speed."""
+        speed = ROUGH_SPEED[self.device] * (self.threads if self.device == "cpu" else 1)
+        per_image = 3 * rough_gmac(arch) * (image_size / 224) ** 2 / speed
+        return visits * per_image + steps * STEP_SECONDS[self.device]
+
+
+def rough_gmac(arch: str) -> float:
+    """Forward cost of one 224-px image."""
+    if arch.startswith("convnet") and not arch.startswith("convnext"):
+        width = int(arch.rpartition("_w")[2]) if "_w" in arch else CONVNET_WIDTH
+        return CONVNET_GMAC * (width / CONVNET_WIDTH) ** 2
+    if arch == "resnet18_small":
+        return ROUGH_GMAC["resnet18"] * SMALL_STEM_FACTOR
+    return ROUGH_GMAC.get(arch, ROUGH_GMAC_OTHER)
+
+
+def _kind(label: dict[str, Any]) -> tuple[Any, ...]:
+    return label["arch"], label["image_size"], label["precision"], label["batch"]
+
+
+def measured_rates(records: Iterable[Record], plan: Plan) -> Rates:
+    """Median seconds per unit of work over finished runs of each kind."""
+    samples: dict[tuple[Any, ...], list[float]] = {}
+    for record in records:
+        if record.summary and record.label.get("work"):
+            rate = float(record.summary["train_seconds"]) / float(record.label["work"])
+            samples.setdefault(_kind(record.label), []).append(rate)
+    return Rates({kind: median(rates) for kind, rates in samples.items()}, plan.device, plan.threads)
+
+
+def estimate(plan: Plan, todo: list[Cell], rates: Rates, observer_epochs: int) -> Estimate:
+    """Time and disk of the cells still to run.
+
+    Args:
+        todo: cells that will run.
+        rates: from `measured_rates`.
+        observer_epochs: epochs that the observer still has to train, all its runs together.
+    """
+    seconds = sum(rates.seconds(cell) for cell in todo)
+    observer = plan.observer
+    visits = observer_epochs * sum(plan.train.counts)
+    seconds += rates.rough(observer.arch, observer.image_size, visits, visits / observer.batch_size)
+    guessed = sum(not rates.is_measured(cell) for cell in todo)
+    parts = [f"{len(todo) - guessed} from like runs in the store"] if guessed < len(todo) else []
+    parts += [f"{guessed} by a rough rate, right within a factor of 5"] if guessed else []
+    parts += ["the observer by a rough rate"] if observer_epochs else []
+    subsets = {cell.subset.path: cell.subset.images for cell in todo if cell.subset and cell.subset.ipc is not None}
+    per_image = BYTES_PER_PIXEL * plan.config.image_size**2 + BYTES_PER_IMAGE
+    needed = round(sum(count * per_image for path, count in subsets.items() if not path.exists()))
+    return Estimate(seconds, "; ".join(parts) or "nothing to do", needed, _free_bytes(plan.config.workdir))
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,268 @@
+"""The grid as a list of cells, each with its content key; everything that can be refused is refused here.
+
+A cell's key hashes what its result depends on: the content of train and val, the method with version and settings,
+ipc, subset seed, training seed, protocol, network, precision, augmentation, image size, the observer (where the
+method reads one), and on CPU the thread count, because sums of another count round differently.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastdc.errors import ConfigError
+from fastdc.hashing import content_key
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.preflight import (
+    Device,
+    Variant,
+    check_archs,
+    check_classes,
+    check_ipc,
+    guess_device,
+    resolve_observer,
+    resolve_protocols,
+    resolve_variants,
+)
+from fastdc.sweep.store import Planned
+
+if TYPE_CHECKING:
+    from fastdc.beton import Manifest
+    from fastdc.observe.config import ObserverConfig
+    from fastdc.train.protocols import Protocol
+
+KEY_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class SubsetPlan:
+    """One compressed set, shared by every cell that trains on it."""
+
+    key: str
+    group: str
+    path: Path
+    variant: Variant
+    ipc: int | None
+    seed: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid. `ipc` is None for a method that keeps the whole set."""
+
+    key: str
+    axes: str
+    label: dict[str, Any]
+    subset: SubsetPlan | None
+    protocol: "Protocol"
+    arch: str
+    seed: int
+    skip: str | None = None
+
+    @property
+    def name(self) -> str:
+        """One line for people: what is trained on what."""
+        ipc = "all" if self.label["ipc"] is None else self.label["ipc"]
+        return f"{self.label['method']} ipc {ipc} {self.label['protocol']} {self.arch} seed {self.seed}"
+
+    def planned(self) -> Planned:
+        """The cell as the store registers it."""
+        return Planned(self.key, self.axes, self.label, self.skip)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked sweep: its cells in the order they run, and what they share."""
+
+    config: SweepConfig
+    device: Device
+    threads: int
+    train: "Manifest"
+    val: "Manifest"
+    observer: "ObserverConfig"
+    cells: list[Cell] = field(default_factory=list)
+
+    @cached_property
+    def runnable(self) -> list[Cell]:
+        """Cells that are not skipped."""
+        return [cell for cell in self.cells if cell.skip is None]
+
+    @property
+    def store_path(self) -> Path:
+        """`DIR/store.sqlite`."""
+        return self.config.workdir / "store.sqlite"
+
+
+def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
+    """Check a sweep and list its cells. Imports no torch.
+
+    Args:
+        config: the grid.
+        device: where cells will train; None guesses without importing torch.
+
+    Raises:
+        BetonError, ManifestError: train or val is not a sound beton.
+        ConfigError: unknown method, protocol, network or setting; class lists that differ; IPC that no class serves.
+        MethodError: a method named explicitly cannot be used.
+    """
+    from fastdc.beton import describe_beton
+    from fastdc.threads import usable_cpus
+
+    variants = resolve_variants(config)
+    protocols = [(variant, resolve_protocols(config, variant)) for variant in variants]
+    check_archs(config.archs)
+    train, val = describe_beton(config.train), describe_beton(config.val)
+    observer = resolve_observer(config, train)
+    check_classes(train, val, config)
+    check_ipc(train, config, variants)
+    device = device or guess_device()
+    if config.precision == "fp16" and device == "cpu":
+        raise ConfigError("precision fp16: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
+    plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer)
+    seen: set[str] = set()
+    for variant, choices in protocols:
+        for cell in _cells_of(plan, variant, choices):
+            if cell.key not in seen:  # two spellings of one method are one run
+                seen.add(cell.key)
+                plan.cells.append(cell)
+    plan.cells.extend(_broken_cells(plan))
+    # The whole set last: it takes longest, and the table fills sooner without it.
+    plan.cells.sort(key=lambda cell: (cell.label["ipc"] is None, cell.label["ipc"] or 0))
+    return plan
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the cells of one protocol and network share; hashed once, for a grid has many cells and few setups."""
+
+    key: str
+    protocol: "Protocol"
+    arch: str
+    shown: dict[str, Any]
+
+
+def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
+    """Everything of a cell's key but the subset and the seed."""
+    config = plan.config
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if plan.device == "cuda" else "fp32"
+    shown: dict[str, Any] = {
+        "dataset": plan.train.dataset,
+        "protocol": protocol.name,
+        "arch": arch,
+        "precision": precision,
+        "augment": config.augment,
+        "image_size": config.image_size,
+    }
+    identity = {
+        "schema": KEY_SCHEMA,
+        "train": plan.train.content_hash,
+        "val": plan.val.content_hash,
+        "protocol": protocol.model_dump(mode="json"),
+        "arch": arch,
+        "precision": precision,
+        "augment": config.augment,
+        "image_size": config.image_size,
+        "device": plan.device,
+        "threads": plan.threads if plan.device == "cpu" else None,
+    }
+    return Setup(content_key(identity), protocol, arch, shown)
+
+
+def _cells_of(plan: Plan, variant: Variant, protocols: list["Protocol"]) -> Iterable[Cell]:
+    setups = [make_setup(plan, protocol, arch) for protocol in protocols for arch in plan.config.archs]
+    for ipc in (None,) if variant.whole_set else plan.config.ipc:
+        skip = variant.skip or _too_few(plan, variant, ipc)
+        subsets = plan_subsets(plan, variant, ipc)
+        for setup in setups:
+            yield from _seeds_of(plan, setup, subsets, skip)
+
+
+def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: str | None) -> Iterable[Cell]:
+    """The cells that differ only in their seed."""
+    first = subsets[plan.config.seeds[0]]
+    shown = {**setup.shown, "method": first.variant.name, "ipc": first.ipc}
+    data = {"train": plan.train.content_hash, "val": plan.val.content_hash}
+    axes = content_key({**shown, **data})
+    shared = {
+        "group": content_key([setup.key, first.group]),
+        "work": work_of(setup.protocol, first.images, sum(plan.val.counts)),
+        "batch": (batch := setup.protocol.batch_for(first.images)),
+        "steps": setup.protocol.epochs * -(-first.images // batch),
+    }
+    for seed in plan.config.seeds:
+        subset = subsets[seed]
+        key = content_key([setup.key, subset.key, seed]) if skip is None else content_key(["skipped", axes, seed])
+        label = {**shown, **shared, "seed": seed}
+        yield Cell(key, f"{axes}/{seed}", label, subset, setup.protocol, setup.arch, seed, skip)
+
+
+def _too_few(plan: Plan, variant: Variant, ipc: int | None) -> str | None:
+    needed = variant.method.images_needed(variant.config, ipc or 1)
+    smallest = min(plan.train.counts)
+    if needed <= smallest:
+        return None
+    name = plan.train.classes[plan.train.counts.index(smallest)]
+    return f"needs {needed} images of every class, class '{name}' has {smallest}"
+
+
+def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, SubsetPlan]:
+    """The compressed set of every training seed; deterministic methods have one for all of them."""
+    if not variant.method.info.stochastic:
+        return dict.fromkeys(plan.config.seeds, _plan_subset(plan, variant, ipc, 0, None))
+    group = _plan_subset(plan, variant, ipc, 0, None).key
+    return {seed: _plan_subset(plan, variant, ipc, seed, group) for seed in plan.config.seeds}
+
+
+def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group: str | None) -> SubsetPlan:
+    """One compressed set, its key the hash of everything it depends on; `group` is the key with seed 0."""
+    from fastdc.compress import compress_identity
+
+    name = variant.method.info.name
+    config, train = plan.config, plan.train
+    if ipc is None:
+        key = content_key({"whole_set": name, "version": variant.method.version, "train": train.content_hash})
+        return SubsetPlan(key, key, config.train, variant, None, 0, sum(train.counts))
+    identity = compress_identity(
+        name, variant.settings, train.content_hash, ipc, seed, config.image_size, plan.observer
+    )
+    key = content_key(identity)
+    path = config.workdir / "subsets" / f"{name}-ipc{ipc}-{key[:12]}.beton"
+    return SubsetPlan(key, group or key, path, variant, ipc, seed, ipc * len(train.classes))
+
+
+def work_of(protocol: "Protocol", images: int, val_images: int) -> float:
+    """Cost of a training in training-image visits; a validated image costs a third (no backward pass)."""
+    validations = sum(protocol.validated(epoch) for epoch in range(protocol.epochs))
+    return protocol.epochs * images + validations * val_images / 3
+
+
+def _broken_cells(plan: Plan) -> Iterable[Cell]:
+    """One skipped cell for each plug-in that cannot be loaded, so that the table says so."""
+    from fastdc.methods import broken_methods
+    from fastdc.train.protocols import get_protocol
+
+    if "all" not in plan.config.methods:
+        return
+    config = plan.config
+    protocol = get_protocol(config.protocols[0])
+    for name, reason in broken_methods().items():
+        label: dict[str, Any] = {
+            "dataset": plan.train.dataset,
+            "method": name,
+            "ipc": config.ipc[0] if config.ipc else None,
+            "protocol": protocol.name,
+            "arch": config.archs[0],
+            "precision": config.precision,
+            "augment": config.augment,
+            "image_size": config.image_size,
+            "seed": config.seeds[0],
+        }
+        axes = content_key({**label, "train": plan.train.content_hash})
+        label |= {"group": axes, "work": 0.0, "batch": 0, "steps": 0}
+        yield Cell(
+            content_key({"skipped": axes}), axes, label, None, protocol, config.archs[0], config.seeds[0], reason
+        )

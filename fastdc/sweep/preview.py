@@ -1,0 +1,91 @@
+"""What a sweep would do, before it does it: cells, which are cached, time and disk. Writes nothing."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastdc.progress import format_seconds
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.estimate import Estimate, Rates, estimate, measured_rates
+from fastdc.sweep.plan import Cell, Plan, make_plan
+from fastdc.sweep.run import missing_cells
+from fastdc.sweep.store import Record, Rerun, Store
+
+if TYPE_CHECKING:
+    from fastdc.observe import Observation
+
+
+def preview(config: SweepConfig, rerun: Rerun = "missing") -> list[str]:
+    """The lines that `fastdc sweep --dry-run` prints.
+
+    Raises:
+        FastDCError: whatever the sweep itself would refuse before any work.
+    """
+    plan = make_plan(config)
+    records = _records(plan.store_path)
+    states = {record.key: record.state for record in records}
+    todo = missing_cells(plan, states, rerun)
+    rates = measured_rates(records, plan)
+    waiting = {cell.key for cell in todo}
+    lines = [_line(cell, states.get(cell.key), cell.key in waiting, rates) for cell in plan.cells]
+    return [*lines, "", *_summary(plan, states, todo, estimate(plan, todo, rates, observer_epochs_left(plan, todo)))]
+
+
+def _records(path: Path) -> list[Record]:
+    if not path.exists():
+        return []
+    with Store(path, readonly=True) as store:
+        return store.records()
+
+
+def _line(cell: Cell, state: str | None, runs: bool, rates: Rates) -> str:
+    if cell.skip is not None:
+        return f"skipped  {cell.name}: {cell.skip}"
+    if not runs:
+        return f"{'cached' if state == 'done' else state:<8} {cell.name}"
+    return f"missing  {cell.name} (about {format_seconds(rates.seconds(cell))})"
+
+
+def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Estimate) -> Iterable[str]:
+    skipped = len(plan.cells) - len(plan.runnable)
+    count = Counter(states.get(cell.key) for cell in plan.runnable if cell not in todo)
+    failed = count["failed"] + count["diverged"]
+    yield (
+        f"{len(plan.cells)} runs: {count['done']} cached, {len(todo)} to run, {skipped} skipped"
+        + (f", {failed} failed before (--rerun failed tries them again)" if failed else "")
+    )
+    yield f"time: about {format_seconds(expected.seconds)} on this machine's {plan.device} ({expected.basis})"
+    yield (
+        f"disk: about {expected.disk_bytes / 1e6:,.1f} MB of new subsets; "
+        f"{expected.free_bytes / 1e9:,.1f} GB free at {plan.config.workdir}"
+    )
+    if expected.disk_bytes > expected.free_bytes:
+        yield "warning: the disk is too small; free space or choose another --workdir"
+
+
+def observer_epochs_left(plan: Plan, todo: list[Cell]) -> int:
+    """Epochs that the observer still has to train for these cells, over all its runs."""
+    needed = 0
+    for cell in todo:
+        if cell.subset is not None and "dynamics" in cell.subset.variant.method.info.needs:
+            variant = cell.subset.variant
+            needed = max(needed, min(variant.method.observer_epochs(variant.config), plan.observer.epochs))
+    if not needed:
+        return 0
+    wanted = [plan.observer.identity(plan.train.content_hash, run) for run in range(plan.observer.runs)]
+    trained = dict.fromkeys(range(len(wanted)), 0)
+    for record in observer_records(plan.config.workdir):
+        if record.identity in wanted:
+            trained[wanted.index(record.identity)] = record.epochs
+    return sum(max(0, needed - epochs) for epochs in trained.values())
+
+
+def observer_records(workdir: Path) -> Iterable["Observation"]:
+    """Every observer run in a workdir; found without torch."""
+    from fastdc.observe import load_observation
+
+    for folder in sorted(workdir.glob("observers/*")):
+        record = load_observation(folder)
+        if record is not None:
+            yield record

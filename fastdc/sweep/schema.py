@@ -1,0 +1,179 @@
+"""Opening the store's file: created whole or not at all, checked before use, never overwritten."""
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fastdc.errors import OutputError, StoreError
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x66646331  # "fdc1", in the file's header: tells our store from other SQLite files
+LOCK_SECONDS = 60.0
+SQLITE_MAGIC = b"SQLite format 3\x00"
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "9p", "fuse.sshfs", "afs")
+
+SCHEMA = """
+CREATE TABLE runs (
+    key TEXT PRIMARY KEY,
+    axes TEXT NOT NULL,
+    label TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'running', 'done', 'failed', 'diverged', 'skipped', 'interrupted')),
+    reason TEXT, trace TEXT,
+    pid INTEGER, host TEXT, born TEXT, token TEXT, heartbeat REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    changed REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX runs_axes ON runs (axes);
+CREATE TABLE results (key TEXT PRIMARY KEY REFERENCES runs (key), summary TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE TABLE superseded (key TEXT NOT NULL, label TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, summary TEXT,
+                         detail TEXT, changed REAL NOT NULL);
+CREATE TABLE subsets (key TEXT PRIMARY KEY, label TEXT NOT NULL, cost TEXT NOT NULL);
+CREATE TRIGGER done_is_final BEFORE UPDATE ON runs WHEN OLD.state = 'done'
+BEGIN SELECT RAISE(ABORT, 'a finished run is never changed'); END;
+CREATE TRIGGER results_are_final BEFORE UPDATE ON results
+BEGIN SELECT RAISE(ABORT, 'a result is never changed'); END;
+"""
+
+
+@contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's exceptions about the file into a `StoreError` that says what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "full" in text:
+            raise OutputError(f"{path}: disk full while writing the store; free space and run again") from error
+        if "locked" in text:
+            text = f"still locked by another process after {LOCK_SECONDS:.0f} s; end that process or wait for it"
+        elif "readonly" in text:
+            text = "is read-only for this user; change its permissions, or copy the folder and work on the copy"
+        raise StoreError(f"{path}: {text}") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path}: damaged ({error}); it was not touched. {_REMEDY}") from error
+
+
+_REMEDY = "Move the file away and run the sweep again (subsets and observers are reused), or restore a backup"
+
+
+def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
+    """A checked connection in autocommit mode; the file is created when missing unless `readonly`.
+
+    Raises:
+        StoreError: no store there (`readonly`), not SQLite, zero bytes, truncated, another program's, newer schema.
+        OutputError: the store cannot be created in its folder.
+    """
+    if not path.exists():
+        if readonly:
+            raise StoreError(f"{path}: no result store here; run `fastdc sweep ... --workdir {path.parent}` first")
+        _create(path)
+    _check_file(path)
+    with store_errors(path):
+        connection = _connect(path, readonly)
+        try:
+            _check_schema(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
+    if not readonly:
+        connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+    uri = path.absolute().as_uri() + "?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # A store in a read-only folder: SQLite cannot make its -shm file there, and nobody can be writing.
+        connection.close()
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        connection = sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None)
+    return connection
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is not a whole SQLite file, before SQLite may treat it as an empty one and write to it."""
+    if path.is_dir():
+        raise StoreError(f"{path}: is a folder, expected the store's file; move it away")
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(100)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
+    size = path.stat().st_size
+    if not size:
+        raise StoreError(f"{path}: has zero bytes, expected a result store; it was not touched. {_REMEDY}")
+    if not head.startswith(SQLITE_MAGIC) or len(head) < 100:
+        raise StoreError(f"{path}: is not a SQLite file, expected a result store; it was not touched. {_REMEDY}")
+    page = int.from_bytes(head[16:18], "big")
+    expected = (65536 if page == 1 else page) * int.from_bytes(head[28:32], "big")
+    wal = path.with_name(path.name + "-wal")
+    # While a write-ahead log exists the main file may rightly be shorter than its header says.
+    if size < expected and not (wal.exists() and wal.stat().st_size):
+        raise StoreError(f"{path}: truncated: {size:,} bytes, expected {expected:,}; it was not touched. {_REMEDY}")
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise StoreError(f"{path}: is a SQLite file of another program, expected a result store; it was not touched")
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: has schema version {version}, this fastdc knows up to {SCHEMA_VERSION}; "
+            "it was not touched. Update fastdc (pip install -U fastdc)"
+        )
+
+
+def _create(path: Path) -> None:
+    """Make an empty store under a temporary name and link it into place: of two creators, one wins whole."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be created ({error.strerror}); choose another --workdir") from error
+    try:
+        with store_errors(path):
+            connection = sqlite3.connect(temporary, isolation_level=None)
+            mode = "DELETE" if on_network(path.parent) else "WAL"
+            connection.execute(f"PRAGMA journal_mode = {mode}")
+            connection.executescript(
+                f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
+                f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+            connection.close()
+        _link(temporary, path)
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass  # another sweep was first; its store is as good
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            os.replace(temporary, path)
+
+
+def on_network(folder: Path) -> bool:
+    """Whether `folder` lies on a network file system, where SQLite's write-ahead log is unsafe."""
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return False
+    real = folder.resolve()
+    holders = [(len(fields[1]), fields[2]) for fields in mounts if real.is_relative_to(fields[1].replace("\\040", " "))]
+    return bool(holders) and max(holders)[1] in NETWORK_FILE_SYSTEMS

@@ -1,0 +1,268 @@
+"""The result store: one SQLite file that several sweeps may share, where a finished run is never lost or changed.
+
+A run is `pending -> running -> done | failed | diverged | interrupted`, or `skipped` when it cannot be tried here.
+`interrupted` counts as pending for the next sweep. Claims and results are single transactions (BEGIN IMMEDIATE: a
+deferred one fails with "database is locked" at once when two processes read and then write).
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from fastdc.sweep.lease import Lease, Owner, is_dead, new_token, this_owner
+from fastdc.sweep.schema import open_database, store_errors
+
+Rerun = Literal["missing", "failed", "all"]
+Outcome = Literal["done", "failed", "diverged"]
+CLAIMABLE = ("pending", "interrupted")
+FAULTS = ("failed", "diverged")
+
+
+class Planned(NamedTuple):
+    """A run as a sweep registers it. `axes` names it without its content: a skipped row gives way by it."""
+
+    key: str
+    axes: str
+    label: dict[str, Any]
+    skip: str | None = None
+
+
+class Record(NamedTuple):
+    """A stored run: its label (the axes to show), state, reason (when not done) and summary (when done)."""
+
+    key: str
+    label: dict[str, Any]
+    state: str
+    reason: str | None
+    summary: dict[str, Any] | None
+    changed: float
+
+
+class Worker(NamedTuple):
+    """Who runs a run, and a sign of life: the token and heartbeat stay equal only when nothing happens."""
+
+    owner: Owner
+    token: str
+    heartbeat: float
+
+
+class Store:
+    """Result store of one sweep folder.
+
+    Args:
+        path: `DIR/store.sqlite`; created when missing, unless `readonly`.
+        readonly: read an existing store, also from a read-only folder.
+
+    Raises:
+        StoreError: missing (`readonly`), not a store, damaged, or of a newer fastdc. The file is not touched.
+        OutputError: it cannot be created, or the disk is full.
+    """
+
+    def __init__(self, path: Path, readonly: bool = False) -> None:
+        self.path = path
+        self._connection = open_database(path, readonly)
+        self._lock = threading.RLock()
+        self._owner = this_owner()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. The last one to close folds the write-ahead log into it."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, store_errors(self.path):
+            if self._connection.in_transaction:  # a signal came between BEGIN and the block below
+                self._connection.rollback()
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.rollback()
+                raise
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock, store_errors(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    # ---------------------------------------------------------------- planning
+
+    def register(self, planned: Iterable[Planned], rerun: Rerun = "missing") -> None:
+        """Enter the runs of a sweep; those that are there stay as they are, but for what `rerun` asks.
+
+        Args:
+            planned: the runs; one with `skip` becomes a `skipped` row with that reason.
+            rerun: "missing" leaves finished and failed runs; "failed" lets failed and diverged ones run again;
+                "all" lets every one run again (old results move to the table `superseded`).
+        """
+        runs = list(planned)
+        known = self.states()
+        fresh = [run for run in runs if run.key not in known or run.skip is not None]
+        retry = [run.key for run in runs if rerun != "missing" and known.get(run.key) in FAULTS]
+        redo = [run.key for run in runs if rerun == "all" and known.get(run.key) == "done"]
+        stale = [run.axes for run in runs if run.skip is None] if "skipped" in known.values() else []
+        if not (fresh or retry or redo or stale):
+            return
+        now = time.time()
+        with self._transaction() as db:
+            db.executemany("DELETE FROM runs WHERE axes = ? AND state = 'skipped'", [(axes,) for axes in stale])
+            db.executemany(
+                "INSERT INTO runs (key, axes, label, state, reason, changed) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET reason = excluded.reason WHERE state = 'skipped'",
+                [
+                    (run.key, run.axes, json.dumps(run.label), "skipped" if run.skip else "pending", run.skip, now)
+                    for run in fresh
+                ],
+            )
+            for key in retry:
+                db.execute(
+                    "UPDATE runs SET state = 'pending', reason = NULL, trace = NULL, attempts = 0, changed = ? "
+                    "WHERE key = ? AND state IN ('failed', 'diverged')",
+                    (now, key),
+                )
+            for key in redo:
+                _supersede(db, key, now)
+
+    def states(self) -> dict[str, str]:
+        """State of every run by key."""
+        return dict(self._rows("SELECT key, state FROM runs"))
+
+    def attempts(self) -> dict[str, int]:
+        """How often each unfinished run was started, where that was more than once."""
+        return dict(self._rows("SELECT key, attempts FROM runs WHERE attempts > 1 AND state != 'done'"))
+
+    # ---------------------------------------------------------------- running
+
+    def claim(self, key: str) -> Lease | None:
+        """Take a pending run, or one whose process on this host has died; None when there is nothing to take."""
+        with self._transaction() as db:
+            row = db.execute("SELECT state, pid, host, born, attempts FROM runs WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            state, pid, host, born, attempts = row
+            if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
+                return None
+            lease = Lease(key, new_token(), attempts + 1)
+            now = time.time()
+            db.execute(
+                "UPDATE runs SET state = 'running', pid = ?, host = ?, born = ?, token = ?, heartbeat = ?, "
+                "attempts = ?, changed = ? WHERE key = ?",
+                (*self._owner, lease.token, now, lease.attempts, now, key),
+            )
+        return lease
+
+    def heartbeat(self, lease: Lease) -> bool:
+        """Say that the run is still worked on; False when the lease was lost."""
+        with self._transaction() as db:
+            done = db.execute("UPDATE runs SET heartbeat = ? WHERE key = ? AND token = ?", (time.time(), *lease[:2]))
+        return done.rowcount == 1
+
+    def finish(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        *,
+        summary: dict[str, Any] | None = None,
+        detail: dict[str, Any] | None = None,
+        reason: str | None = None,
+        trace: str | None = None,
+    ) -> bool:
+        """Store a run's result and its state in one transaction; False (nothing stored) when the lease was lost.
+
+        Args:
+            lease: from `claim`.
+            outcome: "done" takes `summary` (small: read by every report) and `detail`; the others take `reason`.
+            summary, detail: JSON-able, without NaN.
+            reason: one line. trace: a traceback for an unexpected error.
+
+        Raises:
+            ValueError: a result holds NaN or infinity.
+        """
+        result = None
+        if outcome == "done":
+            result = (lease.key, json.dumps(summary, allow_nan=False), json.dumps(detail or {}, allow_nan=False))
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE runs SET state = ?, reason = ?, trace = ?, token = NULL, changed = ? "
+                "WHERE key = ? AND token = ? AND state = 'running'",
+                (outcome, reason, trace, time.time(), *lease[:2]),
+            ).rowcount
+            if changed and result is not None:
+                db.execute("INSERT INTO results (key, summary, detail) VALUES (?, ?, ?)", result)
+        return changed == 1
+
+    def release(self, lease: Lease) -> None:
+        """Give an unfinished run back: the next sweep takes it up again."""
+        self._reset(lease.key, lease.token, "interrupted")
+
+    def expire(self, key: str, token: str) -> None:
+        """Take a run from a worker that shows no sign of life (on another host, say); it becomes pending."""
+        self._reset(key, token, "pending")
+
+    def _reset(self, key: str, token: str, state: str) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE runs SET state = ?, token = NULL, changed = ? "
+                "WHERE key = ? AND token = ? AND state = 'running'",
+                (state, time.time(), key, token),
+            )
+
+    def workers(self) -> dict[str, Worker]:
+        """Who works on each run in state `running`, by key."""
+        rows = self._rows("SELECT key, pid, host, born, token, heartbeat FROM runs WHERE state = 'running'")
+        return {key: Worker(Owner(pid, host, born), token, beat) for key, pid, host, born, token, beat in rows}
+
+    # ---------------------------------------------------------------- reading
+
+    def records(self) -> list[Record]:
+        """Every run, oldest change first, without the details."""
+        rows = self._rows(
+            "SELECT runs.key, label, state, reason, summary, changed FROM runs LEFT JOIN results USING (key) "
+            "ORDER BY changed, runs.key"
+        )
+        return [
+            Record(key, json.loads(label), state, reason, json.loads(summary) if summary else None, changed)
+            for key, label, state, reason, summary, changed in rows
+        ]
+
+    def detail(self, key: str) -> dict[str, Any] | None:
+        """Per-class accuracy, curve, environment of a finished run; None for any other."""
+        rows = self._rows("SELECT detail FROM results WHERE key = ?", (key,))
+        return dict(json.loads(rows[0][0])) if rows else None
+
+    def subset_cost(self, key: str) -> dict[str, Any] | None:
+        """What the subset of content key `key` took to make, as kept by `keep_subset_cost`."""
+        rows = self._rows("SELECT cost FROM subsets WHERE key = ?", (key,))
+        return dict(json.loads(rows[0][0])) if rows else None
+
+    def keep_subset_cost(self, key: str, label: str, cost: dict[str, Any]) -> None:
+        """Keep what a subset took to make, for every run that trains on it, now or in a later sweep."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO subsets VALUES (?, ?, ?)", (key, label, json.dumps(cost)))
+
+
+def _supersede(db: sqlite3.Connection, key: str, now: float) -> None:
+    db.execute(
+        "INSERT INTO superseded SELECT runs.key, label, state, reason, summary, detail, changed "
+        "FROM runs LEFT JOIN results USING (key) WHERE runs.key = ?",
+        (key,),
+    )
+    db.execute("DELETE FROM results WHERE key = ?", (key,))
+    db.execute(
+        "INSERT OR REPLACE INTO runs (key, axes, label, state, changed) "
+        "SELECT key, axes, label, 'pending', ? FROM runs WHERE key = ?",
+        (now, key),
+    )

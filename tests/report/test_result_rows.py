@@ -1,0 +1,116 @@
+"""Aggregation of runs into rows."""
+
+import statistics
+from typing import Any
+
+import pytest
+
+from fastdc.report import make_rows
+from fastdc.sweep.store import Record
+
+LABEL = {
+    "dataset": "tiny",
+    "method": "random",
+    "ipc": 10,
+    "protocol": "hard",
+    "arch": "resnet18",
+    "precision": "fp32",
+    "augment": "method",
+    "image_size": 28,
+    "group": "aaaaaaaaaa",
+}
+
+
+def done(seed: int, top1: float, changed: float = 1.0, **label: Any) -> Record:
+    summary = {
+        "top1": top1,
+        "top1_best": top1 + 1,
+        "top5": None,
+        "epochs": 300,
+        "steps": 3000,
+        "images": 100,
+        "image_bytes": 1000 + seed,
+        "label_bytes": 100,
+        "train_seconds": 2.0 + seed,
+        "cost": {"observer": 10.0, "scoring": 1.0, "selection": 0.5, "writing": 0.25},
+    }
+    return Record(f"k{seed}{label}", {**LABEL, "seed": seed, **label}, "done", None, summary, changed)
+
+
+def other(seed: int, state: str, reason: str | None = None, **label: Any) -> Record:
+    return Record(f"k{seed}{state}{label}", {**LABEL, "seed": seed, **label}, state, reason, None, 1.0)
+
+
+def test_mean_and_spread_over_seeds() -> None:
+    (row,) = make_rows([done(0, 40.0), done(1, 44.0), done(2, 45.0)])
+    assert (row.n, row.seeds, row.status, row.reason) == (3, 3, "done", None)
+    assert row.top1_mean == pytest.approx(43.0)
+    assert row.top1_std == pytest.approx(statistics.stdev([40.0, 44.0, 45.0]))
+    assert (row.top1_best_mean, row.top5_mean) == (44.0, None)
+    assert (row.image_bytes, row.label_bytes, row.images, row.steps, row.epochs) == (1001, 100, 100, 3000, 300)
+    assert (row.compress_seconds, row.observer_seconds, row.train_seconds) == (11.75, 10.0, 3.0)
+
+
+def test_one_run_has_no_spread() -> None:
+    (row,) = make_rows([done(0, 40.0)])
+    assert (row.n, row.top1_mean, row.top1_std) == (1, 40.0, None)
+
+
+@pytest.mark.parametrize("state", ["failed", "diverged", "pending", "running", "interrupted"])
+def test_a_mean_over_part_of_the_seeds_is_marked(state: str) -> None:
+    (row,) = make_rows([done(0, 40.0), done(1, 42.0), other(2, state, "loss is nan")])
+    assert (row.n, row.seeds, row.status, row.top1_mean) == (2, 3, "partial", 41.0)
+    assert row.reason == f"seed 2 {state}: loss is nan"
+
+
+def test_rows_without_a_result_say_why() -> None:
+    rows = make_rows(
+        [
+            other(0, "failed", "disk", group="f"),
+            other(1, "failed", "disk", group="f"),
+            other(0, "diverged", "nan", group="d", method="pca"),
+            other(0, "skipped", "needs a teacher", group="s", method="soft"),
+            other(0, "pending", group="p", method="later"),
+        ]
+    )
+    assert {row.method: (row.n, row.status, row.reason) for row in rows} == {
+        "random": (0, "failed", "seeds 0, 1 failed: disk"),
+        "pca": (0, "diverged", "seed 0 diverged: nan"),
+        "soft": (0, "skipped", "skipped: needs a teacher"),
+        "later": (0, "pending", "seed 0 pending"),
+    }
+    assert {row.top1_mean for row in rows} == {None}
+
+
+def test_runs_that_do_not_belong_together_are_never_averaged() -> None:
+    old, new = done(0, 10.0, changed=1.0, group="old123456"), done(0, 50.0, changed=2.0, group="new123456")
+    rows = make_rows([old, new])
+    assert {row.method: row.top1_mean for row in rows} == {"random": 50.0, "random#old123": 10.0}
+
+
+def test_order_is_setup_then_ipc_then_accuracy_with_the_whole_set_last() -> None:
+    rows = make_rows(
+        [
+            done(0, 90.0, group="1", method="full", ipc=None),
+            done(0, 20.0, group="2", method="random", ipc=50),
+            done(0, 10.0, group="3", method="random", ipc=10),
+            done(0, 30.0, group="4", method="pca", ipc=10),
+            other(0, "failed", "x", group="5", method="el2n", ipc=10),
+            done(0, 99.0, group="6", method="random", ipc=10, protocol="soft"),
+        ]
+    )
+    assert [(row.protocol, row.method, row.ipc) for row in rows] == [
+        ("hard", "pca", 10),
+        ("hard", "random", 10),
+        ("hard", "el2n", 10),
+        ("hard", "random", 50),
+        ("hard", "full", None),
+        ("soft", "random", 10),
+    ]
+
+
+def test_only_the_runs_asked_for() -> None:
+    first, second = done(0, 40.0), done(1, 60.0)
+    (row,) = make_rows([first, second], [first.key])
+    assert (row.n, row.seeds, row.top1_mean) == (1, 1, 40.0)
+    assert make_rows([]) == []

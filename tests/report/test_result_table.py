@@ -1,0 +1,165 @@
+"""Formats of the table, and text that tries to be more than text."""
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from fastdc.report.escape import csv_text, latex, plain
+from fastdc.report.rows import Row
+from fastdc.report.table import render
+
+
+def row(**changes: object) -> Row:
+    values: dict[str, object] = {
+        "dataset": "tiny",
+        "method": "el2n[keep=hard]",
+        "ipc": 10,
+        "protocol": "hard",
+        "arch": "resnet18",
+        "precision": "fp32",
+        "augment": "method",
+        "image_size": 28,
+        "n": 3,
+        "seeds": 3,
+        "top1_mean": 43.219,
+        "top1_std": 0.5,
+        "images": 1000,
+        "epochs": 300,
+        "steps": 3000,
+        "image_bytes": 1_234_567,
+        "label_bytes": 0,
+        "compress_seconds": 3.21,
+        "train_seconds": 75.0,
+        "status": "done",
+    }
+    return Row.model_validate({**values, **changes})
+
+
+FAILED = {
+    "n": 0,
+    "top1_mean": None,
+    "top1_std": None,
+    "images": None,
+    "status": "failed",
+    "reason": "seed 0 failed: why",
+}
+
+
+def test_the_plain_table_shows_each_number_once_aligned() -> None:
+    text = render(
+        [row(), row(method="pca", n=2, status="partial", reason="seed 2 diverged: nan"), row(**FAILED)], "table"
+    )
+    lines = text.splitlines()
+    assert lines[0] == "tiny: hard, resnet18, fp32, 28 px"
+    assert lines[1].split() == ["method", "IPC", "top-1", "%", "n", "images", "size", "steps", "compress", "train"]
+    assert " ".join(lines[3].split()) == "el2n[keep=hard] 10 43.22 ± 0.50 3 1,000 1.2 MB 3,000 3.2 s 1 min 15 s"
+    assert " 2/3 " in lines[4]
+    assert lines[5].split() == ["el2n[keep=hard]", "10", "failed", "0/3"]
+    assert lines[6:] == ["pca ipc 10: seed 2 diverged: nan", "el2n[keep=hard] ipc 10: seed 0 failed: why"]
+
+
+def test_other_protocols_and_networks_are_other_tables() -> None:
+    text = render([row(), row(protocol="hard*epochs=60"), row(augment="protocol")], "table")
+    assert text.count("method ") == 3
+    assert "28 px, hints off (augment=protocol)" in text
+
+
+def test_json_holds_every_field_and_null_for_what_is_missing() -> None:
+    (parsed,) = json.loads(render([row(ipc=None, top1_std=None)], "json"))
+    assert set(parsed) == set(Row.model_fields)
+    assert (parsed["ipc"], parsed["top1_std"], parsed["top1_mean"]) == (None, None, 43.219)
+    assert json.loads(render([], "json")) == []
+
+
+HOSTILE = [
+    '=cmd|"/c calc"!A1',
+    "@x",
+    "-1+1",
+    "[red]x[/red]",
+    "\x1b[31mred\x1b[0m",
+    "a\nb",
+    "</script>",
+    "\u202eevil",
+    "x,y",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_stay_text_in_every_format(name: str) -> None:
+    rows = [row(method=name, dataset=name, **FAILED | {"reason": name})]
+    (parsed,) = csv.DictReader(io.StringIO(render(rows, "csv")))
+    assert parsed["method"].lstrip("'") == plain(name)
+    assert not parsed["method"].startswith(("=", "+", "-", "@"))
+    assert json.loads(render(rows, "json"))[0]["method"] == name
+    for style in ("table", "latex", "csv"):
+        text = render(rows, style)
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    assert "[red]" not in name or "[red]x[/red]" in render(rows, "table")
+
+
+def test_csv_and_latex_escapes() -> None:
+    assert csv_text("=1+1") == "'=1+1"
+    assert csv_text("random") == "random"
+    assert latex(r"a_b&50% #1 $x$ {y} \z ~ ^") == (
+        r"a\_b\&50\% \#1 \$x\$ \{y\} \textbackslash{}z \textasciitilde{} \textasciicircum{}"
+    )
+
+
+def test_latex_is_a_tabular_per_table() -> None:
+    text = render([row(), row(protocol="soft")], "latex")
+    assert text.count(r"\begin{tabular}{lrrrrrrrr}") == text.count(r"\end{tabular}") == 2
+    assert r"el2n[keep=hard] & 10 & 43.22 $\pm$ 0.50 & 3 & 1,000 & 1.2 MB" in text
+
+
+SHOW = """
+import json, sys
+from fastdc.report import Row, show
+show([Row(**values) for values in json.loads(sys.argv[1])])
+"""
+
+
+def on_terminal(rows: list[Row], columns: int, **environment: str) -> str:
+    """What `show` prints on a terminal that wide."""
+    import fcntl
+    import struct
+    import termios
+
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    command = [sys.executable, "-c", SHOW, json.dumps([item.model_dump() for item in rows])]
+    clean = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "TERM")}
+    done = subprocess.Popen(command, stdout=terminal, env={**clean, "TERM": "xterm", **environment})
+    os.close(terminal)
+    output = b""
+    while True:
+        try:
+            output += os.read(main, 65536)
+        except OSError:  # the other side has closed
+            break
+    os.close(main)
+    assert done.wait(30) == 0
+    return output.decode()
+
+
+def test_a_terminal_gets_a_table_with_names_as_they_are() -> None:
+    text = on_terminal([row(method="[red]x[/red]"), row(method="gone", **FAILED)], 120)
+    assert "[red]x[/red]" in text
+    assert "\x1b[31m" in text  # the failed row is red, not the name
+    assert "43.22 ± 0.50" in text
+
+
+def test_a_narrow_or_dumb_terminal_gets_whole_numbers_without_colours() -> None:
+    for text in (on_terminal([row()], 40), on_terminal([row()], 120, TERM="dumb")):
+        assert "\x1b" not in text
+        assert "43.22 ± 0.50" in text
+
+
+def test_no_color_is_respected() -> None:
+    assert "\x1b[31m" not in on_terminal([row(**FAILED)], 120, NO_COLOR="1")

@@ -1,0 +1,103 @@
+"""A tiny real data set, and processes that run real sweeps on it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastdc.beton import Sample, write_samples
+from fastdc.sweep.config import SweepConfig
+
+CLASSES = ("bark", "moss", "sand")
+
+
+def make_tiny(out: Path, per_class: int, seed: int, classes: tuple[str, ...] = CLASSES, dataset: str = "tiny") -> Path:
+    """A beton of 28-px noise around one pattern per class: learnable, and decoded in no time."""
+    patterns = np.random.default_rng(7).integers(0, 256, (len(classes), 28, 28, 3))
+    noise = np.random.default_rng(seed)
+    samples = [
+        Sample(
+            np.clip(patterns[c] * 0.6 + noise.normal(50, 60, (28, 28, 3)), 0, 255).astype(np.uint8), c, f"{name}/{i}"
+        )
+        for c, name in enumerate(classes)
+        for i in range(per_class)
+    ]
+    write_samples(out, samples, classes=classes, dataset=dataset, split=None, source="made by a test", made={})
+    return out
+
+
+@pytest.fixture
+def write_tiny() -> Callable[..., Path]:
+    """See `make_tiny`."""
+    return make_tiny
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with train.beton (3 classes x 40) and val.beton (3 x 20)."""
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny(folder / "train.beton", 40, seed=0)
+    make_tiny(folder / "val.beton", 20, seed=1)
+    return folder
+
+
+@pytest.fixture
+def make_config(tiny: Path, tmp_path: Path) -> Callable[..., SweepConfig]:
+    """A sweep on the tiny set in the test's own folder; keywords replace the defaults."""
+
+    def make(**changes: Any) -> SweepConfig:
+        values: dict[str, Any] = {
+            "train": tiny / "train.beton",
+            "val": tiny / "val.beton",
+            "workdir": tmp_path / "work",
+            "methods": "random",
+            "ipc": "2",
+            "seeds": "0-1",
+            "protocols": "hard-small*epochs=2",
+            "archs": "convnet1_w4",
+            "observer": {"arch": "convnet1_w4"},
+            "image_size": 28,
+            "threads": 1,
+        }
+        return SweepConfig(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def write_yaml() -> Callable[[SweepConfig, Path], Path]:
+    """Writes a config as the YAML (here JSON, which YAML contains) that the command line reads."""
+
+    def write(config: SweepConfig, path: Path) -> Path:
+        path.write_text(json.dumps(config.model_dump(mode="json")))
+        return path
+
+    return write
+
+
+def start_python(code: str, *arguments: str) -> "subprocess.Popen[str]":
+    """A Python process of its own, its output captured."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def start_sweep(config: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """`fastdc sweep` in a process of its own."""
+    return start_python("from fastdc.cli import main; main()", "sweep", str(config), *arguments)
+
+
+@pytest.fixture
+def python_process() -> Callable[..., "subprocess.Popen[str]"]:
+    """See `start_python`."""
+    return start_python
+
+
+@pytest.fixture
+def sweep_process() -> Callable[..., "subprocess.Popen[str]"]:
+    """See `start_sweep`."""
+    return start_sweep

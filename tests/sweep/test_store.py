@@ -1,0 +1,318 @@
+"""The store: claims, immutable results, damaged files, several processes."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fastdc.errors import StoreError
+from fastdc.sweep.lease import Owner, is_dead, process_birth, this_owner
+from fastdc.sweep.schema import SCHEMA_VERSION
+from fastdc.sweep.store import Planned, Store
+
+
+def runs(count: int, skip: str | None = None) -> list[Planned]:
+    return [Planned(f"k{i}", f"a{i}", {"seed": i, "group": "g"}, skip) for i in range(count)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store.sqlite")
+
+
+def test_a_finished_run_is_never_claimed_again_and_never_changed(store: Store) -> None:
+    store.register(runs(2))
+    lease = store.claim("k0")
+    assert lease is not None
+    assert store.finish(lease, "done", summary={"top1": 50.0}, detail={"curve": [1]})
+    assert store.claim("k0") is None
+    assert not store.finish(lease, "failed", reason="late")
+    store.register(runs(2), rerun="failed")
+    assert store.states() == {"k0": "done", "k1": "pending"}
+    assert [record.summary for record in store.records() if record.key == "k0"] == [{"top1": 50.0}]
+    assert store.detail("k0") == {"curve": [1]}
+    with sqlite3.connect(store.path) as db, pytest.raises(sqlite3.IntegrityError, match="never changed"):
+        db.execute("UPDATE runs SET state = 'pending' WHERE key = 'k0'")
+
+
+def test_a_run_is_claimed_once(store: Store) -> None:
+    store.register(runs(1))
+    other = Store(store.path)
+    assert store.claim("k0") is not None
+    assert other.claim("k0") is None
+
+
+def test_result_and_state_are_one_transaction(store: Store) -> None:
+    store.register(runs(1))
+    lease = store.claim("k0")
+    assert lease is not None
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.finish(lease, "done", summary={"top1": float("nan")})
+    assert store.states() == {"k0": "running"}
+    assert store.detail("k0") is None
+
+
+def test_released_runs_are_taken_up_again(store: Store) -> None:
+    store.register(runs(1))
+    lease = store.claim("k0")
+    assert lease is not None
+    store.release(lease)
+    assert store.states() == {"k0": "interrupted"}
+    again = store.claim("k0")
+    assert again is not None
+    assert again.attempts == 2
+
+
+def test_a_lost_lease_stores_nothing(store: Store) -> None:
+    store.register(runs(1))
+    first = store.claim("k0")
+    assert first is not None
+    store.expire("k0", first.token)
+    second = store.claim("k0")
+    assert second is not None
+    assert not store.heartbeat(first)
+    assert not store.finish(first, "done", summary={"top1": 1.0})
+    assert store.finish(second, "done", summary={"top1": 2.0})
+    assert store.records()[0].summary == {"top1": 2.0}
+
+
+def test_rerun_modes(store: Store) -> None:
+    store.register(runs(3))
+    for key, outcome in (("k0", "done"), ("k1", "failed"), ("k2", "diverged")):
+        lease = store.claim(key)
+        assert lease is not None
+        store.finish(lease, outcome, summary={"top1": 1.0}, reason="why")  # type: ignore[arg-type]
+    store.register(runs(3), "missing")
+    assert store.states() == {"k0": "done", "k1": "failed", "k2": "diverged"}
+    store.register(runs(3), "failed")
+    assert store.states() == {"k0": "done", "k1": "pending", "k2": "pending"}
+    store.register(runs(3), "all")
+    assert store.states() == {"k0": "pending", "k1": "pending", "k2": "pending"}
+    with sqlite3.connect(store.path) as db:
+        assert db.execute("SELECT key, state, summary FROM superseded").fetchall() == [("k0", "done", '{"top1": 1.0}')]
+
+
+def test_a_skipped_row_gives_way_when_the_run_becomes_possible(store: Store) -> None:
+    store.register([Planned("skip-a0", "a0", {"seed": 0}, "needs a teacher")])
+    assert store.records()[0].reason == "needs a teacher"
+    store.register([Planned("k0", "a0", {"seed": 0})])
+    assert store.states() == {"k0": "pending"}
+
+
+# ------------------------------------------------------------------ dead workers
+
+
+def claim_and_die(path: Path) -> None:
+    """Claim k0 in another process that is then killed with -9."""
+    code = (
+        "import sys, os, signal; from pathlib import Path; from fastdc.sweep.store import Store;"
+        "assert Store(Path(sys.argv[1])).claim('k0'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], timeout=60).returncode == -9
+
+
+def test_a_run_of_a_killed_process_is_reclaimed_at_once(store: Store) -> None:
+    store.register(runs(1))
+    claim_and_die(store.path)
+    assert store.states() == {"k0": "running"}
+    lease = store.claim("k0")
+    assert lease is not None
+    assert lease.attempts == 2
+
+
+def test_a_pid_that_now_belongs_to_another_process_is_dead() -> None:
+    me = this_owner()
+    assert not is_dead(me)
+    assert is_dead(me._replace(born="an-earlier-boot/123"))
+    assert not is_dead(Owner(me.pid, "another-host", "an-earlier-boot/123"))
+
+
+def test_an_uncollected_child_counts_as_dead() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    deadline = time.monotonic() + 20
+    while process_birth(child.pid) is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process_birth(child.pid) is None
+    child.wait()
+
+
+# ------------------------------------------------------------------ bad files
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "zero bytes"),
+        (b"id,top1\n1,50\n" * 20, "not a SQLite file"),
+        (b"SQLite format 3\x00", "not a SQLite file"),
+    ],
+)
+def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(content)
+    for readonly in (False, True):
+        with pytest.raises(StoreError, match=message):
+            Store(path, readonly)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("keep", [0.9, 0.5, 0.1])
+def test_a_truncated_store_is_refused_and_left_alone(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store(path) as store:
+        store.register(runs(500))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(StoreError, match="truncated"):
+        Store(path)
+    assert path.read_bytes() == whole[: int(len(whole) * keep)]
+
+
+def test_a_store_damaged_inside_is_a_store_error(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store(path) as store:
+        store.register(runs(500))
+    whole = bytearray(path.read_bytes())
+    whole[4096:] = b"\xaa" * (len(whole) - 4096)
+    path.write_bytes(whole)
+    with pytest.raises(StoreError, match="damaged"), Store(path) as store:
+        store.register(runs(501))
+    assert path.read_bytes() == whole
+
+
+def test_a_newer_store_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    with pytest.raises(StoreError, match="Update fastdc"):
+        Store(path)
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE notes (text TEXT)")
+    with pytest.raises(StoreError, match="another program"):
+        Store(path)
+
+
+def test_a_missing_store_is_not_made_by_reading(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no result store"):
+        Store(tmp_path / "store.sqlite", readonly=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_but_the_store_is_left_behind(tmp_path: Path) -> None:
+    with Store(tmp_path / "store.sqlite") as store:
+        store.register(runs(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite"]
+
+
+def test_a_store_survives_without_its_write_ahead_log(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store(path) as store:
+        store.register(runs(3))
+    open_store = Store(path)
+    lease = open_store.claim("k0")
+    assert lease is not None
+    copy = tmp_path / "copy.sqlite"
+    shutil.copy(path, copy)  # without -wal: the claim is lost, the rest must be whole
+    with Store(copy) as store:
+        assert set(store.states()) == {"k0", "k1", "k2"}
+
+
+# ------------------------------------------------------------------ several processes
+
+RACE = """
+import sys
+from pathlib import Path
+from fastdc.sweep.store import Planned, Store
+path, count = Path(sys.argv[1]), int(sys.argv[2])
+keys = [f"k{i}" for i in range(count)]
+mine = []
+with Store(path) as store:
+    store.register(Planned(key, key, {"seed": 0}) for key in keys)
+    for key in keys:
+        lease = store.claim(key)
+        if lease:
+            mine.append(key)
+            assert store.finish(lease, "done", summary={"top1": 1.0})
+print(" ".join(mine))
+"""
+
+
+def test_processes_share_the_work_without_a_lock_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RACE, str(tmp_path / "store.sqlite"), "40"]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    done = [worker.communicate(timeout=100)[0].split() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0, 0]
+    claimed = sorted(key for keys in done for key in keys)
+    assert claimed == sorted(f"k{i}" for i in range(40))
+
+
+def test_kill_9_between_transactions_leaves_no_half_result(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    for _ in range(4):
+        worker = subprocess.Popen([sys.executable, "-c", RACE, str(path), "400"], stdout=subprocess.DEVNULL)
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(0.15)
+        worker.kill()
+        worker.wait()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        done = {row[0] for row in db.execute("SELECT key FROM runs WHERE state = 'done'")}
+        assert {row[0] for row in db.execute("SELECT key FROM results")} == done
+        running = db.execute("SELECT count(*) FROM runs WHERE state = 'running'").fetchone()[0]
+        assert running <= 1
+    assert subprocess.run([sys.executable, "-c", RACE, str(path), "400"], timeout=100).returncode == 0
+    with Store(path) as store:
+        assert set(store.states().values()) == {"done"}
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root passes every permission bit, so it steps aside for the block."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_read_only_store_can_be_read_and_says_so_when_written() -> None:
+    folder = Path(tempfile.mkdtemp())
+    path = folder / "store.sqlite"
+    try:
+        with Store(path) as store:
+            store.register(runs(2))
+        path.chmod(0o444)
+        folder.chmod(0o555)
+        with as_nobody():
+            with Store(path, readonly=True) as store:
+                assert len(store.records()) == 2
+            with pytest.raises(StoreError, match="read-only"), Store(path) as store:
+                store.register(runs(3))
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_records_come_with_their_labels(store: Store) -> None:
+    store.register([Planned("k", "a", {"method": "el2n[keep=hard]", "ipc": None})])
+    record = store.records()[0]
+    assert json.loads(json.dumps(record.label)) == {"method": "el2n[keep=hard]", "ipc": None}
+    assert (record.state, record.reason, record.summary) == ("pending", None, None)

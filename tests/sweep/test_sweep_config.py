@@ -1,0 +1,129 @@
+"""YAML without traps, and the merge of file and command line."""
+
+from pathlib import Path
+
+import pytest
+
+from fastdc.errors import ConfigError
+from fastdc.sweep.config import expand_numbers, load_config, split_names, split_protocols
+from fastdc.sweep.yaml_file import MAX_BYTES, read_yaml
+
+BASE = "train: t.beton\nval: v.beton\nworkdir: runs/x\n"
+
+
+def load(tmp_path: Path, text: str, **overrides: object) -> object:
+    path = tmp_path / "grid.yaml"
+    path.write_text(text)
+    return load_config(path, overrides)
+
+
+BAD = [
+    ("train: a\ntrain: b\n", r"grid.yaml:2: key 'train' is given twice \(first in line 1\)"),
+    ("a: &x [1, 2]\nb: [*x, *x]\n", r"grid.yaml:1: anchors and aliases"),
+    ("train: !!python/object/apply:os.system ['touch /tmp/pwned']\n", r"grid.yaml:1: tag .*os.system' is not allowed"),
+    ("train: a\n\tval: b\n", r"grid.yaml:2: .*tab; indent with spaces"),
+    (BASE + "ipc: .nan\n", r"grid.yaml:4: .nan is not a usable number"),
+    (BASE + "ipc: 5e400\n", r"grid.yaml:4: 5e400 is not a usable number"),
+    (BASE + f"ipc: {'9' * 5000}\n", r"grid.yaml:4: number '99999999999999999999...' has 5000 digits"),
+    (BASE + "methdos: all\n", r"grid.yaml:4: unknown key 'methdos'; did you mean 'methods'\?"),
+    (BASE + "ipc: [10, -3]\n", r"grid.yaml:4: ipc=.*: expected at least 1 image per class"),
+    (BASE + "ipc: 0\n", r"grid.yaml:4: ipc=.*at least 1"),
+    (BASE + "seeds:\n  - 1\n  - one\n", r"grid.yaml:4: seeds=.*found 'one', expected whole numbers"),
+    (BASE + "seeds: 5-2\n", r"grid.yaml:4: seeds=.*range '5-2'"),
+    (BASE + "image_size: no\n", r"grid.yaml:4: image_size='no': input should be a valid integer"),
+    (BASE + "precision: fp8\n", r"grid.yaml:4: precision='fp8': input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
+    (BASE + "methods: []\n", r"grid.yaml:4: methods="),
+    (BASE + "methods: true\n", r"grid.yaml:4: methods=True: expected a list of names"),
+    (BASE + "set:\n  grid: 3\n", r"grid.yaml:4: set=.*found 'grid', expected METHOD.key \(pca.grid=3\)"),
+    (BASE + "set:\n  pca.grid: 3\n  pca: {grid: 2}\n", r"grid.yaml:4: set=.*'pca.grid' is given twice"),
+    ("train: t.beton\nval: v.beton\n", r"grid.yaml: no key 'workdir'"),
+    ("- a\n- b\n", r"grid.yaml:1: expected a mapping"),
+    ("", r"grid.yaml:1: expected a mapping"),
+    ("a: " + "[" * 60, r"grid.yaml:1: nested deeper than"),
+    ("? [a, b]\n: c\n", r"grid.yaml:1: a key must be plain text"),
+    ("train: a\x00b\n", r"grid.yaml: unacceptable character #x0000"),
+    ("a: 1\n---\nb: 2\n", r"grid.yaml:2: .*single document"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD, ids=range(len(BAD)))
+def test_a_bad_file_is_one_line_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(tmp_path, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        read_yaml(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_yaml(tmp_path)
+    (tmp_path / "big.yaml").write_text("a: 1\n" + "#" * MAX_BYTES)
+    with pytest.raises(ConfigError, match="larger than"):
+        read_yaml(tmp_path / "big.yaml")
+    (tmp_path / "latin.yaml").write_bytes("train: a\nval: caf\xe9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin.yaml:2: not UTF-8"):
+        read_yaml(tmp_path / "latin.yaml")
+
+
+def test_plain_values_mean_what_they_look_like(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("\ufefflr: 1e-3\noff: no\ntime: 12:30\noctal: 010\nday: 2024-01-02\nyes: true\nnone: ~\nhalf: .5\n")
+    assert read_yaml(path).values == {
+        "lr": 0.001,
+        "off": "no",
+        "time": "12:30",
+        "octal": 10,
+        "day": "2024-01-02",
+        "yes": True,
+        "none": None,
+        "half": 0.5,
+    }
+
+
+def test_the_command_line_wins_and_settings_merge(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(BASE + "ipc: 10\nseeds: 0-2\nobserver: {arch: a, lr: 0.1}\nset: {pca: {grid: 3, keep: hard}}\n")
+    config = load_config(path, {"ipc": "1,50", "observer": {"arch": "b"}}, ["pca.grid=4", "full.protocol.epochs=4"])
+    assert config.ipc == (1, 50)
+    assert config.seeds == (0, 1, 2)
+    assert config.observer == {"arch": "b", "lr": 0.1}
+    assert config.set == {"pca": {"grid": 4, "keep": "hard"}, "full": {"protocol.epochs": 4}}
+    assert config.train == Path("t.beton")
+
+
+def test_an_error_from_the_command_line_names_the_option(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--ipc: ipc='ten'"):
+        load(tmp_path, BASE + "ipc: 10\n", ipc="ten")
+    with pytest.raises(ConfigError, match=r"^--train is missing"):
+        load_config(None, {})
+    with pytest.raises(ConfigError, match=r"^--set: found 'epochs', expected METHOD.key"):
+        load_config(None, {"train": "a", "val": "b", "workdir": "c"}, ["epochs=3"])
+
+
+def test_settings_of_a_method_that_is_left_out(tmp_path: Path) -> None:
+    text = BASE + "methods: all\nset: {full.protocol.epochs: 4}\n"
+    path = tmp_path / "grid.yaml"
+    path.write_text(text)
+    assert load_config(path, {"methods": "random"}).methods == ("random",)  # the file may serve several sweeps
+    assert load_config(path, {"methods": "all"}, ["pca.grid=3"]).set["pca"] == {"grid": 3}
+    with pytest.raises(ConfigError, match=r"--set full...: is not among the methods random"):
+        load_config(path, {"methods": "random[keep=x]"}, ["full.protocol.epochs=3"])
+
+
+def test_nested_and_dotted_settings_are_the_same(tmp_path: Path) -> None:
+    dotted = load(tmp_path, BASE + "set: {full.protocol.epochs: 4, pca.grid: 3}\n")
+    nested = load(tmp_path, BASE + "set:\n  full:\n    protocol: {epochs: 4}\n  pca: {grid: 3}\n")
+    assert dotted == nested
+
+
+def test_lists_of_names_and_numbers() -> None:
+    assert split_names("random, el2n[keep=hard,balanced=false],pca") == [
+        "random",
+        "el2n[keep=hard,balanced=false]",
+        "pca",
+    ]
+    assert split_protocols("hard,hard*epochs=60,batch_size=32,soft") == ["hard", "hard*epochs=60,batch_size=32", "soft"]
+    assert expand_numbers("0,3,5-7") == [0, 3, 5, 6, 7]
+    with pytest.raises(ValueError, match="at most"):
+        expand_numbers("0-999999999")

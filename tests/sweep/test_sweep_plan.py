@@ -1,0 +1,195 @@
+"""Cells, their keys, and what is refused before any work."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastdc.errors import ConfigError, FastDCError
+from fastdc.methods import get_method
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.plan import Cell, make_plan
+
+Make = Callable[..., SweepConfig]
+Write = Callable[..., Path]
+
+
+def cells(config: SweepConfig) -> list[Cell]:
+    return make_plan(config).cells
+
+
+def keys(config: SweepConfig) -> set[str]:
+    return {cell.key for cell in cells(config)}
+
+
+def test_the_grid_is_the_product_of_its_axes(make_config: Make) -> None:
+    config = make_config(methods="random,el2n", ipc="1,2", protocols=["hard", "hard-small"], archs="resnet18,convnet")
+    assert len(keys(config)) == 2 * 2 * 2 * 2 * 2
+
+
+def test_the_whole_set_ignores_ipc_and_runs_last(make_config: Make) -> None:
+    planned = cells(make_config(methods="full,random", ipc="1,2"))
+    full = [cell for cell in planned if cell.label["method"] == "full"]
+    assert [(cell.label["ipc"], cell.seed) for cell in full] == [(None, 0), (None, 1)]
+    assert planned[-2:] == full
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seeds": "2"},
+        {"ipc": "3"},
+        {"protocols": "hard-small*epochs=3"},
+        {"archs": "convnet2_w4"},
+        {"image_size": 32},
+        {"augment": "protocol"},
+        {"precision": "bf16"},
+        {"threads": 2},
+        {"observer": {"arch": "convnet1_w4", "lr": 0.05}},
+        {"set": {"el2n": {"keep": "hard"}}},
+        {"set": {"el2n.protocol.epochs": 3}},
+    ],
+    ids=str,
+)
+def test_everything_that_a_result_depends_on_is_in_its_key(make_config: Make, change: dict[str, object]) -> None:
+    assert not keys(make_config(methods="el2n")) & keys(make_config(methods="el2n", **change))
+
+
+@pytest.mark.parametrize("change", [{"loader": "resident"}, {"workdir": "elsewhere"}, {"precision": "fp32"}], ids=str)
+def test_what_changes_no_result_is_not_in_the_key(make_config: Make, change: dict[str, object]) -> None:
+    assert keys(make_config(methods="random")) == keys(make_config(methods="random", **change))
+
+
+def test_order_of_methods_and_settings_does_not_matter(make_config: Make) -> None:
+    one = make_config(methods="random,el2n", set={"el2n": {"keep": "hard", "last_epoch": 5}}, seeds=[0, 1])
+    two = make_config(methods="el2n,random", set={"el2n": {"last_epoch": 5, "keep": "hard"}}, seeds=[1, 0])
+    assert keys(one) == keys(two)
+
+
+def test_other_data_under_the_same_name_is_another_run(make_config: Make, tmp_path: Path, write_tiny: Write) -> None:
+    train = write_tiny(tmp_path / "train.beton", 40, seed=0)
+    before = keys(make_config(train=train))
+    assert before == keys(make_config())  # equal content elsewhere: the same runs
+    train.with_suffix(".json").unlink()
+    train.unlink()
+    write_tiny(train, 40, seed=5)
+    assert not before & keys(make_config(train=train))
+
+
+def test_a_new_method_version_is_another_run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(make_config(methods="random,full"))
+    for name in ("random", "full"):
+        monkeypatch.setattr(type(get_method(name)), "version", 99)
+    assert not before & keys(make_config(methods="random,full"))
+
+
+def test_the_observer_matters_only_to_methods_that_read_it(make_config: Make) -> None:
+    other = {"arch": "convnet2_w4"}
+    assert keys(make_config(methods="random,full")) == keys(make_config(methods="random,full", observer=other))
+
+
+def test_variants_are_named_by_what_differs_from_the_defaults(make_config: Make) -> None:
+    config = make_config(methods="el2n[keep=easy],el2n[keep=hard],el2n", seeds="0", ipc="1")
+    assert [cell.label["method"] for cell in cells(config)] == ["el2n", "el2n[keep=hard]"]
+    config = make_config(methods="all", set={"pca": {"grid": 3}}, seeds="0", ipc="1")
+    assert "pca[grid=3]" in {cell.label["method"] for cell in cells(config)}
+
+
+def test_a_protocol_override_of_one_method_shows_in_its_name(make_config: Make) -> None:
+    config = make_config(methods="full,random", protocols="hard-small", set={"full.protocol.epochs": 4})
+    names = {cell.label["method"]: cell.label["protocol"] for cell in cells(config)}
+    assert names == {"full": "hard-small*epochs=4", "random": "hard-small"}
+
+
+def test_deterministic_methods_make_one_subset_for_all_seeds(make_config: Make) -> None:
+    planned = cells(make_config(methods="random,el2n", seeds="0-2"))
+    paths = {
+        name: {cell.subset.path for cell in planned if cell.subset and cell.label["method"] == name}
+        for name in ("random", "el2n")
+    }
+    assert (len(paths["random"]), len(paths["el2n"])) == (3, 1)
+
+
+def test_seeds_share_a_group_and_nothing_else_does(make_config: Make) -> None:
+    planned = cells(make_config(methods="random,el2n", ipc="1,2", seeds="0-2"))
+    groups = {(cell.label["method"], cell.label["ipc"]): cell.label["group"] for cell in planned}
+    assert len(groups) == len(set(groups.values())) == 4
+    assert len({cell.label["group"] for cell in planned}) == 4
+
+
+def test_a_method_that_needs_more_images_than_there_are_is_skipped_with_the_reason(make_config: Make) -> None:
+    planned = cells(make_config(methods="random,pca", ipc="30", seeds="0"))
+    assert [(cell.label["method"], cell.skip) for cell in planned] == [
+        ("random", None),
+        ("pca", "needs 120 images of every class, class 'bark' has 40"),
+    ]
+
+
+def test_a_method_whose_needs_are_not_served_is_skipped(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = type(get_method("random"))
+    monkeypatch.setattr(random, "info", random.info.model_copy(update={"needs": ("teacher",)}))
+    assert {cell.skip for cell in cells(make_config())} == {
+        "needs teacher, which this version of fastdc does not provide"
+    }
+
+
+def test_a_broken_plug_in_is_a_skipped_row_of_all(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastdc.methods import _registry
+
+    monkeypatch.setitem(_registry().broken, "mymethod", "mymethod:M: ImportError: no module named x")
+    planned = cells(make_config(methods="all", seeds="0"))
+    assert {cell.label["method"]: cell.skip for cell in planned}[
+        "mymethod"
+    ] == "mymethod:M: ImportError: no module named x"
+    assert not [cell for cell in cells(make_config(methods="random")) if cell.skip]
+    with pytest.raises(FastDCError, match="mymethod"):
+        cells(make_config(methods="mymethod"))
+
+
+REFUSED = [
+    ({"methods": "randm"}, r"unknown method 'randm'; did you mean 'random'\?"),
+    ({"methods": "el2n[kep=hard]"}, r"unknown setting 'kep'; did you mean 'keep'\?"),
+    ({"methods": "el2n[keep=middle]"}, r"method el2n: keep='middle'"),
+    ({"protocols": "hrd"}, r"unknown protocol 'hrd'; did you mean 'hard'\?"),
+    ({"protocols": "hard*epoch=3"}, r"unknown setting 'epoch'; did you mean 'epochs'\?"),
+    ({"archs": "resnet81"}, r"unknown architecture 'resnet81'; did you mean 'resnet18'\?"),
+    ({"observer": {"arc": "resnet18"}}, r"observer: unknown setting 'arc'; did you mean 'arch'\?"),
+    ({"observer": {"arch": "nonet"}}, r"unknown architecture 'nonet'"),
+    ({"set": {"pcaa": {"grid": 3}}}, r"unknown method 'pcaa'"),
+    ({"set": {"random.protocol.epoch": 3}}, r"set random.protocol: .*did you mean 'epochs'"),
+    ({"ipc": "41"}, r"ipc 41: class 'bark' of .*train.beton has only 40 images; choose --ipc up to 40"),
+    ({"ipc": []}, r"--ipc is missing; method 'random'"),
+    ({"precision": "fp16"}, r"precision fp16: needs a CUDA device"),
+    ({"train": "none.beton"}, r"none.beton"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED, ids=[str(change) for change, _ in REFUSED])
+def test_bad_input_is_refused_in_one_line_before_any_work(make_config: Make, change: dict, message: str) -> None:
+    config = make_config(**change)
+    with pytest.raises(FastDCError, match=message) as caught:
+        make_plan(config, "cpu")
+    assert "\n" not in str(caught.value)
+    assert not config.workdir.exists()
+
+
+def test_class_lists_that_differ_are_refused(make_config: Make, tmp_path: Path, write_tiny: Write) -> None:
+    other = write_tiny(tmp_path / "other.beton", 3, seed=1, classes=("bark", "clay", "moss"))
+    with pytest.raises(ConfigError, match="'sand' only in train, 'clay' only in val"):
+        make_plan(make_config(val=other))
+    turned = write_tiny(tmp_path / "turned.beton", 3, seed=1, classes=("sand", "moss", "bark"))
+    with pytest.raises(ConfigError, match="another order, first at class 0: 'bark' and 'sand'"):
+        make_plan(make_config(val=turned))
+
+
+def test_only_the_whole_set_needs_no_ipc(make_config: Make) -> None:
+    assert len(cells(make_config(methods="full", ipc=[]))) == 2
+
+
+def test_methods_that_are_files_outside_the_subset_folder_are_impossible(make_config: Make) -> None:
+    with pytest.raises(FastDCError, match="unknown method"):
+        make_plan(make_config(methods="../../etc"))
+    for cell in cells(make_config(methods="el2n[keep=hard]")):
+        assert cell.subset is not None
+        assert cell.subset.path.parent.name == "subsets"
+        assert "[" not in cell.subset.path.name

@@ -1,0 +1,157 @@
+"""Sweeps as processes, with an executor that only waits: killed at random moments, and two at once."""
+
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdc.report import make_rows
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.store import Store
+
+Make = Callable[..., SweepConfig]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+SWEEP = """
+import sys, time
+from pathlib import Path
+from fastdc.sweep.config import load_config
+from fastdc.sweep.plan import make_plan
+from fastdc.sweep.run import CellResult, prepare_workdir, run_plan, signals_interrupt
+from fastdc.sweep.store import Store
+
+config, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+
+def execute(cell):
+    with log.open("a") as handle:
+        handle.write(f"start {cell.key}\\n")
+    time.sleep(seconds)
+    accuracy = int(cell.key[:4], 16) / 656
+    with log.open("a") as handle:
+        handle.write(f"end {cell.key}\\n")
+    numbers = dict.fromkeys(("epochs", "steps", "images", "image_bytes", "label_bytes", "train_seconds"), 1)
+    return CellResult({"top1": accuracy, "top1_best": accuracy, "top5": None, "cost": {}, **numbers}, {})
+
+plan = make_plan(load_config(config, {}))
+prepare_workdir(plan.config.workdir)
+with Store(plan.store_path) as store, signals_interrupt():
+    store.register(cell.planned() for cell in plan.cells)
+    sys.exit(run_plan(plan, store, execute).exit_code)
+"""
+
+
+def rows_of(workdir: Path) -> list[dict[str, Any]]:
+    with Store(workdir / "store.sqlite", readonly=True) as store:
+        return [row.model_dump() for row in make_rows(store.records())]
+
+
+def executed(log: Path, word: str) -> Counter[str]:
+    lines = log.read_text().splitlines() if log.exists() else []
+    return Counter(line.split()[1] for line in lines if line.startswith(word))
+
+
+@pytest.fixture
+def grid(make_config: Make, write_yaml: Callable[[SweepConfig, Path], Path], tmp_path: Path) -> Callable[..., Path]:
+    """Writes a YAML file for a grid of 12 runs; keywords change the config."""
+
+    def write(name: str = "grid", **changes: object) -> Path:
+        config = make_config(ipc="1,2,3", seeds="0-3", workdir=tmp_path / f"work-{name}", **changes)
+        return write_yaml(config, tmp_path / f"{name}.yaml")
+
+    return write
+
+
+def test_kill_9_at_random_moments_then_rerun_equals_an_undisturbed_sweep(
+    grid: Callable[..., Path], python_process: Start, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    moments = random.Random(0)
+    config = grid("killed")
+    for _ in range(5):
+        begun = sum(executed(log, "start").values())
+        worker = python_process(SWEEP, str(config), str(log), "0.1")
+        while sum(executed(log, "start").values()) == begun and worker.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.0, 0.25))
+        worker.kill()
+        worker.communicate()
+    final = python_process(SWEEP, str(config), str(log), "0.1")
+    _, errors = final.communicate(timeout=60)
+    assert final.returncode == 0, errors
+    ended = executed(log, "end")
+    assert len(ended) == 12
+    assert sum(executed(log, "start").values()) <= 12 + 5  # only what was in flight ran again
+    undisturbed = python_process(SWEEP, str(grid("whole")), str(tmp_path / "log2"), "0")
+    assert undisturbed.wait(60) == 0
+    assert rows_of(tmp_path / "work-killed") == rows_of(tmp_path / "work-whole")
+
+
+def test_two_sweeps_at_once_share_the_work(grid: Callable[..., Path], python_process: Start, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    config = grid()
+    workers = [python_process(SWEEP, str(config), str(log), "0.15") for _ in range(2)]
+    outputs = [worker.communicate(timeout=60) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    assert set(executed(log, "start").values()) == {1}
+    assert len(executed(log, "end")) == 12
+    assert all("locked" not in errors for _, errors in outputs)
+
+
+def test_different_grids_on_one_store_share_what_they_have_in_common(
+    make_config: Make, write_yaml: Callable[[SweepConfig, Path], Path], python_process: Start, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    grids = [
+        write_yaml(make_config(ipc=ipc, seeds="0-2"), tmp_path / f"{index}.yaml")
+        for index, ipc in enumerate(("1,2", "2,3"))
+    ]
+    workers = [python_process(SWEEP, str(path), str(log), "0.1") for path in grids]
+    assert [worker.wait(60) for worker in workers] == [0, 0]
+    assert set(executed(log, "start").values()) == {1}
+    assert len(executed(log, "end")) == 9
+
+
+def test_the_other_sweep_takes_over_when_one_is_killed(
+    grid: Callable[..., Path], python_process: Start, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    config = grid()
+    first = python_process(SWEEP, str(config), str(log), "60")  # would hold its cell for a minute
+    while not executed(log, "start"):
+        time.sleep(0.02)
+    second = python_process(SWEEP, str(config), str(log), "0.01")
+    while len(executed(log, "end")) < 11 and second.poll() is None:
+        time.sleep(0.02)
+    assert second.poll() is None  # it waits for the cell that the first one holds
+    first.kill()
+    first.communicate()
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 0, errors
+    assert len(executed(log, "end")) == 12
+    assert "waiting for 1 run(s)" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_gives_the_running_cell_back(
+    grid: Callable[..., Path], python_process: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    log = tmp_path / "log"
+    config = grid()
+    worker = python_process(SWEEP, str(config), str(log), "0.5")
+    while sum(executed(log, "start").values()) < 2:  # the first cell is stored, the second runs
+        time.sleep(0.02)
+    worker.send_signal(number)
+    worker.communicate(timeout=20)
+    assert worker.returncode != 0
+    rows = rows_of(tmp_path / "work-grid")
+    assert sum(row["n"] for row in rows) == len(executed(log, "end")) >= 1
+    assert any("interrupted" in (row["reason"] or "") for row in rows)
+    final = python_process(SWEEP, str(config), str(log), "0.01")
+    assert final.wait(60) == 0
+    assert len(executed(log, "end")) == 12

@@ -1,0 +1,233 @@
+"""Real sweeps through the command line: real data, real training, real kills."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdc.report import make_rows
+from fastdc.sweep.cell import CellRunner
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.plan import make_plan
+from fastdc.sweep.run import run_plan
+from fastdc.sweep.store import Store
+
+Make = Callable[..., SweepConfig]
+Start = Callable[..., "subprocess.Popen[str]"]
+Write = Callable[[SweepConfig, Path], Path]
+
+GRID = {
+    "methods": "all",
+    "ipc": "2",
+    "protocols": "hard-small*epochs=25,validate_every=10",
+    "set": {"full.protocol.epochs": 4},
+}
+TIMES = ("compress_seconds", "observer_seconds", "train_seconds")
+
+CACHED = """
+import sys, time
+start = time.perf_counter()
+from fastdc.cli import run
+code = run(["sweep", sys.argv[1]])
+print("seconds", time.perf_counter() - start)
+print("heavy", [name for name in ("torch", "numba", "ffcv") if name in sys.modules])
+sys.exit(code)
+"""
+
+SWEEP_WITH_CHECKPOINTS = """
+import sys
+from pathlib import Path
+from fastdc.sweep.cell import CellRunner
+from fastdc.sweep.config import load_config
+from fastdc.sweep.plan import make_plan
+from fastdc.sweep.run import prepare_workdir, run_plan
+from fastdc.sweep.store import Store
+
+plan = make_plan(load_config(Path(sys.argv[1]), {}))
+prepare_workdir(plan.config.workdir)
+with Store(plan.store_path) as store:
+    store.register(cell.planned() for cell in plan.cells)
+    run_plan(plan, store, CellRunner(plan, store, checkpoint_seconds=0.0).run)
+"""
+
+
+def rows_of(workdir: Path) -> list[dict[str, Any]]:
+    """Every row but its timings."""
+    with Store(workdir / "store.sqlite", readonly=True) as store:
+        rows = [row.model_dump() for row in make_rows(store.records())]
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def subset_bytes(workdir: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((workdir / "subsets").glob("*.beton"))}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of an undisturbed sweep; its grid is `make_config(**GRID)` in another folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    values = {"train": f"{tiny}/train.beton", "val": f"{tiny}/val.beton", "workdir": f"{folder}/work", "seeds": "0-1"}
+    values |= {"archs": "convnet1_w4", "observer": {"arch": "convnet1_w4"}, "image_size": 28, "threads": 1, **GRID}
+    (folder / "grid.yaml").write_text(json.dumps(values))
+    command = [sys.executable, "-m", "fastdc.cli", "sweep", str(folder / "grid.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    (folder / "out.txt").write_text(done.stdout)
+    (folder / "err.txt").write_text(done.stderr)
+    return folder
+
+
+def test_a_sweep_ends_in_a_table_of_every_method(whole: Path) -> None:
+    out = (whole / "out.txt").read_text()
+    rows = rows_of(whole / "work")
+    names = ("full", "random", "el2n", "pca")
+    assert {row["method"]: (row["n"], row["status"]) for row in rows} == dict.fromkeys(names, (2, "done"))
+    assert all(row["top1_std"] is not None and row["steps"] > 0 and row["image_bytes"] > 0 for row in rows)
+    assert all(name in out for name in names)
+    assert f"8 runs: 8 done (8 run now). Results: {whole}/work/store.sqlite" in out
+    assert "8/8] " in (whole / "err.txt").read_text()
+
+
+def test_every_run_keeps_its_details(whole: Path) -> None:
+    with Store(whole / "work" / "store.sqlite", readonly=True) as store:
+        records = store.records()
+        details = [store.detail(record.key) for record in records]
+    assert len(details) == 8
+    for record, detail in zip(records, details, strict=True):
+        assert detail is not None
+        assert len(detail["per_class"]) == 3
+        assert len(detail["curve"]) == record.summary["epochs"] if record.summary else False
+        assert detail["environment"]["torch"]
+    costs = {record.label["method"]: record.summary["cost"] for record in records if record.summary}
+    assert costs["el2n"]["observer"] > 0
+    assert costs["random"]["observer"] == costs["full"]["observer"] == 0
+
+
+def test_a_finished_sweep_ends_at_once_and_starts_no_torch(whole: Path) -> None:
+    command = [sys.executable, "-c", CACHED, str(whole / "grid.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "(0 run now)" in done.stdout
+    assert "heavy []" in done.stdout
+    assert float(done.stdout.split("seconds ")[1].split()[0]) < 2.0
+
+
+def test_checkpoints_and_locks_do_not_pile_up(whole: Path) -> None:
+    assert not any((whole / "work" / "checkpoints").glob("*"))
+
+
+def wait_until(condition: Callable[[], bool], worker: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and worker.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition()
+
+
+def done_cells(workdir: Path) -> int:
+    if not (workdir / "store.sqlite").exists():
+        return 0
+    with Store(workdir / "store.sqlite", readonly=True) as store:
+        return list(store.states().values()).count("done")
+
+
+def test_kill_9_in_a_sweep_then_the_same_command(
+    whole: Path, make_config: Make, write_yaml: Write, sweep_process: Start, tmp_path: Path
+) -> None:
+    config = make_config(**GRID)
+    path = write_yaml(config, tmp_path / "grid.yaml")
+    worker = sweep_process(path)
+    wait_until(lambda: done_cells(config.workdir) >= 2, worker)
+    worker.kill()
+    worker.communicate()
+    before = done_cells(config.workdir)
+    assert before < 8
+    final = sweep_process(path)
+    out, errors = final.communicate(timeout=100)
+    assert final.returncode == 0, errors
+    assert f"8 runs: 8 done ({8 - before} run now)" in out
+    assert rows_of(config.workdir) == rows_of(whole / "work")
+    assert subset_bytes(config.workdir) == subset_bytes(whole / "work")
+
+
+def test_kill_9_inside_a_training_goes_on_from_its_checkpoint(
+    whole: Path, make_config: Make, write_yaml: Write, python_process: Start, sweep_process: Start, tmp_path: Path
+) -> None:
+    config = make_config(**GRID)
+    path = write_yaml(config, tmp_path / "grid.yaml")
+    key = make_plan(config).cells[0].key
+    checkpoint = config.workdir / "checkpoints" / key / "checkpoint.pt"
+    worker = python_process(SWEEP_WITH_CHECKPOINTS, str(path))
+    wait_until(checkpoint.exists, worker)
+    worker.kill()
+    worker.communicate()
+    assert checkpoint.exists()
+    final = sweep_process(path)
+    _, errors = final.communicate(timeout=100)
+    assert final.returncode == 0, errors
+    assert not checkpoint.exists()
+    assert rows_of(config.workdir) == rows_of(whole / "work")
+
+
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0"))
+    checkpoint = plan.config.workdir / "checkpoints" / plan.cells[0].key / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"half a checkpoint")
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        outcome = run_plan(plan, store, CellRunner(plan, store).run, show_progress=False)
+    assert outcome.states == {"done": 1}
+    assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_sweep_with_130_and_keeps_what_is_done(
+    make_config: Make, write_yaml: Write, sweep_process: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    config = make_config(protocols="hard-small*epochs=1,hard-small*epochs=3000")
+    worker = sweep_process(write_yaml(config, tmp_path / "grid.yaml"))
+    wait_until(lambda: done_cells(config.workdir) == 2, worker)
+    time.sleep(0.1)
+    worker.send_signal(number)
+    out, errors = worker.communicate(timeout=30)
+    assert worker.returncode == 130, errors
+    assert "Traceback" not in errors + out
+    assert "interrupted; finished runs are kept, the same command goes on" in errors
+    with Store(config.workdir / "store.sqlite", readonly=True) as store:
+        assert sorted(store.states().values()) == ["done", "done", "interrupted", "pending"]
+
+
+def test_a_diverged_run_is_a_row_and_exit_code_1(
+    make_config: Make, write_yaml: Write, sweep_process: Start, tmp_path: Path
+) -> None:
+    settings = {"full.protocol.epochs": 1, "random.protocol.lr": 1e30, "random.protocol.epochs": 30}
+    config = make_config(methods="full,random", set=settings, seeds="0")
+    worker = sweep_process(write_yaml(config, tmp_path / "grid.yaml"))
+    out, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 1, errors
+    states = {row["method"]: row["status"] for row in rows_of(config.workdir)}
+    assert states == {"full": "done", "random": "diverged"}
+    assert "seed 0 diverged: loss is" in out
+    assert "--rerun failed tries them again" in errors
+    assert "Traceback" not in errors + out
+
+
+def test_a_damaged_subset_is_made_again(whole: Path) -> None:
+    work = whole / "work"
+    before, rows = subset_bytes(work), rows_of(work)
+    victim = next(path for path in (work / "subsets").glob("random-*.beton"))
+    victim.write_bytes(victim.read_bytes()[:5000])
+    command = [sys.executable, "-m", "fastdc.cli", "sweep", str(whole / "grid.yaml"), "--rerun", "all", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ, "FASTDC_DEBUG": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "(8 run now)" in done.stdout
+    assert done.stderr == ""
+    assert subset_bytes(work) == before
+    assert rows_of(work) == rows

@@ -1,0 +1,236 @@
+"""Running a plan, with an executor that costs nothing: states, faults, sharing, speed."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastdc.errors import DivergedError, MethodError, OutputError
+from fastdc.report import make_rows
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.plan import Cell, Plan, make_plan
+from fastdc.sweep.preview import preview
+from fastdc.sweep.run import CellResult, Outcome, SilentWorkers, one_line, prepare_workdir, run_plan
+from fastdc.sweep.store import Rerun, Store
+
+Make = Callable[..., SweepConfig]
+
+
+def accuracy(cell: Cell) -> CellResult:
+    """A result that depends on the cell alone."""
+    summary = {
+        "top1": int(cell.key[:4], 16) / 656.0,
+        "top5": None,
+        "top1_best": 99.0,
+        "epochs": 2,
+        "steps": 4,
+        "images": 6,
+        "image_bytes": 600,
+        "label_bytes": 6,
+        "seconds": 0.1,
+        "train_seconds": 0.1,
+        "cost": {"observer": 1.0, "selection": 0.1, "writing": 0.2},
+    }
+    return CellResult(summary, {"per_class": [1.0, 2.0, 3.0]})
+
+
+def sweep(
+    plan: Plan, execute: Callable[[Cell], CellResult] = accuracy, rerun: Rerun = "missing"
+) -> tuple[Outcome, list[str]]:
+    """Run a plan like `run_sweep` does; returns the outcome and the keys that were executed."""
+    prepare_workdir(plan.config.workdir)
+    ran: list[str] = []
+
+    def counted(cell: Cell) -> CellResult:
+        ran.append(cell.key)
+        return execute(cell)
+
+    with Store(plan.store_path) as store:
+        store.register((cell.planned() for cell in plan.cells), rerun)
+        return run_plan(plan, store, counted, show_progress=False), ran
+
+
+def test_finished_cells_are_never_run_again(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="random,pca", ipc="2,30"))
+    outcome, ran = sweep(plan)
+    assert outcome.states == {"done": 6, "skipped": 2}
+    assert (outcome.exit_code, outcome.ran, len(set(ran))) == (0, 6, 6)
+    outcome, ran = sweep(plan)
+    assert (outcome.states["done"], ran) == (6, [])
+
+
+def test_a_larger_grid_runs_only_what_is_new(make_config: Make) -> None:
+    sweep(make_plan(make_config(seeds="0-1")))
+    _, ran = sweep(make_plan(make_config(seeds="0-3")))
+    assert len(ran) == 2
+
+
+def failing(seed: int, error: Exception) -> Callable[[Cell], CellResult]:
+    def execute(cell: Cell) -> CellResult:
+        if cell.seed == seed:
+            raise error
+        return accuracy(cell)
+
+    return execute
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (MethodError("class 'moss' has 2\nimages"), "failed", "class 'moss' has 2 images"),
+        (DivergedError("loss is nan in epoch 3"), "diverged", "loss is nan in epoch 3"),
+        (TypeError("not a tensor"), "failed", "unexpected TypeError: not a tensor"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "failed", "lower the protocol's batch_size"),
+        (MemoryError(), "failed", "out of memory"),
+    ],
+    ids=["expected", "diverged", "bug", "cuda memory", "memory"],
+)
+def test_a_cell_that_fails_is_a_row_and_the_others_go_on(
+    make_config: Make, error: Exception, state: str, reason: str
+) -> None:
+    plan = make_plan(make_config(seeds="0-2"))
+    outcome, ran = sweep(plan, failing(1, error))
+    assert outcome.states == {"done": 2, state: 1}
+    assert (outcome.exit_code, len(ran)) == (1, 3)
+    with Store(plan.store_path) as store:
+        (row,) = make_rows(store.records())
+    assert (row.n, row.seeds, row.status) == (2, 3, "partial")
+    assert reason in (row.reason or "")
+    assert "seed 1" in (row.reason or "")
+
+
+def test_failed_cells_wait_for_rerun_failed(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-2"))
+    sweep(plan, failing(1, MethodError("no")))
+    outcome, ran = sweep(plan)
+    assert (outcome.exit_code, ran) == (1, [])
+    outcome, ran = sweep(plan, rerun="failed")
+    assert (outcome.exit_code, len(ran), outcome.states) == (0, 1, {"done": 3})
+    _, ran = sweep(plan, rerun="all")
+    assert len(ran) == 3
+
+
+def test_an_unexpected_error_keeps_its_traceback_in_the_store(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0"))
+    sweep(plan, failing(0, KeyError("x")))
+    with sqlite3.connect(plan.store_path) as db:
+        assert "Traceback" in db.execute("SELECT trace FROM runs").fetchone()[0]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OutputError("disk full"), SystemExit(3)], ids=repr)
+def test_what_ends_the_sweep_gives_the_cell_back_and_keeps_the_others(make_config: Make, error: BaseException) -> None:
+    plan = make_plan(make_config(seeds="0-2"))
+
+    def execute(cell: Cell) -> CellResult:
+        if cell.seed == 1:
+            raise error
+        return accuracy(cell)
+
+    with pytest.raises(type(error)):
+        sweep(plan, execute)
+    with Store(plan.store_path) as store:
+        assert sorted(store.states().values()) == ["done", "interrupted", "pending"]
+    outcome, ran = sweep(plan)
+    assert (outcome.states, len(ran)) == ({"done": 3}, 2)
+
+
+def test_a_cell_that_killed_its_process_often_goes_last(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-2"))
+    prepare_workdir(plan.config.workdir)
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        for _ in range(3):
+            lease = store.claim(plan.cells[0].key)
+            assert lease is not None
+            store.release(lease)
+    _, ran = sweep(plan)
+    assert ran == [plan.cells[1].key, plan.cells[2].key, plan.cells[0].key]
+
+
+def test_a_result_that_is_not_a_number_is_a_failed_run(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0"))
+    outcome, _ = sweep(plan, lambda cell: CellResult({**accuracy(cell).summary, "top1": float("nan")}, {}))
+    assert outcome.states == {"failed": 1}
+
+
+def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0"))
+    prepare_workdir(plan.config.workdir)
+    key = plan.cells[0].key
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        lease = store.claim(key)
+        assert lease is not None
+        with sqlite3.connect(plan.store_path) as db:
+            db.execute("UPDATE runs SET host = 'another-host', heartbeat = heartbeat + 1e9")  # and a clock far ahead
+        assert store.claim(key) is None
+        silent = SilentWorkers(silence=0.2)
+        silent.expire(store, {key})
+        assert store.states()[key] == "running"
+        time.sleep(0.3)
+        store.heartbeat(lease)
+        silent.expire(store, {key})
+        assert store.states()[key] == "running"  # it gave a sign of life
+        time.sleep(0.3)
+        silent.expire(store, {key})
+        assert store.states()[key] == "pending"
+
+
+def test_a_dry_run_writes_nothing_and_counts_what_is_cached(make_config: Make) -> None:
+    config = make_config(methods="random,pca", ipc="2,30")
+    lines = preview(config)
+    assert not config.workdir.exists()
+    assert "8 runs: 0 cached, 6 to run, 2 skipped" in lines
+    assert any("by a rough rate" in line for line in lines)
+    assert any("MB of new subsets" in line and "GB free" in line for line in lines)
+    sweep(make_plan(make_config(methods="random", ipc="2")))
+    lines = preview(config)
+    assert "8 runs: 2 cached, 4 to run, 2 skipped" in lines
+    assert any("4 from like runs in the store" in line for line in lines)
+    assert sum(line.startswith("cached ") for line in lines) == 2
+
+
+def test_messages_of_errors_are_one_line() -> None:
+    assert one_line(ValueError("a\n  b")) == "unexpected ValueError: a b"
+    assert one_line(MethodError("")) == "no message"
+
+
+# ------------------------------------------------------------------ speed (design.md: <= 1 s, <= 50 ms)
+
+
+def filled_store(plan: Plan) -> Path:
+    """The plan's store with every cell finished, as quickly as SQL can."""
+    prepare_workdir(plan.config.workdir)
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+    summary = '{"top1": 50.0, "top5": null, "top1_best": 51.0, "train_seconds": 1.0, "cost": {}}'
+    detail = '{"curve": [' + ",".join(['{"epoch": 1, "lr": 0.001, "loss": 1.0, "top1": 50.0}'] * 60) + "]}"
+    with sqlite3.connect(plan.store_path) as db:
+        db.execute("UPDATE runs SET state = 'done'")
+        db.execute("INSERT INTO results SELECT key, ?, ? FROM runs", (summary, detail))
+    return plan.store_path
+
+
+def test_ten_thousand_finished_cells_resume_within_a_second(make_config: Make) -> None:
+    config = make_config(methods="random", ipc="1-10", seeds="0-999")
+    plan = make_plan(config)
+    assert len(plan.cells) == 10_000
+    filled_store(plan)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        outcome, ran = sweep(make_plan(config))
+        times.append(time.perf_counter() - start)
+        assert (outcome.states, ran) == ({"done": 10_000}, [])
+    assert min(times) < 1.0, times
+
+
+def test_a_cell_costs_no_more_than_50_ms_besides_its_work(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="random", ipc="1-10", seeds="0-4"))
+    start = time.perf_counter()
+    outcome, ran = sweep(plan)
+    per_cell = (time.perf_counter() - start) / len(plan.cells)
+    assert (outcome.states["done"], len(ran)) == (50, 50)
+    assert per_cell < 0.05, per_cell
