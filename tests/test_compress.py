@@ -16,7 +16,13 @@ WINDOW = {"last_epoch": 3}
 
 
 def compress(betons: Any, tmp_path: Path, method: str, out: str = "out.beton", **changes: Any) -> Path:
-    options: dict[str, Any] = {"ipc": 2, "image_size": 28, "workdir": tmp_path / "work", "observer": OBSERVER, **changes}
+    options: dict[str, Any] = {
+        "ipc": 2,
+        "image_size": 28,
+        "workdir": tmp_path / "work",
+        "observer": OBSERVER,
+        **changes,
+    }
     compress_beton(method, betons.train, tmp_path / out, **options)
     return tmp_path / out
 

@@ -14,9 +14,14 @@ from fastdc.files import atomic_file, check_output, write_atomic
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
     path = tmp_path / "out"
     write_atomic(path, b"old")
-    with pytest.raises(RuntimeError), atomic_file(path) as handle:
-        handle.write(b"half")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with atomic_file(path) as handle:
+            handle.write(b"half")
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_half()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["out"]
 

@@ -48,6 +48,15 @@ class Compute:
         shift = torch.tensor(IMAGENET_MEAN, device=self.device).mul_(255).view(1, 3, 1, 1)
         return (moved.float() - shift).mul_(scale)
 
+    def told(self) -> dict[str, Any]:
+        """What computed, for the record: precision, threads, device and versions."""
+        return {
+            "precision": self.precision,
+            "threads": self.threads,
+            "device": self.device_name,
+            "environment": environment(),
+        }
+
     @property
     def device_name(self) -> str:
         """ "cpu", or the CUDA device's product name."""

@@ -6,6 +6,12 @@ from fastdc.errors import ConfigError
 from fastdc.settings import closest
 
 SMALL_ARCHS = ("convnet", "resnet18_small")
+COMMON_ARCHS = {
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2", "mobilenet_v3_small"),
+    *("mobilenet_v3_large", "efficientnet_b0", "swin_t", "vit_b_16", "vgg11", "vgg16", "alexnet", "densenet121"),
+    *("shufflenet_v2_x1_0", "convnext_tiny"),
+}
+"""Names that every torchvision has: known without importing it, which takes three seconds."""
 CONVNET_PATTERN = re.compile(r"convnet(?P<depth>[1-6])?(?:_w(?P<width>[1-9][0-9]{0,3}))?")
 
 
@@ -20,9 +26,9 @@ def check_arch(arch: str) -> None:
     Raises:
         ConfigError: with the closest known name.
     """
-    if is_own_arch(arch):
+    if is_own_arch(arch) or arch in COMMON_ARCHS:
         return
-    from torchvision import models  # three seconds; only for names that are not fastdc's own
+    from torchvision import models
 
     known = models.list_models(module=models)
     if arch not in known:

@@ -27,6 +27,7 @@ class Observation:
         epochs: T, whole epochs in the log.
         seconds: wall time spent training so far.
         identity: everything the run depends on.
+        trained_with: precision, threads and device of its last training session, and versions; told, not keyed.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Observation:
     epochs: int
     seconds: float
     identity: dict[str, Any]
+    trained_with: dict[str, Any]
 
     def field(self, name: str) -> NDArray[np.float32]:
         """One field of the log, float32 [T, N], memory-mapped (`fastdc.kernels.fields.FIELDS` lists the names)."""
@@ -78,6 +80,7 @@ def commit(observation: Observation) -> None:
         "seconds": observation.seconds,
         "fields": FIELDS,
         "identity": observation.identity,
+        "trained_with": observation.trained_with,
     }
     write_atomic(observation.folder / INDEX_NAME, json.dumps(content, indent=1, sort_keys=True).encode())
 
@@ -93,7 +96,8 @@ def load_observation(folder: Path) -> Observation | None:
         return None
     try:
         content = json.loads(path.read_text())
-        record = Observation(folder, content["num_samples"], content["epochs"], content["seconds"], content["identity"])
+        names = ("num_samples", "epochs", "seconds", "identity", "trained_with")
+        record = Observation(folder, *(content[name] for name in names))
         fields = tuple(content["fields"])
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path}: not an observer record ({error}); delete the folder and observe again") from error

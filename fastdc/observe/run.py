@@ -1,6 +1,7 @@
 """Trains the observer, or finds that it was trained already."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class DynamicsRecorder:
         """Append the epoch, then record that it is whole."""
         append_epoch(self.record.folder, epoch, self.values)
         seconds = self.fit.elapsed() if self.fit is not None else 0.0
-        self.record = Observation(self.record.folder, self.record.num_samples, epoch + 1, seconds, self.record.identity)
+        self.record = replace(self.record, epochs=epoch + 1, seconds=seconds)
         commit(self.record)
         self.values = self._empty()
 
@@ -107,9 +108,7 @@ class DynamicsRecorder:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to the checkpoint: epochs logged after it are trained again and written over."""
         self.values = state["values"].numpy().copy()
-        self.record = Observation(
-            self.record.folder, self.record.num_samples, state["epochs"], self.record.seconds, self.record.identity
-        )
+        self.record = replace(self.record, epochs=state["epochs"])
         commit(self.record)
 
 
@@ -129,7 +128,7 @@ def _train(
     optimizer = torch.optim.SGD(weight_groups(model, config.weight_decay), lr=config.lr, momentum=config.momentum)
     identity = config.identity(manifest.content_hash, run)
     loader = open_loader(train, TrainView(config.image_size), batch_size=config.batch_size, seed=seed, shuffle=True)
-    recorder = DynamicsRecorder(Observation(folder, loader.num_samples, 0, 0.0, identity))
+    recorder = DynamicsRecorder(Observation(folder, loader.num_samples, 0, 0.0, identity, compute.told()))
     plan = FitPlan(
         epochs=needed,
         learning_rate=lambda epoch, step, steps: cosine(config.lr, epoch * steps + step, config.epochs * steps),

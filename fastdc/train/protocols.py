@@ -101,4 +101,4 @@ def get_protocol(name: str, overrides: Mapping[str, Any] | None = None) -> Proto
 
 
 def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

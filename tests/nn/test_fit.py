@@ -15,12 +15,12 @@ from fastdc.nn.fit import Fit, FitPlan, join_lone_sample, steps_per_epoch
 from fastdc.nn.models import build_model, weight_groups
 
 
-class Stop(Exception):
+class KilledError(Exception):
     """Stands for a kill: leaves the loop between two steps."""
 
 
 class Listener:
-    """Keeps the losses; raises `Stop` at a given batch."""
+    """Keeps the losses; raises `KilledError` at a given batch."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.losses: list[float] = []
@@ -30,7 +30,7 @@ class Listener:
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
         self.seen += 1
         if self.seen == self.stop_at:
-            raise Stop
+            raise KilledError
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
         self.losses.append(loss)
@@ -68,7 +68,7 @@ def test_a_killed_run_resumes_bit_equal(betons: Any, tmp_path: Path, stop_at: in
     undisturbed, checkpoint = Listener(), tmp_path / "checkpoint.pt"
     whole = make_fit(betons.train, undisturbed)
     whole.run()
-    with pytest.raises(Stop):
+    with pytest.raises(KilledError):
         make_fit(betons.train, Listener(stop_at), checkpoint).run()
     torch.manual_seed(999)
     resumed = Listener()
