@@ -1,0 +1,119 @@
+"""Crop boxes: torchvision's RandomResizedCrop law, the same inside one tile of a mosaic, and Resize + CenterCrop.
+
+A box is (top, left, height, width) in pixels. Random boxes are functions of a stream key (see `rng`) alone.
+Source of the law: torchvision.transforms.RandomResizedCrop.get_params and CenterCrop, torchvision 0.29.
+"""
+
+import math
+
+import numpy as np
+
+from fastdc.kernels.jit import kernel
+from fastdc.kernels.rng import CROP_ATTEMPTS, FLIP, TILE, draw_integer, draw_unit
+
+Box = tuple[int, int, int, int]
+
+
+@kernel
+def _round_even(value: float) -> int:
+    """Python's round: half to even."""
+    return int(np.rint(value))
+
+
+@kernel
+def _fallback_box(height: int, width: int, ratio_low: float, ratio_high: float) -> Box:
+    """Largest central box whose aspect ratio is allowed, for images where no attempt fitted."""
+    box_height, box_width = height, width
+    aspect = width / height
+    if aspect < ratio_low:
+        box_height = max(_round_even(width / ratio_low), 1)  # torchvision would ask for 0 pixels and fail
+    elif aspect > ratio_high:
+        box_width = max(_round_even(height * ratio_high), 1)
+    return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+@kernel
+def random_resized_crop(
+    key: np.uint64,
+    height: int,
+    width: int,
+    scale_low: float,
+    scale_high: float,
+    ratio_low: float,
+    ratio_high: float,
+) -> Box:
+    """Box of RandomResizedCrop: area uniform in `scale` x image area, aspect ratio log-uniform in `ratio`.
+
+    Ten attempts, then the central fallback. Attempt t always reads draws 4t..4t+3, so a rejected one shifts nothing.
+    """
+    area = np.float64(height * width)
+    log_low, log_high = math.log(ratio_low), math.log(ratio_high)
+    for attempt in range(CROP_ATTEMPTS):
+        target = area * (scale_low + (scale_high - scale_low) * draw_unit(key, 4 * attempt))
+        aspect = math.exp(log_low + (log_high - log_low) * draw_unit(key, 4 * attempt + 1))
+        box_width = _round_even(math.sqrt(target * aspect))
+        box_height = _round_even(math.sqrt(target / aspect))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            top = draw_integer(key, 4 * attempt + 2, height - box_height + 1)
+            left = draw_integer(key, 4 * attempt + 3, width - box_width + 1)
+            return top, left, box_height, box_width
+    return _fallback_box(height, width, ratio_low, ratio_high)
+
+
+@kernel
+def tile_box(height: int, width: int, grid: int, position: int) -> Box:
+    """Tile number `position` (row by row) of an image cut into grid x grid tiles with edges at round(k * side / grid).
+
+    Every tile has at least one pixel; tiles overlap only where a side is shorter than `grid` pixels.
+    """
+    row, column = position // grid, position % grid
+    top = min(_round_even(row * height / grid), height - 1)
+    left = min(_round_even(column * width / grid), width - 1)
+    bottom = max(_round_even((row + 1) * height / grid), top + 1)
+    right = max(_round_even((column + 1) * width / grid), left + 1)
+    return top, left, bottom - top, right - left
+
+
+@kernel
+def random_crop_in_tile(
+    key: np.uint64,
+    height: int,
+    width: int,
+    grid: int,
+    scale_low: float,
+    scale_high: float,
+    ratio_low: float,
+    ratio_high: float,
+) -> Box:
+    """Box of RandomResizedCrop inside one uniformly chosen tile; with grid = 1 inside the whole image.
+
+    `scale` is relative to the tile's area. This is PCA's constrained augmentation (arXiv 2502.06434, section 4).
+    """
+    tile_top, tile_left, tile_height, tile_width = 0, 0, height, width
+    if grid > 1:
+        position = draw_integer(key, TILE, grid * grid)
+        tile_top, tile_left, tile_height, tile_width = tile_box(height, width, grid, position)
+    top, left, box_height, box_width = random_resized_crop(
+        key, tile_height, tile_width, scale_low, scale_high, ratio_low, ratio_high
+    )
+    return tile_top + top, tile_left + left, box_height, box_width
+
+
+@kernel
+def random_flip(key: np.uint64) -> bool:
+    """Whether this view is mirrored left to right: probability 1/2."""
+    return draw_unit(key, FLIP) < 0.5
+
+
+@kernel
+def resized_sides(height: int, width: int, side: int) -> tuple[int, int]:
+    """(height, width) after torchvision's Resize(side): shorter side to `side`, the longer one truncated."""
+    if height <= width:
+        return side, int(side * width / height)
+    return int(side * height / width), side
+
+
+@kernel
+def center_offset(length: int, size: int) -> int:
+    """First pixel of torchvision's CenterCrop(size) along a side of `length` >= size pixels."""
+    return _round_even((length - size) / 2)

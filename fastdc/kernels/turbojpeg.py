@@ -1,0 +1,99 @@
+"""libturbojpeg called from compiled kernels, by addresses that are arguments.
+
+numba's own way to call C (ctypes functions as globals) writes addresses into the compiled code, which then cannot be
+kept on disk. Here the library's functions arrive as an array of addresses, so the kernels stay cacheable.
+Source: the TurboJPEG 2 API (turbojpeg.h), unchanged in later versions.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from fastdc.kernels.jit import kernel
+
+# The array of addresses holds these functions, in this order.
+FUNCTIONS = ("tjInitDecompress", "tjDestroy", "tjDecompressHeader3", "tjDecompress2")
+_INIT, _DESTROY, _HEADER, _DECOMPRESS = range(4)
+
+_RGB = 0  # TJPF_RGB
+_ACCURATE_DCT = 4096  # TJFLAG_ACCURATEDCT: what Pillow decodes; FFCV's own decoder uses the fast, coarser one
+
+_LONG, _INT = ir.IntType(64), ir.IntType(32)  # pointers travel as 64-bit integers
+
+
+def _c_function(result: ir.Type, arguments: list[ir.Type]) -> Callable[..., Any]:
+    """A function for kernels: `call(address, (arguments...))` calls the C function at `address`; all are int64."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.FunctionType(result, arguments).as_pointer())
+        given = [builder.extract_value(values[1], place) for place in range(len(arguments))]
+        narrowed = [builder.trunc(v, t) if t is _INT else v for v, t in zip(given, arguments, strict=True)]
+        return (
+            builder.sext(builder.call(pointer, narrowed), _LONG) if result is _INT else builder.call(pointer, narrowed)
+        )
+
+    def call(typing_context: Any, address: Any, values: Any) -> Any:
+        return types.int64(address, values), build
+
+    made: Callable[..., Any] = intrinsic(call)
+    return made
+
+
+_call_init = _c_function(_LONG, [_LONG])  # the C function takes nothing; an argument too many is harmless
+_call_destroy = _c_function(_INT, [_LONG])
+_call_header = _c_function(_INT, [_LONG] * 7)
+_call_decompress = _c_function(_INT, [_LONG, _LONG, _LONG, _LONG, _INT, _INT, _INT, _INT, _INT])
+
+
+@kernel
+def open_decoder(library: NDArray[np.int64]) -> int:
+    """A new decoder handle (0 when out of memory); close it with `close_decoder`. One thread at a time may use it."""
+    return int(_call_init(library[_INIT], (np.int64(0),)))
+
+
+@kernel
+def close_decoder(library: NDArray[np.int64], decoder: int) -> None:
+    """Free a decoder handle; 0 is none."""
+    if decoder != 0:
+        _call_destroy(library[_DESTROY], (np.int64(decoder),))
+
+
+@kernel
+def decode_jpeg(library: NDArray[np.int64], decoder: int, jpeg: NDArray[np.uint8], out: NDArray[np.uint8]) -> bool:
+    """Decode `jpeg` into `out` [H, W, 3] RGB; False if it is damaged, of another size, or merely odd (a warning).
+
+    Args:
+        library: [4] addresses of `FUNCTIONS`.
+        decoder: a handle from `open_decoder`.
+        jpeg: [n] the file's bytes.
+        out: uint8 [H, W, 3], C-contiguous, written.
+    """
+    if decoder == 0:
+        return False
+    height, width = out.shape[0], out.shape[1]
+    found = np.zeros(4, np.int32)  # width, height, subsampling, colour space
+    data, size, place = np.int64(jpeg.ctypes.data), np.int64(jpeg.size), np.int64(found.ctypes.data)
+    code = _call_header(library[_HEADER], (np.int64(decoder), data, size, place, place + 4, place + 8, place + 12))
+    # The decoder would scale an image of another size to fit, so that a wrong size would pass unnoticed.
+    if code != 0 or found[0] != width or found[1] != height:
+        return False
+    code = _call_decompress(
+        library[_DECOMPRESS],
+        (
+            np.int64(decoder),
+            data,
+            size,
+            np.int64(out.ctypes.data),
+            np.int64(width),
+            np.int64(3 * width),
+            np.int64(height),
+            np.int64(_RGB),
+            np.int64(_ACCURATE_DCT),
+        ),
+    )
+    return bool(code == 0)

@@ -1,0 +1,57 @@
+"""Compiled kernels are kept on disk, found again, and never outlive the source they were made from."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastdc
+
+PROGRAM = """
+import numpy as np
+from fastdc.kernels.boxes import random_flip  # calls draw_unit of rng.py
+print(sum(random_flip(np.uint64(key)) for key in range(64)), sum(random_flip.stats.cache_hits.values()))
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the package whose sources a test may change."""
+    source = Path(fastdc.__file__).parent
+    shutil.copytree(source, tmp_path / "fastdc", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def run(package: Path, **environment: str) -> list[int]:
+    """[flips among 64 draws, kernels loaded from disk] of PROGRAM run on the copy."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=package,
+        env={**os.environ, "PYTHONPATH": str(package), **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_a_change_in_a_called_file_reaches_the_cached_caller(package: Path) -> None:
+    flips, loaded = run(package)
+    assert 0 < flips < 64
+    assert loaded == 0
+    assert run(package) == [flips, 1]
+    rng = package / "fastdc" / "kernels" / "rng.py"
+    changed = rng.read_text().replace(" * _TO_UNIT", " * 0.0")
+    assert changed != rng.read_text()
+    rng.write_text(changed)
+    assert run(package) == [64, 0]
+
+
+def test_numba_cache_dir_is_respected(package: Path, tmp_path: Path) -> None:
+    run(package, NUMBA_CACHE_DIR=str(tmp_path / "elsewhere"))
+    assert list((tmp_path / "elsewhere").glob("kernels-*/*/*.nbi"))
+    assert not list((package / "fastdc" / "__pycache__").glob("kernels-*"))

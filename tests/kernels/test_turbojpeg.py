@@ -1,0 +1,66 @@
+"""JPEG decoding from compiled code: Pillow's pixels, and False for anything that is not exactly right."""
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastdc.kernels.turbojpeg import close_decoder, decode_jpeg, open_decoder
+from fastdc.loader.ffcv_pipeline import turbojpeg_addresses
+
+LIBRARY = turbojpeg_addresses()
+
+
+def encode(mode: str = "RGB", **options: object) -> NDArray[np.uint8]:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(out, "JPEG", **options)
+    return np.frombuffer(out.getvalue(), np.uint8)
+
+
+def decode(jpeg: NDArray[np.uint8], height: int = 37, width: int = 53) -> tuple[bool, NDArray[np.uint8]]:
+    out = np.full((height, width, 3), 55, np.uint8)
+    decoder = open_decoder(LIBRARY)
+    sound = decode_jpeg(LIBRARY, decoder, jpeg, out)
+    close_decoder(LIBRARY, decoder)
+    return sound, out
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("RGB", {"subsampling": "4:4:4"}),
+        ("RGB", {"subsampling": "4:2:2"}),
+        ("RGB", {"subsampling": "4:2:0"}),
+        ("RGB", {"subsampling": "4:2:0", "progressive": True}),
+        ("L", {}),
+    ],
+)
+def test_pixels_equal_pillows(mode: str, options: dict) -> None:
+    jpeg = encode(mode, quality=80, **options)
+    sound, pixels = decode(jpeg)
+    assert sound
+    assert np.array_equal(pixels, np.asarray(Image.open(io.BytesIO(jpeg.tobytes())).convert("RGB")))
+
+
+@pytest.mark.parametrize(("height", "width"), [(36, 53), (37, 54), (19, 27), (53, 37)])
+def test_another_size_is_refused_and_nothing_written(height: int, width: int) -> None:
+    sound, pixels = decode(encode(), height, width)
+    assert not sound
+    assert (pixels == 55).all()
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 700, 1500])
+def test_a_truncated_file_is_refused(length: int) -> None:
+    assert len(encode()) > 1600
+    assert not decode(encode()[:length].copy())[0]
+
+
+def test_bytes_that_are_no_jpeg_are_refused() -> None:
+    assert not decode(np.arange(200, dtype=np.uint8))[0]
+
+
+def test_a_missing_decoder_is_refused() -> None:
+    assert not decode_jpeg(LIBRARY, 0, encode(), np.zeros((37, 53, 3), np.uint8))
