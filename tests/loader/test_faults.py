@@ -1,0 +1,295 @@
+"""What FFCV answers with a hang, a leak or a wrong picture: a clear error, or nothing left behind."""
+
+import gc
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fastdc.beton import BetonFile
+from fastdc.errors import LoaderError
+from fastdc.loader import EpochLoader, EvalView, TrainView, open_loader
+from fastdc.loader.batches import SampleOrder
+from fastdc.loader.ffcv_engine import FfcvLoader
+from fastdc.loader.ffcv_pipeline import Compiler, State, ViewDecoder, ViewPipeline, ffcv_loader
+from fastdc.loader.memory import file_identity
+from fastdc.loader.opening import EngineChoice
+from tests.loader.conftest import SAMPLES, Shelf
+
+# Imported only now, because ffcv_pipeline must be the first to import ffcv: it keeps torch's thread count.
+Operation = importlib.import_module("ffcv.pipeline.operation").Operation
+
+ENGINES: tuple[EngineChoice, ...] = ("resident", "ffcv")
+BAD = 13
+
+
+def cut_off(payload: bytearray) -> None:
+    payload[len(payload) // 2 :] = bytes(len(payload) - len(payload) // 2)
+
+
+def no_jpeg(payload: bytearray) -> None:
+    payload[:] = bytes(len(payload))
+
+
+def other_size(payload: bytearray) -> None:
+    """Change the height in the frame header from 48 to 40: the picture decodes, but is not what the file says."""
+    frame = payload.index(b"\xff\xc0")
+    assert payload[frame + 5 : frame + 7] == b"\x00\x30"
+    payload[frame + 6] = 40
+
+
+@pytest.fixture
+def damaged(shelf: Shelf, tmp_path: Path) -> Callable[[Callable[[bytearray], None]], Path]:
+    """Makes a copy of the JPEG beton in which sample BAD's payload was changed."""
+
+    def make(damage: Callable[[bytearray], None]) -> Path:
+        path = tmp_path / "damaged.beton"
+        shutil.copy(shelf.jpeg, path)
+        with BetonFile(path) as file:
+            start, payload = int(file.offsets[BAD]), bytearray(file.payload(BAD))
+        damage(payload)
+        with path.open("r+b") as handle:
+            handle.seek(start)
+            handle.write(payload)
+        return path
+
+    return make
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("damage", [cut_off, no_jpeg, other_size])
+@pytest.mark.parametrize("view", [TrainView(8), EvalView(8)], ids=["train", "eval"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_damaged_jpeg_is_an_error_that_names_file_and_sample(
+    damaged: Callable[[Callable[[bytearray], None]], Path],
+    engine: EngineChoice,
+    view: TrainView | EvalView,
+    damage: Callable[[bytearray], None],
+) -> None:
+    path = damaged(damage)
+    with (
+        pytest.raises(LoaderError, match=rf"damaged\.beton: sample {BAD}: "),
+        open_loader(path, view, batch_size=4, engine=engine) as loader,
+    ):
+        list(loader.epoch(0))
+
+
+@pytest.mark.timeout(60)
+def test_batches_before_the_damaged_one_are_delivered(
+    damaged: Callable[[Callable[[bytearray], None]], Path],
+) -> None:
+    with open_loader(damaged(no_jpeg), TrainView(8), batch_size=4, engine="ffcv") as loader:
+        iterator = loader.epoch(0)
+        assert [next(iterator).indices[0].item() for _ in range(BAD // 4)] == [0, 4, 8]
+        with pytest.raises(LoaderError):
+            next(iterator)
+        with pytest.raises(StopIteration):
+            next(iterator)
+
+
+def test_damage_in_a_sample_that_is_not_asked_for_does_no_harm(
+    damaged: Callable[[Callable[[bytearray], None]], Path],
+) -> None:
+    kept = np.array([k for k in range(SAMPLES) if k != BAD])
+    with open_loader(damaged(no_jpeg), TrainView(8), batch_size=4, engine="ffcv", indices=kept) as loader:
+        assert sum(len(batch.images) for batch in loader.epoch(0)) == SAMPLES - 1
+
+
+@pytest.mark.timeout(60)
+def test_loaders_opened_in_many_threads_at_once_leave_ffcv_as_it_was(shelf: Shelf) -> None:
+    """Opening replaces FFCV's globals for a moment, which must not be left so by threads that interleave."""
+    before = ffcv_loader.OSCacheManager, Compiler.is_enabled
+    assert (before[0].__name__, before[1]) == ("OSCacheManager", True)
+
+    def cycle() -> None:
+        for _ in range(10):
+            open_loader(shelf.jpeg, TrainView(8), batch_size=4, engine="ffcv").close()
+
+    workers = [threading.Thread(target=cycle) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (ffcv_loader.OSCacheManager, Compiler.is_enabled) == before
+
+
+class FailingStage(Operation):
+    """An FFCV operation in plain Python that fails at the third batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, None]:
+        return replace(previous_state, jit_mode=False), None
+
+    def generate_code(self) -> Callable[[Any, Any], Any]:
+        def stage(images: Any, memory: Any) -> Any:
+            self.calls += 1
+            if self.calls == 3:
+                raise RuntimeError("the third batch burns")
+            return images
+
+        return stage
+
+
+@pytest.mark.timeout(60)
+def test_a_failing_stage_is_raised_in_the_consumer_with_its_samples(shelf: Shelf) -> None:
+    """In FFCV the thread dies and the consumer waits for ever."""
+    pipeline = ViewPipeline(str(shelf.jpeg), [ViewDecoder(), FailingStage()])
+    order = SampleOrder(np.arange(SAMPLES), 0, shuffle=False)
+    loader = FfcvLoader(
+        BetonFile(shelf.jpeg),
+        file_identity(shelf.jpeg),
+        TrainView(8),
+        order,
+        batch_size=4,
+        workers=1,
+        pipeline=pipeline,
+    )
+    iterator = loader.epoch(0)
+    next(iterator), next(iterator)
+    start = time.monotonic()
+    with pytest.raises(LoaderError, match=r"batch 2 \(samples 8, 9, 10, 11\) cannot be made: RuntimeError: the third"):
+        next(iterator)
+    assert time.monotonic() - start < 5
+    loader.close()
+
+
+def resident_megabytes() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def break_early(loader: EpochLoader, times: int) -> None:
+    for epoch in range(times):
+        for _ in loader.epoch(epoch):
+            break
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_early_breaks_leak_neither_threads_nor_memory_nor_files(shelf: Shelf, engine: EngineChoice) -> None:
+    with open_loader(shelf.jpeg, TrainView(150), batch_size=4, engine=engine) as loader:
+        break_early(loader, 20)
+        gc.collect()
+        before = threading.active_count(), len(os.listdir("/proc/self/fd")), resident_megabytes()
+        break_early(loader, 100)
+        gc.collect()
+        after = threading.active_count(), len(os.listdir("/proc/self/fd")), resident_megabytes()
+    assert after[:2] == before[:2]
+    assert after[2] - before[2] < 20  # 100 epochs of FFCV's own buffers would take 1.4 GB
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_opening_and_closing_leaks_neither_threads_nor_files(shelf: Shelf, engine: EngineChoice) -> None:
+    def cycle() -> None:
+        with open_loader(shelf.jpeg, TrainView(150), batch_size=4, engine=engine) as loader:
+            break_early(loader, 1)
+
+    for _ in range(3):
+        cycle()
+    gc.collect()
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        cycle()
+    gc.collect()
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_closing_the_loader_ends_an_iterator_that_is_still_held(shelf: Shelf, engine: EngineChoice) -> None:
+    threads = threading.active_count()
+    loader = open_loader(shelf.jpeg, TrainView(200), batch_size=4, engine=engine)
+    iterator = loader.epoch(0)
+    next(iterator)
+    loader.close()
+    assert threading.active_count() == threads
+    with pytest.raises(LoaderError, match="was closed"):
+        next(iterator)
+
+
+@pytest.mark.timeout(60)
+def test_iterators_abandoned_in_many_threads_leave_nothing(shelf: Shelf) -> None:
+    with open_loader(shelf.jpeg, TrainView(8), batch_size=2, engine="ffcv") as loader:
+        before = threading.active_count()
+        workers = [threading.Thread(target=break_early, args=(loader, 10)) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        gc.collect()
+        assert threading.active_count() == before
+
+
+@pytest.mark.timeout(100)
+def test_torch_and_numba_keep_their_thread_counts(shelf: Shelf) -> None:
+    """FFCV sets torch's to 1 at import and to num_workers whenever a loader starts."""
+    program = f"""
+from pathlib import Path
+import torch
+torch.set_num_threads(3)
+from fastdc.loader import TrainView, open_loader
+path = Path({str(shelf.jpeg)!r})
+counts = []
+with open_loader(path, TrainView(8), batch_size=4, engine="ffcv", workers=1) as loader:
+    counts.append(torch.get_num_threads())
+    for batch in loader.epoch(0):
+        counts.append(torch.get_num_threads())
+import numba
+print(set(counts), torch.get_num_threads(), numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=True)
+    assert done.stdout.split() == ["{3}", "3", "True"]
+
+
+@pytest.mark.timeout(100)
+def test_two_live_loaders_do_not_abort_the_process(shelf: Shelf) -> None:
+    """Under numba's workqueue layer they do; a child process, because an abort would take the tests with it."""
+    program = f"""
+from pathlib import Path
+from fastdc.loader import TrainView, open_loader
+path = Path({str(shelf.jpeg)!r})
+loaders = [open_loader(path, TrainView(64), batch_size=3, engine="ffcv", seed=s, workers=2) for s in range(3)]
+for epoch in range(5):
+    for batches in zip(*(loader.epoch(epoch) for loader in loaders)):
+        pass
+import numba
+print(numba.threading_layer())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "tbb"), done.stderr
+
+
+@pytest.mark.timeout(100)
+def test_leaving_python_in_the_middle_of_an_epoch_is_quiet(shelf: Shelf) -> None:
+    program = f"""
+from pathlib import Path
+from fastdc.loader import TrainView, open_loader
+loader = open_loader(Path({str(shelf.jpeg)!r}), TrainView(64), batch_size=3, engine="ffcv")
+iterator = loader.epoch(0)
+next(iterator)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_pipeline_of_one_loader_is_not_taken_by_the_next(shelf: Shelf) -> None:
+    """FFCV takes the decoder out of the caller's list, so that a second loader gets no augmentation."""
+    views = []
+    for _ in range(2):
+        with open_loader(shelf.jpeg, TrainView(8), batch_size=50, engine="ffcv") as loader:
+            views.append(next(loader.epoch(0)).images)
+    assert torch.equal(*views)

@@ -1,0 +1,101 @@
+"""Free memory, the identity of files, and the process-wide cache."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fastdc.errors import LoaderError
+from fastdc.loader import memory
+from fastdc.loader.memory import SharedCache, available_memory, file_identity
+
+
+def test_available_memory_is_between_nothing_and_all() -> None:
+    assert 0 < available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_a_container_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("1000000\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert available_memory() == 2_000_000
+
+
+def test_a_container_without_limit_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000000\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert available_memory() > 10_000_000
+
+
+def test_a_replaced_file_has_another_identity_even_with_equal_size_and_time(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    for path in (first, second):
+        path.write_bytes(b"12")
+        os.utime(path, ns=(5, 5))
+    before = file_identity(first)
+    os.replace(second, first)
+    assert file_identity(first) != before
+
+
+def test_a_rewritten_file_has_another_identity(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"12")
+    os.utime(path, ns=(5, 5))
+    before = file_identity(path)
+    path.write_bytes(b"34")
+    assert file_identity(path) != before
+
+
+def test_a_link_has_the_identity_of_its_target(tmp_path: Path) -> None:
+    path, link = tmp_path / "a", tmp_path / "b"
+    path.write_bytes(b"12")
+    link.symlink_to(path)
+    assert file_identity(link) == file_identity(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LoaderError, match=r"nowhere.beton: cannot be opened \(No such file"):
+        file_identity(tmp_path / "nowhere.beton")
+
+
+def test_a_value_is_made_once() -> None:
+    cache, made = SharedCache(), []
+    for _ in range(3):
+        assert cache.get("key", 10, lambda: made.append(1) or len(made)) == 1
+    assert "key" in cache
+
+
+def test_two_threads_that_ask_together_share_one_making() -> None:
+    cache, made = SharedCache(), []
+
+    def make() -> int:
+        time.sleep(0.05)
+        made.append(1)
+        return len(made)
+
+    threads = [threading.Thread(target=cache.get, args=("key", 1, make)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+def test_the_least_recently_used_value_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 100)  # room for (100 + held) / 2
+    cache = SharedCache()
+    for key in ("a", "b"):
+        cache.get(key, 30, lambda: 0)
+    cache.get("a", 30, lambda: 0)
+    cache.get("c", 30, lambda: 0)
+    assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
+
+
+def test_a_value_whose_making_fails_is_not_kept() -> None:
+    cache = SharedCache()
+    with pytest.raises(ZeroDivisionError):
+        cache.get("key", 1, lambda: 1 // 0)
+    assert cache.get("key", 1, lambda: 7) == 7
