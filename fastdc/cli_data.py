@@ -130,7 +130,7 @@ def observe_command(
     given |= parse_settings(settings or [])
     config = choose_observer(train, describe_beton(train).content_hash, workdir, given=given)
     for record in observe(train, workdir, config, stop_after=stop_after, show_progress=not quiet):
-        print(f"{record.folder}: {record.epochs} epochs of {record.num_samples:,} samples, {record.seconds:,.0f} s")
+        print(f"{record.folder}: {record.epochs} epochs of {record.num_samples:,} samples, {record.seconds():,.0f} s")
 
 
 def compress_command(

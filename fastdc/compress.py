@@ -11,6 +11,7 @@ from fastdc.beton import BetonFile, Manifest, Sample, describe_beton, encode_jpe
 from fastdc.errors import ConfigError, MethodError
 from fastdc.files import check_output
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
+from fastdc.methods.base import check_budget
 from fastdc.observe import Observation, ObserverConfig, choose_observer
 
 STORED_QUALITY = 75
@@ -26,8 +27,8 @@ class CompressResult:
 
     Attributes:
         manifest: what was written.
-        seconds: wall time of "observer" (whole training, also when it was cached), "selection" (scores, choice)
-            and "writing" (images made, encoded, written).
+        seconds: wall time of "observer" (training up to the last epoch that the method reads, also when it was
+            cached), "selection" (scores, choice) and "writing" (images made, encoded, written).
     """
 
     manifest: Manifest
@@ -103,9 +104,11 @@ def compress_beton(
         raise ConfigError(f"image_size={image_size}: expected at least 8 px")
     check_output(out, force)
     manifest = describe_beton(train)
-    observer = observer or choose_observer(train, manifest.content_hash, workdir, image_size)
+    check_budget(chosen, config, manifest.classes, manifest.counts, ipc)
+    if observer is None:
+        observer = choose_observer(train, manifest.content_hash, workdir, defaults={"image_size": image_size})
+    check_observer(chosen, config, observer)
     with BetonFile(train) as beton:
-        check_budget(chosen, config, manifest, ipc)
         observations = _observe(chosen, config, train, workdir, observer, show_progress)
         context = MethodContext(
             labels=beton.labels,
@@ -137,25 +140,24 @@ def compress_beton(
             force=force,
         )
     seconds = {
-        "observer": sum(observation.seconds for observation in observations),
+        "observer": sum(observation.seconds(chosen.observer_epochs(config)) for observation in observations),
         "selection": selected - start,
         "writing": time.monotonic() - selected,
     }
     return CompressResult(stored, seconds)
 
 
-def check_budget(method: Method, config: MethodConfig, manifest: Manifest, ipc: int) -> None:
-    """Refuse, before any training, a budget that the smallest class cannot serve.
+def check_observer(method: Method, config: MethodConfig, observer: ObserverConfig) -> None:
+    """Refuse, before any training, a method that reads later epochs than the observer has.
 
     Raises:
-        MethodError: names the class, its size and the number needed.
+        MethodError: names both.
     """
-    needed = method.images_needed(config, ipc)
-    smallest = min(range(len(manifest.counts)), key=lambda label: manifest.counts[label])
-    if method.info.class_balanced and manifest.counts[smallest] < needed:
+    needed = method.observer_epochs(config)
+    if needed > observer.epochs:
         raise MethodError(
-            f"method {method.info.name}: ipc={ipc} needs {needed} images of every class, class "
-            f"'{manifest.classes[smallest]}' has {manifest.counts[smallest]}; lower --ipc or add images"
+            f"method {method.info.name}: reads the observer's epochs up to {needed}, its schedule has "
+            f"{observer.epochs}; lower last_epoch or raise the observer's epochs"
         )
 
 

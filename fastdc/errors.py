@@ -42,6 +42,10 @@ class StoreError(FastDCError):
     """The result store cannot be opened (not SQLite, newer schema, damaged)."""
 
 
+class CheckpointError(FastDCError):
+    """A checkpoint is damaged or belongs to another run; training can start over without it."""
+
+
 class DivergedError(FastDCError):
     """Training met a loss that is NaN or infinite."""
 

@@ -20,7 +20,7 @@ class Progress:
 
     def __init__(self, label: str, total: int | None, unit: str = "images", enabled: bool = True) -> None:
         self.label, self.total, self.unit, self.enabled = label, total, unit, enabled
-        self.done = 0
+        self.done = self._skipped = 0
         self.note = ""
         self._start = time.monotonic()
         self._terminal = sys.stderr.isatty()
@@ -34,6 +34,11 @@ class Progress:
         if self.enabled and now - self._last >= (0.2 if self._terminal else PLAIN_INTERVAL_SECONDS):
             self._last = now
             self._show(now, final=False)
+
+    def skip(self, count: int) -> None:
+        """Count `count` units that were done in an earlier run: they tell nothing about this one's rate."""
+        self.done += count
+        self._skipped += count
 
     def close(self) -> None:
         """Show the final line, if anything was shown before or on a terminal."""
@@ -52,10 +57,10 @@ class Progress:
 
     def _line(self, now: float) -> str:
         seconds = max(now - self._start, 1e-9)
-        rate = self.done / seconds
+        rate = (self.done - self._skipped) / seconds
         parts = [f"{self.label}: {self.done:,}" + (f"/{self.total:,}" if self.total else "") + f" {self.unit}"]
         parts.append(f"{rate:,.1f} {self.unit}/s" if rate < 100 else f"{rate:,.0f} {self.unit}/s")
-        if self.total and self.done:
+        if self.total and rate > 0:
             parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
         return ", ".join(parts + ([self.note] if self.note else []))
 

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -29,10 +29,18 @@ class Settings(BaseModel):
         unknown = sorted(set(values) - set(cls.model_fields))
         if unknown:
             raise ConfigError(f"{where}: unknown setting '{unknown[0]}'; {closest(unknown[0], cls.model_fields)}")
+        for key, value in values.items():
+            if isinstance(value, bool) and bool not in _types(cls.model_fields[key].annotation):
+                raise ConfigError(f"{where}: {key}={str(value).lower()}: found yes or no, expected a value")
         try:
             return cls(**values)
         except ValidationError as error:
             raise ConfigError(f"{where}: {first_problem(error)}") from error
+
+
+def _types(annotation: Any) -> set[Any]:
+    """The plain types of an annotation: `int | None` -> {int, NoneType}."""
+    return {annotation, *get_args(annotation)}
 
 
 def first_problem(error: ValidationError) -> str:

@@ -98,9 +98,17 @@ def test_bad_requests_are_refused_before_any_work(betons: Any, tmp_path: Path) -
         compress(betons, tmp_path, "el2n", settings={"kep": "easy"})
     with pytest.raises(OutputError, match="does not exist"):
         compress(betons, tmp_path, "random", "missing/out.beton")
-    with pytest.raises(MethodError, match="holds 3 epochs, last_epoch=10"):
-        compress(betons, tmp_path, "el2n")
+    with pytest.raises(MethodError, match="epochs up to 10, its schedule has 3"):
+        compress(betons, tmp_path, "pca")
+    with pytest.raises(MethodError, match="ipc=41 needs 123 images, the set has 120"):
+        compress(betons, tmp_path, "el2n", ipc=41, settings={"balanced": False, **WINDOW})
+    assert not (tmp_path / "work").exists()
     assert not list(tmp_path.glob("*.beton"))
+
+
+def test_one_global_ranking_may_skew_the_classes(betons: Any, tmp_path: Path) -> None:
+    out = compress(betons, tmp_path, "el2n", ipc=30, settings={"balanced": False, **WINDOW})
+    assert sum(load_manifest(out).counts) == 90
 
 
 def test_an_existing_subset_needs_force(betons: Any, tmp_path: Path) -> None:

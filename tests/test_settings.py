@@ -25,6 +25,7 @@ def test_values_are_converted_and_frozen() -> None:
     ("values", "match"),
     [
         ({"epoch": 3}, r"example: unknown setting 'epoch'; did you mean 'epochs'\? known: epochs, rate"),
+        ({"epochs": True}, r"example: epochs=true: found yes or no"),
         ({"epochs": 0}, r"example: epochs=0: input should be greater than or equal to 1"),
         ({"rate": float("nan")}, r"example: rate=nan"),
         ({"epochs": "many"}, r"example: epochs='many'"),

@@ -72,8 +72,10 @@ class EpochLoader(ABC):
         self.batches_per_epoch = -(-self.num_samples // batch_size)
         self.closed = False
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `epoch`, in the same order and with the same pixels however often it is asked for.
+
+        `start` leaves out that many batches, unmade: a resumed training goes on where it was.
 
         Epochs may be asked for in any order; an iterator that is dropped early leaves nothing behind.
 
@@ -84,10 +86,12 @@ class EpochLoader(ABC):
             raise LoaderError(f"{self.path}: this loader was closed; open it again")
         if not 0 <= epoch < 2**63:
             raise LoaderError(f"{self.path}: epoch {epoch} does not exist, expected 0 or more")
-        return self._iterate(epoch)
+        if not 0 <= start <= self.batches_per_epoch:
+            raise LoaderError(f"{self.path}: batch {start} does not exist, an epoch has {self.batches_per_epoch}")
+        return self._iterate(epoch, self.order.epoch(epoch)[start * self.batch_size :])
 
     @abstractmethod
-    def _iterate(self, epoch: int) -> Iterator[Batch]:
+    def _iterate(self, epoch: int, samples: NDArray[np.int64]) -> Iterator[Batch]:
         """The batches of one epoch, `epoch` being sound."""
 
     def _batch(self, images: torch.Tensor, samples: NDArray[np.int64]) -> Batch:

@@ -67,8 +67,9 @@ class FfcvLoader(EpochLoader):
         self._threads.add(thread)
         return thread
 
-    def _iterate(self, epoch: int) -> Iterator[Batch]:
-        samples = self.order.epoch(epoch)
+    def _iterate(self, epoch: int, samples: NDArray[np.int64]) -> Iterator[Batch]:
+        if len(samples) == 0:
+            return
         thread = self._start(samples, epoch)
         try:
             for start in range(0, len(samples), self.batch_size):

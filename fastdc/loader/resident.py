@@ -111,8 +111,7 @@ class ResidentLoader(EpochLoader):
 
     engine = "resident"
 
-    def _iterate(self, epoch: int) -> Iterator[Batch]:
-        samples = self.order.epoch(epoch)
+    def _iterate(self, epoch: int, samples: NDArray[np.int64]) -> Iterator[Batch]:
         for start in range(0, len(samples), self.batch_size):
             if self.closed:
                 raise LoaderError(f"{self.path}: this loader was closed; open it again")

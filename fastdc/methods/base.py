@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -70,6 +70,11 @@ class MethodContext:
     image: Callable[[int], NDArray[np.uint8]]
     observations: tuple[Observation, ...] = ()
 
+    @property
+    def counts(self) -> list[int]:
+        """Training images of every class."""
+        return [int(count) for count in np.bincount(self.labels, minlength=len(self.classes))]
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -101,6 +106,11 @@ class MethodConfig(Settings):
     fit: Fit = "crop"
 
 
+def inferred_settings(config: type[MethodConfig]) -> list[str]:
+    """Settings whose default is not published but inferred by us."""
+    return [name for name, field in config.model_fields.items() if field.description == "inferred"]
+
+
 class Method(ABC):
     """One compression method; a subclass is one file in `fastdc/methods` or a plug-in.
 
@@ -120,8 +130,12 @@ class Method(ABC):
         return self.config_class.make(settings, f"method {self.info.name}")
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """Source images that each class must have to serve `ipc`; the sweep checks it before any work."""
+        """Source images per class that `ipc` takes; the sweep checks it before any work."""
         return ipc
+
+    def class_balanced(self, config: MethodConfig) -> bool:
+        """Whether every class must have `images_needed` images, or only the set as a whole."""
+        return self.info.class_balanced
 
     def observer_epochs(self, config: MethodConfig) -> int:
         """Last observer epoch (counted from 1) whose dynamics the method reads; 0 when it needs none."""
@@ -136,19 +150,33 @@ class Method(ABC):
         """
 
 
-def check_class_sizes(labels: NDArray[np.int64], classes: tuple[str, ...], needed: int, method: str) -> None:
-    """Refuse a budget that some class cannot serve.
+def budget_problem(
+    method: Method, config: MethodConfig, classes: Sequence[str], counts: Sequence[int], ipc: int
+) -> str | None:
+    """Why a training set cannot serve `ipc` images per class, or None.
+
+    Args:
+        classes, counts: names and sizes of the training set's classes.
+    """
+    needed = method.images_needed(config, ipc)
+    if not method.class_balanced(config):
+        asked = needed * len(classes)
+        return f"ipc={ipc} needs {asked} images, the set has {sum(counts)}" if sum(counts) < asked else None
+    smallest = min(range(len(counts)), key=lambda label: counts[label])
+    if counts[smallest] >= needed:
+        return None
+    return f"ipc={ipc} needs {needed} images of every class, class '{classes[smallest]}' has {counts[smallest]}"
+
+
+def check_budget(method: Method, config: MethodConfig, classes: Sequence[str], counts: Sequence[int], ipc: int) -> None:
+    """Refuse a budget that the training set cannot serve.
 
     Raises:
-        MethodError: names the smallest class, its size and the number needed.
+        MethodError: names the class, its size and the number needed.
     """
-    counts = np.bincount(labels, minlength=len(classes))
-    smallest = int(np.argmin(counts))
-    if counts[smallest] < needed:
-        raise MethodError(
-            f"method {method}: needs {needed} images of every class, class '{classes[smallest]}' has "
-            f"{counts[smallest]}; lower --ipc or add images"
-        )
+    problem = budget_problem(method, config, classes, counts, ipc)
+    if problem is not None:
+        raise MethodError(f"method {method.info.name}: {problem}; lower --ipc or add images")
 
 
 def parse_variant(text: str) -> tuple[str, dict[str, Any]]:

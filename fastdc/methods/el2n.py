@@ -1,36 +1,46 @@
 """EL2N: the norm of the error early in training (Paul et al. 2021)."""
 
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fastdc.errors import MethodError
-from fastdc.methods.base import Compressed, Keep, Method, MethodConfig, MethodContext, MethodInfo, check_class_sizes
+from fastdc.methods.base import Compressed, Keep, Method, MethodConfig, MethodContext, MethodInfo, check_budget
 from fastdc.methods.selection import select
 from fastdc.observe.record import Observation
 
 
-class EL2NConfig(MethodConfig):
-    """Settings of EL2N.
+class EL2NRanking(MethodConfig):
+    """Settings of a ranking by EL2N.
 
     Attributes:
         keep: which end of the ranking is kept; `easy` is the benchmark's at small IPC.
         first_epoch: first observer epoch of the averaging window, counted from 1.
         last_epoch: last epoch of the window, included. 1 to 10 follows CCS's ImageNet code; that the paper
             used the same window is inferred.
-        balanced: the same number of every class, as the benchmark does; False is one global ranking.
     """
 
     keep: Keep = "easy"
-    first_epoch: int = Field(1, ge=1)
-    last_epoch: int = Field(10, ge=1)
-    balanced: bool = True
+    first_epoch: int = Field(1, ge=1, description="inferred")
+    last_epoch: int = Field(10, ge=1, description="inferred")
 
     @model_validator(mode="after")
-    def _ordered(self) -> "EL2NConfig":
+    def _ordered(self) -> Self:
         if self.last_epoch < self.first_epoch:
             raise ValueError(f"the window ends before first_epoch={self.first_epoch}")
         return self
+
+
+class EL2NConfig(EL2NRanking):
+    """Settings of EL2N: those of the ranking, and the budget.
+
+    Attributes:
+        balanced: the same number of every class, as the benchmark does; False is one global ranking.
+    """
+
+    balanced: bool = True
 
 
 class EL2N(Method):
@@ -64,11 +74,15 @@ class EL2N(Method):
         assert isinstance(config, EL2NConfig)
         return config.last_epoch
 
+    def class_balanced(self, config: MethodConfig) -> bool:
+        """As the setting says."""
+        assert isinstance(config, EL2NConfig)
+        return config.balanced
+
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
         """The `ipc` easiest (or hardest) images of every class."""
         assert isinstance(config, EL2NConfig)
-        if config.balanced:
-            check_class_sizes(context.labels, context.classes, ipc, self.info.name)
+        check_budget(self, config, context.classes, context.counts, ipc)
         scores = el2n_scores(context.observations, config.first_epoch, config.last_epoch)
         chosen = select(scores, context.labels, ipc, config.keep, config.balanced)
         return Compressed(

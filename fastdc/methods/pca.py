@@ -13,12 +13,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fastdc.beton import fit_image
-from fastdc.methods.base import Compressed, Fit, Method, MethodConfig, MethodContext, MethodInfo, check_class_sizes
-from fastdc.methods.el2n import EL2NConfig, el2n_scores
+from fastdc.methods.base import (
+    Compressed,
+    Fit,
+    Method,
+    MethodConfig,
+    MethodContext,
+    MethodInfo,
+    check_budget,
+    inferred_settings,
+)
+from fastdc.methods.benchmark import BIBTEX, TITLE
+from fastdc.methods.el2n import EL2NRanking, el2n_scores
 from fastdc.methods.selection import select
 
 
-class PCAConfig(EL2NConfig):
+class PCAConfig(EL2NRanking):
     """Settings of PCA: those of its EL2N ranking, and the grid.
 
     Attributes:
@@ -37,16 +47,9 @@ class PCA(Method):
         name="pca",
         title="PCA",
         family="combination",
-        paper="Rethinking Large-scale Dataset Compression: Shifting Focus From Labels to Images",
+        paper=TITLE,
         year=2025,
-        bibtex=(
-            "@article{xiao2025rethinking,\n"
-            "  title={Rethinking Large-scale Dataset Compression: Shifting Focus From Labels to Images},\n"
-            "  author={Xiao, Lingao and Liu, Songhua and He, Yang and Wang, Xinchao},\n"
-            "  journal={arXiv preprint arXiv:2502.06434},\n"
-            "  year={2025}\n"
-            "}"
-        ),
+        bibtex=BIBTEX,
         needs=("dynamics",),
         published={
             "imagenet1k/resnet18/hard/ipc10": 22.8,
@@ -70,7 +73,7 @@ class PCA(Method):
         """`ipc` mosaics of every class; the easiest grid**2 sources make the first one, and so on."""
         assert isinstance(config, PCAConfig)
         tiles = config.grid**2
-        check_class_sizes(context.labels, context.classes, ipc * tiles, self.info.name)
+        check_budget(self, config, context.classes, context.counts, ipc)
         scores = el2n_scores(context.observations, config.first_epoch, config.last_epoch)
         chosen = select(scores, context.labels, ipc * tiles, config.keep, balanced=True)
         sources = chosen.reshape(-1, tiles)
@@ -82,7 +85,7 @@ class PCA(Method):
             details={
                 "score_min": float(scores[chosen].min()),
                 "score_max": float(scores[chosen].max()),
-                "inferred": ["grid", "first_epoch", "last_epoch", "fit=squash", "crop scale inside a tile"],
+                "inferred": {name: getattr(config, name) for name in inferred_settings(PCAConfig)},
             },
         )
 

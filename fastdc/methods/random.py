@@ -1,6 +1,7 @@
 """Random: the baseline that soft-label distillation was long not compared with."""
 
-from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext, MethodInfo, check_class_sizes
+from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext, MethodInfo, check_budget
+from fastdc.methods.benchmark import BIBTEX, TITLE
 from fastdc.methods.selection import random_balanced
 from fastdc.seeding import derive_seed
 
@@ -12,9 +13,9 @@ class Random(Method):
         name="random",
         title="Random",
         family="pruning",
-        paper="Rethinking Large-scale Dataset Compression: Shifting Focus From Labels to Images",
+        paper=TITLE,
         year=2025,
-        bibtex="",
+        bibtex=BIBTEX,
         stochastic=True,
         published={
             "imagenet1k/resnet18/hard/ipc10": 4.6,
@@ -25,7 +26,7 @@ class Random(Method):
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
         """`ipc` images of every class, drawn by `seed`."""
-        check_class_sizes(context.labels, context.classes, ipc, self.info.name)
+        check_budget(self, config, context.classes, context.counts, ipc)
         chosen = random_balanced(context.labels, len(context.classes), ipc, derive_seed(seed, "random subset"))
         return Compressed(labels=context.labels[chosen], sources=chosen[:, None])
 

@@ -12,7 +12,7 @@ from fastdc.methods.base import NAME_PATTERN, Method
 from fastdc.settings import closest
 
 ENTRY_POINT_GROUP = "fastdc.methods"
-NOT_METHODS = {"base", "registry", "selection"}
+NOT_METHODS = {"base", "benchmark", "registry", "selection"}
 
 
 class Registry:
@@ -43,7 +43,7 @@ class Registry:
         Raises:
             MethodError: there is none (with the closest name), or it is broken (with the reason).
         """
-        if name in self.broken:
+        if name not in self.methods and name in self.broken:
             raise MethodError(f"method '{name}' cannot be used: {self.broken[name]}")
         if name not in self.methods:
             raise MethodError(f"unknown method '{name}'; {closest(name, self.methods)}")
@@ -65,7 +65,7 @@ def load_registry() -> Registry:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             loaded = point.load()
-            registry.register(_method_of(loaded) if isinstance(loaded, ModuleType) else loaded)
+            registry.register(_method_of(loaded) if isinstance(loaded, ModuleType) else _checked(loaded))
         except Exception as error:  # whatever a stranger's code raises, the other methods must go on
             registry.broken[point.name] = f"{point.value}: {type(error).__name__}: {error}"
     return registry
@@ -73,6 +73,12 @@ def load_registry() -> Registry:
 
 def _method_of(module: ModuleType) -> Method:
     method = getattr(module, "METHOD", None)
-    if not isinstance(method, Method):
+    if method is None:
         raise MethodError(f"{module.__file__}: defines no METHOD; end the file with METHOD = YourMethod()")
+    return _checked(method)
+
+
+def _checked(method: object) -> Method:
+    if not isinstance(method, Method):
+        raise MethodError(f"found {method!r}, expected an instance of a subclass of fastdc.methods.Method")
     return method

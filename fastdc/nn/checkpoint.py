@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fastdc.errors import ManifestError
+from fastdc.errors import CheckpointError
 from fastdc.files import write_atomic
 
 CHECKPOINT_SECONDS = 300.0
@@ -26,15 +26,19 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
     """The state saved under `identity`, or None when there is none.
 
     Raises:
-        ManifestError: the file is damaged, or belongs to another run.
+        CheckpointError: the file is damaged, or belongs to another run.
     """
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)  # of a run that was killed while it saved; the run is ours alone
     if not path.exists():
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         found, state = content["identity"], content["state"]
     except (RuntimeError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ManifestError(f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start over") from error
+        raise CheckpointError(
+            f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start over"
+        ) from error
     if found != identity:
-        raise ManifestError(f"{path}: belongs to run {found}, expected {identity}; delete it to start over")
+        raise CheckpointError(f"{path}: belongs to run {found}, expected {identity}; delete it to start over")
     return dict(state)

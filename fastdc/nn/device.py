@@ -3,13 +3,14 @@
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
 from fastdc.errors import ConfigError
-from fastdc.nn.options import Precision
+from fastdc.nn.options import Precision, resolve_precision
 from fastdc.threads import set_compute_threads, usable_cpus
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -43,10 +44,15 @@ class Compute:
 
     def images(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, S, S, 3] -> float32 [B, 3, S, S], channels_last, normalised with ImageNet's mean and std."""
-        moved = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        scale = torch.tensor(IMAGENET_STD, device=self.device).mul_(255).reciprocal_().view(1, 3, 1, 1)
+        shift, scale = self._normalisation
+        return (images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() - shift).mul_(scale)
+
+    @cached_property
+    def _normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shift and scale of 8-bit levels, float32 [1, 3, 1, 1] on the device; uploaded once, not per batch."""
         shift = torch.tensor(IMAGENET_MEAN, device=self.device).mul_(255).view(1, 3, 1, 1)
-        return (moved.float() - shift).mul_(scale)
+        scale = torch.tensor(IMAGENET_STD, device=self.device).mul_(255).reciprocal_().view(1, 3, 1, 1)
+        return shift, scale
 
     def told(self) -> dict[str, Any]:
         """What computed, for the record: precision, threads, device and versions."""
@@ -76,13 +82,6 @@ def choose_compute(precision: Precision, threads: int) -> Compute:
     if resolved == "fp16" and device.type == "cpu":
         raise ConfigError("precision fp16: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
     return Compute(device, resolved, threads)
-
-
-def resolve_precision(precision: Precision, device_type: str) -> str:
-    """What `auto` means on a device of this type."""
-    if precision != "auto":
-        return precision
-    return "bf16" if device_type == "cuda" else "fp32"
 
 
 def environment() -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The training loop: mixed precision, non-finite losses caught before they reach the weights, bit-equal resume."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,7 +83,7 @@ class Fit:
         """Train to the end of the plan.
 
         Raises:
-            DivergedError: a loss is NaN or infinite; the weights are those before that step.
+            DivergedError: a loss or gradient is NaN or infinite; the weights are those before that step.
         """
         self._resume()
         self._clock = self._last_save = time.monotonic()
@@ -100,8 +100,7 @@ class Fit:
         if self.batches_done == 0:
             torch.manual_seed(derive_seed(self.plan.seed, "epoch", epoch=self.epoch))
         steps = steps_per_epoch(self.loader)
-        batches = join_lone_sample(self.loader.epoch(self.epoch))
-        for batch in islice(batches, self.batches_done, None):
+        for batch in join_lone_sample(self.loader.epoch(self.epoch, self.batches_done)):
             lr = self.plan.learning_rate(self.epoch, self.batches_done, steps)
             loss = self._step(batch, lr)
             self.loss_sum += loss * len(batch.labels)
@@ -119,21 +118,35 @@ class Fit:
     def _step(self, batch: Batch, lr: float) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
         with self.compute.autocast():
             logits = self.model(self.compute.images(batch.images))
             loss = self.plan.loss(logits.float(), batch.labels.to(self.compute.device, non_blocking=True))
-        value = float(loss.detach())
-        if not torch.isfinite(loss):
-            raise DivergedError(
-                f"loss is {value} in epoch {self.epoch + 1}, step {self.batches_done + 1}, at learning rate {lr:.3g}; "
-                "lower lr or use precision fp32"
-            )
-        self.recorder.batch(batch, logits.detach())
-        self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        value = self._check_finite(loss.detach(), lr)
+        self.recorder.batch(batch, logits.detach())
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return value
+
+    def _check_finite(self, loss: torch.Tensor, lr: float) -> float:
+        """The loss as a number, once it and the gradients are known to be finite (one device read for both).
+
+        Raises:
+            DivergedError: they are not. Infinite gradients of fp16 are the scaler's business: it skips the step.
+        """
+        norm = torch.zeros_like(loss)
+        if not self.scaler.is_enabled():
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients).to(loss)
+        value, gradient = torch.stack([loss, norm]).tolist()
+        if not (math.isfinite(value) and math.isfinite(gradient)):
+            what = f"loss is {value}" if not math.isfinite(value) else f"gradient norm is {gradient}"
+            raise DivergedError(
+                f"{what} in epoch {self.epoch + 1}, step {self.batches_done + 1}, at learning rate {lr:.3g}; "
+                "lower lr or use precision fp32"
+            )
+        return float(value)
 
     def _save(self, force: bool = False) -> None:
         now = time.monotonic()
@@ -167,7 +180,7 @@ class Fit:
         if state["device_generator"] is not None:
             torch.cuda.set_rng_state(state["device_generator"])
         if self.progress is not None:
-            self.progress.advance(self.epoch * steps_per_epoch(self.loader) + self.batches_done)
+            self.progress.skip(self.epoch * steps_per_epoch(self.loader) + self.batches_done)
 
 
 def join_lone_sample(batches: Iterable[Batch]) -> Iterator[Batch]:

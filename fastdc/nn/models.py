@@ -80,8 +80,12 @@ def resnet18_small(num_classes: int) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def weight_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameter groups that decay weights of two or more dimensions only (paper.md section 1)."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def decay_weights_only(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Parameter groups in which only parameters called "weight" of two or more dimensions decay.
+
+    This is the benchmark's rule (paper.md section 1), so Swin's position tables and ViT's class token do not decay.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    decayed = [p for name, p in named if "weight" in name and p.ndim >= 2]
+    plain = [p for name, p in named if not ("weight" in name and p.ndim >= 2)]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]

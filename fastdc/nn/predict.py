@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fastdc.errors import DivergedError
 from fastdc.loader import EpochLoader
 from fastdc.nn.device import Compute
 
@@ -46,7 +47,10 @@ class Accuracy:
 def measure_accuracy(model: nn.Module, loader: EpochLoader, num_classes: int, compute: Compute) -> Accuracy:
     """Evaluate `model` in eval mode over one pass of `loader`; the model is left in eval mode.
 
-    Ties between logits go to the lower class for top-1, and count against the sample for top-5.
+    Ties between logits go to the lower class, for top-1 and top-5 alike.
+
+    Raises:
+        DivergedError: an output is NaN or infinite.
     """
     model.eval()
     right = torch.zeros(num_classes, dtype=torch.int64)
@@ -55,10 +59,17 @@ def measure_accuracy(model: nn.Module, loader: EpochLoader, num_classes: int, co
     for batch in loader.epoch(0):
         with compute.autocast():
             logits = model(compute.images(batch.images)).float().cpu()
-        hit = logits.argmax(1) == batch.labels
-        right += torch.bincount(batch.labels[hit], minlength=num_classes)
+        if not torch.isfinite(logits).all():
+            raise DivergedError("the network's outputs on the validation set are not finite; lower lr or use fp32")
+        rank = rank_of_label(logits, batch.labels)
+        right += torch.bincount(batch.labels[rank == 0], minlength=num_classes)
         total += torch.bincount(batch.labels, minlength=num_classes)
-        own = logits.gather(1, batch.labels[:, None])
-        better = (logits >= own).sum(1) - 1
-        top5 += int((better < 5).sum())
+        top5 += int((rank < 5).sum())
     return Accuracy(right, total, top5 if num_classes >= TOP5_CLASSES else None)
+
+
+def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Classes that come before the label, int64 [B]: those of a larger logit, or of an equal one and a lower number."""
+    own = logits.gather(1, labels[:, None])
+    lower = torch.arange(logits.shape[1]) < labels[:, None]
+    return ((logits > own) | ((logits == own) & lower)).sum(1)

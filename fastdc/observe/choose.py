@@ -1,6 +1,7 @@
 """Which observer serves a request that names none. Imports no torch."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +15,52 @@ LARGEST_DEFAULT_SIDE = 224
 
 
 def choose_observer(
-    train: Path, train_hash: str, workdir: Path, image_size: int | None = None, given: dict[str, Any] | None = None
+    train: Path,
+    train_hash: str,
+    workdir: Path,
+    given: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> ObserverConfig:
-    """The observer for a compression at `image_size`.
+    """The observer for a request.
 
-    Settings that are given win. With none given, the default observer for this image size is taken if it has been
-    trained; else the only observer in `workdir` for this training set; else the default, to be trained.
+    Settings that are given win. With none given, the first observer that was trained in `workdir` on this training
+    set serves everything that follows, so that the answer does not change as more are trained; where there is none,
+    the default one will be trained.
 
     Args:
         train_hash: content hash of `train`.
-        image_size: side of the stored images in pixels, on which the observer trains too; None takes the training
-            images' median shorter side, at most 224.
-        given: settings of `ObserverConfig`.
+        given: settings of `ObserverConfig` that the user asked for.
+        defaults: settings that a new observer takes over from the request (the size of the stored images, ...);
+            without "image_size" it trains on the training images' median shorter side, at most 224 pixels.
+
+    Returns:
+        Settings whose `auto` values are resolved for this machine (or as the found observer was trained).
 
     Raises:
         ConfigError: a given setting is unknown or out of range.
     """
-    values = {"image_size": image_size or _typical_side(train), **(given or {})}
-    default = ObserverConfig.make(values, "observer")
-    if given:
-        return default
-    present = trained_observers(workdir, train_hash)
-    if default in present or len(present) != 1:
-        return default
-    return present[0]
+    if not given and (first := first_observer(workdir, train_hash)) is not None:
+        return first
+    values = {**(defaults or {}), **(given or {})}
+    if "image_size" not in values:
+        values["image_size"] = _typical_side(train)
+    return ObserverConfig.make(values, "observer").resolved()
 
 
-def trained_observers(workdir: Path, train_hash: str) -> list[ObserverConfig]:
-    """Settings of every observer in `workdir` that was trained on this training set, with the runs it has."""
-    runs: dict[str, int] = {}
-    for index in sorted(workdir.glob(f"observers/*/{INDEX_NAME}")):
+def first_observer(workdir: Path, train_hash: str) -> ObserverConfig | None:
+    """Settings of the observer that was started first in `workdir` on this training set."""
+    found: list[tuple[float, ObserverConfig]] = []
+    for index in workdir.glob(f"observers/*/{INDEX_NAME}"):
         try:
-            identity = json.loads(index.read_text())["identity"]
+            content = json.loads(index.read_text())
+            identity = dict(content["identity"])
             version, run, owner = identity.pop("version"), identity.pop("run"), identity.pop("train")
+            started, runs = float(content["started"]), int(content["runs"])
         except (ValueError, KeyError, TypeError):
             continue  # a damaged record is reported when it is used
-        if (version, owner) == (OBSERVER_VERSION, train_hash):
-            key = json.dumps(identity, sort_keys=True)
-            runs[key] = max(runs.get(key, 0), run + 1)
-    return [ObserverConfig.make({**json.loads(key), "runs": count}, "observer") for key, count in runs.items()]
+        if (version, run, owner) == (OBSERVER_VERSION, 0, train_hash):
+            found.append((started, ObserverConfig.make({**identity, "runs": runs}, str(index))))
+    return min(found, key=lambda pair: pair[0])[1] if found else None
 
 
 def _typical_side(train: Path) -> int:

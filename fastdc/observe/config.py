@@ -1,11 +1,12 @@
 """Settings of the observer's training. Imports no torch."""
 
-from typing import Any
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from fastdc.nn.options import Precision
+from fastdc.nn.options import Precision, guess_device, resolve_precision
 from fastdc.settings import Settings
+from fastdc.threads import usable_cpus
 
 OBSERVER_VERSION = 1
 """Raised whenever the same settings give other dynamics; part of every cache key."""
@@ -18,10 +19,12 @@ class ObserverConfig(Settings):
         arch: network by name (`fastdc.nn.models`).
         epochs: length of the cosine schedule in epochs; training may stop earlier (`stop_after` of `observe`).
         batch_size: images per step.
-        lr, momentum, weight_decay: of SGD; `lr` falls along a half cosine to 0, per step.
+        lr, momentum, weight_decay: of SGD, which decays every parameter.
+        lr_min: `lr` falls to it along a half cosine, per step.
         image_size: side of the training crops in pixels (RandomResizedCrop(0.08, 1) and flip).
         precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
-        threads: CPU threads of torch; 0 takes every usable CPU.
+        device: `auto` is CUDA where there is one.
+        threads: CPU threads of torch; 0 takes every usable CPU. Part of the identity on CPU only.
         seed: root seed of the first run; run r uses its own derived seed.
         runs: independent trainings; scores average over them.
     """
@@ -30,15 +33,26 @@ class ObserverConfig(Settings):
     epochs: int = Field(60, ge=1)
     batch_size: int = Field(256, ge=2)
     lr: float = Field(0.1, gt=0)
+    lr_min: float = Field(1e-4, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     image_size: int = Field(224, ge=8)
     precision: Precision = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(0, ge=0)
     seed: int = Field(0, ge=0)
     runs: int = Field(1, ge=1)
 
+    def resolved(self) -> Self:
+        """The same with `auto` and 0 replaced by what they mean on this machine."""
+        device = guess_device() if self.device == "auto" else self.device
+        threads = self.threads or usable_cpus()
+        precision = resolve_precision(self.precision, device)
+        return self.model_copy(update={"device": device, "precision": precision, "threads": threads})
+
     def identity(self, train_hash: str, run: int) -> dict[str, Any]:
         """What one run's dynamics depend on, as plain data; `runs` only says how many such runs there are."""
-        values = self.model_dump(exclude={"runs"})
+        values = self.resolved().model_dump(exclude={"runs"})
+        if values["device"] == "cuda":
+            values["threads"] = 0
         return {"version": OBSERVER_VERSION, "train": train_hash, "run": run, **values}

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from fastdc.kernels.fields import FIELDS
 
 LOG_NAME = "dynamics.f32"
 INDEX_NAME = "observer.json"
+STORED = ("num_samples", "epoch_seconds", "identity", "runs", "started", "trained_with")
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,30 @@ class Observation:
     Attributes:
         folder: where its files lie.
         num_samples: N.
-        epochs: T, whole epochs in the log.
-        seconds: wall time spent training so far.
+        epoch_seconds: wall time of training up to the end of each epoch; as many entries as whole epochs in the log.
         identity: everything the run depends on.
-        trained_with: precision, threads and device of its last training session, and versions; told, not keyed.
+        runs: how many runs were asked for when this one was started.
+        started: when that was, in seconds since 1970; the first observer of a folder serves requests that name none.
+        trained_with: precision, threads, device and versions of its last training session; told, not keyed.
     """
 
     folder: Path
     num_samples: int
-    epochs: int
-    seconds: float
+    epoch_seconds: tuple[float, ...]
     identity: dict[str, Any]
+    runs: int
+    started: float
     trained_with: dict[str, Any]
+
+    @property
+    def epochs(self) -> int:
+        """Whole epochs in the log."""
+        return len(self.epoch_seconds)
+
+    def seconds(self, epochs: int | None = None) -> float:
+        """Wall time of training the first `epochs` epochs, or all of them."""
+        done = self.epoch_seconds[:epochs]
+        return done[-1] if done else 0.0
 
     def field(self, name: str) -> NDArray[np.float32]:
         """One field of the log, float32 [T, N], memory-mapped (`fastdc.kernels.fields.FIELDS` lists the names)."""
@@ -58,9 +71,9 @@ def append_epoch(folder: Path, epoch: int, values: NDArray[np.float32]) -> None:
     Raises:
         ManifestError: some sample was not seen in this epoch.
     """
-    unseen = np.flatnonzero(~np.isfinite(values[0]))
-    if unseen.size:
-        raise ManifestError(f"{folder}: epoch {epoch + 1} has no dynamics of sample {unseen[0]} ({unseen.size} in all)")
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
+    if bad.size:
+        raise ManifestError(f"{folder}: epoch {epoch + 1} has no dynamics of sample {bad[0]} ({bad.size} in all)")
     path = folder / LOG_NAME
     path.touch()
     with path.open("r+b") as handle:
@@ -74,14 +87,7 @@ def append_epoch(folder: Path, epoch: int, values: NDArray[np.float32]) -> None:
 
 def commit(observation: Observation) -> None:
     """Record in `observer.json` how many epochs of the log are whole."""
-    content = {
-        "num_samples": observation.num_samples,
-        "epochs": observation.epochs,
-        "seconds": observation.seconds,
-        "fields": FIELDS,
-        "identity": observation.identity,
-        "trained_with": observation.trained_with,
-    }
+    content = {"fields": FIELDS, **{name: getattr(observation, name) for name in STORED}}
     write_atomic(observation.folder / INDEX_NAME, json.dumps(content, indent=1, sort_keys=True).encode())
 
 
@@ -96,8 +102,8 @@ def load_observation(folder: Path) -> Observation | None:
         return None
     try:
         content = json.loads(path.read_text())
-        names = ("num_samples", "epochs", "seconds", "identity", "trained_with")
-        record = Observation(folder, *(content[name] for name in names))
+        record = Observation(folder, **{name: content[name] for name in STORED})
+        record = replace(record, epoch_seconds=tuple(record.epoch_seconds))
         fields = tuple(content["fields"])
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(f"{path}: not an observer record ({error}); delete the folder and observe again") from error

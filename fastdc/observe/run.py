@@ -1,6 +1,7 @@
 """Trains the observer, or finds that it was trained already."""
 
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from filelock import FileLock
 from torch import nn
 
 from fastdc.beton import Manifest, describe_beton
+from fastdc.errors import ConfigError
 from fastdc.hashing import content_key
 from fastdc.kernels.dynamics import batch_dynamics
 from fastdc.kernels.fields import FIELDS
@@ -18,7 +20,7 @@ from fastdc.loader import Batch, TrainView, open_loader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
-from fastdc.nn.models import build_model, weight_groups
+from fastdc.nn.models import build_model
 from fastdc.observe.choose import choose_observer
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.record import Observation, append_epoch, commit, load_observation
@@ -59,6 +61,9 @@ def observe(
     """
     manifest = describe_beton(train)
     config = config or choose_observer(train, manifest.content_hash, workdir)
+    config = config.resolved()
+    if stop_after is not None and stop_after < 1:
+        raise ConfigError(f"stop_after={stop_after}: expected at least 1 epoch")
     needed = min(stop_after or config.epochs, config.epochs)
     records = []
     for run in range(config.runs):
@@ -67,7 +72,8 @@ def observe(
         with FileLock(folder / ".lock"):  # two sweeps that need one observer train it once
             record = load_observation(folder)
             if record is None or record.epochs < needed:
-                record = _train(train, manifest, folder, config, run, needed, show_progress, checkpoint_seconds)
+                record = record or new_record(folder, manifest, config, run)
+                record = _train(train, record, config, needed, show_progress, checkpoint_seconds)
         records.append(record)
     return tuple(records)
 
@@ -94,48 +100,62 @@ class DynamicsRecorder:
         batch_dynamics(logits.float().cpu().numpy(), batch.labels.numpy(), batch.indices.numpy(), self.values)
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
-        """Append the epoch, then record that it is whole."""
-        append_epoch(self.record.folder, epoch, self.values)
-        seconds = self.fit.elapsed() if self.fit is not None else 0.0
-        self.record = replace(self.record, epochs=epoch + 1, seconds=seconds)
-        commit(self.record)
+        """Append the epoch, then record that it is whole.
+
+        An epoch that was whole before a kill and is trained again from an older checkpoint stays as it was: a subset
+        may have been made from it, and a GPU does not repeat it bit for bit.
+        """
+        if epoch >= self.record.epochs:
+            append_epoch(self.record.folder, epoch, self.values)
+            seconds = self.fit.elapsed() if self.fit is not None else 0.0
+            self.record = replace(self.record, epoch_seconds=(*self.record.epoch_seconds, seconds))
+            commit(self.record)
         self.values = self._empty()
 
     def state(self) -> dict[str, Any]:
         """The unfinished epoch's values."""
-        return {"values": torch.from_numpy(self.values.copy()), "epochs": self.record.epochs}
+        return {"values": torch.from_numpy(self.values.copy())}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to the checkpoint: epochs logged after it are trained again and written over."""
+        """Take the unfinished epoch of a checkpoint."""
         self.values = state["values"].numpy().copy()
-        self.record = replace(self.record, epochs=state["epochs"])
-        commit(self.record)
+
+
+def new_record(folder: Path, manifest: Manifest, config: ObserverConfig, run: int) -> Observation:
+    """A record without epochs, of a run that starts now."""
+    identity = config.identity(manifest.content_hash, run)
+    return Observation(folder, len(manifest.ids), (), identity, config.runs, time.time(), {})
 
 
 def _train(
     train: Path,
-    manifest: Manifest,
-    folder: Path,
+    record: Observation,
     config: ObserverConfig,
-    run: int,
     needed: int,
     show_progress: bool,
     checkpoint_seconds: float,
 ) -> Observation:
-    seed = derive_seed(config.seed, "observer", run=run)
+    seed = derive_seed(config.seed, "observer", run=record.identity["run"])
     compute = choose_compute(config.precision, config.threads)
-    model = build_model(config.arch, len(manifest.classes), config.image_size, seed).to(compute.device)
-    optimizer = torch.optim.SGD(weight_groups(model, config.weight_decay), lr=config.lr, momentum=config.momentum)
-    identity = config.identity(manifest.content_hash, run)
+    if compute.device.type != config.device:
+        raise ConfigError(
+            f"{record.folder}: this observer trains on {config.device}, this machine has {compute.device.type}; "
+            "train it there, or choose another (device=auto)"
+        )
+    num_classes = len(describe_beton(train).classes)
+    model = build_model(config.arch, num_classes, config.image_size, seed).to(compute.device)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
     loader = open_loader(train, TrainView(config.image_size), batch_size=config.batch_size, seed=seed, shuffle=True)
-    recorder = DynamicsRecorder(Observation(folder, loader.num_samples, 0, 0.0, identity, compute.told()))
+    recorder = DynamicsRecorder(replace(record, trained_with=compute.told()))
     plan = FitPlan(
         epochs=needed,
-        learning_rate=lambda epoch, step, steps: cosine(config.lr, epoch * steps + step, config.epochs * steps),
+        learning_rate=lambda epoch, step, steps: cosine(config, epoch * steps + step, config.epochs * steps),
         loss=nn.functional.cross_entropy,
         seed=seed,
-        checkpoint=folder / CHECKPOINT_NAME,
-        identity=content_key(identity),
+        checkpoint=record.folder / CHECKPOINT_NAME,
+        identity=content_key(record.identity),
         checkpoint_seconds=checkpoint_seconds,
     )
     try:
@@ -147,6 +167,6 @@ def _train(
     return recorder.record
 
 
-def cosine(peak: float, step: int, steps: int) -> float:
-    """Half a cosine wave from `peak` at step 0 to 0 at `steps`."""
-    return 0.5 * peak * (1 + math.cos(math.pi * step / steps))
+def cosine(config: ObserverConfig, step: int, steps: int) -> float:
+    """Half a cosine wave from `lr` at step 0 to `lr_min` at `steps`."""
+    return config.lr_min + 0.5 * (config.lr - config.lr_min) * (1 + math.cos(math.pi * step / steps))

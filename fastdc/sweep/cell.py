@@ -8,8 +8,8 @@ from typing import Any
 from filelock import FileLock
 
 from fastdc.errors import FastDCError, ManifestError
+from fastdc.nn.options import Device
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
-from fastdc.sweep.preflight import Device
 from fastdc.sweep.run import CellResult
 from fastdc.sweep.store import Store
 

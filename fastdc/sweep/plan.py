@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastdc.errors import ConfigError
 from fastdc.hashing import content_key
+from fastdc.nn.options import Device, guess_device
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.preflight import (
-    Device,
     Variant,
     check_archs,
     check_classes,
     check_ipc,
-    guess_device,
     resolve_observer,
     resolve_protocols,
     resolve_variants,

@@ -1,11 +1,8 @@
 """What a sweep refuses before any work: names, settings and data that do not fit. Imports no torch."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from fastdc.errors import ConfigError
 from fastdc.sweep.config import SweepConfig
@@ -16,7 +13,6 @@ if TYPE_CHECKING:
     from fastdc.observe.config import ObserverConfig
     from fastdc.train.protocols import Protocol
 
-Device = Literal["cpu", "cuda"]
 NEEDS_SERVED = ("dynamics",)
 
 
@@ -91,7 +87,8 @@ def resolve_observer(config: SweepConfig, train: "Manifest") -> "ObserverConfig"
     """
     from fastdc.observe import choose_observer
 
-    observer = choose_observer(config.train, train.content_hash, config.workdir, config.image_size, config.observer)
+    defaults = {"image_size": config.image_size, "precision": config.precision, "threads": config.threads}
+    observer = choose_observer(config.train, train.content_hash, config.workdir, config.observer, defaults)
     check_archs([observer.arch])
     return observer
 
@@ -156,13 +153,3 @@ def check_ipc(train: "Manifest", config: SweepConfig, variants: list[Variant]) -
             f"ipc {max(config.ipc)}: class '{name}' of {config.train} has only {smallest} images; "
             f"choose --ipc up to {smallest}"
         )
-
-
-def guess_device() -> Device:
-    """Where torch will compute, found out without importing it (2 s); the runner checks it before the first cell."""
-    try:
-        build = version("torch")
-    except PackageNotFoundError:
-        return "cpu"
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-    return "cuda" if Path("/dev/nvidiactl").exists() and "+cpu" not in build and not hidden else "cpu"

@@ -13,9 +13,9 @@ from fastdc.errors import ConfigError
 from fastdc.hashing import content_key
 from fastdc.loader import Batch, EpochLoader, EvalView, TrainView, open_loader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
-from fastdc.nn.device import Compute, choose_compute, environment
+from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
-from fastdc.nn.models import build_model, weight_groups
+from fastdc.nn.models import build_model, decay_weights_only
 from fastdc.nn.predict import Accuracy, measure_accuracy
 from fastdc.progress import progress
 from fastdc.seeding import derive_seed
@@ -55,25 +55,10 @@ def evaluate(
     check_same_classes(stored, validation, subset, val)
     compute = choose_compute(settings.precision, settings.threads)
     size = settings.image_size or stored_side(subset)
-    protocol, hints = settings.protocol, stored.hints if settings.augment == "method" else {}
-    batch_size = protocol.batch_for(len(stored.ids))
-    train_loader = open_loader(
-        subset,
-        TrainView(size, (protocol.crop_scale_min, 1.0), flip=protocol.flip, tile_grid=_tile_grid(hints)),
-        batch_size=batch_size,
-        seed=derive_seed(settings.seed, "training"),
-        shuffle=True,
-        engine=settings.loader,
-        workers=settings.loader_workers,
-    )
-    val_loader = open_loader(
-        val,
-        EvalView(size, round(size * protocol.validate_resize)),
-        batch_size=VALIDATION_BATCH,
-        workers=settings.loader_workers,
-    )
+    protocol = settings.protocol
+    train_loader, val_loader = open_loaders(subset, val, stored, settings, size)
     model = build_model(settings.arch, len(stored.classes), size, settings.seed).to(compute.device)
-    recorder = Curve(model, val_loader, len(stored.classes), compute, protocol)
+    curve = Curve(model, val_loader, len(stored.classes), compute, protocol)
     plan = FitPlan(
         epochs=protocol.epochs,
         learning_rate=lambda epoch, _step, _steps: learning_rate(protocol, epoch),
@@ -87,38 +72,62 @@ def evaluate(
     try:
         with progress(f"train {settings.arch} on {subset.name}", steps, "steps", show_progress) as bar:
             network: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
-            fit = Fit(network, make_optimizer(model, protocol), train_loader, compute, plan, recorder, bar)
+            fit = Fit(network, make_optimizer(model, protocol), train_loader, compute, plan, curve, bar)
             fit.run()
-            last = recorder.last
+            last = curve.last
     finally:
         train_loader.close()
         val_loader.close()
     return EvaluationResult(
         top1=last.top1,
         top5=last.top5,
-        top1_best=max(entry["top1"] for entry in recorder.entries if entry["top1"] is not None),
+        top1_best=curve.best,
+        per_class=last.per_class,
+        curve=tuple(curve.entries),
         epochs=protocol.epochs,
         steps=steps,
-        images=len(stored.ids),
-        image_bytes=stored.image_bytes,
-        label_bytes=len(stored.ids) * hard_label_bytes(len(stored.classes)),
         seconds=time.monotonic() - start,
         train_seconds=fit.elapsed(),
-        per_class=last.per_class,
-        curve=tuple(recorder.entries),
-        dataset=stored.dataset,
-        arch=settings.arch,
-        protocol=protocol.name,
-        batch_size=batch_size,
-        image_size=size,
-        precision=compute.precision,
-        augment=settings.augment,
-        seed=settings.seed,
-        threads=compute.threads,
-        device=compute.device_name,
+        **_described(stored, settings, size, compute),
         loader=train_loader.engine,
-        environment=environment(),
     )
+
+
+def _described(stored: Manifest, settings: EvaluateSettings, size: int, compute: Compute) -> dict[str, Any]:
+    """What was trained on what, for the result."""
+    return {
+        "images": len(stored.ids),
+        "image_bytes": stored.image_bytes,
+        "label_bytes": len(stored.ids) * hard_label_bytes(len(stored.classes)),
+        "dataset": stored.dataset,
+        "arch": settings.arch,
+        "protocol": settings.protocol.name,
+        "batch_size": settings.protocol.batch_for(len(stored.ids)),
+        "image_size": size,
+        "augment": settings.augment,
+        "seed": settings.seed,
+        **compute.told(),
+    }
+
+
+def open_loaders(
+    subset: Path, val: Path, stored: Manifest, settings: EvaluateSettings, size: int
+) -> tuple[EpochLoader, EpochLoader]:
+    """Training views of the subset (its hints followed, unless told otherwise) and validation views of `val`."""
+    protocol = settings.protocol
+    hints = stored.hints if settings.augment == "method" else {}
+    view = TrainView(size, (protocol.crop_scale_min, 1.0), flip=protocol.flip, tile_grid=_tile_grid(hints))
+    train_loader = open_loader(
+        subset,
+        view,
+        batch_size=protocol.batch_for(len(stored.ids)),
+        seed=derive_seed(settings.seed, "training"),
+        shuffle=True,
+        engine=settings.loader,
+        workers=settings.loader_workers,
+    )
+    val_view = EvalView(size, round(size * protocol.validate_resize))
+    return train_loader, open_loader(val, val_view, batch_size=VALIDATION_BATCH, workers=settings.loader_workers)
 
 
 class Curve:
@@ -138,6 +147,11 @@ class Curve:
         if self._last is None:
             self._last = measure_accuracy(self.model, self.loader, self.num_classes, self.compute)
         return self._last
+
+    @property
+    def best(self) -> float:
+        """Best top-1 over all validations in percent; shown, never ranked."""
+        return max(float(entry["top1"]) for entry in self.entries if entry["top1"] is not None)
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
         """Nothing to keep per batch."""
@@ -167,11 +181,12 @@ def learning_rate(protocol: Protocol, epoch: int) -> float:
 
 
 def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
-    """AdamW or SGD as the protocol says; vectors (BatchNorm, biases) are not decayed."""
-    groups = weight_groups(model, protocol.weight_decay)
+    """AdamW that decays weight matrices only, or SGD that decays every parameter, as the benchmark's code does."""
     if protocol.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=protocol.lr, momentum=protocol.momentum)
-    return torch.optim.AdamW(groups, lr=protocol.lr, fused=True)
+        return torch.optim.SGD(
+            model.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+        )
+    return torch.optim.AdamW(decay_weights_only(model, protocol.weight_decay), lr=protocol.lr, fused=True)
 
 
 def check_same_classes(stored: Manifest, validation: Manifest, subset: Path, val: Path) -> None:
@@ -216,6 +231,6 @@ def _identity(stored: Manifest, val: Manifest, settings: EvaluateSettings, size:
             "settings": plain,
             "image_size": size,
             "precision": compute.precision,
-            "threads": compute.threads,
+            "threads": compute.threads if compute.device.type == "cpu" else None,
         }
     )

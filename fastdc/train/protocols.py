@@ -23,9 +23,10 @@ class Protocol(Settings):
         version: raised whenever the preset's meaning changes; part of every cache key.
         epochs: passes over the stored images, one augmented view of each per epoch.
         batch_size: images per step, or "small" for clamp(N/10, 10, 128) with N stored images.
-        optimizer: `adamw`, or `sgd` (Nesterov off), the benchmark's alternative.
+        optimizer: `adamw`, or `sgd` (Nesterov off). The benchmark's "pruning settings" are optimizer=sgd, lr=0.1,
+            weight_decay=1e-4, all three to be set.
         lr: learning rate at the first epoch.
-        weight_decay: applied to weights of two or more dimensions only.
+        weight_decay: `adamw` applies it to weights of two or more dimensions only, `sgd` to every parameter.
         momentum: of `sgd`.
         schedule: `cosine` is a half wave to 0, updated per epoch; `constant` keeps `lr`.
         crop_scale_min: smallest crop area of RandomResizedCrop, as a share of the image; the largest is 1.

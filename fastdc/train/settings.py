@@ -47,7 +47,8 @@ class EvaluationResult(Settings):
         top1_best: best accuracy over all validations in percent; shown, never ranked.
         epochs, steps: training length; a step is one optimizer update.
         images: stored images; image_bytes, label_bytes: their payload and that of the labels.
-        seconds: wall time of the whole call; train_seconds: of training steps and validation alone.
+        seconds: wall time of this call.
+        train_seconds: wall time of training steps and validation, those before a resume included.
         per_class: last epoch's accuracy of every class in percent, in class order.
         curve: one entry per epoch: epoch, lr, loss, and top1 where validated.
         protocol: the protocol's name with what was changed.

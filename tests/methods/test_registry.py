@@ -69,6 +69,20 @@ def test_plugins_of_other_packages_are_found_and_broken_ones_reported(tmp_path: 
     assert found.stdout.startswith("True wrong:METHOD: ModuleNotFoundError")
 
 
+def test_a_broken_plugin_cannot_take_a_built_in_methods_name_away(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN.replace("METHOD = Mine()", ""))
+    folder = tmp_path / "mine-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[fastdc.methods]\nrandom = no_such_module\nclass = mine:Mine\n")
+    code = "import fastdc.methods as m; print(m.get_method('random').info.name, m.broken_methods()['class'])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
+    )
+    assert found.stdout.startswith("random mine:Mine: MethodError")
+    assert "expected an instance" in found.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

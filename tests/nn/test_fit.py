@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from fastdc.errors import DivergedError, ManifestError
+from fastdc.errors import CheckpointError, DivergedError
 from fastdc.loader import Batch, TrainView, open_loader
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan, join_lone_sample, steps_per_epoch
-from fastdc.nn.models import build_model, weight_groups
+from fastdc.nn.models import build_model, decay_weights_only
 
 
 class KilledError(Exception):
@@ -55,7 +55,7 @@ def make_fit(train: Path, listener: Listener, checkpoint: Path | None = None, lo
         identity="test",
         checkpoint_seconds=0,
     )
-    optimizer = torch.optim.AdamW(weight_groups(model, 0.01))
+    optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01))
     return Fit(model, optimizer, loader, choose_compute("fp32", 1), plan, listener)
 
 
@@ -94,16 +94,28 @@ def test_nan_is_caught_before_the_step(betons: Any) -> None:
     assert torch.isfinite(weights(fit)).all()
 
 
+def test_an_infinite_gradient_is_caught_before_the_step(betons: Any) -> None:
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        value = nn.functional.cross_entropy(logits, labels)
+        return value.detach() + torch.sqrt(value * 0)  # finite, with the derivative of a square root at 0
+
+    fit = make_fit(betons.train, Listener(), loss=loss)
+    before = weights(fit)
+    with pytest.raises(DivergedError, match="gradient norm is nan"):
+        fit.run()
+    assert torch.equal(dict(fit.model.named_parameters())["0.weight"], before[:216].view(8, 3, 3, 3))
+
+
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(betons: Any, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
     fit = make_fit(betons.train, Listener(), checkpoint)
     fit.run()
     other = make_fit(betons.train, Listener(), checkpoint)
     other.plan = FitPlan(3, lambda *_: 0.1, nn.functional.cross_entropy, 5, checkpoint, "other")
-    with pytest.raises(ManifestError, match="belongs to run test"):
+    with pytest.raises(CheckpointError, match="belongs to run test"):
         other.run()
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(ManifestError, match="damaged checkpoint"):
+    with pytest.raises(CheckpointError, match="damaged checkpoint"):
         make_fit(betons.train, Listener(), checkpoint).run()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastdc.errors import ConfigError
-from fastdc.nn.models import build_model, weight_groups
+from fastdc.nn.models import build_model, decay_weights_only
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,24 @@ def test_convnet_depth_follows_the_image(size: int, blocks: int) -> None:
 
 
 def test_only_matrices_decay() -> None:
-    decayed, plain = weight_groups(build_model("resnet18_small", 3, 32, 0), 0.01)
+    decayed, plain = decay_weights_only(build_model("resnet18_small", 3, 32, 0), 0.01)
     assert decayed["weight_decay"] == 0.01
     assert all(p.ndim >= 2 for p in decayed["params"])
     assert plain["weight_decay"] == 0
     assert all(p.ndim == 1 for p in plain["params"])
+
+
+def test_the_benchmarks_decay_rule_goes_by_name() -> None:
+    class Tables(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.position_table = torch.nn.Parameter(torch.zeros(3, 3))
+            self.linear = torch.nn.Linear(2, 2)
+
+    model = Tables()
+    decayed, plain = decay_weights_only(model, 0.01)
+    assert [id(p) for p in decayed["params"]] == [id(model.linear.weight)]
+    assert len(plain["params"]) == 2
 
 
 def test_bad_names_and_sizes_are_refused() -> None:

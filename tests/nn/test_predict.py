@@ -6,10 +6,24 @@ import pytest
 import torch
 from torch import nn
 
+from fastdc.errors import DivergedError
 from fastdc.loader import EvalView, open_loader
 from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
-from fastdc.nn.predict import measure_accuracy
+from fastdc.nn.predict import measure_accuracy, rank_of_label
+
+
+def test_rank_breaks_ties_by_class() -> None:
+    logits = torch.tensor([[1.0, 2.0, 2.0, 0.0]]).repeat(4, 1)
+    assert rank_of_label(logits, torch.arange(4)).tolist() == [2, 0, 1, 3]
+
+
+def test_outputs_that_are_not_finite_are_no_accuracy(betons: Any) -> None:
+    model = build_model("convnet_w8", 8, 28, 3)
+    for parameter in model.parameters():
+        parameter.data.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="not finite"):
+        measure_accuracy(model, open_loader(betons.val, EvalView(28, 32), batch_size=32), 8, choose_compute("fp32", 1))
 
 
 @pytest.mark.parametrize("batch_size", [7, 60])
@@ -29,7 +43,7 @@ def test_counts_equal_topk(betons: Any, batch_size: int) -> None:
     assert found.class_counts.tolist() == [20, 20, 20, 0, 0, 0, 0, 0]
 
 
-def test_top5_needs_six_classes_and_ties_do_not_help(betons: Any) -> None:
+def test_top5_needs_six_classes_and_ties_go_to_the_lower_class(betons: Any) -> None:
     class Constant(nn.Module):
         def __init__(self, classes: int) -> None:
             super().__init__()
@@ -40,5 +54,5 @@ def test_top5_needs_six_classes_and_ties_do_not_help(betons: Any) -> None:
 
     loader, compute = open_loader(betons.val, EvalView(28, 32), batch_size=32), choose_compute("fp32", 1)
     assert measure_accuracy(Constant(5), loader, 5, compute).top5 is None
-    assert measure_accuracy(Constant(6), loader, 6, compute).top5 == 0
+    assert measure_accuracy(Constant(6), loader, 6, compute).top5 == 100  # classes 0 to 4 come first
     assert measure_accuracy(Constant(6), loader, 6, compute).top1 == pytest.approx(100 / 3)

@@ -18,20 +18,28 @@ def choose(betons: Any, workdir: Path, **options: Any) -> ObserverConfig:
 
 
 def test_default_follows_the_image_size(betons: Any, tmp_path: Path) -> None:
-    assert choose(betons, tmp_path, image_size=64) == ObserverConfig(image_size=64)
-    assert choose(betons, tmp_path) == ObserverConfig(image_size=28)
-    assert choose(betons, tmp_path, image_size=64, given={"lr": 0.2, "image_size": 32}).image_size == 32
+    assert choose(betons, tmp_path, defaults={"image_size": 64}) == ObserverConfig(image_size=64).resolved()
+    assert choose(betons, tmp_path) == ObserverConfig(image_size=28).resolved()
+    given = choose(betons, tmp_path, given={"lr": 0.2, "image_size": 32}, defaults={"image_size": 64, "threads": 3})
+    assert (given.image_size, given.lr, given.threads) == (32, 0.2, 3)
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         choose(betons, tmp_path, given={"epoch": 3})
 
 
-def test_the_only_trained_observer_is_used(betons: Any, tmp_path: Path) -> None:
-    observe(betons.train, tmp_path, SMALL.model_copy(update={"runs": 2}), stop_after=1)
-    assert choose(betons, tmp_path, image_size=64) == SMALL.model_copy(update={"runs": 2})
-    assert choose_observer(betons.train, "another set", tmp_path, 64) == ObserverConfig(image_size=64)
-
-
-def test_with_several_the_default_is_used(betons: Any, tmp_path: Path) -> None:
-    for lr in (0.05, 0.1):
+def test_the_first_trained_observer_serves_what_names_none(betons: Any, tmp_path: Path) -> None:
+    first = SMALL.model_copy(update={"runs": 2}).resolved()
+    observe(betons.train, tmp_path, first, stop_after=1)
+    for lr in (0.3, 0.01):  # the answer must not change as more are trained
         observe(betons.train, tmp_path, SMALL.model_copy(update={"lr": lr}), stop_after=1)
-    assert choose(betons, tmp_path, image_size=64) == ObserverConfig(image_size=64)
+        assert choose(betons, tmp_path, defaults={"image_size": 64}) == first
+    assert choose_observer(betons.train, "another set", tmp_path) == ObserverConfig(image_size=28).resolved()
+
+
+def test_resolving_names_what_auto_means() -> None:
+    made = ObserverConfig(device="cuda", threads=3).resolved()
+    assert (made.precision, made.threads) == ("bf16", 3)
+    assert ObserverConfig(device="cpu").resolved().precision == "fp32"
+    on_cpu = [ObserverConfig(device="cpu", threads=threads).identity("t", 0) for threads in (1, 2)]
+    on_cuda = [ObserverConfig(device="cuda", threads=threads).identity("t", 0) for threads in (1, 2)]
+    assert on_cpu[0] != on_cpu[1]
+    assert on_cuda[0] == on_cuda[1]
