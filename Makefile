@@ -9,17 +9,13 @@ DATA := data/fashion_mnist
 
 .PHONY: setup check test demo format clean
 
-setup: .setup/system .setup/python
+setup: $(VENV)/.ready
 
-# System packages: what FFCV compiles against, and real images for the demo and the tests.
-.setup/system: scripts/install_system.sh
-	bash scripts/install_system.sh
-	mkdir -p .setup && touch $@
-
-# The virtual environment; rebuilt packages only when pyproject.toml or the lock of versions changes.
-.setup/python: pyproject.toml requirements.txt scripts/install_python.sh .setup/system
+# The stamp lies inside the environment, so that deleting the environment is enough to make it anew.
+$(VENV)/.ready: pyproject.toml constraints.txt scripts/install_system.sh scripts/install_python.sh
+	PYTHON="$(PYTHON)" bash scripts/install_system.sh
 	PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/install_python.sh
-	mkdir -p .setup && touch $@
+	touch $@
 
 check: setup
 	$(BIN)/ruff check .
@@ -32,12 +28,11 @@ test: setup
 demo: setup
 	$(BIN)/python writers/fashion_mnist.py --out $(DATA)
 	$(BIN)/fastdc sweep configs/demo.yaml --methods all
-	$(BIN)/fastdc report $(DEMO)
-	@echo "Results: $(DEMO)/store.sqlite (fastdc report $(DEMO) --format json), subsets with manifests: $(DEMO)/subsets"
+	@echo "Rows again: $(BIN)/fastdc report $(DEMO); subsets with their manifests: $(DEMO)/subsets"
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf runs data .setup
+	rm -rf runs data

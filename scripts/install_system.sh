@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that fastdc needs, if any is missing. Needs root only then.
+# Installs the Debian packages that fastdc needs, if any is missing: what FFCV compiles against, and real images for
+# the demo and the tests. Needs root only then. FASTDC_SKIP_SYSTEM=1 leaves the system alone.
 set -euo pipefail
 
-packages=(pkg-config libturbojpeg0-dev libopencv-dev dataset-fashion-mnist)
+: "${PYTHON:=python3}"
+packages=(g++ pkg-config libturbojpeg0-dev libopencv-dev dataset-fashion-mnist)
+help="see 'Without root, or on another system' in README.md"
 
+[ "${FASTDC_SKIP_SYSTEM:-0}" != 1 ] || exit 0
 if ! command -v dpkg-query >/dev/null 2>&1; then
-    echo "fastdc: this is not a Debian system; see 'Without root, or on another system' in README.md" >&2
+    echo "fastdc: this is not a Debian system, so no system package is installed; $help" >&2
     exit 0
 fi
+case "$(command -v "$PYTHON" || true)" in
+    /usr/bin/*) packages+=(python3-venv python3-dev) ;; # Debian's own Python comes without them
+esac
 
 missing=()
 for package in "${packages[@]}"; do
@@ -18,7 +25,7 @@ done
 
 if [ "$(id -u)" -ne 0 ]; then
     echo "fastdc: missing system packages: ${missing[*]}" >&2
-    echo "fastdc: install them as root (apt-get install ${missing[*]}), or see 'Without root, or on another system' in README.md" >&2
+    echo "fastdc: install them as root (apt-get install ${missing[*]}), or set FASTDC_SKIP_SYSTEM=1; $help" >&2
     exit 2
 fi
 
