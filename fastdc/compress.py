@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import fastdc
-from fastdc.beton import BetonFile, Manifest, Sample, describe_beton, encode_jpeg, fit_image, write_samples
+from fastdc.beton import (
+    BetonFile,
+    Manifest,
+    Sample,
+    check_beton_output,
+    describe_beton,
+    encode_jpeg,
+    fit_image,
+    write_samples,
+)
 from fastdc.errors import ConfigError, MethodError
-from fastdc.files import check_output
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
 from fastdc.methods.base import check_budget
 from fastdc.observe import Observation, ObserverConfig, choose_observer
@@ -102,7 +110,7 @@ def compress_beton(
         raise MethodError(f"method {method}: ipc={ipc}; expected at least 1 image per class")
     if image_size < 8:
         raise ConfigError(f"image_size={image_size}: expected at least 8 px")
-    check_output(out, force)
+    check_beton_output(out, force, [train])
     manifest = describe_beton(train)
     check_budget(chosen, config, manifest.classes, manifest.counts, ipc)
     if observer is None:

@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -11,12 +11,19 @@ from typing import IO
 from fastdc.errors import OutputError
 
 
-def check_output(path: Path, force: bool) -> None:
+def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
     """Refuse, before any work is done, an output that cannot or should not be written.
 
+    Args:
+        path: the file to write.
+        force: an existing file may be replaced.
+        inputs: what the command reads; these may never be replaced, `force` or not.
+
     Raises:
-        OutputError: `path` exists and `force` is false, `path` is a folder, or its folder is missing or read-only.
+        OutputError: `path` is one of `inputs`, it exists and `force` is false, it is a folder, or its folder is missing
+            or read-only.
     """
+    check_not_input(path, inputs)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name to write; give the file a name inside it")
     if path.exists() and not force:
@@ -26,6 +33,26 @@ def check_output(path: Path, force: bool) -> None:
         raise OutputError(f"{path}: folder {folder} does not exist; create it first (mkdir -p {folder})")
     if not os.access(folder, os.W_OK) or not _can_create(folder):
         raise OutputError(f"{path}: folder {folder} is read-only for this user; choose another folder")
+
+
+def check_not_input(path: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output that is one of the files which the command reads: `force` is no permission to lose those.
+
+    Raises:
+        OutputError: `path` leads to the same file as one of `inputs`, by whatever name or link.
+    """
+    for given in inputs:
+        if _is_same_file(path, given):
+            name = "" if path == given else f" ({given})"
+            raise OutputError(f"{path}: is an input of this command{name}; give the output another name")
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    """Whether both lead to one file, or, where there is none yet, to one place."""
+    try:
+        return os.path.samefile(first, second)
+    except OSError:  # one of them does not exist
+        return os.path.realpath(first) == os.path.realpath(second)
 
 
 def _can_create(folder: Path) -> bool:

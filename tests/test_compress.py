@@ -96,6 +96,8 @@ def test_bad_requests_are_refused_before_any_work(betons: Any, tmp_path: Path) -
         compress(betons, tmp_path, "randm")
     with pytest.raises(ConfigError, match="did you mean 'keep'"):
         compress(betons, tmp_path, "el2n", settings={"kep": "easy"})
+    with pytest.raises(OutputError, match=r"\.beton"):
+        compress(betons, tmp_path, "el2n", "out.json", settings=WINDOW)
     with pytest.raises(OutputError, match="does not exist"):
         compress(betons, tmp_path, "random", "missing/out.beton")
     with pytest.raises(MethodError, match="epochs up to 10, its schedule has 3"):
@@ -119,6 +121,15 @@ def test_an_existing_subset_needs_force(betons: Any, tmp_path: Path) -> None:
     assert out.read_bytes() == before
     compress(betons, tmp_path, "random", seed=1, force=True)
     assert out.read_bytes() != before
+
+
+def test_the_training_set_cannot_be_overwritten(betons: Any, tmp_path: Path) -> None:
+    train = tmp_path / "train.beton"
+    for suffix in (".beton", ".json"):
+        train.with_suffix(suffix).write_bytes(betons.train.with_suffix(suffix).read_bytes())
+    with pytest.raises(OutputError):
+        compress_beton("random", train, train, ipc=2, image_size=28, workdir=tmp_path, force=True)
+    assert train.read_bytes() == betons.train.read_bytes()
 
 
 def test_identity_holds_what_the_subset_depends_on_and_nothing_else() -> None:

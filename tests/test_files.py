@@ -56,3 +56,16 @@ def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match=match):
             check_output(path, force=False)
     assert os.listdir(tmp_path) == ["present"]
+
+
+def test_an_input_is_no_output_even_with_force(tmp_path: Path) -> None:
+    source = tmp_path / "src.tar"
+    source.write_bytes(b"the only copy")
+    os.link(source, tmp_path / "hard")
+    (tmp_path / "soft").symlink_to(source)
+    for out in (source, tmp_path / "hard", tmp_path / "soft", tmp_path / "x" / ".." / "src.tar"):
+        with pytest.raises(OutputError, match="is an input of this command"):
+            check_output(out, force=True, inputs=[tmp_path / "absent", source])
+    check_output(tmp_path / "new", force=False, inputs=[source])
+    with pytest.raises(OutputError, match="is an input"):  # a file that is not there yet is told by its place
+        check_output(tmp_path / "new", force=True, inputs=[tmp_path / "." / "new"])

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from fastdc.beton.convert import write_beton
     from fastdc.beton.format import Problem
     from fastdc.beton.images import decode_image, encode_jpeg, fit_image, resize_image, resize_short
-    from fastdc.beton.manifest import Manifest, Skipped, describe_beton, load_manifest, manifest_path
+    from fastdc.beton.manifest import Manifest, Skipped, describe_beton, load_manifest, manifest_path, sample_id
+    from fastdc.beton.output import check_beton_output
     from fastdc.beton.reader import BetonFile
     from fastdc.beton.verify import verify_beton
     from fastdc.beton.writer import Sample, write_samples
@@ -19,7 +20,8 @@ _HOMES = {
     "convert": ("write_beton",),
     "format": ("Problem",),
     "images": ("decode_image", "encode_jpeg", "fit_image", "resize_image", "resize_short"),
-    "manifest": ("Manifest", "Skipped", "describe_beton", "load_manifest", "manifest_path"),
+    "manifest": ("Manifest", "Skipped", "describe_beton", "load_manifest", "manifest_path", "sample_id"),
+    "output": ("check_beton_output",),
     "reader": ("BetonFile",),
     "verify": ("verify_beton",),
     "writer": ("Sample", "write_samples"),
@@ -32,6 +34,7 @@ __all__ = [
     "Problem",
     "Sample",
     "Skipped",
+    "check_beton_output",
     "decode_image",
     "describe_beton",
     "encode_jpeg",
@@ -40,6 +43,7 @@ __all__ = [
     "manifest_path",
     "resize_image",
     "resize_short",
+    "sample_id",
     "verify_beton",
     "write_beton",
     "write_samples",

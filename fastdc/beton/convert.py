@@ -20,8 +20,9 @@ from fastdc.beton.format import MODE_JPEG
 from fastdc.beton.images import Resize, check_pixels, encode_jpeg, read_image, resize_image, resize_many, resize_short
 from fastdc.beton.jpeg import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped
+from fastdc.beton.output import beton_output
 from fastdc.beton.sources import Contents, Fetch, Tree, list_contents
-from fastdc.beton.writer import BetonWriter, Origin, Payload, beton_output, commit, make_payload, printable
+from fastdc.beton.writer import BetonWriter, Origin, Payload, commit, make_payload, printable
 from fastdc.errors import ConfigError, OutputError, SourceError
 from fastdc.hashing import bytes_key
 from fastdc.progress import progress
@@ -32,6 +33,7 @@ OnError = Literal["fail", "skip"]
 
 MAX_LOSSLESS_BYTES = 4 << 20
 """`keep` stores what it must convert as raw pixels up to this size, above as JPEG of quality 95, 4:4:4."""
+DEFAULT_QUALITY = 90
 MANY_IMAGES = 2000
 """From this number of images on, loading the fast resizing kernel pays."""
 _KEEP_CHUNK, _CONVERT_CHUNK = 64, 4  # images per task: enough to hide the queue, few enough to keep memory small
@@ -79,7 +81,7 @@ def write_beton(
     split: str | None = None,
     resolution: int | None = None,
     encoding: Encoding | None = None,
-    quality: int = 90,
+    quality: int | None = None,
     workers: int | None = None,
     on_error: OnError = "fail",
     force: bool = False,
@@ -89,51 +91,64 @@ def write_beton(
 
     Transparency is dropped, as by torchvision's ImageFolder; Exif rotation is applied; 16-bit grey is scaled to 8 bits.
 
+    "keep" is fast because it does not decode: it reads a JPEG's markers and checks that its end is there. So a JPEG
+    that is damaged in the middle is copied as it is; `verify_beton(out, deep=True)`, which decodes every sample, names
+    it afterwards. The other encodings decode, and meet such damage while writing.
+
     Args:
         source: folder `class/image` or `split/class/image`, or a tar or zip archive of one.
         out: the `.beton`; its manifest X.json goes beside it.
-        split: "train", "val", ...: needed exactly when the source has such folders.
+        split: "train", "val", ...: needed exactly when the source has such folders; see `list_contents`.
         resolution: shrink so that the shorter side has this many pixels; nothing is enlarged or cropped.
-        encoding: "keep" copies JPEG files untouched and stores all else losslessly (raw; as JPEG of quality 95 above
-            4 MiB); "jpg" encodes at `quality`, 4:2:0, as FFCV does; "raw" stores pixels. Default "keep", with
-            `resolution` "jpg".
-        quality: JPEG quality of "jpg", 1..100.
+        encoding: "keep" copies JPEG files untouched and stores all else losslessly (raw; above 4 MiB as JPEG of quality
+            95, which the manifest counts as converted["lossy"]); "jpg" encodes at `quality`, 4:2:0, as FFCV does;
+            "raw" stores pixels. Default "keep", with `resolution` "jpg".
+        quality: JPEG quality of "jpg", 1..100; default 90.
         workers: threads that convert; default one per CPU.
         on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first.
-        force: replace an existing file.
+        force: replace an existing file, but never `source` itself.
         show_progress: report on stderr.
 
     Raises:
-        ConfigError: settings out of range or at odds with each other.
+        ConfigError: settings out of range or at odds with each other (a quality for what is not encoded).
         SourceError: the source, or with on_error="fail" one of its images, cannot be used.
         OutputError: `out` cannot be written.
     """
     source, out = Path(source), Path(out)
     recipe = _make_recipe(encoding, quality, resolution)
     threads = _check_settings(workers, on_error)
-    with beton_output(out, force) as handle, closing(open_tree(source)) as tree:
+    with beton_output(out, force, [source]) as handle, closing(open_tree(source)) as tree:
         contents = list_contents(tree, source, split)
         if len(contents.items) >= MANY_IMAGES:
             recipe = replace(recipe, resize=resize_many)
         writer = BetonWriter(handle, out, len(contents.items))
-        tally = _Tally(skipped=[Skipped(path=printable(path), reason="not an image file") for path in contents.ignored])
+        tally = _Tally(skipped=list(map(_not_image, contents.ignored)))
         with progress(f"write {out.name}", len(contents.items), enabled=show_progress) as bar:
             for converted in _convert_all(tree, contents, recipe, threads):
                 _store(converted, contents, writer, tally, source, on_error)
                 bar.advance()
+        _check_filled(contents, tally, source)
         return _finish(handle, out, writer, tally, contents, _describe(tree, contents, split, recipe))
 
 
-def _make_recipe(encoding: Encoding | None, quality: int, resolution: int | None) -> Recipe:
+def _make_recipe(encoding: Encoding | None, quality: int | None, resolution: int | None) -> Recipe:
     if encoding is not None and encoding not in get_args(Encoding):
         raise ConfigError(f"encoding {encoding!r}, expected keep, jpg or raw")
     if encoding == "keep" and resolution is not None:
         raise ConfigError("encoding keep copies images untouched, but a resolution was given; use jpg or raw")
     if resolution is not None and not 1 <= resolution <= 65_535:
         raise ConfigError(f"resolution {resolution}, expected 1..65535 pixels")
-    if not 1 <= quality <= 100:
+    if quality is not None and not 1 <= quality <= 100:
         raise ConfigError(f"quality {quality}, expected 1..100")
-    return Recipe(encoding or ("keep" if resolution is None else "jpg"), quality, resolution)
+    chosen: Encoding = encoding or ("keep" if resolution is None else "jpg")
+    if quality is not None and chosen != "jpg":
+        why = "copies JPEG files untouched" if chosen == "keep" else "stores pixels"
+        raise ConfigError(f"quality {quality} was given, but encoding {chosen} {why}; use jpg or leave quality away")
+    return Recipe(chosen, DEFAULT_QUALITY if quality is None else quality, resolution)
+
+
+def _not_image(path: str) -> Skipped:
+    return Skipped(path=printable(path), reason="not an image file", kind="not_image")
 
 
 def _check_settings(workers: int | None, on_error: str) -> int:
@@ -221,16 +236,35 @@ def _store(
             f"{source}/{printable(contents.path(item))}: {reason}; repair or remove it, or use --on-error skip"
         )
     else:
-        tally.skipped.append(Skipped(path=printable(item.id), reason=reason))
+        tally.skipped.append(Skipped(path=printable(item.id), reason=reason, kind="unreadable"))
+
+
+def _check_filled(contents: Contents, tally: _Tally, source: Path) -> None:
+    """Refuse a source of which some class lost all its images.
+
+    Raises:
+        SourceError: names the class, and the first of its images with what is wrong with it.
+    """
+    filled = {contents.items[number].label for number in tally.hashes}
+    for label, name in enumerate(contents.classes):
+        if label in filled:
+            continue
+        lost = {printable(item.id) for item in contents.items if item.label == label}
+        first = min(skipped for skipped in map(_as_pair, tally.skipped) if skipped[0] in lost)
+        where = "/".join(printable(part) for part in (str(source), contents.root, name) if part)
+        raise SourceError(
+            f"{where}: class {printable(name)!r}: none of its {len(lost)} images can be read, expected at least one; "
+            f"the first, {first[0]}: {first[1]}; repair them or remove the folder"
+        )
+
+
+def _as_pair(skipped: Skipped) -> tuple[str, str]:
+    return skipped.path, skipped.reason
 
 
 def _finish(handle: Any, out: Path, writer: BetonWriter, tally: _Tally, contents: Contents, origin: Origin) -> Manifest:
-    """Number the stored images without gaps, check that no class lost all its images, and complete the file."""
+    """Number the stored images without gaps and complete the file."""
     numbers = sorted(tally.hashes)
-    filled = {contents.items[number].label for number in numbers}
-    for label, name in enumerate(contents.classes):
-        if label not in filled:
-            raise SourceError(f"class {printable(name)!r}: none of its images can be read, expected at least one")
     writer.renumber(numbers)
     return commit(
         handle,

@@ -116,7 +116,8 @@ def _read_with_pillow(data: bytes | memoryview) -> DecodedImage:
         check_pixels(image.height, image.width)
         image.load()
         kind, special, orientation = (image.format or "image").lower(), _special_mode(image.mode), _orientation(image)
-        pixels = _grey16_to_rgb(image) if special == "gray16" else _to_rgb(image)
+        values = _grey16_values(image) if special == "gray16" else None
+        pixels = _to_rgb(image) if values is None else _grey16_to_rgb(values)
     except (SourceError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -127,6 +128,8 @@ def _read_with_pillow(data: bytes | memoryview) -> DecodedImage:
     conversions = [special] if special else ["odd_jpeg"] if jpeg else []
     if not jpeg:
         conversions.insert(0, kind)
+    if values is not None and 0 < values.max() <= 255:
+        conversions.append("gray16_dark")  # black on any screen: most likely 8-bit levels in a file of 16 bits
     if orientation == 1:
         return DecodedImage(pixels, tuple(conversions))
     return DecodedImage(_turn(pixels, orientation), (*conversions, "exif_rotated"))
@@ -157,11 +160,27 @@ def _to_rgb(image: Image.Image) -> Rgb:
     return np.array(image.convert("RGB"))
 
 
-def _grey16_to_rgb(image: Image.Image) -> Rgb:
-    """Scale 0..65535 to 0..255 with rounding; Pillow's own conversion clips at 255 instead."""
+def _grey16_values(image: Image.Image) -> NDArray[np.int64]:
+    """Grey levels on the scale 0..65535 [H, W].
+
+    A file of 32-bit integers has no scale of its own. Values of 16 bits are taken as such; but 1..255 may be the levels
+    of 8 bits as well as a dark picture of 16, and either guess ruins the other.
+
+    Raises:
+        SourceError: the scale cannot be told.
+    """
     values = np.array(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65_535:
-        raise SourceError(f"grey values {values.min()}..{values.max()}, expected 0..65535 (16 bits)")
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65_535:
+        raise SourceError(f"grey values {low}..{high}, expected 0..65535 (16 bits); convert the image to 8 or 16 bits")
+    if image.mode == "I" and image.format == "TIFF" and 0 < high <= 255:
+        wide = f"32-bit grey values {low}..{high}: no telling whether they count to 255 or to 65535"
+        raise SourceError(f"{wide}; convert the image to 8 or 16 bits")
+    return values
+
+
+def _grey16_to_rgb(values: NDArray[np.int64]) -> Rgb:
+    """Scale 0..65535 to 0..255 with rounding; Pillow's own conversion clips at 255 instead."""
     grey = ((values + 128) // 257).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 

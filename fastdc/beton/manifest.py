@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,20 @@ SCHEMA_VERSION = 1
 
 
 class Skipped(BaseModel):
-    """A file that was left out, and why."""
+    """A file that was left out, and why.
+
+    Attributes:
+        path: relative to the split's folder.
+        reason: what was found, for people.
+        kind: "not_image" for files beside the images (notes.txt), which lack an image's suffix; "unreadable" for images
+            that were meant to be in the beton.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     reason: str
+    kind: Literal["not_image", "unreadable"] = "unreadable"
 
 
 class Manifest(BaseModel):
@@ -40,7 +48,8 @@ class Manifest(BaseModel):
         hashes: per sample, `bytes_key` of its payload.
         source: name of the folder or archive it came from.
         made: tool, encoding, quality, resolution, ...
-        converted: how many images needed which conversion ({"cmyk": 22, "png": 1}); one image may count twice.
+        converted: how many images needed which conversion ({"cmyk": 22, "png": 1}); one image may count twice. "lossy"
+            counts those that encoding "keep" could not keep without loss: too large for raw pixels, so JPEG.
         skipped: files that were left out.
         hints: what a training has to know (`tile_grid`).
         image_bytes: sum of the payloads, bytes.
@@ -176,6 +185,15 @@ def dump_manifest(manifest: Manifest) -> bytes:
         fields[long] = fields.pop(long)
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def sample_id(file: BetonFile, index: int) -> str | None:
+    """Id of sample `index` for a message; None when there is no sound manifest of this very file. Never raises."""
+    try:
+        manifest = parse_manifest(manifest_path(file.path))
+    except ManifestError:
+        return None
+    return None if find_mismatch(manifest, file.structure) else manifest.ids[index]
 
 
 def describe_beton(beton: Path) -> Manifest:

@@ -14,7 +14,9 @@ from fastdc.errors import SourceError
 
 _COMMON_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
 IMAGE_SUFFIXES = frozenset((*_COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
-SPLIT_NAMES = ("train", "val", "test", "validation")
+SPLIT_ALIASES = (("train", "training"), ("val", "valid", "validation", "validate", "eval"), ("test", "testing"))
+"""What people call the folder of a split; the names in one row mean the same."""
+SPLIT_NAMES = frozenset(name for row in SPLIT_ALIASES for name in row)
 JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 MAX_DEPTH = 16
 MAX_FILE_BYTES = 1 << 30
@@ -166,26 +168,27 @@ def read_range(descriptor: int, offset: int, size: int) -> bytes:
 def list_contents(tree: Tree, source: Path, split: str | None) -> Contents:
     """Find classes and images.
 
+    A folder called as in `SPLIT_ALIASES` is a split when it holds class folders, whatever lies beside it; with images
+    directly inside it is a class of that name.
+
     Args:
         tree: the opened source.
         source: its path, for messages.
-        split: "train", "val", ...; needed exactly when the source has such folders.
+        split: "train", "val", ..., an alias of the folder's name, or the name of any folder that holds class folders;
+            needed exactly when the source has folders called like splits.
 
     Raises:
-        SourceError: no class folders, images outside them, a class without images, two classes equal but for case, or
-            `split` missing, unknown or not applicable.
+        SourceError: no class folders, images outside them, a class without images, two classes equal but for case,
+            folders that are a level too high to be classes, or `split` missing, unknown or not applicable.
     """
-    root, splits = _find_root(tree)
-    if splits:
-        root = _join(root, _choose_split(splits, source, split))
-    elif split is not None:
-        raise SourceError(f"{source}: has no split folders ({', '.join(SPLIT_NAMES)}); leave --split away")
+    root = _find_root(tree, source, split)
     listing = tree.list_folder(root)
     classes = tuple(sorted(listing.folders))
     where = f"{source}/{root}" if root else str(source)
     _check_classes(classes, [name for name in listing.files if is_image(name)], where)
     items: list[Item] = []
     ignored: list[str] = []
+    inner: list[set[str]] = []
     for label, name in enumerate(classes):
         files = sorted(_walk(tree, _join(root, name)))
         images = [path for path in files if is_image(path)]
@@ -194,54 +197,116 @@ def list_contents(tree: Tree, source: Path, split: str | None) -> Contents:
             found = f"{len(other)} other files, such as {os.path.basename(other[0])}" if other else "it is empty"
             raise SourceError(f"{where}: class {name!r} has no images ({found}); fill or remove its folder")
         start = len(root) + 1 if root else 0
+        inner.append(_inner_folders(images, start + len(name) + 1))
         items += [Item(path[start:], label) for path in images]
         ignored += [path[start:] for path in other]
+    _check_nesting(classes, inner, where)
     return Contents(root, classes, items, ignored)
 
 
-def _find_root(tree: Tree) -> tuple[str, list[str]]:
-    """The folder that holds classes or splits, and the splits. Single outer folders, as archives have, are entered."""
+def _find_root(tree: Tree, source: Path, split: str | None) -> str:
+    """The folder that holds the class folders. Single outer folders, as archives have, are entered.
+
+    Raises:
+        SourceError: `split` is needed but missing, unknown, or not applicable.
+    """
     root = ""
     for _ in range(MAX_DEPTH):
         listing = tree.list_folder(root)
-        if _are_splits(tree, root, listing.folders):
-            return root, sorted(name for name in listing.folders if name.lower() in SPLIT_NAMES)
+        splits = [name for name in listing.folders if _is_split(tree, root, name)]
+        if split is not None:
+            found = _match_split(listing.folders, split, source)
+            if found and (splits or _holds_classes(tree, root, found)):
+                return _join(root, found)
+        if splits:
+            names = ", ".join(sorted(name for name in listing.folders if name.lower() in SPLIT_NAMES))
+            if split is None:
+                raise SourceError(f"{source}: has the splits {names}; choose one with --split")
+            raise SourceError(f"{source}: has no split {split!r}; it has {names}")
         single = len(listing.folders) == 1 and not any(map(is_image, listing.files))
-        if (
-            not single
-            or _has_images(tree, root, listing.folders[0])
-            or not _has_folders(tree, root, listing.folders[0])
-        ):
+        if not single or not _is_outer(tree.list_folder(_join(root, listing.folders[0]))):
             break
         root = _join(root, listing.folders[0])
-    return root, []
+    if split is not None:
+        where = f"{source}/{root}" if root else str(source)
+        raise SourceError(
+            f"{where}: no folder {split!r} with class folders in it, expected split/class/image.jpg; if the folders "
+            "there are the classes, leave --split away"
+        )
+    return root
 
 
-def _are_splits(tree: Tree, root: str, folders: list[str]) -> bool:
-    """Whether these folders are splits, not classes of which one happens to be called "train" or "test"."""
-    splits = [name for name in folders if name.lower() in SPLIT_NAMES]
-    if not splits or len(splits) == len(folders):
-        return bool(splits)
-    others_are_classes = any(_has_images(tree, root, name) for name in folders if name not in splits)
-    return not others_are_classes and any(_has_folders(tree, root, name) for name in splits)
+def _is_outer(listing: Listing) -> bool:
+    return bool(listing.folders) and not any(map(is_image, listing.files))
 
 
-def _has_folders(tree: Tree, root: str, name: str) -> bool:
-    return bool(tree.list_folder(_join(root, name)).folders)
+def _match_split(folders: list[str], split: str, source: Path) -> str | None:
+    """The folder that `split` names: exactly, but for case, or by an alias.
+
+    Raises:
+        SourceError: several folders come into question.
+    """
+    exact = [name for name in folders if name == split]
+    same = [name for name in folders if name.lower() == split.lower()]
+    row = next((row for row in SPLIT_ALIASES if split.lower() in row), ())
+    found = exact or same or sorted(name for name in folders if name.lower() in row)
+    if len(found) > 1:
+        raise SourceError(f"{source}: split {split!r} may be {' or '.join(found)}; give one of these to --split")
+    return found[0] if found else None
 
 
-def _has_images(tree: Tree, root: str, name: str) -> bool:
-    return any(map(is_image, tree.list_folder(_join(root, name)).files))
+def _is_split(tree: Tree, root: str, name: str) -> bool:
+    """Whether a folder is called like a split and holds classes, not splits: test.tar may hold test/train."""
+    path = _join(root, name)
+    return (
+        name.lower() in SPLIT_NAMES
+        and _holds_classes(tree, root, name)
+        and not any(
+            inner.lower() in SPLIT_NAMES and _holds_classes(tree, path, inner)
+            for inner in tree.list_folder(path).folders
+        )
+    )
 
 
-def _choose_split(splits: list[str], source: Path, split: str | None) -> str:
-    if split is None:
-        raise SourceError(f"{source}: has the splits {', '.join(splits)}; choose one with --split")
-    wanted = {split, "validation" if split == "val" else split, "val" if split == "validation" else split}
-    found = [name for name in splits if name == split] or [name for name in splits if name.lower() in wanted]
-    if not found:
-        raise SourceError(f"{source}: has no split {split!r}; it has {', '.join(splits)}")
-    return found[0]
+def _holds_classes(tree: Tree, root: str, name: str) -> bool:
+    """Whether there are images in folders of this folder. That images lie beside those is an error, found later."""
+    path = _join(root, name)
+    return any(_holds_images(tree, _join(path, inner)) for inner in tree.list_folder(path).folders)
+
+
+def _holds_images(tree: Tree, path: str, depth: int = 0) -> bool:
+    if depth > MAX_DEPTH:
+        return False
+    listing = tree.list_folder(path, follow=False)
+    return any(map(is_image, listing.files)) or any(
+        _holds_images(tree, _join(path, name), depth + 1) for name in listing.folders
+    )
+
+
+def _inner_folders(images: list[str], start: int) -> set[str]:
+    """Folders inside a class folder that hold its images; empty when it holds some itself, as classes do as a rule."""
+    if any("/" not in path[start:] for path in images):
+        return set()
+    return {os.path.dirname(path[start:]) for path in images}
+
+
+def _check_nesting(classes: tuple[str, ...], inner: list[set[str]], where: str) -> None:
+    """Refuse folders of class folders that would pass for classes: splits of unknown names, or an outer folder.
+
+    One inner folder is fine (class/images/1.jpg, as in Tiny ImageNet), and so are some classes with folders in them.
+    """
+    for name, folders in zip(classes, inner, strict=True):
+        splits = {top for top, slash, _ in (folder.partition("/") for folder in folders) if slash}
+        splits = {top for top in splits if top.lower() in SPLIT_NAMES}
+        if splits:
+            found = f"folder {name!r} holds splits ({', '.join(sorted(splits))}), expected classes"
+            raise SourceError(f"{where}: {found}; give {where}/{name} as the source")
+    if all(inner) and any(len(folders) > 1 for folders in inner):
+        name, folders = max(zip(classes, inner, strict=True), key=lambda pair: len(pair[1]))
+        raise SourceError(
+            f"{where}: found images only in folders of its folders, such as {name}/{min(folders)}/, expected "
+            "class/image.jpg or split/class/image.jpg; choose a split with --split, or give its folder as the source"
+        )
 
 
 def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> None:

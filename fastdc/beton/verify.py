@@ -22,8 +22,10 @@ def verify_beton(path: Path, deep: bool = False) -> list[Problem]:
 
     Args:
         path: the file.
-        deep: also decode every sample, compare it with its hash in the manifest, and check that gaps hold zeros, so
-            that any changed byte is found. Reads the whole file.
+        deep: also compare every sample with its hash in the manifest and check that gaps hold zeros, so that any byte
+            changed since the file was written is found; and decode every sample, which finds images that were damaged
+            before: a JPEG that encoding "keep" copied although its middle is broken. (Where a decoder has no reason to
+            complain, a garbled picture looks like any other and nothing finds it.) Reads the whole file.
 
     Returns:
         The problems, empty when the file is sound. Samples carry their index, and their id if there is a manifest.

@@ -1,18 +1,15 @@
 """Writing a `.beton`: deterministic, to a temporary file that is renamed only when whole."""
 
-import errno
 import os
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from fastdc.beton.format import (
@@ -36,10 +33,10 @@ from fastdc.beton.manifest import (
     hash_content,
     hash_structure,
     manifest_path,
-    parse_manifest,
 )
-from fastdc.errors import ManifestError, OutputError, SourceError
-from fastdc.files import atomic_file, check_output, write_atomic
+from fastdc.beton.output import beton_output, explain_errors
+from fastdc.errors import SourceError
+from fastdc.files import write_atomic
 from fastdc.hashing import bytes_key
 
 
@@ -104,7 +101,7 @@ class BetonWriter:
 
         Raises:
             SourceError: the image has a side above 65,535 pixels or needs more than the largest page (1 GiB).
-        OutputError: the disk is full or fails.
+            OutputError: the disk is full or fails.
         """
         size = len(payload.data)
         if not (0 < payload.height <= MAX_SIDE and 0 < payload.width <= MAX_SIDE):
@@ -166,71 +163,6 @@ class BetonWriter:
         self._handle.seek(0)
         self._handle.write(make_preamble(len(metadata), self._page_size, self._position) + metadata.tobytes())
         return Structure(self._page_size, self._position + table.nbytes, self._position, metadata, table[order])
-
-
-@contextmanager
-def reserve_output(out: Path, force: bool) -> Iterator[None]:
-    """Check that `out` and its manifest may be written and keep other writers away from them for the block.
-
-    Raises:
-        OutputError: see `check_output`; or `out` ends in .json; or X.json is something else; or another writer is busy.
-    """
-    if out.suffix == ".json":
-        raise OutputError(f"{out}: is the name of the manifest; call the file {out.with_suffix('.beton').name}")
-    check_output(out, force)
-    _check_manifest_place(manifest_path(out), force)
-    lock_path = out.with_name(f".{out.name}.lock")
-    lock = FileLock(lock_path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(f"{out}: another process is writing it; wait for it or choose another name") from error
-    try:
-        check_output(out, force)  # whoever held the lock a moment ago may just have written it
-        for name in (out, manifest_path(out)):  # left by writers that were killed; we hold the lock, so none is alive
-            for stale in out.parent.glob(f".{_escape_glob(name.name)}.????????.tmp"):
-                stale.unlink(missing_ok=True)
-        yield
-    finally:
-        lock_path.unlink(missing_ok=True)
-        lock.release()
-
-
-def _check_manifest_place(path: Path, force: bool) -> None:
-    """A file X.json that is no manifest is somebody's work (annotations, say): it needs `force` to be replaced."""
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder, but the manifest has to go there; choose another name")
-    if path.exists() and not force:
-        try:
-            parse_manifest(path)
-        except ManifestError as error:
-            raise OutputError(f"{path}: exists and is not a fastdc manifest; move it or add --force") from error
-
-
-def _escape_glob(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-@contextmanager
-def beton_output(out: Path, force: bool) -> Iterator[IO[bytes]]:
-    """`reserve_output` and the temporary file that becomes `out` when the block ends well.
-
-    Raises:
-        OutputError: `out` may not or cannot be written.
-    """
-    with reserve_output(out, force), atomic_file(out) as handle:
-        yield handle
-
-
-@contextmanager
-def explain_errors(out: Path) -> Iterator[None]:
-    """Turn errors of the operating system, met while writing `out`, into `OutputError`."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "the disk is full; free space and run again" if full else "check disk and folder"
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error}): {advice}") from error
 
 
 def commit(

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastdc.errors import LoaderError
+from fastdc.beton import BetonFile, sample_id
+from fastdc.errors import BetonError, LoaderError
 from fastdc.loader.views import View
 from fastdc.seeding import derive_seed
 
@@ -149,3 +150,17 @@ def check_labels(path: Path, labels: NDArray[np.int64]) -> None:
         raise LoaderError(
             f"{path}: sample {negative[0]}: label {labels[negative[0]]}, expected 0 or more; run verify-beton on it"
         )
+
+
+def decode_sample(file: BetonFile, sample: int) -> NDArray[np.uint8]:
+    """Pixels of a sample, uint8 [H, W, 3], contiguous and writable: numba compiles anew for arrays that are read-only.
+
+    Raises:
+        LoaderError: it cannot be decoded; names the sample and, where the manifest is there, its id.
+    """
+    try:
+        return np.require(file.decode(sample), requirements=["C", "W"])
+    except BetonError as error:
+        name = sample_id(file, sample)
+        found = str(error) if name is None else str(error).replace(f"sample {sample}:", f"sample {sample} ({name}):", 1)
+        raise LoaderError(f"{found}; run verify-beton --deep on the file") from error

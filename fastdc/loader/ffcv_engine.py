@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.beton import BetonFile
-from fastdc.errors import BetonError, LoaderError
+from fastdc.errors import LoaderError
 from fastdc.kernels.batches import make_view
 from fastdc.kernels.streaming import FAILED
-from fastdc.loader.batches import Batch, EpochLoader, SampleOrder
+from fastdc.loader.batches import Batch, EpochLoader, SampleOrder, decode_sample
 from fastdc.loader.ffcv_pipeline import EpochStorage, EpochThread, ViewDecoder, ViewPipeline, turbojpeg_addresses
 from fastdc.loader.memory import FileIdentity, file_identity
 from fastdc.loader.views import View, view_numbers
@@ -88,11 +88,7 @@ class FfcvLoader(EpochLoader):
         """
         for position in np.flatnonzero(states[samples] == FAILED):
             sample = int(samples[position])
-            try:
-                image = np.require(self._file.decode(sample), requirements=["C", "W"])
-            except BetonError as error:
-                raise LoaderError(f"{error}; run verify-beton --deep on the file") from error
-            make_view(image, self._view, self.augment_seed, epoch, sample, images[position])
+            make_view(decode_sample(self._file, sample), self._view, self.augment_seed, epoch, sample, images[position])
 
     def close(self) -> None:
         super().close()

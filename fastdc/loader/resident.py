@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.beton import BetonFile
-from fastdc.errors import BetonError, LoaderError
+from fastdc.errors import LoaderError
 from fastdc.kernels.batches import center_view, resident_share
-from fastdc.loader.batches import Batch, EpochLoader, SampleOrder
+from fastdc.loader.batches import Batch, EpochLoader, SampleOrder, decode_sample
 from fastdc.loader.memory import CACHE, FileIdentity
 from fastdc.loader.views import EvalView, TrainView, View, view_numbers
 
@@ -82,7 +82,8 @@ def _make_views(file: BetonFile, view: EvalView, workers: int) -> torch.Tensor:
 def _for_each_image(file: BetonFile, workers: int, use: Callable[[int, NDArray[np.uint8]], None]) -> None:
     """Call `use(sample, image)` for every sample on `workers` threads; decoding and `use` both leave the GIL.
 
-    Images are made writable (only odd ones are not), because numba compiles anew for arrays that are read-only.
+    Raises:
+        LoaderError: an image cannot be decoded.
     """
     stop = threading.Event()
 
@@ -91,7 +92,7 @@ def _for_each_image(file: BetonFile, workers: int, use: Callable[[int, NDArray[n
             for sample in range(first, file.num_samples, workers):
                 if stop.is_set():
                     return
-                use(sample, np.require(file.decode(sample), requirements=["C", "W"]))
+                use(sample, decode_sample(file, sample))
         except BaseException:
             stop.set()
             raise
@@ -100,8 +101,6 @@ def _for_each_image(file: BetonFile, workers: int, use: Callable[[int, NDArray[n
         try:
             for done in [pool.submit(share, first) for first in range(workers)]:
                 done.result()
-        except BetonError as error:
-            raise LoaderError(f"{error}; run verify-beton --deep on the file") from error
         finally:
             stop.set()  # on Ctrl-C the pool would else decode to the end
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastdc.beton import BetonFile, decode_image, resize_short, verify_beton, write_beton
+from fastdc.beton import BetonFile, decode_image, load_manifest, resize_short, verify_beton, write_beton
 from fastdc.beton import convert as convert_module
 from fastdc.errors import ConfigError, OutputError, SourceError
 
@@ -86,18 +86,23 @@ def test_a_large_odd_file_becomes_a_good_jpeg(tmp_path, make_picture, to_file):
     picture = make_picture(1100, 1300, seed=1)
     (tmp_path / "in" / "cat").mkdir(parents=True)
     (tmp_path / "in" / "cat" / "large.png").write_bytes(to_file(picture, "PNG"))
+    (tmp_path / "in" / "cat" / "small.png").write_bytes(to_file(picture[:9], "PNG"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "in" / "cat" / "turned.jpg").write_bytes(to_file(picture, exif=exif))
     manifest = write_beton(tmp_path / "in", tmp_path / "x.beton")
-    assert manifest.converted == {"lossy": 1, "png": 1}
+    assert manifest.converted == {"exif_rotated": 1, "lossy": 2, "png": 2}
     with BetonFile(tmp_path / "x.beton") as file:
-        assert file.modes.tolist() == [0]
+        assert file.modes.tolist() == [0, 1, 0]
         assert np.abs(file.decode(0).astype(int) - picture).mean() < 1.5
 
 
 @pytest.mark.parametrize("encoding", ["jpg", "raw", None])
 def test_resolution_shrinks_the_shorter_side_and_never_enlarges(tmp_path, make_folder, encoding):
     root = make_folder(tmp_path / "in", classes=2, images=3, size=(50, 80))
+    quality = None if encoding == "raw" else 95
     make_folder(tmp_path / "in" / "class_1" / "small", classes=1, images=1, size=(20, 30))
-    manifest = write_beton(root, tmp_path / "x.beton", resolution=32, encoding=encoding, quality=95)
+    manifest = write_beton(root, tmp_path / "x.beton", resolution=32, encoding=encoding, quality=quality)
     assert manifest.made["encoding"] == (encoding or "jpg")
     assert manifest.made["resolution"] == 32
     with BetonFile(tmp_path / "x.beton") as file:
@@ -183,13 +188,14 @@ def test_skip_leaves_unreadable_images_out_and_says_so(folder, tmp_path):
     (folder / "class_2" / "notes.txt").write_text("x")
     manifest = write_beton(folder, tmp_path / "x.beton", on_error="skip")
     assert manifest.counts == (3, 3, 4)
-    assert [(skipped.path, skipped.reason.split(":")[0]) for skipped in manifest.skipped] == [
-        ("class_0/0.jpg", "empty file, expected an image"),
-        ("class_1/2.jpg", "cannot be decoded"),
-        ("class_2/dangling.jpg", "cannot be read (No such file or directory)"),
-        ("class_2/notes.txt", "not an image file"),
-        ("class_2/pipe.jpg", "not a regular file"),
+    assert [(skipped.path, skipped.kind, skipped.reason.split(":")[0]) for skipped in manifest.skipped] == [
+        ("class_0/0.jpg", "unreadable", "empty file, expected an image"),
+        ("class_1/2.jpg", "unreadable", "cannot be decoded"),
+        ("class_2/dangling.jpg", "unreadable", "cannot be read (No such file or directory)"),
+        ("class_2/notes.txt", "not_image", "not an image file"),
+        ("class_2/pipe.jpg", "unreadable", "not a regular file"),
     ]
+    assert load_manifest(tmp_path / "x.beton") == manifest
     assert verify_beton(tmp_path / "x.beton", deep=True) == []
     assert "class_1/2.jpg" not in manifest.ids
     with BetonFile(tmp_path / "x.beton") as file:
@@ -207,9 +213,11 @@ def test_skip_equals_a_folder_without_the_bad_images(folder, tmp_path):
 
 
 def test_a_class_that_loses_all_its_images_is_an_error(folder, tmp_path):
+    break_image(folder, "class_0/0.jpg", b"x")
     for number in range(4):
-        break_image(folder, f"class_1/{number}.jpg", b"x")
-    with pytest.raises(SourceError, match="class 'class_1': none of its images can be read"):
+        break_image(folder, f"class_1/{number}.jpg", b"" if number == 0 else b"x")
+    words = r"images/class_1: class 'class_1': none of its 4 images.*the first, class_1/0\.jpg: empty file.*; repair"
+    with pytest.raises(SourceError, match=words):
         write_beton(folder, tmp_path / "x.beton", on_error="skip")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
@@ -219,6 +227,10 @@ def test_a_class_that_loses_all_its_images_is_an_error(folder, tmp_path):
     [
         ({"encoding": "keep", "resolution": 32}, "keep"),
         ({"encoding": "png"}, "expected keep, jpg or raw"),
+        ({"quality": 90}, "encoding keep copies.*use jpg or leave quality away"),
+        ({"quality": 90, "encoding": "keep"}, "encoding keep copies"),
+        ({"quality": 90, "encoding": "raw"}, "encoding raw stores pixels"),
+        ({"quality": 90, "encoding": "raw", "resolution": 32}, "encoding raw stores pixels"),
         ({"quality": 0}, "expected 1..100"),
         ({"quality": 101}, "expected 1..100"),
         ({"resolution": 0}, "expected 1..65535"),
@@ -230,6 +242,42 @@ def test_settings_that_cannot_be(folder, tmp_path, options, words):
     with pytest.raises(ConfigError, match=words):
         write_beton(folder, tmp_path / "x.beton", **options)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_quality_is_90_unless_given(folder, tmp_path):
+    manifests = {
+        quality: write_beton(folder, tmp_path / f"{quality}.beton", encoding="jpg", quality=quality)
+        for quality in (None, 90, 50)
+    }
+    assert manifests[None] == manifests[90]
+    assert [manifests[quality].made["quality"] for quality in (None, 50)] == [90, 50]
+    assert manifests[50].image_bytes < manifests[90].image_bytes
+
+
+def test_a_source_is_not_replaced_by_its_own_beton(folder, tmp_path):
+    source = tmp_path / "src.beton"  # an archive may have any name
+    with tarfile.open(source, "w") as archive:
+        archive.add(folder, "images")
+    before = digest(source)
+    with pytest.raises(OutputError, match="is an input of this command"):
+        write_beton(source, source, force=True)
+    assert digest(source) == before
+    source.rename(tmp_path / "src.tar")
+    for force in (False, True):  # src.json is the manifest of src.beton, and none of src.tar's
+        write_beton(tmp_path / "src.tar", source, force=force)
+
+
+def test_keep_copies_a_jpeg_that_is_damaged_inside_and_verify_deep_names_it(folder, tmp_path):
+    path = folder / "class_1" / "2.jpg"
+    data = bytearray(path.read_bytes())
+    middle = (data.index(b"\xff\xda") + len(data)) // 2
+    data[middle:-2] = bytes(len(data) - 2 - middle)
+    path.write_bytes(data)
+    write_beton(folder, tmp_path / "x.beton")
+    assert verify_beton(tmp_path / "x.beton") == []
+    assert [problem.id for problem in verify_beton(tmp_path / "x.beton", deep=True)] == ["class_1/2.jpg"]
+    with pytest.raises(SourceError, match=r"class_1/2\.jpg: damaged JPEG"):
+        write_beton(folder, tmp_path / "y.beton", encoding="jpg")
 
 
 def test_existing_output_is_refused_before_any_work(folder, tmp_path):

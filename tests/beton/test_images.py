@@ -152,6 +152,27 @@ def test_float_pixels_are_refused(to_file):
         decode_image(to_file(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
 
 
+def test_integers_of_32_bits_are_never_black_by_a_guess(to_file):
+    """The scale of such a file is not written anywhere: values of 16 bits are scaled, 1..255 may mean either."""
+    values = np.linspace(0, 65_535, 40 * 50).reshape(40, 50).astype(np.int32)
+    decoded = read_image(to_file(Image.fromarray(values), "TIFF"))
+    assert decoded.conversions == ("tiff", "gray16")
+    np.testing.assert_array_equal(decoded.pixels[:, :, 0], np.rint(values / 257))
+    with pytest.raises(SourceError, match=r"32-bit grey values 0\.\.255.*convert the image to 8 or 16 bits"):
+        decode_image(to_file(Image.fromarray(values // 257), "TIFF"))
+    with pytest.raises(SourceError, match=r"grey values 0\.\.131070, expected 0\.\.65535"):
+        decode_image(to_file(Image.fromarray(values * 2), "TIFF"))
+    assert decode_image(to_file(Image.fromarray(values * 0), "TIFF")).max() == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_that_comes_out_black_is_counted(to_file, kind):
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    assert read_image(to_file(Image.fromarray(values), kind)).conversions[-2:] == ("gray16", "gray16_dark")
+    assert read_image(to_file(Image.fromarray(values + 1), kind)).conversions[-1] == "gray16"
+    assert read_image(to_file(Image.fromarray(values * 0), kind)).conversions[-1] == "gray16"
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_damaged_files_raise_source_error_or_give_an_image(data):

@@ -93,15 +93,112 @@ def test_split_without_splits_is_an_error(tmp_path):
         find(build(tmp_path, "a/1.jpg"), "train")
 
 
-def test_a_class_called_train_is_a_class(tmp_path):
-    build(tmp_path, "bus/1.jpg", "train/1.jpg", "tram/1.jpg")
-    assert find(tmp_path).classes == ("bus", "train", "tram")
+@pytest.mark.parametrize("names", [("bus", "train", "tram"), ("test", "train"), ("train", "val"), ("test",)])
+def test_classes_called_like_splits_are_classes(tmp_path, names):
+    build(tmp_path, *(f"{name}/1.jpg" for name in names))
+    assert find(tmp_path).classes == names
+    with pytest.raises(SourceError, match=r"no folder 'test' with class folders in it.*leave --split away"):
+        find(tmp_path, "test")
+
+
+@pytest.mark.parametrize("stray", ["docs/figure.png", "docs/deep/er/figure.png", "cover.jpg", "extra/cat/1.jpg"])
+def test_splits_are_found_whatever_lies_beside_them(tmp_path, stray):
+    build(tmp_path, "train/a/1.jpg", "val/a/1.jpg", "val/b/1.jpg", stray)
+    with pytest.raises(SourceError, match="has the splits train, val; choose one with --split"):
+        find(tmp_path)
+    assert find(tmp_path, "train").classes == ("a",)
+    assert find(tmp_path, "val").classes == ("a", "b")
+
+
+def test_one_split_with_class_folders_makes_its_flat_neighbours_splits(tmp_path):
+    build(tmp_path, "train/a/1.jpg", "test/1.jpg", "val/")
+    with pytest.raises(SourceError, match="has the splits test, train, val"):
+        find(tmp_path)
+    with pytest.raises(SourceError, match=r"test: 1 images lie directly in it.*flat"):
+        find(tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("folder", "asked"),
+    [
+        ("training", "train"),
+        ("training", "training"),
+        ("valid", "val"),
+        ("valid", "valid"),
+        ("validate", "validation"),
+        ("Eval", "val"),
+        ("TESTING", "test"),
+    ],
+)
+def test_splits_have_many_names(tmp_path, folder, asked):
+    build(tmp_path, "part/a/1.jpg", "part/b/1.jpg", f"{folder}/a/1.jpg", f"{folder}/b/2.jpg")
+    with pytest.raises(SourceError, match=f"has the splits {folder}; choose"):
+        find(tmp_path)
+    contents = find(tmp_path, asked)
+    assert [contents.path(item) for item in contents.items] == [f"{folder}/a/1.jpg", f"{folder}/b/2.jpg"]
+    assert find(tmp_path, "part").classes == ("a", "b")
+
+
+def test_a_split_that_may_be_two_folders_is_not_guessed(tmp_path):
+    build(tmp_path, "train/a/1.jpg", "valid/a/2.jpg", "validation/a/3.jpg", "Train/a/4.jpg")
+    with pytest.raises(SourceError, match="'val' may be valid or validation"):
+        find(tmp_path, "val")
+    with pytest.raises(SourceError, match="'TRAIN' may be"):
+        find(tmp_path, "TRAIN")
+    contents = find(tmp_path, "train")  # the very name is no guess
+    assert contents.path(contents.items[0]) == "train/a/1.jpg"
+
+
+def test_any_folder_of_class_folders_can_be_the_split(tmp_path):
+    build(tmp_path, "outer/seen/a/1.jpg", "outer/seen/b/1.jpg", "outer/new/a/1.jpg", "outer/flat/1.jpg")
+    assert find(tmp_path, "seen").classes == ("a", "b")
+    for name in ("flat", "absent"):
+        with pytest.raises(SourceError, match=f"outer: no folder '{name}' with class folders in it"):
+            find(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (
+            ("old/a/1.jpg", "old/b/1.jpg", "new/a/1.jpg"),
+            r"images only in folders of its folders, such as old/a/.*--split",
+        ),
+        (
+            ("train/train/a/1.jpg", "test/test/a/1.jpg"),
+            r"folder 'test' holds splits \(test\).*give .*/test as the source",
+        ),
+        (("data/Train/a/1.jpg", "data/val/a/1.jpg", "docs/x.png"), r"folder 'data' holds splits \(Train, val\)"),
+    ],
+)
+def test_folders_of_class_folders_are_not_taken_for_classes(tmp_path, names, words):
+    with pytest.raises(SourceError, match=words):
+        find(build(tmp_path, *names))
+
+
+def test_folders_inside_classes_are_fine_where_they_cannot_be_classes(tmp_path):
+    build(tmp_path / "tiny", "train/n1/images/1.jpg", "train/n2/images/2.jpg", "train/n2/boxes.txt", "val/images/1.jpg")
+    assert find(tmp_path / "tiny", "train").classes == ("n1", "n2")
+    build(tmp_path / "deep", "train/n1/x/y/z/1.jpg", "train/n2/x/y/z/2.jpg")
+    assert find(tmp_path / "deep", "train").classes == ("n1", "n2")
+    build(tmp_path / "some", "a/1.jpg", "b/x/1.jpg", "b/y/1.jpg")
+    assert find(tmp_path / "some").classes == ("a", "b")
+
+
+@pytest.mark.timeout(20)
+def test_looking_for_splits_does_not_run_in_circles(tmp_path):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    os.symlink("..", tmp_path / "train" / "a" / "up")
+    os.symlink("../train", tmp_path / "train" / "train")
+    with pytest.raises(SourceError):
+        find(tmp_path)
 
 
 def test_single_outer_folders_are_entered_but_a_single_class_is_not(tmp_path):
     assert find(build(tmp_path / "one", "cat/1.jpg")).classes == ("cat",)
     assert find(build(tmp_path / "two", "outer/inner/cat/1.jpg", "outer/inner/dog/1.jpg")).classes == ("cat", "dog")
     assert find(build(tmp_path / "three", "only/train/cat/1.jpg"), "train").classes == ("cat",)
+    assert find(build(tmp_path / "four", "test/train/cat/1.jpg", "test/val/cat/1.jpg"), "train").classes == ("cat",)
 
 
 def test_many_classes_keep_their_order(tmp_path):

@@ -5,7 +5,15 @@ import hashlib
 import numpy as np
 import pytest
 
-from fastdc.beton import BetonFile, Sample, load_manifest, manifest_path, verify_beton, write_samples
+from fastdc.beton import (
+    BetonFile,
+    Sample,
+    check_beton_output,
+    load_manifest,
+    manifest_path,
+    verify_beton,
+    write_samples,
+)
 from fastdc.beton.format import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MODE_RAW
 from fastdc.beton.writer import BetonWriter, Payload, make_payload
 from fastdc.errors import OutputError, SourceError
@@ -160,10 +168,59 @@ def test_somebody_elses_json_is_not_overwritten(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_two_betons_of_one_stem_have_two_manifests(tmp_path):
+    for name in ("data.train.beton", "data.val.beton"):
+        write_samples(tmp_path / name, [Sample(noise(3, 3), 0, name)], classes="a", **ORIGIN)
+    for name in ("data.train.beton", "data.val.beton"):
+        assert load_manifest(tmp_path / name).ids == (name,)
+
+
+def test_the_manifest_of_a_renamed_beton_needs_force(tmp_path):
+    path, sample = tmp_path / "x.beton", [Sample(noise(3, 3), 0, "old")]
+    write_samples(path, sample, classes="a", **ORIGIN)
+    path.rename(tmp_path / "old.beton")
+    with pytest.raises(OutputError, match=r"x\.json: is the manifest of a beton that is not at x\.beton.*--force"):
+        write_samples(path, [Sample(noise(3, 3), 0, "new")], classes="a", **ORIGIN)
+    manifest_path(path).rename(tmp_path / "old.json")
+    assert load_manifest(tmp_path / "old.beton").ids == ("old",)
+    write_samples(path, sample, classes="a", **ORIGIN)
+    path.unlink()
+    write_samples(path, [Sample(noise(3, 3), 0, "new")], classes="a", force=True, **ORIGIN)
+    assert load_manifest(path).ids == ("new",)
+
+
+def test_inputs_are_never_replaced(tmp_path):
+    """`compress --out train.beton --force` on train.beton, by any name that leads there."""
+    train = tmp_path / "train.beton"
+    write_samples(train, [Sample(noise(3, 3), 0, "a")], classes="a", **ORIGIN)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    (tmp_path / "link.beton").symlink_to(train)
+    for out in (train, tmp_path / "folder" / "train.beton", tmp_path / "link.beton"):
+        with pytest.raises(OutputError, match="is an input of this command"):
+            check_beton_output(out, True, [train])
+    check_beton_output(tmp_path / "other.beton", False, [train])
+    check_beton_output(train, True, [tmp_path / "absent.beton", tmp_path])
+
+
+@pytest.mark.parametrize("with_manifest", [True, False])
+def test_the_manifest_of_an_input_is_not_replaced(tmp_path, with_manifest):
+    """A stock file train.ffcv would get the manifest of a train.beton beside it."""
+    write_samples(tmp_path / "train.beton", [Sample(noise(3, 3), 0, "a")], classes="a", **ORIGIN)
+    stock = (tmp_path / "train.beton").rename(tmp_path / "train.ffcv")
+    if not with_manifest:
+        (tmp_path / "train.json").unlink()
+    with pytest.raises(OutputError, match=r"train\.json: is an input of this command"):
+        check_beton_output(tmp_path / "train.beton", True, [stock])
+    stock.write_bytes(b"no beton, so no manifest of its own")
+    check_beton_output(tmp_path / "train.beton", True, [stock])
+
+
 def test_names_that_cannot_be(tmp_path):
     sample = [Sample(noise(3, 3), 0, "a")]
-    with pytest.raises(OutputError, match="name of the manifest"):
+    with pytest.raises(OutputError, match=r"x\.json: is the name of a manifest, expected a name such as x\.beton"):
         write_samples(tmp_path / "x.json", sample, classes="a", **ORIGIN)
+    with pytest.raises(OutputError, match=r"data\.val: does not end in \.beton.* such as data\.val\.beton"):
+        write_samples(tmp_path / "data.val", sample, classes="a", force=True, **ORIGIN)
     with pytest.raises(OutputError, match="is a folder"):
         write_samples(tmp_path, sample, classes="a", **ORIGIN)
     with pytest.raises(OutputError, match="does not exist"):

@@ -152,20 +152,23 @@ except OutputError as error:
     assert names(tmp_path) == ["x.beton", "x.json"]
 
 
-def test_a_crash_between_the_two_renames_is_noticed(tmp_path, start_python):
-    path = tmp_path / "x.beton"
-    write_old(path)
-    script = """
+def write_and_stop_between_the_renames(how, *, force):
+    """A writer that puts its manifest in place, and then `how` happens instead of the beton's rename."""
+    return f"""
 import os, sys
-import fastdc.files
 real = os.replace
 def replace(source, target):
     if str(target).endswith(".beton"):
-        os._exit(9)
+        {how}
     real(source, target)
 os.replace = replace
-"""
-    process = start_python(script + SLOW_WRITER.replace("range(1000)", "range(8)"), path)
+""" + SLOW_WRITER.replace("range(1000)", "range(8)").replace("force=True", f"force={force}")
+
+
+def test_a_crash_between_the_two_renames_is_noticed(tmp_path, start_python):
+    path = tmp_path / "x.beton"
+    write_old(path)
+    process = start_python(write_and_stop_between_the_renames("os._exit(9)", force=True), path)
     assert process.wait(20) == 9
     with pytest.raises(ManifestError, match="does not belong to"):
         load_manifest(path)
@@ -173,6 +176,26 @@ os.replace = replace
     manifest = write_samples(path, [Sample(np.ones((3, 3, 3), np.uint8), 0, "new")], classes="a", force=True, **ORIGIN)
     assert load_manifest(path) == manifest
     assert names(tmp_path) == ["x.beton", "x.json"]
+
+
+def test_a_first_write_that_crashed_between_the_renames_is_repeated_without_force(tmp_path, start_python):
+    path = tmp_path / "x.beton"
+    process = start_python(write_and_stop_between_the_renames("os._exit(9)", force=False), path)
+    assert process.wait(20) == 9
+    assert "x.json" in names(tmp_path)
+    assert "x.beton" not in names(tmp_path)
+    with pytest.raises(SourceError, match="no samples"):  # a second failure must not use up the permission
+        write_samples(path, [], classes="a", **ORIGIN)
+    assert names(tmp_path) == []
+    assert write_old(path) == load_manifest(path)
+
+
+def test_an_interruption_between_the_renames_of_a_first_write_leaves_nothing(tmp_path, start_python):
+    path = tmp_path / "x.beton"
+    process = start_python(write_and_stop_between_the_renames("raise KeyboardInterrupt", force=False), path)
+    assert process.wait(20) != 0
+    assert "KeyboardInterrupt" in process.stderr.read()
+    assert names(tmp_path) == []
 
 
 def test_two_writers_on_one_output(tmp_path, start_python, folder):

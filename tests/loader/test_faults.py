@@ -86,6 +86,28 @@ def test_a_damaged_jpeg_is_an_error_that_names_file_and_sample(
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_error_names_the_samples_id_where_the_manifest_is_that_of_the_file(
+    shelf: Shelf, damaged: Callable[[Callable[[bytearray], None]], Path], engine: EngineChoice
+) -> None:
+    path = damaged(no_jpeg)
+
+    def message() -> str:
+        with (
+            pytest.raises(LoaderError) as caught,
+            open_loader(path, TrainView(8), batch_size=4, engine=engine) as loader,
+        ):
+            list(loader.epoch(0))
+        return str(caught.value)
+
+    shutil.copy(shelf.jpeg.with_suffix(".json"), path.with_suffix(".json"))
+    assert f"damaged.beton: sample {BAD} ({BAD}): " in message()
+    for other in (shelf.raw.with_suffix(".json").read_bytes(), b"{}"):
+        path.with_suffix(".json").write_bytes(other)
+        assert f"damaged.beton: sample {BAD}: " in message()
+
+
+@pytest.mark.timeout(60)
 def test_batches_before_the_damaged_one_are_delivered(
     damaged: Callable[[Callable[[bytearray], None]], Path],
 ) -> None:

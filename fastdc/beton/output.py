@@ -1,0 +1,158 @@
+"""Where a beton and its manifest go: checks before any work, one writer at a time, no half-written pair."""
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+from fastdc.beton.manifest import manifest_path, parse_manifest
+from fastdc.beton.reader import inspect_beton
+from fastdc.errors import BetonError, ManifestError, OutputError
+from fastdc.files import atomic_file, check_not_input, check_output
+
+
+def check_beton_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuse, before any work is done, a beton that cannot or should not be written. Every writer of ours begins so.
+
+    Args:
+        out: the beton to write; its manifest X.json goes beside it.
+        force: an existing file may be replaced.
+        inputs: what the command reads (betons, image folders, archives); neither these nor the manifests of betons
+            among them are ever replaced, `force` or not.
+
+    Raises:
+        OutputError: see `check_output`; or `out` does not end in .beton (two betons of one stem would share a
+            manifest); or the manifest would replace an input, a folder or, without `force`, a file that is no manifest
+            or that of a beton which lies elsewhere now.
+    """
+    out = Path(out)
+    protected = _with_manifests(inputs)
+    check_not_input(out, protected)
+    if out.suffix != ".beton" and not out.is_dir():
+        better = out.with_suffix(".beton") if out.suffix == ".json" else out.with_name(f"{out.name}.beton")
+        reason = "is the name of a manifest" if out.suffix == ".json" else "does not end in .beton"
+        raise OutputError(f"{out}: {reason}, expected a name such as {better.name}; call the file so")
+    check_output(out, force)
+    check_not_input(manifest_path(out), protected)
+    _check_manifest_place(out, force)
+
+
+def _with_manifests(inputs: Sequence[Path]) -> list[Path]:
+    """The inputs, and where the manifests of betons among them lie. X.json beside an archive X.tar is none of its."""
+    files = [Path(given) for given in inputs]
+    return [*files, *(manifest_path(file) for file in files if _is_beton(file))]
+
+
+def _is_beton(path: Path) -> bool:
+    try:
+        return inspect_beton(path)[0] is not None
+    except BetonError:
+        return False
+
+
+def _check_manifest_place(out: Path, force: bool) -> None:
+    """X.json may be somebody's annotations, or the manifest of a beton that was renamed: it needs `force`.
+
+    What a killed run of the same command left does not: it lies beside the temporary file of its beton.
+    """
+    path = manifest_path(out)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder, but the manifest has to go there; choose another name")
+    if force or not path.exists():
+        return
+    try:
+        parse_manifest(path)
+    except ManifestError as error:
+        raise OutputError(f"{path}: exists and is not a fastdc manifest; move it or add --force") from error
+    if not _list_leftovers(out):
+        raise OutputError(
+            f"{path}: is the manifest of a beton that is not at {out.name} (any more); if you renamed that beton, "
+            "rename its manifest too, else add --force to replace it"
+        )
+
+
+def _list_leftovers(file: Path) -> list[Path]:
+    """Temporary files of writers of `file` that were killed, or are still at work."""
+    return list(file.parent.glob(f".{_escape_glob(file.name)}.????????.tmp"))
+
+
+def _escape_glob(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+@contextmanager
+def reserve_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> Iterator[None]:
+    """Check that `out` and its manifest may be written and keep other writers away from them for the block.
+
+    Raises:
+        OutputError: see `check_beton_output`; or another writer is busy.
+    """
+    check_beton_output(out, force, inputs)
+    lock_path = out.with_name(f".{out.name}.lock")
+    lock = FileLock(lock_path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(f"{out}: another process is writing it; wait for it or choose another name") from error
+    try:
+        check_output(out, force)  # whoever held the lock a moment ago may just have written it
+        _remove_leftovers(out)
+        yield
+    finally:
+        lock_path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what killed writers of `out` left; we hold the lock, so none is alive.
+
+    One killed between its two renames left a manifest without its beton. That goes too: once the temporary file is
+    gone, nothing would tell it from the manifest of a beton that was renamed.
+    """
+    manifest = manifest_path(out)
+    leftovers = _list_leftovers(out)
+    if leftovers and not out.exists() and _is_manifest(manifest):
+        manifest.unlink()
+    for stale in (*leftovers, *_list_leftovers(manifest)):
+        stale.unlink(missing_ok=True)
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        parse_manifest(path)
+    except ManifestError:
+        return False
+    return True
+
+
+@contextmanager
+def beton_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> Iterator[IO[bytes]]:
+    """`reserve_output` and the temporary file that becomes `out` when the block, which writes the manifest, ends well.
+
+    Raises:
+        OutputError: `out` may not or cannot be written.
+    """
+    with reserve_output(out, force, inputs):
+        manifest = manifest_path(out)
+        fresh = not manifest.exists()
+        try:
+            with atomic_file(out) as handle:
+                yield handle
+        except BaseException:
+            if fresh and not out.exists():  # interrupted between the two renames
+                manifest.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def explain_errors(out: Path) -> Iterator[None]:
+    """Turn errors of the operating system, met while writing `out`, into `OutputError`."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "the disk is full; free space and run again" if full else "check disk and folder"
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error}): {advice}") from error
