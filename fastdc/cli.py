@@ -3,6 +3,7 @@
 Exit codes: 0 all good, 1 some run failed, 2 bad or damaged input, 130 interrupted.
 """
 
+import errno
 import json
 import os
 import signal
@@ -11,13 +12,14 @@ from collections.abc import Sequence
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 
 from fastdc import cli_data
 from fastdc.cli_common import Augment, Engine, Launcher, ObserverSettings, Precision, Quiet, Rerun, Style, say_error
 from fastdc.errors import FastDCError
+from fastdc.text import plain
 
 app = typer.Typer(
     name="fastdc",
@@ -92,7 +94,7 @@ def sweep_command(
     image_size, set, augment, precision, threads, loader). Paths are relative to the current directory.
     Run again, it does only what is missing; several sweeps may share one workdir. A run that fails is a row with its
     reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, which are the same
-    for the same content.
+    for the same content; a result stays until its new one is there.
 
     Example:
 
@@ -137,10 +139,12 @@ def _sweep(grid: Any, rerun: Any, quiet: bool) -> None:
         show(make_rows(store.records(), [cell.key for cell in plan.cells]))
     counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
     print(f"\n{len(plan.cells)} runs: {counts} ({outcome.ran} run now). Results: {plan.store_path}")
+    failed = outcome.states["failed"] + outcome.states["diverged"]
+    if failed:
+        say_error(f"{failed} runs failed; --rerun failed tries them again")
+    if outcome.kept:
+        say_error(f"{outcome.kept} runs failed this time; their earlier results are kept")
     if outcome.exit_code:
-        say_error(
-            f"{outcome.states['failed'] + outcome.states['diverged']} runs failed; --rerun failed tries them again"
-        )
         raise typer.Exit(outcome.exit_code)
 
 
@@ -189,6 +193,8 @@ def methods_command(
         for method in all_methods().values():
             settings = method.config_class().model_dump(mode="json")
             listed.append({**method.info.model_dump(mode="json"), "version": method.version, "settings": settings})
+        for name, reason in broken_methods().items():
+            listed.append({"name": name, "family": "broken", "needs": [], "paper": "", "year": 0, "reason": reason})
         print(json.dumps(listed, indent=1))
         return
     for name, method in all_methods().items():
@@ -196,7 +202,7 @@ def methods_command(
         year = str(info.year) if info.year else ""
         print(f"{name:<18} {info.family:<12} {year:<5} {', '.join(info.needs) or '-':<10} {info.paper or info.title}")
     for name, reason in broken_methods().items():
-        print(f"{name:<18} broken: {reason}")
+        print(plain(f"{name:<18} broken: {reason}"))
 
 
 @app.command("doctor", short_help="Say what this machine offers and lacks.")
@@ -229,7 +235,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         code = app(args=arguments or ["--help"], prog_name="fastdc", standalone_mode=False)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return code if isinstance(code, int) else 0
     except FastDCError as error:
         say_error(str(error))
@@ -242,22 +248,59 @@ def run(arguments: Sequence[str] | None = None) -> int:
         say_error("interrupted", "fastdc: ")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains while it exits
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and (text := _file_problem(error)):
+            say_error(text)
+            return 2
         if os.environ.get("FASTDC_DEBUG") == "1":
             raise
         say_error(f"bug in fastdc: {type(error).__name__}: {error}; FASTDC_DEBUG=1 shows where. Please report it")
         return 1
 
 
+def _file_problem(error: OSError) -> str | None:
+    """What to say about a path or a disk; None for an error that is about neither."""
+    where = "output" if error.filename is None else os.fsdecode(error.filename)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}: disk full ({error.strerror}); free space and run again"
+    return None if error.filename is None else f"{where}: {error.strerror}; check path and permissions"
+
+
+def _open_streams() -> None:
+    """Give a process that was started with a standard stream closed (`>&-`) one that leads nowhere.
+
+    Otherwise the next file that is opened gets the number of stdout, and whatever a library prints goes into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (open as long as the process)
+
+
+def _flush(stream: TextIO) -> None:
+    """Flush what is left; where that fails, drop it, or the interpreter complains while it exits."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def main() -> None:
     """Entry point of the `fastdc` program."""
+    _open_streams()
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets "?" in place of an exception
-    sys.exit(run())
+    code = run()
+    _flush(sys.stdout)
+    _flush(sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Choices, options and the error line that the commands share."""
 
-import sys
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fastdc.progress import say
 
 
 class Encoding(StrEnum):
@@ -90,5 +90,4 @@ Seed = Annotated[int, typer.Option(min=0, help="Root of every random decision.")
 
 def say_error(message: str, prefix: str = "error: ") -> None:
     """Print one line on stderr."""
-    with suppress(OSError):  # nobody may listen any more
-        print(f"{prefix}{' '.join(message.split())}", file=sys.stderr, flush=True)
+    say(f"{prefix}{message}")

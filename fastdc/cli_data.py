@@ -1,8 +1,9 @@
 """Commands on data: write and verify betons, observe, compress, evaluate."""
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +22,10 @@ from fastdc.cli_common import (
     Workdir,
     say_error,
 )
+from fastdc.text import plain
+
+if TYPE_CHECKING:
+    from fastdc.beton import Manifest
 
 
 def write_beton_command(
@@ -34,8 +39,10 @@ def write_beton_command(
         Encoding | None,
         typer.Option(help="keep: JPEG bytes untouched (default); jpg (default with --resolution); raw."),
     ] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality of what is encoded anew.")] = 90,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; the file is the same for any number.")] = None,
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="JPEG quality of --encoding jpg.  [default: 90]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; the file is the same for any number.")] = None,
     on_error: Annotated[
         OnError, typer.Option(help="fail: stop at an unreadable image; skip: count it.")
     ] = OnError.fail,
@@ -69,10 +76,22 @@ def write_beton_command(
     changed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(made.converted.items()))
     if changed:
         print(f"converted to RGB: {changed}")
-    if made.skipped:
-        print(
-            f"skipped: {len(made.skipped):,} unreadable files, first {made.skipped[0].path} ({made.skipped[0].reason})"
-        )
+    for line in skipped_lines(made):
+        print(line)
+    if made.made.get("encoding") == "keep":
+        print(f"JPEG images were not decoded; fastdc verify-beton {out} --deep decodes all")
+
+
+def skipped_lines(made: "Manifest") -> list[str]:
+    """One line for images that cannot be read, one for files that are none, each with its first example."""
+    names = {"unreadable": "unreadable images", "not_image": "files that are not images"}
+    counts = Counter(item.kind for item in made.skipped)
+    first = {item.kind: item for item in reversed(made.skipped)}
+    return [
+        plain(f"skipped: {counts[kind]:,} {name}, first {first[kind].path} ({first[kind].reason})")
+        for kind, name in names.items()
+        if kind in first
+    ]
 
 
 def verify_beton_command(
@@ -108,6 +127,10 @@ def observe_command(
     arch: Annotated[str | None, typer.Option(help="Network to train.  [default: resnet18]", show_default=False)] = None,
     seed: Seed = 0,
     runs: Annotated[int, typer.Option(min=1, help="Independent trainings; scores average over them.")] = 1,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Side of the training crops in px.  [default: the images' median shorter side, at most 224]"),
+    ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after N epochs of the schedule.")] = None,
     settings: Settings = None,
     quiet: Quiet = False,
@@ -125,10 +148,16 @@ def observe_command(
     from fastdc.observe import choose_observer
     from fastdc.observe.run import observe
     from fastdc.settings import parse_settings
+    from fastdc.sweep.preflight import merge_settings
+    from fastdc.sweep.workdir import prepare_workdir
 
-    given = {"seed": seed, "runs": runs} | ({"arch": arch} if arch else {})
-    given |= parse_settings(settings or [])
+    options = {"arch": arch, "image_size": image_size}
+    chosen = {key: value for key, value in options.items() if value is not None}
+    given: dict[str, Any] = {"seed": seed, "runs": runs} | merge_settings(
+        "the observer", chosen, parse_settings(settings or [])
+    )
     config = choose_observer(train, describe_beton(train).content_hash, workdir, given=given)
+    prepare_workdir(workdir)
     for record in observe(train, workdir, config, stop_after=stop_after, show_progress=not quiet):
         print(f"{record.folder}: {record.epochs} epochs of {record.num_samples:,} samples, {record.seconds():,.0f} s")
 
@@ -138,11 +167,11 @@ def compress_command(
         str, typer.Argument(metavar="METHOD", help="Name or variant (el2n[keep=hard]).", show_default=False)
     ],
     train: Train,
-    ipc: Annotated[int, typer.Option(help="Stored images per class.", show_default=False)],
+    ipc: Annotated[int, typer.Option(min=1, help="Stored images per class.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="SUBSET.beton", help="File to write.", show_default=False)],
     workdir: Workdir,
     seed: Seed = 0,
-    image_size: Annotated[int, typer.Option(help="Side of the stored images in px.")] = 224,
+    image_size: Annotated[int, typer.Option(min=8, help="Side of the stored images in px.")] = 224,
     settings: Settings = None,
     observer: ObserverSettings = None,
     force: Force = False,
@@ -157,13 +186,30 @@ def compress_command(
     \b
     fastdc compress pca train.beton --ipc 10 --out pca10.beton --workdir runs/first --set grid=2
     """
-    from fastdc.compress import compress_beton
-    from fastdc.methods import parse_variant
-    from fastdc.observe import ObserverConfig
+    from fastdc.beton import describe_beton
+    from fastdc.compress import check_observer, compress_beton
+    from fastdc.files import check_output
+    from fastdc.methods import get_method, parse_variant
+    from fastdc.methods.base import check_budget
+    from fastdc.observe import choose_observer
     from fastdc.settings import parse_settings
+    from fastdc.sweep.preflight import merge_settings
+    from fastdc.sweep.workdir import prepare_workdir, tell_observer
 
     name, own = parse_variant(method)
+    values = merge_settings(f"method {name}", own, parse_settings(settings or []))
     given = parse_settings(observer or [])
+    chosen, described, recipe = None, describe_beton(train), get_method(name)
+    reads_observer = "dynamics" in recipe.info.needs
+    if given or reads_observer:
+        chosen = choose_observer(train, described.content_hash, workdir, given, {"image_size": image_size})
+    check_output(out, force)
+    check_budget(recipe, recipe.configure(values), described.classes, described.counts, ipc)
+    if chosen is not None and reads_observer:
+        check_observer(recipe, recipe.configure(values), chosen)
+    prepare_workdir(workdir)
+    if chosen is not None and reads_observer and not quiet:
+        tell_observer(described.content_hash, workdir, chosen)
     made = compress_beton(
         name,
         train,
@@ -171,9 +217,9 @@ def compress_command(
         ipc=ipc,
         seed=seed,
         image_size=image_size,
-        settings=own | parse_settings(settings or []),
+        settings=values,
         workdir=workdir,
-        observer=ObserverConfig.make({"image_size": image_size, **given}, "observer") if given else None,
+        observer=chosen,
         force=force,
         show_progress=not quiet,
     )

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from fastdc.sweep.workdir import existing_folder
 from fastdc.threads import usable_cpus
 
 Status = Literal["ok", "warning", "missing"]
@@ -136,7 +137,7 @@ def _memory() -> Check:
 
 
 def _disk(folder: Path) -> Check:
-    free = shutil.disk_usage(folder).free / 1e9
+    free = shutil.disk_usage(existing_folder(folder)).free / 1e9
     return _amount("disk", free, f"GB free at {folder}", MIN_DISK_GB, "free space, or use --workdir elsewhere")
 
 

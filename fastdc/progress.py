@@ -4,8 +4,34 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
+
+from fastdc.text import plain
 
 PLAIN_INTERVAL_SECONDS = 10.0
+
+
+def error_stream() -> TextIO | None:
+    """stderr; None where the process was started with it closed."""
+    return sys.stderr
+
+
+def write_error(text: str) -> bool:
+    """Write text to stderr as it is; False where nobody can read it, which must not end the work."""
+    stream = error_stream()
+    if stream is None:
+        return False
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):  # ValueError: the stream was closed within Python
+        return False
+    return True
+
+
+def say(message: str) -> bool:
+    """Write a message to stderr as one line that cannot act on the terminal; False where nobody can read it."""
+    return write_error(f"{plain(' '.join(message.split()))}\n")
 
 
 class Progress:
@@ -23,7 +49,8 @@ class Progress:
         self.done = self._skipped = 0
         self.note = ""
         self._start = time.monotonic()
-        self._terminal = sys.stderr.isatty()
+        stream = error_stream()
+        self._terminal = stream is not None and not stream.closed and stream.isatty()
         self._last = self._start
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -49,11 +76,7 @@ class Progress:
     def _show(self, now: float, final: bool) -> None:
         line = self._line(now)
         text = f"\r\x1b[K{line}" + ("\n" if final else "") if self._terminal else f"{line}\n"
-        try:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-        except OSError:
-            self.enabled = False  # a closed terminal must not end the work
+        self.enabled = write_error(text)
 
     def _line(self, now: float) -> str:
         seconds = max(now - self._start, 1e-9)
@@ -62,7 +85,7 @@ class Progress:
         parts.append(f"{rate:,.1f} {self.unit}/s" if rate < 100 else f"{rate:,.0f} {self.unit}/s")
         if self.total and rate > 0:
             parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
-        return ", ".join(parts + ([self.note] if self.note else []))
+        return plain(", ".join(parts + ([self.note] if self.note else [])))
 
 
 def format_seconds(seconds: float) -> str:

@@ -1,10 +1,13 @@
 """The command line as scripts see it: exit codes, one-line errors, JSON, and how fast it starts."""
 
+import errno
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastdc import cli
+from fastdc import cli, doctor
 from fastdc.cli import app, run
+from fastdc.sweep.store import Store
 
 FASTDC = [sys.executable, "-m", "fastdc.cli"]
 NETWORK = ["--arch", "convnet1_w4", "--protocol", "hard-small", "--set", "epochs=2", "--threads", "1"]
@@ -73,7 +77,7 @@ def test_listing_and_help_import_no_torch(arguments: list[str]) -> None:
 SURFACE = {
     "write-beton": "SOURCE OUT.beton --split --resolution --encoding --quality --workers --on-error --force --quiet -q",
     "verify-beton": "FILE --deep",
-    "observe": "TRAIN.beton --workdir --arch --seed --runs --stop-after --set --quiet -q",
+    "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --quiet -q",
     "compress": "METHOD TRAIN.beton --ipc --out --workdir --seed --image-size --set --observer --force --quiet -q",
     "evaluate": "SUBSET.beton --val --protocol --set --arch --seed --augment --precision --image-size --threads "
     "--loader --workers --checkpoint --compile --json --quiet -q",
@@ -115,15 +119,15 @@ def _names(parameter: object) -> list[str]:
         (["report", "nowhere"], "no result store here"),
         (
             ["compress", "randm", "{work}/train.beton", "--ipc", "1", "--out", "{tmp}/x.beton", "--workdir", "{tmp}"],
-            "randm",
+            "unknown method 'randm'; did you mean 'random'?",
         ),
         (
             ["compress", "random", "{work}/train.beton", "--ipc", "0", "--out", "{tmp}/x.beton", "--workdir", "{tmp}"],
-            "ipc",
+            "Invalid value for '--ipc': Input should be greater than or equal to 1",
         ),
         (
             ["compress", "random", "{work}/train.beton", "--ipc", "9", "--out", "{tmp}/x.beton", "--workdir", "{tmp}"],
-            "has 8",
+            "ipc=9 needs 9 images of every class, class 'bark' has 8",
         ),
         (
             [
@@ -137,8 +141,37 @@ def _names(parameter: object) -> list[str]:
                 "--workdir",
                 "{tmp}",
             ],
-            "no",
+            "{tmp}/no does not exist; create it first (mkdir -p {tmp}/no)",
         ),
+        (
+            [
+                "compress",
+                "el2n[keep=hard]",
+                "{work}/train.beton",
+                "--ipc=1",
+                "--set=keep=easy",
+                "--out={tmp}/x.beton",
+                "--workdir={tmp}",
+            ],
+            "method el2n: asked for keep=hard, but set says keep=easy; keep one of them",
+        ),
+        (
+            ["compress", "pca", "{work}/train.beton", "--ipc=8", "--out={tmp}/x.beton", "--workdir={tmp}"],
+            "ipc=8 needs 32 images of every class, class 'bark' has 8",
+        ),
+        (
+            ["observe", "{work}/train.beton", "--workdir={tmp}", "--image-size=32", "--set=image_size=24"],
+            "the observer: asked for image_size=32, but set says image_size=24",
+        ),
+        (
+            ["observe", "{work}/train.beton", "--workdir={work}/train.beton/x"],
+            "{work}/train.beton/x: cannot be made (Not a directory); choose another --workdir",
+        ),
+        (
+            ["compress", "random", "{work}/train.beton", "--ipc=1", "--out={tmp}/x.beton", "--workdir=/proc/nope"],
+            "/proc/nope: cannot be made (No such file or directory); choose another --workdir",
+        ),
+        (["sweep", "{tmp}"], "{tmp}: is a folder, expected a sweep's YAML file"),
         (["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--protocol", "hrd"], "did you mean 'hard'?"),
         (["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--set", "epoch=3"], "did you mean 'epochs'?"),
         (["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--set", "epochs"], "expected key=value"),
@@ -146,10 +179,16 @@ def _names(parameter: object) -> list[str]:
             ["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--arch", "resnt18"],
             "did you mean 'resnet18'?",
         ),
-        (["evaluate", "{tmp}/none.beton", "--val", "{work}/val.beton"], "none.beton"),
-        (["observe", "{work}/train.beton", "--workdir", "{tmp}", "--set", "epochs=0"], "epochs"),
-        (["write-beton", "{tmp}/nowhere", "{tmp}/x.beton"], "nowhere"),
-        (["write-beton", "{photos}", "{work}/train.beton", "--split", "train"], "--force"),
+        (["evaluate", "{tmp}/none.beton", "--val", "{work}/val.beton"], "{tmp}/none.beton: does not exist"),
+        (
+            ["observe", "{work}/train.beton", "--workdir", "{tmp}", "--set", "epochs=0"],
+            "observer: epochs=0: input should be greater than or equal to 1",
+        ),
+        (["write-beton", "{tmp}/nowhere", "{tmp}/x.beton"], "{tmp}/nowhere: "),
+        (
+            ["write-beton", "{photos}", "{work}/train.beton", "--split", "train"],
+            "{work}/train.beton: exists already; choose another name or add --force",
+        ),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
@@ -161,7 +200,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     out, err = capfd.readouterr()
     line = only_line(err)
     assert line.startswith("error: ")
-    assert message in line
+    assert message.format(**places) in line
     assert out == ""
     assert not list(tmp_path.glob("*.beton"))
 
@@ -188,6 +227,84 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     monkeypatch.setattr("fastdc.methods.all_methods", interrupted)
     assert run(["methods"]) == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/d/x"), "/d/x: Permission denied; check path and"),
+        (OSError(errno.ENOSPC, "No space left on device", "/d/x"), "/d/x: disk full (No space left on device); free"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "output: disk full (Disk quota exceeded); free space"),
+    ],
+    ids=["permission", "full", "quota"],
+)
+def test_a_path_that_cannot_be_used_is_no_bug(
+    error: OSError, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise error
+
+    monkeypatch.setattr("fastdc.methods.all_methods", refuse)
+    assert run(["methods"]) == 2
+    assert only_line(capsys.readouterr().err).startswith(f"error: {text}")
+
+
+def test_a_folder_that_may_not_be_entered_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", "nowhere"]) == 2  # imports what it needs, before another user does it again
+    capsys.readouterr()
+    outside = Path(tempfile.mkdtemp())  # not tmp_path, which another user may not enter
+    outside.chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)  # root may enter every folder
+        assert run(["report", str(outside)]) == 2
+    finally:
+        if root:
+            os.seteuid(0)
+        outside.rmdir()
+    assert only_line(capsys.readouterr().err) == (
+        f"error: {outside}/store.sqlite: Permission denied; check path and permissions"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdout", "stderr", "code"),
+    [
+        ("methods", ">&-", "", 0),
+        ("--help", ">&-", "", 0),
+        ("methods --json", ">/dev/full", "", 2),
+        ("report nowhere", ">&-", "2>&-", 2),
+        ("report nowhere", "", "2>/dev/full", 2),
+        ("methods", ">&-", "2>&- <&-", 0),
+    ],
+)
+def test_closed_or_full_streams_are_no_error_of_ours(
+    arguments: str, stdout: str, stderr: str, code: int, tmp_path: Path
+) -> None:
+    command = f"{sys.executable} -m fastdc.cli {arguments} {stdout} {stderr}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert done.stderr == (
+        "error: output: disk full (No space left on device); free space and run again\n" * (stdout == ">/dev/full")
+    )
+
+
+def test_a_sweep_without_streams_keeps_its_store_whole(work: Path, tmp_path: Path) -> None:
+    """With stdout closed the store would get its number, and every print would go into it."""
+    grid = f"--train {work}/train.beton --val {work}/val.beton --workdir {tmp_path}/runs --methods random --ipc 1"
+    network = "--protocol hard-small*epochs=1 --arch convnet1_w4 --image-size 32 --threads 1"
+    command = f"{sys.executable} -m fastdc.cli sweep {grid} {network} >&- 2>&-"
+    assert subprocess.run(command, shell=True, timeout=100).returncode == 0
+    with Store(tmp_path / "runs" / "store.sqlite", readonly=True) as store:
+        assert [record.state for record in store.records()] == ["done"]
+
+
+def test_errors_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", "\x1b[31mred\u202e"]) == 2
+    err = capsys.readouterr().err
+    assert "?[31mred?/store.sqlite: no result store here" in err
+    assert "\x1b" not in err
 
 
 def test_a_closed_pipe_is_quiet() -> None:
@@ -229,6 +346,35 @@ def test_methods_lists_what_it_knows(capsys: pytest.CaptureFixture[str]) -> None
     assert run(["methods"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in listed)
+
+
+def test_broken_plug_ins_are_listed_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from fastdc.methods import _registry
+
+    monkeypatch.setitem(_registry().broken, "mine", "mine:M: ImportError: no module named x")
+    assert run(["methods", "--json"]) == 0
+    listed = {item["name"]: item for item in json.loads(capsys.readouterr().out)}
+    assert (listed["mine"]["family"], listed["mine"]["needs"]) == ("broken", [])
+    assert listed["mine"]["reason"] == "mine:M: ImportError: no module named x"
+
+
+def test_write_beton_says_what_was_skipped_and_what_was_not_decoded(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos / "train", folder)
+    (folder / "bark" / "notes.txt").write_text("no image")
+    (folder / "moss" / "bad.jpg").write_bytes(b"no image either")
+    out = tmp_path / "x.beton"
+    assert run(["write-beton", str(folder), str(out), "--on-error", "skip", "-q"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "24 images" in lines[0]
+    assert any(line.startswith("skipped: 1 unreadable images, first moss/bad.jpg (") for line in lines)
+    assert any(line.startswith("skipped: 1 files that are not images, first bark/notes.txt (") for line in lines)
+    assert lines[-1] == f"JPEG images were not decoded; fastdc verify-beton {out} --deep decodes all"
+    arguments = ["--on-error", "skip", "--force", "--encoding", "jpg", "--quality", "60", "-q"]
+    assert run(["write-beton", str(folder), str(out), *arguments]) == 0
+    assert "not decoded" not in capsys.readouterr().out
 
 
 def test_a_sound_beton_and_a_damaged_one(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,9 +436,31 @@ def test_observe_says_where_the_results_lie(work: Path, capsys: pytest.CaptureFi
     assert Path(line.partition(":")[0]).is_dir()
     assert "2 epochs of 24 samples" in line
     start = time.perf_counter()
-    assert run(arguments) == 0
-    assert capsys.readouterr().out.splitlines() == [line]
+    assert run([part.replace("image_size=32", "lr=0.1") for part in arguments]) == 0  # 32 px is their median side
+    assert run([*arguments, "--image-size", "32"]) == 0
+    assert capsys.readouterr().out.splitlines() == [line, line]
     assert time.perf_counter() - start < 1.0
+
+
+def test_compress_says_which_observer_it_reads(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(work / "train.beton"), "--ipc", "1", "--workdir", str(tmp_path / "runs"), "--image-size", "32"]
+    observer = ["--observer", "arch=convnet1_w4", "--observer", "epochs=1"]
+    for method, extra in (("random", []), ("el2n[last_epoch=1]", observer)):
+        assert run(["compress", method, *arguments, *extra, "--out", str(tmp_path / f"{method[:4]}.beton")]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("observer ")]
+    (folder,) = (tmp_path / "runs" / "observers").iterdir()
+    assert line == f"observer {folder}: convnet1_w4, 32 px"
+
+
+def test_a_sweep_refuses_a_named_method_that_cannot_run(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ["sweep", "--train", str(work / "train.beton"), "--val", str(work / "val.beton")]
+    grid += ["--workdir", str(tmp_path / "runs"), "--ipc", "8", "--image-size", "32", "--dry-run"]
+    assert run([*grid, "--methods", "random,pca"]) == 2
+    assert "method pca: ipc=8 needs 32 images of every class" in only_line(capsys.readouterr().err)
+    assert run([*grid, "--methods", "all"]) == 0
+    assert "skipped  pca ipc 8 hard resnet18 seed 0: ipc=8 needs 32 images" in capsys.readouterr().out
 
 
 def test_a_sweep_and_its_report(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -343,6 +511,12 @@ def test_doctor_examines_this_machine(capsys: pytest.CaptureFixture[str]) -> Non
     lines = {line.split()[1]: line.split()[0] for line in out.splitlines() if not line.startswith(" ")}
     assert {"python", "torch", "torchvision", "ffcv", "tbb", "cpus", "memory", "disk"} <= set(lines)
     assert code == int("missing" in lines.values()) == 0
+
+
+def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    check = doctor._disk(tmp_path / "not" / "yet")
+    assert check.name == "disk"
+    assert "GB free" in check.found
 
 
 def test_every_command_tells_what_it_does() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastdc.progress import Progress, format_seconds, progress
+from fastdc.progress import Progress, format_seconds, progress, say
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,28 @@ def test_short_work_and_disabled_progress_print_nothing(capsys: pytest.CaptureFi
         bar.advance(10)
         bar.close()
     assert capsys.readouterr().err == ""
+
+
+def test_a_process_without_stderr_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    monkeypatch.setattr("fastdc.progress.PLAIN_INTERVAL_SECONDS", 0.0)
+    with progress("write x", 10) as bar:
+        bar.advance(5)
+    assert bar.done == 5
+    assert not say("nobody hears it")
+
+
+def test_a_full_device_ends_the_progress_and_not_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = open("/dev/full", "w")  # noqa: SIM115  (its buffer cannot be flushed when it is closed)
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr("fastdc.progress.PLAIN_INTERVAL_SECONDS", 0.0)
+    bar = Progress("write x", 10)
+    bar.advance(5)
+    assert not bar.enabled
+    with pytest.raises(OSError, match="No space"):
+        stream.close()
+
+
+def test_messages_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert say("red \x1b[31m\nand \u202e turned")
+    assert capsys.readouterr().err == "red ?[31m and ? turned\n"

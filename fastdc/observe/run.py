@@ -12,7 +12,7 @@ from filelock import FileLock
 from torch import nn
 
 from fastdc.beton import Manifest, describe_beton
-from fastdc.errors import ConfigError
+from fastdc.errors import CheckpointError, ConfigError
 from fastdc.hashing import content_key
 from fastdc.kernels.dynamics import batch_dynamics
 from fastdc.kernels.fields import FIELDS
@@ -24,7 +24,7 @@ from fastdc.nn.models import build_model
 from fastdc.observe.choose import choose_observer
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.record import Observation, append_epoch, commit, load_observation
-from fastdc.progress import progress
+from fastdc.progress import progress, say
 from fastdc.seeding import derive_seed
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -73,7 +73,12 @@ def observe(
             record = load_observation(folder)
             if record is None or record.epochs < needed:
                 record = record or new_record(folder, manifest, config, run)
-                record = _train(train, record, config, needed, show_progress, checkpoint_seconds)
+                try:
+                    record = _train(train, record, config, needed, show_progress, checkpoint_seconds)
+                except CheckpointError as error:
+                    say(f"{error.args[0].partition(';')[0]}; this observer starts over")
+                    (folder / CHECKPOINT_NAME).unlink()  # it only ever saves time: whole epochs lie in the log
+                    record = _train(train, record, config, needed, show_progress, checkpoint_seconds)
         records.append(record)
     return tuple(records)
 

@@ -1,6 +1,8 @@
-"""Text from file names, classes and plug-ins made harmless for where it is shown."""
+"""Text from file names, classes and plug-ins made harmless for the format that shows it."""
 
-import re
+from fastdc.text import plain
+
+__all__ = ["csv_text", "latex", "plain"]
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -18,13 +20,7 @@ LATEX = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
 }
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-def plain(text: str) -> str:
-    """Without control characters, terminal escapes and direction marks; each becomes `?`."""
-    return CONTROL.sub("?", text)
 
 
 def csv_text(text: str) -> str:

@@ -19,7 +19,10 @@ class Row(Settings):
     Attributes:
         dataset, method, ipc, protocol, arch, precision, augment, image_size: what was run; `ipc` is None where the
             whole training set was used.
+        device, threads: what computed; `threads` is None on a GPU, where it changes no result.
+        inferred: settings of the method that no paper states and that are at our default.
         n: finished runs; `seeds`: runs asked for. A mean is over `n` runs, so `n < seeds` must be shown with it.
+        subsets: distinct stored sets that the `n` runs trained on. With 1, the spread is that of training alone.
         top1_mean, top1_std: last epoch's accuracy in percent over seeds; std with ddof=1, None for n = 1.
         top5_mean: None below 6 classes. top1_best_mean: best epoch's; never ranked.
         images, image_bytes, label_bytes: of one stored set, mean over subsets.
@@ -39,8 +42,12 @@ class Row(Settings):
     precision: str
     augment: str
     image_size: int
+    device: str | None = None
+    threads: int | None = None
+    inferred: tuple[str, ...] = ()
     n: int
     seeds: int
+    subsets: int
     top1_mean: float | None = None
     top1_std: float | None = None
     top5_mean: float | None = None
@@ -57,7 +64,7 @@ class Row(Settings):
     reason: str | None = None
 
 
-AXES = ("dataset", "method", "ipc", "protocol", "arch", "precision", "augment", "image_size")
+AXES = ("dataset", "method", "ipc", "protocol", "arch", "precision", "augment", "image_size", "device", "threads")
 
 
 def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> list[Row]:
@@ -71,7 +78,8 @@ def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> l
         keys: only these runs; None takes all.
 
     Returns:
-        Rows by data set, protocol, arch, precision, augment, image size and IPC (whole set last), best accuracy first.
+        Rows by data set, protocol, arch, precision, augment, image size, machine and IPC (whole set last), best
+        accuracy first.
     """
     wanted = None if keys is None else set(keys)
     groups: dict[str, list[Record]] = {}
@@ -92,7 +100,8 @@ def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> l
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    setup = (row.dataset, row.protocol, row.arch, row.precision, row.augment, row.image_size)
+    setup: tuple[Any, ...] = (row.dataset, row.protocol, row.arch, row.precision, row.augment, row.image_size)
+    setup += (row.device or "", row.threads or 0)
     return (*setup, row.ipc is None, row.ipc or 0, -(row.top1_mean if row.top1_mean is not None else -1.0), row.method)
 
 
@@ -100,8 +109,10 @@ def _row(records: list[Record]) -> Row:
     label = records[0].label
     done = [record.summary for record in records if record.state == "done" and record.summary is not None]
     states = Counter(record.state for record in records)
-    values: dict[str, Any] = {axis: label[axis] for axis in AXES}
-    values |= {"n": len(done), "seeds": len(records), "status": _status(states), "reason": _reason(records)}
+    values: dict[str, Any] = {axis: label.get(axis) for axis in AXES}
+    values |= {"inferred": label.get("inferred", ()), "n": len(done), "seeds": len(records)}
+    values["subsets"] = len({record.label.get("subset") for record in records if record.state == "done"})
+    values |= {"status": _status(states), "reason": _reason(records)}
     return Row(**values, **(_numbers(done) if done else {}))
 
 

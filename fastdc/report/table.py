@@ -25,16 +25,20 @@ def render(rows: list[Row], style: Format) -> str:
 
 def show(rows: list[Row]) -> None:
     """Print the table on stdout: with colours on a terminal, as plain text elsewhere."""
-    if rows and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb":
+    if rows and sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb":
         _show_rich(rows)
     else:
         print(plain_table(rows))
 
 
-def title(row: Row) -> str:
-    """What the rows of one table have in common."""
+def title(row: Row, tell_machine: bool = False) -> str:
+    """What the rows of one table have in common; the device and its threads only where they tell tables apart."""
     text = f"{row.dataset}: {row.protocol}, {row.arch}, {row.precision}, {row.image_size} px"
-    return plain(text + (", hints off (augment=protocol)" if row.augment == "protocol" else ""))
+    text += ", hints off (augment=protocol)" if row.augment == "protocol" else ""
+    if tell_machine:
+        text += f", {row.device or 'unknown device'}"
+        text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""
+    return plain(text)
 
 
 def cells(row: Row) -> list[str]:
@@ -61,12 +65,18 @@ def _size(count: int) -> str:
 
 
 def notes(rows: list[Row]) -> list[str]:
-    """One line for every row that lacks runs, with the reason."""
-    return [f"{plain(row.method)} ipc {cells(row)[1]}: {plain(row.reason)}" for row in rows if row.reason]
+    """One line for every row that lacks runs, with the reason, and for every method with inferred settings."""
+    lines = [f"{plain(row.method)} ipc {cells(row)[1]}: {plain(row.reason)}" for row in rows if row.reason]
+    inferred = {row.method: row.inferred for row in rows if row.inferred}
+    for method, names in inferred.items():
+        verb = "is" if len(names) == 1 else "are"
+        lines.append(plain(f"{method}: {', '.join(names)} {verb} inferred, not published"))
+    return lines
 
 
 def _tables(rows: list[Row]) -> list[tuple[str, list[Row]]]:
-    return [(text, list(group)) for text, group in groupby(rows, key=title)]
+    differ = len({(row.device, row.threads) for row in rows}) > 1
+    return [(text, list(group)) for text, group in groupby(rows, key=lambda row: title(row, differ))]
 
 
 def plain_table(rows: list[Row]) -> str:
@@ -129,6 +139,8 @@ def csv_table(rows: list[Row]) -> str:
 
 
 def _csv_cell(value: Any) -> Any:
+    if isinstance(value, tuple):
+        value = ",".join(value)
     return csv_text(plain(value)) if isinstance(value, str) else value
 
 

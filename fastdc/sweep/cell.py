@@ -7,8 +7,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from fastdc.errors import FastDCError, ManifestError
+from fastdc.errors import CheckpointError, FastDCError
 from fastdc.nn.options import Device
+from fastdc.progress import say
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.run import CellResult
 from fastdc.sweep.store import Store
@@ -37,6 +38,7 @@ class CellRunner:
         self.plan, self.store, self.show_progress = plan, store, show_progress
         self._checkpointing = {} if checkpoint_seconds is None else {"checkpoint_seconds": checkpoint_seconds}
         self._broken: dict[str, FastDCError] = {}
+        self._whole: set[tuple[Path, int, int, int]] = set()
 
     def run(self, cell: Cell) -> CellResult:
         """Result of one cell.
@@ -49,10 +51,9 @@ class CellRunner:
         folder = self.plan.config.workdir / "checkpoints" / cell.key
         try:
             result = self._evaluate(cell, cell.subset, folder / "checkpoint.pt")
-        except ManifestError:
-            if not folder.exists():
-                raise
-            shutil.rmtree(folder)  # a damaged checkpoint, or an older version's: it only ever saves time
+        except CheckpointError as error:  # damaged, or of an older version: it only ever saves time
+            say(f"{cell.name}: starts over ({error})")
+            shutil.rmtree(folder)
             result = self._evaluate(cell, cell.subset, folder / "checkpoint.pt")
         shutil.rmtree(folder, ignore_errors=True)
         detail = {name: result.pop(name) for name in DETAIL_FIELDS}
@@ -91,11 +92,10 @@ class CellRunner:
             return dict(NO_COST)
         if subset.key in self._broken:
             raise self._broken[subset.key]
-        locks = self.plan.config.workdir / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{subset.key}.lock"):  # two sweeps that need one subset make it once
+        subset.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
             cost = self.store.subset_cost(subset.key)
-            if cost is not None and is_whole(subset.path):
+            if cost is not None and self._is_whole(subset.path):
                 return cost
             try:
                 return self._compress(subset)
@@ -103,11 +103,20 @@ class CellRunner:
                 self._broken[subset.key] = error
                 raise
 
+    def _is_whole(self, path: Path) -> bool:
+        """`is_whole`, which reads every image, once for each state of the file and not for each cell."""
+        if not path.exists():
+            return False
+        found = path.stat()
+        state = (path, found.st_ino, found.st_size, found.st_mtime_ns)
+        if state not in self._whole and is_whole(path):
+            self._whole.add(state)
+        return state in self._whole
+
     def _compress(self, subset: SubsetPlan) -> dict[str, Any]:
         from fastdc.compress import compress_beton
 
         config = self.plan.config
-        subset.path.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         assert subset.ipc is not None
         made = compress_beton(
@@ -129,13 +138,11 @@ class CellRunner:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a subset lies there with a manifest that fits it; a damaged one is made again."""
-    from fastdc.beton import load_manifest
+    """Whether a subset lies there, every byte as its manifest says; a damaged one is made again."""
+    from fastdc.beton import load_manifest, verify_beton
 
-    if not path.exists():
-        return False
     try:
         load_manifest(path)
+        return not verify_beton(path, deep=True)
     except FastDCError:
         return False
-    return True

@@ -3,12 +3,12 @@
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.store import Record
+from fastdc.sweep.workdir import existing_folder
 
 # Rough forward cost of one 224-px image in giga-multiplications; a training visit costs three times as much.
 ROUGH_GMAC = {"resnet18": 1.8, "resnet34": 3.7, "resnet50": 4.1, "resnet101": 7.8, "mobilenet_v2": 0.3}
@@ -67,7 +67,8 @@ def rough_gmac(arch: str) -> float:
 
 
 def _kind(label: dict[str, Any]) -> tuple[Any, ...]:
-    return label["arch"], label["image_size"], label["precision"], label["batch"]
+    names = ("arch", "image_size", "precision", "batch", "device", "threads")
+    return tuple(label.get(name) for name in names)
 
 
 def measured_rates(records: Iterable[Record], plan: Plan) -> Rates:
@@ -99,10 +100,5 @@ def estimate(plan: Plan, todo: list[Cell], rates: Rates, observer_epochs: int) -
     subsets = {cell.subset.path: cell.subset.images for cell in todo if cell.subset and cell.subset.ipc is not None}
     per_image = BYTES_PER_PIXEL * plan.config.image_size**2 + BYTES_PER_IMAGE
     needed = round(sum(count * per_image for path, count in subsets.items() if not path.exists()))
-    return Estimate(seconds, "; ".join(parts) or "nothing to do", needed, _free_bytes(plan.config.workdir))
-
-
-def _free_bytes(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    free = shutil.disk_usage(existing_folder(plan.config.workdir)).free
+    return Estimate(seconds, "; ".join(parts) or "nothing to do", needed, free)

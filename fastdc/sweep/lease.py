@@ -16,11 +16,15 @@ class Owner(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """The right to finish one run: `token` is drawn anew for every claim, so a lost lease cannot write."""
+    """The right to finish one run: `token` is drawn anew for every claim, so a lost lease cannot write.
+
+    With `redo` the run has a result already, which stays until this one replaces it.
+    """
 
     key: str
     token: str
     attempts: int
+    redo: bool = False
 
 
 def new_token() -> str:

@@ -23,6 +23,7 @@ from fastdc.sweep.preflight import (
     resolve_observer,
     resolve_protocols,
     resolve_variants,
+    why_not,
 )
 from fastdc.sweep.store import Planned
 
@@ -103,8 +104,8 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
 
     Raises:
         BetonError, ManifestError: train or val is not a sound beton.
-        ConfigError: unknown method, protocol, network or setting; class lists that differ; IPC that no class serves.
-        MethodError: a method named explicitly cannot be used.
+        ConfigError: unknown method, protocol, network or setting; class lists that differ; IPC that no method serves.
+        MethodError: a method named explicitly cannot be used, or not with this IPC or observer.
     """
     from fastdc.beton import describe_beton
     from fastdc.threads import usable_cpus
@@ -113,10 +114,10 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     protocols = [(variant, resolve_protocols(config, variant)) for variant in variants]
     check_archs(config.archs)
     train, val = describe_beton(config.train), describe_beton(config.val)
-    observer = resolve_observer(config, train)
+    device = device or guess_device()
+    observer = resolve_observer(config, train, device)
     check_classes(train, val, config)
     check_ipc(train, config, variants)
-    device = device or guess_device()
     if config.precision == "fp16" and device == "cpu":
         raise ConfigError("precision fp16: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
     plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer)
@@ -140,6 +141,7 @@ class Setup:
     protocol: "Protocol"
     arch: str
     shown: dict[str, Any]
+    machine: dict[str, Any]
 
 
 def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
@@ -156,6 +158,7 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
         "augment": config.augment,
         "image_size": config.image_size,
     }
+    machine = {"device": plan.device, "threads": plan.threads if plan.device == "cpu" else None}
     identity = {
         "schema": KEY_SCHEMA,
         "train": plan.train.content_hash,
@@ -165,16 +168,15 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
         "precision": precision,
         "augment": config.augment,
         "image_size": config.image_size,
-        "device": plan.device,
-        "threads": plan.threads if plan.device == "cpu" else None,
+        **machine,
     }
-    return Setup(content_key(identity), protocol, arch, shown)
+    return Setup(content_key(identity), protocol, arch, shown, machine)
 
 
 def _cells_of(plan: Plan, variant: Variant, protocols: list["Protocol"]) -> Iterable[Cell]:
     setups = [make_setup(plan, protocol, arch) for protocol in protocols for arch in plan.config.archs]
     for ipc in (None,) if variant.whole_set else plan.config.ipc:
-        skip = variant.skip or _too_few(plan, variant, ipc)
+        skip = why_not(plan.train, plan.observer, variant, ipc)
         subsets = plan_subsets(plan, variant, ipc)
         for setup in setups:
             yield from _seeds_of(plan, setup, subsets, skip)
@@ -187,6 +189,8 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     data = {"train": plan.train.content_hash, "val": plan.val.content_hash}
     axes = content_key({**shown, **data})
     shared = {
+        **setup.machine,  # not among the axes: a skipped row gives way to a run on any machine
+        "inferred": first.variant.inferred,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, first.images, sum(plan.val.counts)),
         "batch": (batch := setup.protocol.batch_for(first.images)),
@@ -195,17 +199,8 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     for seed in plan.config.seeds:
         subset = subsets[seed]
         key = content_key([setup.key, subset.key, seed]) if skip is None else content_key(["skipped", axes, seed])
-        label = {**shown, **shared, "seed": seed}
+        label = {**shown, **shared, "seed": seed, "subset": subset.key[:12]}
         yield Cell(key, f"{axes}/{seed}", label, subset, setup.protocol, setup.arch, seed, skip)
-
-
-def _too_few(plan: Plan, variant: Variant, ipc: int | None) -> str | None:
-    needed = variant.method.images_needed(variant.config, ipc or 1)
-    smallest = min(plan.train.counts)
-    if needed <= smallest:
-        return None
-    name = plan.train.classes[plan.train.counts.index(smallest)]
-    return f"needs {needed} images of every class, class '{name}' has {smallest}"
 
 
 def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, SubsetPlan]:

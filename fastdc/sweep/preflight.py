@@ -1,10 +1,11 @@
 """What a sweep refuses before any work: names, settings and data that do not fit. Imports no torch."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fastdc.errors import ConfigError
+from fastdc.errors import ConfigError, MethodError
+from fastdc.nn.options import Device
 from fastdc.sweep.config import SweepConfig
 
 if TYPE_CHECKING:
@@ -18,13 +19,20 @@ NEEDS_SERVED = ("dynamics",)
 
 @dataclass(frozen=True)
 class Variant:
-    """A method as the sweep runs it. `name` shows the settings that differ from the defaults."""
+    """A method as the sweep runs it.
+
+    Attributes:
+        name: shows the settings that differ from the defaults.
+        explicit: asked for by its name, not by `all`: what it cannot do is an error, not a skipped row.
+        skip: why it cannot run at all.
+    """
 
     name: str
     method: "Method"
     config: "MethodConfig"
     settings: dict[str, Any]
     protocol_settings: dict[str, Any]
+    explicit: bool = False
     skip: str | None = None
 
     @property
@@ -32,23 +40,47 @@ class Variant:
         """Whether it trains on the training set itself, whatever the ipc."""
         return self.method.info.whole_set
 
+    @property
+    def inferred(self) -> list[str]:
+        """Settings at defaults that no paper states."""
+        from fastdc.methods.base import inferred_settings
+
+        return [name for name in inferred_settings(self.method.config_class) if name not in self.settings]
+
 
 def resolve_variants(config: SweepConfig) -> list[Variant]:
     """Methods of a sweep, configured, in the order asked for; `all` is every method that is not broken.
 
     Raises:
-        ConfigError, MethodError: unknown or broken name, unknown setting.
+        ConfigError, MethodError: unknown or broken name, unknown setting, a setting given as two values.
     """
     from fastdc.methods import all_methods, get_method, parse_variant
 
-    variants: list[Variant] = []
+    variants: dict[str, Variant] = {}
     for text in config.methods:
         named = [(name, {}) for name in all_methods()] if text == "all" else [parse_variant(text)]
         for name, settings in named:
-            variants.append(_variant(get_method(name), settings, config.set.get(name, {})))
+            variant = _variant(get_method(name), settings, config.set.get(name, {}))
+            known = variants.get(variant.name, variant)
+            variants[variant.name] = replace(known, explicit=known.explicit or text != "all")
     for name in config.set:
         get_method(name)  # a file may configure methods that this sweep leaves out, but not ones that do not exist
-    return list({variant.name: variant for variant in variants}.values())
+    return list(variants.values())
+
+
+def merge_settings(what: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings given in a way of their own (the brackets of a variant) and by `set`, together.
+
+    Args:
+        what: whose settings they are, for the message.
+
+    Raises:
+        ConfigError: both give one setting, as different values.
+    """
+    for key in own:
+        if key in given and given[key] != own[key]:
+            raise ConfigError(f"{what}: asked for {key}={own[key]}, but set says {key}={given[key]}; keep one of them")
+    return {**given, **own}
 
 
 def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> Variant:
@@ -56,7 +88,8 @@ def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> V
 
     prefix = "protocol."
     protocol = {key.removeprefix(prefix): value for key, value in common.items() if key.startswith(prefix)}
-    settings = {key: value for key, value in common.items() if not key.startswith(prefix)} | own
+    common = {key: value for key, value in common.items() if not key.startswith(prefix)}
+    settings = merge_settings(f"method {method.info.name}", own, common)
     config = method.configure(settings)
     default = method.config_class().model_dump(mode="json")
     dumped = config.model_dump(mode="json")
@@ -65,7 +98,7 @@ def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> V
     missing = [need for need in method.info.needs if need not in NEEDS_SERVED]
     if missing:
         skip = f"needs {', '.join(missing)}, which this version of fastdc does not provide"
-    return Variant(variant_name(method.info.name, changed), method, config, changed, protocol, skip)
+    return Variant(variant_name(method.info.name, changed), method, config, changed, protocol, skip=skip)
 
 
 def resolve_protocols(config: SweepConfig, variant: Variant) -> list["Protocol"]:
@@ -79,15 +112,19 @@ def resolve_protocols(config: SweepConfig, variant: Variant) -> list["Protocol"]
         raise
 
 
-def resolve_observer(config: SweepConfig, train: "Manifest") -> "ObserverConfig":
+def resolve_observer(config: SweepConfig, train: "Manifest", device: Device) -> "ObserverConfig":
     """The observer's settings: those given, or the observer that the folder already has for this training set.
+
+    Args:
+        device: where the sweep computes; an observer that is not there yet is trained there too.
 
     Raises:
         ConfigError: unknown setting, unknown network, or a value out of range.
     """
     from fastdc.observe import choose_observer
 
-    defaults = {"image_size": config.image_size, "precision": config.precision, "threads": config.threads}
+    defaults: dict[str, Any] = {"image_size": config.image_size, "precision": config.precision}
+    defaults |= {"threads": config.threads, "device": device}
     observer = choose_observer(config.train, train.content_hash, config.workdir, config.observer, defaults)
     check_archs([observer.arch])
     return observer
@@ -134,22 +171,41 @@ def _some(names: list[str]) -> str:
 
 
 def check_ipc(train: "Manifest", config: SweepConfig, variants: list[Variant]) -> None:
-    """Refuse an IPC that some class cannot serve; a sweep without IPC can only train on the whole set.
+    """Refuse an IPC that no method can serve; a sweep without IPC can only train on the whole set.
 
     Raises:
-        ConfigError: names the smallest class and its size.
+        ConfigError: names the class that is too small and the number needed.
     """
-    budgeted = [variant.name for variant in variants if not variant.whole_set]
-    if not budgeted:
-        return
-    if not config.ipc:
+    from fastdc.methods.base import budget_problem
+
+    budgeted = [variant for variant in variants if not variant.whole_set]
+    if budgeted and not config.ipc:
         raise ConfigError(
-            f"--ipc is missing; method '{budgeted[0]}' needs the images per class, for example --ipc 10,50"
+            f"--ipc is missing; method '{budgeted[0].name}' needs the images per class, for example --ipc 10,50"
         )
-    smallest = min(train.counts)
-    if max(config.ipc) > smallest:
-        name = train.classes[train.counts.index(smallest)]
-        raise ConfigError(
-            f"ipc {max(config.ipc)}: class '{name}' of {config.train} has only {smallest} images; "
-            f"choose --ipc up to {smallest}"
-        )
+    for ipc in config.ipc if budgeted else ():
+        problems = [budget_problem(item.method, item.config, train.classes, train.counts, ipc) for item in budgeted]
+        if None not in problems:
+            raise ConfigError(f"{config.train}: {budgeted[0].name}: {problems[0]}; lower --ipc or add images")
+
+
+def why_not(train: "Manifest", observer: "ObserverConfig", variant: Variant, ipc: int | None) -> str | None:
+    """Why a method cannot run on these data with this observer, known before any work; None when it can.
+
+    Raises:
+        MethodError: the reason, for a method that was asked for by its name.
+    """
+    from fastdc.compress import check_observer
+    from fastdc.methods.base import budget_problem
+
+    reason = variant.skip
+    if reason is None and ipc is not None:
+        reason = budget_problem(variant.method, variant.config, train.classes, train.counts, ipc)
+    if reason is None:
+        try:
+            check_observer(variant.method, variant.config, observer)
+        except MethodError as error:
+            reason = str(error).removeprefix(f"method {variant.method.info.name}: ")
+    if reason is not None and variant.explicit:
+        raise MethodError(f"method {variant.name}: {reason}; leave it out, or change what it needs")
+    return reason

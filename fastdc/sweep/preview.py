@@ -9,8 +9,9 @@ from fastdc.progress import format_seconds
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import Estimate, Rates, estimate, measured_rates
 from fastdc.sweep.plan import Cell, Plan, make_plan
-from fastdc.sweep.run import missing_cells
+from fastdc.sweep.run import missing_cells, reads_observer
 from fastdc.sweep.store import Record, Rerun, Store
+from fastdc.text import plain
 
 if TYPE_CHECKING:
     from fastdc.observe import Observation
@@ -41,7 +42,7 @@ def _records(path: Path) -> list[Record]:
 
 def _line(cell: Cell, state: str | None, runs: bool, rates: Rates) -> str:
     if cell.skip is not None:
-        return f"skipped  {cell.name}: {cell.skip}"
+        return plain(f"skipped  {cell.name}: {cell.skip}")
     if not runs:
         return f"{'cached' if state == 'done' else state:<8} {cell.name}"
     return f"missing  {cell.name} (about {format_seconds(rates.seconds(cell))})"
@@ -49,7 +50,8 @@ def _line(cell: Cell, state: str | None, runs: bool, rates: Rates) -> str:
 
 def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Estimate) -> Iterable[str]:
     skipped = len(plan.cells) - len(plan.runnable)
-    count = Counter(states.get(cell.key) for cell in plan.runnable if cell not in todo)
+    waiting = {cell.key for cell in todo}
+    count = Counter(states.get(cell.key) for cell in plan.runnable if cell.key not in waiting)
     failed = count["failed"] + count["diverged"]
     yield (
         f"{len(plan.cells)} runs: {count['done']} cached, {len(todo)} to run, {skipped} skipped"
@@ -68,7 +70,7 @@ def observer_epochs_left(plan: Plan, todo: list[Cell]) -> int:
     """Epochs that the observer still has to train for these cells, over all its runs."""
     needed = 0
     for cell in todo:
-        if cell.subset is not None and "dynamics" in cell.subset.variant.method.info.needs:
+        if cell.subset is not None and reads_observer(cell):
             variant = cell.subset.variant
             needed = max(needed, min(variant.method.observer_epochs(variant.config), plan.observer.epochs))
     if not needed:

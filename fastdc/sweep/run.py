@@ -4,30 +4,30 @@ What ends a cell ends only that cell: it becomes a row with its reason. What end
 a damaged store) gives the running cell back first, and its checkpoint lets the next sweep go on inside it.
 """
 
+import errno
 import signal
-import sys
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fastdc.errors import DivergedError, FastDCError, OutputError, StoreError
-from fastdc.files import check_output
-from fastdc.progress import format_seconds
+from fastdc.progress import format_seconds, say
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import Rates, measured_rates
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.store import Rerun, Store
+from fastdc.sweep.workdir import prepare_workdir, tell_observer
 
 HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
 CRASHING_ATTEMPTS = 3
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 QUIET_SECONDS = 20.0  # a shorter cell is not announced, only its end is
 
 
@@ -43,15 +43,22 @@ Execute = Callable[[Cell], CellResult]
 
 
 class Outcome(NamedTuple):
-    """How the sweep's cells stand when it ends: cells by state, and how many this process ran."""
+    """How the sweep's cells stand when it ends.
+
+    Attributes:
+        states: cells by state.
+        ran: how many this process ran.
+        kept: how many of those had a result already, failed this time and keep the earlier result.
+    """
 
     states: Counter[str]
     ran: int
+    kept: int = 0
 
     @property
     def exit_code(self) -> int:
         """0 when nothing failed, 1 when some run failed or diverged."""
-        return int(self.states["failed"] + self.states["diverged"] > 0)
+        return int(self.states["failed"] + self.states["diverged"] + self.kept > 0)
 
 
 def run_sweep(config: SweepConfig, rerun: Rerun = "missing", show_progress: bool = True) -> tuple[Plan, Outcome]:
@@ -72,21 +79,10 @@ def run_sweep(config: SweepConfig, rerun: Rerun = "missing", show_progress: bool
         if missing_cells(plan, states, rerun) and (device := actual_device()) != plan.device:
             plan = make_plan(config, device)
         store.register((cell.planned() for cell in plan.cells), rerun)
+        if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
+            tell_observer(plan.train.content_hash, config.workdir, plan.observer)
         runner = CellRunner(plan, store, show_progress)
-        return plan, run_plan(plan, store, runner.run, show_progress)
-
-
-def prepare_workdir(workdir: Path) -> None:
-    """Make the sweep's folder and see that it can be written.
-
-    Raises:
-        OutputError: it cannot be made, is a file, or is read-only.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{workdir}: cannot be made ({error.strerror}); choose another --workdir") from error
-    check_output(workdir / "store.sqlite", force=True)
+        return plan, run_plan(plan, store, runner.run, show_progress, redo=rerun == "all")
 
 
 def missing_cells(plan: Plan, states: dict[str, str], rerun: Rerun = "missing") -> list[Cell]:
@@ -95,36 +91,44 @@ def missing_cells(plan: Plan, states: dict[str, str], rerun: Rerun = "missing") 
     return [cell for cell in plan.runnable if states.get(cell.key) not in final]
 
 
-def run_plan(plan: Plan, store: Store, execute: Execute, show_progress: bool = True) -> Outcome:
+def reads_observer(cell: Cell) -> bool:
+    """Whether the cell's method reads training dynamics."""
+    return cell.subset is not None and "dynamics" in cell.subset.variant.method.info.needs
+
+
+def run_plan(plan: Plan, store: Store, execute: Execute, show_progress: bool = True, *, redo: bool = False) -> Outcome:
     """Run the registered cells of a plan until every one has an end state, sharing them with other sweeps.
 
     Args:
         execute: trains one cell; what it raises is stored as that cell's reason.
+        redo: run finished cells once more, where they were registered with "all".
     """
     attempts = store.attempts()
     # A cell that took its process down several times goes last, so that the others are done before it tries again.
-    todo = sorted(missing_cells(plan, store.states()), key=lambda cell: attempts.get(cell.key, 0) >= CRASHING_ATTEMPTS)
+    todo = missing_cells(plan, store.states(redo))
+    todo.sort(key=lambda cell: attempts.get(cell.key, 0) >= CRASHING_ATTEMPTS)
     meter = Meter(todo, len(plan.runnable), measured_rates(store.records(), plan) if todo else None, show_progress)
     silent = SilentWorkers()
-    ran = 0
+    ran = kept = 0
     while todo:
         for cell in todo:
-            lease = store.claim(cell.key)
+            lease = store.claim(cell.key, redo)
             if lease is not None:
-                run_cell(cell, lease, store, execute, meter)
+                went_well = run_cell(cell, lease, store, execute, meter)
                 ran += 1
-        states = store.states()
+                kept += lease.redo and not went_well
+        states = store.states(redo)
         todo = missing_cells(plan, states)
         if todo and all(states[cell.key] == "running" for cell in todo):
             meter.waiting(len(todo))
             silent.expire(store, {cell.key for cell in todo})
             time.sleep(POLL_SECONDS)
     states = store.states()
-    return Outcome(Counter(states[cell.key] for cell in plan.cells), ran)
+    return Outcome(Counter(states[cell.key] for cell in plan.cells), ran, kept)
 
 
-def run_cell(cell: Cell, lease: Lease, store: Store, execute: Execute, meter: "Meter") -> None:
-    """Train one cell under its lease and store how it ended."""
+def run_cell(cell: Cell, lease: Lease, store: Store, execute: Execute, meter: "Meter") -> bool:
+    """Train one cell under its lease and store how it ended; whether it ended well."""
     meter.start(cell)
     try:
         with Heart(store, lease):
@@ -132,13 +136,17 @@ def run_cell(cell: Cell, lease: Lease, store: Store, execute: Execute, meter: "M
                 result = execute(cell)
                 stored = store.finish(lease, "done", summary=result.summary, detail=result.detail)
                 meter.done(cell, result.summary, stored)
+                return True
             except (OutputError, StoreError):
                 raise  # the disk or the store is at fault, and would be for every other cell
             except Exception as error:
+                if isinstance(error, OSError) and error.errno in DISK_FULL:
+                    raise
                 outcome: Fault = "diverged" if isinstance(error, DivergedError) else "failed"
                 trace = None if isinstance(error, FastDCError) else traceback.format_exc()
                 store.finish(lease, outcome, reason=one_line(error), trace=trace)
-                meter.fault(cell, outcome, one_line(error))
+                meter.fault(cell, outcome, one_line(error) + ("; its earlier result is kept" if lease.redo else ""))
+                return False
     except BaseException:
         store.release(lease)
         raise
@@ -151,6 +159,8 @@ def one_line(error: BaseException) -> str:
         return text
     if "out of memory" in text.lower() or isinstance(error, MemoryError):
         return f"out of memory ({text[:200]}); lower the protocol's batch_size or the image size"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; check path and permissions"
     return f"unexpected {type(error).__name__}: {text[:500]}"
 
 
@@ -263,8 +273,4 @@ class Meter:
         return f", {format_seconds(sum(self._left.values()) * self._spent / self._expected)} left"
 
     def _say(self, text: str) -> None:
-        if self._enabled:
-            try:
-                print(f"[{self._total - len(self._left)}/{self._total}] {text}", file=sys.stderr, flush=True)
-            except OSError:
-                self._enabled = False  # a closed terminal must not end the work
+        self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}")

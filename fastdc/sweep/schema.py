@@ -9,13 +9,25 @@ from pathlib import Path
 
 from fastdc.errors import OutputError, StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x66646331  # "fdc1", in the file's header: tells our store from other SQLite files
 LOCK_SECONDS = 60.0
 SQLITE_MAGIC = b"SQLite format 3\x00"
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "9p", "fuse.sshfs", "afs")
 
-SCHEMA = """
+# Finished runs to run once more: their row in `runs` stays `done`, with its result, until the new one is stored.
+SCHEMA_REDO = """
+CREATE TABLE IF NOT EXISTS redo (
+    key TEXT PRIMARY KEY REFERENCES runs (key),
+    label TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'running', 'interrupted')),
+    pid INTEGER, host TEXT, born TEXT, token TEXT, heartbeat REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    changed REAL NOT NULL
+) WITHOUT ROWID;
+"""
+SCHEMA = (
+    """
 CREATE TABLE runs (
     key TEXT PRIMARY KEY,
     axes TEXT NOT NULL,
@@ -36,6 +48,8 @@ BEGIN SELECT RAISE(ABORT, 'a finished run is never changed'); END;
 CREATE TRIGGER results_are_final BEFORE UPDATE ON results
 BEGIN SELECT RAISE(ABORT, 'a result is never changed'); END;
 """
+    + SCHEMA_REDO
+)
 
 
 @contextmanager
@@ -74,7 +88,8 @@ def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
     with store_errors(path):
         connection = _connect(path, readonly)
         try:
-            _check_schema(connection, path)
+            if _check_schema(connection, path) < SCHEMA_VERSION and not readonly:
+                _upgrade(connection)
         except BaseException:
             connection.close()
             raise
@@ -122,9 +137,10 @@ def _check_file(path: Path) -> None:
         raise StoreError(f"{path}: truncated: {size:,} bytes, expected {expected:,}; it was not touched. {_REMEDY}")
 
 
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
+    """The file's schema version, where this fastdc can use it."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if application != APPLICATION_ID:
         raise StoreError(f"{path}: is a SQLite file of another program, expected a result store; it was not touched")
     if version > SCHEMA_VERSION:
@@ -132,6 +148,12 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: has schema version {version}, this fastdc knows up to {SCHEMA_VERSION}; "
             "it was not touched. Update fastdc (pip install -U fastdc)"
         )
+    return version
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a store of schema 1 to this one; two sweeps may do so at once."""
+    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA_REDO} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _create(path: Path) -> None:

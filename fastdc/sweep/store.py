@@ -21,6 +21,7 @@ Rerun = Literal["missing", "failed", "all"]
 Outcome = Literal["done", "failed", "diverged"]
 CLAIMABLE = ("pending", "interrupted")
 FAULTS = ("failed", "diverged")
+TABLES = ("runs", "redo")
 
 
 class Planned(NamedTuple):
@@ -106,13 +107,14 @@ class Store:
         Args:
             planned: the runs; one with `skip` becomes a `skipped` row with that reason.
             rerun: "missing" leaves finished and failed runs; "failed" lets failed and diverged ones run again;
-                "all" lets every one run again (old results move to the table `superseded`).
+                "all" lets every one run again (an old result stays until `finish` stores the new one, and then moves
+                to the table `superseded`).
         """
         runs = list(planned)
         known = self.states()
         fresh = [run for run in runs if run.key not in known or run.skip is not None]
         retry = [run.key for run in runs if rerun != "missing" and known.get(run.key) in FAULTS]
-        redo = [run.key for run in runs if rerun == "all" and known.get(run.key) == "done"]
+        redo = [run for run in runs if rerun == "all" and known.get(run.key) == "done"]
         stale = [run.axes for run in runs if run.skip is None] if "skipped" in known.values() else []
         if not (fresh or retry or redo or stale):
             return
@@ -133,41 +135,42 @@ class Store:
                     "WHERE key = ? AND state IN ('failed', 'diverged')",
                     (now, key),
                 )
-            for key in redo:
-                _supersede(db, key, now)
+            db.executemany(
+                "INSERT OR IGNORE INTO redo (key, label, state, changed) VALUES (?, ?, 'pending', ?)",
+                [(run.key, json.dumps(run.label), now) for run in redo],
+            )
 
-    def states(self) -> dict[str, str]:
-        """State of every run by key."""
-        return dict(self._rows("SELECT key, state FROM runs"))
+    def states(self, redo: bool = False) -> dict[str, str]:
+        """State of every run by key; with `redo` that of running it once more, where it is to be."""
+        states = dict(self._rows("SELECT key, state FROM runs"))
+        return states | dict(self._rows("SELECT key, state FROM redo")) if redo else states
 
     def attempts(self) -> dict[str, int]:
         """How often each unfinished run was started, where that was more than once."""
-        return dict(self._rows("SELECT key, attempts FROM runs WHERE attempts > 1 AND state != 'done'"))
+        return dict(
+            self._rows(
+                "SELECT key, attempts FROM runs WHERE attempts > 1 AND state != 'done' "
+                "UNION ALL SELECT key, attempts FROM redo WHERE attempts > 1"
+            )
+        )
 
     # ---------------------------------------------------------------- running
 
-    def claim(self, key: str) -> Lease | None:
-        """Take a pending run, or one whose process on this host has died; None when there is nothing to take."""
+    def claim(self, key: str, redo: bool = False) -> Lease | None:
+        """Take a pending run, or one whose process on this host has died; None when there is nothing to take.
+
+        Args:
+            redo: take a finished run too, if it was registered to run once more.
+        """
         with self._transaction() as db:
-            row = db.execute("SELECT state, pid, host, born, attempts FROM runs WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                return None
-            state, pid, host, born, attempts = row
-            if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
-                return None
-            lease = Lease(key, new_token(), attempts + 1)
-            now = time.time()
-            db.execute(
-                "UPDATE runs SET state = 'running', pid = ?, host = ?, born = ?, token = ?, heartbeat = ?, "
-                "attempts = ?, changed = ? WHERE key = ?",
-                (*self._owner, lease.token, now, lease.attempts, now, key),
-            )
-        return lease
+            lease = _take(db, "runs", key, self._owner)
+            return _take(db, "redo", key, self._owner) if lease is None and redo else lease
 
     def heartbeat(self, lease: Lease) -> bool:
         """Say that the run is still worked on; False when the lease was lost."""
+        query = f"UPDATE {_table(lease)} SET heartbeat = ? WHERE key = ? AND token = ?"
         with self._transaction() as db:
-            done = db.execute("UPDATE runs SET heartbeat = ? WHERE key = ? AND token = ?", (time.time(), *lease[:2]))
+            done = db.execute(query, (time.time(), *lease[:2]))
         return done.rowcount == 1
 
     def finish(
@@ -182,6 +185,9 @@ class Store:
     ) -> bool:
         """Store a run's result and its state in one transaction; False (nothing stored) when the lease was lost.
 
+        A run that had a result keeps it when it fails now; a new result replaces the old one, which moves to the
+        table `superseded`.
+
         Args:
             lease: from `claim`.
             outcome: "done" takes `summary` (small: read by every report) and `detail`; the others take `reason`.
@@ -194,35 +200,44 @@ class Store:
         result = None
         if outcome == "done":
             result = (lease.key, json.dumps(summary, allow_nan=False), json.dumps(detail or {}, allow_nan=False))
+        held = f"SELECT 1 FROM {_table(lease)} WHERE key = ? AND token = ? AND state = 'running'"
         with self._transaction() as db:
-            changed = db.execute(
-                "UPDATE runs SET state = ?, reason = ?, trace = ?, token = NULL, changed = ? "
-                "WHERE key = ? AND token = ? AND state = 'running'",
-                (outcome, reason, trace, time.time(), *lease[:2]),
-            ).rowcount
-            if changed and result is not None:
+            if db.execute(held, lease[:2]).fetchone() is None:
+                return False
+            if lease.redo and result is None:
+                db.execute("DELETE FROM redo WHERE key = ?", (lease.key,))
+                return True
+            if lease.redo:
+                _supersede(db, lease.key)
+            db.execute(
+                "UPDATE runs SET state = ?, reason = ?, trace = ?, token = NULL, changed = ? WHERE key = ?",
+                (outcome, reason, trace, time.time(), lease.key),
+            )
+            if result is not None:
                 db.execute("INSERT INTO results (key, summary, detail) VALUES (?, ?, ?)", result)
-        return changed == 1
+        return True
 
     def release(self, lease: Lease) -> None:
         """Give an unfinished run back: the next sweep takes it up again."""
-        self._reset(lease.key, lease.token, "interrupted")
+        self._reset(_table(lease), lease.key, lease.token, "interrupted")
 
     def expire(self, key: str, token: str) -> None:
         """Take a run from a worker that shows no sign of life (on another host, say); it becomes pending."""
-        self._reset(key, token, "pending")
+        for table in TABLES:
+            self._reset(table, key, token, "pending")
 
-    def _reset(self, key: str, token: str, state: str) -> None:
+    def _reset(self, table: str, key: str, token: str, state: str) -> None:
         with self._transaction() as db:
             db.execute(
-                "UPDATE runs SET state = ?, token = NULL, changed = ? "
+                f"UPDATE {table} SET state = ?, token = NULL, changed = ? "
                 "WHERE key = ? AND token = ? AND state = 'running'",
                 (state, time.time(), key, token),
             )
 
     def workers(self) -> dict[str, Worker]:
         """Who works on each run in state `running`, by key."""
-        rows = self._rows("SELECT key, pid, host, born, token, heartbeat FROM runs WHERE state = 'running'")
+        query = "SELECT key, pid, host, born, token, heartbeat FROM {} WHERE state = 'running'"
+        rows = self._rows(" UNION ALL ".join(query.format(table) for table in TABLES))
         return {key: Worker(Owner(pid, host, born), token, beat) for key, pid, host, born, token, beat in rows}
 
     # ---------------------------------------------------------------- reading
@@ -254,15 +269,40 @@ class Store:
             db.execute("INSERT OR REPLACE INTO subsets VALUES (?, ?, ?)", (key, label, json.dumps(cost)))
 
 
-def _supersede(db: sqlite3.Connection, key: str, now: float) -> None:
+def _table(lease: Lease) -> str:
+    return "redo" if lease.redo else "runs"
+
+
+def _take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease | None:
+    row = db.execute(f"SELECT state, pid, host, born, attempts FROM {table} WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    state, pid, host, born, attempts = row
+    if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
+        return None
+    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo")
+    now = time.time()
+    db.execute(
+        f"UPDATE {table} SET state = 'running', pid = ?, host = ?, born = ?, token = ?, heartbeat = ?, "
+        "attempts = ?, changed = ? WHERE key = ?",
+        (*owner, lease.token, now, lease.attempts, now, key),
+    )
+    return lease
+
+
+def _supersede(db: sqlite3.Connection, key: str) -> None:
+    """Put a finished run's result aside and make room for the one that replaces it."""
     db.execute(
         "INSERT INTO superseded SELECT runs.key, label, state, reason, summary, detail, changed "
         "FROM runs LEFT JOIN results USING (key) WHERE runs.key = ?",
         (key,),
     )
     db.execute("DELETE FROM results WHERE key = ?", (key,))
-    db.execute(
-        "INSERT OR REPLACE INTO runs (key, axes, label, state, changed) "
-        "SELECT key, axes, label, 'pending', ? FROM runs WHERE key = ?",
-        (now, key),
+    axes, label, changed = db.execute(
+        "SELECT axes, redo.label, redo.changed FROM runs JOIN redo USING (key) WHERE key = ?", (key,)
+    ).fetchone()
+    db.execute("DELETE FROM redo WHERE key = ?", (key,))
+    db.execute(  # replaced, not updated: a trigger keeps every finished row from being changed
+        "INSERT OR REPLACE INTO runs (key, axes, label, state, changed) VALUES (?, ?, ?, 'pending', ?)",
+        (key, axes, label, changed),
     )

@@ -92,6 +92,11 @@ def _read_text(path: Path) -> str:
         data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file; expected a sweep's YAML file") from error
+    except IsADirectoryError as error:
+        raise ConfigError(
+            f"{path}: is a folder, expected a sweep's YAML file; a sweep's folder is given as --workdir, "
+            f"its results are shown by: fastdc report {path}"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); expected a sweep's YAML file") from error
     if data is None:

@@ -103,6 +103,18 @@ def test_epochs_that_were_whole_before_a_kill_stay_as_they_were(betons: Any, tmp
         observe(betons.train, tmp_path, CONFIG, stop_after=0)
 
 
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(
+    betons: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (record,) = observe(betons.train, tmp_path / "damaged", CONFIG, stop_after=2)
+    checkpoint = record.folder / CHECKPOINT_NAME
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    (longer,) = observe(betons.train, tmp_path / "damaged", CONFIG, stop_after=4)
+    assert "starts over" in capsys.readouterr().err
+    (whole,) = observe(betons.train, tmp_path / "whole", CONFIG, stop_after=4)
+    assert np.array_equal(log(longer.folder), log(whole.folder))
+
+
 def test_another_device_than_the_observers_is_refused(betons: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trains on cuda, this machine has cpu"):
         observe(betons.train, tmp_path, CONFIG.model_copy(update={"device": "cuda"}), stop_after=1)

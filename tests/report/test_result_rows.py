@@ -109,6 +109,34 @@ def test_order_is_setup_then_ipc_then_accuracy_with_the_whole_set_last() -> None
     ]
 
 
+def test_other_threads_or_devices_are_other_rows_that_say_so() -> None:
+    rows = make_rows(
+        [
+            done(0, 40.0, group="1", device="cpu", threads=1),
+            done(0, 42.0, group="2", device="cpu", threads=8),
+            done(0, 41.0, group="3", device="cuda", threads=None),
+        ]
+    )
+    assert [(row.method, row.device, row.threads) for row in rows] == [
+        ("random", "cpu", 1),
+        ("random", "cpu", 8),
+        ("random", "cuda", None),
+    ]
+
+
+def test_a_row_counts_the_subsets_behind_its_spread() -> None:
+    shared = [done(seed, 40.0 + seed, subset="aa") for seed in range(3)]
+    drawn = [done(seed, 40.0 + seed, group="d", subset=f"s{seed}") for seed in range(3)]
+    waiting = other(3, "pending", group="d", subset="s3")
+    by_subsets = {row.subsets: row.n for row in make_rows([*shared, *drawn, waiting])}
+    assert by_subsets == {1: 3, 3: 3}
+
+
+def test_a_row_names_the_settings_that_are_inferred() -> None:
+    (row,) = make_rows([done(0, 40.0, method="pca", inferred=["grid", "fit"])])
+    assert row.inferred == ("grid", "fit")
+
+
 def test_only_the_runs_asked_for() -> None:
     first, second = done(0, 40.0), done(1, 60.0)
     (row,) = make_rows([first, second], [first.key])

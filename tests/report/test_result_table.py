@@ -27,6 +27,7 @@ def row(**changes: object) -> Row:
         "image_size": 28,
         "n": 3,
         "seeds": 3,
+        "subsets": 3,
         "top1_mean": 43.219,
         "top1_std": 0.5,
         "images": 1000,
@@ -68,6 +69,29 @@ def test_other_protocols_and_networks_are_other_tables() -> None:
     text = render([row(), row(protocol="hard*epochs=60"), row(augment="protocol")], "table")
     assert text.count("method ") == 3
     assert "28 px, hints off (augment=protocol)" in text
+
+
+def test_the_machine_is_named_only_where_it_tells_tables_apart() -> None:
+    one = {"device": "cpu", "threads": 1}
+    text = render([row(**one), row(**one, ipc=50)], "table")
+    assert text.count("method ") == 1
+    assert "cpu" not in text
+    text = render([row(**one), row(device="cpu", threads=2), row(device="cuda")], "table")
+    titles = [line for line in text.splitlines() if line.startswith("tiny: ")]
+    assert [line.rpartition("28 px, ")[2] for line in titles] == ["cpu with 1 thread", "cpu with 2 threads", "cuda"]
+    (parsed, *_) = csv.DictReader(io.StringIO(render([row(**one)], "csv")))
+    assert (parsed["device"], parsed["threads"]) == ("cpu", "1")
+
+
+def test_inferred_settings_are_one_note_for_each_method() -> None:
+    rows = [row(method="pca", ipc=ipc, inferred=("grid", "fit")) for ipc in (10, 50)]
+    rows.append(row(method="mine", inferred=("window",)))
+    for style, mark in (("table", ""), ("latex", "% ")):
+        lines = render(rows, style).splitlines()
+        assert lines.count(f"{mark}pca: grid, fit are inferred, not published") == 1
+        assert lines.count(f"{mark}mine: window is inferred, not published") == 1
+    assert json.loads(render(rows, "json"))[0]["inferred"] == ["grid", "fit"]
+    assert next(csv.DictReader(io.StringIO(render(rows, "csv"))))["inferred"] == "grid,fit"
 
 
 def test_json_holds_every_field_and_null_for_what_is_missing() -> None:

@@ -96,9 +96,55 @@ def test_rerun_modes(store: Store) -> None:
     store.register(runs(3), "failed")
     assert store.states() == {"k0": "done", "k1": "pending", "k2": "pending"}
     store.register(runs(3), "all")
-    assert store.states() == {"k0": "pending", "k1": "pending", "k2": "pending"}
+    assert store.states() == {"k0": "done", "k1": "pending", "k2": "pending"}
+    assert store.states(redo=True) == {"k0": "pending", "k1": "pending", "k2": "pending"}
+    assert store.claim("k0") is None
+    lease = store.claim("k0", redo=True)
+    assert lease is not None
+    assert Store(store.path).claim("k0", redo=True) is None
+    assert (store.heartbeat(lease), set(store.workers())) == (True, {"k0"})
+    assert [record.summary for record in store.records() if record.key == "k0"] == [{"top1": 1.0}]
+    assert store.finish(lease, "done", summary={"top1": 2.0})
+    assert not store.finish(lease, "done", summary={"top1": 3.0})
+    assert [record.summary for record in store.records() if record.key == "k0"] == [{"top1": 2.0}]
+    assert store.states(redo=True)["k0"] == "done"
     with sqlite3.connect(store.path) as db:
         assert db.execute("SELECT key, state, summary FROM superseded").fetchall() == [("k0", "done", '{"top1": 1.0}')]
+
+
+def test_a_redo_that_was_killed_or_lost_is_taken_up_again(store: Store) -> None:
+    store.register(runs(1))
+    lease = store.claim("k0")
+    assert lease is not None
+    store.finish(lease, "done", summary={"top1": 1.0})
+    store.register(runs(1), "all")
+    claim_and_die(store.path, redo=True)
+    assert (store.states(), store.states(redo=True)) == ({"k0": "done"}, {"k0": "running"})
+    second = store.claim("k0", redo=True)
+    assert second is not None
+    assert second.attempts == 2
+    store.expire("k0", second.token)
+    third = store.claim("k0", redo=True)
+    assert third is not None
+    assert not store.finish(second, "done", summary={"top1": 5.0})
+    store.release(third)
+    assert (store.states(), store.states(redo=True)) == ({"k0": "done"}, {"k0": "interrupted"})
+    assert store.records()[0].summary == {"top1": 1.0}
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store(path) as store:
+        store.register(runs(1))
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE redo")
+        db.execute("PRAGMA user_version = 1")
+    with Store(path, readonly=True) as store:
+        assert len(store.records()) == 1
+    with Store(path) as store:
+        assert store.states(redo=True) == {"k0": "pending"}
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
 def test_a_skipped_row_gives_way_when_the_run_becomes_possible(store: Store) -> None:
@@ -111,11 +157,11 @@ def test_a_skipped_row_gives_way_when_the_run_becomes_possible(store: Store) -> 
 # ------------------------------------------------------------------ dead workers
 
 
-def claim_and_die(path: Path) -> None:
+def claim_and_die(path: Path, redo: bool = False) -> None:
     """Claim k0 in another process that is then killed with -9."""
     code = (
         "import sys, os, signal; from pathlib import Path; from fastdc.sweep.store import Store;"
-        "assert Store(Path(sys.argv[1])).claim('k0'); os.kill(os.getpid(), signal.SIGKILL)"
+        f"assert Store(Path(sys.argv[1])).claim('k0', {redo}); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], timeout=60).returncode == -9
 

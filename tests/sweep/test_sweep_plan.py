@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.errors import ConfigError, FastDCError
+from fastdc.errors import ConfigError, FastDCError, MethodError
 from fastdc.methods import get_method
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.plan import Cell, make_plan
@@ -76,6 +76,12 @@ def test_other_data_under_the_same_name_is_another_run(make_config: Make, tmp_pa
     assert not before & keys(make_config(train=train))
 
 
+def test_another_validation_set_is_another_run(make_config: Make, tmp_path: Path, write_tiny: Write) -> None:
+    val = write_tiny(tmp_path / "val.beton", 20, seed=8)
+    for methods in ("random", "el2n", "full"):
+        assert not keys(make_config(methods=methods)) & keys(make_config(methods=methods, val=val))
+
+
 def test_a_new_method_version_is_another_run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys(make_config(methods="random,full"))
     for name in ("random", "full"):
@@ -118,19 +124,70 @@ def test_seeds_share_a_group_and_nothing_else_does(make_config: Make) -> None:
 
 
 def test_a_method_that_needs_more_images_than_there_are_is_skipped_with_the_reason(make_config: Make) -> None:
-    planned = cells(make_config(methods="random,pca", ipc="30", seeds="0"))
-    assert [(cell.label["method"], cell.skip) for cell in planned] == [
-        ("random", None),
-        ("pca", "needs 120 images of every class, class 'bark' has 40"),
-    ]
+    planned = cells(make_config(methods="all", ipc="30", seeds="0"))
+    skipped = {cell.label["method"]: cell.skip for cell in planned}
+    assert skipped["pca"] == "ipc=30 needs 120 images of every class, class 'bark' has 40"
+    assert {name for name, reason in skipped.items() if reason is None} >= {"full", "random", "el2n"}
+    with pytest.raises(MethodError, match=r"method pca: ipc=30 needs 120 images of every class, class 'bark' has 40"):
+        cells(make_config(methods="random,pca", ipc="2,30"))
+    with pytest.raises(MethodError, match=r"method pca: ipc=30"):
+        cells(make_config(methods="all,pca", ipc="2,30"))
+
+
+def test_a_global_ranking_may_take_more_of_a_class_than_the_smallest_has(make_config: Make) -> None:
+    planned = cells(make_config(methods="all", set={"el2n": {"balanced": False}}, ipc="40", seeds="0"))
+    assert {cell.label["method"] for cell in planned if cell.skip} == {"pca"}
+
+
+def test_an_observer_that_ends_too_early_is_found_before_any_work(make_config: Make) -> None:
+    short = {"arch": "convnet1_w4", "epochs": 3}
+    skipped = {cell.label["method"]: cell.skip for cell in cells(make_config(methods="all", observer=short))}
+    assert (skipped["full"], skipped["random"]) == (None, None)
+    for name in ("el2n", "pca"):
+        assert (skipped[name] or "").startswith("reads the observer's epochs up to 10, its schedule has 3")
+    config = make_config(methods="random,el2n", observer=short)
+    with pytest.raises(MethodError, match="method el2n: reads the observer's epochs up to 10, its schedule has 3"):
+        make_plan(config)
+    assert not config.workdir.exists()
+    assert not [cell for cell in cells(make_config(methods="el2n[last_epoch=3]", observer=short)) if cell.skip]
+
+
+def test_the_observer_is_planned_for_the_device_that_the_sweep_has(make_config: Make) -> None:
+    for device, precision in (("cpu", "fp32"), ("cuda", "bf16")):
+        observer = make_plan(make_config(methods="el2n", threads=3), device).observer
+        assert (observer.device, observer.precision, observer.threads, observer.image_size) == (
+            device,
+            precision,
+            3,
+            28,
+        )
+
+
+def test_a_setting_given_as_two_values_is_refused(make_config: Make) -> None:
+    with pytest.raises(ConfigError, match="method el2n: asked for keep=hard, but set says keep=easy; keep one"):
+        cells(make_config(methods="el2n[keep=hard]", set={"el2n": {"keep": "easy"}}))
+    same = make_config(methods="el2n[keep=hard]", set={"el2n": {"keep": "hard", "last_epoch": 5}})
+    assert {cell.label["method"] for cell in cells(same)} == {"el2n[keep=hard,last_epoch=5]"}
+
+
+def test_labels_tell_what_computed_and_what_is_inferred(make_config: Make) -> None:
+    labels = {cell.label["method"]: cell.label for cell in cells(make_config(methods="all", set={"pca": {"grid": 3}}))}
+    assert {(label["device"], label["threads"]) for label in labels.values()} == {("cpu", 1)}
+    assert labels["random"]["inferred"] == []
+    assert labels["el2n"]["inferred"] == ["first_epoch", "last_epoch"]
+    assert sorted(labels["pca[grid=3]"]["inferred"]) == ["first_epoch", "fit", "last_epoch"]
+    (gpu,) = make_plan(make_config(seeds="0"), "cuda").cells
+    assert (gpu.label["device"], gpu.label["threads"]) == ("cuda", None)
 
 
 def test_a_method_whose_needs_are_not_served_is_skipped(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     random = type(get_method("random"))
     monkeypatch.setattr(random, "info", random.info.model_copy(update={"needs": ("teacher",)}))
-    assert {cell.skip for cell in cells(make_config())} == {
-        "needs teacher, which this version of fastdc does not provide"
-    }
+    reason = "needs teacher, which this version of fastdc does not provide"
+    skipped = {cell.label["method"]: cell.skip for cell in cells(make_config(methods="all"))}
+    assert (skipped["random"], skipped["full"]) == (reason, None)
+    with pytest.raises(MethodError, match=f"method random: {reason}"):
+        cells(make_config(methods="random"))
 
 
 def test_a_broken_plug_in_is_a_skipped_row_of_all(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +214,9 @@ REFUSED = [
     ({"observer": {"arch": "nonet"}}, r"unknown architecture 'nonet'"),
     ({"set": {"pcaa": {"grid": 3}}}, r"unknown method 'pcaa'"),
     ({"set": {"random.protocol.epoch": 3}}, r"set random.protocol: .*did you mean 'epochs'"),
-    ({"ipc": "41"}, r"ipc 41: class 'bark' of .*train.beton has only 40 images; choose --ipc up to 40"),
+    ({"ipc": "41"}, r"train.beton: random: ipc=41 needs 41 images of every class, class 'bark' has 40; lower --ipc"),
+    ({"methods": "all", "ipc": "2,41"}, r"ipc=41 needs .* class 'bark' has 40; lower --ipc"),
+    ({"methods": "pca", "ipc": "11"}, r"train.beton: pca: ipc=11 needs 44 images .* 'bark' has 40"),
     ({"ipc": []}, r"--ipc is missing; method 'random'"),
     ({"precision": "fp16"}, r"precision fp16: needs a CUDA device"),
     ({"train": "none.beton"}, r"none.beton"),

@@ -1,5 +1,6 @@
 """Running a plan, with an executor that costs nothing: states, faults, sharing, speed."""
 
+import errno
 import sqlite3
 import time
 from collections.abc import Callable
@@ -49,16 +50,16 @@ def sweep(
 
     with Store(plan.store_path) as store:
         store.register((cell.planned() for cell in plan.cells), rerun)
-        return run_plan(plan, store, counted, show_progress=False), ran
+        return run_plan(plan, store, counted, show_progress=False, redo=rerun == "all"), ran
 
 
 def test_finished_cells_are_never_run_again(make_config: Make) -> None:
-    plan = make_plan(make_config(methods="random,pca", ipc="2,30"))
+    plan = make_plan(make_config(methods="all", ipc="2,30"))
     outcome, ran = sweep(plan)
-    assert outcome.states == {"done": 6, "skipped": 2}
-    assert (outcome.exit_code, outcome.ran, len(set(ran))) == (0, 6, 6)
+    assert outcome.states == {"done": 12, "skipped": 2}
+    assert (outcome.exit_code, outcome.ran, len(set(ran))) == (0, 12, 12)
     outcome, ran = sweep(plan)
-    assert (outcome.states["done"], ran) == (6, [])
+    assert (outcome.states["done"], ran) == (12, [])
 
 
 def test_a_larger_grid_runs_only_what_is_new(make_config: Make) -> None:
@@ -110,6 +111,60 @@ def test_failed_cells_wait_for_rerun_failed(make_config: Make) -> None:
     assert (outcome.exit_code, len(ran), outcome.states) == (0, 1, {"done": 3})
     _, ran = sweep(plan, rerun="all")
     assert len(ran) == 3
+
+
+def summaries(plan: Plan) -> list[float]:
+    with Store(plan.store_path, readonly=True) as store:
+        return sorted(record.summary["top1"] for record in store.records() if record.summary)
+
+
+def test_a_redo_that_fails_keeps_the_earlier_result_and_says_so(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-2"))
+    sweep(plan)
+    before = summaries(plan)
+    outcome, ran = sweep(plan, failing(1, MethodError("no memory")), rerun="all")
+    assert (outcome.states, outcome.kept, outcome.exit_code, len(ran)) == ({"done": 3}, 1, 1, 3)
+    assert summaries(plan) == before
+    outcome, ran = sweep(plan)
+    assert (outcome.kept, outcome.exit_code, ran) == (0, 0, [])
+
+
+def test_an_interrupted_redo_leaves_old_results_to_a_plain_rerun(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-2"))
+    sweep(plan)
+    before = summaries(plan)
+
+    def execute(cell: Cell) -> CellResult:
+        if cell.seed == 1:
+            raise KeyboardInterrupt
+        result = accuracy(cell)
+        return CellResult({**result.summary, "top1": -1.0}, result.detail)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(plan, execute, rerun="all")
+    with Store(plan.store_path, readonly=True) as store:
+        assert set(store.states().values()) == {"done"}
+        (row,) = make_rows(store.records())
+    assert (row.n, row.status) == (3, "done")
+    assert len(set(summaries(plan)) & set(before)) == 2  # one was replaced before the interruption
+    outcome, ran = sweep(plan)
+    assert (outcome.states, ran) == ({"done": 3}, [])
+    outcome, ran = sweep(plan, rerun="all")
+    assert (outcome.states, len(ran)) == ({"done": 3}, 3)
+    assert summaries(plan) == before
+
+
+def test_a_full_disk_ends_the_sweep_and_a_bad_path_only_its_cell(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-2"))
+    with pytest.raises(OSError, match="No space left"):
+        sweep(plan, failing(1, OSError(errno.ENOSPC, "No space left on device", "/d/x")))
+    with Store(plan.store_path) as store:
+        assert sorted(store.states().values()) == ["done", "interrupted", "pending"]
+    outcome, _ = sweep(plan, failing(1, PermissionError(errno.EACCES, "Permission denied", "/d/x")))
+    assert outcome.states == {"done": 2, "failed": 1}
+    with Store(plan.store_path) as store:
+        (row,) = make_rows(store.records())
+    assert row.reason == "seed 1 failed: /d/x: Permission denied; check path and permissions"
 
 
 def test_an_unexpected_error_keeps_its_traceback_in_the_store(make_config: Make) -> None:
@@ -179,16 +234,16 @@ def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make) -> Non
 
 
 def test_a_dry_run_writes_nothing_and_counts_what_is_cached(make_config: Make) -> None:
-    config = make_config(methods="random,pca", ipc="2,30")
+    config = make_config(methods="all", ipc="2,30")
     lines = preview(config)
     assert not config.workdir.exists()
-    assert "8 runs: 0 cached, 6 to run, 2 skipped" in lines
+    assert "14 runs: 0 cached, 12 to run, 2 skipped" in lines
     assert any("by a rough rate" in line for line in lines)
     assert any("MB of new subsets" in line and "GB free" in line for line in lines)
     sweep(make_plan(make_config(methods="random", ipc="2")))
     lines = preview(config)
-    assert "8 runs: 2 cached, 4 to run, 2 skipped" in lines
-    assert any("4 from like runs in the store" in line for line in lines)
+    assert "14 runs: 2 cached, 10 to run, 2 skipped" in lines
+    assert any("8 from like runs in the store; 2 by a rough rate" in line for line in lines)
     assert sum(line.startswith("cached ") for line in lines) == 2
 
 
@@ -225,6 +280,17 @@ def test_ten_thousand_finished_cells_resume_within_a_second(make_config: Make) -
         times.append(time.perf_counter() - start)
         assert (outcome.states, ran) == ({"done": 10_000}, [])
     assert min(times) < 1.0, times
+
+
+def test_a_dry_run_of_ten_thousand_cells_takes_no_longer_than_a_second_and_a_half(make_config: Make) -> None:
+    config = make_config(methods="random", ipc="1-10", seeds="0-999")
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        lines = preview(config)
+        times.append(time.perf_counter() - start)
+    assert "10000 runs: 0 cached, 10000 to run, 0 skipped" in lines
+    assert min(times) < 1.5, times
 
 
 def test_a_cell_costs_no_more_than_50_ms_besides_its_work(make_config: Make) -> None:

@@ -1,0 +1,10 @@
+"""Text from file names, classes and plug-ins made harmless for a terminal."""
+
+import re
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """Without control characters, terminal escapes and direction marks; each becomes `?`."""
+    return CONTROL.sub("?", text)
