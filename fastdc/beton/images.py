@@ -93,6 +93,8 @@ def _decode_jpeg_with_pillow(data: bytes | memoryview) -> Rgb:
         return np.array(image.convert("RGB"))
     except (SourceError, MemoryError):
         raise
+    except UnidentifiedImageError as error:  # its text holds an address
+        raise SourceError("not a JPEG that can be decoded") from error
     except Exception as error:
         raise SourceError(f"not a JPEG that can be decoded: {' '.join(str(error).split())}") from error
 

@@ -2,18 +2,21 @@
 
 numba keeps a compiled kernel for as long as the file that holds it is unchanged, but compiled code also contains the
 kernels it calls from other files. A fix in `boxes.py` would therefore not reach a cached kernel in `batches.py`. So the
-cache folder's name holds a hash of every source file in this room: any change there starts a new folder.
+cache folder's name holds a hash of every source file in this room: any change there starts a new folder. And numba
+falls back, without a word, to a folder whose name holds no hash: so the folder is chosen, and tried, here.
 """
 
 import functools
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from llvmlite.binding import get_host_cpu_features, get_host_cpu_name  # type: ignore[import-untyped]
 from numba import njit
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -23,25 +26,47 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @functools.cache
-def cache_folder() -> Path:
-    """Folder of compiled kernels: NUMBA_CACHE_DIR if set, else inside the package, else the user's cache folder."""
+def cache_folder() -> Path | None:
+    """The first folder for compiled kernels that can be written; None where there is none at all.
+
+    NUMBA_CACHE_DIR if set, else inside the package, else the user's cache folder, else the temporary folder. The name
+    holds the CPU too: numba tells CPU models apart, but loses that race when two of them fill one shared folder.
+    """
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).resolve().parent.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    digest.update(f"{numba.__version__} {get_host_cpu_name()} {get_host_cpu_features().flatten()}".encode())
     name = f"kernels-{digest.hexdigest()[:16]}"
+    for candidate in _candidates():
+        folder = candidate / name
+        if _writable(folder):
+            return folder
+    return None
+
+
+def _candidates() -> Iterator[Path]:
     if _CONFIG.CACHE_DIR:
-        return Path(_CONFIG.CACHE_DIR) / name
-    inside = _PACKAGE / "__pycache__"
-    if os.access(inside if inside.exists() else _PACKAGE, os.W_OK):
-        return inside / name
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastdc" / name
+        yield Path(_CONFIG.CACHE_DIR)
+    yield _PACKAGE / "__pycache__"
+    yield Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "fastdc"
+    yield Path(tempfile.gettempdir()) / f"fastdc-{os.getuid()}"
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in `folder`, which is made if missing. Only trying tells (root, read-only mounts)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder.stat().st_uid in (os.getuid(), 0)  # compiled code of a stranger is not to be run
+    except OSError:
+        return False
 
 
 @contextmanager
-def _cache_in(folder: Path) -> Iterator[None]:
+def _cache_in(folder: Path | None) -> Iterator[None]:
     """numba reads its cache folder when a function is decorated, so the setting need not outlive that."""
     before = _CONFIG.CACHE_DIR
-    _CONFIG.CACHE_DIR = str(folder)
+    _CONFIG.CACHE_DIR = str(folder or "")
     try:
         yield
     finally:
@@ -50,11 +75,16 @@ def _cache_in(folder: Path) -> Iterator[None]:
 
 def kernel(function: Function) -> Function:
     """Compile `function` with numba: no GIL, no fastmath (results must not depend on vector width), cached on disk."""
-    with _cache_in(cache_folder()):
-        return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
+    return _compile(function, parallel=False)
 
 
 def parallel_kernel(function: Function) -> Function:
     """As `kernel`, with `prange` loops spread over numba's threads (as many as `numba.set_num_threads` says)."""
-    with _cache_in(cache_folder()):
-        return cast(Function, njit(cache=True, nogil=True, error_model="numpy", parallel=True)(function))
+    return _compile(function, parallel=True)
+
+
+def _compile(function: Function, parallel: bool) -> Function:
+    folder = cache_folder()
+    with _cache_in(folder):
+        decorate = njit(cache=folder is not None, nogil=True, error_model="numpy", parallel=parallel)
+        return cast(Function, decorate(function))

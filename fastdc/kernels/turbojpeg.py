@@ -64,8 +64,26 @@ def close_decoder(library: NDArray[np.int64], decoder: int) -> None:
 
 
 @kernel
+def is_progressive(jpeg: NDArray[np.uint8]) -> bool:
+    """Whether the first frame of a JPEG is progressive (marker SOF2); False for what is no JPEG."""
+    place = 2
+    while place + 3 < jpeg.size and jpeg[place] == 0xFF:
+        marker = jpeg[place + 1]
+        if marker == 0xFF:  # a fill byte
+            place += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return bool(marker == 0xC2)
+        else:
+            place += 2 + 256 * int(jpeg[place + 2]) + int(jpeg[place + 3])
+    return False
+
+
+@kernel
 def decode_jpeg(library: NDArray[np.int64], decoder: int, jpeg: NDArray[np.uint8], out: NDArray[np.uint8]) -> bool:
     """Decode `jpeg` into `out` [H, W, 3] RGB; False if it is damaged, of another size, or merely odd (a warning).
+
+    Progressive files are refused: versions of the library smooth those whose last scans are missing in their own ways,
+    without a warning, and the careful decoder is one version on every machine.
 
     Args:
         library: [4] addresses of `FUNCTIONS`.
@@ -73,7 +91,7 @@ def decode_jpeg(library: NDArray[np.int64], decoder: int, jpeg: NDArray[np.uint8
         jpeg: [n] the file's bytes.
         out: uint8 [H, W, 3], C-contiguous, written.
     """
-    if decoder == 0:
+    if decoder == 0 or is_progressive(jpeg):
         return False
     height, width = out.shape[0], out.shape[1]
     found = np.zeros(4, np.int32)  # width, height, subsampling, colour space

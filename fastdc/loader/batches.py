@@ -83,6 +83,7 @@ class EpochLoader(ABC):
         Raises:
             LoaderError: the loader is closed, `epoch` is negative, or (while iterating) a sample cannot be decoded.
         """
+        epoch, start = int(epoch), int(start)  # numpy's integers are no part of a seed's text
         if self.closed:
             raise LoaderError(f"{self.path}: this loader was closed; open it again")
         if not 0 <= epoch < 2**63:

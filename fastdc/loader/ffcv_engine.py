@@ -68,6 +68,8 @@ class FfcvLoader(EpochLoader):
         return thread
 
     def _iterate(self, epoch: int, samples: NDArray[np.int64]) -> Iterator[Batch]:
+        if self.closed:
+            raise LoaderError(f"{self.path}: this loader was closed; open it again")
         if len(samples) == 0:
             return
         thread = self._start(samples, epoch)

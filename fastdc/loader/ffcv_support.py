@@ -13,7 +13,6 @@ def ffcv_problem() -> str | None:
     try:
         importlib.import_module("fastdc.loader.ffcv_pipeline")
     except (ImportError, OSError, AttributeError, ValueError) as error:
-        return (
-            f"ffcv is installed but does not load ({error}); reinstall it with OpenCV and libturbojpeg headers present"
-        )
+        reason = " ".join(str(error).split())
+        return f"ffcv is installed but does not load ({reason}); reinstall it with OpenCV and libturbojpeg headers"
     return None

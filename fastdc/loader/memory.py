@@ -12,6 +12,7 @@ from fastdc.errors import LoaderError
 Value = TypeVar("Value")
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def available_memory() -> int:
@@ -30,17 +31,59 @@ def _machine_available() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
+class _Accounting(NamedTuple):
+    """Names of a control group's files, and of the parts of its use that the kernel gives back when asked."""
+
+    limit: str
+    used: str
+    reclaimable: tuple[str, ...]
+
+
+_VERSION_1 = _Accounting("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
+_VERSION_2 = _Accounting("memory.max", "memory.current", ("inactive_file", "active_file"))
+
+
 def _container_available() -> int | None:
-    """What the control group of a container leaves, None without a limit."""
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            return max(int((_CGROUP / limit).read_text()) - int((_CGROUP / used).read_text()), 0)
-        except (OSError, ValueError):  # no such file, or the word "max"
-            continue
-    return None
+    """What the tightest of this process's control groups leaves, None without a limit."""
+    found = [_group_available(folder, names) for folder, names in _control_groups()]
+    return min((available for available in found if available is not None), default=None)
+
+
+def _control_groups() -> list[tuple[Path, _Accounting]]:
+    """The memory groups of this process with all groups above them: Slurm and systemd set limits on inner ones."""
+    paths = {_VERSION_2: "/", _VERSION_1: "/"}
+    try:
+        for line in _OWN_GROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                paths[_VERSION_2] = path
+            elif "memory" in controllers.split(","):
+                paths[_VERSION_1] = path
+    except (OSError, ValueError):
+        pass  # no Linux, or an unknown form: the root's limit is what a container sees
+    groups = []
+    for names, path in paths.items():
+        root = _CGROUP / "memory" if names is _VERSION_1 else _CGROUP
+        inner = root / path.lstrip("/")
+        groups += [(folder, names) for folder in (inner, *inner.parents) if folder.is_relative_to(root)]
+    return groups
+
+
+def _group_available(folder: Path, names: _Accounting) -> int | None:
+    try:
+        limit, used = int((folder / names.limit).read_text()), int((folder / names.used).read_text())
+    except (OSError, ValueError):  # no such file, or the word "max"
+        return None
+    return max(limit - used + min(_reclaimable(folder, names), used), 0)
+
+
+def _reclaimable(folder: Path, names: _Accounting) -> int:
+    """Bytes of file cache, which counts as used but makes room for whoever needs it."""
+    try:
+        fields = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return sum(int(fields.get(name, 0)) for name in names.reclaimable)
+    except (OSError, ValueError):
+        return 0
 
 
 class FileIdentity(NamedTuple):

@@ -96,7 +96,7 @@ def _choose_engine(file: BetonFile, identity: FileIdentity, view: View, engine: 
         return "ffcv"
     if needed > free:
         raise LoaderError(
-            f"{file.path}: its decoded images take {needed / 1e9:.1f} GB but {free / 1e9:.1f} GB of memory are free; "
+            f"{file.path}: its decoded images take {needed / 1e6:,.0f} MB but {free / 1e6:,.0f} MB of memory are free; "
             "use the ffcv engine (pip install 'fastdc[ffcv]') or images of lower resolution"
         )
     return "resident"

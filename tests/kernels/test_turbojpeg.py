@@ -34,7 +34,6 @@ def decode(jpeg: NDArray[np.uint8], height: int = 37, width: int = 53) -> tuple[
         ("RGB", {"subsampling": "4:4:4"}),
         ("RGB", {"subsampling": "4:2:2"}),
         ("RGB", {"subsampling": "4:2:0"}),
-        ("RGB", {"subsampling": "4:2:0", "progressive": True}),
         ("L", {}),
     ],
 )
@@ -64,3 +63,8 @@ def test_bytes_that_are_no_jpeg_are_refused() -> None:
 
 def test_a_missing_decoder_is_refused() -> None:
     assert not decode_jpeg(LIBRARY, 0, encode(), np.zeros((37, 53, 3), np.uint8))
+
+
+def test_progressive_files_are_left_to_the_careful_decoder() -> None:
+    sound, _ = decode(encode("RGB", quality=80, progressive=True))
+    assert not sound

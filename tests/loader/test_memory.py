@@ -23,6 +23,29 @@ def test_a_container_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert available_memory() == 2_000_000
 
 
+def test_file_cache_is_not_used_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("8000000\n")
+    (tmp_path / "memory.current").write_text("7900000\n")
+    (tmp_path / "memory.stat").write_text("anon 900000\ninactive_file 5000000\nactive_file 1000000\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert available_memory() == 6_100_000
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_limits_of_inner_groups_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    own = tmp_path / "own"
+    own.write_text("12:cpu,cpuacct:/other\n5:memory:/job/step\n" if version == 1 else "0::/job/step\n")
+    root = tmp_path / "memory" if version == 1 else tmp_path
+    limit, used = ("limit_in_bytes", "usage_in_bytes") if version == 1 else ("max", "current")
+    for folder, size in ((root / "job/step", 5_000_000), (root / "job", 3_000_000)):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"memory.{limit}").write_text(f"{size}\n")
+        (folder / f"memory.{used}").write_text("1000000\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_OWN_GROUPS", own)
+    assert available_memory() == 2_000_000
+
+
 def test_a_container_without_limit_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000000\n")
