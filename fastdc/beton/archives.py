@@ -53,13 +53,13 @@ class _StrictMember(tarfile.TarInfo):
     """A header that must be sound. `tarfile` itself takes a cut off or damaged header for the end of the archive."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_StrictMember":
-        """See `tarfile.TarInfo.frombuf`."""
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_StrictMember":
+        """See `tarfile.TarInfo.fromtarfile`; the one entry point that all versions of Python use for every header."""
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise  # the zeros that mark the end
         except tarfile.HeaderError as error:
-            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-                raise  # the zeros that mark the end
             raise tarfile.ReadError(f"no end marker: {error}") from error
 
 
