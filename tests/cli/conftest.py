@@ -1,0 +1,42 @@
+"""What the tests of the command line share: a small photo folder, and betons of it."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastdc.cli import run
+
+FASTDC = [sys.executable, "-m", "fastdc.cli"]
+NETWORK = ["--arch", "convnet1_w4", "--protocol", "hard-small", "--set", "epochs=2", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder split/class/img of small JPEGs, 8 and 4 of each of 3 classes."""
+    folder = tmp_path_factory.mktemp("photos")
+    pixels = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for name in ("bark", "moss", "sand"):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = Image.fromarray(pixels.integers(0, 256, (32, 40, 3), dtype=np.uint8))
+                image.save(folder / split / name / f"{i}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.beton and val.beton, written by the command."""
+    folder = tmp_path_factory.mktemp("work")
+    for split in ("train", "val"):
+        assert run(["write-beton", str(photos), str(folder / f"{split}.beton"), "--split", split, "-q"]) == 0
+    return folder
+
+
+def only_line(text: str) -> str:
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    return lines[0]

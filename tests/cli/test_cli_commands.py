@@ -1,0 +1,211 @@
+"""What each command does and says."""
+
+import inspect
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastdc import cli, doctor
+from fastdc.cli import app, run
+from tests.cli.conftest import NETWORK, only_line
+from tests.cli.test_cli_start import SURFACE
+
+
+def test_no_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert "write-beton" in capsys.readouterr().out
+
+
+def test_methods_lists_what_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["methods", "--json"]) == 0
+    listed = {item["name"]: item for item in json.loads(capsys.readouterr().out)}
+    assert {"full", "random", "el2n", "pca"} <= set(listed)
+    assert all({"name", "family", "needs", "paper", "year", "settings"} <= set(item) for item in listed.values())
+    assert listed["pca"]["settings"]["grid"] == 2
+    assert run(["methods"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in listed)
+
+
+def test_broken_plug_ins_are_listed_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from fastdc.methods import _registry
+
+    monkeypatch.setitem(_registry().broken, "mine", "mine:M: ImportError: no module named x")
+    assert run(["methods", "--json"]) == 0
+    listed = {item["name"]: item for item in json.loads(capsys.readouterr().out)}
+    assert (listed["mine"]["family"], listed["mine"]["needs"]) == ("broken", [])
+    assert listed["mine"]["reason"] == "mine:M: ImportError: no module named x"
+
+
+def test_write_beton_says_what_was_skipped_and_what_was_not_decoded(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos / "train", folder)
+    (folder / "bark" / "notes.txt").write_text("no image")
+    (folder / "moss" / "bad.jpg").write_bytes(b"no image either")
+    out = tmp_path / "x.beton"
+    assert run(["write-beton", str(folder), str(out), "--on-error", "skip", "-q"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "24 images" in lines[0]
+    assert any(line.startswith("skipped: 1 unreadable images, first moss/bad.jpg (") for line in lines)
+    assert any(line.startswith("skipped: 1 files that are not images, first bark/notes.txt (") for line in lines)
+    assert lines[-1] == f"JPEG images were not decoded; fastdc verify-beton {out} --deep decodes all"
+    arguments = ["--on-error", "skip", "--force", "--encoding", "jpg", "--quality", "60", "-q"]
+    assert run(["write-beton", str(folder), str(out), *arguments]) == 0
+    assert "not decoded" not in capsys.readouterr().out
+
+
+def test_a_sound_beton_and_a_damaged_one(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify-beton", str(work / "train.beton"), "--deep"]) == 0
+    assert capsys.readouterr().out.strip() == f"{work / 'train.beton'}: sound"
+    damaged = tmp_path / "train.beton"
+    content = bytearray((work / "train.beton").read_bytes())
+    content[-3000:-2000] = bytes(1000)
+    damaged.write_bytes(content)
+    (tmp_path / "train.json").write_bytes((work / "train.json").read_bytes())
+    assert run(["verify-beton", str(damaged), "--deep"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("error: ") == len(err.splitlines()) >= 1
+    assert str(damaged) in err
+
+
+@pytest.fixture(scope="module")
+def subset(work: Path) -> Path:
+    """A subset of 2 images per class, by the command."""
+    out = work / "random2.beton"
+    arguments = ["random", str(work / "train.beton"), "--ipc", "2", "--out", str(out), "--workdir", str(work)]
+    assert run(["compress", *arguments, "--image-size", "32", "--seed", "3", "-q"]) == 0
+    return out
+
+
+def test_compress_says_what_it_wrote_and_needs_force_to_replace(
+    subset: Path, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = subset.read_bytes()
+    arguments = ["random", str(work / "train.beton"), "--ipc", "2", "--out", str(subset), "--workdir", str(work)]
+    arguments += ["--image-size", "32", "--seed", "3", "-q"]
+    assert run(["compress", *arguments]) == 2
+    assert "--force" in only_line(capsys.readouterr().err)
+    assert run(["compress", *arguments, "--force"]) == 0
+    assert "6 images" in only_line(capsys.readouterr().out)
+    assert subset.read_bytes() == before
+
+
+def test_evaluate_json_is_one_object_and_repeats_to_the_last_digit(
+    subset: Path, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = []
+    for extra in ([], ["--loader", "resident", "--workers", "2"]):
+        assert run(["evaluate", str(subset), "--val", str(work / "val.beton"), *NETWORK, "--json", *extra]) == 0
+        results.append(json.loads(only_line(capsys.readouterr().out)))
+    first, second = results
+    needed = {"top1", "top5", "top1_best", "epochs", "steps", "images", "image_bytes", "seconds"}
+    assert needed <= set(first)
+    assert (first["top5"], first["epochs"], first["images"]) == (None, 2, 6)
+    assert first["protocol"] == "hard-small*epochs=2"
+    assert (first["top1"], first["curve"]) == (second["top1"], second["curve"])
+
+
+def test_observe_says_where_the_results_lie(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["observe", str(work / "train.beton"), "--workdir", str(work), "--arch", "convnet1_w4", "--seed", "1"]
+    arguments += ["--set", "epochs=2", "--set", "image_size=32", "--set", "batch_size=8", "-q"]
+    assert run(arguments) == 0
+    line = only_line(capsys.readouterr().out)
+    assert Path(line.partition(":")[0]).is_dir()
+    assert "2 epochs of 24 samples" in line
+    start = time.perf_counter()
+    assert run([part.replace("image_size=32", "lr=0.1") for part in arguments]) == 0  # 32 px is their median side
+    assert run([*arguments, "--image-size", "32"]) == 0
+    assert capsys.readouterr().out.splitlines() == [line, line]
+    assert time.perf_counter() - start < 1.0
+
+
+def test_compress_says_which_observer_it_reads(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(work / "train.beton"), "--ipc", "1", "--workdir", str(tmp_path / "runs"), "--image-size", "32"]
+    observer = ["--observer", "arch=convnet1_w4", "--observer", "epochs=1"]
+    for method, extra in (("random", []), ("el2n[last_epoch=1]", observer)):
+        assert run(["compress", method, *arguments, *extra, "--out", str(tmp_path / f"{method[:4]}.beton")]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("observer ")]
+    (folder,) = (tmp_path / "runs" / "observers").iterdir()
+    assert line == f"observer {folder}: convnet1_w4, 32 px"
+
+
+def test_a_sweep_refuses_a_named_method_that_cannot_run(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ["sweep", "--train", str(work / "train.beton"), "--val", str(work / "val.beton")]
+    grid += ["--workdir", str(tmp_path / "runs"), "--ipc", "8", "--image-size", "32", "--dry-run"]
+    assert run([*grid, "--methods", "random,pca"]) == 2
+    assert "method pca: ipc=8 needs 32 images of every class" in only_line(capsys.readouterr().err)
+    assert run([*grid, "--methods", "all"]) == 0
+    assert "skipped  pca ipc 8 hard resnet18 seed 0: ipc=8 needs 32 images" in capsys.readouterr().out
+
+
+def test_a_sweep_and_its_report(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = ["--train", str(work / "train.beton"), "--val", str(work / "val.beton"), "--workdir", str(tmp_path / "runs")]
+    grid += [
+        "--methods",
+        "random,el2n[keep=hard]",
+        "--ipc",
+        "1,2",
+        "--seeds",
+        "0-1",
+        "--protocol",
+        "hard-small*epochs=1",
+    ]
+    grid += [
+        "--arch",
+        "convnet1_w4",
+        "--image-size",
+        "32",
+        "--observer",
+        "arch=convnet1_w4",
+        "--set",
+        "el2n.last_epoch=1",
+    ]
+    assert run(["sweep", *grid, "--dry-run"]) == 0
+    assert "8 runs: 0 cached, 8 to run, 0 skipped" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    assert run(["sweep", *grid, "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert "8 runs: 8 done (8 run now)" in out
+    assert err == ""
+    assert run(["report", str(tmp_path / "runs"), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["method"], row["ipc"], row["n"]) for row in rows} == {
+        (method, ipc, 2) for method in ("random", "el2n[keep=hard,last_epoch=1]") for ipc in (1, 2)
+    }
+    needed = "dataset method ipc protocol arch precision n top1_mean top1_std image_bytes label_bytes compress_seconds"
+    assert {*needed.split(), "train_seconds"} <= set(rows[0])
+    for style, sign in (("csv", "dataset,method,ipc"), ("latex", r"\begin{tabular}"), ("table", "top-1 %")):
+        assert run(["report", str(tmp_path / "runs"), "--format", style]) == 0
+        assert sign in capsys.readouterr().out
+
+
+@pytest.mark.timeout(110)
+def test_doctor_examines_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["doctor"])
+    out = capsys.readouterr().out
+    lines = {line.split()[1]: line.split()[0] for line in out.splitlines() if not line.startswith(" ")}
+    assert {"python", "torch", "torchvision", "ffcv", "tbb", "cpus", "memory", "disk"} <= set(lines)
+    assert code == int("missing" in lines.values()) == 0
+
+
+def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    check = doctor._disk(tmp_path / "not" / "yet")
+    assert check.name == "disk"
+    assert "GB free" in check.found
+
+
+def test_every_command_tells_what_it_does() -> None:
+    commands: list[Callable[..., object]] = [
+        command.callback for command in app.registered_commands if command.callback
+    ]
+    assert len(commands) == len(SURFACE)
+    assert all(len(inspect.getdoc(command) or "") > 80 for command in commands)
+    assert inspect.getdoc(cli)

@@ -1,0 +1,59 @@
+"""The command line starts quickly and keeps its surface."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fastdc.cli import app
+from tests.cli.conftest import FASTDC
+
+
+def test_help_comes_within_half_a_second() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([*FASTDC, "--help"], capture_output=True, text=True, timeout=30)
+        times.append(time.perf_counter() - start)
+    assert done.returncode == 0
+    assert min(times) < 0.5, times
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["methods"], ["methods", "--json"], ["sweep", "--help"], ["--version"]]
+)
+def test_listing_and_help_import_no_torch(arguments: list[str]) -> None:
+    code = f"import sys; from fastdc.cli import run; run({arguments!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
+
+
+SURFACE = {
+    "write-beton": "SOURCE OUT.beton --split --resolution --encoding --quality --workers --on-error --force --quiet -q",
+    "verify-beton": "FILE --deep",
+    "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --quiet -q",
+    "compress": "METHOD TRAIN.beton --ipc --out --workdir --seed --image-size --set --observer --force --quiet -q",
+    "evaluate": "SUBSET.beton --val --protocol --set --arch --seed --augment --precision --image-size --threads "
+    "--loader --workers --checkpoint --compile --json --quiet -q",
+    "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
+    "--observer --augment --precision --threads --loader --launcher --rerun --dry-run --quiet -q",
+    "report": "DIR --format",
+    "methods": "--json",
+    "doctor": "--workdir",
+}
+
+
+def test_the_command_line_is_what_other_peoples_scripts_rely_on() -> None:
+    import typer.main
+
+    group = typer.main.get_command(app)
+    found = {}
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        names = [part for parameter in command.params for part in _names(parameter)]
+        found[name] = [part for part in names if part not in ("--help", "-h")]
+    assert found == {name: text.split() for name, text in SURFACE.items()}
+
+
+def _names(parameter: object) -> list[str]:
+    options = list(getattr(parameter, "opts", []))
+    return options if options[0].startswith("-") else [str(getattr(parameter, "metavar", options[0]))]
