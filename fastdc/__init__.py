@@ -10,32 +10,53 @@ The public API, imported when first used (torch only where it is needed):
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastdc.beton import BetonFile, Manifest, verify_beton, write_beton
+    from fastdc.compress import compress_beton
+    from fastdc.errors import FastDCError
+    from fastdc.loader import open_loader
+    from fastdc.methods import all_methods, get_method, select
+    from fastdc.observe import ObserverConfig
+    from fastdc.train import EvaluateSettings, get_protocol
+    from fastdc.train.evaluation import evaluate
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "BetonFile": "fastdc.beton",
-    "Manifest": "fastdc.beton",
-    "verify_beton": "fastdc.beton",
-    "write_beton": "fastdc.beton",
-    "open_loader": "fastdc.loader",
-    "ObserverConfig": "fastdc.observe",
-    "compress_beton": "fastdc.compress",
-    "all_methods": "fastdc.methods",
-    "get_method": "fastdc.methods",
-    "select": "fastdc.methods",
-    "EvaluateSettings": "fastdc.train",
-    "get_protocol": "fastdc.train",
-    "evaluate": "fastdc.train.evaluation",
-    "FastDCError": "fastdc.errors",
+_HOMES = {
+    "fastdc.beton": ("BetonFile", "Manifest", "verify_beton", "write_beton"),
+    "fastdc.compress": ("compress_beton",),
+    "fastdc.errors": ("FastDCError",),
+    "fastdc.loader": ("open_loader",),
+    "fastdc.methods": ("all_methods", "get_method", "select"),
+    "fastdc.observe": ("ObserverConfig",),
+    "fastdc.train": ("EvaluateSettings", "get_protocol"),
+    "fastdc.train.evaluation": ("evaluate",),
 }
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "BetonFile",
+    "EvaluateSettings",
+    "FastDCError",
+    "Manifest",
+    "ObserverConfig",
+    "__version__",
+    "all_methods",
+    "compress_beton",
+    "evaluate",
+    "get_method",
+    "get_protocol",
+    "open_loader",
+    "select",
+    "verify_beton",
+    "write_beton",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for, so that `fastdc --help` stays quick."""
-    if name not in _PUBLIC:
+    if name not in _MODULES:
         raise AttributeError(f"module 'fastdc' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

@@ -1,8 +1,13 @@
 """The observer: one training on the full set whose per-sample dynamics serve every score-based method."""
 
+from typing import TYPE_CHECKING
+
 from fastdc.observe.choose import choose_observer
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.record import Observation, load_observation
+
+if TYPE_CHECKING:
+    from fastdc.observe.run import observe, observer_folder
 
 __all__ = ["Observation", "ObserverConfig", "choose_observer", "load_observation", "observe", "observer_folder"]
 

@@ -1,7 +1,12 @@
 """Protocols and the evaluation of a compressed set. `evaluate` needs torch and is imported when first asked for."""
 
+from typing import TYPE_CHECKING
+
 from fastdc.train.protocols import Protocol, get_protocol
 from fastdc.train.settings import EvaluateSettings, EvaluationResult
+
+if TYPE_CHECKING:
+    from fastdc.train.evaluation import evaluate
 
 __all__ = ["EvaluateSettings", "EvaluationResult", "Protocol", "evaluate", "get_protocol"]
 
