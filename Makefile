@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 DATA := data/fashion_mnist
+# Where the idx files of Fashion-MNIST lie, if not where Debian puts them.
+SOURCE ?=
 
 .PHONY: setup check test demo format clean
 
@@ -26,7 +28,7 @@ test: setup
 	$(BIN)/pytest -m "not slow"
 
 demo: setup
-	$(BIN)/python writers/fashion_mnist.py --out $(DATA)
+	$(BIN)/python writers/fashion_mnist.py --out $(DATA) $(if $(SOURCE),--source $(SOURCE))
 	$(BIN)/fastdc sweep configs/demo.yaml --methods all
 	@echo "Rows again: $(BIN)/fastdc report $(DEMO); subsets with their manifests: $(DEMO)/subsets"
 

@@ -94,7 +94,7 @@ def sweep_command(
     image_size, set, augment, precision, threads, loader). Paths are relative to the current directory.
     Run again, it does only what is missing; several sweeps may share one workdir. A run that fails is a row with its
     reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, which are the same
-    for the same content; a result stays until its new one is there.
+    for the same content; a result stays until its new one is there, and an interrupted one goes on where it was.
 
     Example:
 
@@ -250,11 +250,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except Exception as error:
+        if os.environ.get("FASTDC_DEBUG") == "1":
+            raise
         if isinstance(error, OSError) and (text := _file_problem(error)):
             say_error(text)
             return 2
-        if os.environ.get("FASTDC_DEBUG") == "1":
-            raise
         say_error(f"bug in fastdc: {type(error).__name__}: {error}; FASTDC_DEBUG=1 shows where. Please report it")
         return 1
 

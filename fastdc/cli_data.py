@@ -22,6 +22,7 @@ from fastdc.cli_common import (
     Workdir,
     say_error,
 )
+from fastdc.progress import say
 from fastdc.text import plain
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def write_beton_command(
     """
     from fastdc.beton import write_beton
 
+    if quality is not None and encoding is not Encoding.jpg and (encoding is not None or resolution is None):
+        say("--quality changes nothing here: it is that of --encoding jpg (the default with --resolution)")
     made = write_beton(
         source,
         out,
@@ -188,7 +191,6 @@ def compress_command(
     """
     from fastdc.beton import describe_beton
     from fastdc.compress import check_observer, compress_beton
-    from fastdc.files import check_output
     from fastdc.methods import get_method, parse_variant
     from fastdc.methods.base import check_budget
     from fastdc.observe import choose_observer
@@ -203,7 +205,6 @@ def compress_command(
     reads_observer = "dynamics" in recipe.info.needs
     if given or reads_observer:
         chosen = choose_observer(train, described.content_hash, workdir, given, {"image_size": image_size})
-    check_output(out, force)
     check_budget(recipe, recipe.configure(values), described.classes, described.counts, ipc)
     if chosen is not None and reads_observer:
         check_observer(recipe, recipe.configure(values), chosen)

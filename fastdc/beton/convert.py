@@ -141,9 +141,6 @@ def _make_recipe(encoding: Encoding | None, quality: int | None, resolution: int
     if quality is not None and not 1 <= quality <= 100:
         raise ConfigError(f"quality {quality}, expected 1..100")
     chosen: Encoding = encoding or ("keep" if resolution is None else "jpg")
-    if quality is not None and chosen != "jpg":
-        why = "copies JPEG files untouched" if chosen == "keep" else "stores pixels"
-        raise ConfigError(f"quality {quality} was given, but encoding {chosen} {why}; use jpg or leave quality away")
     return Recipe(chosen, DEFAULT_QUALITY if quality is None else quality, resolution)
 
 

@@ -48,7 +48,9 @@ def _candidates() -> Iterator[Path]:
     if _CONFIG.CACHE_DIR:
         yield Path(_CONFIG.CACHE_DIR)
     yield _PACKAGE / "__pycache__"
-    yield Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "fastdc"
+    user = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if user.is_absolute():  # without a home the "~" stays
+        yield user / "fastdc"
     yield Path(tempfile.gettempdir()) / f"fastdc-{os.getuid()}"
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: one file, replaced atomically, loaded without running code from it."""
 
 import io
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,16 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         found, state = content["identity"], content["state"]
-    except (RuntimeError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path}: damaged checkpoint ({type(error).__name__}); delete it to start over"
-        ) from error
+    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        if "allocate" in str(error):
+            raise  # short of memory, which says nothing about the file
+        kind = type(error).__name__
+        raise CheckpointError(f"{path}: not a whole checkpoint ({kind}); move it away to start over") from error
     if found != identity:
-        raise CheckpointError(f"{path}: belongs to run {found}, expected {identity}; delete it to start over")
+        raise CheckpointError(f"{path}: belongs to run {found}, expected {identity}; move it away to start over")
     return dict(state)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a checkpoint that cannot be used, so that a training can start over and nothing is lost."""
+    os.replace(path, path.with_name(f"{path.name}.damaged"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastdc.beton import BetonFile
+from fastdc.errors import ManifestError
 from fastdc.observe.config import OBSERVER_VERSION, ObserverConfig
 from fastdc.observe.record import INDEX_NAME
 
@@ -38,6 +39,7 @@ def choose_observer(
 
     Raises:
         ConfigError: a given setting is unknown or out of range.
+        ManifestError: a record in `workdir` is damaged, so that the first one cannot be told.
     """
     if not given and (first := first_observer(workdir, train_hash)) is not None:
         return first
@@ -56,8 +58,8 @@ def first_observer(workdir: Path, train_hash: str) -> ObserverConfig | None:
             identity = dict(content["identity"])
             version, run, owner = identity.pop("version"), identity.pop("run"), identity.pop("train")
             started, runs = float(content["started"]), int(content["runs"])
-        except (ValueError, KeyError, TypeError):
-            continue  # a damaged record is reported when it is used
+        except (ValueError, KeyError, TypeError) as error:
+            raise ManifestError(f"{index}: damaged observer record; delete its folder and observe again") from error
         if (version, run, owner) == (OBSERVER_VERSION, 0, train_hash):
             found.append((started, ObserverConfig.make({**identity, "runs": runs}, str(index))))
     return min(found, key=lambda pair: pair[0])[1] if found else None

@@ -17,7 +17,7 @@ from fastdc.hashing import content_key
 from fastdc.kernels.dynamics import batch_dynamics
 from fastdc.kernels.fields import FIELDS
 from fastdc.loader import Batch, TrainView, open_loader
-from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
+from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
 from fastdc.nn.models import build_model
@@ -77,7 +77,7 @@ def observe(
                     record = _train(train, record, config, needed, show_progress, checkpoint_seconds)
                 except CheckpointError as error:
                     say(f"{error.args[0].partition(';')[0]}; this observer starts over")
-                    (folder / CHECKPOINT_NAME).unlink()  # it only ever saves time: whole epochs lie in the log
+                    set_aside(folder / CHECKPOINT_NAME)  # whole epochs lie in the log and stay as they are
                     record = _train(train, record, config, needed, show_progress, checkpoint_seconds)
         records.append(record)
     return tuple(records)
@@ -118,11 +118,20 @@ class DynamicsRecorder:
         self.values = self._empty()
 
     def state(self) -> dict[str, Any]:
-        """The unfinished epoch's values."""
-        return {"values": torch.from_numpy(self.values.copy())}
+        """The unfinished epoch's values, and how many whole ones came before."""
+        return {"values": torch.from_numpy(self.values.copy()), "epochs": self.record.epochs}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take the unfinished epoch of a checkpoint."""
+        """Take the unfinished epoch of a checkpoint.
+
+        Raises:
+            CheckpointError: the log holds fewer epochs than when it was saved; epochs would be missing.
+        """
+        if state["epochs"] > self.record.epochs:
+            raise CheckpointError(
+                f"{self.record.folder}: the checkpoint follows epoch {state['epochs']}, the log holds "
+                f"{self.record.epochs}; move the checkpoint away"
+            )
         self.values = state["values"].numpy().copy()
 
 

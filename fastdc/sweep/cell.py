@@ -51,9 +51,12 @@ class CellRunner:
         folder = self.plan.config.workdir / "checkpoints" / cell.key
         try:
             result = self._evaluate(cell, cell.subset, folder / "checkpoint.pt")
-        except CheckpointError as error:  # damaged, or of an older version: it only ever saves time
-            say(f"{cell.name}: starts over ({error})")
-            shutil.rmtree(folder)
+        except CheckpointError as error:
+            from fastdc.nn.checkpoint import set_aside
+
+            # damaged, or of an older version: it only ever saves time
+            say(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
+            set_aside(folder / "checkpoint.pt")
             result = self._evaluate(cell, cell.subset, folder / "checkpoint.pt")
         shutil.rmtree(folder, ignore_errors=True)
         detail = {name: result.pop(name) for name in DETAIL_FIELDS}

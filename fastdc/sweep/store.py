@@ -114,7 +114,10 @@ class Store:
         known = self.states()
         fresh = [run for run in runs if run.key not in known or run.skip is not None]
         retry = [run.key for run in runs if rerun != "missing" and known.get(run.key) in FAULTS]
-        redo = [run for run in runs if rerun == "all" and known.get(run.key) == "done"]
+        # Runs that still wait to be redone were left by a sweep that was interrupted or is at work: go on with those.
+        waiting = dict(self._rows("SELECT key, state FROM redo"))
+        again = rerun == "all" and not any(run.key in waiting for run in runs)
+        redo = [run for run in runs if again and known.get(run.key) == "done"]
         stale = [run.axes for run in runs if run.skip is None] if "skipped" in known.values() else []
         if not (fresh or retry or redo or stale):
             return

@@ -10,6 +10,7 @@ from torch import nn
 
 from fastdc.beton import BetonFile, Manifest, describe_beton
 from fastdc.errors import ConfigError
+from fastdc.files import check_not_input
 from fastdc.hashing import content_key
 from fastdc.loader import Batch, EpochLoader, EvalView, TrainView, open_loader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
@@ -48,9 +49,12 @@ def evaluate(
     Raises:
         ConfigError: class lists differ, unknown architecture, precision that the device lacks.
         DivergedError: a loss became NaN or infinite.
+        OutputError: `checkpoint` names the subset or the validation set.
         BetonError, LoaderError, ManifestError: a file is damaged.
     """
     start = time.monotonic()
+    if checkpoint is not None:
+        check_not_input(checkpoint, (subset, val))
     stored, validation = describe_beton(subset), describe_beton(val)
     check_same_classes(stored, validation, subset, val)
     compute = choose_compute(settings.precision, settings.threads)

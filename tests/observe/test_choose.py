@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fastdc.beton import describe_beton
-from fastdc.errors import ConfigError
+from fastdc.errors import ConfigError, ManifestError
 from fastdc.observe import ObserverConfig, choose_observer
 from fastdc.observe.run import observe
 
@@ -33,6 +33,13 @@ def test_the_first_trained_observer_serves_what_names_none(betons: Any, tmp_path
         observe(betons.train, tmp_path, SMALL.model_copy(update={"lr": lr}), stop_after=1)
         assert choose(betons, tmp_path, defaults={"image_size": 64}) == first
     assert choose_observer(betons.train, "another set", tmp_path) == ObserverConfig(image_size=28).resolved()
+
+
+def test_a_damaged_record_is_told(betons: Any, tmp_path: Path) -> None:
+    (record,) = observe(betons.train, tmp_path, SMALL, stop_after=1)
+    (record.folder / "observer.json").write_text("{")
+    with pytest.raises(ManifestError, match="damaged observer record"):
+        choose(betons, tmp_path)
 
 
 def test_resolving_names_what_auto_means() -> None:

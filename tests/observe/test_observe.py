@@ -115,6 +115,16 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     assert np.array_equal(log(longer.folder), log(whole.folder))
 
 
+def test_a_checkpoint_without_its_log_is_set_aside(betons: Any, tmp_path: Path) -> None:
+    (record,) = observe(betons.train, tmp_path / "lost", CONFIG, stop_after=3)
+    (record.folder / INDEX_NAME).unlink()
+    (record.folder / LOG_NAME).unlink()
+    (again,) = observe(betons.train, tmp_path / "lost", CONFIG, stop_after=4)
+    (whole,) = observe(betons.train, tmp_path / "whole", CONFIG, stop_after=4)
+    assert np.array_equal(log(again.folder), log(whole.folder))
+    assert (record.folder / f"{CHECKPOINT_NAME}.damaged").exists()
+
+
 def test_another_device_than_the_observers_is_refused(betons: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trains on cuda, this machine has cpu"):
         observe(betons.train, tmp_path, CONFIG.model_copy(update={"device": "cuda"}), stop_after=1)

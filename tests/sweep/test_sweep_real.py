@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     assert outcome.states == {"done": 1}
     assert not checkpoint.exists()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{plan.cells[0].name}: starts over ({checkpoint}: damaged checkpoint")
+    assert line.startswith(f"{plan.cells[0].name}: starts over ({checkpoint}: not a whole checkpoint")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -149,6 +149,9 @@ def test_an_interrupted_redo_leaves_old_results_to_a_plain_rerun(make_config: Ma
     assert len(set(summaries(plan)) & set(before)) == 2  # one was replaced before the interruption
     outcome, ran = sweep(plan)
     assert (outcome.states, ran) == ({"done": 3}, [])
+    outcome, ran = sweep(plan, rerun="all")  # goes on with the two that were left
+    assert (outcome.states, len(ran)) == ({"done": 3}, 2)
+    assert summaries(plan)[0] == -1.0  # what was redone before the interruption is not done a third time
     outcome, ran = sweep(plan, rerun="all")
     assert (outcome.states, len(ran)) == ({"done": 3}, 3)
     assert summaries(plan) == before

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fastdc.beton import Sample, write_samples
-from fastdc.errors import ConfigError, DivergedError
+from fastdc.errors import ConfigError, DivergedError, OutputError
 from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
 from fastdc.train.evaluation import hard_label_bytes
 from tests.conftest import fashion_images
@@ -57,6 +57,14 @@ def test_a_finished_checkpoint_gives_the_same_result(betons: Any, tmp_path: Path
     first = evaluate(betons.train, betons.val, settings(), checkpoint=checkpoint)
     again = evaluate(betons.train, betons.val, settings(), checkpoint=checkpoint)
     assert outcome(first) == outcome(again) == outcome(result)
+
+
+def test_the_data_cannot_be_the_checkpoint(betons: Any) -> None:
+    before = betons.val.read_bytes()
+    for checkpoint in (betons.train, betons.val):
+        with pytest.raises(OutputError):
+            evaluate(betons.train, betons.val, settings(), checkpoint=checkpoint)
+    assert betons.val.read_bytes() == before
 
 
 def test_bf16_autocast_trains_on_cpu(betons: Any) -> None:
