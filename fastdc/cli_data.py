@@ -22,6 +22,7 @@ from fastdc.cli_common import (
     Workdir,
     say_error,
 )
+from fastdc.files import prepare_workdir
 from fastdc.progress import say
 from fastdc.text import plain
 
@@ -152,7 +153,6 @@ def observe_command(
     from fastdc.observe.run import observe
     from fastdc.settings import parse_settings
     from fastdc.sweep.preflight import merge_settings
-    from fastdc.sweep.workdir import prepare_workdir
 
     options = {"arch": arch, "image_size": image_size}
     chosen = {key: value for key, value in options.items() if value is not None}
@@ -193,10 +193,9 @@ def compress_command(
     from fastdc.compress import check_observer, compress_beton
     from fastdc.methods import get_method, parse_variant
     from fastdc.methods.base import check_budget
-    from fastdc.observe import choose_observer
+    from fastdc.observe.choose import choose_observer, tell_observer
     from fastdc.settings import parse_settings
     from fastdc.sweep.preflight import merge_settings
-    from fastdc.sweep.workdir import prepare_workdir, tell_observer
 
     name, own = parse_variant(method)
     values = merge_settings(f"method {name}", own, parse_settings(settings or []))

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from fastdc.sweep.workdir import existing_folder
+from fastdc.files import existing_folder
 from fastdc.threads import usable_cpus
 
 Status = Literal["ok", "warning", "missing"]

@@ -104,3 +104,24 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def prepare_workdir(workdir: Path) -> None:
+    """Make the folder and see that it can be written.
+
+    Raises:
+        OutputError: it cannot be made, is a file, or is read-only.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        check_output(workdir / "store.sqlite", force=True)
+    except OSError as error:
+        raise OutputError(f"{workdir}: cannot be made ({error.strerror}); choose another --workdir") from error
+
+
+def existing_folder(path: Path) -> Path:
+    """`path`, or the nearest folder above it that exists: the disk that it will lie on."""
+    path = path.absolute()
+    while not os.path.exists(path):  # Path.exists raises where a folder above may not be entered
+        path = path.parent
+    return path

@@ -2,20 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from fastdc.observe.choose import choose_observer
+from fastdc.observe.choose import choose_observer, observer_folder
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.record import Observation, load_observation
 
 if TYPE_CHECKING:
-    from fastdc.observe.run import observe, observer_folder
+    from fastdc.observe.run import observe
 
 __all__ = ["Observation", "ObserverConfig", "choose_observer", "load_observation", "observe", "observer_folder"]
 
 
 def __getattr__(name: str) -> object:
     """`observe` needs torch; it is imported when it is first asked for."""
-    if name in ("observe", "observer_folder"):
-        from fastdc.observe import run
+    if name == "observe":
+        from fastdc.observe.run import observe
 
-        return getattr(run, name)
+        return observe
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,10 @@ import numpy as np
 
 from fastdc.beton import BetonFile
 from fastdc.errors import ManifestError
+from fastdc.hashing import content_key
 from fastdc.observe.config import OBSERVER_VERSION, ObserverConfig
 from fastdc.observe.record import INDEX_NAME
+from fastdc.progress import say
 
 LARGEST_DEFAULT_SIDE = 224
 
@@ -63,6 +65,19 @@ def first_observer(workdir: Path, train_hash: str) -> ObserverConfig | None:
         if (version, run, owner) == (OBSERVER_VERSION, 0, train_hash):
             found.append((started, ObserverConfig.make({**identity, "runs": runs}, str(index))))
     return min(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def observer_folder(workdir: Path, train_hash: str, config: ObserverConfig, run: int) -> Path:
+    """Where one run's record lies: a folder named by everything the run depends on."""
+    key = content_key(config.identity(train_hash, run), 12)
+    return workdir / "observers" / f"{config.arch}-{key}"
+
+
+def tell_observer(train_hash: str, workdir: Path, observer: ObserverConfig) -> None:
+    """Say on stderr which observer is read."""
+    folder = observer_folder(workdir, train_hash, observer, 0)
+    more = f" and {observer.runs - 1} more runs" if observer.runs > 1 else ""
+    say(f"observer {folder}{more}: {observer.arch}, {observer.image_size} px")
 
 
 def _typical_side(train: Path) -> int:

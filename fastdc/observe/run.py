@@ -21,7 +21,7 @@ from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
 from fastdc.nn.models import build_model
-from fastdc.observe.choose import choose_observer
+from fastdc.observe.choose import choose_observer, observer_folder
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.record import Observation, append_epoch, commit, load_observation
 from fastdc.progress import progress, say
@@ -81,12 +81,6 @@ def observe(
                     record = _train(train, record, config, needed, show_progress, checkpoint_seconds)
         records.append(record)
     return tuple(records)
-
-
-def observer_folder(workdir: Path, train_hash: str, config: ObserverConfig, run: int) -> Path:
-    """Where one run's record lies: a folder named by everything the run depends on."""
-    key = content_key(config.identity(train_hash, run), 12)
-    return workdir / "observers" / f"{config.arch}-{key}"
 
 
 class DynamicsRecorder:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
+from fastdc.files import existing_folder
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.store import Record
-from fastdc.sweep.workdir import existing_folder
 
 # Rough forward cost of one 224-px image in giga-multiplications; a training visit costs three times as much.
 ROUGH_GMAC = {"resnet18": 1.8, "resnet34": 3.7, "resnet50": 4.1, "resnet101": 7.8, "mobilenet_v2": 0.3}

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 from fastdc.errors import DivergedError, FastDCError, OutputError, StoreError
+from fastdc.files import prepare_workdir
 from fastdc.progress import format_seconds, say
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import Rates, measured_rates
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.store import Rerun, Store
-from fastdc.sweep.workdir import prepare_workdir, tell_observer
 
 HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
@@ -80,6 +80,8 @@ def run_sweep(config: SweepConfig, rerun: Rerun = "missing", show_progress: bool
             plan = make_plan(config, device)
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
+            from fastdc.observe.choose import tell_observer
+
             tell_observer(plan.train.content_hash, config.workdir, plan.observer)
         runner = CellRunner(plan, store, show_progress)
         return plan, run_plan(plan, store, runner.run, show_progress, redo=rerun == "all")
