@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 
 def write_beton_command(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder, or tar or zip of one.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Folder, tar or zip of one, or parquet shards.", show_default=False)
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT.beton", help="File to write.", show_default=False)],
     split: Annotated[str | None, typer.Option(help="Which split to write, where SOURCE has splits.")] = None,
     resolution: Annotated[
@@ -48,10 +50,16 @@ def write_beton_command(
     on_error: Annotated[
         OnError, typer.Option(help="fail: stop at an unreadable image; skip: count it.")
     ] = OnError.fail,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Names parquet's classes: a .beton, its .json, or a text file, one per line."
+        ),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write images laid out as class/img or split/class/img into one FFCV file.
+    """Write images laid out as class/img or split/class/img, or parquet shards, into one FFCV file.
 
     OUT.json beside it is the manifest: classes, counts, what was converted or skipped, a hash of every sample.
 
@@ -68,6 +76,7 @@ def write_beton_command(
         source,
         out,
         split=split,
+        classes=classes,
         resolution=resolution,
         encoding=encoding.value if encoding else None,
         quality=quality,
@@ -80,10 +89,25 @@ def write_beton_command(
     changed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(made.converted.items()))
     if changed:
         print(f"converted to RGB: {changed}")
-    for line in skipped_lines(made):
+    for line in (*class_lines(made), *skipped_lines(made)):
         print(line)
     if made.made.get("encoding") == "keep":
         print(f"JPEG images were not decoded; fastdc verify-beton {out} --deep decodes all")
+
+
+def class_lines(made: "Manifest") -> list[str]:
+    """What may surprise about the classes of parquet shards: only numbers for names, or classes without images."""
+    lines = []
+    if made.made.get("class_names") == "numbers":
+        last = made.classes[-1]
+        lines.append(
+            f"classes are called {made.classes[0]}..{last}: the shards do not name them; a validation set of other "
+            "names needs the same ones here: --classes VAL.beton"
+        )
+    empty = [name for name, count in zip(made.classes, made.counts, strict=True) if count == 0]
+    if empty:
+        lines.append(plain(f"{len(empty):,} of {len(made.classes):,} classes have no images, the first is {empty[0]}"))
+    return lines
 
 
 def skipped_lines(made: "Manifest") -> list[str]:
@@ -238,7 +262,7 @@ def evaluate_command(
     precision: Annotated[Precision, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = Precision.auto,
     image_size: Annotated[int | None, typer.Option(help="Side of crops in px; default: the subset's side.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all.")] = 0,
-    loader: Annotated[Engine, typer.Option(help="How batches are made; all give the same.")] = Engine.auto,
+    loader: Annotated[Engine, typer.Option(help="How batches are made; device needs CUDA.")] = Engine.auto,
     workers: Annotated[int | None, typer.Option(min=1, help="Loader threads; changes no result.")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Resume from, and save to, this file.")

@@ -1,8 +1,10 @@
 """Tar and zip archives of image folders, read without unpacking them to disk.
 
-Member names never become file names, so "../../etc/passwd" does no harm: such members are left out.
+Member names never become file names, so "../../etc/passwd" does no harm: such members are left out. A tar of nothing
+but tars, as ImageNet's training set comes, is read as one folder for each.
 """
 
+import io
 import lzma
 import os
 import tarfile
@@ -10,10 +12,13 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import IO, TYPE_CHECKING, Generic, TypeVar
 
 from fastdc.beton.sources import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, is_hidden, read_range
 from fastdc.errors import SourceError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 Member = TypeVar("Member")
 _BLOCK = 1 << 20
@@ -91,6 +96,11 @@ class ArchiveTree(Generic[Member]):
             self._folders["/".join(parts[:-1])][1][parts[-1]] = None
             self.members["/".join(parts)] = member
 
+    def clear(self) -> dict[str, Member]:
+        """Forget all files and folders; returns the files."""
+        members, self.members, self._folders = self.members, {}, {"": ({}, {})}
+        return members
+
     def list_folder(self, path: str, follow: bool = True) -> Listing:
         """See `Tree`."""
         folders, files = self._folders[path]
@@ -98,13 +108,29 @@ class ArchiveTree(Generic[Member]):
 
 
 class PlainTarTree(ArchiveTree[tuple[int, int]]):
-    """An uncompressed tar: one pass over its headers, then every file is read where it lies."""
+    """An uncompressed tar: one pass over its headers, then every file is read where it lies.
+
+    A tar of nothing but tars holds folders, called as they are without ".tar".
+    """
 
     def __init__(self, source: Path) -> None:
         super().__init__(source)
         with tarfile.open(source, "r:", tarinfo=_StrictMember) as archive:
             _add_tar_members(self, archive)
+        if self.members and all(name.lower().endswith(".tar") for name in self.members):
+            self._enter_inner()
         self._descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _enter_inner(self) -> None:
+        """Replace every inner tar by the files in it, which lie in the outer one as they are."""
+        inner = self.clear()
+        with self.source.open("rb") as handle:
+            for name, (start, size) in inner.items():
+                try:
+                    with tarfile.open(fileobj=_Part(handle, start, size), mode="r:", tarinfo=_StrictMember) as archive:
+                        _add_tar_members(self, archive, f"{name[:-4]}/", start)
+                except _DAMAGE as error:
+                    raise SourceError(f"{self.source}: {name} in it is no whole tar ({error}); get it again") from error
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
         """See `Tree`; in the order given."""
@@ -179,19 +205,49 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
         self._archive.close()
 
 
-def _add_tar_members(tree: ArchiveTree[tuple[int, int]], archive: tarfile.TarFile) -> None:
+def _add_tar_members(
+    tree: ArchiveTree[tuple[int, int]], archive: tarfile.TarFile, folder: str = "", start: int = 0
+) -> None:
+    """Add all members below `folder`; `start` is where the archive lies in the file that will be read, bytes."""
     places: dict[str, tuple[int, int]] = {}
     for member in archive:
         _forget(archive)
         if member.isdir():
-            tree.add(member.name, None)
+            tree.add(folder + member.name, None)
         elif member.isreg() and not member.issparse():
-            places[member.name] = (member.offset_data, member.size)
-            tree.add(member.name, places[member.name])
+            places[member.name] = (start + member.offset_data, member.size)
+            tree.add(folder + member.name, places[member.name])
         elif member.islnk():  # tar stores the second name of one file as a hard link to the first
-            tree.add(member.name, places.get(member.linkname, (-1, 0)))
+            tree.add(folder + member.name, places.get(member.linkname, (-1, 0)))
         else:
-            tree.add(member.name, (-1, 0))
+            tree.add(folder + member.name, (-1, 0))
+
+
+class _Part(io.RawIOBase):
+    """A part of a file as a file of its own, for reading."""
+
+    def __init__(self, handle: IO[bytes], start: int, size: int) -> None:
+        self._handle, self._start, self._size, self._position = handle, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: "Buffer") -> int:  # what io.RawIOBase makes read() of
+        view = memoryview(buffer)
+        size = max(0, min(len(view), self._size - self._position))
+        self._handle.seek(self._start + self._position)
+        data = self._handle.read(size)
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def _forget(archive: tarfile.TarFile) -> None:

@@ -1,30 +1,33 @@
 """From an image folder or archive to a `.beton`: many threads convert, one writes, the order is fixed.
 
-Threads, not processes: reading, hashing, decoding, resizing and encoding all release the GIL (0.1 ms of 2.4 ms per
-resized image hold it), no worker can die alone and leave the others waiting, and nothing is left in /dev/shm.
+Threads, not processes: what takes long (reading, hashing, decoding, resizing, encoding) runs without Python's lock (0.1
+ms of 2.4 ms per resized image need it), no worker can die alone and leave the others waiting, and nothing is left in
+/dev/shm. Copying is the exception: of 35 us for a small file half need the lock, and a second thread gains nothing. So
+large folders are copied by compiled code, many files per call (`bulk`). The order costs nothing that can be measured.
 """
 
-import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from fastdc.beton.archives import open_tree
+from fastdc.beton.bulk import BUFFER_BYTES, Block, BulkReader, bulk_reader
 from fastdc.beton.format import MODE_JPEG
 from fastdc.beton.images import Resize, check_pixels, encode_jpeg, read_image, resize_image, resize_many, resize_short
 from fastdc.beton.jpeg import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped
+from fastdc.beton.opening import Files, Opened, open_source
 from fastdc.beton.output import beton_output
-from fastdc.beton.sources import Contents, Fetch, Tree, list_contents
-from fastdc.beton.writer import BetonWriter, Origin, Payload, commit, make_payload, printable
+from fastdc.beton.pages import BetonWriter, Payload, hash_payload
+from fastdc.beton.sources import Contents, Fetch, FileFetch, FolderTree
+from fastdc.beton.texts import Texts
+from fastdc.beton.writer import Origin, commit, make_payload, printable
 from fastdc.errors import ConfigError, OutputError, SourceError
-from fastdc.hashing import bytes_key
 from fastdc.progress import progress
 from fastdc.threads import usable_cpus
 
@@ -34,9 +37,11 @@ OnError = Literal["fail", "skip"]
 MAX_LOSSLESS_BYTES = 4 << 20
 """`keep` stores what it must convert as raw pixels up to this size, above as JPEG of quality 95, 4:4:4."""
 DEFAULT_QUALITY = 90
-MANY_IMAGES = 2000
-"""From this number of images on, loading the fast resizing kernel pays."""
+MANY_IMAGES = 1000
+"""From this number of images on, loading the fast resizing kernel (0.4 s) pays: it saves 0.8 ms of each image."""
 _KEEP_CHUNK, _CONVERT_CHUNK = 64, 4  # images per task: enough to hide the queue, few enough to keep memory small
+_FIRST_CHUNK = 8  # until it is known how large the files are
+_CHUNK_BYTES = BUFFER_BYTES  # a task stops here and leaves its other images to the consumer; of bulk at most twice that
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,14 @@ class Recipe:
         quality: JPEG quality of "jpg", 1..100.
         resolution: shorter side in pixels, or None.
         resize: how to shrink; every choice gives the same pixels.
+        bulk: reads many files at a time for "keep", or None; either gives the same file.
     """
 
     encoding: Encoding
     quality: int
     resolution: int | None
     resize: Resize = resize_image
+    bulk: BulkReader | None = None
 
 
 class Converted(NamedTuple):
@@ -65,20 +72,35 @@ class Converted(NamedTuple):
     reason: str
 
 
+class Copied(NamedTuple):
+    """A block of files to be stored as they are, of which the first is image `number`."""
+
+    number: int
+    block: Block
+
+
+_Parts = list[Converted | Copied]
+_Chunk = list[tuple[int, Fetch]]
+_Result = tuple[_Parts, _Chunk]
+"""What became of the first images of a chunk, and the others."""
+_Task = tuple[Future[_Result], _Chunk]
+"""A chunk of images, and what becomes of it."""
+
+
 @dataclass
 class _Tally:
-    """What the writing loop counts up; ids and hashes are in sample order at the end."""
+    """What the writing loop counts up."""
 
     converted: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
-    hashes: dict[int, str] = field(default_factory=dict)
 
 
 def write_beton(
-    source: Path,
+    source: Path | Opened,
     out: Path,
     *,
     split: str | None = None,
+    classes: Path | None = None,
     resolution: int | None = None,
     encoding: Encoding | None = None,
     quality: int | None = None,
@@ -87,7 +109,7 @@ def write_beton(
     force: bool = False,
     show_progress: bool = False,
 ) -> Manifest:
-    """Write the images of a folder or archive as `out` and its manifest. Same input, same bytes, for any `workers`.
+    """Write the images of a source as `out` and its manifest. Same input, same bytes, for any `workers`.
 
     Transparency is dropped, as by torchvision's ImageFolder; Exif rotation is applied; 16-bit grey is scaled to 8 bits.
 
@@ -96,9 +118,12 @@ def write_beton(
     it afterwards. The other encodings decode, and meet such damage while writing.
 
     Args:
-        source: folder `class/image` or `split/class/image`, or a tar or zip archive of one.
+        source: folder `class/image` or `split/class/image`, or a tar or zip archive of one, or parquet shards; or one
+            of these opened and found good already (`open_source`).
         out: the `.beton`; its manifest X.json goes beside it.
-        split: "train", "val", ...: needed exactly when the source has such folders; see `list_contents`.
+        split: "train", "val", ...: needed exactly when the source has splits; see `list_contents`, `find_shards`. Of no
+            effect on an opened source, as is `classes`.
+        classes: file that names the classes of parquet shards: a beton, a manifest, or a text file, one name per line.
         resolution: shrink so that the shorter side has this many pixels; nothing is enlarged or cropped.
         encoding: "keep" copies JPEG files untouched and stores all else losslessly (raw; above 4 MiB as JPEG of quality
             95, which the manifest counts as converted["lossy"]); "jpg" encodes at `quality`, 4:2:0, as FFCV does;
@@ -106,7 +131,7 @@ def write_beton(
         quality: JPEG quality of "jpg", 1..100; default 90.
         workers: threads that convert; default one per CPU.
         on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first.
-        force: replace an existing file, but never `source` itself.
+        force: replace an existing file, but never `source` or `classes` itself.
         show_progress: report on stderr.
 
     Raises:
@@ -114,21 +139,26 @@ def write_beton(
         SourceError: the source, or with on_error="fail" one of its images, cannot be used.
         OutputError: `out` cannot be written.
     """
-    source, out = Path(source), Path(out)
+    out = Path(out)
+    inputs = [source.path if isinstance(source, Opened) else Path(source), *([classes] if classes else [])]
     recipe = _make_recipe(encoding, quality, resolution)
     threads = _check_settings(workers, on_error)
-    with beton_output(out, force, [source]) as handle, closing(open_tree(source)) as tree:
-        contents = list_contents(tree, source, split)
-        if len(contents.items) >= MANY_IMAGES:
-            recipe = replace(recipe, resize=resize_many)
+    ready = nullcontext(source) if isinstance(source, Opened) else open_source(inputs[0], split, classes)
+    with beton_output(out, force, inputs) as handle, ready as opened:
+        contents = opened.contents
+        recipe = _choose_means(recipe, opened)
         writer = BetonWriter(handle, out, len(contents.items))
         tally = _Tally(skipped=list(map(_not_image, contents.ignored)))
         with progress(f"write {out.name}", len(contents.items), enabled=show_progress) as bar:
-            for converted in _convert_all(tree, contents, recipe, threads):
-                _store(converted, contents, writer, tally, source, on_error)
-                bar.advance()
-        _check_filled(contents, tally, source)
-        return _finish(handle, out, writer, tally, contents, _describe(tree, contents, split, recipe))
+            for chunk in _convert_all(opened.files, contents, recipe, threads):
+                for part in chunk:
+                    if isinstance(part, Converted):
+                        _store(part, contents, writer, tally, opened.path, on_error)
+                    else:
+                        _store_block(part, contents, writer, recipe)
+                bar.advance(sum(1 if isinstance(part, Converted) else len(part.block.ends) for part in chunk))
+        _check_filled(contents, writer, tally, opened.path)
+        return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally))
 
 
 def _make_recipe(encoding: Encoding | None, quality: int | None, resolution: int | None) -> Recipe:
@@ -144,6 +174,14 @@ def _make_recipe(encoding: Encoding | None, quality: int | None, resolution: int
     return Recipe(chosen, DEFAULT_QUALITY if quality is None else quality, resolution)
 
 
+def _choose_means(recipe: Recipe, opened: Opened) -> Recipe:
+    """What is loaded for many images only, because loading takes longer than a few images do."""
+    images = len(opened.contents.items)
+    if recipe.encoding == "keep":
+        return replace(recipe, bulk=bulk_reader(images)) if isinstance(opened.files, FolderTree) else recipe
+    return replace(recipe, resize=resize_many) if images >= MANY_IMAGES else recipe
+
+
 def _not_image(path: str) -> Skipped:
     return Skipped(path=printable(path), reason="not an image file", kind="not_image")
 
@@ -156,25 +194,83 @@ def _check_settings(workers: int | None, on_error: str) -> int:
     return workers or usable_cpus()
 
 
-def _convert_all(tree: Tree, contents: Contents, recipe: Recipe, threads: int) -> Iterator[Converted]:
-    """Convert in threads; results come in the order of `Tree.fetch_all`, a bounded number ahead of the consumer."""
-    tasks = tree.fetch_all(map(contents.path, contents.items))
-    size = _KEEP_CHUNK if recipe.encoding == "keep" else _CONVERT_CHUNK
-    pending: deque[Future[list[Converted]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="fastdc-write")
+def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int) -> Iterator[_Parts]:
+    """Convert in threads; results come in the order of `fetch_all`, a bounded number of tasks ahead of the consumer.
+
+    The consumer's own thread is one of the threads: whenever it would wait, it converts what nobody has begun. Small
+    files need so little time apart from Python's lock that one thread more only takes it away from the others.
+    """
+    tasks = files.fetch_all(contents.paths())
+    most = _KEEP_CHUNK if recipe.encoding == "keep" else _CONVERT_CHUNK
+    size = min(most, _FIRST_CHUNK)
+    pending: deque[_Task] = deque()
+    pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="fastdc-write") if threads > 1 else None
     try:
         while chunk := list(islice(tasks, size)):
-            pending.append(pool.submit(_convert_chunk, chunk, recipe))
-            if len(pending) > threads + 2:
-                yield from pending.popleft().result()
+            pending.append((pool.submit(_convert_chunk, chunk, recipe) if pool else Future(), chunk))
+            if len(pending) > threads + 1:
+                size = min(most, (yield from _take_whole(pending, recipe)))
         while pending:
-            yield from pending.popleft().result()
+            yield from _take_whole(pending, recipe)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        if pool:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _convert_chunk(chunk: Iterable[tuple[int, Fetch]], recipe: Recipe) -> list[Converted]:
-    return [_convert(number, fetch, recipe) for number, fetch in chunk]
+def _take_whole(pending: deque[_Task], recipe: Recipe) -> Generator[_Parts, None, int]:
+    """All of the first task, and of what it left over; returns how many images like its own fill `_CHUNK_BYTES`."""
+    images, size = len(pending[0][1]), 0
+    parts, rest = _take_first(pending, recipe)
+    while True:
+        size += sum(map(_count_bytes, parts))  # now: the consumer lets the memory of blocks be used again
+        yield parts
+        if not rest:
+            return max(1, _CHUNK_BYTES * images // max(1, size))
+        parts, rest = _convert_chunk(rest, recipe)
+
+
+def _count_bytes(part: Converted | Copied) -> int:
+    if isinstance(part, Copied):
+        return int(part.block.ends[-1])
+    return 0 if part.payload is None else len(part.payload.data)
+
+
+def _take_first(pending: deque[_Task], recipe: Recipe) -> _Result:
+    """The first task's result; while that is not there, this thread converts what no other has begun."""
+    for place, (future, chunk) in enumerate(pending):
+        if pending[0][0].done():
+            break
+        if future.cancel():
+            pending[place] = (Future(), chunk)
+            pending[place][0].set_result(_convert_chunk(chunk, recipe))
+    return pending.popleft()[0].result()
+
+
+def _convert_chunk(chunk: _Chunk, recipe: Recipe) -> _Result:
+    """Convert up to `_CHUNK_BYTES`."""
+    parts: _Parts = []
+    place, size = 0, 0
+    try:
+        for part in _convert_parts(chunk, recipe):
+            parts.append(part)
+            place += len(part.block.ends) if isinstance(part, Copied) else 1
+            size += _count_bytes(part)
+            if size >= _CHUNK_BYTES:
+                break
+        return parts, chunk[place:]
+    except MemoryError as error:
+        raise OutputError("out of memory while converting images; use fewer --workers") from error
+
+
+def _convert_parts(chunk: _Chunk, recipe: Recipe) -> Iterator[Converted | Copied]:
+    """In order: where many files can be read at a time, ordinary ones in blocks; else one by one."""
+    if recipe.bulk is None:
+        yield from (_convert(number, fetch, recipe) for number, fetch in chunk)
+        return
+    place = 0
+    for block in recipe.bulk.read([fetch for _, fetch in chunk if isinstance(fetch, FileFetch)]):
+        yield _convert(*chunk[place], recipe) if block is None else Copied(chunk[place][0], block)
+        place += 1 if block is None else len(block.ends)
 
 
 def _convert(number: int, fetch: Fetch, recipe: Recipe) -> Converted:
@@ -185,8 +281,6 @@ def _convert(number: int, fetch: Fetch, recipe: Recipe) -> Converted:
         return Converted(number, None, (), f"cannot be read ({error.strerror or error})")
     except SourceError as error:
         return Converted(number, None, (), str(error))
-    except MemoryError as error:
-        raise OutputError("out of memory while converting images; use fewer --workers") from error
     return Converted(number, payload, conversions, "")
 
 
@@ -200,7 +294,7 @@ def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]
         header = read_jpeg_header(data)
         if header is not None and header.common and header.complete and header.orientation == 1:
             check_pixels(header.height, header.width)
-            return Payload(data, MODE_JPEG, header.height, header.width, bytes_key(data)), ()
+            return Payload(data, MODE_JPEG, header.height, header.width, hash_payload(data)), ()
     pixels, conversions = read_image(data)
     if recipe.resolution is not None:
         pixels = resize_short(pixels, recipe.resolution, recipe.resize)
@@ -210,7 +304,7 @@ def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]
     if max(pixels.shape) > 65_500:
         raise SourceError(f"image of {pixels.shape[0]} x {pixels.shape[1]} pixels, JPEG holds at most 65500 a side")
     encoded = encode_jpeg(pixels, 95, "444") if lossy else encode_jpeg(pixels, recipe.quality, "420")
-    payload = Payload(encoded, MODE_JPEG, pixels.shape[0], pixels.shape[1], bytes_key(encoded))
+    payload = Payload(encoded, MODE_JPEG, pixels.shape[0], pixels.shape[1], hash_payload(encoded))
     return payload, (*conversions, "lossy") if lossy else conversions
 
 
@@ -218,33 +312,40 @@ def _store(
     converted: Converted, contents: Contents, writer: BetonWriter, tally: _Tally, source: Path, on_error: OnError
 ) -> None:
     """Append one result, or skip it, or fail."""
-    item = contents.items[converted.number]
-    reason = converted.reason
-    if converted.payload is not None:
+    number, payload, conversions, reason = converted
+    if payload is not None:
         try:
-            writer.append(converted.payload, item.label, converted.number)
+            writer.append(payload, contents.items.label(number), number)
+            if conversions:
+                tally.converted.update(conversions)
+            return
         except SourceError as error:
             reason = str(error)
-    if not reason and converted.payload is not None:
-        tally.hashes[converted.number] = converted.payload.hash
-        tally.converted.update(converted.conversions)
-    elif on_error == "fail":
+    item = contents.items[number]
+    if on_error == "fail":
         raise SourceError(
             f"{source}/{printable(contents.path(item))}: {reason}; repair or remove it, or use --on-error skip"
         )
-    else:
-        tally.skipped.append(Skipped(path=printable(item.id), reason=reason, kind="unreadable"))
+    tally.skipped.append(Skipped(path=printable(item.id), reason=reason, kind="unreadable"))
 
 
-def _check_filled(contents: Contents, tally: _Tally, source: Path) -> None:
+def _store_block(copied: Copied, contents: Contents, writer: BetonWriter, recipe: Recipe) -> None:
+    """Append a block of files, then let its memory be used again."""
+    labels = contents.items.labels(copied.number, len(copied.block.ends))
+    writer.append_block(copied.block, labels, copied.number)
+    if recipe.bulk is not None:
+        recipe.bulk.recycle(copied.block)
+
+
+def _check_filled(contents: Contents, writer: BetonWriter, tally: _Tally, source: Path) -> None:
     """Refuse a source of which some class lost all its images.
 
     Raises:
         SourceError: names the class, and the first of its images with what is wrong with it.
     """
-    filled = {contents.items[number].label for number in tally.hashes}
+    counts = writer.count_labels(len(contents.classes))
     for label, name in enumerate(contents.classes):
-        if label in filled:
+        if counts[label] or label in contents.empty:
             continue
         lost = {printable(item.id) for item in contents.items if item.label == label}
         first = min(skipped for skipped in map(_as_pair, tally.skipped) if skipped[0] in lost)
@@ -261,18 +362,12 @@ def _as_pair(skipped: Skipped) -> tuple[str, str]:
 
 def _finish(handle: Any, out: Path, writer: BetonWriter, tally: _Tally, contents: Contents, origin: Origin) -> Manifest:
     """Number the stored images without gaps and complete the file."""
-    numbers = sorted(tally.hashes)
-    writer.renumber(numbers)
-    return commit(
-        handle,
-        out,
-        writer,
-        origin,
-        [printable(contents.items[number].id) for number in numbers],
-        [tally.hashes[number] for number in numbers],
-        tally.converted,
-        sorted(tally.skipped, key=lambda skipped: skipped.path),
-    )
+    stored = writer.renumber()
+    ids = contents.items.ids
+    if len(stored) < len(ids) or not ids.is_utf8():
+        ids = Texts.of(printable(ids[number]) for number in stored.tolist())
+    skipped = sorted(tally.skipped, key=lambda skipped: skipped.path)
+    return commit(handle, out, writer, origin, ids, tally.converted, skipped)
 
 
 def _version() -> str:
@@ -282,14 +377,16 @@ def _version() -> str:
         return "unknown"
 
 
-def _describe(tree: Tree, contents: Contents, split: str | None, recipe: Recipe) -> Origin:
+def _describe(opened: Opened, recipe: Recipe, tally: _Tally) -> Origin:
     made = {
         "tool": "fastdc write-beton",
         "version": _version(),
         "encoding": recipe.encoding,
         "quality": recipe.quality if recipe.encoding == "jpg" else None,
         "resolution": recipe.resolution,
+        **opened.made,
     }
-    name = printable(tree.name)
-    dataset = re.sub(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst))+$", "", name)
-    return Origin(dataset or name, split, name, tuple(map(printable, contents.classes)), made, {})
+    if made.get("complete") and any(skipped.kind == "unreadable" for skipped in tally.skipped):
+        made["complete"] = False
+    classes = tuple(map(printable, opened.contents.classes))
+    return Origin(printable(opened.dataset), opened.split, printable(opened.files.name), classes, made, {})

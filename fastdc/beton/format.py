@@ -91,6 +91,11 @@ def align_up(position: int, page_size: int) -> int:
     return -(-position // page_size) * page_size
 
 
+def as_bytes(table: NDArray[Any]) -> memoryview:
+    """The memory of a contiguous table, for writing and hashing it without a copy."""
+    return table.view(np.uint8).data
+
+
 def make_preamble(num_samples: int, page_size: int, table_start: int) -> bytes:
     """Header and field descriptors, the first `METADATA_START` bytes of a beton."""
     header = np.zeros(1, HEADER)

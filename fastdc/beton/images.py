@@ -72,6 +72,10 @@ def read_image(data: bytes | memoryview) -> DecodedImage:
 def decode_payload(data: bytes | memoryview) -> Rgb:
     """Decode a JPEG to RGB [H, W, 3] as stored, without turning it: what FFCV sees, at full accuracy.
 
+    Never at a reduced scale, even when the image is to be shrunk: libjpeg's scaled decoding to at least twice the
+    target side is 1.4 to 1.7 times as fast for photos of 1000 to 2000 px (no faster for 500 and 750), but moves 13 to
+    19 % of the levels by more than one, up to 24; to three times the side, still up to 9. Ours are within one.
+
     Raises:
         SourceError: the data is not a JPEG that can be decoded in full.
     """

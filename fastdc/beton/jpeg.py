@@ -39,8 +39,8 @@ def read_jpeg_header(data: bytes | memoryview) -> JpegHeader | None:
     data = bytes(data)
     if data[:2] != b"\xff\xd8":
         return None
-    position, frame, orientation = 2, None, 1
-    while position + 4 <= len(data):
+    position, last, frame, orientation = 2, len(data) - 4, None, 1
+    while position <= last:
         if data[position] != 0xFF:
             return None
         marker = data[position + 1]
@@ -49,14 +49,13 @@ def read_jpeg_header(data: bytes | memoryview) -> JpegHeader | None:
             continue
         if marker == 0xDA:
             return _finish(frame, orientation, data.rfind(b"\xff\xd9", position) >= 0)
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        segment = data[position + 4 : position + 2 + length]
+        length = data[position + 2] << 8 | data[position + 3]
         if length < 2 or marker == 0xD9:
             return None
         if marker in _FRAMES and frame is None:
-            frame = (marker, segment)
-        elif marker == 0xE1 and segment[:6] == b"Exif\0\0":
-            orientation = _exif_orientation(segment[6:])
+            frame = (marker, data[position + 4 : position + 2 + length])
+        elif marker == 0xE1 and data[position + 4 : position + 2 + length][:6] == b"Exif\0\0":
+            orientation = _exif_orientation(data[position + 10 : position + 2 + length])
         position += 2 + length
     return None
 

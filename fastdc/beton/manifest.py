@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
-from fastdc.beton.format import Structure, make_preamble
+from fastdc.beton.format import Structure, as_bytes, make_preamble
 from fastdc.beton.reader import BetonFile, inspect_beton
+from fastdc.beton.texts import Texts
 from fastdc.errors import BetonError, ManifestError
 from fastdc.hashing import bytes_key, content_key
 
 SCHEMA_VERSION = 1
+_BLOCK = 1 << 14  # samples that are objects at one time while a manifest is written or checked
 
 
 class Skipped(BaseModel):
@@ -65,8 +68,8 @@ class Manifest(BaseModel):
     split: str | None
     classes: tuple[str, ...]
     counts: tuple[int, ...]
-    ids: tuple[str, ...]
-    hashes: tuple[str, ...]
+    ids: Texts
+    hashes: Texts
     source: str
     made: dict[str, JsonValue]
     converted: dict[str, int]
@@ -165,8 +168,8 @@ def find_mismatch(manifest: Manifest, structure: Structure) -> str | None:
 def hash_structure(structure: Structure) -> str:
     """Hash of header, descriptors, metadata and allocation table (32 hex digits)."""
     digest = hashlib.sha256(make_preamble(len(structure.metadata), structure.page_size, structure.table_start))
-    digest.update(structure.metadata.tobytes())
-    digest.update(structure.allocations.tobytes())
+    digest.update(as_bytes(structure.metadata))
+    digest.update(as_bytes(structure.allocations))
     return digest.hexdigest()[:32]
 
 
@@ -174,17 +177,29 @@ def hash_content(
     classes: Sequence[str], labels: NDArray[np.int64], hashes: Sequence[str], hints: dict[str, Any]
 ) -> str:
     """Identity of the data: equal for equal classes, labels, payloads and hints, wherever the payloads lie."""
-    samples = "\n".join(f"{label} {key}" for label, key in zip(labels.tolist(), hashes, strict=True))
-    return content_key({"classes": list(classes), "samples": bytes_key(samples.encode()), "hints": hints})
+    digest, keys = hashlib.sha256(), iter(hashes)
+    for start in range(0, len(labels), _BLOCK):
+        block = labels[start : start + _BLOCK].tolist()
+        lines = [f"{label} {key}" for label, key in zip(block, islice(keys, len(block)), strict=True)]
+        digest.update(("\n" * (start > 0) + "\n".join(lines)).encode())
+    return content_key({"classes": list(classes), "samples": digest.hexdigest()[:32], "hints": hints})
 
 
-def dump_manifest(manifest: Manifest) -> bytes:
-    """The manifest as JSON, one line per field: readable at the top, quick to parse at a million samples."""
-    fields = manifest.model_dump(mode="json")
-    for long in ("converted", "skipped", "ids", "hashes"):  # at the end, so that `head` shows what the file is
+def dump_manifest(manifest: Manifest) -> Iterator[bytes]:
+    """The manifest as JSON in pieces, one line per field: readable at the top, quick to parse at a million samples."""
+    fields = manifest.model_dump(mode="json", exclude={"ids", "hashes"})
+    for long in ("converted", "skipped"):  # at the end, so that `head` shows what the file is
         fields[long] = fields.pop(long)
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+    yield ("{\n" + ",\n".join(lines)).encode()
+    for name, texts in (("ids", manifest.ids), ("hashes", manifest.hashes)):
+        yield f",\n{json.dumps(name)}: [".encode()
+        left = iter(texts)
+        for start in range(0, len(texts), _BLOCK):
+            block = json.dumps(list(islice(left, _BLOCK)), ensure_ascii=False)
+            yield (", " * (start > 0) + block[1:-1]).encode()
+        yield b"]"
+    yield b"\n}\n"
 
 
 def sample_id(file: BetonFile, index: int) -> str | None:
@@ -209,14 +224,14 @@ def describe_beton(beton: Path) -> Manifest:
     if manifest_path(beton).exists():
         return load_manifest(beton)
     with BetonFile(beton) as file:
-        hashes = tuple(bytes_key(file.payload(index)) for index in range(len(file)))
+        hashes = Texts.of(bytes_key(file.payload(index)) for index in range(len(file)))
         classes = tuple(str(label) for label in range(int(file.labels.max()) + 1))
         return Manifest(
             dataset=beton.stem,
             split=None,
             classes=classes,
             counts=tuple(np.bincount(file.labels, minlength=len(classes)).tolist()),
-            ids=tuple(map(str, range(len(file)))),
+            ids=Texts.of(map(str, range(len(file)))),
             hashes=hashes,
             source=beton.name,
             made={"tool": "inferred from the beton"},

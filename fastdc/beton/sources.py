@@ -6,10 +6,15 @@ inside them) sorted by path, only files with the suffix of an image.
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton.texts import Texts
 from fastdc.errors import SourceError
 
 _COMMON_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
@@ -60,6 +65,39 @@ class Item(NamedTuple):
     label: int
 
 
+class Items(Sequence[Item]):
+    """The images of a source, sorted by class: their paths in little memory, and where each class ends.
+
+    Args:
+        ids: path of every image, relative to the folder of the class folders.
+        ends: per class, how many images it and the classes before it have.
+    """
+
+    def __init__(self, ids: Texts, ends: Sequence[int]) -> None:
+        self.ids = ids
+        self._ends = ends
+
+    def label(self, number: int) -> int:
+        """Class of image `number`."""
+        return bisect_right(self._ends, number)
+
+    def labels(self, start: int, count: int) -> NDArray[np.int64]:
+        """Classes of images `start` to `start + count - 1`, int64 [count]."""
+        return np.searchsorted(self._ends, np.arange(start, start + count), "right")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return Item(self.ids[index], self.label(range(len(self))[index]))
+
+
 class Contents(NamedTuple):
     """What a source holds.
 
@@ -68,16 +106,22 @@ class Contents(NamedTuple):
         classes: names of the classes, sorted.
         items: the images, sorted by class and name.
         ignored: paths of files in class folders that lack an image's suffix.
+        empty: classes without images. Folders have none; a selection of rows of a larger set may.
     """
 
     root: str
     classes: tuple[str, ...]
-    items: list[Item]
+    items: Items
     ignored: list[str]
+    empty: frozenset[int] = frozenset()
 
     def path(self, item: Item) -> str:
-        """Path of an image inside the tree. Made when asked for: a million paths take 100 MB."""
+        """Path of an image inside the tree."""
         return _join(self.root, item.id)
+
+    def paths(self) -> Iterator[str]:
+        """Paths of all images inside the tree, one by one: a million at once take 100 MB."""
+        return (_join(self.root, name) for name in self.items.ids)
 
 
 def is_hidden(name: str) -> bool:
@@ -121,8 +165,9 @@ class FolderTree:
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
         """See `Tree`; in the order given."""
+        prefix = os.path.join(self.root, "")
         for number, path in enumerate(paths):
-            yield number, lambda path=path: read_regular_file(os.path.join(self.root, path))  # type: ignore[misc]
+            yield number, FileFetch(prefix + path)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -133,6 +178,22 @@ def _is_folder(entry: "os.DirEntry[str]", follow: bool) -> bool:
         return entry.is_dir(follow_symlinks=follow)
     except OSError:
         return False
+
+
+class FileFetch:
+    """Reads one file of the file system when called; see `read_regular_file`.
+
+    Args:
+        path: the file.
+    """
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self) -> bytes:
+        return read_regular_file(self.path)
 
 
 def read_regular_file(path: str) -> bytes:
@@ -181,27 +242,47 @@ def list_contents(tree: Tree, source: Path, split: str | None) -> Contents:
         SourceError: no class folders, images outside them, a class without images, two classes equal but for case,
             folders that are a level too high to be classes, or `split` missing, unknown or not applicable.
     """
-    root = _find_root(tree, source, split)
+    return list_classes(tree, source, _find_root(tree, source, split))
+
+
+def list_classes(tree: Tree, source: Path, root: str) -> Contents:
+    """Classes and images of the folder `root` of a tree, which holds the class folders; else as `list_contents`.
+
+    Raises:
+        SourceError: see `list_contents`.
+    """
     listing = tree.list_folder(root)
     classes = tuple(sorted(listing.folders))
     where = f"{source}/{root}" if root else str(source)
     _check_classes(classes, [name for name in listing.files if is_image(name)], where)
-    items: list[Item] = []
+    ends: list[int] = []
     ignored: list[str] = []
     inner: list[set[str]] = []
-    for label, name in enumerate(classes):
-        files = sorted(_walk(tree, _join(root, name)))
-        images = [path for path in files if is_image(path)]
-        other = [path for path in files if not is_image(path)]
-        if not images:
-            found = f"{len(other)} other files, such as {os.path.basename(other[0])}" if other else "it is empty"
-            raise SourceError(f"{where}: class {name!r} has no images ({found}); fill or remove its folder")
-        start = len(root) + 1 if root else 0
-        inner.append(_inner_folders(images, start + len(name) + 1))
-        items += [Item(path[start:], label) for path in images]
-        ignored += [path[start:] for path in other]
+
+    def images_of_all() -> Iterator[str]:
+        for name in classes:
+            images, other = _list_class(tree, root, name, where)
+            inner.append(_inner_folders(images, len(name) + 1))
+            ends.append(len(images) + (ends[-1] if ends else 0))
+            ignored.extend(other)
+            yield from images
+
+    ids = Texts.of(images_of_all())
     _check_nesting(classes, inner, where)
-    return Contents(root, classes, items, ignored)
+    return Contents(root, classes, Items(ids, ends), ignored)
+
+
+def _list_class(tree: Tree, root: str, name: str, where: str) -> tuple[list[str], list[str]]:
+    """Paths relative to `root` of the images of one class, and of its other files; both sorted."""
+    start = len(root) + 1 if root else 0
+    images: list[str] = []
+    other: list[str] = []
+    for path in sorted(_walk(tree, _join(root, name))):
+        (images if is_image(path) else other).append(path[start:])
+    if not images:
+        found = f"{len(other)} other files, such as {os.path.basename(other[0])}" if other else "it is empty"
+        raise SourceError(f"{where}: class {name!r} has no images ({found}); fill or remove its folder")
+    return images, other
 
 
 def _find_root(tree: Tree, source: Path, split: str | None) -> str:
@@ -215,7 +296,7 @@ def _find_root(tree: Tree, source: Path, split: str | None) -> str:
         listing = tree.list_folder(root)
         splits = [name for name in listing.folders if _is_split(tree, root, name)]
         if split is not None:
-            found = _match_split(listing.folders, split, source)
+            found = match_split(listing.folders, split, source)
             if found and (splits or _holds_classes(tree, root, found)):
                 return _join(root, found)
         if splits:
@@ -240,7 +321,7 @@ def _is_outer(listing: Listing) -> bool:
     return bool(listing.folders) and not any(map(is_image, listing.files))
 
 
-def _match_split(folders: list[str], split: str, source: Path) -> str | None:
+def match_split(folders: list[str], split: str, source: Path) -> str | None:
     """The folder that `split` names: exactly, but for case, or by an alias.
 
     Raises:

@@ -15,7 +15,8 @@ from fastdc.beton import (
     write_samples,
 )
 from fastdc.beton.format import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MODE_RAW
-from fastdc.beton.writer import BetonWriter, Payload, make_payload
+from fastdc.beton.pages import BetonWriter, Payload
+from fastdc.beton.writer import make_payload
 from fastdc.errors import OutputError, SourceError
 
 ORIGIN = {"dataset": "test", "split": None, "source": "memory", "made": {"tool": "test"}}
@@ -127,7 +128,7 @@ def test_a_large_image_grows_the_page_and_everything_moves(tmp_path):
 @pytest.mark.parametrize("capacity", [0, 400_000])
 def test_more_samples_than_fit_before_the_first_page(tmp_path, capacity):
     """349,437 rows of metadata fill the 8 MiB before the first page; one more and the payloads have to move."""
-    payload = Payload(b"\1\2\3", MODE_RAW, 1, 1, "")
+    payload = Payload(b"\1\2\3", MODE_RAW, 1, 1, bytes(16))
     count = 349_500
     with (tmp_path / "x.beton").open("w+b") as handle:
         writer = BetonWriter(handle, tmp_path / "x.beton", capacity)
@@ -143,7 +144,7 @@ def test_more_samples_than_fit_before_the_first_page(tmp_path, capacity):
 def test_a_payload_above_the_largest_page_is_refused(tmp_path):
     data = np.zeros(MAX_PAGE_SIZE + 1, np.uint8).data  # never touched, so it takes no memory
     with (tmp_path / "x").open("w+b") as handle, pytest.raises(SourceError, match="at most 1073741824"):
-        BetonWriter(handle, tmp_path / "x").append(Payload(data, MODE_RAW, 9, 9, ""), 0, 0)
+        BetonWriter(handle, tmp_path / "x").append(Payload(data, MODE_RAW, 9, 9, bytes(16)), 0, 0)
 
 
 def test_make_payload_takes_arrays_that_are_not_contiguous():

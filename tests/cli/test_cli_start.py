@@ -29,14 +29,15 @@ def test_listing_and_help_import_no_torch(arguments: list[str]) -> None:
 
 
 SURFACE = {
-    "write-beton": "SOURCE OUT.beton --split --resolution --encoding --quality --workers --on-error --force --quiet -q",
+    "write-beton": "SOURCE OUT.beton --split --resolution --encoding --quality --workers --on-error --classes --force "
+    "--quiet -q",
     "verify-beton": "FILE --deep",
     "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --quiet -q",
     "compress": "METHOD TRAIN.beton --ipc --out --workdir --seed --image-size --set --observer --force --quiet -q",
     "evaluate": "SUBSET.beton --val --protocol --set --arch --seed --augment --precision --image-size --threads "
     "--loader --workers --checkpoint --compile --json --quiet -q",
     "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
-    "--observer --augment --precision --threads --loader --launcher --rerun --dry-run --quiet -q",
+    "--observer --augment --precision --threads --loader --together --launcher --rerun --dry-run --quiet -q",
     "report": "DIR --format",
     "methods": "--json",
     "doctor": "--workdir",

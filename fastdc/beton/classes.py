@@ -1,0 +1,46 @@
+"""Names of classes, from a beton, a manifest or a text file: for sources that only number their classes."""
+
+from pathlib import Path
+
+from fastdc.beton.manifest import load_manifest, parse_manifest
+from fastdc.errors import SourceError
+
+_MAX_BYTES = 1 << 24
+_WANTED = "expected a .beton, its .json, or a text file with one class name per line"
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names of classes 0, 1, ... in `path`: a .beton, its .json manifest, or a text file with one name per line.
+
+    Raises:
+        SourceError: no file, or a text file that cannot be read, is empty, or has an empty or repeated name.
+        BetonError, ManifestError: see `load_manifest` and `parse_manifest`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SourceError(f"{path}: {'is no file' if path.exists() else 'does not exist'}; {_WANTED}")
+    if path.suffix == ".beton":
+        return load_manifest(path).classes
+    if path.suffix == ".json":
+        return parse_manifest(path).classes
+    names = [line.strip() for line in _read_text(path).rstrip().splitlines()]
+    if not names:
+        raise SourceError(f"{path}: is empty, expected one class name per line")
+    seen: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise SourceError(f"{path}: line {number} is empty, expected one class name per line")
+        if seen.setdefault(name, number) != number:
+            raise SourceError(f"{path}: lines {seen[name]} and {number} are both {name!r}, expected different names")
+    return tuple(names)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise SourceError(f"{path}: {path.stat().st_size} bytes; {_WANTED}")
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({error.strerror}); {_WANTED}") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: is not UTF-8 text; {_WANTED}") from error

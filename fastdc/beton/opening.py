@@ -1,0 +1,78 @@
+"""A source of any kind, opened: its images found and ready to be read."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from fastdc.beton.archives import open_tree
+from fastdc.beton.classes import read_class_names
+from fastdc.beton.shards import is_sharded
+from fastdc.beton.sources import Contents, Fetch, list_contents
+from fastdc.errors import ConfigError
+
+_ARCHIVE = re.compile(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst|parquet))+$")
+
+
+class Files(Protocol):
+    """Where the bytes of a source's images come from: a `Tree`, or parquet shards."""
+
+    name: str
+
+    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
+        """See `Tree`."""
+
+
+class Opened(NamedTuple):
+    """A source whose images were found.
+
+    Attributes:
+        path: where it lies; for messages, and never written over.
+        files: gives the bytes of `contents.paths()`.
+        contents: classes and images.
+        dataset: the data set's name.
+        split: "train", "val", ... or None.
+        made: what the manifest's `made` shall say of the source.
+    """
+
+    path: Path
+    files: Files
+    contents: Contents
+    dataset: str
+    split: str | None
+    made: Mapping[str, Any]
+
+
+@contextmanager
+def open_source(
+    source: Path, split: str | None = None, classes: Path | Sequence[str] | None = None
+) -> Iterator[Opened]:
+    """Open an image folder, a tar or zip of one, or parquet shards, and find its images; open for the block.
+
+    Args:
+        source: its path.
+        split: "train", "val", ...: needed exactly when the source has splits.
+        classes: names of classes 0, 1, ... of parquet shards, or a file with them (see `read_class_names`). Folders are
+            called as their classes.
+
+    Raises:
+        ConfigError: `classes` given for folders.
+        SourceError: the source cannot be used; see `list_contents`, `open_tree`, `ParquetShards`, `read_class_names`.
+        BetonError, ManifestError: see `read_class_names`.
+    """
+    if is_sharded(source):
+        from fastdc.beton.parquet import ParquetShards
+
+        names = read_class_names(classes) if isinstance(classes, Path) else classes
+        shards = ParquetShards(source, split, names)
+        yield Opened(source, shards, shards.contents, _dataset_name(shards.name), split, shards.made)
+        return
+    if classes is not None:
+        raise ConfigError(f"{source}: --classes names the classes of parquet shards; here the folders' names count")
+    with closing(open_tree(source)) as tree:
+        yield Opened(source, tree, list_contents(tree, source, split), _dataset_name(tree.name), split, {})
+
+
+def _dataset_name(name: str) -> str:
+    return _ARCHIVE.sub("", name) or name

@@ -1,0 +1,241 @@
+"""The pages of a `.beton` that is being written, and the tables around them."""
+
+import hashlib
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton.bulk import Block
+from fastdc.beton.disk import start_writeback, write_all
+from fastdc.beton.format import (
+    ALLOCATION,
+    DEFAULT_PAGE_SIZE,
+    MAX_PAGE_SIZE,
+    MAX_SIDE,
+    METADATA,
+    METADATA_START,
+    MODE_JPEG,
+    Structure,
+    align_up,
+    as_bytes,
+    make_preamble,
+)
+from fastdc.beton.output import explain_errors
+from fastdc.beton.sources import read_range
+from fastdc.beton.texts import Texts, hex_texts
+from fastdc.errors import SourceError
+
+DIGEST_BYTES = 16
+_METADATA_ROW, _ALLOCATION_ROW = struct.Struct("<BHHQ3xq"), struct.Struct("<QQQ")  # one row of METADATA, of ALLOCATION
+_GATHER, _GATHER_BYTES = 256, 4 << 20  # payloads, and their bytes, that wait for one system call
+_EARLY_BYTES = 8 << 20  # so many bytes are sent on their way to the disk at a time
+
+
+class Payload(NamedTuple):
+    """An image as it will lie in the file.
+
+    Attributes:
+        data: JPEG file or raw pixels; `bytes` may be written later, when more has come.
+        mode: `MODE_JPEG` or `MODE_RAW`.
+        height, width: pixels.
+        digest: `hash_payload` of `data`.
+    """
+
+    data: bytes | memoryview
+    mode: int
+    height: int
+    width: int
+    digest: bytes
+
+
+def hash_payload(data: bytes | memoryview) -> bytes:
+    """The first `DIGEST_BYTES` of the SHA-256 of `data`: `bytes_key` before it is made readable."""
+    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+
+
+class BetonWriter:
+    """Puts payloads into FFCV's pages, one after the other, and the tables around them at the end.
+
+    A payload that does not fit the rest of a page opens the next one, as in FFCV. Should one not fit any page, or more
+    samples come than there is room for in front of the first page, everything written so far moves once.
+
+    Small payloads are gathered and written by one system call: a call for each costs more than the copying.
+
+    Args:
+        handle: an empty file, open for reading and writing.
+        out: the name it will get; for messages, and its folder for temporary files.
+        capacity: how many samples will come, if known; only saves the move.
+    """
+
+    def __init__(self, handle: IO[bytes], out: Path, capacity: int = 0) -> None:
+        self._descriptor = handle.fileno()
+        self._out = out
+        self._page_size = DEFAULT_PAGE_SIZE
+        self._metadata_end = METADATA_START + capacity * METADATA.itemsize
+        self._position = self._start = align_up(self._metadata_end, self._page_size)
+        self._room = self._count_room()
+        self._written = self._started = self._position  # payloads lie in the file to here, on their way to disk to here
+        self._waiting: list[bytes | memoryview] = []  # these go from _written to _position
+        self._count = 0
+        # All that is kept of a sample, 64 bytes; in the order of writing, and as it will lie in the file.
+        self._metadata_rows, self._allocation_rows, self._digests = bytearray(), bytearray(), bytearray()
+
+    def append(self, payload: Payload, label: int, sample_id: int) -> None:
+        """Store the payload of sample `sample_id`; ids may come in any order, but at the end must be 0..N-1.
+
+        Raises:
+            SourceError: the image has a side above 65,535 pixels or needs more than the largest page (1 GiB).
+            OutputError: the disk is full or fails.
+        """
+        data, mode, height, width, digest = payload
+        size = len(data)
+        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+            raise SourceError(f"image of {height} x {width} pixels; the format holds 1..{MAX_SIDE}")
+        if size > MAX_PAGE_SIZE:
+            raise SourceError(f"image of {size} bytes as stored; the format holds at most {MAX_PAGE_SIZE}")
+        self._count += 1
+        if size > self._page_size or self._count > self._room:
+            with explain_errors(self._out):
+                self._relocate(max(self._page_size, 1 << (size - 1).bit_length()), 2 * self._count)
+        pointer = self._place(data, size)
+        self._metadata_rows += _METADATA_ROW.pack(mode, width, height, pointer, label)
+        self._allocation_rows += _ALLOCATION_ROW.pack(sample_id, pointer, size)
+        self._digests += digest
+
+    def append_block(self, block: Block, labels: NDArray[np.int64], sample_id: int) -> None:
+        """Store JPEG files that lie one after the other in memory as samples `sample_id`, `sample_id` + 1, ...
+
+        The file is the same as after `append` of each; `block` is no longer needed afterwards.
+
+        Args:
+            block: files of at most `BUFFER_BYTES`, so that each fits a page.
+            labels: [n] their classes.
+            sample_id: id of the first.
+
+        Raises:
+            OutputError: the disk is full or fails.
+        """
+        count = len(block.ends)
+        self._count += count
+        if self._count > self._room:
+            with explain_errors(self._out):
+                self._relocate(self._page_size, 2 * self._count)
+        pointers = self._place_block(block.data, block.ends)
+        metadata, allocations = np.zeros(count, METADATA), np.empty(count, ALLOCATION)
+        columns = ("mode", MODE_JPEG), ("height", block.heights), ("width", block.widths), ("data_ptr", pointers)
+        for name, values in columns:
+            metadata["image"][name] = values
+        metadata["label"] = labels
+        allocations["sample_id"] = np.arange(sample_id, sample_id + count)
+        allocations["ptr"], allocations["size"] = pointers, np.diff(block.ends, prepend=0)
+        self._metadata_rows += as_bytes(metadata)
+        self._allocation_rows += as_bytes(allocations)
+        self._digests += block.digests[:, :DIGEST_BYTES].tobytes()
+
+    def _place_block(self, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of payloads that lie one after the other in `data` [n]; as many at a time as fit a page."""
+        shifts = np.zeros(len(ends), np.int64)
+        first = begin = 0
+        while first < len(ends):
+            left = -self._position % self._page_size or self._page_size
+            fit = int(np.searchsorted(ends, begin + left, "right"))
+            shifts[first:fit] = self._position - begin
+            end = int(ends[fit - 1]) if fit else 0
+            self._position += end - begin
+            self._waiting.append(data[begin:end].data)
+            self._flush()
+            if fit < len(ends):
+                self._position = self._written = align_up(self._position, self._page_size)
+            first, begin = fit, end
+        shifts[1:] += ends[:-1]
+        return shifts
+
+    def _place(self, data: bytes | memoryview, size: int) -> int:
+        """Give `data` the next position where it fits one page; pixels that their owner may change are written now."""
+        left = -self._position % self._page_size or self._page_size
+        if size > left:
+            self._flush()
+            self._position += left
+            self._written = self._position
+        self._position += size
+        self._waiting.append(data)
+        full = len(self._waiting) >= _GATHER or self._position - self._written >= _GATHER_BYTES
+        if full or not isinstance(data, bytes):
+            self._flush()
+        return self._position - size
+
+    def _flush(self) -> None:
+        with explain_errors(self._out):
+            write_all(self._descriptor, self._waiting, self._written)
+        self._waiting.clear()
+        self._written = self._position
+        if self._written - self._started >= _EARLY_BYTES:
+            start_writeback(self._descriptor, self._started, self._written)
+            self._started = self._written
+
+    def _count_room(self) -> int:
+        """How many samples' metadata fit in front of the first page."""
+        return (self._start - METADATA_START) // METADATA.itemsize
+
+    def _relocate(self, page_size: int, capacity: int) -> None:
+        """Move the payloads to the layout of a larger page size, or behind a larger metadata table."""
+        self._flush()
+        metadata, allocations = self._tables()
+        sizes = allocations["size"].tolist()
+        with tempfile.TemporaryFile(dir=self._out.parent) as spare:
+            for pointer, size in zip(allocations["ptr"].tolist(), sizes, strict=True):
+                spare.write(read_range(self._descriptor, pointer, size))
+            os.ftruncate(self._descriptor, 0)
+            spare.seek(0)
+            self._page_size = page_size
+            self._metadata_end = max(self._metadata_end, METADATA_START + capacity * METADATA.itemsize)
+            self._position = self._start = align_up(self._metadata_end, page_size)
+            self._written = self._started = self._position
+            self._room = self._count_room()
+            allocations["ptr"] = [self._place(spare.read(size), size) for size in sizes]
+        metadata["image"]["data_ptr"] = allocations["ptr"]
+
+    def _tables(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Metadata and allocations so far [N], in the order of writing: no copies, to be let go of before `append`."""
+        return np.frombuffer(self._metadata_rows, METADATA), np.frombuffer(self._allocation_rows, ALLOCATION)
+
+    def renumber(self) -> NDArray[np.int64]:
+        """Close the gaps that left-out samples made: of the ids used so far, sorted, the i-th becomes i.
+
+        Returns:
+            The ids that were used, sorted [N].
+        """
+        allocations = self._tables()[1]
+        used = np.sort(allocations["sample_id"].astype(np.int64))
+        allocations["sample_id"] = np.searchsorted(used, allocations["sample_id"])
+        return used
+
+    def count_labels(self, classes: int) -> NDArray[np.int64]:
+        """How many samples of each label 0..classes-1 were stored so far."""
+        counts: NDArray[np.int64] = np.bincount(self._tables()[0]["label"], minlength=classes)
+        return counts
+
+    def finish(self) -> tuple[Structure, Texts]:
+        """Write allocation table, metadata and header. The file is complete afterwards, but not yet fsynced.
+
+        Returns:
+            The structure, and the hex hash of every payload; both in sample order.
+        """
+        self._flush()
+        metadata, table = self._tables()
+        digests = np.frombuffer(self._digests, f"V{DIGEST_BYTES}")
+        allocations, ids = table, table["sample_id"]
+        if np.any(ids[1:] < ids[:-1]):  # the samples of a compressed archive come in its order
+            order = np.argsort(ids)
+            metadata, allocations, digests = metadata.take(order), table.take(order), digests[order]
+        preamble = make_preamble(len(metadata), self._page_size, self._position)
+        with explain_errors(self._out):
+            write_all(self._descriptor, [as_bytes(table)], self._position)
+            write_all(self._descriptor, [preamble, as_bytes(metadata)], 0)
+        structure = Structure(self._page_size, self._position + table.nbytes, self._position, metadata, allocations)
+        return structure, hex_texts(digests.view(np.uint8).data, DIGEST_BYTES)

@@ -1,0 +1,96 @@
+"""Many short strings in little memory: the ids and hashes of a million samples."""
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from operator import eq
+from typing import Any, Self, overload
+
+from pydantic_core import core_schema
+
+_ENCODING = ("utf-8", "surrogatepass")  # any str comes back as it was, file names that are not UTF-8 included
+
+
+class Texts(Sequence[str]):
+    """A sequence of strings, kept as bytes in one buffer. Never changes; equal to any list or tuple of equal strings.
+
+    A tuple of a million ids of 30 letters takes 90 MB, this 38 MB. Slices are tuples. Without a hash, as lists are.
+    pydantic reads and writes it as a list of strings.
+
+    Args:
+        data: the strings one after the other, in UTF-8.
+        ends: where each string ends in `data`, bytes.
+    """
+
+    __slots__ = ("_data", "_ends")
+
+    def __init__(self, data: bytes | bytearray, ends: Sequence[int]) -> None:
+        self._data = data
+        self._ends = ends
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """The strings of any iterable, which may be a generator: they are never all in memory as objects."""
+        data, ends = bytearray(), array("Q")
+        for text in texts:
+            data += text.encode(*_ENCODING)
+            ends.append(len(data))
+        return cls(data, ends)
+
+    def is_utf8(self) -> bool:
+        """Whether every string can be stored as UTF-8: file names need not."""
+        try:
+            return self._data.isascii() or bool(self._data.decode("utf-8"))
+        except UnicodeDecodeError:
+            return False
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        if isinstance(index, slice):
+            return tuple(self[number] for number in range(*index.indices(len(self))))
+        number = range(len(self))[index]  # raises IndexError, and knows negative numbers
+        start = self._ends[number - 1] if number else 0
+        return self._data[start : self._ends[number]].decode(*_ENCODING)
+
+    def __iter__(self) -> Iterator[str]:
+        data, start = self._data, 0
+        for end in self._ends:
+            yield data[start:end].decode(*_ENCODING)
+            start = end
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Texts):
+            same = len(self) == len(other) and self._data == other._data
+            return same and all(map(eq, self._ends, other._ends))
+        if isinstance(other, list | tuple):
+            return len(self) == len(other) and all(map(eq, self, other))
+        return NotImplemented
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, islice(self, 3)))
+        return f"Texts({shown}{f', ... {len(self)} in all' if len(self) > 3 else ''})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], Any]) -> core_schema.CoreSchema:
+        strings = core_schema.list_schema(core_schema.str_schema())
+        parsed = core_schema.no_info_after_validator_function(cls.of, strings)
+        ready = core_schema.is_instance_schema(cls)
+        return core_schema.json_or_python_schema(
+            json_schema=parsed,
+            python_schema=core_schema.union_schema([ready, parsed], mode="left_to_right"),
+            serialization=core_schema.plain_serializer_function_ser_schema(list),
+        )
+
+
+def hex_texts(digests: memoryview, size: int) -> Texts:
+    """Digests of `size` bytes each, one after the other, as hex strings."""
+    data, block = bytearray(), size << 14
+    for start in range(0, len(digests), block):
+        data += digests[start : start + block].hex().encode()
+    return Texts(data, range(2 * size, len(data) + 1, 2 * size))

@@ -1,0 +1,30 @@
+"""C functions called from compiled kernels, by addresses that are arguments.
+
+numba's own way to call C (ctypes functions as globals) writes addresses into the compiled code, which then cannot be
+kept on disk. Here addresses arrive as numbers, so the kernels stay cacheable.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
+
+LONG, INT = ir.IntType(64), ir.IntType(32)  # pointers travel as 64-bit integers
+
+
+def c_function(result: ir.Type, arguments: list[ir.Type]) -> Callable[..., Any]:
+    """A function for kernels: `call(address, (arguments...))` calls the C function at `address`; all are int64."""
+
+    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.FunctionType(result, arguments).as_pointer())
+        given = [builder.extract_value(values[1], place) for place in range(len(arguments))]
+        narrowed = [builder.trunc(v, t) if t is INT else v for v, t in zip(given, arguments, strict=True)]
+        return builder.sext(builder.call(pointer, narrowed), LONG) if result is INT else builder.call(pointer, narrowed)
+
+    def call(typing_context: Any, address: Any, values: Any) -> Any:
+        return types.int64(address, values), build
+
+    made: Callable[..., Any] = intrinsic(call)
+    return made

@@ -1,0 +1,34 @@
+"""Reading a file from compiled kernels, without a mapping: a file that is cut short is an error there, not a SIGBUS."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.kernels.jit import kernel
+from fastdc.kernels.native import INT, LONG, c_function
+
+_ADDRESS, _DESCRIPTOR = range(2)
+READER_NUMBERS = 2
+_ATTEMPTS = 8  # a signal may interrupt a read (EINTR); compiled code cannot see errno, so every error is tried again
+
+_call_pread = c_function(LONG, [INT, LONG, LONG, LONG])
+
+
+@kernel
+def read_at(reader: NDArray[np.int64], start: int, out: NDArray[np.uint8]) -> bool:
+    """Fill `out` with the file's bytes from `start` on; False if there are not so many, or the disk fails.
+
+    Args:
+        reader: int64 [READER_NUMBERS]: address of C's pread, descriptor of the file.
+        out: flat uint8, C-contiguous, written.
+    """
+    place, done, failures = np.int64(out.ctypes.data), np.int64(0), 0
+    while done < out.size:
+        arguments = (reader[_DESCRIPTOR], place + done, np.int64(out.size) - done, np.int64(start) + done)
+        got = _call_pread(reader[_ADDRESS], arguments)
+        if got < 0 and failures + 1 < _ATTEMPTS:
+            failures += 1
+            continue
+        if got <= 0:
+            return False
+        done, failures = done + got, 0
+    return True
