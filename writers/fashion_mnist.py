@@ -74,7 +74,8 @@ def write_split(split: Split, out: Path, source: Path | None, force: bool) -> st
     """
     path = out / f"{split.name}.beton"
     if path.exists() and not force and is_current(path, split):
-        return f"{path}: is there and sound ({split.per_class * len(CLASSES):,} images)"
+        count = f"{split.per_class * len(CLASSES):,} images"
+        return f"{path}: is there, its structure is sound ({count}); fastdc verify-beton --deep checks the images"
     folder = find_source(source)
     images = read_idx(folder / f"{split.prefix}-images-idx3-ubyte.gz", 3)
     labels = read_idx(folder / f"{split.prefix}-labels-idx1-ubyte.gz", 1)

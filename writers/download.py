@@ -1,0 +1,70 @@
+"""Getting a published archive: to a temporary name, checked, then renamed; nothing half fetched stays."""
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+from fastdc.errors import OutputError, SourceError
+from fastdc.files import atomic_file
+from fastdc.progress import Progress, progress
+
+_BLOCK = 1 << 20
+_TIMEOUT_SECONDS = 60.0
+
+
+class Archive(NamedTuple):
+    """A file on the web.
+
+    Attributes:
+        url: where it is published.
+        md5: of the whole file, as published with it.
+    """
+
+    url: str
+    md5: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.url.rpartition("/")[2]
+
+
+def get_archive(archive: Archive, folder: Path, quiet: bool = False) -> Path:
+    """The archive in `folder`, fetched unless it is there.
+
+    Raises:
+        SourceError: it cannot be fetched, or is another file than the published one.
+        OutputError: it cannot be stored.
+    """
+    path = folder / archive.name
+    if path.exists():
+        return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as handle, urllib.request.urlopen(archive.url, timeout=_TIMEOUT_SECONDS) as answer:
+            size = int(answer.headers.get("Content-Length") or 0)
+            with progress(f"fetch {archive.name}", size >> 20 or None, "MiB", not quiet) as bar:
+                _copy(answer, handle, bar, archive, size)
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise SourceError(
+            f"{archive.url}: cannot be fetched ({reason}); fetch it by other means and give it as --source"
+        ) from error
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be stored ({error.strerror or error}); check disk and folder") from error
+    return path
+
+
+def _copy(answer: "http.client.HTTPResponse", handle: object, bar: Progress, archive: Archive, size: int) -> None:
+    digest, done = hashlib.md5(usedforsecurity=False), 0
+    while block := answer.read(_BLOCK):
+        handle.write(block)  # type: ignore[attr-defined]
+        digest.update(block)
+        done += len(block)
+        bar.advance((done >> 20) - bar.done)
+    if digest.hexdigest() != archive.md5:
+        found = f"{done:,} bytes" + (f" of {size:,}" if size else "") + f" with MD5 {digest.hexdigest()}"
+        raise SourceError(f"{archive.url}: {found}, expected {archive.md5}; run again, or give --source")

@@ -1,0 +1,96 @@
+"""Imagenette (version 2) as betons: 9,469 train and 3,925 val images of 10 classes of ImageNet, by sorted WordNet id.
+
+    python writers/imagenette.py [--size 160|320|full] [--source FOLDER or ARCHIVE] [--out data/imagenette]
+
+Without --source it is fetched from where fast.ai publishes it (94 MB for --size 160, 1.5 GB for full). Run again, it
+checks what is there and leaves it alone.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+
+from download import Archive, get_archive
+from labels import find_path
+from recipe import DataSet, Found, Split, make_parser, run
+
+from fastdc.beton.archives import open_tree
+from fastdc.beton.sources import list_classes
+from fastdc.errors import SourceError
+
+CLASSES = (
+    "n01440764",  # tench
+    "n02102040",  # English springer
+    "n02979186",  # cassette player
+    "n03000684",  # chain saw
+    "n03028079",  # church
+    "n03394916",  # French horn
+    "n03417042",  # garbage truck
+    "n03425413",  # gas pump
+    "n03445777",  # golf ball
+    "n03888257",  # parachute
+)
+_TRAIN = dict(zip(CLASSES, (963, 955, 993, 858, 941, 956, 961, 931, 951, 960), strict=True))
+_VAL = dict(zip(CLASSES, (387, 395, 357, 386, 409, 394, 389, 419, 399, 390), strict=True))
+IMAGENETTE = DataSet(
+    name="imagenette",
+    title="Imagenette",
+    recipe="writers/imagenette.py",
+    version=1,
+    num_classes=10,
+    splits=(Split("train", 9469, (858, 993), _TRAIN), Split("val", 3925, (357, 419), _VAL)),
+    classes=CLASSES,
+)
+# MD5 as torchvision 0.29 (torchvision.datasets.Imagenette) checks them.
+ARCHIVES: Mapping[str, Archive] = {
+    size: Archive(f"https://s3.amazonaws.com/fast-ai-imageclas/{name}.tgz", md5)
+    for size, name, md5 in (
+        ("160", "imagenette2-160", "e793b78cc4c9e9a4ccc0c1155377a412"),
+        ("320", "imagenette2-320", "3df6f0d01a2c9592104656642f5e78a3"),
+        ("full", "imagenette2", "fe2fc210e6bb7c5664d602c3cd71e612"),
+    )
+}
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    data: DataSet = IMAGENETTE,
+    archives: Mapping[str, Archive] = ARCHIVES,
+) -> None:
+    """Command line; exits with 2 and one line on bad input."""
+    parser = make_parser(__doc__, data)
+    parser.add_argument("--size", choices=tuple(archives), help="which of the published sizes (default: 160)")
+    options = parser.parse_args(arguments)
+    options.size = options.size or name_size(options.source.name if options.source else "imagenette2-160")
+
+    def find(options: argparse.Namespace, split: str) -> Found:
+        if options.source is None:
+            options.source = get_archive(archives[options.size], options.out, options.quiet)
+        return find_split(options, split)
+
+    run(data, options, find)
+
+
+def name_size(name: str) -> str | None:
+    """The size that the name of a folder or archive tells ("imagenette2-160.tgz"); None if it tells none."""
+    match = re.match(r"imagenette2?(?:-(\d+))?(?:\.|$)", name)
+    return (match[1] or "full") if match else None
+
+
+def find_split(options: argparse.Namespace, split: str) -> Found:
+    """See `recipe.Find`."""
+    tree = open_tree(options.source)
+    try:
+        root = find_path(tree, split)
+        if root is None:
+            raise SourceError(
+                f"{options.source}: holds no folder {split}, expected imagenette2-160 or an archive of it"
+            )
+        return Found(tree, list_classes(tree, options.source, root))
+    except BaseException:
+        tree.close()
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Flat folders of images whose classes come as a list: reading the lists in use, and sorting files by them, in place.
+
+Lists that name a WordNet id with each file are read whatever surrounds the two: Kaggle's LOC_val_solution.csv, the
+shell script valprep.sh that makes class folders, Tiny ImageNet's val_annotations.txt, or plain "file wnid" lines. So
+are lists of one WordNet id per line, for files numbered 1, 2, ... (ILSVRC2012_val_00000001.JPEG). Lists of class
+numbers are refused: two orders of them are in use (the devkit's and that of sorted WordNet ids), and nothing in the
+file tells which.
+"""
+
+import io
+import os
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from fastdc.beton.archives import open_tree
+from fastdc.beton.regroup import RegroupedTree
+from fastdc.beton.sources import Tree, is_image
+from fastdc.errors import SourceError
+
+_WNID = re.compile(r"\bn\d{8}\b")
+_FILE = re.compile(r"(?:ILSVRC2012_)?val_\d+")
+_BETWEEN = re.compile(r"[\s,;/\"'*]+")
+_MKDIR = re.compile(r"\s*mkdir\b")
+_EXPECTED = "expected one file and one id on a line, such as `ILSVRC2012_val_00000001.JPEG n01751748`"
+_MAX_BYTES = 1 << 27
+DEVKIT_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
+DEVKIT_META = "data/meta.mat"
+
+
+def regroup(tree: Tree, source: Path, folder: str, classes_of: dict[str, str], labels: Path) -> RegroupedTree:
+    """The images that lie directly in `folder`, in class folders as a list says.
+
+    Args:
+        tree: where they are.
+        source: its path.
+        folder: path in `tree`.
+        classes_of: class of every file, by its name without suffix.
+        labels: where that comes from, for messages.
+
+    Raises:
+        SourceError: a file is not in the list.
+    """
+    places: dict[str, str] = {}
+    for name in flat_images(tree, folder):
+        stem = os.path.splitext(name)[0]
+        if stem not in classes_of:
+            raise SourceError(f"{labels}: does not name the class of {name}, which lies in {source}/{folder}")
+        places[f"{classes_of[stem]}/{name}"] = f"{folder}/{name}" if folder else name
+    return RegroupedTree(tree, source, places)
+
+
+def flat_images(tree: Tree, folder: str) -> list[str]:
+    """Names of the images directly in `folder`, sorted."""
+    return sorted(filter(is_image, tree.list_folder(folder).files))
+
+
+def parse_labels(text: str, files: Sequence[str], path: Path | str) -> dict[str, str]:
+    """WordNet id of every file, by its name without suffix.
+
+    Args:
+        text: one of the lists of this module's heading.
+        files: names of the files, sorted.
+        path: where `text` comes from, for messages.
+
+    Raises:
+        SourceError: a line that names a file, but not exactly one id; one with an id whose file cannot be told; a file
+            with two ids; or a list of ids alone that does not fit the files, see `match_in_order`.
+    """
+    stems = {os.path.splitext(name)[0] for name in files}
+    classes: dict[str, str] = {}
+    alone: list[tuple[int, str]] = []  # ids without a file, and their lines
+    folders: list[int] = []  # lines that make class folders, in valprep.sh
+    for number, line in enumerate(text.splitlines(), 1):
+        names, ids = _find_names(line, stems), list(dict.fromkeys(_WNID.findall(line)))
+        if not names:
+            if _MKDIR.match(line):
+                folders.append(number)
+            elif ids and line.strip() != ids[0]:
+                raise SourceError(f"{path}: line {number} names no file that is there, but {ids[0]}; {_EXPECTED}")
+            else:
+                alone += [(number, wnid) for wnid in ids]
+            continue
+        if len(names) != 1 or len(ids) != 1:
+            raise SourceError(
+                f"{path}: line {number} names {len(names)} files and {len(ids)} WordNet ids, {_EXPECTED}; lists of "
+                "class numbers cannot be read, for two orders of them are in use"
+            )
+        name, wnid = names[0], ids[0]
+        if classes.setdefault(name, wnid) != wnid:
+            raise SourceError(f"{path}: line {number} puts {name} into {wnid}, an earlier one into {classes[name]}")
+    stray = [number for number, _ in alone] if classes else folders
+    if stray:
+        found = "names no file, others do" if classes else "makes a folder, but no line names a file that is there"
+        raise SourceError(f"{path}: line {stray[0]} {found}; {_EXPECTED}")
+    return classes or match_in_order([wnid for _, wnid in alone], files, path)
+
+
+def _find_names(line: str, stems: Collection[str]) -> list[str]:
+    """The files that a line names, without suffix: those that are there, and those that look like images."""
+    words = _BETWEEN.split(line)
+    names = [os.path.splitext(word)[0] for word in words if is_image(word)]
+    names = names or [word for word in words if word in stems or _FILE.fullmatch(word)]
+    return list(dict.fromkeys(names))
+
+
+def match_in_order(ids: Sequence[str], files: Sequence[str], path: Path | str) -> dict[str, str]:
+    """The i-th id belongs to the file whose name ends in i: ..._00000001.JPEG has the first.
+
+    Raises:
+        SourceError: not as many ids as files, or files that are not numbered 1..N: one missing and one too many would
+            otherwise give all between them the class of a neighbour.
+    """
+    if len(ids) != len(files):
+        raise SourceError(f"{path}: {len(ids):,} WordNet ids for {len(files):,} images, expected one for each")
+    stems = [os.path.splitext(name)[0] for name in files]
+    prefix = stems[0][:-8] if stems else ""
+    for number, stem in enumerate(stems, 1):
+        expected = f"{prefix if prefix.endswith('_') else 'ILSVRC2012_val_'}{number:08d}"
+        if stem != expected:
+            raise SourceError(
+                f"{path}: lists classes by the number of the image, but image {number} is {files[number - 1]}, "
+                f"expected {expected}; get the missing files, take out the others, or give a list that names files"
+            )
+    return dict(zip(stems, ids, strict=True))
+
+
+def read_labels(path: Path, files: Sequence[str]) -> dict[str, str]:
+    """`parse_labels` of a text file, or the classes from ImageNet's devkit (its folder or tar.gz).
+
+    Raises:
+        SourceError: it cannot be read, see also `parse_labels`; or the devkit needs scipy.
+    """
+    if path.is_dir() or ".tar" in path.name or path.suffix == ".tgz":
+        return match_in_order(read_devkit(path), files, path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise SourceError(f"{path}: {path.stat().st_size} bytes, expected a list of images and classes")
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: cannot be read ({error}), expected a list of images and classes") from error
+    return parse_labels(text, files, path)
+
+
+def read_devkit(path: Path) -> list[str]:
+    """WordNet ids of the validation images, in their order, from ILSVRC2012_devkit_t12.
+
+    Raises:
+        SourceError: files are missing or damaged, or scipy, which reads meta.mat, is not installed.
+    """
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise SourceError(
+            f"{path}: reading meta.mat needs scipy (pip install scipy); or put LOC_val_solution.csv or valprep.sh there"
+        ) from error
+    tree = open_tree(path)
+    try:
+        truth = read_member(tree, path, DEVKIT_TRUTH).decode("ascii").split()
+        synsets = loadmat(io.BytesIO(read_member(tree, path, DEVKIT_META)), squeeze_me=True)["synsets"]
+        names = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+        return [names[int(number)] for number in truth]
+    except SourceError:
+        raise
+    except Exception as error:  # scipy raises errors of many kinds on damaged files
+        raise SourceError(f"{path}: is no devkit of ILSVRC2012 ({error!r}); get it again") from error
+    finally:
+        tree.close()
+
+
+def read_member(tree: Tree, source: Path, path: str) -> bytes:
+    """One file of a tree, which may lie in a single outer folder.
+
+    Raises:
+        SourceError: it is not there or cannot be read.
+    """
+    found = find_path(tree, path)
+    if found is None:
+        raise SourceError(f"{source}: holds no {path}; get it again")
+    for _, fetch in tree.fetch_all([found]):
+        try:
+            return fetch()
+        except OSError as error:
+            raise SourceError(f"{source}/{found}: cannot be read ({error.strerror})") from error
+    raise SourceError(f"{source}/{found}: cannot be read; get it again")
+
+
+def find_path(tree: Tree, *candidates: str) -> str | None:
+    """The first of some paths that is a file or folder of a tree, in its root or in a single outer folder."""
+    top = tree.list_folder("").folders
+    for base in ("", *(top if len(top) == 1 else ())):
+        for candidate in candidates:
+            path = "/".join(filter(None, (base, candidate)))
+            if _exists(tree, path):
+                return path
+    return None
+
+
+def _exists(tree: Tree, path: str) -> bool:
+    folder, parts = "", path.split("/")
+    for depth, part in enumerate(parts):
+        listing = tree.list_folder(folder)
+        last = depth == len(parts) - 1
+        if part not in listing.folders and not (last and part in listing.files):
+            return False
+        folder = f"{folder}/{part}" if folder else part
+    return True

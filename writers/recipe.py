@@ -1,0 +1,375 @@
+"""What the recipes of image sets share: options, checks of what a set must hold, writing what is not there yet.
+
+A recipe describes its set (`DataSet`) and finds its images (`Find`); here they are compared, class by class, before
+anything is written, and what came out is compared with the odd files that the set is known to have.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastdc.beton import Manifest, load_manifest, write_beton
+from fastdc.beton.classes import read_class_names
+from fastdc.beton.convert import DEFAULT_QUALITY
+from fastdc.beton.manifest import manifest_path, parse_manifest
+from fastdc.beton.opening import Opened
+from fastdc.beton.output import check_beton_output
+from fastdc.beton.sources import Contents, Item, Items, Tree
+from fastdc.beton.texts import Texts
+from fastdc.errors import FastDCError, ManifestError, OutputError, SourceError
+from fastdc.progress import say
+
+
+@dataclass(frozen=True)
+class Split:
+    """What one split must hold.
+
+    Attributes:
+        name: "train" or "val".
+        images: in all classes together.
+        per_class: the fewest and the most images of a class.
+        exact: images of every class, where these are known.
+        converted: files that cannot be copied as they are, by the conversion they need ({"cmyk": 22}).
+        repeated: how many images equal an earlier one of the split byte for byte; None where unknown.
+    """
+
+    name: str
+    images: int
+    per_class: tuple[int, int]
+    exact: Mapping[str, int] = field(default_factory=dict)
+    converted: Mapping[str, int] = field(default_factory=dict)
+    repeated: int | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a data set must be.
+
+    Attributes:
+        name: in manifests and folder names.
+        title: for people.
+        recipe: the script, which marks its files with this name.
+        version: raised when the recipe would write other files than before.
+        num_classes: how many there are.
+        splits: what each must hold.
+        classes: their names, where the recipe knows them.
+    """
+
+    name: str
+    title: str
+    recipe: str
+    version: int
+    num_classes: int
+    splits: tuple[Split, ...]
+    classes: tuple[str, ...] = ()
+
+
+class Found(NamedTuple):
+    """One split of a source: its files, which the caller closes, its images, and the classes that it should have.
+
+    `classes` is empty where nothing in the source lists them. `made` goes into the manifest.
+    """
+
+    tree: Tree
+    contents: Contents
+    classes: tuple[str, ...] = ()
+    made: Mapping[str, Any] = {}
+
+
+Find = Callable[[argparse.Namespace, str], Found]
+"""Find a split ("train", "val") in `options.source`; where that is None, get the set and say there where it lies."""
+
+
+def make_parser(description: str | None, data: DataSet) -> argparse.ArgumentParser:
+    """The options that all recipes have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--source", type=Path, help="folder or archive with the images")
+    add("--out", type=Path, default=Path("data") / data.name, help="folder for the betons (default: %(default)s)")
+    add("--split", choices=[split.name for split in data.splits], help="only this one (default: both)")
+    add("--resolution", type=int, help="shrink the shorter side to this many pixels; never enlarges")
+    add("--encoding", choices=("keep", "jpg", "raw"), help="default: keep, with --resolution jpg")
+    add("--quality", type=int, help=f"JPEG quality of --encoding jpg (default: {DEFAULT_QUALITY})")
+    add("--workers", type=int, help="threads (default: one per CPU); the files are the same for any number")
+    add("--classes", type=Path, metavar="FILE", help="only the classes named there, one per line (or a .beton's)")
+    add("--allow-incomplete", action="store_true", help="accept other numbers of classes and images, with a note")
+    add("--on-error", choices=("fail", "skip"), default="fail", help="skip: leave unreadable images out, with a note")
+    add("--force", action="store_true", help="write again what is there already")
+    add("--quiet", "-q", action="store_true", help="no progress")
+    return parser
+
+
+def run(data: DataSet, options: argparse.Namespace, find: Find) -> None:
+    """Write the splits that are not there yet; exits with 2 and one line on bad input, with 130 when interrupted."""
+    try:
+        for line in write_splits(data, options, find):
+            print(line, flush=True)
+    except FastDCError as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        say(f"error: {error.filename or options.out}: {error.strerror or error}; check path, permissions and space")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is there, nothing is half written")
+        sys.exit(130)
+
+
+def write_splits(data: DataSet, options: argparse.Namespace, find: Find) -> Iterator[str]:
+    """Check all splits that have to be written, then write them; yields a line about each.
+
+    Raises:
+        SourceError: the source cannot be found or read, or does not hold what it must.
+        OutputError: a beton of another origin or with other options is in the way, or cannot be written.
+    """
+    chosen = sorted(read_class_names(options.classes)) if options.classes else None
+    classes: dict[str, Sequence[str]] = {}
+    with ExitStack() as stack:
+        ready: list[tuple[Split, Path, Opened]] = []
+        for split in data.splits:
+            if options.split not in (None, split.name):
+                continue
+            path = options.out / f"{split.name}.beton"
+            done = find_done(path, data, options, chosen)
+            if done is not None:
+                classes[split.name] = done.classes
+                yield f"{path}: {intact(len(done.ids))}"
+                continue
+            opened = prepare(data, split, options, find, chosen, stack)
+            classes[split.name] = opened.contents.classes
+            ready.append((split, path, opened))
+        check_agreement(classes, options)
+        for _, path, _ in ready:
+            options.out.mkdir(parents=True, exist_ok=True)
+            check_beton_output(path, options.force or is_ours(path, data), [options.source])
+        for split, path, opened in ready:
+            yield write_split(data, split, path, opened, options)
+
+
+def intact(images: int) -> str:
+    """What is known of a beton that need not be written: not that every image in it can be decoded."""
+    return f"is there, its structure is sound ({images:,} images); fastdc verify-beton --deep checks the images"
+
+
+def find_done(path: Path, data: DataSet, options: argparse.Namespace, chosen: Sequence[str] | None) -> Manifest | None:
+    """The manifest of a sound beton that this recipe wrote with these options; None if it has to be written.
+
+    Raises:
+        OutputError: it is ours and sound, but was written with other options: it may have cost hours.
+    """
+    if options.force or not path.exists():
+        return None
+    try:
+        manifest = load_manifest(path)
+    except FastDCError:
+        return None
+    made = {"source_complete": manifest.made.get("complete")} | manifest.made
+    if (made.get("recipe"), made.get("recipe_version")) != (data.recipe, data.version):
+        return None
+    wanted = stored_form(options) | {"selection": None if chosen is None else len(chosen)} | options_of_set(options)
+    if not options.allow_incomplete:
+        wanted["source_complete"] = True
+    other = [f"{key} {made.get(key)}, not {value}" for key, value in wanted.items() if made.get(key) != value]
+    if unreadable(manifest) and options.on_error == "fail" and not options.allow_incomplete:
+        other.append("with --on-error skip")
+    if not other and chosen is not None and list(manifest.classes) != list(chosen):
+        other = ["other classes"]
+    if other:
+        raise OutputError(
+            f"{path}: was written with other options ({'; '.join(other)}); add --force to replace it, or choose "
+            "another --out"
+        )
+    return manifest
+
+
+def stored_form(options: argparse.Namespace) -> dict[str, Any]:
+    """How images shall be stored, as the manifest says it."""
+    encoding = options.encoding or ("keep" if options.resolution is None else "jpg")
+    quality = (options.quality or DEFAULT_QUALITY) if encoding == "jpg" else None
+    return {"encoding": encoding, "quality": quality, "resolution": options.resolution}
+
+
+def options_of_set(options: argparse.Namespace) -> dict[str, Any]:
+    """What only some sets have to choose: which size was published."""
+    size = getattr(options, "size", None)
+    return {} if size is None else {"size": size}
+
+
+def is_ours(path: Path, data: DataSet) -> bool:
+    """Whether this recipe made `path` once, so that replacing a damaged or outdated file loses nothing."""
+    try:
+        return parse_manifest(manifest_path(path)).made.get("recipe") == data.recipe
+    except ManifestError:
+        return False
+
+
+def prepare(
+    data: DataSet, split: Split, options: argparse.Namespace, find: Find, chosen: Sequence[str] | None, stack: ExitStack
+) -> Opened:
+    """Find a split and compare it with what it must hold; its files stay open until `stack` ends.
+
+    Raises:
+        SourceError: names the first class that is missing, unknown or of another size, and by how much.
+    """
+    found = find(options, split.name)
+    stack.enter_context(closing(found.tree))
+    contents, where = found.contents, f"{options.source}: {split.name}"
+    check_names(contents.classes, data.classes or found.classes, where, data)
+    if chosen is not None:
+        contents = select_classes(contents, chosen, where)
+    problem = find_problem(contents, data, split, chosen is not None, data.classes or found.classes)
+    if problem and not options.allow_incomplete:
+        raise SourceError(
+            f"{where}: {problem}; get the missing files or take out the others, choose classes with --classes, or add "
+            "--allow-incomplete"
+        )
+    if problem:
+        say(f"note: {where}: {problem}")
+    made = {"recipe": data.recipe, "recipe_version": data.version}
+    made |= {"complete": problem is None, "source_complete": problem is None}  # the writer may have to skip images
+    made |= {"selection": None if chosen is None else len(chosen)} | options_of_set(options) | dict(found.made)
+    return Opened(options.source, found.tree, contents, data.name, split.name, made)
+
+
+def check_names(classes: Sequence[str], expected: Sequence[str], where: str, data: DataSet) -> None:
+    """Refuse classes that the set does not have.
+
+    Raises:
+        SourceError: names the first.
+    """
+    known = set(expected)
+    for name in classes:
+        wordnet = len(name) == 9 and name[0] == "n" and name[1:].isdigit()
+        if (known and name not in known) or not wordnet:
+            example = expected[0] if expected else "n01440764"
+            raise SourceError(
+                f"{where}: {name!r} is no class of {data.title}, expected folders called as WordNet ids ({example}, "
+                "...); fastdc write-beton takes any other layout"
+            )
+
+
+def select_classes(contents: Contents, chosen: Sequence[str], where: str) -> Contents:
+    """The images of some classes only; `chosen` is sorted.
+
+    Raises:
+        SourceError: one of them is not there.
+    """
+    missing = [name for name in chosen if name not in contents.classes]
+    if missing:
+        raise SourceError(f"{where}: has no class {missing[0]!r}, which --classes names ({len(missing)} are missing)")
+    wanted = {contents.classes.index(name) for name in chosen}
+    counts: Counter[str] = Counter()
+
+    def kept() -> Iterator[str]:
+        for item in contents.items:
+            if item.label in wanted:
+                counts[contents.classes[item.label]] += 1
+                yield item.id
+
+    ids = Texts.of(kept())
+    ends = [sum(counts[name] for name in chosen[: place + 1]) for place in range(len(chosen))]
+    folders = tuple(f"{name}/" for name in chosen)
+    ignored = [path for path in contents.ignored if path.startswith(folders)]
+    return contents._replace(classes=tuple(chosen), items=Items(ids, ends), ignored=ignored)
+
+
+def find_problem(
+    contents: Contents, data: DataSet, split: Split, selected: bool, expected: Sequence[str]
+) -> str | None:
+    """The first difference from what a split must hold, in words; None if there is none."""
+    if not selected and len(contents.classes) != data.num_classes:
+        missing = [name for name in expected if name not in contents.classes]
+        first = f", the first missing one is {missing[0]}" if missing else ""
+        return f"{len(contents.classes):,} classes, {data.title} has {data.num_classes:,}{first}"
+    counts = Counter(label for label in map(_label, contents.items))
+    for label, name in enumerate(contents.classes):
+        fewest, most = (split.exact[name],) * 2 if name in split.exact else split.per_class
+        count = counts[label]
+        if not fewest <= count <= most:
+            wanted = f"{fewest:,}" if fewest == most else f"{fewest:,}..{most:,}"
+            off = f"{fewest - count:,} missing" if count < fewest else f"{count - most:,} too many"
+            return f"class {name} has {count:,} images, expected {wanted}: {off}"
+    total = len(contents.items)
+    if not selected and total != split.images:
+        off = f"{split.images - total:,} missing" if total < split.images else f"{total - split.images:,} too many"
+        fewest, most = split.per_class
+        return (
+            f"{total:,} images, expected {split.images:,}: {off} (each class has {fewest:,}..{most:,}, as it should, "
+            "so the class cannot be told)"
+        )
+    return None
+
+
+def _label(item: Item) -> int:
+    return item.label
+
+
+def check_agreement(classes: Mapping[str, Sequence[str]], options: argparse.Namespace) -> None:
+    """Refuse splits of different classes: no network trained on one could be measured on the other.
+
+    Raises:
+        SourceError: names the first difference.
+    """
+    (first, names), *others = list(classes.items()) or [("", ())]
+    for split, found in others:
+        differing = sorted(set(names).symmetric_difference(found))
+        if differing:
+            where, other = (first, split) if differing[0] in names else (split, first)
+            raise SourceError(
+                f"{options.source or options.out}: {len(differing)} classes are in one split only, the first is "
+                f"{differing[0]} ({where}, not {other}); choose those wanted with --classes FILE"
+            )
+
+
+def write_split(data: DataSet, split: Split, path: Path, opened: Opened, options: argparse.Namespace) -> str:
+    """Write one split, warn of odd files other than the known ones, and say in a line what was written."""
+    manifest = write_beton(
+        opened,
+        path,
+        resolution=options.resolution,
+        encoding=options.encoding,
+        quality=options.quality,
+        workers=options.workers,
+        on_error=options.on_error,
+        force=options.force or is_ours(path, data),
+        show_progress=not options.quiet,
+    )
+    whole = opened.made["complete"] and opened.made["selection"] is None
+    repeated, lost = count_repeated(manifest.hashes), unreadable(manifest)
+    for line in compare_odd_files(manifest, repeated, data, split) if whole else ():
+        say(f"warning: {path}: {line}")
+    parts = [f"{len(manifest.ids):,} images", f"{len(manifest.classes):,} classes"]
+    parts += [f"{manifest.image_bytes / 1e6:,.1f} MB"]
+    parts += [f"{count:,} converted ({kind})" for kind, count in manifest.converted.items()]
+    parts += [f"{lost:,} unreadable ones left out"] if lost else []
+    parts += [f"{repeated:,} equal an earlier one byte for byte (kept)"] if repeated else []
+    return f"{path}: written, {', '.join(parts)}"
+
+
+def compare_odd_files(manifest: Manifest, repeated: int, data: DataSet, split: Split) -> Iterator[str]:
+    """What differs from the known numbers of odd files: a hint that the files were changed on their way here."""
+    for kind, expected in split.converted.items():
+        found = manifest.converted.get(kind, 0)
+        if found != expected:
+            yield f"{found} images converted from {kind}, {data.title} {split.name} has {expected}"
+    if split.repeated is not None and repeated != split.repeated:
+        yield f"{repeated} images equal an earlier one, {data.title} {split.name} has {split.repeated} such"
+
+
+def unreadable(manifest: Manifest) -> int:
+    """How many images could not be read."""
+    return sum(item.kind == "unreadable" for item in manifest.skipped)
+
+
+def count_repeated(hashes: Sequence[str]) -> int:
+    """How many stored images equal an earlier one, byte for byte; each hash has 32 hex digits."""
+    digests = np.frombuffer(bytearray().join(map(bytes.fromhex, hashes)), "S16")
+    digests = np.sort(digests)  # a set of a million strings takes 150 MB
+    return int(np.count_nonzero(digests[1:] == digests[:-1]))

@@ -1,0 +1,80 @@
+"""Tiny ImageNet as betons: 100,000 train and 10,000 val images of 64 x 64, 200 classes by sorted WordNet id.
+
+    python writers/tiny_imagenet.py [--source FOLDER or tiny-imagenet-200.zip] [--out data/tiny_imagenet]
+
+Without --source the zip is fetched from Stanford's CS231n (248 MB). Its flat val folder is read by val_annotations.txt;
+the unlabelled test folder is left out. Pictures that are there twice are counted and kept: 500 images per class are
+what every published number was trained on. Run again, it checks what is there and leaves it alone.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from download import Archive, get_archive
+from labels import find_path, flat_images, parse_labels, read_member, regroup
+from recipe import DataSet, Found, Split, make_parser, run
+
+from fastdc.beton.archives import open_tree
+from fastdc.beton.sources import Contents, Tree, list_classes
+from fastdc.errors import SourceError
+
+TINY_IMAGENET = DataSet(
+    name="tiny_imagenet",
+    title="Tiny ImageNet",
+    recipe="writers/tiny_imagenet.py",
+    version=1,
+    num_classes=200,
+    splits=(Split("train", 100_000, (500, 500), repeated=27), Split("val", 10_000, (50, 50))),
+)
+# The MD5 is the one that public loaders of this set check (Avalanche among them); the zip has 248,100,043 bytes.
+ARCHIVE = Archive("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")
+
+
+def main(arguments: Sequence[str] | None = None, data: DataSet = TINY_IMAGENET, archive: Archive = ARCHIVE) -> None:
+    """Command line; exits with 2 and one line on bad input."""
+    options = make_parser(__doc__, data).parse_args(arguments)
+
+    def find(options: argparse.Namespace, split: str) -> Found:
+        if options.source is None:
+            options.source = get_archive(archive, options.out, options.quiet)
+        return find_split(options, split)
+
+    run(data, options, find)
+
+
+def find_split(options: argparse.Namespace, split: str) -> Found:
+    """See `recipe.Find`: class/images/1.JPEG in train, images/1.JPEG and a list in val, or class folders in both."""
+    source = options.source
+    tree = open_tree(source)
+    try:
+        root = find_path(tree, split)
+        if root is None:
+            raise SourceError(f"{source}: holds no folder {split}, expected tiny-imagenet-200 or a zip of it")
+        classes = read_wnids(options, tree)
+        annotations = find_path(tree, f"{split}/val_annotations.txt")
+        images = find_path(tree, f"{split}/images")
+        if images is None or annotations is None:
+            return Found(tree, without_boxes(list_classes(tree, source, root)), classes, {"repeated": "kept"})
+        text = read_member(tree, source, annotations).decode("utf-8", "replace")
+        listed = parse_labels(text, flat_images(tree, images), source / annotations)
+        regrouped = regroup(tree, source, images, listed, source / annotations)
+        return Found(regrouped, list_classes(regrouped, source, ""), classes, {"repeated": "kept"})
+    except BaseException:
+        tree.close()
+        raise
+
+
+def read_wnids(options: argparse.Namespace, tree: Tree) -> tuple[str, ...]:
+    """The classes that wnids.txt lists, sorted; none where that file is missing."""
+    if find_path(tree, "wnids.txt") is None:
+        return ()
+    return tuple(sorted(read_member(tree, options.source, "wnids.txt").decode("ascii", "replace").split()))
+
+
+def without_boxes(contents: Contents) -> Contents:
+    """Without the lists of object boxes, one in each class: these belong there and are none of the skipped files."""
+    return contents._replace(ignored=[path for path in contents.ignored if not path.endswith("_boxes.txt")])
+
+
+if __name__ == "__main__":
+    main()
