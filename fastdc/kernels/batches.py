@@ -1,6 +1,8 @@
 """Whole batches of views from decoded images: what a loader does per batch, in one call without the GIL.
 
-Decoded images lie in one flat buffer, image i as height[i] x width[i] x 3 bytes from offset[i] on.
+A batch may hold several views of each image, each with settings, seed and side of its own (K requests). All of them lie
+in one flat buffer of bytes, view k of position p behind those of all earlier requests and positions, as [S, S, 3]
+levels or, where `levels` is given, as normalised float32.
 """
 
 import numpy as np
@@ -8,53 +10,155 @@ from numpy.typing import NDArray
 
 from fastdc.kernels.boxes import center_offset, random_crop_in_tile, random_flip, resized_sides
 from fastdc.kernels.jit import kernel
-from fastdc.kernels.resize import resize_crop, resize_window
+from fastdc.kernels.resize import normalise, normalised_window, resize_window
 from fastdc.kernels.rng import stream_key
 
 # A view as numbers, because numba's parallel loops take arrays but no tuples: the positions of its settings.
 SCALE_LOW, SCALE_HIGH, RATIO_LOW, RATIO_HIGH, FLIP_ON, TILE_GRID, RESIZE_SIDE = range(7)
 VIEW_NUMBERS = 7  # RESIZE_SIDE above 0 means the validation view, for which the other settings do not count
 
+# Where a view lies: the box of the image, the size to which it is resized, the window in that, and whether mirrored.
+TOP, LEFT, HEIGHT, WIDTH, RESIZED_HEIGHT, RESIZED_WIDTH, WINDOW_TOP, WINDOW_LEFT, MIRROR = range(9)
+PLACE_NUMBERS = 9
+
+_CHANNELS = 3
+
 
 @kernel
-def augment(source: NDArray[np.uint8], view: NDArray[np.float64], key: np.uint64, out: NDArray[np.uint8]) -> None:
-    """Training view: random box (inside one tile if grid > 1), resized to `out` [S, S, 3], mirrored or not."""
-    box = random_crop_in_tile(
+def place_view(
+    view: NDArray[np.float64],
+    seed: int,
+    epoch: int,
+    sample: int,
+    sides: tuple[int, int],
+    size: int,
+    place: NDArray[np.int64],
+) -> None:
+    """Where the view of an image of (height, width) `sides` lies -> `place` int64 [PLACE_NUMBERS].
+
+    Training: a random box (inside one tile if the grid is above 1), resized to size x size, mirrored or not.
+    Validation: shorter side resized to the view's RESIZE_SIDE, then the central size x size window.
+    """
+    height, width = sides
+    place[:] = 0
+    if view[RESIZE_SIDE] > 0:
+        resized = resized_sides(height, width, int(view[RESIZE_SIDE]))
+        place[HEIGHT], place[WIDTH] = height, width
+        place[RESIZED_HEIGHT], place[RESIZED_WIDTH] = resized
+        place[WINDOW_TOP], place[WINDOW_LEFT] = center_offset(resized[0], size), center_offset(resized[1], size)
+        return
+    key = stream_key(seed, epoch, sample)
+    place[TOP], place[LEFT], place[HEIGHT], place[WIDTH] = random_crop_in_tile(
         key,
-        source.shape[0],
-        source.shape[1],
+        height,
+        width,
         int(view[TILE_GRID]),
         view[SCALE_LOW],
         view[SCALE_HIGH],
         view[RATIO_LOW],
         view[RATIO_HIGH],
     )
-    resize_crop(source, box, view[FLIP_ON] > 0 and random_flip(key), out)
+    place[RESIZED_HEIGHT], place[RESIZED_WIDTH] = size, size
+    place[MIRROR] = view[FLIP_ON] > 0 and random_flip(key)
 
 
 @kernel
-def center_view(source: NDArray[np.uint8], side: int, out: NDArray[np.uint8]) -> None:
-    """Validation view: shorter side resized to `side`, then the central [S, S] window -> `out` [S, S, 3]; side >= S."""
-    height, width = source.shape[0], source.shape[1]
-    resized = resized_sides(height, width, side)
-    offset = (center_offset(resized[0], out.shape[0]), center_offset(resized[1], out.shape[1]))
-    resize_window(source, (0, 0, height, width), resized, offset, False, out)
-
-
-@kernel
-def make_view(
-    source: NDArray[np.uint8],
+def place_views(
     view: NDArray[np.float64],
     seed: int,
     epoch: int,
-    sample: int,
+    samples: NDArray[np.int64],
+    heights: NDArray[np.int64],
+    widths: NDArray[np.int64],
+    size: int,
+    places: NDArray[np.int64],
+) -> None:
+    """`place_view` of every sample [B] -> `places` int64 [B, PLACE_NUMBERS]; heights and widths are [N]."""
+    for position in range(samples.shape[0]):
+        sample = samples[position]
+        place_view(view, seed, epoch, sample, (heights[sample], widths[sample]), size, places[position])
+
+
+@kernel
+def draw_view(
+    source: NDArray[np.uint8],
+    first_row: int,
+    place: NDArray[np.int64],
+    size: int,
+    levels: NDArray[np.float32],
     out: NDArray[np.uint8],
 ) -> None:
-    """The view that `view` describes of one image [H, W, 3] -> `out` uint8 [S, S, 3]."""
-    if view[RESIZE_SIDE] > 0:
-        center_view(source, int(view[RESIZE_SIDE]), out)
+    """The view at `place` -> `out`, the bytes of [size, size, 3] levels or float32.
+
+    Args:
+        source: uint8 [h, W, 3], the image's rows from `first_row` on; at least those of the box.
+        levels: float32 [2, at least 3 * size] to normalise with, or [2, 0] for 8-bit levels.
+        out: flat uint8, written.
+    """
+    box = (place[TOP] - first_row, place[LEFT], place[HEIGHT], place[WIDTH])
+    resized, offset = (place[RESIZED_HEIGHT], place[RESIZED_WIDTH]), (place[WINDOW_TOP], place[WINDOW_LEFT])
+    mirror = place[MIRROR] > 0
+    if levels.shape[1] > 0:
+        normalised_window(
+            source, box, resized, offset, mirror, levels, out.view(np.float32).reshape((size, size, _CHANNELS))
+        )
     else:
-        augment(source, view, stream_key(seed, epoch, sample), out)
+        resize_window(source, box, resized, offset, mirror, out.reshape((size, size, _CHANNELS)))
+
+
+@kernel
+def view_bytes(size: int, levels: NDArray[np.float32]) -> int:
+    """Bytes of one view of side `size`."""
+    return size * size * _CHANNELS * (4 if levels.shape[1] > 0 else 1)
+
+
+@kernel
+def draw_views(
+    source: NDArray[np.uint8],
+    first_row: int,
+    places: NDArray[np.int64],
+    sides: NDArray[np.int64],
+    levels: NDArray[np.float32],
+    position: int,
+    count: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """All views of the image at `position` of a batch of `count` samples; see `draw_view`.
+
+    Args:
+        places: int64 [K, PLACE_NUMBERS]; sides: int64 [K].
+        out: flat uint8, the whole batch.
+    """
+    start = 0
+    for k in range(sides.shape[0]):
+        length = view_bytes(sides[k], levels)
+        first = start + position * length
+        draw_view(source, first_row, places[k], sides[k], levels, out[first : first + length])
+        start += count * length
+
+
+@kernel
+def make_views(
+    source: NDArray[np.uint8],
+    views: NDArray[np.float64],
+    seeds: NDArray[np.int64],
+    sides: NDArray[np.int64],
+    levels: NDArray[np.float32],
+    epoch: int,
+    sample: int,
+    position: int,
+    count: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """Place and draw all views of one whole image [H, W, 3]; see `place_view` and `draw_views`.
+
+    Args:
+        views: [K, VIEW_NUMBERS]; seeds, sides: int64 [K].
+    """
+    places = np.empty((sides.shape[0], PLACE_NUMBERS), np.int64)
+    for k in range(sides.shape[0]):
+        place_view(views[k], seeds[k], epoch, sample, (source.shape[0], source.shape[1]), sides[k], places[k])
+    draw_views(source, 0, places, sides, levels, position, count, out)
 
 
 @kernel
@@ -64,23 +168,54 @@ def resident_share(
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],
     samples: NDArray[np.int64],
-    view: NDArray[np.float64],
-    seed: int,
+    views: NDArray[np.float64],
+    seeds: NDArray[np.int64],
+    sides: NDArray[np.int64],
+    levels: NDArray[np.float32],
     epoch: int,
     share: int,
     shares: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """Every `shares`-th view of a batch, from position `share` on; with share 0 of 1 the whole batch.
+    """The views of every `shares`-th sample of a batch, from position `share` on; with share 0 of 1 the whole batch.
 
     Args:
         pixels: flat buffer of decoded images; offsets, heights, widths: [N], where each image lies in it.
         samples: [B] sample numbers.
-        view: [VIEW_NUMBERS].
-        out: uint8 [B, S, S, 3], written.
+        views: [K, VIEW_NUMBERS]; seeds, sides: int64 [K]; levels: see `draw_view`.
+        out: flat uint8, the whole batch, written.
     """
     for position in range(share, samples.shape[0], shares):
         sample = samples[position]
         height, width, start = heights[sample], widths[sample], offsets[sample]
-        source = pixels[start : start + height * width * 3].reshape((height, width, 3))
-        make_view(source, view, seed, epoch, sample, out[position])
+        source = pixels[start : start + height * width * _CHANNELS].reshape((height, width, _CHANNELS))
+        make_views(source, views, seeds, sides, levels, epoch, sample, position, samples.shape[0], out)
+
+
+@kernel
+def finished_share(
+    finished: NDArray[np.uint8],
+    samples: NDArray[np.int64],
+    levels: NDArray[np.float32],
+    share: int,
+    shares: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """Every `shares`-th of a batch of views that are made already, copied or normalised.
+
+    Args:
+        finished: uint8 [N, n], the levels of every sample's view, n of them.
+        samples: [B] sample numbers; levels: see `draw_view`.
+        out: flat uint8, the whole batch, written.
+    """
+    length = finished.shape[1] * (4 if levels.shape[1] > 0 else 1)
+    row = levels.shape[1]
+    for position in range(share, samples.shape[0], shares):
+        view, target = finished[samples[position]], out[position * length : (position + 1) * length]
+        if row == 0:
+            target[:] = view
+            continue
+        floats = target.view(np.float32)
+        for start in range(0, view.shape[0], row):
+            end = min(start + row, view.shape[0])
+            normalise(view[start:end], levels, floats[start:end])

@@ -1,4 +1,8 @@
-"""Per-sample training dynamics: one fused pass over a batch of logits."""
+"""Per-sample training dynamics: one fused pass over a batch of logits.
+
+A row's exponentials are computed in float32 vector code: Cephes' polynomial for exp, which is right to 2 units in the
+last place. Sums run in a fixed number of lanes, so that they do not depend on how wide a CPU's vectors are.
+"""
 
 import math
 
@@ -6,6 +10,86 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.kernels.jit import kernel
+
+_LANES = 16
+_LOWEST = np.float32(-87.0)  # exp of it is the smallest that float32 holds with full precision
+_LOG2_E = np.float32(1.44269504088896341)
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_C0, _C1, _C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+_C3, _C4, _C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+_ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+_BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
+
+
+@kernel
+def _other_logits(logits: NDArray[np.float32], label: int, x: NDArray[np.float32], lanes: NDArray[np.float32]) -> float:
+    """Copy a row [C] to `x` [n >= C], -inf for the label and behind the end; returns the largest of what is left."""
+    num_classes = logits.size
+    for j in range(num_classes):
+        x[j] = logits[j]
+    for j in range(num_classes, x.size):
+        x[j] = -np.inf
+    x[label] = -np.inf
+    for lane in range(_LANES):
+        lanes[lane] = x[lane]
+    for start in range(_LANES, x.size, _LANES):
+        block = x[start : start + _LANES]
+        for lane in range(_LANES):
+            lanes[lane] = block[lane] if block[lane] > lanes[lane] else lanes[lane]
+    largest = lanes[0]
+    for lane in range(1, _LANES):
+        largest = max(largest, lanes[lane])
+    return float(largest)
+
+
+@kernel
+def _exponentials(
+    x: NDArray[np.float32], top: np.float32, values: NDArray[np.float32], powers: NDArray[np.int32]
+) -> None:
+    """x = max(x - top, -87) and exp(x) of every entry; x - top <= 0.
+
+    Args:
+        x, values: float32 [n], written.
+        powers: int32 [n], scratch.
+    """
+    for j in range(x.size):
+        shifted = x[j] - top
+        shifted = shifted if shifted > _LOWEST else _LOWEST
+        power = np.int32(shifted * _LOG2_E - _HALF)  # to nearest, because what is truncated is not positive
+        whole = np.float32(power)
+        rest = shifted - whole * _LN2_HIGH
+        rest = rest - whole * _LN2_LOW
+        value = _C0 * rest + _C1
+        value = value * rest + _C2
+        value = value * rest + _C3
+        value = value * rest + _C4
+        value = value * rest + _C5
+        x[j] = shifted
+        values[j] = value * rest * rest + rest + _ONE
+        powers[j] = (power + _BIAS) << _MANTISSA_BITS  # the bits of 2.0 ** power
+    factors = powers.view(np.float32)
+    for j in range(x.size):
+        values[j] *= factors[j]
+
+
+@kernel
+def _sums(
+    values: NDArray[np.float32], x: NDArray[np.float32], lanes: NDArray[np.float32]
+) -> tuple[float, float, float]:
+    """Sums of `values`, of their squares and of values * x; `lanes` float32 [3, 16] is scratch."""
+    total, squares, weighted = lanes[0], lanes[1], lanes[2]
+    for lane in range(_LANES):
+        total[lane] = squares[lane] = weighted[lane] = _ZERO
+    for start in range(0, x.size, _LANES):
+        some, exponents = values[start : start + _LANES], x[start : start + _LANES]
+        for lane in range(_LANES):
+            total[lane] += some[lane]
+            squares[lane] += some[lane] * some[lane]
+            weighted[lane] += some[lane] * exponents[lane]
+    sums = (0.0, 0.0, 0.0)
+    for lane in range(_LANES):
+        sums = (sums[0] + total[lane], sums[1] + squares[lane], sums[2] + weighted[lane])
+    return sums
 
 
 @kernel
@@ -17,7 +101,8 @@ def batch_dynamics(
     With p = softmax(z) and label y, per sample: `p_y`; `p_other` = max over j != y of p_j; `margin` =
     z_y - max over j != y of z_j (AUM's term, Pleiss et al. 2020; positive exactly when the sample is classified
     correctly, a tie counts as wrong); `entropy` = -sum p ln p in nats; `el2n` = ||p - onehot(y)||_2 (Paul et al. 2021).
-    Sums run in float64. Softmax is shifted by the largest logit, so no finite logit overflows.
+    Softmax is shifted by the largest logit, so no finite logit overflows; probabilities below 1e-38 count as that.
+    Errors are below 1e-6 (absolute; of p_y, p_other and el2n also relative).
 
     Args:
         logits: float32 [B, C], C >= 2, finite.
@@ -27,29 +112,24 @@ def batch_dynamics(
             written.
     """
     num_classes = logits.shape[1]
+    length = (num_classes + _LANES - 1) // _LANES * _LANES
+    x, values = np.empty(length, np.float32), np.empty(length, np.float32)
+    powers, lanes = np.empty(length, np.int32), np.empty((3, _LANES), np.float32)
     for row in range(logits.shape[0]):
         label = labels[row]
-        own = np.float64(logits[row, label])
-        other = -np.inf
-        for j in range(num_classes):
-            if j != label and logits[row, j] > other:
-                other = np.float64(logits[row, j])
+        own = logits[row, label]
+        other = np.float32(_other_logits(logits[row], label, x, lanes[0]))
         top = max(own, other)
-        total = 0.0
-        weighted = 0.0
-        squares = 0.0
-        rest = 0.0  # 1 - p_y without cancellation, for samples that are nearly certain
-        for j in range(num_classes):
-            shifted = np.float64(logits[row, j]) - top
-            exponential = math.exp(shifted)
-            total += exponential
-            weighted += exponential * shifted
-            if j != label:
-                squares += exponential * exponential
-                rest += exponential
+        _exponentials(x, top, values, powers)
+        values[label] = _ZERO
+        values[num_classes:] = _ZERO
+        rest, squares, weighted = _sums(values, x, lanes)  # rest is 1 - p_y without cancellation, for a p_y near 1
+        shift = np.float64(own) - np.float64(top)
+        exponential = math.exp(shift)
+        total = rest + exponential
         column = indices[row]
-        out[0, column] = math.exp(own - top) / total
-        out[1, column] = math.exp(other - top) / total
-        out[2, column] = own - other
-        out[3, column] = math.log(total) - weighted / total
+        out[0, column] = exponential / total
+        out[1, column] = math.exp(np.float64(other) - np.float64(top)) / total
+        out[2, column] = np.float64(own) - np.float64(other)
+        out[3, column] = math.log(total) - (weighted + exponential * shift) / total
         out[4, column] = math.sqrt(squares + rest * rest) / total

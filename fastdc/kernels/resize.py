@@ -167,6 +167,31 @@ def _resize_rows(
 
 
 @kernel
+def _first_pass(
+    source: NDArray[np.uint8],
+    box: tuple[int, int, int, int],
+    resized: tuple[int, int],
+    offset: tuple[int, int],
+    mirror: bool,
+    sides: tuple[int, int],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint32]]:
+    """All rows that a window of (height, width) `sides` reads, resized, and the spans and weights of its columns."""
+    top, left, height, width = box
+    out_height, out_width = sides
+    columns = np.empty((out_width, 2), np.int64)
+    column_weights = np.zeros((out_width, _taps(width, resized[1])), np.uint32)
+    _fill_weights(width, resized[1], offset[1], mirror, columns, column_weights)
+    rows = np.empty((out_height, 2), np.int64)
+    row_weights = np.zeros((out_height, _taps(height, resized[0])), np.uint32)
+    _fill_weights(height, resized[0], offset[0], False, rows, row_weights)
+    first = rows[0, 0]
+    lines = np.empty((rows[-1, 0] + rows[-1, 1] - first, _CHANNELS * out_width + 1), np.uint8)
+    _resize_rows(source, top + first, left, columns, column_weights, lines)
+    rows[:, 0] -= first
+    return lines, rows, row_weights
+
+
+@kernel
 def resize_window(
     source: NDArray[np.uint8],
     box: tuple[int, int, int, int],
@@ -185,21 +210,48 @@ def resize_window(
         mirror: flip the window left to right.
         out: uint8 [h, w, 3], C-contiguous, written.
     """
-    top, left, height, width = box
-    out_height, out_width = out.shape[0], out.shape[1]
-    columns = np.empty((out_width, 2), np.int64)
-    column_weights = np.zeros((out_width, _taps(width, resized[1])), np.uint32)
-    _fill_weights(width, resized[1], offset[1], mirror, columns, column_weights)
-    rows = np.empty((out_height, 2), np.int64)
-    row_weights = np.zeros((out_height, _taps(height, resized[0])), np.uint32)
-    _fill_weights(height, resized[0], offset[0], False, rows, row_weights)
-    first = rows[0, 0]
-    lines = np.empty((rows[-1, 0] + rows[-1, 1] - first, _CHANNELS * out_width + 1), np.uint8)
-    _resize_rows(source, top + first, left, columns, column_weights, lines)
-    flat = out.reshape((out_height, _CHANNELS * out_width))
-    sums = np.empty(_CHANNELS * out_width, np.uint32)
-    for y in range(out_height):
-        _blend(lines, rows[y, 0] - first, rows[y, 1], row_weights[y], sums, flat[y])
+    lines, rows, weights = _first_pass(source, box, resized, offset, mirror, (out.shape[0], out.shape[1]))
+    flat = out.reshape((out.shape[0], _CHANNELS * out.shape[1]))
+    sums = np.empty(_CHANNELS * out.shape[1], np.uint32)
+    for y in range(out.shape[0]):
+        _blend(lines, rows[y, 0], rows[y, 1], weights[y], sums, flat[y])
+
+
+@kernel
+def normalise(line: NDArray[np.uint8], levels: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """out = (line - shift) * scale in float32, in this order of operations, which torch's own normalising shares.
+
+    Args:
+        line: uint8 [n].
+        levels: float32 [2, at least n]: shift and scale of each place, in 8-bit levels.
+        out: float32 [n], written.
+    """
+    shift, scale = levels[0], levels[1]
+    for i in range(line.shape[0]):
+        out[i] = (np.float32(line[i]) - shift[i]) * scale[i]
+
+
+@kernel
+def normalised_window(
+    source: NDArray[np.uint8],
+    box: tuple[int, int, int, int],
+    resized: tuple[int, int],
+    offset: tuple[int, int],
+    mirror: bool,
+    levels: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """`resize_window`, normalised line by line while the line is in the cache -> `out` float32 [h, w, 3].
+
+    Args:
+        levels: float32 [2, at least 3 * w], see `normalise`.
+    """
+    lines, rows, weights = _first_pass(source, box, resized, offset, mirror, (out.shape[0], out.shape[1]))
+    flat = out.reshape((out.shape[0], _CHANNELS * out.shape[1]))
+    line, sums = np.empty(flat.shape[1], np.uint8), np.empty(flat.shape[1], np.uint32)
+    for y in range(out.shape[0]):
+        _blend(lines, rows[y, 0], rows[y, 1], weights[y], sums, line)
+        normalise(line, levels, flat[y])
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Batches straight from the bytes of a beton: decode, crop, resize and mirror in one parallel loop."""
+"""Batches straight from a beton: read, decode, crop, resize and mirror in one parallel loop."""
 
 from typing import Any
 
@@ -6,104 +6,145 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from fastdc.kernels.batches import make_view
+from fastdc.kernels.batches import HEIGHT, PLACE_NUMBERS, TOP, draw_views, place_view
 from fastdc.kernels.jit import kernel, parallel_kernel
+from fastdc.kernels.pread import read_at
 from fastdc.kernels.turbojpeg import close_decoder, decode_jpeg, open_decoder
 
 JPEG_MODE = 0
 MADE, FAILED = 1, 2
 
+_CHANNELS = 3
+
 
 @kernel
-def _largest_image(samples: NDArray[np.int64], heights: NDArray[np.int64], widths: NDArray[np.int64]) -> int:
-    """Bytes of the largest decoded image among `samples`."""
-    largest = 0
+def _largest(
+    samples: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    modes: NDArray[np.uint8],
+    heights: NDArray[np.int64],
+    widths: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Bytes of the largest decoded image and of the largest JPEG file among `samples`."""
+    image, payload = 0, 0
     for sample in samples:
-        largest = max(largest, heights[sample] * widths[sample] * 3)
-    return largest
+        image = max(image, heights[sample] * widths[sample] * _CHANNELS)
+        if modes[sample] == JPEG_MODE:
+            payload = max(payload, sizes[sample])
+    return image, payload
+
+
+@kernel
+def _rows_of(places: NDArray[np.int64]) -> tuple[int, int]:
+    """First row that any of the boxes of `places` [K, PLACE_NUMBERS] holds, and the row behind the last."""
+    first, end = places[0, TOP], places[0, TOP] + places[0, HEIGHT]
+    for k in range(1, places.shape[0]):
+        first = min(first, places[k, TOP])
+        end = max(end, places[k, TOP] + places[k, HEIGHT])
+    return first, end
 
 
 @kernel
 def stream_share(
-    data: NDArray[np.uint8],
+    reader: NDArray[np.int64],
+    library: NDArray[np.int64],
     offsets: NDArray[np.int64],
     sizes: NDArray[np.int64],
     modes: NDArray[np.uint8],
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],
     samples: NDArray[np.int64],
-    view: NDArray[np.float64],
-    seed: int,
+    views: NDArray[np.float64],
+    seeds: NDArray[np.int64],
+    view_sides: NDArray[np.int64],
+    levels: NDArray[np.float32],
     epoch: int,
-    library: NDArray[np.int64],
     states: NDArray[np.uint8],
+    decodes: NDArray[np.uint32],
     share: int,
     shares: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """Every `shares`-th view of a batch, from position `share` on.
+    """The views of every `shares`-th sample of a batch, from position `share` on; each sample is decoded once.
 
     Args:
-        data: the whole file; offsets, sizes, modes, heights, widths: [N], its samples.
-        samples: [B] sample numbers; view: [VIEW_NUMBERS] (see `batches`); library: see `turbojpeg`.
-        states: [N], set to MADE or FAILED for each sample of the share; a failed sample's view is not written.
-        out: uint8 [B, S, S, 3], written.
+        reader, library: see `pread` and `turbojpeg`.
+        offsets, sizes, modes, heights, widths: [N], the file's samples.
+        samples: [B] sample numbers; views, seeds, view_sides: [K], levels: see `batches`.
+        states: [B], set to MADE or FAILED for each sample of the share; a failed sample's views are not written.
+        decodes: [N], counts how often each sample was decoded.
+        out: flat uint8, the whole batch, written.
     """
-    scratch = np.empty(_largest_image(samples[share::shares], heights, widths), np.uint8)
+    count = samples.shape[0]
+    image_bytes, payload_bytes = _largest(samples[share::shares], sizes, modes, heights, widths)
+    pixels, payloads = np.empty(image_bytes, np.uint8), np.empty(payload_bytes, np.uint8)
+    places = np.empty((view_sides.shape[0], PLACE_NUMBERS), np.int64)
     decoder = open_decoder(library)
-    for position in range(share, samples.shape[0], shares):
+    for position in range(share, count, shares):
         sample = samples[position]
-        height, width = heights[sample], widths[sample]
-        payload = data[offsets[sample] : offsets[sample] + sizes[sample]]
-        pixels = scratch[: height * width * 3]
-        image = pixels.reshape((height, width, 3))
+        height, width, start, size = heights[sample], widths[sample], offsets[sample], sizes[sample]
+        for k in range(view_sides.shape[0]):
+            place_view(views[k], seeds[k], epoch, sample, (height, width), view_sides[k], places[k])
         if modes[sample] == JPEG_MODE:
-            sound = decode_jpeg(library, decoder, payload, image)
-            if not sound:  # a decoder that met a broken header is left in its middle and refuses every later image
-                close_decoder(library, decoder)
-                decoder = open_decoder(library)
-        else:  # copied, so that the mapped (read-only) file needs no second compilation of all that follows
-            sound = payload.size == pixels.size
+            first, end = 0, height
+            image = pixels[: height * width * _CHANNELS].reshape((height, width, _CHANNELS))
+            payload = payloads[:size]
+            sound = read_at(reader, start, payload)
             if sound:
-                pixels[:] = payload
+                sound = decode_jpeg(library, decoder, payload, image)
+                if not sound:  # a decoder that met a broken header is left in its middle and refuses every later image
+                    close_decoder(library, decoder)
+                    decoder = open_decoder(library)
+        else:  # only the rows that some view shows
+            first, end = _rows_of(places)
+            image = pixels[: (end - first) * width * _CHANNELS].reshape((end - first, width, _CHANNELS))
+            sound = size == height * width * _CHANNELS
+            sound = sound and read_at(reader, start + first * width * _CHANNELS, image.reshape(image.size))
         if sound:
-            make_view(image, view, seed, epoch, sample, out[position])
-        states[sample] = MADE if sound else FAILED
+            draw_views(image, first, places, view_sides, levels, position, count, out)
+            decodes[sample] += np.uint32(1)
+        states[position] = MADE if sound else FAILED
     close_decoder(library, decoder)
 
 
 @parallel_kernel
 def stream_batch(
-    data: NDArray[np.uint8],
+    reader: NDArray[np.int64],
+    library: NDArray[np.int64],
     offsets: NDArray[np.int64],
     sizes: NDArray[np.int64],
     modes: NDArray[np.uint8],
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],
     samples: NDArray[np.int64],
-    view: NDArray[np.float64],
-    seed: int,
+    views: NDArray[np.float64],
+    seeds: NDArray[np.int64],
+    view_sides: NDArray[np.int64],
+    levels: NDArray[np.float32],
     epoch: int,
-    library: NDArray[np.int64],
     states: NDArray[np.uint8],
+    decodes: NDArray[np.uint32],
     shares: int,
     out: NDArray[np.uint8],
 ) -> None:
     """All `shares` of a batch at once, on numba's threads; see `stream_share`. Interleaved shares even out sizes."""
     for share in prange(shares):
         stream_share(
-            data,
+            reader,
+            library,
             offsets,
             sizes,
             modes,
             heights,
             widths,
             samples,
-            view,
-            seed,
+            views,
+            seeds,
+            view_sides,
+            levels,
             epoch,
-            library,
             states,
+            decodes,
             share,
             shares,
             out,
@@ -114,21 +155,36 @@ def stream_batch(
 def decode_views(
     samples: NDArray[np.int64], memory: None, metadata: NDArray[np.void], storage: tuple[NDArray[Any], ...]
 ) -> NDArray[np.uint8]:
-    """The views of a batch as a new array, with the arguments that FFCV gives to a decoder.
+    """The views of a batch, with the arguments that FFCV gives to a decoder.
 
     Args:
         samples: [B] sample numbers.
         memory, metadata: FFCV's; not used.
-        storage: data, offsets, sizes, modes, heights, widths, view, numbers, library, states: see `stream_share`;
-            numbers is int64 [4]: augmentation seed, epoch, side of the views, threads.
+        storage: reader, library, offsets, sizes, modes, heights, widths, views, seeds, view_sides, levels, numbers,
+            decodes, states, out: see `stream_share`; numbers is int64 [2]: epoch, threads.
 
     Returns:
-        uint8 [B, S, S, 3]; views of samples whose state is FAILED hold anything.
+        `out`; views of samples whose state is FAILED hold anything.
     """
-    data, offsets, sizes, modes, heights, widths, view, numbers, library, states = storage
-    seed, epoch, side, threads = numbers[0], numbers[1], numbers[2], numbers[3]
-    out = np.empty((samples.shape[0], side, side, 3), np.uint8)
+    reader, library, offsets, sizes, modes, heights, widths = storage[:7]
+    views, seeds, view_sides, levels, numbers, decodes, states, out = storage[7:]
     stream_batch(
-        data, offsets, sizes, modes, heights, widths, samples, view, seed, epoch, library, states, threads, out
+        reader,
+        library,
+        offsets,
+        sizes,
+        modes,
+        heights,
+        widths,
+        samples,
+        views,
+        seeds,
+        view_sides,
+        levels,
+        numbers[0],
+        states,
+        decodes,
+        numbers[1],
+        out,
     )
     return out

@@ -1,20 +1,13 @@
-"""libturbojpeg called from compiled kernels, by addresses that are arguments.
+"""libturbojpeg called from compiled kernels.
 
-numba's own way to call C (ctypes functions as globals) writes addresses into the compiled code, which then cannot be
-kept on disk. Here the library's functions arrive as an array of addresses, so the kernels stay cacheable.
 Source: the TurboJPEG 2 API (turbojpeg.h), unchanged in later versions.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from fastdc.kernels.jit import kernel
+from fastdc.kernels.native import INT, LONG, c_function
 
 # The array of addresses holds these functions, in this order.
 FUNCTIONS = ("tjInitDecompress", "tjDestroy", "tjDecompressHeader3", "tjDecompress2")
@@ -23,31 +16,10 @@ _INIT, _DESTROY, _HEADER, _DECOMPRESS = range(4)
 _RGB = 0  # TJPF_RGB
 _ACCURATE_DCT = 4096  # TJFLAG_ACCURATEDCT: what Pillow decodes; FFCV's own decoder uses the fast, coarser one
 
-_LONG, _INT = ir.IntType(64), ir.IntType(32)  # pointers travel as 64-bit integers
-
-
-def _c_function(result: ir.Type, arguments: list[ir.Type]) -> Callable[..., Any]:
-    """A function for kernels: `call(address, (arguments...))` calls the C function at `address`; all are int64."""
-
-    def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointer = builder.inttoptr(values[0], ir.FunctionType(result, arguments).as_pointer())
-        given = [builder.extract_value(values[1], place) for place in range(len(arguments))]
-        narrowed = [builder.trunc(v, t) if t is _INT else v for v, t in zip(given, arguments, strict=True)]
-        return (
-            builder.sext(builder.call(pointer, narrowed), _LONG) if result is _INT else builder.call(pointer, narrowed)
-        )
-
-    def call(typing_context: Any, address: Any, values: Any) -> Any:
-        return types.int64(address, values), build
-
-    made: Callable[..., Any] = intrinsic(call)
-    return made
-
-
-_call_init = _c_function(_LONG, [_LONG])  # the C function takes nothing; an argument too many is harmless
-_call_destroy = _c_function(_INT, [_LONG])
-_call_header = _c_function(_INT, [_LONG] * 7)
-_call_decompress = _c_function(_INT, [_LONG, _LONG, _LONG, _LONG, _INT, _INT, _INT, _INT, _INT])
+_call_init = c_function(LONG, [LONG])  # the C function takes nothing; an argument too many is harmless
+_call_destroy = c_function(INT, [LONG])
+_call_header = c_function(INT, [LONG] * 7)
+_call_decompress = c_function(INT, [LONG, LONG, LONG, LONG, INT, INT, INT, INT, INT])
 
 
 @kernel

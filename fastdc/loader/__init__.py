@@ -1,7 +1,16 @@
-"""From a `.beton` to batches of images: two engines, the same batches."""
+"""From a `.beton` to batches of images: three engines, the same batches."""
 
-from fastdc.loader.batches import Batch, EpochLoader
-from fastdc.loader.opening import open_loader
-from fastdc.loader.views import EvalView, TrainView
+from fastdc.loader.batches import Batch, EpochLoader, SharedLoader
+from fastdc.loader.opening import open_loader, open_shared
+from fastdc.loader.views import EvalView, TrainView, ViewRequest
 
-__all__ = ["Batch", "EpochLoader", "EvalView", "TrainView", "open_loader"]
+__all__ = [
+    "Batch",
+    "EpochLoader",
+    "EvalView",
+    "SharedLoader",
+    "TrainView",
+    "ViewRequest",
+    "open_loader",
+    "open_shared",
+]

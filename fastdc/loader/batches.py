@@ -1,7 +1,8 @@
-"""What every loader shares: batches, the order of samples, and the checks on what a caller asks for."""
+"""What every loader shares: batches, the order of samples, and the walk through an epoch."""
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
@@ -10,21 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastdc.beton import BetonFile, sample_id
-from fastdc.errors import BetonError, LoaderError
-from fastdc.loader.views import View
+from fastdc.errors import LoaderError
+from fastdc.loader.buffers import BufferPool
+from fastdc.loader.views import View, ViewRequest
 from fastdc.seeding import derive_seed
 
-Engine = Literal["ffcv", "resident"]
+Engine = Literal["ffcv", "resident", "device"]
 
 
 class Batch(NamedTuple):
     """One batch. Its tensors belong to the caller: no later batch ever writes to them.
 
     Attributes:
-        images: uint8 [B, S, S, 3], RGB.
-        labels: int64 [B].
-        indices: int64 [B], the samples' numbers in the beton.
+        images: uint8 [B, S, S, 3], RGB; or float32 [B, 3, S, S] in channels_last memory, normalised with ImageNet's
+            mean and standard deviation. With the device engine on that device.
+        labels: int64 [B], where the images are (but pinned images have labels in ordinary memory).
+        indices: int64 [B], the samples' numbers in the beton, always on the CPU.
     """
 
     images: torch.Tensor
@@ -49,60 +51,95 @@ class SampleOrder:
         return generator.permutation(self.samples)
 
 
-class EpochLoader(ABC):
-    """Batches of one view of a beton's samples; the same batches whichever engine makes them.
+class ViewStream(ABC):
+    """Makes the views of batches of samples: the part of a loader in which the engines differ.
 
     Attributes:
-        engine: "ffcv" or "resident".
-        path: the beton.
-        view: what is made of each image.
-        batch_size: samples in a batch; the last one of an epoch may be shorter.
-        num_samples: samples in an epoch.
-        batches_per_epoch: batches in an epoch, at least 1.
+        engine: "ffcv", "resident" or "device".
+        labels: int64 [N], the label of every sample; on the device where the batches lie there.
+        pool: the memory of batches; `pool.made` counts allocations.
+        decodes: uint32 [N], how often each sample was decoded for this stream (by the resident engines: for this
+            process).
     """
 
     engine: Engine
+    labels: torch.Tensor
+    pool: BufferPool
+    decodes: NDArray[np.uint32]
 
-    def __init__(
-        self, path: Path, view: View, order: SampleOrder, labels: NDArray[np.int64], batch_size: int, workers: int
-    ) -> None:
-        self.path, self.view, self.order, self.labels = path, view, order, labels
-        self.batch_size, self.workers = batch_size, workers
-        self.augment_seed = derive_seed(order.seed, "augment")
+    @abstractmethod
+    def batches(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        """The views of `samples` in `epoch`, batch after batch: one tensor for each distinct request."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release threads and memory; safe to call twice. Iterators that are still held then raise LoaderError."""
+
+
+def batch_error(path: Path, samples: NDArray[np.int64], failure: BaseException | None) -> LoaderError:
+    """What to raise for a batch whose thread failed: the failure itself if it says what is wrong, else its samples."""
+    if isinstance(failure, LoaderError):
+        return failure
+    shown = ", ".join(str(sample) for sample in samples[:8]) + (", ..." if len(samples) > 8 else "")
+    reason = "its thread died" if failure is None else f"{type(failure).__name__}: {failure}"
+    error = LoaderError(f"{path}: the batch of samples {shown} cannot be made: {reason}")
+    error.__cause__ = failure
+    return error
+
+
+class _Epochs:
+    """What `EpochLoader` and `SharedLoader` have in common: the walk through an epoch."""
+
+    def __init__(self, path: Path, stream: ViewStream, order: SampleOrder, batch_size: int) -> None:
+        self.path, self.order, self.batch_size = path, order, batch_size
         self.num_samples = len(order.samples)
         self.batches_per_epoch = -(-self.num_samples // batch_size)
         self.closed = False
+        self._stream, self._process = stream, os.getpid()
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `epoch`, in the same order and with the same pixels however often it is asked for.
+    @property
+    def engine(self) -> Engine:
+        """The engine that makes the batches."""
+        return self._stream.engine
 
-        `start` leaves out that many batches, unmade: a resumed training goes on where it was.
+    @property
+    def decodes(self) -> NDArray[np.uint32]:
+        """How often each sample of the file was decoded, uint32 [N]; see `ViewStream`."""
+        return self._stream.decodes
 
-        Epochs may be asked for in any order; an iterator that is dropped early leaves nothing behind.
+    @property
+    def buffers_made(self) -> int:
+        """Batches' buffers that were allocated so far; constant once a consumer that keeps no batches is under way."""
+        return self._stream.pool.made
 
-        Raises:
-            LoaderError: the loader is closed, `epoch` is negative, or (while iterating) a sample cannot be decoded.
-        """
-        epoch, start = int(epoch), int(start)  # numpy's integers are no part of a seed's text
+    def _check(self, epoch: int, start: int) -> None:
         if self.closed:
             raise LoaderError(f"{self.path}: this loader was closed; open it again")
+        if os.getpid() != self._process:
+            raise LoaderError(f"{self.path}: this loader was opened before the fork; open it again in this process")
         if not 0 <= epoch < 2**63:
             raise LoaderError(f"{self.path}: epoch {epoch} does not exist, expected 0 or more")
         if not 0 <= start <= self.batches_per_epoch:
             raise LoaderError(f"{self.path}: batch {start} does not exist, an epoch has {self.batches_per_epoch}")
-        return self._iterate(epoch, self.order.epoch(epoch)[start * self.batch_size :])
 
-    @abstractmethod
-    def _iterate(self, epoch: int, samples: NDArray[np.int64]) -> Iterator[Batch]:
-        """The batches of one epoch, `epoch` being sound."""
-
-    def _batch(self, images: torch.Tensor, samples: NDArray[np.int64]) -> Batch:
-        """Put the labels and numbers of `samples` beside their images; both are copies."""
-        return Batch(images, torch.from_numpy(self.labels[samples]), torch.from_numpy(samples.copy()))
+    def _walk(self, epoch: int, start: int) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]]:
+        """(views, labels, indices) of each batch, from batch `start` on."""
+        samples = self.order.epoch(epoch)[start * self.batch_size :]
+        made = self._stream.batches(epoch, samples, self.batch_size)
+        try:
+            for first in range(0, len(samples), self.batch_size):
+                self._check(epoch, start)
+                indices = torch.from_numpy(samples[first : first + self.batch_size].copy())
+                yield next(made), self._stream.labels[indices.to(self._stream.labels.device)], indices
+        finally:
+            if os.getpid() == self._process:
+                made.close()  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Release threads and memory; safe to call twice."""
         self.closed = True
+        if os.getpid() == self._process:  # the threads of a forked child are gone, and their locks may be held
+            self._stream.close()
 
     def __enter__(self) -> Self:
         return self
@@ -113,55 +150,70 @@ class EpochLoader(ABC):
         self.close()
 
 
-def check_samples(path: Path, total: int, indices: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The samples to load as int64: all of them, or `indices` if these are sound.
+class EpochLoader(_Epochs):
+    """Batches of one view of a beton's samples; the same batches whichever engine makes them.
 
-    Raises:
-        LoaderError: there are none, or an index is not an integer, outside 0..total-1, or given twice (a sample has one
-            view per epoch, so a repeated index would be the very same picture again).
+    Attributes:
+        engine: "ffcv", "resident" or "device".
+        path: the beton.
+        view: what is made of each image.
+        batch_size: samples in a batch; the last one of an epoch may be shorter.
+        num_samples: samples in an epoch.
+        batches_per_epoch: batches in an epoch, at least 1.
     """
-    if total == 0:
-        raise LoaderError(f"{path}: holds 0 samples, so there are 0 batches; write it again from a folder with images")
-    if indices is None:
-        return np.arange(total, dtype=np.int64)
-    given = np.asarray(indices)
-    if given.size == 0:
-        raise LoaderError(f"{path}: indices are empty, so there are 0 batches; expected at least one sample")
-    if given.ndim != 1 or given.dtype.kind not in "iu":
-        raise LoaderError(f"{path}: indices are {given.dtype} {list(given.shape)}, expected a list of integers")
-    outside = (given < 0) | (given >= total)
-    if outside.any():
-        raise LoaderError(f"{path}: index {given[outside][0]} does not exist, expected 0..{total - 1}")
-    samples = given.astype(np.int64)
-    ordered = np.sort(samples)
-    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
-    if repeated.size:
-        raise LoaderError(f"{path}: index {repeated[0]} is given more than once; give each sample once")
-    return samples
+
+    def __init__(self, path: Path, stream: ViewStream, view: View, order: SampleOrder, batch_size: int) -> None:
+        super().__init__(path, stream, order, batch_size)
+        self.view = view
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `epoch`, in the same order and with the same pixels however often it is asked for.
+
+        `start` leaves out that many batches, unmade: a resumed training goes on where it was.
+
+        Epochs may be asked for in any order; an iterator that is dropped early leaves nothing behind.
+
+        Raises:
+            LoaderError: the loader is closed or belongs to the process before a fork, `epoch` is negative, or (while
+                iterating) a sample cannot be decoded or the file was changed.
+        """
+        epoch, start = int(epoch), int(start)  # numpy's integers are no part of a seed's text
+        self._check(epoch, start)
+        return (Batch(views[0], labels, indices) for views, labels, indices in self._walk(epoch, start))
 
 
-def check_labels(path: Path, labels: NDArray[np.int64]) -> None:
-    """Refuse labels that no loss can take.
+class SharedLoader(_Epochs):
+    """Batches of several views of a beton's samples from one stream, in which every image is decoded once.
 
-    Raises:
-        LoaderError: a label is negative.
+    Attributes:
+        requests: the views, one batch each.
+        engine, path, batch_size, num_samples, batches_per_epoch: as of `EpochLoader`.
     """
-    negative = np.flatnonzero(labels < 0)
-    if negative.size:
-        raise LoaderError(
-            f"{path}: sample {negative[0]}: label {labels[negative[0]]}, expected 0 or more; run verify-beton on it"
+
+    def __init__(
+        self,
+        path: Path,
+        stream: ViewStream,
+        requests: Sequence[ViewRequest],
+        places: Sequence[int],
+        order: SampleOrder,
+        batch_size: int,
+    ) -> None:
+        super().__init__(path, stream, order, batch_size)
+        self.requests, self._places = tuple(requests), tuple(places)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        """The batches of epoch `epoch`, one per request: the same samples, each with its own views.
+
+        Batch k equals that of `open_loader` with view k, seed k and the same `order_seed`, bit for bit. Equal requests,
+        and the labels and indices of all, share one tensor.
+
+        Raises:
+            LoaderError: as `EpochLoader.epoch`.
+        """
+        epoch, start = int(epoch), int(start)
+        self._check(epoch, start)
+        return (
+            tuple(Batch(views[place], labels, indices) for place in self._places)
+            for views, labels, indices in self._walk(epoch, start)
         )
-
-
-def decode_sample(file: BetonFile, sample: int) -> NDArray[np.uint8]:
-    """Pixels of a sample, uint8 [H, W, 3], contiguous and writable: numba compiles anew for arrays that are read-only.
-
-    Raises:
-        LoaderError: it cannot be decoded; names the sample and, where the manifest is there, its id.
-    """
-    try:
-        return np.require(file.decode(sample), requirements=["C", "W"])
-    except BetonError as error:
-        name = sample_id(file, sample)
-        found = str(error) if name is None else str(error).replace(f"sample {sample}:", f"sample {sample} ({name}):", 1)
-        raise LoaderError(f"{found}; run verify-beton --deep on the file") from error

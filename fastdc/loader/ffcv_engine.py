@@ -1,8 +1,7 @@
 """The ffcv engine: images are read and decoded in every epoch, for betons that do not fit in memory."""
 
 import weakref
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -10,90 +9,158 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastdc.beton import BetonFile
 from fastdc.errors import LoaderError
-from fastdc.kernels.batches import make_view
+from fastdc.kernels.batches import make_views
 from fastdc.kernels.streaming import FAILED
-from fastdc.loader.batches import Batch, EpochLoader, SampleOrder, decode_sample
-from fastdc.loader.ffcv_pipeline import EpochStorage, EpochThread, ViewDecoder, ViewPipeline, turbojpeg_addresses
-from fastdc.loader.memory import FileIdentity, file_identity
-from fastdc.loader.views import View, view_numbers
+from fastdc.loader.batches import ViewStream
+from fastdc.loader.buffers import Buffer, BufferPool
+from fastdc.loader.checks import decode_sample
+from fastdc.loader.ffcv_pipeline import (
+    BATCHES_AHEAD,
+    EpochStorage,
+    EpochThread,
+    StreamArrays,
+    ViewDecoder,
+    ViewPipeline,
+    turbojpeg_addresses,
+)
+from fastdc.loader.plan import ViewPlan
+from fastdc.loader.stored import StoredFile
+from fastdc.loader.workers import Workers
 
 _NUMBA: Any = numba.config  # its attributes are made at run time
 
-
-def open_ffcv(
-    path: Path, identity: FileIdentity, view: View, order: SampleOrder, batch_size: int, workers: int
-) -> EpochLoader:
-    """A loader that streams the beton through FFCV.
-
-    Raises:
-        LoaderError: the file was replaced since `identity` was taken.
-    """
-    pipeline = ViewPipeline(str(path), [ViewDecoder()])
-    return FfcvLoader(BetonFile(path), identity, view, order, batch_size, workers, pipeline)
+# Batches in the queue, one in the making, one that the consumer works on, one that it keeps back, one spare.
+_BUFFERS = BATCHES_AHEAD + 4
 
 
-class FfcvLoader(EpochLoader):
+def open_ffcv(file: StoredFile, plan: ViewPlan, workers: int) -> "FfcvStream":
+    """A stream of the beton's views through FFCV; it closes `file`."""
+    return FfcvStream(file, plan, workers, ViewPipeline(str(file.path), [ViewDecoder()]))
+
+
+class FfcvStream(ViewStream):
     """Batches from FFCV's thread; samples that its decoder refuses go to the careful one of `BetonFile`."""
 
     engine = "ffcv"
 
-    def __init__(
-        self,
-        file: BetonFile,
-        identity: FileIdentity,
-        view: View,
-        order: SampleOrder,
-        batch_size: int,
-        workers: int,
-        pipeline: ViewPipeline,
-    ) -> None:
-        threads = min(workers, _NUMBA.NUMBA_NUM_THREADS)
-        super().__init__(file.path, view, order, file.labels, batch_size, threads)
-        self._file, self._pipeline = file, pipeline
-        self._view = view_numbers(view)
-        self._library = turbojpeg_addresses()
-        data = np.memmap(file.path, np.uint8, mode="r").view(np.ndarray)
-        if file_identity(file.path) != identity:
-            raise LoaderError(f"{file.path}: was replaced while it was opened; try again")
-        self._arrays = (data, file.offsets, file.sizes, file.modes, file.heights, file.widths)
+    def __init__(self, file: StoredFile, plan: ViewPlan, workers: int, pipeline: ViewPipeline) -> None:
+        self._file, self._plan, self._pipeline = file, plan, pipeline
+        self.workers = min(workers, _NUMBA.NUMBA_NUM_THREADS)
+        self.labels = torch.from_numpy(file.labels)
+        self.pool = BufferPool(_BUFFERS, plan.delivery.pinned)
+        self.decodes = np.zeros(file.num_samples, np.uint32)
+        self._arrays = StreamArrays(
+            file.reader(),
+            turbojpeg_addresses(),
+            file.offsets,
+            file.sizes,
+            file.modes,
+            file.heights,
+            file.widths,
+            plan.views,
+            plan.seeds,
+            plan.sides,
+            plan.levels,
+        )
+        self._repairs = Repairs(self.workers)
         self._threads: weakref.WeakSet[EpochThread] = weakref.WeakSet()
 
-    def _start(self, samples: NDArray[np.int64], epoch: int) -> EpochThread:
-        numbers = np.array([self.augment_seed, epoch, self.view.size, self.workers], np.int64)
-        storage = EpochStorage(self._arrays, self._view, numbers, self._library)
-        thread = EpochThread(self._pipeline, samples, self.batch_size, self.workers, storage)
-        self._threads.add(thread)
-        return thread
-
-    def _iterate(self, epoch: int, samples: NDArray[np.int64]) -> Iterator[Batch]:
-        if self.closed:
-            raise LoaderError(f"{self.path}: this loader was closed; open it again")
+    def batches(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
         if len(samples) == 0:
             return
-        thread = self._start(samples, epoch)
+        storage = EpochStorage(self._arrays, np.array([epoch, self.workers], np.int64), self.decodes)
+        maker = _Maker(self._file, self._plan, self.pool, self._repairs, epoch, self.decodes)
+        thread = EpochThread(self._pipeline, samples, batch_size, self.workers, storage, maker)
+        self._threads.add(thread)
         try:
-            for start in range(0, len(samples), self.batch_size):
-                chosen = samples[start : start + self.batch_size]
-                images = thread.take(self.path)
-                self._repair(images, chosen, thread.storage.states, epoch)
-                yield self._batch(torch.from_numpy(images), chosen)
+            for _ in range(0, len(samples), batch_size):
+                yield thread.take(self._file.path)
         finally:
             thread.close()
 
-    def _repair(self, images: NDArray[Any], samples: NDArray[np.int64], states: NDArray[np.uint8], epoch: int) -> None:
-        """Make the views that the fast decoder refused, or say which sample is damaged.
-
-        Raises:
-            LoaderError: a sample cannot be decoded at all.
-        """
-        for position in np.flatnonzero(states[samples] == FAILED):
-            sample = int(samples[position])
-            make_view(decode_sample(self._file, sample), self._view, self.augment_seed, epoch, sample, images[position])
-
     def close(self) -> None:
-        super().close()
         for thread in list(self._threads):
             thread.close()
-        self._file.close()
+        self._repairs.close()
+        self._file.close()  # only now: its number may be given to another file
+        self.pool.clear()
+
+
+class _Maker:
+    """What one epoch's thread does around the compiled decoder; see `BatchMaker`."""
+
+    def __init__(
+        self,
+        file: StoredFile,
+        plan: ViewPlan,
+        pool: BufferPool,
+        repairs: "Repairs",
+        epoch: int,
+        decodes: NDArray[np.uint32],
+    ) -> None:
+        self._file, self._plan, self._pool, self._repairs = file, plan, pool, repairs
+        self._epoch, self._decodes = epoch, decodes
+
+    def room(self, count: int) -> Buffer:
+        return self._plan.buffer(self._pool, count)
+
+    def finish(self, samples: NDArray[np.int64], states: NDArray[np.uint8], buffer: Buffer) -> tuple[torch.Tensor, ...]:
+        refused = np.flatnonzero(states == FAILED)
+        if refused.size:
+            self._repairs.run(lambda position: self._remake(samples, position, buffer), refused.tolist())
+        self._file.check_unchanged(int(samples[-1]))
+        return self._plan.tensors(buffer, len(samples))
+
+    def _remake(self, samples: NDArray[np.int64], position: int, buffer: Buffer) -> None:
+        """Make the views of a sample that the fast decoder refused.
+
+        Raises:
+            LoaderError: it cannot be decoded at all.
+        """
+        plan, sample = self._plan, int(samples[position])
+        image = decode_sample(self._file, sample)
+        self._decodes[sample] += 1
+        make_views(
+            image,
+            plan.views,
+            plan.seeds,
+            plan.sides,
+            plan.levels,
+            self._epoch,
+            sample,
+            position,
+            len(samples),
+            buffer.array,
+        )
+
+
+class Repairs:
+    """Threads for samples that the fast decoder refuses; started when the first one is met."""
+
+    def __init__(self, workers: int) -> None:
+        self._pool = Workers(workers, thread_name_prefix="fastdc-repair")
+
+    def run(self, remake: Callable[[int], None], positions: list[int]) -> None:
+        """Remake all `positions`.
+
+        Raises:
+            LoaderError: the first one that cannot be made, in order.
+        """
+        if len(positions) == 1:
+            remake(positions[0])
+            return
+        try:
+            jobs = [self._pool.submit(remake, position) for position in positions]
+        except RuntimeError as error:  # Python is shutting down
+            raise LoaderError("this loader was closed; open it again") from error
+        try:
+            for job in jobs:
+                self._pool.wait(job)
+        finally:
+            for job in jobs:
+                job.cancel()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from queue import Empty, Full, Queue
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numba
 import numba.typed
@@ -25,6 +26,8 @@ from numpy.typing import NDArray
 from fastdc.errors import LoaderError
 from fastdc.kernels.streaming import decode_views
 from fastdc.kernels.turbojpeg import FUNCTIONS
+from fastdc.loader.batches import batch_error
+from fastdc.loader.buffers import Buffer
 from fastdc.threads import prepare_numba
 
 BATCHES_AHEAD = 2  # prepared while the consumer works on one
@@ -74,38 +77,66 @@ def turbojpeg_addresses() -> NDArray[np.int64]:
     return np.array([ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in FUNCTIONS], np.int64)
 
 
+class StreamArrays(NamedTuple):
+    """What all epochs of a stream share, as `kernels.streaming` takes it: the file and what is made of it."""
+
+    reader: NDArray[np.int64]
+    library: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    modes: NDArray[np.uint8]
+    heights: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    views: NDArray[np.float64]
+    seeds: NDArray[np.int64]
+    sides: NDArray[np.int64]
+    levels: NDArray[np.float32]
+
+
 class EpochStorage(MemoryContext):  # type: ignore[misc]
-    """What one epoch's decoder reads: arrays that FFCV hands to compiled code at every batch.
+    """What one epoch's decoder reads and writes: arrays that FFCV hands to compiled code at every batch.
 
     Because seed, epoch, view and thread count travel here, none of them needs a compilation, and two epochs that
     overlap cannot disturb each other.
 
     Args:
-        file_arrays: (data, offsets, sizes, modes, heights, widths), see `kernels.streaming`.
-        view: [VIEW_NUMBERS].
-        numbers: int64 [4]: augmentation seed, epoch, side of the views, threads.
-        library: TurboJPEG's addresses.
+        arrays: what all epochs share.
+        numbers: int64 [2]: epoch, threads.
+        decodes: uint32 [N], counts decoded samples.
     """
 
-    def __init__(
-        self,
-        file_arrays: tuple[NDArray[Any], ...],
-        view: NDArray[np.float64],
-        numbers: NDArray[np.int64],
-        library: NDArray[np.int64],
-    ) -> None:
-        self.states = np.zeros(len(file_arrays[1]), np.uint8)  # per sample: not reached, made or failed
-        self._arrays = (*file_arrays, view, numbers, library, self.states)
+    def __init__(self, arrays: StreamArrays, numbers: NDArray[np.int64], decodes: NDArray[np.uint32]) -> None:
+        self._arrays = (*arrays, numbers, decodes)
+        self._batch = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
+
+    def next_batch(self, states: NDArray[np.uint8], out: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+        """The state for a batch that is written to `out`."""
+        self._batch = states, out
+        return self.state
 
     @property
     def state(self) -> tuple[NDArray[Any], ...]:
-        return self._arrays
+        return (*self._arrays, *self._batch)
 
     def __enter__(self) -> "EpochStorage":
         return self
 
     def __exit__(self, *problem: object) -> None:
         pass  # the arrays are freed with the last reference
+
+
+class BatchMaker(Protocol):
+    """What an epoch's thread asks of its stream."""
+
+    def room(self, count: int) -> Buffer:
+        """Memory for a batch of `count` samples."""
+
+    def finish(self, samples: NDArray[np.int64], states: NDArray[np.uint8], buffer: Buffer) -> tuple[torch.Tensor, ...]:
+        """The batch that the decoder has written to `buffer`; `states` [B] says which samples it made.
+
+        Raises:
+            LoaderError: a sample cannot be decoded, or the file was changed.
+        """
 
 
 class FileStorage(MemoryManager):  # type: ignore[misc]
@@ -193,16 +224,22 @@ class EpochThread(EpochIterator):  # type: ignore[misc]
         batch_size: samples in a batch.
         threads: numba threads of the decoder.
         storage: what the decoder reads.
+        maker: room for each batch, and what is to be done once the decoder has filled it.
     """
 
     def __init__(
-        self, pipeline: ViewPipeline, samples: NDArray[np.int64], batch_size: int, threads: int, storage: EpochStorage
+        self,
+        pipeline: ViewPipeline,
+        samples: NDArray[np.int64],
+        batch_size: int,
+        threads: int,
+        storage: EpochStorage,
+        maker: "BatchMaker",
     ) -> None:
-        self.threads = threads
-        self.storage = storage
+        self.threads, self.storage, self.maker = threads, storage, maker
         self.failure: BaseException | None = None
-        self.current: tuple[int, NDArray[np.int64]] = (0, samples[:0])
-        self.output_queue: Queue[NDArray[np.uint8] | None]
+        self.current = samples[:0]
+        self.output_queue: Queue[tuple[torch.Tensor, ...] | None]
         with pipeline.lock:  # the next lines talk to FFCV's constructor through attributes of the shared loader
             pipeline.batch_size = batch_size
             pipeline.memory_manager.next_epoch = storage
@@ -213,16 +250,22 @@ class EpochThread(EpochIterator):  # type: ignore[misc]
         try:
             numba.set_num_threads(self.threads)
             for number, samples in enumerate(self.iter_ixes):
-                self.current = number, samples
-                (images,) = self.run_pipeline(number, samples, number % len(self.cuda_streams), None)
-                if not self._put(images):
+                self.current = samples
+                if not self._put(self._make(number, samples)):
                     return
         except BaseException as error:
             self.failure = error
         finally:
             self._put(None)
 
-    def _put(self, item: NDArray[np.uint8] | None) -> bool:
+    def _make(self, number: int, samples: NDArray[np.int64]) -> tuple[torch.Tensor, ...]:
+        buffer, states = self.maker.room(len(samples)), np.zeros(len(samples), np.uint8)
+        self.storage_state = self.storage.next_batch(states, buffer.array)
+        self.run_pipeline(number, samples, number % len(self.cuda_streams), None)
+        self.storage_state = self.storage.next_batch(states, states)  # lets go of the buffer
+        return self.maker.finish(samples, states, buffer)
+
+    def _put(self, item: tuple[torch.Tensor, ...] | None) -> bool:
         """Hand over `item`; False if the consumer is gone."""
         while not self.terminate_event.is_set():
             try:
@@ -232,31 +275,23 @@ class EpochThread(EpochIterator):  # type: ignore[misc]
                 continue
         return False
 
-    def take(self, path: object) -> NDArray[np.uint8]:
-        """The next batch, uint8 [B, S, S, 3], owned by the caller.
+    def take(self, path: Path) -> tuple[torch.Tensor, ...]:
+        """The next batch, owned by the caller.
 
         Raises:
             LoaderError: the thread failed or was closed.
         """
         while not self.terminate_event.is_set():
             try:
-                images = self.output_queue.get(timeout=_POLL_SECONDS)
+                views = self.output_queue.get(timeout=_POLL_SECONDS)
             except Empty:
                 if self.is_alive():
                     continue
-                images = None
-            if images is None:
-                raise self._error(path)
-            return images
+                views = None
+            if views is None:
+                raise batch_error(path, self.current, self.failure)
+            return views
         raise LoaderError(f"{path}: this loader was closed; open it again")
-
-    def _error(self, path: object) -> LoaderError:
-        number, samples = self.current
-        shown = ", ".join(str(sample) for sample in samples[:8]) + (", ..." if len(samples) > 8 else "")
-        reason = "its thread died" if self.failure is None else f"{type(self.failure).__name__}: {self.failure}"
-        error = LoaderError(f"{path}: batch {number} (samples {shown}) cannot be made: {reason}")
-        error.__cause__ = self.failure
-        return error
 
     def close(self) -> None:
         """Stop the thread and wait for it; at most the batch in work is finished."""

@@ -106,6 +106,11 @@ def file_identity(path: Path) -> FileIdentity:
         found = path.stat()
     except OSError as error:
         raise LoaderError(f"{path}: cannot be opened ({error.strerror}), expected a .beton file") from error
+    return identity_of(path, found)
+
+
+def identity_of(path: Path, found: os.stat_result) -> FileIdentity:
+    """Identity of the file at `path` whose status is `found`."""
     return FileIdentity(str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
 
 
@@ -113,9 +118,13 @@ class SharedCache:
     """Values shared by all loaders of the process; the least recently used go when memory gets short.
 
     A value that a loader still uses stays alive with that loader; the cache only forgets it.
+
+    Args:
+        free: bytes that can still be used where the values lie; None for the main memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, free: Callable[[], int] | None = None) -> None:
+        self._free = free or (lambda: available_memory())
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -138,7 +147,7 @@ class SharedCache:
     def _make_room(self, size: int) -> None:
         """Forget old values until these and the new one take at most half of the memory that is free without them."""
         held = sum(known for _, known in self._values.values())
-        room = (available_memory() + held) // 2
+        room = (self._free() + held) // 2
         while self._values and held + size > room:
             _, (_, known) = self._values.popitem(last=False)
             held -= known

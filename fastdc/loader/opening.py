@@ -1,21 +1,29 @@
-"""Opening a loader: checks, and the choice between the two engines."""
+"""Opening a loader: checks, and the choice of the engine."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from fastdc.beton import BetonFile
 from fastdc.errors import ConfigError, LoaderError
-from fastdc.loader.batches import Engine, EpochLoader, SampleOrder, check_labels, check_samples
+from fastdc.loader.batches import Engine, EpochLoader, SampleOrder, SharedLoader, ViewStream
+from fastdc.loader.checks import check_labels, check_samples
+from fastdc.loader.decoded import resident_bytes, resident_key
+from fastdc.loader.device_engine import device_suits, open_device
 from fastdc.loader.ffcv_support import ffcv_problem
-from fastdc.loader.memory import CACHE, FileIdentity, available_memory, file_identity
-from fastdc.loader.resident import open_resident, resident_bytes, resident_key
-from fastdc.loader.views import View
+from fastdc.loader.memory import CACHE, available_memory
+from fastdc.loader.plan import Delivery, Output, ViewPlan
+from fastdc.loader.resident import open_resident
+from fastdc.loader.stored import StoredFile
+from fastdc.loader.views import View, ViewRequest
 from fastdc.threads import usable_cpus
 
-EngineChoice = Literal["auto", "ffcv", "resident"]
+EngineChoice = Literal["auto", "ffcv", "resident", "device"]
+SharedEngineChoice = Literal["auto", "ffcv", "resident"]
 
 _RESIDENT_SHARE = 4  # "auto" keeps images in memory when they take at most a quarter of it
 
@@ -26,77 +34,167 @@ def open_loader(
     *,
     batch_size: int,
     seed: int = 0,
+    order_seed: int | None = None,
     shuffle: bool = False,
     indices: NDArray[np.int64] | None = None,
     engine: EngineChoice = "auto",
     workers: int | None = None,
+    output: Output = "uint8",
+    device: torch.device | str | None = None,
 ) -> EpochLoader:
     """Open a beton as batches of one view.
 
-    Both engines, any number of workers and any batch size give the same views: order and augmentation depend only on
-    (seed, epoch, sample). Both keep the last, short batch.
+    All engines, any number of workers and any batch size give the same views (the device engine within one level, which
+    its arithmetic allows): order and augmentation depend only on (seed, epoch, sample). All keep the last, short batch.
 
     Args:
         path: the beton.
         view: `TrainView` or `EvalView`.
         batch_size: samples in a batch, at least 1.
-        seed: seed of order and augmentation.
+        seed: seed of the augmentation, and of the order unless `order_seed` is given.
+        order_seed: seed of the order, for several loaders that are to see the same samples together.
         shuffle: a new order in each epoch; else file order, or the order of `indices`.
         indices: the samples to load, each once; None for all.
-        engine: "resident" keeps decoded images in memory, "ffcv" decodes them in every epoch; "auto" is resident when
-            they take at most a quarter of the free memory (or are decoded already), else ffcv.
+        engine: "resident" keeps decoded images in memory, "ffcv" decodes them in every epoch, "device" keeps them in
+            the memory of `device` and makes the views there; "auto" is device when `device` is CUDA and the images, all
+            of one size, take at most a quarter of its free memory, resident when they take at most a quarter of the
+            main memory that is free (or are decoded already), else ffcv.
         workers: threads; None for one per CPU.
+        output: "uint8": images are uint8 [B, S, S, 3]; "float32": normalised float32 [B, 3, S, S], see `Batch`.
+        device: where the consumer computes; None for the CPU. For CUDA, batches lie in page-locked memory, or with the
+            device engine on the device.
 
     Raises:
         LoaderError: no samples, unsound indices or labels, an undecodable image, or an engine that cannot be used.
         BetonError: the file is not a sound beton.
-        ConfigError: batch_size, workers or engine is out of range.
+        ConfigError: batch_size, workers, engine, output or device is out of range.
     """
-    path = Path(path)
-    _check_settings(batch_size, workers, engine)
-    identity = file_identity(path)
-    with BetonFile(path) as file:
-        if file_identity(path) != identity:
-            raise LoaderError(f"{path}: was replaced while it was opened; try again")
-        samples = check_samples(path, file.num_samples, indices)
-        check_labels(path, file.labels)
-        order = SampleOrder(samples, seed, shuffle)
+    delivery = _delivery(output, device)
+    _check_settings(batch_size, workers, engine, EngineChoice)
+    plan = ViewPlan([ViewRequest(view, seed)], delivery)
+    stream, order = _open(path, plan, seed if order_seed is None else order_seed, shuffle, indices, engine, workers)
+    return EpochLoader(Path(path), stream, view, order, batch_size)
+
+
+def open_shared(
+    path: Path,
+    requests: Sequence[ViewRequest],
+    *,
+    batch_size: int,
+    order_seed: int,
+    shuffle: bool = True,
+    indices: NDArray[np.int64] | None = None,
+    engine: SharedEngineChoice = "auto",
+    workers: int | None = None,
+    output: Output = "uint8",
+    device: torch.device | str | None = None,
+) -> SharedLoader:
+    """Open a beton as one stream for several consumers: the same samples, each with its own views.
+
+    Every image is read and decoded once for all of them. Batch k equals, bit for bit, that of `open_loader` with view
+    k, seed k and the same `order_seed`.
+
+    Args:
+        requests: what each consumer sees; at least one.
+        order_seed: seed of the order of samples, which all share.
+        path, batch_size, shuffle, indices, engine, workers, output, device: as of `open_loader`; there is no device
+            engine.
+
+    Raises:
+        LoaderError, BetonError, ConfigError: as `open_loader`; also, there are no requests.
+    """
+    delivery = _delivery(output, device)
+    _check_settings(batch_size, workers, engine, SharedEngineChoice)
+    if not requests:
+        raise ConfigError("requests are empty, expected at least one ViewRequest")
+    plan = ViewPlan(requests, delivery)
+    stream, order = _open(path, plan, order_seed, shuffle, indices, engine, workers, shared=True)
+    return SharedLoader(Path(path), stream, requests, plan.places, order, batch_size)
+
+
+def _open(
+    path: Path,
+    plan: ViewPlan,
+    order_seed: int,
+    shuffle: bool,
+    indices: NDArray[np.int64] | None,
+    engine: EngineChoice,
+    workers: int | None,
+    shared: bool = False,
+) -> tuple[ViewStream, SampleOrder]:
+    """The stream of the chosen engine and the order of its samples."""
+    with ExitStack() as stack:
+        file = StoredFile(Path(path))
+        stack.callback(file.close)
+        order = SampleOrder(check_samples(file.path, file.num_samples, indices), order_seed, shuffle)
+        check_labels(file)
         threads = min(workers or usable_cpus(), 256)
-        if _choose_engine(file, identity, view, engine) == "resident":
-            return open_resident(file, identity, view, order, batch_size, threads)
-    from fastdc.loader.ffcv_engine import open_ffcv  # imports ffcv, which takes a second
+        chosen = _choose_engine(file, plan, engine, shared)
+        if chosen == "resident":
+            return open_resident(file, plan, threads), order
+        if chosen == "device":
+            return open_device(file, plan, threads), order
+        from fastdc.loader.ffcv_engine import open_ffcv  # imports ffcv, which takes a second
 
-    return open_ffcv(path, identity, view, order, batch_size, threads)
+        stream = open_ffcv(file, plan, threads)
+        stack.pop_all()  # the stream reads the file, and closes it
+        return stream, order
+    raise AssertionError("ExitStack swallows nothing")
 
 
-def _check_settings(batch_size: int, workers: int | None, engine: str) -> None:
+def _delivery(output: str, device: torch.device | str | None) -> Delivery:
+    """Raises ConfigError: no such output or device."""
+    if output not in get_args(Output):
+        raise ConfigError(f"loader output {output!r} does not exist, expected uint8 or float32")
+    try:
+        found = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"device {device!r}: {str(error).splitlines()[0]}") from error
+    if found.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {found}: expected cpu or cuda")
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {found}: torch finds no CUDA device here; use cpu")
+    if str(found) == "cuda":  # one name for one device, or its cache would hold images twice
+        found = torch.device("cuda", torch.cuda.current_device())
+    return Delivery(output, found)  # type: ignore[arg-type]
+
+
+def _check_settings(batch_size: int, workers: int | None, engine: str, choice: object) -> None:
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: expected at least 1")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: expected at least 1")
-    if engine not in ("auto", "ffcv", "resident"):
-        raise ConfigError(f"loader engine {engine!r} does not exist, expected auto, ffcv or resident")
+    if engine not in get_args(choice):
+        *others, last = get_args(choice)
+        raise ConfigError(f"loader engine {engine!r} does not exist, expected {', '.join(others)} or {last}")
 
 
-def _choose_engine(file: BetonFile, identity: FileIdentity, view: View, engine: EngineChoice) -> Engine:
+def _choose_engine(file: StoredFile, plan: ViewPlan, engine: EngineChoice, shared: bool) -> Engine:
     """The engine to use; see `open_loader`.
 
     Raises:
-        LoaderError: ffcv is asked for but not usable, or the images fit neither way.
+        LoaderError: an engine is asked for but not usable, or the images fit no way.
     """
     if engine == "ffcv":
         problem = ffcv_problem()
         if problem:
             raise LoaderError(f"{file.path}: the ffcv engine cannot be used: {problem}; or use the resident engine")
         return "ffcv"
-    if resident_key(identity, view) in CACHE:
+    if engine == "device":
+        return "device"  # which checks for itself
+    on_cuda = plan.delivery.device.type == "cuda"
+    if engine == "auto" and on_cuda and not shared and device_suits(file, plan, _RESIDENT_SHARE):
+        return "device"
+    needed = {resident_key(file.identity, r.view): resident_bytes(file, r.view) for r in plan.requests}
+    missing = sum(size for key, size in needed.items() if key not in CACHE)
+    if missing == 0:
         return "resident"
-    needed, free = resident_bytes(file, view), available_memory()
-    if engine == "auto" and needed > free // _RESIDENT_SHARE and ffcv_problem() is None:
+    free = available_memory()
+    if engine == "auto" and missing > free // _RESIDENT_SHARE and ffcv_problem() is None:
         return "ffcv"
-    if needed > free:
+    if missing > free:
         raise LoaderError(
-            f"{file.path}: its decoded images take {needed / 1e6:,.0f} MB but {free / 1e6:,.0f} MB of memory are free; "
-            "use the ffcv engine (pip install 'fastdc[ffcv]') or images of lower resolution"
+            f"{file.path}: its decoded images take {missing / 1e6:,.0f} MB but {free / 1e6:,.0f} MB of memory are free;"
+            " use the ffcv engine (pip install 'fastdc[ffcv]') or images of lower resolution"
         )
     return "resident"

@@ -1,172 +1,144 @@
 """The resident engine: every image is decoded once per process and kept in memory; epochs only crop and resize."""
 
-import threading
-from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastdc.beton import BetonFile
 from fastdc.errors import LoaderError
-from fastdc.kernels.batches import center_view, resident_share
-from fastdc.loader.batches import Batch, EpochLoader, SampleOrder, decode_sample
-from fastdc.loader.memory import CACHE, FileIdentity
-from fastdc.loader.views import EvalView, TrainView, View, view_numbers
+from fastdc.kernels.batches import finished_share, resident_share
+from fastdc.loader.batches import ViewStream, batch_error
+from fastdc.loader.buffers import Buffer, BufferPool
+from fastdc.loader.decoded import DecodedImages, decode_all, finish_views, resident_bytes, resident_key
+from fastdc.loader.memory import CACHE
+from fastdc.loader.plan import ViewPlan
+from fastdc.loader.stored import StoredFile
+from fastdc.loader.views import EvalView, View
+from fastdc.loader.workers import Workers
+from fastdc.threads import usable_cpus
 
-# Waking a thread costs about 0.1 ms, as much as a batch of this many bytes takes to make.
+# Waking a thread costs about 0.1 ms, as much as a batch of this many bytes of levels takes to make.
 _BYTES_WORTH_A_THREAD = 200_000
+_BYTES_WORTH_READING_AHEAD = 1_000_000
+_BUFFERS = 5
 
 
-class DecodedImages(NamedTuple):
-    """All images of a beton: image i is heights[i] x widths[i] x 3 bytes of `pixels`, from offsets[i] on."""
-
-    pixels: NDArray[np.uint8]
-    offsets: NDArray[np.int64]
-    heights: NDArray[np.int64]
-    widths: NDArray[np.int64]
-
-
-def resident_key(identity: FileIdentity, view: View) -> tuple[FileIdentity, EvalView | None]:
-    """What the cache calls the images that `view` needs: decoded images serve every training view."""
-    return identity, view if isinstance(view, EvalView) else None
-
-
-def resident_bytes(file: BetonFile, view: View) -> int:
-    """Bytes of memory that the resident engine keeps for `view`: decoded images, or finished validation views."""
-    if isinstance(view, EvalView):
-        return file.num_samples * view.size * view.size * 3
-    return int((file.heights * file.widths).sum()) * 3
-
-
-def open_resident(
-    file: BetonFile, identity: FileIdentity, view: View, order: SampleOrder, batch_size: int, workers: int
-) -> EpochLoader:
-    """A resident loader; decodes the file with `workers` threads unless this process has done so already.
+def open_resident(file: StoredFile, plan: ViewPlan, workers: int) -> "ResidentStream":
+    """A resident stream; decodes the file with `workers` threads unless this process has done so already.
 
     Raises:
         LoaderError: an image cannot be decoded.
     """
-    key, size = resident_key(identity, view), resident_bytes(file, view)
-    if isinstance(view, EvalView):
-        views = CACHE.get(key, size, lambda: _make_views(file, view, workers))
-        return ResidentEvalLoader(file, view, order, batch_size, workers, views)
-    images = CACHE.get(key, size, lambda: _decode_all(file, workers))
-    return ResidentTrainLoader(file, view, order, batch_size, workers, images)
+    images: DecodedImages | None = None
+    finished: dict[View, NDArray[np.uint8]] = {}
+    for request in plan.requests:
+        view = request.view
+        key, size = resident_key(file.identity, view), resident_bytes(file, view)
+        if isinstance(view, EvalView):
+            finished[view] = CACHE.get(key, size, lambda view=view: finish_views(file, view, workers))  # type: ignore[misc]
+        elif images is None:
+            images = CACHE.get(key, size, lambda: decode_all(file, workers))
+    return ResidentStream(file, plan, workers, images, finished)
 
 
-def _decode_all(file: BetonFile, workers: int) -> DecodedImages:
-    """Every image of `file`, decoded into one buffer."""
-    sizes = file.heights * file.widths * 3
-    offsets = np.cumsum(sizes) - sizes
-    pixels = np.empty(int(sizes.sum()), np.uint8)
+class ResidentStream(ViewStream):
+    """Batches from images in memory, made when asked for.
 
-    def keep(sample: int, image: NDArray[np.uint8]) -> None:
-        pixels[offsets[sample] : offsets[sample] + sizes[sample]] = image.reshape(-1)
-
-    _for_each_image(file, workers, keep)
-    return DecodedImages(pixels, offsets, file.heights, file.widths)
-
-
-def _make_views(file: BetonFile, view: EvalView, workers: int) -> torch.Tensor:
-    """The validation view of every image, uint8 [N, S, S, 3]; the decoded images are not kept."""
-    views = torch.empty((file.num_samples, view.size, view.size, 3), dtype=torch.uint8)
-    array = views.numpy()
-    _for_each_image(file, workers, lambda sample, image: center_view(image, view.resize, array[sample]))
-    return views
-
-
-def _for_each_image(file: BetonFile, workers: int, use: Callable[[int, NDArray[np.uint8]], None]) -> None:
-    """Call `use(sample, image)` for every sample on `workers` threads; decoding and `use` both leave the GIL.
-
-    Raises:
-        LoaderError: an image cannot be decoded.
+    Args:
+        images: decoded images; None where only validation views are asked for.
+        finished: for each validation view asked for, uint8 [N, S * S * 3].
     """
-    stop = threading.Event()
-
-    def share(first: int) -> None:
-        try:
-            for sample in range(first, file.num_samples, workers):
-                if stop.is_set():
-                    return
-                use(sample, decode_sample(file, sample))
-        except BaseException:
-            stop.set()
-            raise
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="fastdc-decode") as pool:
-        try:
-            for done in [pool.submit(share, first) for first in range(workers)]:
-                done.result()
-        finally:
-            stop.set()  # on Ctrl-C the pool would else decode to the end
-
-
-class ResidentLoader(EpochLoader):
-    """Batches from images in memory, made when asked for."""
 
     engine = "resident"
 
-    def _iterate(self, epoch: int, samples: NDArray[np.int64]) -> Iterator[Batch]:
-        for start in range(0, len(samples), self.batch_size):
-            if self.closed:
-                raise LoaderError(f"{self.path}: this loader was closed; open it again")
-            chosen = samples[start : start + self.batch_size]
-            yield self._batch(self._views(chosen, epoch), chosen)
-
-    @abstractmethod
-    def _views(self, samples: NDArray[np.int64], epoch: int) -> torch.Tensor:
-        """The views of `samples` in `epoch` as a new tensor, uint8 [B, S, S, 3]."""
-
-
-class ResidentTrainLoader(ResidentLoader):
-    """Random views of decoded images."""
-
     def __init__(
         self,
-        file: BetonFile,
-        view: TrainView,
-        order: SampleOrder,
-        batch_size: int,
+        file: StoredFile,
+        plan: ViewPlan,
         workers: int,
-        images: DecodedImages,
+        images: DecodedImages | None,
+        finished: dict[View, NDArray[np.uint8]],
     ) -> None:
-        super().__init__(file.path, view, order, file.labels, batch_size, workers)
-        self._images = images
-        self._numbers = view_numbers(view)
-        self._pool = ThreadPoolExecutor(max(workers - 1, 1), thread_name_prefix="fastdc-resident")
+        self.images, self.finished = images, finished
+        self.labels = torch.from_numpy(file.labels)
+        self.decodes = np.ones(file.num_samples, np.uint32)
+        self.pool = BufferPool(_BUFFERS, plan.delivery.pinned)
+        self.workers, self.closed = workers, False
+        self._path, self._plan = file.path, plan
+        self._cpus = usable_cpus()
+        self._threads = Workers(max(workers - 1, 1), thread_name_prefix="fastdc-resident")
+        self._reader = Workers(1, thread_name_prefix="fastdc-ahead")
 
-    def _views(self, samples: NDArray[np.int64], epoch: int) -> torch.Tensor:
+    def batches(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        parts = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
+        ahead: Future[tuple[torch.Tensor, ...]] | None = None
+        try:
+            for number, chosen in enumerate(parts):
+                if self.closed:
+                    raise LoaderError(f"{self._path}: this loader was closed; open it again")
+                made = self._made(chosen, epoch, ahead)
+                ahead = None
+                if number + 1 < len(parts) and self._reads_ahead(len(chosen)):
+                    ahead = self._reader.submit(self._make, parts[number + 1], epoch)
+                yield made
+                del made  # or the consumer's buffer could not be used again
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+
+    def _reads_ahead(self, count: int) -> bool:
+        """Whether to make the next batch while the consumer works: if it is large and some processor idles meanwhile.
+
+        A consumer that computes with every CPU only loses by it: its threads wait for the one that was held up.
+        """
+        spare = self._plan.delivery.pinned or torch.get_num_threads() < self._cpus
+        return spare and self._plan.batch_bytes(count) >= _BYTES_WORTH_READING_AHEAD
+
+    def _made(
+        self, samples: NDArray[np.int64], epoch: int, ahead: Future[tuple[torch.Tensor, ...]] | None
+    ) -> tuple[torch.Tensor, ...]:
+        """The batch of `samples`, made now unless `ahead` has it.
+
+        Raises:
+            LoaderError: it cannot be made; names the samples.
+        """
+        try:
+            return self._make(samples, epoch) if ahead is None else self._reader.wait(ahead)
+        except (Exception, CancelledError) as error:
+            if self.closed:
+                raise LoaderError(f"{self._path}: this loader was closed; open it again") from error
+            raise batch_error(self._path, samples, error) from error
+
+    def _make(self, samples: NDArray[np.int64], epoch: int) -> tuple[torch.Tensor, ...]:
         # This thread makes one share, the pool the others; a tiny batch is one share.
-        views = torch.empty((len(samples), self.view.size, self.view.size, 3), dtype=torch.uint8)
-        array = views.numpy()
-        shares = max(min(self.workers, len(samples), array.size // _BYTES_WORTH_A_THREAD), 1)
-
-        def make(share: int) -> None:
-            resident_share(*self._images, samples, self._numbers, self.augment_seed, epoch, share, shares, array)
-
-        others = [self._pool.submit(make, share) for share in range(1, shares)]
-        make(0)
+        plan, count = self._plan, len(samples)
+        buffer = plan.buffer(self.pool, count)
+        levels = plan.batch_bytes(count) // plan.delivery.item_bytes
+        shares = max(min(self.workers, count, levels // _BYTES_WORTH_A_THREAD), 1)
+        others = [
+            self._threads.submit(self._share, samples, epoch, share, shares, buffer) for share in range(1, shares)
+        ]
+        self._share(samples, epoch, 0, shares, buffer)
         for other in others:
-            other.result()
-        return views
+            self._threads.wait(other)
+        return plan.tensors(buffer, count)
+
+    def _share(self, samples: NDArray[np.int64], epoch: int, share: int, shares: int, buffer: Buffer) -> None:
+        """Make the views of every `shares`-th sample of a batch."""
+        plan, random, out = self._plan, self._plan.random, buffer.array
+        if self.images is not None:
+            views, seeds, sides = plan.views[:random], plan.seeds[:random], plan.sides[:random]
+            resident_share(*self.images, samples, views, seeds, sides, plan.levels, epoch, share, shares, out)
+        start = sum(plan.view_bytes(number) for number in range(random)) * len(samples)
+        for number, request in enumerate(plan.requests[random:], random):
+            end = start + plan.view_bytes(number) * len(samples)
+            finished_share(self.finished[request.view], samples, plan.levels, share, shares, out[start:end])
+            start = end
 
     def close(self) -> None:
-        super().close()
-        self._pool.shutdown()
-
-
-class ResidentEvalLoader(ResidentLoader):
-    """Batches picked from finished validation views."""
-
-    def __init__(
-        self, file: BetonFile, view: EvalView, order: SampleOrder, batch_size: int, workers: int, views: torch.Tensor
-    ) -> None:
-        super().__init__(file.path, view, order, file.labels, batch_size, workers)
-        self._finished = views
-
-    def _views(self, samples: NDArray[np.int64], epoch: int) -> torch.Tensor:
-        return self._finished[torch.from_numpy(samples)]
+        self.closed = True
+        self._reader.shutdown(cancel_futures=True)  # first: what it makes needs the others
+        self._threads.shutdown()
+        self.pool.clear()

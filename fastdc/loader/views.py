@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 from fastdc.errors import ConfigError
 from fastdc.kernels.batches import VIEW_NUMBERS
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of red, green and blue over ImageNet's training set, levels on the scale 0..1."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of the same."""
+
 MAX_SIDE = 65_535  # the format stores sides as 16-bit numbers
 
 
@@ -71,6 +76,19 @@ class EvalView:
 
 
 View = TrainView | EvalView
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """One consumer of a shared stream: what it sees of each image.
+
+    Attributes:
+        view: `TrainView` or `EvalView`.
+        seed: seed of its augmentation.
+    """
+
+    view: View
+    seed: int = 0
 
 
 def view_numbers(view: View) -> NDArray[np.float64]:

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 
 from fastdc.errors import ConfigError
+from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.nn.options import Precision, resolve_precision
 from fastdc.threads import set_compute_threads, usable_cpus
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -43,7 +42,13 @@ class Compute:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def images(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, S, S, 3] -> float32 [B, 3, S, S], channels_last, normalised with ImageNet's mean and std."""
+        """Images as a network takes them: float32 [B, 3, S, S], channels_last, normalised with ImageNet's mean and std.
+
+        Args:
+            images: uint8 [B, S, S, 3]; or what is to come out, from a loader with `output="float32"`.
+        """
+        if images.dtype != torch.uint8:
+            return images.to(self.device, non_blocking=True)
         shift, scale = self._normalisation
         return (images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() - shift).mul_(scale)
 

@@ -57,13 +57,14 @@ def measure_accuracy(model: nn.Module, loader: EpochLoader, num_classes: int, co
     total = torch.zeros(num_classes, dtype=torch.int64)
     top5 = 0
     for batch in loader.epoch(0):
+        labels = batch.labels.cpu()  # the device engine keeps them beside the images
         with compute.autocast():
             logits = model(compute.images(batch.images)).float().cpu()
         if not torch.isfinite(logits).all():
             raise DivergedError("the network's outputs on the validation set are not finite; lower lr or use fp32")
-        rank = rank_of_label(logits, batch.labels)
-        right += torch.bincount(batch.labels[rank == 0], minlength=num_classes)
-        total += torch.bincount(batch.labels, minlength=num_classes)
+        rank = rank_of_label(logits, labels)
+        right += torch.bincount(labels[rank == 0], minlength=num_classes)
+        total += torch.bincount(labels, minlength=num_classes)
         top5 += int((rank < 5).sum())
     return Accuracy(right, total, top5 if num_classes >= TOP5_CLASSES else None)
 

@@ -8,7 +8,7 @@ from fastdc.nn.options import Precision, guess_device, resolve_precision
 from fastdc.settings import Settings
 from fastdc.threads import usable_cpus
 
-OBSERVER_VERSION = 1
+OBSERVER_VERSION = 2
 """Raised whenever the same settings give other dynamics; part of every cache key."""
 
 

@@ -96,7 +96,7 @@ class DynamicsRecorder:
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
         """Score the batch's training-time (augmented) outputs, as CCS and DeepCore do."""
-        batch_dynamics(logits.float().cpu().numpy(), batch.labels.numpy(), batch.indices.numpy(), self.values)
+        batch_dynamics(logits.float().cpu().numpy(), batch.labels.cpu().numpy(), batch.indices.numpy(), self.values)
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
         """Append the epoch, then record that it is whole.
@@ -155,10 +155,13 @@ def _train(
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
-    loader = open_loader(train, TrainView(config.image_size), batch_size=config.batch_size, seed=seed, shuffle=True)
+    view = TrainView(config.image_size)
+    loader = open_loader(train, view, batch_size=config.batch_size, seed=seed, shuffle=True, device=compute.device)
     recorder = DynamicsRecorder(replace(record, trained_with=compute.told()))
+    steps = steps_per_epoch(loader)
     plan = FitPlan(
         epochs=needed,
+        steps=steps,
         learning_rate=lambda epoch, step, steps: cosine(config, epoch * steps + step, config.epochs * steps),
         loss=nn.functional.cross_entropy,
         seed=seed,
@@ -167,9 +170,9 @@ def _train(
         checkpoint_seconds=checkpoint_seconds,
     )
     try:
-        with progress(f"observe {train.name}", needed * steps_per_epoch(loader), "steps", show_progress) as bar:
-            recorder.fit = Fit(model, optimizer, loader, compute, plan, recorder, bar)
-            recorder.fit.run()
+        with progress(f"observe {train.name}", needed * steps, "steps", show_progress) as bar:
+            recorder.fit = Fit(model, optimizer, compute, plan, recorder, bar)
+            recorder.fit.run(loader)
     finally:
         loader.close()
     return recorder.record

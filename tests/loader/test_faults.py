@@ -19,12 +19,13 @@ import torch
 
 from fastdc.beton import BetonFile
 from fastdc.errors import LoaderError
-from fastdc.loader import EpochLoader, EvalView, TrainView, open_loader
+from fastdc.loader import EpochLoader, EvalView, TrainView, ViewRequest, open_loader
 from fastdc.loader.batches import SampleOrder
-from fastdc.loader.ffcv_engine import FfcvLoader
+from fastdc.loader.ffcv_engine import FfcvStream
 from fastdc.loader.ffcv_pipeline import Compiler, State, ViewDecoder, ViewPipeline, ffcv_loader
-from fastdc.loader.memory import file_identity
 from fastdc.loader.opening import EngineChoice
+from fastdc.loader.plan import Delivery, ViewPlan
+from fastdc.loader.stored import StoredFile
 from tests.loader.conftest import SAMPLES, Shelf
 
 # Imported only now, because ffcv_pipeline must be the first to import ffcv: it keeps torch's thread count.
@@ -170,20 +171,14 @@ class FailingStage(Operation):
 def test_a_failing_stage_is_raised_in_the_consumer_with_its_samples(shelf: Shelf) -> None:
     """In FFCV the thread dies and the consumer waits for ever."""
     pipeline = ViewPipeline(str(shelf.jpeg), [ViewDecoder(), FailingStage()])
+    plan = ViewPlan([ViewRequest(TrainView(8))], Delivery())
+    stream = FfcvStream(StoredFile(shelf.jpeg), plan, 1, pipeline)
     order = SampleOrder(np.arange(SAMPLES), 0, shuffle=False)
-    loader = FfcvLoader(
-        BetonFile(shelf.jpeg),
-        file_identity(shelf.jpeg),
-        TrainView(8),
-        order,
-        batch_size=4,
-        workers=1,
-        pipeline=pipeline,
-    )
+    loader = EpochLoader(shelf.jpeg, stream, TrainView(8), order, batch_size=4)
     iterator = loader.epoch(0)
     next(iterator), next(iterator)
     start = time.monotonic()
-    with pytest.raises(LoaderError, match=r"batch 2 \(samples 8, 9, 10, 11\) cannot be made: RuntimeError: the third"):
+    with pytest.raises(LoaderError, match=r"batch of samples 8, 9, 10, 11 cannot be made: RuntimeError: the third"):
         next(iterator)
     assert time.monotonic() - start < 5
     loader.close()

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from fastdc.beton import BetonFile
 from fastdc.loader import EvalView, TrainView, open_loader
+from fastdc.loader.decoded import DecodedImages, resident_bytes
 from fastdc.loader.memory import CACHE
-from fastdc.loader.resident import ResidentEvalLoader, ResidentTrainLoader, resident_bytes
+from fastdc.loader.resident import ResidentStream
+from fastdc.loader.stored import StoredFile
 from tests.loader.conftest import Shelf, jpeg, picture, write
 
 
@@ -17,41 +19,44 @@ def _empty_cache() -> None:
     CACHE.clear()
 
 
-def train(path: Path, size: int, seed: int = 0) -> ResidentTrainLoader:
-    loader = open_loader(path, TrainView(size), batch_size=4, seed=seed, engine="resident")
-    assert isinstance(loader, ResidentTrainLoader)
-    return loader
+def train(path: Path, size: int, seed: int = 0, workers: int | None = None) -> DecodedImages:
+    """The decoded images that a training loader of `path` uses."""
+    stream = open_loader(path, TrainView(size), batch_size=4, seed=seed, engine="resident", workers=workers)._stream
+    assert isinstance(stream, ResidentStream)
+    assert stream.images is not None
+    return stream.images
 
 
-def evaluation(path: Path, size: int) -> ResidentEvalLoader:
-    loader = open_loader(path, EvalView(size), batch_size=4, engine="resident")
-    assert isinstance(loader, ResidentEvalLoader)
-    return loader
+def evaluation(path: Path, size: int) -> NDArray[np.uint8]:
+    """The finished views that a validation loader of `path` uses."""
+    stream = open_loader(path, EvalView(size), batch_size=4, engine="resident")._stream
+    assert isinstance(stream, ResidentStream)
+    return stream.finished[EvalView(size)]
 
 
 def test_training_loaders_share_one_decode(shelf: Shelf) -> None:
-    assert train(shelf.jpeg, 8)._images.pixels is train(shelf.jpeg, 16, seed=5)._images.pixels
+    assert train(shelf.jpeg, 8).pixels is train(shelf.jpeg, 16, seed=5).pixels
 
 
 def test_validation_loaders_share_their_views(shelf: Shelf) -> None:
-    assert evaluation(shelf.jpeg, 8)._finished is evaluation(shelf.jpeg, 8)._finished
-    assert evaluation(shelf.jpeg, 9)._finished is not evaluation(shelf.jpeg, 8)._finished
+    assert evaluation(shelf.jpeg, 8) is evaluation(shelf.jpeg, 8)
+    assert evaluation(shelf.jpeg, 9) is not evaluation(shelf.jpeg, 8)
 
 
 def test_files_do_not_share(shelf: Shelf) -> None:
-    assert train(shelf.jpeg, 8)._images.pixels is not train(shelf.raw, 8)._images.pixels
+    assert train(shelf.jpeg, 8).pixels is not train(shelf.raw, 8).pixels
 
 
 def test_a_rewritten_file_is_decoded_again(tmp_path: Path) -> None:
     path = write(tmp_path / "a.beton", [jpeg(picture(20, 20, 0))])
-    first = train(path, 8)._images.pixels
+    first = train(path, 8).pixels
     write(path, [jpeg(picture(20, 20, 1))])
-    assert not np.array_equal(train(path, 8)._images.pixels, first)
+    assert not np.array_equal(train(path, 8).pixels, first)
 
 
 def test_pixels_are_the_decoded_images(shelf: Shelf) -> None:
-    images = train(shelf.mixed, 8)._images
-    with BetonFile(shelf.mixed) as file:
+    images = train(shelf.mixed, 8)
+    with StoredFile(shelf.mixed) as file:
         for sample in range(file.num_samples):
             decoded = file.decode(sample)
             start = images.offsets[sample]
@@ -63,8 +68,6 @@ def test_any_number_of_decoding_threads_gives_the_same_pixels(shelf: Shelf) -> N
     buffers = []
     for workers in (1, 2, 100):
         CACHE.clear()
-        loader = open_loader(shelf.mixed, TrainView(8), batch_size=4, engine="resident", workers=workers)
-        assert isinstance(loader, ResidentTrainLoader)
-        buffers.append(loader._images.pixels)
+        buffers.append(train(shelf.mixed, 8, workers=workers).pixels)
     assert np.array_equal(buffers[0], buffers[1])
     assert np.array_equal(buffers[0], buffers[2])
