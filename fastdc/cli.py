@@ -17,7 +17,18 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 import typer
 
 from fastdc import cli_data
-from fastdc.cli_common import Augment, Engine, Launcher, ObserverSettings, Precision, Quiet, Rerun, Style, say_error
+from fastdc.cli_common import (
+    Augment,
+    Engine,
+    Launcher,
+    ObserverSettings,
+    Precision,
+    Quiet,
+    Rerun,
+    Style,
+    Together,
+    say_error,
+)
 from fastdc.errors import FastDCError
 from fastdc.text import plain
 
@@ -80,7 +91,10 @@ def sweep_command(
     augment: Annotated[Augment | None, typer.Option(help="method follows a subset's hints.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 takes all.")] = None,
-    loader: Annotated[Engine | None, typer.Option(help="How batches are made; all give the same.")] = None,
+    loader: Annotated[Engine | None, typer.Option(help="How batches are made; device needs CUDA.")] = None,
+    together: Annotated[
+        Together | None, typer.Option(help="Train networks that differ only in --arch from one decoded stream.")
+    ] = None,
     launcher: Annotated[Launcher, typer.Option(help="Where runs are run.")] = Launcher.local,
     rerun: Annotated[
         Rerun, typer.Option(help="missing: what has no result, not failed runs; failed: those too; all: everything.")
@@ -91,7 +105,7 @@ def sweep_command(
     """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, print the table.
 
     Options replace keys of CONFIG.yaml (train, val, workdir, methods, ipc, seeds, protocols, archs, observer,
-    image_size, set, augment, precision, threads, loader). Paths are relative to the current directory.
+    image_size, set, augment, precision, threads, loader, together). Paths are relative to the current directory.
     Run again, it does only what is missing; several sweeps may share one workdir. A run that fails is a row with its
     reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, which are the same
     for the same content; a result stays until its new one is there, and an interrupted one goes on where it was.
@@ -111,7 +125,7 @@ def sweep_command(
 
     options: dict[str, Any] = {"train": train, "val": val, "methods": methods, "ipc": ipc, "seeds": seeds}
     options |= {"workdir": workdir, "protocols": protocol, "archs": arch, "image_size": image_size, "threads": threads}
-    options |= {"augment": augment, "precision": precision, "loader": loader}
+    options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
     options["observer"] = parse_settings(observer or []) or None
     given = {
         key: str(value) if isinstance(value, StrEnum) else value for key, value in options.items() if value is not None

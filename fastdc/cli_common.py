@@ -46,6 +46,15 @@ class Engine(StrEnum):
     auto = "auto"
     ffcv = "ffcv"
     resident = "resident"
+    device = "device"
+
+
+class Together(StrEnum):
+    """Whether runs share one stream of decoded images."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
 
 
 class Rerun(StrEnum):

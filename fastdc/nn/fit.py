@@ -1,8 +1,13 @@
-"""The training loop: mixed precision, non-finite losses caught before they reach the weights, bit-equal resume."""
+"""The training loop: mixed precision, non-finite losses caught before they reach the weights, bit-equal resume.
+
+One training takes its batches from a loader of its own (`Fit.run`), or several take theirs from one shared stream
+(`fit_together`); their results are the same, because each has its own random numbers and its own clock.
+"""
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +16,7 @@ import torch
 from torch import nn
 
 from fastdc.errors import DivergedError
-from fastdc.loader import Batch, EpochLoader
+from fastdc.loader import Batch, EpochLoader, SharedLoader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
 from fastdc.nn.device import Compute
 from fastdc.progress import Progress
@@ -42,6 +47,7 @@ class FitPlan:
 
     Attributes:
         epochs: train the epochs 0..epochs-1.
+        steps: steps per epoch, see `steps_per_epoch`.
         learning_rate: (epoch, step within it, steps per epoch) -> learning rate of that step.
         loss: (logits [B, C], labels [B]) -> scalar, mean over the batch.
         seed: training seed; dropout and the like draw from it.
@@ -51,6 +57,7 @@ class FitPlan:
     """
 
     epochs: int
+    steps: int
     learning_rate: Callable[[int, int, int], float]
     loss: Loss
     seed: int
@@ -60,60 +67,107 @@ class FitPlan:
 
 
 class Fit:
-    """One training run; `run` does all of it, or what a checkpoint left to do."""
+    """One training run; `run` does all of it, or what a checkpoint left to do.
+
+    Attributes:
+        epoch, batches_done: the batch that it takes next.
+        seconds: time spent in this run, that before a resume included.
+    """
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loader: EpochLoader,
         compute: Compute,
         plan: FitPlan,
         recorder: Recorder,
         progress: Progress | None = None,
     ) -> None:
-        self.model, self.optimizer, self.loader = model, optimizer, loader
+        self.model, self.optimizer = model, optimizer
         self.compute, self.plan, self.recorder, self.progress = compute, plan, recorder, progress
         self.scaler = compute.scaler()
         self.epoch, self.batches_done, self.loss_sum, self.samples, self.seconds = 0, 0, 0.0, 0, 0.0
-        self._clock = time.monotonic()
-        self._last_save = self._clock
+        self._clock = self._last_save = time.monotonic()
+        self._generators: list[torch.Tensor] | None = None
 
-    def run(self) -> None:
+    @property
+    def finished(self) -> bool:
+        """Whether the plan is done."""
+        return self.epoch >= self.plan.epochs
+
+    def run(self, loader: EpochLoader) -> None:
         """Train to the end of the plan.
 
         Raises:
             DivergedError: a loss or gradient is NaN or infinite; the weights are those before that step.
         """
-        self._resume()
-        self._clock = self._last_save = time.monotonic()
-        while self.epoch < self.plan.epochs:
-            self._run_epoch()
-        self._save(force=self.plan.checkpoint is not None)
+        with self.running():
+            self.resume()
+            while not self.finished:
+                for (batch,) in join_lone_sample((batch,) for batch in loader.epoch(self.epoch, self.batches_done)):
+                    self.take(batch)
+            self.end()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The run's clock goes and its random numbers are in place; outside the block both belong to others."""
+        self._clock = time.monotonic()
+        others = self._random_states()
+        if self._generators is not None:
+            self._set_random_states(self._generators)
+        try:
+            yield
+        finally:
+            self._generators = self._random_states()
+            self._set_random_states(others)
+            self._stop_clock()
+
+    def _random_states(self) -> list[torch.Tensor]:
+        states = [torch.get_rng_state()]
+        return [*states, torch.cuda.get_rng_state()] if self.compute.device.type == "cuda" else states
+
+    def _set_random_states(self, states: Sequence[torch.Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        if len(states) > 1 and self.compute.device.type == "cuda":
+            torch.cuda.set_rng_state(states[1])
+
+    def _stop_clock(self) -> float:
+        now = time.monotonic()
+        self.seconds += now - self._clock
+        self._clock = now
+        return now
 
     def elapsed(self) -> float:
-        """Seconds of training so far, those before a resume included."""
+        """Seconds of training so far, those before a resume included; for calls from inside `running`."""
         return self.seconds + time.monotonic() - self._clock
 
-    def _run_epoch(self) -> None:
-        self.model.train()
+    def take(self, batch: Batch) -> None:
+        """One step, and after an epoch's last one what is to be done then.
+
+        Raises:
+            DivergedError: see `run`.
+        """
         if self.batches_done == 0:
             torch.manual_seed(derive_seed(self.plan.seed, "epoch", epoch=self.epoch))
-        steps = steps_per_epoch(self.loader)
-        for batch in join_lone_sample(self.loader.epoch(self.epoch, self.batches_done)):
-            lr = self.plan.learning_rate(self.epoch, self.batches_done, steps)
-            loss = self._step(batch, lr)
-            self.loss_sum += loss * len(batch.labels)
-            self.samples += len(batch.labels)
-            self.batches_done += 1
-            if self.progress is not None:
-                self.progress.advance(1, f"epoch {self.epoch + 1}/{self.plan.epochs}, loss {loss:.3f}")
-            if self.batches_done < steps:
-                self._save()
-        mean, lr = self.loss_sum / self.samples, self.plan.learning_rate(self.epoch, 0, steps)
-        self.recorder.epoch_end(self.epoch, mean, lr)
-        self.epoch, self.batches_done, self.loss_sum, self.samples = self.epoch + 1, 0, 0.0, 0
+        loss = self._step(batch, self.plan.learning_rate(self.epoch, self.batches_done, self.plan.steps))
+        self.loss_sum += loss * len(batch.labels)
+        self.samples += len(batch.labels)
+        self.batches_done += 1
+        if self.progress is not None:
+            self.progress.advance(1, f"epoch {self.epoch + 1}/{self.plan.epochs}, loss {loss:.3f}")
+        if self.batches_done == self.plan.steps:
+            self._end_epoch()
         self._save()
+
+    def _end_epoch(self) -> None:
+        mean, lr = self.loss_sum / self.samples, self.plan.learning_rate(self.epoch, 0, self.plan.steps)
+        self.recorder.epoch_end(self.epoch, mean, lr)
+        self.model.train()  # a validation leaves it in eval mode
+        self.epoch, self.batches_done, self.loss_sum, self.samples = self.epoch + 1, 0, 0.0, 0
+
+    def end(self) -> None:
+        """Keep the finished run, so that one that is killed later need not train again."""
+        self._save(force=self.plan.checkpoint is not None)
 
     def _step(self, batch: Batch, lr: float) -> float:
         for group in self.optimizer.param_groups:
@@ -152,8 +206,7 @@ class Fit:
         now = time.monotonic()
         if self.plan.checkpoint is None or not (force or now - self._last_save >= self.plan.checkpoint_seconds):
             return
-        self.seconds += now - self._clock
-        self._clock = self._last_save = now
+        self._last_save = self._stop_clock()
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -166,7 +219,13 @@ class Fit:
         }
         save_checkpoint(self.plan.checkpoint, self.plan.identity, state)
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Go on where the checkpoint is, if there is one.
+
+        Raises:
+            CheckpointError: it is damaged, or of another run.
+        """
+        self.model.train()
         state = load_checkpoint(self.plan.checkpoint, self.plan.identity) if self.plan.checkpoint else None
         if state is None:
             return
@@ -180,26 +239,81 @@ class Fit:
         if state["device_generator"] is not None:
             torch.cuda.set_rng_state(state["device_generator"])
         if self.progress is not None:
-            self.progress.skip(self.epoch * steps_per_epoch(self.loader) + self.batches_done)
+            self.progress.skip(self.epoch * self.plan.steps + self.batches_done)
 
 
-def join_lone_sample(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Batches as they are, but a last one of a single sample joins the one before it.
+def fit_together(fits: Sequence[Fit], stream: SharedLoader) -> list[DivergedError | None]:
+    """Train several runs to their ends on one stream of batches; run k takes the k-th batch of each tuple.
 
-    BatchNorm cannot normalise one sample on a 1 x 1 map, and dropping the sample would train on a smaller set.
+    Runs that a kill left at different places meet again: the stream starts where the last of them is, and whoever is
+    further takes nothing until it comes by.
+
+    Returns:
+        For each run None, or why it diverged; the others go on without it.
+
+    Raises:
+        CheckpointError: the checkpoint of one of them cannot be used.
     """
-    waiting: Batch | None = None
-    for batch in batches:
-        if waiting is not None and len(batch.labels) == 1:
-            batch = Batch(*(torch.cat(pair) for pair in zip(waiting, batch, strict=True)))
+    faults: list[DivergedError | None] = [None] * len(fits)
+    for fit in fits:
+        with fit.running():
+            fit.resume()
+    while going := [fit for fit, fault in zip(fits, faults, strict=True) if fault is None and not fit.finished]:
+        epoch, start = min((fit.epoch, fit.batches_done) for fit in going)
+        for step, batches in enumerate(_timed(join_lone_sample(stream.epoch(epoch, start)), going), start):
+            for k, (fit, batch) in enumerate(zip(fits, batches, strict=True)):
+                if faults[k] is None and (fit.epoch, fit.batches_done) == (epoch, step):
+                    faults[k] = _take(fit, batch)
+    for fit, fault in zip(fits, faults, strict=True):
+        if fault is None:
+            with fit.running():
+                fit.end()
+    return faults
+
+
+def _take(fit: Fit, batch: Batch) -> DivergedError | None:
+    try:
+        with fit.running():
+            fit.take(batch)
+    except DivergedError as error:
+        return error.with_traceback(None)  # whose frames would hold the step's memory while the others train
+    return None
+
+
+def _timed(stream: Iterator[tuple[Batch, ...]], fits: Sequence[Fit]) -> Iterator[tuple[Batch, ...]]:
+    """The stream; the time that it is waited for is shared out among the runs."""
+    while True:
+        start = time.monotonic()
+        batches = next(stream, None)
+        for fit in fits:
+            fit.seconds += (time.monotonic() - start) / len(fits)
+        if batches is None:
+            return
+        yield batches
+
+
+def join_lone_sample(stream: Iterable[tuple[Batch, ...]]) -> Iterator[tuple[Batch, ...]]:
+    """Tuples of batches of the same samples as they are, but a last one of a single sample joins the one before it.
+
+    Where every batch is of one sample, that is what was asked for, and they stay. BatchNorm cannot normalise one sample
+    on a 1 x 1 map, and dropping the sample would train on a smaller set.
+    """
+    waiting: tuple[Batch, ...] | None = None
+    for batches in stream:
+        if waiting is not None and len(batches[0].labels) == 1 < len(waiting[0].labels):
+            batches = tuple(map(_join, waiting, batches))
         elif waiting is not None:
             yield waiting
-        waiting = batch
+        waiting = batches
     if waiting is not None:
         yield waiting
 
 
-def steps_per_epoch(loader: EpochLoader) -> int:
+def _join(first: Batch, second: Batch) -> Batch:
+    return Batch(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
+
+
+def steps_per_epoch(loader: EpochLoader | SharedLoader) -> int:
     """Batches of one epoch after `join_lone_sample`."""
     lone = loader.batches_per_epoch > 1 and loader.num_samples % loader.batch_size == 1
     return loader.batches_per_epoch - int(lone)

@@ -1,18 +1,21 @@
-"""One cell: its subset made (or found), a network trained on it. The only file of the room that starts torch."""
+"""Cells: the subset made (or found), networks trained on it. The only file of the room that starts torch."""
 
-import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from fastdc.errors import CheckpointError, FastDCError
+from fastdc.errors import CheckpointError, DivergedError, FastDCError
 from fastdc.nn.options import Device
 from fastdc.progress import say
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.run import CellResult
 from fastdc.sweep.store import Store
+
+if TYPE_CHECKING:
+    from fastdc.train import EvaluateSettings, EvaluationResult
 
 DETAIL_FIELDS = ("per_class", "curve", "environment")
 NO_COST = {"observer": 0.0, "scoring": 0.0, "selection": 0.0, "writing": 0.0}
@@ -46,28 +49,88 @@ class CellRunner:
         Raises:
             FastDCError: the method or the training cannot serve it; DivergedError for a loss that is not finite.
         """
+        from fastdc.train.evaluation import evaluate
+
         assert cell.subset is not None
         cost = self.make_subset(cell.subset)
-        folder = self.plan.config.workdir / "checkpoints" / cell.key
+        paths, settings = (cell.subset.path, self.plan.config.val), self._settings(cell)
+        options: dict[str, Any] = {"show_progress": self.show_progress, **self._checkpointing}
+        checkpoint = self._checkpoint(cell)
         try:
-            result = self._evaluate(cell, cell.subset, folder / "checkpoint.pt")
+            result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
         except CheckpointError as error:
             from fastdc.nn.checkpoint import set_aside
 
             # damaged, or of an older version: it only ever saves time
             say(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
-            set_aside(folder / "checkpoint.pt")
-            result = self._evaluate(cell, cell.subset, folder / "checkpoint.pt")
-        shutil.rmtree(folder, ignore_errors=True)
-        detail = {name: result.pop(name) for name in DETAIL_FIELDS}
-        return CellResult({**result, "cost": cost}, {**detail, "subset": str(cell.subset.path)})
+            set_aside(checkpoint)
+            result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
+        return self._finish(cell, result, cost)
 
-    def _evaluate(self, cell: Cell, subset: SubsetPlan, checkpoint: Path) -> dict[str, Any]:
+    def group(self, cells: Sequence[Cell]) -> list[list[Cell]]:
+        """Cells in their order, those that share one stream of decoded images joined to the first of them."""
+        groups: dict[object, list[Cell]] = {}
+        for cell in cells:
+            groups.setdefault(self._stream(cell), []).append(cell)
+        return list(groups.values())
+
+    def _stream(self, cell: Cell) -> object:
+        """What the cells of one stream have in common; the cell's own key where sharing does not pay."""
+        wanted = self.plan.config.together
+        if cell.subset is None or wanted == "never" or (wanted == "auto" and not self._decoding_counts(cell)):
+            return cell.key
+        return cell.subset.key, cell.protocol.name, None if cell.protocol.order == "shared" else cell.seed
+
+    def _decoding_counts(self, cell: Cell) -> bool:
+        """Whether decoding may hold a training back: images are decoded in every epoch, for a fast device."""
+        assert cell.subset is not None
+        if self.plan.device == "cpu" or not cell.subset.path.exists():  # a subset still to be made is a small one
+            return False
+        from fastdc.loader import TrainView
+        from fastdc.loader.choice import choose_engine
+
+        view = TrainView(self.plan.config.image_size)
+        try:
+            return choose_engine(cell.subset.path, view, self.plan.config.loader, self.plan.device) == "ffcv"
+        except FastDCError:  # the run itself makes the subset again, or says what is wrong
+            return False
+
+    def run_together(self, cells: Sequence[Cell]) -> list[CellResult | Exception]:
+        """Results of cells of one subset, trained at once; per cell its result, or how it diverged."""
+        from fastdc.train.evaluation import evaluate_together
+
+        subset = cells[0].subset
+        assert subset is not None
+        cost = self.make_subset(subset)
+        results = evaluate_together(
+            subset.path,
+            self.plan.config.val,
+            [self._settings(cell) for cell in cells],
+            checkpoints=[self._checkpoint(cell) for cell in cells],
+            show_progress=self.show_progress,
+            **self._checkpointing,
+        )
+        return [
+            result if isinstance(result, DivergedError) else self._finish(cell, result, cost)
+            for cell, result in zip(cells, results, strict=True)
+        ]
+
+    def _finish(self, cell: Cell, result: "EvaluationResult", cost: dict[str, Any]) -> CellResult:
+        """The row of a finished cell."""
+        assert cell.subset is not None
+        summary = result.model_dump(mode="json")
+        detail = {name: summary.pop(name) for name in DETAIL_FIELDS}
+        detail["subset"] = str(cell.subset.path)
+        return CellResult({**summary, "cost": cost}, detail, self._checkpoint(cell).parent)
+
+    def _checkpoint(self, cell: Cell) -> Path:
+        return self.plan.config.workdir / "checkpoints" / cell.key / "checkpoint.pt"
+
+    def _settings(self, cell: Cell) -> "EvaluateSettings":
         from fastdc.train import EvaluateSettings
-        from fastdc.train.evaluation import evaluate
 
         config = self.plan.config
-        settings = EvaluateSettings(
+        return EvaluateSettings(
             protocol=cell.protocol,
             arch=cell.arch,
             seed=cell.seed,
@@ -77,14 +140,6 @@ class CellRunner:
             image_size=config.image_size,
             loader=config.loader,
         )
-        return evaluate(
-            subset.path,
-            config.val,
-            settings,
-            checkpoint=checkpoint,
-            show_progress=self.show_progress,
-            **self._checkpointing,
-        ).model_dump(mode="json")
 
     def make_subset(self, subset: SubsetPlan) -> dict[str, Any]:
         """Make the subset unless it is there, whole, with its cost known; returns that cost in seconds by part.

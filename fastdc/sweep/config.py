@@ -34,7 +34,10 @@ class SweepConfig(Settings):
         augment: `method` follows the hints of a subset, `protocol` ignores them.
         precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
         threads: CPU threads of each training; 0 takes every usable CPU.
-        loader: how batches are made; all give the same batches.
+        loader: how batches are made; all give the same batches, `device` within one level.
+        together: train runs that differ in `archs` only (under a protocol with order=shared: also in `seeds`) at once,
+            from one stream in which every image is decoded once; on CPU to the same digits. `auto` does so on CUDA for
+            sets that are too large to be kept decoded, where decoding is what takes time.
     """
 
     train: Path
@@ -51,7 +54,8 @@ class SweepConfig(Settings):
     augment: Literal["method", "protocol"] = "method"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     threads: int = Field(0, ge=0)
-    loader: Literal["auto", "ffcv", "resident"] = "auto"
+    loader: Literal["auto", "ffcv", "resident", "device"] = "auto"
+    together: Literal["auto", "always", "never"] = "auto"
 
     @field_validator("methods", mode="before")
     @classmethod

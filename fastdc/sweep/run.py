@@ -5,21 +5,24 @@ a damaged store) gives the running cell back first, and its checkpoint lets the 
 """
 
 import errno
+import shutil
 import signal
 import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fastdc.errors import DivergedError, FastDCError, OutputError, StoreError
 from fastdc.files import prepare_workdir
-from fastdc.progress import format_seconds, say
+from fastdc.progress import say
 from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.estimate import Rates, measured_rates
+from fastdc.sweep.estimate import measured_rates
 from fastdc.sweep.lease import Lease
+from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.store import Rerun, Store
 
@@ -28,18 +31,35 @@ SILENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
 CRASHING_ATTEMPTS = 3
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-QUIET_SECONDS = 20.0  # a shorter cell is not announced, only its end is
 
 
 class CellResult(NamedTuple):
-    """What a finished cell stores: `summary` is read by every report, `detail` only on request."""
+    """What a finished cell stores: `summary` is read by every report, `detail` only on request.
+
+    `leftover` is a folder (its checkpoint's) that goes once the row is stored.
+    """
 
     summary: dict[str, Any]
     detail: dict[str, Any]
+    leftover: Path | None = None
 
 
 Fault = Literal["failed", "diverged"]
 Execute = Callable[[Cell], CellResult]
+Attempt = Callable[[Sequence[Cell]], "list[CellResult | Exception]"]
+
+
+class Together(NamedTuple):
+    """How to train several cells at once.
+
+    Attributes:
+        group: splits cells that are to run into lists, each of which is trained at once.
+        attempt: trains one such list; per cell its result, or what ended it. What it raises (the memory is short, say)
+            makes the cells run one after the other, so that each has its own outcome.
+    """
+
+    group: Callable[[Sequence[Cell]], list[list[Cell]]]
+    attempt: Attempt
 
 
 class Outcome(NamedTuple):
@@ -84,7 +104,8 @@ def run_sweep(config: SweepConfig, rerun: Rerun = "missing", show_progress: bool
 
             tell_observer(plan.train.content_hash, config.workdir, plan.observer)
         runner = CellRunner(plan, store, show_progress)
-        return plan, run_plan(plan, store, runner.run, show_progress, redo=rerun == "all")
+        together = Together(runner.group, runner.run_together)
+        return plan, run_plan(plan, store, runner.run, show_progress, redo=rerun == "all", together=together)
 
 
 def missing_cells(plan: Plan, states: dict[str, str], rerun: Rerun = "missing") -> list[Cell]:
@@ -98,12 +119,21 @@ def reads_observer(cell: Cell) -> bool:
     return cell.subset is not None and "dynamics" in cell.subset.variant.method.info.needs
 
 
-def run_plan(plan: Plan, store: Store, execute: Execute, show_progress: bool = True, *, redo: bool = False) -> Outcome:
+def run_plan(
+    plan: Plan,
+    store: Store,
+    execute: Execute,
+    show_progress: bool = True,
+    *,
+    redo: bool = False,
+    together: Together | None = None,
+) -> Outcome:
     """Run the registered cells of a plan until every one has an end state, sharing them with other sweeps.
 
     Args:
         execute: trains one cell; what it raises is stored as that cell's reason.
         redo: run finished cells once more, where they were registered with "all".
+        together: trains cells that can share the work of decoding; None trains one after the other.
     """
     attempts = store.attempts()
     # A cell that took its process down several times goes last, so that the others are done before it tries again.
@@ -113,12 +143,13 @@ def run_plan(plan: Plan, store: Store, execute: Execute, show_progress: bool = T
     silent = SilentWorkers()
     ran = kept = 0
     while todo:
-        for cell in todo:
-            lease = store.claim(cell.key, redo)
-            if lease is not None:
-                went_well = run_cell(cell, lease, store, execute, meter)
-                ran += 1
-                kept += lease.redo and not went_well
+        for cells in split_groups(todo, attempts, together):
+            leased = [(cell, lease) for cell in cells if (lease := store.claim(cell.key, redo)) is not None]
+            if leased:
+                attempt = None if together is None or len(leased) == 1 else together.attempt
+                went_well = run_cells(leased, store, execute, attempt, meter)
+                ran += len(leased)
+                kept += sum(lease.redo and not well for (_, lease), well in zip(leased, went_well, strict=True))
         states = store.states(redo)
         todo = missing_cells(plan, states)
         if todo and all(states[cell.key] == "running" for cell in todo):
@@ -129,29 +160,87 @@ def run_plan(plan: Plan, store: Store, execute: Execute, show_progress: bool = T
     return Outcome(Counter(states[cell.key] for cell in plan.cells), ran, kept)
 
 
-def run_cell(cell: Cell, lease: Lease, store: Store, execute: Execute, meter: "Meter") -> bool:
-    """Train one cell under its lease and store how it ended; whether it ended well."""
-    meter.start(cell)
+def split_groups(todo: list[Cell], attempts: dict[str, int], together: Together | None) -> list[list[Cell]]:
+    """Cells that are trained at once. One that was begun before and did not end is alone: it may take others down."""
+    fresh = [cell for cell in todo if attempts.get(cell.key, 0) == 0]
+    grouped = [[cell] for cell in fresh] if together is None else together.group(fresh)
+    return grouped + [[cell] for cell in todo if attempts.get(cell.key, 0) > 0]
+
+
+def run_cells(
+    leased: Sequence[tuple[Cell, Lease]], store: Store, execute: Execute, attempt: Attempt | None, meter: Meter
+) -> list[bool]:
+    """Train cells under their leases, at once by `attempt` if there is one, and store how each ended; which went well.
+
+    Every result is stored before anything that ends the sweep is raised.
+
+    Raises:
+        OutputError, StoreError, OSError: the disk or the store is at fault, and would be for every other cell.
+    """
+    cells = [cell for cell, _ in leased]
+    meter.start(cells)
     try:
-        with Heart(store, lease):
-            try:
-                result = execute(cell)
-                stored = store.finish(lease, "done", summary=result.summary, detail=result.detail)
-                meter.done(cell, result.summary, stored)
-                return True
-            except (OutputError, StoreError):
-                raise  # the disk or the store is at fault, and would be for every other cell
-            except Exception as error:
-                if isinstance(error, OSError) and error.errno in DISK_FULL:
-                    raise
-                outcome: Fault = "diverged" if isinstance(error, DivergedError) else "failed"
-                trace = None if isinstance(error, FastDCError) else traceback.format_exc()
-                store.finish(lease, outcome, reason=one_line(error), trace=trace)
-                meter.fault(cell, outcome, one_line(error) + ("; its earlier result is kept" if lease.redo else ""))
-                return False
+        with ExitStack() as hearts:
+            for _, lease in leased:
+                hearts.enter_context(Heart(store, lease))
+            results = None if attempt is None else _attempt_together(attempt, cells)
+            if results is None:
+                return [_keep(*pair, _attempt_alone(execute, pair[0]), store, meter) for pair in leased]
+            ending = [result for result in results if isinstance(result, Exception) and _ends_sweep(result)]
+            pairs = [pair for pair in zip(leased, results, strict=True) if pair[1] not in ending]
+            went_well = [_keep(*pair, result, store, meter) for pair, result in pairs]
+            if ending:
+                raise ending[0]
+            return went_well
     except BaseException:
-        store.release(lease)
+        for _, lease in leased:
+            store.release(lease)  # what is stored stays stored
         raise
+
+
+def _attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResult | Exception] | None":
+    """The results of a group, None where it could not be trained as one."""
+    try:
+        return attempt(cells)
+    except Exception as error:
+        if _ends_sweep(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+    # Outside the block, where nothing refers to the failed attempt's memory any more.
+    say(f"{len(cells)} runs could not be trained together ({reason}); one by one now")
+    return None
+
+
+def _attempt_alone(execute: Execute, cell: Cell) -> CellResult | Exception:
+    try:
+        return execute(cell)
+    except Exception as error:
+        if _ends_sweep(error):
+            raise
+        return error
+
+
+def _ends_sweep(error: Exception) -> bool:
+    """Whether it would end every other cell too: the store or the disk is at fault."""
+    return isinstance(error, OutputError | StoreError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
+
+
+def _keep(cell: Cell, lease: Lease, result: CellResult | Exception, store: Store, meter: Meter) -> bool:
+    """Store how a cell ended; whether it ended well."""
+    if isinstance(result, CellResult):
+        try:
+            stored = store.finish(lease, "done", summary=result.summary, detail=result.detail)
+        except ValueError as error:  # a number in it is NaN
+            return _keep(cell, lease, error, store, meter)
+        if result.leftover is not None:
+            shutil.rmtree(result.leftover, ignore_errors=True)
+        meter.done(cell, result.summary, stored)
+        return True
+    outcome: Fault = "diverged" if isinstance(result, DivergedError) else "failed"
+    trace = None if isinstance(result, FastDCError) else "".join(traceback.format_exception(result))
+    store.finish(lease, outcome, reason=one_line(result), trace=trace)
+    meter.fault(cell, outcome, one_line(result) + ("; its earlier result is kept" if lease.redo else ""))
+    return False
 
 
 def one_line(error: BaseException) -> str:
@@ -228,51 +317,3 @@ def signals_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class Meter:
-    """One line on stderr per cell, with the time left: expected seconds, corrected by how the past ones went."""
-
-    def __init__(self, todo: list[Cell], total: int, rates: Rates | None, enabled: bool) -> None:
-        self._left = {cell.key: rates.seconds(cell) for cell in todo} if rates else {}
-        self._total, self._enabled = total, enabled
-        self._spent = self._expected = 0.0
-        self._started = 0.0
-        self._waited = False
-
-    def start(self, cell: Cell) -> None:
-        """A cell begins."""
-        self._started = time.monotonic()
-        if self._left.get(cell.key, 0.0) >= QUIET_SECONDS:
-            self._say(f"{cell.name}: started")
-
-    def done(self, cell: Cell, summary: dict[str, Any], stored: bool) -> None:
-        """A cell ended well."""
-        text = f"{summary['top1']:.2f} % top-1" if "top1" in summary else "done"
-        if not stored:
-            text += " (another sweep had taken it over and keeps its own result)"
-        self._end(cell, text)
-
-    def fault(self, cell: Cell, outcome: str, reason: str) -> None:
-        """A cell failed or diverged."""
-        self._end(cell, f"{outcome}: {reason}")
-
-    def waiting(self, count: int) -> None:
-        """Nothing left to start, but other sweeps still run some of our cells."""
-        if not self._waited:
-            self._say(f"waiting for {count} run(s) that another sweep on this store is at")
-        self._waited = True
-
-    def _end(self, cell: Cell, text: str) -> None:
-        seconds = time.monotonic() - self._started
-        self._spent += seconds
-        self._expected += self._left.pop(cell.key, 0.0)
-        self._say(f"{cell.name}: {text} in {format_seconds(seconds)}{self._time_left()}")
-
-    def _time_left(self) -> str:
-        if not self._left or not self._expected:
-            return ""
-        return f", {format_seconds(sum(self._left.values()) * self._spent / self._expected)} left"
-
-    def _say(self, text: str) -> None:
-        self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}")

@@ -1,29 +1,21 @@
 """Evaluation: train a network from scratch on a compressed set, measure it on the validation set."""
 
-import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from fastdc.beton import BetonFile, Manifest, describe_beton
-from fastdc.errors import ConfigError
+from fastdc.errors import ConfigError, DivergedError
 from fastdc.files import check_not_input
-from fastdc.hashing import content_key
-from fastdc.loader import Batch, EpochLoader, EvalView, TrainView, open_loader
+from fastdc.loader import EpochLoader, EvalView, SharedLoader, TrainView, ViewRequest, open_loader, open_shared
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
 from fastdc.nn.device import Compute, choose_compute
-from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
-from fastdc.nn.models import build_model, decay_weights_only
-from fastdc.nn.predict import Accuracy, measure_accuracy
+from fastdc.nn.fit import fit_together, steps_per_epoch
 from fastdc.progress import progress
 from fastdc.seeding import derive_seed
-from fastdc.train.protocols import Protocol
 from fastdc.train.settings import EvaluateSettings, EvaluationResult
+from fastdc.train.training import Pair, make_training, open_pair, watch
 
-DEFAULT_IMAGE_SIZE = 224
 VALIDATION_BATCH = 256
 """Speed only: batch statistics are frozen in eval mode, so the batch does not change the accuracy's meaning."""
 
@@ -55,186 +47,155 @@ def evaluate(
     start = time.monotonic()
     if checkpoint is not None:
         check_not_input(checkpoint, (subset, val))
-    stored, validation = describe_beton(subset), describe_beton(val)
-    check_same_classes(stored, validation, subset, val)
+    pair = open_pair(subset, val)
     compute = choose_compute(settings.precision, settings.threads)
-    size = settings.image_size or stored_side(subset)
-    protocol = settings.protocol
-    train_loader, val_loader = open_loaders(subset, val, stored, settings, size)
-    model = build_model(settings.arch, len(stored.classes), size, settings.seed).to(compute.device)
-    curve = Curve(model, val_loader, len(stored.classes), compute, protocol)
-    plan = FitPlan(
-        epochs=protocol.epochs,
-        learning_rate=lambda epoch, _step, _steps: learning_rate(protocol, epoch),
-        loss=nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing),
-        seed=settings.seed,
-        checkpoint=checkpoint,
-        identity=_identity(stored, validation, settings, size, compute),
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    steps = protocol.epochs * steps_per_epoch(train_loader)
-    try:
-        with progress(f"train {settings.arch} on {subset.name}", steps, "steps", show_progress) as bar:
-            network: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
-            fit = Fit(network, make_optimizer(model, protocol), train_loader, compute, plan, curve, bar)
-            fit.run()
-            last = curve.last
-    finally:
-        train_loader.close()
-        val_loader.close()
-    return EvaluationResult(
-        top1=last.top1,
-        top5=last.top5,
-        top1_best=curve.best,
-        per_class=last.per_class,
-        curve=tuple(curve.entries),
-        epochs=protocol.epochs,
-        steps=steps,
-        seconds=time.monotonic() - start,
-        train_seconds=fit.elapsed(),
-        **_described(stored, settings, size, compute),
-        loader=train_loader.engine,
-    )
+    with (
+        open_training_loader(pair, settings, compute) as loader,
+        open_val_loader(pair, settings, compute) as val_loader,
+    ):
+        steps = steps_per_epoch(loader)
+        training = make_training(pair, settings, compute, val_loader, steps, checkpoint, checkpoint_seconds)
+        total = settings.protocol.epochs * steps
+        with progress(f"train {settings.arch} on {subset.name}", total, "steps", show_progress) as bar:
+            watch([training], bar)
+            training.fit.run(loader)
+            return training.result(loader.engine, time.monotonic() - start)
 
 
-def _described(stored: Manifest, settings: EvaluateSettings, size: int, compute: Compute) -> dict[str, Any]:
-    """What was trained on what, for the result."""
-    return {
-        "images": len(stored.ids),
-        "image_bytes": stored.image_bytes,
-        "label_bytes": len(stored.ids) * hard_label_bytes(len(stored.classes)),
-        "dataset": stored.dataset,
-        "arch": settings.arch,
-        "protocol": settings.protocol.name,
-        "batch_size": settings.protocol.batch_for(len(stored.ids)),
-        "image_size": size,
-        "augment": settings.augment,
-        "seed": settings.seed,
-        **compute.told(),
-    }
+def evaluate_together(
+    subset: Path,
+    val: Path,
+    settings: Sequence[EvaluateSettings],
+    *,
+    checkpoints: Sequence[Path | None] = (),
+    show_progress: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> list[EvaluationResult | DivergedError]:
+    """Accuracy of several networks on one subset, trained side by side from one stream: every image is decoded once.
+
+    Each result is that of `evaluate` with the same settings, on CPU bit for bit; `train_seconds` is each one's own.
+    Networks of one seed see one order of samples anyway; of several seeds only with `order=shared` in the protocol.
+
+    Args:
+        subset, val: as in `evaluate`.
+        settings: one per network; they differ in `arch`, `seed` and `augment` only.
+        checkpoints: one file per network, or none at all.
+
+    Returns:
+        In the order of `settings`, each one's result, or how it diverged; the others are not disturbed by that.
+
+    Raises:
+        ConfigError: the settings cannot share a stream; or as `evaluate`.
+        OutputError, BetonError, LoaderError, ManifestError: as `evaluate`.
+    """
+    start = time.monotonic()
+    check_shareable(settings)
+    files = list(checkpoints) or [None] * len(settings)
+    for file in filter(None, files):
+        check_not_input(file, (subset, val))
+    pair = open_pair(subset, val)
+    compute = choose_compute(settings[0].precision, settings[0].threads)
+    with (
+        open_shared_loader(pair, settings, compute) as stream,
+        open_val_loader(pair, settings[0], compute) as val_loader,
+    ):
+        steps = steps_per_epoch(stream)
+        trainings = [
+            make_training(pair, each, compute, val_loader, steps, file, checkpoint_seconds)
+            for each, file in zip(settings, files, strict=True)
+        ]
+        total = sum(training.fit.plan.epochs * steps for training in trainings)
+        with progress(f"train {len(trainings)} networks on {subset.name}", total, "steps", show_progress) as bar:
+            watch(trainings, bar)
+            faults = fit_together([training.fit for training in trainings], stream)
+        return [
+            fault or training.result(stream.engine, time.monotonic() - start)
+            for training, fault in zip(trainings, faults, strict=True)
+        ]
 
 
-def open_loaders(
-    subset: Path, val: Path, stored: Manifest, settings: EvaluateSettings, size: int
-) -> tuple[EpochLoader, EpochLoader]:
-    """Training views of the subset (its hints followed, unless told otherwise) and validation views of `val`."""
-    protocol = settings.protocol
-    hints = stored.hints if settings.augment == "method" else {}
-    view = TrainView(size, (protocol.crop_scale_min, 1.0), flip=protocol.flip, tile_grid=_tile_grid(hints))
-    train_loader = open_loader(
-        subset,
-        view,
-        batch_size=protocol.batch_for(len(stored.ids)),
-        seed=derive_seed(settings.seed, "training"),
+def check_shareable(settings: Sequence[EvaluateSettings]) -> None:
+    """Refuse networks that could not share one stream and still give the results of separate runs.
+
+    Raises:
+        ConfigError: names the first setting that differs.
+    """
+    if not settings:
+        raise ConfigError("no networks to train together, expected at least one")
+    first = settings[0]
+    free = {"arch", "augment"} | ({"seed"} if first.protocol.order == "shared" else set())
+    for other in settings[1:]:
+        for name in set(EvaluateSettings.model_fields) - free:
+            if getattr(first, name) == getattr(other, name):
+                continue
+            hint = "; seeds share a stream under a protocol with order=shared" if name == "seed" else ""
+            raise ConfigError(
+                f"networks trained together differ in {name} ({getattr(first, name)} and {getattr(other, name)}), "
+                f"expected equal values{hint}"
+            )
+
+
+def open_training_loader(pair: Pair, settings: EvaluateSettings, compute: Compute) -> EpochLoader:
+    """Training views of the subset: its hints followed, unless told otherwise.
+
+    Raises:
+        ConfigError: augmentation on the device without a GPU, where it is slow and, a level off, changes results.
+    """
+    _check_loader(settings, compute)
+    return open_loader(
+        pair.subset,
+        _training_view(pair, settings),
+        batch_size=settings.protocol.batch_for(len(pair.stored.ids)),
+        seed=_stream_seed(settings),
+        order_seed=_order_seed(settings),
         shuffle=True,
         engine=settings.loader,
         workers=settings.loader_workers,
+        device=compute.device,
     )
-    val_view = EvalView(size, round(size * protocol.validate_resize))
-    return train_loader, open_loader(val, val_view, batch_size=VALIDATION_BATCH, workers=settings.loader_workers)
 
 
-class Curve:
-    """Validates at the protocol's epochs and keeps one entry per epoch."""
-
-    def __init__(
-        self, model: nn.Module, loader: EpochLoader, num_classes: int, compute: Compute, protocol: Protocol
-    ) -> None:
-        self.model, self.loader, self.num_classes = model, loader, num_classes
-        self.compute, self.protocol = compute, protocol
-        self.entries: list[dict[str, Any]] = []
-        self._last: Accuracy | None = None
-
-    @property
-    def last(self) -> Accuracy:
-        """Accuracy of the last epoch; measured again when a finished run was resumed."""
-        if self._last is None:
-            self._last = measure_accuracy(self.model, self.loader, self.num_classes, self.compute)
-        return self._last
-
-    @property
-    def best(self) -> float:
-        """Best top-1 over all validations in percent; shown, never ranked."""
-        return max(float(entry["top1"]) for entry in self.entries if entry["top1"] is not None)
-
-    def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """Nothing to keep per batch."""
-
-    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
-        """Validate where the protocol says so."""
-        entry: dict[str, Any] = {"epoch": epoch, "lr": lr, "loss": loss, "top1": None}
-        if self.protocol.validated(epoch):
-            self._last = measure_accuracy(self.model, self.loader, self.num_classes, self.compute)
-            entry["top1"] = self._last.top1
-        self.entries.append(entry)
-
-    def state(self) -> dict[str, Any]:
-        """The curve so far."""
-        return {"entries": self.entries}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take the curve of a checkpoint."""
-        self.entries = list(state["entries"])
-
-
-def learning_rate(protocol: Protocol, epoch: int) -> float:
-    """Per-epoch rate: 0.5 lr (1 + cos(pi epoch / epochs)), or `lr` throughout."""
-    if protocol.schedule == "constant":
-        return protocol.lr
-    return 0.5 * protocol.lr * (1 + math.cos(math.pi * epoch / protocol.epochs))
-
-
-def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
-    """AdamW that decays weight matrices only, or SGD that decays every parameter, as the benchmark's code does."""
-    if protocol.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
-        )
-    return torch.optim.AdamW(decay_weights_only(model, protocol.weight_decay), lr=protocol.lr, fused=True)
-
-
-def check_same_classes(stored: Manifest, validation: Manifest, subset: Path, val: Path) -> None:
-    """Refuse a validation set whose labels mean something else.
-
-    Raises:
-        ConfigError: the first class that differs, or the two counts.
-    """
-    pairs = zip(stored.classes, validation.classes, strict=False)
-    for label, (left, right) in enumerate(pairs):
-        if left != right:
-            raise ConfigError(
-                f"class {label} is '{left}' in {subset} but '{right}' in {val}; use sets of equal classes"
-            )
-    if len(stored.classes) != len(validation.classes):
-        counts = f"{subset} has {len(stored.classes)} classes, {val} has {len(validation.classes)}"
-        raise ConfigError(f"{counts}; use sets of equal classes")
-
-
-def stored_side(subset: Path) -> int:
-    """Side of a subset of equal square images in pixels; 224 where sizes differ."""
-    with BetonFile(subset) as beton:
-        sides = {int(side) for sides in (beton.heights, beton.widths) for side in (sides.min(), sides.max())}
-    return sides.pop() if len(sides) == 1 else DEFAULT_IMAGE_SIZE
-
-
-def hard_label_bytes(num_classes: int) -> int:
-    """Whole bytes that name one of `num_classes` classes."""
-    return max(1, math.ceil(math.log2(num_classes) / 8)) if num_classes > 1 else 1
-
-
-def _tile_grid(hints: dict[str, Any]) -> int:
-    return int(hints.get("tile_grid", 1))
-
-
-def _identity(stored: Manifest, val: Manifest, settings: EvaluateSettings, size: int, compute: Compute) -> str:
-    plain = settings.model_dump(exclude={"loader", "loader_workers", "threads", "precision", "image_size"})
-    return content_key(
-        {
-            "subset": stored.content_hash,
-            "val": val.content_hash,
-            "settings": plain,
-            "image_size": size,
-            "precision": compute.precision,
-            "threads": compute.threads if compute.device.type == "cpu" else None,
-        }
+def open_shared_loader(pair: Pair, settings: Sequence[EvaluateSettings], compute: Compute) -> SharedLoader:
+    """The training views of several networks, from one stream."""
+    first = settings[0]
+    _check_loader(first, compute)
+    return open_shared(
+        pair.subset,
+        [ViewRequest(_training_view(pair, each), _stream_seed(each)) for each in settings],
+        batch_size=first.protocol.batch_for(len(pair.stored.ids)),
+        order_seed=_order_seed(first),
+        shuffle=True,
+        engine="auto" if first.loader == "device" else first.loader,
+        workers=first.loader_workers,
+        device=compute.device,
     )
+
+
+def open_val_loader(pair: Pair, settings: EvaluateSettings, compute: Compute) -> EpochLoader:
+    """Validation views at the protocol's resize."""
+    size = pair.side(settings)
+    view = EvalView(size, round(size * settings.protocol.validate_resize))
+    return open_loader(
+        pair.val, view, batch_size=VALIDATION_BATCH, workers=settings.loader_workers, device=compute.device
+    )
+
+
+def _check_loader(settings: EvaluateSettings, compute: Compute) -> None:
+    if settings.loader == "device" and compute.device.type == "cpu":
+        raise ConfigError("loader device: needs a CUDA device, found only the CPU; use auto, ffcv or resident")
+
+
+def _training_view(pair: Pair, settings: EvaluateSettings) -> TrainView:
+    hints: dict[str, Any] = dict(pair.stored.hints) if settings.augment == "method" else {}
+    protocol = settings.protocol
+    grid = int(hints.get("tile_grid", 1))
+    return TrainView(pair.side(settings), (protocol.crop_scale_min, 1.0), flip=protocol.flip, tile_grid=grid)
+
+
+def _stream_seed(settings: EvaluateSettings) -> int:
+    return derive_seed(settings.seed, "training")
+
+
+def _order_seed(settings: EvaluateSettings) -> int:
+    """Seed of the order of samples: the training's own, or one for all seeds."""
+    return _stream_seed(settings) if settings.protocol.order == "own" else derive_seed(0, "shared order")

@@ -7,7 +7,7 @@ a column of a table. Imports no torch: planning a sweep must be quick.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fastdc.errors import ConfigError
 from fastdc.settings import Settings, closest, parse_settings
@@ -31,6 +31,8 @@ class Protocol(Settings):
         schedule: `cosine` is a half wave to 0, updated per epoch; `constant` keeps `lr`.
         crop_scale_min: smallest crop area of RandomResizedCrop, as a share of the image; the largest is 1.
         flip: random horizontal flip.
+        order: `own` shuffles by the training seed; `shared` gives all seeds one order of samples, so that several can
+            be trained from one stream of decoded images. Initial weights and augmentation stay the seed's own.
         label_smoothing: share of the label spread over all classes.
         validate_every: epochs between validations, counted from epoch 0; the last epoch is always validated.
         validate_resize: shorter side before the centre crop of S, as a multiple of S (256/224).
@@ -47,6 +49,7 @@ class Protocol(Settings):
     schedule: Literal["cosine", "constant"] = "cosine"
     crop_scale_min: float = Field(0.08, gt=0, le=1)
     flip: bool = True
+    order: Literal["own", "shared"] = "own"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     validate_every: int = Field(50, ge=1)
     validate_resize: float = Field(256 / 224, ge=1)
@@ -56,6 +59,12 @@ class Protocol(Settings):
         if isinstance(self.batch_size, int) and self.batch_size < 1:
             raise ValueError("batch_size must be at least 1")
         return self
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `order` where it says nothing new: it came later, and old results keep their keys."""
+        fields: dict[str, Any] = dump(self)
+        return fields if self.order != "own" else {key: value for key, value in fields.items() if key != "order"}
 
     @property
     def name(self) -> str:

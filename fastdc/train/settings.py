@@ -34,7 +34,7 @@ class EvaluateSettings(Settings):
     precision: Precision = "auto"
     threads: int = Field(0, ge=0)
     image_size: int | None = Field(None, ge=8)
-    loader: Literal["auto", "ffcv", "resident"] = "auto"
+    loader: Literal["auto", "ffcv", "resident", "device"] = "auto"
     loader_workers: int | None = Field(None, ge=1)
     compile: bool = False
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fastdc.errors import CheckpointError, DivergedError
-from fastdc.loader import Batch, TrainView, open_loader
+from fastdc.loader import Batch, EpochLoader, TrainView, open_loader
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan, join_lone_sample, steps_per_epoch
 from fastdc.nn.models import build_model, decay_weights_only
@@ -42,12 +42,22 @@ class Listener:
         self.losses = list(state["losses"])
 
 
-def make_fit(train: Path, listener: Listener, checkpoint: Path | None = None, loss: Any = None, batch: int = 16) -> Fit:
+class Run(Fit):
+    """A fit with the loader it trains from."""
+
+    loader: EpochLoader
+
+    def train(self) -> None:
+        self.run(self.loader)
+
+
+def make_fit(train: Path, listener: Listener, checkpoint: Path | None = None, loss: Any = None, batch: int = 16) -> Run:
     model = build_model("convnet_w8", 3, 28, 0)
     model.insert(3, nn.Dropout(0.2))  # type: ignore[operator]  # draws from torch's generator, which a resume must restore
     loader = open_loader(train, TrainView(28), batch_size=batch, seed=5, shuffle=True)
     plan = FitPlan(
         epochs=3,
+        steps=steps_per_epoch(loader),
         learning_rate=lambda epoch, step, steps: 0.01 / (1 + epoch * steps + step),
         loss=loss or nn.functional.cross_entropy,
         seed=5,
@@ -56,7 +66,9 @@ def make_fit(train: Path, listener: Listener, checkpoint: Path | None = None, lo
         checkpoint_seconds=0,
     )
     optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01))
-    return Fit(model, optimizer, loader, choose_compute("fp32", 1), plan, listener)
+    fit = Run(model, optimizer, choose_compute("fp32", 1), plan, listener)
+    fit.loader = loader
+    return fit
 
 
 def weights(fit: Fit) -> torch.Tensor:
@@ -67,13 +79,13 @@ def weights(fit: Fit) -> torch.Tensor:
 def test_a_killed_run_resumes_bit_equal(betons: Any, tmp_path: Path, stop_at: int) -> None:
     undisturbed, checkpoint = Listener(), tmp_path / "checkpoint.pt"
     whole = make_fit(betons.train, undisturbed)
-    whole.run()
+    whole.train()
     with pytest.raises(KilledError):
-        make_fit(betons.train, Listener(stop_at), checkpoint).run()
+        make_fit(betons.train, Listener(stop_at), checkpoint).train()
     torch.manual_seed(999)
     resumed = Listener()
     second = make_fit(betons.train, resumed, checkpoint)
-    second.run()
+    second.train()
     assert resumed.losses == undisturbed.losses
     assert torch.equal(weights(second), weights(whole))
     assert resumed.seen < 24 or stop_at == 1  # it did go on, not start over
@@ -90,7 +102,7 @@ def test_nan_is_caught_before_the_step(betons: Any) -> None:
 
     fit = make_fit(betons.train, Listener(), loss=loss)
     with pytest.raises(DivergedError, match="loss is nan in epoch 1, step 5"):
-        fit.run()
+        fit.train()
     assert torch.isfinite(weights(fit)).all()
 
 
@@ -102,21 +114,21 @@ def test_an_infinite_gradient_is_caught_before_the_step(betons: Any) -> None:
     fit = make_fit(betons.train, Listener(), loss=loss)
     before = weights(fit)
     with pytest.raises(DivergedError, match="gradient norm is nan"):
-        fit.run()
+        fit.train()
     assert torch.equal(dict(fit.model.named_parameters())["0.weight"], before[:216].view(8, 3, 3, 3))
 
 
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(betons: Any, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
     fit = make_fit(betons.train, Listener(), checkpoint)
-    fit.run()
+    fit.train()
     other = make_fit(betons.train, Listener(), checkpoint)
-    other.plan = FitPlan(3, lambda *_: 0.1, nn.functional.cross_entropy, 5, checkpoint, "other")
+    other.plan = FitPlan(3, 8, lambda *_: 0.1, nn.functional.cross_entropy, 5, checkpoint, "other")
     with pytest.raises(CheckpointError, match="belongs to run test"):
-        other.run()
+        other.train()
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="not a whole checkpoint"):
-        make_fit(betons.train, Listener(), checkpoint).run()
+        make_fit(betons.train, Listener(), checkpoint).train()
 
 
 def batches(sizes: list[int]) -> Iterator[Batch]:
@@ -127,14 +139,23 @@ def batches(sizes: list[int]) -> Iterator[Batch]:
         start += size
 
 
-@pytest.mark.parametrize(("sizes", "expected"), [([3, 3, 1], [3, 4]), ([3, 3, 2], [3, 3, 2]), ([1], [1]), ([], [])])
+@pytest.mark.parametrize(
+    ("sizes", "expected"), [([3, 3, 1], [3, 4]), ([3, 3, 2], [3, 3, 2]), ([1], [1]), ([1, 1, 1], [1, 1, 1]), ([], [])]
+)
 def test_a_lone_last_sample_joins_the_batch_before(sizes: list[int], expected: list[int]) -> None:
-    joined = list(join_lone_sample(batches(sizes)))
-    assert [len(batch.labels) for batch in joined] == expected
-    if joined:
-        assert torch.cat([batch.indices for batch in joined]).tolist() == list(range(sum(sizes)))
+    joined = list(join_lone_sample(zip(batches(sizes), batches(sizes), strict=True)))
+    for k in range(2):
+        assert [len(pair[k].labels) for pair in joined] == expected
+        if joined:
+            assert torch.cat([pair[k].indices for pair in joined]).tolist() == list(range(sum(sizes)))
 
 
 def test_steps_count_the_joined_batch(betons: Any) -> None:
     assert steps_per_epoch(make_fit(betons.train, Listener(), batch=7).loader) == 17  # 120 = 17 * 7 + 1
     assert steps_per_epoch(make_fit(betons.train, Listener(), batch=13).loader) == 10
+
+
+def test_batches_of_one_are_trained_one_by_one(betons: Any) -> None:
+    listener = Listener()
+    make_fit(betons.train, listener, batch=1).train()
+    assert listener.seen == 3 * 120

@@ -17,7 +17,7 @@ from fastdc.report import make_rows
 from fastdc.sweep.cell import CellRunner
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import run_plan
+from fastdc.sweep.run import Together, prepare_workdir, run_plan
 from fastdc.sweep.store import Store
 
 Make = Callable[..., SweepConfig]
@@ -185,6 +185,42 @@ def test_kill_9_inside_a_training_goes_on_from_its_checkpoint(
     assert final.returncode == 0, errors
     assert not checkpoint.exists()
     assert rows_of(config.workdir) == rows_of(whole / "work")
+
+
+def test_networks_on_one_stream_give_the_rows_of_single_runs(make_config: Make) -> None:
+    found = []
+    for together, expected in (("always", [2] * 6 + [4]), ("never", [1] * 16)):
+        config = make_config(
+            methods="full,random",
+            archs="convnet1_w4,convnet1_w6",
+            together=together,
+            protocols="hard-small*epochs=2,hard-small*epochs=2,order=shared",
+        )
+        plan = make_plan(config.model_copy(update={"workdir": config.workdir / together}))
+        prepare_workdir(plan.config.workdir)
+        with Store(plan.store_path) as store:
+            store.register(cell.planned() for cell in plan.cells)
+            runner = CellRunner(plan, store)
+            # full: 2 x 2 with one order, 2 networks for each seed with an own order; random has a subset for each seed
+            assert sorted(map(len, runner.group(plan.cells))) == expected
+            way = Together(runner.group, runner.run_together)
+            assert run_plan(plan, store, runner.run, show_progress=False, together=way).states == {"done": 16}
+            found.append({record.key: record.summary["top1"] for record in store.records() if record.summary})
+        assert not any((plan.config.workdir / "checkpoints").glob("*"))
+    assert found[0] == found[1]
+
+
+def test_a_damaged_checkpoint_of_a_group_is_that_cells_own_affair(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="full", seeds="0", archs="convnet1_w4,convnet1_w6", together="always"))
+    checkpoint = plan.config.workdir / "checkpoints" / plan.cells[0].key / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"half a checkpoint")
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        runner = CellRunner(plan, store)
+        together = Together(runner.group, runner.run_together)
+        outcome = run_plan(plan, store, runner.run, show_progress=False, together=together)
+    assert outcome.states == {"done": 2}
 
 
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(

@@ -3,7 +3,7 @@
 import errno
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,16 @@ from fastdc.report import make_rows
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.preview import preview
-from fastdc.sweep.run import CellResult, Outcome, SilentWorkers, one_line, prepare_workdir, run_plan
+from fastdc.sweep.run import (
+    CellResult,
+    Outcome,
+    SilentWorkers,
+    Together,
+    one_line,
+    prepare_workdir,
+    run_plan,
+    split_groups,
+)
 from fastdc.sweep.store import Rerun, Store
 
 Make = Callable[..., SweepConfig]
@@ -38,7 +47,10 @@ def accuracy(cell: Cell) -> CellResult:
 
 
 def sweep(
-    plan: Plan, execute: Callable[[Cell], CellResult] = accuracy, rerun: Rerun = "missing"
+    plan: Plan,
+    execute: Callable[[Cell], CellResult] = accuracy,
+    rerun: Rerun = "missing",
+    together: Together | None = None,
 ) -> tuple[Outcome, list[str]]:
     """Run a plan like `run_sweep` does; returns the outcome and the keys that were executed."""
     prepare_workdir(plan.config.workdir)
@@ -50,7 +62,7 @@ def sweep(
 
     with Store(plan.store_path) as store:
         store.register((cell.planned() for cell in plan.cells), rerun)
-        return run_plan(plan, store, counted, show_progress=False, redo=rerun == "all"), ran
+        return run_plan(plan, store, counted, show_progress=False, redo=rerun == "all", together=together), ran
 
 
 def test_finished_cells_are_never_run_again(make_config: Make) -> None:
@@ -303,3 +315,77 @@ def test_a_cell_costs_no_more_than_50_ms_besides_its_work(make_config: Make) -> 
     per_cell = (time.perf_counter() - start) / len(plan.cells)
     assert (outcome.states["done"], len(ran)) == (50, 50)
     assert per_cell < 0.05, per_cell
+
+
+def pairs(cells: Sequence[Cell]) -> list[list[Cell]]:
+    return [list(cells[start : start + 2]) for start in range(0, len(cells), 2)]
+
+
+def test_cells_that_are_trained_at_once_end_each_in_its_own_way(make_config: Make) -> None:
+    attempted: list[int] = []
+
+    def attempt(cells: Sequence[Cell]) -> list[CellResult | Exception]:
+        attempted.append(len(cells))
+        return [DivergedError("loss is nan") if cell.seed == 1 else accuracy(cell) for cell in cells]
+
+    plan = make_plan(make_config(seeds="0-4"))
+    outcome, ran = sweep(plan, together=Together(pairs, attempt))
+    assert outcome.states == {"done": 4, "diverged": 1}
+    assert (outcome.ran, attempted) == (5, [2, 2])  # the fifth is alone, and executed as ever
+    assert len(ran) == 1
+
+
+def test_what_ends_a_sweep_loses_no_result_of_the_group(make_config: Make) -> None:
+    def attempt(cells: Sequence[Cell]) -> list[CellResult | Exception]:
+        return [OutputError("disk full"), accuracy(cells[1])]
+
+    plan = make_plan(make_config(seeds="0-1"))
+    with pytest.raises(OutputError):
+        sweep(plan, together=Together(pairs, attempt))
+    with Store(plan.store_path) as store:
+        assert sorted(store.states().values()) == ["done", "interrupted"]
+    outcome, _ = sweep(plan)
+    assert outcome.states == {"done": 2}
+
+
+def test_a_group_that_fails_is_run_one_by_one_and_each_result_is_stored_at_once(make_config: Make) -> None:
+    def attempt(cells: Sequence[Cell]) -> list[CellResult | Exception]:
+        raise MemoryError
+
+    def execute(cell: Cell) -> CellResult:
+        if cell.seed == 2:
+            raise KeyboardInterrupt
+        return accuracy(cell)
+
+    def whole(cells: Sequence[Cell]) -> list[list[Cell]]:
+        return [list(cells)] if cells else []
+
+    plan = make_plan(make_config(seeds="0-2"))
+    with pytest.raises(KeyboardInterrupt):
+        sweep(plan, execute, together=Together(whole, attempt))
+    with Store(plan.store_path) as store:
+        assert sorted(store.states().values()) == ["done", "done", "interrupted"]
+
+
+def test_cells_that_took_their_process_down_are_no_longer_grouped(make_config: Make) -> None:
+    cells = make_plan(make_config(seeds="0-3")).cells
+    together = Together(lambda some: [list(some)] if some else [], lambda _: [])
+    groups = split_groups(list(cells), {cells[1].key: 1, cells[2].key: 0}, together)
+    assert groups == [[cells[0], cells[2], cells[3]], [cells[1]]]
+    assert split_groups(list(cells), {}, None) == [[cell] for cell in cells]
+
+
+def test_a_checkpoint_goes_only_after_its_row_is_stored(make_config: Make, tmp_path: Path) -> None:
+    kept = tmp_path / "checkpoint"
+    kept.mkdir()
+
+    def execute(cell: Cell) -> CellResult:
+        result = accuracy(cell)
+        summary = {**result.summary, "top1": float("nan")} if cell.seed else result.summary
+        return CellResult(summary, result.detail, kept)
+
+    plan = make_plan(make_config(seeds="1"))
+    sweep(plan, execute)
+    assert kept.exists()  # a result that could not be stored leaves it
+    sweep(make_plan(make_config(seeds="0")), execute)
+    assert not kept.exists()

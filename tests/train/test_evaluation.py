@@ -8,7 +8,7 @@ import pytest
 from fastdc.beton import Sample, write_samples
 from fastdc.errors import ConfigError, DivergedError, OutputError
 from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
-from fastdc.train.evaluation import hard_label_bytes
+from fastdc.train.training import hard_label_bytes
 from tests.conftest import fashion_images
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from fastdc.errors import ConfigError
 from fastdc.train import get_protocol
-from fastdc.train.evaluation import learning_rate
+from fastdc.train.training import learning_rate
 
 
 def test_hard_is_the_benchmarks_protocol() -> None:

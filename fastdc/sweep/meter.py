@@ -1,0 +1,60 @@
+"""What a sweep says while it runs: one line on stderr per cell."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from fastdc.progress import format_seconds, say
+from fastdc.sweep.estimate import Rates
+from fastdc.sweep.plan import Cell
+
+QUIET_SECONDS = 20.0  # a shorter cell is not announced, only its end is
+
+
+class Meter:
+    """One line on stderr per cell, with the time left: expected seconds, corrected by how the past ones went."""
+
+    def __init__(self, todo: list[Cell], total: int, rates: Rates | None, enabled: bool) -> None:
+        self._left = {cell.key: rates.seconds(cell) for cell in todo} if rates else {}
+        self._total, self._enabled = total, enabled
+        self._spent = self._expected = 0.0
+        self._started, self._together = 0.0, 1
+        self._waited = False
+
+    def start(self, cells: Sequence[Cell]) -> None:
+        """A cell begins, or several that are trained together."""
+        self._started, self._together = time.monotonic(), len(cells)
+        for cell in cells:
+            if self._left.get(cell.key, 0.0) >= QUIET_SECONDS:
+                self._say(f"{cell.name}: started")
+
+    def done(self, cell: Cell, summary: dict[str, Any], stored: bool) -> None:
+        """A cell ended well."""
+        text = f"{summary['top1']:.2f} % top-1" if "top1" in summary else "done"
+        if not stored:
+            text += " (another sweep had taken it over and keeps its own result)"
+        self._end(cell, text)
+
+    def fault(self, cell: Cell, outcome: str, reason: str) -> None:
+        """A cell failed or diverged."""
+        self._end(cell, f"{outcome}: {reason}")
+
+    def waiting(self, count: int) -> None:
+        """Nothing left to start, but other sweeps still run some of our cells."""
+        if not self._waited:
+            self._say(f"waiting for {count} run(s) that another sweep on this store is at")
+        self._waited = True
+
+    def _end(self, cell: Cell, text: str) -> None:
+        seconds = (time.monotonic() - self._started) / self._together
+        self._spent += seconds
+        self._expected += self._left.pop(cell.key, 0.0)
+        self._say(f"{cell.name}: {text} in {format_seconds(seconds)}{self._time_left()}")
+
+    def _time_left(self) -> str:
+        if not self._left or not self._expected:
+            return ""
+        return f", {format_seconds(sum(self._left.values()) * self._spent / self._expected)} left"
+
+    def _say(self, text: str) -> None:
+        self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}")

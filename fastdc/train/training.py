@@ -1,0 +1,264 @@
+"""One network on its way through a protocol: what an evaluation trains, and what it reports of it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fastdc.beton import BetonFile, Manifest, describe_beton
+from fastdc.errors import BetonError, ConfigError
+from fastdc.hashing import content_key
+from fastdc.loader import Batch, EpochLoader
+from fastdc.nn.device import Compute
+from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.models import build_model, decay_weights_only
+from fastdc.nn.predict import Accuracy, measure_accuracy
+from fastdc.progress import Progress
+from fastdc.train.protocols import Protocol
+from fastdc.train.settings import EvaluateSettings, EvaluationResult
+
+DEFAULT_IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A compressed set and the validation set that it is measured on; their classes are the same.
+
+    Attributes:
+        subset, val: the betons. stored, validation: their manifests.
+    """
+
+    subset: Path
+    val: Path
+    stored: Manifest
+    validation: Manifest
+
+    def side(self, settings: EvaluateSettings) -> int:
+        """Side of the training crops in pixels."""
+        return settings.image_size or stored_side(self.subset)
+
+
+def open_pair(subset: Path, val: Path) -> Pair:
+    """Read both manifests.
+
+    Raises:
+        ConfigError: the class lists differ.
+        BetonError, ManifestError: a file is damaged.
+    """
+    stored, validation = describe_beton(subset), describe_beton(val)
+    check_same_classes(stored, validation, subset, val)
+    for path in (subset, val):
+        check_label_range(path, len(stored.classes))
+    return Pair(subset, val, stored, validation)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network with everything that trains and validates it.
+
+    Attributes:
+        pair: the data. settings: what was asked for. compute: where it computes.
+        curve: what it reached so far. fit: the run.
+    """
+
+    pair: Pair
+    settings: EvaluateSettings
+    compute: Compute
+    curve: "Curve"
+    fit: Fit
+
+    def result(self, engine: str, seconds: float) -> EvaluationResult:
+        """What the finished run says.
+
+        Args:
+            engine: the loader that fed it.
+            seconds: wall time of the call.
+        """
+        last, steps = self.curve.last, self.settings.protocol.epochs * self.fit.plan.steps
+        return EvaluationResult(
+            top1=last.top1,
+            top5=last.top5,
+            top1_best=self.curve.best,
+            per_class=last.per_class,
+            curve=tuple(self.curve.entries),
+            epochs=self.settings.protocol.epochs,
+            steps=steps,
+            seconds=seconds,
+            train_seconds=self.fit.seconds,
+            loader=engine,
+            **self._described(),
+        )
+
+    def _described(self) -> dict[str, Any]:
+        """What was trained on what."""
+        stored, settings = self.pair.stored, self.settings
+        return {
+            "images": len(stored.ids),
+            "image_bytes": stored.image_bytes,
+            "label_bytes": len(stored.ids) * hard_label_bytes(len(stored.classes)),
+            "dataset": stored.dataset,
+            "arch": settings.arch,
+            "protocol": settings.protocol.name,
+            "batch_size": settings.protocol.batch_for(len(stored.ids)),
+            "image_size": self.pair.side(settings),
+            "augment": settings.augment,
+            "seed": settings.seed,
+            **self.compute.told(),
+        }
+
+
+def make_training(
+    pair: Pair,
+    settings: EvaluateSettings,
+    compute: Compute,
+    val_loader: EpochLoader,
+    steps: int,
+    checkpoint: Path | None,
+    checkpoint_seconds: float,
+) -> Training:
+    """Build the network and everything around it; nothing is trained yet.
+
+    Args:
+        steps: training steps per epoch.
+        checkpoint: file that a killed run resumes from, or None.
+    """
+    size, protocol, classes = pair.side(settings), settings.protocol, len(pair.stored.classes)
+    model = build_model(settings.arch, classes, size, settings.seed).to(compute.device)
+    curve = Curve(model, val_loader, classes, compute, protocol)
+    plan = FitPlan(
+        epochs=protocol.epochs,
+        steps=steps,
+        learning_rate=lambda epoch, _step, _steps: learning_rate(protocol, epoch),
+        loss=nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing),
+        seed=settings.seed,
+        checkpoint=checkpoint,
+        identity=_identity(pair, settings, size, compute),
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    network: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
+    return Training(pair, settings, compute, curve, Fit(network, make_optimizer(model, protocol), compute, plan, curve))
+
+
+def watch(trainings: list[Training], bar: Progress) -> None:
+    """Let the trainings report to one progress bar."""
+    for training in trainings:
+        training.fit.progress = bar
+
+
+class Curve:
+    """Validates at the protocol's epochs and keeps one entry per epoch."""
+
+    def __init__(
+        self, model: nn.Module, loader: EpochLoader, num_classes: int, compute: Compute, protocol: Protocol
+    ) -> None:
+        self.model, self.loader, self.num_classes = model, loader, num_classes
+        self.compute, self.protocol = compute, protocol
+        self.entries: list[dict[str, Any]] = []
+        self._last: Accuracy | None = None
+
+    @property
+    def last(self) -> Accuracy:
+        """Accuracy of the last epoch; measured again when a finished run was resumed."""
+        if self._last is None:
+            self._last = measure_accuracy(self.model, self.loader, self.num_classes, self.compute)
+        return self._last
+
+    @property
+    def best(self) -> float:
+        """Best top-1 over all validations in percent; shown, never ranked."""
+        return max(float(entry["top1"]) for entry in self.entries if entry["top1"] is not None)
+
+    def batch(self, batch: Batch, logits: torch.Tensor) -> None:
+        """Nothing to keep per batch."""
+
+    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
+        """Validate where the protocol says so."""
+        entry: dict[str, Any] = {"epoch": epoch, "lr": lr, "loss": loss, "top1": None}
+        if self.protocol.validated(epoch):
+            self._last = measure_accuracy(self.model, self.loader, self.num_classes, self.compute)
+            entry["top1"] = self._last.top1
+        self.entries.append(entry)
+
+    def state(self) -> dict[str, Any]:
+        """The curve so far."""
+        return {"entries": self.entries}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the curve of a checkpoint."""
+        self.entries = list(state["entries"])
+
+
+def learning_rate(protocol: Protocol, epoch: int) -> float:
+    """Per-epoch rate: 0.5 lr (1 + cos(pi epoch / epochs)), or `lr` throughout."""
+    if protocol.schedule == "constant":
+        return protocol.lr
+    return 0.5 * protocol.lr * (1 + math.cos(math.pi * epoch / protocol.epochs))
+
+
+def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
+    """AdamW that decays weight matrices only, or SGD that decays every parameter, as the benchmark's code does."""
+    if protocol.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+        )
+    return torch.optim.AdamW(decay_weights_only(model, protocol.weight_decay), lr=protocol.lr, fused=True)
+
+
+def check_same_classes(stored: Manifest, validation: Manifest, subset: Path, val: Path) -> None:
+    """Refuse a validation set whose labels mean something else.
+
+    Raises:
+        ConfigError: the first class that differs, or the two counts.
+    """
+    pairs = zip(stored.classes, validation.classes, strict=False)
+    for label, (left, right) in enumerate(pairs):
+        if left != right:
+            raise ConfigError(
+                f"class {label} is '{left}' in {subset} but '{right}' in {val}; use sets of equal classes"
+            )
+    if len(stored.classes) != len(validation.classes):
+        counts = f"{subset} has {len(stored.classes)} classes, {val} has {len(validation.classes)}"
+        raise ConfigError(f"{counts}; use sets of equal classes")
+
+
+def check_label_range(path: Path, num_classes: int) -> None:
+    """Refuse labels that no output of the network stands for; on a GPU they end in an assertion without a name.
+
+    Raises:
+        BetonError: names the first sample with such a label.
+    """
+    with BetonFile(path) as beton:
+        outside = np.flatnonzero((beton.labels < 0) | (beton.labels >= num_classes))
+        if outside.size:
+            found = f"label {beton.labels[outside[0]]}, expected 0..{num_classes - 1}"
+            raise BetonError(f"{path}: sample {outside[0]}: {found}; run verify-beton on it")
+
+
+def stored_side(subset: Path) -> int:
+    """Side of a subset of equal square images in pixels; 224 where sizes differ."""
+    with BetonFile(subset) as beton:
+        sides = {int(side) for sides in (beton.heights, beton.widths) for side in (sides.min(), sides.max())}
+    return sides.pop() if len(sides) == 1 else DEFAULT_IMAGE_SIZE
+
+
+def hard_label_bytes(num_classes: int) -> int:
+    """Whole bytes that name one of `num_classes` classes."""
+    return max(1, math.ceil(math.log2(num_classes) / 8)) if num_classes > 1 else 1
+
+
+def _identity(pair: Pair, settings: EvaluateSettings, size: int, compute: Compute) -> str:
+    plain = settings.model_dump(exclude={"loader", "loader_workers", "threads", "precision", "image_size"})
+    return content_key(
+        {
+            "subset": pair.stored.content_hash,
+            "val": pair.validation.content_hash,
+            "settings": plain,
+            "image_size": size,
+            "precision": compute.precision,
+            "threads": compute.threads if compute.device.type == "cpu" else None,
+        }
+    )

@@ -1,0 +1,126 @@
+"""Trainings that share one stream: each ends as it would alone, wherever a kill left it and whoever diverges."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from fastdc.errors import CheckpointError
+from fastdc.loader import SharedLoader, TrainView, ViewRequest, open_loader, open_shared
+from fastdc.nn.device import choose_compute
+from fastdc.nn.fit import Fit, FitPlan, fit_together, steps_per_epoch
+from fastdc.nn.models import build_model, decay_weights_only
+from tests.nn.test_fit import KilledError, Listener, weights
+
+ORDER, SEEDS, BATCH = 9, (5, 6), 17  # 120 = 7 * 17 + 1: the lone sample joins the seventh batch
+
+
+def make_fit(seed: int, width: int, listener: Listener, checkpoint: Path | None = None, loss: Any = None) -> Fit:
+    model = build_model(f"convnet_w{width}", 3, 28, seed)
+    model.insert(3, nn.Dropout(0.2))  # type: ignore[operator]  # draws from torch's generator, which all share
+    plan = FitPlan(
+        epochs=3,
+        steps=7,
+        learning_rate=lambda epoch, step, steps: 0.01 / (1 + epoch * steps + step),
+        loss=loss or nn.functional.cross_entropy,
+        seed=seed,
+        checkpoint=checkpoint,
+        identity="test",
+        checkpoint_seconds=0,
+    )
+    optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01))
+    return Fit(model, optimizer, choose_compute("fp32", 1), plan, listener)
+
+
+def shared(train: Path) -> SharedLoader:
+    requests = [ViewRequest(TrainView(28), seed) for seed in SEEDS]
+    return open_shared(train, requests, batch_size=BATCH, order_seed=ORDER, shuffle=True)
+
+
+def alone(train: Path, seed: int, width: int) -> tuple[list[float], torch.Tensor]:
+    listener = Listener()
+    fit = make_fit(seed, width, listener)
+    with open_loader(train, TrainView(28), batch_size=BATCH, seed=seed, order_seed=ORDER, shuffle=True) as loader:
+        assert steps_per_epoch(loader) == fit.plan.steps
+        fit.run(loader)
+    return listener.losses, weights(fit)
+
+
+@pytest.fixture(scope="module")
+def expected(betons: Any) -> list[tuple[list[float], torch.Tensor]]:
+    return [alone(betons.train, seed, width) for seed, width in zip(SEEDS, (8, 12), strict=True)]
+
+
+def run_together(train: Path, listeners: list[Listener], **changes: Any) -> tuple[list[Fit], list[Any]]:
+    files = changes.get("checkpoints", (None, None))
+    losses = changes.get("losses", (None, None))
+    fits = [
+        make_fit(seed, width, listener, file, loss)
+        for seed, width, listener, file, loss in zip(SEEDS, (8, 12), listeners, files, losses, strict=True)
+    ]
+    with shared(train) as stream:
+        assert steps_per_epoch(stream) == 7
+        return fits, fit_together(fits, stream)
+
+
+def test_each_ends_as_it_would_alone(betons: Any, expected: list[tuple[list[float], torch.Tensor]]) -> None:
+    listeners = [Listener(), Listener()]
+    fits, faults = run_together(betons.train, listeners)
+    assert faults == [None, None]
+    for fit, listener, (losses, values) in zip(fits, listeners, expected, strict=True):
+        assert listener.losses == losses
+        assert torch.equal(weights(fit), values)
+        assert fit.seconds > 0
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, None), (None, 9), (20, None)])
+def test_runs_that_a_kill_left_at_different_places_meet_again(
+    betons: Any,
+    tmp_path: Path,
+    expected: list[tuple[list[float], torch.Tensor]],
+    first: int | None,
+    second: int | None,
+) -> None:
+    files = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    with pytest.raises(KilledError):  # one dies in the middle of a step, the other has taken more or fewer of them
+        run_together(betons.train, [Listener(first), Listener(second)], checkpoints=files)
+    listeners = [Listener(), Listener()]
+    fits, faults = run_together(betons.train, listeners, checkpoints=files)
+    assert faults == [None, None]
+    for fit, listener, (losses, values) in zip(fits, listeners, expected, strict=True):
+        assert listener.losses == losses
+        assert torch.equal(weights(fit), values)
+        assert listener.seen < 21  # it did go on, not start over
+
+
+def failing_from(step: int) -> Callable[..., torch.Tensor]:
+    calls = 0
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return nn.functional.cross_entropy(logits, labels) * (float("nan") if calls >= step else 1.0)
+
+    return loss
+
+
+def test_one_that_diverges_does_not_disturb_the_other(
+    betons: Any, expected: list[tuple[list[float], torch.Tensor]]
+) -> None:
+    listeners = [Listener(), Listener()]
+    fits, faults = run_together(betons.train, listeners, losses=(failing_from(10), None))
+    assert "loss is nan in epoch 2, step 3" in str(faults[0])
+    assert faults[1] is None
+    assert torch.equal(weights(fits[1]), expected[1][1])
+
+
+def test_a_damaged_checkpoint_ends_all_before_any_step(betons: Any, tmp_path: Path) -> None:
+    damaged = tmp_path / "b.pt"
+    damaged.write_bytes(b"half a checkpoint")
+    listeners = [Listener(), Listener()]
+    with pytest.raises(CheckpointError):
+        run_together(betons.train, listeners, checkpoints=(None, damaged))
+    assert [listener.seen for listener in listeners] == [0, 0]

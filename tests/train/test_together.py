@@ -1,0 +1,69 @@
+"""Networks evaluated together: the digits of separate evaluations, and settings that cannot share are refused."""
+
+from typing import Any
+
+import pytest
+
+from fastdc.errors import ConfigError, DivergedError, OutputError
+from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
+from fastdc.train.evaluation import evaluate_together
+
+
+def settings(**changes: Any) -> EvaluateSettings:
+    protocol = get_protocol("hard-small", {"epochs": 3, "validate_every": 2, **changes.pop("protocol", {})})
+    return EvaluateSettings(**{"protocol": protocol, "arch": "convnet_w8", "threads": 1, **changes})
+
+
+def outcome(result: EvaluationResult | DivergedError) -> tuple[Any, ...]:
+    assert isinstance(result, EvaluationResult)
+    return result.arch, result.seed, result.protocol, result.top1, result.per_class, result.curve
+
+
+@pytest.mark.parametrize("loader", ["resident", "ffcv"])
+def test_architectures_of_one_seed(betons: Any, loader: str) -> None:
+    wanted = [settings(arch=arch, loader=loader) for arch in ("convnet_w8", "convnet_w12", "convnet1_w4")]
+    together = evaluate_together(betons.train, betons.val, wanted)
+    assert list(map(outcome, together)) == [outcome(evaluate(betons.train, betons.val, each)) for each in wanted]
+    assert all(isinstance(result, EvaluationResult) and result.loader == loader for result in together)
+
+
+def test_seeds_share_a_stream_when_the_protocol_shares_the_order(betons: Any) -> None:
+    wanted = [settings(seed=seed, protocol={"order": "shared"}) for seed in range(3)]
+    together = [outcome(result) for result in evaluate_together(betons.train, betons.val, wanted)]
+    assert together == [outcome(evaluate(betons.train, betons.val, each)) for each in wanted]
+    assert len({result[5][0]["loss"] for result in together}) == 3  # other weights and crops for every seed
+    assert together[0][2] == "hard-small*epochs=3,order=shared,validate_every=2"
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"seed": 1}, "differ in seed .0 and 1.*order=shared"),
+        ({"threads": 2}, "differ in threads"),
+        ({"protocol": {"lr": 0.5}}, "differ in protocol"),
+    ],
+)
+def test_what_cannot_share_is_refused(betons: Any, change: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        evaluate_together(betons.train, betons.val, [settings(), settings(**change)])
+
+
+def test_no_networks_are_refused(betons: Any) -> None:
+    with pytest.raises(ConfigError, match="no networks"):
+        evaluate_together(betons.train, betons.val, [])
+
+
+def test_the_data_cannot_be_a_checkpoint(betons: Any) -> None:
+    with pytest.raises(OutputError):
+        evaluate_together(betons.train, betons.val, [settings()], checkpoints=[betons.val])
+
+
+def test_the_device_loader_needs_a_device(betons: Any) -> None:
+    with pytest.raises(ConfigError, match="loader device: needs a CUDA device"):
+        evaluate(betons.train, betons.val, settings(loader="device"))
+
+
+def test_old_results_keep_their_keys() -> None:
+    assert "order" not in get_protocol("hard").model_dump()
+    assert get_protocol("hard", {"order": "shared"}).model_dump()["order"] == "shared"
+    assert get_protocol("hard*order=shared").name == "hard*order=shared"
