@@ -9,7 +9,7 @@ DATA := data/fashion_mnist
 # Where the idx files of Fashion-MNIST lie, if not where Debian puts them.
 SOURCE ?=
 
-.PHONY: setup check test demo format clean
+.PHONY: setup check test test-gpu demo bench format clean
 
 setup: $(VENV)/.ready
 
@@ -27,10 +27,19 @@ check: setup
 test: setup
 	$(BIN)/pytest -m "not slow"
 
+# On a CUDA machine; elsewhere every test is skipped, and pytest says so.
+test-gpu: setup
+	$(BIN)/pytest -m gpu tests/gpu
+
 demo: setup
 	$(BIN)/python writers/fashion_mnist.py --out $(DATA) $(if $(SOURCE),--source $(SOURCE))
 	$(BIN)/fastdc sweep configs/demo.yaml --methods all
 	@echo "Rows again: $(BIN)/fastdc report $(DEMO); subsets with their manifests: $(DEMO)/subsets"
+
+# A quarter of an hour on a machine left alone. The peers are installed first; what cannot be is left out of the table.
+bench: setup
+	$(BIN)/pip install -qq --editable '.[bench]' --constraint constraints.txt || echo "bench: some peers are missing" >&2
+	$(BIN)/python benchmarks/run_all.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,363 @@
+"""From logits to scores: fastdc's fused pass beside numpy, torch and the ways of the official codes.
+
+Every side gets the same logits batch by batch, as a training would give them, for some epochs, and ends with EL2N and
+AUM of every sample. One thread on every side.
+"""
+
+import pickle
+import tracemalloc
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from harness.race import Outcome
+from numpy.typing import NDArray
+from torch.nn import functional
+
+BATCH = 256
+
+
+class Logits(NamedTuple):
+    """One batch: float32 [B, C], int64 [B], int64 [B]."""
+
+    values: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+
+
+class Scores(NamedTuple):
+    """Per sample: mean EL2N and mean margin, [N] each."""
+
+    el2n: NDArray[Any]
+    aum: NDArray[Any]
+
+
+class Scoring(ABC):
+    """Common to all ways.
+
+    Args:
+        samples, classes, epochs: sizes of a repetition.
+        scratch: folder for files between training and scoring.
+    """
+
+    def __init__(self, samples: int, classes: int, epochs: int, scratch: str) -> None:
+        self.samples, self.classes, self.epochs, self.scratch = samples, classes, epochs, Path(scratch)
+        generator = np.random.default_rng(0)
+        self.labels = generator.integers(0, classes, samples)
+        self.logits = generator.standard_normal((samples, classes), np.float32) * 3
+        self.logits[np.arange(samples), self.labels] += generator.standard_normal(samples, np.float32) * 4 + 6
+        self.order = generator.permutation(samples)
+        # Batches are made before the clock starts: in a training they come out of the network.
+        self.batches = [self._batch(self.order[start : start + BATCH]) for start in range(0, samples, BATCH)]
+
+    def _batch(self, indices: NDArray[np.int64]) -> Logits:
+        return Logits(self.logits[indices], self.labels[indices], indices)
+
+    def prepare(self, workers: int) -> None:
+        """One thread."""
+        torch.set_num_threads(1)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+
+    def repeat(self, share: float) -> Outcome:
+        """All epochs, and the scores."""
+        self.score()
+        return Outcome(self.samples * self.epochs, facts=self.facts)
+
+    def facts(self) -> dict[str, Any]:
+        """What lies between training and scoring."""
+        return {"bytes_kept_per_sample_and_epoch": self.kept_bytes() // (self.samples * self.epochs)}
+
+    @abstractmethod
+    def score(self) -> Scores:
+        """Take all batches of all epochs, then compute the scores."""
+
+    def kept_bytes(self) -> int:
+        """Bytes kept for all samples and epochs."""
+        return 5 * 4 * self.samples * self.epochs
+
+    def check(self) -> dict[str, Any]:
+        """Largest difference to scores in float64; an error above 0.01 (fp16 logs reach a few thousandths)."""
+        found, expected = self.score(), self.reference()
+        apart = max(float(np.abs(left - right).max()) for left, right in zip(found, expected, strict=True))
+        facts: dict[str, Any] = {"largest_error": float(f"{apart:.2g}")}
+        return facts if apart < 0.01 else {**facts, "error": f"scores are {apart:.2g} off"}
+
+    def reference(self) -> Scores:
+        """The scores in float64."""
+        exact = self.logits.astype(np.float64)
+        exact -= exact.max(1, keepdims=True)
+        p = np.exp(exact)
+        p /= p.sum(1, keepdims=True)
+        rows = np.arange(self.samples)
+        own, other = self.margin_terms(self.logits.astype(np.float64), p)
+        margins = own[rows, self.labels] - largest_other(other, self.labels)
+        p[rows, self.labels] -= 1
+        return Scores(np.sqrt((p**2).sum(1)), margins)
+
+    def margin_terms(self, logits: NDArray[Any], p: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What the margin is taken from; AUM's paper says logits, CCS takes probabilities."""
+        return logits, logits
+
+
+def largest_other(values: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[Any]:
+    """Largest value of every row without the label's."""
+    others = values.copy()
+    others[np.arange(len(labels)), labels] = -np.inf
+    result: NDArray[Any] = others.max(1)
+    return result
+
+
+class Ours(Scoring):
+    """fastdc: one fused pass per batch into five scalars a sample, appended to a file per epoch; then means."""
+
+    def score(self) -> Scores:
+        """See the base class."""
+        from fastdc.kernels.dynamics import batch_dynamics
+        from fastdc.kernels.scores import mean_over_epochs
+
+        values = np.empty((5, self.samples), np.float32)
+        path = self.scratch / "dynamics.f32"
+        with path.open("wb") as log:
+            for _ in range(self.epochs):
+                for batch in self.batches:
+                    batch_dynamics(batch.values, batch.labels, batch.indices, values)
+                log.write(values.data)
+        kept = np.memmap(path, np.float32, "r", shape=(self.epochs, 5, self.samples))
+        el2n = mean_over_epochs(kept[:, 4], 0, self.epochs)
+        return Scores(el2n, mean_over_epochs(kept[:, 2], 0, self.epochs))
+
+    def check(self) -> dict[str, Any]:
+        """As the base class; and that memory grows with the number of samples alone, by measuring half of them too."""
+        facts, peaks = super().check(), []
+        for samples in (self.samples // 2, self.samples):
+            part = Ours(samples, self.classes, self.epochs, str(self.scratch))
+            tracemalloc.start()
+            part.score()
+            peaks.append(round(tracemalloc.get_traced_memory()[1] / samples, 1))
+            tracemalloc.stop()
+        return {**facts, "peak_bytes_per_sample_of_half_and_whole": peaks}
+
+
+class Numpy(Scoring):
+    """The same five scalars with numpy, a batch at a time."""
+
+    def score(self) -> Scores:
+        """See the base class."""
+        log = np.empty((self.epochs, 5, self.samples), np.float32)
+        for epoch in range(self.epochs):
+            for batch in self.batches:
+                log[epoch][:, batch.indices] = numpy_dynamics(batch)
+        return Scores(log[:, 4].mean(0), log[:, 2].mean(0))
+
+
+def numpy_dynamics(batch: Logits) -> NDArray[np.float32]:
+    """p of the label, largest other p, margin, entropy, EL2N: float32 [5, B]."""
+    logits, rows = batch.values, np.arange(len(batch.labels))
+    shifted = logits - logits.max(1, keepdims=True)
+    exponentials = np.exp(shifted)
+    total = exponentials.sum(1, keepdims=True)
+    p = exponentials / total
+    p_y = p[rows, batch.labels]
+    margin = logits[rows, batch.labels] - largest_other(logits, batch.labels)
+    entropy = np.log(total[:, 0]) - (p * shifted).sum(1)
+    p_other = largest_other(p, batch.labels)
+    p[rows, batch.labels] -= 1
+    return np.stack([p_y, p_other, margin, entropy, np.sqrt(np.einsum("ij,ij->i", p, p))])
+
+
+class Torch(Scoring):
+    """The same five scalars with torch, a batch at a time."""
+
+    def score(self) -> Scores:
+        """See the base class."""
+        log = torch.empty((self.epochs, 5, self.samples))
+        for epoch in range(self.epochs):
+            for batch in self.batches:
+                log[epoch][:, torch.from_numpy(batch.indices)] = torch_dynamics(batch)
+        return Scores(log[:, 4].mean(0).numpy(), log[:, 2].mean(0).numpy())
+
+
+@torch.no_grad()
+def torch_dynamics(batch: Logits) -> torch.Tensor:
+    """As `numpy_dynamics`."""
+    logits, label = torch.from_numpy(batch.values), torch.from_numpy(batch.labels)[:, None]
+    log_p = functional.log_softmax(logits, 1)
+    p = log_p.exp()
+    p_y = p.gather(1, label)[:, 0]
+    entropy = -(p * log_p).sum(1)
+    own = logits.gather(1, label)[:, 0]
+    top, places = logits.topk(2, 1)  # the largest other logit is one of the two largest
+    first = places[:, 0] == label[:, 0]
+    other = torch.where(first, top[:, 1], top[:, 0])
+    p_other = (other - logits.logsumexp(1)).exp()
+    el2n = p.scatter_add_(1, label, torch.full_like(own, -1)[:, None]).norm(dim=1)
+    return torch.stack([p_y, p_other, own - other, entropy, el2n])
+
+
+class Ccs(Scoring):
+    """CCS: training keeps log-probabilities in fp16 and pickles them; scoring loads them, twice, batch by batch.
+
+    Its scoring program learns the labels by loading every training image with the training's transforms: so it is done
+    where a folder of images is given (as many as there are samples; their labels themselves are not used here).
+    """
+
+    def __init__(self, samples: int, classes: int, epochs: int, scratch: str, images: str = "") -> None:
+        super().__init__(samples, classes, epochs, scratch)
+        self._images = images
+
+    def margin_terms(self, logits: NDArray[Any], p: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """CCS takes the margin of probabilities."""
+        return p, p
+
+    def kept_bytes(self) -> int:
+        """Its pickles."""
+        return sum(path.stat().st_size for path in self.scratch.glob("td-*.pickle"))
+
+    def score(self) -> Scores:
+        """Training's log, then EL2N's pass, then the pass for forgetting, correctness and margin."""
+        for epoch in range(self.epochs):
+            self._log(epoch)
+        self._read_labels()
+        kept = {name: torch.zeros(self.samples) for name in ("el2n", "forgetting", "correctness", "last", "margin")}
+        labels = torch.from_numpy(self.labels)
+        for log in self._logs():
+            for indices, output in log:
+                ccs_el2n(kept, labels, indices, output)
+        for log in self._logs():
+            for indices, output in log:
+                ccs_dynamics(kept, labels, indices, output)
+        return Scores((kept["el2n"] / self.epochs).numpy(), (kept["margin"] / self.epochs).numpy())
+
+    def _read_labels(self) -> None:
+        if self._images:
+            from torch.utils.data import DataLoader, Subset
+            from torchvision.datasets import ImageFolder
+
+            from contenders.torchvision_loader import train_transform
+
+            data = Subset(ImageFolder(self._images, train_transform(224)), range(self.samples))
+            labels: list[Any] = []
+            for _, batch in DataLoader(data, batch_size=800):
+                labels += list(batch.numpy())
+
+    def _log(self, epoch: int) -> None:
+        log = []
+        for batch in self.batches:
+            output = functional.log_softmax(torch.from_numpy(batch.values), 1).half()
+            log.append((torch.from_numpy(batch.indices).clone(), output))
+        with (self.scratch / f"td-{epoch}.pickle").open("wb") as handle:
+            pickle.dump(log, handle)
+
+    def _logs(self) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+        for epoch in range(self.epochs):
+            with (self.scratch / f"td-{epoch}.pickle").open("rb") as handle:
+                yield pickle.load(handle)
+
+
+def ccs_el2n(kept: dict[str, torch.Tensor], labels: torch.Tensor, indices: torch.Tensor, output: torch.Tensor) -> None:
+    """Add a batch's EL2N: squared differences to one-hot labels."""
+    p = torch.exp(output.float())
+    target = functional.one_hot(labels[indices], p.shape[1])
+    kept["el2n"][indices] += functional.mse_loss(p, target.float(), reduction="none").sum(1).sqrt()
+
+
+def ccs_dynamics(
+    kept: dict[str, torch.Tensor], labels: torch.Tensor, indices: torch.Tensor, output: torch.Tensor
+) -> None:
+    """Add a batch's forgetting events, correctness and margins."""
+    p = torch.exp(output.float())
+    label = labels[indices]
+    correct = (p.argmax(1) == label).float()
+    kept["forgetting"][indices] += torch.logical_and(kept["last"][indices] == 1, correct == 0)
+    kept["last"][indices] = correct
+    kept["correctness"][indices] += correct
+    rows = range(len(label))
+    own = p[rows, label]
+    p[rows, label] = 0
+    kept["margin"][indices] += own - p.max(1)[0]
+
+
+class DeepCore(Scoring):
+    """DeepCore: forgetting at every batch, and at the end its three uncertainties, each by a pass of its own.
+
+    It has neither EL2N nor AUM, so its scores are not compared.
+    """
+
+    def kept_bytes(self) -> int:
+        """Forgetting events and the last correctness."""
+        return 8 * self.samples * self.epochs
+
+    def score(self) -> Scores:
+        """The last epoch's batches are those that the uncertainties are computed of."""
+        events, last = torch.zeros(self.samples), torch.zeros(self.samples)
+        for _ in range(self.epochs):
+            for batch in self.batches:
+                predicted = torch.from_numpy(batch.values).max(1)[1]
+                correct = (predicted == torch.from_numpy(batch.labels)).float()
+                indices = torch.from_numpy(batch.indices)
+                events[indices[(last[indices] - correct) > 0.01]] += 1
+                last[indices] = correct
+            for uncertainty in (least_confidence, entropy, margin):
+                scores = np.array([])
+                for batch in self.batches:
+                    scores = np.append(scores, uncertainty(torch.from_numpy(batch.values)))
+        return Scores(scores, scores)
+
+    def check(self) -> dict[str, Any]:
+        """Nothing to compare with."""
+        return {}
+
+
+def least_confidence(logits: torch.Tensor) -> NDArray[Any]:
+    """Minus the largest logit."""
+    return -logits.max(1).values.numpy()
+
+
+def entropy(logits: torch.Tensor) -> NDArray[Any]:
+    """Minus the entropy."""
+    p = functional.softmax(logits, 1).numpy()
+    result: NDArray[Any] = (np.log(p + 1e-6) * p).sum(1)
+    return result
+
+
+def margin(logits: torch.Tensor) -> NDArray[Any]:
+    """Largest less second largest probability."""
+    p = functional.softmax(logits, 1)
+    rows, first = torch.arange(len(p)), p.argmax(1)
+    largest = p[rows, first].clone()
+    p[rows, first] = -1.0
+    return (largest - p[rows, p.argmax(1)]).numpy()
+
+
+class PerSample(Scoring):
+    """A Python loop over the samples of every batch, as the official Forgetting code keeps its statistics."""
+
+    def score(self) -> Scores:
+        """Sorts each sample's outputs to find the largest other one; keeps lists by sample."""
+        kept: dict[int, tuple[list[float], list[bool], list[float]]] = {}
+        for _ in range(self.epochs):
+            for batch in self.batches:
+                outputs, labels = torch.from_numpy(batch.values), torch.from_numpy(batch.labels)
+                _, predicted = outputs.max(1)
+                right = predicted.eq(labels)
+                for place, index in enumerate(batch.indices.tolist()):
+                    own = outputs[place, labels[place].item()]  # type: ignore[index]
+                    ordered, _ = torch.sort(outputs[place])
+                    other = ordered[-2] if right[place] else ordered[-1]
+                    p = functional.softmax(outputs[place], 0)
+                    p[labels[place]] -= 1
+                    margins, correct, lengths = kept.setdefault(index, ([], [], []))
+                    margins.append(own.item() - other.item())
+                    correct.append(bool(right[place].item()))
+                    lengths.append(p.norm().item())
+        entries = [kept[index] for index in range(self.samples)]
+        return Scores(
+            np.array([np.mean(entry[2]) for entry in entries]), np.array([np.mean(entry[0]) for entry in entries])
+        )
+
+    def kept_bytes(self) -> int:
+        """Two boxed floats, a flag, and their places in three lists."""
+        return (2 * 24 + 3 * 8) * self.samples * self.epochs

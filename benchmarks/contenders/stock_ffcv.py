@@ -1,0 +1,126 @@
+"""Stock FFCV, as its documentation shows it. Its hazards (reference/loading.md, section 1) are steered around."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness.race import Outcome
+
+from contenders.delivered import Delivered
+from contenders.turnaround import between_epochs
+
+MEAN = np.array([0.485, 0.456, 0.406]) * 255
+STD = np.array([0.229, 0.224, 0.225]) * 255
+ENVIRONMENT = {"NUMBA_NUM_THREADS": "4", "NUMBA_THREADING_LAYER": "tbb"}
+"""Four, so that 4 workers may be tried on 2 cores; tbb, because two loaders abort the process under `workqueue`."""
+
+
+def image_pipeline(size: int, output: str) -> list[Any]:
+    """RandomResizedCrop, flip, and for "float32" ImageNet's normalisation.
+
+    A new list for every loader, because FFCV takes operations out of it. On the CPU `NormalizeImage` must stand before
+    `ToTensor`, where it is compiled.
+    """
+    from ffcv.fields.rgb_image import RandomResizedCropRGBImageDecoder
+    from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, ToTensor, ToTorchImage
+
+    pipeline: list[Any] = [RandomResizedCropRGBImageDecoder((size, size)), RandomHorizontalFlip()]
+    if output == "float32":
+        pipeline.append(NormalizeImage(MEAN, STD, np.dtype(np.float32)))
+    return [*pipeline, ToTensor(), ToTorchImage(convert_back_int16=False)]
+
+
+def open_stock(beton: str, size: int, output: str, batch_size: int, workers: int) -> Any:
+    """FFCV's loader with random order, everything else at its defaults; the short last batch is kept."""
+    from ffcv.fields.basics import IntDecoder
+    from ffcv.loader import Loader, OrderOption
+    from ffcv.transforms import Squeeze, ToTensor
+
+    return Loader(
+        beton,
+        batch_size=batch_size,
+        num_workers=workers,
+        os_cache=True,
+        order=OrderOption.RANDOM,
+        drop_last=False,
+        seed=0,
+        pipelines={"image": image_pipeline(size, output), "label": [IntDecoder(), ToTensor(), Squeeze(1)]},
+    )
+
+
+class Epoch:
+    """Whole epochs of FFCV's loader."""
+
+    def __init__(self, beton: str, size: int, output: str, batch_size: int = 128, epochs: int = 1) -> None:
+        self._open: Callable[[int], Any] = lambda workers: open_stock(beton, size, output, batch_size, workers)
+        self._epochs = epochs
+        self._loader: Any = None
+
+    def prepare(self, workers: int) -> None:
+        """A loader with new code for this number of workers; it compiles in its first epoch."""
+        self._loader = self._open(workers)
+
+    def repeat(self, share: float) -> Outcome:
+        """All epochs, whatever the share: an early stop leaks FFCV's thread and buffers."""
+        delivered = Delivered()
+        for _ in range(self._epochs):
+            for images, labels in self._loader:
+                delivered.take(images, labels)
+        return Outcome(delivered.images, facts=delivered.facts)
+
+    def check(self) -> dict[str, Any]:
+        """Nothing more than what was counted."""
+        return {}
+
+
+class Turnaround(Epoch):
+    """From an epoch's last batch to the next one's first."""
+
+    def repeat(self, share: float) -> Outcome:
+        """See `between_epochs`."""
+        return between_epochs(lambda _: iter(self._loader), self._epochs)
+
+
+class Writer:
+    """`DatasetWriter` over torchvision's `ImageFolder`, as FFCV's guide writes a data set."""
+
+    def __init__(self, folder: str, out: str, max_resolution: int | None) -> None:
+        self._folder, self._out, self._max_resolution = folder, Path(out), max_resolution
+        self._workers = 1
+
+    def prepare(self, workers: int) -> None:
+        """Import, and list the folder once so that its entries are cached as they are for fastdc."""
+        from torchvision.datasets import ImageFolder
+
+        self._workers = workers
+        self._out.parent.mkdir(parents=True, exist_ok=True)
+        self._data = ImageFolder(self._folder)
+
+    def repeat(self, share: float) -> Outcome:
+        """List and write the folder."""
+        from ffcv.fields import IntField, RGBImageField
+        from ffcv.writer import DatasetWriter
+        from torchvision.datasets import ImageFolder
+
+        os.sync()  # see contenders.ours.Writer
+        start = time.perf_counter()
+        data = ImageFolder(self._folder)
+        image = RGBImageField(write_mode="jpg", max_resolution=self._max_resolution, jpeg_quality=90)
+        writer = DatasetWriter(str(self._out), {"image": image, "label": IntField()}, num_workers=self._workers)
+        kept = max(int(len(data) * share), 1)
+        writer.from_indexed_dataset(data, indices=list(range(kept)) if share < 1 else None)
+        return Outcome(
+            kept, time.perf_counter() - start, facts=lambda: {"images": kept, "bytes": self._out.stat().st_size}
+        )
+
+    def check(self) -> dict[str, Any]:
+        """Whether its file opens, and how large its images are."""
+        from fastdc.beton import BetonFile
+
+        with BetonFile(self._out) as file:
+            facts = {"images": file.num_samples, "longest_side": int(max(file.heights.max(), file.widths.max()))}
+        self._out.unlink()
+        return facts

@@ -1,0 +1,141 @@
+"""The harness's end of the pipe to a contender's process: asks with a time limit, and ends what hangs."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness.memory import tree_bytes
+from harness.race import Contender
+
+BENCHMARKS = Path(__file__).resolve().parent.parent
+SAMPLE_SECONDS = 0.05
+
+
+class ContenderError(Exception):
+    """A contender failed or hung: one line that says how."""
+
+
+class ContenderProcess:
+    """A running contender.
+
+    Attributes:
+        contender: what runs. workers: the number it was last prepared with.
+        peak_bytes: most memory seen while `ask` sampled it.
+    """
+
+    def __init__(self, contender: Contender) -> None:
+        self.contender = contender
+        self.workers = contender.workers[0]
+        self.peak_bytes = 0
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
+        path = os.pathsep.join(filter(None, (str(BENCHMARKS), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **contender.environment}
+        command = [sys.executable, "-m", "harness.child", contender.factory, json.dumps(dict(contender.arguments))]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+            start_new_session=True,  # so that its workers can be ended with it
+        )
+
+    @property
+    def pid(self) -> int:
+        """The contender's process."""
+        return self._process.pid
+
+    def prepare(self, workers: int) -> dict[str, Any]:
+        """Have it open its files for `workers` workers.
+
+        Raises:
+            ContenderError: it failed or hung.
+        """
+        self.workers = workers
+        return self.ask({"do": "prepare", "workers": workers})
+
+    def repeat(self, share: float = 1.0, sample_memory: bool = False) -> dict[str, Any]:
+        """Have it do one repetition; see `child.obey` for the answer.
+
+        Sampling memory takes CPU time from it, so only repetitions that are not timed are sampled.
+
+        Raises:
+            ContenderError: it failed or hung.
+        """
+        return self.ask({"do": "repeat", "share": share}, sample_memory)
+
+    def check(self) -> dict[str, Any]:
+        """Have it check its work.
+
+        Raises:
+            ContenderError: it failed or hung, or the work was wrong.
+        """
+        return self.ask({"do": "check"})
+
+    def ask(self, command: dict[str, Any], sample_memory: bool = False) -> dict[str, Any]:
+        """One command, one answer.
+
+        Raises:
+            ContenderError: the answer is an error, or did not come in time; then the process is ended.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise ContenderError(f"its process is gone ({error}); {self._last_words()}") from error
+        answer: dict[str, Any] = json.loads(self._wait(command["do"], sample_memory))
+        if "error" in answer:
+            raise ContenderError(f"{command['do']}: {answer['error']}")
+        return answer
+
+    def _wait(self, what: str, sample_memory: bool) -> bytes:
+        assert self._process.stdout is not None
+        end = time.monotonic() + self.contender.timeout
+        while True:
+            left = end - time.monotonic()
+            if left <= 0:
+                self.kill()
+                raise ContenderError(f"{what}: no answer within {self.contender.timeout:g} s, ended")
+            pause = min(left, SAMPLE_SECONDS) if sample_memory else left
+            if select.select([self._process.stdout], [], [], pause)[0]:
+                break
+            self.peak_bytes = max(self.peak_bytes, tree_bytes(self.pid))
+        if sample_memory:
+            self.peak_bytes = max(self.peak_bytes, tree_bytes(self.pid))
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            raise ContenderError(f"{what}: its process ended with code {code}; {self._last_words()}")
+        return line
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().splitlines() if line.strip()]
+        return lines[-1][:200] if lines else "it said nothing"
+
+    def kill(self) -> None:
+        """End it and its workers at once."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """Let it end by itself, or end it after 5 s."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with suppress(OSError):
+                self._process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        self.kill()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._log.close()

@@ -1,0 +1,88 @@
+"""What the benchmarks leave behind: summary.json, one CSV per script, machine.json, and the table on the screen."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    *("date", "script", "work", "contender", "kind", "repetition", "workers", "value", "unit", "count", "seconds"),
+    *("cpu_percent", "peak_mb", "failure"),
+)
+
+
+def save_rows(folder: Path, script: str, rows: list[dict[str, Any]], lines: list[dict[str, Any]]) -> None:
+    """Put the rows of `script` into summary.json, in place of its earlier ones, and write its CSV anew."""
+    folder.mkdir(parents=True, exist_ok=True)
+    others = [row for row in load_rows(folder) if row["script"] != script]
+    write_text(folder / "summary.json", json.dumps([*others, *rows], indent=1) + "\n")
+    with (folder / f"{script}.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, COLUMNS)
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def save_machine(folder: Path, machine: dict[str, Any]) -> None:
+    """Write machine.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "machine.json", json.dumps(machine, indent=1) + "\n")
+
+
+def load_rows(folder: Path) -> list[dict[str, Any]]:
+    """All rows of summary.json; none where there is no such file."""
+    try:
+        rows: list[dict[str, Any]] = json.loads((folder / "summary.json").read_text())
+    except FileNotFoundError:
+        return []
+    return rows
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step."""
+    spare = path.with_suffix(f".{os.getpid()}.tmp")
+    spare.write_text(text)
+    os.replace(spare, path)
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """The rows as Markdown: figures, ratio and spread, goal, whether it is met, and the wall."""
+    lines = [
+        "| work | peer | fastdc | peer's | unit | ratio (min..max) | goal | met | limit |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ours, theirs = number(row["ours"]), number(row["theirs"])
+        goal = goal_text(row)
+        cells = (row["work"], row["peer"], ours, theirs, row["unit"], ratio_text(row), goal, met_text(row))
+        lines.append("| " + " | ".join((*cells, row["limit"] or "-")) + " |")
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    """A figure with at most four digits."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def ratio_text(row: dict[str, Any]) -> str:
+    """The ratio with its spread, or why there is none."""
+    if row["ratio"] is None:
+        return row["failed"]["ours"] or row["failed"]["theirs"] or "not run"
+    low, high = row["spread"]
+    return f"{row['ratio']:.2f} ({low:.2f}..{high:.2f})"
+
+
+def goal_text(row: dict[str, Any]) -> str:
+    """The goal, as a ratio and as a figure of ours."""
+    parts = [] if row["goal"] is None else [f">= {row['goal']:g}x"]
+    if row["most"] is not None:
+        parts.append(f"<= {row['most']:g} {row['unit']}")
+    return " and ".join(parts) or "-"
+
+
+def met_text(row: dict[str, Any]) -> str:
+    """Whether the goal is met."""
+    return {True: "yes", False: "NO", None: "-"}[row["met"]]

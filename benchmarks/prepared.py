@@ -1,0 +1,266 @@
+"""The files that are raced over: made once from Imagenette-160 or Fashion-MNIST, kept, and used by every contender.
+
+Imagenette's photographs have 160 px on their shorter side, so the 224-px sets are enlarged from them: as many bytes to
+read and pixels to decode as real ones of that size, though softer.
+"""
+
+import gzip
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from harness.script import CHECKOUT, Options
+from PIL import Image
+
+from fastdc.beton import write_beton
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+BILINEAR = Image.Resampling.BILINEAR
+VERSION = 2
+"""Raised when the same names come to hold other files."""
+
+
+class Picture(NamedTuple):
+    """One source image: its class (folder name), its name, and the file's bytes."""
+
+    label: str
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many images of each of the ten classes the sets hold (at most; classes differ)."""
+
+    photos: int = 10_000
+    loaded: int = 300
+    odd: int = 200
+    compressed: int = 200
+    small_train: int = 10
+    fashion_val: int = 7
+    photos_val: int = 3
+
+
+QUICK = Sizes(photos=12, loaded=12, odd=6, compressed=12, small_train=4, fashion_val=4, photos_val=4)
+
+
+class Prepared:
+    """Where the sets lie; each is made when first asked for.
+
+    Attributes:
+        source: "imagenette" or "fashion_mnist". folder: where everything is kept.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.sizes = QUICK if options.quick else Sizes()
+        self._tar = None if options.quick else find_imagenette(options.imagenette)
+        self.source = "imagenette" if self._tar else "fashion_mnist"
+        self.folder = options.data / f"{self.source}-{VERSION}"
+
+    @property
+    def told(self) -> str:
+        """What the 224-px images are, for the rows' notes."""
+        if self.source == "imagenette":
+            return "Imagenette-160 enlarged to 224 px and cropped square, JPEG q90"
+        return "Fashion-MNIST enlarged to 224 px, JPEG q90"
+
+    def photos(self) -> Path:
+        """All training images at 224 x 224, JPEG q90 4:2:0, a folder per class."""
+        return self._folder("photos224", self.sizes.photos, "train", lambda image, _: square(image, 224))
+
+    def loaded(self) -> Path:
+        """The part of `photos` that the loaders read, as a folder."""
+        return self._folder("loaded224", self.sizes.loaded, "train", lambda image, _: square(image, 224))
+
+    def odd(self) -> Path:
+        """Square images of 160 to 500 px a side, JPEG q90.
+
+        Square, because FFCV limits the longer side and fastdc the shorter one: only so do both make the same pixels.
+        """
+        return self._folder("odd160-500", self.sizes.odd, "train", lambda image, number: square(image, side_of(number)))
+
+    def compressed(self) -> Path:
+        """A compressed set as `compress` stores it: 224 x 224, JPEG q75."""
+        return self._folder("compressed224", self.sizes.compressed, "train", lambda image, _: square(image, 224), 75)
+
+    def small_photos(self) -> Path:
+        """Ten images per class at 64 x 64, JPEG q75: a compressed set for small networks."""
+        return self._folder("photos64", self.sizes.small_train, "train", lambda image, _: square(image, 64), 75)
+
+    def small_photos_val(self) -> Path:
+        """A few validation images of each class, untouched."""
+        return self._folder("photos64-val", self.sizes.photos_val, "val", None)
+
+    def fashion(self, per_class: int, split: str = "train") -> Path:
+        """Fashion-MNIST at 28 x 28: JPEG q75 for training, PNG (lossless) for validation."""
+        quality = 75 if split == "train" else 0
+        return self._make(
+            f"fashion28-{split}-{per_class}",
+            lambda out: save_all(fashion_pictures(split, per_class), out, lambda image, _: image, quality),
+        )
+
+    def beton(self, folder: Path, encoding: str = "keep") -> Path:
+        """`folder` as a beton."""
+        out = self.folder / f"{folder.name}-{encoding}.beton"
+        if not out.exists():
+            write_beton(folder, out, encoding=encoding)  # type: ignore[arg-type]
+        return out
+
+    def shards(self, folder: Path, images: int = 500) -> list[str]:
+        """`folder` as tar shards for WebDataset: NAME.jpg beside NAME.cls."""
+        out = self._make(f"{folder.name}-shards", lambda path: write_shards(folder, path, images))
+        return sorted(str(path) for path in out.glob("*.tar"))
+
+    def _folder(
+        self,
+        name: str,
+        per_class: int,
+        split: str,
+        change: Callable[[Image.Image, int], Image.Image] | None,
+        quality: int = 90,
+    ) -> Path:
+        def make(out: Path) -> None:
+            pictures = read_imagenette(self._tar, split) if self._tar else fashion_pictures(split, per_class)
+            save_all(first_of_each(pictures, per_class), out, change, quality)
+
+        return self._make(name, make)
+
+    def _make(self, name: str, make: Callable[[Path], None]) -> Path:
+        """The folder `name`, made whole or not at all."""
+        out = self.folder / name
+        if not out.exists():
+            spare = out.with_name(f"{name}.{os.getpid()}.tmp")
+            shutil.rmtree(spare, ignore_errors=True)
+            spare.mkdir(parents=True)
+            print(f"    preparing {out}", flush=True)
+            make(spare)
+            spare.rename(out)
+        return out
+
+
+def find_imagenette(given: Path | None) -> Path | None:
+    """Imagenette-160 as a tar or folder: as given, FASTDC_IMAGENETTE, the checkout's data folder, ../shared/data.
+
+    Raises:
+        SystemExit: one was given that is not there.
+    """
+    named = given or (Path(os.environ["FASTDC_IMAGENETTE"]) if os.environ.get("FASTDC_IMAGENETTE") else None)
+    if named is not None:
+        if not named.exists():
+            raise SystemExit(f"error: {named}: no such tar or folder; give Imagenette-160's, or leave it out")
+        return named
+    folder, tar = CHECKOUT / "data" / "imagenette", CHECKOUT.parent / "shared" / "data" / "imagenette2-160.tar"
+    if (folder / "train").is_dir():
+        return folder
+    return tar if tar.is_file() else None
+
+
+def read_imagenette(source: Path, split: str) -> Iterator[Picture]:
+    """The images of one split, in order of class and name."""
+    if source.is_dir():
+        for path in sorted((source / split).glob("*/*")):
+            yield Picture(path.parent.name, path.stem, path.read_bytes())
+        return
+    with tarfile.open(source) as archive:
+        members = (member for member in archive.getmembers() if member.isfile() and f"/{split}/" in member.name)
+        for member in sorted(members, key=lambda member: member.name):
+            path, handle = Path(member.name), archive.extractfile(member)
+            assert handle is not None, "it is a file"
+            yield Picture(path.parent.name, path.stem, handle.read())
+
+
+def fashion_pictures(split: str, per_class: int) -> Iterator[Picture]:
+    """The first images of every class of Fashion-MNIST, as PNG.
+
+    Raises:
+        SystemExit: Debian's package is not installed.
+    """
+    stem = "train" if split == "train" else "t10k"
+    images, labels = (FASHION / f"{stem}-{part}-ubyte.gz" for part in ("images-idx3", "labels-idx1"))
+    if not images.is_file():
+        raise SystemExit(f"error: {images}: not there; run `apt-get install dataset-fashion-mnist`")
+    pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16).reshape(-1, 28, 28)
+    classes = np.frombuffer(gzip.decompress(labels.read_bytes()), np.uint8, offset=8)
+    for label in range(10):
+        for number in np.flatnonzero(classes == label)[:per_class]:
+            out = io.BytesIO()
+            Image.fromarray(pixels[number]).convert("RGB").save(out, "PNG")
+            yield Picture(f"class{label}", f"{number:05d}", out.getvalue())
+
+
+def first_of_each(pictures: Iterable[Picture], per_class: int) -> Iterator[Picture]:
+    """At most `per_class` pictures of each class."""
+    seen: dict[str, int] = {}
+    for picture in pictures:
+        seen[picture.label] = seen.get(picture.label, 0) + 1
+        if seen[picture.label] <= per_class:
+            yield picture
+
+
+def side_of(number: int) -> int:
+    """A side between 160 and 500 px, spread evenly and in no order."""
+    return 160 + number * 2_654_435_761 % 341
+
+
+def square(image: Image.Image, side: int) -> Image.Image:
+    """The central square, resized to `side` x `side`."""
+    edge = min(image.size)
+    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    return image.resize((side, side), BILINEAR, (left, top, left + edge, top + edge))
+
+
+def save_all(
+    pictures: Iterable[Picture], out: Path, change: Callable[[Image.Image, int], Image.Image] | None, quality: int
+) -> None:
+    """Store pictures as out/label/name: changed and encoded (`quality` 0: PNG), or untouched if `change` is None."""
+
+    def save(number: int, picture: Picture) -> None:
+        folder = out / picture.label
+        folder.mkdir(exist_ok=True)
+        if change is None:
+            (folder / f"{picture.name}.jpg").write_bytes(picture.data)
+            return
+        image = change(Image.open(io.BytesIO(picture.data)).convert("RGB"), number)
+        if quality:
+            image.save(folder / f"{picture.name}.jpg", quality=quality)
+        else:
+            image.save(folder / f"{picture.name}.png")
+
+    with ThreadPoolExecutor() as pool:
+        numbered = enumerate(pictures)
+        while chunk := list(islice(numbered, 256)):  # so that a whole archive never waits in memory
+            list(pool.map(lambda pair: save(*pair), chunk))
+
+
+def write_shards(folder: Path, out: Path, images: int) -> None:
+    """Tar shards of `images` images each, shuffled once, as WebDataset's users do."""
+    classes = sorted(path.name for path in folder.iterdir())
+    paths = sorted(folder.glob("*/*.jpg"))
+    order = np.random.default_rng(0).permutation(len(paths))
+    for shard, start in enumerate(range(0, len(paths), images)):
+        with tarfile.open(out / f"{shard:04d}.tar", "w") as archive:
+            for number in order[start : start + images]:
+                path = paths[number]
+                add(archive, f"{number:06d}.jpg", path.read_bytes())
+                add(archive, f"{number:06d}.cls", str(classes.index(path.parent.name)).encode())
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file to a tar."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """Number of images of a folder set and their bytes."""
+    sizes = [path.stat().st_size for path in folder.glob("*/*")]
+    return {"images": len(sizes), "bytes": sum(sizes)}

@@ -1,0 +1,35 @@
+"""All benchmarks, one after the other: what `make bench` runs, on a machine left alone.
+
+    python benchmarks/run_all.py [--quick] [--device cuda] [--imagenette TAR] [--only TEXT]
+
+Results: benchmarks/out/summary.json, ratios.png, machine.json and one CSV per script. `benchmarks/scale.py` (a million
+files) is not among them.
+"""
+
+import sys
+import time
+
+import cell
+import kernels
+import loader
+import resident
+import writer
+from harness.script import finish, parse_options, run_script
+
+SCRIPTS = {"writer": writer, "loader": loader, "resident": resident, "kernels": kernels, "cell": cell}
+
+
+def main() -> None:
+    """Run every script; exits with 1 if something of ours failed to run."""
+    start = time.perf_counter()
+    options = parse_options(__doc__ or "")
+    rows = []
+    for name, script in SCRIPTS.items():
+        rows += run_script(name, options, script.races)
+    code = finish(options, rows)
+    print(f"all benchmarks took {(time.perf_counter() - start) / 60:.1f} minutes")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
