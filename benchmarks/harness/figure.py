@@ -35,8 +35,8 @@ def draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_xlabel("times as fast as the peer (logarithmic); thick mark: goal; thin line: smallest to largest turn")
     axes.set_title(title, fontsize=8.5)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
+    axes.margins(y=0.01)
+    figure.savefig(path, dpi=130, bbox_inches="tight")  # long names at the left are not cut
     pyplot.close(figure)
 
 
