@@ -41,7 +41,7 @@ class Sizes:
     """How many images of each of the ten classes the sets hold (at most; classes differ)."""
 
     photos: int = 10_000
-    loaded: int = 300
+    loaded: int = 240
     odd: int = 200
     compressed: int = 200
     small_train: int = 10
