@@ -1,7 +1,7 @@
 """From a `.beton` to batches of images: three engines, the same batches."""
 
 from fastdc.loader.batches import Batch, EpochLoader, SharedLoader
-from fastdc.loader.opening import open_loader, open_shared
+from fastdc.loader.opening import choose_engine, open_loader, open_shared
 from fastdc.loader.views import EvalView, TrainView, ViewRequest
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "SharedLoader",
     "TrainView",
     "ViewRequest",
+    "choose_engine",
     "open_loader",
     "open_shared",
 ]

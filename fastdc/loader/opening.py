@@ -1,7 +1,7 @@
 """Opening a loader: checks, and the choice of the engine."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -140,6 +140,19 @@ def _open(
         stack.pop_all()  # the stream reads the file, and closes it
         return stream, order
     raise AssertionError("ExitStack swallows nothing")
+
+
+def choose_engine(
+    path: Path, view: View, engine: EngineChoice = "auto", device: torch.device | str | None = None
+) -> Engine:
+    """The engine that `open_loader` would use now; only the file's tables are read.
+
+    Raises:
+        LoaderError, BetonError, ConfigError: as `open_loader`.
+    """
+    plan = ViewPlan([ViewRequest(view, 0)], _delivery("uint8", device))
+    with closing(StoredFile(Path(path))) as file:
+        return _choose_engine(file, plan, engine, shared=False)
 
 
 def _delivery(output: str, device: torch.device | str | None) -> Delivery:

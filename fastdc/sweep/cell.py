@@ -86,8 +86,7 @@ class CellRunner:
         assert cell.subset is not None
         if self.plan.device == "cpu" or not cell.subset.path.exists():  # a subset still to be made is a small one
             return False
-        from fastdc.loader import TrainView
-        from fastdc.loader.choice import choose_engine
+        from fastdc.loader import TrainView, choose_engine
 
         view = TrainView(self.plan.config.image_size)
         try:

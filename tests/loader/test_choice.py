@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from fastdc.errors import LoaderError
-from fastdc.loader import TrainView, open_loader
-from fastdc.loader.choice import choose_engine
+from fastdc.loader import TrainView, choose_engine, open_loader
 
 
 @pytest.mark.parametrize("engine", ["auto", "ffcv", "resident", "device"])
