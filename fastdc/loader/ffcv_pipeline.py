@@ -8,8 +8,10 @@ What of FFCV's behaviour is replaced here, and why (numbers: reference/loading.m
 * importing it and starting a loader sets torch's and numba's thread counts for the whole process: `kept_thread_counts`.
 """
 
+import atexit
 import ctypes
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -215,6 +217,17 @@ class ViewPipeline(ffcv_loader.Loader):  # type: ignore[misc]
             super().generate_code()
 
 
+# FFCV's threads are daemons: one that returns from torch's C++ while Python ends aborts the process.
+_RUNNING: "weakref.WeakSet[EpochThread]" = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_epochs() -> None:
+    """Let every epoch that nobody finished end before Python does."""
+    for thread in list(_RUNNING):
+        thread.close()
+
+
 class EpochThread(EpochIterator):  # type: ignore[misc]
     """FFCV's epoch iterator, whose thread reports its end however it ends.
 
@@ -244,6 +257,7 @@ class EpochThread(EpochIterator):  # type: ignore[misc]
             pipeline.batch_size = batch_size
             pipeline.memory_manager.next_epoch = storage
             super().__init__(pipeline, samples)
+        _RUNNING.add(self)
 
     def run(self) -> None:
         """Make batches until told to stop; the last thing put is None, after success, failure or a stop."""

@@ -292,10 +292,26 @@ print(numba.threading_layer())
 
 @pytest.mark.timeout(100)
 def test_leaving_python_in_the_middle_of_an_epoch_is_quiet(shelf: Shelf) -> None:
+    # A thread that asks for Python's lock inside torch while Python ends would abort the process: make that likely.
     program = f"""
+import sys, time, torch
 from pathlib import Path
 from fastdc.loader import TrainView, open_loader
-loader = open_loader(Path({str(shelf.jpeg)!r}), TrainView(64), batch_size=3, engine="ffcv")
+from fastdc.loader.ffcv_engine import _Maker
+
+made = _Maker.finish
+def make_longer(self, *given):
+    views, end = made(self, *given), time.monotonic() + 0.2
+    while time.monotonic() < end:
+        torch.empty(3, 64, 64, 3).permute(0, 3, 1, 2)
+    return views
+
+class SlowEnd:
+    def __del__(self, sleep=time.sleep):
+        sleep(1)
+
+_Maker.finish, sys.slow_end = make_longer, SlowEnd()
+loader = open_loader(Path({str(shelf.jpeg)!r}), TrainView(64), batch_size=1, engine="ffcv")
 iterator = loader.epoch(0)
 next(iterator)
 """
