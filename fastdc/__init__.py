@@ -6,6 +6,7 @@ The public API, imported when first used (torch only where it is needed):
 - `open_loader`: batches from a beton, the same for every engine and number of workers.
 - `fastdc.observe.observe`: one training on the full set; its dynamics serve every score-based method.
 - `compress_beton`, `select`, `all_methods`, `get_method`: methods and the subsets that they make.
+- `scores`: the difficulty scores of the literature, straight from logits.
 - `evaluate`: accuracy of a network trained from scratch on a subset under one protocol.
 """
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fastdc.errors import FastDCError
     from fastdc.loader import open_loader
     from fastdc.methods import all_methods, get_method, select
+    from fastdc.methods.scoring import scores
     from fastdc.observe import ObserverConfig
     from fastdc.train import EvaluateSettings, get_protocol
     from fastdc.train.evaluation import evaluate
@@ -30,6 +32,7 @@ _HOMES = {
     "fastdc.errors": ("FastDCError",),
     "fastdc.loader": ("open_loader",),
     "fastdc.methods": ("all_methods", "get_method", "select"),
+    "fastdc.methods.scoring": ("scores",),
     "fastdc.observe": ("ObserverConfig",),
     "fastdc.train": ("EvaluateSettings", "get_protocol"),
     "fastdc.train.evaluation": ("evaluate",),
@@ -49,6 +52,7 @@ __all__ = [
     "get_method",
     "get_protocol",
     "open_loader",
+    "scores",
     "select",
     "verify_beton",
     "write_beton",

@@ -22,6 +22,7 @@ from fastdc.cli_common import (
     Workdir,
     say_error,
 )
+from fastdc.errors import ConfigError
 from fastdc.files import prepare_workdir
 from fastdc.progress import say
 from fastdc.text import plain
@@ -191,12 +192,18 @@ def observe_command(
 
 def compress_command(
     method: Annotated[
-        str, typer.Argument(metavar="METHOD", help="Name or variant (el2n[keep=hard]).", show_default=False)
+        str,
+        typer.Argument(metavar="METHOD", help="Name or variant (el2n[keep=hard]), or from-list.", show_default=False),
     ],
-    train: Train,
-    ipc: Annotated[int, typer.Option(min=1, help="Stored images per class.", show_default=False)],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="TRAIN.beton", help="Training set; from-list: LIST TRAIN.beton.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option(metavar="SUBSET.beton", help="File to write.", show_default=False)],
-    workdir: Workdir,
+    ipc: Annotated[int | None, typer.Option(min=1, help="Stored images per class.", show_default=False)] = None,
+    workdir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for observers and results.", show_default=False)
+    ] = None,
     seed: Seed = 0,
     image_size: Annotated[int, typer.Option(min=8, help="Side of the stored images in px.")] = 224,
     settings: Settings = None,
@@ -206,13 +213,66 @@ def compress_command(
 ) -> None:
     """Compress a training set to IPC images per class and write them as a beton.
 
-    Methods that read training dynamics run `fastdc observe` first where its result is missing in --workdir.
+    Methods that read training dynamics run `fastdc observe` first where its result is missing in --workdir. Beside
+    SUBSET.beton goes SUBSET.list.tsv: id, class and score of the kept images. `from-list LIST TRAIN.beton` stores the
+    images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with its class.
 
     Example:
 
     \b
     fastdc compress pca train.beton --ipc 10 --out pca10.beton --workdir runs/first --set grid=2
+    fastdc compress from-list kept.txt train.beton --out kept.beton
     """
+    expected = ["LIST", "TRAIN.beton"] if method == "from-list" else ["TRAIN.beton"]
+    if len(inputs) != len(expected):
+        found = " ".join(map(str, inputs))
+        raise ConfigError(f"compress {method}: got {found}, expected {' '.join(expected)}")
+    if method == "from-list":
+        _compress_list(inputs[0], inputs[1], out, ipc, image_size, settings, force)
+        return
+    if ipc is None or workdir is None:
+        missing = "--ipc" if ipc is None else "--workdir"
+        raise ConfigError(f"compress {method}: {missing} is missing")
+    _compress(method, inputs[0], out, ipc, workdir, seed, image_size, settings, observer, force, quiet)
+
+
+def _compress_list(
+    source: Path,
+    train: Path,
+    out: Path,
+    ipc: int | None,
+    image_size: int,
+    settings: list[str] | None,
+    force: bool,
+) -> None:
+    from fastdc.compress import compress_list
+    from fastdc.methods import MethodConfig
+    from fastdc.settings import parse_settings
+
+    if ipc is not None:
+        raise ConfigError("compress from-list: --ipc has no meaning, the list says what is kept")
+    config = MethodConfig.make(parse_settings(settings or []), "compress from-list")
+    made = compress_list(source, train, out, image_size=image_size, fit=config.fit, force=force)
+    print(f"{out}: {len(made.ids):,} images, {made.image_bytes:,} bytes")
+    empty = [name for name, count in zip(made.classes, made.counts, strict=True) if count == 0]
+    if empty:
+        found = f"{len(empty):,} of {len(made.classes):,} classes have no image in the list"
+        print(plain(f"{found}, the first is {empty[0]}"))
+
+
+def _compress(
+    method: str,
+    train: Path,
+    out: Path,
+    ipc: int,
+    workdir: Path,
+    seed: int,
+    image_size: int,
+    settings: list[str] | None,
+    observer: list[str] | None,
+    force: bool,
+    quiet: bool,
+) -> None:
     from fastdc.beton import describe_beton
     from fastdc.compress import check_observer, compress_beton
     from fastdc.methods import get_method, parse_variant
@@ -225,7 +285,7 @@ def compress_command(
     values = merge_settings(f"method {name}", own, parse_settings(settings or []))
     given = parse_settings(observer or [])
     chosen, described, recipe = None, describe_beton(train), get_method(name)
-    reads_observer = "dynamics" in recipe.info.needs
+    reads_observer = recipe.info.observed
     if given or reads_observer:
         chosen = choose_observer(train, described.content_hash, workdir, given, {"image_size": image_size})
     check_budget(recipe, recipe.configure(values), described.classes, described.counts, ipc)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,14 @@ from fastdc.beton import (
     write_samples,
 )
 from fastdc.errors import ConfigError, MethodError
+from fastdc.files import check_output
+from fastdc.hashing import content_key
+from fastdc.lists import list_path, read_list, write_list
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
-from fastdc.methods.base import check_budget
+from fastdc.methods.base import Fit, check_budget
+from fastdc.methods.scored import ScoreMethod
 from fastdc.observe import Observation, ObserverConfig, choose_observer
+from fastdc.observe.needs import ObserverNeeds
 
 STORED_QUALITY = 75
 """JPEG quality of stored images, 4:2:0, the same for every method so that accuracy per byte compares like with like."""
@@ -35,8 +40,8 @@ class CompressResult:
 
     Attributes:
         manifest: what was written.
-        seconds: wall time of "observer" (training up to the last epoch that the method reads, also when it was
-            cached), "selection" (scores, choice) and "writing" (images made, encoded, written).
+        seconds: wall time of "observer" (what the parts of the record that the method reads took, also when they were
+            there already), "scoring", "selection" and "writing" (images made, encoded, written).
     """
 
     manifest: Manifest
@@ -59,7 +64,7 @@ def compress_identity(
     """
     chosen = get_method(method)
     config = chosen.configure(settings)
-    observed = "dynamics" in chosen.info.needs
+    observed = chosen.info.observed
     return {
         "storage": STORAGE_VERSION,
         "train": train_content_hash,
@@ -84,12 +89,14 @@ def compress_beton(
     settings: Mapping[str, Any] | None = None,
     workdir: Path,
     observer: ObserverConfig | None = None,
+    also: ObserverNeeds | None = None,
     force: bool = False,
     show_progress: bool = False,
 ) -> CompressResult:
     """Compress `train` to `ipc` images per class and store them at `out`, S x S, JPEG q75 4:2:0.
 
-    The whole set (method `full`) is stored as it is, byte for byte.
+    Beside it goes X.list.tsv: the kept training images with class and, where the method has one, score. The whole set
+    (method `full`) is stored as it is, byte for byte.
 
     Args:
         ipc: stored images per class, at least 1.
@@ -98,6 +105,7 @@ def compress_beton(
         settings: the method's settings.
         workdir: where observers are kept.
         observer: how to train the observer, where the method needs one; None takes `choose_observer`'s.
+        also: what other methods will read of the same observer, so that one training keeps it all.
 
     Raises:
         MethodError: unknown method, IPC out of range for the smallest class.
@@ -111,13 +119,15 @@ def compress_beton(
     if image_size < 8:
         raise ConfigError(f"image_size={image_size}: expected at least 8 px")
     check_beton_output(out, force, [train])
+    check_output(list_path(out), force)
     manifest = describe_beton(train)
     check_budget(chosen, config, manifest.classes, manifest.counts, ipc)
     if observer is None:
         observer = choose_observer(train, manifest.content_hash, workdir, defaults={"image_size": image_size})
     check_observer(chosen, config, observer)
     with BetonFile(train) as beton:
-        observations = _observe(chosen, config, train, workdir, observer, show_progress)
+        needs = chosen.observer_needs(config)
+        observations = _observe(chosen, train, workdir, observer, needs, also, show_progress)
         context = MethodContext(
             labels=beton.labels,
             classes=manifest.classes,
@@ -126,6 +136,9 @@ def compress_beton(
             observations=observations,
         )
         start = time.monotonic()
+        if isinstance(chosen, ScoreMethod):
+            context = replace(context, scores=chosen.scores(context, config))
+        scored = time.monotonic()
         compressed = chosen.compress(context, config, ipc, seed)
         selected = time.monotonic()
         made = {
@@ -136,23 +149,94 @@ def compress_beton(
             "variant": variant_name(method, settings or {}),
             "details": compressed.details,
         }
-        stored = write_samples(
-            out,
-            _samples(chosen, config, compressed, beton, manifest, image_size),
-            classes=manifest.classes,
-            dataset=manifest.dataset,
-            split=manifest.split,
-            source=f"{manifest.dataset} {manifest.content_hash}",
-            made=made,
-            hints=compressed.hints,
-            force=force,
-        )
+        fit = None if chosen.info.whole_set else config.fit
+        stored = store_compressed(out, compressed, beton, manifest, fit, image_size, made, force)
+        write_list(list_path(out), manifest, beton.labels, compressed.sources.ravel().tolist(), context.scores)
     seconds = {
-        "observer": sum(observation.seconds(chosen.observer_epochs(config)) for observation in observations),
-        "selection": selected - start,
+        "observer": sum(observation.cost(needs, observer.epochs) for observation in observations),
+        "scoring": scored - start,
+        "selection": selected - scored,
         "writing": time.monotonic() - selected,
     }
     return CompressResult(stored, seconds)
+
+
+def compress_list(
+    source: Path,
+    train: Path,
+    out: Path,
+    *,
+    image_size: int = 224,
+    fit: Fit = "crop",
+    force: bool = False,
+) -> Manifest:
+    """Store the training images that a list names, as `compress_beton` would have stored them, in the list's order.
+
+    X.list.tsv beside it names them again, so that none of an earlier subset stays; where that is `source`, it is left
+    as it is.
+
+    Args:
+        source: the list; see `fastdc.lists.read_list`.
+        fit: how an image becomes S x S.
+
+    Raises:
+        MethodError: an entry of the list is not usable; names its line.
+        OutputError: `out` exists and `force` is false, or cannot be written.
+    """
+    check_beton_output(out, force, [train, source])
+    listed = list_path(out)
+    own = listed.exists() and source.exists() and listed.samefile(source)
+    if not own:
+        check_output(listed, force)
+    manifest = describe_beton(train)
+    with BetonFile(train) as beton:
+        chosen = read_list(source, manifest, beton.labels)
+        compressed = Compressed(beton.labels[chosen], chosen[:, None])
+        made = {
+            "tool": "fastdc",
+            "version": fastdc.__version__,
+            "command": "compress from-list",
+            "storage": STORAGE_VERSION,
+            "train": manifest.content_hash,
+            "list": content_key(chosen.tolist()),
+            "fit": fit,
+            "image_size": image_size,
+            "variant": "from-list",
+        }
+        stored = store_compressed(out, compressed, beton, manifest, fit, image_size, made, force)
+        if not own:
+            write_list(listed, manifest, beton.labels, chosen.tolist(), None)
+    return stored
+
+
+def store_compressed(
+    out: Path,
+    compressed: Compressed,
+    beton: BetonFile,
+    manifest: Manifest,
+    fit: Fit | None,
+    image_size: int,
+    made: dict[str, Any],
+    force: bool,
+) -> Manifest:
+    """Write a compressed set as a beton.
+
+    Args:
+        beton, manifest: the training set.
+        fit: how a kept image becomes S x S; None stores it as it is.
+        made: how, for the manifest.
+    """
+    return write_samples(
+        out,
+        _samples(compressed, beton, manifest, fit, image_size),
+        classes=manifest.classes,
+        dataset=manifest.dataset,
+        split=manifest.split,
+        source=f"{manifest.dataset} {manifest.content_hash}",
+        made=made,
+        hints=compressed.hints,
+        force=force,
+    )
 
 
 def check_observer(method: Method, config: MethodConfig, observer: ObserverConfig) -> None:
@@ -161,7 +245,8 @@ def check_observer(method: Method, config: MethodConfig, observer: ObserverConfi
     Raises:
         MethodError: names both.
     """
-    needed = method.observer_epochs(config)
+    needs = method.observer_needs(config)
+    needed = max(needs.epochs, needs.tdds)
     if needed > observer.epochs:
         raise MethodError(
             f"method {method.info.name}: reads the observer's epochs up to {needed}, its schedule has "
@@ -171,30 +256,31 @@ def check_observer(method: Method, config: MethodConfig, observer: ObserverConfi
 
 def _observe(
     method: Method,
-    config: MethodConfig,
     train: Path,
     workdir: Path,
     observer: ObserverConfig,
+    needs: ObserverNeeds,
+    also: ObserverNeeds | None,
     show_progress: bool,
 ) -> tuple[Observation, ...]:
-    epochs = method.observer_epochs(config)
-    if "dynamics" not in method.info.needs or epochs == 0:
+    """The records that the method reads, with what others need too, where this observer can serve them."""
+    if not method.info.observed:
         return ()
     from fastdc.observe.run import observe  # torch, only where a training is needed
 
-    return observe(train, workdir, observer, stop_after=epochs, show_progress=show_progress)
+    try:
+        return observe(train, workdir, observer, needs=needs | (also or needs), show_progress=show_progress)
+    except MethodError:  # what the others need is none of this method's business
+        if also is None or needs | also == needs:
+            raise
+        return observe(train, workdir, observer, needs=needs, show_progress=show_progress)
 
 
 def _samples(
-    method: Method,
-    config: MethodConfig,
-    compressed: Compressed,
-    beton: BetonFile,
-    manifest: Manifest,
-    image_size: int,
+    compressed: Compressed, beton: BetonFile, manifest: Manifest, fit: Fit | None, image_size: int
 ) -> Iterator[Sample]:
     ids = ["+".join(manifest.ids[index] for index in row) for row in compressed.sources]
-    if method.info.whole_set:
+    if fit is None:
         for name, label, row in zip(ids, compressed.labels, compressed.sources, strict=True):
             index = int(row[0])
             raw = beton.modes[index] == 1
@@ -203,6 +289,6 @@ def _samples(
     if compressed.images is not None:
         images = compressed.images()
     else:
-        images = (fit_image(beton.decode(int(row[0])), image_size, config.fit) for row in compressed.sources)
+        images = (fit_image(beton.decode(int(row[0])), image_size, fit) for row in compressed.sources)
     for image, label, name in zip(images, compressed.labels, ids, strict=True):
         yield Sample(encode_jpeg(image, STORED_QUALITY), int(label), name)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from fastdc.beton import BetonFile, describe_beton, load_manifest, resize_image
-from fastdc.compress import compress_beton, compress_identity
+from fastdc.compress import compress_beton, compress_identity, compress_list
 from fastdc.errors import ConfigError, MethodError, OutputError
-from fastdc.observe import ObserverConfig
+from fastdc.observe import ObserverConfig, load_observation
+from fastdc.observe.needs import ObserverNeeds
 
 OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
 WINDOW = {"last_epoch": 3}
@@ -143,3 +144,82 @@ def test_identity_holds_what_the_subset_depends_on_and_nothing_else() -> None:
     assert key("el2n", {}, 0) != key("el2n", {}, 0, other)
     full = [compress_identity("full", {}, "t", *axes, OBSERVER) for axes in ((10, 0, 28), (50, 1, 64))]
     assert full[0] == full[1]
+
+
+def test_the_list_beside_a_subset_gives_the_same_subset_again(betons: Any, tmp_path: Path) -> None:
+    out = compress(betons, tmp_path, "el2n", settings=WINDOW)
+    kept = tmp_path / "out.list.tsv"
+    rows = [line.split("\t") for line in kept.read_text().splitlines()[1:]]
+    manifest = load_manifest(out)
+    assert [row[0] for row in rows] == list(manifest.ids)
+    scores = [float(row[2]) for row in rows]
+    assert scores == [sorted(scores[i : i + 2])[k] for i in range(0, 6, 2) for k in range(2)]
+    again = compress_list(kept, betons.train, tmp_path / "again.beton", image_size=28)
+    assert again.hashes == manifest.hashes
+    assert again.made["variant"] == "from-list"
+    with pytest.raises(OutputError):
+        compress_list(kept, betons.train, kept, image_size=28, force=True)
+
+
+def test_a_list_beside_a_subset_is_neither_stale_nor_lost(betons: Any, tmp_path: Path) -> None:
+    kept, out = tmp_path / "out.list.tsv", tmp_path / "out.beton"
+    other = tmp_path / "other.txt"
+    other.write_text("0\n")
+    kept.write_text("train/1\nprecious notes\n")
+    with pytest.raises(OutputError, match=r"out\.list\.tsv: exists already"):
+        compress(betons, tmp_path, "random")
+    with pytest.raises(OutputError, match=r"out\.list\.tsv: exists already"):
+        compress_list(other, betons.train, out)
+    with pytest.raises(MethodError, match=r":2: image 'precious'"):
+        compress_list(kept, betons.train, out, image_size=28)
+    assert kept.read_text() == "train/1\nprecious notes\n"
+    kept.write_text("0\n")
+    compress_list(kept, betons.train, out, image_size=28)
+    assert kept.read_text() == "0\n"  # it was the input
+    other.write_text("2\n1\n")
+    compress_list(other, betons.train, out, image_size=28, force=True)
+    ids = [line.split("\t")[0] for line in kept.read_text().splitlines()[1:]]
+    assert ids == list(load_manifest(out).ids)
+
+
+def test_a_mosaics_list_names_its_sources(betons: Any, tmp_path: Path) -> None:
+    out = compress(betons, tmp_path, "pca", settings=WINDOW, ipc=1)
+    names = [line.split("\t")[0] for line in (tmp_path / "out.list.tsv").read_text().splitlines()[1:]]
+    assert ["+".join(names[i : i + 4]) for i in range(0, 12, 4)] == list(load_manifest(out).ids)
+
+
+def test_one_training_keeps_what_other_methods_will_read(betons: Any, tmp_path: Path) -> None:
+    also = ObserverNeeds(final=True, tdds=2)
+    made = compress_beton(
+        "el2n",
+        betons.train,
+        tmp_path / "out.beton",
+        ipc=1,
+        image_size=28,
+        settings={"last_epoch": 1},
+        workdir=tmp_path / "work",
+        observer=OBSERVER,
+        also=also,
+    )
+    (folder,) = (tmp_path / "work" / "observers").iterdir()
+    record = load_observation(folder)
+    assert record is not None
+    assert record.serves(also, 3)
+    assert made.seconds["observer"] == record.seconds(1) < record.seconds()  # billed for what it reads
+    assert set(made.seconds) == {"observer", "scoring", "selection", "writing"}
+
+
+def test_what_others_need_and_cannot_have_does_no_harm(betons: Any, tmp_path: Path) -> None:
+    observer = OBSERVER.model_copy(update={"arch": "squeezenet1_1", "image_size": 32, "epochs": 1})
+    compress_beton(
+        "el2n",
+        betons.train,
+        tmp_path / "out.beton",
+        ipc=1,
+        image_size=28,
+        settings={"last_epoch": 1},
+        workdir=tmp_path / "work",
+        observer=observer,
+        also=ObserverNeeds(final=True),
+    )
+    assert load_manifest(tmp_path / "out.beton").counts == (1, 1, 1)

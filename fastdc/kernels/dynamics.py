@@ -133,3 +133,46 @@ def batch_dynamics(
         out[2, column] = np.float64(own) - np.float64(other)
         out[3, column] = math.log(total) - (weighted + exponential * shift) / total
         out[4, column] = math.sqrt(squares + rest * rest) / total
+
+
+@kernel
+def batch_final(
+    logits: NDArray[np.float32],
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    out: NDArray[np.float32],
+) -> None:
+    """Write what the final pass keeps of a batch into the rows of its record.
+
+    Beside the values of `batch_dynamics`: `p_max` and `p_second`, the two largest probabilities (equal in a tie), and
+    `feature_norm` = ||h||_2 of the penultimate features h.
+
+    Args:
+        logits: float32 [B, C], C >= 2, finite. features: float32 [B, D], finite.
+        labels, indices: int64 [B], see `batch_dynamics`.
+        out: float32 [8, N], fields in the order of `fastdc.kernels.fields.FINAL_FIELDS`; only columns in `indices` are
+            written.
+    """
+    dynamics = np.empty((5, 1), np.float32)
+    first = np.zeros(1, np.int64)
+    for row in range(logits.shape[0]):
+        column = indices[row]
+        batch_dynamics(logits[row : row + 1], labels[row : row + 1], first, dynamics)
+        top = second = -np.inf
+        for j in range(logits.shape[1]):
+            value = np.float64(logits[row, j])
+            if value > top:
+                top, second = value, top
+            elif value > second:
+                second = value
+        total = 0.0
+        for j in range(logits.shape[1]):
+            total += math.exp(np.float64(logits[row, j]) - top)
+        squares = 0.0
+        for j in range(features.shape[1]):
+            squares += np.float64(features[row, j]) ** 2
+        out[0, column], out[1, column] = dynamics[0, 0], dynamics[1, 0]
+        out[2, column], out[3, column] = 1.0 / total, math.exp(second - top) / total
+        out[4, column], out[5, column], out[6, column] = dynamics[2, 0], dynamics[3, 0], dynamics[4, 0]
+        out[7, column] = math.sqrt(squares)

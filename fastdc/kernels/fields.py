@@ -1,4 +1,7 @@
-"""Names of the per-sample dynamics; apart from the kernel, so that reading a log needs no numba."""
+"""Names of the per-sample records; apart from the kernels, so that reading a record needs no numba."""
 
 FIELDS = ("p_y", "p_other", "margin", "entropy", "el2n")
-"""What is kept of each sample at each epoch, in storage order; `batch_dynamics` defines them."""
+"""What is kept of each sample at each epoch, in storage order; `dynamics.batch_dynamics` defines them."""
+
+FINAL_FIELDS = ("p_y", "p_other", "p_max", "p_second", "margin", "entropy", "el2n", "feature_norm")
+"""What the pass at the end of the observer's training keeps of each sample; `dynamics.batch_final` defines them."""

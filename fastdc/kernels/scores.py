@@ -1,17 +1,33 @@
-"""Scores from the dynamics log: aggregation over epochs, one pass over the bytes."""
+"""Scores from the dynamics log: aggregation over epochs, one pass over the bytes, O(N) memory.
+
+Every function takes one field of the log, float32 (or float64) [T, N], which may be memory-mapped and need not be
+contiguous, sums in float64 in epoch order, and gives the same bits for any number of threads.
+"""
+
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.errors import MethodError
 from fastdc.kernels.jit import kernel
+from fastdc.kernels.samples import BLOCK, load_block, over_rows, rows_of
 
 
-def mean_over_epochs(values: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float64]:
+class MarginScores(NamedTuple):
+    """What one pass over the margins gives; see `margin_scores`."""
+
+    mean: NDArray[np.float64]
+    forgetting: NDArray[np.float64]
+
+
+def mean_over_epochs(
+    values: NDArray[np.floating[Any]], start: int, stop: int, threads: int | None = None
+) -> NDArray[np.float64]:
     """Mean of one field over the epochs start..stop-1 (counted from 0).
 
     Args:
-        values: float32 [T, N], one field of the log; may be memory-mapped, and need not be contiguous.
+        values: [T, N], one field of the log.
 
     Returns:
         float64 [N], summed in float64.
@@ -19,21 +35,105 @@ def mean_over_epochs(values: NDArray[np.float32], start: int, stop: int) -> NDAr
     Raises:
         MethodError: the window is empty or reaches past the log, or a value in it is not finite.
     """
-    if not 0 <= start < stop <= values.shape[0]:
-        raise MethodError(f"epochs {start + 1} to {stop} asked for, the log holds 1 to {values.shape[0]}")
-    total = np.zeros(values.shape[1])
-    for epoch in range(start, stop):
-        bad = add_finite(values[epoch], total)
-        if bad >= 0:
-            raise MethodError(f"dynamics log: epoch {epoch + 1}, sample {bad} is not finite; observe again")
+    check_epochs(values, start, stop)
+    rows, total = rows_of(values[start:stop]), np.zeros(values.shape[1])
+    over_rows(lambda a, b: _sum_epochs(rows.line, rows.step, rows.epochs, a, b, total), rows, threads)
+    check_finite(values, start, stop, total)
     return total / (stop - start)
 
 
+def margin_scores(
+    margins: NDArray[np.floating[Any]], start: int, stop: int, threads: int | None = None
+) -> MarginScores:
+    """Area under the margin and forgetting of the epochs start..stop-1 (counted from 0), in one pass.
+
+    mean: (1 / T) sum_t m_t with m_t = z_y - max over j != y of z_j (AUM, Pleiss et al. 2020); high = easy.
+    forgetting: number of t with m_{t-1} > 0 >= m_t, correct then wrong (Toneva et al. 2019); a sample that was never
+    correct gets T, which no other can reach, so that it ranks as the hardest; high = hard. A tie (m = 0) is wrong.
+
+    Args:
+        margins: [T, N], the field "margin" of the log.
+
+    Raises:
+        MethodError: see `mean_over_epochs`.
+    """
+    check_epochs(margins, start, stop)
+    rows, total = rows_of(margins[start:stop]), np.zeros(margins.shape[1])
+    forgetting = np.zeros_like(total)
+
+    def work(begin: int, end: int) -> None:
+        _follow_margins(rows.line, rows.step, rows.epochs, begin, end, total, forgetting)
+
+    over_rows(work, rows, threads)
+    check_finite(margins, start, stop, total)
+    return MarginScores(total / (stop - start), forgetting)
+
+
+def check_epochs(values: NDArray[Any], start: int, stop: int) -> None:
+    """Refuse a window outside the log.
+
+    Raises:
+        MethodError: names the window and what the log holds.
+    """
+    if not 0 <= start < stop <= values.shape[0]:
+        raise MethodError(f"epochs {start + 1} to {stop} asked for, the log holds 1 to {values.shape[0]}")
+
+
+def check_finite(values: NDArray[Any], start: int, stop: int, total: NDArray[np.float64]) -> None:
+    """Refuse a log with a value that is not finite, told by its sum over the epochs, `total` [N].
+
+    Raises:
+        MethodError: names the first such epoch, and its first such sample.
+    """
+    if np.isfinite(total).all():
+        return
+    for epoch in range(start, stop):
+        bad = np.flatnonzero(~np.isfinite(values[epoch]))
+        if bad.size:
+            raise MethodError(f"dynamics log: epoch {epoch + 1}, sample {bad[0]} is not finite; observe again")
+
+
 @kernel
-def add_finite(values: NDArray[np.float32], total: NDArray[np.float64]) -> int:
-    """Add `values` [N] to `total` [N]; the first index that is not finite, or -1."""
-    for i in range(values.size):
-        if not np.isfinite(values[i]):
-            return i
-        total[i] += values[i]
-    return -1
+def _sum_epochs(line: NDArray[Any], step: int, epochs: int, start: int, stop: int, total: NDArray[np.float64]) -> None:
+    """Add the epochs of samples start..stop-1 of `Rows` to `total` [N]."""
+    for epoch in range(epochs):
+        row, sums = line[epoch * step + start : epoch * step + stop], total[start:stop]
+        for i in range(sums.size):
+            sums[i] += row[i]
+
+
+@kernel
+def _follow_margins(
+    line: NDArray[Any],
+    step: int,
+    epochs: int,
+    start: int,
+    stop: int,
+    total: NDArray[np.float64],
+    forgetting: NDArray[np.float64],
+) -> None:
+    """Sum of margins and forgetting of samples start..stop-1 of `Rows`, written to `total` [N] and `forgetting` [N]."""
+    block = np.empty((epochs, BLOCK))
+    for begin in range(start, stop, BLOCK):
+        width = min(BLOCK, stop - begin)
+        load_block(line, step, epochs, begin, width, block)
+        _follow_block(block, width, total[begin : begin + width], forgetting[begin : begin + width])
+
+
+@kernel
+def _follow_block(
+    block: NDArray[np.float64], width: int, total: NDArray[np.float64], forgetting: NDArray[np.float64]
+) -> None:
+    """The work of `_follow_margins` on a block [T, BLOCK]; numbers stand for branches, so that loops run on vectors."""
+    ever, before = np.zeros(width), np.zeros(width)
+    for epoch in range(block.shape[0]):
+        margins = block[epoch]
+        for i in range(width):
+            correct = 1.0 if margins[i] > 0 else 0.0
+            total[i] += margins[i]
+            forgetting[i] += before[i] * (1.0 - correct)
+            ever[i] = max(ever[i], correct)
+            before[i] = correct
+    for i in range(width):
+        if ever[i] == 0.0:
+            forgetting[i] = block.shape[0]

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fastdc.errors import ConfigError, MethodError
+from fastdc.observe.needs import OBSERVED, ObserverNeeds
+from fastdc.observe.needs import WHOLE_SCHEDULE as WHOLE_SCHEDULE  # methods return it
 from fastdc.observe.record import Observation
 from fastdc.settings import Settings, parse_settings
 
 Family = Literal["reference", "pruning", "distillation", "combination"]
-Need = Literal["dynamics", "features", "teacher", "bn_statistics"]
+Need = Literal["dynamics", "features", "outputs", "tdds", "teacher", "bn_statistics"]
 Keep = Literal["easy", "hard"]
 Fit = Literal["crop", "squash", "pad"]
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -51,6 +53,11 @@ class MethodInfo(Settings):
     whole_set: bool = False
     published: dict[str, float] = Field(default_factory=dict)
 
+    @property
+    def observed(self) -> bool:
+        """Whether the method reads an observer's record."""
+        return any(need in OBSERVED for need in self.needs)
+
 
 @dataclass(frozen=True)
 class MethodContext:
@@ -61,7 +68,8 @@ class MethodContext:
         classes: class names; `labels` index them.
         image_size: side S of the images that will be stored, in pixels.
         image: decodes training image i to RGB uint8 [H, W, 3].
-        observations: one record per observer run; empty unless the method needs dynamics.
+        observations: one record per observer run; empty unless the method reads them.
+        scores: the method's own scores, float64 [N], where they were computed already.
     """
 
     labels: NDArray[np.int64]
@@ -69,6 +77,7 @@ class MethodContext:
     image_size: int
     image: Callable[[int], NDArray[np.uint8]]
     observations: tuple[Observation, ...] = ()
+    scores: NDArray[np.float64] | None = None
 
     @property
     def counts(self) -> list[int]:
@@ -138,8 +147,21 @@ class Method(ABC):
         return self.info.class_balanced
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """Last observer epoch (counted from 1) whose dynamics the method reads; 0 when it needs none."""
-        return 0
+        """Last observer epoch (counted from 1) that the method reads, or `WHOLE_SCHEDULE`; 0 when it needs none.
+
+        A method that reads the final pass alone needs the whole schedule, because that is where the pass is made.
+        """
+        return WHOLE_SCHEDULE if {"features", "outputs"} & set(self.info.needs) else 0
+
+    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+        """The parts of an observer's record that the method reads."""
+        needs, epochs = self.info.needs, self.observer_epochs(config)
+        return ObserverNeeds(
+            epochs=epochs if "dynamics" in needs else 0,
+            final="features" in needs or "outputs" in needs,
+            outputs="outputs" in needs,
+            tdds=epochs if "tdds" in needs else 0,
+        )
 
     @abstractmethod
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:

@@ -6,10 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from fastdc.errors import MethodError
-from fastdc.methods.base import Compressed, Keep, Method, MethodConfig, MethodContext, MethodInfo, check_budget
-from fastdc.methods.selection import select
+from fastdc.methods.base import Keep, MethodConfig, MethodInfo
+from fastdc.methods.scored import ScoreConfig, ScoreMethod, check_length, mean_over_runs
 from fastdc.observe.record import Observation
+
+PAPER = "Deep Learning on a Data Diet: Finding Important Examples Early in Training"
+
+BIBTEX = (
+    "@inproceedings{paul2021data,\n"
+    "  title={Deep Learning on a Data Diet: Finding Important Examples Early in Training},\n"
+    "  author={Paul, Mansheej and Ganguli, Surya and Dziugaite, Gintare Karolina},\n"
+    "  booktitle={Advances in Neural Information Processing Systems},\n"
+    "  year={2021}\n"
+    "}"
+)
 
 
 class EL2NRanking(MethodConfig):
@@ -33,33 +43,24 @@ class EL2NRanking(MethodConfig):
         return self
 
 
-class EL2NConfig(EL2NRanking):
+class EL2NConfig(EL2NRanking, ScoreConfig):
     """Settings of EL2N: those of the ranking, and the budget.
 
     Attributes:
         balanced: the same number of every class, as the benchmark does; False is one global ranking.
     """
 
-    balanced: bool = True
 
-
-class EL2N(Method):
+class EL2N(ScoreMethod):
     """Score ||softmax(f(x)) - onehot(y)||_2, averaged over an epoch window and over observer runs."""
 
     info = MethodInfo(
         name="el2n",
         title="EL2N",
         family="pruning",
-        paper="Deep Learning on a Data Diet: Finding Important Examples Early in Training",
+        paper=PAPER,
         year=2021,
-        bibtex=(
-            "@inproceedings{paul2021data,\n"
-            "  title={Deep Learning on a Data Diet: Finding Important Examples Early in Training},\n"
-            "  author={Paul, Mansheej and Ganguli, Surya and Dziugaite, Gintare Karolina},\n"
-            "  booktitle={Advances in Neural Information Processing Systems},\n"
-            "  year={2021}\n"
-            "}"
-        ),
+        bibtex=BIBTEX,
         needs=("dynamics",),
         published={
             "imagenet1k/resnet18/hard/ipc10": 12.2,
@@ -74,22 +75,10 @@ class EL2N(Method):
         assert isinstance(config, EL2NConfig)
         return config.last_epoch
 
-    def class_balanced(self, config: MethodConfig) -> bool:
-        """As the setting says."""
+    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+        """See `el2n_of_run`."""
         assert isinstance(config, EL2NConfig)
-        return config.balanced
-
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """The `ipc` easiest (or hardest) images of every class."""
-        assert isinstance(config, EL2NConfig)
-        check_budget(self, config, context.classes, context.counts, ipc)
-        scores = el2n_scores(context.observations, config.first_epoch, config.last_epoch)
-        chosen = select(scores, context.labels, ipc, config.keep, config.balanced)
-        return Compressed(
-            labels=context.labels[chosen],
-            sources=chosen[:, None],
-            details={"score_min": float(scores[chosen].min()), "score_max": float(scores[chosen].max())},
-        )
+        return el2n_of_run(observation, config.first_epoch, config.last_epoch)
 
 
 def el2n_scores(observations: tuple[Observation, ...], first_epoch: int, last_epoch: int) -> NDArray[np.float64]:
@@ -101,19 +90,15 @@ def el2n_scores(observations: tuple[Observation, ...], first_epoch: int, last_ep
     Raises:
         MethodError: there is no observation, or it ends before `last_epoch`.
     """
+    return mean_over_runs("el2n", observations, lambda run: el2n_of_run(run, first_epoch, last_epoch))
+
+
+def el2n_of_run(observation: Observation, first_epoch: int, last_epoch: int) -> NDArray[np.float64]:
+    """EL2N of one observer run; see `el2n_scores`."""
     from fastdc.kernels.scores import mean_over_epochs  # numba takes half a second; listing methods must not pay it
 
-    if not observations:
-        raise MethodError("method el2n: needs an observed training; run `fastdc observe` on this training set first")
-    total = np.zeros(observations[0].num_samples)
-    for observation in observations:
-        if observation.epochs < last_epoch:
-            raise MethodError(
-                f"method el2n: {observation.folder} holds {observation.epochs} epochs, last_epoch={last_epoch} asked "
-                "for; observe longer or lower last_epoch"
-            )
-        total += mean_over_epochs(observation.field("el2n"), first_epoch - 1, last_epoch)
-    return total / len(observations)
+    check_length("el2n", observation, last_epoch)
+    return mean_over_epochs(observation.field("el2n"), first_epoch - 1, last_epoch)
 
 
 METHOD = EL2N()

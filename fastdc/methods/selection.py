@@ -23,9 +23,11 @@ def select(
         int64 [ipc * C]. Ties go to the lower index. Balanced: grouped by class, in class order.
 
     Raises:
-        MethodError: shapes differ, a score is NaN or infinite, ipc < 1, or a class has fewer than `ipc` images.
+        MethodError: shapes differ, a score is NaN or infinite, a label is not a whole number from 0 on, ipc < 1, keep
+            is neither of the two, or a class (or the set) has fewer images than asked for.
     """
-    values, classes = _checked(scores, labels, ipc)
+    ipc = _check_request(ipc, keep)
+    values, classes = _checked(scores, labels)
     direction = values if keep == "easy" else -values
     order = np.lexsort((np.arange(values.size), direction))
     num_classes = int(classes.max()) + 1
@@ -38,6 +40,15 @@ def select(
         raise MethodError(f"select: class {short} has {counts[short]} images, ipc={ipc} asked for; lower the ipc")
     starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
     return grouped[(starts[:, None] + np.arange(ipc)[None, :]).ravel()].astype(np.int64)
+
+
+def select_among(
+    scores: ArrayLike, labels: NDArray[np.int64], num_classes: int, ipc: int, keep: Keep, balanced: bool
+) -> NDArray[np.int64]:
+    """`select` for a set of `num_classes` classes, of which a global budget counts those without images too."""
+    if balanced:
+        return select(scores, labels, ipc, keep)
+    return select(scores, np.zeros_like(labels), ipc * num_classes, keep)
 
 
 def random_balanced(labels: NDArray[np.int64], num_classes: int, ipc: int, seed: int) -> NDArray[np.int64]:
@@ -60,18 +71,32 @@ def random_balanced(labels: NDArray[np.int64], num_classes: int, ipc: int, seed:
     return np.concatenate(chosen).astype(np.int64)
 
 
-def _checked(scores: ArrayLike, labels: ArrayLike, ipc: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    values, classes = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+def _check_request(ipc: int, keep: str) -> int:
+    """`ipc` as Python's int: a NumPy integer of few bits would overflow when it is multiplied."""
+    if keep not in ("easy", "hard"):
+        raise MethodError(f"select: keep={keep!r}; expected 'easy' or 'hard'")
+    if isinstance(ipc, bool) or not isinstance(ipc, (int, np.integer)):
+        raise MethodError(f"select: ipc={ipc!r}; expected a whole number")
+    if ipc < 1:
+        raise MethodError(f"select: ipc={ipc}; expected at least 1")
+    return int(ipc)
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    try:
+        values, classes = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise MethodError(f"select: expected scores and labels as arrays of numbers; {error}") from error
     if values.ndim != 1 or values.shape != classes.shape or values.size == 0:
         raise MethodError(f"select: scores {values.shape} and labels {classes.shape} must be equal, 1-D, not empty")
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise MethodError(f"select: score of sample {bad[0]} is {values[bad[0]]}; {bad.size} scores are not finite")
+    if classes.dtype.kind not in "iu":
+        raise MethodError(f"select: labels of type {classes.dtype}; expected integers")
     if classes.min() < 0:
         raise MethodError(f"select: label {classes.min()} of sample {int(classes.argmin())} is negative")
-    if ipc < 1:
-        raise MethodError(f"select: ipc={ipc}; expected at least 1")
-    return values, classes
+    return values, classes.astype(np.int64)
 
 
 def _first(order: NDArray[np.intp], budget: int) -> NDArray[np.int64]:

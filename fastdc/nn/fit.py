@@ -54,6 +54,7 @@ class FitPlan:
         checkpoint: file for resuming, or None.
         identity: key of the run; a checkpoint of another run is refused.
         checkpoint_seconds: longest time between two checkpoints.
+        checkpoint_epochs: also one after every epoch, for a recorder that cannot go back further.
     """
 
     epochs: int
@@ -64,6 +65,7 @@ class FitPlan:
     checkpoint: Path | None = None
     identity: str = ""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    checkpoint_epochs: bool = False
 
 
 class Fit:
@@ -155,9 +157,10 @@ class Fit:
         self.batches_done += 1
         if self.progress is not None:
             self.progress.advance(1, f"epoch {self.epoch + 1}/{self.plan.epochs}, loss {loss:.3f}")
-        if self.batches_done == self.plan.steps:
+        ended = self.batches_done == self.plan.steps
+        if ended:
             self._end_epoch()
-        self._save()
+        self._save(force=ended and self.plan.checkpoint_epochs and self.plan.checkpoint is not None)
 
     def _end_epoch(self) -> None:
         mean, lr = self.loss_sum / self.samples, self.plan.learning_rate(self.epoch, 0, self.plan.steps)

@@ -43,6 +43,12 @@ class ObserverConfig(Settings):
     seed: int = Field(0, ge=0)
     runs: int = Field(1, ge=1)
 
+    @property
+    def told(self) -> str:
+        """In words, for tables: how far this training is from the one that a paper asks for."""
+        runs = f", {self.runs} runs" if self.runs > 1 else ""
+        return f"{self.arch}, schedule of {self.epochs} epochs, {self.image_size} px{runs}"
+
     def resolved(self) -> Self:
         """The same with `auto` and 0 replaced by what they mean on this machine."""
         device = guess_device() if self.device == "auto" else self.device

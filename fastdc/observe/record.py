@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.errors import ManifestError
+from fastdc.errors import ManifestError, MethodError
 from fastdc.files import write_atomic
 from fastdc.kernels.fields import FIELDS
+from fastdc.observe.final import FinalPass, load_final
+from fastdc.observe.needs import ObserverNeeds
 
 LOG_NAME = "dynamics.f32"
 INDEX_NAME = "observer.json"
-STORED = ("num_samples", "epoch_seconds", "identity", "runs", "started", "trained_with")
+TDDS_NAME = "tdds.f32"
+STORED = ("num_samples", "epoch_seconds", "identity", "runs", "started", "trained_with", "tdds_epochs")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Observation:
         runs: how many runs were asked for when this one was started.
         started: when that was, in seconds since 1970; the first observer of a folder serves requests that name none.
         trained_with: precision, threads, device and versions of its last training session; told, not keyed.
+        tdds_epochs: epochs, from the first on, between which TDDS's distances were kept.
     """
 
     folder: Path
@@ -39,6 +43,7 @@ class Observation:
     runs: int
     started: float
     trained_with: dict[str, Any]
+    tdds_epochs: int = 0
 
     @property
     def epochs(self) -> int:
@@ -56,6 +61,54 @@ class Observation:
             self.folder / LOG_NAME, dtype="<f4", mode="r", shape=(self.epochs, len(FIELDS), self.num_samples)
         )
         return log[:, FIELDS.index(name)]
+
+    @property
+    def tdds(self) -> NDArray[np.float32]:
+        """TDDS's distance of each sample between consecutive epochs, float32 [T - 1, N], memory-mapped.
+
+        Raises:
+            MethodError: it was not kept.
+        """
+        if self.tdds_epochs < 2:
+            raise MethodError(
+                f"{self.folder}: TDDS's distances were not kept; observe again for a method that reads them"
+            )
+        return np.memmap(self.folder / TDDS_NAME, "<f4", "r", shape=(self.tdds_epochs - 1, self.num_samples))
+
+    @property
+    def final(self) -> FinalPass:
+        """The pass at the end of the schedule.
+
+        Raises:
+            MethodError: it was not made.
+            ManifestError: its record is damaged.
+        """
+        found = load_final(self.folder)
+        if found is None:
+            raise MethodError(f"{self.folder}: has no final pass; observe again for a method that reads features")
+        return found
+
+    def serves(self, needs: ObserverNeeds, schedule: int) -> bool:
+        """Whether all of `needs` is there, for an observer whose schedule has `schedule` epochs."""
+        final = load_final(self.folder) if needs.final else None
+        return (
+            self.epochs >= needs.last_epoch(schedule)
+            and self.tdds_epochs >= min(needs.tdds, schedule)
+            and (not needs.final or (final is not None and (final.has_outputs or not needs.outputs)))
+        )
+
+    def missing(self, needs: ObserverNeeds, schedule: int) -> ObserverNeeds:
+        """The part of `needs` that is not there yet: what is there is neither trained nor made a second time."""
+        return ObserverNeeds(
+            epochs=0 if self.epochs >= replace(needs, final=False, tdds=0).last_epoch(schedule) else needs.epochs,
+            final=needs.final and not self.serves(ObserverNeeds(final=True, outputs=needs.outputs), schedule),
+            outputs=needs.outputs,
+            tdds=0 if self.tdds_epochs >= min(needs.tdds, schedule) else needs.tdds,
+        )
+
+    def cost(self, needs: ObserverNeeds, schedule: int) -> float:
+        """Seconds of training and of the final pass that a run for `needs` alone would take."""
+        return self.seconds(needs.last_epoch(schedule)) + (self.final.seconds if needs.final else 0.0)
 
     def correct(self) -> NDArray[np.bool_]:
         """Whether each sample was classified correctly, bool [T, N]; a tie of logits counts as wrong."""
@@ -102,10 +155,11 @@ def load_observation(folder: Path) -> Observation | None:
         return None
     try:
         content = json.loads(path.read_text())
+        content.setdefault("tdds_epochs", 0)  # records of earlier versions
         record = Observation(folder, **{name: content[name] for name in STORED})
         record = replace(record, epoch_seconds=tuple(record.epoch_seconds))
         fields = tuple(content["fields"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: not an observer record ({error}); delete the folder and observe again") from error
     needed = record.epochs * len(FIELDS) * record.num_samples * 4
     found = (folder / LOG_NAME).stat().st_size if (folder / LOG_NAME).exists() else 0
@@ -114,4 +168,13 @@ def load_observation(folder: Path) -> Observation | None:
             f"{folder / LOG_NAME}: {found} bytes of fields {fields}, expected at least {needed} of {FIELDS}; "
             "delete the folder and observe again"
         )
+    if record.tdds_epochs > 1:
+        _check_trajectory(record)
     return record
+
+
+def _check_trajectory(record: Observation) -> None:
+    path, needed = record.folder / TDDS_NAME, 4 * (record.tdds_epochs - 1) * record.num_samples
+    found = path.stat().st_size if path.exists() else 0
+    if found < needed:
+        raise ManifestError(f"{path}: {found} bytes, expected at least {needed}; delete the folder and observe again")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,14 @@ from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
 from fastdc.nn.models import build_model
 from fastdc.observe.choose import choose_observer, observer_folder
 from fastdc.observe.config import ObserverConfig
+from fastdc.observe.finish import final_pass
+from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
 from fastdc.observe.record import Observation, append_epoch, commit, load_observation
+from fastdc.observe.tdds import TddsRecorder, remove_rolling
 from fastdc.progress import progress, say
 from fastdc.seeding import derive_seed
 
-CHECKPOINT_NAME = "checkpoint.pt"
+CHECKPOINT_NAME, FOLLOWING_CHECKPOINT_NAME = "checkpoint.pt", "checkpoint_tdds.pt"
 
 
 def observe(
@@ -35,6 +38,7 @@ def observe(
     workdir: Path,
     config: ObserverConfig | None = None,
     *,
+    needs: ObserverNeeds | None = None,
     stop_after: int | None = None,
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -42,20 +46,22 @@ def observe(
     """Dynamics of every training image, from `config.runs` trainings on the full set; cached by content.
 
     A finished log is returned at once; one that is too short is continued from its checkpoint, bit-equal on CPU
-    to a run that was never interrupted.
+    to a run that was never interrupted. The final pass is made when the schedule is done.
 
     Args:
         train: the full training set.
         workdir: results lie in `workdir/observers/KEY`, one folder per run.
         config: how to train; None takes `choose_observer`'s.
-        stop_after: epochs that are needed, at most `config.epochs`; None trains the whole schedule.
+        needs: what must be in the record; None asks for `stop_after` epochs of the log.
+        stop_after: epochs that are needed, at most `config.epochs`; None trains the whole schedule. Not with `needs`.
         checkpoint_seconds: longest time between two checkpoints.
 
     Returns:
-        One record per run, each with at least `stop_after` epochs.
+        One record per run, with at least what was asked for.
 
     Raises:
         ConfigError: unknown architecture or precision.
+        MethodError: the final pass is needed, and the network has no linear layer.
         DivergedError: a loss became NaN or infinite.
         BetonError, LoaderError, ManifestError: the training set or an earlier record is damaged.
     """
@@ -64,30 +70,57 @@ def observe(
     config = config.resolved()
     if stop_after is not None and stop_after < 1:
         raise ConfigError(f"stop_after={stop_after}: expected at least 1 epoch")
-    needed = min(stop_after or config.epochs, config.epochs)
+    needs = needs or ObserverNeeds(stop_after or WHOLE_SCHEDULE)
     records = []
     for run in range(config.runs):
         folder = observer_folder(workdir, manifest.content_hash, config, run)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):  # two sweeps that need one observer train it once
             record = load_observation(folder)
-            if record is None or record.epochs < needed:
+            if record is None or not record.serves(needs, config.epochs):
                 record = record or new_record(folder, manifest, config, run)
+                left = record.missing(needs, config.epochs)
+                session = Session(train, record, config, left, show_progress, checkpoint_seconds)
                 try:
-                    record = _train(train, record, config, needed, show_progress, checkpoint_seconds)
+                    record = _train(session)
                 except CheckpointError as error:
                     say(f"{error.args[0].partition(';')[0]}; this observer starts over")
-                    set_aside(folder / CHECKPOINT_NAME)  # whole epochs lie in the log and stay as they are
-                    record = _train(train, record, config, needed, show_progress, checkpoint_seconds)
+                    set_aside(session.checkpoint)  # whole epochs lie in the log and stay as they are
+                    record = _train(session)
         records.append(record)
     return tuple(records)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one call of `observe` trains of one run."""
+
+    train: Path
+    record: Observation
+    config: ObserverConfig
+    needs: ObserverNeeds
+    show_progress: bool
+    checkpoint_seconds: float
+
+    @property
+    def follows(self) -> bool:
+        """Whether TDDS's distances are kept: they need a training from its first epoch on, and once begun go on.
+
+        Where the log is longer than they are, the training without them got further, and serves everything else.
+        """
+        return self.needs.tdds > 0 or 0 < self.record.tdds_epochs == self.record.epochs
+
+    @property
+    def checkpoint(self) -> Path:
+        """One that follows TDDS cannot go on from a checkpoint of one that does not."""
+        return self.record.folder / (FOLLOWING_CHECKPOINT_NAME if self.follows else CHECKPOINT_NAME)
 
 
 class DynamicsRecorder:
     """Collects an epoch's dynamics and appends them to the log when the epoch is whole."""
 
-    def __init__(self, record: Observation) -> None:
-        self.record = record
+    def __init__(self, record: Observation, trajectory: TddsRecorder | None = None) -> None:
+        self.record, self.trajectory = record, trajectory
         self.fit: Fit | None = None
         self.values = self._empty()
 
@@ -96,7 +129,11 @@ class DynamicsRecorder:
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
         """Score the batch's training-time (augmented) outputs, as CCS and DeepCore do."""
-        batch_dynamics(logits.float().cpu().numpy(), batch.labels.cpu().numpy(), batch.indices.numpy(), self.values)
+        outputs, indices = logits.float().cpu(), batch.indices.numpy()
+        batch_dynamics(outputs.numpy(), batch.labels.cpu().numpy(), indices, self.values)
+        if self.trajectory is not None:
+            assert self.fit is not None
+            self.trajectory.batch(self.fit.epoch, outputs, indices)
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
         """Append the epoch, then record that it is whole.
@@ -108,12 +145,17 @@ class DynamicsRecorder:
             append_epoch(self.record.folder, epoch, self.values)
             seconds = self.fit.elapsed() if self.fit is not None else 0.0
             self.record = replace(self.record, epoch_seconds=(*self.record.epoch_seconds, seconds))
-            commit(self.record)
+        if self.trajectory is not None:
+            self.trajectory.epoch_end(epoch)
+            self.record = replace(self.record, tdds_epochs=max(self.record.tdds_epochs, epoch + 1))
+        commit(self.record)
         self.values = self._empty()
 
     def state(self) -> dict[str, Any]:
         """The unfinished epoch's values, and how many whole ones came before."""
-        return {"values": torch.from_numpy(self.values.copy()), "epochs": self.record.epochs}
+        values = torch.from_numpy(self.values.copy())
+        followed = {} if self.trajectory is None else {"trajectory": self.trajectory.state()}
+        return {"values": values, "epochs": self.record.epochs, **followed}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take the unfinished epoch of a checkpoint.
@@ -127,6 +169,9 @@ class DynamicsRecorder:
                 f"{self.record.epochs}; move the checkpoint away"
             )
         self.values = state["values"].numpy().copy()
+        if self.trajectory is not None:
+            assert self.fit is not None
+            self.trajectory.restore(state["trajectory"], finished=self.fit.finished)
 
 
 def new_record(folder: Path, manifest: Manifest, config: ObserverConfig, run: int) -> Observation:
@@ -135,14 +180,9 @@ def new_record(folder: Path, manifest: Manifest, config: ObserverConfig, run: in
     return Observation(folder, len(manifest.ids), (), identity, config.runs, time.time(), {})
 
 
-def _train(
-    train: Path,
-    record: Observation,
-    config: ObserverConfig,
-    needed: int,
-    show_progress: bool,
-    checkpoint_seconds: float,
-) -> Observation:
+def _train(session: Session) -> Observation:
+    """Train what is missing, then make the final pass if it is asked for."""
+    train, record, config = session.train, session.record, session.config
     seed = derive_seed(config.seed, "observer", run=record.identity["run"])
     compute = choose_compute(config.precision, config.threads)
     if compute.device.type != config.device:
@@ -155,27 +195,46 @@ def _train(
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
+    trajectory = TddsRecorder(record.folder, record.num_samples, num_classes) if session.follows else None
+    recorder = DynamicsRecorder(replace(record, trained_with=compute.told()), trajectory)
+    needed = session.needs.last_epoch(config.epochs)
     view = TrainView(config.image_size)
-    loader = open_loader(train, view, batch_size=config.batch_size, seed=seed, shuffle=True, device=compute.device)
-    recorder = DynamicsRecorder(replace(record, trained_with=compute.told()))
-    steps = steps_per_epoch(loader)
-    plan = FitPlan(
+    with open_loader(
+        train, view, batch_size=config.batch_size, seed=seed, shuffle=True, device=compute.device
+    ) as loader:
+        plan = _plan(session, needed, steps_per_epoch(loader), seed)
+        with progress(f"observe {train.name}", needed * plan.steps, "steps", session.show_progress) as bar:
+            recorder.fit = Fit(model, optimizer, compute, plan, recorder, bar)
+            recorder.fit.run(loader)
+    if session.follows and needed == config.epochs:
+        remove_rolling(record.folder)
+    if session.needs.final:
+        final_pass(
+            train,
+            record.folder,
+            model,
+            needed,
+            config.image_size,
+            compute,
+            outputs=session.needs.outputs,
+            show_progress=session.show_progress,
+        )
+    return recorder.record
+
+
+def _plan(session: Session, needed: int, steps: int, seed: int) -> FitPlan:
+    config = session.config
+    return FitPlan(
         epochs=needed,
         steps=steps,
         learning_rate=lambda epoch, step, steps: cosine(config, epoch * steps + step, config.epochs * steps),
         loss=nn.functional.cross_entropy,
         seed=seed,
-        checkpoint=record.folder / CHECKPOINT_NAME,
-        identity=content_key(record.identity),
-        checkpoint_seconds=checkpoint_seconds,
+        checkpoint=session.checkpoint,
+        identity=content_key(session.record.identity),
+        checkpoint_seconds=session.checkpoint_seconds,
+        checkpoint_epochs=session.follows,
     )
-    try:
-        with progress(f"observe {train.name}", needed * steps, "steps", show_progress) as bar:
-            recorder.fit = Fit(model, optimizer, compute, plan, recorder, bar)
-            recorder.fit.run(loader)
-    finally:
-        loader.close()
-    return recorder.record
 
 
 def cosine(config: ObserverConfig, step: int, steps: int) -> float:

@@ -1,9 +1,10 @@
 """From runs to rows: one row per method, IPC and protocol, over its seeds. Knows the store, computes no accuracy."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fastdc.settings import Settings
 from fastdc.sweep.store import Record
@@ -20,6 +21,7 @@ class Row(Settings):
         dataset, method, ipc, protocol, arch, precision, augment, image_size: what was run; `ipc` is None where the
             whole training set was used.
         device, threads: what computed; `threads` is None on a GPU, where it changes no result.
+        observer: how the observer that the method reads was trained; None for methods that read none.
         inferred: settings of the method that no paper states and that are at our default.
         n: finished runs; `seeds`: runs asked for. A mean is over `n` runs, so `n < seeds` must be shown with it.
         subsets: distinct stored sets that the `n` runs trained on. With 1, the spread is that of training alone.
@@ -27,8 +29,9 @@ class Row(Settings):
         top5_mean: None below 6 classes. top1_best_mean: best epoch's; never ranked.
         images, image_bytes, label_bytes: of one stored set, mean over subsets.
         epochs, steps: training length.
-        compress_seconds: making one subset from the data: observer (whole training, where used), scores, choice and
-            writing. observer_seconds: the observer's part, shared by all methods that read it.
+        compress_seconds: making one subset from the data: observer (what this method reads of it, as if trained for it
+            alone), scores, choice and writing. observer_seconds, scoring_seconds, selection_seconds: those parts; the
+            observer is shared by all methods that read it, and trained once.
         train_seconds: training and validating one network, mean over runs.
         status: `done` all runs finished; `partial` some; else what became of them.
         reason: why runs are missing, None when `done`.
@@ -44,6 +47,7 @@ class Row(Settings):
     image_size: int
     device: str | None = None
     threads: int | None = None
+    observer: str | None = None
     inferred: tuple[str, ...] = ()
     n: int
     seeds: int
@@ -59,6 +63,8 @@ class Row(Settings):
     label_bytes: int | None = None
     compress_seconds: float | None = None
     observer_seconds: float | None = None
+    scoring_seconds: float | None = None
+    selection_seconds: float | None = None
     train_seconds: float | None = None
     status: Status
     reason: str | None = None
@@ -99,6 +105,30 @@ def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> l
     return sorted(rows, key=_order)
 
 
+class SharedObserver(NamedTuple):
+    """What sharing one observer saved.
+
+    Attributes:
+        methods: how many read it.
+        seconds: its training, as far as the one that reads most of it needs.
+        alone: what a training for each of them would have taken, as separate codes do it.
+    """
+
+    methods: int
+    seconds: float
+    alone: float
+
+
+def shared_observer(rows: Iterable[Row]) -> SharedObserver | None:
+    """The ledger of the observer, each method once, whatever its IPC and settings; None if fewer than two use it."""
+    spent: dict[str, float] = {}
+    for row in rows:
+        name = re.split(r"[\[#]", row.method)[0]
+        if row.observer_seconds:
+            spent[name] = max(spent.get(name, 0.0), row.observer_seconds)
+    return SharedObserver(len(spent), max(spent.values()), sum(spent.values())) if len(spent) > 1 else None
+
+
 def _order(row: Row) -> tuple[Any, ...]:
     setup: tuple[Any, ...] = (row.dataset, row.protocol, row.arch, row.precision, row.augment, row.image_size)
     setup += (row.device or "", row.threads or 0)
@@ -110,7 +140,12 @@ def _row(records: list[Record]) -> Row:
     done = [record.summary for record in records if record.state == "done" and record.summary is not None]
     states = Counter(record.state for record in records)
     values: dict[str, Any] = {axis: label.get(axis) for axis in AXES}
-    values |= {"inferred": label.get("inferred", ()), "n": len(done), "seeds": len(records)}
+    values |= {
+        "observer": label.get("observer"),
+        "inferred": label.get("inferred", ()),
+        "n": len(done),
+        "seeds": len(records),
+    }
     values["subsets"] = len({record.label.get("subset") for record in records if record.state == "done"})
     values |= {"status": _status(states), "reason": _reason(records)}
     return Row(**values, **(_numbers(done) if done else {}))
@@ -130,6 +165,8 @@ def _numbers(done: list[dict[str, Any]]) -> dict[str, Any]:
         **{name: round(fmean(run[name] for run in done)) for name in ("image_bytes", "label_bytes")},
         "compress_seconds": fmean(subset_costs) + observer,
         "observer_seconds": observer,
+        "scoring_seconds": fmean(run["cost"].get("scoring", 0.0) for run in done),
+        "selection_seconds": fmean(run["cost"].get("selection", 0.0) for run in done),
         "train_seconds": fmean(run["train_seconds"] for run in done),
     }
 

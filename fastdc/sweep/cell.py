@@ -11,7 +11,7 @@ from fastdc.errors import CheckpointError, DivergedError, FastDCError
 from fastdc.nn.options import Device
 from fastdc.progress import say
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
-from fastdc.sweep.run import CellResult
+from fastdc.sweep.run import CellResult, observer_needs
 from fastdc.sweep.store import Store
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ class CellRunner:
             settings=subset.variant.settings,
             workdir=config.workdir,
             observer=self.plan.observer,
+            also=observer_needs(self.plan.runnable),
             force=True,
             show_progress=self.show_progress,
         )

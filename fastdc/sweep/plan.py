@@ -191,6 +191,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     shared = {
         **setup.machine,  # not among the axes: a skipped row gives way to a run on any machine
         "inferred": first.variant.inferred,
+        "observer": plan.observer.told if first.variant.method.info.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, first.images, sum(plan.val.counts)),
         "batch": (batch := setup.protocol.batch_for(first.images)),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastdc.errors import ConfigError, MethodError
 from fastdc.nn.options import Device
+from fastdc.observe.needs import OBSERVED
 from fastdc.sweep.config import SweepConfig
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from fastdc.observe.config import ObserverConfig
     from fastdc.train.protocols import Protocol
 
-NEEDS_SERVED = ("dynamics",)
+NEEDS_SERVED = OBSERVED
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from fastdc.progress import format_seconds
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import Estimate, Rates, estimate, measured_rates
 from fastdc.sweep.plan import Cell, Plan, make_plan
-from fastdc.sweep.run import missing_cells, reads_observer
+from fastdc.sweep.run import missing_cells, observer_needs, reads_observer
 from fastdc.sweep.store import Record, Rerun, Store
 from fastdc.text import plain
 
@@ -68,19 +68,18 @@ def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Est
 
 def observer_epochs_left(plan: Plan, todo: list[Cell]) -> int:
     """Epochs that the observer still has to train for these cells, over all its runs."""
-    needed = 0
-    for cell in todo:
-        if cell.subset is not None and reads_observer(cell):
-            variant = cell.subset.variant
-            needed = max(needed, min(variant.method.observer_epochs(variant.config), plan.observer.epochs))
-    if not needed:
+    needs = observer_needs(cell for cell in todo if reads_observer(cell))
+    schedule = plan.observer.epochs
+    if not needs.last_epoch(schedule):
         return 0
     wanted = [plan.observer.identity(plan.train.content_hash, run) for run in range(plan.observer.runs)]
-    trained = dict.fromkeys(range(len(wanted)), 0)
+    left = dict.fromkeys(range(len(wanted)), needs.last_epoch(schedule))
     for record in observer_records(plan.config.workdir):
         if record.identity in wanted:
-            trained[wanted.index(record.identity)] = record.epochs
-    return sum(max(0, needed - epochs) for epochs in trained.values())
+            missing = record.missing(needs, schedule)
+            done = record.tdds_epochs if missing.tdds else record.epochs  # TDDS's distances start at the first epoch
+            left[wanted.index(record.identity)] = max(0, missing.last_epoch(schedule) - done)
+    return sum(left.values())
 
 
 def observer_records(workdir: Path) -> Iterable["Observation"]:

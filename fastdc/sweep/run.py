@@ -11,13 +11,14 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fastdc.errors import DivergedError, FastDCError, OutputError, StoreError
 from fastdc.files import prepare_workdir
+from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import say
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import measured_rates
@@ -116,7 +117,16 @@ def missing_cells(plan: Plan, states: dict[str, str], rerun: Rerun = "missing") 
 
 def reads_observer(cell: Cell) -> bool:
     """Whether the cell's method reads training dynamics."""
-    return cell.subset is not None and "dynamics" in cell.subset.variant.method.info.needs
+    return cell.subset is not None and cell.subset.variant.method.info.observed
+
+
+def observer_needs(cells: Iterable[Cell]) -> ObserverNeeds:
+    """What the methods of all `cells` read of the observer."""
+    needs = ObserverNeeds()
+    for variant in {id(cell.subset.variant): cell.subset.variant for cell in cells if cell.subset is not None}.values():
+        if variant.method.info.observed:
+            needs |= variant.method.observer_needs(variant.config)
+    return needs
 
 
 def run_plan(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastdc import cli, doctor
+from fastdc.beton import load_manifest
 from fastdc.cli import app, run
 from tests.cli.conftest import NETWORK, only_line
 from tests.cli.test_cli_start import SURFACE
@@ -109,6 +110,23 @@ def test_evaluate_json_is_one_object_and_repeats_to_the_last_digit(
     assert (first["top5"], first["epochs"], first["images"]) == (None, 2, 6)
     assert first["protocol"] == "hard-small*epochs=2"
     assert (first["top1"], first["curve"]) == (second["top1"], second["curve"])
+
+
+def test_a_list_made_elsewhere_becomes_a_subset(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, out = work / "train.beton", tmp_path / "kept.beton"
+    listed = tmp_path / "kept.txt"
+    listed.write_text("\n".join(load_manifest(train).ids[:2]))
+    command = ["compress", "from-list", str(listed), str(train), "--out", str(out), "--image-size", "32"]
+    assert run(command) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"{out}: 2 images, ")
+    assert "classes have no image in the list" in text
+    assert load_manifest(out).ids == load_manifest(train).ids[:2]
+    for wrong in (["--ipc", "1"], ["--set", "grid=2"], ["--force", "extra.beton"]):
+        assert run([*command, *wrong]) == 2
+        capsys.readouterr()
+    assert run(["compress", "from-list", str(listed), "--out", str(out)]) == 2
+    assert "expected LIST TRAIN.beton" in capsys.readouterr().err
 
 
 def test_observe_says_where_the_results_lie(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,12 +10,40 @@ from fastdc.errors import ConfigError, MethodError
 from fastdc.methods import all_methods, get_method, parse_variant, variant_name
 from fastdc.methods.registry import Registry
 
+SCORED = {
+    "aum",
+    "cad_prune",
+    "ccs",
+    "dual",
+    "dyn_unc",
+    "el2n",
+    "entropy",
+    "forgetting",
+    "grand",
+    "least_confidence",
+    "margin",
+    "tdds",
+}
+GEOMETRIC = {
+    "craig",
+    "d2",
+    "facility_location",
+    "gradmatch",
+    "graph_cut",
+    "herding",
+    "k_center",
+    "moderate",
+    "prototypes",
+    "ssp",
+}
+NAMES = ["full", "random", *sorted({"pca", *SCORED, *GEOMETRIC})]
+
 
 def test_the_registered_methods() -> None:
-    assert list(all_methods()) == ["full", "random", "el2n", "pca"]
+    assert list(all_methods()) == NAMES
 
 
-@pytest.mark.parametrize("name", ["full", "random", "el2n", "pca"])
+@pytest.mark.parametrize("name", NAMES)
 def test_metadata_is_complete(name: str) -> None:
     method = get_method(name)
     assert method.info.name == name
@@ -23,6 +51,13 @@ def test_metadata_is_complete(name: str) -> None:
     if method.info.family != "reference" and name != "random":
         assert method.info.bibtex.startswith("@")
         assert str(method.info.year) in method.info.bibtex
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"full"}))
+def test_defaults_are_class_balanced_as_the_benchmarks_are(name: str) -> None:
+    method = get_method(name)
+    assert method.info.class_balanced
+    assert method.class_balanced(method.configure({}))
 
 
 def test_unknown_name_suggests_the_closest() -> None:
@@ -112,3 +147,8 @@ def test_settings_are_typed_and_checked() -> None:
         get_method("el2n").configure({"keep": "soft"})
     with pytest.raises(ConfigError, match="window ends before"):
         get_method("el2n").configure({"first_epoch": 4, "last_epoch": 2})
+
+
+def test_a_method_that_is_left_out_says_why() -> None:
+    with pytest.raises(MethodError, match=r"'glister' is left out: .* held-out set.* use gradmatch"):
+        get_method("glister")

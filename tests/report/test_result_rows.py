@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fastdc.report import make_rows
+from fastdc.report.rows import Row, make_rows, shared_observer
 from fastdc.sweep.store import Record
 
 LABEL = {
@@ -49,6 +49,18 @@ def test_mean_and_spread_over_seeds() -> None:
     assert (row.top1_best_mean, row.top5_mean) == (44.0, None)
     assert (row.image_bytes, row.label_bytes, row.images, row.steps, row.epochs) == (1001, 100, 100, 3000, 300)
     assert (row.compress_seconds, row.observer_seconds, row.train_seconds) == (11.75, 10.0, 3.0)
+
+
+def test_the_ledger_of_a_shared_observer() -> None:
+    def row(method: str, observer: float, **changes: Any) -> Row:
+        (made,) = make_rows([done(0, 40.0, method=method)])
+        return made.model_copy(update={"observer_seconds": observer, **changes})
+
+    rows = [row("random", 0.0), row("el2n", 10.0), row("el2n[keep=hard]", 10.0), row("el2n", 10.0, ipc=50)]
+    assert shared_observer(rows) is None  # one method, in whatever settings, shares with nobody
+    assert shared_observer([*rows, row("aum", 60.0), row("ccs[beta=0.1]", 60.0)]) == (3, 60.0, 130.0)
+    (made,) = make_rows([done(0, 40.0)])
+    assert (made.scoring_seconds, made.selection_seconds) == (1.0, 0.5)
 
 
 def test_one_run_has_no_spread() -> None:

@@ -35,7 +35,10 @@ def row(**changes: object) -> Row:
         "steps": 3000,
         "image_bytes": 1_234_567,
         "label_bytes": 0,
-        "compress_seconds": 3.21,
+        "compress_seconds": 103.21,
+        "observer_seconds": 99.7,
+        "scoring_seconds": 3.21,
+        "selection_seconds": 0.25,
         "train_seconds": 75.0,
         "status": "done",
     }
@@ -58,11 +61,15 @@ def test_the_plain_table_shows_each_number_once_aligned() -> None:
     )
     lines = text.splitlines()
     assert lines[0] == "tiny: hard, resnet18, fp32, 28 px"
-    assert lines[1].split() == ["method", "IPC", "top-1", "%", "n", "images", "size", "steps", "compress", "train"]
-    assert " ".join(lines[3].split()) == "el2n[keep=hard] 10 43.22 ± 0.50 3 1,000 1.2 MB 3,000 3.2 s 1 min 15 s"
+    assert lines[1].split()[-5:] == ["steps", "observer", "scoring", "selection", "train"]
+    assert " ".join(lines[3].split()) == "el2n[keep=hard] 10 43.22 ± 0.50 3 1,000 1.2 MB 3,000 100 s 3.2 s 0.25 s 75 s"
     assert " 2/3 " in lines[4]
     assert lines[5].split() == ["el2n[keep=hard]", "10", "failed", "0/3"]
-    assert lines[6:] == ["pca ipc 10: seed 2 diverged: nan", "el2n[keep=hard] ipc 10: seed 0 failed: why"]
+    assert lines[6:] == [
+        "pca ipc 10: seed 2 diverged: nan",
+        "el2n[keep=hard] ipc 10: seed 0 failed: why",
+        "one observer (100 s) serves 2 methods; one for each would take 3.3 min, 2.0 times as long",
+    ]
 
 
 def test_other_protocols_and_networks_are_other_tables() -> None:
@@ -92,6 +99,18 @@ def test_inferred_settings_are_one_note_for_each_method() -> None:
         assert lines.count(f"{mark}mine: window is inferred, not published") == 1
     assert json.loads(render(rows, "json"))[0]["inferred"] == ["grid", "fit"]
     assert next(csv.DictReader(io.StringIO(render(rows, "csv"))))["inferred"] == "grid,fit"
+
+
+def test_the_observer_is_named_once_however_many_methods_read_it() -> None:
+    rows = [row(method=method, observer="resnet18, schedule of 60 epochs, 224 px") for method in ("el2n", "aum")]
+    lines = render(rows, "table").splitlines()
+    assert lines.count("observer: resnet18, schedule of 60 epochs, 224 px") == 1
+    assert json.loads(render(rows, "json"))[0]["observer"] == "resnet18, schedule of 60 epochs, 224 px"
+
+
+def test_durations_are_short() -> None:
+    rows = [row(observer_seconds=180.0, train_seconds=9000.0)]
+    assert render(rows, "table").splitlines()[3].split()[-8:] == ["3.0", "min", "3.2", "s", "0.25", "s", "2.5", "h"]
 
 
 def test_json_holds_every_field_and_null_for_what_is_missing() -> None:
@@ -138,7 +157,7 @@ def test_csv_and_latex_escapes() -> None:
 
 def test_latex_is_a_tabular_per_table() -> None:
     text = render([row(), row(protocol="soft")], "latex")
-    assert text.count(r"\begin{tabular}{lrrrrrrrr}") == text.count(r"\end{tabular}") == 2
+    assert text.count(r"\begin{tabular}{lrrrrrrrrrr}") == text.count(r"\end{tabular}") == 2
     assert r"el2n[keep=hard] & 10 & 43.22 $\pm$ 0.50 & 3 & 1,000 & 1.2 MB" in text
 
 

@@ -25,12 +25,12 @@ Start = Callable[..., "subprocess.Popen[str]"]
 Write = Callable[[SweepConfig, Path], Path]
 
 GRID = {
-    "methods": "all",
+    "methods": "full,random,el2n,pca",
     "ipc": "2",
     "protocols": "hard-small*epochs=25,validate_every=10",
     "set": {"full.protocol.epochs": 4},
 }
-TIMES = ("compress_seconds", "observer_seconds", "train_seconds")
+TIMES = ("compress_seconds", "observer_seconds", "scoring_seconds", "selection_seconds", "train_seconds")
 
 CACHED = """
 import sys, time

@@ -1,0 +1,72 @@
+"""Herding and k-center: greedy choices by one distance per sample and step. O(n) memory beside the features."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.errors import MethodError
+from fastdc.kernels.panels import Panels
+
+
+def herding_order(panels: Panels, budget: int) -> NDArray[np.int64]:
+    """Samples whose running mean follows the mean of all, in order of choice (Welling 2009; Rebuffi et al. 2017).
+
+    Step s picks argmin over the samples left of ||mu - (sum of picked + phi_j) / (s + 1)||, which is the sample nearest
+    to mu * (s + 1) - sum of picked. (DeepCore's code takes the argmax.) O(n D) per step, in float64. What is
+    compared is n times the squared distance, less what all samples share, so that no division by n spoils a tie.
+
+    Args:
+        panels: features phi of n samples.
+        budget: samples to choose, 1 to n.
+
+    Returns:
+        int64 [budget]; ties go to the lower index.
+
+    Raises:
+        MethodError: `budget` is out of range.
+    """
+    check_order_budget("herding", panels.size, budget)
+    total = panels.total()
+    picked_sum = np.zeros_like(total)
+    squares = panels.size * panels.squared_norms()
+    taken = np.zeros(panels.size, np.bool_)
+    order = np.empty(budget, np.int64)
+    for step in range(budget):
+        distances = squares - 2.0 * panels.dots(total * (step + 1) - panels.size * picked_sum)
+        distances[taken] = np.inf
+        pick = int(distances.argmin())
+        order[step], taken[pick] = pick, True
+        picked_sum += panels.point(pick)
+    return order
+
+
+def k_center_order(panels: Panels, budget: int) -> NDArray[np.int64]:
+    """Farthest-first traversal (Gonzalez 1985; Sener & Savarese 2018): argmax of the distance to the nearest pick.
+
+    The first pick is the sample nearest to the mean of all (published codes draw it at random), so that the order
+    depends on nothing but the features. One running minimum per sample; distances in float64, O(n D) per step.
+
+    Args and returns: as `herding_order`. Duplicates of picks come last, the lower index first.
+
+    Raises:
+        MethodError: `budget` is out of range.
+    """
+    check_order_budget("k_center", panels.size, budget)
+    order = np.empty(budget, np.int64)
+    order[0] = int(panels.squared_distances(panels.total() / panels.size).argmin())
+    nearest = panels.squared_distances(panels.point(int(order[0])))
+    nearest[order[0]] = -1.0
+    for step in range(1, budget):
+        pick = int(nearest.argmax())
+        np.minimum(nearest, panels.squared_distances(panels.point(pick)), out=nearest)
+        order[step], nearest[pick] = pick, -1.0
+    return order
+
+
+def check_order_budget(name: str, size: int, budget: int) -> None:
+    """Refuse a budget that is not 1 to `size`.
+
+    Raises:
+        MethodError: names the method, the budget and the size.
+    """
+    if not 1 <= budget <= size:
+        raise MethodError(f"{name}: {budget} images asked for, the group has {size}; expected 1 to {size}")

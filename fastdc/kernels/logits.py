@@ -1,0 +1,116 @@
+"""Per-sample terms of a whole epoch's logits in float64, for scores computed from logits rather than from the log."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.kernels.jit import kernel
+
+TERMS = ("p_y", "p_other", "p_max", "gap", "margin", "entropy", "el2n")
+"""Rows of `logit_terms`."""
+
+LARGEST_LOGIT = 1e150
+"""Logits beyond it are refused: TDDS squares differences of two, and no square must overflow."""
+
+
+@kernel
+def first_unusable(logits: NDArray[Any]) -> int:
+    """The first sample of `logits` [N, C] that has a value that is NaN, infinite or beyond `LARGEST_LOGIT`, or -1."""
+    for i in range(logits.shape[0]):
+        for j in range(logits.shape[1]):
+            if not abs(np.float64(logits[i, j])) <= LARGEST_LOGIT:
+                return i
+    return -1
+
+
+@kernel
+def logit_terms(
+    logits: NDArray[Any], labels: NDArray[np.int64], start: int, stop: int, out: NDArray[np.float64]
+) -> None:
+    """Write the terms of samples start..stop-1.
+
+    With p = softmax(z) and label y: `p_y`; `p_other` = max over j != y of p_j; `p_max` = max p; `gap` = largest minus
+    second largest p; `margin` = z_y - max over j != y of z_j; `entropy` = -sum p ln p in nats; `el2n` =
+    ||p - onehot(y)||_2. Written so that none loses digits to cancellation when one class takes nearly everything.
+
+    Args:
+        logits: float32 or float64 [N, C], C >= 2, usable (`first_unusable`).
+        labels: int64 [N], each in [0, C).
+        out: float64 [7, N], rows in the order of `TERMS`.
+    """
+    for i in range(start, stop):
+        row, label = logits[i], labels[i]
+        first, second, winner = -np.inf, -np.inf, 0
+        other = -np.inf
+        for j in range(row.size):
+            value = np.float64(row[j])
+            if value > first:
+                first, second, winner = value, first, j
+            elif value > second:
+                second = value
+            if j != label and value > other:
+                other = value
+        own = np.float64(row[label])
+        rest, others, squares, below = 0.0, 0.0, 0.0, 0.0  # sums over j != winner, j != label, and of e_j (first - z_j)
+        for j in range(row.size):
+            below_first = first - np.float64(row[j])
+            share = math.exp(-below_first)
+            below += share * below_first
+            if j != winner:
+                rest += share
+            if j != label:
+                others += share
+                squares += share * share
+        total = 1.0 + rest
+        out[0, i] = math.exp(own - first) / total
+        out[1, i] = math.exp(other - first) / total
+        out[2, i] = 1.0 / total
+        out[3, i] = -math.expm1(second - first) / total
+        out[4, i] = own - other
+        out[5, i] = math.log1p(rest) + below / total
+        out[6, i] = math.sqrt(squares + others * others) / total
+
+
+@kernel
+def log_normalisers(logits: NDArray[Any], start: int, stop: int, out: NDArray[np.float64]) -> None:
+    """For samples start..stop-1, out[0] = largest logit and out[1] = ln sum_j exp(z_j - largest); out is [2, N].
+
+    ln p_j = (z_j - out[0]) - out[1]; apart, so that large logits cost no digits.
+    """
+    for i in range(start, stop):
+        row = logits[i]
+        top = np.float64(row[0])
+        for j in range(row.size):
+            top = max(top, np.float64(row[j]))
+        total = 0.0
+        for j in range(row.size):
+            total += math.exp(np.float64(row[j]) - top)
+        out[0, i], out[1, i] = top, math.log(total)
+
+
+@kernel
+def tdds_distances(
+    before: NDArray[Any],
+    after: NDArray[Any],
+    before_norms: NDArray[np.float64],
+    after_norms: NDArray[np.float64],
+    start: int,
+    stop: int,
+    out: NDArray[np.float64],
+) -> None:
+    """TDDS's step between consecutive epochs: out[i] = sum_c |p'_c (ln p'_c - ln p_c)|, p' after, p before.
+
+    A p'_c that underflows to 0 adds 0, the limit of p ln p. Logarithms come from the logits, so none is of 0.
+
+    Args:
+        before, after: logits [N, C]; before_norms, after_norms: their `log_normalisers`.
+    """
+    for i in range(start, stop):
+        total = 0.0
+        for j in range(after.shape[1]):
+            log_after = (np.float64(after[i, j]) - after_norms[0, i]) - after_norms[1, i]
+            log_before = (np.float64(before[i, j]) - before_norms[0, i]) - before_norms[1, i]
+            total += abs(math.exp(log_after) * (log_after - log_before))
+        out[i] = total

@@ -1,0 +1,195 @@
+"""Scores from windows that slide over the epochs: Dyn-Unc, DUAL, CAD-Prune and TDDS, with one kernel for all four.
+
+Each window's mean and squared deviations are computed anew, in two passes over values that lie in the cache. That costs
+less than reading the log from a disk, and no rounding builds up, as it does where running sums are updated.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.errors import MethodError
+from fastdc.kernels.jit import kernel
+from fastdc.kernels.samples import BLOCK, load_block, over_rows, rows_of
+from fastdc.kernels.scores import check_finite
+
+
+class WindowScores(NamedTuple):
+    """What one pass over the windows of p_y gives, each float64 [N]; see `window_scores`."""
+
+    dyn_unc: NDArray[np.float64]
+    dual: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+
+def window_scores(p_y: NDArray[np.floating[Any]], window: int = 10, threads: int | None = None) -> WindowScores:
+    """Dyn-Unc and DUAL in one pass, with J = `window` epochs to a window and T - J + 1 windows.
+
+    s_k = 10 * standard deviation of p_y over epochs k..k+J-1 (unbiased: divided by J - 1), m_k = its mean there.
+    dyn_unc: mean over k of s_k (He et al. 2024). dual: mean over k of s_k * (1 - m_k) (Cho et al. 2025). High = hard.
+    mean: mean of p_y over all T epochs, what DUAL's Beta sampling reads.
+
+    Args:
+        p_y: [T, N], probability of the label; 0 is a value like any other.
+
+    Raises:
+        MethodError: window < 2, T < window, or a value is not finite.
+    """
+    epochs = check_window("window", window, 2, p_y.shape[0], window)
+    windows = epochs - window + 1
+    weights = np.full(windows, 10.0 / (np.sqrt(window - 1) * windows))
+    spread, lean, total = _slide(p_y, 0, window, weights, threads)
+    return WindowScores(spread, lean, total / epochs)
+
+
+def cad_scores(
+    p_y: NDArray[np.floating[Any]], window: int = 6, last_windows: int = 2, threads: int | None = None
+) -> NDArray[np.float64]:
+    """CAD-Prune: mean, over the last W = `last_windows` windows of J = `window` epochs, of p_y's standard deviation.
+
+    The standard deviation is unbiased (divided by J - 1); the last window ends with the last epoch (Dey et al. 2026).
+    High = hard. Only the last J + W - 1 epochs are read.
+
+    Args:
+        p_y: [T, N], probability of the label.
+
+    Raises:
+        MethodError: window < 2, last_windows < 1, T < window + last_windows - 1, or a value is not finite.
+    """
+    if last_windows < 1:
+        raise MethodError(f"last_windows={last_windows}: expected at least 1")
+    needed = window + last_windows - 1
+    epochs = check_window("window", window, 2, p_y.shape[0], needed)
+    weights = np.full(last_windows, 1.0 / (np.sqrt(window - 1) * last_windows))
+    spread: NDArray[np.float64] = _slide(p_y, epochs - needed, window, weights, threads)[0]
+    return spread
+
+
+def tdds_scores(
+    distances: NDArray[np.floating[Any]], window: int = 10, decay: float = 0.9, threads: int | None = None
+) -> NDArray[np.float64]:
+    """TDDS: exponentially weighted sum over windows of how far the steps between epochs stray from their mean.
+
+    q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|. A window of J = `window` epochs k..k+J-1 holds J - 1 steps;
+    d_k = Euclidean norm of their deviations from their mean. Score = sum over k = 0..T-J of
+    `decay` * (1 - decay)^(T-J-k) * d_k (Zhang et al. 2024). High = hard.
+
+    Args:
+        distances: [T - 1, N], q_t.
+
+    Raises:
+        MethodError: window < 3, T < window, decay outside (0, 1], or a value is not finite.
+    """
+    epochs = check_window("window", window, 3, distances.shape[0] + 1, window)
+    if not 0 < decay <= 1:
+        raise MethodError(f"decay={decay}: expected above 0, at most 1")
+    weights = decay * (1 - decay) ** np.arange(epochs - window, -1, -1.0)
+    spread: NDArray[np.float64] = _slide(distances, 0, window - 1, weights, threads)[0]
+    return spread
+
+
+def check_window(name: str, window: int, smallest: int, epochs: int, needed: int) -> int:
+    """`epochs`, if a window of that length can be laid over them.
+
+    Raises:
+        MethodError: the window is shorter than `smallest`, or there are fewer than `needed` epochs.
+    """
+    if window < smallest:
+        raise MethodError(f"{name}={window}: expected at least {smallest} epochs")
+    if epochs < needed:
+        raise MethodError(f"{name}={window}: needs {needed} epochs, found {epochs}; observe longer or lower {name}")
+    return epochs
+
+
+def _slide(
+    values: NDArray[Any], first: int, length: int, weights: NDArray[np.float64], threads: int | None
+) -> NDArray[np.float64]:
+    """float64 [3, N]: see `_slide_chunk`. Raises MethodError where a value is not finite."""
+    rows, out = rows_of(values[first:]), np.zeros((3, values.shape[1]))
+
+    def work(start: int, stop: int) -> None:
+        _slide_chunk(rows.line, rows.step, rows.epochs, length, weights, start, stop, out)
+
+    over_rows(work, rows, threads)
+    check_finite(values, first, values.shape[0], out[2])
+    return out
+
+
+@kernel
+def _slide_chunk(
+    line: NDArray[Any],
+    step: int,
+    epochs: int,
+    length: int,
+    weights: NDArray[np.float64],
+    start: int,
+    stop: int,
+    out: NDArray[np.float64],
+) -> None:
+    """Weighted sums over the windows of samples start..stop-1 of `Rows`; window k is rows k..k+length-1.
+
+    With m_k the mean and d_k the Euclidean norm of the deviations from it: out[0] = sum_k w_k d_k,
+    out[1] = sum_k w_k d_k (1 - m_k), out[2] = sum of all rows.
+    """
+    block = np.empty((epochs, BLOCK))
+    for begin in range(start, stop, BLOCK):
+        width = min(BLOCK, stop - begin)
+        load_block(line, step, epochs, begin, width, block)
+        _slide_block(block, length, weights, width, out[:, begin : begin + width])
+
+
+@kernel
+def _slide_block(
+    block: NDArray[np.float64], length: int, weights: NDArray[np.float64], width: int, out: NDArray[np.float64]
+) -> None:
+    """The sums of `_slide_chunk` for a block [T, BLOCK]. Inner loops run over samples, on vectors."""
+    spread, lean, total = np.zeros(width), np.zeros(width), np.zeros(width)
+    mean, squares = np.empty(width), np.empty(width)
+    for epoch in range(block.shape[0]):
+        row = block[epoch]
+        for i in range(width):
+            total[i] += row[i]
+    for k in range(weights.size):
+        _mean_of_rows(block, k, length, mean)
+        _squares_of_rows(block, k, length, mean, squares)
+        weight = weights[k]
+        for i in range(width):
+            weighted = weight * np.sqrt(squares[i])
+            spread[i] += weighted
+            lean[i] += weighted * (1.0 - mean[i])
+    out[0], out[1], out[2] = spread, lean, total
+
+
+@kernel
+def _mean_of_rows(block: NDArray[np.float64], k: int, length: int, mean: NDArray[np.float64]) -> None:
+    """Mean of rows k..k+length-1. Three rows at a time: half as many loads and stores of the sums."""
+    mean[:] = 0.0
+    triples = length - length % 3
+    for epoch in range(k, k + triples, 3):
+        one, two, three = block[epoch], block[epoch + 1], block[epoch + 2]
+        for i in range(mean.size):
+            mean[i] += one[i] + two[i] + three[i]
+    for epoch in range(k + triples, k + length):
+        one = block[epoch]
+        for i in range(mean.size):
+            mean[i] += one[i]
+    for i in range(mean.size):
+        mean[i] /= length
+
+
+@kernel
+def _squares_of_rows(
+    block: NDArray[np.float64], k: int, length: int, mean: NDArray[np.float64], squares: NDArray[np.float64]
+) -> None:
+    """Sum of squared deviations of rows k..k+length-1 from `mean`."""
+    squares[:] = 0.0
+    triples = length - length % 3
+    for epoch in range(k, k + triples, 3):
+        one, two, three = block[epoch], block[epoch + 1], block[epoch + 2]
+        for i in range(mean.size):
+            squares[i] += (one[i] - mean[i]) ** 2 + (two[i] - mean[i]) ** 2 + (three[i] - mean[i]) ** 2
+    for epoch in range(k + triples, k + length):
+        one = block[epoch]
+        for i in range(mean.size):
+            squares[i] += (one[i] - mean[i]) ** 2

@@ -1,0 +1,45 @@
+"""CRAIG: kept images whose gradients stand for those of the whole class (Mirzasoleiman et al. 2020)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.methods.base import MethodConfig, MethodInfo
+from fastdc.methods.geometry import GreedyMethod, Group
+
+
+class Craig(GreedyMethod):
+    """Facility location on s_ij = c - ||g_i - g_j||_2 of the last layer's gradients, by lazy greedy, class by class.
+
+    g = (softmax - onehot) x (features, 1), at the trained observer, of the cross-entropy. (DeepCore puts a softmax into
+    the cross-entropy's softmax.) The paper's weights, cluster sizes, are not kept: the benchmark trains every method's
+    images alike. There is no global form, as for facility location.
+    """
+
+    info = MethodInfo(
+        name="craig",
+        title="CRAIG",
+        family="pruning",
+        paper="Coresets for Data-efficient Training of Machine Learning Models",
+        year=2020,
+        bibtex=(
+            "@inproceedings{mirzasoleiman2020coresets,\n"
+            "  title={Coresets for Data-efficient Training of Machine Learning Models},\n"
+            "  author={Mirzasoleiman, Baharan and Bilmes, Jeff and Leskovec, Jure},\n"
+            "  booktitle={International Conference on Machine Learning},\n"
+            "  year={2020}\n"
+            "}"
+        ),
+        needs=("features", "outputs"),
+    )
+
+    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+        """Positions as `facility_location_order` chooses them."""
+        # numba takes half a second to import
+        from fastdc.kernels.similarity import GradientProducts, GradientSimilarity, kept_when_small
+        from fastdc.kernels.submodular import facility_location_order
+
+        gradients = GradientProducts(group.residuals(), group.features())
+        return facility_location_order(kept_when_small(GradientSimilarity(gradients)), budget)
+
+
+METHOD = Craig()

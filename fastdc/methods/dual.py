@@ -1,0 +1,94 @@
+"""DUAL: difficulty times uncertainty, sampled towards easy images at high pruning rates (Cho et al. 2025)."""
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from fastdc.methods.base import Keep, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.sampling import beta_log_weights, draw_order
+from fastdc.methods.scored import LogConfig, LogScore, Scores, mean_over_runs
+from fastdc.methods.selection import select_among
+from fastdc.observe.record import Observation
+from fastdc.seeding import derive_seed
+
+
+class DualConfig(LogConfig):
+    """Settings of DUAL.
+
+    Attributes:
+        window: J, epochs in a window.
+        sampling: draw images in proportion to score * Beta density of their mean probability, the paper's rule at high
+            pruning rates; False keeps one end of the ranking.
+        exponent: c, how late the Beta density turns to easy images as the pruning rate grows.
+        keep: which end is kept without sampling; `hard` is the paper's. Sampling prefers high scores by itself.
+    """
+
+    keep: Keep = "hard"
+    window: int = Field(10, ge=2)
+    sampling: bool = True
+    exponent: float = Field(11, gt=0)
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.sampling and self.keep == "easy":
+            raise ValueError("keep=easy needs sampling=false: sampling prefers high scores by its own rule")
+        return self
+
+
+class Dual(LogScore):
+    """Score = mean over windows of J epochs of 10 std(p_y) (1 - mean(p_y)), std unbiased, mean over observer runs.
+
+    High = hard. By default images are drawn without replacement with weights s_i BetaPDF(m_i; a, b), m the mean of p_y
+    over all epochs that are read; see `beta_log_weights`. The pruning rate is that of the whole set.
+    """
+
+    info = MethodInfo(
+        name="dual",
+        title="DUAL",
+        family="pruning",
+        paper="Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction Uncertainty",
+        year=2025,
+        bibtex=(
+            "@inproceedings{cho2025lightweight,\n"
+            "  title={Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction "
+            "Uncertainty},\n"
+            "  author={Cho, Yeseul and Shin, Baekrok and Kang, Changmin and Yun, Chulhee},\n"
+            "  booktitle={International Conference on Machine Learning},\n"
+            "  year={2025}\n"
+            "}"
+        ),
+        needs=("dynamics",),
+        stochastic=True,
+    )
+    config_class = DualConfig
+
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+        """DUAL of one run, float64 [N]; high = hard."""
+        from fastdc.kernels.windows import window_scores  # numba: see el2n_of_run
+
+        assert isinstance(config, DualConfig)
+        return window_scores(self.log(observation, config, "p_y"), config.window).dual
+
+    def choose(
+        self, context: MethodContext, config: MethodConfig, scores: Scores, ipc: int, seed: int
+    ) -> NDArray[np.int64]:
+        """The weighted draw, in the order drawn, or one end of the ranking."""
+        assert isinstance(config, DualConfig)
+        if not config.sampling:
+            return super().choose(context, config, scores, ipc, seed)
+        mean_p = mean_over_runs(self.info.name, context.observations, lambda run: self._mean_p(run, config))
+        rate = 1 - ipc * len(context.classes) / scores.size
+        weights = beta_log_weights(scores, mean_p, rate, config.exponent)
+        priorities = draw_order(weights, derive_seed(seed, "dual sampling"))
+        return select_among(priorities, context.labels, len(context.classes), ipc, "hard", config.balanced)
+
+    def _mean_p(self, observation: Observation, config: DualConfig) -> Scores:
+        from fastdc.kernels.scores import mean_over_epochs  # numba: see el2n_of_run
+
+        own = self.log(observation, config, "p_y")
+        return mean_over_epochs(own, 0, own.shape[0])
+
+
+METHOD = Dual()

@@ -1,0 +1,58 @@
+"""Dyn-Unc: how much an image's predicted probability wavers during training (He et al. 2024)."""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.methods.base import Keep, MethodConfig, MethodInfo
+from fastdc.methods.scored import LogConfig, LogScore
+from fastdc.observe.record import Observation
+
+
+class DynUncConfig(LogConfig):
+    """Settings of Dyn-Unc.
+
+    Attributes:
+        window: J, epochs in a window.
+        keep: `hard` is the paper's end, and the default: the low end mixes easy images with those that are always
+            wrong (top-1 below chance on Imagenette at IPC 10).
+    """
+
+    keep: Keep = "hard"
+    window: int = Field(10, ge=2)
+
+
+class DynUnc(LogScore):
+    """Score = mean over windows of J epochs of 10 std(p_y), unbiased (J - 1), mean over observer runs.
+
+    High = hard, or rather undecided: images that are always right and images that are always wrong both score low. The
+    paper keeps the high end. A probability of exactly 0 counts as 0; the authors' code takes it as missing.
+    """
+
+    info = MethodInfo(
+        name="dyn_unc",
+        title="Dyn-Unc",
+        family="pruning",
+        paper="Large-scale Dataset Pruning with Dynamic Uncertainty",
+        year=2024,
+        bibtex=(
+            "@inproceedings{he2024large,\n"
+            "  title={Large-scale Dataset Pruning with Dynamic Uncertainty},\n"
+            "  author={He, Muyang and Yang, Shuo and Huang, Tiejun and Zhao, Bo},\n"
+            "  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops},\n"
+            "  year={2024}\n"
+            "}"
+        ),
+        needs=("dynamics",),
+    )
+    config_class = DynUncConfig
+
+    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+        """Dynamic uncertainty of one run, float64 [N]; high = hard."""
+        from fastdc.kernels.windows import window_scores  # numba: see el2n_of_run
+
+        assert isinstance(config, DynUncConfig)
+        return window_scores(self.log(observation, config, "p_y"), config.window).dyn_unc
+
+
+METHOD = DynUnc()

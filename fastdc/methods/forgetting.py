@@ -1,0 +1,45 @@
+"""Forgetting: how often training unlearns an image (Toneva et al. 2019)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.methods.base import MethodConfig, MethodInfo
+from fastdc.methods.scored import LogScore
+from fastdc.observe.record import Observation
+
+
+class Forgetting(LogScore):
+    """Score = number of epochs at which an image turns from correct to wrong, mean over observer runs.
+
+    Each epoch presents an image once, augmented, in train mode, as in the paper. Correct means a positive margin; a tie
+    is wrong. An image that was never correct gets T, the number of epochs, more than any other can reach: the paper
+    ranks those hardest, while CCS's and DeepCore's codes give them 0, as if they were never forgotten.
+    """
+
+    info = MethodInfo(
+        name="forgetting",
+        title="Forgetting",
+        family="pruning",
+        paper="An Empirical Study of Example Forgetting during Deep Neural Network Learning",
+        year=2019,
+        bibtex=(
+            "@inproceedings{toneva2019empirical,\n"
+            "  title={An Empirical Study of Example Forgetting during Deep Neural Network Learning},\n"
+            "  author={Toneva, Mariya and Sordoni, Alessandro and Tachet des Combes, Remi and Trischler, Adam and "
+            "Bengio, Yoshua and Gordon, Geoffrey J.},\n"
+            "  booktitle={International Conference on Learning Representations},\n"
+            "  year={2019}\n"
+            "}"
+        ),
+        needs=("dynamics",),
+    )
+
+    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+        """Forgetting events of one run, float64 [N]; high = hard."""
+        from fastdc.kernels.scores import margin_scores  # numba takes half a second; listing methods must not pay it
+
+        margins = self.log(observation, config, "margin")
+        return margin_scores(margins, 0, margins.shape[0]).forgetting
+
+
+METHOD = Forgetting()

@@ -1,0 +1,41 @@
+"""Herding: images whose running mean follows the class mean (Welling 2009)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.methods.base import MethodConfig, MethodInfo
+from fastdc.methods.geometry import GeometryConfig, GreedyMethod, Group
+
+
+class Herding(GreedyMethod):
+    """Each step picks argmin_j ||mu - (sum of picked + phi_j) / (|S| + 1)|| on the penultimate features.
+
+    `balanced=false` follows the mean of the whole set. Cost O(n D) per pick.
+    """
+
+    info = MethodInfo(
+        name="herding",
+        title="Herding",
+        family="pruning",
+        paper="Herding Dynamical Weights to Learn",
+        year=2009,
+        bibtex=(
+            "@inproceedings{welling2009herding,\n"
+            "  title={Herding Dynamical Weights to Learn},\n"
+            "  author={Welling, Max},\n"
+            "  booktitle={International Conference on Machine Learning},\n"
+            "  year={2009}\n"
+            "}"
+        ),
+        needs=("features",),
+    )
+    config_class = GeometryConfig
+
+    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+        """Positions as `herding_order` chooses them."""
+        from fastdc.kernels.coverage import herding_order  # numba takes half a second to import
+
+        return herding_order(group.features(), budget)
+
+
+METHOD = Herding()

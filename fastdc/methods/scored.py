@@ -1,0 +1,182 @@
+"""Base of the methods that rank training images by one score of the observed training. No torch, no numba."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.errors import MethodError
+from fastdc.methods.base import (
+    WHOLE_SCHEDULE,
+    Compressed,
+    Keep,
+    Method,
+    MethodConfig,
+    MethodContext,
+    check_budget,
+)
+from fastdc.methods.selection import select_among
+from fastdc.observe.record import Observation
+
+Scores = NDArray[np.float64]
+
+
+class ScoreConfig(MethodConfig):
+    """Settings of a ranking.
+
+    Attributes:
+        keep: which end of the ranking is kept; `easy` is the benchmark's at small IPC, `hard` most papers'.
+        balanced: the same number of every class, as the benchmark does; False is one global ranking for ipc * C.
+    """
+
+    keep: Keep = "easy"
+    balanced: bool = True
+
+
+class LogConfig(ScoreConfig):
+    """Settings of a ranking by what the log says of all epochs up to one.
+
+    Attributes:
+        last_epoch: last observer epoch that is read, counted from 1; null reads the observer's whole schedule.
+    """
+
+    last_epoch: int | None = Field(None, ge=1)
+
+
+class ScoreMethod(Method):
+    """A method whose choice follows from a score of every training image.
+
+    A subclass defines `run_scores`, for one observer run; `scores` averages it over the runs, and `compress` keeps the
+    end of the ranking that the settings name. One that chooses in another way overrides `choose`.
+    """
+
+    config_class: ClassVar[type[MethodConfig]] = ScoreConfig
+
+    @abstractmethod
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+        """Scores of one observer run, float64 [N], high = hard."""
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> Scores:
+        """Scores averaged over the observer runs, float64 [N], high = hard.
+
+        Raises:
+            MethodError: there is no observation, or one lacks what the method reads.
+        """
+        return mean_over_runs(self.info.name, context.observations, lambda run: self.run_scores(run, config))
+
+    def class_balanced(self, config: MethodConfig) -> bool:
+        """As the setting says."""
+        return bool(_ranking(config).balanced)
+
+    def choose(
+        self, context: MethodContext, config: MethodConfig, scores: Scores, ipc: int, seed: int
+    ) -> NDArray[np.int64]:
+        """Indices to keep, int64 [ipc * C], most wanted first, class by class where balanced; see `select`."""
+        ranking = _ranking(config)
+        return select_among(scores, context.labels, len(context.classes), ipc, ranking.keep, ranking.balanced)
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """The chosen images, whole; `details` holds the range of their scores."""
+        check_budget(self, config, context.classes, context.counts, ipc)
+        scores = self.scores(context, config) if context.scores is None else context.scores
+        chosen = self.choose(context, config, scores, ipc, seed)
+        return Compressed(
+            labels=context.labels[chosen],
+            sources=chosen[:, None],
+            details={"score_min": float(scores[chosen].min()), "score_max": float(scores[chosen].max())},
+        )
+
+
+class LogScore(ScoreMethod):
+    """A score of the dynamics log of all epochs up to `last_epoch`, or of the whole schedule."""
+
+    config_class = LogConfig
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """`last_epoch`, or the whole schedule."""
+        return _log(config).last_epoch or WHOLE_SCHEDULE
+
+    def log(self, observation: Observation, config: MethodConfig, name: str) -> NDArray[np.float32]:
+        """The epochs of the field `name` that the settings name, float32 [T, N], memory-mapped.
+
+        Raises:
+            MethodError: the log is shorter.
+        """
+        last_epoch = _log(config).last_epoch or observation.epochs
+        check_length(self.info.name, observation, last_epoch)
+        return observation.field(name)[:last_epoch]
+
+
+class FinalScore(ScoreMethod):
+    """A score of the pass at the end of the observer's schedule."""
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """The whole schedule."""
+        return WHOLE_SCHEDULE
+
+
+class _FinalScalars(Protocol):
+    """What `final_field` reads of a final pass."""
+
+    def field(self, name: str) -> NDArray[np.float32]:
+        """One scalar of every sample, float32 [N]."""
+
+
+class _Finished(Protocol):
+    """An observation with a final pass."""
+
+    @property
+    def final(self) -> _FinalScalars:
+        """The pass; raises MethodError when it was not made."""
+
+
+def final_field(observation: Observation, name: str) -> Scores:
+    """One scalar of the final pass, float64 [N]; names in `fastdc.kernels.fields.FINAL_FIELDS`.
+
+    Raises:
+        MethodError: the pass was not made, or a value is not finite.
+    """
+    values = np.asarray(cast(_Finished, cast(Any, observation)).final.field(name), dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise MethodError(f"{observation.folder}: final pass, {name} of sample {bad[0]} is not finite; observe again")
+    return values
+
+
+def mean_over_runs(name: str, observations: tuple[Observation, ...], run_scores: Any) -> Scores:
+    """`run_scores(observation)` averaged over the runs.
+
+    Raises:
+        MethodError: there is none.
+    """
+    if not observations:
+        raise MethodError(f"method {name}: needs an observed training; run `fastdc observe` on this training set first")
+    total = np.zeros(observations[0].num_samples)
+    for observation in observations:
+        total += run_scores(observation)
+    return total / len(observations)
+
+
+def check_length(name: str, observation: Observation, last_epoch: int) -> None:
+    """Refuse a log that ends before `last_epoch`.
+
+    Raises:
+        MethodError: names both.
+    """
+    if observation.epochs < last_epoch:
+        raise MethodError(
+            f"method {name}: {observation.folder} holds {observation.epochs} epochs, last_epoch={last_epoch} asked "
+            "for; observe longer or lower last_epoch"
+        )
+
+
+def _ranking(config: MethodConfig) -> ScoreConfig:
+    assert isinstance(config, ScoreConfig)
+    return config
+
+
+def _log(config: MethodConfig) -> LogConfig:
+    assert isinstance(config, LogConfig)
+    return config

@@ -1,0 +1,63 @@
+"""SSP: distance to the nearest of k prototypes found without labels (Sorscher et al. 2022)."""
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.methods.base import MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.geometry import DistanceConfig, DistanceMethod, groups_of
+from fastdc.seeding import derive_seed
+
+
+class SSPConfig(DistanceConfig):
+    """Settings of SSP.
+
+    Attributes:
+        clusters: number of prototypes k; 0 takes the number of classes, as the paper does on ImageNet.
+        max_iterations: most k-means iterations; it stops sooner when no image changes its cluster (inferred).
+        kmeans_seed: of the k-means++ seeds. Part of the score: the subset seed does not change it (inferred).
+    """
+
+    clusters: int = Field(0, ge=0)
+    max_iterations: int = Field(50, ge=1, description="inferred")
+    kmeans_seed: int = Field(0, ge=0, description="inferred")
+
+
+class SSP(DistanceMethod):
+    """Score d_i = 1 - cos(phi_i, nearest prototype); prototypes are the centroids of spherical k-means over all images.
+
+    The paper clusters SwAV's self-supervised features; here they are the observer's, which has seen labels. Seeds are
+    drawn by sample number, so that the same images in another order may end in other prototypes.
+    """
+
+    info = MethodInfo(
+        name="ssp",
+        title="Self-supervised prototypes",
+        family="pruning",
+        paper="Beyond neural scaling laws: beating power law scaling via data pruning",
+        year=2022,
+        bibtex=(
+            "@inproceedings{sorscher2022beyond,\n"
+            "  title={Beyond neural scaling laws: beating power law scaling via data pruning},\n"
+            "  author={Sorscher, Ben and Geirhos, Robert and Shekhar, Shashank and Ganguli, Surya and Morcos, Ari},\n"
+            "  booktitle={Advances in Neural Information Processing Systems},\n"
+            "  year={2022}\n"
+            "}"
+        ),
+        needs=("features",),
+    )
+    config_class = SSPConfig
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+        """Distance of every training image to the nearest prototype, float64 [N], 0 to 2; high = hard."""
+        from fastdc.kernels.clusters import spherical_kmeans  # numba takes half a second to import
+
+        assert isinstance(config, SSPConfig)
+        (everything,) = groups_of(context, self.info.name, balanced=False)
+        clusters = config.clusters or len(context.classes)
+        seed = derive_seed(config.kmeans_seed, "ssp k-means")
+        found = spherical_kmeans(everything.features(), clusters, seed, config.max_iterations)
+        return 1.0 - found.cosines
+
+
+METHOD = SSP()

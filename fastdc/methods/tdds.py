@@ -1,0 +1,80 @@
+"""TDDS: how unevenly an image's predictions move late in training (Zhang et al. 2024)."""
+
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.errors import MethodError
+from fastdc.methods.base import MethodConfig, MethodInfo
+from fastdc.methods.scored import ScoreConfig, ScoreMethod
+from fastdc.observe.record import Observation
+
+
+class TDDSConfig(ScoreConfig):
+    """Settings of TDDS.
+
+    Attributes:
+        last_epoch: T, the last observer epoch that is read, counted from 1. 30 is the paper's for CIFAR; its ImageNet
+            code is not published.
+        window: J, epochs in a window.
+        decay: weight of the newest window; each older one counts 1 - decay of the next.
+    """
+
+    last_epoch: int = Field(30, ge=3, description="inferred")
+    window: int = Field(10, ge=3)
+    decay: float = Field(0.9, gt=0, le=1)
+
+
+class _Trajectories(Protocol):
+    @property
+    def tdds(self) -> NDArray[np.float32]:
+        """float32 [T - 1, N]."""
+
+
+class TDDS(ScoreMethod):
+    """Score = sum over windows k = 0..T-J of decay (1 - decay)^(T-J-k) ||q - mean(q)||_2, mean over observer runs.
+
+    q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|; the window of the J epochs k..k+J-1 holds J - 1 of them. High =
+    hard; the paper keeps the high end. The weights make it a score of about the last J + 2 epochs before T.
+    """
+
+    info = MethodInfo(
+        name="tdds",
+        title="TDDS",
+        family="pruning",
+        paper="Spanning Training Progress: Temporal Dual-Depth Scoring (TDDS) for Enhanced Dataset Pruning",
+        year=2024,
+        bibtex=(
+            "@inproceedings{zhang2024spanning,\n"
+            "  title={Spanning Training Progress: Temporal Dual-Depth Scoring (TDDS) for Enhanced Dataset Pruning},\n"
+            "  author={Zhang, Xin and Du, Jiawei and Li, Yunsong and Xie, Weiying and Zhou, Joey Tianyi},\n"
+            "  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},\n"
+            "  year={2024}\n"
+            "}"
+        ),
+        needs=("tdds",),
+    )
+    config_class = TDDSConfig
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """T."""
+        assert isinstance(config, TDDSConfig)
+        return config.last_epoch
+
+    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+        """TDDS of one run, float64 [N]; high = hard."""
+        from fastdc.kernels.windows import tdds_scores  # numba: see el2n_of_run
+
+        assert isinstance(config, TDDSConfig)
+        steps = cast(_Trajectories, observation).tdds
+        if steps.shape[0] < config.last_epoch - 1:
+            raise MethodError(
+                f"method tdds: {observation.folder} holds the steps of {steps.shape[0] + 1} epochs, last_epoch="
+                f"{config.last_epoch} asked for; observe longer or lower last_epoch"
+            )
+        return tdds_scores(steps[: config.last_epoch - 1], config.window, config.decay)
+
+
+METHOD = TDDS()

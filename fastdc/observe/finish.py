@@ -1,0 +1,149 @@
+"""The pass at the end of an observer's training: one forward pass over the training set, nothing is trained."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fastdc.errors import DivergedError, MethodError
+from fastdc.kernels.dynamics import batch_final
+from fastdc.kernels.fields import FINAL_FIELDS
+from fastdc.loader import EvalView, open_loader
+from fastdc.nn.device import Compute
+from fastdc.observe.final import FEATURES_NAME, OUTPUTS_NAME, SCALARS_NAME, FinalPass, commit_final
+from fastdc.progress import progress
+
+BATCH = 256
+
+
+def final_pass(
+    train: Path,
+    folder: Path,
+    model: nn.Module,
+    epoch: int,
+    image_size: int,
+    compute: Compute,
+    *,
+    outputs: bool,
+    show_progress: bool = False,
+) -> FinalPass:
+    """Outputs and penultimate features of every image of `train`, kept in `folder`.
+
+    The view is the validation's (shorter side to 256/224 of `image_size`, centre crop), in file order, so that the
+    record depends on the weights alone. A killed pass leaves no record, and is made again; the record of an earlier
+    one stays whole.
+
+    Args:
+        model: trained; left in eval mode.
+        epoch: whole epochs of training before it.
+        outputs: keep every probability too, 2 N C bytes.
+
+    Raises:
+        MethodError: the network has no linear layer at its end.
+        DivergedError: an output or feature is not finite, or too large for 16 bits.
+    """
+    start = time.monotonic()
+    model.eval()
+    with (
+        open_loader(train, EvalView(image_size), batch_size=BATCH, device=compute.device) as loader,
+        _Penultimate(model) as penultimate,
+        progress(f"features of {train.name}", loader.num_samples, enabled=show_progress) as bar,
+        torch.no_grad(),
+    ):
+        arrays: _Arrays | None = None
+        for batch in loader.epoch(0):
+            with compute.autocast():
+                logits = model(compute.images(batch.images)).float().cpu()
+            features = penultimate.take().float().cpu()
+            if arrays is None:
+                arrays = _Arrays(folder, loader.num_samples, features.shape[1], logits.shape[1], outputs)
+            arrays.put(logits, features, batch.labels.cpu().numpy(), batch.indices.numpy())
+            bar.advance(len(batch.indices))
+    assert arrays is not None, "a loader has at least one batch"
+    arrays.close()
+    shape = (loader.num_samples, arrays.features.shape[1], arrays.num_classes)
+    final = FinalPass(folder, epoch, time.monotonic() - start, *shape, outputs)
+    commit_final(final)
+    return final
+
+
+class _Penultimate:
+    """Catches what goes into the last linear layer of a network.
+
+    Raises:
+        MethodError: there is none.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        if not layers:
+            raise MethodError(
+                f"{type(model).__name__}: has no linear layer, expected one at its end; use another --arch"
+            )
+        self._layer = layers[-1]
+        self._caught: torch.Tensor | None = None
+
+    def __enter__(self) -> "_Penultimate":
+        self._handle = self._layer.register_forward_pre_hook(self._catch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _catch(self, _layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._caught = inputs[0]
+
+    def take(self) -> torch.Tensor:
+        """The features [B, D] of the batch that went through just now."""
+        assert self._caught is not None, "the network has run"
+        return self._caught.flatten(1)
+
+
+class _Arrays:
+    """The arrays of the pass on disk, under names of their own until they are whole."""
+
+    def __init__(self, folder: Path, samples: int, width: int, classes: int, outputs: bool) -> None:
+        self.num_classes = classes
+        self.scalars = _create(folder / SCALARS_NAME, np.dtype("<f4"), (len(FINAL_FIELDS), samples))
+        self.features = _create(folder / FEATURES_NAME, np.dtype("<f2"), (samples, width))
+        self.outputs = _create(folder / OUTPUTS_NAME, np.dtype("<f2"), (samples, classes)) if outputs else None
+
+    def put(
+        self,
+        logits: torch.Tensor,
+        features: torch.Tensor,
+        labels: NDArray[np.int64],
+        indices: NDArray[np.int64],
+    ) -> None:
+        """Keep one batch."""
+        halved = features.half()
+        if not (torch.isfinite(logits).all() and torch.isfinite(halved).all()):
+            raise DivergedError("the observer's outputs or features are not finite; lower its lr or use fp32")
+        scalars = np.empty((len(FINAL_FIELDS), len(indices)), np.float32)
+        batch_final(logits.numpy(), features.contiguous().numpy(), labels, np.arange(len(indices)), scalars)
+        self.scalars[:, indices] = scalars
+        self.features[indices] = halved.numpy()
+        if self.outputs is not None:
+            self.outputs[indices] = logits.softmax(dim=1).half().numpy()
+
+    def close(self) -> None:
+        """Make everything durable, then take the place of an earlier pass, whose record must not name half a file."""
+        for array in (self.scalars, self.features, self.outputs):
+            if array is not None:
+                array.flush()
+        for array in (self.scalars, self.features, self.outputs):
+            if array is not None:
+                part = Path(str(array.filename))
+                os.replace(part, part.with_suffix(""))
+
+
+def _create(path: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> "np.memmap[Any, Any]":
+    part = path.with_name(f"{path.name}.part")  # what lies at `path` may be mapped by a reader, and named by a record
+    with part.open("wb") as handle:
+        os.posix_fallocate(handle.fileno(), 0, shape[0] * shape[1] * dtype.itemsize)  # a full disk shows here
+    return np.memmap(part, dtype, "r+", shape=shape)
