@@ -252,6 +252,12 @@ def check_observer(method: Method, config: MethodConfig, observer: ObserverConfi
             f"method {method.info.name}: reads the observer's epochs up to {needed}, its schedule has "
             f"{observer.epochs}; lower last_epoch or raise the observer's epochs"
         )
+    read, shortest = needed if needed > 0 else observer.epochs, method.shortest_log(config)
+    if read < shortest:
+        raise MethodError(
+            f"method {method.info.name}: its windows need {shortest} epochs of the observer, it reads {read}; "
+            "raise the observer's epochs or last_epoch, or lower the window"
+        )
 
 
 def _observe(

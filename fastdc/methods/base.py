@@ -153,6 +153,10 @@ class Method(ABC):
         """
         return WHOLE_SCHEDULE if {"features", "outputs"} & set(self.info.needs) else 0
 
+    def shortest_log(self, config: MethodConfig) -> int:
+        """Epochs below which the method cannot score at all, for example those of one window."""
+        return 0
+
     def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
         """The parts of an observer's record that the method reads."""
         needs, epochs = self.info.needs, self.observer_epochs(config)

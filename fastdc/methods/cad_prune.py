@@ -61,6 +61,11 @@ class CADPrune(ScoreMethod):
         assert isinstance(config, CADConfig)
         return config.last_epoch
 
+    def shortest_log(self, config: MethodConfig) -> int:
+        """The epochs of W windows."""
+        assert isinstance(config, CADConfig)
+        return config.window + config.last_windows - 1
+
     def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
         """Compute-aware difficulty of one run, float64 [N]; high = hard."""
         from fastdc.kernels.windows import cad_scores  # numba: see el2n_of_run

@@ -64,6 +64,11 @@ class Dual(LogScore):
     )
     config_class = DualConfig
 
+    def shortest_log(self, config: MethodConfig) -> int:
+        """The epochs of one window."""
+        assert isinstance(config, DualConfig)
+        return config.window
+
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """DUAL of one run, float64 [N]; high = hard."""
         from fastdc.kernels.windows import window_scores  # numba: see el2n_of_run

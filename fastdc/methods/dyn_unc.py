@@ -47,6 +47,11 @@ class DynUnc(LogScore):
     )
     config_class = DynUncConfig
 
+    def shortest_log(self, config: MethodConfig) -> int:
+        """The epochs of one window."""
+        assert isinstance(config, DynUncConfig)
+        return config.window
+
     def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
         """Dynamic uncertainty of one run, float64 [N]; high = hard."""
         from fastdc.kernels.windows import window_scores  # numba: see el2n_of_run

@@ -63,6 +63,11 @@ class TDDS(ScoreMethod):
         assert isinstance(config, TDDSConfig)
         return config.last_epoch
 
+    def shortest_log(self, config: MethodConfig) -> int:
+        """The epochs of one window."""
+        assert isinstance(config, TDDSConfig)
+        return config.window
+
     def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
         """TDDS of one run, float64 [N]; high = hard."""
         from fastdc.kernels.windows import tdds_scores  # numba: see el2n_of_run

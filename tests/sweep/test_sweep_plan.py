@@ -145,6 +145,10 @@ def test_an_observer_that_ends_too_early_is_found_before_any_work(make_config: M
     assert (skipped["full"], skipped["random"]) == (None, None)
     for name in ("el2n", "pca"):
         assert (skipped[name] or "").startswith("reads the observer's epochs up to 10, its schedule has 3")
+    for name, epochs in (("dyn_unc", 10), ("dual", 10)):
+        assert (skipped[name] or "").startswith(f"its windows need {epochs} epochs of the observer, it reads 3")
+    with pytest.raises(MethodError, match=r"method cad_prune.*: its windows need 7 epochs of the observer, it reads 6"):
+        make_plan(make_config(methods="cad_prune[last_epoch=6]"))
     config = make_config(methods="random,el2n", observer=short)
     with pytest.raises(MethodError, match="method el2n: reads the observer's epochs up to 10, its schedule has 3"):
         make_plan(config)
