@@ -38,6 +38,8 @@ class TDDS(ScoreMethod):
 
     q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|; the window of the J epochs k..k+J-1 holds J - 1 of them. High =
     hard; the paper keeps the high end. The weights make it a score of about the last J + 2 epochs before T.
+
+    Read from the observer's record, q is right to about 1e-3: the epoch before is kept as float16 log-probabilities.
     """
 
     info = MethodInfo(
