@@ -228,7 +228,10 @@ def compress_command(
         found = " ".join(map(str, inputs))
         raise ConfigError(f"compress {method}: got {found}, expected {' '.join(expected)}")
     if method == "from-list":
-        _compress_list(inputs[0], inputs[1], out, ipc, image_size, settings, force)
+        if ipc is not None or observer:
+            given = "--observer" if ipc is None else "--ipc"
+            raise ConfigError(f"compress from-list: {given} has no meaning, the list says what is kept")
+        _compress_list(inputs[0], inputs[1], out, image_size, settings, force)
         return
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
@@ -240,7 +243,6 @@ def _compress_list(
     source: Path,
     train: Path,
     out: Path,
-    ipc: int | None,
     image_size: int,
     settings: list[str] | None,
     force: bool,
@@ -249,8 +251,6 @@ def _compress_list(
     from fastdc.methods import MethodConfig
     from fastdc.settings import parse_settings
 
-    if ipc is not None:
-        raise ConfigError("compress from-list: --ipc has no meaning, the list says what is kept")
     config = MethodConfig.make(parse_settings(settings or []), "compress from-list")
     made = compress_list(source, train, out, image_size=image_size, fit=config.fit, force=force)
     print(f"{out}: {len(made.ids):,} images, {made.image_bytes:,} bytes")

@@ -23,7 +23,6 @@ from fastdc.hashing import content_key
 from fastdc.lists import list_path, read_list, write_list
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
 from fastdc.methods.base import Fit, check_budget
-from fastdc.methods.scored import ScoreMethod
 from fastdc.observe import Observation, ObserverConfig, choose_observer
 from fastdc.observe.needs import ObserverNeeds
 
@@ -136,8 +135,7 @@ def compress_beton(
             observations=observations,
         )
         start = time.monotonic()
-        if isinstance(chosen, ScoreMethod):
-            context = replace(context, scores=chosen.scores(context, config))
+        context = replace(context, scores=chosen.scores(context, config))
         scored = time.monotonic()
         compressed = chosen.compress(context, config, ipc, seed)
         selected = time.monotonic()

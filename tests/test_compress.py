@@ -188,6 +188,13 @@ def test_a_mosaics_list_names_its_sources(betons: Any, tmp_path: Path) -> None:
     assert ["+".join(names[i : i + 4]) for i in range(0, 12, 4)] == list(load_manifest(out).ids)
 
 
+@pytest.mark.parametrize(("method", "settings"), [("pca", WINDOW), ("ssp", {}), ("moderate", {})])
+def test_every_ranking_names_its_scores(betons: Any, tmp_path: Path, method: str, settings: dict[str, Any]) -> None:
+    compress(betons, tmp_path, method, settings=settings, ipc=1)
+    cells = [line.split("\t") for line in (tmp_path / "out.list.tsv").read_text().splitlines()[1:]]
+    assert all(float(score) >= 0 for _, _, score in cells)
+
+
 def test_one_training_keeps_what_other_methods_will_read(betons: Any, tmp_path: Path) -> None:
     also = ObserverNeeds(final=True, tdds=2)
     made = compress_beton(

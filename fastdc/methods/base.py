@@ -167,6 +167,14 @@ class Method(ABC):
             tdds=epochs if "tdds" in needs else 0,
         )
 
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
+        """What the method ranks the training images by, float64 [N], high = hard; None where it has no ranking.
+
+        Asked for before `compress`, which finds it in `context.scores`, so that a list can name each image's score and
+        the ledger can tell scoring from choosing.
+        """
+        return None
+
     @abstractmethod
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
         """Choose or make the stored images.

@@ -1,6 +1,6 @@
 """D2 pruning: difficulty, spread over and damped by a nearest-neighbour graph (Maharana et al. 2024)."""
 
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,10 @@ def initial_scores(context: MethodContext, name: str) -> NDArray[np.float64]:
     """Difficulty of every training image, float64 [N], high = hard, as the method called `name` scores it."""
     from fastdc.methods import get_method  # the registry imports this file
 
-    method = cast(Any, get_method(name))
-    return cast(NDArray[np.float64], method.scores(context, method.configure({})))
+    method = get_method(name)
+    found = method.scores(context, method.configure({}))
+    assert found is not None, "the settings name methods that rank"
+    return found
 
 
 def graph_choice(group: Group, difficulty: NDArray[np.float64], config: D2Config, budget: int) -> NDArray[np.int64]:

@@ -4,12 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.methods.base import MethodConfig, MethodInfo
-from fastdc.methods.scored import FinalScore, final_field
+from fastdc.methods.scored import ScoreMethod, final_field
 from fastdc.methods.uncertainty import BIBTEX, PAPER
 from fastdc.observe.record import Observation
 
 
-class Entropy(FinalScore):
+class Entropy(ScoreMethod):
     """Score = -sum_c p_c ln p_c in nats, of the trained observer in eval mode, mean over observer runs.
 
     The label plays no part. DeepCore keeps the most confident where it is not class-balanced; `keep` decides here.

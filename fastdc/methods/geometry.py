@@ -4,14 +4,13 @@ from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.errors import MethodError
 from fastdc.methods.base import (
-    WHOLE_SCHEDULE,
     Compressed,
     Keep,
     Method,
@@ -112,11 +111,11 @@ def final_features(context: MethodContext, name: str) -> FinalFeatures:
     """
     if not context.observations:
         raise MethodError(f"method {name}: needs an observed training; run `fastdc observe` on this training set first")
-    final = cast(Any, context.observations[0]).final
+    final = context.observations[0].final
     found = final.features().shape[0]
     if found != context.labels.size:
         raise MethodError(f"method {name}: features of {found} samples, the training set has {context.labels.size}")
-    return cast(FinalFeatures, final)
+    return final
 
 
 def groups_of(context: MethodContext, name: str, balanced: bool) -> list[Group]:
@@ -172,10 +171,6 @@ class DistanceConfig(GeometryConfig):
 
 class FeatureMethod(Method):
     """A method that reads the trained observer's features; `needs` holds "features", perhaps more."""
-
-    def observer_epochs(self, config: MethodConfig) -> int:
-        """The features come from the trained observer."""
-        return WHOLE_SCHEDULE
 
     def class_balanced(self, config: MethodConfig) -> bool:
         """As the setting says; always, where there is no such setting."""

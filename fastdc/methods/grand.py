@@ -5,11 +5,11 @@ from numpy.typing import NDArray
 
 from fastdc.methods.base import MethodConfig, MethodInfo
 from fastdc.methods.el2n import BIBTEX, PAPER
-from fastdc.methods.scored import FinalScore, final_field
+from fastdc.methods.scored import ScoreMethod, final_field
 from fastdc.observe.record import Observation
 
 
-class GraNd(FinalScore):
+class GraNd(ScoreMethod):
     """Score ||d loss / d (W, b)||_2 of the last linear layer at the end of the observer's training, mean over runs.
 
     The gradient of cross entropy is the outer product of p - onehot(y) and (h, 1), so its norm is

@@ -4,12 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.methods.base import MethodConfig, MethodInfo
-from fastdc.methods.scored import FinalScore, final_field
+from fastdc.methods.scored import ScoreMethod, final_field
 from fastdc.methods.uncertainty import BIBTEX, PAPER
 from fastdc.observe.record import Observation
 
 
-class LeastConfidence(FinalScore):
+class LeastConfidence(ScoreMethod):
     """Score = -max_c p_c of the trained observer in eval mode, mean over observer runs.
 
     Negated, so that high = hard. Probabilities, as published; DeepCore takes logits. The label plays no part.

@@ -4,12 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.methods.base import MethodConfig, MethodInfo
-from fastdc.methods.scored import FinalScore, final_field
+from fastdc.methods.scored import ScoreMethod, final_field
 from fastdc.methods.uncertainty import BIBTEX, PAPER
 from fastdc.observe.record import Observation
 
 
-class Margin(FinalScore):
+class Margin(ScoreMethod):
     """Score = -(largest - second largest probability) of the trained observer in eval mode, mean over runs.
 
     Negated, so that high = hard. The label plays no part.

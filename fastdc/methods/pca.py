@@ -69,12 +69,17 @@ class PCA(Method):
         assert isinstance(config, PCAConfig)
         return config.last_epoch
 
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+        """EL2N of every training image, float64 [N]; see `el2n_scores`."""
+        assert isinstance(config, PCAConfig)
+        return el2n_scores(context.observations, config.first_epoch, config.last_epoch)
+
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
         """`ipc` mosaics of every class; the easiest grid**2 sources make the first one, and so on."""
         assert isinstance(config, PCAConfig)
         tiles = config.grid**2
         check_budget(self, config, context.classes, context.counts, ipc)
-        scores = el2n_scores(context.observations, config.first_epoch, config.last_epoch)
+        scores = self.scores(context, config) if context.scores is None else context.scores
         chosen = select(scores, context.labels, ipc * tiles, config.keep, balanced=True)
         sources = chosen.reshape(-1, tiles)
         return Compressed(

@@ -1,7 +1,8 @@
 """Base of the methods that rank training images by one score of the observed training. No torch, no numba."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Protocol, cast
+from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,43 +110,22 @@ class LogScore(ScoreMethod):
         return observation.field(name)[:last_epoch]
 
 
-class FinalScore(ScoreMethod):
-    """A score of the pass at the end of the observer's schedule."""
-
-    def observer_epochs(self, config: MethodConfig) -> int:
-        """The whole schedule."""
-        return WHOLE_SCHEDULE
-
-
-class _FinalScalars(Protocol):
-    """What `final_field` reads of a final pass."""
-
-    def field(self, name: str) -> NDArray[np.float32]:
-        """One scalar of every sample, float32 [N]."""
-
-
-class _Finished(Protocol):
-    """An observation with a final pass."""
-
-    @property
-    def final(self) -> _FinalScalars:
-        """The pass; raises MethodError when it was not made."""
-
-
 def final_field(observation: Observation, name: str) -> Scores:
     """One scalar of the final pass, float64 [N]; names in `fastdc.kernels.fields.FINAL_FIELDS`.
 
     Raises:
         MethodError: the pass was not made, or a value is not finite.
     """
-    values = np.asarray(cast(_Finished, cast(Any, observation)).final.field(name), dtype=np.float64)
+    values = np.asarray(observation.final.field(name), dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise MethodError(f"{observation.folder}: final pass, {name} of sample {bad[0]} is not finite; observe again")
     return values
 
 
-def mean_over_runs(name: str, observations: tuple[Observation, ...], run_scores: Any) -> Scores:
+def mean_over_runs(
+    name: str, observations: tuple[Observation, ...], run_scores: Callable[[Observation], Scores]
+) -> Scores:
     """`run_scores(observation)` averaged over the runs.
 
     Raises:

@@ -1,7 +1,5 @@
 """TDDS: how unevenly an image's predictions move late in training (Zhang et al. 2024)."""
 
-from typing import Protocol, cast
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -25,12 +23,6 @@ class TDDSConfig(ScoreConfig):
     last_epoch: int = Field(30, ge=3, description="inferred")
     window: int = Field(10, ge=3)
     decay: float = Field(0.9, gt=0, le=1)
-
-
-class _Trajectories(Protocol):
-    @property
-    def tdds(self) -> NDArray[np.float32]:
-        """float32 [T - 1, N]."""
 
 
 class TDDS(ScoreMethod):
@@ -75,7 +67,7 @@ class TDDS(ScoreMethod):
         from fastdc.kernels.windows import tdds_scores  # numba: see el2n_of_run
 
         assert isinstance(config, TDDSConfig)
-        steps = cast(_Trajectories, observation).tdds
+        steps = observation.tdds
         if steps.shape[0] < config.last_epoch - 1:
             raise MethodError(
                 f"method tdds: {observation.folder} holds the steps of {steps.shape[0] + 1} epochs, last_epoch="

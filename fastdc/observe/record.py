@@ -110,10 +110,6 @@ class Observation:
         """Seconds of training and of the final pass that a run for `needs` alone would take."""
         return self.seconds(needs.last_epoch(schedule)) + (self.final.seconds if needs.final else 0.0)
 
-    def correct(self) -> NDArray[np.bool_]:
-        """Whether each sample was classified correctly, bool [T, N]; a tie of logits counts as wrong."""
-        return np.asarray(self.field("margin") > 0)
-
 
 def append_epoch(folder: Path, epoch: int, values: NDArray[np.float32]) -> None:
     """Write epoch `epoch` (counted from 0) at its place in the log and make it durable.

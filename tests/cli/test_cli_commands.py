@@ -125,6 +125,8 @@ def test_a_list_made_elsewhere_becomes_a_subset(work: Path, tmp_path: Path, caps
     for wrong in (["--ipc", "1"], ["--set", "grid=2"], ["--force", "extra.beton"]):
         assert run([*command, *wrong]) == 2
         capsys.readouterr()
+    assert run([*command, "--observer", "epochs=3", "--force"]) == 2
+    assert "--observer has no meaning" in only_line(capsys.readouterr().err)
     assert run(["compress", "from-list", str(listed), "--out", str(out)]) == 2
     assert "expected LIST TRAIN.beton" in capsys.readouterr().err
 
