@@ -76,3 +76,23 @@ def start_python() -> Callable[..., "subprocess.Popen[str]"]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def jpegs(make_picture, to_file):
+    """Twelve different JPEG files."""
+    return [to_file(make_picture(16, 20, seed), quality=90) for seed in range(12)]
+
+
+@pytest.fixture
+def hub(tmp_path, jpegs):
+    """A set as on the hub: train in two shards of several row groups, validation in one; labels 0..2, no names."""
+    from tests.beton.hub_shards import write_shard  # pyarrow, which may be missing
+
+    root = tmp_path / "hub"
+    labels = [2, 0, 1, 1, 0, 2, 2, 0, 1, 1, 0, 2]
+    write_shard(root / "data/train-00000-of-00002.parquet", jpegs[:7], labels[:7], row_group_size=3)
+    write_shard(root / "data/train-00001-of-00002.parquet", jpegs[7:], labels[7:], row_group_size=2)
+    write_shard(root / "data/validation-00000-of-00001.parquet", jpegs[:3], [0, 1, 2])
+    (root / "README.md").write_text("a set")
+    return root

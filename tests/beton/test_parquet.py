@@ -1,6 +1,5 @@
 """Parquet shards as on the Hugging Face hub, as a source."""
 
-import json
 import sys
 
 import numpy as np
@@ -8,55 +7,12 @@ import pytest
 
 from fastdc.beton import BetonFile, load_manifest, verify_beton, write_beton
 from fastdc.beton.opening import open_source
-from fastdc.errors import ConfigError, OutputError, SourceError
+from fastdc.errors import SourceError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
-STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
-@pytest.fixture
-def jpegs(make_picture, to_file):
-    """Twelve different JPEG files."""
-    return [to_file(make_picture(16, 20, seed), quality=90) for seed in range(12)]
-
-
-def write_shard(path, images, labels, *, names=None, kind=None, columns=("image", "class_id"), **options):
-    """One shard: images as the hub's Image feature (the default) or of another Arrow type, labels as given."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if kind is None:
-        images = [data if data is None or isinstance(data, dict) else {"bytes": data, "path": None} for data in images]
-    columns = dict(zip(columns, [pa.array(images, kind or STRUCT), pa.array(labels)], strict=True))
-    table = pa.table(columns)
-    if names is not None:
-        label = {"names": list(names), "_type": "ClassLabel"}
-        features = {"image": {"_type": "Image"}, table.column_names[1]: label}
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    pq.write_table(table, path, **options)
-    return path
-
-
-@pytest.fixture
-def hub(tmp_path, jpegs):
-    """A set as on the hub: train in two shards of several row groups, validation in one; labels 0..2, no names."""
-    root = tmp_path / "hub"
-    labels = [2, 0, 1, 1, 0, 2, 2, 0, 1, 1, 0, 2]
-    write_shard(root / "data/train-00000-of-00002.parquet", jpegs[:7], labels[:7], row_group_size=3)
-    write_shard(root / "data/train-00001-of-00002.parquet", jpegs[7:], labels[7:], row_group_size=2)
-    write_shard(root / "data/validation-00000-of-00001.parquet", jpegs[:3], [0, 1, 2])
-    (root / "README.md").write_text("a set")
-    return root
-
-
-def payloads(path):
-    with BetonFile(path) as file:
-        return [bytes(file.payload(index)) for index in range(len(file))]
-
-
-def found(source, split=None, classes=None):
-    with open_source(source, split, classes) as opened:
-        return opened.contents
+from tests.beton.hub_shards import STRUCT, found, payloads, write_shard  # noqa: E402  after the check for pyarrow
 
 
 def test_bytes_labels_and_order_are_those_of_the_rows(hub, jpegs, tmp_path):
@@ -168,105 +124,6 @@ def test_plain_binary_columns(tmp_path, jpegs, kind, columns):
     assert manifest.dataset == "x"
 
 
-def test_class_id_goes_before_label(tmp_path, jpegs):
-    table = pa.table({"label": ["x", "y"], "image": jpegs[:2], "class_id": [1, 0]})
-    pq.write_table(table, tmp_path / "x.parquet")
-    assert [item.label for item in found(tmp_path).items] == [1, 0]
-
-
-def test_numbered_classes_sort_as_their_numbers(tmp_path, jpegs):
-    labels = list(range(12))
-    manifest = write_beton(write_shard(tmp_path / "x.parquet", jpegs, labels), tmp_path / "x.beton")
-    assert manifest.classes == tuple(f"{label:02d}" for label in range(12))
-    assert manifest.made["class_names"] == "numbers"
-
-
-def test_the_hubs_names_keep_their_order(tmp_path, jpegs):
-    source = write_shard(tmp_path / "x.parquet", jpegs[:2], [1, 0], names=["zebra", "ant", "bee"])
-    manifest = write_beton(source, tmp_path / "x.beton")
-    assert (manifest.classes, manifest.counts) == (("zebra", "ant", "bee"), (1, 1, 0))
-    assert manifest.made["class_names"] == "hub"
-
-
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
-def test_labels_may_be_names(tmp_path, jpegs, kind):
-    for number, labels in enumerate([["dog", "cat"], ["ant", "dog"]]):
-        column = pa.array(labels, pa.string()).cast(kind)
-        write_shard(tmp_path / f"{number}.parquet", jpegs[2 * number : 2 * number + 2], column)
-    contents = found(tmp_path)
-    assert contents.classes == ("ant", "cat", "dog")
-    assert [item.label for item in contents.items] == [2, 1, 0, 2]
-    assert [item.label for item in found(tmp_path, classes=("dog", "cat", "ant")).items] == [0, 1, 2, 0]
-
-
-@pytest.mark.parametrize("form", ["beton", "json", "txt"])
-def test_classes_are_named_by_another_file(hub, folder, tmp_path, form):
-    write_beton(folder, tmp_path / "val.beton")
-    (tmp_path / "val.txt").write_text("class_0\nclass_1\nclass_2\n")
-    manifest = write_beton(hub, tmp_path / "x.beton", split="train", classes=tmp_path / f"val.{form}")
-    assert manifest.classes == ("class_0", "class_1", "class_2")
-    assert manifest.made["class_names"] == "given"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "is empty"),
-        ("a\n\nb\n", "line 2 is empty"),
-        ("a\nb\na\n", "lines 1 and 3 are both 'a'"),
-        (b"\xff\xfe", "UTF-8"),
-    ],
-)
-def test_class_files_that_cannot_be_used(hub, tmp_path, text, words):
-    (tmp_path / "names.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(SourceError, match=words):
-        found(hub, "train", tmp_path / "names.txt")
-
-
-def test_classes_belong_to_parquet_and_are_never_written_over(hub, folder, tmp_path):
-    out = tmp_path / "val.beton"
-    write_beton(folder, out)
-    with pytest.raises(ConfigError, match="--classes names the classes of parquet shards"):
-        write_beton(folder, tmp_path / "x.beton", classes=out)
-    with pytest.raises(OutputError, match="is an input"):
-        write_beton(hub, out, split="train", classes=out, force=True)
-    with pytest.raises(SourceError, match=r"nowhere.beton: does not exist; expected a .beton"):
-        write_beton(hub, tmp_path / "x.beton", split="train", classes=tmp_path / "nowhere.beton")
-
-
-BAD_LABELS = [([0, -1, 1], "label -1, expected 0..1"), ([0, None, 1], "no label .null."), ([0, 5, 1], "label 5, exp")]
-
-
-@pytest.mark.parametrize(("labels", "words"), BAD_LABELS)
-def test_bad_labels_stop_at_once_or_are_skipped(tmp_path, jpegs, labels, words):
-    source = write_shard(tmp_path / "x.parquet", [*jpegs[:2], None], labels, names=["a", "b"])
-    with pytest.raises(SourceError, match=rf"x.parquet:1: {words}.*--on-error skip"):
-        write_beton(source, tmp_path / "x.beton")
-    manifest = write_beton(
-        write_shard(tmp_path / "x.parquet", jpegs[:3], labels, names=["a", "b"]), tmp_path / "x.beton", on_error="skip"
-    )
-    assert [(item.path, item.kind) for item in manifest.skipped] == [("x.parquet:1", "unreadable")]
-    assert payloads(tmp_path / "x.beton") == [jpegs[0], jpegs[2]]
-
-
-def test_unknown_names_are_bad_labels(tmp_path, jpegs):
-    source = write_shard(tmp_path / "x.parquet", jpegs[:2], ["a", "q"])
-    (tmp_path / "names.txt").write_text("a\nb\n")
-    with pytest.raises(SourceError, match=r"x.parquet:1: label 'q' is not one of the 2 classes"):
-        write_beton(source, tmp_path / "x.beton", classes=tmp_path / "names.txt")
-
-
-def test_labels_too_large_to_be_numbers_of_classes_are_refused(tmp_path, jpegs):
-    source = write_shard(tmp_path / "x.parquet", jpegs[:2], [0, 4_000_000])
-    with pytest.raises(SourceError, match=r"x.parquet:1: label 4000000 in 2 rows, expected less than 1,000"):
-        found(source)
-
-
-def test_no_usable_label_at_all(tmp_path, jpegs):
-    with pytest.raises(SourceError, match=r"no row with a usable label; the first, x.parquet:0: label -1"):
-        found(write_shard(tmp_path / "x.parquet", jpegs[:2], [-1, -1], names=["a"]))
-
-
 @pytest.mark.parametrize(
     ("image", "words"),
     [
@@ -283,12 +140,6 @@ def test_rows_without_a_readable_image(tmp_path, jpegs, image, words):
     manifest = write_beton(source, tmp_path / "x.beton", on_error="skip")
     assert [item.path for item in manifest.skipped] == ["x.parquet:1"]
     assert payloads(tmp_path / "x.beton") == [jpegs[0], jpegs[2]]
-
-
-def test_a_class_that_loses_all_its_images_is_an_error_one_that_had_none_is_not(tmp_path, jpegs):
-    source = write_shard(tmp_path / "x.parquet", [jpegs[0], b"junk"], [0, 1], names=["a", "b", "c"])
-    with pytest.raises(SourceError, match="class 'b': none of its 1 images can be read"):
-        write_beton(source, tmp_path / "x.beton", on_error="skip")
 
 
 def test_other_formats_are_converted(tmp_path, make_picture, to_file):
@@ -378,49 +229,6 @@ def test_folders_of_images_need_no_pyarrow(folder, tmp_path, monkeypatch):
     assert write_beton(folder, tmp_path / "x.beton").counts == (4, 4, 4)
 
 
-def test_labels_of_a_stretch_of_rows(hub):
-    items = found(hub, "train").items
-    assert items.labels(3, 5).tolist() == [items.label(number) for number in range(3, 8)] == [1, 0, 2, 2, 0]
-
-
-def test_given_names_are_matched_with_the_hubs_by_name(tmp_path, jpegs):
-    write_shard(tmp_path / "a.parquet", jpegs[:4], [0, 1, 1, 5], names=("zebra", "apple", "fig"))
-    with open_source(tmp_path, None, ("apple", "fig", "zebra")) as opened:
-        assert opened.contents.classes == ("apple", "fig", "zebra")
-        assert [item.label for item in opened.contents.items] == [2, 0, 0, -1]
-        assert opened.made["class_names"] == "given"
-
-
-def test_names_in_other_words_go_by_position_with_a_note(tmp_path, jpegs, capsys):
-    write_shard(tmp_path / "a.parquet", jpegs[:3], [0, 1, 1], names=("tench", "goldfish"))
-    with open_source(tmp_path, None, ("n01440764", "n01443537")) as opened:
-        assert [item.label for item in opened.contents.items] == [0, 1, 1]
-        assert opened.made["class_names"] == "given, by position"
-    assert "shares no name with the shards; 'tench' becomes 'n01440764', and so on" in capsys.readouterr().err
-
-
-def test_hub_names_that_repeat_stay_two_classes(tmp_path, jpegs):
-    """ImageNet has two classes called crane."""
-    write_shard(tmp_path / "a.parquet", jpegs[:3], [0, 1, 2], names=("crane", "owl", "crane"))
-    assert [item.label for item in found(tmp_path).items] == [0, 1, 2]
-    assert [item.label for item in found(tmp_path, classes=("crane", "owl", "crane")).items] == [0, 1, 2]
-    with pytest.raises(SourceError, match="names 'crane' as the shards do, but not every class so, once"):
-        found(tmp_path, classes=("crane", "crane", "owl"))
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        (("cat", "ant"), "names 'cat' as the shards do, but not every class so"),
-        (("a",), "2 classes, but --classes names 1"),
-    ],
-)
-def test_given_names_that_fit_the_hubs_only_partly_are_refused(tmp_path, jpegs, given, words):
-    write_shard(tmp_path / "a.parquet", jpegs[:2], [0, 1], names=("dog", "cat"))
-    with pytest.raises(SourceError, match=words):
-        found(tmp_path, classes=given)
-
-
 def test_a_shard_that_is_replaced_after_its_labels_were_read(hub, jpegs, tmp_path):
     shard = hub / "data/train-00000-of-00002.parquet"
     with open_source(hub, "train") as opened:
@@ -429,14 +237,6 @@ def test_a_shard_that_is_replaced_after_its_labels_were_read(hub, jpegs, tmp_pat
         with pytest.raises(SourceError, match=r"train-00000-of-00002\.parquet: changed while it was read"):
             write_beton(opened, tmp_path / "x.beton")
     assert not (tmp_path / "x.beton").exists()
-
-
-def test_class_names_that_are_not_utf8(tmp_path, jpegs):
-    bad = pa.array([b"ant", b"\xff\xfe"], pa.binary()).view(pa.string())
-    table = pa.table({"image": pa.array(jpegs[:2], pa.binary()), "label": bad})
-    pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match="column 'label' cannot be read"):
-        found(tmp_path)
 
 
 def test_a_column_called_like_a_part_of_another(tmp_path, jpegs):
