@@ -4,7 +4,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,15 @@ from fastdc.observe.needs import WHOLE_SCHEDULE as WHOLE_SCHEDULE  # methods ret
 from fastdc.observe.record import Observation
 from fastdc.settings import Settings, parse_settings
 
+if TYPE_CHECKING:
+    from fastdc.nn.device import Compute
+    from fastdc.nn.teacher import Teacher
+
 Family = Literal["reference", "pruning", "distillation", "combination"]
 Need = Literal["dynamics", "features", "outputs", "tdds", "teacher", "bn_statistics"]
 Keep = Literal["easy", "hard"]
 Fit = Literal["crop", "squash", "pad"]
+Encoding = Literal["jpg", "png"]
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 VARIANT_PATTERN = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<settings>[^\[\]]*)\])?")
 
@@ -60,6 +66,25 @@ class MethodInfo(Settings):
 
 
 @dataclass(frozen=True)
+class Teaching:
+    """What a method that runs networks computes with.
+
+    Attributes:
+        teachers: the networks that `Method.teachers` names, in that order; frozen, in eval mode, on the device.
+        compute: device and precision.
+        train: the training set's beton, for methods that run a teacher over it.
+        scratch: a folder of this subset alone. What lies there survives a kill, and goes when the subset is stored.
+        show_progress: whether to report progress on stderr.
+    """
+
+    teachers: "tuple[Teacher, ...]"
+    compute: "Compute"
+    train: Path
+    scratch: Path
+    show_progress: bool = False
+
+
+@dataclass(frozen=True)
 class MethodContext:
     """What a method may look at.
 
@@ -70,6 +95,7 @@ class MethodContext:
         image: decodes training image i to RGB uint8 [H, W, 3].
         observations: one record per observer run; empty unless the method reads them.
         scores: the method's own scores, float64 [N], where they were computed already.
+        teaching: networks to run, for a method whose `teachers` names some; else None.
     """
 
     labels: NDArray[np.int64]
@@ -78,6 +104,7 @@ class MethodContext:
     image: Callable[[int], NDArray[np.uint8]]
     observations: tuple[Observation, ...] = ()
     scores: NDArray[np.float64] | None = None
+    teaching: Teaching | None = None
 
     @property
     def counts(self) -> list[int]:
@@ -91,11 +118,14 @@ class Compressed:
 
     Attributes:
         labels: int64 [M], class of every stored image.
-        sources: int64 [M, K], the training images that each stored image is made of (K = 1 for pruning).
+        sources: int64 [M, K], the training images that each stored image is made of, or optimised from (K = 1 for
+            pruning, 0 for images that start as noise).
         images: makes the stored images anew at each call, in order, as RGB uint8 [S, S, 3]; None keeps the
             source images (K = 1), fitted to S x S by whoever stores them.
         hints: what training must know about the images, for example {"tile_grid": 2}.
         details: facts for the manifest (score range, ...), JSON-able.
+        encoding: how the images are stored: `jpg` (q75 4:2:0), or `png` where the method's paper does so. A beton has no
+            PNG: such images lie in it as raw pixels, and count with the bytes of their PNG.
     """
 
     labels: NDArray[np.int64]
@@ -103,6 +133,7 @@ class Compressed:
     images: Callable[[], Iterator[NDArray[np.uint8]]] | None = None
     hints: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    encoding: Encoding = "jpg"
 
 
 class MethodConfig(Settings):
@@ -152,6 +183,18 @@ class Method(ABC):
         A method that reads the final pass alone needs the whole schedule, because that is where the pass is made.
         """
         return WHOLE_SCHEDULE if {"features", "outputs"} & set(self.info.needs) else 0
+
+    def teachers(self, config: MethodConfig) -> tuple[str, ...]:
+        """The networks that the method runs, as `fastdc.observe.teacher` names them; none by default."""
+        return ()
+
+    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """In words, how the settings fall short of the paper's ("100 iterations instead of 4000"); shown with rows.
+
+        Args:
+            image_size: side of the stored images in pixels, on which presets depend.
+        """
+        return ()
 
     def shortest_log(self, config: MethodConfig) -> int:
         """Epochs below which the method cannot score at all, for example those of one window."""
