@@ -21,6 +21,7 @@ NOT_METHODS = {
     "scored",
     "scoring",
     "selection",
+    "starts",
     "strata",
     "trajectory",
     "uncertainty",
