@@ -2,14 +2,14 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.files import write_atomic
+from fastdc.files import atomic_file, write_atomic
 from fastdc.recover.recipe import Layout
 
 
@@ -73,3 +73,33 @@ class BatchStore:
             places[positions, 0], places[positions, 1] = number, np.arange(len(positions))
         for number, row in places.tolist():
             yield np.array(np.load(self.path(number), mmap_mode="r", allow_pickle=False)[row])
+
+
+class StartFile:
+    """The images that a recovery starts from, in one file that batches read their rows of.
+
+    Args:
+        path: the file; made at the first `read` where it is not there yet.
+        shape: (M, S, S, 3).
+        make: gives the images, RGB uint8 [S, S, 3], in order of position.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int, int], make: Callable[[], Iterator[NDArray[np.uint8]]]
+    ) -> None:
+        self.path, self.shape, self.make = path, shape, make
+
+    def read(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images at `positions`, uint8 [B, S, S, 3]."""
+        if not self.path.exists():
+            self._write()
+        return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[positions])
+
+    def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.path) as handle:
+            np.lib.format.write_array_header_2_0(
+                handle, {"descr": "|u1", "fortran_order": False, "shape": self.shape}
+            )
+            for _, image in zip(range(self.shape[0]), self.make(), strict=True):
+                handle.write(np.ascontiguousarray(image).tobytes())

@@ -18,7 +18,7 @@ class Recipe:
         variance_weight: weight of the variances inside the statistics loss; the means have 1.
         crop_min, crop_max: lowest and highest area of the shared crop, as a share of the image's.
         curriculum: share of the iterations over which the lowest area falls from 1 to `crop_min` (CDA); 0 for none.
-        jitter: the shared view is rolled by 0 .. jitter - 1 pixels down and right, independently; 0 or 1 for none.
+        jitter: the shared view is rolled by 0 .. jitter pixels down and right, independently; 0 for none.
         batch_size: images that are optimised together.
         join_every: iterations between two groups of a batch joining it (DELT); 0 for all at once.
         stages: sides in pixels at which the images are optimised one stage after the other, each for an equal share of
@@ -52,3 +52,8 @@ class Recipe:
     def learning_rate_at(self, iteration: int) -> float:
         """The learning rate at an iteration counted from 0: a cosine that would reach 0 at `iterations`."""
         return self.learning_rate * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
+
+    @property
+    def stage_starts(self) -> dict[int, int]:
+        """First iteration of every stage -> its side; empty without stages."""
+        return {number * self.iterations // len(self.stages): side for number, side in enumerate(self.stages)}

@@ -52,6 +52,6 @@ def draw_view(recipe: Recipe, seed: int, batch: int, iteration: int, side: int) 
     key = np.uint64(stream_key(seed, batch, iteration))
     low = recipe.crop_min_at(iteration)
     box = random_resized_crop(key, side, side, low, recipe.crop_max, *RATIO)
-    jitter = max(recipe.jitter, 1)
-    roll = (draw_integer(key, ROLL_DOWN, jitter), draw_integer(key, ROLL_RIGHT, jitter))
+    rolls = recipe.jitter + 1
+    roll = (draw_integer(key, ROLL_DOWN, rolls), draw_integer(key, ROLL_RIGHT, rolls))
     return SharedView(box, bool(random_flip(key)), roll)
