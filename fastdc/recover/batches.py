@@ -22,10 +22,7 @@ def batch_positions(layout: Layout, classes: int, ipc: int, batch_size: int) -> 
             consecutive images, so that a batch may hold several classes (G-VBSM).
     """
     grid = np.arange(classes * ipc, dtype=np.int64).reshape(classes, ipc)
-    if layout == "class_major":
-        rows = [grid.ravel()]
-    else:
-        rows = list(grid.T if layout == "across" else grid)
+    rows = {"across": grid.T, "class": grid, "class_major": grid.reshape(1, -1)}[layout]
     return [row[start : start + batch_size] for row in rows for start in range(0, len(row), batch_size)]
 
 
@@ -98,8 +95,6 @@ class StartFile:
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.path) as handle:
-            np.lib.format.write_array_header_2_0(
-                handle, {"descr": "|u1", "fortran_order": False, "shape": self.shape}
-            )
+            np.lib.format.write_array_header_2_0(handle, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
             for _, image in zip(range(self.shape[0]), self.make(), strict=True):
                 handle.write(np.ascontiguousarray(image).tobytes())

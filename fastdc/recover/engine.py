@@ -101,7 +101,7 @@ class BatchRun:
     """
 
     def __init__(
-        self, job: RecoverJob, teaching: Teaching, number: int, positions: NDArray[np.int64], start: "StartFile | None"
+        self, job: RecoverJob, teaching: Teaching, number: int, positions: NDArray[np.int64], start: StartFile | None
     ) -> None:
         self.job, self.teaching, self.number = job, teaching, number
         self.compute = teaching.compute
@@ -109,7 +109,7 @@ class BatchRun:
         self.labels = torch.from_numpy(job.labels[positions]).to(self.compute.device)
         self.start = self._first_images(positions, start)
         groups, self.recipe = joining(job.recipe, job.ipc, positions)
-        self.pixels = PixelBatch(self.start, groups, self.recipe)
+        self.pixels = PixelBatch(self.start, self.labels, groups, self.recipe)
         self.bad = torch.full((), -1, device=self.compute.device)
 
     def run(self, bar: Progress) -> tuple[NDArray[np.uint8], dict[str, float]]:
@@ -124,11 +124,12 @@ class BatchRun:
         teachers = [teacher.model for teacher in self.teaching.teachers]
         before, _ = self._full_frame(teachers, self.start)
         self._optimise(self._networks(teachers), bar)
+        bar.skip(self.job.recipe.iterations - self.recipe.iterations)
         levels = to_levels(self.pixels.result())
         after, recognised = self._full_frame(teachers, self.compute.images(torch.from_numpy(levels)))
         return levels, {"loss_start": before, "loss_end": after, "recognised": recognised}
 
-    def _first_images(self, positions: NDArray[np.int64], start: "StartFile | None") -> torch.Tensor:
+    def _first_images(self, positions: NDArray[np.int64], start: StartFile | None) -> torch.Tensor:
         if start is not None:
             return self.compute.images(torch.from_numpy(start.read(positions)))
         seed = derive_seed(self.job.seed, "recover start")
@@ -163,12 +164,13 @@ class BatchRun:
 
     def _loss(self, network: nn.Module, matching: Matching, images: torch.Tensor, iteration: int) -> torch.Tensor:
         view = draw_view(self.recipe, self.seed, self.number, iteration, self.pixels.side)(images, self.pixels.side)
-        labels = self.labels[self.pixels.rows().to(self.labels.device)]
+        labels = self.pixels.labels()
         with self.compute.autocast():
             logits = network(view.contiguous(memory_format=torch.channels_last))
         loss = functional.cross_entropy(logits.float(), labels)
         loss = loss + self.recipe.matching_weight * matching.loss(labels)
-        return loss if self.job.extra_loss is None else loss + self.job.extra_loss(view, labels)
+        extra = None if self.job.extra_loss is None else self.job.extra_loss(view, labels)
+        return loss if extra is None else loss + extra
 
     def _note(self, loss: torch.Tensor, iteration: int, bar: Progress) -> None:
         """Remember the first loss that is not finite; ask the device for it now and then only."""

@@ -36,8 +36,8 @@ class BatchStart:
 
 Networks = Callable[[Sequence[nn.Module], BatchStart], Sequence[nn.Module]]
 """The networks that one batch is optimised against, given the teachers'."""
-ExtraLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""A further term of the loss: of the view [B, 3, S, S] and the labels [B]."""
+ExtraLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None]
+"""A further term of the loss, of the view [B, 3, S, S] and the labels [B]; or None."""
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,19 @@ class PixelBatch:
 
     Args:
         start: float32 [B, 3, S, S], normalised.
+        labels: int64 [B], on the same device.
         groups: int64 [B], the group of every image; group g joins at iteration g x `recipe.join_every`.
         recipe: the recovery's values.
     """
 
-    def __init__(self, start: torch.Tensor, groups: NDArray[np.int64], recipe: Recipe) -> None:
+    def __init__(self, start: torch.Tensor, labels: torch.Tensor, groups: NDArray[np.int64], recipe: Recipe) -> None:
         self.recipe = recipe
         self._start = start
-        self._rows = [torch.from_numpy(np.flatnonzero(groups == group)) for group in range(int(groups.max()) + 1)]
+        numbers = range(int(groups.max()) + 1)
+        self._rows = [torch.from_numpy(np.flatnonzero(groups == number)).to(start.device) for number in numbers]
+        self._labels = torch.cat([labels[rows] for rows in self._rows])
         self._joined = 0
-        self.images = [start[rows.to(start.device)].contiguous() for rows in self._rows]
+        self.images = [start[rows] for rows in self._rows]
         self._low, self._high = pixel_range(start.device)
         self._boundaries = recipe.stage_starts
         self.optimizer = self._new_optimizer(recipe.stages[0] if recipe.stages else start.shape[2], residual=0.0)
@@ -51,9 +54,9 @@ class PixelBatch:
             group["lr"] = self.recipe.learning_rate_at(iteration)
         return torch.cat(self.images[: self._joined]) if self._joined > 1 else self.images[0]
 
-    def rows(self) -> torch.Tensor:
-        """Rows of the batch that the last `at` gave, int64 [B']."""
-        return torch.cat(self._rows[: self._joined])
+    def labels(self) -> torch.Tensor:
+        """Classes of the images that the last `at` gave, int64 [B']."""
+        return self._labels[: sum(len(rows) for rows in self._rows[: self._joined])]
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -66,7 +69,7 @@ class PixelBatch:
         """The whole batch in its own order, float32 [B, 3, S, S]."""
         whole = torch.empty_like(self._start)
         for rows, images in zip(self._rows, self.images, strict=True):
-            whole[rows.to(whole.device)] = resized(images.detach(), whole.shape[2])
+            whole[rows] = resized(images.detach(), whole.shape[2])
         return whole
 
     @torch.no_grad()
@@ -76,7 +79,7 @@ class PixelBatch:
         for rows, images in zip(self._rows, self.images, strict=True):
             new = resized(images.detach(), side)
             if residual > 0:
-                new = (1 - residual) * new + residual * resized(self._start[rows.to(new.device)], side)
+                new = (1 - residual) * new + residual * resized(self._start[rows], side)
             mixed.append(new.clone().requires_grad_(True))
         self.images = mixed
         return torch.optim.Adam(self.images, lr=self.recipe.learning_rate, betas=BETAS)

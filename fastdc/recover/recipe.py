@@ -57,3 +57,24 @@ class Recipe:
     def stage_starts(self) -> dict[int, int]:
         """First iteration of every stage -> its side; empty without stages."""
         return {number * self.iterations // len(self.stages): side for number, side in enumerate(self.stages)}
+
+
+@dataclass(frozen=True)
+class Presets:
+    """A method's recipes for the stored sizes of the papers.
+
+    Attributes:
+        paper224: ImageNet-1K's.
+        paper64: Tiny-ImageNet's.
+        paper32: CIFAR's.
+    """
+
+    paper224: Recipe
+    paper64: Recipe
+    paper32: Recipe
+
+    def at(self, image_size: int) -> Recipe:
+        """The recipe of the data sets whose images have about this side: up to 32 px, 33 to 127 px, from 128 px."""
+        if image_size <= 32:
+            return self.paper32
+        return self.paper64 if image_size < 128 else self.paper224
