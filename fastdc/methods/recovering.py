@@ -6,6 +6,7 @@ paper per stored size), its `layout`, and those of the hooks below that it needs
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -62,6 +63,7 @@ class RecoverMethod(TeacherMethod):
         layout: which images share a batch, see `fastdc.recover.batches.batch_positions`.
         encoding: how the paper stores its images.
         paper_teachers: how many networks the paper recovers from.
+        reducible: numbers of the recipe below which a run counts as reduced, in words.
     """
 
     config_class: ClassVar[type[MethodConfig]] = RecoverConfig
@@ -69,6 +71,9 @@ class RecoverMethod(TeacherMethod):
     layout: ClassVar[Layout] = "across"
     encoding: ClassVar[Encoding] = "jpg"
     paper_teachers: ClassVar[int] = 1
+    reducible: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"iterations": "iterations", "batch_size": "images a batch"}
+    )
 
     # ---- hooks -----------------------------------------------------------------------------------------------------
 
@@ -84,7 +89,7 @@ class RecoverMethod(TeacherMethod):
 
     def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
         """For every teacher what `matching` needs beside its running statistics."""
-        return [None] * len(_teaching(context).teachers)
+        return [None] * len(teaching_of(context).teachers)
 
     def networks(self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: Recipe) -> "Sequence[nn.Module]":
         """The networks that one batch is optimised against; the teachers themselves by default."""
@@ -122,13 +127,10 @@ class RecoverMethod(TeacherMethod):
         return recipe
 
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """Iterations, batch and teachers below the paper's at this size."""
+        """`reducible` numbers, and teachers, below the paper's at this size."""
         recipe, paper = self.recipe(config, image_size), self.presets.at(image_size)
-        pairs = [
-            (recipe.iterations, paper.iterations, "iterations"),
-            (recipe.batch_size, paper.batch_size, "images a batch"),
-            (len(self.teachers(config)), self.paper_teachers, "teachers"),
-        ]
+        pairs = [(getattr(recipe, name), getattr(paper, name), words) for name, words in self.reducible.items()]
+        pairs.append((len(self.teachers(config)), self.paper_teachers, "teachers"))
         return tuple(f"{found:,} instead of {asked:,} {what}" for found, asked, what in pairs if found < asked)
 
     def job(
@@ -163,7 +165,7 @@ class RecoverMethod(TeacherMethod):
         from fastdc.nn.teacher import require_batch_norm
         from fastdc.recover.engine import recover
 
-        teaching = _teaching(context)
+        teaching = teaching_of(context)
         for teacher in teaching.teachers:
             require_batch_norm(teacher)
         start = self.start(context, config, ipc, seed)
@@ -181,6 +183,7 @@ class RecoverMethod(TeacherMethod):
         return {"recipe": asdict(recipe), "layout": self.layout, **facts}
 
 
-def _teaching(context: MethodContext) -> Teaching:
+def teaching_of(context: MethodContext) -> Teaching:
+    """What the method computes with."""
     assert context.teaching is not None  # given to every method that names teachers
     return context.teaching

@@ -206,8 +206,7 @@ def joining(recipe: Recipe, ipc: int, positions: NDArray[np.int64]) -> tuple[NDA
 
     A batch without images of the first groups starts when its first group joins, and is that much shorter.
     """
-    if recipe.join_every == 0:
-        return np.zeros(len(positions), np.int64), recipe
-    groups = join_groups(ipc, positions, max(recipe.iterations // recipe.join_every, 1))
+    groups = join_groups(ipc, positions, min(recipe.rounds, recipe.iterations))
     first = int(groups.min())
-    return groups - first, replace(recipe, iterations=recipe.iterations - first * recipe.join_every)
+    left = replace(recipe, iterations=recipe.iterations - first * recipe.join_every, rounds=recipe.rounds - first)
+    return groups - first, left
