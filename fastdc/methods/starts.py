@@ -52,10 +52,10 @@ def medium_images(context: MethodContext, teacher: "Teacher", ipc: int, *, fit: 
 
 def easy_mosaics(
     context: MethodContext,
-    teachers: "Sequence[Teacher]",
     ipc: int,
     seed: int,
     *,
+    teachers: "Sequence[Teacher] | None" = None,
     pool: int = 300,
     crops: int = 4,
     factor: int = 2,
@@ -66,10 +66,10 @@ def easy_mosaics(
 
 def medium_mosaics(
     context: MethodContext,
-    teachers: "Sequence[Teacher]",
     ipc: int,
     seed: int,
     *,
+    teachers: "Sequence[Teacher] | None" = None,
     pool: int = 300,
     crops: int = 5,
     factor: int = 2,
