@@ -23,6 +23,7 @@ NOT_METHODS = {
     "selection",
     "starts",
     "strata",
+    "teaching",
     "trajectory",
     "uncertainty",
 }
