@@ -17,6 +17,7 @@ NOT_METHODS = {
     "benchmark",
     "geometry",
     "patches",
+    "recovering",
     "registry",
     "sampling",
     "scored",
