@@ -277,4 +277,6 @@ def variant_name(name: str, settings: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(map(_plain, value))  # a comma would begin the next setting
     return str(value).lower() if isinstance(value, bool) else str(value)

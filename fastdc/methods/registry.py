@@ -22,6 +22,7 @@ NOT_METHODS = {
     "scoring",
     "selection",
     "strata",
+    "teaching",
     "trajectory",
     "uncertainty",
 }
