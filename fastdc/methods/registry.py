@@ -17,6 +17,7 @@ NOT_METHODS = {
     "benchmark",
     "geometry",
     "recovering",
+    "patches",
     "registry",
     "sampling",
     "scored",
