@@ -62,6 +62,7 @@ class RecoverMethod(TeacherMethod):
         layout: which images share a batch, see `fastdc.recover.batches.batch_positions`.
         encoding: how the paper stores its images.
         paper_teachers: how many networks the paper recovers from.
+        batch_norm: whether a teacher without BatchNorm is refused; not where convolutions are matched as well.
     """
 
     config_class: ClassVar[type[MethodConfig]] = RecoverConfig
@@ -69,6 +70,7 @@ class RecoverMethod(TeacherMethod):
     layout: ClassVar[Layout] = "across"
     encoding: ClassVar[Encoding] = "jpg"
     paper_teachers: ClassVar[int] = 1
+    batch_norm: ClassVar[bool] = True
 
     # ---- hooks -----------------------------------------------------------------------------------------------------
 
@@ -164,7 +166,7 @@ class RecoverMethod(TeacherMethod):
         from fastdc.recover.engine import recover
 
         teaching = _teaching(context)
-        for teacher in teaching.teachers:
+        for teacher in teaching.teachers if self.batch_norm else ():
             require_batch_norm(teacher)
         start = self.start(context, config, ipc, seed)
         job = self.job(context, config, ipc, seed, start)

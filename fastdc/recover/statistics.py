@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from fastdc.errors import MethodError
 from fastdc.files import write_atomic
+from fastdc.hashing import content_key
 from fastdc.loader import TrainView, open_loader
+from fastdc.methods.base import Teaching
 from fastdc.nn.device import Compute
 from fastdc.progress import progress
 
-ClassVariance = Literal["whole", "released"]
+ClassVariance = Literal["exact", "released"]
 
 
 class Moments(NamedTuple):
@@ -94,7 +96,7 @@ class StatisticsSpec:
         convolutions: of the inputs of Conv2d layers, by channel and by patch.
         patch: side of a patch.
         image_size: side S of the views, pixels; the map sizes, and with them the patches, depend on it.
-        class_variance: `whole` is a class's variance E[x^2] - E[x]^2. `released` lacks the part between images: the
+        class_variance: `exact` is a class's variance E[x^2] - E[x]^2. `released` lacks the part between images: the
             mean of the variances within single images, which is what LPLD's and EDC's released codes arrive at.
         seed: seed of the views' augmentation.
     """
@@ -104,7 +106,7 @@ class StatisticsSpec:
     norms: bool = True
     convolutions: bool = False
     patch: int = 16
-    class_variance: ClassVariance = "whole"
+    class_variance: ClassVariance = "exact"
     seed: int = 0
 
 
@@ -170,7 +172,7 @@ class _Sums:
     def of_set(self, counts: Tensor) -> Moments:
         """Float32 [D] each."""
         assert self.sums is not None
-        return _moments([total.sum(0) / counts.sum() for total in self.sums], "whole")
+        return _moments([total.sum(0) / counts.sum() for total in self.sums], "exact")
 
 
 def _moments(averages: list[Tensor], variance: ClassVariance) -> Moments:
@@ -257,6 +259,26 @@ def _summing(model: nn.Module, rows: int, spec: StatisticsSpec) -> Iterator[tupl
     finally:
         for handle in handles:
             handle.remove()
+
+
+def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -> tuple[Statistics, ...]:
+    """Of every teacher; kept in the scratch folder, so that a recovery that goes on does not measure them again.
+
+    Raises:
+        MethodError: a class has no image.
+        LoaderError, BetonError: the training set cannot be read.
+    """
+    found = []
+    for teacher in teaching.teachers:
+        key = content_key({"teacher": teacher.identity, "precision": teaching.compute.precision, **asdict(spec)}, 16)
+
+        def measure(model: nn.Module = teacher.model) -> Statistics:
+            return measure_statistics(
+                model, teaching.train, classes, spec, teaching.compute, show_progress=teaching.show_progress
+            )
+
+        found.append(cached_statistics(teaching.scratch / f"statistics_{key}.safetensors", measure))
+    return tuple(found)
 
 
 def cached_statistics(path: Path, measure: Callable[[], Statistics]) -> Statistics:

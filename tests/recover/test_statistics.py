@@ -29,7 +29,7 @@ def views(train: Path, seed: int) -> tuple[torch.Tensor, np.ndarray]:
     return COMPUTE.images(batch.images).double(), batch.labels.numpy()
 
 
-@pytest.mark.parametrize("class_variance", ["whole", "released"])
+@pytest.mark.parametrize("class_variance", ["exact", "released"])
 def test_against_numpy(betons: Betons, class_variance: str) -> None:
     net = small_net()
     spec = StatisticsSpec(SIDE, convolutions=True, patch=PATCH, class_variance=class_variance, seed=5)  # type: ignore[arg-type]
@@ -71,15 +71,15 @@ def test_batches_of_any_size_and_threads_give_the_same(betons: Betons) -> None:
 
 
 def test_a_class_lies_between_its_images(betons: Betons) -> None:
-    """The whole variance is the released one plus the part between images, so never below it, and above it in truth."""
+    """The exact variance is the released one plus the part between images, so never below it, and above it in truth."""
     net = small_net().float()
-    whole, released = (
+    exact, released = (
         measure_statistics(net, betons.train, 3, StatisticsSpec(SIDE, class_variance=kind), COMPUTE).tensors
-        for kind in ("whole", "released")
+        for kind in ("exact", "released")
     )
-    gaps = whole["1/channel/class/variance"] - released["1/channel/class/variance"]
+    gaps = exact["1/channel/class/variance"] - released["1/channel/class/variance"]
     assert (gaps > 0).all()
-    assert torch.equal(whole["1/channel/class/mean"], released["1/channel/class/mean"])
+    assert torch.equal(exact["1/channel/class/mean"], released["1/channel/class/mean"])
 
 
 def test_kept_ones_are_read_and_damaged_ones_made_again(betons: Betons, tmp_path: Path) -> None:
