@@ -3,7 +3,8 @@
 from pydantic import Field
 
 from fastdc.methods.base import MethodConfig, MethodContext, MethodInfo
-from fastdc.methods.recovering import RecoverConfig, RecoverMethod, teaching_of
+from fastdc.methods.patches import teaching_of
+from fastdc.methods.recovering import RecoverConfig, RecoverMethod
 from fastdc.methods.starts import Start, medium_images
 from fastdc.recover.recipe import Presets, Recipe
 
@@ -60,7 +61,7 @@ class DELT(RecoverMethod):
 
     def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
         """Images about the class's median in the first teacher's confidence, the nearest first."""
-        return medium_images(context, teaching_of(context).teachers[0], ipc, fit=config.fit)
+        return medium_images(context, teaching_of(context, self.info.name).teachers[0], ipc, fit=config.fit)
 
 
 METHOD = DELT()

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from fastdc.methods.base import MethodConfig, MethodContext, MethodInfo
-from fastdc.methods.recovering import RecoverConfig, RecoverMethod, teaching_of
+from fastdc.methods.recovering import RecoverConfig, RecoverMethod
 from fastdc.methods.starts import Start, medium_mosaics
 from fastdc.recover.recipe import Presets, Recipe
 
@@ -60,7 +60,7 @@ class FADRM(RecoverMethod):
 
     def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
         """2 x 2 mosaics of medium patches."""
-        return medium_mosaics(context, teaching_of(context).teachers, ipc, seed)
+        return medium_mosaics(context, ipc, seed)
 
 
 METHOD = FADRM()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from fastdc.methods.base import Compressed, Encoding, MethodConfig, MethodContext, Teaching
+from fastdc.methods.base import Compressed, Encoding, MethodConfig, MethodContext
+from fastdc.methods.patches import teaching_of
 from fastdc.methods.starts import Start
 from fastdc.methods.teaching import TeacherConfig, TeacherMethod
 from fastdc.recover.recipe import Layout, Presets, Recipe
@@ -64,6 +65,7 @@ class RecoverMethod(TeacherMethod):
         encoding: how the paper stores its images.
         paper_teachers: how many networks the paper recovers from.
         reducible: numbers of the recipe below which a run counts as reduced, in words.
+        batch_norm: whether a teacher without BatchNorm is refused; not where convolutions are matched as well.
     """
 
     config_class: ClassVar[type[MethodConfig]] = RecoverConfig
@@ -74,6 +76,7 @@ class RecoverMethod(TeacherMethod):
     reducible: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"iterations": "iterations", "batch_size": "images a batch"}
     )
+    batch_norm: ClassVar[bool] = True
 
     # ---- hooks -----------------------------------------------------------------------------------------------------
 
@@ -89,7 +92,7 @@ class RecoverMethod(TeacherMethod):
 
     def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
         """For every teacher what `matching` needs beside its running statistics."""
-        return [None] * len(teaching_of(context).teachers)
+        return [None] * len(teaching_of(context, self.info.name).teachers)
 
     def networks(self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: Recipe) -> "Sequence[nn.Module]":
         """The networks that one batch is optimised against; the teachers themselves by default."""
@@ -165,8 +168,8 @@ class RecoverMethod(TeacherMethod):
         from fastdc.nn.teacher import require_batch_norm
         from fastdc.recover.engine import recover
 
-        teaching = teaching_of(context)
-        for teacher in teaching.teachers:
+        teaching = teaching_of(context, self.info.name)
+        for teacher in teaching.teachers if self.batch_norm else ():
             require_batch_norm(teacher)
         start = self.start(context, config, ipc, seed)
         job = self.job(context, config, ipc, seed, start)
@@ -181,9 +184,3 @@ class RecoverMethod(TeacherMethod):
 
     def _details(self, recipe: Recipe, facts: Mapping[str, float]) -> dict[str, Any]:
         return {"recipe": asdict(recipe), "layout": self.layout, **facts}
-
-
-def teaching_of(context: MethodContext) -> Teaching:
-    """What the method computes with."""
-    assert context.teaching is not None  # given to every method that names teachers
-    return context.teaching
