@@ -39,7 +39,9 @@ class CellRunner:
         self, plan: Plan, store: Store, show_progress: bool = False, checkpoint_seconds: float | None = None
     ) -> None:
         self.plan, self.store, self.show_progress = plan, store, show_progress
-        self._checkpointing = {} if checkpoint_seconds is None else {"checkpoint_seconds": checkpoint_seconds}
+        self._checkpointing: dict[str, Any] = (
+            {} if checkpoint_seconds is None else {"checkpoint_seconds": checkpoint_seconds}
+        )
         self._broken: dict[str, FastDCError] = {}
         self._whole: set[tuple[Path, int, int, int]] = set()
 
