@@ -36,7 +36,8 @@ GEOMETRIC = {
     "prototypes",
     "ssp",
 }
-NAMES = ["full", "random", *sorted({"pca", *SCORED, *GEOMETRIC})]
+TILED = {"ca2d", "rded"}
+NAMES = ["full", "random", *sorted({"noise", "pca", *SCORED, *GEOMETRIC, *TILED})]
 
 
 def test_the_registered_methods() -> None:
