@@ -36,8 +36,8 @@ GEOMETRIC = {
     "prototypes",
     "ssp",
 }
-TILED = {"ca2d", "rded"}
-NAMES = ["full", "random", *sorted({"noise", "pca", *SCORED, *GEOMETRIC, *TILED})]
+DISTILLED = {"ca2d", "cda", "delt", "dwa", "edc", "fadrm", "gvbsm", "lpld", "rded", "sre2l"}
+NAMES = ["full", "random", *sorted({"noise", "pca", *SCORED, *GEOMETRIC, *DISTILLED})]
 
 
 def test_the_registered_methods() -> None:
