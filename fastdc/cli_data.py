@@ -166,6 +166,7 @@ def observe_command(
 ) -> None:
     """Train the observer once on the full set and keep every sample's dynamics for the methods that read them.
 
+    With its whole schedule done its weights are kept too: a teacher for methods and soft labels (--teacher observer).
     Found again by content: a second call with the same data and settings returns at once. A killed one goes on.
 
     Example:
@@ -175,6 +176,7 @@ def observe_command(
     """
     from fastdc.beton import describe_beton
     from fastdc.observe import choose_observer
+    from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
     from fastdc.observe.run import observe
     from fastdc.settings import parse_settings
     from fastdc.sweep.preflight import merge_settings
@@ -186,8 +188,11 @@ def observe_command(
     )
     config = choose_observer(train, describe_beton(train).content_hash, workdir, given=given)
     prepare_workdir(workdir)
-    for record in observe(train, workdir, config, stop_after=stop_after, show_progress=not quiet):
+    needs = ObserverNeeds(WHOLE_SCHEDULE, weights=True) if stop_after is None else None
+    for record in observe(train, workdir, config, needs=needs, stop_after=stop_after, show_progress=not quiet):
         print(f"{record.folder}: {record.epochs} epochs of {record.num_samples:,} samples, {record.seconds():,.0f} s")
+        if record.weights is not None:
+            print(f"{record.weights}: its weights, for --teacher")
 
 
 def compress_command(

@@ -10,7 +10,7 @@ from fastdc.methods.benchmark import BIBTEX, TITLE
 from fastdc.seeding import derive_seed
 
 MEAN = (0.485, 0.456, 0.406)
-"""ImageNet's mean of red, green and blue, levels on the scale 0..1: that of `fastdc.loader.views`, which needs numba."""
+"""ImageNet's mean of red, green and blue, levels on the scale 0..1; `fastdc.loader.views` has it too, and torch."""
 STD = (0.229, 0.224, 0.225)
 """Standard deviation of the same."""
 

@@ -6,12 +6,14 @@ paper per stored size), its `layout`, and those of the hooks below that it needs
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from fastdc.methods.base import Compressed, Encoding, MethodConfig, MethodContext, Teaching
+from fastdc.methods.base import Compressed, Encoding, MethodConfig, MethodContext
+from fastdc.methods.patches import teaching_of
 from fastdc.methods.starts import Start
 from fastdc.methods.teaching import TeacherConfig, TeacherMethod
 from fastdc.recover.recipe import Layout, Presets, Recipe
@@ -62,6 +64,7 @@ class RecoverMethod(TeacherMethod):
         layout: which images share a batch, see `fastdc.recover.batches.batch_positions`.
         encoding: how the paper stores its images.
         paper_teachers: how many networks the paper recovers from.
+        reducible: numbers of the recipe below which a run counts as reduced, in words.
         batch_norm: whether a teacher without BatchNorm is refused; not where convolutions are matched as well.
     """
 
@@ -70,6 +73,9 @@ class RecoverMethod(TeacherMethod):
     layout: ClassVar[Layout] = "across"
     encoding: ClassVar[Encoding] = "jpg"
     paper_teachers: ClassVar[int] = 1
+    reducible: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"iterations": "iterations", "batch_size": "images a batch"}
+    )
     batch_norm: ClassVar[bool] = True
 
     # ---- hooks -----------------------------------------------------------------------------------------------------
@@ -86,7 +92,7 @@ class RecoverMethod(TeacherMethod):
 
     def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
         """For every teacher what `matching` needs beside its running statistics."""
-        return [None] * len(_teaching(context).teachers)
+        return [None] * len(teaching_of(context, self.info.name).teachers)
 
     def networks(self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: Recipe) -> "Sequence[nn.Module]":
         """The networks that one batch is optimised against; the teachers themselves by default."""
@@ -124,13 +130,10 @@ class RecoverMethod(TeacherMethod):
         return recipe
 
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """Iterations, batch and teachers below the paper's at this size."""
+        """`reducible` numbers, and teachers, below the paper's at this size."""
         recipe, paper = self.recipe(config, image_size), self.presets.at(image_size)
-        pairs = [
-            (recipe.iterations, paper.iterations, "iterations"),
-            (recipe.batch_size, paper.batch_size, "images a batch"),
-            (len(self.teachers(config)), self.paper_teachers, "teachers"),
-        ]
+        pairs = [(getattr(recipe, name), getattr(paper, name), words) for name, words in self.reducible.items()]
+        pairs.append((len(self.teachers(config)), self.paper_teachers, "teachers"))
         return tuple(f"{found:,} instead of {asked:,} {what}" for found, asked, what in pairs if found < asked)
 
     def job(
@@ -149,6 +152,7 @@ class RecoverMethod(TeacherMethod):
             recipe=recipe,
             layout=self.layout,
             matching=self.matching(recipe, config),
+            settings=config.model_dump(mode="json"),
             statistics=tuple(self.statistics(context, config)),
             start=None if start is None else start.images,
             networks=lambda teachers, batch: self.networks(teachers, batch, recipe),
@@ -165,7 +169,7 @@ class RecoverMethod(TeacherMethod):
         from fastdc.nn.teacher import require_batch_norm
         from fastdc.recover.engine import recover
 
-        teaching = _teaching(context)
+        teaching = teaching_of(context, self.info.name)
         for teacher in teaching.teachers if self.batch_norm else ():
             require_batch_norm(teacher)
         start = self.start(context, config, ipc, seed)
@@ -181,8 +185,3 @@ class RecoverMethod(TeacherMethod):
 
     def _details(self, recipe: Recipe, facts: Mapping[str, float]) -> dict[str, Any]:
         return {"recipe": asdict(recipe), "layout": self.layout, **facts}
-
-
-def _teaching(context: MethodContext) -> Teaching:
-    assert context.teaching is not None  # given to every method that names teachers
-    return context.teaching

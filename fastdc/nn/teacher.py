@@ -59,7 +59,8 @@ def device_of(model: nn.Module) -> torch.device:
 
 def freeze(model: nn.Module, device: torch.device) -> nn.Module:
     """The network as a teacher holds it: in eval mode, without gradients of its own, channels_last, on `device`."""
-    return model.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    frozen = model.eval().requires_grad_(False).to(device)
+    return frozen.to(memory_format=torch.channels_last)
 
 
 def require_batch_norm(teacher: Teacher) -> None:

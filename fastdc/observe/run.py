@@ -19,13 +19,15 @@ from fastdc.kernels.fields import FIELDS
 from fastdc.loader import Batch, TrainView, open_loader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
 from fastdc.nn.device import choose_compute
+from fastdc.nn.facts import Facts
 from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
 from fastdc.nn.models import build_model
+from fastdc.nn.weights import save_weights
 from fastdc.observe.choose import choose_observer, observer_folder
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.finish import final_pass
 from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
-from fastdc.observe.record import Observation, append_epoch, commit, load_observation
+from fastdc.observe.record import WEIGHTS_NAME, Observation, append_epoch, commit, load_observation
 from fastdc.observe.tdds import TddsRecorder, remove_rolling
 from fastdc.progress import progress, say
 from fastdc.seeding import derive_seed
@@ -46,7 +48,8 @@ def observe(
     """Dynamics of every training image, from `config.runs` trainings on the full set; cached by content.
 
     A finished log is returned at once; one that is too short is continued from its checkpoint, bit-equal on CPU
-    to a run that was never interrupted. The final pass is made when the schedule is done.
+    to a run that was never interrupted. When the schedule is done the weights are kept, and the final pass is made
+    where it is needed.
 
     Args:
         train: the full training set.
@@ -81,6 +84,8 @@ def observe(
                 record = record or new_record(folder, manifest, config, run)
                 left = record.missing(needs, config.epochs)
                 session = Session(train, record, config, left, show_progress, checkpoint_seconds)
+                if left == ObserverNeeds(weights=True, outputs=left.outputs) and not session.checkpoint.exists():
+                    say(f"{folder}: its weights were not kept, its checkpoint is gone; trains again, the log stays")
                 try:
                     record = _train(session)
                 except CheckpointError as error:
@@ -190,7 +195,8 @@ def _train(session: Session) -> Observation:
             f"{record.folder}: this observer trains on {config.device}, this machine has {compute.device.type}; "
             "train it there, or choose another (device=auto)"
         )
-    num_classes = len(describe_beton(train).classes)
+    manifest = describe_beton(train)
+    num_classes = len(manifest.classes)
     model = build_model(config.arch, num_classes, config.image_size, seed).to(compute.device)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
@@ -208,6 +214,8 @@ def _train(session: Session) -> Observation:
             recorder.fit.run(loader)
     if session.follows and needed == config.epochs:
         remove_rolling(record.folder)
+    if needed == config.epochs:
+        save_weights(record.folder / WEIGHTS_NAME, model, Facts(config.arch, manifest.classes, config.image_size))
     if session.needs.final:
         final_pass(
             train,

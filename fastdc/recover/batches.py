@@ -57,7 +57,7 @@ class BatchStore:
             self.facts(batch)
         except (OSError, ValueError, EOFError):
             return False
-        return images.dtype == np.uint8 and images.shape == (size, *self.shape)
+        return bool(images.dtype == np.uint8 and images.shape == (size, *self.shape))
 
     def facts(self, batch: int) -> dict[str, float]:
         """What was measured when the batch was finished."""

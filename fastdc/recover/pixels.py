@@ -22,7 +22,7 @@ class PixelBatch:
     Args:
         start: float32 [B, 3, S, S], normalised.
         labels: int64 [B], on the same device.
-        groups: int64 [B], the group of every image; group g joins at iteration g x `recipe.join_every`.
+        groups: int64 [B], the group of every image; group g joins at iteration g x recipe.join_every.
         recipe: the recovery's values.
     """
 
@@ -35,8 +35,8 @@ class PixelBatch:
         self._joined = 0
         self.images = [start[rows] for rows in self._rows]
         self._low, self._high = pixel_range(start.device)
-        self._boundaries = recipe.stage_starts
-        self.optimizer = self._new_optimizer(recipe.stages[0] if recipe.stages else start.shape[2], residual=0.0)
+        self._stages = recipe.stage_sides(start.shape[2])
+        self.optimizer = self._new_optimizer(self._stages[0], residual=0.0)
 
     @property
     def side(self) -> int:
@@ -45,11 +45,9 @@ class PixelBatch:
 
     def at(self, iteration: int) -> torch.Tensor:
         """The images that take part in an iteration, float32 [B', 3, side, side]; to be called once, in order."""
-        stage = self._boundaries.get(iteration)
-        if stage is not None and iteration > 0:
-            self.optimizer = self._new_optimizer(stage, self.recipe.residual)
-        every = self.recipe.join_every
-        self._joined = min(iteration // every + 1, len(self.images)) if every else len(self.images)
+        if iteration > 0 and iteration in self._stages:
+            self.optimizer = self._new_optimizer(self._stages[iteration], self.recipe.residual)
+        self._joined = min(iteration // self.recipe.join_every + 1, len(self.images))
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate_at(iteration)
         return torch.cat(self.images[: self._joined]) if self._joined > 1 else self.images[0]

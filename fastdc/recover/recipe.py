@@ -17,13 +17,14 @@ class Recipe:
         matching_weight: weight of the statistics loss beside the cross entropy.
         variance_weight: weight of the variances inside the statistics loss; the means have 1.
         crop_min, crop_max: lowest and highest area of the shared crop, as a share of the image's.
-        curriculum: share of the iterations over which the lowest area falls from 1 to `crop_min` (CDA); 0 for none.
+        milestone: share of the iterations over which the lowest area falls from `crop_max` to `crop_min` (CDA); 0 for
+            none.
         jitter: the shared view is rolled by 0 .. jitter pixels down and right, independently; 0 for none.
         batch_size: images that are optimised together.
-        join_every: iterations between two groups of a batch joining it (DELT); 0 for all at once.
-        stages: sides in pixels at which the images are optimised one stage after the other, each for an equal share of
-            the iterations (FADRM); empty for the stored side alone.
-        residual: share of the start that is mixed in at the end of every stage (FADRM).
+        rounds: groups into which a class's images are split; group g joins after g / rounds of the iterations (DELT).
+        stages: sides, as shares of the stored side, at which the images are optimised one stage after the other, each
+            for an equal share of the iterations (FADRM).
+        residual: share of the start that is mixed in between two stages (FADRM).
     """
 
     iterations: int = 4000
@@ -32,19 +33,19 @@ class Recipe:
     variance_weight: float = 1.0
     crop_min: float = 0.08
     crop_max: float = 1.0
-    curriculum: float = 0.0
+    milestone: float = 0.0
     jitter: int = 32
     batch_size: int = 100
-    join_every: int = 0
-    stages: tuple[int, ...] = ()
+    rounds: int = 1
+    stages: tuple[float, ...] = (1.0,)
     residual: float = 0.0
 
     def crop_min_at(self, iteration: int) -> float:
         """The lowest crop area at an iteration counted from 0.
 
-        CDA (Yin & Shen, TMLR 2024), cosine mode: from the whole image down to `crop_min` while t <= curriculum x T.
+        CDA (Yin & Shen, TMLR 2024), cosine mode: from the whole image down to `crop_min` while t <= milestone x T.
         """
-        end = self.curriculum * self.iterations
+        end = self.milestone * self.iterations
         if end == 0 or iteration > end:
             return self.crop_min
         return self.crop_min + (self.crop_max - self.crop_min) * (1 + math.cos(math.pi * iteration / end)) / 2
@@ -54,9 +55,14 @@ class Recipe:
         return self.learning_rate * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
 
     @property
-    def stage_starts(self) -> dict[int, int]:
-        """First iteration of every stage -> its side; empty without stages."""
-        return {number * self.iterations // len(self.stages): side for number, side in enumerate(self.stages)}
+    def join_every(self) -> int:
+        """Iterations between two groups' joining, at least 1."""
+        return max(self.iterations // self.rounds, 1)
+
+    def stage_sides(self, image_size: int) -> dict[int, int]:
+        """First iteration of every stage -> the images' side in it, pixels."""
+        count = len(self.stages)
+        return {n * self.iterations // count: round(share * image_size) for n, share in enumerate(self.stages)}
 
 
 @dataclass(frozen=True)
