@@ -196,6 +196,15 @@ class Method(ABC):
         """
         return ()
 
+    def network_visits(self, config: MethodConfig, images: int, train_images: int, image_size: int) -> float:
+        """Images that go forward and backward through a teacher while a set is made; for the estimate of a dry run.
+
+        Args:
+            images: stored images of the set. train_images: images of the training set.
+            image_size: side of the stored images in pixels.
+        """
+        return 0.0
+
     def shortest_log(self, config: MethodConfig) -> int:
         """Epochs below which the method cannot score at all, for example those of one window."""
         return 0

@@ -22,7 +22,22 @@ from fastdc.nn.device import Compute
 from fastdc.progress import Progress
 from fastdc.seeding import derive_seed
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[[torch.Tensor, Any], torch.Tensor]
+Targets = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[torch.Tensor, Any]]
+
+
+class Epochs(Protocol):
+    """Where a training takes its batches from; an `EpochLoader` is one."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` from batch `start` on."""
+
+
+class SharedEpochs(Protocol):
+    """Where several trainings take theirs from; a `SharedLoader` is one."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        """The tuples of batches of `epoch` from batch `start` on."""
 
 
 class Recorder(Protocol):
@@ -49,12 +64,15 @@ class FitPlan:
         epochs: train the epochs 0..epochs-1.
         steps: steps per epoch, see `steps_per_epoch`.
         learning_rate: (epoch, step within it, steps per epoch) -> learning rate of that step.
-        loss: (logits [B, C], labels [B]) -> scalar, mean over the batch.
+        loss: (logits [B, C], labels [B] or what `targets` gives) -> scalar, mean over the batch.
         seed: training seed; dropout and the like draw from it.
         checkpoint: file for resuming, or None.
         identity: key of the run; a checkpoint of another run is refused.
         checkpoint_seconds: longest time between two checkpoints.
         checkpoint_epochs: also one after every epoch, for a recorder that cannot go back further.
+        targets: (images float32 [B, 3, S, S], labels int64 [B], epoch, step within it) -> the images that the network
+            sees, and what `loss` compares its logits with. None: both as they are. It must depend on its arguments
+            alone, or a resumed run would end elsewhere.
     """
 
     epochs: int
@@ -66,6 +84,7 @@ class FitPlan:
     identity: str = ""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     checkpoint_epochs: bool = False
+    targets: Targets | None = None
 
 
 class Fit:
@@ -97,7 +116,7 @@ class Fit:
         """Whether the plan is done."""
         return self.epoch >= self.plan.epochs
 
-    def run(self, loader: EpochLoader) -> None:
+    def run(self, loader: Epochs) -> None:
         """Train to the end of the plan.
 
         Raises:
@@ -177,8 +196,12 @@ class Fit:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
         with self.compute.autocast():
-            logits = self.model(self.compute.images(batch.images))
-            loss = self.plan.loss(logits.float(), batch.labels.to(self.compute.device, non_blocking=True))
+            images = self.compute.images(batch.images)
+            targets: Any = batch.labels.to(self.compute.device, non_blocking=True)
+            if self.plan.targets is not None:
+                images, targets = self.plan.targets(images, targets, self.epoch, self.batches_done)
+            logits = self.model(images)
+            loss = self.plan.loss(logits.float(), targets)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         value = self._check_finite(loss.detach(), lr)
         self.recorder.batch(batch, logits.detach())
@@ -245,7 +268,7 @@ class Fit:
             self.progress.skip(self.epoch * self.plan.steps + self.batches_done)
 
 
-def fit_together(fits: Sequence[Fit], stream: SharedLoader) -> list[DivergedError | None]:
+def fit_together(fits: Sequence[Fit], stream: SharedEpochs) -> list[DivergedError | None]:
     """Train several runs to their ends on one stream of batches; run k takes the k-th batch of each tuple.
 
     Runs that a kill left at different places meet again: the stream starts where the last of them is, and whoever is

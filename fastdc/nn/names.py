@@ -61,6 +61,14 @@ def lacks_batch_norm(arch: str) -> bool:
     return WITHOUT_BATCH_NORM.fullmatch(arch) is not None
 
 
+def no_batch_norm(name: str, arch: str) -> str:
+    """Why a teacher cannot serve a method that matches BatchNorm statistics."""
+    return (
+        f"teacher {name}: {arch} has no BatchNorm layers, whose running statistics this method matches; take a network "
+        "with BatchNorm, for example resnet18 or mobilenet_v2"
+    )
+
+
 def takes_side(arch: str, trained: int, side: int) -> bool:
     """Whether a network that was trained on images of `trained` pixels takes images of `side` pixels.
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fastdc.errors import MethodError
+from fastdc.nn.names import no_batch_norm
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,4 @@ def require_batch_norm(teacher: Teacher) -> None:
     """
     layers = [layer for layer in teacher.model.modules() if isinstance(layer, nn.BatchNorm2d)]
     if not any(layer.running_mean is not None for layer in layers):
-        raise MethodError(
-            f"teacher {teacher.name}: {teacher.arch} has no BatchNorm layers, whose running statistics this method "
-            "matches; take a network with BatchNorm, for example resnet18 or mobilenet_v2"
-        )
+        raise MethodError(no_batch_norm(teacher.name, teacher.arch))

@@ -19,7 +19,7 @@ LOG_NAME = "dynamics.f32"
 INDEX_NAME = "observer.json"
 TDDS_NAME = "tdds.f32"
 WEIGHTS_NAME = "weights.safetensors"
-STORED = ("num_samples", "epoch_seconds", "identity", "runs", "started", "trained_with", "tdds_epochs")
+STORED = ("num_samples", "epoch_seconds", "identity", "runs", "started", "trained_with", "tdds_epochs", "extra")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Observation:
         started: when that was, in seconds since 1970; the first observer of a folder serves requests that name none.
         trained_with: precision, threads, device and versions of its last training session; told, not keyed.
         tdds_epochs: epochs, from the first on, between which TDDS's distances were kept.
+        extra: trained as one more teacher (`observer:ARCH`) only: it never serves requests that name no observer.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Observation:
     started: float
     trained_with: dict[str, Any]
     tdds_epochs: int = 0
+    extra: bool = False
 
     @property
     def epochs(self) -> int:
@@ -162,7 +164,7 @@ def load_observation(folder: Path) -> Observation | None:
         return None
     try:
         content = json.loads(path.read_text())
-        content.setdefault("tdds_epochs", 0)  # records of earlier versions
+        content = {"tdds_epochs": 0, "extra": False} | content  # records of earlier versions
         record = Observation(folder, **{name: content[name] for name in STORED})
         record = replace(record, epoch_seconds=tuple(record.epoch_seconds))
         fields = tuple(content["fields"])

@@ -42,6 +42,8 @@ def observe(
     *,
     needs: ObserverNeeds | None = None,
     stop_after: int | None = None,
+    for_teacher: bool = False,
+    extra: bool = False,
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Observation, ...]:
@@ -57,6 +59,8 @@ def observe(
         config: how to train; None takes `choose_observer`'s.
         needs: what must be in the record; None asks for `stop_after` epochs of the log.
         stop_after: epochs that are needed, at most `config.epochs`; None trains the whole schedule. Not with `needs`.
+        for_teacher: the first run only, whose weights a teacher takes.
+        extra: this observer is asked for as one more teacher, and is not to serve requests that name none.
         checkpoint_seconds: longest time between two checkpoints.
 
     Returns:
@@ -75,13 +79,16 @@ def observe(
         raise ConfigError(f"stop_after={stop_after}: expected at least 1 epoch")
     needs = needs or ObserverNeeds(stop_after or WHOLE_SCHEDULE)
     records = []
-    for run in range(config.runs):
+    for run in range(1 if for_teacher else config.runs):
         folder = observer_folder(workdir, manifest.content_hash, config, run)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):  # two sweeps that need one observer train it once
             record = load_observation(folder)
+            if record is not None and record.extra and not extra:
+                record = replace(record, extra=False, started=time.time())
+                commit(record)
             if record is None or not record.serves(needs, config.epochs):
-                record = record or new_record(folder, manifest, config, run)
+                record = record or new_record(folder, manifest, config, run, extra)
                 left = record.missing(needs, config.epochs)
                 session = Session(train, record, config, left, show_progress, checkpoint_seconds)
                 if left == ObserverNeeds(weights=True, outputs=left.outputs) and not session.checkpoint.exists():
@@ -179,10 +186,10 @@ class DynamicsRecorder:
             self.trajectory.restore(state["trajectory"], finished=self.fit.finished)
 
 
-def new_record(folder: Path, manifest: Manifest, config: ObserverConfig, run: int) -> Observation:
+def new_record(folder: Path, manifest: Manifest, config: ObserverConfig, run: int, extra: bool = False) -> Observation:
     """A record without epochs, of a run that starts now."""
     identity = config.identity(manifest.content_hash, run)
-    return Observation(folder, len(manifest.ids), (), identity, config.runs, time.time(), {})
+    return Observation(folder, len(manifest.ids), (), identity, config.runs, time.time(), {}, extra=extra)
 
 
 def _train(session: Session) -> Observation:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastdc.errors import ConfigError, MethodError
 from fastdc.hashing import content_key
 from fastdc.nn.facts import Facts, find_columns, imagenet_wnids, read_facts
-from fastdc.nn.names import TIMM_PREFIX, check_arch, is_own_arch, takes_side
+from fastdc.nn.names import TIMM_PREFIX, check_arch, is_own_arch, lacks_batch_norm, no_batch_norm, takes_side
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.needs import ObserverNeeds
 
@@ -50,6 +50,7 @@ class TeacherPlan:
         arch: network by name.
         identity: content key of all that its outputs depend on.
         observer: the observer whose weights it takes when its whole schedule is done; None for one that comes trained.
+        extra: whether that is another one than the observer of the methods.
         kind: where it comes from.
         train_hash: content hash of the training set. classes: of the data set, in its order.
         file: its weights, where they lie in a file that came trained.
@@ -71,7 +72,13 @@ class TeacherPlan:
     facts: Facts | None = None
     columns: tuple[int, ...] | None = None
     image_size: int = PRETRAINED_SIDE
+    extra: bool = False
     note: str = ""
+
+    @property
+    def is_observer(self) -> bool:
+        """Whether it is the very observer that methods read."""
+        return self.observer is not None and not self.extra
 
 
 def plan_teacher(spec: str, train: Path, manifest: "Manifest", workdir: Path, observer: ObserverConfig) -> TeacherPlan:
@@ -124,7 +131,8 @@ def _plan_observer(
         raise ConfigError(f"teacher '{spec}': needs --workdir, the folder in which `fastdc observe` keeps observers")
     arch = spec.removeprefix(OBSERVER).removeprefix(":") or observer.arch
     check_arch(arch)
-    config = observer.resolved().model_copy(update={"arch": arch, "runs": 1})
+    extra = arch != observer.arch
+    config = observer.resolved().model_copy(update={"arch": arch, "runs": 1} if extra else {})
     return TeacherPlan(
         spec=spec,
         name=f"observer ({arch}, {config.epochs} epochs)",
@@ -135,6 +143,7 @@ def _plan_observer(
         train_hash=train_hash,
         classes=classes,
         image_size=config.image_size,
+        extra=extra,
     )
 
 
@@ -260,6 +269,16 @@ def check_side(plan: TeacherPlan, image_size: int) -> None:
         )
 
 
+def check_batch_norm(plan: TeacherPlan) -> None:
+    """Refuse, before it is trained or loaded, a network that is known to have no BatchNorm.
+
+    Raises:
+        MethodError: for methods that match its running statistics.
+    """
+    if lacks_batch_norm(plan.arch):
+        raise MethodError(no_batch_norm(plan.name, plan.arch))
+
+
 def weights_file(plan: TeacherPlan, workdir: Path) -> Path:
     """Where an observer's weights lie, or will lie."""
     from fastdc.observe.choose import observer_folder
@@ -267,6 +286,29 @@ def weights_file(plan: TeacherPlan, workdir: Path) -> Path:
 
     assert plan.observer is not None
     return observer_folder(workdir, plan.train_hash, plan.observer, 0) / WEIGHTS_NAME
+
+
+def plan_for_subset(spec: str, subset: "Manifest", workdir: Path | None) -> TeacherPlan:
+    """What a teacher's name means for the training on a compressed set, whose training set is known by its hash only.
+
+    Args:
+        subset: manifest of the compressed set, or of a training set itself.
+        workdir: where observers lie; only teachers of that name need it.
+
+    Raises:
+        ConfigError, MethodError: as `plan_teacher`; or the folder has no observer of this training set.
+    """
+    from fastdc.observe.choose import first_observer
+
+    made = subset.made.get("train")
+    train_hash = made if isinstance(made, str) else subset.content_hash
+    observer = first_observer(workdir, train_hash) if workdir is not None else None
+    if observer is None and workdir is not None and spec.partition(":")[0].strip() == OBSERVER:
+        raise MethodError(
+            f"teacher '{spec}': {workdir} has no observer of this subset's training set; run `fastdc observe "
+            f"TRAIN.beton --workdir {workdir}` first, or name another --teacher"
+        )
+    return plan_for(spec, train_hash, subset.classes, observer)
 
 
 def load_teacher(
@@ -319,10 +361,12 @@ def _observe(
         )
     from fastdc.observe.run import observe
 
+    wanted = needs if also is None or plan.extra else needs | also  # what methods read, they read of their observer
+    options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra, "show_progress": show_progress}
     try:
-        (record,) = observe(train, workdir, plan.observer, needs=needs | (also or needs), show_progress=show_progress)
+        (record,) = observe(train, workdir, plan.observer, needs=wanted, **options)
     except MethodError:  # what the methods need is none of a teacher's business
-        if also is None:
+        if wanted == needs:
             raise
-        (record,) = observe(train, workdir, plan.observer, needs=needs, show_progress=show_progress)
+        (record,) = observe(train, workdir, plan.observer, needs=needs, **options)
     return record.seconds()

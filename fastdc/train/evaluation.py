@@ -1,20 +1,28 @@
 """Evaluation: train a network from scratch on a compressed set, measure it on the validation set."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastdc.errors import ConfigError, DivergedError
 from fastdc.files import check_not_input
-from fastdc.loader import EpochLoader, EvalView, SharedLoader, TrainView, ViewRequest, open_loader, open_shared
+from fastdc.loader import Batch, EpochLoader, EvalView, SharedLoader, TrainView, ViewRequest, open_loader, open_shared
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
 from fastdc.nn.device import Compute, choose_compute
-from fastdc.nn.fit import fit_together, steps_per_epoch
+from fastdc.nn.fit import Epochs, SharedEpochs, fit_together, steps_per_epoch
 from fastdc.progress import progress
 from fastdc.seeding import derive_seed
+from fastdc.train.label_layout import LabelLayout
+from fastdc.train.label_source import LabelSource, check_source
+from fastdc.train.labelling import stream_seed
+from fastdc.train.pool import PooledEpochs, PooledSharedEpochs
 from fastdc.train.settings import EvaluateSettings, EvaluationResult
 from fastdc.train.training import Pair, make_training, open_pair, watch
+
+if TYPE_CHECKING:
+    from fastdc.nn.teacher import Teacher
 
 VALIDATION_BATCH = 256
 """Speed only: batch statistics are frozen in eval mode, so the batch does not change the accuracy's meaning."""
@@ -25,6 +33,8 @@ def evaluate(
     val: Path,
     settings: EvaluateSettings,
     *,
+    teacher: "Teacher | None" = None,
+    labels_root: Path | None = None,
     checkpoint: Path | None = None,
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -36,29 +46,40 @@ def evaluate(
 
     Args:
         subset, val: betons with the same classes in the same order.
+        teacher: network that gives the labels of a soft protocol; ignored by a hard one.
+        labels_root: folder of stored labels, one folder inside for each set of them (`WORKDIR/labels`). They are made
+            unless they lie there; needed for labels=stored only.
         checkpoint: file that a killed run resumes from; kept until the caller removes it.
 
     Raises:
-        ConfigError: class lists differ, unknown architecture, precision that the device lacks.
-        DivergedError: a loss became NaN or infinite.
-        OutputError: `checkpoint` names the subset or the validation set.
+        ConfigError: class lists differ, unknown architecture, precision that the device lacks; a soft protocol without
+            a teacher or, for stored labels, without a folder; a teacher of other classes.
+        DivergedError: a loss became NaN or infinite, or a teacher's answer that is to be stored.
+        OutputError: `checkpoint` names the subset or the validation set; labels do not fit on the disk.
         BetonError, LoaderError, ManifestError: a file is damaged.
     """
     start = time.monotonic()
     if checkpoint is not None:
         check_not_input(checkpoint, (subset, val))
+    teacher = teacher if settings.protocol.soft else None
+    check_source(settings.protocol, teacher, labels_root)
     pair = open_pair(subset, val)
     compute = choose_compute(settings.precision, settings.threads)
+    source = LabelSource(pair.stored, compute, teacher, labels_root, show_progress)
     with (
         open_training_loader(pair, settings, compute) as loader,
         open_val_loader(pair, settings, compute) as val_loader,
+        closing(source),
     ):
+        labelling = source.labelling(settings, training_view(pair, settings), loader)
         steps = steps_per_epoch(loader)
-        training = make_training(pair, settings, compute, val_loader, steps, checkpoint, checkpoint_seconds)
+        training = make_training(
+            pair, settings, compute, val_loader, steps, checkpoint, checkpoint_seconds, labelling, teacher
+        )
         total = settings.protocol.epochs * steps
         with progress(f"train {settings.arch} on {subset.name}", total, "steps", show_progress) as bar:
             watch([training], bar)
-            training.fit.run(loader)
+            training.fit.run(_pooled(loader, pair, settings))
             return training.result(loader.engine, time.monotonic() - start)
 
 
@@ -67,6 +88,8 @@ def evaluate_together(
     val: Path,
     settings: Sequence[EvaluateSettings],
     *,
+    teacher: "Teacher | None" = None,
+    labels_root: Path | None = None,
     checkpoints: Sequence[Path | None] = (),
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -74,11 +97,13 @@ def evaluate_together(
     """Accuracy of several networks on one subset, trained side by side from one stream: every image is decoded once.
 
     Each result is that of `evaluate` with the same settings, on CPU bit for bit; `train_seconds` is each one's own.
-    Networks of one seed see one order of samples anyway; of several seeds only with `order=shared` in the protocol.
+    Networks of one seed see one order of samples anyway; of several seeds only with `order=shared` in the protocol, or
+    stored labels.
 
     Args:
         subset, val: as in `evaluate`.
         settings: one per network; they differ in `arch`, `seed` and `augment` only.
+        teacher, labels_root: as in `evaluate`.
         checkpoints: one file per network, or none at all.
 
     Returns:
@@ -93,21 +118,29 @@ def evaluate_together(
     files = list(checkpoints) or [None] * len(settings)
     for file in filter(None, files):
         check_not_input(file, (subset, val))
+    teacher = teacher if settings[0].protocol.soft else None
+    check_source(settings[0].protocol, teacher, labels_root)
     pair = open_pair(subset, val)
     compute = choose_compute(settings[0].precision, settings[0].threads)
+    source = LabelSource(pair.stored, compute, teacher, labels_root, show_progress)
     with (
         open_shared_loader(pair, settings, compute) as stream,
         open_val_loader(pair, settings[0], compute) as val_loader,
+        closing(source),
     ):
         steps = steps_per_epoch(stream)
+        labellings = [
+            source.labelling(each, training_view(pair, each), OneOf(stream, k)) for k, each in enumerate(settings)
+        ]
         trainings = [
-            make_training(pair, each, compute, val_loader, steps, file, checkpoint_seconds)
-            for each, file in zip(settings, files, strict=True)
+            make_training(pair, each, compute, val_loader, steps, file, checkpoint_seconds, labelling, teacher)
+            for each, file, labelling in zip(settings, files, labellings, strict=True)
         ]
         total = sum(training.fit.plan.epochs * steps for training in trainings)
         with progress(f"train {len(trainings)} networks on {subset.name}", total, "steps", show_progress) as bar:
             watch(trainings, bar)
-            faults = fit_together([training.fit for training in trainings], stream)
+            pooled = _pooled_shared(stream, pair, settings[0])
+            faults = fit_together([training.fit for training in trainings], pooled)
         return [
             fault or training.result(stream.engine, time.monotonic() - start)
             for training, fault in zip(trainings, faults, strict=True)
@@ -123,12 +156,14 @@ def check_shareable(settings: Sequence[EvaluateSettings]) -> None:
     if not settings:
         raise ConfigError("no networks to train together, expected at least one")
     first = settings[0]
-    free = {"arch", "augment"} | ({"seed"} if first.protocol.order == "shared" else set())
+    free = {"arch", "augment"} | ({"seed"} if first.protocol.shares_order else set())
     for other in settings[1:]:
         for name in set(EvaluateSettings.model_fields) - free:
             if getattr(first, name) == getattr(other, name):
                 continue
-            hint = "; seeds share a stream under a protocol with order=shared" if name == "seed" else ""
+            hint = (
+                "; seeds share a stream under a protocol with order=shared, or stored labels" if name == "seed" else ""
+            )
             raise ConfigError(
                 f"networks trained together differ in {name} ({getattr(first, name)} and {getattr(other, name)}), "
                 f"expected equal values{hint}"
@@ -144,7 +179,7 @@ def open_training_loader(pair: Pair, settings: EvaluateSettings, compute: Comput
     _check_loader(settings, compute)
     return open_loader(
         pair.subset,
-        _training_view(pair, settings),
+        training_view(pair, settings),
         batch_size=settings.protocol.batch_for(len(pair.stored.ids)),
         seed=_stream_seed(settings),
         order_seed=_order_seed(settings),
@@ -161,7 +196,7 @@ def open_shared_loader(pair: Pair, settings: Sequence[EvaluateSettings], compute
     _check_loader(first, compute)
     return open_shared(
         pair.subset,
-        [ViewRequest(_training_view(pair, each), _stream_seed(each)) for each in settings],
+        [ViewRequest(training_view(pair, each), _stream_seed(each)) for each in settings],
         batch_size=first.protocol.batch_for(len(pair.stored.ids)),
         order_seed=_order_seed(first),
         shuffle=True,
@@ -185,7 +220,8 @@ def _check_loader(settings: EvaluateSettings, compute: Compute) -> None:
         raise ConfigError("loader device: needs a CUDA device, found only the CPU; use auto, ffcv or resident")
 
 
-def _training_view(pair: Pair, settings: EvaluateSettings) -> TrainView:
+def training_view(pair: Pair, settings: EvaluateSettings) -> TrainView:
+    """What training sees of an image."""
     hints: dict[str, Any] = dict(pair.stored.hints) if settings.augment == "method" else {}
     protocol = settings.protocol
     grid = int(hints.get("tile_grid", 1))
@@ -193,9 +229,39 @@ def _training_view(pair: Pair, settings: EvaluateSettings) -> TrainView:
 
 
 def _stream_seed(settings: EvaluateSettings) -> int:
-    return derive_seed(settings.seed, "training")
+    return stream_seed(settings.protocol, settings.seed)
 
 
 def _order_seed(settings: EvaluateSettings) -> int:
-    """Seed of the order of samples: the training's own, or one for all seeds."""
-    return _stream_seed(settings) if settings.protocol.order == "own" else derive_seed(0, "shared order")
+    """Seed of the order of samples: the stream's own, or one for all seeds."""
+    shared = settings.protocol.order == "shared" and settings.protocol.labels != "stored"
+    return derive_seed(0, "shared order") if shared else _stream_seed(settings)
+
+
+class OneOf:
+    """One training's batches of a shared stream."""
+
+    def __init__(self, stream: SharedLoader, number: int) -> None:
+        self.stream, self.number = stream, number
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """See `EpochLoader.epoch`."""
+        return (batches[self.number] for batches in self.stream.epoch(epoch, start))
+
+
+def _pooled(loader: EpochLoader, pair: Pair, settings: EvaluateSettings) -> Epochs:
+    """The batches that a training takes: the epochs as they come, or a pool's where labels are pruned."""
+    layout = _pool_of(pair, settings)
+    return loader if layout is None else PooledEpochs(loader, layout)
+
+
+def _pooled_shared(stream: SharedLoader, pair: Pair, settings: EvaluateSettings) -> SharedEpochs:
+    layout = _pool_of(pair, settings)
+    return stream if layout is None else PooledSharedEpochs(stream, layout)
+
+
+def _pool_of(pair: Pair, settings: EvaluateSettings) -> LabelLayout | None:
+    protocol = settings.protocol
+    if protocol.labels != "stored" or protocol.label_ratio == 1:
+        return None
+    return LabelLayout(protocol, len(pair.stored.ids), len(pair.stored.classes))

@@ -14,6 +14,14 @@ from fastdc.settings import Settings, closest, parse_settings
 
 SMALL_BATCH_RANGE = (10, 128)
 
+SOFT_FIELDS = ("temperature", "loss", "ce_weight")
+"""Read with labels=online and labels=stored only."""
+STORED_FIELDS = ("label_topk", "label_ratio", "label_seed")
+"""Read with labels=stored only."""
+LATER_FIELDS = frozenset({"order", "labels", "mix", "mix_alpha", *SOFT_FIELDS, *STORED_FIELDS})
+"""Fields younger than version 1; left out of the serialised form where they are at their default, so that old results
+keep their keys."""
+
 
 class Protocol(Settings):
     """How a network is trained from scratch on a compressed set and validated.
@@ -33,9 +41,26 @@ class Protocol(Settings):
         flip: random horizontal flip.
         order: `own` shuffles by the training seed; `shared` gives all seeds one order of samples, so that several can
             be trained from one stream of decoded images. Initial weights and augmentation stay the seed's own.
-        label_smoothing: share of the label spread over all classes.
+        label_smoothing: share of the label spread over all classes; of hard labels only.
         validate_every: epochs between validations, counted from epoch 0; the last epoch is always validated.
         validate_resize: shorter side before the centre crop of S, as a multiple of S (256/224).
+        labels: `hard` is the stored class. `online` is what a teacher in eval mode says of every training batch as the
+            network sees it. `stored` are the same labels made once, before training, and read from a file (FKD; Shen &
+            Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", ECCV 2022): order, crops, flips and
+            mixing then belong to `label_seed`, whatever the training seed; initial weights stay the seed's own.
+        mix: `cutmix` pastes a box of another image of the batch into every image, once per batch (Yun et al., ICCV
+            2019). Hard labels are then mixed by area; a teacher sees the mixed images.
+        mix_alpha: the area that an image keeps is drawn from Beta(mix_alpha, mix_alpha).
+        temperature: divides the logits of teacher and student alike before the softmax of `kl`.
+        loss: of soft labels. `kl` is KL(teacher || student) at `temperature`, mean over the batch, without the factor
+            temperature**2; `mse_ce` is the mean squared difference of logits plus `ce_weight` times the cross-entropy
+            with the (mixed) class (G-VBSM: 0.1, EDC: 0.025).
+        ce_weight: see `loss`.
+        label_topk: stored labels keep only the largest so many logits of each row (LPQLD's quantisation); the softmax
+            is then over these alone, and classes left out have probability 0. None keeps all.
+        label_ratio: stored labels keep one of so many batches of all epochs (LPLD's pruning, 10 to 40); every training
+            step draws one of the kept batches, with replacement.
+        label_seed: seed of everything random in stored labels.
     """
 
     base: str
@@ -53,6 +78,15 @@ class Protocol(Settings):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     validate_every: int = Field(50, ge=1)
     validate_resize: float = Field(256 / 224, ge=1)
+    labels: Literal["hard", "online", "stored"] = "hard"
+    mix: Literal["none", "cutmix"] = "none"
+    mix_alpha: float = Field(1.0, gt=0)
+    temperature: float = Field(20.0, gt=0)
+    loss: Literal["kl", "mse_ce"] = "kl"
+    ce_weight: float = Field(0.1, ge=0)
+    label_topk: int | None = Field(None, ge=1)
+    label_ratio: int = Field(1, ge=1)
+    label_seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _batch_in_range(self) -> "Protocol":
@@ -60,11 +94,38 @@ class Protocol(Settings):
             raise ValueError("batch_size must be at least 1")
         return self
 
+    @model_validator(mode="after")
+    def _settings_are_read(self) -> "Protocol":
+        """Refuse a setting that would change the protocol's name and nothing else."""
+        labels = f"found labels={self.labels}"
+        unread: dict[str, str] = {}
+        if self.labels != "stored":
+            unread |= dict.fromkeys(STORED_FIELDS, f"with labels=stored only, {labels}")
+        if not self.soft:
+            unread |= dict.fromkeys(SOFT_FIELDS, f"with labels=online or labels=stored only, {labels}")
+        elif self.loss == "kl":
+            unread["ce_weight"] = "with loss=mse_ce only, found loss=kl"
+        else:
+            unread["temperature"] = "with loss=kl only, found loss=mse_ce"
+        if self.mix == "none":
+            unread["mix_alpha"] = "with mix=cutmix only, found mix=none"
+        for name, where in unread.items():
+            if not self._is_default(name):
+                raise ValueError(f"{name} is read {where}")
+        if self.soft and self.label_smoothing > 0:
+            raise ValueError(f"label_smoothing is for hard labels, found labels={self.labels}")
+        if self.loss == "mse_ce" and self.label_topk is not None:
+            raise ValueError("label_topk needs loss=kl: mse_ce compares all logits")
+        return self
+
+    def _is_default(self, name: str) -> bool:
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
+
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `order` where it says nothing new: it came later, and old results keep their keys."""
+        """Without fields that came later and say nothing new, see `LATER_FIELDS`."""
         fields: dict[str, Any] = dump(self)
-        return fields if self.order != "own" else {key: value for key, value in fields.items() if key != "order"}
+        return {key: value for key, value in fields.items() if key not in LATER_FIELDS or not self._is_default(key)}
 
     @property
     def name(self) -> str:
@@ -74,6 +135,16 @@ class Protocol(Settings):
         if not changed:
             return self.base
         return f"{self.base}*{','.join(f'{key}={_plain(changed[key])}' for key in sorted(changed))}"
+
+    @property
+    def soft(self) -> bool:
+        """Whether labels come from a teacher."""
+        return self.labels != "hard"
+
+    @property
+    def shares_order(self) -> bool:
+        """Whether all training seeds see one order of samples, so that they can share one stream."""
+        return self.order == "shared" or self.labels == "stored"
 
     def batch_for(self, images: int) -> int:
         """Images per step for a set of `images` stored images."""
@@ -90,6 +161,8 @@ class Protocol(Settings):
 PRESETS: dict[str, Protocol] = {
     "hard": Protocol(base="hard"),
     "hard-small": Protocol(base="hard-small", batch_size="small"),
+    "soft": Protocol(base="soft", labels="online", mix="cutmix"),
+    "soft-small": Protocol(base="soft-small", batch_size="small", labels="online", mix="cutmix"),
 }
 
 

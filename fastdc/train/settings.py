@@ -46,7 +46,15 @@ class EvaluationResult(Settings):
         top1, top5: accuracy of the last epoch in percent; top5 is None below 6 classes.
         top1_best: best accuracy over all validations in percent; shown, never ranked.
         epochs, steps: training length; a step is one optimizer update.
-        images: stored images; image_bytes, label_bytes: their payload and that of the labels.
+        images: stored images; image_bytes: their payload.
+        labels: what was trained on: `hard`, or a teacher's `online` or `stored` labels.
+        label_bytes: of hard labels, the whole bytes that name a class; of stored ones, the bytes of their file; of
+            online ones what nobody stores: fp16 logits of every image in every epoch.
+        label_file: SHA-256 of the file of stored labels, else None.
+        teacher: name of the network that gave the labels, None for hard ones. teacher_note: what to know about it.
+        teacher_seconds: wall time of the teacher's training, 0 for a pretrained one.
+        relabel_seconds: time of the teacher's forward passes: within this training for online labels, once for all
+            trainings for stored ones.
         seconds: wall time of this call.
         train_seconds: wall time of training steps and validation, those before a resume included.
         per_class: last epoch's accuracy of every class in percent, in class order.
@@ -65,6 +73,12 @@ class EvaluationResult(Settings):
     images: int
     image_bytes: int
     label_bytes: int
+    labels: Literal["hard", "online", "stored"] = "hard"
+    label_file: str | None = None
+    teacher: str | None = None
+    teacher_note: str = ""
+    teacher_seconds: float = 0.0
+    relabel_seconds: float = 0.0
     seconds: float
     train_seconds: float
     per_class: tuple[float, ...]

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +18,16 @@ from fastdc.nn.fit import Fit, FitPlan
 from fastdc.nn.models import build_model, decay_weights_only
 from fastdc.nn.predict import Accuracy, measure_accuracy
 from fastdc.progress import Progress
+from fastdc.train.label_layout import hard_label_bytes as hard_label_bytes  # was here before there were soft labels
+from fastdc.train.label_layout import label_bytes
+from fastdc.train.labelling import Labelling
+from fastdc.train.losses import make_loss
 from fastdc.train.protocols import Protocol
 from fastdc.train.settings import EvaluateSettings, EvaluationResult
+from fastdc.train.stored_labels import StoredLabelling
+
+if TYPE_CHECKING:
+    from fastdc.nn.teacher import Teacher
 
 DEFAULT_IMAGE_SIZE = 224
 
@@ -63,6 +71,7 @@ class Training:
     Attributes:
         pair: the data. settings: what was asked for. compute: where it computes.
         curve: what it reached so far. fit: the run.
+        labelling: what gives the labels, None for plain hard ones. teacher: the network behind soft ones.
     """
 
     pair: Pair
@@ -70,6 +79,8 @@ class Training:
     compute: Compute
     curve: "Curve"
     fit: Fit
+    labelling: Labelling | None = None
+    teacher: "Teacher | None" = None
 
     def result(self, engine: str, seconds: float) -> EvaluationResult:
         """What the finished run says.
@@ -91,6 +102,7 @@ class Training:
             train_seconds=self.fit.seconds,
             loader=engine,
             **self._described(),
+            **self._labelled(),
         )
 
     def _described(self) -> dict[str, Any]:
@@ -99,7 +111,7 @@ class Training:
         return {
             "images": len(stored.ids),
             "image_bytes": stored.image_bytes,
-            "label_bytes": len(stored.ids) * hard_label_bytes(len(stored.classes)),
+            "label_bytes": label_bytes(settings.protocol, len(stored.ids), len(stored.classes)),
             "dataset": stored.dataset,
             "arch": settings.arch,
             "protocol": settings.protocol.name,
@@ -110,6 +122,18 @@ class Training:
             **self.compute.told(),
         }
 
+    def _labelled(self) -> dict[str, Any]:
+        """Where its labels came from."""
+        told: dict[str, Any] = {"labels": self.settings.protocol.labels}
+        if self.labelling is not None:
+            told["relabel_seconds"] = self.labelling.seconds
+        if isinstance(self.labelling, StoredLabelling):
+            told["label_file"] = self.labelling.file.sha256
+        if self.teacher is not None:
+            told |= {"teacher": self.teacher.name, "teacher_note": self.teacher.note}
+            told["teacher_seconds"] = self.teacher.seconds
+        return told
+
 
 def make_training(
     pair: Pair,
@@ -119,28 +143,33 @@ def make_training(
     steps: int,
     checkpoint: Path | None,
     checkpoint_seconds: float,
+    labelling: Labelling | None = None,
+    teacher: "Teacher | None" = None,
 ) -> Training:
     """Build the network and everything around it; nothing is trained yet.
 
     Args:
         steps: training steps per epoch.
         checkpoint: file that a killed run resumes from, or None.
+        labelling, teacher: see `Training`.
     """
     size, protocol, classes = pair.side(settings), settings.protocol, len(pair.stored.classes)
     model = build_model(settings.arch, classes, size, settings.seed).to(compute.device)
-    curve = Curve(model, val_loader, classes, compute, protocol)
+    curve = Curve(model, val_loader, classes, compute, protocol, labelling)
     plan = FitPlan(
         epochs=protocol.epochs,
         steps=steps,
         learning_rate=lambda epoch, _step, _steps: learning_rate(protocol, epoch),
-        loss=nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing),
+        loss=make_loss(protocol),
         seed=settings.seed,
         checkpoint=checkpoint,
-        identity=_identity(pair, settings, size, compute),
+        identity=_identity(pair, settings, size, compute, teacher),
         checkpoint_seconds=checkpoint_seconds,
+        targets=labelling,
     )
     network: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
-    return Training(pair, settings, compute, curve, Fit(network, make_optimizer(model, protocol), compute, plan, curve))
+    fit = Fit(network, make_optimizer(model, protocol), compute, plan, curve)
+    return Training(pair, settings, compute, curve, fit, labelling, teacher)
 
 
 def watch(trainings: list[Training], bar: Progress) -> None:
@@ -153,10 +182,16 @@ class Curve:
     """Validates at the protocol's epochs and keeps one entry per epoch."""
 
     def __init__(
-        self, model: nn.Module, loader: EpochLoader, num_classes: int, compute: Compute, protocol: Protocol
+        self,
+        model: nn.Module,
+        loader: EpochLoader,
+        num_classes: int,
+        compute: Compute,
+        protocol: Protocol,
+        labelling: Labelling | None = None,
     ) -> None:
         self.model, self.loader, self.num_classes = model, loader, num_classes
-        self.compute, self.protocol = compute, protocol
+        self.compute, self.protocol, self.labelling = compute, protocol, labelling
         self.entries: list[dict[str, Any]] = []
         self._last: Accuracy | None = None
 
@@ -184,12 +219,15 @@ class Curve:
         self.entries.append(entry)
 
     def state(self) -> dict[str, Any]:
-        """The curve so far."""
-        return {"entries": self.entries}
+        """The curve so far, and the time that the teacher took."""
+        state: dict[str, Any] = {"entries": self.entries}
+        return state if self.labelling is None else {**state, "relabel_seconds": self.labelling.seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take the curve of a checkpoint."""
         self.entries = list(state["entries"])
+        if self.labelling is not None:
+            self.labelling.restore(state["relabel_seconds"])
 
 
 def learning_rate(protocol: Protocol, epoch: int) -> float:
@@ -245,12 +283,9 @@ def stored_side(subset: Path) -> int:
     return sides.pop() if len(sides) == 1 else DEFAULT_IMAGE_SIZE
 
 
-def hard_label_bytes(num_classes: int) -> int:
-    """Whole bytes that name one of `num_classes` classes."""
-    return max(1, math.ceil(math.log2(num_classes) / 8)) if num_classes > 1 else 1
-
-
-def _identity(pair: Pair, settings: EvaluateSettings, size: int, compute: Compute) -> str:
+def _identity(
+    pair: Pair, settings: EvaluateSettings, size: int, compute: Compute, teacher: "Teacher | None" = None
+) -> str:
     plain = settings.model_dump(exclude={"loader", "loader_workers", "threads", "precision", "image_size"})
     return content_key(
         {
@@ -260,5 +295,6 @@ def _identity(pair: Pair, settings: EvaluateSettings, size: int, compute: Comput
             "image_size": size,
             "precision": compute.precision,
             "threads": compute.threads if compute.device.type == "cpu" else None,
+            **({} if teacher is None else {"teacher": teacher.identity}),
         }
     )

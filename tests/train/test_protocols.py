@@ -1,10 +1,17 @@
 """The presets hold the published values, and a changed protocol says so in its name."""
 
+import json
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+import torch
 
 from fastdc.errors import ConfigError
-from fastdc.train import get_protocol
-from fastdc.train.training import learning_rate
+from fastdc.hashing import content_key
+from fastdc.nn.device import Compute
+from fastdc.train import EvaluateSettings, get_protocol
+from fastdc.train.training import _identity, learning_rate
 
 
 def test_hard_is_the_benchmarks_protocol() -> None:
@@ -52,3 +59,67 @@ def test_cosine_starts_at_lr_and_is_a_full_half_wave() -> None:
     assert learning_rate(hard, 150) == pytest.approx(5e-4)
     assert learning_rate(hard, 299) == pytest.approx(1e-3 * 2.74e-5, rel=1e-2)
     assert learning_rate(get_protocol("hard", {"schedule": "constant"}), 299) == 1e-3
+
+
+HARD = (
+    '{"base": "hard", "version": 1, "epochs": 300, "batch_size": 128, "optimizer": "adamw", "lr": 0.001, '
+    '"weight_decay": 0.01, "momentum": 0.9, "schedule": "cosine", "crop_scale_min": 0.08, "flip": true, '
+    '"label_smoothing": 0.0, "validate_every": 50, "validate_resize": 1.1428571428571428}'
+)
+PINNED = {  # protocol: (key of its dump, identity of an evaluation under it), before there were soft labels
+    "hard": ("e2f3d2d7b16d5a54f2a07219ee76355e", "26510d4788afe9a9126f102feb636db2"),
+    "hard-small": ("2110f22c3f9679ae247662898b03d50b", "278804bb6fb7a9af3251b40250b85a69"),
+    "hard*epochs=60,order=shared": ("2810223eac148aad6351f29580fc9be0", "ff0a453ca308a38c869f461daca1e0c0"),
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_hard_protocols_keep_the_keys_they_had_before_soft_labels(name: str) -> None:
+    protocol = get_protocol(name)
+    assert protocol.name == name
+    dumped = content_key(protocol.model_dump(mode="json"))
+    pair: Any = SimpleNamespace(
+        stored=SimpleNamespace(content_hash="a" * 32), validation=SimpleNamespace(content_hash="b" * 32)
+    )
+    settings = EvaluateSettings(protocol=protocol, arch="convnet_w16", seed=3)
+    identity = _identity(pair, settings, 28, Compute(torch.device("cpu"), "fp32", 1))
+    assert (dumped, identity) == PINNED[name]
+    assert json.dumps(get_protocol("hard").model_dump()) == HARD
+
+
+def test_soft_is_the_benchmarks_protocol() -> None:
+    soft, hard = get_protocol("soft"), get_protocol("hard")
+    assert (soft.labels, soft.mix, soft.mix_alpha, soft.temperature, soft.loss) == ("online", "cutmix", 1.0, 20.0, "kl")
+    changed = {"labels": "hard", "mix": "none", "base": "hard"}
+    assert soft.model_copy(update=changed) == hard
+    assert get_protocol("soft-small").model_copy(update={"base": "soft", "batch_size": 128}) == soft
+    assert soft.model_dump().keys() - hard.model_dump().keys() == {"labels", "mix"}
+
+
+def test_stored_labels_show_in_the_name() -> None:
+    stored = get_protocol("soft", {"labels": "stored", "label_ratio": "40", "label_topk": 100})
+    assert stored.name == "soft*label_ratio=40,label_topk=100,labels=stored"
+    assert get_protocol(stored.name) == stored
+    assert stored.shares_order
+    assert not get_protocol("soft").shares_order
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("hard*temperature=4", "temperature is read with labels=online or labels=stored only, found labels=hard"),
+        ("hard*mix_alpha=0.5", "mix_alpha is read with mix=cutmix only"),
+        ("soft*label_topk=10", "label_topk is read with labels=stored only, found labels=online"),
+        ("soft*ce_weight=1", "ce_weight is read with loss=mse_ce only"),
+        ("soft*loss=mse_ce,temperature=4", "temperature is read with loss=kl only"),
+        ("soft*label_smoothing=0.1", "label_smoothing is for hard labels"),
+        ("soft*labels=stored,label_topk=5,loss=mse_ce", "label_topk needs loss=kl"),
+        ("soft*labels=stored,label_topk=0", "label_topk"),
+        ("soft*labels=stored,label_ratio=0", "label_ratio"),
+        ("soft*temperature=0", "temperature"),
+        ("soft*labels=soft", "labels"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused(name: str, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        get_protocol(name)

@@ -1,0 +1,105 @@
+"""Where a training's labels come from, by its protocol."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastdc.errors import ConfigError
+from fastdc.hashing import content_key
+from fastdc.loader import TrainView
+from fastdc.nn.device import Compute
+from fastdc.nn.fit import Epochs
+from fastdc.train.label_layout import LabelLayout
+from fastdc.train.labelling import Labelling, OnlineLabelling
+from fastdc.train.protocols import Protocol
+from fastdc.train.settings import EvaluateSettings
+from fastdc.train.stored_labels import StoredLabelling, make_labels
+
+if TYPE_CHECKING:
+    from fastdc.beton import Manifest
+    from fastdc.nn.teacher import Teacher
+
+LABEL_FIELDS = ("epochs", "mix", "mix_alpha", "label_topk", "label_ratio", "label_seed")
+"""What stored labels depend on of a protocol, beside the view and the batch size."""
+SCHEMA = 1
+
+
+@dataclass
+class LabelSource:
+    """Gives every training of one subset its labels.
+
+    Attributes:
+        stored: the subset. compute: where the networks run.
+        teacher: the network that soft labels come from. root: folder of stored labels.
+    """
+
+    stored: "Manifest"
+    compute: Compute
+    teacher: "Teacher | None" = None
+    root: Path | None = None
+    show_progress: bool = False
+    _files: dict[Path, StoredLabelling] = field(default_factory=dict)
+
+    def labelling(self, settings: EvaluateSettings, view: TrainView, loader: Epochs) -> Labelling | None:
+        """What gives a training its labels; None for plain hard ones. Stored ones are made if they are missing.
+
+        Args:
+            view, loader: what the training sees, and the stream of it.
+
+        Raises:
+            ConfigError, DivergedError, OutputError: as `evaluate`.
+        """
+        protocol, classes = settings.protocol, len(self.stored.classes)
+        if not protocol.soft:
+            return None if protocol.mix == "none" else Labelling(protocol, settings.seed, classes)
+        check_source(protocol, self.teacher, self.root)
+        assert self.teacher is not None
+        if protocol.labels == "online":
+            return OnlineLabelling(protocol, settings.seed, classes, self.compute, self.teacher)
+        return self._from_file(protocol, view, loader, self.teacher)
+
+    def _from_file(self, protocol: Protocol, view: TrainView, loader: Epochs, teacher: "Teacher") -> Labelling:
+        assert self.root is not None
+        layout = LabelLayout(protocol, len(self.stored.ids), len(self.stored.classes))
+        told = self._told(protocol, view, teacher)
+        folder = self.root / content_key(told)
+        if folder not in self._files:
+            named = {**told, "dataset": self.stored.dataset, "name": teacher.name, "bytes": layout.file_bytes}
+            file = make_labels(folder, layout, loader, self.compute, teacher, named, self.show_progress)
+            self._files[folder] = StoredLabelling(file)
+        return self._files[folder]
+
+    def _told(self, protocol: Protocol, view: TrainView, teacher: "Teacher") -> dict[str, Any]:
+        """All that the labels depend on; sums of another precision or thread count round differently."""
+        compute = self.compute
+        return {
+            "schema": SCHEMA,
+            "subset": self.stored.content_hash,
+            "teacher": teacher.identity,
+            "view": asdict(view),
+            "batch_size": protocol.batch_for(len(self.stored.ids)),
+            **{name: getattr(protocol, name) for name in LABEL_FIELDS},
+            "precision": compute.precision,
+            "device": compute.device.type,
+            "threads": compute.threads if compute.device.type == "cpu" else None,
+        }
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+
+
+def check_source(protocol: Protocol, teacher: "Teacher | None", root: Path | None) -> None:
+    """Refuse a soft protocol that has no one to ask, or nowhere to keep the answers.
+
+    Raises:
+        ConfigError: says what is missing.
+    """
+    if protocol.soft and teacher is None:
+        raise ConfigError(
+            f"protocol {protocol.name}: its labels come from a teacher, found none; name one with --teacher, or take "
+            "a hard protocol"
+        )
+    if protocol.labels == "stored" and root is None:
+        raise ConfigError(f"protocol {protocol.name}: stored labels need a folder, found none; name one with --workdir")
