@@ -9,11 +9,10 @@ from typing import Any, Literal, NamedTuple
 from fastdc.errors import ConfigError
 from fastdc.settings import Settings
 from fastdc.sweep.store import Record
-from fastdc.train.protocols import get_protocol
+from fastdc.train.protocols import Labels, get_protocol
 
 Status = Literal["done", "partial", "failed", "diverged", "skipped", "pending"]
 FAULTS: tuple[Status, ...] = ("failed", "diverged", "skipped")
-Labels = Literal["hard", "online", "stored"]
 COST_OF_SUBSET = ("observer", "teacher", "scoring", "selection", "writing")
 
 
