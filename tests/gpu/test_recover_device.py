@@ -24,8 +24,8 @@ def make_teaching(device: str, precision: str, scratch: Path) -> Teaching:
     return Teaching((Teacher("fresh", "fresh", "convnet_w16", model, 32, 0.0),), compute, scratch, scratch)
 
 
-def make_job(**changes: float) -> RecoverJob:
-    recipe = Recipe(**{"iterations": 40, "jitter": 2, **changes})  # type: ignore[arg-type]
+def make_job() -> RecoverJob:
+    recipe = Recipe(iterations=40, crop_min=1.0, jitter=0, matching_weight=0.0)
     return RecoverJob("test", 4, 2, 32, 0, recipe, "across", MatchingSpec())
 
 
