@@ -92,6 +92,15 @@ ObserverSettings = Annotated[
         "--observer", metavar="KEY=VALUE", help="One setting of the observer (arch=convnet); may be repeated."
     ),
 ]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Gives soft labels: observer, observer:ARCH, FILE.safetensors, ARCH@FILE, efficientnet_lite0, "
+        "torchvision:NAME, timm:NAME.  [default: observer]",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Seed = Annotated[int, typer.Option(min=0, help="Root of every random decision.")]

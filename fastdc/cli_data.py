@@ -18,6 +18,7 @@ from fastdc.cli_common import (
     Quiet,
     Seed,
     Settings,
+    Teacher,
     Train,
     Workdir,
     say_error,
@@ -29,6 +30,7 @@ from fastdc.text import plain
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
+    from fastdc.train import EvaluateSettings
 
 
 def write_beton_command(
@@ -166,6 +168,7 @@ def observe_command(
 ) -> None:
     """Train the observer once on the full set and keep every sample's dynamics for the methods that read them.
 
+    With its whole schedule done its weights are kept too: a teacher for methods and soft labels (--teacher observer).
     Found again by content: a second call with the same data and settings returns at once. A killed one goes on.
 
     Example:
@@ -175,6 +178,7 @@ def observe_command(
     """
     from fastdc.beton import describe_beton
     from fastdc.observe import choose_observer
+    from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
     from fastdc.observe.run import observe
     from fastdc.settings import parse_settings
     from fastdc.sweep.preflight import merge_settings
@@ -186,8 +190,11 @@ def observe_command(
     )
     config = choose_observer(train, describe_beton(train).content_hash, workdir, given=given)
     prepare_workdir(workdir)
-    for record in observe(train, workdir, config, stop_after=stop_after, show_progress=not quiet):
+    needs = ObserverNeeds(WHOLE_SCHEDULE, weights=True) if stop_after is None else None
+    for record in observe(train, workdir, config, needs=needs, stop_after=stop_after, show_progress=not quiet):
         print(f"{record.folder}: {record.epochs} epochs of {record.num_samples:,} samples, {record.seconds():,.0f} s")
+        if record.weights is not None:
+            print(f"{record.weights}: its weights, for --teacher")
 
 
 def compress_command(
@@ -314,9 +321,16 @@ def _compress(
 def evaluate_command(
     subset: Annotated[Path, typer.Argument(metavar="SUBSET.beton", help="What to train on.", show_default=False)],
     val: Annotated[Path, typer.Option(metavar="VAL.beton", help="Validation set.", show_default=False)],
-    protocol: Annotated[str, typer.Option(help="hard, hard-small, or one with changes (hard*epochs=60).")] = "hard",
+    protocol: Annotated[
+        str, typer.Option(help="hard, hard-small, soft, soft-small, or one with changes (hard*epochs=60).")
+    ] = "hard",
     settings: Settings = None,
     arch: Annotated[str, typer.Option(help="Network to train from scratch.")] = "resnet18",
+    teacher: Teacher = None,
+    workdir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of observers and stored labels; for soft protocols."),
+    ] = None,
     seed: Seed = 0,
     augment: Annotated[Augment, typer.Option(help="method follows the subset's hints.")] = Augment.method,
     precision: Annotated[Precision, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = Precision.auto,
@@ -333,12 +347,14 @@ def evaluate_command(
 ) -> None:
     """Train a network from scratch on a subset and measure it on the validation set.
 
-    The accuracy reported is the last epoch's. --set overrides the protocol, and its name says so.
+    The accuracy reported is the last epoch's. --set overrides the protocol, and its name says so. The labels of soft
+    protocols come from --teacher: by default the observer that `fastdc observe` trained in --workdir.
 
     Example:
 
     \b
     fastdc evaluate pca10.beton --val val.beton --protocol hard --set epochs=60 --json
+    fastdc evaluate pca10.beton --val val.beton --protocol soft --workdir runs/first
     """
     from fastdc.settings import parse_settings
     from fastdc.train import EvaluateSettings, get_protocol
@@ -348,7 +364,8 @@ def evaluate_command(
     values |= {"threads": threads, "loader": loader.value, "loader_workers": workers, "compile": compiled, "arch": arch}
     chosen = get_protocol(protocol, parse_settings(settings or []))
     made = EvaluateSettings.make({"protocol": chosen, **values}, "evaluate")
-    result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet)
+    labels = _soft_labels(subset, made, teacher, workdir, quiet)
+    result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet, **labels)
     if as_json:
         print(json.dumps(result.model_dump(mode="json"), allow_nan=False))
         return
@@ -356,3 +373,24 @@ def evaluate_command(
     print(f"top-1 {result.top1:.2f} %{top5} after {result.epochs} epochs, {result.steps:,} steps ({result.protocol})")
     stored = f"{result.images:,} images, {result.image_bytes:,} bytes"
     print(f"{stored}; {result.arch}, {result.precision}, {result.seconds:.0f} s")
+
+
+def _soft_labels(
+    subset: Path, settings: "EvaluateSettings", teacher: str | None, workdir: Path | None, quiet: bool
+) -> dict[str, Any]:
+    """Where the labels of a soft protocol come from, for `evaluate`; nothing for hard ones."""
+    if not settings.protocol.soft:
+        if teacher is not None:
+            name = settings.protocol.name
+            raise ConfigError(f"--teacher {teacher}: has no meaning for protocol {name}, whose labels are hard")
+        return {}
+    from fastdc.beton import describe_beton
+    from fastdc.nn.device import choose_compute
+    from fastdc.observe.teacher import check_side, load_teacher, plan_for_subset
+    from fastdc.train.training import stored_side
+
+    plan = plan_for_subset(teacher or "observer", describe_beton(subset), workdir)
+    check_side(plan, settings.image_size or stored_side(subset))
+    compute = choose_compute(settings.precision, settings.threads)
+    loaded = load_teacher(plan, None, workdir or Path(), compute, show_progress=not quiet)
+    return {"teacher": loaded, "labels_root": workdir / "labels" if workdir is not None else None}

@@ -1,36 +1,32 @@
 """From a method's name to a stored subset: observe what is missing, run the method, write the beton."""
 
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 import fastdc
-from fastdc.beton import (
-    BetonFile,
-    Manifest,
-    Sample,
-    check_beton_output,
-    describe_beton,
-    encode_jpeg,
-    fit_image,
-    write_samples,
-)
+from fastdc.beton import BetonFile, Manifest, check_beton_output, describe_beton
 from fastdc.errors import ConfigError, MethodError
 from fastdc.files import check_output
 from fastdc.hashing import content_key
 from fastdc.lists import list_path, read_list, write_list
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
-from fastdc.methods.base import Fit, check_budget
+from fastdc.methods.base import Fit, Teaching, check_budget
+from fastdc.nn.options import Precision, guess_device, resolve_precision
 from fastdc.observe import Observation, ObserverConfig, choose_observer
-from fastdc.observe.needs import ObserverNeeds
+from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
+from fastdc.observe.teacher import TeacherPlan, load_teacher, plan_teacher
+from fastdc.storage import STORAGE_VERSION, store_compressed
+from fastdc.threads import usable_cpus
 
-STORED_QUALITY = 75
-"""JPEG quality of stored images, 4:2:0, the same for every method so that accuracy per byte compares like with like."""
-
-STORAGE_VERSION = 1
-"""Raised whenever the same images are stored as other bytes; part of every cache key."""
+if TYPE_CHECKING:
+    from fastdc.nn.device import Compute
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,9 @@ class CompressResult:
     Attributes:
         manifest: what was written.
         seconds: wall time of "observer" (what the parts of the record that the method reads took, also when they were
-            there already), "scoring", "selection" and "writing" (images made, encoded, written).
+            there already), "teacher" (the training of the networks that the method runs; of the observer only what
+            is not counted there), "scoring", "selection" (for distillation the making of the images) and "writing"
+            (images decoded, encoded, written).
     """
 
     manifest: Manifest
@@ -55,8 +53,14 @@ def compress_identity(
     seed: int,
     image_size: int,
     observer: ObserverConfig,
+    teachers: Sequence[TeacherPlan] = (),
+    machine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that a subset depends on, as plain data; its `content_key` names the subset.
+
+    Args:
+        teachers: what `plan_teachers` gives, for a method that runs networks.
+        machine: what they compute on (`machine_identity`), on which the images depend.
 
     Raises:
         MethodError, ConfigError: unknown method or setting.
@@ -64,6 +68,7 @@ def compress_identity(
     chosen = get_method(method)
     config = chosen.configure(settings)
     observed = chosen.info.observed
+    taught = {"teachers": [plan.identity for plan in teachers], "machine": dict(machine or {})} if teachers else {}
     return {
         "storage": STORAGE_VERSION,
         "train": train_content_hash,
@@ -74,7 +79,30 @@ def compress_identity(
         "seed": seed if chosen.info.stochastic else 0,
         "image_size": None if chosen.info.whole_set else image_size,
         "observer": [observer.identity(train_content_hash, run) for run in range(observer.runs)] if observed else None,
+        **taught,
     }
+
+
+def plan_teachers(
+    method: Method, config: MethodConfig, train: Path, manifest: Manifest, workdir: Path, observer: ObserverConfig
+) -> tuple[TeacherPlan, ...]:
+    """The networks that a method runs, checked without loading them.
+
+    Raises:
+        MethodError, ConfigError: one is unknown, of other classes, or its file is not there.
+    """
+    return tuple(plan_teacher(spec, train, manifest, workdir, observer) for spec in method.teachers(config))
+
+
+def machine_identity(precision: Precision, threads: int, device: str | None = None) -> dict[str, Any]:
+    """What computed values depend on besides their inputs; threads only where sums of another count round differently.
+
+    Args:
+        device: "cpu" or "cuda"; None finds out without importing torch.
+    """
+    device = device or guess_device()
+    resolved = resolve_precision(precision, device)
+    return {"device": device, "precision": resolved, "threads": threads or usable_cpus() if device == "cpu" else None}
 
 
 def compress_beton(
@@ -89,6 +117,8 @@ def compress_beton(
     workdir: Path,
     observer: ObserverConfig | None = None,
     also: ObserverNeeds | None = None,
+    precision: Precision = "auto",
+    threads: int = 0,
     force: bool = False,
     show_progress: bool = False,
 ) -> CompressResult:
@@ -105,6 +135,9 @@ def compress_beton(
         workdir: where observers are kept.
         observer: how to train the observer, where the method needs one; None takes `choose_observer`'s.
         also: what other methods will read of the same observer, so that one training keeps it all.
+        precision, threads: what the method's networks compute with, where it runs some.
+
+    A method that makes images keeps its progress under `workdir`: killed, it goes on where it was.
 
     Raises:
         MethodError: unknown method, IPC out of range for the smallest class.
@@ -124,8 +157,26 @@ def compress_beton(
     if observer is None:
         observer = choose_observer(train, manifest.content_hash, workdir, defaults={"image_size": image_size})
     check_observer(chosen, config, observer)
-    with BetonFile(train) as beton:
-        needs = chosen.observer_needs(config)
+    plans = plan_teachers(chosen, config, train, manifest, workdir, observer)
+    compute = _choose_compute(precision, threads) if plans else None
+    machine = machine_identity(precision, threads, compute.device.type if compute is not None else None)
+    identity = compress_identity(
+        method, settings or {}, manifest.content_hash, ipc, seed, image_size, observer, plans, machine
+    )
+    needs = chosen.observer_needs(config)
+    if any(plan.observer == observer for plan in plans):  # one training for both
+        also = (also or needs) | ObserverNeeds(WHOLE_SCHEDULE)
+    made = {
+        "tool": "fastdc",
+        "version": fastdc.__version__,
+        "command": "compress",
+        **identity,
+        "variant": variant_name(method, settings or {}),
+    }
+    with (
+        BetonFile(train) as beton,
+        _scratch(workdir, identity, keep=bool(plans)) as scratch,
+    ):
         observations = _observe(chosen, train, workdir, observer, needs, also, show_progress)
         context = MethodContext(
             labels=beton.labels,
@@ -133,30 +184,82 @@ def compress_beton(
             image_size=image_size,
             image=beton.decode,
             observations=observations,
+            teaching=_teaching(plans, train, workdir, compute, scratch, also, show_progress),
         )
         start = time.monotonic()
         context = replace(context, scores=chosen.scores(context, config))
         scored = time.monotonic()
         compressed = chosen.compress(context, config, ipc, seed)
         selected = time.monotonic()
-        made = {
-            "tool": "fastdc",
-            "version": fastdc.__version__,
-            "command": "compress",
-            **compress_identity(method, settings or {}, manifest.content_hash, ipc, seed, image_size, observer),
-            "variant": variant_name(method, settings or {}),
-            "details": compressed.details,
-        }
         fit = None if chosen.info.whole_set else config.fit
+        made["details"] = compressed.details
         stored = store_compressed(out, compressed, beton, manifest, fit, image_size, made, force)
-        write_list(list_path(out), manifest, beton.labels, compressed.sources.ravel().tolist(), context.scores)
+        if compressed.sources.shape[1] > 0 and chosen.info.family != "distillation":
+            write_list(list_path(out), manifest, beton.labels, compressed.sources.ravel().tolist(), context.scores)
     seconds = {
-        "observer": sum(observation.cost(needs, observer.epochs) for observation in observations),
+        **_networks_cost(context, plans, needs, observer),
         "scoring": scored - start,
         "selection": selected - scored,
         "writing": time.monotonic() - selected,
     }
     return CompressResult(stored, seconds)
+
+
+@contextmanager
+def _scratch(workdir: Path, identity: Mapping[str, Any], keep: bool) -> Iterator[Path]:
+    """A folder for what a method has made so far of one subset; removed when the subset is stored, not when it fails.
+
+    Args:
+        keep: whether the method needs it at all.
+    """
+    folder = workdir / "making" / content_key(dict(identity))[:16]
+    if not keep:
+        yield folder
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_suffix(".lock")
+    with FileLock(lock):  # two processes that make one subset make it once, or one after the other
+        folder.mkdir(exist_ok=True)
+        yield folder
+        shutil.rmtree(folder)
+    lock.unlink(missing_ok=True)
+
+
+def _choose_compute(precision: Precision, threads: int) -> "Compute":
+    from fastdc.nn.device import choose_compute  # torch, only where networks run
+
+    return choose_compute(precision, threads)
+
+
+def _teaching(
+    plans: Sequence[TeacherPlan],
+    train: Path,
+    workdir: Path,
+    compute: "Compute | None",
+    scratch: Path,
+    also: ObserverNeeds | None,
+    show_progress: bool,
+) -> Teaching | None:
+    """The method's networks, trained or read; an observer among them with all that others will read of it."""
+    if compute is None:
+        return None
+    teachers = tuple(
+        load_teacher(plan, train, workdir, compute, also=also, show_progress=show_progress) for plan in plans
+    )
+    return Teaching(teachers, compute, train, scratch, show_progress)
+
+
+def _networks_cost(
+    context: MethodContext, plans: Sequence[TeacherPlan], needs: ObserverNeeds, observer: ObserverConfig
+) -> dict[str, float]:
+    """Seconds of trainings that the method lives on, each once: a network that is the observer as well counts there."""
+    observed = sum(observation.cost(needs, observer.epochs) for observation in context.observations)
+    teachers = context.teaching.teachers if context.teaching is not None else ()
+    trained = {plan.identity: (teacher, plan) for teacher, plan in zip(teachers, plans, strict=True)}
+    seconds = sum(teacher.seconds for teacher, _ in trained.values())
+    if context.observations and any(plan.observer == observer for _, plan in trained.values()):
+        seconds -= min(seconds, observed)
+    return {"observer": observed, "teacher": seconds}
 
 
 def compress_list(
@@ -207,36 +310,6 @@ def compress_list(
     return stored
 
 
-def store_compressed(
-    out: Path,
-    compressed: Compressed,
-    beton: BetonFile,
-    manifest: Manifest,
-    fit: Fit | None,
-    image_size: int,
-    made: dict[str, Any],
-    force: bool,
-) -> Manifest:
-    """Write a compressed set as a beton.
-
-    Args:
-        beton, manifest: the training set.
-        fit: how a kept image becomes S x S; None stores it as it is.
-        made: how, for the manifest.
-    """
-    return write_samples(
-        out,
-        _samples(compressed, beton, manifest, fit, image_size),
-        classes=manifest.classes,
-        dataset=manifest.dataset,
-        split=manifest.split,
-        source=f"{manifest.dataset} {manifest.content_hash}",
-        made=made,
-        hints=compressed.hints,
-        force=force,
-    )
-
-
 def check_observer(method: Method, config: MethodConfig, observer: ObserverConfig) -> None:
     """Refuse, before any training, a method that reads later epochs than the observer has.
 
@@ -278,21 +351,3 @@ def _observe(
         if also is None or needs | also == needs:
             raise
         return observe(train, workdir, observer, needs=needs, show_progress=show_progress)
-
-
-def _samples(
-    compressed: Compressed, beton: BetonFile, manifest: Manifest, fit: Fit | None, image_size: int
-) -> Iterator[Sample]:
-    ids = ["+".join(manifest.ids[index] for index in row) for row in compressed.sources]
-    if fit is None:
-        for name, label, row in zip(ids, compressed.labels, compressed.sources, strict=True):
-            index = int(row[0])
-            raw = beton.modes[index] == 1
-            yield Sample(beton.decode(index) if raw else bytes(beton.payload(index)), int(label), name)
-        return
-    if compressed.images is not None:
-        images = compressed.images()
-    else:
-        images = (fit_image(beton.decode(int(row[0])), image_size, fit) for row in compressed.sources)
-    for image, label, name in zip(images, compressed.labels, ids, strict=True):
-        yield Sample(encode_jpeg(image, STORED_QUALITY), int(label), name)

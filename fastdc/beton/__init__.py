@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastdc.beton.convert import write_beton
     from fastdc.beton.format import Problem
-    from fastdc.beton.images import decode_image, encode_jpeg, fit_image, resize_image, resize_short
+    from fastdc.beton.images import decode_image, encode_jpeg, fit_image, png_bytes, resize_image, resize_short
     from fastdc.beton.manifest import Manifest, Skipped, describe_beton, load_manifest, manifest_path, sample_id
     from fastdc.beton.output import check_beton_output
     from fastdc.beton.reader import BetonFile
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "convert": ("write_beton",),
     "format": ("Problem",),
-    "images": ("decode_image", "encode_jpeg", "fit_image", "resize_image", "resize_short"),
+    "images": ("decode_image", "encode_jpeg", "fit_image", "png_bytes", "resize_image", "resize_short"),
     "manifest": ("Manifest", "Skipped", "describe_beton", "load_manifest", "manifest_path", "sample_id"),
     "output": ("check_beton_output",),
     "reader": ("BetonFile",),
@@ -41,6 +41,7 @@ __all__ = [
     "fit_image",
     "load_manifest",
     "manifest_path",
+    "png_bytes",
     "resize_image",
     "resize_short",
     "sample_id",

@@ -207,6 +207,13 @@ def encode_jpeg(rgb: Rgb, quality: int = 75, subsampling: Literal["420", "444"] 
     return encoded
 
 
+def png_bytes(rgb: Rgb) -> int:
+    """Bytes of RGB [H, W, 3] uint8 as a PNG with Pillow's default compression."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, format="PNG")
+    return buffer.tell()
+
+
 def resize_short(rgb: Rgb, size: int, resize: Resize | None = None) -> Rgb:
     """Shrink RGB [H, W, 3] so that the shorter side is `size` pixels; smaller images come back as they are.
 

@@ -26,11 +26,14 @@ class Sample(NamedTuple):
         image: the bytes of a JPEG file, stored untouched, or RGB pixels uint8 [H, W, 3], stored raw.
         label: class index.
         id: name of the sample in the manifest.
+        counted_bytes: what it counts with in the manifest's `image_bytes`, where that is not its payload: a PNG, which
+            a beton cannot hold, is stored as raw pixels.
     """
 
     image: bytes | NDArray[np.uint8]
     label: int
     id: str
+    counted_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,15 @@ def commit(
     ids: Texts,
     converted: Mapping[str, int],
     skipped: Sequence[Skipped],
+    image_bytes: int | None = None,
 ) -> Manifest:
     """Complete the beton in `handle`, then put its manifest in place; the caller's block renames the beton.
 
     The manifest goes first: a crash between the two renames leaves a manifest that does not fit the old beton, which
     `load_manifest` says, and never a beton without its manifest.
+
+    Args:
+        image_bytes: what the images count with; None takes the payloads' sum.
     """
     structure, hashes = writer.finish()
     with explain_errors(out):
@@ -75,7 +82,7 @@ def commit(
         converted=dict(sorted(converted.items())),
         skipped=tuple(skipped),
         hints=origin.hints,
-        image_bytes=int(structure.allocations["size"].sum()),
+        image_bytes=int(structure.allocations["size"].sum()) if image_bytes is None else image_bytes,
         content_hash=hash_content(origin.classes, labels, hashes, origin.hints),
         file_bytes=structure.file_bytes,
         structure_hash=hash_structure(structure),
@@ -114,6 +121,7 @@ def write_samples(
     out = Path(out)
     origin = Origin(dataset, split, source, tuple(map(printable, classes)), dict(made), dict(hints or {}))
     ids: list[str] = []
+    counted = 0
     with beton_output(out, force) as handle:
         writer = BetonWriter(handle, out)
         for index, sample in enumerate(samples):
@@ -125,9 +133,10 @@ def write_samples(
             except SourceError as error:
                 raise SourceError(f"sample {index} ({sample.id}): {error}") from error
             ids.append(printable(sample.id))
+            counted += len(payload.data) if sample.counted_bytes is None else sample.counted_bytes
         if not ids:
             raise SourceError(f"{out}: no samples to write, expected at least one")
-        return commit(handle, out, writer, origin, Texts.of(ids), {}, ())
+        return commit(handle, out, writer, origin, Texts.of(ids), {}, (), counted)
 
 
 def make_payload(image: bytes | NDArray[np.uint8]) -> Payload:

@@ -7,11 +7,8 @@ from numpy.typing import NDArray
 
 from fastdc.errors import ConfigError
 from fastdc.kernels.batches import VIEW_NUMBERS
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean of red, green and blue over ImageNet's training set, levels on the scale 0..1."""
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Standard deviation of the same."""
+from fastdc.nn.options import IMAGENET_MEAN as IMAGENET_MEAN
+from fastdc.nn.options import IMAGENET_STD as IMAGENET_STD
 
 MAX_SIDE = 65_535  # the format stores sides as 16-bit numbers
 

@@ -124,8 +124,8 @@ class Compressed:
             source images (K = 1), fitted to S x S by whoever stores them.
         hints: what training must know about the images, for example {"tile_grid": 2}.
         details: facts for the manifest (score range, ...), JSON-able.
-        encoding: how the images are stored: `jpg` (q75 4:2:0), or `png` where the method's paper does so. A beton has no
-            PNG: such images lie in it as raw pixels, and count with the bytes of their PNG.
+        encoding: how the images are stored: `jpg` (q75 4:2:0), or `png` where the method's paper does so. A beton has
+            no PNG: such images lie in it as raw pixels, and count with the bytes of their PNG.
     """
 
     labels: NDArray[np.int64]
@@ -195,6 +195,15 @@ class Method(ABC):
             image_size: side of the stored images in pixels, on which presets depend.
         """
         return ()
+
+    def network_visits(self, config: MethodConfig, images: int, train_images: int, image_size: int) -> float:
+        """Images that go forward and backward through a teacher while a set is made; for the estimate of a dry run.
+
+        Args:
+            images: stored images of the set. train_images: images of the training set.
+            image_size: side of the stored images in pixels.
+        """
+        return 0.0
 
     def shortest_log(self, config: MethodConfig) -> int:
         """Epochs below which the method cannot score at all, for example those of one window."""

@@ -1,17 +1,14 @@
 """Networks by name: torchvision's classifiers, and two for 28 to 64 px images."""
 
-import math
-
 import torch
 from torch import nn
 from torchvision import models
 
 from fastdc.errors import ConfigError
-from fastdc.nn.names import CONVNET_PATTERN, check_arch
+from fastdc.nn.names import CONVNET_PATTERN, TIMM_PREFIX, check_arch, convnet_depth
 from fastdc.seeding import derive_seed
 
 CONVNET_WIDTH = 128
-CONVNET_SMALLEST_MAP = 3
 AUXILIARY_ARCHS = ("googlenet", "inception_v3")
 
 
@@ -22,7 +19,7 @@ def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.M
         arch: a torchvision classifier ("resnet18", "mobilenet_v2", ...); "resnet18_small", ResNet-18 with a 3x3
             stride-1 stem and no max-pooling, for 28 to 64 px; or "convnet", blocks of convolution, BatchNorm, ReLU
             and 2x2 max-pooling down to a 3 x 3 map or just above (128 channels; "convnet_w32" has 32, "convnet4"
-            has 4 blocks).
+            has 4 blocks); or "timm:NAME", a network of timm.
         image_size: side of the input in pixels; only "convnet" depends on it.
 
     Raises:
@@ -44,6 +41,11 @@ def _new_model(arch: str, num_classes: int, image_size: int) -> nn.Module:
         return convnet(num_classes, image_size, depth, int(match["width"] or CONVNET_WIDTH))
     if arch == "resnet18_small":
         return resnet18_small(num_classes)
+    if arch.startswith(TIMM_PREFIX):
+        import timm
+
+        network: nn.Module = timm.create_model(arch.removeprefix(TIMM_PREFIX), num_classes=num_classes)
+        return network
     extra = {"aux_logits": False, "init_weights": True} if arch in AUXILIARY_ARCHS else {}
     return models.get_model(arch, weights=None, num_classes=num_classes, **extra)  # type: ignore[no-any-return]
 
@@ -58,7 +60,7 @@ def convnet(num_classes: int, image_size: int, depth: int | None, width: int) ->
         ConfigError: the image is too small for `depth` halvings.
     """
     if depth is None:
-        depth = max(1, int(math.log2(image_size / CONVNET_SMALLEST_MAP)))
+        depth = convnet_depth(image_size)
     side = image_size >> depth
     if side < 1:
         raise ConfigError(f"convnet{depth}: {image_size} px cannot be halved {depth} times; use fewer blocks")

@@ -1,5 +1,7 @@
 """Architecture names, checked without importing torch where that is possible."""
 
+import difflib
+import math
 import re
 
 from fastdc.errors import ConfigError
@@ -12,6 +14,9 @@ COMMON_ARCHS = {
     *("shufflenet_v2_x1_0", "convnext_tiny"),
 }
 """Names that every torchvision has: known without importing it, which takes three seconds."""
+CONVNET_SMALLEST_MAP = 3
+TIMM_PREFIX = "timm:"
+WITHOUT_BATCH_NORM = re.compile(r"alexnet|vgg\d+|vit_.*|swin_.*|convnext_.*|squeezenet.*")
 CONVNET_PATTERN = re.compile(r"convnet(?P<depth>[1-6])?(?:_w(?P<width>[1-9][0-9]{0,3}))?")
 
 
@@ -28,8 +33,54 @@ def check_arch(arch: str) -> None:
     """
     if is_own_arch(arch) or arch in COMMON_ARCHS:
         return
+    if arch.startswith(TIMM_PREFIX):
+        _check_timm(arch)
+        return
     from torchvision import models
 
     known = models.list_models(module=models)
     if arch not in known:
         raise ConfigError(f"unknown architecture '{arch}'; {closest(arch, [*known, *SMALL_ARCHS])}")
+
+
+def _check_timm(arch: str) -> None:
+    try:
+        import timm
+    except ImportError as error:
+        raise ConfigError(f"{arch}: needs timm, which is not installed; pip install 'fastdc[teachers]'") from error
+    name = arch.removeprefix(TIMM_PREFIX)
+    if not timm.is_model(name):
+        known = timm.list_models()
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"close ones: {', '.join(near)}" if near else "timm.list_models() in Python lists them"
+        raise ConfigError(f"unknown architecture '{arch}': timm {timm.__version__} has none of that name; {hint}")
+
+
+def lacks_batch_norm(arch: str) -> bool:
+    """Whether a network is known to have no BatchNorm; told by its name, so that nothing has to be built."""
+    return WITHOUT_BATCH_NORM.fullmatch(arch) is not None
+
+
+def no_batch_norm(name: str, arch: str) -> str:
+    """Why a teacher cannot serve a method that matches BatchNorm statistics."""
+    return (
+        f"teacher {name}: {arch} has no BatchNorm layers, whose running statistics this method matches; take a network "
+        "with BatchNorm, for example resnet18 or mobilenet_v2"
+    )
+
+
+def takes_side(arch: str, trained: int, side: int) -> bool:
+    """Whether a network that was trained on images of `trained` pixels takes images of `side` pixels.
+
+    A convnet's last layer fits one size of map only, a vision transformer's position table one number of patches.
+    """
+    match = CONVNET_PATTERN.fullmatch(arch)
+    if match is None:
+        return side == trained if arch.startswith("vit_") else True
+    depth = int(match["depth"]) if match["depth"] else convnet_depth(trained)
+    return side >> depth == trained >> depth
+
+
+def convnet_depth(image_size: int) -> int:
+    """Blocks of a convnet whose name gives no number: halvings down to a map of 3 to 5 px."""
+    return max(1, int(math.log2(image_size / CONVNET_SMALLEST_MAP)))

@@ -8,6 +8,11 @@ from typing import Literal
 Device = Literal["cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Mean of red, green and blue over ImageNet's training set, levels on the scale 0..1."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Standard deviation of the same."""
+
 
 def resolve_precision(precision: Precision, device: str) -> str:
     """What `auto` means on a device of this type."""

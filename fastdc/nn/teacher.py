@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fastdc.errors import MethodError
+from fastdc.nn.names import no_batch_norm
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def device_of(model: nn.Module) -> torch.device:
 
 def freeze(model: nn.Module, device: torch.device) -> nn.Module:
     """The network as a teacher holds it: in eval mode, without gradients of its own, channels_last, on `device`."""
-    return model.eval().requires_grad_(False).to(device=device, memory_format=torch.channels_last)
+    frozen = model.eval().requires_grad_(False).to(device)
+    return frozen.to(memory_format=torch.channels_last)
 
 
 def require_batch_norm(teacher: Teacher) -> None:
@@ -70,7 +72,4 @@ def require_batch_norm(teacher: Teacher) -> None:
     """
     layers = [layer for layer in teacher.model.modules() if isinstance(layer, nn.BatchNorm2d)]
     if not any(layer.running_mean is not None for layer in layers):
-        raise MethodError(
-            f"teacher {teacher.name}: {teacher.arch} has no BatchNorm layers, whose running statistics this method "
-            "matches; take a network with BatchNorm, for example resnet18 or mobilenet_v2"
-        )
+        raise MethodError(no_batch_norm(teacher.name, teacher.arch))

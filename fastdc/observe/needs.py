@@ -18,12 +18,14 @@ class ObserverNeeds:
         final: the pass at the end of the schedule: outputs' scalars and penultimate features.
         outputs: in that pass also every probability, float16 [N, C].
         tdds: TDDS's distance between consecutive epochs, for these many epochs; 0 for none.
+        weights: the weights at the end of the schedule, for a teacher.
     """
 
     epochs: int = 0
     final: bool = False
     outputs: bool = False
     tdds: int = 0
+    weights: bool = False
 
     def __or__(self, other: "ObserverNeeds") -> "ObserverNeeds":
         """What both need."""
@@ -33,10 +35,11 @@ class ObserverNeeds:
             self.final or other.final,
             self.outputs or other.outputs,
             max(self.tdds, other.tdds),
+            self.weights or other.weights,
         )
 
     def last_epoch(self, schedule: int) -> int:
         """The epoch up to which a schedule of `schedule` epochs has to be trained."""
-        if self.final or self.epochs == WHOLE_SCHEDULE:
+        if self.final or self.weights or self.epochs == WHOLE_SCHEDULE:
             return schedule
         return min(max(self.epochs, self.tdds), schedule)

@@ -18,7 +18,8 @@ from fastdc.observe.needs import ObserverNeeds
 LOG_NAME = "dynamics.f32"
 INDEX_NAME = "observer.json"
 TDDS_NAME = "tdds.f32"
-STORED = ("num_samples", "epoch_seconds", "identity", "runs", "started", "trained_with", "tdds_epochs")
+WEIGHTS_NAME = "weights.safetensors"
+STORED = ("num_samples", "epoch_seconds", "identity", "runs", "started", "trained_with", "tdds_epochs", "extra")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Observation:
         started: when that was, in seconds since 1970; the first observer of a folder serves requests that name none.
         trained_with: precision, threads, device and versions of its last training session; told, not keyed.
         tdds_epochs: epochs, from the first on, between which TDDS's distances were kept.
+        extra: trained as one more teacher (`observer:ARCH`) only: it never serves requests that name no observer.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class Observation:
     started: float
     trained_with: dict[str, Any]
     tdds_epochs: int = 0
+    extra: bool = False
 
     @property
     def epochs(self) -> int:
@@ -76,6 +79,12 @@ class Observation:
         return np.memmap(self.folder / TDDS_NAME, "<f4", "r", shape=(self.tdds_epochs - 1, self.num_samples))
 
     @property
+    def weights(self) -> Path | None:
+        """The file of the weights at the end of the schedule; None before that."""
+        path = self.folder / WEIGHTS_NAME
+        return path if path.exists() else None
+
+    @property
     def final(self) -> FinalPass:
         """The pass at the end of the schedule.
 
@@ -95,15 +104,19 @@ class Observation:
             self.epochs >= needs.last_epoch(schedule)
             and self.tdds_epochs >= min(needs.tdds, schedule)
             and (not needs.final or (final is not None and (final.has_outputs or not needs.outputs)))
+            and (not needs.weights or self.weights is not None)
         )
 
     def missing(self, needs: ObserverNeeds, schedule: int) -> ObserverNeeds:
         """The part of `needs` that is not there yet: what is there is neither trained nor made a second time."""
         return ObserverNeeds(
-            epochs=0 if self.epochs >= replace(needs, final=False, tdds=0).last_epoch(schedule) else needs.epochs,
+            epochs=0
+            if self.epochs >= replace(needs, final=False, tdds=0, weights=False).last_epoch(schedule)
+            else needs.epochs,
             final=needs.final and not self.serves(ObserverNeeds(final=True, outputs=needs.outputs), schedule),
             outputs=needs.outputs,
             tdds=0 if self.tdds_epochs >= min(needs.tdds, schedule) else needs.tdds,
+            weights=needs.weights and self.weights is None,
         )
 
     def cost(self, needs: ObserverNeeds, schedule: int) -> float:
@@ -151,7 +164,7 @@ def load_observation(folder: Path) -> Observation | None:
         return None
     try:
         content = json.loads(path.read_text())
-        content.setdefault("tdds_epochs", 0)  # records of earlier versions
+        content = {"tdds_epochs": 0, "extra": False} | content  # records of earlier versions
         record = Observation(folder, **{name: content[name] for name in STORED})
         record = replace(record, epoch_seconds=tuple(record.epoch_seconds))
         fields = tuple(content["fields"])

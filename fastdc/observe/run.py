@@ -19,13 +19,15 @@ from fastdc.kernels.fields import FIELDS
 from fastdc.loader import Batch, TrainView, open_loader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
 from fastdc.nn.device import choose_compute
+from fastdc.nn.facts import Facts
 from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
 from fastdc.nn.models import build_model
+from fastdc.nn.weights import save_weights
 from fastdc.observe.choose import choose_observer, observer_folder
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.finish import final_pass
 from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
-from fastdc.observe.record import Observation, append_epoch, commit, load_observation
+from fastdc.observe.record import WEIGHTS_NAME, Observation, append_epoch, commit, load_observation
 from fastdc.observe.tdds import TddsRecorder, remove_rolling
 from fastdc.progress import progress, say
 from fastdc.seeding import derive_seed
@@ -40,13 +42,16 @@ def observe(
     *,
     needs: ObserverNeeds | None = None,
     stop_after: int | None = None,
+    for_teacher: bool = False,
+    extra: bool = False,
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Observation, ...]:
     """Dynamics of every training image, from `config.runs` trainings on the full set; cached by content.
 
     A finished log is returned at once; one that is too short is continued from its checkpoint, bit-equal on CPU
-    to a run that was never interrupted. The final pass is made when the schedule is done.
+    to a run that was never interrupted. When the schedule is done the weights are kept, and the final pass is made
+    where it is needed.
 
     Args:
         train: the full training set.
@@ -54,6 +59,8 @@ def observe(
         config: how to train; None takes `choose_observer`'s.
         needs: what must be in the record; None asks for `stop_after` epochs of the log.
         stop_after: epochs that are needed, at most `config.epochs`; None trains the whole schedule. Not with `needs`.
+        for_teacher: the first run only, whose weights a teacher takes.
+        extra: this observer is asked for as one more teacher, and is not to serve requests that name none.
         checkpoint_seconds: longest time between two checkpoints.
 
     Returns:
@@ -72,15 +79,20 @@ def observe(
         raise ConfigError(f"stop_after={stop_after}: expected at least 1 epoch")
     needs = needs or ObserverNeeds(stop_after or WHOLE_SCHEDULE)
     records = []
-    for run in range(config.runs):
+    for run in range(1 if for_teacher else config.runs):
         folder = observer_folder(workdir, manifest.content_hash, config, run)
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):  # two sweeps that need one observer train it once
             record = load_observation(folder)
+            if record is not None and record.extra and not extra:
+                record = replace(record, extra=False, started=time.time())
+                commit(record)
             if record is None or not record.serves(needs, config.epochs):
-                record = record or new_record(folder, manifest, config, run)
+                record = record or new_record(folder, manifest, config, run, extra)
                 left = record.missing(needs, config.epochs)
                 session = Session(train, record, config, left, show_progress, checkpoint_seconds)
+                if left == ObserverNeeds(weights=True, outputs=left.outputs) and not session.checkpoint.exists():
+                    say(f"{folder}: its weights were not kept, its checkpoint is gone; trains again, the log stays")
                 try:
                     record = _train(session)
                 except CheckpointError as error:
@@ -174,10 +186,10 @@ class DynamicsRecorder:
             self.trajectory.restore(state["trajectory"], finished=self.fit.finished)
 
 
-def new_record(folder: Path, manifest: Manifest, config: ObserverConfig, run: int) -> Observation:
+def new_record(folder: Path, manifest: Manifest, config: ObserverConfig, run: int, extra: bool = False) -> Observation:
     """A record without epochs, of a run that starts now."""
     identity = config.identity(manifest.content_hash, run)
-    return Observation(folder, len(manifest.ids), (), identity, config.runs, time.time(), {})
+    return Observation(folder, len(manifest.ids), (), identity, config.runs, time.time(), {}, extra=extra)
 
 
 def _train(session: Session) -> Observation:
@@ -190,7 +202,8 @@ def _train(session: Session) -> Observation:
             f"{record.folder}: this observer trains on {config.device}, this machine has {compute.device.type}; "
             "train it there, or choose another (device=auto)"
         )
-    num_classes = len(describe_beton(train).classes)
+    manifest = describe_beton(train)
+    num_classes = len(manifest.classes)
     model = build_model(config.arch, num_classes, config.image_size, seed).to(compute.device)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
@@ -208,6 +221,8 @@ def _train(session: Session) -> Observation:
             recorder.fit.run(loader)
     if session.follows and needed == config.epochs:
         remove_rolling(record.folder)
+    if needed == config.epochs:
+        save_weights(record.folder / WEIGHTS_NAME, model, Facts(config.arch, manifest.classes, config.image_size))
     if session.needs.final:
         final_pass(
             train,

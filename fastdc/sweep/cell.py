@@ -15,10 +15,12 @@ from fastdc.sweep.run import CellResult, observer_needs
 from fastdc.sweep.store import Store
 
 if TYPE_CHECKING:
+    from fastdc.nn.teacher import Teacher
+    from fastdc.observe.teacher import TeacherPlan
     from fastdc.train import EvaluateSettings, EvaluationResult
 
 DETAIL_FIELDS = ("per_class", "curve", "environment")
-NO_COST = {"observer": 0.0, "scoring": 0.0, "selection": 0.0, "writing": 0.0}
+NO_COST = {"observer": 0.0, "teacher": 0.0, "scoring": 0.0, "selection": 0.0, "writing": 0.0}
 
 
 def actual_device() -> Device:
@@ -44,6 +46,7 @@ class CellRunner:
         )
         self._broken: dict[str, FastDCError] = {}
         self._whole: set[tuple[Path, int, int, int]] = set()
+        self._teacher: Teacher | FastDCError | None = None
 
     def run(self, cell: Cell) -> CellResult:
         """Result of one cell.
@@ -56,7 +59,7 @@ class CellRunner:
         assert cell.subset is not None
         cost = self.make_subset(cell.subset)
         paths, settings = (cell.subset.path, self.plan.config.val), self._settings(cell)
-        options: dict[str, Any] = {"show_progress": self.show_progress, **self._checkpointing}
+        options: dict[str, Any] = {"show_progress": self.show_progress, **self._checkpointing, **self._labels(cell)}
         checkpoint = self._checkpoint(cell)
         try:
             result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
@@ -81,7 +84,7 @@ class CellRunner:
         wanted = self.plan.config.together
         if cell.subset is None or wanted == "never" or (wanted == "auto" and not self._decoding_counts(cell)):
             return cell.key
-        return cell.subset.key, cell.protocol.name, None if cell.protocol.order == "shared" else cell.seed
+        return cell.subset.key, cell.protocol.name, None if cell.protocol.shares_order else cell.seed
 
     def _decoding_counts(self, cell: Cell) -> bool:
         """Whether decoding may hold a training back: images are decoded in every epoch, for a fast device."""
@@ -110,6 +113,7 @@ class CellRunner:
             checkpoints=[self._checkpoint(cell) for cell in cells],
             show_progress=self.show_progress,
             **self._checkpointing,
+            **self._labels(cells[0]),
         )
         return [
             result if isinstance(result, DivergedError) else self._finish(cell, result, cost)
@@ -141,6 +145,40 @@ class CellRunner:
             image_size=config.image_size,
             loader=config.loader,
         )
+
+    def _labels(self, cell: Cell) -> dict[str, Any]:
+        """Where the labels of a soft protocol come from, for `evaluate`; nothing for hard ones."""
+        if cell.teacher is None:
+            return {}
+        return {"teacher": self.teacher(cell.teacher), "labels_root": self.plan.config.workdir / "labels"}
+
+    def teacher(self, teacher: "TeacherPlan") -> "Teacher":
+        """The network that gives soft labels, loaded once; one that cannot be had fails every cell alike.
+
+        Raises:
+            FastDCError: see `load_teacher`.
+        """
+        from fastdc.nn.device import choose_compute
+        from fastdc.observe.teacher import load_teacher
+
+        config = self.plan.config
+        if self._teacher is None:
+            try:
+                self._teacher = load_teacher(
+                    teacher,
+                    config.train,
+                    config.workdir,
+                    choose_compute(config.precision, self.plan.threads),
+                    self.show_progress,
+                    observer_needs(self.plan.runnable),
+                )
+            except DivergedError:
+                raise
+            except FastDCError as error:
+                self._teacher = error
+        if isinstance(self._teacher, FastDCError):
+            raise self._teacher
+        return self._teacher
 
     def make_subset(self, subset: SubsetPlan) -> dict[str, Any]:
         """Make the subset unless it is there, whole, with its cost known; returns that cost in seconds by part.
@@ -189,6 +227,8 @@ class CellRunner:
             workdir=config.workdir,
             observer=self.plan.observer,
             also=observer_needs(self.plan.runnable),
+            precision=config.precision,
+            threads=self.plan.threads,
             force=True,
             show_progress=self.show_progress,
         )

@@ -29,6 +29,8 @@ class SweepConfig(Settings):
         archs: networks trained from scratch.
         observer: settings of the observer that methods with dynamics share, its precision and threads included;
             none given takes the one observer in `workdir`, or the default at `image_size`.
+        teacher: network that gives the labels of soft protocols, as `fastdc.observe.teacher` names it: the observer,
+            a file, a pretrained network. Methods that run teachers have a setting of their own for theirs.
         image_size: side of the stored images, in pixels.
         set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
         augment: `method` follows the hints of a subset, `protocol` ignores them.
@@ -49,6 +51,7 @@ class SweepConfig(Settings):
     protocols: tuple[str, ...] = Field(("hard",), min_length=1)
     archs: tuple[str, ...] = Field(("resnet18",), min_length=1)
     observer: dict[str, Any] = Field(default_factory=dict)
+    teacher: str = Field("observer", min_length=1)
     image_size: int = Field(224, ge=8, le=4096)
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)
     augment: Literal["method", "protocol"] = "method"

@@ -1,14 +1,17 @@
 """How long a sweep will take and how much disk it needs: from like runs in the store, else a stated rough rate."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdc.files import existing_folder
-from fastdc.sweep.plan import Cell, Plan
+from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.store import Record
+
+if TYPE_CHECKING:
+    from fastdc.observe.config import ObserverConfig
 
 # Rough forward cost of one 224-px image in giga-multiplications; a training visit costs three times as much.
 ROUGH_GMAC = {"resnet18": 1.8, "resnet34": 3.7, "resnet50": 4.1, "resnet101": 7.8, "mobilenet_v2": 0.3}
@@ -43,7 +46,9 @@ class Rates:
         rate = self.measured.get(_kind(cell.label))
         if rate is not None:
             return rate * float(cell.label["work"])
-        return self.rough(cell.arch, cell.label["image_size"], cell.label["work"], cell.label["steps"])
+        size, work, steps = cell.label["image_size"], cell.label["work"], cell.label["steps"]
+        labels = 0.0 if cell.teacher is None else self.rough(cell.teacher.arch, size, work / 3, 0)  # no backward pass
+        return self.rough(cell.arch, size, work, steps) + labels
 
     def is_measured(self, cell: Cell) -> bool:
         """Whether a like run is in the store."""
@@ -67,7 +72,7 @@ def rough_gmac(arch: str) -> float:
 
 
 def _kind(label: dict[str, Any]) -> tuple[Any, ...]:
-    names = ("arch", "image_size", "precision", "batch", "device", "threads")
+    names = ("arch", "image_size", "precision", "batch", "device", "threads", "teacher")
     return tuple(label.get(name) for name in names)
 
 
@@ -81,24 +86,39 @@ def measured_rates(records: Iterable[Record], plan: Plan) -> Rates:
     return Rates({kind: median(rates) for kind, rates in samples.items()}, plan.device, plan.threads)
 
 
-def estimate(plan: Plan, todo: list[Cell], rates: Rates, observer_epochs: int) -> Estimate:
+def making_seconds(plan: Plan, subset: SubsetPlan, rates: Rates) -> float:
+    """Expected seconds of the passes through its teachers that making a compressed set takes."""
+    method, config, side = subset.variant.method, subset.variant.config, plan.config.image_size
+    visits = method.network_visits(config, subset.images, sum(plan.train.counts), side)
+    teachers = subset.variant.teachers
+    return sum(rates.rough(teacher.arch, side, visits / len(teachers), 0) for teacher in teachers)
+
+
+def estimate(
+    plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tuple["ObserverConfig", int]] = ()
+) -> Estimate:
     """Time and disk of the cells still to run.
 
     Args:
         todo: cells that will run.
         rates: from `measured_rates`.
-        observer_epochs: epochs that the observer still has to train, all its runs together.
+        observers: observers that still have to be trained, the methods' and further teachers, each with its epochs.
     """
     seconds = sum(rates.seconds(cell) for cell in todo)
-    observer = plan.observer
-    visits = observer_epochs * sum(plan.train.counts)
-    seconds += rates.rough(observer.arch, observer.image_size, visits, visits / observer.batch_size)
+    for observer, epochs in observers:
+        visits = epochs * sum(plan.train.counts)
+        seconds += rates.rough(observer.arch, observer.image_size, visits, visits / observer.batch_size)
+    new = {cell.subset.path: cell.subset for cell in todo if cell.subset and cell.subset.ipc is not None}
+    new = {path: subset for path, subset in new.items() if not path.exists()}
+    made = [making_seconds(plan, subset, rates) for subset in new.values()]
+    seconds += sum(made)
     guessed = sum(not rates.is_measured(cell) for cell in todo)
     parts = [f"{len(todo) - guessed} from like runs in the store"] if guessed < len(todo) else []
     parts += [f"{guessed} by a rough rate, right within a factor of 5"] if guessed else []
-    parts += ["the observer by a rough rate"] if observer_epochs else []
-    subsets = {cell.subset.path: cell.subset.images for cell in todo if cell.subset and cell.subset.ipc is not None}
+    parts += ["the observer by a rough rate"] if len(observers) == 1 else []
+    parts += [f"{len(observers)} observers by a rough rate"] if len(observers) > 1 else []
+    parts += [f"{sum(each > 0 for each in made)} distilled sets by a rough rate"] if any(made) else []
     per_image = BYTES_PER_PIXEL * plan.config.image_size**2 + BYTES_PER_IMAGE
-    needed = round(sum(count * per_image for path, count in subsets.items() if not path.exists()))
+    needed = round(sum(subset.images * per_image for subset in new.values()))
     free = shutil.disk_usage(existing_folder(plan.config.workdir)).free
     return Estimate(seconds, "; ".join(parts) or "nothing to do", needed, free)

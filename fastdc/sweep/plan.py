@@ -2,7 +2,8 @@
 
 A cell's key hashes what its result depends on: the content of train and val, the method with version and settings,
 ipc, subset seed, training seed, protocol, network, precision, augmentation, image size, the observer (where the
-method reads one), and on CPU the thread count, because sums of another count round differently.
+method reads one), the teachers (where the method runs some or the protocol's labels come from one), and on CPU the
+thread count, because sums of another count round differently.
 """
 
 from collections.abc import Iterable
@@ -22,14 +23,17 @@ from fastdc.sweep.preflight import (
     check_ipc,
     resolve_observer,
     resolve_protocols,
+    resolve_teacher,
     resolve_variants,
     why_not,
+    with_teachers,
 )
 from fastdc.sweep.store import Planned
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.observe.config import ObserverConfig
+    from fastdc.observe.teacher import TeacherPlan
     from fastdc.train.protocols import Protocol
 
 KEY_SCHEMA = 1
@@ -60,6 +64,13 @@ class Cell:
     arch: str
     seed: int
     skip: str | None = None
+    teacher: "TeacherPlan | None" = None
+
+    @property
+    def teachers(self) -> "tuple[TeacherPlan, ...]":
+        """Networks that have to be there for it: those of its method, and the one that gives soft labels."""
+        own = self.subset.variant.teachers if self.subset is not None else ()
+        return own if self.teacher is None else (*own, self.teacher)
 
     @property
     def name(self) -> str:
@@ -82,6 +93,7 @@ class Plan:
     train: "Manifest"
     val: "Manifest"
     observer: "ObserverConfig"
+    teacher: "TeacherPlan | None" = None
     cells: list[Cell] = field(default_factory=list)
 
     @cached_property
@@ -118,9 +130,11 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     observer = resolve_observer(config, train, device)
     check_classes(train, val, config)
     check_ipc(train, config, variants)
+    protocols = [(with_teachers(variant, config, train, observer), choices) for variant, choices in protocols]
+    teacher = resolve_teacher(config, train, observer, (each for _, choices in protocols for each in choices))
     if config.precision == "fp16" and device == "cpu":
         raise ConfigError("precision fp16: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
-    plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer)
+    plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer, teacher)
     seen: set[str] = set()
     for variant, choices in protocols:
         for cell in _cells_of(plan, variant, choices):
@@ -142,6 +156,7 @@ class Setup:
     arch: str
     shown: dict[str, Any]
     machine: dict[str, Any]
+    teacher: "TeacherPlan | None" = None
 
 
 def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
@@ -158,6 +173,9 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
         "augment": config.augment,
         "image_size": config.image_size,
     }
+    teacher = plan.teacher if protocol.soft else None
+    if teacher is not None:
+        shown["teacher"] = teacher.name
     machine = {"device": plan.device, "threads": plan.threads if plan.device == "cpu" else None}
     identity = {
         "schema": KEY_SCHEMA,
@@ -169,8 +187,9 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
         "augment": config.augment,
         "image_size": config.image_size,
         **machine,
+        **({} if teacher is None else {"teacher": teacher.identity}),  # keys of hard labels are older than teachers
     }
-    return Setup(content_key(identity), protocol, arch, shown, machine)
+    return Setup(content_key(identity), protocol, arch, shown, machine, teacher)
 
 
 def _cells_of(plan: Plan, variant: Variant, protocols: list["Protocol"]) -> Iterable[Cell]:
@@ -201,7 +220,8 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         subset = subsets[seed]
         key = content_key([setup.key, subset.key, seed]) if skip is None else content_key(["skipped", axes, seed])
         label = {**shown, **shared, "seed": seed, "subset": subset.key[:12]}
-        yield Cell(key, f"{axes}/{seed}", label, subset, setup.protocol, setup.arch, seed, skip)
+        axes_of_seed = f"{axes}/{seed}"
+        yield Cell(key, axes_of_seed, label, subset, setup.protocol, setup.arch, seed, skip, setup.teacher)
 
 
 def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, SubsetPlan]:
@@ -214,15 +234,24 @@ def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, Sub
 
 def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group: str | None) -> SubsetPlan:
     """One compressed set, its key the hash of everything it depends on; `group` is the key with seed 0."""
-    from fastdc.compress import compress_identity
+    from fastdc.compress import compress_identity, machine_identity
 
     name = variant.method.info.name
     config, train = plan.config, plan.train
     if ipc is None:
         key = content_key({"whole_set": name, "version": variant.method.version, "train": train.content_hash})
         return SubsetPlan(key, key, config.train, variant, None, 0, sum(train.counts))
+    machine = machine_identity(config.precision, plan.threads, plan.device)
     identity = compress_identity(
-        name, variant.settings, train.content_hash, ipc, seed, config.image_size, plan.observer
+        name,
+        variant.settings,
+        train.content_hash,
+        ipc,
+        seed,
+        config.image_size,
+        plan.observer,
+        variant.teachers,
+        machine,
     )
     key = content_key(identity)
     path = config.workdir / "subsets" / f"{name}-ipc{ipc}-{key[:12]}.beton"

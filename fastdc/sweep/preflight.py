@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.methods import Method, MethodConfig
     from fastdc.observe.config import ObserverConfig
+    from fastdc.observe.teacher import TeacherPlan
     from fastdc.train.protocols import Protocol
 
-NEEDS_SERVED = OBSERVED
+NEEDS_SERVED = (*OBSERVED, "teacher", "bn_statistics")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Variant:
         name: shows the settings that differ from the defaults.
         explicit: asked for by its name, not by `all`: what it cannot do is an error, not a skipped row.
         skip: why it cannot run at all.
+        teachers: the networks that it runs.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Variant:
     protocol_settings: dict[str, Any]
     explicit: bool = False
     skip: str | None = None
+    teachers: "tuple[TeacherPlan, ...]" = ()
 
     @property
     def whole_set(self) -> bool:
@@ -129,6 +132,57 @@ def resolve_observer(config: SweepConfig, train: "Manifest", device: Device) -> 
     observer = choose_observer(config.train, train.content_hash, config.workdir, config.observer, defaults)
     check_archs([observer.arch])
     return observer
+
+
+def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", observer: "ObserverConfig") -> Variant:
+    """The variant with the networks that its method runs; skipped where they cannot serve it.
+
+    Raises:
+        MethodError: the reason, for a method that was asked for by its name.
+    """
+    from fastdc.compress import plan_teachers
+
+    if variant.skip is not None:
+        return variant
+    try:
+        plans = plan_teachers(variant.method, variant.config, config.train, train, config.workdir, observer)
+        check_teachers(variant.method, plans, config.image_size)
+    except (ConfigError, MethodError) as error:
+        if variant.explicit:
+            raise MethodError(f"method {variant.name}: {error}") from error
+        return replace(variant, skip=str(error))
+    return replace(variant, teachers=plans)
+
+
+def check_teachers(method: "Method", plans: "Iterable[TeacherPlan]", image_size: int) -> None:
+    """Refuse teachers that take no images of this size, or lack the BatchNorm layers that the method needs.
+
+    Raises:
+        MethodError: names the teacher.
+    """
+    from fastdc.observe.teacher import check_batch_norm, check_side
+
+    for plan in plans:
+        check_side(plan, image_size)
+        if "bn_statistics" in method.info.needs:
+            check_batch_norm(plan)
+
+
+def resolve_teacher(
+    config: SweepConfig, train: "Manifest", observer: "ObserverConfig", protocols: "Iterable[Protocol]"
+) -> "TeacherPlan | None":
+    """The network that gives soft labels; None where no protocol asks for them.
+
+    Raises:
+        ConfigError, MethodError: there is no such teacher, or it cannot serve this data set.
+    """
+    if not any(protocol.soft for protocol in protocols):
+        return None
+    from fastdc.observe.teacher import check_side, plan_teacher
+
+    teacher = plan_teacher(config.teacher, config.train, train, config.workdir, observer)
+    check_side(teacher, config.image_size)
+    return teacher
 
 
 def check_archs(archs: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import format_seconds
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import Estimate, Rates, estimate, measured_rates
@@ -14,7 +15,7 @@ from fastdc.sweep.store import Record, Rerun, Store
 from fastdc.text import plain
 
 if TYPE_CHECKING:
-    from fastdc.observe import Observation
+    from fastdc.observe import Observation, ObserverConfig
 
 
 def preview(config: SweepConfig, rerun: Rerun = "missing") -> list[str]:
@@ -30,7 +31,7 @@ def preview(config: SweepConfig, rerun: Rerun = "missing") -> list[str]:
     rates = measured_rates(records, plan)
     waiting = {cell.key for cell in todo}
     lines = [_line(cell, states.get(cell.key), cell.key in waiting, rates) for cell in plan.cells]
-    return [*lines, "", *_summary(plan, states, todo, estimate(plan, todo, rates, observer_epochs_left(plan, todo)))]
+    return [*lines, "", *_summary(plan, states, todo, estimate(plan, todo, rates, observers_left(plan, todo)))]
 
 
 def _records(path: Path) -> list[Record]:
@@ -66,15 +67,29 @@ def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Est
         yield "warning: the disk is too small; free space or choose another --workdir"
 
 
-def observer_epochs_left(plan: Plan, todo: list[Cell]) -> int:
-    """Epochs that the observer still has to train for these cells, over all its runs."""
+def observers_left(plan: Plan, todo: list[Cell]) -> list[tuple["ObserverConfig", int]]:
+    """The observers that still have to be trained for these cells, each with its epochs over all its runs."""
+    records = list(observer_records(plan.config.workdir))
+    train_hash, extra = plan.train.content_hash, ObserverNeeds(weights=True)
     needs = observer_needs(cell for cell in todo if reads_observer(cell))
-    schedule = plan.observer.epochs
+    found = [(plan.observer, _epochs_left(plan.observer, train_hash, needs, records))]
+    others = {teacher.identity: teacher for cell in todo for teacher in cell.teachers if teacher.extra}
+    for teacher in others.values():
+        assert teacher.observer is not None
+        found.append((teacher.observer, _epochs_left(teacher.observer, train_hash, extra, records)))
+    return [(observer, epochs) for observer, epochs in found if epochs]
+
+
+def _epochs_left(
+    observer: "ObserverConfig", train_hash: str, needs: ObserverNeeds, records: "Iterable[Observation]"
+) -> int:
+    schedule = observer.epochs
     if not needs.last_epoch(schedule):
         return 0
-    wanted = [plan.observer.identity(plan.train.content_hash, run) for run in range(plan.observer.runs)]
-    left = dict.fromkeys(range(len(wanted)), needs.last_epoch(schedule))
-    for record in observer_records(plan.config.workdir):
+    runs = 1 if needs == ObserverNeeds(weights=True) else observer.runs  # a teacher is the first run
+    wanted = [observer.identity(train_hash, run) for run in range(runs)]
+    left = dict.fromkeys(range(runs), needs.last_epoch(schedule))
+    for record in records:
         if record.identity in wanted:
             missing = record.missing(needs, schedule)
             done = record.tdds_epochs if missing.tdds else record.epochs  # TDDS's distances start at the first epoch

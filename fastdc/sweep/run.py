@@ -116,13 +116,15 @@ def missing_cells(plan: Plan, states: dict[str, str], rerun: Rerun = "missing") 
 
 
 def reads_observer(cell: Cell) -> bool:
-    """Whether the cell's method reads training dynamics."""
-    return cell.subset is not None and cell.subset.variant.method.info.observed
+    """Whether the cell's method reads training dynamics, or runs the observer as a teacher, or its labels do."""
+    observed = cell.subset is not None and cell.subset.variant.method.info.observed
+    return observed or any(teacher.is_observer for teacher in cell.teachers)
 
 
 def observer_needs(cells: Iterable[Cell]) -> ObserverNeeds:
-    """What the methods of all `cells` read of the observer."""
-    needs = ObserverNeeds()
+    """What all `cells` read of the observer: their methods its record, teachers its weights."""
+    cells = list(cells)
+    needs = ObserverNeeds(weights=any(teacher.is_observer for cell in cells for teacher in cell.teachers))
     for variant in {id(cell.subset.variant): cell.subset.variant for cell in cells if cell.subset is not None}.values():
         if variant.method.info.observed:
             needs |= variant.method.observer_needs(variant.config)

@@ -1,0 +1,193 @@
+"""Builds teachers: from files of weights, and from packages that bring a trained network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+
+from fastdc.errors import ConfigError, MethodError
+from fastdc.nn.device import Compute
+from fastdc.nn.facts import Facts, find_columns, imagenet_wnids
+from fastdc.nn.names import TIMM_PREFIX, check_arch
+from fastdc.nn.options import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.nn.teacher import Teacher, freeze
+from fastdc.nn.weights import build_from, read_weights, side_of
+
+if TYPE_CHECKING:
+    from fastdc.observe.teacher import Kind, TeacherPlan
+
+LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
+"""EfficientNet-Lite's input is (level - 127) / 128 with levels 0..255."""
+IMAGENET_CLASSES = 1000
+
+
+class Pretrained(NamedTuple):
+    """What a package says of a pretrained network.
+
+    Attributes:
+        weights: which weights, by an address or name that changes when they do.
+        mean, std: what its input is normalised with, on a scale from 0 to 1.
+    """
+
+    arch: str
+    weights: str
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Adapted(nn.Module):
+    """A network behind the input and the classes that fastdc gives every teacher.
+
+    Args:
+        mean, std: normalisation that the network expects, in place of ImageNet's.
+        columns: outputs that are the data set's classes; None for all.
+    """
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+    columns: torch.Tensor | None
+
+    def __init__(
+        self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], columns: tuple[int, ...] | None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.renormalised = (mean, std) != (IMAGENET_MEAN, IMAGENET_STD)
+        own_mean, own_std = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+        given_mean, given_std = (torch.tensor(each, dtype=torch.float64) for each in (IMAGENET_MEAN, IMAGENET_STD))
+        self.register_buffer("scale", (given_std / own_std).float().view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("shift", ((given_mean - own_mean) / own_std).float().view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [B, C] of images [B, 3, S, S] that are normalised with ImageNet's mean and std."""
+        logits: torch.Tensor = self.network(images * self.scale + self.shift if self.renormalised else images)
+        return logits if self.columns is None else logits[:, self.columns]
+
+
+def build_teacher(
+    kind: "Kind",
+    plan: "TeacherPlan",
+    compute: Compute,
+    *,
+    file: Path | None = None,
+    facts: Facts | None = None,
+    seconds: float = 0.0,
+) -> Teacher:
+    """The teacher of a plan, on the device.
+
+    Args:
+        kind: where its weights come from; an observer's come from a file.
+        file, facts: that file and what it says of itself; None takes the plan's.
+        seconds: wall time of its training.
+
+    Raises:
+        MethodError: see `fastdc.observe.teacher.load_teacher`.
+    """
+    columns, side = plan.columns, plan.image_size
+    if kind == "file":
+        file, facts = file or plan.file, facts or plan.facts
+        assert file is not None
+        network, columns, side = _from_file(file, facts, plan)
+        mean, std = (facts.mean, facts.std) if facts is not None else (IMAGENET_MEAN, IMAGENET_STD)
+    elif kind == "lite0":
+        assert plan.file is not None
+        network, mean, std = _lite0(plan.file), LITE0_MEAN, LITE0_STD
+    else:
+        found = describe_pretrained(plan.spec)
+        network, mean, std = _download(plan.spec), found.mean, found.std
+    model = freeze(Adapted(network, mean, std, columns), compute.device)
+    note = _note(plan, kind, columns)
+    return Teacher(plan.name, plan.identity, plan.arch, model, side, seconds, note)
+
+
+def _note(plan: "TeacherPlan", kind: "Kind", columns: tuple[int, ...] | None) -> str:
+    from fastdc.observe.teacher import SEEN_IMAGENET
+
+    picked = kind == "file" and plan.facts is None and columns is not None
+    return SEEN_IMAGENET if picked else plan.note
+
+
+def _from_file(file: Path, facts: Facts | None, plan: "TeacherPlan") -> tuple[nn.Module, tuple[int, ...] | None, int]:
+    """Network, columns and side; a file that names no classes is told by its number of outputs."""
+    state = read_weights(file)
+    side = facts.image_size if facts is not None else side_of(state, plan.arch, plan.image_size)
+    network, outputs = build_from(file, state, plan.arch, side)
+    if facts is not None and outputs == len(facts.classes):
+        return network, plan.columns, side
+    if facts is None and outputs == len(plan.classes) != IMAGENET_CLASSES:
+        return network, None, side
+    if facts is None and outputs == IMAGENET_CLASSES:
+        if len(plan.classes) == outputs and not set(plan.classes) & set(imagenet_wnids()):
+            return network, None, side
+        return network, find_columns(f"teacher {file}", imagenet_wnids(), plan.classes), side
+    raise MethodError(
+        f"teacher {file}: has {outputs} outputs, the data set has {len(plan.classes)} classes; take a teacher that "
+        "was trained on this data set's classes"
+    )
+
+
+def _lite0(file: Path) -> nn.Module:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(read_weights(file))
+    return network
+
+
+def describe_pretrained(spec: str) -> Pretrained:
+    """What torchvision or timm says of one of its pretrained networks.
+
+    Raises:
+        ConfigError: there is none, it was not trained on ImageNet-1K, or timm is not installed.
+    """
+    if spec.startswith(TIMM_PREFIX):
+        return _describe_timm(spec)
+    from torchvision import models
+
+    name = spec.partition(":")[2]
+    check_arch(name)
+    try:
+        weights = models.get_model_weights(name).DEFAULT
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"teacher {spec}: torchvision has no pretrained weights of it; take resnet18, ...") from error
+    view = weights.transforms()
+    return Pretrained(name, weights.url, view.crop_size[0], tuple(view.mean), tuple(view.std))
+
+
+def _describe_timm(spec: str) -> Pretrained:
+    base, _, tag = spec.partition(".")
+    check_arch(base)
+    import timm
+
+    name = spec.removeprefix(TIMM_PREFIX)
+    found: Any = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model_pretrained(name) else None
+    if found is None or found.num_classes != IMAGENET_CLASSES:
+        kind = "no pretrained weights" if found is None else f"weights for {found.num_classes} classes"
+        raise ConfigError(f"teacher {spec}: timm has {kind} of it, expected ImageNet's {IMAGENET_CLASSES}; name others")
+    weights = f"{found.hf_hub_id or found.url} {found.tag or tag}"
+    return Pretrained(base, weights, found.input_size[-1], tuple(found.mean), tuple(found.std))
+
+
+def _download(spec: str) -> nn.Module:
+    """The pretrained network; its package keeps the weights in its own cache."""
+    name = spec.partition(":")[2]
+    try:
+        network: nn.Module
+        if spec.startswith(TIMM_PREFIX):
+            import timm
+
+            network = timm.create_model(name, pretrained=True)
+        else:
+            from torchvision import models
+
+            network = models.get_model(name, weights="DEFAULT")
+        return network
+    except Exception as error:  # whatever the network, a proxy or a cache may raise
+        reason = " ".join(str(error).split())[:200]
+        raise MethodError(
+            f"teacher {spec}: its weights cannot be had ({type(error).__name__}: {reason}); download them on another "
+            "machine and name the file, as ARCH@FILE"
+        ) from error

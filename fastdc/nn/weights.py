@@ -1,0 +1,138 @@
+"""Weights on disk: written as safetensors, read from there or from a checkpoint, without running code from it."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from fastdc.errors import MethodError
+from fastdc.files import write_atomic
+from fastdc.nn.facts import Facts
+from fastdc.nn.models import build_model
+from fastdc.nn.names import CONVNET_PATTERN
+
+NESTED = ("state_dict", "model")
+"""Where training scripts put the weights in their checkpoints."""
+PARALLEL_PREFIX = "module."
+PROBE_CLASSES = 9973
+"""A number of classes that no layer has by chance."""
+
+State = dict[str, torch.Tensor]
+
+
+def save_weights(path: Path, model: nn.Module, facts: Facts) -> None:
+    """Write a network's weights and buffers; the same ones give the same bytes."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomic(path, safetensors.torch.save(state, facts.to_metadata()))
+
+
+def read_weights(path: Path) -> State:
+    """The weights of a safetensors file, or of a checkpoint that `torch.save` wrote (.pt, .pth), on the CPU.
+
+    Those of a checkpoint may lie under "state_dict" or "model", their names may begin with "module.".
+
+    Raises:
+        MethodError: the file is damaged, holds anything but plain data (none of which is run), or no weights; or one of
+            the weights is NaN or infinite.
+    """
+    state = _plain(path, _read(path))
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise MethodError(f"{path}: weight '{name}' holds NaN or infinity; train this teacher again")
+    return state
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not _is_checkpoint(path):
+            raise MethodError(f"{path}: not a whole checkpoint; copy or make it again") from error
+        raise MethodError(
+            f"{path}: holds more than weights, which could run foreign code; nothing of it was run. Save its "
+            "state_dict alone, best as safetensors"
+        ) from error
+    except (RuntimeError, SafetensorError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        if "allocate" in str(error):
+            raise  # short of memory, which says nothing about the file
+        raise MethodError(
+            f"{path}: not a whole weights file ({type(error).__name__}); copy or make it again"
+        ) from error
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether it begins as `torch.save` or pickle begin a file."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    return head[:1] == b"\x80" or (head == b"PK\x03\x04" and zipfile.is_zipfile(path))
+
+
+def _plain(path: Path, content: Any) -> State:
+    while isinstance(content, dict) and (nested := next((k for k in NESTED if isinstance(content.get(k), dict)), "")):
+        content = content[nested]
+    tensors = isinstance(content, dict) and content and all(isinstance(item, torch.Tensor) for item in content.values())
+    if not tensors:
+        raise MethodError(
+            f"{path}: holds no weights, expected a state_dict, by itself or under {' or '.join(NESTED)}; save one"
+        )
+    return {str(name).removeprefix(PARALLEL_PREFIX): tensor for name, tensor in content.items()}
+
+
+def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn.Module, int]:
+    """The network that these weights are of, with its number of outputs.
+
+    Args:
+        path: for messages.
+        arch: network by name.
+        image_size: side that it was trained at, in pixels; see `side_of`.
+
+    Raises:
+        MethodError: the weights are of another network.
+    """
+    with torch.device("meta"):
+        probe = build_model(arch, PROBE_CLASSES, image_size, 0).state_dict()
+    heads = [name for name, tensor in probe.items() if tensor.ndim and tensor.shape[0] == PROBE_CLASSES]
+    if not heads or heads[0] not in state or state[heads[0]].ndim == 0:
+        raise MethodError(f"{path}: has no weight '{heads[:1]}', so it is not of a {arch}; name its own architecture")
+    outputs = state[heads[0]].shape[0]
+    model = build_model(arch, outputs, image_size, 0)
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name.endswith("num_batches_tracked"):  # old checkpoints have none, and eval mode does not read it
+            state.setdefault(name, tensor)
+    _compare(path, arch, expected, state)
+    model.load_state_dict(state)
+    return model, outputs
+
+
+def _compare(path: Path, arch: str, expected: State, found: State) -> None:
+    missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
+    if missing or unknown:
+        what = f"lacks '{min(missing)}'" if missing else f"has '{min(unknown)}' besides"
+        raise MethodError(f"{path}: not the weights of a {arch}: {what}; name its own architecture")
+    for name, tensor in expected.items():
+        if tensor.shape != found[name].shape:
+            shapes = f"{list(found[name].shape)}, expected {list(tensor.shape)}"
+            raise MethodError(f"{path}: not the weights of a {arch}: '{name}' is {shapes}; name its own architecture")
+
+
+def side_of(state: State, arch: str, guess: int) -> int:
+    """Side in pixels that a "convnet" of these weights takes: `guess` where it fits, else the smallest one.
+
+    Other networks take every side, and get `guess`.
+    """
+    if CONVNET_PATTERN.fullmatch(arch) is None:
+        return guess
+    maps = [tensor for tensor in state.values() if tensor.ndim == 4]
+    heads = [tensor for tensor in state.values() if tensor.ndim == 2]
+    if not maps or not heads:
+        return guess
+    depth, side = len(maps), round((heads[-1].shape[1] / maps[-1].shape[0]) ** 0.5)
+    return guess if guess >> depth == side else max(side, 1) << depth

@@ -1,0 +1,73 @@
+"""How a compressed set is stored: S x S JPEGs of quality 75, or raw pixels that count as PNG, as one beton."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, png_bytes, write_samples
+from fastdc.methods import Compressed
+from fastdc.methods.base import Fit
+
+STORED_QUALITY = 75
+"""JPEG quality of stored images, 4:2:0, the same for every method so that accuracy per byte compares like with like."""
+
+STORAGE_VERSION = 1
+"""Raised whenever the same images are stored as other bytes; part of every cache key."""
+
+
+def store_compressed(
+    out: Path,
+    compressed: Compressed,
+    beton: BetonFile,
+    manifest: Manifest,
+    fit: Fit | None,
+    image_size: int,
+    made: dict[str, Any],
+    force: bool,
+) -> Manifest:
+    """Write a compressed set as a beton.
+
+    Args:
+        beton, manifest: the training set.
+        fit: how a kept image becomes S x S; None stores it as it is.
+        made: how, for the manifest.
+    """
+    return write_samples(
+        out,
+        _samples(compressed, beton, manifest, fit, image_size),
+        classes=manifest.classes,
+        dataset=manifest.dataset,
+        split=manifest.split,
+        source=f"{manifest.dataset} {manifest.content_hash}",
+        made=made,
+        hints=compressed.hints,
+        force=force,
+    )
+
+
+def _samples(
+    compressed: Compressed, beton: BetonFile, manifest: Manifest, fit: Fit | None, image_size: int
+) -> Iterator[Sample]:
+    ids = _sample_ids(compressed, manifest)
+    if fit is None:
+        for name, label, row in zip(ids, compressed.labels, compressed.sources, strict=True):
+            index = int(row[0])
+            raw = beton.modes[index] == 1
+            yield Sample(beton.decode(index) if raw else bytes(beton.payload(index)), int(label), name)
+        return
+    if compressed.images is not None:
+        images = compressed.images()
+    else:
+        images = (fit_image(beton.decode(int(row[0])), image_size, fit) for row in compressed.sources)
+    for image, label, name in zip(images, compressed.labels, ids, strict=True):
+        if compressed.encoding == "png":
+            yield Sample(image, int(label), name, counted_bytes=png_bytes(image))
+        else:
+            yield Sample(encode_jpeg(image, STORED_QUALITY), int(label), name)
+
+
+def _sample_ids(compressed: Compressed, manifest: Manifest) -> list[str]:
+    """The ids of the training images that each stored image comes from; of one from noise its class and number."""
+    if compressed.sources.shape[1] > 0:
+        return ["+".join(manifest.ids[index] for index in row) for row in compressed.sources]
+    return [f"{manifest.classes[label]}/made-{number:06d}" for number, label in enumerate(compressed.labels)]
