@@ -107,7 +107,7 @@ def sweep_command(
     """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, print the table.
 
     Options replace keys of CONFIG.yaml (train, val, workdir, methods, ipc, seeds, protocols, archs, observer,
-    teacher, image_size, set, augment, precision, threads, loader, together). Paths are relative to the current directory.
+    teacher, image_size, set, augment, precision, threads, loader, together). Paths are relative to the current folder.
     Run again, it does only what is missing; several sweeps may share one workdir. A run that fails is a row with its
     reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, which are the same
     for the same content; a result stays until its new one is there, and an interrupted one goes on where it was.

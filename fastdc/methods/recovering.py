@@ -152,6 +152,7 @@ class RecoverMethod(TeacherMethod):
             recipe=recipe,
             layout=self.layout,
             matching=self.matching(recipe, config),
+            settings=config.model_dump(mode="json"),
             statistics=tuple(self.statistics(context, config)),
             start=None if start is None else start.images,
             networks=lambda teachers, batch: self.networks(teachers, batch, recipe),

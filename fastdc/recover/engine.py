@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from fastdc.errors import DivergedError, MethodError
-from fastdc.methods.base import Teaching
+from fastdc.nn.teacher import Teacher, device_of
 from fastdc.progress import Progress, progress
 from fastdc.recover.batches import BatchStore, StartFile, batch_positions
 from fastdc.recover.job import BatchStart, RecoverJob
@@ -24,6 +25,9 @@ from fastdc.recover.pixels import PixelBatch, join_groups, noise_start, to_level
 from fastdc.recover.recipe import Recipe
 from fastdc.recover.views import draw_view
 from fastdc.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from fastdc.methods.base import Teaching
 
 CHECK_EVERY = 100
 """Iterations between two looks at whether the loss is finite: each one waits for the device."""
@@ -43,13 +47,14 @@ class Recovered:
     facts: dict[str, float]
 
 
-def recover(job: RecoverJob, teaching: Teaching) -> Recovered:
+def recover(job: RecoverJob, teaching: "Teaching") -> Recovered:
     """Run a recovery, or what is left of it: batches that an earlier run finished are taken as they are.
 
     Raises:
         DivergedError: a loss is not finite; names method, batch, iteration.
-        MethodError: a batch does not fit into memory.
+        MethodError: a teacher does not take images of this side; a batch does not fit into memory.
     """
+    check_sides(job, teaching.teachers)
     recipe = job.recipe
     batches = batch_positions(job.layout, job.classes, job.ipc, recipe.batch_size)
     key = job.key([teacher.identity for teacher in teaching.teachers], teaching.compute.precision)
@@ -71,13 +76,33 @@ def recover(job: RecoverJob, teaching: Teaching) -> Recovered:
     return Recovered(lambda: store.images(batches), means)
 
 
+@torch.no_grad()
+def check_sides(job: RecoverJob, teachers: Sequence[Teacher]) -> None:
+    """Refuse a teacher that cannot take images of the sides that the recovery works at.
+
+    Raises:
+        MethodError: names the teacher and both sides.
+    """
+    for side in sorted(set(job.recipe.stage_sides(job.image_size).values())):
+        for teacher in teachers:
+            try:
+                teacher.model(torch.zeros(1, 3, side, side, device=device_of(teacher.model)))
+            except RuntimeError as error:
+                if _is_out_of_memory(error):
+                    raise
+                raise MethodError(
+                    f"method {job.method}: teacher {teacher.name} ({teacher.arch}) takes no images of {side} px, it was "
+                    f"trained at {teacher.image_size}; take that --image-size, or a teacher that ends in global pooling"
+                ) from error
+
+
 @contextmanager
 def _told_where(job: RecoverJob, where: str) -> Iterator[None]:
     """Errors of a batch as errors of its method."""
     try:
         yield
     except DivergedError as error:
-        raise DivergedError(f"method {job.method}: {where}: {error}; lower learning_rate or use fp32") from error
+        raise DivergedError(f"method {job.method}: {where}: {error}; finished batches are kept") from error
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
             raise
@@ -101,7 +126,7 @@ class BatchRun:
     """
 
     def __init__(
-        self, job: RecoverJob, teaching: Teaching, number: int, positions: NDArray[np.int64], start: StartFile | None
+        self, job: RecoverJob, teaching: "Teaching", number: int, positions: NDArray[np.int64], start: StartFile | None
     ) -> None:
         self.job, self.teaching, self.number = job, teaching, number
         self.compute = teaching.compute
@@ -180,8 +205,11 @@ class BatchRun:
         if last or iteration % CHECK_EVERY == 0:
             bad = int(self.bad)
             if bad >= 0:
-                raise DivergedError(f"the loss is not finite in iteration {bad + 1} of {self.recipe.iterations}")
-            bar.advance(0, f"batch {self.number + 1}, loss {float(loss):.3f}")
+                raise DivergedError(
+                    f"the loss is not finite in iteration {bad + 1} of {self.recipe.iterations}; "
+                    "lower learning_rate, or use precision fp32"
+                )
+            bar.note = f"batch {self.number + 1}, loss {float(loss):.3f}"
         bar.advance(1, bar.note)
 
     @torch.no_grad()
@@ -197,7 +225,7 @@ class BatchRun:
                 right.append(float((logits.argmax(1) == self.labels).float().mean()))
         mean = sum(losses) / len(losses)
         if not math.isfinite(mean):
-            raise DivergedError("the teachers' loss on the full frame is not finite")
+            raise DivergedError("a teacher's loss on whole images is not finite; see to its weights, or use fp32")
         return mean, 100 * right[0]
 
 

@@ -1,7 +1,7 @@
 """What the engine is asked to recover, as one object."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class RecoverJob:
         seed: in [0, 2**63); starts and views depend on it.
         recipe, layout: its numbers, and which images share a batch.
         matching: the statistics loss.
+        settings: what else the pixels depend on, JSON-able: the method's settings.
         statistics: for every teacher what `matching` needs beside its running statistics, or None.
         start: makes the images to start from, RGB uint8 [S, S, 3], class-major; None starts from N(0, 1) noise.
         networks: puts other networks in the teachers' place, for one batch (DWA); None takes the teachers.
@@ -66,6 +67,7 @@ class RecoverJob:
     recipe: Recipe
     layout: Layout
     matching: MatchingSpec
+    settings: Mapping[str, Any] = field(default_factory=dict)
     statistics: tuple[Statistics | None, ...] = ()
     start: Callable[[], Iterator[NDArray[np.uint8]]] | None = None
     networks: Networks | None = None
@@ -85,6 +87,7 @@ class RecoverJob:
             "recipe": asdict(self.recipe),
             "layout": self.layout,
             "matching": asdict(self.matching),
+            "settings": dict(self.settings),
             "teachers": list(teachers),
             "precision": precision,
         }

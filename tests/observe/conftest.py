@@ -1,0 +1,54 @@
+"""An observer that was trained to its end, for the tests of teachers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastdc.beton import Manifest, describe_beton
+from fastdc.nn.device import Compute, choose_compute
+from fastdc.nn.teacher import Teacher
+from fastdc.observe import ObserverConfig
+from fastdc.observe.run import observe
+from fastdc.observe.teacher import TeacherPlan, load_teacher, plan_teacher
+
+OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
+
+
+@pytest.fixture(scope="session")
+def observer() -> ObserverConfig:
+    """Its settings, resolved."""
+    return OBSERVER.resolved()
+
+
+@pytest.fixture(scope="session")
+def observed(betons: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workdir in which it is done."""
+    workdir = tmp_path_factory.mktemp("observed")
+    observe(betons.train, workdir, OBSERVER)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def manifest(betons: Any) -> Manifest:
+    """Of the training set."""
+    return describe_beton(betons.train)
+
+
+@pytest.fixture
+def compute() -> Compute:
+    """One thread in fp32."""
+    return choose_compute("fp32", 1)
+
+
+@pytest.fixture
+def plan(betons: Any, observed: Path, manifest: Manifest, observer: ObserverConfig) -> Callable[[str], TeacherPlan]:
+    """What a name means in that workdir."""
+    return lambda spec: plan_teacher(spec, betons.train, manifest, observed, observer)
+
+
+@pytest.fixture
+def load(plan: Callable[[str], TeacherPlan], betons: Any, observed: Path, compute: Compute) -> Callable[[str], Teacher]:
+    """The teacher of a name in that workdir."""
+    return lambda spec: load_teacher(plan(spec), betons.train, observed, compute)
