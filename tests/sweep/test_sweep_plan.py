@@ -256,3 +256,8 @@ def test_methods_that_are_files_outside_the_subset_folder_are_impossible(make_co
         assert cell.subset is not None
         assert cell.subset.path.parent.name == "subsets"
         assert "[" not in cell.subset.path.name
+
+
+def test_more_stored_logits_than_classes_are_refused(make_config: Make) -> None:
+    with pytest.raises(ConfigError, match="label_topk=4: the data has 3 classes"):
+        cells(make_config(protocols="soft-small*labels=stored,label_topk=4"))
