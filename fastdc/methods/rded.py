@@ -13,6 +13,9 @@ from fastdc.methods.patches import CropLaw, best_crop_patches, random_pools, tea
 from fastdc.methods.teaching import TeacherConfig, TeacherMethod
 from fastdc.seeding import derive_seed
 
+PAPER_POOL, PAPER_CROPS = 300, 5
+"""Candidates of the published scripts: images per class, and crops of each."""
+
 
 class PatchConfig(TeacherConfig):
     """Settings of RDED; defaults are those of the published scripts.
@@ -25,11 +28,11 @@ class PatchConfig(TeacherConfig):
         batch_size: crops in a forward pass of the teachers; only time and memory depend on it, and rounding.
     """
 
-    pool: int = Field(300, ge=1)
-    crops: int = Field(5, ge=1, le=64)
+    pool: int = Field(PAPER_POOL, ge=1)
+    crops: int = Field(PAPER_CROPS, ge=1, le=64)
     min_scale: float = Field(0.08, gt=0, le=1)
     factor: int | None = Field(None, ge=1, le=8)
-    batch_size: int = Field(500, ge=1)
+    batch_size: int = Field(256, ge=1)
 
 
 class PatchMethod(TeacherMethod):
@@ -40,6 +43,15 @@ class PatchMethod(TeacherMethod):
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
         """One image for each patch; of a factor that depends on the stored side, the least."""
         return ipc * (_patch(config).factor or 1) ** 2
+
+    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """Fewer candidates than the scripts'."""
+        settings, found = _patch(config), []
+        if settings.pool < PAPER_POOL:
+            found.append(f"{settings.pool} candidate images per class instead of {PAPER_POOL}")
+        if settings.crops < PAPER_CROPS:
+            found.append(f"{settings.crops} candidate crops per image instead of {PAPER_CROPS}")
+        return tuple(found)
 
     def pools(self, context: MethodContext, config: MethodConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
         """Candidates of every class, ascending; `size` of each, fewer where it has fewer. At random here."""

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from fastdc.beton import BetonFile, fit_image
+from fastdc.compress import compress_beton
 from fastdc.errors import MethodError
 from fastdc.loader import TrainView
 from fastdc.methods import Compressed, MethodContext, get_method
@@ -20,6 +21,7 @@ from fastdc.methods.patches import CropLaw, outward
 from fastdc.methods.starts import Start, easy_mosaics, medium_images, medium_mosaics, random_images
 from fastdc.nn.device import Compute
 from fastdc.nn.teacher import Teacher, freeze
+from fastdc.observe import ObserverConfig
 from fastdc.seeding import derive_seed
 from tests.conftest import CLASSES, Betons
 from tests.kernels.test_crops import drawn_box, pillow_crop
@@ -281,3 +283,33 @@ def test_medium_mosaics_lie_round_the_median_of_the_best_crops(context: MethodCo
             middle = [19, 20, 18, 21, 17, 22, 16, 23, 15, 24, 14, 25][: 3 * factor**2]
             patches = start.sources[label * 3 : label * 3 + 3].T.ravel()
             assert patches.tolist() == ranking[middle].tolist()
+
+
+def test_settings_below_the_papers_are_told() -> None:
+    method = get_method("rded")
+    assert method.reductions(method.configure({}), 224) == ()
+    told = method.reductions(method.configure({"pool": 40, "crops": 2}), 64)
+    assert told == ("40 candidate images per class instead of 300", "2 candidate crops per image instead of 5")
+
+
+def test_from_a_beton_to_a_subset_with_a_trained_observer(betons: Betons, tmp_path: Path) -> None:
+    settings = {"arch": "convnet_w32", "epochs": 8, "image_size": 28, "threads": 1}
+    observer, stored = ObserverConfig.make(settings, "observer"), []
+    for number, method in enumerate(("rded", "rded", "ca2d", "noise")):
+        out = tmp_path / f"{number}.beton"
+        made = compress_beton(
+            method,
+            betons.train,
+            out,
+            ipc=4,
+            image_size=28,
+            settings={"factor": 2, "pool": 20} if method != "noise" else {},
+            workdir=tmp_path / "work",
+            observer=observer,
+            threads=1,
+        )
+        stored.append(out.read_bytes())
+        assert made.manifest.counts == (4, 4, 4)
+        assert len(made.manifest.ids[0].split("+")) == (1 if method == "noise" else 4)
+    assert stored[0] == stored[1]
+    assert len(set(stored)) == 3

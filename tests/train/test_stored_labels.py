@@ -137,7 +137,7 @@ def test_top_k_keeps_the_largest_logits(betons: Any, make_teacher: MakeTeacher, 
 
 
 def test_pruned_and_quantised_labels_train(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
-    settings = stored_settings({"epochs": 8, "label_ratio": 4, "label_topk": 2}, arch="convnet_w16")
+    settings = stored_settings({"epochs": 8, "label_ratio": 4, "label_topk": 2, "temperature": 1}, arch="convnet_w16")
     result = evaluate(betons.train, betons.val, settings, teacher=make_teacher(), labels_root=tmp_path)
     assert result.top1 > 50
     assert result.label_bytes == 20 * 12 * 6 == label_files(tmp_path)[0].stat().st_size
