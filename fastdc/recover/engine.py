@@ -91,8 +91,8 @@ def check_sides(job: RecoverJob, teachers: Sequence[Teacher]) -> None:
                 if _is_out_of_memory(error):
                     raise
                 raise MethodError(
-                    f"method {job.method}: teacher {teacher.name} ({teacher.arch}) takes no images of {side} px, it was "
-                    f"trained at {teacher.image_size}; take that --image-size, or a teacher that ends in global pooling"
+                    f"method {job.method}: teacher {teacher.name} ({teacher.arch}) takes no images of {side} px, "
+                    f"it was trained at {teacher.image_size}; take that --image-size, or a teacher with global pooling"
                 ) from error
 
 
