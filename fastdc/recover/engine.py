@@ -144,13 +144,16 @@ class BatchRun:
             The images, uint8 [B, S, S, 3], and what `Recovered.facts` averages.
 
         Raises:
-            DivergedError: the loss became NaN or infinite.
+            DivergedError: the loss or the images became NaN or infinite.
         """
         teachers = [teacher.model for teacher in self.teaching.teachers]
         before, _ = self._full_frame(teachers, self.start)
         self._optimise(self._networks(teachers), bar)
         bar.skip(self.job.recipe.iterations - self.recipe.iterations)
-        levels = to_levels(self.pixels.result())
+        images = self.pixels.result()
+        if not torch.isfinite(images).all():  # the last step had a finite loss, but no finite gradient
+            raise DivergedError("the last iteration left images that are not finite; lower learning_rate, or use fp32")
+        levels = to_levels(images)
         after, recognised = self._full_frame(teachers, self.compute.images(torch.from_numpy(levels)))
         return levels, {"loss_start": before, "loss_end": after, "recognised": recognised}
 

@@ -152,6 +152,18 @@ def test_nan_is_told_with_its_place(teaching: Teaching) -> None:
     assert len(list(teaching.scratch.rglob("*.npy"))) == 1
 
 
+def test_nan_of_the_last_gradient_alone_is_told(teaching: Teaching) -> None:
+    seen: list[int] = []
+
+    def poison(images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
+        seen.append(1)
+        return (0 * images).sum().sqrt() if len(seen) == 6 else images.sum() * 0  # value 0, gradient 0 x infinity
+
+    with pytest.raises(DivergedError, match="batch 1 of 6: the last iteration left images that are not finite"):
+        recover(make_job(extra_loss=poison), teaching)
+    assert not list(teaching.scratch.rglob("*.npy"))
+
+
 def test_teacher_of_nan_is_refused_before_the_first_iteration(teaching: Teaching, teacher: Teacher) -> None:
     model = build_model("convnet_w16", 10, 28, 0)
     model.load_state_dict(teacher.model.state_dict())
