@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -61,6 +61,31 @@ def as_patches(values: Tensor, patch: int) -> Tensor:
     return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch * patch)
 
 
+class _MeanAndVariance(torch.autograd.Function):
+    """Mean and biased variance over some dimensions, with its gradient in one pass.
+
+    On a CPU `torch.var_mean` takes three times as long, and its gradient twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        if values.is_cuda:
+            variance, mean = torch.var_mean(values, places, correction=0, keepdim=True)
+        else:
+            mean = values.mean(places, keepdim=True)
+            variance = (values - mean).square_().mean(places, keepdim=True)
+        ctx.save_for_backward(values, mean)
+        ctx.places, ctx.count = places, values.numel() // mean.numel()
+        return mean.squeeze(places), variance.squeeze(places)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        values, mean = ctx.saved_tensors
+        to_mean, to_variance = (gradient.reshape(mean.shape) / ctx.count for gradient in gradients)
+        scale = 2 * to_variance
+        return torch.addcmul(to_mean - scale * mean, values, scale), None
+
+
 def batch_moments(values: Tensor, patch: int = 0) -> Moments:
     """Of every channel over batch, height and width [C]; or of every patch [P] over batch, channels and pixels.
 
@@ -69,17 +94,17 @@ def batch_moments(values: Tensor, patch: int = 0) -> Moments:
         patch: side of a patch, or 0 for channels.
     """
     values = _wide(values)
-    values, places = (as_patches(values, patch), (0, 2)) if patch else (values, (0, 2, 3))
-    variance, mean = torch.var_mean(values, dim=places, correction=0)
-    return Moments(mean, variance)
+    if patch:
+        return Moments(*_MeanAndVariance.apply(as_patches(values, patch), (0, 2)))
+    return Moments(*_MeanAndVariance.apply(values, (0, 2, 3)))
 
 
 def image_moments(values: Tensor, patch: int = 0) -> Moments:
     """`batch_moments` of every image by itself, [N, C] or [N, P]."""
     values = _wide(values)
-    values, places = (as_patches(values, patch), (2,)) if patch else (values, (2, 3))
-    variance, mean = torch.var_mean(values, dim=places, correction=0)
-    return Moments(mean, variance)
+    if patch:
+        return Moments(*_MeanAndVariance.apply(as_patches(values, patch), (2,)))
+    return Moments(*_MeanAndVariance.apply(values, (2, 3)))
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -274,7 +299,13 @@ def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -
 
         def measure(model: nn.Module = teacher.model) -> Statistics:
             return measure_statistics(
-                model, teaching.train, classes, spec, teaching.compute, show_progress=teaching.show_progress
+                model,
+                teaching.train,
+                classes,
+                spec,
+                teaching.compute,
+                batch_size=64 if spec.convolutions else 256,  # small maps are enlarged to whole patches
+                show_progress=teaching.show_progress,
             )
 
         kept = cached_statistics(teaching.scratch / f"statistics_{key}.safetensors", measure)

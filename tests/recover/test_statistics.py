@@ -104,3 +104,9 @@ def test_large_means_do_not_swallow_small_variances() -> None:
     values = 1000 + 0.01 * torch.randn(8, 2, 16, 16, generator=torch.Generator().manual_seed(0))
     _, variance = batch_moments(values)
     np.testing.assert_allclose(variance.numpy(), channel_moments(values.double().numpy())[1], rtol=1e-2)
+
+
+@pytest.mark.parametrize("patch", [0, 4])
+def test_gradient_of_moments(patch: int) -> None:
+    values = torch.randn(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    torch.autograd.gradcheck(lambda x: tuple(batch_moments(x, patch)), values)
