@@ -186,8 +186,8 @@ def test_labels_tell_what_computed_and_what_is_inferred(make_config: Make) -> No
 
 def test_a_method_whose_needs_are_not_served_is_skipped(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     random = type(get_method("random"))
-    monkeypatch.setattr(random, "info", random.info.model_copy(update={"needs": ("teacher",)}))
-    reason = "needs teacher, which this version of fastdc does not provide"
+    monkeypatch.setattr(random, "info", random.info.model_copy(update={"needs": ("features", "telepathy")}))
+    reason = "needs telepathy, which this version of fastdc does not provide"
     skipped = {cell.label["method"]: cell.skip for cell in cells(make_config(methods="all"))}
     assert (skipped["random"], skipped["full"]) == (reason, None)
     with pytest.raises(MethodError, match=f"method random: {reason}"):
