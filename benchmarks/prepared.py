@@ -44,12 +44,13 @@ class Sizes:
     loaded: int = 240
     odd: int = 200
     compressed: int = 200
+    pool: int = 30
     small_train: int = 10
     fashion_val: int = 7
     photos_val: int = 3
 
 
-QUICK = Sizes(photos=12, loaded=12, odd=6, compressed=12, small_train=4, fashion_val=4, photos_val=4)
+QUICK = Sizes(photos=12, loaded=12, odd=6, compressed=12, pool=6, small_train=4, fashion_val=4, photos_val=4)
 
 
 class Prepared:
@@ -90,6 +91,10 @@ class Prepared:
     def compressed(self) -> Path:
         """A compressed set as `compress` stores it: 224 x 224, JPEG q75."""
         return self._folder("compressed224", self.sizes.compressed, "train", lambda image, _: square(image, 224), 75)
+
+    def pool(self) -> Path:
+        """Candidates of a patch method: 224 x 224, JPEG q90."""
+        return self._folder("pool224", self.sizes.pool, "train", lambda image, _: square(image, 224))
 
     def small_photos(self) -> Path:
         """Ten images per class at 64 x 64, JPEG q75: a compressed set for small networks."""

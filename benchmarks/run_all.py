@@ -12,11 +12,19 @@ import time
 import cell
 import kernels
 import loader
+import patches
 import resident
 import writer
 from harness.script import finish, parse_options, run_script
 
-SCRIPTS = {"writer": writer, "loader": loader, "resident": resident, "kernels": kernels, "cell": cell}
+SCRIPTS = {
+    "writer": writer,
+    "loader": loader,
+    "resident": resident,
+    "kernels": kernels,
+    "patches": patches,
+    "cell": cell,
+}
 
 
 def main() -> None:

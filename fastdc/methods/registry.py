@@ -16,6 +16,7 @@ NOT_METHODS = {
     "base",
     "benchmark",
     "geometry",
+    "patches",
     "recovering",
     "registry",
     "sampling",

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
+from fastdc.errors import ConfigError
 from fastdc.settings import Settings
 from fastdc.sweep.store import Record
+from fastdc.train.protocols import Labels, get_protocol
 
 Status = Literal["done", "partial", "failed", "diverged", "skipped", "pending"]
 FAULTS: tuple[Status, ...] = ("failed", "diverged", "skipped")
-COST_OF_SUBSET = ("scoring", "selection", "writing")
+COST_OF_SUBSET = ("observer", "teacher", "scoring", "selection", "writing")
 
 
 class Row(Settings):
@@ -21,17 +23,24 @@ class Row(Settings):
         dataset, method, ipc, protocol, arch, precision, augment, image_size: what was run; `ipc` is None where the
             whole training set was used.
         device, threads: what computed; `threads` is None on a GPU, where it changes no result.
+        labels: what was trained on: `hard`, or a teacher's `online` or `stored` labels.
+        teacher: the network that gave soft labels; teacher_note: what to know about it.
         observer: how the observer that the method reads was trained; None for methods that read none.
+        reduced: what makes the method's run smaller than its paper's, for example "200 iterations instead of 4000".
         inferred: settings of the method that no paper states and that are at our default.
         n: finished runs; `seeds`: runs asked for. A mean is over `n` runs, so `n < seeds` must be shown with it.
         subsets: distinct stored sets that the `n` runs trained on. With 1, the spread is that of training alone.
         top1_mean, top1_std: last epoch's accuracy in percent over seeds; std with ddof=1, None for n = 1.
         top5_mean: None below 6 classes. top1_best_mean: best epoch's; never ranked.
-        images, image_bytes, label_bytes: of one stored set, mean over subsets.
+        images, image_bytes: of one stored set, mean over subsets.
+        label_bytes: of its labels; of `online` ones, which nobody stores, fp16 logits of every image in every epoch.
         epochs, steps: training length.
-        compress_seconds: making one subset from the data: observer (what this method reads of it, as if trained for it
-            alone), scores, choice and writing. observer_seconds, scoring_seconds, selection_seconds: those parts; the
-            observer is shared by all methods that read it, and trained once.
+        compress_seconds: making one subset from the data: networks, scores, choice (of a distillation: the making of
+            the images) and writing. observer_seconds (what this method reads of it, as if trained for it alone),
+            networks_seconds (training of the networks that it runs), scoring_seconds, selection_seconds: those parts;
+            the observer is shared by all methods that read it, and trained once.
+        teacher_seconds: training of the network that gave soft labels, 0 for a pretrained one.
+        relabel_seconds: its forward passes: of `online` labels within the training, of `stored` ones once before all.
         train_seconds: training and validating one network, mean over runs.
         status: `done` all runs finished; `partial` some; else what became of them.
         reason: why runs are missing, None when `done`.
@@ -47,8 +56,12 @@ class Row(Settings):
     image_size: int
     device: str | None = None
     threads: int | None = None
+    labels: Labels = "hard"
+    teacher: str | None = None
+    teacher_note: str = ""
     observer: str | None = None
     inferred: tuple[str, ...] = ()
+    reduced: tuple[str, ...] = ()
     n: int
     seeds: int
     subsets: int
@@ -63,8 +76,11 @@ class Row(Settings):
     label_bytes: int | None = None
     compress_seconds: float | None = None
     observer_seconds: float | None = None
+    networks_seconds: float | None = None
     scoring_seconds: float | None = None
     selection_seconds: float | None = None
+    teacher_seconds: float | None = None
+    relabel_seconds: float | None = None
     train_seconds: float | None = None
     status: Status
     reason: str | None = None
@@ -143,6 +159,10 @@ def _row(records: list[Record]) -> Row:
     values |= {
         "observer": label.get("observer"),
         "inferred": label.get("inferred", ()),
+        "reduced": label.get("reduced", ()),
+        "labels": done[0].get("labels", "hard") if done else _labels_of(label["protocol"]),
+        "teacher": done[0].get("teacher") if done else None,
+        "teacher_note": done[0].get("teacher_note", "") if done else "",
         "n": len(done),
         "seeds": len(records),
     }
@@ -151,11 +171,18 @@ def _row(records: list[Record]) -> Row:
     return Row(**values, **(_numbers(done) if done else {}))
 
 
+def _labels_of(protocol: str) -> Labels:
+    """What a protocol trains on, by its name; of one that this version does not know, hard labels."""
+    try:
+        return get_protocol(protocol).labels
+    except ConfigError:
+        return "hard"
+
+
 def _numbers(done: list[dict[str, Any]]) -> dict[str, Any]:
     top1 = [float(run["top1"]) for run in done]
     top5 = [float(run["top5"]) for run in done if run.get("top5") is not None]
-    subset_costs = [sum(run["cost"].get(part, 0.0) for part in COST_OF_SUBSET) for run in done]
-    observer = fmean(run["cost"].get("observer", 0.0) for run in done)
+    cost = {part: fmean(run["cost"].get(part, 0.0) for run in done) for part in COST_OF_SUBSET}
     return {
         "top1_mean": fmean(top1),
         "top1_std": stdev(top1) if len(top1) > 1 else None,
@@ -163,10 +190,13 @@ def _numbers(done: list[dict[str, Any]]) -> dict[str, Any]:
         "top1_best_mean": fmean(run["top1_best"] for run in done),
         **{name: round(fmean(run[name] for run in done)) for name in ("images", "epochs", "steps")},
         **{name: round(fmean(run[name] for run in done)) for name in ("image_bytes", "label_bytes")},
-        "compress_seconds": fmean(subset_costs) + observer,
-        "observer_seconds": observer,
-        "scoring_seconds": fmean(run["cost"].get("scoring", 0.0) for run in done),
-        "selection_seconds": fmean(run["cost"].get("selection", 0.0) for run in done),
+        "compress_seconds": sum(cost.values()),
+        "observer_seconds": cost["observer"],
+        "networks_seconds": cost["teacher"],
+        "scoring_seconds": cost["scoring"],
+        "selection_seconds": cost["selection"],
+        "teacher_seconds": fmean(run.get("teacher_seconds", 0.0) for run in done),
+        "relabel_seconds": fmean(run.get("relabel_seconds", 0.0) for run in done),
         "train_seconds": fmean(run["train_seconds"] for run in done),
     }
 

@@ -5,17 +5,27 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fastdc.report.escape import csv_text, latex, plain
 from fastdc.report.rows import Row, shared_observer
 
 Format = Literal["table", "csv", "json", "latex"]
-HEADINGS = ("method", "IPC", "top-1 %", "n", "images", "size", "steps", "observer", "scoring", "selection", "train")
-TIMES = ("observer_seconds", "scoring_seconds", "selection_seconds", "train_seconds")
 LEFT_ALIGNED = 1
 STYLES = {"done": "", "partial": "yellow", "skipped": "dim", "pending": "dim", "failed": "red", "diverged": "red"}
+
+
+class Column(NamedTuple):
+    """A column as people see it.
+
+    Attributes:
+        heading: its first line. cell: the text of a row that has results.
+    """
+
+    heading: str
+    cell: Callable[[Row], str]
 
 
 def render(rows: list[Row], style: Format) -> str:
@@ -41,16 +51,47 @@ def title(row: Row, tell_machine: bool = False) -> str:
     return plain(text)
 
 
-def cells(row: Row) -> list[str]:
+def columns_of(rows: list[Row]) -> list[Column]:
+    """The columns of one table. With a teacher's labels its time is one, and the costs of compression are one."""
+    columns = [
+        Column("images", lambda row: f"{row.images:,}"),
+        Column("size", lambda row: _size(row.image_bytes or 0)),
+        Column("labels", _label_size),
+        Column("steps", lambda row: f"{row.steps:,}"),
+    ]
+    if any(row.labels != "hard" for row in rows):
+        columns += [_time("compress", "compress_seconds"), _time("relabel", "relabel_seconds")]
+    else:
+        runs_networks = any(row.networks_seconds for row in rows)
+        columns.append(_time("networks" if runs_networks else "observer", "observer_seconds", "networks_seconds"))
+        columns += [_time("scoring", "scoring_seconds"), _time("selection", "selection_seconds")]
+    return [*columns, _time("train", "train_seconds")]
+
+
+def _time(heading: str, *fields: str) -> Column:
+    return Column(heading, lambda row: _duration(sum(getattr(row, name) or 0.0 for name in fields)))
+
+
+def _label_size(row: Row) -> str:
+    return _size(row.label_bytes or 0) + (" not stored" if row.labels == "online" else "")
+
+
+def headings(columns: list[Column]) -> list[str]:
+    """The first line of a table."""
+    return ["method", "IPC", "top-1 %", "n", *[column.heading for column in columns]]
+
+
+def cells(row: Row, columns: list[Column]) -> list[str]:
     """The row's cells as shown to people; a mean over part of the seeds is marked `2/3`."""
-    ipc = "all" if row.ipc is None else str(row.ipc)
     if row.n == 0:
-        return [plain(row.method), ipc, row.status, f"0/{row.seeds}", *[""] * (len(HEADINGS) - 4)]
+        return [plain(row.method), _ipc(row), row.status, f"0/{row.seeds}", *[""] * len(columns)]
     accuracy = f"{row.top1_mean:.2f}" + (f" ± {row.top1_std:.2f}" if row.top1_std is not None else "")
     count = str(row.n) if row.n == row.seeds else f"{row.n}/{row.seeds}"
-    size = _size((row.image_bytes or 0) + (row.label_bytes or 0))
-    seconds = [_duration(getattr(row, name) or 0.0) for name in TIMES]
-    return [plain(row.method), ipc, accuracy, count, f"{row.images:,}", size, f"{row.steps:,}", *seconds]
+    return [plain(row.method), _ipc(row), accuracy, count, *[column.cell(row) for column in columns]]
+
+
+def _ipc(row: Row) -> str:
+    return "all" if row.ipc is None else str(row.ipc)
 
 
 def _duration(seconds: float) -> str:
@@ -68,12 +109,17 @@ def _size(count: int) -> str:
 
 
 def notes(rows: list[Row]) -> list[str]:
-    """One line for every row that lacks runs, with the reason; for inferred settings; for the observer and its cost."""
-    lines = [f"{plain(row.method)} ipc {cells(row)[1]}: {plain(row.reason)}" for row in rows if row.reason]
+    """One line for every row that lacks runs, with the reason; for inferred and reduced settings; for the teacher;
+    for the observer and its cost.
+    """
+    lines = [f"{plain(row.method)} ipc {_ipc(row)}: {plain(row.reason)}" for row in rows if row.reason]
     inferred = {row.method: row.inferred for row in rows if row.inferred}
     for method, names in inferred.items():
         verb = "is" if len(names) == 1 else "are"
         lines.append(plain(f"{method}: {', '.join(names)} {verb} inferred, not published"))
+    reduced = {(row.method, row.reduced): None for row in rows if row.reduced}
+    lines += [plain(f"{method}: reduced: {', '.join(texts)}") for method, texts in reduced]
+    lines += _label_notes(rows)
     for text in dict.fromkeys(row.observer for row in rows if row.observer):
         lines.append(plain(f"observer: {text}"))
     ledger = shared_observer(rows)
@@ -82,6 +128,29 @@ def notes(rows: list[Row]) -> list[str]:
             f"one observer ({_duration(ledger.seconds)}) serves {ledger.methods} methods; one for each would take "
             f"{_duration(ledger.alone)}, {ledger.alone / ledger.seconds:.1f} times as long"
         )
+    return lines
+
+
+def _label_notes(rows: list[Row]) -> list[str]:
+    """Who gave the labels of a table, and how its label bytes and times are to be read."""
+    methods: dict[str, list[str]] = {}
+    for row in rows:
+        if row.n and row.teacher is not None:
+            trained = f"trained in {_duration(row.teacher_seconds)}" if row.teacher_seconds else "pretrained"
+            text = f"{row.teacher}, {trained}" + (f"; {row.teacher_note}" if row.teacher_note else "")
+            methods.setdefault(text, []).append(row.method)
+    several = len(methods) > 1
+    lines = [
+        plain(f"teacher{' of ' + ', '.join(dict.fromkeys(names)) if several else ''}: {text}")
+        for text, names in methods.items()
+    ]
+    kinds = {row.labels for row in rows if row.n}
+    if "online" in kinds:
+        lines.append(
+            "labels not stored: fp16 logits of every image in every epoch would take as much; relabel is part of train"
+        )
+    if "stored" in kinds:
+        lines.append("labels stored: made once for all seeds and networks; relabel comes before train")
     return lines
 
 
@@ -96,8 +165,9 @@ def plain_table(rows: list[Row]) -> str:
         return "no results yet"
     blocks = []
     for text, group in _tables(rows):
-        grid = [list(HEADINGS), *[cells(row) for row in group]]
-        widths = [max(len(line[column]) for line in grid) for column in range(len(HEADINGS))]
+        columns = columns_of(group)
+        grid = [headings(columns), *[cells(row, columns) for row in group]]
+        widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
         lines = ["  ".join(_aligned(line, widths)).rstrip() for line in grid]
         blocks.append("\n".join([text, lines[0], "-" * len(lines[0]), *lines[1:], *notes(group)]))
     return "\n\n".join(blocks)
@@ -118,16 +188,18 @@ def _show_rich(rows: list[Row]) -> None:
 
     console = Console(highlight=False)
     for text, group in _tables(rows):
-        grid = [list(HEADINGS), *[cells(row) for row in group]]
-        if sum(max(map(len, column)) + 3 for column in zip(*grid, strict=True)) > console.width:
+        columns = columns_of(group)
+        grid = [headings(columns), *[cells(row, columns) for row in group]]
+        if sum(max(map(len, texts)) + 3 for texts in zip(*grid, strict=True)) > console.width:
             print(plain_table(group) + "\n")  # a narrow terminal wraps lines; rich would cut numbers short
             continue
         table = Table(title=Text(text), title_justify="left", box=box.SIMPLE_HEAD)
-        for column, heading in enumerate(HEADINGS):
+        for column, heading in enumerate(grid[0]):
             table.add_column(heading, justify="left" if column < LEFT_ALIGNED else "right", no_wrap=True)
         for _ipc, same in groupby(group, key=lambda row: row.ipc):
             for row in same:
-                table.add_row(*[Text(value) for value in cells(row)], style=STYLES[row.status])  # Text: no markup
+                texts = [Text(value) for value in cells(row, columns)]  # Text: no markup
+                table.add_row(*texts, style=STYLES[row.status])
             table.add_section()
         console.print(table)
         for note in notes(group):
@@ -159,9 +231,12 @@ def latex_table(rows: list[Row]) -> str:
     """One `tabular` per table of results; needs the package booktabs."""
     blocks = []
     for text, group in _tables(rows):
-        lines = [f"% {plain(text)}", rf"\begin{{tabular}}{{l{'r' * (len(HEADINGS) - 1)}}}", r"\toprule"]
-        lines += [" & ".join(latex(heading) for heading in HEADINGS) + r" \\", r"\midrule"]
-        lines += [" & ".join(latex(cell).replace("±", r"$\pm$") for cell in cells(row)) + r" \\" for row in group]
+        columns = columns_of(group)
+        names = headings(columns)
+        lines = [f"% {plain(text)}", rf"\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}", r"\toprule"]
+        lines += [" & ".join(map(latex, names)) + r" \\", r"\midrule"]
+        for row in group:
+            lines.append(" & ".join(latex(cell).replace("±", r"$\pm$") for cell in cells(row, columns)) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}"]
         lines += [f"% {note}" for note in notes(group)]
         blocks.append("\n".join(lines))

@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from fastdc.train.label_layout import label_bytes
 from fastdc.train.protocols import Protocol, get_protocol
 from fastdc.train.settings import EvaluateSettings, EvaluationResult
 
 if TYPE_CHECKING:
     from fastdc.train.evaluation import evaluate
 
-__all__ = ["EvaluateSettings", "EvaluationResult", "Protocol", "evaluate", "get_protocol"]
+__all__ = ["EvaluateSettings", "EvaluationResult", "Protocol", "evaluate", "get_protocol", "label_bytes"]
 
 
 def __getattr__(name: str) -> object:

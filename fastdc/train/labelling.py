@@ -45,8 +45,13 @@ class Labelling:
         """The mixed images [B, 3, S, S], and targets: `SoftTargets`, or class shares [B, C] where labels are hard."""
         place = self.place(epoch, step)
         images, cut = self.mixed(images, place)
-        shares = mix_classes(labels, self.classes, cut)
-        return images, SoftTargets(self.logits(images, place), shares) if self.protocol.soft else shares
+        if not self.protocol.soft:
+            return images, mix_classes(labels, self.classes, cut)
+        logits = self.logits(images, place)
+        return images, SoftTargets(logits, self._classes(labels, cut))
+
+    def _classes(self, labels: torch.Tensor, cut: CutMix | None) -> torch.Tensor | None:
+        return mix_classes(labels, self.classes, cut) if self.protocol.loss == "mse_ce" else None
 
     def place(self, epoch: int, step: int) -> Place:
         """Where the stream makes the batch that a training takes at (epoch, step): there, but for pruned labels."""

@@ -15,11 +15,11 @@ class SoftTargets(NamedTuple):
 
     Attributes:
         logits: the teacher's, float32 [B, C]; minus infinity for classes that were not stored.
-        classes: class shares by area of the mixed images, float32 [B, C].
+        classes: class shares by area of the mixed images, float32 [B, C]; None where no loss reads them.
     """
 
     logits: torch.Tensor
-    classes: torch.Tensor
+    classes: torch.Tensor | None = None
 
 
 def make_loss(protocol: Protocol) -> Loss:
@@ -42,4 +42,5 @@ def kl_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> 
 
 def mse_ce_loss(logits: torch.Tensor, targets: SoftTargets, ce_weight: float) -> torch.Tensor:
     """Mean squared difference of logits, plus the weighted cross-entropy with the class shares (G-VBSM, EDC)."""
+    assert targets.classes is not None
     return functional.mse_loss(logits, targets.logits) + ce_weight * functional.cross_entropy(logits, targets.classes)

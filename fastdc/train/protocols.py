@@ -12,6 +12,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from fastdc.errors import ConfigError
 from fastdc.settings import Settings, closest, parse_settings
 
+Labels = Literal["hard", "online", "stored"]
 SMALL_BATCH_RANGE = (10, 128)
 
 SOFT_FIELDS = ("temperature", "loss", "ce_weight")
@@ -78,7 +79,7 @@ class Protocol(Settings):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     validate_every: int = Field(50, ge=1)
     validate_resize: float = Field(256 / 224, ge=1)
-    labels: Literal["hard", "online", "stored"] = "hard"
+    labels: Labels = "hard"
     mix: Literal["none", "cutmix"] = "none"
     mix_alpha: float = Field(1.0, gt=0)
     temperature: float = Field(20.0, gt=0)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from fastdc.nn.options import Precision
 from fastdc.settings import Settings
-from fastdc.train.protocols import Protocol
+from fastdc.train.protocols import Labels, Protocol
 
 Augment = Literal["method", "protocol"]
 
@@ -73,7 +73,7 @@ class EvaluationResult(Settings):
     images: int
     image_bytes: int
     label_bytes: int
-    labels: Literal["hard", "online", "stored"] = "hard"
+    labels: Labels = "hard"
     label_file: str | None = None
     teacher: str | None = None
     teacher_note: str = ""

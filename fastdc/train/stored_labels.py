@@ -112,7 +112,7 @@ def find_labels(folder: Path, layout: LabelLayout) -> LabelFile | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        say(f"{path}: {error}; these labels are made again")
+        say(f"{path}: cannot be used ({error}); these labels are made again")
         return None
 
 
@@ -138,10 +138,11 @@ def make_labels(
         OutputError: the disk is full, or the folder cannot be written.
         ConfigError, DivergedError: the teacher's answers cannot be stored.
     """
+    if (found := find_labels(folder, layout)) is not None:
+        return found
     _make_folder(folder)
     with FileLock(folder.with_suffix(".lock")):  # two runs that need the same labels make them once
-        found = find_labels(folder, layout)
-        if found is not None:
+        if (found := find_labels(folder, layout)) is not None:  # made by the run that was waited for
             return found
         (folder / "labels.bin").unlink(missing_ok=True)
         relabelling = Relabelling(folder, layout, AskedTeacher(teacher, layout.classes, compute))
@@ -232,7 +233,10 @@ def _reserve(path: Path, size: int) -> None:
     path.unlink(missing_ok=True)
     try:
         with path.open("wb") as handle:
-            os.posix_fallocate(handle.fileno(), 0, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle.fileno(), 0, size)
+            else:  # macOS: a full disk shows when it is full
+                handle.truncate(size)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise _full(path, size, error) from error

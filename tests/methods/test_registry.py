@@ -36,7 +36,8 @@ GEOMETRIC = {
     "prototypes",
     "ssp",
 }
-NAMES = ["full", "random", *sorted({"pca", *SCORED, *GEOMETRIC})]
+DISTILLED = {"ca2d", "cda", "delt", "dwa", "edc", "fadrm", "gvbsm", "lpld", "rded", "sre2l"}
+NAMES = ["full", "random", *sorted({"noise", "pca", *SCORED, *GEOMETRIC, *DISTILLED})]
 
 
 def test_the_registered_methods() -> None:

@@ -154,3 +154,31 @@ def test_only_the_runs_asked_for() -> None:
     (row,) = make_rows([first, second], [first.key])
     assert (row.n, row.seeds, row.top1_mean) == (1, 1, 40.0)
     assert make_rows([]) == []
+
+
+def test_results_of_before_soft_labels_are_hard_ones() -> None:
+    (row,) = make_rows([done(0, 40.0)])
+    assert (row.labels, row.teacher, row.teacher_note, row.reduced) == ("hard", None, "", ())
+    assert (row.teacher_seconds, row.relabel_seconds, row.networks_seconds) == (0, 0, 0)
+
+
+def test_a_row_names_its_teacher_and_counts_its_time() -> None:
+    records = [done(seed, 40.0, protocol="soft", reduced=["200 iterations instead of 4000"]) for seed in range(2)]
+    for record, relabel in zip(records, (3.0, 5.0), strict=True):
+        assert record.summary is not None
+        soft = {"labels": "online", "teacher": "tutor", "teacher_note": "seen", "teacher_seconds": 9.0}
+        record.summary.update({**soft, "relabel_seconds": relabel, "label_bytes": 6_000_000_000})
+        record.summary["cost"]["teacher"] = 100.0
+    (row,) = make_rows(records)
+    assert (row.labels, row.teacher, row.teacher_note, row.label_bytes) == ("online", "tutor", "seen", 6_000_000_000)
+    assert (row.teacher_seconds, row.relabel_seconds, row.networks_seconds) == (9.0, 4.0, 100.0)
+    assert row.compress_seconds == 111.75
+    assert row.reduced == ("200 iterations instead of 4000",)
+
+
+def test_a_row_without_results_knows_its_labels_by_its_protocol() -> None:
+    names = ("hard", "soft-small*epochs=3", "soft*labels=stored", "of another version")
+    rows = make_rows([other(0, "pending", group=name, protocol=name) for name in names])
+    assert {row.protocol: row.labels for row in rows} == dict(
+        zip(names, ("hard", "online", "stored", "hard"), strict=True)
+    )

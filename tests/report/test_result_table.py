@@ -34,7 +34,7 @@ def row(**changes: object) -> Row:
         "epochs": 300,
         "steps": 3000,
         "image_bytes": 1_234_567,
-        "label_bytes": 0,
+        "label_bytes": 20_000,
         "compress_seconds": 103.21,
         "observer_seconds": 99.7,
         "scoring_seconds": 3.21,
@@ -62,7 +62,10 @@ def test_the_plain_table_shows_each_number_once_aligned() -> None:
     lines = text.splitlines()
     assert lines[0] == "tiny: hard, resnet18, fp32, 28 px"
     assert lines[1].split()[-5:] == ["steps", "observer", "scoring", "selection", "train"]
-    assert " ".join(lines[3].split()) == "el2n[keep=hard] 10 43.22 ± 0.50 3 1,000 1.2 MB 3,000 100 s 3.2 s 0.25 s 75 s"
+    assert (
+        " ".join(lines[3].split())
+        == "el2n[keep=hard] 10 43.22 ± 0.50 3 1,000 1.2 MB 20.0 kB 3,000 100 s 3.2 s 0.25 s 75 s"
+    )
     assert " 2/3 " in lines[4]
     assert lines[5].split() == ["el2n[keep=hard]", "10", "failed", "0/3"]
     assert lines[6:] == [
@@ -106,6 +109,54 @@ def test_the_observer_is_named_once_however_many_methods_read_it() -> None:
     lines = render(rows, "table").splitlines()
     assert lines.count("observer: resnet18, schedule of 60 epochs, 224 px") == 1
     assert json.loads(render(rows, "json"))[0]["observer"] == "resnet18, schedule of 60 epochs, 224 px"
+
+
+ONLINE = {"protocol": "soft", "labels": "online", "label_bytes": 6_000_000_000, "teacher": "tutor"}
+COSTS = {"compress_seconds": 200.0, "relabel_seconds": 30.0}
+
+
+def test_labels_of_a_teacher_are_counted_apart_from_images() -> None:
+    online = row(**ONLINE, **COSTS, teacher_seconds=1116.0, teacher_note="has seen the validation images")
+    lines = render([online, row(method="pca", **FAILED, **ONLINE)], "table").splitlines()
+    shown = "el2n[keep=hard] 10 43.22 ± 0.50 3 1,000 1.2 MB 6.0 GB not stored 3,000 3.3 min 30 s 75 s"
+    assert " ".join(lines[3].split()) == shown
+    assert lines[1].split()[-7:] == ["images", "size", "labels", "steps", "compress", "relabel", "train"]
+    assert lines[4].split() == ["pca", "10", "failed", "0/3"]
+    assert lines[6] == "teacher: tutor, trained in 18.6 min; has seen the validation images"
+    assert lines[7].startswith("labels not stored: fp16 logits of every image in every epoch would take as much")
+    stored = {**ONLINE, "labels": "stored", "label_bytes": 150_000_000, "protocol": "soft*labels=stored"}
+    text = render([row(**stored, **COSTS)], "table")
+    assert " 150.0 MB  " in text
+    assert "not stored" not in text
+    assert "teacher: tutor, pretrained" in text
+    assert "labels stored: made once" in text
+
+
+def test_teachers_of_one_table_say_whose_they_are() -> None:
+    rows = [row(method=name, **ONLINE | {"teacher": teacher}) for name, teacher in (("pca", "a"), ("aum", "b"))]
+    lines = render(rows, "table").splitlines()
+    assert {"teacher of pca: a, pretrained", "teacher of aum: b, pretrained"} <= set(lines)
+
+
+@pytest.mark.parametrize("changes", [{}, {**ONLINE, **COSTS}])
+def test_tables_fit_a_terminal_of_112_columns(changes: dict[str, object]) -> None:
+    wide = row(method="facility_location", steps=30_000, train_seconds=600.0, **changes)
+    assert max(map(len, render([wide], "table").splitlines()[:4])) <= 112
+
+
+def test_networks_that_a_method_runs_count_with_its_observer() -> None:
+    lines = render([row(method="sre2l", networks_seconds=60.0, observer_seconds=0.0)], "table").splitlines()
+    assert lines[1].split()[-4:] == ["networks", "scoring", "selection", "train"]
+    assert lines[3].split()[-8:-6] == ["60", "s"]
+
+
+def test_a_reduced_run_says_so() -> None:
+    reduced = ("200 iterations instead of 4000", "batch 10 instead of 100")
+    rows = [row(method="sre2l", ipc=ipc, reduced=reduced) for ipc in (10, 50)]
+    expected = "sre2l: reduced: 200 iterations instead of 4000, batch 10 instead of 100"
+    assert render(rows, "table").splitlines().count(expected) == 1
+    assert render(rows, "latex").splitlines().count(f"% {expected}") == 1
+    assert json.loads(render(rows, "json"))[0]["reduced"] == list(reduced)
 
 
 def test_durations_are_short() -> None:
@@ -157,7 +208,7 @@ def test_csv_and_latex_escapes() -> None:
 
 def test_latex_is_a_tabular_per_table() -> None:
     text = render([row(), row(protocol="soft")], "latex")
-    assert text.count(r"\begin{tabular}{lrrrrrrrrrr}") == text.count(r"\end{tabular}") == 2
+    assert text.count(r"\begin{tabular}{lrrrrrrrrrrr}") == text.count(r"\end{tabular}") == 2
     assert r"el2n[keep=hard] & 10 & 43.22 $\pm$ 0.50 & 3 & 1,000 & 1.2 MB" in text
 
 

@@ -1,0 +1,166 @@
+"""RDED from stored images to encoded mosaics: fastdc's method, and the steps of the official code.
+
+The teacher is one that costs next to nothing (the mean colour, then a matrix), because the real one costs both sides
+the same. Every class is a pool of `POOL` images with `CROPS` crops each; the lowest-loss crops become `IPC` mosaics.
+One thread on every side; the result stays in memory.
+"""
+
+import io
+import tempfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from harness.race import Outcome
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+from torchvision.datasets.folder import pil_loader
+
+from contenders.mosaics import GRID, MEAN, QUALITY, STD
+
+CROPS, TILES = 5, GRID**2
+
+
+class MeanColour(nn.Module):
+    """Logits from the mean colour; fixed weights."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weights = nn.Parameter(torch.randn((3, classes), generator=generator), requires_grad=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, 3, S, S] -> [B, classes]."""
+        return images.mean((2, 3)) @ self.weights
+
+
+class Pool(ABC):
+    """A folder of classes, all of whose images are candidates.
+
+    Args:
+        folder: a folder per class, the same number of JPEGs in each.
+        ipc: mosaics per class.
+    """
+
+    def __init__(self, folder: str, ipc: int, size: int = 224) -> None:
+        self.classes = sorted(path for path in Path(folder).iterdir() if path.is_dir())
+        self.paths = [sorted(path.glob("*.jpg")) for path in self.classes]
+        self.ipc, self.size, self.side = ipc, size, size // GRID
+        self.images = sum(len(paths) for paths in self.paths)
+
+    def prepare(self, workers: int) -> None:
+        """One thread."""
+        torch.set_num_threads(1)
+
+    def repeat(self, share: float) -> Outcome:
+        """All classes."""
+        stored = self.encoded()
+        return Outcome(self.images, facts=lambda: {"mosaics": len(stored), "jpeg_bytes": sum(map(len, stored))})
+
+    @abstractmethod
+    def encoded(self) -> list[bytes]:
+        """Every mosaic as JPEG."""
+
+    def check(self) -> dict[str, Any]:
+        """Nothing to compare: the random crops are its own."""
+        return {}
+
+
+class Ours(Pool):
+    """fastdc's `rded`: crops by the loader's kernels, cut again from the beton for the mosaics.
+
+    Every repetition decodes all images anew, and those of the mosaics once more.
+    """
+
+    def __init__(self, folder: str, beton: str, ipc: int) -> None:
+        super().__init__(folder, ipc)
+        self._beton = Path(beton)
+
+    def encoded(self) -> list[bytes]:
+        """See the base class."""
+        from fastdc.beton import encode_jpeg
+
+        return [encode_jpeg(image, QUALITY) for image in self._mosaics()[1]]
+
+    def _mosaics(self) -> tuple[Any, list[NDArray[np.uint8]]]:
+        from fastdc.beton import BetonFile
+        from fastdc.loader.memory import CACHE
+        from fastdc.methods import MethodContext, get_method
+        from fastdc.methods.base import Teaching
+        from fastdc.nn.device import Compute
+        from fastdc.nn.teacher import Teacher, freeze
+
+        cpu, names = torch.device("cpu"), tuple(path.name for path in self.classes)
+        teacher = Teacher("mean colour", "0", "mean", freeze(MeanColour(len(names)), cpu), self.size, 0.0)
+        method = get_method("rded")
+        config = method.configure({"pool": len(self.paths[0]), "crops": CROPS, "factor": GRID})
+        CACHE.clear()
+        with tempfile.TemporaryDirectory() as scratch, BetonFile(self._beton) as beton:
+            teaching = Teaching((teacher,), Compute(cpu, "fp32", 1), self._beton, Path(scratch))
+            context = MethodContext(beton.labels, names, self.size, beton.decode, teaching=teaching)
+            compressed = method.compress(context, config, self.ipc, seed=0)
+            assert compressed.images is not None
+            return compressed, list(compressed.images())
+
+    def check(self) -> dict[str, Any]:
+        """That every mosaic holds images of its class, and that two runs make the same."""
+        from fastdc.beton import BetonFile
+
+        (compressed, first), (_, second) = self._mosaics(), self._mosaics()
+        with BetonFile(self._beton) as beton:
+            own = bool((beton.labels[compressed.sources] == compressed.labels[:, None]).all())
+        same = all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+        facts: dict[str, Any] = {"classes_right": own, "repeatable": same}
+        return facts if own and same else {**facts, "error": "mosaics of other classes, or not the same twice"}
+
+
+class Rded(Pool):
+    """The steps of RDED's code: PIL, ToTensor, five antialiased RandomResizedCrops of the float image, Normalize, a
+    frame of zeros, cross-entropy, the best crop of each image, tiles into a float canvas, denormalise, save."""
+
+    def __init__(self, folder: str, ipc: int) -> None:
+        super().__init__(folder, ipc)
+        self._teacher = MeanColour(len(self.classes)).eval()
+        self._crop = transforms.RandomResizedCrop(self.side, ratio=(1, 1), antialias=True)
+        self._tensor, self._normalise = transforms.ToTensor(), transforms.Normalize(MEAN, STD)
+        zero, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        back = transforms.Normalize(zero, tuple(1 / value for value in STD))
+        self._undo = transforms.Compose([back, transforms.Normalize(tuple(-value for value in MEAN), one)])
+
+    def encoded(self) -> list[bytes]:
+        """See the base class."""
+        with torch.no_grad():
+            return [jpeg for label in range(len(self.classes)) for jpeg in self._class(label)]
+
+    def _crops(self, path: Path) -> torch.Tensor:
+        image = self._tensor(pil_loader(str(path)))
+        return self._normalise(torch.stack([self._crop(image) for _ in range(CROPS)]))  # type: ignore[no-any-return]
+
+    def _class(self, label: int) -> list[bytes]:
+        crops = torch.stack([self._crops(path) for path in self.paths[label]])
+        images, low = len(crops), (self.size - self.side) // 2
+        frame = nn.functional.pad(crops.flatten(0, 1), (low, low, low, low))
+        labels = torch.full((images * CROPS,), label)
+        logits = torch.cat([self._teacher(part) for part in torch.split(frame, images)])
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none").view(images, CROPS)
+        best = losses.argmin(1)
+        chosen = losses[torch.arange(images), best].argsort()[: self.ipc * TILES]
+        return self._tiled(crops[torch.arange(images), best][chosen])
+
+    def _tiled(self, patches: torch.Tensor) -> list[bytes]:
+        canvas = torch.zeros((self.ipc, 3, self.size, self.size))
+        for tile in range(TILES):
+            part = nn.functional.interpolate(patches[tile * self.ipc : (tile + 1) * self.ipc], (self.side, self.side))
+            top, left = tile // GRID * self.side, tile % GRID * self.side
+            canvas[:, :, top : top + self.side, left : left + self.side] = part
+        stored = []
+        for image in self._undo(canvas):
+            out = io.BytesIO()
+            pixels = (image.numpy().transpose((1, 2, 0)) * 255).astype(np.uint8)
+            Image.fromarray(pixels).save(out, "JPEG")
+            stored.append(out.getvalue())
+        return stored

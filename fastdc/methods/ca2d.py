@@ -1,0 +1,87 @@
+"""CA2D: RDED's patches from a pool whose difficulty fits the student's training (Dey et al., CVPR 2026)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.methods.base import Keep, MethodConfig, MethodContext, MethodInfo, inferred_settings
+from fastdc.methods.cad_prune import METHOD as CAD_PRUNE
+from fastdc.methods.cad_prune import CADConfig
+from fastdc.methods.patches import best_of_classes
+from fastdc.methods.rded import PatchConfig, PatchMethod
+
+
+class CA2DConfig(PatchConfig):
+    """Settings of CA2D: those of RDED, and of CAD-Prune, which makes the pool.
+
+    Attributes:
+        pool: images per class that CAD-Prune keeps; the paper's size is not known to us, so RDED's (inferred).
+        keep, last_epoch, window, last_windows: see `cad_prune`.
+    """
+
+    pool: int = Field(300, ge=1, description="inferred")
+    keep: Keep = "hard"
+    last_epoch: int = Field(8, ge=2, description="inferred")
+    window: int = Field(6, ge=2)
+    last_windows: int = Field(2, ge=1)
+
+    def pruning(self) -> CADConfig:
+        """CAD-Prune's share of the settings."""
+        return CADConfig(keep=self.keep, last_epoch=self.last_epoch, window=self.window, last_windows=self.last_windows)
+
+
+class CA2D(PatchMethod):
+    """The pool is what wavers most at the end of a training as long as the student's; then as RDED.
+
+    No code is out. That the crops are chosen and tiled as in RDED is what the paper says; the size of the pool, and so
+    how much of the choice is left to the teacher, is inferred.
+    """
+
+    info = MethodInfo(
+        name="ca2d",
+        title="CA2D",
+        family="distillation",
+        paper=CAD_PRUNE.info.paper,
+        year=CAD_PRUNE.info.year,
+        bibtex=CAD_PRUNE.info.bibtex,
+        needs=("dynamics", "teacher"),
+        stochastic=True,
+        published={
+            "imagenet1k/resnet18/hard-authors-recipe/ipc10": 15.25,
+            "imagenet1k/resnet18/hard-authors-recipe/ipc50": 41.72,
+            "imagenet1k/resnet18/hard-authors-recipe/ipc100": 46.32,
+        },
+    )
+    config_class = CA2DConfig
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """K, of CAD-Prune; the teacher's own epochs are asked for by the teacher."""
+        return CAD_PRUNE.observer_epochs(_ca2d(config).pruning())
+
+    def shortest_log(self, config: MethodConfig) -> int:
+        """The epochs of CAD-Prune's windows."""
+        return CAD_PRUNE.shortest_log(_ca2d(config).pruning())
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+        """CAD-Prune's, float64 [N], high = hard."""
+        return CAD_PRUNE.scores(context, _ca2d(config).pruning())
+
+    def pools(self, context: MethodContext, config: MethodConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
+        """The end of CAD-Prune's ranking that the settings keep, `size` of every class."""
+        scores = self.scores(context, config) if context.scores is None else context.scores
+        return best_of_classes(context, -scores if _ca2d(config).keep == "hard" else scores, size)
+
+    def more_details(self, config: MethodConfig) -> dict[str, Any]:
+        """What is inferred."""
+        return {"inferred": {name: getattr(config, name) for name in inferred_settings(CA2DConfig)}}
+
+
+def _ca2d(config: MethodConfig) -> CA2DConfig:
+    assert isinstance(config, CA2DConfig)
+    return config
+
+
+METHOD = CA2D()

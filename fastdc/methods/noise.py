@@ -1,0 +1,66 @@
+"""Pure noise: images that hold nothing of the training set, so that all an evaluation learns comes from its labels."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.benchmark import BIBTEX, TITLE
+from fastdc.seeding import derive_seed
+
+MEAN = (0.485, 0.456, 0.406)
+"""ImageNet's mean of red, green and blue, levels on the scale 0..1; `fastdc.loader.views` has it too, and torch."""
+STD = (0.229, 0.224, 0.225)
+"""Standard deviation of the same."""
+
+
+class Noise(Method):
+    """Every pixel and channel drawn from N(ImageNet's mean, its std^2), clipped to the valid levels.
+
+    That is standard normal noise in the space in which networks take images, the start of SRe2L's recovery before its
+    first step. Stored as every other image is, JPEG q75 4:2:0, which smooths it but keeps it noise; every class has the
+    same number. Hard labels teach nothing on it; with a teacher's soft labels, the paper's table 20 says, networks do
+    learn.
+    """
+
+    info = MethodInfo(
+        name="noise",
+        title="Pure noise",
+        family="reference",
+        paper=TITLE,
+        year=2025,
+        bibtex=BIBTEX,
+        stochastic=True,
+    )
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """None."""
+        return 0
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """`ipc` noise images of every class; image i depends on `seed` and i alone."""
+        labels = np.repeat(np.arange(len(context.classes), dtype=np.int64), ipc)
+        root, side = derive_seed(seed, "noise images"), context.image_size
+        return Compressed(
+            labels=labels,
+            sources=np.empty((labels.size, 0), np.int64),
+            images=lambda: noise_images(labels.size, side, root),
+        )
+
+
+def noise_images(count: int, side: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """`count` images of Gaussian noise, uint8 [side, side, 3].
+
+    Args:
+        side: pixels.
+        seed: already derived for this purpose.
+    """
+    mean, std = np.array(MEAN), np.array(STD)
+    for number in range(count):
+        generator = np.random.Generator(np.random.PCG64([seed, number]))
+        levels = 255 * (mean + std * generator.standard_normal((side, side, 3)))
+        yield np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+METHOD = Noise()

@@ -1,0 +1,289 @@
+"""Patches of real images, chosen by how well teachers recognise them. Torch and numba are imported where they run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.errors import MethodError
+from fastdc.files import atomic_file
+from fastdc.hashing import content_key
+from fastdc.methods.base import MethodContext, Teaching
+from fastdc.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from fastdc.loader import ViewRequest
+    from fastdc.nn.teacher import Teacher
+
+Losses = NDArray[np.float64]
+Indices = NDArray[np.int64]
+SMALLEST_TILED = 128
+"""Side in pixels from which the papers tile 2 x 2 patches; RDED's scripts keep one patch at 64 and 32 px."""
+
+
+@dataclass(frozen=True)
+class CropLaw:
+    """How the candidate crops of an image are drawn: RandomResizedCrop's law, each crop with draws of its own.
+
+    Attributes:
+        seed: subset seed; crop k of sample i depends on (seed, i, k) alone.
+        crops: candidates per image.
+        scale: lowest and highest area, as shares of the image's area.
+        ratio: lowest and highest width / height.
+        flip: whether a crop may be mirrored.
+    """
+
+    seed: int
+    crops: int
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (1.0, 1.0)
+    flip: bool = False
+
+    def requests(self, size: int) -> "list[ViewRequest]":
+        """What a loader makes of each image: its crops at size x size pixels."""
+        from fastdc.loader import TrainView, ViewRequest
+
+        view = TrainView(size, self.scale, self.ratio, self.flip)
+        return [ViewRequest(view, self._seed(crop)) for crop in range(self.crops)]
+
+    def _seed(self, crop: int) -> int:
+        return derive_seed(self.seed, "patches", crop=crop)
+
+    def draws(self, size: int) -> tuple[NDArray[np.float64], list[int]]:
+        """The law as kernels take it, float64 [VIEW_NUMBERS], and the seed of each candidate number."""
+        from fastdc.loader.views import view_numbers
+
+        requests = self.requests(size)
+        return view_numbers(requests[0].view), [derive_seed(request.seed, "augment") for request in requests]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Chosen crops.
+
+    Attributes:
+        law: what they were drawn by.
+        samples: int64 [M, K], the training image of each patch of each mosaic, row by row.
+        crops: int64 [M, K], its candidate number.
+    """
+
+    law: CropLaw
+    samples: Indices
+    crops: Indices
+
+    def mosaics(self, context: MethodContext) -> Iterator[NDArray[np.uint8]]:
+        """The mosaics, uint8 [S, S, 3]: every patch is cut again, at full resolution, and resized once to its tile."""
+        from fastdc.kernels.crops import combine_crops
+
+        size, grid = context.image_size, round(self.samples.shape[1] ** 0.5)
+        numbers, seeds = self.law.draws(max(size // grid, 1))
+        for samples, crops in zip(self.samples.tolist(), self.crops.tolist(), strict=True):
+            sources = [context.image(sample) for sample in samples]
+            yield combine_crops(sources, numbers, [seeds[crop] for crop in crops], samples, size, grid)
+
+
+def tiles_per_side(factor: int | None, image_size: int) -> int:
+    """`factor`, or where the settings leave it open that of the papers for images of this side."""
+    return factor or (2 if image_size >= SMALLEST_TILED else 1)
+
+
+def teaching_of(context: MethodContext, name: str) -> Teaching:
+    """The networks of a method that needs some.
+
+    Raises:
+        MethodError: there is none.
+    """
+    if context.teaching is None or not context.teaching.teachers:
+        raise MethodError(f"method {name}: needs a teacher, the context has none; name one in the setting 'teachers'")
+    return context.teaching
+
+
+def random_pools(context: MethodContext, size: int, seed: int) -> list[Indices]:
+    """`size` training images of every class by a shuffle, fewer where a class has fewer; ascending within a class.
+
+    Args:
+        seed: already derived for this purpose; classes draw from streams of their own.
+    """
+    pools = []
+    for label in range(len(context.classes)):
+        members = np.flatnonzero(context.labels == label)
+        generator = np.random.Generator(np.random.PCG64([seed, label]))
+        pools.append(np.sort(generator.permutation(members)[:size]).astype(np.int64))
+    return pools
+
+
+def best_of_classes(context: MethodContext, values: Losses, size: int) -> list[Indices]:
+    """The `size` images of the lowest `values` [N] of every class, ties to the lower number; ascending."""
+    pools = []
+    for label in range(len(context.classes)):
+        members = np.flatnonzero(context.labels == label)
+        order = np.argsort(values[members], kind="stable")
+        pools.append(np.sort(members[order[:size]]).astype(np.int64))
+    return pools
+
+
+def check_pools(name: str, context: MethodContext, pools: Sequence[Indices], needed: int, what: str) -> None:
+    """Refuse a set of which a class has too few images for its patches.
+
+    Raises:
+        MethodError: names the class.
+    """
+    for label, pool in enumerate(pools):
+        if pool.size < needed:
+            raise MethodError(
+                f"{name}: class '{context.classes[label]}' has {pool.size} images to choose from, {needed} {what} "
+                "are needed; lower --ipc or the tiles per side (factor), or add images"
+            )
+
+
+def crop_losses(
+    context: MethodContext,
+    pools: Sequence[Indices],
+    law: CropLaw,
+    size: int,
+    teachers: "Sequence[Teacher]",
+    batch_size: int,
+    label: str,
+) -> Losses:
+    """Loss of every candidate crop of every pooled image, float64 [n, crops], pools one after the other.
+
+    Args:
+        size: side of the crops in pixels; they are framed to `context.image_size`.
+    """
+    key = ["crops", law.seed, law.crops, law.scale, law.ratio, law.flip, size]
+    return scored_once(context, np.concatenate(pools), lambda: law.requests(size), key, teachers, batch_size, label)
+
+
+def image_losses(context: MethodContext, teachers: "Sequence[Teacher]", batch_size: int, label: str) -> Losses:
+    """Loss of every training image, whole (shorter side resized, central S x S pixels), float64 [N]."""
+    from fastdc.loader import EvalView, ViewRequest
+
+    view, every = EvalView(context.image_size), np.arange(context.labels.size)
+    found = scored_once(context, every, lambda: [ViewRequest(view)], ["whole"], teachers, batch_size, label)
+    return found[:, 0]
+
+
+def scored_once(
+    context: MethodContext,
+    samples: Indices,
+    requests: "Callable[[], list[ViewRequest]]",
+    key: list[object],
+    teachers: "Sequence[Teacher]",
+    batch_size: int,
+    label: str,
+) -> Losses:
+    """`view_losses`, kept in the subset's scratch folder, so that a method that was killed later finds them again.
+
+    Args:
+        key: what the requests are, as plain data.
+    """
+    from fastdc.nn.view_losses import view_losses
+
+    teaching = teaching_of(context, label)
+    identity = [key, context.image_size, batch_size, samples.tolist(), [teacher.identity for teacher in teachers]]
+    path = teaching.scratch / f"losses-{content_key(identity)[:16]}.npy"
+    if path.is_file():
+        return np.asarray(np.load(path))
+    order = np.argsort(samples, kind="stable")  # the file is read from front to back
+    found = view_losses(
+        teaching.train,
+        samples[order],
+        requests(),
+        context.image_size,
+        teachers,
+        teaching.compute,
+        batch_size=batch_size,
+        label=label,
+        show_progress=teaching.show_progress,
+    )
+    losses = np.empty_like(found)
+    losses[order] = found
+    teaching.scratch.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as handle:
+        np.save(handle, losses)
+    return losses
+
+
+def best_crop_patches(
+    context: MethodContext,
+    pools: Sequence[Indices],
+    law: CropLaw,
+    teachers: "Sequence[Teacher]",
+    *,
+    ipc: int,
+    factor: int,
+    batch_size: int,
+    label: str,
+    medium: bool = False,
+) -> tuple[Patches, Losses]:
+    """RDED's choice: of every pooled image the crop of the lowest loss; of these, the lowest fill the mosaics.
+
+    Mosaic i of a class holds the patches ranked i, n + i, 2n + i, ... (n = ipc), so that mosaics are about equally
+    easy. Ties go to the lower crop, then the lower image number.
+
+    Args:
+        pools: candidates of every class, ascending.
+        factor: tiles per side.
+        medium: take the ranking from its median outwards instead of from its easy end.
+
+    Returns:
+        The patches of ipc * C mosaics, and their losses, float64 [ipc * C, factor**2].
+
+    Raises:
+        MethodError: a class has fewer images than patches, or no teacher is there.
+    """
+    needed = ipc * factor**2
+    check_pools(label, context, pools, needed, "patches")
+    size = max(context.image_size // factor, 1)
+    losses = crop_losses(context, pools, law, size, teachers, batch_size, label)
+    samples, crops, values = [], [], []
+    for pool, own in _by_pool(pools, losses):
+        best = own.argmin(axis=1)
+        ranking = np.argsort(own[np.arange(pool.size), best], kind="stable")
+        chosen = (ranking[outward(pool.size)] if medium else ranking)[:needed].reshape(factor**2, ipc).T
+        samples.append(pool[chosen])
+        crops.append(best[chosen])
+        values.append(own[chosen, best[chosen]])
+    return Patches(law, np.concatenate(samples), np.concatenate(crops)), np.concatenate(values)
+
+
+def lowest_crops(
+    context: MethodContext,
+    pools: Sequence[Indices],
+    law: CropLaw,
+    teachers: "Sequence[Teacher]",
+    *,
+    ipc: int,
+    factor: int,
+    batch_size: int,
+    label: str,
+) -> Patches:
+    """EDC's choice: the crops of the lowest loss, any number of one image; each mosaic holds ranks that follow on.
+
+    The crops are scored at the full side S, as whole images, and shrunk to their tiles afterwards.
+
+    Raises:
+        MethodError: a class has fewer crops than patches, or no teacher is there.
+    """
+    needed = ipc * factor**2
+    check_pools(label, context, pools, -(-needed // law.crops), f"images of {law.crops} crops each")
+    losses = crop_losses(context, pools, law, context.image_size, teachers, batch_size, label)
+    samples, crops = [], []
+    for pool, own in _by_pool(pools, losses):
+        ranking = np.argsort(own.ravel(), kind="stable")[:needed].reshape(ipc, factor**2)
+        samples.append(pool[ranking // law.crops])
+        crops.append(ranking % law.crops)
+    return Patches(law, np.concatenate(samples), np.concatenate(crops))
+
+
+def _by_pool(pools: Sequence[Indices], losses: Losses) -> Iterator[tuple[Indices, Losses]]:
+    ends = np.cumsum([pool.size for pool in pools])
+    return zip(pools, np.split(losses, ends[:-1]), strict=True)
+
+
+def outward(count: int) -> Indices:
+    """Places of a ranking of `count`, from the median outwards: m, m + 1, m - 1, m + 2, ...; m = (count - 1) // 2."""
+    middle = (count - 1) // 2
+    return np.argsort(np.abs(np.arange(count) - middle - 0.25), kind="stable").astype(np.int64)

@@ -1,0 +1,187 @@
+"""Base of the methods that optimise images against frozen teachers: SRe2L's family. No torch at import.
+
+A method of the family is a file of its own that declares what differs from SRe2L: its `presets` (the numbers of its
+paper per stored size), its `layout`, and those of the hooks below that it needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from fastdc.methods.base import Compressed, Encoding, MethodConfig, MethodContext
+from fastdc.methods.patches import teaching_of
+from fastdc.methods.starts import Start
+from fastdc.methods.teaching import TeacherConfig, TeacherMethod
+from fastdc.recover.recipe import Layout, Presets, Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fastdc.recover.job import BatchStart, RecoverJob
+    from fastdc.recover.matching import MatchingSpec
+    from fastdc.recover.statistics import Statistics
+
+Preset = Literal["auto", "paper224", "paper64", "paper32", "cpu"]
+CPU_ITERATIONS = 100
+"""Iterations of the preset `cpu`: enough that a teacher of small images recognises nearly all of them."""
+
+
+class RecoverConfig(TeacherConfig):
+    """Settings of every method of the family. A setting that is left out takes its preset's value.
+
+    Attributes:
+        preset: whose numbers: the paper's at 224, 64 or 32 px; `auto` takes the paper's at the stored size
+            (from 128 px, 33 to 127 px, up to 32 px); `cpu` is `auto` with 100 iterations, for tests and demos.
+        iterations: optimiser steps of every image.
+        learning_rate: Adam's, at the first step.
+        matching_weight: weight of the statistics loss beside the cross entropy.
+        variance_weight: weight of the variances inside the statistics loss; the means have 1.
+        crop_min: lowest area of the shared crop, as a share of the image's.
+        jitter: pixels by which the view is rolled at most.
+        batch_size: images that are optimised together; lower it where memory is short (batches share statistics, so
+            the images change with it).
+    """
+
+    preset: Preset = "auto"
+    iterations: int | None = Field(None, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+    matching_weight: float | None = Field(None, ge=0)
+    variance_weight: float | None = Field(None, ge=0)
+    crop_min: float | None = Field(None, gt=0, le=1)
+    jitter: int | None = Field(None, ge=0)
+    batch_size: int | None = Field(None, ge=1)
+
+
+class RecoverMethod(TeacherMethod):
+    """A method of the family: its recipe, and the hooks by which it departs from SRe2L.
+
+    Attributes:
+        presets: the paper's numbers per stored size.
+        layout: which images share a batch, see `fastdc.recover.batches.batch_positions`.
+        encoding: how the paper stores its images.
+        paper_teachers: how many networks the paper recovers from.
+        reducible: numbers of the recipe below which a run counts as reduced, in words.
+        batch_norm: whether a teacher without BatchNorm is refused; not where convolutions are matched as well.
+    """
+
+    config_class: ClassVar[type[MethodConfig]] = RecoverConfig
+    presets: ClassVar[Presets]
+    layout: ClassVar[Layout] = "across"
+    encoding: ClassVar[Encoding] = "jpg"
+    paper_teachers: ClassVar[int] = 1
+    reducible: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"iterations": "iterations", "batch_size": "images a batch"}
+    )
+    batch_norm: ClassVar[bool] = True
+
+    # ---- hooks -----------------------------------------------------------------------------------------------------
+
+    def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start | None:
+        """Images to start from; None for N(0, 1) noise."""
+        return None
+
+    def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
+        """The statistics loss; the teacher's running statistics by default."""
+        from fastdc.recover.matching import MatchingSpec
+
+        return MatchingSpec(variance_weight=recipe.variance_weight)
+
+    def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
+        """For every teacher what `matching` needs beside its running statistics."""
+        return [None] * len(teaching_of(context, self.info.name).teachers)
+
+    def networks(self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: Recipe) -> "Sequence[nn.Module]":
+        """The networks that one batch is optimised against; the teachers themselves by default."""
+        return teachers
+
+    def extra_loss(self, images: "Tensor", labels: "Tensor", config: MethodConfig) -> "Tensor | None":
+        """A further term of the loss, of the view [B, 3, S, S] and its labels [B]; None for none."""
+        return None
+
+    # ---- what the hooks are used for -------------------------------------------------------------------------------
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """None: by default images start as noise. A method with a real start says how many that takes."""
+        return 0
+
+    def recipe(self, config: MethodConfig, image_size: int) -> Recipe:
+        """The preset's numbers, with those that the settings name in their place.
+
+        Args:
+            image_size: side of the stored images, pixels; the paper's presets go by it.
+        """
+        assert isinstance(config, RecoverConfig)
+        recipe = self.preset(config, image_size)
+        names = {field.name for field in fields(recipe)} & set(type(config).model_fields)
+        given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+        return replace(recipe, **given)
+
+    def preset(self, config: RecoverConfig, image_size: int) -> Recipe:
+        """The numbers of the settings' preset."""
+        if config.preset == "cpu":
+            return replace(self.presets.at(image_size), iterations=CPU_ITERATIONS)
+        recipe: Recipe = (
+            self.presets.at(image_size) if config.preset == "auto" else getattr(self.presets, config.preset)
+        )
+        return recipe
+
+    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """`reducible` numbers, and teachers, below the paper's at this size."""
+        recipe, paper = self.recipe(config, image_size), self.presets.at(image_size)
+        pairs = [(getattr(recipe, name), getattr(paper, name), words) for name, words in self.reducible.items()]
+        pairs.append((len(self.teachers(config)), self.paper_teachers, "teachers"))
+        return tuple(f"{found:,} instead of {asked:,} {what}" for found, asked, what in pairs if found < asked)
+
+    def job(
+        self, context: MethodContext, config: MethodConfig, ipc: int, seed: int, start: Start | None
+    ) -> "RecoverJob":
+        """The recovery as the engine takes it."""
+        from fastdc.recover.job import RecoverJob
+
+        recipe = self.recipe(config, context.image_size)
+        return RecoverJob(
+            method=self.info.name,
+            classes=len(context.classes),
+            ipc=ipc,
+            image_size=context.image_size,
+            seed=seed,
+            recipe=recipe,
+            layout=self.layout,
+            matching=self.matching(recipe, config),
+            settings=config.model_dump(mode="json"),
+            statistics=tuple(self.statistics(context, config)),
+            start=None if start is None else start.images,
+            networks=lambda teachers, batch: self.networks(teachers, batch, recipe),
+            extra_loss=lambda images, labels: self.extra_loss(images, labels, config),
+        )
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """`ipc` recovered images of every class.
+
+        Raises:
+            MethodError: a teacher has no BatchNorm; a batch does not fit into memory.
+            DivergedError: a loss is not finite.
+        """
+        from fastdc.nn.teacher import require_batch_norm
+        from fastdc.recover.engine import recover
+
+        teaching = teaching_of(context, self.info.name)
+        for teacher in teaching.teachers if self.batch_norm else ():
+            require_batch_norm(teacher)
+        start = self.start(context, config, ipc, seed)
+        job = self.job(context, config, ipc, seed, start)
+        recovered = recover(job, teaching)
+        return Compressed(
+            labels=job.labels,
+            sources=np.empty((len(job.labels), 0), np.int64) if start is None else start.sources,
+            images=recovered.images,
+            details=self._details(job.recipe, recovered.facts),
+            encoding=self.encoding,
+        )
+
+    def _details(self, recipe: Recipe, facts: Mapping[str, float]) -> dict[str, Any]:
+        return {"recipe": asdict(recipe), "layout": self.layout, **facts}

@@ -1,0 +1,47 @@
+"""SRe2L: squeeze, recover, relabel (Yin, Xing & Shen, NeurIPS 2023). The recover stage; relabelling is a protocol."""
+
+from fastdc.methods.base import MethodInfo
+from fastdc.methods.recovering import RecoverMethod
+from fastdc.recover.recipe import Presets, Recipe
+
+
+class SRe2L(RecoverMethod):
+    """From noise, one image each of 100 classes at a time: cross entropy and BatchNorm's running statistics.
+
+    Numbers of the paper's scripts: ImageNet-1K at 224 px, Tiny-ImageNet at 64 px, CIFAR-100 at 32 px (whose jitter the
+    scripts leave open; 4 px is inferred).
+    """
+
+    info = MethodInfo(
+        name="sre2l",
+        title="SRe2L",
+        family="distillation",
+        paper="Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective",
+        year=2023,
+        bibtex=(
+            "@inproceedings{yin2023squeeze,\n"
+            "  title={Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective},\n"
+            "  author={Yin, Zeyuan and Xing, Eric and Shen, Zhiqiang},\n"
+            "  booktitle={Advances in Neural Information Processing Systems},\n"
+            "  year={2023}\n"
+            "}"
+        ),
+        needs=("teacher", "bn_statistics"),
+        stochastic=True,
+        published={
+            "imagenet1k/resnet18/hard/ipc10": 1.5,
+            "imagenet1k/resnet18/hard/ipc50": 3.8,
+            "imagenet1k/resnet18/hard/ipc100": 4.9,
+            "imagenet1k/resnet18/soft/ipc10": 33.5,
+            "imagenet1k/resnet18/soft/ipc50": 52.6,
+            "imagenet1k/resnet18/soft/ipc100": 57.4,
+        },
+    )
+    presets = Presets(
+        paper224=Recipe(iterations=4000, learning_rate=0.25, matching_weight=0.01, jitter=32),
+        paper64=Recipe(iterations=4000, learning_rate=0.1, matching_weight=1.0, jitter=4),
+        paper32=Recipe(iterations=1000, learning_rate=0.25, matching_weight=0.01, jitter=4),
+    )
+
+
+METHOD = SRe2L()

@@ -1,0 +1,100 @@
+"""Which images are optimised together, and where a finished batch is kept. No torch."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.files import atomic_file, write_atomic
+from fastdc.recover.recipe import Layout
+
+
+def batch_positions(layout: Layout, classes: int, ipc: int, batch_size: int) -> list[NDArray[np.int64]]:
+    """Positions (class-major: class x ipc + index) of every batch, int64 [B] each; together they are all images.
+
+    Args:
+        layout: `across`, one image each of `batch_size` consecutive classes, one index after the other (SRe2L);
+            `class`, images of one class alone, at most `batch_size` of them (LPLD); `class_major`, `batch_size`
+            consecutive images, so that a batch may hold several classes (G-VBSM).
+    """
+    grid = np.arange(classes * ipc, dtype=np.int64).reshape(classes, ipc)
+    rows = {"across": grid.T, "class": grid, "class_major": grid.reshape(1, -1)}[layout]
+    return [row[start : start + batch_size] for row in rows for start in range(0, len(row), batch_size)]
+
+
+@dataclass(frozen=True)
+class BatchStore:
+    """Finished batches in a folder, one file each, so that a killed recovery loses only the batch that it was in.
+
+    Attributes:
+        folder: where they lie; of one recovery alone.
+        shape: of an image, (S, S, 3).
+    """
+
+    folder: Path
+    shape: tuple[int, int, int]
+
+    def path(self, batch: int) -> Path:
+        """The images of batch number `batch`, uint8 [B, S, S, 3]."""
+        return self.folder / f"batch_{batch:06d}.npy"
+
+    def save(self, batch: int, images: NDArray[np.uint8], facts: dict[str, float]) -> None:
+        """Keep a finished batch; its images come last and make it count."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path(batch).with_suffix(".json"), json.dumps(facts, sort_keys=True).encode())
+        buffer = io.BytesIO()
+        np.save(buffer, images)
+        write_atomic(self.path(batch), buffer.getvalue())
+
+    def finished(self, batch: int, size: int) -> bool:
+        """Whether a whole batch of `size` images is there; what is damaged counts as missing, and is made anew."""
+        try:
+            images = np.load(self.path(batch), mmap_mode="r", allow_pickle=False)
+            self.facts(batch)
+        except (OSError, ValueError, EOFError):
+            return False
+        return bool(images.dtype == np.uint8 and images.shape == (size, *self.shape))
+
+    def facts(self, batch: int) -> dict[str, float]:
+        """What was measured when the batch was finished."""
+        return dict(json.loads(self.path(batch).with_suffix(".json").read_text()))
+
+    def images(self, batches: list[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
+        """All images, uint8 [S, S, 3], in order of position."""
+        places = np.empty((sum(map(len, batches)), 2), np.int64)
+        for number, positions in enumerate(batches):
+            places[positions, 0], places[positions, 1] = number, np.arange(len(positions))
+        for number, row in places.tolist():
+            yield np.array(np.load(self.path(number), mmap_mode="r", allow_pickle=False)[row])
+
+
+class StartFile:
+    """The images that a recovery starts from, in one file that batches read their rows of.
+
+    Args:
+        path: the file; made at the first `read` where it is not there yet.
+        shape: (M, S, S, 3).
+        make: gives the images, RGB uint8 [S, S, 3], in order of position.
+    """
+
+    def __init__(
+        self, path: Path, shape: tuple[int, int, int, int], make: Callable[[], Iterator[NDArray[np.uint8]]]
+    ) -> None:
+        self.path, self.shape, self.make = path, shape, make
+
+    def read(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images at `positions`, uint8 [B, S, S, 3]."""
+        if not self.path.exists():
+            self._write()
+        return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[positions])
+
+    def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(self.path) as handle:
+            np.lib.format.write_array_header_2_0(handle, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
+            for _, image in zip(range(self.shape[0]), self.make(), strict=True):
+                handle.write(np.ascontiguousarray(image).tobytes())

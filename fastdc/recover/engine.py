@@ -1,0 +1,240 @@
+"""The recovery: images optimised until frozen networks see their class and familiar statistics in them.
+
+SRe2L (Yin, Xing, Shen, NeurIPS 2023), and by its recipe and hooks the methods that came of it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from fastdc.errors import DivergedError, MethodError
+from fastdc.nn.teacher import Teacher, device_of
+from fastdc.progress import Progress, progress
+from fastdc.recover.batches import BatchStore, StartFile, batch_positions
+from fastdc.recover.job import BatchStart, RecoverJob
+from fastdc.recover.matching import Matching
+from fastdc.recover.pixels import PixelBatch, join_groups, noise_start, to_levels
+from fastdc.recover.recipe import Recipe
+from fastdc.recover.views import draw_view
+from fastdc.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from fastdc.methods.base import Teaching
+
+CHECK_EVERY = 100
+"""Iterations between two looks at whether the loss is finite: each one waits for the device."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A finished recovery.
+
+    Attributes:
+        images: gives the images anew at each call, RGB uint8 [S, S, 3], class-major.
+        facts: means over the images, on the full frame and against the teachers as they are: "loss_start", "loss_end"
+            (the whole loss) and "recognised", percent that the first teacher takes for their class.
+    """
+
+    images: Callable[[], Iterator[NDArray[np.uint8]]]
+    facts: dict[str, float]
+
+
+def recover(job: RecoverJob, teaching: "Teaching") -> Recovered:
+    """Run a recovery, or what is left of it: batches that an earlier run finished are taken as they are.
+
+    Raises:
+        DivergedError: a loss is not finite; names method, batch, iteration.
+        MethodError: a teacher does not take images of this side; a batch does not fit into memory.
+    """
+    check_sides(job, teaching.teachers)
+    recipe = job.recipe
+    batches = batch_positions(job.layout, job.classes, job.ipc, recipe.batch_size)
+    key = job.key([teacher.identity for teacher in teaching.teachers], teaching.compute.precision)
+    shape = (job.image_size, job.image_size, 3)
+    store = BatchStore(teaching.scratch / f"recover_{key}", shape)
+    start = StartFile(store.folder / "start.npy", (job.classes * job.ipc, *shape), job.start) if job.start else None
+    total = len(batches) * recipe.iterations
+    with progress(f"{job.method}: recover", total, "iterations", teaching.show_progress) as bar:
+        for number, positions in enumerate(batches):
+            if store.finished(number, len(positions)):
+                bar.skip(recipe.iterations)
+                continue
+            with _told_where(job, f"batch {number + 1} of {len(batches)}"):
+                run = BatchRun(job, teaching, number, positions, start)
+                store.save(number, *run.run(bar))
+    weights = np.array([len(positions) for positions in batches])
+    facts = [store.facts(number) for number in range(len(batches))]
+    means = {name: float(np.average([fact[name] for fact in facts], weights=weights)) for name in facts[0]}
+    return Recovered(lambda: store.images(batches), means)
+
+
+@torch.no_grad()
+def check_sides(job: RecoverJob, teachers: Sequence[Teacher]) -> None:
+    """Refuse a teacher that cannot take images of the sides that the recovery works at.
+
+    Raises:
+        MethodError: names the teacher and both sides.
+    """
+    for side in sorted(set(job.recipe.stage_sides(job.image_size).values())):
+        for teacher in teachers:
+            try:
+                teacher.model(torch.zeros(1, 3, side, side, device=device_of(teacher.model)))
+            except RuntimeError as error:
+                if _is_out_of_memory(error):
+                    raise
+                raise MethodError(
+                    f"method {job.method}: teacher {teacher.name} ({teacher.arch}) takes no images of {side} px, it was "
+                    f"trained at {teacher.image_size}; take that --image-size, or a teacher that ends in global pooling"
+                ) from error
+
+
+@contextmanager
+def _told_where(job: RecoverJob, where: str) -> Iterator[None]:
+    """Errors of a batch as errors of its method."""
+    try:
+        yield
+    except DivergedError as error:
+        raise DivergedError(f"method {job.method}: {where}: {error}; finished batches are kept") from error
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise
+        raise MethodError(
+            f"method {job.method}: {where} does not fit into memory with batch_size={job.recipe.batch_size}; "
+            "lower batch_size; finished batches are kept"
+        ) from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text
+
+
+class BatchRun:
+    """One batch from its start to its last iterate.
+
+    Args:
+        number: of the batch; views depend on it.
+        positions: of its images, int64 [B].
+    """
+
+    def __init__(
+        self, job: RecoverJob, teaching: "Teaching", number: int, positions: NDArray[np.int64], start: StartFile | None
+    ) -> None:
+        self.job, self.teaching, self.number = job, teaching, number
+        self.compute = teaching.compute
+        self.seed = derive_seed(job.seed, "recover views")
+        self.labels = torch.from_numpy(job.labels[positions]).to(self.compute.device)
+        self.start = self._first_images(positions, start)
+        groups, self.recipe = joining(job.recipe, job.ipc, positions)
+        self.pixels = PixelBatch(self.start, self.labels, groups, self.recipe)
+        self.bad = torch.full((), -1, device=self.compute.device)
+
+    def run(self, bar: Progress) -> tuple[NDArray[np.uint8], dict[str, float]]:
+        """Optimise the batch.
+
+        Returns:
+            The images, uint8 [B, S, S, 3], and what `Recovered.facts` averages.
+
+        Raises:
+            DivergedError: the loss became NaN or infinite.
+        """
+        teachers = [teacher.model for teacher in self.teaching.teachers]
+        before, _ = self._full_frame(teachers, self.start)
+        self._optimise(self._networks(teachers), bar)
+        bar.skip(self.job.recipe.iterations - self.recipe.iterations)
+        levels = to_levels(self.pixels.result())
+        after, recognised = self._full_frame(teachers, self.compute.images(torch.from_numpy(levels)))
+        return levels, {"loss_start": before, "loss_end": after, "recognised": recognised}
+
+    def _first_images(self, positions: NDArray[np.int64], start: StartFile | None) -> torch.Tensor:
+        if start is not None:
+            return self.compute.images(torch.from_numpy(start.read(positions)))
+        seed = derive_seed(self.job.seed, "recover start")
+        return noise_start(positions.tolist(), self.job.image_size, seed).to(self.compute.device)
+
+    def _networks(self, teachers: Sequence[nn.Module]) -> Sequence[nn.Module]:
+        if self.job.networks is None:
+            return teachers
+        view = draw_view(self.recipe, self.seed, self.number, 0, self.start.shape[2])
+        return self.job.networks(teachers, BatchStart(self.start, self.labels, view, self.compute))
+
+    def _matching(self, stack: ExitStack, networks: Sequence[nn.Module]) -> list[Matching]:
+        """The statistics losses, hooks attached until `stack` is left; their moving averages start with the batch."""
+        statistics = self.job.statistics or (None,) * len(networks)
+        pairs = zip(networks, statistics, strict=True)
+        return [stack.enter_context(Matching(network, self.job.matching, known)) for network, known in pairs]
+
+    def _optimise(self, networks: Sequence[nn.Module], bar: Progress) -> None:
+        scaler = self.compute.scaler()
+        with ExitStack() as stack:
+            matchings = self._matching(stack, networks)
+            for iteration in range(self.recipe.iterations):
+                turn = iteration % len(networks)  # several teachers take turns
+                images = self.pixels.at(iteration)
+                loss = self._loss(networks[turn], matchings[turn], images, iteration)
+                self.pixels.optimizer.zero_grad(set_to_none=True)
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                scaler.step(self.pixels.optimizer)
+                scaler.update()
+                self.pixels.clamp()
+                self._note(loss.detach(), iteration, bar)
+
+    def _loss(self, network: nn.Module, matching: Matching, images: torch.Tensor, iteration: int) -> torch.Tensor:
+        view = draw_view(self.recipe, self.seed, self.number, iteration, self.pixels.side)(images, self.pixels.side)
+        labels = self.pixels.labels()
+        with self.compute.autocast():
+            logits = network(view.contiguous(memory_format=torch.channels_last))
+        loss = functional.cross_entropy(logits.float(), labels)
+        loss = loss + self.recipe.matching_weight * matching.loss(labels)
+        extra = None if self.job.extra_loss is None else self.job.extra_loss(view, labels)
+        return loss if extra is None else loss + extra
+
+    def _note(self, loss: torch.Tensor, iteration: int, bar: Progress) -> None:
+        """Remember the first loss that is not finite; ask the device for it now and then only."""
+        first = (self.bad < 0) & ~torch.isfinite(loss)
+        self.bad = torch.where(first, iteration, self.bad)
+        last = iteration + 1 == self.recipe.iterations
+        if last or iteration % CHECK_EVERY == 0:
+            bad = int(self.bad)
+            if bad >= 0:
+                raise DivergedError(
+                    f"the loss is not finite in iteration {bad + 1} of {self.recipe.iterations}; "
+                    "lower learning_rate, or use precision fp32"
+                )
+            bar.note = f"batch {self.number + 1}, loss {float(loss):.3f}"
+        bar.advance(1, bar.note)
+
+    @torch.no_grad()
+    def _full_frame(self, teachers: Sequence[nn.Module], images: torch.Tensor) -> tuple[float, float]:
+        """Mean loss over the teachers, and the share in percent that the first one takes for their class."""
+        losses, right = [], []
+        with ExitStack() as stack:
+            for network, matching in zip(teachers, self._matching(stack, teachers), strict=True):
+                with self.compute.autocast():
+                    logits = network(images.contiguous(memory_format=torch.channels_last)).float()
+                matched = self.recipe.matching_weight * matching.loss(self.labels)
+                losses.append(float(functional.cross_entropy(logits, self.labels) + matched))
+                right.append(float((logits.argmax(1) == self.labels).float().mean()))
+        mean = sum(losses) / len(losses)
+        if not math.isfinite(mean):
+            raise DivergedError("a teacher's loss on whole images is not finite; see to its weights, or use fp32")
+        return mean, 100 * right[0]
+
+
+def joining(recipe: Recipe, ipc: int, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], Recipe]:
+    """The group of every image of a batch, and the recipe of that batch.
+
+    A batch without images of the first groups starts when its first group joins, and is that much shorter.
+    """
+    groups = join_groups(ipc, positions, min(recipe.rounds, recipe.iterations))
+    first = int(groups.min())
+    left = replace(recipe, iterations=recipe.iterations - first * recipe.join_every, rounds=recipe.rounds - first)
+    return groups - first, left

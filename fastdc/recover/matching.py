@@ -1,0 +1,164 @@
+"""Statistics matching: how far a batch's layer inputs are from what a teacher saw in training."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from fastdc.errors import ConfigError, MethodError
+from fastdc.recover.statistics import Moments, Statistics, batch_moments, convolution_layers, norm_layers
+
+StatisticsKind = Literal["running", "class", "mixed"]
+
+
+@dataclass(frozen=True)
+class MatchingSpec:
+    """What is matched, and how much it counts.
+
+    Attributes:
+        mean_weight: weight of the distance between means.
+        variance_weight: weight of the distance between variances (DWA: 2, or 11 for small images).
+        first_layer_factor: weight of the first matched layer, in the order of the forward pass (SRe2L: 10).
+        convolutions: whether the inputs of Conv2d layers are matched too, by channel and by patch (G-VBSM, EDC).
+        patch: side of a patch in units of the map; the paper's is 16, or 4 for images up to 64 px.
+        ema: share a of the past in the moving average of the batch's statistics, average <- a * average + (1 - a) *
+            batch, which takes the batch's place (with the batch's gradient); None for the batch alone.
+        statistics: what is matched with: `running`, the set as a whole (of BatchNorm inputs, the teacher's running
+            statistics); `class`, the mean of the statistics of the batch's classes (LPLD); `mixed`, half the distance
+            to either (EDC).
+    """
+
+    mean_weight: float = 1.0
+    variance_weight: float = 1.0
+    first_layer_factor: float = 10.0
+    convolutions: bool = False
+    patch: int = 16
+    ema: float | None = None
+    statistics: StatisticsKind = "running"
+
+
+class _Seen(NamedTuple):
+    """What one layer was given in the last forward pass; `kind` is channel or patch."""
+
+    layer: str
+    kind: str
+    moments: Moments
+
+
+class Matching:
+    """Watches the layer inputs of one teacher; `loss` is the distance of the last forward pass.
+
+    Used as a context manager: hooks are attached on entry and removed on exit. The model is never changed.
+
+    Args:
+        model: the teacher, in eval mode.
+        spec: what is matched.
+        statistics: of the training set, where the spec names classes or convolutions.
+
+    Raises:
+        MethodError: the network has no layer to match.
+        ConfigError: the spec needs statistics that are not given.
+    """
+
+    def __init__(self, model: nn.Module, spec: MatchingSpec, statistics: Statistics | None = None) -> None:
+        self.model, self.spec = model, spec
+        self._norms = norm_layers(model)
+        self._convolutions = convolution_layers(model) if spec.convolutions else {}
+        if not self._norms and not self._convolutions:
+            raise MethodError("statistics matching: the network has no BatchNorm2d layer with running statistics")
+        if statistics is None and (spec.statistics != "running" or spec.convolutions):
+            raise ConfigError("statistics matching: expected the statistics of the training set, found none")
+        self.statistics = statistics.to(_device(model)) if statistics is not None else None
+        self._seen: list[_Seen] = []
+        self._averages: dict[int, Moments] = {}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        self._handles.append(self.model.register_forward_pre_hook(lambda _module, _inputs: self._seen.clear()))
+        for name, norm in self._norms.items():
+            self._handles.append(norm.register_forward_pre_hook(self._watch(name, {"channel": 0})))
+        for name, convolution in self._convolutions.items():
+            watch = self._watch(name, {"channel": 0, "patch": self.spec.patch})
+            self._handles.append(convolution.register_forward_pre_hook(watch))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.reset()
+
+    def reset(self) -> None:
+        """A new batch of images begins: its moving averages start from its own first value."""
+        self._seen.clear()
+        self._averages.clear()
+
+    def loss(self, labels: Tensor) -> Tensor:
+        """Weighted sum over the layers of the L2 distances of mean and variance, a scalar (SRe2L eq. 5).
+
+        Called once per forward pass that counts: it moves the moving averages on.
+
+        Args:
+            labels: int64 [B], classes of the last forward pass's images.
+
+        Raises:
+            MethodError: no forward pass was seen.
+        """
+        if not self._seen:
+            raise MethodError("statistics matching: no forward pass of the teacher was seen; run it inside the context")
+        return torch.stack(list(self._terms(labels))).sum()
+
+    def _terms(self, labels: Tensor) -> Iterator[Tensor]:
+        spec, first = self.spec, self._seen[0].layer
+        for number, seen in enumerate(self._seen):
+            mean, variance = self._smoothed(number, seen.moments)
+            factor = spec.first_layer_factor if seen.layer == first else 1.0
+            for share, target in self._targets(seen, labels):
+                gap = spec.mean_weight * torch.linalg.vector_norm(mean - target.mean)
+                gap = gap + spec.variance_weight * torch.linalg.vector_norm(variance - target.variance)
+                yield factor * share * gap
+
+    def _smoothed(self, number: int, moments: Moments) -> Moments:
+        """The moving average's value with the batch's gradient."""
+        keep = self.spec.ema
+        if keep is None:
+            return moments
+        now = Moments(*(value.detach() for value in moments))
+        past = self._averages.get(number, now)  # started at the first batch's value, not at 0 as in the released code
+        average = Moments(*(keep * old + (1 - keep) * new for old, new in zip(past, now, strict=True)))
+        self._averages[number] = average
+        return Moments(*(old + (new - new.detach()) for old, new in zip(average, moments, strict=True)))
+
+    def _targets(self, seen: _Seen, labels: Tensor) -> Iterator[tuple[float, Moments]]:
+        """What the layer is to look like, each with its share of the loss."""
+        share = {"running": 0.0, "class": 1.0, "mixed": 0.5}[self.spec.statistics]
+        if share > 0:
+            assert self.statistics is not None
+            yield share, self.statistics.of_classes(seen.layer, seen.kind, labels)
+        if share < 1:
+            yield 1 - share, self._whole(seen)
+
+    def _whole(self, seen: _Seen) -> Moments:
+        norm = self._norms.get(seen.layer)
+        if norm is not None:
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            return Moments(norm.running_mean, norm.running_var)
+        assert self.statistics is not None
+        return self.statistics.of_set(seen.layer, seen.kind)
+
+    def _watch(self, name: str, kinds: dict[str, int]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            for kind, patch in kinds.items():
+                self._seen.append(_Seen(name, kind, batch_moments(inputs[0], patch)))
+
+        return hook
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

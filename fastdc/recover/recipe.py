@@ -1,0 +1,86 @@
+"""What a recovery does, as numbers: the values by which the methods of the family differ. No torch."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["across", "class", "class_major"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The values of one recovery; a method with more of them derives its own recipe.
+
+    Attributes:
+        iterations: optimiser steps of every image, at least 1.
+        learning_rate: Adam's, at the first step; a cosine takes it to 0 over `iterations`.
+        matching_weight: weight of the statistics loss beside the cross entropy.
+        variance_weight: weight of the variances inside the statistics loss; the means have 1.
+        crop_min, crop_max: lowest and highest area of the shared crop, as a share of the image's.
+        milestone: share of the iterations over which the lowest area falls from `crop_max` to `crop_min` (CDA); 0 for
+            none.
+        jitter: the shared view is rolled by 0 .. jitter pixels down and right, independently; 0 for none.
+        batch_size: images that are optimised together.
+        rounds: groups into which a class's images are split; group g joins after g / rounds of the iterations (DELT).
+        stages: sides, as shares of the stored side, at which the images are optimised one stage after the other, each
+            for an equal share of the iterations (FADRM).
+        residual: share of the start that is mixed in between two stages (FADRM).
+    """
+
+    iterations: int = 4000
+    learning_rate: float = 0.25
+    matching_weight: float = 0.01
+    variance_weight: float = 1.0
+    crop_min: float = 0.08
+    crop_max: float = 1.0
+    milestone: float = 0.0
+    jitter: int = 32
+    batch_size: int = 100
+    rounds: int = 1
+    stages: tuple[float, ...] = (1.0,)
+    residual: float = 0.0
+
+    def crop_min_at(self, iteration: int) -> float:
+        """The lowest crop area at an iteration counted from 0.
+
+        CDA (Yin & Shen, TMLR 2024), cosine mode: from the whole image down to `crop_min` while t <= milestone x T.
+        """
+        end = self.milestone * self.iterations
+        if end == 0 or iteration > end:
+            return self.crop_min
+        return self.crop_min + (self.crop_max - self.crop_min) * (1 + math.cos(math.pi * iteration / end)) / 2
+
+    def learning_rate_at(self, iteration: int) -> float:
+        """The learning rate at an iteration counted from 0: a cosine that would reach 0 at `iterations`."""
+        return self.learning_rate * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
+
+    @property
+    def join_every(self) -> int:
+        """Iterations between two groups' joining, at least 1."""
+        return max(self.iterations // self.rounds, 1)
+
+    def stage_sides(self, image_size: int) -> dict[int, int]:
+        """First iteration of every stage -> the images' side in it, pixels."""
+        count = len(self.stages)
+        return {n * self.iterations // count: round(share * image_size) for n, share in enumerate(self.stages)}
+
+
+@dataclass(frozen=True)
+class Presets:
+    """A method's recipes for the stored sizes of the papers.
+
+    Attributes:
+        paper224: ImageNet-1K's.
+        paper64: Tiny-ImageNet's.
+        paper32: CIFAR's.
+    """
+
+    paper224: Recipe
+    paper64: Recipe
+    paper32: Recipe
+
+    def at(self, image_size: int) -> Recipe:
+        """The recipe of the data sets whose images have about this side: up to 32 px, 33 to 127 px, from 128 px."""
+        if image_size <= 32:
+            return self.paper32
+        return self.paper64 if image_size < 128 else self.paper224

@@ -1,0 +1,294 @@
+"""Mean and variance of the inputs of a network's layers: of a batch, and of every class of a training set."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fastdc.errors import MethodError
+from fastdc.files import write_atomic
+from fastdc.hashing import content_key
+from fastdc.loader import TrainView, open_loader
+from fastdc.methods.base import Teaching
+from fastdc.nn.device import Compute
+from fastdc.progress import progress
+
+ClassVariance = Literal["exact", "released"]
+
+
+class Moments(NamedTuple):
+    """Mean and biased variance of each channel (or patch), two float tensors of one shape."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def norm_layers(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """The BatchNorm2d layers that keep running statistics, by their name within the model."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+    }
+
+
+def convolution_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """The Conv2d layers, by their name within the model."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+
+
+def as_patches(values: Tensor, patch: int) -> Tensor:
+    """Activations by their place in the map, [N, P, C * patch * patch]: G-VBSM's patches (Shao et al., CVPR 2024).
+
+    A map whose sides are not multiples of `patch` is first enlarged to the next ones, bilinearly.
+
+    Args:
+        values: [N, C, H, W].
+        patch: side of a patch, in units of the map.
+    """
+    height, width = (-(-side // patch) * patch for side in values.shape[2:])
+    if (height, width) != tuple(values.shape[2:]):
+        values = functional.interpolate(values, (height, width), mode="bilinear", align_corners=False)
+    batch, channels = values.shape[:2]
+    grid = values.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch * patch)
+
+
+def batch_moments(values: Tensor, patch: int = 0) -> Moments:
+    """Of every channel over batch, height and width [C]; or of every patch [P] over batch, channels and pixels.
+
+    Args:
+        values: [N, C, H, W]; half precision is measured in float32, where sums of squares do not overflow.
+        patch: side of a patch, or 0 for channels.
+    """
+    values = _wide(values)
+    values, places = (as_patches(values, patch), (0, 2)) if patch else (values, (0, 2, 3))
+    variance, mean = torch.var_mean(values, dim=places, correction=0)
+    return Moments(mean, variance)
+
+
+def image_moments(values: Tensor, patch: int = 0) -> Moments:
+    """`batch_moments` of every image by itself, [N, C] or [N, P]."""
+    values = _wide(values)
+    values, places = (as_patches(values, patch), (2,)) if patch else (values, (2, 3))
+    variance, mean = torch.var_mean(values, dim=places, correction=0)
+    return Moments(mean, variance)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+@dataclass(frozen=True)
+class StatisticsSpec:
+    """Which statistics of a training set are measured.
+
+    Attributes:
+        by_class: for every class and for the set, else for the set as a whole alone.
+        norms: of the inputs of BatchNorm2d layers.
+        convolutions: of the inputs of Conv2d layers, by channel and by patch.
+        patch: side of a patch.
+        image_size: side S of the views, pixels; the map sizes, and with them the patches, depend on it.
+        class_variance: `exact` is a class's variance E[x^2] - E[x]^2. `released` lacks the part between images: the
+            mean of the variances within single images, which is what LPLD's and EDC's released codes arrive at.
+        seed: seed of the views' augmentation.
+    """
+
+    image_size: int
+    by_class: bool = True
+    norms: bool = True
+    convolutions: bool = False
+    patch: int = 16
+    class_variance: ClassVariance = "exact"
+    seed: int = 0
+
+
+class Statistics:
+    """Moments of layers' inputs over a training set.
+
+    Args:
+        tensors: "LAYER/KIND/SCOPE/NAME", KIND channel or patch, NAME mean or variance: float32 [D] for SCOPE set,
+            [C, D] for SCOPE class.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    def of_set(self, layer: str, kind: str) -> Moments:
+        """Moments over the whole set, each [D].
+
+        Args:
+            layer: name of the layer within the model.
+            kind: `channel` or `patch`.
+        """
+        return Moments(*(self.tensors[f"{layer}/{kind}/set/{name}"] for name in Moments._fields))
+
+    def of_classes(self, layer: str, kind: str, labels: Tensor) -> Moments:
+        """Mean over the images of a batch of their classes' moments, each [D]: as EDC has it; of one class, LPLD's.
+
+        Args:
+            layer, kind: as of `of_set`.
+            labels: int64 [B].
+        """
+        return Moments(*(self.tensors[f"{layer}/{kind}/class/{name}"][labels].mean(0) for name in Moments._fields))
+
+    def to(self, device: torch.device) -> "Statistics":
+        """The same on a device."""
+        return Statistics({name: value.to(device) for name, value in self.tensors.items()})
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file, whole or not at all."""
+        write_atomic(path, safetensors.torch.save({name: value.contiguous() for name, value in self.tensors.items()}))
+
+
+class _Sums:
+    """Running sums of the moments of single images, per row, in float64."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.sums: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def add(self, moments: Moments, places: Tensor) -> None:
+        """Add images with moments [B, D] to the rows `places`, int64 [B]."""
+        mean, variance = moments.mean.double(), moments.variance.double()
+        if self.sums is None:
+            empty = mean.new_zeros(self.rows, mean.shape[1])
+            self.sums = (empty, empty.clone(), empty.clone())
+        for total, values in zip(self.sums, (mean, mean.square(), variance), strict=True):
+            total.index_add_(0, places, values)
+
+    def by_class(self, counts: Tensor, variance: ClassVariance) -> Moments:
+        """Float32 [C, D] each; `counts` are the images of every row, float64 [C]."""
+        assert self.sums is not None
+        return _moments([total / counts[:, None] for total in self.sums], variance)
+
+    def of_set(self, counts: Tensor) -> Moments:
+        """Float32 [D] each."""
+        assert self.sums is not None
+        return _moments([total.sum(0) / counts.sum() for total in self.sums], "exact")
+
+
+def _moments(averages: list[Tensor], variance: ClassVariance) -> Moments:
+    """From averages over images: a variance is the mean variance within images plus the variance of their means."""
+    mean, mean_square, within = averages
+    between = (mean_square - mean.square()).clamp(min=0)
+    return Moments(mean.float(), (within if variance == "released" else within + between).float())
+
+
+def measure_statistics(
+    model: nn.Module,
+    train: Path,
+    classes: int,
+    spec: StatisticsSpec,
+    compute: Compute,
+    *,
+    batch_size: int = 256,
+    show_progress: bool = False,
+) -> Statistics:
+    """Run a frozen network once over a training set, in eval mode on augmented views, as LPLD and G-VBSM do.
+
+    Sums are kept in float64 over the moments of single images, so that neither the batch size nor the order matters
+    beyond the rounding of the network itself.
+
+    Args:
+        model: on the compute device.
+        train: the training set's beton.
+        classes: number of classes C.
+
+    Raises:
+        MethodError: a class has no image.
+        LoaderError, BetonError: the training set cannot be read.
+    """
+    rows = classes if spec.by_class else 1
+    counts = torch.zeros(rows, dtype=torch.float64, device=compute.device)
+    view = TrainView(spec.image_size)
+    with (
+        open_loader(train, view, batch_size=batch_size, seed=spec.seed, device=compute.device) as loader,
+        progress("layer statistics", loader.num_samples, enabled=show_progress) as bar,
+        torch.no_grad(),
+        _summing(model, rows, spec) as (sums, current),
+    ):
+        for batch in loader.epoch(0):
+            labels = batch.labels.to(compute.device)
+            current[:] = [labels if spec.by_class else torch.zeros_like(labels)]
+            counts += torch.bincount(current[0], minlength=rows)
+            with compute.autocast():
+                model(compute.images(batch.images))
+            bar.advance(len(labels))
+    return _finish(sums, counts, spec)
+
+
+def _finish(sums: dict[str, _Sums], counts: Tensor, spec: StatisticsSpec) -> Statistics:
+    if (counts == 0).any():
+        raise MethodError(f"layer statistics: class number {int((counts == 0).nonzero()[0])} has no training image")
+    tensors: dict[str, Tensor] = {}
+    for name, total in sums.items():
+        scopes = {"set": total.of_set(counts)}
+        if spec.by_class:
+            scopes["class"] = total.by_class(counts, spec.class_variance)
+        for scope, moments in scopes.items():
+            tensors |= {f"{name}/{scope}/{field}": value for field, value in moments._asdict().items()}
+    return Statistics(tensors)
+
+
+@contextmanager
+def _summing(model: nn.Module, rows: int, spec: StatisticsSpec) -> Iterator[tuple[dict[str, _Sums], list[Tensor]]]:
+    """Hooks that add every forward pass to sums by "LAYER/kind"; the list holds the rows of the pass under way."""
+    sums: dict[str, _Sums] = {}
+    current: list[Tensor] = []
+    handles = []
+
+    def watch(layer: nn.Module, name: str, patch: int) -> None:
+        total = sums.setdefault(name, _Sums(rows))
+        handles.append(layer.register_forward_pre_hook(lambda _m, x: total.add(image_moments(x[0], patch), current[0])))
+
+    for name, norm in (norm_layers(model) if spec.norms else {}).items():
+        watch(norm, f"{name}/channel", 0)
+    for name, convolution in (convolution_layers(model) if spec.convolutions else {}).items():
+        watch(convolution, f"{name}/channel", 0)
+        watch(convolution, f"{name}/patch", spec.patch)
+    try:
+        yield sums, current
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -> tuple[Statistics, ...]:
+    """Of every teacher; kept in the scratch folder, so that a recovery that goes on does not measure them again.
+
+    Raises:
+        MethodError: a class has no image.
+        LoaderError, BetonError: the training set cannot be read.
+    """
+    found = []
+    for teacher in teaching.teachers:
+        key = content_key({"teacher": teacher.identity, "precision": teaching.compute.precision, **asdict(spec)}, 16)
+
+        def measure(model: nn.Module = teacher.model) -> Statistics:
+            return measure_statistics(
+                model, teaching.train, classes, spec, teaching.compute, show_progress=teaching.show_progress
+            )
+
+        found.append(cached_statistics(teaching.scratch / f"statistics_{key}.safetensors", measure))
+    return tuple(found)
+
+
+def cached_statistics(path: Path, measure: Callable[[], Statistics]) -> Statistics:
+    """The statistics in `path`; measured and written there when it does not exist or is damaged."""
+    if path.exists():
+        try:
+            return Statistics(safetensors.torch.load_file(path))
+        except (safetensors.SafetensorError, OSError):
+            path.unlink(missing_ok=True)
+    statistics = measure()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    statistics.save(path)
+    return statistics

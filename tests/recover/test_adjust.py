@@ -1,0 +1,50 @@
+"""DWA's directed weight adjustment against its formula in float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from fastdc.nn.device import Compute
+from fastdc.nn.models import build_model
+from fastdc.nn.teacher import Teacher
+from fastdc.recover.adjust import adjusted
+from fastdc.recover.job import BatchStart
+from fastdc.recover.recipe import Recipe
+from fastdc.recover.views import draw_view
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_weights_climb_as_the_formula_says(
+    teacher: Teacher, compute: Compute, fashion: tuple[np.ndarray, np.ndarray], steps: int
+) -> None:
+    images, labels = compute.images(torch.from_numpy(fashion[0][:12])), torch.from_numpy(fashion[1][:12])
+    view = draw_view(Recipe(jitter=3), 1, 0, 0, 28)
+    before = [weight.clone() for weight in teacher.model.parameters()]
+    (network,) = adjusted([teacher.model], BatchStart(images, labels, view, compute), steps, 0.5)
+
+    reference = build_model(teacher.arch, 10, 28, 0).double()
+    reference.load_state_dict({name: value.double() for name, value in teacher.model.state_dict().items()})
+    reference.eval()
+    weights = list(reference.parameters())
+    losses = []
+    for _ in range(steps):
+        loss = functional.cross_entropy(reference(view(images, 28).double()), labels)
+        losses.append(loss.item())
+        gradients = torch.autograd.grad(loss, weights)
+        norm = torch.sqrt(sum((g**2).sum() for g in gradients))  # type: ignore[arg-type]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.data += 0.5 / steps * gradient / norm
+    for found, expected in zip(network.parameters(), weights, strict=True):
+        torch.testing.assert_close(found.double(), expected.detach(), rtol=1e-4, atol=1e-6)
+        assert not found.requires_grad
+    assert losses == sorted(losses)
+    after = functional.cross_entropy(network(view(images, 28)), labels)
+    assert after.item() > losses[0]
+
+    moved = [(new - old).double() for new, old in zip(network.parameters(), before, strict=True)]
+    assert float(torch.sqrt(sum((m**2).sum() for m in moved))) <= 0.5 + 1e-4  # type: ignore[arg-type]
+    for weight, old in zip(teacher.model.parameters(), before, strict=True):
+        assert torch.equal(weight, old)  # the teacher itself is as it was
+    for found, kept in zip(network.buffers(), teacher.model.buffers(), strict=True):
+        assert torch.equal(found, kept)  # BatchNorm's running statistics too

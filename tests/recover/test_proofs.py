@@ -1,0 +1,75 @@
+"""What a recovered image must do: its teacher and a network that took no part see its class in it; noise does neither.
+
+The teacher is a small ConvNet with BatchNorm trained on 2,000 images of Fashion-MNIST; the other network has neither
+BatchNorm nor pooling. Chance is 10 %.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fastdc.methods import Compressed, MethodContext, get_method
+from fastdc.nn.device import Compute
+from fastdc.nn.teacher import Teacher
+
+IPC = 2
+
+
+def recognised(network: nn.Module, compressed: Compressed, compute: Compute) -> float:
+    assert compressed.images is not None
+    images = compute.images(torch.from_numpy(np.stack(list(compressed.images()))))
+    with torch.no_grad():
+        return float(100 * (network(images).argmax(1).numpy() == compressed.labels).mean())
+
+
+@pytest.mark.parametrize("name", ["sre2l", "cda", "dwa", "delt", "fadrm"])
+def test_classes_are_recognised(
+    name: str, make_context: Callable[..., MethodContext], teacher: Teacher, other: nn.Module, compute: Compute
+) -> None:
+    method = get_method(name)
+    config = method.configure({"preset": "cpu"})
+    compressed = method.compress(make_context(), config, IPC, 0)
+    assert compressed.labels.tolist() == np.repeat(range(10), IPC).tolist()
+    assert recognised(teacher.model, compressed, compute) >= 95
+    assert recognised(other, compressed, compute) >= 30
+    assert compressed.details["recognised"] >= 95
+    assert compressed.details["loss_end"] < compressed.details["loss_start"]
+    assert compressed.details["recipe"]["iterations"] == 100
+    assert method.reductions(config, 28)[0].startswith("100 instead of ")
+    assert compressed.sources.shape[1] == (0 if name in ("sre2l", "cda") else 1)
+    assert compressed.encoding == ("png" if name == "fadrm" else "jpg")
+
+
+def test_noise_is_not(
+    make_context: Callable[..., MethodContext], teacher: Teacher, other: nn.Module, compute: Compute
+) -> None:
+    method = get_method("noise")
+    noise = method.compress(make_context(), method.configure({}), 10, 0)
+    assert recognised(teacher.model, noise, compute) < 30
+    assert recognised(other, noise, compute) < 30
+
+
+def test_dwa_without_adjustment_gives_other_images(make_context: Callable[..., MethodContext], tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """So the adjusted teachers, and not the teachers as they are, are what the images were optimised against."""
+    method, images = get_method("dwa"), []
+    for steps in (0, 3):
+        context = make_context(scratch=tmp_path / str(steps))
+        settings = {"iterations": 5, "steps": steps, "radius": 2.0}
+        made = method.compress(context, method.configure(settings), 1, 0).images
+        assert made is not None
+        images.append(np.stack(list(made())).astype(int))
+    assert np.abs(images[0] - images[1]).mean() > 1
+
+
+def test_late_images_of_delt_stay_nearer_to_their_start(make_context: Callable[..., MethodContext]) -> None:
+    method, context = get_method("delt"), make_context()
+    config = method.configure({"iterations": 16, "rounds": 4})
+    compressed = method.compress(context, config, 4, 0)
+    assert compressed.images is not None
+    starts = [context.image(int(row[0])).astype(int) for row in compressed.sources]
+    change = [np.abs(image - start).mean() for image, start in zip(compressed.images(), starts, strict=True)]
+    by_group = np.array(change).reshape(10, 4).mean(0)
+    assert (np.diff(by_group) < 0).all()
