@@ -164,7 +164,7 @@ def compress_beton(
         method, settings or {}, manifest.content_hash, ipc, seed, image_size, observer, plans, machine
     )
     needs = chosen.observer_needs(config)
-    if any(plan.observer == observer for plan in plans):  # one training for both
+    if any(plan.is_observer for plan in plans):  # one training for both
         also = (also or needs) | ObserverNeeds(WHOLE_SCHEDULE)
     made = {
         "tool": "fastdc",
@@ -257,7 +257,7 @@ def _networks_cost(
     teachers = context.teaching.teachers if context.teaching is not None else ()
     trained = {plan.identity: (teacher, plan) for teacher, plan in zip(teachers, plans, strict=True)}
     seconds = sum(teacher.seconds for teacher, _ in trained.values())
-    if context.observations and any(plan.observer == observer for _, plan in trained.values()):
+    if context.observations and any(plan.is_observer for _, plan in trained.values()):
         seconds -= min(seconds, observed)
     return {"observer": observed, "teacher": seconds}
 

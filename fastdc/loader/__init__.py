@@ -1,7 +1,7 @@
 """From a `.beton` to batches of images: three engines, the same batches."""
 
 from fastdc.loader.batches import Batch, EpochLoader, SharedLoader
-from fastdc.loader.opening import choose_engine, open_loader, open_shared
+from fastdc.loader.opening import choose_engine, engine_for_part, open_loader, open_shared
 from fastdc.loader.views import EvalView, TrainView, ViewRequest
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "TrainView",
     "ViewRequest",
     "choose_engine",
+    "engine_for_part",
     "open_loader",
     "open_shared",
 ]

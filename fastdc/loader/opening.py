@@ -25,6 +25,9 @@ from fastdc.threads import usable_cpus
 EngineChoice = Literal["auto", "ffcv", "resident", "device"]
 SharedEngineChoice = Literal["auto", "ffcv", "resident"]
 
+LARGE_PART_BYTES = 256_000_000
+"""Decoded images of fewer bytes are kept in memory even where only some of them are read."""
+
 _RESIDENT_SHARE = 4  # "auto" keeps images in memory when they take at most a quarter of it
 
 
@@ -153,6 +156,19 @@ def choose_engine(
     plan = ViewPlan([ViewRequest(view, 0)], _delivery("uint8", device))
     with closing(StoredFile(Path(path))) as file:
         return _choose_engine(file, plan, engine, shared=False)
+
+
+def engine_for_part(path: Path, view: View, count: int) -> SharedEngineChoice:
+    """The engine for one pass over `count` samples of a beton: "ffcv" for a small part of a large set, else "auto".
+
+    The resident engine decodes the whole set first. For a third of Imagenette-160 the pass takes twice as long that
+    way, and 0.9 GB more memory; but nothing where this process has decoded the set already.
+    """
+    with closing(StoredFile(Path(path))) as file:
+        held = resident_key(file.identity, view) in CACHE
+        if held or 2 * count > file.num_samples or resident_bytes(file, view) < LARGE_PART_BYTES:
+            return "auto"
+    return "auto" if ffcv_problem() else "ffcv"
 
 
 def _delivery(output: str, device: torch.device | str | None) -> Delivery:

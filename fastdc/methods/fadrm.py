@@ -55,11 +55,11 @@ class FADRM(RecoverMethod):
     )
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """Four patches of different images for each mosaic."""
-        return 4 * ipc
+        """One image for each patch; a mosaic has 4 from 128 px on, below that 1, the least."""
+        return ipc
 
     def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
-        """2 x 2 mosaics of medium patches."""
+        """2 x 2 mosaics of medium patches; below 128 px one patch each."""
         return medium_mosaics(context, ipc, seed)
 
 

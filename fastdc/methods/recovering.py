@@ -184,4 +184,5 @@ class RecoverMethod(TeacherMethod):
         )
 
     def _details(self, recipe: Recipe, facts: Mapping[str, float]) -> dict[str, Any]:
-        return {"recipe": asdict(recipe), "layout": self.layout, **facts}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
+        return {"recipe": plain, "layout": self.layout, **facts}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from fastdc.errors import MethodError
-from fastdc.loader import Batch, ViewRequest, open_shared
+from fastdc.loader import Batch, ViewRequest, engine_for_part, open_shared
 from fastdc.nn.device import Compute
 from fastdc.nn.teacher import Teacher
 from fastdc.progress import progress
@@ -62,6 +62,7 @@ def view_losses(
             order_seed=0,
             shuffle=False,
             indices=samples,
+            engine=engine_for_part(path, requests[0].view, samples.size),
             workers=compute.threads,
             output="float32" if compute.device.type == "cpu" else "uint8",  # a quarter of the bytes to upload
             device=compute.device,

@@ -91,8 +91,8 @@ def check_sides(job: RecoverJob, teachers: Sequence[Teacher]) -> None:
                 if _is_out_of_memory(error):
                     raise
                 raise MethodError(
-                    f"method {job.method}: teacher {teacher.name} ({teacher.arch}) takes no images of {side} px, it was "
-                    f"trained at {teacher.image_size}; take that --image-size, or a teacher that ends in global pooling"
+                    f"method {job.method}: teacher {teacher.name} ({teacher.arch}) takes no images of {side} px, "
+                    f"it was trained at {teacher.image_size}; take that --image-size, or a teacher with global pooling"
                 ) from error
 
 
@@ -144,13 +144,16 @@ class BatchRun:
             The images, uint8 [B, S, S, 3], and what `Recovered.facts` averages.
 
         Raises:
-            DivergedError: the loss became NaN or infinite.
+            DivergedError: the loss or the images became NaN or infinite.
         """
         teachers = [teacher.model for teacher in self.teaching.teachers]
         before, _ = self._full_frame(teachers, self.start)
         self._optimise(self._networks(teachers), bar)
         bar.skip(self.job.recipe.iterations - self.recipe.iterations)
-        levels = to_levels(self.pixels.result())
+        images = self.pixels.result()
+        if not torch.isfinite(images).all():  # the last step had a finite loss, but no finite gradient
+            raise DivergedError("the last iteration left images that are not finite; lower learning_rate, or use fp32")
+        levels = to_levels(images)
         after, recognised = self._full_frame(teachers, self.compute.images(torch.from_numpy(levels)))
         return levels, {"loss_start": before, "loss_end": after, "recognised": recognised}
 

@@ -12,7 +12,8 @@ def densification(images: Tensor, labels: Tensor, temperature: float = 4.0) -> T
 
     For each class of the batch, the images are pooled to 32 x 32 and their Gram matrix's eigenvalues taken: one large
     eigenvalue says that the images are copies of each other. The term is KL(softmax(e / temperature) || softmax(e)),
-    the softened spectrum without gradient. A class with one image adds 0.
+    the softened spectrum without gradient. A class with one image adds 0. As published, the spectrum is not scaled, so
+    both sides are one-hot where eigenvalues lie far apart: the term is exactly 0 on real images and acts near noise.
 
     Args:
         images: [B, 3, S, S], as the teacher sees them.

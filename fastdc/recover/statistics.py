@@ -277,7 +277,8 @@ def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -
                 model, teaching.train, classes, spec, teaching.compute, show_progress=teaching.show_progress
             )
 
-        found.append(cached_statistics(teaching.scratch / f"statistics_{key}.safetensors", measure))
+        kept = cached_statistics(teaching.scratch / f"statistics_{key}.safetensors", measure)
+        found.append(kept.to(teaching.compute.device))
     return tuple(found)
 
 

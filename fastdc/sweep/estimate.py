@@ -119,6 +119,18 @@ def estimate(
     parts += [f"{len(observers)} observers by a rough rate"] if len(observers) > 1 else []
     parts += [f"{sum(each > 0 for each in made)} distilled sets by a rough rate"] if any(made) else []
     per_image = BYTES_PER_PIXEL * plan.config.image_size**2 + BYTES_PER_IMAGE
-    needed = round(sum(subset.images * per_image for subset in new.values()))
+    needed = round(sum(subset.images * per_image for subset in new.values())) + stored_label_bytes(plan, todo)
     free = shutil.disk_usage(existing_folder(plan.config.workdir)).free
     return Estimate(seconds, "; ".join(parts) or "nothing to do", needed, free)
+
+
+def stored_label_bytes(plan: Plan, todo: list[Cell]) -> int:
+    """Bytes of the stored labels of the cells still to run, each file once, those that lie there already included."""
+    from fastdc.train.label_layout import label_bytes
+
+    files = {
+        (cell.subset.key, cell.protocol.name): label_bytes(cell.protocol, cell.subset.images, len(plan.train.classes))
+        for cell in todo
+        if cell.subset is not None and cell.protocol.labels == "stored"
+    }
+    return sum(files.values())

@@ -121,6 +121,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     """
     from fastdc.beton import describe_beton
     from fastdc.threads import usable_cpus
+    from fastdc.train.label_layout import label_bytes
 
     variants = resolve_variants(config)
     protocols = [(variant, resolve_protocols(config, variant)) for variant in variants]
@@ -130,6 +131,8 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     observer = resolve_observer(config, train, device)
     check_classes(train, val, config)
     check_ipc(train, config, variants)
+    for protocol in (each for _, choices in protocols for each in choices):
+        label_bytes(protocol, 1, len(train.classes))  # refuses more stored logits than there are classes
     protocols = [(with_teachers(variant, config, train, observer), choices) for variant, choices in protocols]
     teacher = resolve_teacher(config, train, observer, (each for _, choices in protocols for each in choices))
     if config.precision == "fp16" and device == "cpu":

@@ -59,8 +59,9 @@ def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Est
         + (f", {failed} failed before (--rerun failed tries them again)" if failed else "")
     )
     yield f"time: about {format_seconds(expected.seconds)} on this machine's {plan.device} ({expected.basis})"
+    labels = " and soft labels" if any(cell.protocol.labels == "stored" for cell in todo) else ""
     yield (
-        f"disk: about {expected.disk_bytes / 1e6:,.1f} MB of new subsets; "
+        f"disk: about {expected.disk_bytes / 1e6:,.1f} MB of new subsets{labels}; "
         f"{expected.free_bytes / 1e9:,.1f} GB free at {plan.config.workdir}"
     )
     if expected.disk_bytes > expected.free_bytes:

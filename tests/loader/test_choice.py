@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from fastdc.errors import LoaderError
-from fastdc.loader import TrainView, choose_engine, open_loader
+from fastdc.loader import TrainView, choose_engine, engine_for_part, open_loader, opening
+from fastdc.loader.ffcv_support import ffcv_problem
+from fastdc.loader.memory import CACHE
 
 
 @pytest.mark.parametrize("engine", ["auto", "ffcv", "resident", "device"])
@@ -18,3 +20,15 @@ def test_choice_is_what_opens(betons: Any, engine: Any) -> None:
 def test_a_missing_file_is_named(tmp_path: Any) -> None:
     with pytest.raises(LoaderError, match=r"none\.beton"):
         choose_engine(tmp_path / "none.beton", TrainView(28))
+
+
+def test_a_small_part_of_a_large_set_is_streamed(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = TrainView(28)
+    CACHE.clear()
+    assert engine_for_part(betons.train, view, 60) == "auto", "120 images of 28 px are no large set"
+    monkeypatch.setattr(opening, "LARGE_PART_BYTES", 120 * 28 * 28 * 3)
+    assert engine_for_part(betons.train, view, 60) == ("auto" if ffcv_problem() else "ffcv")
+    assert engine_for_part(betons.train, view, 61) == "auto", "more than half"
+    with open_loader(betons.train, view, batch_size=8, engine="resident") as loader:
+        next(loader.epoch(0))
+    assert engine_for_part(betons.train, view, 60) == "auto", "decoded already"

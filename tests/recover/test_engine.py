@@ -152,6 +152,18 @@ def test_nan_is_told_with_its_place(teaching: Teaching) -> None:
     assert len(list(teaching.scratch.rglob("*.npy"))) == 1
 
 
+def test_nan_of_the_last_gradient_alone_is_told(teaching: Teaching) -> None:
+    seen: list[int] = []
+
+    def poison(images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
+        seen.append(1)
+        return (0 * images).sum().sqrt() if len(seen) == 6 else images.sum() * 0  # value 0, gradient 0 x infinity
+
+    with pytest.raises(DivergedError, match="batch 1 of 6: the last iteration left images that are not finite"):
+        recover(make_job(extra_loss=poison), teaching)
+    assert not list(teaching.scratch.rglob("*.npy"))
+
+
 def test_teacher_of_nan_is_refused_before_the_first_iteration(teaching: Teaching, teacher: Teacher) -> None:
     model = build_model("convnet_w16", 10, 28, 0)
     model.load_state_dict(teacher.model.state_dict())
@@ -235,6 +247,6 @@ def test_stages_change_the_side_and_mix_the_start_in() -> None:
 
 
 def test_teacher_of_another_side_is_refused(teaching: Teaching) -> None:
-    with pytest.raises(MethodError, match=r"teacher small \(convnet_w16\) takes no images of 25 px, .* trained at 28"):
-        recover(make_job(replace(RECIPE, stages=(200 / 224, 1.0))), teaching)
+    with pytest.raises(MethodError, match=r"teacher small \(convnet_w16\) takes no images of 14 px, .*trained at 28"):
+        recover(make_job(replace(RECIPE, stages=(0.5, 1.0))), teaching)
     assert not list(teaching.scratch.rglob("*.npy"))

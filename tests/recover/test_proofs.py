@@ -4,16 +4,22 @@ The teacher is a small ConvNet with BatchNorm trained on 2,000 images of Fashion
 BatchNorm nor pooling. Chance is 10 %.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fastdc.methods import Compressed, MethodContext, get_method
+from fastdc.methods import Compressed, MethodConfig, MethodContext, get_method
+from fastdc.methods.base import MethodInfo
+from fastdc.methods.recovering import RecoverMethod
+from fastdc.methods.starts import Start
 from fastdc.nn.device import Compute
 from fastdc.nn.teacher import Teacher
+from fastdc.recover.job import BatchStart
+from fastdc.recover.matching import MatchingSpec
+from fastdc.recover.recipe import Presets, Recipe
 
 IPC = 2
 
@@ -50,6 +56,41 @@ def test_noise_is_not(
     noise = method.compress(make_context(), method.configure({}), 10, 0)
     assert recognised(teacher.model, noise, compute) < 30
     assert recognised(other, noise, compute) < 30
+
+
+class Stranger(RecoverMethod):
+    """A method of the family as somebody else would write it: dark starts, means alone, an extra loss, own networks."""
+
+    info = MethodInfo(name="stranger", title="Stranger", family="distillation", paper="", year=2026, bibtex="")
+    presets = Presets(*[Recipe(iterations=3, batch_size=5, learning_rate=0.01)] * 3)
+    layout = "class_major"
+    encoding = "png"
+
+    def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
+        dark = np.full((28, 28, 3), 9, np.uint8)
+        sources = np.arange(10 * ipc, dtype=np.int64)[:, None]
+        return Start(sources, lambda: iter([dark] * len(sources)))
+
+    def matching(self, recipe: Recipe, config: MethodConfig) -> MatchingSpec:
+        return MatchingSpec(variance_weight=0.0)
+
+    def networks(self, teachers: Sequence[nn.Module], batch: BatchStart, recipe: Recipe) -> Sequence[nn.Module]:
+        self.batches = [*getattr(self, "batches", []), tuple(batch.images.shape)]
+        return teachers
+
+    def extra_loss(self, images: torch.Tensor, labels: torch.Tensor, config: MethodConfig) -> torch.Tensor:
+        return 1e4 * images.mean()
+
+
+def test_a_strangers_method_is_its_hooks(make_context: Callable[..., MethodContext]) -> None:
+    method = Stranger()
+    compressed = method.compress(make_context(), method.configure({}), 2, 0)
+    assert compressed.images is not None
+    levels = np.stack(list(compressed.images()))
+    assert levels.mean() < 9  # darker still: the extra loss outweighs the rest
+    assert levels.max() <= 11  # 3 steps of at most 0.01 away from level 9
+    assert method.batches == [(5, 3, 28, 28)] * 4
+    assert (compressed.encoding, compressed.sources.shape) == ("png", (20, 1))
 
 
 def test_dwa_without_adjustment_gives_other_images(make_context: Callable[..., MethodContext], tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -8,6 +8,7 @@ import pytest
 from fastdc.errors import ConfigError, FastDCError, MethodError
 from fastdc.methods import get_method
 from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.estimate import stored_label_bytes
 from fastdc.sweep.plan import Cell, make_plan
 
 Make = Callable[..., SweepConfig]
@@ -258,3 +259,16 @@ def test_methods_that_are_files_outside_the_subset_folder_are_impossible(make_co
         assert cell.subset is not None
         assert cell.subset.path.parent.name == "subsets"
         assert "[" not in cell.subset.path.name
+
+
+def test_more_stored_logits_than_classes_are_refused(make_config: Make) -> None:
+    with pytest.raises(ConfigError, match="label_topk=4: the data has 3 classes"):
+        cells(make_config(protocols="soft-small*labels=stored,label_topk=4"))
+
+
+def test_stored_labels_count_once_for_all_seeds_as_disk_still_needed(make_config: Make) -> None:
+    protocols = "soft-small*epochs=5,labels=stored"
+    plan = make_plan(make_config(methods="random,el2n[last_epoch=2]", protocols=protocols, ipc="2", seeds="0-1"))
+    # el2n has one subset for both seeds, random one each; each of 6 images, 3 classes, 2 bytes, 5 epochs.
+    assert stored_label_bytes(plan, plan.cells) == 3 * 6 * 3 * 2 * 5
+    assert stored_label_bytes(plan, []) == 0

@@ -2,6 +2,7 @@
 
 import json
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,17 @@ def test_the_view_of_a_stored_run_is_that_of_its_label_seed(betons: Any) -> None
     third = next(open_training_loader(pair, stored_settings({"label_seed": 1}, seed=3), compute).epoch(0))
     assert torch.equal(first.images, second.images)
     assert not torch.equal(first.images, third.images)
+
+
+def test_two_runs_that_need_the_same_labels_make_them_once(
+    betons: Any, make_teacher: MakeTeacher, tmp_path: Path
+) -> None:
+    teacher = make_teacher()
+
+    def run() -> str:
+        return source_of(betons, stored_settings({"epochs": 3}), teacher, tmp_path)[1].file.sha256
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(run) for _ in range(2))
+        assert first.result() == second.result()
+    assert teacher.model.calls == 30

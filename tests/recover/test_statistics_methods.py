@@ -1,0 +1,158 @@
+"""LPLD, G-VBSM and EDC on small teachers of Fashion-MNIST."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fastdc.errors import ConfigError, MethodError
+from fastdc.methods import Compressed, MethodContext
+from fastdc.methods.edc import EDC
+from fastdc.methods.gvbsm import GVBSM, ConvolutionRecipe
+from fastdc.methods.lpld import LPLD
+from fastdc.methods.recovering import RecoverMethod
+from fastdc.nn.device import Compute
+from fastdc.nn.teacher import Teacher
+from fastdc.recover.losses import densification
+from fastdc.recover.matching import Matching, MatchingSpec
+from tests.recover.conftest import CLASSES, SIDE
+
+IPC = 3
+METHODS = [LPLD(), GVBSM(), EDC()]
+NAMES = [method.info.name for method in METHODS]
+MakeContext = Callable[..., MethodContext]
+
+
+def recover(method: RecoverMethod, context: MethodContext, ipc: int = IPC, **settings: Any) -> Compressed:
+    return method.compress(context, method.configure({"preset": "cpu", **settings}), ipc, 0)
+
+
+def pixels(made: Compressed) -> np.ndarray:
+    assert made.images is not None
+    return np.stack(list(made.images()))
+
+
+def recognised(model: nn.Module, made: Compressed, compute: Compute) -> float:
+    """Percent of the images that a network takes for their class."""
+    with torch.no_grad():
+        guesses = model(compute.images(torch.from_numpy(pixels(made)))).argmax(1)
+    return 100 * float((guesses == torch.from_numpy(made.labels)).float().mean())
+
+
+@pytest.mark.parametrize(("method", "iterations"), [(LPLD(), 100), (GVBSM(), 100), (EDC(), 30)], ids=NAMES)
+def test_images_are_of_their_class(
+    method: RecoverMethod,
+    iterations: int,
+    make_context: MakeContext,
+    teacher: Teacher,
+    other: nn.Module,
+    compute: Compute,
+) -> None:
+    context = make_context()
+    made = recover(method, context, ipc=6, iterations=iterations)
+    assert made.labels.tolist() == [label for label in range(CLASSES) for _ in range(6)]
+    assert pixels(made).shape == (CLASSES * 6, SIDE, SIDE, 3)
+    assert recognised(teacher.model, made, compute) >= 95
+    assert recognised(other, made, compute) >= 3 * 100 / CLASSES
+    assert made.details["loss_end"] < made.details["loss_start"]
+    assert made.sources.shape == (CLASSES * 6, 1 if method.info.name == "edc" else 0)
+    assert (context.labels[made.sources] == made.labels[:, None]).all()
+
+
+def test_classes_of_lpld_have_their_own_statistics(
+    make_context: MakeContext, teacher: Teacher, compute: Compute
+) -> None:
+    """Where statistics count for much, the images of a class are nearer to its own than to any other's."""
+    method, given = LPLD(), make_context()
+    made = recover(method, given, ipc=4, matching_weight=1.0, iterations=80)
+    (statistics,) = method.statistics(given, method.configure({}))
+    images = compute.images(torch.from_numpy(pixels(made)))
+    nearest = []
+    with Matching(teacher.model, MatchingSpec(statistics="class"), statistics) as matching, torch.no_grad():
+        for label in range(CLASSES):
+            teacher.model(images[made.labels == label])
+            nearest.append(int(np.argmin([float(matching.loss(torch.tensor([c]))) for c in range(CLASSES)])) == label)
+    assert sum(nearest) >= 8
+
+
+@pytest.mark.parametrize("method", METHODS[:2], ids=NAMES[:2])
+def test_a_recovery_that_goes_on_equals_an_undisturbed_one(
+    method: RecoverMethod, make_context: MakeContext, tmp_path: Path
+) -> None:
+    settings = {"iterations": 4, "batch_size": 10}
+    whole = pixels(recover(method, make_context(scratch=tmp_path / "whole"), **settings))
+    scratch = tmp_path / "halves"
+    recover(method, make_context(scratch=scratch), **settings)
+    kept = {path: path.stat().st_mtime_ns for path in scratch.glob("statistics_*")}
+    batches = sorted(scratch.glob("recover_*/batch_*.npy"))
+    assert len(kept) == 1
+    assert len(batches) >= 3
+    for path in batches[1:]:
+        path.unlink()
+    assert np.array_equal(pixels(recover(method, make_context(scratch=scratch), **settings)), whole)
+    assert kept == {path: path.stat().st_mtime_ns for path in scratch.glob("statistics_*")}
+
+
+def test_teachers_take_turns_and_one_may_lack_batch_norm(
+    make_context: MakeContext, teacher: Teacher, other: nn.Module, compute: Compute
+) -> None:
+    plain = Teacher("plain", "plain teacher", "other", other, SIDE, 0.0)
+    made = recover(GVBSM(), make_context(teacher, plain), ipc=2)
+    assert recognised(teacher.model, made, compute) >= 95
+    assert recognised(other, made, compute) >= 95
+    with pytest.raises(MethodError, match="no BatchNorm"):
+        recover(LPLD(), make_context(teacher, plain))
+
+
+def test_densification_is_a_term_of_its_own() -> None:
+    method, labels = GVBSM(), torch.tensor([0, 0, 0])
+    images = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 0.03
+    found = method.extra_loss(images, labels, method.configure({"densification": 2.5}))
+    assert found is not None
+    assert float(found) == pytest.approx(2.5 * float(densification(images, labels)))
+    assert float(found) > 0
+    assert method.extra_loss(images, labels, method.configure({"densification": 0})) is None
+
+
+@pytest.mark.parametrize(("method", "layer"), [(LPLD(), "1"), (EDC(), "0")], ids=["lpld", "edc"])
+def test_released_statistics_lack_the_part_between_images(
+    method: RecoverMethod, layer: str, make_context: MakeContext
+) -> None:
+    exact, released = (
+        method.statistics(make_context(), method.configure({"statistics": kind}))[0] for kind in ("exact", "released")
+    )
+    assert exact is not None
+    assert released is not None
+    names = [f"{layer}/channel/class/{field}" for field in ("mean", "variance")]
+    assert torch.equal(exact.tensors[names[0]], released.tensors[names[0]])
+    assert (exact.tensors[names[1]] > released.tensors[names[1]]).all()
+    with pytest.raises(ConfigError, match="statistics"):
+        method.configure({"statistics": "none"})
+
+
+def test_presets_are_the_scripts_and_reductions_say_what_is_missing() -> None:
+    recipe = GVBSM().recipe(GVBSM().configure({}), 224)
+    assert isinstance(recipe, ConvolutionRecipe)
+    assert (recipe.learning_rate, recipe.batch_size, recipe.ema, recipe.patch, recipe.densification) == (
+        0.1,
+        80,
+        0.4,
+        16,
+        1,
+    )
+    small = GVBSM().recipe(GVBSM().configure({"ema": 0.5, "patch": 8}), 64)
+    assert isinstance(small, ConvolutionRecipe)
+    assert (small.learning_rate, small.ema, small.patch) == (0.05, 0.5, 8)
+    told = EDC().reductions(EDC().configure({"preset": "cpu"}), 224)
+    assert told == ("100 instead of 1,000 iterations", "1 instead of 5 teachers")
+    told = GVBSM().reductions(GVBSM().configure({"preset": "cpu", "teachers": "a,b,c,d"}), 64)
+    assert told == (
+        "100 instead of 4,000 iterations",
+        "learning rate 0.25 instead of 0.05",
+        "jitter 8 instead of 32",
+    )
+    assert LPLD().reductions(LPLD().configure({}), 224) == ()
