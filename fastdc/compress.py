@@ -17,8 +17,9 @@ from fastdc.files import check_output
 from fastdc.hashing import content_key
 from fastdc.lists import list_path, read_list, write_list
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
-from fastdc.methods.base import Fit, Teaching, check_budget
+from fastdc.methods.base import Fit, check_budget
 from fastdc.nn.options import Precision, guess_device, resolve_precision
+from fastdc.nn.teaching import Teaching
 from fastdc.observe import Observation, ObserverConfig, choose_observer
 from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
 from fastdc.observe.teacher import TeacherPlan, check_batch_norm, check_side, load_teacher, plan_teacher
