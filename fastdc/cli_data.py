@@ -192,9 +192,9 @@ def observe_command(
     prepare_workdir(workdir)
     needs = ObserverNeeds(WHOLE_SCHEDULE, weights=True) if stop_after is None else None
     for record in observe(train, workdir, config, needs=needs, stop_after=stop_after, show_progress=not quiet):
-        print(f"{record.folder}: {record.epochs} epochs of {record.num_samples:,} samples, {record.seconds():,.0f} s")
-        if record.weights is not None:
-            print(f"{record.weights}: its weights, for --teacher")
+        weights = f"; weights for --teacher: {record.weights}" if record.weights is not None else ""
+        done = f"{record.epochs} epochs of {record.num_samples:,} samples, {record.seconds():,.0f} s"
+        print(f"{record.folder}: {done}{weights}")
 
 
 def compress_command(

@@ -17,11 +17,12 @@ from fastdc.files import check_output
 from fastdc.hashing import content_key
 from fastdc.lists import list_path, read_list, write_list
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
-from fastdc.methods.base import Fit, Teaching, check_budget
+from fastdc.methods.base import Fit, check_budget
 from fastdc.nn.options import Precision, guess_device, resolve_precision
+from fastdc.nn.teaching import Teaching
 from fastdc.observe import Observation, ObserverConfig, choose_observer
 from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
-from fastdc.observe.teacher import TeacherPlan, load_teacher, plan_teacher
+from fastdc.observe.teacher import TeacherPlan, check_batch_norm, check_side, load_teacher, plan_teacher
 from fastdc.storage import STORAGE_VERSION, store_compressed
 from fastdc.threads import usable_cpus
 
@@ -94,6 +95,18 @@ def plan_teachers(
     return tuple(plan_teacher(spec, train, manifest, workdir, observer) for spec in method.teachers(config))
 
 
+def check_teachers(method: Method, plans: Sequence[TeacherPlan], image_size: int) -> None:
+    """Refuse, before any training, teachers that take no images of this size, or lack BatchNorm where it is needed.
+
+    Raises:
+        MethodError: names the teacher.
+    """
+    for plan in plans:
+        check_side(plan, image_size)
+        if "bn_statistics" in method.info.needs:
+            check_batch_norm(plan)
+
+
 def machine_identity(precision: Precision, threads: int, device: str | None = None) -> dict[str, Any]:
     """What computed values depend on besides their inputs; threads only where sums of another count round differently.
 
@@ -158,6 +171,7 @@ def compress_beton(
         observer = choose_observer(train, manifest.content_hash, workdir, defaults={"image_size": image_size})
     check_observer(chosen, config, observer)
     plans = plan_teachers(chosen, config, train, manifest, workdir, observer)
+    check_teachers(chosen, plans, image_size)
     compute = _choose_compute(precision, threads) if plans else None
     machine = machine_identity(precision, threads, compute.device.type if compute is not None else None)
     identity = compress_identity(

@@ -213,7 +213,7 @@ def test_one_training_keeps_what_other_methods_will_read(betons: Any, tmp_path: 
     assert record is not None
     assert record.serves(also, 3)
     assert made.seconds["observer"] == record.seconds(1) < record.seconds()  # billed for what it reads
-    assert set(made.seconds) == {"observer", "scoring", "selection", "writing"}
+    assert set(made.seconds) == {"observer", "teacher", "scoring", "selection", "writing"}
 
 
 def test_what_others_need_and_cannot_have_does_no_harm(betons: Any, tmp_path: Path) -> None:

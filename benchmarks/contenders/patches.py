@@ -90,9 +90,9 @@ class Ours(Pool):
         from fastdc.beton import BetonFile
         from fastdc.loader.memory import CACHE
         from fastdc.methods import MethodContext, get_method
-        from fastdc.methods.base import Teaching
         from fastdc.nn.device import Compute
         from fastdc.nn.teacher import Teacher, freeze
+        from fastdc.nn.teaching import Teaching
 
         cpu, names = torch.device("cpu"), tuple(path.name for path in self.classes)
         teacher = Teacher("mean colour", "0", "mean", freeze(MeanColour(len(names)), cpu), self.size, 0.0)

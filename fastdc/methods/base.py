@@ -4,22 +4,18 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from fastdc.errors import ConfigError, MethodError
+from fastdc.nn.teaching import Teaching
 from fastdc.observe.needs import OBSERVED, ObserverNeeds
 from fastdc.observe.needs import WHOLE_SCHEDULE as WHOLE_SCHEDULE  # methods return it
 from fastdc.observe.record import Observation
 from fastdc.settings import Settings, parse_settings
-
-if TYPE_CHECKING:
-    from fastdc.nn.device import Compute
-    from fastdc.nn.teacher import Teacher
 
 Family = Literal["reference", "pruning", "distillation", "combination"]
 Need = Literal["dynamics", "features", "outputs", "tdds", "teacher", "bn_statistics"]
@@ -63,25 +59,6 @@ class MethodInfo(Settings):
     def observed(self) -> bool:
         """Whether the method reads an observer's record."""
         return any(need in OBSERVED for need in self.needs)
-
-
-@dataclass(frozen=True)
-class Teaching:
-    """What a method that runs networks computes with.
-
-    Attributes:
-        teachers: the networks that `Method.teachers` names, in that order; frozen, in eval mode, on the device.
-        compute: device and precision.
-        train: the training set's beton, for methods that run a teacher over it.
-        scratch: a folder of this subset alone. What lies there survives a kill, and goes when the subset is stored.
-        show_progress: whether to report progress on stderr.
-    """
-
-    teachers: "tuple[Teacher, ...]"
-    compute: "Compute"
-    train: Path
-    scratch: Path
-    show_progress: bool = False
 
 
 @dataclass(frozen=True)

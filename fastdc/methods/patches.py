@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from fastdc.errors import MethodError
 from fastdc.files import atomic_file
 from fastdc.hashing import content_key
-from fastdc.methods.base import MethodContext, Teaching
+from fastdc.methods.base import MethodContext
+from fastdc.nn.teaching import Teaching
 from fastdc.seeding import derive_seed
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 
@@ -14,6 +15,10 @@ from fastdc.nn.options import IMAGENET_MEAN, IMAGENET_STD
 
 FACTS_KEY = "fastdc"
 """The only metadata key of our files: safetensors writes several keys in an order that changes from run to run."""
+
+SEEN_IMAGENET = "has seen ImageNet's training images, which hold Imagenette's validation images"
+Kind = Literal["observer", "file", "lite0", "torchvision", "timm"]
+"""Where a teacher comes from."""
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,18 @@
 """Builds teachers: from files of weights, and from packages that bring a trained network."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
 
 from fastdc.errors import ConfigError, MethodError
 from fastdc.nn.device import Compute
-from fastdc.nn.facts import Facts, find_columns, imagenet_wnids
+from fastdc.nn.facts import SEEN_IMAGENET, Facts, Kind, find_columns, imagenet_wnids
 from fastdc.nn.names import TIMM_PREFIX, check_arch
 from fastdc.nn.options import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.nn.teacher import Teacher, freeze
 from fastdc.nn.weights import build_from, read_weights, side_of
-
-if TYPE_CHECKING:
-    from fastdc.observe.teacher import Kind, TeacherPlan
 
 LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
 """EfficientNet-Lite's input is (level - 127) / 128 with levels 0..255."""
@@ -35,6 +32,31 @@ class Pretrained(NamedTuple):
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+class Planned(Protocol):
+    """What is asked of a plan (`fastdc.observe.teacher.TeacherPlan`, which also knows of observers)."""
+
+    @property
+    def spec(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def file(self) -> Path | None: ...
+    @property
+    def facts(self) -> Facts | None: ...
+    @property
+    def columns(self) -> tuple[int, ...] | None: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def note(self) -> str: ...
 
 
 class Adapted(nn.Module):
@@ -68,8 +90,8 @@ class Adapted(nn.Module):
 
 
 def build_teacher(
-    kind: "Kind",
-    plan: "TeacherPlan",
+    kind: Kind,
+    plan: Planned,
     compute: Compute,
     *,
     file: Path | None = None,
@@ -103,14 +125,12 @@ def build_teacher(
     return Teacher(plan.name, plan.identity, plan.arch, model, side, seconds, note)
 
 
-def _note(plan: "TeacherPlan", kind: "Kind", columns: tuple[int, ...] | None) -> str:
-    from fastdc.observe.teacher import SEEN_IMAGENET
-
+def _note(plan: Planned, kind: Kind, columns: tuple[int, ...] | None) -> str:
     picked = kind == "file" and plan.facts is None and columns is not None
     return SEEN_IMAGENET if picked else plan.note
 
 
-def _from_file(file: Path, facts: Facts | None, plan: "TeacherPlan") -> tuple[nn.Module, tuple[int, ...] | None, int]:
+def _from_file(file: Path, facts: Facts | None, plan: Planned) -> tuple[nn.Module, tuple[int, ...] | None, int]:
     """Network, columns and side; a file that names no classes is told by its number of outputs."""
     state = read_weights(file)
     side = facts.image_size if facts is not None else side_of(state, plan.arch, plan.image_size)

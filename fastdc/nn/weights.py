@@ -1,6 +1,7 @@
 """Weights on disk: written as safetensors, read from there or from a checkpoint, without running code from it."""
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's on the pickle's protocol; what cannot be read is an error below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _is_checkpoint(path):
             raise MethodError(f"{path}: not a whole checkpoint; copy or make it again") from error

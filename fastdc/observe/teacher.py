@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from fastdc.errors import ConfigError, MethodError
 from fastdc.hashing import content_key
-from fastdc.nn.facts import Facts, find_columns, imagenet_wnids, read_facts
+from fastdc.nn.facts import SEEN_IMAGENET, Facts, Kind, find_columns, imagenet_wnids, read_facts
 from fastdc.nn.names import TIMM_PREFIX, check_arch, is_own_arch, lacks_batch_norm, no_batch_norm, takes_side
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.needs import ObserverNeeds
@@ -33,11 +33,8 @@ OBSERVER, LITE0, TORCHVISION = "observer", "efficientnet_lite0", "torchvision:"
 LITE0_ARCH = "efficientnet-lite0"
 PRETRAINED_SIDE = 224
 SPECS = f"{OBSERVER}, {OBSERVER}:ARCH, FILE.safetensors, ARCH@FILE, {LITE0}, {TORCHVISION}NAME, {TIMM_PREFIX}NAME"
-SEEN_IMAGENET = "has seen ImageNet's training images, which hold Imagenette's validation images"
 ORDER_UNKNOWN = "its file does not name its classes; they are taken to be the data set's, in the same order"
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
-
-Kind = Literal["observer", "file", "lite0", "torchvision", "timm"]
 
 
 @dataclass(frozen=True)

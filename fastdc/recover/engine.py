@@ -27,7 +27,7 @@ from fastdc.recover.views import draw_view
 from fastdc.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from fastdc.methods.base import Teaching
+    from fastdc.nn.teaching import Teaching
 
 CHECK_EVERY = 100
 """Iterations between two looks at whether the loss is finite: each one waits for the device."""

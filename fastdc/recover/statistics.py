@@ -16,8 +16,8 @@ from fastdc.errors import MethodError
 from fastdc.files import write_atomic
 from fastdc.hashing import content_key
 from fastdc.loader import TrainView, open_loader
-from fastdc.methods.base import Teaching
 from fastdc.nn.device import Compute
+from fastdc.nn.teaching import Teaching
 from fastdc.progress import progress
 
 ClassVariance = Literal["exact", "released"]

@@ -213,6 +213,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     shared = {
         **setup.machine,  # not among the axes: a skipped row gives way to a run on any machine
         "inferred": first.variant.inferred,
+        "reduced": _reductions(plan, first.variant),
         "observer": plan.observer.told if first.variant.method.info.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, first.images, sum(plan.val.counts)),
@@ -225,6 +226,13 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         label = {**shown, **shared, "seed": seed, "subset": subset.key[:12]}
         axes_of_seed = f"{axes}/{seed}"
         yield Cell(key, axes_of_seed, label, subset, setup.protocol, setup.arch, seed, skip, setup.teacher)
+
+
+def _reductions(plan: Plan, variant: Variant) -> list[str]:
+    """In words, how the method's run is smaller than its paper's; the whole set is made by no setting."""
+    if variant.whole_set:
+        return []
+    return list(variant.method.reductions(variant.config, plan.config.image_size))
 
 
 def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, SubsetPlan]:

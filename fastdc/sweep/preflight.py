@@ -140,7 +140,7 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
     Raises:
         MethodError: the reason, for a method that was asked for by its name.
     """
-    from fastdc.compress import plan_teachers
+    from fastdc.compress import check_teachers, plan_teachers
 
     if variant.skip is not None:
         return variant
@@ -152,20 +152,6 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
             raise MethodError(f"method {variant.name}: {error}") from error
         return replace(variant, skip=str(error))
     return replace(variant, teachers=plans)
-
-
-def check_teachers(method: "Method", plans: "Iterable[TeacherPlan]", image_size: int) -> None:
-    """Refuse teachers that take no images of this size, or lack the BatchNorm layers that the method needs.
-
-    Raises:
-        MethodError: names the teacher.
-    """
-    from fastdc.observe.teacher import check_batch_norm, check_side
-
-    for plan in plans:
-        check_side(plan, image_size)
-        if "bn_statistics" in method.info.needs:
-            check_batch_norm(plan)
 
 
 def resolve_teacher(

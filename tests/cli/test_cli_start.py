@@ -34,10 +34,10 @@ SURFACE = {
     "verify-beton": "FILE --deep",
     "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --quiet -q",
     "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --set --observer --force --quiet -q",
-    "evaluate": "SUBSET.beton --val --protocol --set --arch --seed --augment --precision --image-size --threads "
-    "--loader --workers --checkpoint --compile --json --quiet -q",
+    "evaluate": "SUBSET.beton --val --protocol --set --arch --teacher --workdir --seed --augment --precision "
+    "--image-size --threads --loader --workers --checkpoint --compile --json --quiet -q",
     "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
-    "--observer --augment --precision --threads --loader --together --launcher --rerun --dry-run --quiet -q",
+    "--observer --teacher --augment --precision --threads --loader --together --launcher --rerun --dry-run --quiet -q",
     "report": "DIR --format",
     "methods": "--json",
     "doctor": "--workdir",

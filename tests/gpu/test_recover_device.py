@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fastdc.errors import MethodError
-from fastdc.methods.base import Teaching
 from fastdc.nn.device import Compute
 from fastdc.nn.models import build_model
 from fastdc.nn.teacher import Teacher, freeze
+from fastdc.nn.teaching import Teaching
 from fastdc.recover.engine import recover
 from fastdc.recover.job import RecoverJob
 from fastdc.recover.matching import MatchingSpec

@@ -16,11 +16,11 @@ from fastdc.compress import compress_beton
 from fastdc.errors import MethodError
 from fastdc.loader import TrainView
 from fastdc.methods import Compressed, MethodContext, get_method
-from fastdc.methods.base import Teaching
 from fastdc.methods.patches import CropLaw, outward
 from fastdc.methods.starts import Start, easy_mosaics, medium_images, medium_mosaics, random_images
 from fastdc.nn.device import Compute
 from fastdc.nn.teacher import Teacher, freeze
+from fastdc.nn.teaching import Teaching
 from fastdc.observe import ObserverConfig
 from fastdc.seeding import derive_seed
 from tests.conftest import CLASSES, Betons

@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from fastdc.beton import Sample, write_samples
 from fastdc.methods import MethodContext
-from fastdc.methods.base import Teaching
 from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.models import build_model
 from fastdc.nn.teacher import Teacher, freeze
+from fastdc.nn.teaching import Teaching
 from tests.conftest import FASHION_MNIST
 
 CLASSES = 10

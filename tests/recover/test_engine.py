@@ -14,9 +14,9 @@ from torchvision.transforms import functional as vision
 from fastdc.errors import DivergedError, MethodError
 from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.methods import MethodContext
-from fastdc.methods.base import Teaching
 from fastdc.nn.models import build_model
 from fastdc.nn.teacher import Teacher, freeze
+from fastdc.nn.teaching import Teaching
 from fastdc.recover.engine import joining, recover
 from fastdc.recover.job import RecoverJob
 from fastdc.recover.matching import MatchingSpec

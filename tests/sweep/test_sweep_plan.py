@@ -136,8 +136,10 @@ def test_a_method_that_needs_more_images_than_there_are_is_skipped_with_the_reas
 
 
 def test_a_global_ranking_may_take_more_of_a_class_than_the_smallest_has(make_config: Make) -> None:
-    planned = cells(make_config(methods="all", set={"el2n": {"balanced": False}}, ipc="40", seeds="0"))
-    assert {cell.label["method"] for cell in planned if cell.skip} == {"pca"}
+    planned = cells(make_config(methods="random,el2n", set={"el2n": {"balanced": False}}, ipc="40", seeds="0"))
+    assert not [cell for cell in planned if cell.skip]
+    with pytest.raises(MethodError, match="method pca: ipc=40 needs 160 images of every class"):
+        cells(make_config(methods="random,pca", ipc="40", seeds="0"))
 
 
 def test_an_observer_that_ends_too_early_is_found_before_any_work(make_config: Make) -> None:
@@ -187,8 +189,8 @@ def test_labels_tell_what_computed_and_what_is_inferred(make_config: Make) -> No
 
 def test_a_method_whose_needs_are_not_served_is_skipped(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     random = type(get_method("random"))
-    monkeypatch.setattr(random, "info", random.info.model_copy(update={"needs": ("teacher",)}))
-    reason = "needs teacher, which this version of fastdc does not provide"
+    monkeypatch.setattr(random, "info", random.info.model_copy(update={"needs": ("features", "telepathy")}))
+    reason = "needs telepathy, which this version of fastdc does not provide"
     skipped = {cell.label["method"]: cell.skip for cell in cells(make_config(methods="all"))}
     assert (skipped["random"], skipped["full"]) == (reason, None)
     with pytest.raises(MethodError, match=f"method random: {reason}"):
@@ -220,7 +222,7 @@ REFUSED = [
     ({"set": {"pcaa": {"grid": 3}}}, r"unknown method 'pcaa'"),
     ({"set": {"random.protocol.epoch": 3}}, r"set random.protocol: .*did you mean 'epochs'"),
     ({"ipc": "41"}, r"train.beton: random: ipc=41 needs 41 images of every class, class 'bark' has 40; lower --ipc"),
-    ({"methods": "all", "ipc": "2,41"}, r"ipc=41 needs .* class 'bark' has 40; lower --ipc"),
+    ({"methods": "random,el2n,pca", "ipc": "2,41"}, r"ipc=41 needs .* class 'bark' has 40; lower --ipc"),
     ({"methods": "pca", "ipc": "11"}, r"train.beton: pca: ipc=11 needs 44 images .* 'bark' has 40"),
     ({"ipc": []}, r"--ipc is missing; method 'random'"),
     ({"precision": "fp16"}, r"precision fp16: needs a CUDA device"),

@@ -219,7 +219,7 @@ def test_evaluate_takes_a_teacher(
     assert "has no observer of this subset's training set" in capsys.readouterr().err
     observed = ["observe", f"{tiny}/train.beton", "--workdir", str(workdir), "--arch", "convnet1_w4", "-q"]
     assert run([*observed, "--set", "epochs=2"]) == 0
-    where = capsys.readouterr().out.splitlines()[-1].partition(":")[0]
+    where = capsys.readouterr().out.rpartition(": ")[2].strip()
     assert Path(where).name == "weights.safetensors"
     assert run([*soft, "--workdir", str(workdir)]) == 0
     by_observer = capsys.readouterr().out.split(";")[0]
@@ -231,7 +231,7 @@ def test_evaluate_takes_a_teacher(
 
 
 def test_planning_a_soft_sweep_imports_no_torch(make_config: Make) -> None:
-    config = make_config(**SOFT, methods="random,el2n", teacher="observer:resnet34")
+    config = make_config(**SOFT, methods="random,herding", teacher="observer:resnet34")
     code = "import sys; from fastdc.sweep.config import SweepConfig; from fastdc.sweep.plan import make_plan; "
     code += "make_plan(SweepConfig.model_validate_json(sys.argv[1])); print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, config.model_dump_json()]
