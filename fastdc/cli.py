@@ -217,7 +217,7 @@ def methods_command(
     for name, method in all_methods().items():
         info = method.info
         year = str(info.year) if info.year else ""
-        print(f"{name:<18} {info.family:<12} {year:<5} {', '.join(info.needs) or '-':<10} {info.paper or info.title}")
+        print(f"{name:<18} {info.family:<12} {year:<5} {', '.join(info.needs) or '-':<22} {info.paper or info.title}")
     for name, reason in broken_methods().items():
         print(plain(f"{name:<18} broken: {reason}"))
 
