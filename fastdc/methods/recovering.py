@@ -35,7 +35,8 @@ class RecoverConfig(TeacherConfig):
 
     Attributes:
         preset: whose numbers: the paper's at 224, 64 or 32 px; `auto` takes the paper's at the stored size
-            (from 128 px, 33 to 127 px, up to 32 px); `cpu` is `auto` with 100 iterations, for tests and demos.
+            (from 128 px, 33 to 127 px, up to 32 px); `cpu` is `auto` with 100 iterations, for tests and demos at
+            about 28 px (at 64 px, SRe2L's images take some 300 until their teacher recognises all of them).
         iterations: optimiser steps of every image.
         learning_rate: Adam's, at the first step.
         matching_weight: weight of the statistics loss beside the cross entropy.
