@@ -89,6 +89,15 @@ def choose_compute(precision: Precision, threads: int) -> Compute:
     return Compute(device, resolved, threads)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short. torch has a class for CUDA's memory, and words alone for the CPU's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("allocate memory", "out of memory")
+    )
+
+
 def environment() -> dict[str, Any]:
     """Versions that a result depends on, and the machine's CPU."""
     packages = ("fastdc", "torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow")

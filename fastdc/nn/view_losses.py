@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fastdc.errors import MethodError
 from fastdc.loader import Batch, ViewRequest, engine_for_part, open_shared
-from fastdc.nn.device import Compute
+from fastdc.nn.device import Compute, is_out_of_memory
 from fastdc.nn.teacher import Teacher
 from fastdc.progress import progress
 
@@ -119,13 +119,8 @@ def _memory(batch_size: int, side: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not _is_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise MethodError(
             f"out of memory with batch_size={batch_size} views of {side} px; lower the method's batch_size"
         ) from error
-
-
-def _is_memory(error: RuntimeError) -> bool:
-    """torch has a class for CUDA's memory, and words alone for the CPU's."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -2,11 +2,14 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from fastdc.nn.device import Compute
 from fastdc.nn.teacher import freeze
 from fastdc.recover.job import BatchStart
 
@@ -30,7 +33,7 @@ def _adjusted(teacher: nn.Module, batch: BatchStart, steps: int, radius: float) 
     weights = list(network.parameters())
     images = batch.view(batch.images, batch.images.shape[2]).contiguous(memory_format=torch.channels_last)
     for _ in range(steps):
-        with batch.compute.autocast():
+        with _wide_enough(batch.compute):
             logits = network(images)
         gradients = torch.autograd.grad(
             functional.cross_entropy(logits.float(), batch.labels), weights, allow_unused=True
@@ -43,3 +46,11 @@ def _adjusted(teacher: nn.Module, batch: BatchStart, steps: int, radius: float) 
             for weight, gradient in found:
                 weight.add_(gradient * (radius / steps / norm))
     return freeze(network, batch.compute.device)
+
+
+def _wide_enough(compute: Compute) -> AbstractContextManager[Any]:
+    """As the recovery computes; but in float32 instead of fp16, where gradients of early layers are too small for it.
+
+    The recovery scales its loss against that. Here a few steps are all, so that their time does not matter.
+    """
+    return nullcontext() if compute.precision == "fp16" else compute.autocast()

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from fastdc.errors import DivergedError, MethodError
+from fastdc.nn.device import is_out_of_memory
 from fastdc.nn.teacher import Teacher, device_of
 from fastdc.progress import Progress, progress
 from fastdc.recover.batches import BatchStore, StartFile, batch_positions
@@ -81,15 +82,18 @@ def check_sides(job: RecoverJob, teachers: Sequence[Teacher]) -> None:
     """Refuse a teacher that cannot take images of the sides that the recovery works at.
 
     Raises:
-        MethodError: names the teacher and both sides.
+        MethodError: names the teacher and both sides; or memory does not suffice for one image.
     """
     for side in sorted(set(job.recipe.stage_sides(job.image_size).values())):
         for teacher in teachers:
             try:
                 teacher.model(torch.zeros(1, 3, side, side, device=device_of(teacher.model)))
             except RuntimeError as error:
-                if _is_out_of_memory(error):
-                    raise
+                if is_out_of_memory(error):
+                    raise MethodError(
+                        f"method {job.method}: not even one image of {side} px fits into memory with teacher "
+                        f"{teacher.name}; free memory, or take a smaller teacher"
+                    ) from error
                 raise MethodError(
                     f"method {job.method}: teacher {teacher.name} ({teacher.arch}) takes no images of {side} px, "
                     f"it was trained at {teacher.image_size}; take that --image-size, or a teacher with global pooling"
@@ -103,18 +107,13 @@ def _told_where(job: RecoverJob, where: str) -> Iterator[None]:
         yield
     except DivergedError as error:
         raise DivergedError(f"method {job.method}: {where}: {error}; finished batches are kept") from error
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise MethodError(
             f"method {job.method}: {where} does not fit into memory with batch_size={job.recipe.batch_size}; "
             "lower batch_size; finished batches are kept"
         ) from error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text
 
 
 class BatchRun:

@@ -16,7 +16,7 @@ from fastdc.errors import MethodError
 from fastdc.files import write_atomic
 from fastdc.hashing import content_key
 from fastdc.loader import TrainView, open_loader
-from fastdc.nn.device import Compute
+from fastdc.nn.device import Compute, is_out_of_memory
 from fastdc.nn.teaching import Teaching
 from fastdc.progress import progress
 
@@ -290,7 +290,7 @@ def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -
     """Of every teacher; kept in the scratch folder, so that a recovery that goes on does not measure them again.
 
     Raises:
-        MethodError: a class has no image.
+        MethodError: a class has no image; a batch of views does not fit into memory.
         LoaderError, BetonError: the training set cannot be read.
     """
     found = []
@@ -308,7 +308,15 @@ def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -
                 show_progress=teaching.show_progress,
             )
 
-        kept = cached_statistics(teaching.scratch / f"statistics_{key}.safetensors", measure)
+        try:
+            kept = cached_statistics(teaching.scratch / f"statistics_{key}.safetensors", measure)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MethodError(
+                f"layer statistics: the training set's views of {spec.image_size} px do not fit into memory with "
+                f"teacher {teacher.name}; free memory, or take a smaller teacher or --image-size"
+            ) from error
         found.append(kept.to(teaching.compute.device))
     return tuple(found)
 

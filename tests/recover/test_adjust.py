@@ -1,5 +1,7 @@
 """DWA's directed weight adjustment against its formula in float64."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -48,3 +50,21 @@ def test_weights_climb_as_the_formula_says(
         assert torch.equal(weight, old)  # the teacher itself is as it was
     for found, kept in zip(network.buffers(), teacher.model.buffers(), strict=True):
         assert torch.equal(found, kept)  # BatchNorm's running statistics too
+
+
+def test_half_precision_loses_no_small_gradient(
+    teacher: Teacher, compute: Compute, fashion: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """A teacher that is sure of its images gives gradients that fp16 cannot hold; the way is rho long all the same."""
+    images, labels = compute.images(torch.from_numpy(fashion[0][:12])), torch.from_numpy(fashion[1][:12])
+    sure = copy.deepcopy(teacher.model)
+    sure[-1].weight.data *= 6  # type: ignore[index, union-attr, operator]
+    view = draw_view(Recipe(crop_min=1.0, jitter=0), 1, 0, 0, 28)
+    moved = []
+    for precision in ("fp32", "fp16"):
+        half = Compute(compute.device, precision, 1)
+        (network,) = adjusted([sure], BatchStart(images, labels, view, half), 1, 0.5)
+        pairs = zip(network.parameters(), sure.parameters(), strict=True)
+        moved.append(torch.cat([(new - old).flatten() for new, old in pairs]))
+    torch.testing.assert_close(moved[1], moved[0], rtol=1e-4, atol=1e-6)
+    assert float(moved[1].norm()) == pytest.approx(0.5, rel=1e-3)

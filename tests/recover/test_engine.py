@@ -182,6 +182,16 @@ def test_short_memory_names_the_setting(teaching: Teaching) -> None:
         recover(make_job(extra_loss=greedy), teaching)
 
 
+def test_memory_too_short_for_one_image_is_told(teaching: Teaching, teacher: Teacher) -> None:
+    class Greedy(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.new_zeros(2**50)
+
+    greedy = replace(teacher, model=torch.nn.Sequential(*teacher.model, Greedy()).eval())
+    with pytest.raises(MethodError, match="not even one image of 28 px fits into memory with teacher small"):
+        recover(make_job(), replace(teaching, teachers=(greedy,)))
+
+
 def test_other_runtime_errors_are_not_hidden(teaching: Teaching) -> None:
     def wrong(images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
         return images @ torch.zeros(3, 3)

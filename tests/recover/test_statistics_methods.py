@@ -108,6 +108,22 @@ def test_teachers_take_turns_and_one_may_lack_batch_norm(
         recover(LPLD(), make_context(teacher, plain))
 
 
+@pytest.mark.parametrize("method", METHODS, ids=NAMES)
+def test_short_memory_in_the_pass_over_the_set_is_told(
+    method: RecoverMethod, make_context: MakeContext, teacher: Teacher
+) -> None:
+    class Greedy(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.new_zeros(2**50)
+
+    greedy = Teacher("greedy", "greedy", "greedy", nn.Sequential(*teacher.model, Greedy()).eval(), SIDE, 0.0)
+    context = make_context(greedy)
+    with pytest.raises(MethodError, match="do not fit into memory with teacher greedy"):
+        method.statistics(context, method.configure({}))
+    assert context.teaching is not None
+    assert not list(context.teaching.scratch.glob("statistics_*"))
+
+
 def test_densification_is_a_term_of_its_own() -> None:
     method, labels = GVBSM(), torch.tensor([0, 0, 0])
     images = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 0.03
