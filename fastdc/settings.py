@@ -44,9 +44,14 @@ def _types(annotation: Any) -> set[Any]:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem of a pydantic error in one line: field, value found, what was expected."""
+    """The first problem of a pydantic error in one line: field, value found, what was expected.
+
+    What is wrong with several settings at once has no field of its own: its message says it all.
+    """
     problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"]) or "value"
+    if not problem["loc"]:
+        return problem["msg"].removeprefix("Value error, ")
+    field = ".".join(str(part) for part in problem["loc"])
     return f"{field}={problem['input']!r}: {problem['msg'].lower()}"
 
 

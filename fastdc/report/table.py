@@ -150,7 +150,7 @@ def _label_notes(rows: list[Row]) -> list[str]:
             "labels not stored: fp16 logits of every image in every epoch would take as much; relabel is part of train"
         )
     if "stored" in kinds:
-        lines.append("labels stored: made once for all seeds and networks; relabel comes before train")
+        lines.append("labels stored: made once for each stored set, whatever trains on it; relabel comes before train")
     return lines
 
 

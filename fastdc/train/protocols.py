@@ -102,6 +102,8 @@ class Protocol(Settings):
         unread: dict[str, str] = {}
         if self.labels != "stored":
             unread |= dict.fromkeys(STORED_FIELDS, f"with labels=stored only, {labels}")
+        else:
+            unread["order"] = f"with labels=hard or labels=online only, {labels}: seeds share an order anyway"
         if not self.soft:
             unread |= dict.fromkeys(SOFT_FIELDS, f"with labels=online or labels=stored only, {labels}")
         elif self.loss == "kl":

@@ -112,6 +112,7 @@ def test_stored_labels_show_in_the_name() -> None:
         ("soft*label_topk=10", "label_topk is read with labels=stored only, found labels=online"),
         ("soft*ce_weight=1", "ce_weight is read with loss=mse_ce only"),
         ("soft*loss=mse_ce,temperature=4", "temperature is read with loss=kl only"),
+        ("soft*labels=stored,order=shared", "order is read with labels=hard or labels=online only"),
         ("soft*label_smoothing=0.1", "label_smoothing is for hard labels"),
         ("soft*labels=stored,label_topk=5,loss=mse_ce", "label_topk needs loss=kl"),
         ("soft*labels=stored,label_topk=0", "label_topk"),
@@ -123,3 +124,9 @@ def test_stored_labels_show_in_the_name() -> None:
 def test_a_setting_that_nothing_reads_is_refused(name: str, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         get_protocol(name)
+
+
+def test_settings_that_do_not_fit_together_are_told_without_all_the_others() -> None:
+    with pytest.raises(ConfigError) as caught:
+        get_protocol("soft*label_topk=3")
+    assert str(caught.value) == "protocol soft: label_topk is read with labels=stored only, found labels=online"
