@@ -81,7 +81,7 @@ def sweep_command(
     ipc: Annotated[str | None, typer.Option(help="Images per class: 10,50.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Training seeds: 0-2 or 0,3,5-7.")] = None,
     workdir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where everything is kept.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Protocols: hard,hard*epochs=60.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocols: hard,soft,hard*epochs=60.")] = None,
     arch: Annotated[str | None, typer.Option(help="Networks: resnet18,resnet50.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the stored images in px.")] = None,
     settings: Annotated[

@@ -372,6 +372,9 @@ def evaluate_command(
     top5 = "" if result.top5 is None else f", top-5 {result.top5:.2f} %"
     print(f"top-1 {result.top1:.2f} %{top5} after {result.epochs} epochs, {result.steps:,} steps ({result.protocol})")
     stored = f"{result.images:,} images, {result.image_bytes:,} bytes"
+    if result.teacher is not None:
+        kept = "" if result.labels == "stored" else " if they were stored"
+        stored += f", labels by {result.teacher} {result.label_bytes:,} bytes{kept}"
     print(f"{stored}; {result.arch}, {result.precision}, {result.seconds:.0f} s")
 
 
