@@ -13,7 +13,7 @@ from fastdc.compress import CompressResult, compress_beton
 from fastdc.errors import OutputError
 from fastdc.methods import Compressed, MethodContext, MethodInfo, _registry
 from fastdc.methods.base import MethodConfig
-from fastdc.methods.teaching import TeacherConfig, TeacherMethod
+from fastdc.methods.teaching import TeacherMethod
 from fastdc.observe import ObserverConfig, load_observation
 from fastdc.observe.needs import ObserverNeeds
 
@@ -115,8 +115,13 @@ def test_an_observer_of_several_runs_is_billed_whole_and_once(
 def test_a_further_teacher_is_billed_beside_the_observer(
     betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(_registry().methods, "painter", Reader())
-    assert issubclass(Reader.config_class, TeacherConfig)
+    class Final(Reader):
+        def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+            return ObserverNeeds(final=True)
+
+    monkeypatch.setitem(_registry().methods, "painter", Final())
     cost = paint(betons, tmp_path, settings={"teachers": "observer+observer:convnet_w4"}).seconds
-    records = [load_observation(path) for path in (tmp_path / "work" / "observers").iterdir()]
-    assert cost["observer"] + cost["teacher"] == pytest.approx(sum(record.seconds() for record in records if record))
+    records = [record for path in (tmp_path / "work" / "observers").iterdir() if (record := load_observation(path))]
+    (observer,) = [record for record in records if not record.extra]
+    expected = sum(record.seconds() for record in records) + observer.final.seconds
+    assert cost["observer"] + cost["teacher"] == pytest.approx(expected)
