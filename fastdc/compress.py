@@ -191,6 +191,7 @@ def compress_beton(
         BetonFile(train) as beton,
         _scratch(workdir, identity, keep=bool(plans)) as scratch,
     ):
+        check_beton_output(out, force, [train])  # another process may have written it while this one waited
         observations = _observe(chosen, train, workdir, observer, needs, also, show_progress)
         context = MethodContext(
             labels=beton.labels,
@@ -210,6 +211,8 @@ def compress_beton(
         stored = store_compressed(out, compressed, beton, manifest, fit, image_size, made, force)
         if compressed.sources.shape[1] > 0 and chosen.info.family != "distillation":
             write_list(list_path(out), manifest, beton.labels, compressed.sources.ravel().tolist(), context.scores)
+        else:
+            list_path(out).unlink(missing_ok=True)  # that of an earlier subset, which `force` has replaced
     seconds = {
         **_networks_cost(context, plans, needs, observer),
         "scoring": scored - start,
@@ -234,9 +237,13 @@ def _scratch(workdir: Path, identity: Mapping[str, Any], keep: bool) -> Iterator
     lock = folder.with_suffix(".lock")
     with FileLock(lock):  # two processes that make one subset make it once, or one after the other
         folder.mkdir(exist_ok=True)
-        yield folder
-        shutil.rmtree(folder)
-    lock.unlink(missing_ok=True)
+        try:
+            yield folder
+            shutil.rmtree(folder)
+        finally:
+            if not folder.exists() or not any(folder.iterdir()):
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and makes a new one
 
 
 def _choose_compute(precision: Precision, threads: int) -> "Compute":
@@ -270,9 +277,11 @@ def _networks_cost(
     observed = sum(observation.cost(needs, observer.epochs) for observation in context.observations)
     teachers = context.teaching.teachers if context.teaching is not None else ()
     trained = {plan.identity: (teacher, plan) for teacher, plan in zip(teachers, plans, strict=True)}
-    seconds = sum(teacher.seconds for teacher, _ in trained.values())
-    if context.observations and any(plan.is_observer for _, plan in trained.values()):
-        seconds -= min(seconds, observed)
+    seconds = 0.0
+    for teacher, plan in trained.values():
+        known = plan.is_observer and context.observations  # the teacher is the first of the observer's runs
+        counted = context.observations[0].cost(needs, observer.epochs) if known else 0.0
+        seconds += max(teacher.seconds - counted, 0.0)
     return {"observer": observed, "teacher": seconds}
 
 

@@ -20,6 +20,7 @@ from fastdc.nn.facts import SEEN_IMAGENET, Facts, Kind, find_columns, imagenet_w
 from fastdc.nn.names import TIMM_PREFIX, check_arch, is_own_arch, lacks_batch_norm, no_batch_norm, takes_side
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.needs import ObserverNeeds
+from fastdc.threads import set_compute_threads
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
@@ -332,6 +333,7 @@ def load_teacher(
     if plan.observer is None:
         return build_teacher(plan.kind, plan, compute)
     seconds = _observe(plan, train, workdir, show_progress, also)
+    set_compute_threads(compute.threads)  # a training sets its own number; who finds it done must compute alike
     file = weights_file(plan, workdir)
     facts = read_facts(file)
     if facts is None or (facts.arch, facts.classes) != (plan.arch, plan.classes):

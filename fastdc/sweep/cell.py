@@ -172,9 +172,7 @@ class CellRunner:
                     self.show_progress,
                     observer_needs(self.plan.runnable),
                 )
-            except DivergedError:
-                raise
-            except FastDCError as error:
+            except FastDCError as error:  # one whose training diverges too: it would do so for every cell again
                 self._teacher = error
         if isinstance(self._teacher, FastDCError):
             raise self._teacher

@@ -203,6 +203,21 @@ def test_a_teacher_that_cannot_be_loaded_is_each_cells_reason(make_config: Make,
     store.close()
 
 
+def test_a_teacher_whose_training_diverges_is_trained_once(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainings: list[Path] = []
+
+    def counted(*args: Any, **options: Any) -> Any:
+        trainings.append(args[0])
+        return observe(*args, **options)
+
+    monkeypatch.setattr("fastdc.observe.run.observe", counted)
+    config = make_config(**{**SOFT, "observer": {**SOFT["observer"], "lr": 1e30}}, methods="random", together="never")
+    _, outcome, store = sweep(config)
+    assert outcome.states == {"diverged": 2}
+    assert len(trainings) == 1
+    store.close()
+
+
 EVALUATE = ["--arch", "convnet1_w4", "--threads", "1", "--set", "epochs=2", "-q"]
 
 
