@@ -215,19 +215,25 @@ def compress_command(
     image_size: Annotated[int, typer.Option(min=8, help="Side of the stored images in px.")] = 224,
     settings: Settings = None,
     observer: ObserverSettings = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Of networks that the method runs. auto: bf16 on CUDA, fp32 on CPU.")
+    ] = Precision.auto,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of such networks; 0 takes all.")] = 0,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Compress a training set to IPC images per class and write them as a beton.
 
-    Methods that read training dynamics run `fastdc observe` first where its result is missing in --workdir. Beside
-    SUBSET.beton goes SUBSET.list.tsv: id, class and score of the kept images. `from-list LIST TRAIN.beton` stores the
+    Methods that read training dynamics, or run the observer as a teacher, run `fastdc observe` first where its result
+    is missing in --workdir. A distillation that was killed goes on where it was. Beside the SUBSET.beton of other
+    methods goes SUBSET.list.tsv: id, class and score of the kept images. `from-list LIST TRAIN.beton` stores the
     images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with its class.
 
     Example:
 
     \b
     fastdc compress pca train.beton --ipc 10 --out pca10.beton --workdir runs/first --set grid=2
+    fastdc compress sre2l train.beton --ipc 10 --out sre2l10.beton --workdir runs/first --set preset=cpu
     fastdc compress from-list kept.txt train.beton --out kept.beton
     """
     expected = ["LIST", "TRAIN.beton"] if method == "from-list" else ["TRAIN.beton"]
@@ -243,7 +249,8 @@ def compress_command(
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
         raise ConfigError(f"compress {method}: {missing} is missing")
-    _compress(method, inputs[0], out, ipc, workdir, seed, image_size, settings, observer, force, quiet)
+    options = {"ipc": ipc, "seed": seed, "image_size": image_size, "precision": precision.value, "threads": threads}
+    _compress(method, inputs[0], out, workdir, settings, observer, {**options, "force": force}, quiet)
 
 
 def _compress_list(
@@ -271,33 +278,35 @@ def _compress(
     method: str,
     train: Path,
     out: Path,
-    ipc: int,
     workdir: Path,
-    seed: int,
-    image_size: int,
     settings: list[str] | None,
     observer: list[str] | None,
-    force: bool,
+    options: dict[str, Any],
     quiet: bool,
 ) -> None:
+    """Check what can be checked, then `compress_beton` with these options."""
     from fastdc.beton import describe_beton
     from fastdc.compress import check_observer, compress_beton
     from fastdc.methods import get_method, parse_variant
     from fastdc.methods.base import check_budget
     from fastdc.observe.choose import choose_observer, tell_observer
+    from fastdc.observe.teacher import OBSERVER
     from fastdc.settings import parse_settings
     from fastdc.sweep.preflight import merge_settings
 
     name, own = parse_variant(method)
     values = merge_settings(f"method {name}", own, parse_settings(settings or []))
     given = parse_settings(observer or [])
-    chosen, described, recipe = None, describe_beton(train), get_method(name)
-    reads_observer = recipe.info.observed
+    described, recipe = describe_beton(train), get_method(name)
+    config = recipe.configure(values)
+    reads_observer = recipe.info.observed or OBSERVER in recipe.teachers(config)
+    chosen = None
     if given or reads_observer:
-        chosen = choose_observer(train, described.content_hash, workdir, given, {"image_size": image_size})
-    check_budget(recipe, recipe.configure(values), described.classes, described.counts, ipc)
+        defaults = {"image_size": options["image_size"]}
+        chosen = choose_observer(train, described.content_hash, workdir, given, defaults)
+    check_budget(recipe, config, described.classes, described.counts, options["ipc"])
     if chosen is not None and reads_observer:
-        check_observer(recipe, recipe.configure(values), chosen)
+        check_observer(recipe, config, chosen)
     prepare_workdir(workdir)
     if chosen is not None and reads_observer and not quiet:
         tell_observer(described.content_hash, workdir, chosen)
@@ -305,14 +314,11 @@ def _compress(
         name,
         train,
         out,
-        ipc=ipc,
-        seed=seed,
-        image_size=image_size,
         settings=values,
         workdir=workdir,
         observer=chosen,
-        force=force,
         show_progress=not quiet,
+        **options,
     )
     seconds = ", ".join(f"{part} {value:.1f} s" for part, value in made.seconds.items())
     print(f"{out}: {len(made.manifest.ids):,} images, {made.manifest.image_bytes:,} bytes ({seconds})")

@@ -117,7 +117,8 @@ def estimate(
     parts += [f"{guessed} by a rough rate, right within a factor of 5"] if guessed else []
     parts += ["the observer by a rough rate"] if len(observers) == 1 else []
     parts += [f"{len(observers)} observers by a rough rate"] if len(observers) > 1 else []
-    parts += [f"{sum(each > 0 for each in made)} distilled sets by a rough rate"] if any(made) else []
+    distilled = sum(each > 0 for each in made)
+    parts += [f"{distilled} distilled set{'s' * (distilled > 1)} by a rough rate"] if distilled else []
     per_image = BYTES_PER_PIXEL * plan.config.image_size**2 + BYTES_PER_IMAGE
     needed = round(sum(subset.images * per_image for subset in new.values())) + stored_label_bytes(plan, todo)
     free = shutil.disk_usage(existing_folder(plan.config.workdir)).free

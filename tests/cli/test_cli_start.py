@@ -33,7 +33,8 @@ SURFACE = {
     "--quiet -q",
     "verify-beton": "FILE --deep",
     "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --quiet -q",
-    "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --set --observer --force --quiet -q",
+    "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --set --observer --precision --threads "
+    "--force --quiet -q",
     "evaluate": "SUBSET.beton --val --protocol --set --arch --teacher --workdir --seed --augment --precision "
     "--image-size --threads --loader --workers --checkpoint --compile --json --quiet -q",
     "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
