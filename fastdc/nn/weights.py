@@ -103,9 +103,8 @@ def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn
         probe = build_model(arch, PROBE_CLASSES, image_size, 0).state_dict()
     heads = [name for name, tensor in probe.items() if tensor.ndim and tensor.shape[0] == PROBE_CLASSES]
     if not heads or heads[0] not in state or state[heads[0]].ndim == 0:
-        raise MethodError(
-            f"{path}: has no weight '{heads[0] if heads else 'of an output layer'}', so it is not of a {arch}; name its own architecture"
-        )
+        head = f"weight '{heads[0]}'" if heads else "output layer"
+        raise MethodError(f"{path}: has no {head}, so it is not of a {arch}; name its own architecture")
     outputs = state[heads[0]].shape[0]
     model = build_model(arch, outputs, image_size, 0)
     expected = model.state_dict()
