@@ -5,6 +5,7 @@ process alone writes the store: it claims a cell when a worker is free for it, k
 the cell ended.
 """
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,7 +25,9 @@ MOST_LOSSES = 3
 """So often a cell's worker may be lost before the cell counts as failed."""
 
 MOST_FAILED_STARTS = 3
-"""So many workers in a row may fail to start, with none at work, before the sweep ends."""
+"""So many workers may fail to start, with none at work, before the sweep ends."""
+
+SLOW_START_SECONDS = 60.0
 
 Call = Literal["open", "make_network", "make_subset", "run"]
 
@@ -78,7 +81,7 @@ class PoolSpread:
         self._broken: dict[tuple[str, str], Failure] = {}
         self._losses: Counter[str] = Counter()
         self._failed_starts = 0
-        self._waited = False
+        self._alone_since = time.monotonic()
 
     def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> list[tuple[Lease, bool]]:
         """See `Spread.run`.
@@ -88,6 +91,7 @@ class PoolSpread:
             OutputError, StoreError, OSError: the disk or the store is at fault, and would be for every other cell.
         """
         self._queue = list(groups)
+        self._alone_since = time.monotonic()
         self._redo, self._meter = redo, meter
         self._ended: list[tuple[Lease, bool]] = []
         try:
@@ -105,25 +109,29 @@ class PoolSpread:
 
     def _hire(self) -> None:
         """As many workers as the pool can have and the cells can use."""
-        there = len(self._starting) + len(self._idle) + len(self._jobs)
         capacity = self._pool.capacity()
-        self._meter.workers(min(capacity, len(self._queue) + len(self._jobs)))
-        for _ in range(min(capacity, len(self._queue) + len(self._jobs)) - there):
+        if self._jobs or self._idle:
+            capacity -= self._failed_starts  # a host that can start none is not asked for ever
+        wanted = min(capacity, len(self._queue) + len(self._jobs))
+        self._meter.workers(wanted)
+        for _ in range(wanted - len(self._starting) - len(self._idle) - len(self._jobs)):
             self._starting.add(self._pool.start())
-        if capacity == 0 and not self._jobs and not self._waited:
-            self._waited = True
-            self._say("no host of the cluster has room for a worker; waiting for one")
+        now = time.monotonic()
+        if self._jobs or self._idle:
+            self._alone_since = now
+        elif now - self._alone_since > SLOW_START_SECONDS:
+            self._alone_since = now
+            self._say("still waiting for a worker: the cluster has no host with room, or other work holds it")
 
     def _opened(self, worker: int, problem: str | None) -> None:
         self._starting.discard(worker)
         if problem is None:
-            self._failed_starts = 0
             self._idle.append(worker)
             return
         self._pool.drop(worker)
         self._failed_starts += 1
         if self._failed_starts >= MOST_FAILED_STARTS and not self._jobs and not self._idle:
-            raise WorkerError(f"{MOST_FAILED_STARTS} workers could not be started: {problem}")
+            raise WorkerError(f"{self._failed_starts} workers could not be started: {problem}")
         self._say(f"a worker could not be started: {problem}")
 
     def _lost(self, worker: int, reason: str) -> None:

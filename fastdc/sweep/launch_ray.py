@@ -33,6 +33,7 @@ class RayLauncher:
 
     address: str | None = None
     gpus_per_run: float | None = None
+    _connected: bool = False
 
     def __post_init__(self) -> None:
         if self.address is not None and self.address.startswith("ray://"):
@@ -60,6 +61,9 @@ class RayLauncher:
             yield PoolSpread(store, pool, show_progress)
         finally:
             pool.close()
+            if self._connected:
+                import_ray().shutdown()
+                self._connected = False
 
     def _gpus(self) -> float:
         if self.gpus_per_run is None:
@@ -78,6 +82,7 @@ class RayLauncher:
             options |= {"object_store_memory": LOCAL_STORE_BYTES}
         try:
             ray.init(address=address, **options)
+            self._connected = True
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:300]
             raise WorkerError(f"--launcher ray: no cluster at '{address}': {reason}") from error

@@ -5,6 +5,7 @@ a damaged store) gives the running cell back first, and its checkpoint lets the 
 """
 
 import errno
+import os
 import shutil
 import signal
 import threading
@@ -36,6 +37,8 @@ SILENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
 CRASHING_ATTEMPTS = 3
 OBSERVER = "observer"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EXIT_INTERRUPTED = 130
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -129,7 +132,7 @@ def run_sweep(
 
     plan = make_plan(config)
     prepare_workdir(config.workdir)
-    with Store(plan.store_path) as store, signals_interrupt():
+    with Store(plan.store_path) as store, signals_interrupt() as take_signals:
         states = store.states()
         if missing_cells(plan, states, rerun):
             device = actual_device() if launcher is None else launcher.device()
@@ -144,7 +147,8 @@ def run_sweep(
         redo = rerun == "all"
         if launcher is None or not missing_cells(plan, store.states(redo)):
             return plan, run_plan(plan, store, runner.run, show_progress, redo=redo, together=together)
-        with launcher.open(plan, store, show_progress) as spread, signals_interrupt():  # Ray has a handler of its own
+        with launcher.open(plan, store, show_progress) as spread:
+            take_signals()  # Ray has taken SIGTERM
             return plan, run_plan(plan, store, spread, show_progress, redo=redo, together=together)
 
 
@@ -390,18 +394,32 @@ class SilentWorkers:
 
 
 @contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt while the block runs (main thread only)."""
+def signals_interrupt() -> Iterator[Callable[[], None]]:
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt while the block runs (main thread only).
+
+    A second signal ends the process at once: what is at work then is left as a killed process leaves it. The block is
+    given a function that takes the signals back from a library that has taken them over.
+    """
+    came = False
 
     def interrupt(number: int, _frame: object) -> None:
+        nonlocal came
+        if came:
+            os._exit(EXIT_INTERRUPTED)
+        came = True
         raise KeyboardInterrupt(signal.Signals(number).name)
 
+    def install() -> None:
+        for number in SIGNALS:
+            signal.signal(number, interrupt)
+
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    install()
     try:
-        yield
+        yield install
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
