@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,15 +55,17 @@ class RayLauncher:
             ConfigError: no host of the cluster has room for one worker.
         """
         self._connect()
-        pool = RayPool(plan, self._gpus())
-        try:
-            pool.check()
-            yield PoolSpread(store, pool, show_progress)
-        finally:
-            pool.close()
-            if self._connected:
-                import_ray().shutdown()
-                self._connected = False
+        # Ray prints what it has to say of lost workers on stdout, where results belong; we say it in our own words.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+            pool = RayPool(plan, self._gpus())
+            try:
+                pool.check()
+                yield PoolSpread(store, pool, show_progress)
+            finally:
+                pool.close()
+                if self._connected:
+                    import_ray().shutdown()
+                    self._connected = False
 
     def _gpus(self) -> float:
         if self.gpus_per_run is None:
