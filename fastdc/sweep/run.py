@@ -4,7 +4,6 @@ What ends a cell ends only that cell: it becomes a row with its reason. What end
 a damaged store) gives the running cell back first, and its checkpoint lets the next sweep go on inside it.
 """
 
-import errno
 import shutil
 import signal
 import threading
@@ -16,33 +15,36 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from fastdc.errors import DivergedError, FastDCError, OutputError, StoreError
+from fastdc.errors import DivergedError, FastDCError
 from fastdc.files import prepare_workdir
 from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import say
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import measured_rates
+from fastdc.sweep.failures import classify, ends_sweep
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell, Plan, make_plan
+from fastdc.sweep.provenance import Watch
 from fastdc.sweep.store import Rerun, Store
 
 HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
 CRASHING_ATTEMPTS = 3
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CellResult(NamedTuple):
     """What a finished cell stores: `summary` is read by every report, `detail` only on request.
 
-    `leftover` is a folder (its checkpoint's) that goes once the row is stored.
+    `leftover` is a folder (its checkpoint's) that goes once the row is stored. `provenance` is told by a process that
+    ran the cell elsewhere; None is measured here.
     """
 
     summary: dict[str, Any]
     detail: dict[str, Any]
     leftover: Path | None = None
+    provenance: dict[str, Any] | None = None
 
 
 Fault = Literal["failed", "diverged"]
@@ -191,16 +193,17 @@ def run_cells(
     """
     cells = [cell for cell, _ in leased]
     meter.start(cells)
+    watch = Watch()
     try:
         with ExitStack() as hearts:
             for _, lease in leased:
                 hearts.enter_context(Heart(store, lease))
             results = None if attempt is None else _attempt_together(attempt, cells)
             if results is None:
-                return [_keep(*pair, _attempt_alone(execute, pair[0]), store, meter) for pair in leased]
-            ending = [result for result in results if isinstance(result, Exception) and _ends_sweep(result)]
+                return [_keep(*pair, _attempt_alone(execute, pair[0]), store, meter, watch) for pair in leased]
+            ending = [result for result in results if isinstance(result, Exception) and ends_sweep(result)]
             pairs = [pair for pair in zip(leased, results, strict=True) if pair[1] not in ending]
-            went_well = [_keep(*pair, result, store, meter) for pair, result in pairs]
+            went_well = [_keep(*pair, result, store, meter, watch) for pair, result in pairs]
             if ending:
                 raise ending[0]
             return went_well
@@ -215,7 +218,7 @@ def _attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResu
     try:
         return attempt(cells)
     except Exception as error:
-        if _ends_sweep(error):
+        if ends_sweep(error):
             raise
         reason = " ".join(str(error).split())[:200]
     # Outside the block, where nothing refers to the failed attempt's memory any more.
@@ -227,31 +230,28 @@ def _attempt_alone(execute: Execute, cell: Cell) -> CellResult | Exception:
     try:
         return execute(cell)
     except Exception as error:
-        if _ends_sweep(error):
+        if ends_sweep(error):
             raise
         return error
 
 
-def _ends_sweep(error: Exception) -> bool:
-    """Whether it would end every other cell too: the store or the disk is at fault."""
-    return isinstance(error, OutputError | StoreError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
-
-
-def _keep(cell: Cell, lease: Lease, result: CellResult | Exception, store: Store, meter: Meter) -> bool:
+def _keep(cell: Cell, lease: Lease, result: CellResult | Exception, store: Store, meter: Meter, watch: Watch) -> bool:
     """Store how a cell ended; whether it ended well."""
     if isinstance(result, CellResult):
+        made_by = result.provenance or watch.told(cell)
         try:
-            stored = store.finish(lease, "done", summary=result.summary, detail=result.detail)
+            stored = store.finish(lease, "done", summary=result.summary, detail=result.detail, provenance=made_by)
         except ValueError as error:  # a number in it is NaN
-            return _keep(cell, lease, error, store, meter)
+            return _keep(cell, lease, error, store, meter, watch)
         if result.leftover is not None:
             shutil.rmtree(result.leftover, ignore_errors=True)
         meter.done(cell, result.summary, stored)
         return True
     outcome: Fault = "diverged" if isinstance(result, DivergedError) else "failed"
     trace = None if isinstance(result, FastDCError) else "".join(traceback.format_exception(result))
-    store.finish(lease, outcome, reason=one_line(result), trace=trace)
-    meter.fault(cell, outcome, one_line(result) + ("; its earlier result is kept" if lease.redo else ""))
+    reason, failure = one_line(result), classify(result)
+    store.finish(lease, outcome, reason=reason, trace=trace, failure=failure, provenance=watch.told(cell))
+    meter.fault(cell, outcome, reason + ("; its earlier result is kept" if lease.redo else ""))
     return False
 
 
