@@ -17,7 +17,8 @@ from fastdc.progress import say
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell
-from fastdc.sweep.run import POLL_SECONDS, Failure, Heart, claim_cells, keep_result, networks_of
+from fastdc.sweep.provenance import Watch
+from fastdc.sweep.run import POLL_SECONDS, CellFailure, Heart, claim_cells, keep_result, networks_of
 from fastdc.sweep.store import Store
 from fastdc.sweep.worker import Answer
 
@@ -78,7 +79,7 @@ class PoolSpread:
         self._jobs: dict[int, Job] = {}
         self._queue: list[Sequence[Cell]] = []
         self._made: set[tuple[str, str]] = set()
-        self._broken: dict[tuple[str, str], Failure] = {}
+        self._broken: dict[tuple[str, str], CellFailure] = {}
         self._losses: Counter[str] = Counter()
         self._failed_starts = 0
         self._alone_since = time.monotonic()
@@ -151,7 +152,8 @@ class PoolSpread:
                 self._store.release(lease)
                 self._queue.append([cell])  # alone: one of several may have taken the worker down
             else:
-                self._keep(cell, lease, Failure("failed", f"its worker was lost {MOST_LOSSES} times: {reason}"))
+                text = f"its worker was lost {MOST_LOSSES} times: {reason}"
+                self._keep(cell, lease, CellFailure("failed", text, "infrastructure", provenance={}))
         job.hearts.close()
 
     # ---------------------------------------------------------------- cells
@@ -224,7 +226,9 @@ class PoolSpread:
             if answer.failure is None:
                 self._made.add(need)
             else:
-                self._broken[need] = answer.failure  # the cells that wait for it fail too, without another try
+                self._broken[need] = answer.failure._replace(
+                    provenance={}
+                )  # the cells that wait for it fail too, without another try
         if answer.ends is not None:
             raise answer.ends
 
@@ -232,19 +236,19 @@ class PoolSpread:
         del self._jobs[worker]
         results: list[Any] = list(answer.results)
         if answer.failure is not None:
-            results = [answer.failure] * len(job.leased)
+            results = [answer.failure._replace(provenance={})] * len(job.leased)
         for (cell, lease), result in zip(job.leased, results, strict=False):
             self._keep(cell, lease, result)
         for _, lease in job.leased[len(results) :]:
             self._store.release(lease)
         job.hearts.close()
-        if any(isinstance(result, Failure) and result.trace is not None for result in results):
+        if any(isinstance(result, CellFailure) and result.trace is not None for result in results):
             self._pool.drop(worker)  # nobody knows what an unexpected error leaves behind, on a GPU above all
         else:
             self._idle.append(worker)
 
     def _keep(self, cell: Cell, lease: Lease, result: Any) -> None:
-        self._ended.append((lease, keep_result(cell, lease, result, self._store, self._meter)))
+        self._ended.append((lease, keep_result(cell, lease, result, self._store, self._meter, Watch())))
 
     def _give_back(self) -> None:
         """Every running cell becomes free for the next sweep; what is stored stays stored."""

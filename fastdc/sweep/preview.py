@@ -30,7 +30,8 @@ def preview(config: SweepConfig, rerun: Rerun = "missing") -> list[str]:
     todo = missing_cells(plan, states, rerun)
     rates = measured_rates(records, plan)
     waiting = {cell.key for cell in todo}
-    lines = [_line(cell, states.get(cell.key), cell.key in waiting, rates) for cell in plan.cells]
+    stored = {record.key: record for record in records}
+    lines = [_line(cell, stored.get(cell.key), cell.key in waiting, rates) for cell in plan.cells]
     return [*lines, "", *_summary(plan, states, todo, estimate(plan, todo, rates, observers_left(plan, todo)))]
 
 
@@ -41,11 +42,14 @@ def _records(path: Path) -> list[Record]:
         return store.records()
 
 
-def _line(cell: Cell, state: str | None, runs: bool, rates: Rates) -> str:
+def _line(cell: Cell, record: Record | None, runs: bool, rates: Rates) -> str:
     if cell.skip is not None:
         return plain(f"skipped  {cell.name}: {cell.skip}")
-    if not runs:
-        return f"{'cached' if state == 'done' else state:<8} {cell.name}"
+    if not runs and record is not None:
+        if record.state == "done":
+            return f"cached   {cell.name}"
+        kind = f" ({record.failure})" if record.failure and record.failure != record.state else ""
+        return plain(f"{record.state:<8} {cell.name}{kind}: {record.reason}")
     return f"missing  {cell.name} (about {format_seconds(rates.seconds(cell))})"
 
 

@@ -4,7 +4,6 @@ What ends a cell ends only that cell: it becomes a row with its reason. What end
 a damaged store) gives the running cell back first, and its checkpoint lets the next sweep go on inside it.
 """
 
-import errno
 import os
 import shutil
 import signal
@@ -17,16 +16,18 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from fastdc.errors import DivergedError, FastDCError, OutputError, StoreError
+from fastdc.errors import DivergedError, FastDCError
 from fastdc.files import prepare_workdir
 from fastdc.nn.options import Device
 from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import say
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import measured_rates
+from fastdc.sweep.failures import Failure, classify, ends_sweep
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell, Plan, make_plan
+from fastdc.sweep.provenance import Watch
 from fastdc.sweep.store import Rerun, Store
 
 if TYPE_CHECKING:
@@ -39,26 +40,35 @@ CRASHING_ATTEMPTS = 3
 OBSERVER = "observer"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_INTERRUPTED = 130
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CellResult(NamedTuple):
     """What a finished cell stores: `summary` is read by every report, `detail` only on request.
 
-    `leftover` is a folder (its checkpoint's) that goes once the row is stored.
+    `leftover` is a folder (its checkpoint's) that goes once the row is stored. `provenance` is told by a process that
+    ran the cell elsewhere; None is measured here.
     """
 
     summary: dict[str, Any]
     detail: dict[str, Any]
     leftover: Path | None = None
+    provenance: dict[str, Any] | None = None
 
 
-class Failure(NamedTuple):
-    """How a cell failed, in words: what its row says. `trace` is the traceback of an error that nobody expected."""
+Fault = Literal["failed", "diverged"]
 
-    outcome: Literal["failed", "diverged"]
+
+class CellFailure(NamedTuple):
+    """How a cell failed, in words: what its row says.
+
+    `trace` is the traceback of an error that nobody expected; `provenance` is as in `CellResult`.
+    """
+
+    outcome: Fault
     reason: str
+    failure: Failure
     trace: str | None = None
+    provenance: dict[str, Any] | None = None
 
 
 Execute = Callable[[Cell], CellResult]
@@ -266,16 +276,17 @@ def run_cells(
     """
     cells = [cell for cell, _ in leased]
     meter.start(cells)
+    watch = Watch()
     try:
         with ExitStack() as hearts:
             for _, lease in leased:
                 hearts.enter_context(Heart(store, lease))
             results = None if attempt is None else attempt_together(attempt, cells)
             if results is None:
-                return [keep_result(*pair, attempt_alone(execute, pair[0]), store, meter) for pair in leased]
+                return [keep_result(*pair, attempt_alone(execute, pair[0]), store, meter, watch) for pair in leased]
             ending = [result for result in results if isinstance(result, Exception) and ends_sweep(result)]
             pairs = [pair for pair in zip(leased, results, strict=True) if pair[1] not in ending]
-            went_well = [keep_result(*pair, result, store, meter) for pair, result in pairs]
+            went_well = [keep_result(*pair, result, store, meter, watch) for pair, result in pairs]
             if ending:
                 raise ending[0]
             return went_well
@@ -307,32 +318,37 @@ def attempt_alone(execute: Execute, cell: Cell) -> CellResult | Exception:
         return error
 
 
-def ends_sweep(error: Exception) -> bool:
-    """Whether it would end every other cell too: the store or the disk is at fault."""
-    return isinstance(error, OutputError | StoreError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
+def keep_result(
+    cell: Cell, lease: Lease, result: CellResult | CellFailure | Exception, store: Store, meter: Meter, watch: Watch
+) -> bool:
+    """Store how a cell ended; whether it ended well.
 
-
-def keep_result(cell: Cell, lease: Lease, result: CellResult | Failure | Exception, store: Store, meter: Meter) -> bool:
-    """Store how a cell ended; whether it ended well."""
+    Args:
+        watch: what it took, of a cell that ran in this process; others bring that along.
+    """
     if isinstance(result, CellResult):
+        made_by = result.provenance or watch.told(cell)
         try:
-            stored = store.finish(lease, "done", summary=result.summary, detail=result.detail)
+            stored = store.finish(lease, "done", summary=result.summary, detail=result.detail, provenance=made_by)
         except ValueError as error:  # a number in it is NaN
-            return keep_result(cell, lease, error, store, meter)
+            return keep_result(cell, lease, error, store, meter, watch)
         if result.leftover is not None:
             shutil.rmtree(result.leftover, ignore_errors=True)
         meter.done(cell, result.summary, stored)
         return True
-    failure = failure_of(result) if isinstance(result, Exception) else result
-    store.finish(lease, failure.outcome, reason=failure.reason, trace=failure.trace)
-    meter.fault(cell, failure.outcome, failure.reason + ("; its earlier result is kept" if lease.redo else ""))
+    failed = failure_of(result) if isinstance(result, Exception) else result
+    made_by = watch.told(cell) if failed.provenance is None else failed.provenance
+    reason, trace = failed.reason, failed.trace
+    store.finish(lease, failed.outcome, reason=reason, trace=trace, failure=failed.failure, provenance=made_by)
+    meter.fault(cell, failed.outcome, reason + ("; its earlier result is kept" if lease.redo else ""))
     return False
 
 
-def failure_of(error: Exception) -> Failure:
-    """What a cell's row says of an error; also in a form that any process can read."""
+def failure_of(error: Exception) -> CellFailure:
+    """What a cell's row says of an error, also in a form that any process can read."""
     trace = None if isinstance(error, FastDCError) else "".join(traceback.format_exception(error))
-    return Failure("diverged" if isinstance(error, DivergedError) else "failed", one_line(error), trace)
+    outcome: Fault = "diverged" if isinstance(error, DivergedError) else "failed"
+    return CellFailure(outcome, one_line(error), classify(error), trace)
 
 
 def one_line(error: BaseException) -> str:

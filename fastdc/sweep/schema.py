@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastdc.errors import OutputError, StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x66646331  # "fdc1", in the file's header: tells our store from other SQLite files
 LOCK_SECONDS = 60.0
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -26,6 +26,16 @@ CREATE TABLE IF NOT EXISTS redo (
     changed REAL NOT NULL
 ) WITHOUT ROWID;
 """
+# What computed each run that has ended: its versions, machine, seeds, seconds and memory, as JSON. Apart from `runs`,
+# which every sweep reads whole.
+SCHEMA_PROVENANCE = """
+CREATE TABLE IF NOT EXISTS provenance (key TEXT PRIMARY KEY REFERENCES runs (key), provenance TEXT NOT NULL);
+"""
+# Columns that schema 3 added, by table.
+ADDED = {
+    "runs": "failure TEXT CHECK (failure IN ('method', 'infrastructure', 'diverged'))",
+    "superseded": "provenance TEXT",
+}
 SCHEMA = (
     """
 CREATE TABLE runs (
@@ -36,12 +46,13 @@ CREATE TABLE runs (
     reason TEXT, trace TEXT,
     pid INTEGER, host TEXT, born TEXT, token TEXT, heartbeat REAL,
     attempts INTEGER NOT NULL DEFAULT 0,
-    changed REAL NOT NULL
+    changed REAL NOT NULL,
+    failure TEXT CHECK (failure IN ('method', 'infrastructure', 'diverged'))
 ) WITHOUT ROWID;
 CREATE INDEX runs_axes ON runs (axes);
 CREATE TABLE results (key TEXT PRIMARY KEY REFERENCES runs (key), summary TEXT NOT NULL, detail TEXT NOT NULL);
 CREATE TABLE superseded (key TEXT NOT NULL, label TEXT NOT NULL, state TEXT NOT NULL, reason TEXT, summary TEXT,
-                         detail TEXT, changed REAL NOT NULL);
+                         detail TEXT, changed REAL NOT NULL, provenance TEXT);
 CREATE TABLE subsets (key TEXT PRIMARY KEY, label TEXT NOT NULL, cost TEXT NOT NULL);
 CREATE TRIGGER done_is_final BEFORE UPDATE ON runs WHEN OLD.state = 'done'
 BEGIN SELECT RAISE(ABORT, 'a finished run is never changed'); END;
@@ -49,6 +60,7 @@ CREATE TRIGGER results_are_final BEFORE UPDATE ON results
 BEGIN SELECT RAISE(ABORT, 'a result is never changed'); END;
 """
     + SCHEMA_REDO
+    + SCHEMA_PROVENANCE
 )
 
 
@@ -152,8 +164,20 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Bring a store of schema 1 to this one; two sweeps may do so at once."""
-    connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA_REDO} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    """Bring a store of an older schema to this one, whole or not at all; two sweeps may do so at once."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if int(connection.execute("PRAGMA user_version").fetchone()[0]) < SCHEMA_VERSION:  # nobody was first
+            connection.execute(SCHEMA_REDO)
+            connection.execute(SCHEMA_PROVENANCE)
+            for table, column in ADDED.items():
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.rollback()
+        raise
 
 
 def _create(path: Path) -> None:

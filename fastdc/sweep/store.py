@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
+from fastdc.sweep.failures import Failure
 from fastdc.sweep.lease import Lease, Owner, is_dead, new_token, this_owner
-from fastdc.sweep.schema import open_database, store_errors
+from fastdc.sweep.schema import SCHEMA_VERSION, open_database, store_errors
 
 Rerun = Literal["missing", "failed", "all"]
 Outcome = Literal["done", "failed", "diverged"]
@@ -34,7 +35,10 @@ class Planned(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A stored run: its label (the axes to show), state, reason (when not done) and summary (when done)."""
+    """A stored run: its label (the axes to show), state, reason (when not done) and summary (when done).
+
+    `failure` is the class of a failed one; None for those of a store that is older than classes.
+    """
 
     key: str
     label: dict[str, Any]
@@ -42,6 +46,7 @@ class Record(NamedTuple):
     reason: str | None
     summary: dict[str, Any] | None
     changed: float
+    failure: Failure | None = None
 
 
 class Worker(NamedTuple):
@@ -134,8 +139,8 @@ class Store:
             )
             for key in retry:
                 db.execute(
-                    "UPDATE runs SET state = 'pending', reason = NULL, trace = NULL, attempts = 0, changed = ? "
-                    "WHERE key = ? AND state IN ('failed', 'diverged')",
+                    "UPDATE runs SET state = 'pending', reason = NULL, trace = NULL, failure = NULL, attempts = 0, "
+                    "changed = ? WHERE key = ? AND state IN ('failed', 'diverged')",
                     (now, key),
                 )
             db.executemany(
@@ -185,6 +190,8 @@ class Store:
         detail: dict[str, Any] | None = None,
         reason: str | None = None,
         trace: str | None = None,
+        failure: Failure | None = None,
+        provenance: dict[str, Any] | None = None,
     ) -> bool:
         """Store a run's result and its state in one transaction; False (nothing stored) when the lease was lost.
 
@@ -195,11 +202,14 @@ class Store:
             lease: from `claim`.
             outcome: "done" takes `summary` (small: read by every report) and `detail`; the others take `reason`.
             summary, detail: JSON-able, without NaN.
-            reason: one line. trace: a traceback for an unexpected error.
+            reason: one line. trace: a traceback for an unexpected error. failure: class of what failed.
+            provenance: what computed it (`fastdc.sweep.provenance`), JSON-able.
 
         Raises:
             ValueError: a result holds NaN or infinity.
         """
+        failure = "diverged" if outcome == "diverged" else failure if outcome == "failed" else None
+        made_by = None if provenance is None else json.dumps(provenance, allow_nan=False)
         result = None
         if outcome == "done":
             result = (lease.key, json.dumps(summary, allow_nan=False), json.dumps(detail or {}, allow_nan=False))
@@ -213,11 +223,14 @@ class Store:
             if lease.redo:
                 _supersede(db, lease.key)
             db.execute(
-                "UPDATE runs SET state = ?, reason = ?, trace = ?, token = NULL, changed = ? WHERE key = ?",
-                (outcome, reason, trace, time.time(), lease.key),
+                "UPDATE runs SET state = ?, reason = ?, trace = ?, failure = ?, token = NULL, changed = ? "
+                "WHERE key = ?",
+                (outcome, reason, trace, failure, time.time(), lease.key),
             )
             if result is not None:
                 db.execute("INSERT INTO results (key, summary, detail) VALUES (?, ?, ?)", result)
+            if made_by is not None:
+                db.execute("INSERT OR REPLACE INTO provenance VALUES (?, ?)", (lease.key, made_by))
         return True
 
     def release(self, lease: Lease) -> None:
@@ -247,14 +260,26 @@ class Store:
 
     def records(self) -> list[Record]:
         """Every run, oldest change first, without the details."""
+        failure = "failure" if self._is_current() else "NULL"
         rows = self._rows(
-            "SELECT runs.key, label, state, reason, summary, changed FROM runs LEFT JOIN results USING (key) "
-            "ORDER BY changed, runs.key"
+            f"SELECT runs.key, label, state, reason, summary, changed, {failure} FROM runs "
+            "LEFT JOIN results USING (key) ORDER BY changed, runs.key"
         )
         return [
-            Record(key, json.loads(label), state, reason, json.loads(summary) if summary else None, changed)
-            for key, label, state, reason, summary, changed in rows
+            Record(key, json.loads(label), state, reason, json.loads(summary) if summary else None, changed, failure)
+            for key, label, state, reason, summary, changed, failure in rows
         ]
+
+    def _is_current(self) -> bool:
+        """Whether the file has what schema 3 added; one that was opened to be read stays as old as it is."""
+        return int(self._rows("PRAGMA user_version")[0][0]) >= SCHEMA_VERSION
+
+    def provenance(self, key: str) -> dict[str, Any] | None:
+        """What computed a run that has ended; None where that was not kept (by an older fastdc)."""
+        if not self._is_current():
+            return None
+        rows = self._rows("SELECT provenance FROM provenance WHERE key = ?", (key,))
+        return dict(json.loads(rows[0][0])) if rows else None
 
     def detail(self, key: str) -> dict[str, Any] | None:
         """Per-class accuracy, curve, environment of a finished run; None for any other."""
@@ -296,11 +321,13 @@ def _take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease |
 def _supersede(db: sqlite3.Connection, key: str) -> None:
     """Put a finished run's result aside and make room for the one that replaces it."""
     db.execute(
-        "INSERT INTO superseded SELECT runs.key, label, state, reason, summary, detail, changed "
-        "FROM runs LEFT JOIN results USING (key) WHERE runs.key = ?",
+        "INSERT INTO superseded (key, label, state, reason, summary, detail, changed, provenance) "
+        "SELECT runs.key, label, state, reason, summary, detail, changed, provenance "
+        "FROM runs LEFT JOIN results USING (key) LEFT JOIN provenance USING (key) WHERE runs.key = ?",
         (key,),
     )
     db.execute("DELETE FROM results WHERE key = ?", (key,))
+    db.execute("DELETE FROM provenance WHERE key = ?", (key,))
     axes, label, changed = db.execute(
         "SELECT axes, redo.label, redo.changed FROM runs JOIN redo USING (key) WHERE key = ?", (key,)
     ).fetchone()

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdc.errors import FastDCError, MethodError
+from fastdc.sweep.failures import ends_sweep
 from fastdc.sweep.plan import Cell, Plan
-from fastdc.sweep.run import CellResult, Failure, attempt_alone, attempt_together, ends_sweep, failure_of
+from fastdc.sweep.provenance import Watch
+from fastdc.sweep.run import CellFailure, CellResult, attempt_alone, attempt_together, failure_of
 
 if TYPE_CHECKING:
     pass
 
-Result = CellResult | Failure
+Result = CellResult | CellFailure
 Costs = dict[str, dict[str, Any]]
 
 
@@ -50,7 +52,7 @@ class Answer(NamedTuple):
 
     results: tuple[Result, ...] = ()
     costs: dict[str, tuple[str, dict[str, Any]]] = {}  # noqa: RUF012  (never changed)
-    failure: Failure | None = None
+    failure: CellFailure | None = None
     said: str = ""
     ends: Exception | None = None
 
@@ -143,14 +145,15 @@ class CellWorker:
         return self._answer(lambda: self._run([self._cells[key] for key in keys]))
 
     def _run(self, cells: list[Cell]) -> Answer:
+        watch = Watch()
         results = attempt_together(self._runner.run_together, cells) if len(cells) > 1 else None
         if results is not None:
-            ending = [result for result in results if isinstance(result, Exception) and ends_sweep(result)]
-            return Answer(tuple(map(_portable, results)), ends=ending[0] if ending else None)
+            return Answer(tuple(_portable(*pair, watch) for pair in zip(cells, results, strict=True)))
         found: list[Result] = []
         for cell in cells:
+            watch = Watch()
             try:
-                found.append(_portable(attempt_alone(self._runner.run, cell)))
+                found.append(_portable(cell, attempt_alone(self._runner.run, cell), watch))
             except Exception as error:  # it ends the sweep; what is found before is not lost
                 return Answer(tuple(found), ends=error)
         return Answer(tuple(found))
@@ -166,5 +169,7 @@ class CellWorker:
         return answer._replace(costs=costs, said=said.getvalue())
 
 
-def _portable(result: CellResult | Exception) -> Result:
-    return failure_of(result) if isinstance(result, Exception) else result
+def _portable(cell: Cell, result: CellResult | Exception, watch: Watch) -> Result:
+    """A result that any process can read, with what computed it."""
+    portable = failure_of(result) if isinstance(result, Exception) else result
+    return portable._replace(provenance=watch.told(cell))

@@ -12,7 +12,7 @@ from fastdc.sweep import launch
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.launch import Call, Event, PoolSpread
 from fastdc.sweep.plan import Plan, make_plan
-from fastdc.sweep.run import Failure, Outcome, Together, failure_of, prepare_workdir, run_plan
+from fastdc.sweep.run import CellFailure, Outcome, Together, failure_of, prepare_workdir, run_plan
 from fastdc.sweep.store import Store
 from fastdc.sweep.worker import Answer
 from tests.sweep.test_sweep_run import accuracy
@@ -177,6 +177,8 @@ def test_a_cell_that_takes_its_worker_down_every_time_ends_as_failed(make_config
     outcome = sweep(plan, pool)
     assert (outcome.states, outcome.exit_code) == ({"done": 3, "failed": 1}, 1)
     assert reasons(plan) == {bad: "its worker was lost 3 times: signal 11"}
+    with Store(plan.store_path, readonly=True) as store:
+        assert [record.failure for record in store.records() if record.key == bad] == ["infrastructure"]
     assert sum(bad in keys for keys in pool.calls("run")) == launch.MOST_LOSSES
 
 
@@ -195,7 +197,10 @@ def test_a_group_whose_worker_is_lost_goes_on_one_by_one(make_config: Make) -> N
 def test_a_failure_is_a_row_and_is_not_tried_again(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-3"))
     bad = plan.cells[0].key
-    answers = {bad: Failure("diverged", "loss is nan"), plan.cells[1].key: failure_of(TypeError("no tensor"))}
+    answers = {
+        bad: CellFailure("diverged", "loss is nan", "diverged"),
+        plan.cells[1].key: failure_of(TypeError("no tensor")),
+    }
 
     def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> Answer | None:
         if call != "run" or arguments[0][0] not in answers:

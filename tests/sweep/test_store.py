@@ -93,8 +93,10 @@ def test_rerun_modes(store: Store) -> None:
         store.finish(lease, outcome, summary={"top1": 1.0}, reason="why")  # type: ignore[arg-type]
     store.register(runs(3), "missing")
     assert store.states() == {"k0": "done", "k1": "failed", "k2": "diverged"}
+    assert [record.failure for record in store.records()] == [None, None, "diverged"]
     store.register(runs(3), "failed")
     assert store.states() == {"k0": "done", "k1": "pending", "k2": "pending"}
+    assert {record.failure for record in store.records()} == {None}
     store.register(runs(3), "all")
     assert store.states() == {"k0": "done", "k1": "pending", "k2": "pending"}
     assert store.states(redo=True) == {"k0": "pending", "k1": "pending", "k2": "pending"}
@@ -130,21 +132,6 @@ def test_a_redo_that_was_killed_or_lost_is_taken_up_again(store: Store) -> None:
     store.release(third)
     assert (store.states(), store.states(redo=True)) == ({"k0": "done"}, {"k0": "interrupted"})
     assert store.records()[0].summary == {"top1": 1.0}
-
-
-def test_a_store_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "store.sqlite"
-    with Store(path) as store:
-        store.register(runs(1))
-    with sqlite3.connect(path) as db:
-        db.execute("DROP TABLE redo")
-        db.execute("PRAGMA user_version = 1")
-    with Store(path, readonly=True) as store:
-        assert len(store.records()) == 1
-    with Store(path) as store:
-        assert store.states(redo=True) == {"k0": "pending"}
-    with sqlite3.connect(path) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
 def test_a_skipped_row_gives_way_when_the_run_becomes_possible(store: Store) -> None:

@@ -1,0 +1,152 @@
+"""The class of a failed run, and what is kept of what computed a run."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastdc
+from fastdc.errors import (
+    BetonError,
+    ConfigError,
+    DivergedError,
+    LoaderError,
+    MethodError,
+    OutputError,
+)
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.failures import classify, ends_sweep
+from fastdc.sweep.plan import make_plan
+from fastdc.sweep.preview import preview
+from fastdc.sweep.provenance import Watch, commit, peak_memory
+from fastdc.sweep.store import Store
+from tests.sweep.test_sweep_run import accuracy, failing, sweep
+
+Make = Callable[..., SweepConfig]
+
+
+def caused_by(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (DivergedError("loss is nan"), "diverged"),
+        (MethodError("class 'moss' has 2 images"), "method"),
+        (ConfigError("no such network"), "method"),
+        (TypeError("not a tensor"), "method"),
+        (RuntimeError("shape mismatch"), "method"),
+        (caused_by(MethodError("broke"), ValueError("x")), "method"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "infrastructure"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "infrastructure"),
+        (MethodError("out of memory for 100 images; lower batch_size"), "infrastructure"),
+        (MemoryError(), "infrastructure"),
+        (PermissionError(errno.EACCES, "Permission denied", "/d/x"), "infrastructure"),
+        (ConnectionResetError(), "infrastructure"),
+        (BetonError("truncated"), "infrastructure"),
+        (LoaderError("sample 3 cannot be decoded"), "infrastructure"),
+        (caused_by(MethodError("cannot read"), OSError(errno.EIO, "I/O error")), "infrastructure"),
+    ],
+    ids=repr,
+)
+def test_what_a_run_died_of(error: Exception, failure: str) -> None:
+    assert classify(error) == failure
+
+
+def test_causes_that_run_in_a_circle_end() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert classify(first) == "method"
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (OutputError("disk full"), True),
+        (OSError(errno.ENOSPC, "No space left"), True),
+        (PermissionError(errno.EACCES, "no"), False),
+        (MethodError("no"), False),
+    ],
+    ids=repr,
+)
+def test_what_would_end_every_other_run_too(error: Exception, ends: bool) -> None:
+    assert ends_sweep(error) is ends
+
+
+def test_a_failed_row_has_its_class_and_a_dry_run_tells_it(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-2"))
+    sweep(plan, failing(0, MethodError("cannot")))
+    sweep(plan, failing(0, MemoryError()), rerun="failed")
+    with Store(plan.store_path, readonly=True) as store:
+        found = {record.label["seed"]: record.failure for record in store.records()}
+    assert found == {0: "infrastructure", 1: None, 2: None}
+    lines = preview(plan.config)
+    assert any(line.startswith("failed ") and "seed 0 (infrastructure): out of memory" in line for line in lines)
+    assert sum(line.startswith("cached ") for line in lines) == 2
+    sweep(plan, failing(0, DivergedError("loss is nan at step 3")), rerun="failed")
+    assert any(
+        line.startswith("diverged ") and "seed 0: loss is nan at step 3" in line for line in preview(plan.config)
+    )
+
+
+def test_every_row_says_what_computed_it(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-1"))
+    sweep(plan, failing(1, MethodError("cannot")))
+    with Store(plan.store_path, readonly=True) as store:
+        told = {cell.seed: store.provenance(cell.key) for cell in plan.cells}
+    for seed, found in told.items():
+        assert found is not None
+        assert (found["fastdc"], found["device"], found["threads"], found["precision"]) == (
+            fastdc.__version__,
+            "cpu",
+            1,
+            "fp32",
+        )
+        assert found["seeds"] == {"training": seed, "subset": seed}
+        assert found["libraries"]["numpy"] == np.__version__
+        assert (found["pid"], found["host"]) == (os.getpid(), os.uname().nodename)
+        assert 0 <= found["seconds"] < 60
+        assert found["peak_memory_bytes"] > 10_000_000
+        assert not any(word in json.dumps(found).lower() for word in ("key", "token", "password"))
+
+
+def test_a_result_from_elsewhere_brings_its_own_provenance(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0"))
+    sweep(plan, lambda cell: accuracy(cell)._replace(provenance={"host": "node7"}))
+    with Store(plan.store_path, readonly=True) as store:
+        assert store.provenance(plan.cells[0].key) == {"host": "node7"}
+
+
+def test_the_peak_of_memory_is_that_of_the_run() -> None:
+    block = np.ones(100_000_000, np.uint8)
+    high = peak_memory()
+    assert high > block.nbytes
+    del block
+    Watch()
+    assert peak_memory() < high - 50_000_000
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_of_a_checkout(tmp_path: Path) -> None:
+    assert commit(tmp_path) is None
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-qm", "one")
+    git("tag", "v1")
+    assert commit(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "a").write_text("2")
+    assert commit(tmp_path) == git("rev-parse", "HEAD") + "-dirty"

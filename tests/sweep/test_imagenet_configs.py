@@ -1,0 +1,74 @@
+"""The paper's whole grid: `configs/imagenet_*.yaml` planned on a beton of ImageNet's classes, without ImageNet."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastdc.beton import Sample, write_samples
+from fastdc.nn.facts import imagenet_wnids
+from fastdc.sweep.config import SweepConfig, load_config
+from fastdc.sweep.plan import Plan, make_plan
+from fastdc.sweep.preview import preview
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+PER_CLASS = 400  # PCA takes four images for each stored one; ImageNet's smallest class has 732
+METHODS = ("random", "forgetting", "el2n", "aum", "ccs", "sre2l", "cda", "gvbsm", "lpld", "rded", "dwa", "pca")
+RECOVERED = ("sre2l", "cda", "gvbsm", "lpld", "rded", "dwa")
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Betons of the 1000 classes with images of one pixel."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    classes, pixel = tuple(imagenet_wnids()), np.zeros((1, 1, 3), np.uint8)
+    for split, count in (("train", PER_CLASS), ("val", 1)):
+        samples = (Sample(pixel, label, f"{name}/{i}") for label, name in enumerate(classes) for i in range(count))
+        out, made = folder / f"{split}.beton", {"made": {}, "source": "made by a test"}
+        write_samples(out, samples, classes=classes, dataset="imagenet", split=split, **made)  # type: ignore[arg-type]
+    return folder
+
+
+def config_of(kind: str, imagenet: Path, workdir: Path) -> SweepConfig:
+    paths = {"train": imagenet / "train.beton", "val": imagenet / "val.beton", "workdir": workdir}
+    return load_config(CONFIGS / f"imagenet_{kind}.yaml", paths)
+
+
+@pytest.fixture(params=["hard", "soft"])
+def plan(request: pytest.FixtureRequest, imagenet: Path, tmp_path: Path) -> Plan:
+    """One of the two benchmarks, for a GPU."""
+    return make_plan(config_of(request.param, imagenet, tmp_path), "cuda")
+
+
+def test_the_grid_is_the_papers(plan: Plan) -> None:
+    (protocol,) = {cell.protocol.name for cell in plan.cells}
+    names = {cell.label["method"].partition("[")[0] for cell in plan.cells}
+    assert (len(plan.cells), plan.runnable, names) == (12 * 3 * 3, plan.cells, set(METHODS))
+    assert {cell.label["ipc"] for cell in plan.cells} == {10, 50, 100}
+    assert {(cell.arch, cell.label["precision"], cell.label["batch"]) for cell in plan.cells} == {
+        ("resnet18", "fp32", 128)
+    }
+    assert {cell.label["ipc"]: cell.label["steps"] for cell in plan.cells} == {10: 23_700, 50: 117_300, 100: 234_600}
+    assert {cell.seed for cell in plan.cells} == {0, 1, 2}
+    teachers = {cell.teacher.name if cell.teacher else None for cell in plan.cells}
+    assert teachers == ({None} if protocol == "hard" else {"torchvision:resnet18"})
+
+
+def test_no_recovery_is_smaller_than_its_papers(plan: Plan) -> None:
+    recovered = [cell for cell in plan.cells if cell.label["method"].partition("[")[0] in RECOVERED]
+    assert {cell.label["method"]: cell.label["reduced"] for cell in recovered if cell.label["reduced"]} == {}
+    assert all(teacher.spec.startswith("torchvision:") for cell in recovered for teacher in cell.teachers)
+
+
+def test_both_benchmarks_share_their_subsets_and_observer(imagenet: Path, tmp_path: Path) -> None:
+    hard, soft = (make_plan(config_of(kind, imagenet, tmp_path), "cuda") for kind in ("hard", "soft"))
+    assert hard.config.workdir == soft.config.workdir
+    assert hard.observer == soft.observer
+    assert {cell.subset.key for cell in hard.cells if cell.subset} == {c.subset.key for c in soft.cells if c.subset}
+
+
+def test_a_dry_run_tells_runs_hours_and_disk_and_writes_nothing(imagenet: Path, tmp_path: Path) -> None:
+    for kind in ("hard", "soft"):
+        lines = preview(config_of(kind, imagenet, tmp_path / "work"))
+        assert "108 runs: 0 cached, 108 to run, 0 skipped" in lines
+    assert list(tmp_path.iterdir()) == []
