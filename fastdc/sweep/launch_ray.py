@@ -78,16 +78,27 @@ class RayLauncher:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = self.address or os.environ.get("RAY_ADDRESS") or "local"
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
         if address == "local":
             options |= {"num_cpus": usable_cpus(), "include_dashboard": False}
             options |= {"object_store_memory": LOCAL_STORE_BYTES}
         try:
-            ray.init(address=address, **options)
+            _start(ray, address, options)
             self._connected = True
         except Exception as error:  # Ray raises kinds of many sorts here, and bare ones
             reason = " ".join(str(error).split())[:300]
             raise WorkerError(f"--launcher ray: no cluster at '{address}': {reason}") from error
+
+
+def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
+    """Connect to a cluster, or start one; Ray gives its own processes 30 s, which a busy machine may exceed."""
+    try:
+        ray.init(address=address, **options)
+    except Exception:
+        ray.shutdown()
+        if address != "local":
+            raise
+        ray.init(address=address, **options)
 
 
 def import_ray() -> Any:
@@ -146,9 +157,11 @@ class RayPool:
         if self.capacity() == 0:
             hosts = [node["Resources"] for node in live_nodes()]
             most = {kind: max((host.get(kind, 0) for host in hosts), default=0) for kind in ("CPU", "GPU")}
+            needed, hint = f"{self._cpus} CPUs (its threads)", "lower --threads"
+            if self._gpus:
+                needed, hint = f"{self._gpus:g} of a GPU", "start Ray with --num-gpus, or set --gpus-per-run 0"
             found = f"{most['CPU']:g} CPUs and {most['GPU']:g} GPUs"
-            needed = f"{self._gpus:g} GPUs" if self._gpus else f"{self._cpus} CPUs (its threads)"
-            raise ConfigError(f"--launcher ray: a run takes {needed}, the largest host has {found}; lower --threads")
+            raise ConfigError(f"--launcher ray: a run takes {needed}, the largest host has {found}; {hint}")
 
     def capacity(self) -> int:
         """See `Pool`: workers for which the hosts that are there now have room."""

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from fastdc import cli
+from fastdc.errors import ConfigError
 from fastdc.report import make_rows
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.launch_ray import RayLauncher
@@ -60,6 +62,7 @@ def subset_bytes(workdir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((workdir / "subsets").glob("*.beton"))}
 
 
+@pytest.mark.timeout(300)
 def test_a_sweep_on_two_workers_stores_what_a_local_one_stores(cluster: str, make_config: Make, tmp_path: Path) -> None:
     local, spread = (make_config(**GRID, workdir=tmp_path / name) for name in ("local", "ray"))
     _, expected = run_sweep(local, show_progress=False)
@@ -71,6 +74,44 @@ def test_a_sweep_on_two_workers_stores_what_a_local_one_stores(cluster: str, mak
         rows = make_rows(store.records())
     assert all(row.observer_seconds for row in rows if row.method in ("el2n", "pca"))
     assert not any((spread.workdir / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "threads", "message"),
+    [
+        (0, 64, r"a run takes 64 CPUs \(its threads\), the largest host has 2 CPUs and 0 GPUs; lower --threads"),
+        (0.25, 1, r"a run takes 0.25 of a GPU, the largest host has 2 CPUs and 0 GPUs; start Ray with --num-gpus"),
+    ],
+)
+def test_a_cluster_without_room_is_refused_before_any_cell_is_claimed(
+    cluster: str, make_config: Make, gpus: float, threads: int, message: str
+) -> None:
+    config = make_config(threads=threads)
+    with pytest.raises(ConfigError, match=message):
+        run_sweep(config, show_progress=False, launcher=RayLauncher(gpus_per_run=gpus))
+    assert set(states_of(config)) == {"pending"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--address", "auto"], "--address auto: only --launcher ray reads it"),
+        (["--gpus-per-run", "0.5"], "--gpus-per-run 0.5: only --launcher ray reads it"),
+        (["--launcher", "ray", "--address", "ray://host:10001"], "must run on a host of the cluster"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(
+    make_config: Make,
+    write_yaml: Write,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    path = write_yaml(make_config(), tmp_path / "grid.yaml")
+    assert cli.run(["sweep", str(path), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
 
 
 class Marked:
@@ -116,10 +157,11 @@ def states_of(config: SweepConfig) -> list[str]:
         return sorted(store.states().values())
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_worker_costs_its_cell_some_time_and_nothing_else(
     cluster: str, make_config: Make, write_yaml: Write, tmp_path: Path
 ) -> None:
-    grid = {"seeds": "0-3", "protocols": "hard-small*epochs=600,validate_every=600"}
+    grid = {"seeds": "0-2", "protocols": "hard-small*epochs=400,validate_every=400"}
     local, spread = (make_config(**grid, workdir=tmp_path / name) for name in ("local", "ray"))
     run_sweep(local, show_progress=False)
     sweep = Marked(write_yaml(spread, tmp_path / "grid.yaml"), "--address", cluster)
@@ -128,7 +170,7 @@ def test_a_killed_worker_costs_its_cell_some_time_and_nothing_else(
     out, errors = sweep.process.communicate(timeout=100)
     assert sweep.process.returncode == 0, errors
     assert re.search(r"random ipc 2 .* seed \d: its worker was lost \(.*\); runs again", errors), errors
-    assert "4 runs: 4 done (4 run now)" in out
+    assert "3 runs: 3 done (3 run now)" in out
     assert "raylet" not in out + errors
     assert results_of(spread.workdir) == results_of(local.workdir)
     assert subset_bytes(spread.workdir) == subset_bytes(local.workdir)
@@ -143,7 +185,8 @@ def workers() -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("way", ["control-c", "twice", "kill -9"])
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", ["control-c", "kill -9"])
 def test_a_stopped_sweep_leaves_no_process_and_no_claim(
     make_config: Make, write_yaml: Write, tmp_path: Path, way: str
 ) -> None:
@@ -154,9 +197,6 @@ def test_a_stopped_sweep_leaves_no_process_and_no_claim(
     if way == "control-c":
         os.killpg(sweep.process.pid, sent)  # as a terminal does
     else:
-        sweep.process.send_signal(sent)
-    if way == "twice":
-        time.sleep(0.02)
         sweep.process.send_signal(sent)
     started = time.monotonic()
     _, errors = sweep.process.communicate(timeout=60)

@@ -195,3 +195,29 @@ def test_two_sweeps_that_redo_everything_share_the_work(
     started = executed(redone, "start")
     assert len(started) == 12
     assert sum(started.values()) < 18  # each may begin one or two before the other asks for them again
+
+
+TWICE = """
+import time
+from fastdc.sweep.run import signals_interrupt
+
+with signals_interrupt():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("gives back", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once(python_process: Start, number: signal.Signals) -> None:
+    process = python_process(TWICE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.stdout.readline() == "gives back\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, "")
