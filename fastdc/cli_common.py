@@ -101,6 +101,14 @@ Teacher = Annotated[
         show_default=False,
     ),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Show the curves in tensorboard (needs fastdc[trackers]); changes no result.",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Seed = Annotated[int, typer.Option(min=0, help="Root of every random decision.")]

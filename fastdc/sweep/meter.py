@@ -7,6 +7,7 @@ from typing import Any
 from fastdc.progress import format_seconds, say
 from fastdc.sweep.estimate import Rates
 from fastdc.sweep.plan import Cell
+from fastdc.track import emit
 
 QUIET_SECONDS = 20.0  # a shorter cell is not announced, only its end is
 
@@ -25,6 +26,12 @@ class Meter:
         """A cell begins, or several that are trained together."""
         self._started, self._together = time.monotonic(), len(cells)
         for cell in cells:
+            emit(
+                "cell_started",
+                cell=cell.name,
+                key=cell.key,
+                labels={**cell.label, "arch": cell.arch, "seed": cell.seed},
+            )
             if self._left.get(cell.key, 0.0) >= QUIET_SECONDS:
                 self._say(f"{cell.name}: started")
 
@@ -33,11 +40,11 @@ class Meter:
         text = f"{summary['top1']:.2f} % top-1" if "top1" in summary else "done"
         if not stored:
             text += " (another sweep had taken it over and keeps its own result)"
-        self._end(cell, text)
+        self._end(cell, text, "cell_done", **{name: value for name, value in summary.items() if name != "cost"})
 
     def fault(self, cell: Cell, outcome: str, reason: str) -> None:
         """A cell failed or diverged."""
-        self._end(cell, f"{outcome}: {reason}")
+        self._end(cell, f"{outcome}: {reason}", "cell_failed", outcome=outcome, reason=reason)
 
     def waiting(self, count: int) -> None:
         """Nothing left to start, but other sweeps still run some of our cells."""
@@ -45,8 +52,9 @@ class Meter:
             self._say(f"waiting for {count} run(s) that another sweep on this store is at")
         self._waited = True
 
-    def _end(self, cell: Cell, text: str) -> None:
+    def _end(self, cell: Cell, text: str, event: str, **told: Any) -> None:
         seconds = (time.monotonic() - self._started) / self._together
+        emit(event, cell=cell.name, **{**told, "seconds": round(seconds, 3)})
         self._spent += seconds
         self._expected += self._left.pop(cell.key, 0.0)
         self._say(f"{cell.name}: {text} in {format_seconds(seconds)}{self._time_left()}")

@@ -26,6 +26,7 @@ from fastdc.sweep.lease import Lease
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.store import Rerun, Store
+from fastdc.track import tracking
 
 HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
@@ -95,7 +96,7 @@ def run_sweep(config: SweepConfig, rerun: Rerun = "missing", show_progress: bool
 
     plan = make_plan(config)
     prepare_workdir(config.workdir)
-    with Store(plan.store_path) as store, signals_interrupt():
+    with Store(plan.store_path) as store, signals_interrupt(), tracking(config.track, config.workdir):
         states = store.states()
         if missing_cells(plan, states, rerun) and (device := actual_device()) != plan.device:
             plan = make_plan(config, device)
