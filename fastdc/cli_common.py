@@ -105,7 +105,7 @@ Track = Annotated[
     str | None,
     typer.Option(
         metavar="NAMES",
-        help="Show the curves in tensorboard (needs fastdc[trackers]); changes no result.",
+        help="Show the curves in tensorboard, wandb, mlflow (pip install 'fastdc[trackers]'); no result changes.",
         show_default=False,
     ),
 ]

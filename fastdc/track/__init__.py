@@ -3,7 +3,7 @@
 `events` is where the news goes, `tracking` hands it to trackers. Neither changes a result, nor can either end a run.
 """
 
-from fastdc.track.events import Event, emit, listening
+from fastdc.track.events import Event, emit, listening, one_run
 from fastdc.track.trackers import TRACKERS, check_trackers, tracking
 
-__all__ = ["TRACKERS", "Event", "check_trackers", "emit", "listening", "tracking"]
+__all__ = ["TRACKERS", "Event", "check_trackers", "emit", "listening", "one_run", "tracking"]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastdc.errors import DivergedError, FastDCError
 from fastdc.progress import say
 
 Event = dict[str, Any]
@@ -37,6 +38,21 @@ def publish(event: Event) -> None:
         except Exception as error:
             _listeners.remove(listener)
             say(f"warning: a listener failed and hears no more ({type(error).__name__}); no result is lost")
+
+
+@contextmanager
+def one_run(cell: str, key: str, labels: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Tell of a run outside a sweep: its begin, then how the block ended with what it put into the dictionary."""
+    start, told = time.monotonic(), dict[str, Any]()
+    emit("cell_started", cell=cell, key=key, labels=labels)
+    try:
+        yield told
+    except FastDCError as error:
+        outcome = "diverged" if isinstance(error, DivergedError) else "failed"
+        seconds = round(time.monotonic() - start, 3)
+        emit("cell_failed", cell=cell, outcome=outcome, reason=str(error), seconds=seconds)
+        raise
+    emit("cell_done", cell=cell, **{"seconds": round(time.monotonic() - start, 3), **told})
 
 
 @contextmanager

@@ -38,6 +38,8 @@ class Kind(NamedTuple):
 
 TRACKERS = {
     "tensorboard": Kind("tensorboard", "fastdc.track.to_tensorboard:TensorBoard", "TensorBoard"),
+    "wandb": Kind("wandb", "fastdc.track.to_wandb:WeightsAndBiases", "Weights & Biases"),
+    "mlflow": Kind("mlflow", "fastdc.track.to_mlflow:MLflow", "MLflow"),
 }
 
 

@@ -36,7 +36,7 @@ SURFACE = {
     "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --set --observer --precision --threads "
     "--force --quiet -q",
     "evaluate": "SUBSET.beton --val --protocol --set --arch --teacher --workdir --seed --augment --precision "
-    "--image-size --threads --loader --workers --checkpoint --compile --json --quiet -q",
+    "--image-size --threads --loader --workers --checkpoint --compile --track --json --quiet -q",
     "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
     "--observer --teacher --augment --precision --threads --loader --together --launcher --rerun "
     "--track --dry-run --quiet -q",

@@ -80,3 +80,37 @@ def test_an_unknown_tracker_is_refused_before_any_work(tmp_path: Path, capsys: p
     assert run(["sweep", str(write_grid(tmp_path, track=["tensorboard", 3]))]) == 2
     assert f"{tmp_path}/grid.yaml:1: track" in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
+
+
+def test_the_real_trackers_beside_one_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb", reason="pip install 'fastdc[trackers]'")
+    pytest.importorskip("mlflow", reason="pip install 'fastdc[trackers]'")
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", "/nowhere")
+    monkeypatch.setenv("HOME", str(tmp_path))  # without a netrc; wandb keeps its own files there
+    write_grid(tmp_path)
+    work = tmp_path / "here"
+    command = ["evaluate", f"{tmp_path}/train.beton", "--val", f"{tmp_path}/val.beton", "--protocol", "hard-small"]
+    command += ["--set", "epochs=2", "--arch", "convnet1_w4", "--threads", "1", "--workdir", str(work), "--json"]
+    assert run([*command, "--track", "tensorboard, wandb,mlflow"]) == 0
+    said = capsys.readouterr()
+    assert "warning" not in said.err
+    top1 = json.loads(said.out)["top1"]
+    (curve,) = (work / "tensorboard").iterdir()
+    assert len(EventAccumulator(str(curve)).Reload().Scalars("train/loss")) == 2
+
+    (metrics,) = (work / "mlruns").glob("*/*/metrics")
+    losses = (metrics / "loss").read_text().split("\n")
+    assert [line.split()[2] for line in losses if line] == ["1", "2"]
+    assert float((metrics / "result.top1").read_text().split()[1]) == pytest.approx(top1)
+    assert "hard-small*epochs=2" in (metrics.parent / "params" / "protocol").read_text()
+    assert "status: 3" in (metrics.parent / "meta.yaml").read_text()  # finished
+
+    (offline,) = (work / "wandb").glob("offline-run-*/*.wandb")
+    assert "wandb sync` sends it" in said.err
+    history = offline.read_bytes()
+    assert history.count(b"images_per_second") >= 2
+    assert b"convnet1_w4" in history
