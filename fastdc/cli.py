@@ -21,6 +21,8 @@ from fastdc.cli_common import (
     Augment,
     Engine,
     Launcher,
+    Log,
+    LogOption,
     ObserverSettings,
     Precision,
     Quiet,
@@ -32,6 +34,7 @@ from fastdc.cli_common import (
     say_error,
 )
 from fastdc.errors import FastDCError
+from fastdc.progress import choose_log
 from fastdc.text import plain
 
 app = typer.Typer(
@@ -103,6 +106,7 @@ def sweep_command(
         Rerun, typer.Option(help="missing: what has no result, not failed runs; failed: those too; all: everything.")
     ] = Rerun.missing,
     track: Track = None,
+    log: LogOption = Log.auto,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show runs, time and disk; write nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -253,6 +257,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     from typer._click.exceptions import ClickException
 
     arguments = sys.argv[1:] if arguments is None else arguments
+    choose_log("auto")
     try:
         code = app(args=arguments or ["--help"], prog_name="fastdc", standalone_mode=False)
         print(end="", flush=True)

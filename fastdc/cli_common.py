@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastdc.progress import say
+from fastdc.progress import choose_log, say
 
 
 class Encoding(StrEnum):
@@ -71,6 +71,14 @@ class Launcher(StrEnum):
     local = "local"
 
 
+class Log(StrEnum):
+    """How progress is told on stderr."""
+
+    auto = "auto"
+    plain = "plain"
+    json = "json"
+
+
 class Style(StrEnum):
     """Form of a report."""
 
@@ -107,6 +115,14 @@ Track = Annotated[
         metavar="NAMES",
         help="Show the curves in tensorboard, wandb, mlflow (pip install 'fastdc[trackers]'); no result changes.",
         show_default=False,
+    ),
+]
+LogOption = Annotated[
+    Log,
+    typer.Option(
+        "--log",
+        help="Progress on stderr. auto: bars on a terminal, else plain lines; json: an object per line.",
+        callback=lambda log: choose_log(log.value) or log,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]

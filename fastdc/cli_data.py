@@ -12,6 +12,8 @@ from fastdc.cli_common import (
     Encoding,
     Engine,
     Force,
+    Log,
+    LogOption,
     ObserverSettings,
     OnError,
     Precision,
@@ -167,6 +169,7 @@ def observe_command(
     ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after N epochs of the schedule.")] = None,
     settings: Settings = None,
+    log: LogOption = Log.auto,
     quiet: Quiet = False,
 ) -> None:
     """Train the observer once on the full set and keep every sample's dynamics for the methods that read them.
@@ -223,6 +226,7 @@ def compress_command(
     ] = Precision.auto,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of such networks; 0 takes all.")] = 0,
     force: Force = False,
+    log: LogOption = Log.auto,
     quiet: Quiet = False,
 ) -> None:
     """Compress a training set to IPC images per class and write them as a beton.
@@ -353,6 +357,7 @@ def evaluate_command(
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     track: Track = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    log: LogOption = Log.auto,
     quiet: Quiet = False,
 ) -> None:
     """Train a network from scratch on a subset and measure it on the validation set.
@@ -367,7 +372,8 @@ def evaluate_command(
     fastdc evaluate pca10.beton --val val.beton --protocol soft --workdir runs/first
     """
     from fastdc.settings import parse_settings
-    from fastdc.track.trackers import check_trackers, tracking
+    from fastdc.track.trackers import check_trackers
+    from fastdc.track.watching import watching
     from fastdc.train import EvaluateSettings, get_protocol
     from fastdc.train.evaluation import evaluate
 
@@ -378,7 +384,7 @@ def evaluate_command(
     made = EvaluateSettings.make({"protocol": chosen, **values}, "evaluate")
     labels = _soft_labels(subset, made, teacher, workdir, quiet)
     name = f"{subset.stem} {chosen.name} {arch} seed {seed}"
-    with tracking(trackers, workdir or Path()), _one_run(name, subset, made) as told:
+    with watching(trackers, workdir or Path(), not quiet), _one_run(name, subset, made) as told:
         result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet, name=name, **labels)
         told |= result.model_dump(mode="json", exclude={"curve", "per_class", "environment"})
     if as_json:

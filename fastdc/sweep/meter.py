@@ -21,6 +21,7 @@ class Meter:
         self._spent = self._expected = 0.0
         self._started, self._together = 0.0, 1
         self._waited = False
+        emit("sweep_started", cells=total, left=len(todo))
 
     def start(self, cells: Sequence[Cell]) -> None:
         """A cell begins, or several that are trained together."""
@@ -54,15 +55,17 @@ class Meter:
 
     def _end(self, cell: Cell, text: str, event: str, **told: Any) -> None:
         seconds = (time.monotonic() - self._started) / self._together
-        emit(event, cell=cell.name, **{**told, "seconds": round(seconds, 3)})
         self._spent += seconds
         self._expected += self._left.pop(cell.key, 0.0)
-        self._say(f"{cell.name}: {text} in {format_seconds(seconds)}{self._time_left()}")
+        left = self._seconds_left()
+        emit(event, cell=cell.name, **{**told, "seconds": round(seconds, 3), "seconds_left": left})
+        time_left = "" if left is None else f", {format_seconds(left)} left"
+        self._say(f"{cell.name}: {text} in {format_seconds(seconds)}{time_left}")
 
-    def _time_left(self) -> str:
+    def _seconds_left(self) -> float | None:
         if not self._left or not self._expected:
-            return ""
-        return f", {format_seconds(sum(self._left.values()) * self._spent / self._expected)} left"
+            return None
+        return sum(self._left.values()) * self._spent / self._expected
 
     def _say(self, text: str) -> None:
-        self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}")
+        self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}", told=True)

@@ -26,7 +26,7 @@ from fastdc.sweep.lease import Lease
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.store import Rerun, Store
-from fastdc.track import tracking
+from fastdc.track import emit, watching
 
 HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
@@ -96,7 +96,7 @@ def run_sweep(config: SweepConfig, rerun: Rerun = "missing", show_progress: bool
 
     plan = make_plan(config)
     prepare_workdir(config.workdir)
-    with Store(plan.store_path) as store, signals_interrupt(), tracking(config.track, config.workdir):
+    with Store(plan.store_path) as store, signals_interrupt(), watching(config.track, config.workdir, show_progress):
         states = store.states()
         if missing_cells(plan, states, rerun) and (device := actual_device()) != plan.device:
             plan = make_plan(config, device)
@@ -170,7 +170,9 @@ def run_plan(
             silent.expire(store, {cell.key for cell in todo})
             time.sleep(POLL_SECONDS)
     states = store.states()
-    return Outcome(Counter(states[cell.key] for cell in plan.cells), ran, kept)
+    outcome = Outcome(Counter(states[cell.key] for cell in plan.cells), ran, kept)
+    emit("sweep_ended", cells=len(plan.cells), ran=ran, states=dict(outcome.states))
+    return outcome
 
 
 def split_groups(todo: list[Cell], attempts: dict[str, int], together: Together | None) -> list[list[Cell]]:

@@ -44,7 +44,7 @@ class Runs:
             self.tracker.log(cell, event["epoch"], event["time"], _numbers(event, EPOCH_VALUES))
         elif kind in ("cell_done", "cell_failed"):
             self._open.discard(cell)
-            names = [name for name in event if name not in ("time", "event", "cell")]
+            names = [name for name in event if name not in ("time", "event", "cell", "seconds_left")]
             self.tracker.finish(cell, event.get("outcome", "done"), _numbers(event, names))
 
     def close(self) -> None:

@@ -79,7 +79,7 @@ def evaluate(
             pair, settings, compute, val_loader, steps, checkpoint, checkpoint_seconds, labelling, teacher, name
         )
         total = settings.protocol.epochs * steps
-        with progress(f"train {settings.arch} on {subset.name}", total, "steps", show_progress) as bar:
+        with progress(f"train {settings.arch} on {subset.name}", total, "steps", show_progress, steps) as bar:
             watch([training], bar)
             training.fit.run(_pooled(loader, pair, settings))
             return training.result(loader.engine, time.monotonic() - start)
@@ -140,7 +140,8 @@ def evaluate_together(
             for each, file, labelling, name in zip(settings, files, labellings, names or [""] * len(files), strict=True)
         ]
         total = sum(training.fit.plan.epochs * steps for training in trainings)
-        with progress(f"train {len(trainings)} networks on {subset.name}", total, "steps", show_progress) as bar:
+        inner = steps * len(trainings)
+        with progress(f"train {len(trainings)} networks on {subset.name}", total, "steps", show_progress, inner) as bar:
             watch(trainings, bar)
             pooled = _pooled_shared(stream, pair, settings[0])
             faults = fit_together([training.fit for training in trainings], pooled)
