@@ -33,7 +33,7 @@ from fastdc.cli_common import (
     Track,
     say_error,
 )
-from fastdc.errors import FastDCError
+from fastdc.errors import ConfigError, FastDCError
 from fastdc.progress import choose_log
 from fastdc.text import plain
 
@@ -101,7 +101,15 @@ def sweep_command(
     together: Annotated[
         Together | None, typer.Option(help="Train networks that differ only in --arch from one decoded stream.")
     ] = None,
-    launcher: Annotated[Launcher, typer.Option(help="Where runs are run.")] = Launcher.local,
+    launcher: Annotated[
+        Launcher, typer.Option(help="local: one after the other, here; ray: side by side on a cluster.")
+    ] = Launcher.local,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT|auto", help="Ray cluster to use; else one on this host is started.")
+    ] = None,
+    gpus_per_run: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Part of a GPU for each run under ray; 0 uses none.")
+    ] = None,
     rerun: Annotated[
         Rerun, typer.Option(help="missing: what has no result, not failed runs; failed: those too; all: everything.")
     ] = Rerun.missing,
@@ -141,21 +149,34 @@ def sweep_command(
         key: str(value) if isinstance(value, StrEnum) else value for key, value in options.items() if value is not None
     }
     grid = load_config(config, given, settings or [])
+    chosen = _launcher(launcher, address, gpus_per_run)
     if dry_run:
         from fastdc.sweep.preview import preview
 
         print("\n".join(preview(grid, rerun.value)))
         return
-    _sweep(grid, rerun.value, quiet)
+    _sweep(grid, rerun.value, quiet, chosen)
 
 
-def _sweep(grid: Any, rerun: Any, quiet: bool) -> None:
+def _launcher(launcher: Launcher, address: str | None, gpus_per_run: float | None) -> Any:
+    """What runs the cells somewhere else; None for this process."""
+    if launcher is Launcher.local:
+        for option, value in (("--address", address), ("--gpus-per-run", gpus_per_run)):
+            if value is not None:
+                raise ConfigError(f"{option} {value}: only --launcher ray reads it; add that, or leave it out")
+        return None
+    from fastdc.sweep.launch_ray import RayLauncher
+
+    return RayLauncher(address, gpus_per_run)
+
+
+def _sweep(grid: Any, rerun: Any, quiet: bool, launcher: Any = None) -> None:
     from fastdc.report import make_rows, show
     from fastdc.sweep.run import run_sweep
     from fastdc.sweep.store import Store
 
     try:
-        plan, outcome = run_sweep(grid, rerun, show_progress=not quiet)
+        plan, outcome = run_sweep(grid, rerun, show_progress=not quiet, launcher=launcher)
     except KeyboardInterrupt:
         say_error("interrupted; finished runs are kept, the same command goes on", "fastdc: ")
         raise typer.Exit(130) from None

@@ -69,6 +69,7 @@ class Launcher(StrEnum):
     """Where a sweep's runs are run."""
 
     local = "local"
+    ray = "ray"
 
 
 class Log(StrEnum):

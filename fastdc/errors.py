@@ -50,3 +50,9 @@ class DivergedError(FastDCError):
     """Training met a loss that is NaN or infinite."""
 
     exit_code = 1
+
+
+class WorkerError(FastDCError):
+    """A worker process or host of a sweep cannot be started, or was lost."""
+
+    exit_code = 1

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 
@@ -11,8 +11,7 @@ from fastdc.errors import CheckpointError, DivergedError, FastDCError
 from fastdc.nn.options import Device
 from fastdc.progress import say
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
-from fastdc.sweep.run import CellResult, observer_needs
-from fastdc.sweep.store import Store
+from fastdc.sweep.run import OBSERVER, CellResult, network_key, observer_needs
 
 if TYPE_CHECKING:
     from fastdc.nn.teacher import Teacher
@@ -30,17 +29,28 @@ def actual_device() -> Device:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+class SubsetCosts(Protocol):
+    """Knows what subsets took to make; the store does."""
+
+    def subset_cost(self, key: str) -> dict[str, Any] | None:
+        """Seconds by part for the subset of this content key; None where it is not known to be made."""
+
+    def keep_subset_cost(self, key: str, label: str, cost: dict[str, Any]) -> None:
+        """Keep what a subset took to make."""
+
+
 class CellRunner:
     """Runs cells of one plan in this process, so that they share decoded images and compiled kernels.
 
     Args:
+        costs: knows which subsets are made; the store, or on another host what stands for it.
         checkpoint_seconds: longest time between two checkpoints of a training; None keeps the trainer's own.
     """
 
     def __init__(
-        self, plan: Plan, store: Store, show_progress: bool = False, checkpoint_seconds: float | None = None
+        self, plan: Plan, costs: SubsetCosts, show_progress: bool = False, checkpoint_seconds: float | None = None
     ) -> None:
-        self.plan, self.store, self.show_progress = plan, store, show_progress
+        self.plan, self.costs, self.show_progress = plan, costs, show_progress
         self._checkpointing: dict[str, Any] = (
             {} if checkpoint_seconds is None else {"checkpoint_seconds": checkpoint_seconds}
         )
@@ -160,25 +170,39 @@ class CellRunner:
         Raises:
             FastDCError: see `load_teacher`.
         """
-        from fastdc.nn.device import choose_compute
-        from fastdc.observe.teacher import load_teacher
-
-        config = self.plan.config
         if self._teacher is None:
             try:
-                self._teacher = load_teacher(
-                    teacher,
-                    config.train,
-                    config.workdir,
-                    choose_compute(config.precision, self.plan.threads),
-                    self.show_progress,
-                    observer_needs(self.plan.runnable),
-                )
+                self._teacher = self._load(teacher)
             except FastDCError as error:  # one whose training diverges too: it would do so for every cell again
                 self._teacher = error
         if isinstance(self._teacher, FastDCError):
             raise self._teacher
         return self._teacher
+
+    def _load(self, teacher: "TeacherPlan") -> "Teacher":
+        from fastdc.nn.device import choose_compute
+        from fastdc.observe.teacher import load_teacher
+
+        config = self.plan.config
+        compute = choose_compute(config.precision, self.plan.threads)
+        needs = observer_needs(self.plan.runnable)
+        return load_teacher(teacher, config.train, config.workdir, compute, self.show_progress, needs)
+
+    def make_network(self, key: str) -> None:
+        """Have the networks trained that go by `key` among the `networks_of` the plan's cells; nothing where they are.
+
+        Raises:
+            FastDCError: see `observe` and `load_teacher`.
+        """
+        from fastdc.observe.run import observe
+
+        config, cells = self.plan.config, self.plan.runnable
+        needs = observer_needs(cells)
+        if key == OBSERVER and any(cell.subset and cell.subset.variant.method.info.observed for cell in cells):
+            observe(config.train, config.workdir, self.plan.observer, needs=needs, show_progress=self.show_progress)
+        teachers = (teacher for cell in cells for teacher in cell.teachers if network_key(teacher) == key)
+        if (teacher := next(teachers, None)) is not None:
+            self._load(teacher)
 
     def make_subset(self, subset: SubsetPlan) -> dict[str, Any]:
         """Make the subset unless it is there, whole, with its cost known; returns that cost in seconds by part.
@@ -191,7 +215,7 @@ class CellRunner:
             raise self._broken[subset.key]
         subset.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
-            cost = self.store.subset_cost(subset.key)
+            cost = self.costs.subset_cost(subset.key)
             if cost is not None and self._is_whole(subset.path):
                 return cost
             try:
@@ -233,7 +257,7 @@ class CellRunner:
             show_progress=self.show_progress,
         )
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
-        self.store.keep_subset_cost(subset.key, f"{subset.variant.name} ipc {subset.ipc}", cost)
+        self.costs.keep_subset_cost(subset.key, f"{subset.variant.name} ipc {subset.ipc}", cost)
         return cost
 
 

@@ -19,13 +19,18 @@ class Meter:
         self._left = {cell.key: rates.seconds(cell) for cell in todo} if rates else {}
         self._total, self._enabled = total, enabled
         self._spent = self._expected = 0.0
-        self._started, self._together = 0.0, 1
+        self._started: dict[str, tuple[float, int]] = {}  # when, and how many are trained together
+        self._workers = 1
         self._waited = False
         emit("sweep_started", cells=total, left=len(todo))
 
+    def workers(self, count: int) -> None:
+        """So many run cells side by side."""
+        self._workers = max(count, 1)
+
     def start(self, cells: Sequence[Cell]) -> None:
         """A cell begins, or several that are trained together."""
-        self._started, self._together = time.monotonic(), len(cells)
+        self._started |= {cell.key: (time.monotonic(), len(cells)) for cell in cells}
         for cell in cells:
             emit(
                 "cell_started",
@@ -54,7 +59,9 @@ class Meter:
         self._waited = True
 
     def _end(self, cell: Cell, text: str, event: str, **told: Any) -> None:
-        seconds = (time.monotonic() - self._started) / self._together
+        now = time.monotonic()
+        started, together = self._started.pop(cell.key, (now, 1))
+        seconds = (now - started) / together
         self._spent += seconds
         self._expected += self._left.pop(cell.key, 0.0)
         left = self._seconds_left()
@@ -65,7 +72,8 @@ class Meter:
     def _seconds_left(self) -> float | None:
         if not self._left or not self._expected:
             return None
-        return sum(self._left.values()) * self._spent / self._expected
+        left = sum(self._left.values()) * self._spent / self._expected
+        return left / min(self._workers, len(self._left))
 
     def _say(self, text: str) -> None:
         self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}", told=True)

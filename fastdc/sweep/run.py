@@ -5,6 +5,7 @@ a damaged store) gives the running cell back first, and its checkpoint lets the 
 """
 
 import errno
+import os
 import shutil
 import signal
 import threading
@@ -12,12 +13,13 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from fastdc.errors import DivergedError, FastDCError, OutputError, StoreError
 from fastdc.files import prepare_workdir
+from fastdc.nn.options import Device
 from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import say
 from fastdc.sweep.config import SweepConfig
@@ -28,10 +30,16 @@ from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.store import Rerun, Store
 from fastdc.track import emit, watching
 
+if TYPE_CHECKING:
+    from fastdc.observe.teacher import TeacherPlan
+
 HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
 CRASHING_ATTEMPTS = 3
+OBSERVER = "observer"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EXIT_INTERRUPTED = 130
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -46,7 +54,14 @@ class CellResult(NamedTuple):
     leftover: Path | None = None
 
 
-Fault = Literal["failed", "diverged"]
+class Failure(NamedTuple):
+    """How a cell failed, in words: what its row says. `trace` is the traceback of an error that nobody expected."""
+
+    outcome: Literal["failed", "diverged"]
+    reason: str
+    trace: str | None = None
+
+
 Execute = Callable[[Cell], CellResult]
 Attempt = Callable[[Sequence[Cell]], "list[CellResult | Exception]"]
 
@@ -62,6 +77,23 @@ class Together(NamedTuple):
 
     group: Callable[[Sequence[Cell]], list[list[Cell]]]
     attempt: Attempt
+
+
+class Launcher(Protocol):
+    """Runs cells somewhere else than in this process."""
+
+    def device(self) -> Device:
+        """Where its workers compute. Whatever it takes to know that is started now."""
+
+    def open(self, plan: Plan, store: Store, show_progress: bool) -> AbstractContextManager["Spread"]:
+        """Workers for the cells of `plan`; they end with the block."""
+
+
+class Spread(Protocol):
+    """Workers that are there."""
+
+    def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> "list[tuple[Lease, bool]]":
+        """Claim and run cells, those of one group by one worker, and store how each ended; which went well."""
 
 
 class Outcome(NamedTuple):
@@ -83,10 +115,15 @@ class Outcome(NamedTuple):
         return int(self.states["failed"] + self.states["diverged"] + self.kept > 0)
 
 
-def run_sweep(config: SweepConfig, rerun: Rerun = "missing", show_progress: bool = True) -> tuple[Plan, Outcome]:
+def run_sweep(
+    config: SweepConfig, rerun: Rerun = "missing", show_progress: bool = True, launcher: Launcher | None = None
+) -> tuple[Plan, Outcome]:
     """Plan a sweep and run what is missing.
 
     torch is imported only when a cell has to run, so a sweep that is done ends in about a second.
+
+    Args:
+        launcher: runs the cells; None runs one after the other in this process.
 
     Raises:
         FastDCError: bad input (before any work), a full disk, a damaged store.
@@ -96,10 +133,15 @@ def run_sweep(config: SweepConfig, rerun: Rerun = "missing", show_progress: bool
 
     plan = make_plan(config)
     prepare_workdir(config.workdir)
-    with Store(plan.store_path) as store, signals_interrupt(), watching(config.track, config.workdir, show_progress):
+    with (
+        Store(plan.store_path) as store,
+        signals_interrupt() as take_signals,
+        watching(config.track, config.workdir, show_progress),
+    ):
         states = store.states()
-        if missing_cells(plan, states, rerun) and (device := actual_device()) != plan.device:
-            plan = make_plan(config, device)
+        if missing_cells(plan, states, rerun):
+            device = actual_device() if launcher is None else launcher.device()
+            plan = plan if device == plan.device else make_plan(config, device)
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
             from fastdc.observe.choose import tell_observer
@@ -107,7 +149,12 @@ def run_sweep(config: SweepConfig, rerun: Rerun = "missing", show_progress: bool
             tell_observer(plan.train.content_hash, config.workdir, plan.observer)
         runner = CellRunner(plan, store, show_progress)
         together = Together(runner.group, runner.run_together)
-        return plan, run_plan(plan, store, runner.run, show_progress, redo=rerun == "all", together=together)
+        redo = rerun == "all"
+        if launcher is None or not missing_cells(plan, store.states(redo)):
+            return plan, run_plan(plan, store, runner.run, show_progress, redo=redo, together=together)
+        with launcher.open(plan, store, show_progress) as spread:
+            take_signals()  # Ray has taken SIGTERM
+            return plan, run_plan(plan, store, spread, show_progress, redo=redo, together=together)
 
 
 def missing_cells(plan: Plan, states: dict[str, str], rerun: Rerun = "missing") -> list[Cell]:
@@ -118,8 +165,21 @@ def missing_cells(plan: Plan, states: dict[str, str], rerun: Rerun = "missing") 
 
 def reads_observer(cell: Cell) -> bool:
     """Whether the cell's method reads training dynamics, or runs the observer as a teacher, or its labels do."""
+    return OBSERVER in networks_of(cell)
+
+
+def network_key(teacher: "TeacherPlan") -> str | None:
+    """Name of the training that a teacher comes from; None for one that comes trained."""
+    if teacher.observer is None:
+        return None
+    return OBSERVER if teacher.is_observer else teacher.identity
+
+
+def networks_of(cell: Cell) -> list[str]:
+    """The trainings, by `network_key`, whose networks or records a cell needs besides its own."""
     observed = cell.subset is not None and cell.subset.variant.method.info.observed
-    return observed or any(teacher.is_observer for teacher in cell.teachers)
+    keys = [OBSERVER] if observed else []
+    return list(dict.fromkeys(keys + [key for teacher in cell.teachers if (key := network_key(teacher)) is not None]))
 
 
 def observer_needs(cells: Iterable[Cell]) -> ObserverNeeds:
@@ -135,7 +195,7 @@ def observer_needs(cells: Iterable[Cell]) -> ObserverNeeds:
 def run_plan(
     plan: Plan,
     store: Store,
-    execute: Execute,
+    execute: "Execute | Spread",
     show_progress: bool = True,
     *,
     redo: bool = False,
@@ -144,7 +204,7 @@ def run_plan(
     """Run the registered cells of a plan until every one has an end state, sharing them with other sweeps.
 
     Args:
-        execute: trains one cell; what it raises is stored as that cell's reason.
+        execute: trains one cell; what it raises is stored as that cell's reason. Or workers that run many.
         redo: run finished cells once more, where they were registered with "all".
         together: trains cells that can share the work of decoding; None trains one after the other.
     """
@@ -154,15 +214,12 @@ def run_plan(
     todo.sort(key=lambda cell: attempts.get(cell.key, 0) >= CRASHING_ATTEMPTS)
     meter = Meter(todo, len(plan.runnable), measured_rates(store.records(), plan) if todo else None, show_progress)
     silent = SilentWorkers()
+    spread = _InThisProcess(store, execute, together) if callable(execute) else execute
     ran = kept = 0
     while todo:
-        for cells in split_groups(todo, attempts, together):
-            leased = [(cell, lease) for cell in cells if (lease := store.claim(cell.key, redo)) is not None]
-            if leased:
-                attempt = None if together is None or len(leased) == 1 else together.attempt
-                went_well = run_cells(leased, store, execute, attempt, meter)
-                ran += len(leased)
-                kept += sum(lease.redo and not well for (_, lease), well in zip(leased, went_well, strict=True))
+        ended = spread.run(split_groups(todo, attempts, together), redo, meter)
+        ran += len(ended)
+        kept += sum(lease.redo and not went_well for lease, went_well in ended)
         states = store.states(redo)
         todo = missing_cells(plan, states)
         if todo and all(states[cell.key] == "running" for cell in todo):
@@ -182,6 +239,28 @@ def split_groups(todo: list[Cell], attempts: dict[str, int], together: Together 
     return grouped + [[cell] for cell in todo if attempts.get(cell.key, 0) > 0]
 
 
+class _InThisProcess:
+    """Runs one group of cells after the other, here."""
+
+    def __init__(self, store: Store, execute: Execute, together: Together | None) -> None:
+        self._store, self._execute, self._together = store, execute, together
+
+    def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> list[tuple[Lease, bool]]:
+        ended: list[tuple[Lease, bool]] = []
+        for cells in groups:
+            leased = claim_cells(self._store, cells, redo)
+            if leased:
+                attempt = None if self._together is None or len(leased) == 1 else self._together.attempt
+                went_well = run_cells(leased, self._store, self._execute, attempt, meter)
+                ended += zip((lease for _, lease in leased), went_well, strict=True)
+        return ended
+
+
+def claim_cells(store: Store, cells: Sequence[Cell], redo: bool) -> list[tuple[Cell, Lease]]:
+    """Those of `cells` that nobody else has taken, each with the lease under which it runs."""
+    return [(cell, lease) for cell in cells if (lease := store.claim(cell.key, redo)) is not None]
+
+
 def run_cells(
     leased: Sequence[tuple[Cell, Lease]], store: Store, execute: Execute, attempt: Attempt | None, meter: Meter
 ) -> list[bool]:
@@ -198,12 +277,12 @@ def run_cells(
         with ExitStack() as hearts:
             for _, lease in leased:
                 hearts.enter_context(Heart(store, lease))
-            results = None if attempt is None else _attempt_together(attempt, cells)
+            results = None if attempt is None else attempt_together(attempt, cells)
             if results is None:
-                return [_keep(*pair, _attempt_alone(execute, pair[0]), store, meter) for pair in leased]
-            ending = [result for result in results if isinstance(result, Exception) and _ends_sweep(result)]
+                return [keep_result(*pair, attempt_alone(execute, pair[0]), store, meter) for pair in leased]
+            ending = [result for result in results if isinstance(result, Exception) and ends_sweep(result)]
             pairs = [pair for pair in zip(leased, results, strict=True) if pair[1] not in ending]
-            went_well = [_keep(*pair, result, store, meter) for pair, result in pairs]
+            went_well = [keep_result(*pair, result, store, meter) for pair, result in pairs]
             if ending:
                 raise ending[0]
             return went_well
@@ -213,12 +292,12 @@ def run_cells(
         raise
 
 
-def _attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResult | Exception] | None":
+def attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResult | Exception] | None":
     """The results of a group, None where it could not be trained as one."""
     try:
         return attempt(cells)
     except Exception as error:
-        if _ends_sweep(error):
+        if ends_sweep(error):
             raise
         reason = " ".join(str(error).split())[:200]
     # Outside the block, where nothing refers to the failed attempt's memory any more.
@@ -226,36 +305,41 @@ def _attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResu
     return None
 
 
-def _attempt_alone(execute: Execute, cell: Cell) -> CellResult | Exception:
+def attempt_alone(execute: Execute, cell: Cell) -> CellResult | Exception:
     try:
         return execute(cell)
     except Exception as error:
-        if _ends_sweep(error):
+        if ends_sweep(error):
             raise
         return error
 
 
-def _ends_sweep(error: Exception) -> bool:
+def ends_sweep(error: Exception) -> bool:
     """Whether it would end every other cell too: the store or the disk is at fault."""
     return isinstance(error, OutputError | StoreError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
 
 
-def _keep(cell: Cell, lease: Lease, result: CellResult | Exception, store: Store, meter: Meter) -> bool:
+def keep_result(cell: Cell, lease: Lease, result: CellResult | Failure | Exception, store: Store, meter: Meter) -> bool:
     """Store how a cell ended; whether it ended well."""
     if isinstance(result, CellResult):
         try:
             stored = store.finish(lease, "done", summary=result.summary, detail=result.detail)
         except ValueError as error:  # a number in it is NaN
-            return _keep(cell, lease, error, store, meter)
+            return keep_result(cell, lease, error, store, meter)
         if result.leftover is not None:
             shutil.rmtree(result.leftover, ignore_errors=True)
         meter.done(cell, result.summary, stored)
         return True
-    outcome: Fault = "diverged" if isinstance(result, DivergedError) else "failed"
-    trace = None if isinstance(result, FastDCError) else "".join(traceback.format_exception(result))
-    store.finish(lease, outcome, reason=one_line(result), trace=trace)
-    meter.fault(cell, outcome, one_line(result) + ("; its earlier result is kept" if lease.redo else ""))
+    failure = failure_of(result) if isinstance(result, Exception) else result
+    store.finish(lease, failure.outcome, reason=failure.reason, trace=failure.trace)
+    meter.fault(cell, failure.outcome, failure.reason + ("; its earlier result is kept" if lease.redo else ""))
     return False
+
+
+def failure_of(error: Exception) -> Failure:
+    """What a cell's row says of an error; also in a form that any process can read."""
+    trace = None if isinstance(error, FastDCError) else "".join(traceback.format_exception(error))
+    return Failure("diverged" if isinstance(error, DivergedError) else "failed", one_line(error), trace)
 
 
 def one_line(error: BaseException) -> str:
@@ -317,18 +401,32 @@ class SilentWorkers:
 
 
 @contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt while the block runs (main thread only)."""
+def signals_interrupt() -> Iterator[Callable[[], None]]:
+    """Turn SIGINT and SIGTERM into KeyboardInterrupt while the block runs (main thread only).
+
+    A second signal ends the process at once: what is at work then is left as a killed process leaves it. The block is
+    given a function that takes the signals back from a library that has taken them over.
+    """
+    came = False
 
     def interrupt(number: int, _frame: object) -> None:
+        nonlocal came
+        if came:
+            os._exit(EXIT_INTERRUPTED)
+        came = True
         raise KeyboardInterrupt(signal.Signals(number).name)
 
+    def install() -> None:
+        for number in SIGNALS:
+            signal.signal(number, interrupt)
+
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    install()
     try:
-        yield
+        yield install
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

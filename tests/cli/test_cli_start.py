@@ -38,8 +38,8 @@ SURFACE = {
     "evaluate": "SUBSET.beton --val --protocol --set --arch --teacher --workdir --seed --augment --precision "
     "--image-size --threads --loader --workers --checkpoint --compile --track --json --log --quiet -q",
     "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
-    "--observer --teacher --augment --precision --threads --loader --together --launcher --rerun "
-    "--track --log --dry-run --quiet -q",
+    "--observer --teacher --augment --precision --threads --loader --together --launcher --address --gpus-per-run"
+    " --rerun --track --log --dry-run --quiet -q",
     "report": "DIR --format",
     "methods": "--json",
     "doctor": "--workdir",

@@ -1,0 +1,263 @@
+"""Cells on many workers: who runs what, what waits for what, and what a lost worker costs.
+
+Knows nothing of how workers come about; a `Pool` starts them, sends them requests and tells what became of those. This
+process alone writes the store: it claims a cell when a worker is free for it, keeps the lease alive, and stores how
+the cell ended.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from fastdc.errors import WorkerError
+from fastdc.progress import say
+from fastdc.sweep.lease import Lease
+from fastdc.sweep.meter import Meter
+from fastdc.sweep.plan import Cell
+from fastdc.sweep.run import POLL_SECONDS, Failure, Heart, claim_cells, keep_result, networks_of
+from fastdc.sweep.store import Store
+from fastdc.sweep.worker import Answer
+from fastdc.track.events import publish
+
+MOST_LOSSES = 3
+"""So often a cell's worker may be lost before the cell counts as failed."""
+
+MOST_FAILED_STARTS = 3
+"""So many workers may fail to start, with none at work, before the sweep ends."""
+
+SLOW_START_SECONDS = 60.0
+
+Call = Literal["open", "make_network", "make_subset", "run"]
+
+
+class Event(NamedTuple):
+    """A worker's answer to a request, or "lost" with a reason when it will answer no more."""
+
+    worker: int
+    call: "Call | Literal['lost']"
+    value: Any
+
+
+class Pool(Protocol):
+    """Workers by number. Each does what it is sent in that order; `open` is its first event."""
+
+    def capacity(self) -> int:
+        """How many workers there can be now."""
+
+    def start(self) -> int:
+        """Have one more worker."""
+
+    def send(self, worker: int, call: Call, *arguments: Any) -> None:
+        """Ask a worker for something; returns at once."""
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What happened, waiting for something to happen so long."""
+
+    def drop(self, worker: int) -> None:
+        """End a worker at once."""
+
+
+@dataclass
+class Job:
+    """What a worker is at: cells under their leases, and before them what they need ("network" or "subset", key)."""
+
+    leased: list[tuple[Cell, Lease]]
+    making: list[tuple[str, str]]
+    hearts: ExitStack = field(default_factory=ExitStack)
+
+
+class PoolSpread:
+    """Spreads cells over the workers of a pool; see `Spread`."""
+
+    def __init__(self, store: Store, pool: Pool, show_progress: bool = True) -> None:
+        self._store, self._pool, self._show_progress = store, pool, show_progress
+        self._idle: list[int] = []
+        self._starting: set[int] = set()
+        self._jobs: dict[int, Job] = {}
+        self._queue: list[Sequence[Cell]] = []
+        self._made: set[tuple[str, str]] = set()
+        self._broken: dict[tuple[str, str], Failure] = {}
+        self._losses: Counter[str] = Counter()
+        self._failed_starts = 0
+        self._alone_since = time.monotonic()
+
+    def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> list[tuple[Lease, bool]]:
+        """See `Spread.run`.
+
+        Raises:
+            WorkerError: no worker can be started.
+            OutputError, StoreError, OSError: the disk or the store is at fault, and would be for every other cell.
+        """
+        self._queue = list(groups)
+        self._alone_since = time.monotonic()
+        self._redo, self._meter = redo, meter
+        self._ended: list[tuple[Lease, bool]] = []
+        try:
+            while self._queue or self._jobs:
+                self._hire()
+                self._assign()
+                for event in self._pool.wait(POLL_SECONDS):
+                    self._handle(event)
+            return self._ended
+        except BaseException:
+            self._give_back()
+            raise
+
+    # ---------------------------------------------------------------- workers
+
+    def _hire(self) -> None:
+        """As many workers as the pool can have and the cells can use."""
+        capacity = self._pool.capacity()
+        if self._jobs or self._idle:
+            capacity -= self._failed_starts  # a host that can start none is not asked for ever
+        wanted = min(capacity, len(self._queue) + len(self._jobs))
+        self._meter.workers(wanted)
+        for _ in range(wanted - len(self._starting) - len(self._idle) - len(self._jobs)):
+            self._starting.add(self._pool.start())
+        now = time.monotonic()
+        if self._jobs or self._idle:
+            self._alone_since = now
+        elif now - self._alone_since > SLOW_START_SECONDS:
+            self._alone_since = now
+            self._say("still waiting for a worker: the cluster has no host with room, or other work holds it")
+
+    def _opened(self, worker: int, problem: str | None) -> None:
+        self._starting.discard(worker)
+        if problem is None:
+            self._idle.append(worker)
+            return
+        self._pool.drop(worker)
+        self._failed_starts += 1
+        if self._failed_starts >= MOST_FAILED_STARTS and not self._jobs and not self._idle:
+            raise WorkerError(f"{self._failed_starts} workers could not be started: {problem}")
+        self._say(f"a worker could not be started: {problem}")
+
+    def _lost(self, worker: int, reason: str) -> None:
+        """A worker is gone; its cells, and nothing else, run again."""
+        self._pool.drop(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        job = self._jobs.pop(worker, None)
+        if job is None:
+            if worker in self._starting:
+                self._opened(worker, reason)
+            return
+        for cell, lease in job.leased:
+            self._losses[cell.key] += 1
+            if self._losses[cell.key] < MOST_LOSSES:
+                self._say(f"{cell.name}: its worker was lost ({reason}); runs again")
+                self._store.release(lease)
+                self._queue.append([cell])  # alone: one of several may have taken the worker down
+            else:
+                self._keep(cell, lease, Failure("failed", f"its worker was lost {MOST_LOSSES} times: {reason}"))
+        job.hearts.close()
+
+    # ---------------------------------------------------------------- cells
+
+    def _assign(self) -> None:
+        """Give each idle worker the first cells in the queue that have to wait for nothing."""
+        while self._idle and (job := self._next_job()) is not None:
+            worker = self._idle.pop()
+            self._jobs[worker] = job
+            cells = [cell for cell, _ in job.leased]
+            for _, lease in job.leased:
+                job.hearts.enter_context(Heart(self._store, lease))
+            self._meter.start(cells)
+            for kind, key in job.making:
+                if kind == "network":
+                    self._pool.send(worker, "make_network", key)
+                else:
+                    self._pool.send(worker, "make_subset", cells[0].key)
+            self._pool.send(worker, "run", [cell.key for cell in cells], self._costs(cells))
+
+    def _next_job(self) -> Job | None:
+        making = {need for job in self._jobs.values() for need in job.making}
+        for cells in list(self._queue):
+            needs = self._needs(cells[0])
+            if making.intersection(needs):
+                continue  # another worker makes what they need
+            self._queue.remove(cells)
+            leased = claim_cells(self._store, cells, self._redo)
+            failures = [self._broken[need] for need in needs if need in self._broken]
+            if failures:
+                for cell, lease in leased:
+                    self._keep(cell, lease, failures[0])
+            elif leased:
+                return Job(leased, needs)
+        return None
+
+    def _needs(self, cell: Cell) -> list[tuple[str, str]]:
+        """What has to be made before the cell can be trained, in order, and is not known to be there."""
+        needs = [("network", key) for key in networks_of(cell)]
+        subset = cell.subset
+        if subset is not None and subset.ipc is not None:
+            there = self._store.subset_cost(subset.key) is not None and subset.path.exists()
+            needs += [] if there else [("subset", subset.key)]
+        return [need for need in needs if need not in self._made]
+
+    def _costs(self, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+        keys = {cell.subset.key for cell in cells if cell.subset is not None}
+        return {key: cost for key in keys if (cost := self._store.subset_cost(key)) is not None}
+
+    # ---------------------------------------------------------------- events
+
+    def _handle(self, event: Event) -> None:
+        if event.call == "open":
+            self._opened(event.worker, event.value)
+        elif event.call == "lost":
+            self._lost(event.worker, event.value)
+        elif event.worker in self._jobs:
+            self._answered(event.worker, event.call, event.value)
+
+    def _answered(self, worker: int, call: str, answer: Answer) -> None:
+        job = self._jobs[worker]
+        for event in answer.events:
+            publish(event)
+        for line in answer.said.splitlines():
+            self._say(line)
+        for key, (label, cost) in answer.costs.items():
+            self._store.keep_subset_cost(key, label, cost)
+        if call == "run":
+            self._finish(worker, job, answer)
+        else:
+            need = job.making.pop(0)
+            if answer.failure is None:
+                self._made.add(need)
+            else:
+                self._broken[need] = answer.failure  # the cells that wait for it fail too, without another try
+        if answer.ends is not None:
+            raise answer.ends
+
+    def _finish(self, worker: int, job: Job, answer: Answer) -> None:
+        del self._jobs[worker]
+        results: list[Any] = list(answer.results)
+        if answer.failure is not None:
+            results = [answer.failure] * len(job.leased)
+        for (cell, lease), result in zip(job.leased, results, strict=False):
+            self._keep(cell, lease, result)
+        for _, lease in job.leased[len(results) :]:
+            self._store.release(lease)
+        job.hearts.close()
+        if any(isinstance(result, Failure) and result.trace is not None for result in results):
+            self._pool.drop(worker)  # nobody knows what an unexpected error leaves behind, on a GPU above all
+        else:
+            self._idle.append(worker)
+
+    def _keep(self, cell: Cell, lease: Lease, result: Any) -> None:
+        self._ended.append((lease, keep_result(cell, lease, result, self._store, self._meter)))
+
+    def _give_back(self) -> None:
+        """Every running cell becomes free for the next sweep; what is stored stays stored."""
+        for job in self._jobs.values():
+            for _, lease in job.leased:
+                self._store.release(lease)
+        for job in self._jobs.values():
+            job.hearts.close()
+        self._jobs.clear()
+
+    def _say(self, text: str) -> None:
+        if self._show_progress:
+            say(text)

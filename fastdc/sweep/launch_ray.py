@@ -1,0 +1,216 @@
+"""Workers on a Ray cluster: actors that live as long as the sweep. The only file that knows Ray."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fastdc
+from fastdc.errors import ConfigError, WorkerError
+from fastdc.nn.options import Device
+from fastdc.sweep.launch import Call, Event, PoolSpread
+from fastdc.sweep.plan import Plan
+from fastdc.sweep.store import Store
+from fastdc.sweep.worker import CellWorker, Home
+from fastdc.threads import usable_cpus
+
+LOOK_AGAIN_SECONDS = 5.0
+LOCAL_STORE_BYTES = 200 * 2**20
+PASSED_ON = ("FASTDC_", "NUMBA_", "MKL_", "OPENBLAS_")
+
+
+@dataclass
+class RayLauncher:
+    """Runs cells as Ray actors; see `Launcher`.
+
+    Args:
+        address: of a cluster, as `ray.init` takes it; None takes RAY_ADDRESS, or starts one on this host.
+        gpus_per_run: part of a GPU that each worker takes; None is 1 where the cluster has GPUs, else 0.
+    """
+
+    address: str | None = None
+    gpus_per_run: float | None = None
+    _connected: bool = False
+
+    def __post_init__(self) -> None:
+        if self.address is not None and self.address.startswith("ray://"):
+            raise ConfigError(
+                f"--address {self.address}: the sweep itself must run on a host of the cluster, which shares the "
+                "workdir; start it there, with --address auto"
+            )
+
+    def device(self) -> Device:
+        """See `Launcher.device`. Connects to the cluster."""
+        self._connect()
+        return "cuda" if self._gpus() > 0 else "cpu"
+
+    @contextmanager
+    def open(self, plan: Plan, store: Store, show_progress: bool) -> Iterator[PoolSpread]:
+        """See `Launcher.open`.
+
+        Raises:
+            ConfigError: no host of the cluster has room for one worker.
+        """
+        self._connect()
+        pool = RayPool(plan, self._gpus())
+        try:
+            pool.check()
+            yield PoolSpread(store, pool, show_progress)
+        finally:
+            pool.close()
+            if self._connected:
+                import_ray().shutdown()
+                self._connected = False
+
+    def _gpus(self) -> float:
+        if self.gpus_per_run is None:
+            self.gpus_per_run = float(any(node["Resources"].get("GPU", 0) >= 1 for node in live_nodes()))
+        return self.gpus_per_run
+
+    def _connect(self) -> None:
+        ray = import_ray()
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if address == "local":
+            options |= {"num_cpus": usable_cpus(), "include_dashboard": False}
+            options |= {"object_store_memory": LOCAL_STORE_BYTES}
+        try:
+            ray.init(address=address, **options)
+            self._connected = True
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise WorkerError(f"--launcher ray: no cluster at '{address}': {reason}") from error
+
+
+def import_ray() -> Any:
+    """The package `ray`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("--launcher ray: Ray is not installed; pip install 'fastdc[ray]'") from error
+    return ray
+
+
+def live_nodes() -> list[dict[str, Any]]:
+    """The hosts of the cluster that are there, as Ray describes them."""
+    return [node for node in import_ray().nodes() if node["Alive"]]
+
+
+class RayPool:
+    """Actors of one plan; see `Pool`.
+
+    A worker on CPU takes the CPUs of its threads; one on a GPU takes its part of that and no CPU, for its threads load
+    data and share the host's CPUs in the same proportion.
+    """
+
+    def __init__(self, plan: Plan, gpus: float) -> None:
+        self._ray = import_ray()
+        self._cpus, self._gpus = (0, gpus) if gpus else (plan.threads, 0.0)
+        share = None
+        if gpus and not plan.config.threads:
+            share = min((gpus / node["Resources"]["GPU"] for node in live_nodes() if self._room(node)), default=1.0)
+        self._home = self._ray.put(Home(fastdc.__version__, Path.cwd(), share))
+        self._plan = self._ray.put(plan)
+        self._actor = self._ray.remote(CellWorker).options(
+            num_cpus=self._cpus, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": worker_environment(gpus)}
+        )
+        self._actors: dict[int, Any] = {}
+        self._calls: dict[Any, tuple[int, Call]] = {}
+        self._started = 0
+        self._looked, self._capacity = 0.0, 0
+
+    def _room(self, node: dict[str, Any]) -> int:
+        """Workers for which a host has room."""
+        resources = node["Resources"]
+        kind, each = ("GPU", self._gpus) if self._gpus else ("CPU", self._cpus)
+        return int(resources.get(kind, 0) / each + 1e-6)
+
+    def check(self) -> None:
+        """Refuse, before any work, a cluster on which no worker has room.
+
+        Raises:
+            ConfigError: says what a worker takes, and what there is.
+        """
+        if self.capacity() == 0:
+            hosts = [node["Resources"] for node in live_nodes()]
+            most = {kind: max((host.get(kind, 0) for host in hosts), default=0) for kind in ("CPU", "GPU")}
+            found = f"{most['CPU']:g} CPUs and {most['GPU']:g} GPUs"
+            needed = f"{self._gpus:g} GPUs" if self._gpus else f"{self._cpus} CPUs (its threads)"
+            raise ConfigError(f"--launcher ray: a run takes {needed}, the largest host has {found}; lower --threads")
+
+    def capacity(self) -> int:
+        """See `Pool`: workers for which the hosts that are there now have room."""
+        if self._looked == 0.0 or time.monotonic() - self._looked > LOOK_AGAIN_SECONDS:
+            self._capacity, self._looked = sum(map(self._room, live_nodes())), time.monotonic()
+        return self._capacity
+
+    def start(self) -> int:
+        """See `Pool`."""
+        self._started += 1
+        self._actors[self._started] = self._actor.remote()
+        self.send(self._started, "open", self._plan, self._home)
+        return self._started
+
+    def send(self, worker: int, call: Call, *arguments: Any) -> None:
+        """See `Pool`."""
+        self._calls[getattr(self._actors[worker], call).remote(*arguments)] = (worker, call)
+
+    def wait(self, seconds: float) -> list[Event]:
+        """See `Pool`."""
+        if not self._calls:
+            time.sleep(seconds)
+            return []
+        waiting = list(self._calls)
+        ready, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
+        if ready:
+            ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        return [self._event(call) for call in ready if call in self._calls]
+
+    def _event(self, call: Any) -> Event:
+        worker, name = self._calls.pop(call)
+        try:
+            return Event(worker, name, self._ray.get(call))
+        except self._ray.exceptions.RayError as error:
+            self.drop(worker)
+            return Event(worker, "lost", lost_reason(error))
+
+    def drop(self, worker: int) -> None:
+        """See `Pool`."""
+        self._calls = {call: sent for call, sent in self._calls.items() if sent[0] != worker}
+        actor = self._actors.pop(worker, None)
+        if actor is not None:
+            with suppress(Exception):  # gone already
+                self._ray.kill(actor)
+
+    def close(self) -> None:
+        """End all workers; what they were at is left as a killed process leaves it."""
+        for worker in list(self._actors):
+            self.drop(worker)
+
+
+def worker_environment(gpus: float) -> dict[str, str]:
+    """Variables under which a worker computes what this process would: Ray gives its workers one OpenMP thread."""
+    passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    passed["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(usable_cpus()))
+    return passed if gpus else passed | {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def lost_reason(error: Exception) -> str:
+    """Why a worker is gone, in one line."""
+    text = str(error)
+    for mark in ("Worker exit detail:", "The actor died because", "The actor is dead because"):
+        if mark in text:
+            text = text.partition(mark)[2]
+            break
+    line = " ".join(text.split())
+    return f"{type(error).__name__}: {line.partition('. ')[0][:200]}"

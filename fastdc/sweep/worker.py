@@ -1,0 +1,173 @@
+"""What runs cells away from the sweep's own process: made once, asked for many cells. Knows no launcher.
+
+It never writes the store: what a subset took to make goes back with the answer, like everything else.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, suppress
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastdc.errors import FastDCError, MethodError
+from fastdc.sweep.plan import Cell, Plan
+from fastdc.sweep.run import CellResult, Failure, attempt_alone, attempt_together, ends_sweep, failure_of
+from fastdc.track import Event, listening
+
+if TYPE_CHECKING:
+    pass
+
+Result = CellResult | Failure
+Costs = dict[str, dict[str, Any]]
+
+
+class Home(NamedTuple):
+    """What a worker must have in common with the sweep's process.
+
+    Attributes:
+        version: of fastdc.
+        folder: the current folder, from which relative paths count.
+        cpu_share: for workers on a GPU: the part of the host's CPUs that each takes.
+    """
+
+    version: str
+    folder: Path
+    cpu_share: float | None = None
+
+
+class Answer(NamedTuple):
+    """What comes back from a worker.
+
+    Attributes:
+        results: one for each cell that was run, in order; fewer when `ends` is set.
+        costs: seconds by part of the subsets that were made, with a label, by content key.
+        failure: why what the cells need could not be made.
+        said: messages for people. events: what listeners of the sweep's process are told (`fastdc.track`).
+        ends: what would end every other cell too (a full disk).
+    """
+
+    results: tuple[Result, ...] = ()
+    costs: dict[str, tuple[str, dict[str, Any]]] = {}  # noqa: RUF012  (never changed)
+    failure: Failure | None = None
+    said: str = ""
+    events: tuple[Event, ...] = ()
+    ends: Exception | None = None
+
+
+class CostBook:
+    """Stands for the store where there is none: costs that came with the request, and new ones for the answer."""
+
+    def __init__(self) -> None:
+        self.known: Costs = {}
+        self.new: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def subset_cost(self, key: str) -> dict[str, Any] | None:
+        """See `Store.subset_cost`."""
+        return self.known.get(key)
+
+    def keep_subset_cost(self, key: str, label: str, cost: dict[str, Any]) -> None:
+        """See `Store.keep_subset_cost`."""
+        self.known[key] = cost
+        self.new[key] = (label, cost)
+
+
+class CellWorker:
+    """Runs cells of one plan, one request after the other, and keeps imports, kernels and open betons between them."""
+
+    def __init__(self) -> None:
+        self._book = CostBook()
+
+    def open(self, plan: Plan, home: Home) -> str | None:
+        """Get ready for the cells of `plan`; why that cannot be, or None."""
+        import fastdc
+
+        host = socket.gethostname()
+        if fastdc.__version__ != home.version:
+            return f"host {host} has fastdc {fastdc.__version__}, the sweep {home.version}; install the same on all"
+        try:
+            os.chdir(home.folder)
+        except OSError as error:
+            if any(not path.is_absolute() for path in (plan.config.train, plan.config.val, plan.config.workdir)):
+                return f"host {host} cannot enter {home.folder} ({error.strerror}); share the folder between all hosts"
+        try:
+            return self._prepare(plan, home, host)
+        except (FastDCError, OSError) as error:
+            return f"host {host}: {error}"
+
+    def _prepare(self, plan: Plan, home: Home, host: str) -> str | None:
+        from fastdc.beton import describe_beton
+        from fastdc.sweep.cell import CellRunner, actual_device
+        from fastdc.threads import usable_cpus
+
+        if not plan.store_path.exists():
+            return f"host {host} does not see {plan.store_path}; all hosts must share the folder {plan.config.workdir}"
+        for path, manifest in ((plan.config.train, plan.train), (plan.config.val, plan.val)):
+            if describe_beton(path).content_hash != manifest.content_hash:
+                return f"host {host}: {path}: other images than the sweep's; all hosts must share one file"
+        if (device := actual_device()) != plan.device:
+            return f"host {host}: torch computes on {device}, the sweep is planned for {plan.device}"
+        if home.cpu_share is not None:
+            plan = replace(plan, threads=max(1, int(usable_cpus() * home.cpu_share)))
+        self._cells = {cell.key: cell for cell in plan.runnable}
+        self._runner: CellRunner = CellRunner(plan, self._book)
+        return None
+
+    def make_network(self, key: str) -> Answer:
+        """Have a network trained that several cells need; see `networks_of`.
+
+        What a method cannot take of it is that method's own affair, and tells later.
+        """
+
+        def make() -> Answer:
+            with suppress(MethodError):
+                self._runner.make_network(key)
+            return Answer()
+
+        return self._answer(make)
+
+    def make_subset(self, key: str) -> Answer:
+        """Have the subset made that the cell `key` trains on."""
+        subset = self._cells[key].subset
+        assert subset is not None
+
+        def make() -> Answer:
+            self._runner.make_subset(subset)
+            return Answer()
+
+        return self._answer(make)
+
+    def run(self, keys: Sequence[str], costs: Costs) -> Answer:
+        """Train cells, at once if there are several; `costs` says what their subsets took, where that is known."""
+        self._book.known |= costs
+        return self._answer(lambda: self._run([self._cells[key] for key in keys]))
+
+    def _run(self, cells: list[Cell]) -> Answer:
+        results = attempt_together(self._runner.run_together, cells) if len(cells) > 1 else None
+        if results is not None:
+            ending = [result for result in results if isinstance(result, Exception) and ends_sweep(result)]
+            return Answer(tuple(map(_portable, results)), ends=ending[0] if ending else None)
+        found: list[Result] = []
+        for cell in cells:
+            try:
+                found.append(_portable(attempt_alone(self._runner.run, cell)))
+            except Exception as error:  # it ends the sweep; what is found before is not lost
+                return Answer(tuple(found), ends=error)
+        return Answer(tuple(found))
+
+    def _answer(self, work: Callable[[], Answer]) -> Answer:
+        """Do it; nothing but a lost worker is left to be raised, and messages come back."""
+        heard: list[Event] = []
+        with redirect_stderr(StringIO()) as said, listening(heard.append):
+            try:
+                answer = work()
+            except Exception as error:
+                answer = Answer(ends=error) if ends_sweep(error) else Answer(failure=failure_of(error))
+        costs, self._book.new = self._book.new, {}
+        return answer._replace(costs=costs, said=said.getvalue(), events=tuple(heard))
+
+
+def _portable(result: CellResult | Exception) -> Result:
+    return failure_of(result) if isinstance(result, Exception) else result

@@ -1,0 +1,312 @@
+"""How cells are spread over workers, with workers that do as they are told and cost nothing."""
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fastdc.errors import MethodError, OutputError, WorkerError
+from fastdc.sweep import launch
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.launch import Call, Event, PoolSpread
+from fastdc.sweep.plan import Plan, make_plan
+from fastdc.sweep.run import Failure, Outcome, Together, failure_of, prepare_workdir, run_plan
+from fastdc.sweep.store import Store
+from fastdc.sweep.worker import Answer
+from tests.sweep.test_sweep_run import accuracy
+
+Make = Callable[..., SweepConfig]
+React = Callable[[int, Call, tuple[Any, ...]], "Answer | str | None"]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastdc.sweep.run.POLL_SECONDS", 0.001)
+
+
+class FakePool:
+    """Workers that answer one request each time something is waited for, in turn.
+
+    Args:
+        react: the answer to a request; a text loses the worker for that reason.
+        size: how many workers there may be.
+    """
+
+    def __init__(self, plan: Plan, react: React | None = None, size: int = 2) -> None:
+        self.cells = {cell.key: cell for cell in plan.cells}
+        self.react, self.size = react, size
+        self.sent: list[tuple[int, Call, tuple[Any, ...]]] = []
+        self.waiting: dict[int, list[tuple[Call, tuple[Any, ...]]]] = {}
+        self.dropped: list[int] = []
+        self.served: dict[int, int] = {}
+        self.started = self.most_at_work = 0
+
+    def capacity(self) -> int:
+        return self.size
+
+    def start(self) -> int:
+        self.started += 1
+        self.waiting[self.started] = [("open", ())]
+        return self.started
+
+    def send(self, worker: int, call: Call, *arguments: Any) -> None:
+        self.sent.append((worker, call, arguments))
+        self.waiting[worker].append((call, arguments))
+
+    def wait(self, _seconds: float) -> list[Event]:
+        busy = [worker for worker, calls in self.waiting.items() if calls]
+        self.most_at_work = max(self.most_at_work, len(busy))
+        if not busy:
+            return []
+        worker = min(busy, key=lambda one: self.served.get(one, 0))
+        self.served[worker] = max(self.served.values(), default=0) + 1
+        call, arguments = self.waiting[worker].pop(0)
+        value = self.react(worker, call, arguments) if self.react is not None else None
+        if isinstance(value, str) and call != "open":
+            self.waiting.pop(worker)
+            return [Event(worker, "lost", value)]
+        return [Event(worker, call, value if value is not None or call == "open" else self.good(call, arguments))]
+
+    def good(self, call: Call, arguments: tuple[Any, ...]) -> Answer:
+        """What a worker answers that does its work."""
+        if call == "run":
+            return Answer(tuple(accuracy(self.cells[key]) for key in arguments[0]))
+        if call == "make_subset":
+            subset = self.cells[arguments[0]].subset
+            assert subset is not None
+            return Answer(costs={subset.key: ("a subset", {"wall": 1.0})})
+        return Answer()
+
+    def drop(self, worker: int) -> None:
+        self.dropped.append(worker)
+        self.waiting.pop(worker, None)
+
+    def calls(self, call: Call) -> list[Any]:
+        return [arguments[0] for _, name, arguments in self.sent if name == call]
+
+
+def sweep(plan: Plan, pool: FakePool, together: Together | None = None) -> Outcome:
+    prepare_workdir(plan.config.workdir)
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        return run_plan(plan, store, PoolSpread(store, pool, True), show_progress=False, together=together)
+
+
+def reasons(plan: Plan) -> dict[str, str | None]:
+    with Store(plan.store_path, readonly=True) as store:
+        return {record.key: record.reason for record in store.records() if record.state != "done"}
+
+
+def test_every_cell_runs_once_on_as_many_workers_as_there_is_room_for(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-9"))
+    pool = FakePool(plan, size=3)
+    outcome = sweep(plan, pool)
+    assert (outcome.states, outcome.ran) == ({"done": 10}, 10)
+    assert (pool.started, pool.most_at_work) == (3, 3)
+    assert sorted(key for keys in pool.calls("run") for key in keys) == sorted(cell.key for cell in plan.cells)
+
+
+def test_no_more_workers_are_started_than_there_are_cells(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-1"))
+    pool = FakePool(plan, size=50)
+    assert sweep(plan, pool).states == {"done": 2}
+    assert pool.started == 2
+
+
+def test_what_cells_share_is_made_once_and_the_others_do_not_wait_in_vain(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="random,el2n,pca,full", seeds="0-3", ipc="2"))
+    pool = FakePool(plan, size=4)
+    at_work: dict[int, str] = {}
+
+    def watch(worker: int, call: Call, arguments: tuple[Any, ...]) -> None:
+        if call == "make_network":
+            assert not any(sent == "make_network" for other, sent in at_work.items() if other != worker)
+        at_work[worker] = call
+
+    pool.react = watch
+    assert sweep(plan, pool).states == {"done": 16}
+    assert pool.calls("make_network") == ["observer"]
+    made = [pool.cells[key].subset for key in pool.calls("make_subset")]
+    assert len(made) == len({subset.key for subset in made if subset is not None}) == 6  # random has one for each seed
+    first = [call for _, call, _ in pool.sent].index("make_network")
+    begun = {worker for worker, _, _ in pool.sent}
+    assert (first >= 0, len(begun)) == (True, 4)  # while one trains the observer the others are busy
+
+
+def test_costs_are_stored_by_the_driver_and_sent_with_later_cells(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="el2n", seeds="0-1"))
+    pool = FakePool(plan)
+    sweep(plan, pool)
+    (subset,) = {cell.subset.key for cell in plan.cells if cell.subset is not None}
+    with Store(plan.store_path, readonly=True) as store:
+        assert store.subset_cost(subset) == {"wall": 1.0}
+    later = [arguments[1] for _, call, arguments in pool.sent if call == "run"][1]
+    assert later == {subset: {"wall": 1.0}}
+
+
+def test_a_lost_worker_costs_only_its_cells_and_they_run_again(
+    make_config: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(make_config(seeds="0-5"))
+    lost: list[str] = []
+
+    def lose_once(_worker: int, call: Call, arguments: tuple[Any, ...]) -> str | None:
+        if call == "run" and not lost:
+            lost.extend(arguments[0])
+            return "its host is gone"
+        return None
+
+    pool = FakePool(plan, lose_once)
+    outcome = sweep(plan, pool)
+    assert (outcome.states, outcome.ran, pool.started) == ({"done": 6}, 6, 3)
+    assert len(pool.calls("run")) == 7
+    name = next(cell.name for cell in plan.cells if cell.key == lost[0])
+    assert capsys.readouterr().err == f"{name}: its worker was lost (its host is gone); runs again\n"
+
+
+def test_a_cell_that_takes_its_worker_down_every_time_ends_as_failed(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+    bad = plan.cells[1].key
+
+    def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> str | None:
+        return "signal 11" if call == "run" and bad in arguments[0] else None
+
+    pool = FakePool(plan, react)
+    outcome = sweep(plan, pool)
+    assert (outcome.states, outcome.exit_code) == ({"done": 3, "failed": 1}, 1)
+    assert reasons(plan) == {bad: "its worker was lost 3 times: signal 11"}
+    assert sum(bad in keys for keys in pool.calls("run")) == launch.MOST_LOSSES
+
+
+def test_a_group_whose_worker_is_lost_goes_on_one_by_one(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="full", seeds="0-2"))
+
+    def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> str | None:
+        return "killed" if call == "run" and len(arguments[0]) > 1 else None
+
+    pool = FakePool(plan, react)
+    together = Together(lambda cells: [list(cells)] if cells else [], lambda cells: [])
+    assert sweep(plan, pool, together).states == {"done": 3}
+    assert sorted(map(len, pool.calls("run"))) == [1, 1, 1, 3]
+
+
+def test_a_failure_is_a_row_and_is_not_tried_again(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+    bad = plan.cells[0].key
+    answers = {bad: Failure("diverged", "loss is nan"), plan.cells[1].key: failure_of(TypeError("no tensor"))}
+
+    def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> Answer | None:
+        if call != "run" or arguments[0][0] not in answers:
+            return None
+        return Answer((answers[arguments[0][0]],))
+
+    pool = FakePool(plan, react)
+    outcome = sweep(plan, pool)
+    assert outcome.states == {"done": 2, "diverged": 1, "failed": 1}
+    assert set(reasons(plan).values()) == {"loss is nan", "unexpected TypeError: no tensor"}
+    assert len(pool.calls("run")) == 4
+    assert len(pool.dropped) == 1  # after the error that nobody expected: the next run gets a clean process
+
+
+@pytest.mark.parametrize("call", ["make_network", "make_subset"])
+def test_what_cannot_be_made_fails_all_cells_that_need_it_and_is_asked_for_once(make_config: Make, call: Call) -> None:
+    plan = make_plan(make_config(methods="random,el2n", seeds="0-2"))
+    reason = failure_of(MethodError("class 'moss' has 2 images"))
+
+    def react(_worker: int, sent: Call, arguments: tuple[Any, ...]) -> Answer | None:
+        cell = pool.cells[arguments[0] if sent == "make_subset" else arguments[0][0]] if sent in RUNS else None
+        if sent == call == "make_network":
+            return Answer(failure=reason)
+        if cell is not None and cell.label["method"] == "el2n":
+            return Answer(failure=reason) if sent == "make_subset" else Answer((reason,))
+        return None
+
+    pool = FakePool(plan, react)
+    assert sweep(plan, pool).states == {"done": 3, "failed": 3}
+    assert len(pool.calls(call)) == (1 if call == "make_network" else 4)  # random has one for each seed
+    assert set(reasons(plan).values()) == {"class 'moss' has 2 images"}
+
+
+RUNS = ("make_subset", "run")
+
+
+@pytest.mark.parametrize("error", [OutputError("disk full"), OSError(errno.ENOSPC, "No space left")])
+def test_a_full_disk_ends_the_sweep_and_gives_the_other_cells_back(make_config: Make, error: Exception) -> None:
+    plan = make_plan(make_config(seeds="0-5"))
+
+    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> Answer | None:
+        return Answer(ends=error) if call == "run" and len(pool.calls("run")) > 2 else None
+
+    pool = FakePool(plan, react)
+    with pytest.raises(type(error)):
+        sweep(plan, pool)
+    with Store(plan.store_path, readonly=True) as store:
+        assert "running" not in store.states().values()
+        assert "interrupted" in store.states().values()
+    assert sweep(plan, FakePool(plan)).states == {"done": 6}
+
+
+def test_workers_that_cannot_start_end_the_sweep_before_any_cell_runs(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-5"))
+    pool = FakePool(plan, lambda _worker, call, _: "host b does not see it" if call == "open" else None)
+    with pytest.raises(WorkerError, match="3 workers could not be started: host b does not see it"):
+        sweep(plan, pool)
+    with Store(plan.store_path, readonly=True) as store:
+        assert set(store.states().values()) == {"pending"}
+
+
+def test_one_bad_host_is_not_asked_for_ever(make_config: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = make_plan(make_config(seeds="0-9"))
+    pool = FakePool(plan, lambda worker, call, _: "no CUDA" if call == "open" and worker != 1 else None, size=2)
+    assert sweep(plan, pool).states == {"done": 10}
+    assert pool.started <= 3
+    assert "a worker could not be started: no CUDA" in capsys.readouterr().err
+
+
+def test_an_interrupt_gives_back_what_is_running(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-5"))
+
+    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> Answer | None:
+        if call == "run" and len(pool.calls("run")) > 3:
+            raise KeyboardInterrupt
+        return None
+
+    pool = FakePool(plan, react)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(plan, pool)
+    with Store(plan.store_path, readonly=True) as store:
+        states = sorted(store.states().values())
+    assert states.count("interrupted") == 2
+    assert "running" not in states
+
+
+def test_cells_that_another_sweep_holds_are_left_to_it(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+    held = plan.cells[2].key
+    prepare_workdir(plan.config.workdir)
+    with Store(plan.store_path) as other:
+        other.register(cell.planned() for cell in plan.cells)
+        lease = other.claim(held)
+        assert lease is not None
+
+        def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> None:
+            if call == "run" and len(pool.calls("run")) == 3:
+                other.finish(lease, "done", summary=accuracy(plan.cells[2]).summary)
+
+        pool = FakePool(plan, react)
+        outcome = sweep(plan, pool)
+    assert (outcome.states, outcome.ran) == ({"done": 4}, 3)
+    assert held not in [key for keys in pool.calls("run") for key in keys]
+
+
+def test_threads_and_handles_stay_as_they_were(make_config: Make) -> None:
+    import threading
+
+    plan = make_plan(make_config(seeds="0-199"))
+    losses = iter(range(10**6))
+    pool = FakePool(plan, lambda _w, call, _a: "lost" if call == "run" and next(losses) % 9 == 4 else None, size=6)
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    assert sweep(plan, pool).states == {"done": 200}
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
