@@ -36,6 +36,8 @@ class Runs:
         """Pass one event on; kinds that say nothing of a run, and runs that never began, are passed over."""
         kind, cell = event["event"], event.get("cell")
         if kind == "cell_started":
+            if cell in self._open:  # its worker was lost, it starts over
+                self.tracker.finish(cell, "interrupted", {})
             self._open.add(event["cell"])
             self.tracker.start(event["cell"], event["key"], event["labels"])
         elif cell not in self._open:

@@ -50,7 +50,7 @@ class SweepBar:
         if self._bar is None:
             return
         if kind == "cell_started":
-            self._going.append(event["cell"])
+            self._going = [*(cell for cell in self._going if cell != event["cell"]), event["cell"]]
             self._bar.advance(0, self._note())
         elif kind in ("cell_done", "cell_failed"):
             if event["cell"] in self._going:
