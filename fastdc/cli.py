@@ -21,6 +21,8 @@ from fastdc.cli_common import (
     Augment,
     Engine,
     Launcher,
+    Log,
+    LogOption,
     ObserverSettings,
     Precision,
     Quiet,
@@ -28,9 +30,11 @@ from fastdc.cli_common import (
     Style,
     Teacher,
     Together,
+    Track,
     say_error,
 )
 from fastdc.errors import ConfigError, FastDCError
+from fastdc.progress import choose_log
 from fastdc.text import plain
 
 app = typer.Typer(
@@ -109,16 +113,19 @@ def sweep_command(
     rerun: Annotated[
         Rerun, typer.Option(help="missing: what has no result, not failed runs; failed: those too; all: everything.")
     ] = Rerun.missing,
+    track: Track = None,
+    log: LogOption = Log.auto,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show runs, time and disk; write nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, print the table.
 
     Options replace keys of CONFIG.yaml (train, val, workdir, methods, ipc, seeds, protocols, archs, observer,
-    teacher, image_size, set, augment, precision, threads, loader, together). Paths are relative to the current folder.
-    Run again, it does only what is missing; several sweeps may share one workdir. A run that fails is a row with its
-    reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, which are the same
-    for the same content; a result stays until its new one is there, and an interrupted one goes on where it was.
+    teacher, image_size, set, augment, precision, threads, loader, together, track). Paths are relative to the current
+    folder. Run again, it does only what is missing; several sweeps may share one workdir. A run that fails is a row
+    with its reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, which
+    are the same for the same content; a result stays until its new one is there, and an interrupted one goes
+    on where it was.
 
     Example:
 
@@ -136,7 +143,7 @@ def sweep_command(
     options: dict[str, Any] = {"train": train, "val": val, "methods": methods, "ipc": ipc, "seeds": seeds}
     options |= {"workdir": workdir, "protocols": protocol, "archs": arch, "image_size": image_size, "threads": threads}
     options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
-    options["teacher"] = teacher
+    options |= {"teacher": teacher, "track": track}
     options["observer"] = parse_settings(observer or []) or None
     given = {
         key: str(value) if isinstance(value, StrEnum) else value for key, value in options.items() if value is not None
@@ -271,6 +278,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     from typer._click.exceptions import ClickException
 
     arguments = sys.argv[1:] if arguments is None else arguments
+    choose_log("auto")
     try:
         code = app(args=arguments or ["--help"], prog_name="fastdc", standalone_mode=False)
         print(end="", flush=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastdc.progress import say
+from fastdc.progress import choose_log, say
 
 
 class Encoding(StrEnum):
@@ -72,6 +72,14 @@ class Launcher(StrEnum):
     ray = "ray"
 
 
+class Log(StrEnum):
+    """How progress is told on stderr."""
+
+    auto = "auto"
+    plain = "plain"
+    json = "json"
+
+
 class Style(StrEnum):
     """Form of a report."""
 
@@ -100,6 +108,22 @@ Teacher = Annotated[
         help="Gives soft labels: observer, observer:ARCH, FILE.safetensors, ARCH@FILE, efficientnet_lite0, "
         "torchvision:NAME, timm:NAME.  [default: observer]",
         show_default=False,
+    ),
+]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Show the curves in tensorboard, wandb, mlflow (pip install 'fastdc[trackers]'); no result changes.",
+        show_default=False,
+    ),
+]
+LogOption = Annotated[
+    Log,
+    typer.Option(
+        "--log",
+        help="Progress on stderr. auto: bars on a terminal, else plain lines; json: an object per line.",
+        callback=lambda log: choose_log(log.value) or log,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]

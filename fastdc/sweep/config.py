@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from fastdc.errors import ConfigError
 from fastdc.settings import Settings, closest, parse_settings
 from fastdc.sweep.yaml_file import Location, read_yaml
+from fastdc.track.trackers import check_trackers
 
 MAX_SEEDS = 1000
 OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
@@ -40,6 +41,7 @@ class SweepConfig(Settings):
         together: train runs that differ in `archs` only (under a protocol with order=shared: also in `seeds`) at once,
             from one stream in which every image is decoded once; on CPU to the same digits. `auto` does so on CUDA for
             sets that are too large to be kept decoded, where decoding is what takes time.
+        track: trackers that are shown the curves (`fastdc.track`); no part of any result.
     """
 
     train: Path
@@ -59,6 +61,7 @@ class SweepConfig(Settings):
     threads: int = Field(0, ge=0)
     loader: Literal["auto", "ffcv", "resident", "device"] = "auto"
     together: Literal["auto", "always", "never"] = "auto"
+    track: tuple[str, ...] = ()
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -74,6 +77,19 @@ class SweepConfig(Settings):
     @classmethod
     def _split_archs(cls, value: Any) -> Any:
         return _each(value, split_names)
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _split_track(cls, value: Any) -> Any:
+        return _each(value, split_names)
+
+    @field_validator("track")
+    @classmethod
+    def _known_trackers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return check_trackers(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
     @field_validator("ipc", "seeds", mode="before")
     @classmethod

@@ -21,6 +21,7 @@ from fastdc.sweep.provenance import Watch
 from fastdc.sweep.run import POLL_SECONDS, CellFailure, Heart, claim_cells, keep_result, networks_of
 from fastdc.sweep.store import Store
 from fastdc.sweep.worker import Answer
+from fastdc.track.events import publish
 
 MOST_LOSSES = 3
 """So often a cell's worker may be lost before the cell counts as failed."""
@@ -215,6 +216,8 @@ class PoolSpread:
 
     def _answered(self, worker: int, call: str, answer: Answer) -> None:
         job = self._jobs[worker]
+        for event in answer.events:
+            publish(event)
         for line in answer.said.splitlines():
             self._say(line)
         for key, (label, cost) in answer.costs.items():

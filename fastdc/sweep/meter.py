@@ -7,6 +7,7 @@ from typing import Any
 from fastdc.progress import format_seconds, say
 from fastdc.sweep.estimate import Rates
 from fastdc.sweep.plan import Cell
+from fastdc.track import emit
 
 QUIET_SECONDS = 20.0  # a shorter cell is not announced, only its end is
 
@@ -21,6 +22,7 @@ class Meter:
         self._started: dict[str, tuple[float, int]] = {}  # when, and how many are trained together
         self._workers = 1
         self._waited = False
+        emit("sweep_started", cells=total, left=len(todo))
 
     def workers(self, count: int) -> None:
         """So many run cells side by side."""
@@ -30,6 +32,12 @@ class Meter:
         """A cell begins, or several that are trained together."""
         self._started |= {cell.key: (time.monotonic(), len(cells)) for cell in cells}
         for cell in cells:
+            emit(
+                "cell_started",
+                cell=cell.name,
+                key=cell.key,
+                labels={**cell.label, "arch": cell.arch, "seed": cell.seed},
+            )
             if self._left.get(cell.key, 0.0) >= QUIET_SECONDS:
                 self._say(f"{cell.name}: started")
 
@@ -38,11 +46,11 @@ class Meter:
         text = f"{summary['top1']:.2f} % top-1" if "top1" in summary else "done"
         if not stored:
             text += " (another sweep had taken it over and keeps its own result)"
-        self._end(cell, text)
+        self._end(cell, text, "cell_done", **{name: value for name, value in summary.items() if name != "cost"})
 
     def fault(self, cell: Cell, outcome: str, reason: str) -> None:
         """A cell failed or diverged."""
-        self._end(cell, f"{outcome}: {reason}")
+        self._end(cell, f"{outcome}: {reason}", "cell_failed", outcome=outcome, reason=reason)
 
     def waiting(self, count: int) -> None:
         """Nothing left to start, but other sweeps still run some of our cells."""
@@ -50,19 +58,22 @@ class Meter:
             self._say(f"waiting for {count} run(s) that another sweep on this store is at")
         self._waited = True
 
-    def _end(self, cell: Cell, text: str) -> None:
+    def _end(self, cell: Cell, text: str, event: str, **told: Any) -> None:
         now = time.monotonic()
         started, together = self._started.pop(cell.key, (now, 1))
         seconds = (now - started) / together
         self._spent += seconds
         self._expected += self._left.pop(cell.key, 0.0)
-        self._say(f"{cell.name}: {text} in {format_seconds(seconds)}{self._time_left()}")
+        left = self._seconds_left()
+        emit(event, cell=cell.name, **{**told, "seconds": round(seconds, 3), "seconds_left": left})
+        time_left = "" if left is None else f", {format_seconds(left)} left"
+        self._say(f"{cell.name}: {text} in {format_seconds(seconds)}{time_left}")
 
-    def _time_left(self) -> str:
+    def _seconds_left(self) -> float | None:
         if not self._left or not self._expected:
-            return ""
+            return None
         left = sum(self._left.values()) * self._spent / self._expected
-        return f", {format_seconds(left / min(self._workers, len(self._left)))} left"
+        return left / min(self._workers, len(self._left))
 
     def _say(self, text: str) -> None:
-        self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}")
+        self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}", told=True)

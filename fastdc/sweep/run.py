@@ -29,6 +29,7 @@ from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.provenance import Watch
 from fastdc.sweep.store import Rerun, Store
+from fastdc.track import emit, watching
 
 if TYPE_CHECKING:
     from fastdc.observe.teacher import TeacherPlan
@@ -142,7 +143,11 @@ def run_sweep(
 
     plan = make_plan(config)
     prepare_workdir(config.workdir)
-    with Store(plan.store_path) as store, signals_interrupt() as take_signals:
+    with (
+        Store(plan.store_path) as store,
+        signals_interrupt() as take_signals,
+        watching(config.track, config.workdir, show_progress),
+    ):
         states = store.states()
         if missing_cells(plan, states, rerun):
             device = actual_device() if launcher is None else launcher.device()
@@ -232,7 +237,9 @@ def run_plan(
             silent.expire(store, {cell.key for cell in todo})
             time.sleep(POLL_SECONDS)
     states = store.states()
-    return Outcome(Counter(states[cell.key] for cell in plan.cells), ran, kept)
+    outcome = Outcome(Counter(states[cell.key] for cell in plan.cells), ran, kept)
+    emit("sweep_ended", cells=len(plan.cells), ran=ran, states=dict(outcome.states))
+    return outcome
 
 
 def split_groups(todo: list[Cell], attempts: dict[str, int], together: Together | None) -> list[list[Cell]]:

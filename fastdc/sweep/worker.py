@@ -17,6 +17,7 @@ from fastdc.sweep.failures import ends_sweep
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.provenance import Watch
 from fastdc.sweep.run import CellFailure, CellResult, attempt_alone, attempt_together, failure_of
+from fastdc.track import Event, listening
 
 if TYPE_CHECKING:
     pass
@@ -46,7 +47,7 @@ class Answer(NamedTuple):
         results: one for each cell that was run, in order; fewer when `ends` is set.
         costs: seconds by part of the subsets that were made, with a label, by content key.
         failure: why what the cells need could not be made.
-        said: messages for people.
+        said: messages for people. events: what listeners of the sweep's process are told (`fastdc.track`).
         ends: what would end every other cell too (a full disk).
     """
 
@@ -54,6 +55,7 @@ class Answer(NamedTuple):
     costs: dict[str, tuple[str, dict[str, Any]]] = {}  # noqa: RUF012  (never changed)
     failure: CellFailure | None = None
     said: str = ""
+    events: tuple[Event, ...] = ()
     ends: Exception | None = None
 
 
@@ -160,13 +162,14 @@ class CellWorker:
 
     def _answer(self, work: Callable[[], Answer]) -> Answer:
         """Do it; nothing but a lost worker is left to be raised, and messages come back."""
-        with redirect_stderr(StringIO()) as said:
+        heard: list[Event] = []
+        with redirect_stderr(StringIO()) as said, listening(heard.append):
             try:
                 answer = work()
             except Exception as error:
                 answer = Answer(ends=error) if ends_sweep(error) else Answer(failure=failure_of(error))
         costs, self._book.new = self._book.new, {}
-        return answer._replace(costs=costs, said=said.getvalue())
+        return answer._replace(costs=costs, said=said.getvalue(), events=tuple(heard))
 
 
 def _portable(cell: Cell, result: CellResult | Exception, watch: Watch) -> Result:

@@ -38,6 +38,7 @@ def evaluate(
     checkpoint: Path | None = None,
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    name: str = "",
 ) -> EvaluationResult:
     """Accuracy of a network trained on `subset` under one protocol.
 
@@ -50,6 +51,7 @@ def evaluate(
         labels_root: folder of stored labels, one folder inside for each set of them (`WORKDIR/labels`). They are made
             unless they lie there; needed for labels=stored only.
         checkpoint: file that a killed run resumes from; kept until the caller removes it.
+        name: what its events are about (`fastdc.track`).
 
     Raises:
         ConfigError: class lists differ, unknown architecture, precision that the device lacks; a soft protocol without
@@ -74,10 +76,10 @@ def evaluate(
         labelling = source.labelling(settings, training_view(pair, settings), loader)
         steps = steps_per_epoch(loader)
         training = make_training(
-            pair, settings, compute, val_loader, steps, checkpoint, checkpoint_seconds, labelling, teacher
+            pair, settings, compute, val_loader, steps, checkpoint, checkpoint_seconds, labelling, teacher, name
         )
         total = settings.protocol.epochs * steps
-        with progress(f"train {settings.arch} on {subset.name}", total, "steps", show_progress) as bar:
+        with progress(f"train {settings.arch} on {subset.name}", total, "steps", show_progress, steps) as bar:
             watch([training], bar)
             training.fit.run(_pooled(loader, pair, settings))
             return training.result(loader.engine, time.monotonic() - start)
@@ -93,6 +95,7 @@ def evaluate_together(
     checkpoints: Sequence[Path | None] = (),
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    names: Sequence[str] = (),
 ) -> list[EvaluationResult | DivergedError]:
     """Accuracy of several networks on one subset, trained side by side from one stream: every image is decoded once.
 
@@ -104,7 +107,7 @@ def evaluate_together(
         subset, val: as in `evaluate`.
         settings: one per network; they differ in `arch`, `seed` and `augment` only.
         teacher, labels_root: as in `evaluate`.
-        checkpoints: one file per network, or none at all.
+        checkpoints: one file per network, or none at all. names: one per network as in `evaluate`, or none at all.
 
     Returns:
         In the order of `settings`, each one's result, or how it diverged; the others are not disturbed by that.
@@ -133,11 +136,12 @@ def evaluate_together(
             source.labelling(each, training_view(pair, each), OneOf(stream, k)) for k, each in enumerate(settings)
         ]
         trainings = [
-            make_training(pair, each, compute, val_loader, steps, file, checkpoint_seconds, labelling, teacher)
-            for each, file, labelling in zip(settings, files, labellings, strict=True)
+            make_training(pair, each, compute, val_loader, steps, file, checkpoint_seconds, labelling, teacher, name)
+            for each, file, labelling, name in zip(settings, files, labellings, names or [""] * len(files), strict=True)
         ]
         total = sum(training.fit.plan.epochs * steps for training in trainings)
-        with progress(f"train {len(trainings)} networks on {subset.name}", total, "steps", show_progress) as bar:
+        inner = steps * len(trainings)
+        with progress(f"train {len(trainings)} networks on {subset.name}", total, "steps", show_progress, inner) as bar:
             watch(trainings, bar)
             pooled = _pooled_shared(stream, pair, settings[0])
             faults = fit_together([training.fit for training in trainings], pooled)

@@ -1,6 +1,7 @@
 """One network on its way through a protocol: what an evaluation trains, and what it reports of it."""
 
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from fastdc.nn.fit import Fit, FitPlan
 from fastdc.nn.models import build_model, decay_weights_only
 from fastdc.nn.predict import Accuracy, measure_accuracy
 from fastdc.progress import Progress
+from fastdc.track import emit
 from fastdc.train.label_layout import hard_label_bytes as hard_label_bytes  # was here before there were soft labels
 from fastdc.train.label_layout import label_bytes
 from fastdc.train.labelling import Labelling
@@ -145,6 +147,7 @@ def make_training(
     checkpoint_seconds: float,
     labelling: Labelling | None = None,
     teacher: "Teacher | None" = None,
+    name: str = "",
 ) -> Training:
     """Build the network and everything around it; nothing is trained yet.
 
@@ -152,10 +155,11 @@ def make_training(
         steps: training steps per epoch.
         checkpoint: file that a killed run resumes from, or None.
         labelling, teacher: see `Training`.
+        name: what its events are about.
     """
     size, protocol, classes = pair.side(settings), settings.protocol, len(pair.stored.classes)
     model = build_model(settings.arch, classes, size, settings.seed).to(compute.device)
-    curve = Curve(model, val_loader, classes, compute, protocol, labelling)
+    curve = Curve(model, val_loader, classes, compute, protocol, labelling, name)
     plan = FitPlan(
         epochs=protocol.epochs,
         steps=steps,
@@ -179,7 +183,7 @@ def watch(trainings: list[Training], bar: Progress) -> None:
 
 
 class Curve:
-    """Validates at the protocol's epochs and keeps one entry per epoch."""
+    """Validates at the protocol's epochs, keeps one entry per epoch and tells it to who listens (`fastdc.track`)."""
 
     def __init__(
         self,
@@ -189,9 +193,11 @@ class Curve:
         compute: Compute,
         protocol: Protocol,
         labelling: Labelling | None = None,
+        name: str = "",
     ) -> None:
         self.model, self.loader, self.num_classes = model, loader, num_classes
-        self.compute, self.protocol, self.labelling = compute, protocol, labelling
+        self.compute, self.protocol, self.labelling, self.name = compute, protocol, labelling, name
+        self._images, self._clock = 0, time.monotonic()
         self.entries: list[dict[str, Any]] = []
         self._last: Accuracy | None = None
 
@@ -208,15 +214,20 @@ class Curve:
         return max(float(entry["top1"]) for entry in self.entries if entry["top1"] is not None)
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """Nothing to keep per batch."""
+        """Count its images, for their rate."""
+        self._images += len(batch.labels)
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
         """Validate where the protocol says so."""
+        rate = self._images / max(time.monotonic() - self._clock, 1e-9)
         entry: dict[str, Any] = {"epoch": epoch, "lr": lr, "loss": loss, "top1": None}
         if self.protocol.validated(epoch):
             self._last = measure_accuracy(self.model, self.loader, self.num_classes, self.compute)
             entry["top1"] = self._last.top1
         self.entries.append(entry)
+        told = {**entry, "epoch": epoch + 1, "epochs": self.protocol.epochs}
+        emit("epoch", cell=self.name, **told, images_per_second=round(rate, 1))
+        self._images, self._clock = 0, time.monotonic()
 
     def state(self) -> dict[str, Any]:
         """The curve so far, and the time that the teacher took."""

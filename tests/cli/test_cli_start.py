@@ -32,14 +32,14 @@ SURFACE = {
     "write-beton": "SOURCE OUT.beton --split --resolution --encoding --quality --workers --on-error --classes --force "
     "--quiet -q",
     "verify-beton": "FILE --deep",
-    "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --quiet -q",
+    "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --log --quiet -q",
     "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --set --observer --precision --threads "
-    "--force --quiet -q",
+    "--force --log --quiet -q",
     "evaluate": "SUBSET.beton --val --protocol --set --arch --teacher --workdir --seed --augment --precision "
-    "--image-size --threads --loader --workers --checkpoint --compile --json --quiet -q",
+    "--image-size --threads --loader --workers --checkpoint --compile --track --json --log --quiet -q",
     "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
     "--observer --teacher --augment --precision --threads --loader --together --launcher --address --gpus-per-run"
-    " --rerun --dry-run --quiet -q",
+    " --rerun --track --log --dry-run --quiet -q",
     "report": "DIR --format",
     "methods": "--json",
     "doctor": "--workdir",

@@ -1,0 +1,54 @@
+"""MLflow: one run per cell in experiment `fastdc/WORKDIR`; in `mlruns/` unless MLFLOW_TRACKING_URI names a server."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from mlflow.tracking import MlflowClient
+
+from fastdc.track.tracker import Tracker, Values
+
+LONGEST_PARAMETER = 500
+STATES = {"done": "FINISHED", "interrupted": "KILLED"}
+
+
+class MLflow(Tracker):
+    """Sends a metric per epoch, settings as parameters, numbers of the result as `result.NAME`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        server = os.environ.get("MLFLOW_TRACKING_URI")
+        if server is None:
+            os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # its database needs more packages than mlflow-skinny has
+            folder.mkdir(parents=True, exist_ok=True)
+        store = (folder / "mlruns").absolute()
+        self._client = MlflowClient(server or store.as_uri())
+        name = f"fastdc/{folder.name}"
+        found = self._client.get_experiment_by_name(name)
+        self._experiment = found.experiment_id if found is not None else self._client.create_experiment(name)
+        look = f"MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {store}"
+        self.where = f"experiment {name} at MLFLOW_TRACKING_URI" if server else look
+        self._runs: dict[str, str] = {}
+
+    def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
+        """See `Tracker`."""
+        run = self._client.create_run(self._experiment, run_name=cell, tags={"fastdc.key": key})
+        self._runs[cell] = run.info.run_id
+        for name, value in labels.items():
+            self._client.log_param(run.info.run_id, name, str(value)[:LONGEST_PARAMETER])
+
+    def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
+        """See `Tracker`."""
+        self._log(self._runs[cell], values, seconds, epoch)
+
+    def finish(self, cell: str, state: str, values: Values) -> None:
+        """See `Tracker`."""
+        run = self._runs.pop(cell)
+        self._log(run, {f"result.{name}": value for name, value in values.items()}, time.time(), 0)
+        self._client.set_tag(run, "fastdc.state", state)
+        self._client.set_terminated(run, STATES.get(state, "FAILED"))
+
+    def _log(self, run: str, values: Values, seconds: float, step: int) -> None:
+        for name, value in values.items():
+            self._client.log_metric(run, name, value, timestamp=int(seconds * 1000), step=step)

@@ -1,0 +1,69 @@
+"""Who watches a command that trains: trackers, the log for programs, and on a terminal the bar of the whole sweep."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from fastdc.progress import Progress, live_bars, log_style, write_json
+from fastdc.track.events import Event, listening
+from fastdc.track.trackers import tracking
+
+
+@contextmanager
+def watching(trackers: Sequence[str], folder: Path, show_progress: bool) -> Iterator[None]:
+    """While the block runs, tell what happens in it.
+
+    Args:
+        trackers: names of trackers, see `tracking`. folder: where they may write.
+        show_progress: whether to say anything on stderr besides messages.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(tracking(trackers, folder))
+        if show_progress and log_style() == "json":
+            stack.enter_context(listening(log_event))
+        elif show_progress and live_bars() is not None:
+            bar = SweepBar()
+            stack.callback(bar.close)
+            stack.enter_context(listening(bar.hear))
+        yield
+
+
+def log_event(event: Event) -> None:
+    """One line of the JSON log."""
+    write_json({**event, "time": round(event["time"], 3)})
+
+
+class SweepBar:
+    """Runs of a sweep that have ended, and the names of those that are going."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._going: list[str] = []
+
+    def hear(self, event: Event) -> None:
+        """A listener to events; without a sweep there is no bar."""
+        kind = event["event"]
+        if kind == "sweep_started" and event["left"]:
+            self._bar = Progress("sweep", event["cells"], "runs")
+            self._bar.rated = False  # runs differ too much; the sweep knows better what is left
+            self._bar.skip(event["cells"] - event["left"])
+        if self._bar is None:
+            return
+        if kind == "cell_started":
+            self._going = [*(cell for cell in self._going if cell != event["cell"]), event["cell"]]
+            self._bar.advance(0, self._note())
+        elif kind in ("cell_done", "cell_failed"):
+            if event["cell"] in self._going:
+                self._going.remove(event["cell"])
+            self._bar.seconds_left = event.get("seconds_left")
+            self._bar.advance(1, self._note())
+
+    def _note(self) -> str:
+        more = f" and {len(self._going) - 1} more" if len(self._going) > 1 else ""
+        return f"{self._going[0]}{more}" if self._going else ""
+
+    def close(self) -> None:
+        """Take the bar away; the table that follows says what it said."""
+        if self._bar is not None:
+            self._bar.enabled = False
+            self._bar.close()

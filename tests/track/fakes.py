@@ -1,0 +1,60 @@
+"""Trackers that do what must not harm a sweep; their process imports them by name."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from fastdc.track.tracker import Tracker, Values
+
+
+class Notes(Tracker):
+    """Writes every call as a line of `notes.txt`."""
+
+    where = "notes.txt"
+
+    def note(self, *words: object) -> None:
+        with (self.folder / "notes.txt").open("a") as handle:
+            print(*words, file=handle)
+
+    def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
+        self.note("start", cell, key, labels)
+
+    def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
+        self.note("log", cell, epoch, values)
+
+    def finish(self, cell: str, state: str, values: Values) -> None:
+        self.note("finish", cell, state, values)
+
+    def close(self) -> None:
+        self.note("close")
+
+
+class Raising(Notes):
+    """Its service refuses, with the key in the message as careless services do."""
+
+    def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
+        raise ConnectionError(f"https://joe:s3cret-word@host refused {os.environ['FAKE_API_KEY']}")
+
+
+class Hanging(Notes):
+    """Never comes back, and says something on every stream before."""
+
+    def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
+        print("noise", flush=True)
+        (self.folder / "pid").write_text(str(os.getpid()))
+        time.sleep(600)
+
+
+class Crashing(Notes):
+    """Takes its process down."""
+
+    def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
+        os.abort()
+
+
+class Exiting(Notes):
+    """A library that calls exit()."""
+
+    def __init__(self, folder: Path) -> None:
+        raise SystemExit("no login")

@@ -1,0 +1,172 @@
+"""A tracker that is missing, fails, hangs or dies costs one warning and no result."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from fastdc.track import emit, listening, trackers, tracking
+from fastdc.track.child import redacted
+from fastdc.track.trackers import TRACKERS, Kind
+from tests.sweep.conftest import start_python
+
+KEY = "hunter2-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every class of `fakes.py` as a tracker, and short patience."""
+    for name in ("Notes", "Raising", "Hanging", "Crashing", "Exiting", "Absent"):
+        monkeypatch.setitem(TRACKERS, name.lower(), Kind("numpy", f"tests.track.fakes:{name}", name))
+    monkeypatch.setitem(TRACKERS, "missing", Kind("no_such_package_at_all", "x:y", "Missing"))
+    monkeypatch.setattr(trackers, "CLOSE_SECONDS", 1.5)
+    monkeypatch.setenv("FAKE_API_KEY", KEY)
+
+
+def train(cells: int = 1, epochs: int = 3) -> None:
+    """The events of `cells` runs."""
+    for cell in range(cells):
+        emit("cell_started", cell=f"c{cell}", key=f"k{cell}", labels={"method": "random"})
+        for epoch in range(epochs):
+            emit("epoch", cell=f"c{cell}", epoch=epoch + 1, epochs=epochs, loss=0.5, lr=0.1, top1=None)
+        emit("cell_done", cell=f"c{cell}", seconds=1.0, top1=50.0, dataset="tiny")
+
+
+def test_a_tracker_hears_every_run_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with tracking(["notes"], tmp_path):
+        train(cells=1, epochs=2)
+        emit("epoch", cell="unheard of", epoch=1, loss=1.0)
+        emit("cell_started", cell="cut", key="k", labels={})
+    assert (tmp_path / "notes.txt").read_text().splitlines() == [
+        "start c0 k0 {'method': 'random'}",
+        "log c0 1 {'loss': 0.5, 'lr': 0.1}",
+        "log c0 2 {'loss': 0.5, 'lr': 0.1}",
+        "finish c0 done {'seconds': 1.0, 'top1': 50.0}",
+        "start cut k {}",
+        "finish cut interrupted {}",
+        "close",
+    ]
+    assert capsys.readouterr().err == "Notes: notes.txt\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing", "the package no_such_package_at_all is not installed; pip install 'fastdc[trackers]'"),
+        ("raising", "ConnectionError: https://***@host refused ***"),
+        ("hanging", "did not end within 2 s"),
+        ("crashing", "its process ended with exit code -6"),
+        ("exiting", "SystemExit: no login"),
+        ("absent", "AttributeError: module 'tests.track.fakes' has no attribute 'Absent'"),
+    ],
+)
+def test_one_warning_and_the_others_go_on(
+    name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = time.monotonic()
+    with tracking([name, "notes"], tmp_path):
+        train()
+        during = time.monotonic() - start
+    assert during < 1.0  # whoever trains waits for nobody
+    assert time.monotonic() - start < 6.0
+    said = capsys.readouterr().err
+    assert [line for line in said.splitlines() if "warning" in line] == [
+        f"warning: {name.title()}: {reason}; goes on without it, no result is lost"
+    ]
+    assert KEY not in said
+    assert "finish c0 done" in (tmp_path / "notes.txt").read_text()
+    if name == "hanging":
+        assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+
+
+def test_a_tracker_that_takes_nothing_is_given_up_while_training_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "HANG_SECONDS", 0.2)
+    start, slowest = time.monotonic(), 0.0
+    with tracking(["hanging"], tmp_path):
+        emit("cell_started", cell="c", key="k", labels={})
+        while time.monotonic() - start < 5.0 and "warning" not in capsys.readouterr().err:
+            before = time.monotonic()
+            emit("epoch", cell="c", epoch=1, loss=1.0, lr=0.1, long="x" * 20_000)  # three are more than a pipe holds
+            slowest = max(slowest, time.monotonic() - before)
+            time.sleep(0.01)
+    assert slowest < 0.5
+    assert time.monotonic() - start < 5.0
+
+
+def test_what_waits_for_a_tracker_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "MOST_WAITING_BYTES", 100_000)
+    remote = trackers.Remote(TRACKERS["hanging"], tmp_path)
+    for _ in range(20):
+        remote.send({"event": "cell_started", "cell": "c", "key": "k", "labels": {"long": "x" * 20_000}})
+    assert remote._off
+    assert not remote._waiting
+
+
+def test_sweeps_leave_nothing_behind(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with tracking(["notes", "exiting"], tmp_path):
+            train()
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_listener_that_fails_hears_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    heard = []
+    with listening(lambda event: 1 / 0), listening(heard.append):
+        train(epochs=1)
+    assert len(heard) == 3
+    assert capsys.readouterr().err.count("warning") == 1
+    train()
+    assert len(heard) == 3
+
+
+def test_secrets_stay_out_of_messages() -> None:
+    environment = {"WANDB_API_KEY": "abcdef", "MLFLOW_TRACKING_PASSWORD": "pass-word", "HOME": "/root", "X_KEY": "k"}
+    text = "abcdef at http://me:pw@server/ with pass-word in /root, ok"
+    assert redacted(text, environment) == "*** at http://***@server/ with *** in /root, ok"
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from fastdc.track import emit, tracking
+from fastdc.track.trackers import TRACKERS, Kind
+TRACKERS["notes"] = Kind("numpy", "tests.track.fakes:Notes", "Notes")
+with tracking(["notes"], Path(sys.argv[1])):
+    emit("cell_started", cell="c", key="k", labels={})
+    print("going", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_sweep_leaves_no_tracker_alive(number: signal.Signals, tmp_path: Path) -> None:
+    process = start_python(KILLED, str(tmp_path))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "going\n"
+    notes = tmp_path / "notes.txt"
+    wait_for(lambda: notes.exists())
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    wait_for(lambda: notes.read_text().endswith("finish c interrupted {}\nclose\n"))
+
+
+def wait_for(condition: object, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_no_key_is_on_a_command_line(tmp_path: Path) -> None:
+    with tracking(["hanging"], tmp_path):
+        emit("cell_started", cell="c", key="k", labels={})
+        wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        command = Path(f"/proc/{(tmp_path / 'pid').read_text()}/cmdline").read_bytes()
+    assert command.split(b"\0")[1:4] == [b"-P", b"-m", b"fastdc.track.child"]
