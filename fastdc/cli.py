@@ -171,6 +171,10 @@ def report_command(
     style: Annotated[
         Style, typer.Option("--format", help="table is for people, the others for programs.")
     ] = Style.table,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Also write one offline page with charts and stored images."),
+    ] = None,
 ) -> None:
     """Print the results of a sweep: mean and standard deviation over seeds, bytes, seconds, and what failed.
 
@@ -186,6 +190,11 @@ def report_command(
 
     with Store(folder / "store.sqlite", readonly=True) as store:
         rows = make_rows(store.records())
+        if html is not None:
+            from fastdc.report.page import write_page
+
+            written = write_page(store, folder, html)
+            say_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
     if style is Style.table:
         show(rows)
     else:

@@ -39,7 +39,7 @@ SURFACE = {
     "--image-size --threads --loader --workers --checkpoint --compile --json --quiet -q",
     "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
     "--observer --teacher --augment --precision --threads --loader --together --launcher --rerun --dry-run --quiet -q",
-    "report": "DIR --format",
+    "report": "DIR --format --html",
     "methods": "--json",
     "doctor": "--workdir",
 }
