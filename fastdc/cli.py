@@ -185,14 +185,12 @@ def report_command(
     \b
     fastdc report runs/first --format csv > results.csv
     """
-    from fastdc.report import Format, make_rows, render, show
+    from fastdc.report import Format, make_rows, render, show, write_page
     from fastdc.sweep.store import Store
 
     with Store(folder / "store.sqlite", readonly=True) as store:
         rows = make_rows(store.records())
         if html is not None:
-            from fastdc.report.page import write_page
-
             written = write_page(store, folder, html)
             say_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
     if style is Style.table:

@@ -52,15 +52,19 @@ def incomplete_beta(a: float, b: float, x: float, rest: float) -> float:
 
 
 def _fraction(a: float, b: float, x: float) -> float:
-    """1 + d1/(1 + d2/(1 + ...)), from its tail: 200 terms are more than enough for any number of seeds."""
-    value = 1.0
-    for index in range(200, 0, -1):
+    """1 + d1/(1 + d2/(1 + ...)) by Lentz' method, until a further term changes nothing."""
+    value, ratio, inverse = 1.0, 1.0, 0.0
+    for index in range(1, 1000):
         m = index // 2
         if index % 2:
             term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         else:
             term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        value = 1.0 + term / value
+        inverse = 1.0 / (1.0 + term * inverse)
+        ratio = 1.0 + term / ratio
+        value *= ratio * inverse
+        if abs(ratio * inverse - 1.0) < 1e-14:
+            break
     return value
 
 

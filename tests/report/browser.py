@@ -104,7 +104,7 @@ class Browser:
         elif event == "Log.entryAdded":
             self.console.append(values["entry"]["text"])
         elif event == "Audits.issueAdded":
-            self.console.append(str(values["issue"]))
+            self.console.append(str(values["issue"])[:300])
         elif event == "Page.loadEventFired":
             self._loaded = True
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastdc.report.page import write_page
+from fastdc.sweep.store import Store
 from tests.report.browser import Browser, needs_browser
 from tests.report.test_report_page import Sweep
 from tests.report.test_report_page import sweep as sweep  # the fixture
@@ -26,12 +27,15 @@ def page(sweep: Sweep, tmp_path: Path) -> Path:
     return out
 
 
-SHOWN = "[...document.querySelectorAll('{}')].filter((e) => e.checkVisibility()).length"
+SHOWN = (  # checkVisibility alone takes an SVG group of display: none for visible
+    "[...document.querySelectorAll('{}')]"
+    ".filter((e) => e.checkVisibility() && e.getBoundingClientRect().width > 0).length"
+)
 
 
 def choose(browser: Browser, name: str, text: str) -> None:
     browser.run(
-        f"{{ const s = document.querySelector('select[name={name}]');"
+        f"for (const s of document.querySelectorAll('select[name={name}]')) {{"
         f" s.selectedIndex = [...s.options].findIndex((o) => o.text === {text!r});"
         " s.dispatchEvent(new Event('change')); }"
     )
@@ -73,3 +77,40 @@ def test_filters(browser: Browser, page: Path) -> None:
         browser.run("[...document.querySelectorAll('.board tbody th')].find((e) => e.checkVisibility()).innerText")[:9]
         == "</script>"
     )
+
+
+def test_methods_are_switched_off_and_on(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    rows = SHOWN.format(".board tbody tr")
+    whole, random = browser.run(rows), SHOWN.format('[data-m="0"]')
+    assert browser.run(random) >= 3  # its row and its points
+    browser.run("document.querySelector('[data-toggle=\"0\"]').click()")
+    assert browser.run(random) == 0
+    assert 0 < browser.run(rows) < whole
+    browser.run("document.getElementById('everything').click()")
+    assert browser.run(rows) == whole
+
+
+def test_a_touched_point_tells_its_numbers(browser: Browser, page: Path) -> None:
+    browser.open(page, width=390)
+    browser.run(
+        "document.querySelector('svg.chart .mark .touch').dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    )
+    said = browser.run("[...document.querySelectorAll('.said')].map((e) => e.textContent)")
+    assert sum("IPC 10: " in text for text in said) == 1
+
+
+def test_images_are_decoded_and_chosen_by_class(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert browser.run("[...document.images].every((i) => i.complete && i.naturalWidth === 28)")
+    assert browser.run(SHOWN.format("img")) == 2 * 4  # the first class
+    choose(browser, "class", "all")
+    assert browser.run(SHOWN.format("img")) == 2 * 12
+
+
+def test_page_of_an_empty_store(browser: Browser, tmp_path: Path) -> None:
+    with Store(tmp_path / "store.sqlite") as store:
+        write_page(store, tmp_path, tmp_path / "page.html")
+    browser.open(tmp_path / "page.html")
+    assert browser.console == []
+    assert "No results yet" in browser.run("document.body.innerText")
