@@ -18,7 +18,8 @@ class Line(NamedTuple):
     """A line of the leaderboard, ready to show.
 
     Attributes:
-        row: its numbers. method: number of its method on this page. group: significance letters. cells: text by column.
+        row: its numbers. method: number of its method on this page. group: significance letters. best: the best, or not
+            to be told apart from it. cells: text by column.
         left, middle, right: mean - std, mean, mean + std on a scale of 0..100 that the table shares; None without a
             result.
     """
@@ -26,6 +27,7 @@ class Line(NamedTuple):
     row: Row
     method: int
     group: str
+    best: bool
     cells: dict[str, str]
     left: float | None
     middle: float | None
@@ -100,7 +102,8 @@ def _lines(rows: list[Row], methods: Sequence[str]) -> list[Line]:
             spread = row.top1_std or 0.0
             values = (row.top1_mean - spread, row.top1_mean, row.top1_mean + spread)
             scale = [round(4 + 92 * (value - low) / (high - low or 1.0), 1) for value in values]
-        lines.append(Line(row, methods.index(plain(row.method)), group, _cells(row), *scale))
+        best = row is rows[0] or bool(set(group) & set(groups[0]))
+        lines.append(Line(row, methods.index(plain(row.method)), "".join(group), best, _cells(row), *scale))
     return lines
 
 

@@ -153,6 +153,8 @@ def _strips(found: Found, classes: Sequence[int], images: int) -> tuple[list[tup
     """The first stored images of every class, and their bytes."""
     strips, used = [], 0
     with BetonFile(found.path) as beton:
+        if len(beton) != len(found.manifest.hashes):
+            raise BetonError(f"{found.path}: was replaced just now; make the page again")
         for label in classes:
             pictures = []
             for index in np.flatnonzero(beton.labels == label)[:images]:

@@ -84,7 +84,7 @@ def different_pairs(samples: Sequence[Sample | None], rate: float = RATE) -> set
     return {pair for _, pair in tested[:last]}
 
 
-def letters(samples: Sequence[Sample | None], rate: float = RATE) -> list[str]:
+def letters(samples: Sequence[Sample | None], rate: float = RATE) -> list[tuple[str, ...]]:
     """Significance groups: two methods differ if and only if they share no letter. Empty where n < 2.
 
     Compact letter display by insert-and-absorb (Piepho, 2004). Letters run in the order of the samples, so give the
@@ -99,8 +99,9 @@ def letters(samples: Sequence[Sample | None], rate: float = RATE) -> list[str]:
             split += [group - {first}, group - {second}] if both else [group]
         groups = [group for group in dict.fromkeys(split) if not any(group < other for other in split)]
     groups.sort(key=sorted)
+    names = [_letter(number) for number in range(len(groups))]
     return [
-        "".join(_letter(number) for number, group in enumerate(groups) if index in group)
+        tuple(name for name, group in zip(names, groups, strict=True) if index in group)
         for index in range(len(samples))
     ]
 

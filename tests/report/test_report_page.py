@@ -15,10 +15,14 @@ import pytest
 from PIL import Image
 
 from fastdc.beton import BetonFile, Sample, encode_jpeg, write_samples
-from fastdc.errors import OutputError
+from fastdc.errors import ConfigError, OutputError
 from fastdc.report import gallery
 from fastdc.report.page import make_page, write_page
+from fastdc.sweep.cell import DETAIL_FIELDS, CellRunner
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.plan import make_plan
 from fastdc.sweep.store import Planned, Store
+from tests.conftest import Betons
 
 EVIL = "</script><b onclick=alert(1)>\u202e'\"{{7*7}}"
 
@@ -275,3 +279,55 @@ def test_store_of_ten_thousand_rows(tmp_path: Path) -> None:
     assert time.process_time() - start < 10
     assert page.count("<tr") > 3300
     assert len(page) < 20_000_000
+
+
+def test_bold_is_the_best_and_what_may_equal_it(tmp_path: Path) -> None:
+    made = Sweep(tmp_path)
+    for seed in range(3):
+        made.add("best", seed, 60.0 + seed)
+        made.add("near", seed, 59.5 + seed)
+        made.add("far", seed, 30.0 + seed)
+    page = make_page(made.store, tmp_path)
+    assert "<b>61.00</b>" in page
+    assert "<b>60.50</b>" in page
+    assert "<b>31.00</b>" not in page
+
+
+def test_missing_extra_is_a_sentence(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fastdc.report
+
+    monkeypatch.delitem(sys.modules, "fastdc.report.page")
+    monkeypatch.delattr(fastdc.report, "page", raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ConfigError, match=r"--html: needs jinja2; pip install 'fastdc\[report\]'"):
+        fastdc.report.write_page(sweep.store, sweep.folder, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_images_of_a_real_plan_are_found(betons: Betons, tmp_path: Path) -> None:
+    """What the sweep's room names its subsets and details, and what this room looks for, are the same."""
+    config = SweepConfig(
+        train=betons.train,
+        val=betons.val,
+        workdir=tmp_path,
+        methods=("random",),
+        ipc=(2,),
+        seeds=(0, 1),
+        protocols=("hard-small",),
+        archs=("convnet1_w4",),
+        image_size=28,
+    )
+    plan = make_plan(config, "cpu")
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        runner = CellRunner(plan, store)
+        for cell in plan.cells:
+            assert cell.subset is not None
+            runner.make_subset(cell.subset)
+        page = make_page(store, tmp_path)
+    first = plan.cells[0].subset
+    assert first is not None
+    beton = BetonFile(first.path)
+    assert [data for _, data in images_of(page)] == [bytes(beton.payload(index)) for index in range(6)]
+    assert "t-shirt" in page
+    assert set(detail(40.0)) == set(DETAIL_FIELDS)

@@ -50,9 +50,9 @@ def test_false_discovery_rate_is_scipys() -> None:
 def test_letters_of_a_known_case() -> None:
     # 50 and 48 overlap, 48 and 46 overlap, 50 and 46 do not
     samples = [Sample(50, 1, 5), Sample(48.8, 1, 5), Sample(47.5, 1, 5), None, Sample(60, 0, 1), Sample(20, 1, 5)]
-    assert letters(samples) == ["a", "ab", "b", "", "", "c"]
+    assert ["".join(group) for group in letters(samples)] == ["a", "ab", "b", "", "", "c"]
     assert letters([]) == []
-    assert letters([None, None]) == ["", ""]
+    assert letters([None, None]) == [(), ()]
 
 
 @given(st.lists(SAMPLES, max_size=9))
@@ -62,3 +62,9 @@ def test_sharing_no_letter_means_different(samples: list[Sample]) -> None:
     found, different = letters(samples), different_pairs(samples)
     for i, j in combinations(range(len(samples)), 2):
         assert ((i, j) in different) == (not set(found[i]) & set(found[j]))
+
+
+def test_more_groups_than_letters() -> None:
+    groups = letters([Sample(100.0 - index, 0.01, 3) for index in range(60)])
+    assert len({name for group in groups for name in group}) == 60
+    assert groups[26] == ("a1",)
