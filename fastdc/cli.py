@@ -199,6 +199,10 @@ def report_command(
     style: Annotated[
         Style, typer.Option("--format", help="table is for people, the others for programs.")
     ] = Style.table,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Also write one offline page with charts and stored images."),
+    ] = None,
 ) -> None:
     """Print the results of a sweep: mean and standard deviation over seeds, bytes, seconds, and what failed.
 
@@ -209,11 +213,14 @@ def report_command(
     \b
     fastdc report runs/first --format csv > results.csv
     """
-    from fastdc.report import Format, make_rows, render, show
+    from fastdc.report import Format, make_rows, render, show, write_page
     from fastdc.sweep.store import Store
 
     with Store(folder / "store.sqlite", readonly=True) as store:
         rows = make_rows(store.records())
+        if html is not None:
+            written = write_page(store, folder, html)
+            say_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
     if style is Style.table:
         show(rows)
     else:

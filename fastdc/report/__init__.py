@@ -1,6 +1,26 @@
-"""Tables of a sweep's results."""
+"""Tables of a sweep's results, and one page with all of it."""
 
+from pathlib import Path
+
+from fastdc.errors import ConfigError
 from fastdc.report.rows import Row, make_rows
 from fastdc.report.table import Format, render, show
+from fastdc.sweep.store import Store
 
-__all__ = ["Format", "Row", "make_rows", "render", "show"]
+__all__ = ["Format", "Row", "make_rows", "render", "show", "write_page"]
+
+
+def write_page(store: Store, folder: Path, out: Path) -> int:
+    """`fastdc.report.page.write_page`, with a sentence where the extra `report` is missing.
+
+    Raises:
+        ConfigError: jinja2 is not installed.
+        OutputError: `out` cannot be written, or is another file than such a page.
+    """
+    try:
+        from fastdc.report import page
+    except ModuleNotFoundError as error:
+        if error.name not in ("jinja2", "markupsafe"):
+            raise
+        raise ConfigError(f"--html: needs {error.name}; pip install 'fastdc[report]' brings it") from error
+    return page.write_page(store, folder, out)

@@ -104,10 +104,14 @@ def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> l
         accuracy first.
     """
     wanted = None if keys is None else set(keys)
+    return [row for row, _ in group_rows(record for record in records if wanted is None or record.key in wanted)]
+
+
+def group_rows(records: Iterable[Record]) -> list[tuple[Row, list[Record]]]:
+    """As `make_rows`, each row with the runs that it stands for."""
     groups: dict[str, list[Record]] = {}
     for record in records:
-        if wanted is None or record.key in wanted:
-            groups.setdefault(record.label["group"], []).append(record)
+        groups.setdefault(record.label["group"], []).append(record)
     shown: dict[tuple[Any, ...], str] = {}
     rows = []
     # Newest first: the plain name belongs to the group that was worked on last.
@@ -117,8 +121,8 @@ def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> l
         if axes in shown:
             row = row.model_copy(update={"method": f"{row.method}#{group[:6]}"})
         shown[axes] = group
-        rows.append(row)
-    return sorted(rows, key=_order)
+        rows.append((row, groups[group]))
+    return sorted(rows, key=lambda pair: _order(pair[0]))
 
 
 class SharedObserver(NamedTuple):

@@ -55,8 +55,8 @@ def columns_of(rows: list[Row]) -> list[Column]:
     """The columns of one table. With a teacher's labels its time is one, and the costs of compression are one."""
     columns = [
         Column("images", lambda row: f"{row.images:,}"),
-        Column("size", lambda row: _size(row.image_bytes or 0)),
-        Column("labels", _label_size),
+        Column("size", lambda row: size(row.image_bytes or 0)),
+        Column("labels", label_size),
         Column("steps", lambda row: f"{row.steps:,}"),
     ]
     if any(row.labels != "hard" for row in rows):
@@ -69,11 +69,12 @@ def columns_of(rows: list[Row]) -> list[Column]:
 
 
 def _time(heading: str, *fields: str) -> Column:
-    return Column(heading, lambda row: _duration(sum(getattr(row, name) or 0.0 for name in fields)))
+    return Column(heading, lambda row: duration(sum(getattr(row, name) or 0.0 for name in fields)))
 
 
-def _label_size(row: Row) -> str:
-    return _size(row.label_bytes or 0) + (" not stored" if row.labels == "online" else "")
+def label_size(row: Row) -> str:
+    """Bytes of the labels; of online ones, which nobody stores, what they would take."""
+    return size(row.label_bytes or 0) + (" not stored" if row.labels == "online" else "")
 
 
 def headings(columns: list[Column]) -> list[str]:
@@ -84,24 +85,26 @@ def headings(columns: list[Column]) -> list[str]:
 def cells(row: Row, columns: list[Column]) -> list[str]:
     """The row's cells as shown to people; a mean over part of the seeds is marked `2/3`."""
     if row.n == 0:
-        return [plain(row.method), _ipc(row), row.status, f"0/{row.seeds}", *[""] * len(columns)]
+        return [plain(row.method), ipc_text(row), row.status, f"0/{row.seeds}", *[""] * len(columns)]
     accuracy = f"{row.top1_mean:.2f}" + (f" ± {row.top1_std:.2f}" if row.top1_std is not None else "")
     count = str(row.n) if row.n == row.seeds else f"{row.n}/{row.seeds}"
-    return [plain(row.method), _ipc(row), accuracy, count, *[column.cell(row) for column in columns]]
+    return [plain(row.method), ipc_text(row), accuracy, count, *[column.cell(row) for column in columns]]
 
 
-def _ipc(row: Row) -> str:
+def ipc_text(row: Row) -> str:
+    """Images per class as shown; `all` for the whole set."""
     return "all" if row.ipc is None else str(row.ipc)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Short, for four columns side by side: 0.05 s, 3.2 s, 45 s, 1.9 min, 2.5 h."""
     if seconds < 120:
         return f"{seconds:.{2 if 0 < seconds < 1 else 1 if seconds < 10 else 0}f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Bytes for people, decimal units: 161.4 kB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
@@ -112,7 +115,7 @@ def notes(rows: list[Row]) -> list[str]:
     """One line for every row that lacks runs, with the reason; for inferred and reduced settings; for the teacher;
     for the observer and its cost.
     """
-    lines = [f"{plain(row.method)} ipc {_ipc(row)}: {plain(row.reason)}" for row in rows if row.reason]
+    lines = [f"{plain(row.method)} ipc {ipc_text(row)}: {plain(row.reason)}" for row in rows if row.reason]
     inferred = {row.method: row.inferred for row in rows if row.inferred}
     for method, names in inferred.items():
         verb = "is" if len(names) == 1 else "are"
@@ -125,8 +128,8 @@ def notes(rows: list[Row]) -> list[str]:
     ledger = shared_observer(rows)
     if ledger is not None:
         lines.append(
-            f"one observer ({_duration(ledger.seconds)}) serves {ledger.methods} methods; one for each would take "
-            f"{_duration(ledger.alone)}, {ledger.alone / ledger.seconds:.1f} times as long"
+            f"one observer ({duration(ledger.seconds)}) serves {ledger.methods} methods; one for each would take "
+            f"{duration(ledger.alone)}, {ledger.alone / ledger.seconds:.1f} times as long"
         )
     return lines
 
@@ -136,7 +139,7 @@ def _label_notes(rows: list[Row]) -> list[str]:
     methods: dict[str, list[str]] = {}
     for row in rows:
         if row.n and row.teacher is not None:
-            trained = f"trained in {_duration(row.teacher_seconds)}" if row.teacher_seconds else "pretrained"
+            trained = f"trained in {duration(row.teacher_seconds)}" if row.teacher_seconds else "pretrained"
             text = f"{row.teacher}, {trained}" + (f"; {row.teacher_note}" if row.teacher_note else "")
             methods.setdefault(text, []).append(row.method)
     several = len(methods) > 1
@@ -154,7 +157,8 @@ def _label_notes(rows: list[Row]) -> list[str]:
     return lines
 
 
-def _tables(rows: list[Row]) -> list[tuple[str, list[Row]]]:
+def tables(rows: list[Row]) -> list[tuple[str, list[Row]]]:
+    """Rows that may be compared with each other, under their title."""
     differ = len({(row.device, row.threads) for row in rows}) > 1
     return [(text, list(group)) for text, group in groupby(rows, key=lambda row: title(row, differ))]
 
@@ -164,7 +168,7 @@ def plain_table(rows: list[Row]) -> str:
     if not rows:
         return "no results yet"
     blocks = []
-    for text, group in _tables(rows):
+    for text, group in tables(rows):
         columns = columns_of(group)
         grid = [headings(columns), *[cells(row, columns) for row in group]]
         widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
@@ -187,7 +191,7 @@ def _show_rich(rows: list[Row]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    for text, group in _tables(rows):
+    for text, group in tables(rows):
         columns = columns_of(group)
         grid = [headings(columns), *[cells(row, columns) for row in group]]
         if sum(max(map(len, texts)) + 3 for texts in zip(*grid, strict=True)) > console.width:
@@ -230,7 +234,7 @@ def _csv_cell(value: Any) -> Any:
 def latex_table(rows: list[Row]) -> str:
     """One `tabular` per table of results; needs the package booktabs."""
     blocks = []
-    for text, group in _tables(rows):
+    for text, group in tables(rows):
         columns = columns_of(group)
         names = headings(columns)
         lines = [f"% {plain(text)}", rf"\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}", r"\toprule"]

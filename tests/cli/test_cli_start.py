@@ -40,7 +40,7 @@ SURFACE = {
     "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
     "--observer --teacher --augment --precision --threads --loader --together --launcher --address --gpus-per-run"
     " --rerun --track --log --dry-run --quiet -q",
-    "report": "DIR --format",
+    "report": "DIR --format --html",
     "methods": "--json",
     "doctor": "--workdir",
 }

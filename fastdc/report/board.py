@@ -1,0 +1,199 @@
+"""The page's leaderboard and charts: rows that may be compared, with significance groups."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from fastdc.report.charts import Axis, Point, Series, linear_axis, log_axis, scatter
+from fastdc.report.escape import plain
+from fastdc.report.rows import Row
+from fastdc.report.significance import Sample, letters
+from fastdc.report.table import duration, ipc_text, label_size, notes, size, tables
+from fastdc.report.training import Figure, Heat, Means, class_names, curve_figures, per_class
+from fastdc.sweep.store import Record
+
+
+class Line(NamedTuple):
+    """A line of the leaderboard, ready to show.
+
+    Attributes:
+        row: its numbers. method: number of its method on this page. group: significance letters. best: the best, or not
+            to be told apart from it. cells: text by column.
+        left, middle, right: mean - std, mean, mean + std on a scale of 0..100 that the table shares; None without a
+            result.
+    """
+
+    row: Row
+    method: int
+    group: str
+    best: bool
+    cells: dict[str, str]
+    left: float | None
+    middle: float | None
+    right: float | None
+
+
+class Block(NamedTuple):
+    """What may be ranked: the methods of one table at one IPC."""
+
+    ipc: str
+    lines: list[Line]
+    heat: Heat | None
+    curves: list[Figure]
+
+
+class Setup(NamedTuple):
+    """What one data set, protocol and network share. `methods` are the numbers of those that have results."""
+
+    title: str
+    dataset: str
+    protocol: str
+    arch: str
+    methods: list[int]
+    blocks: list[Block]
+    charts: list[Figure]
+    notes: list[str]
+
+
+def make_setups(
+    pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[str], ipcs: Sequence[str], means: Means, folder: Path
+) -> list[Setup]:
+    """Every table of the sweep with its charts.
+
+    Args:
+        pairs: from `group_rows`. methods, ipcs: names and IPC on the page, by number. means: details of the runs.
+        folder: the sweep's workdir, for the names of the classes.
+    """
+    records = {id(row): runs for row, runs in pairs}
+    setups = []
+    for title, rows in tables([row for row, _ in pairs]):
+        names = class_names(folder, (runs for row in rows for runs in [records[id(row)]]))
+        blocks = []
+        for ipc, same in groupby(rows, key=ipc_text):
+            lines = _lines(list(same), methods)
+            found = [(line.row, line.method, means(records[id(line.row)])) for line in lines if line.row.n]
+            blocks.append(Block(ipc, lines, per_class(found, names), curve_figures(found)))
+        dataset, protocol, arch = (plain(text) for text in (rows[0].dataset, rows[0].protocol, rows[0].arch))
+        used = list(dict.fromkeys(methods.index(plain(row.method)) for row in rows if row.n))
+        charts = _charts([row for row in rows if row.n], methods, ipcs)
+        setups.append(Setup(title, dataset, protocol, arch, used, blocks, charts, _notes(rows)))
+    return setups
+
+
+def _notes(rows: list[Row]) -> list[str]:
+    """The table's notes, without the reasons of rows that have no result: those stand in the rows themselves."""
+    return notes([row if row.n else row.model_copy(update={"reason": None}) for row in rows])
+
+
+def _lines(rows: list[Row], methods: Sequence[str]) -> list[Line]:
+    """The rows of one IPC, with letters and a shared scale."""
+    groups = letters([sample_of(row) for row in rows])
+    spans = [
+        (row.top1_mean - (row.top1_std or 0.0), row.top1_mean + (row.top1_std or 0.0))
+        for row in rows
+        if row.top1_mean is not None
+    ]
+    low, high = (min(low for low, _ in spans), max(high for _, high in spans)) if spans else (0.0, 1.0)
+    lines = []
+    for row, group in zip(rows, groups, strict=True):
+        scale: Sequence[float | None] = (None, None, None)
+        if row.top1_mean is not None:
+            spread = row.top1_std or 0.0
+            values = (row.top1_mean - spread, row.top1_mean, row.top1_mean + spread)
+            scale = [round(4 + 92 * (value - low) / (high - low or 1.0), 1) for value in values]
+        best = row is rows[0] or bool(set(group) & set(groups[0]))
+        lines.append(Line(row, methods.index(plain(row.method)), "".join(group), best, _cells(row), *scale))
+    return lines
+
+
+def sample_of(row: Row) -> Sample | None:
+    """What the significance test compares; None where there is no spread."""
+    if row.top1_mean is None or row.top1_std is None:
+        return None
+    return Sample(row.top1_mean, row.top1_std, row.n)
+
+
+def _cells(row: Row) -> dict[str, str]:
+    """A row's texts by column."""
+    cells = {"method": plain(row.method), "reason": plain(row.reason or "")}
+    cells["n"] = str(row.n) if row.n == row.seeds else f"{row.n}/{row.seeds}"
+    if row.top1_mean is None:
+        return cells
+    return cells | {
+        "top1": f"{row.top1_mean:.2f}",
+        "std": "" if row.top1_std is None else f"± {row.top1_std:.2f}",
+        "images": size(row.image_bytes or 0),
+        "labels": label_size(row),
+        "compress": duration(row.compress_seconds or 0.0),
+        "train": duration(row.train_seconds or 0.0),
+        "steps": f"{row.steps or 0:,}",
+    }
+
+
+def _charts(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str]) -> list[Figure]:
+    """Accuracy against IPC (with two or more), stored bytes and compress-seconds."""
+    compressed = [row for row in rows if row.ipc is not None]
+    if not compressed:
+        return []
+    y = _accuracy_axis(rows)
+    whole = [Point(0, row.top1_mean or 0.0, note=_told(row)) for row in rows if row.ipc is None]
+    counts = sorted({row.ipc for row in compressed if row.ipc is not None})
+    figures = []
+    if len(counts) > 1:
+        x = log_axis("images per class", counts, lambda value: f"{value:g}", counts)
+        series = _series(compressed, methods, ipcs, [float(row.ipc or 0) for row in compressed])
+        figures.append(_figure("Accuracy against IPC", x, y, series, whole))
+    stored = [float((row.image_bytes or 0) + (row.label_bytes or 0)) or 1.0 for row in compressed]
+    x = log_axis("stored bytes, images and labels", stored, lambda value: f"{_short(value)}B")
+    caption = "Accuracy against stored bytes"
+    if any(row.labels == "online" for row in compressed):
+        caption += " (outlines: labels not stored, counted as if they were)"
+    figures.append(_figure(caption, x, y, _series(compressed, methods, ipcs, stored), whole))
+    seconds = [max(row.compress_seconds or 0.0, 1e-3) for row in compressed]
+    x = log_axis("seconds to compress", seconds, lambda value: f"{value:g}" if value < 1e4 else _short(value))
+    figures.append(
+        _figure("Accuracy against time to compress", x, y, _series(compressed, methods, ipcs, seconds), whole)
+    )
+    return figures
+
+
+def _figure(caption: str, x: Axis, y: Axis, series: list[Series], whole: list[Point]) -> Figure:
+    caption += "; dashed: whole set" if whole else ""
+    return Figure(caption, scatter(x, y, series, whole))
+
+
+def _accuracy_axis(rows: list[Row]) -> Axis:
+    ends = [(row.top1_mean or 0.0) + sign * (row.top1_std or 0.0) for row in rows for sign in (-1, 1)]
+    return linear_axis("top-1, %", ends)
+
+
+def _series(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str], places: list[float]) -> list[Series]:
+    series: dict[int, list[Point]] = {}
+    for row, x in zip(rows, places, strict=True):
+        point = Point(
+            x,
+            row.top1_mean or 0.0,
+            row.top1_std or 0.0,
+            _told(row),
+            ipcs.index(ipc_text(row)),
+            hollow=row.labels == "online",
+        )
+        series.setdefault(methods.index(plain(row.method)), []).append(point)
+    return [Series(method, points) for method, points in series.items()]
+
+
+def _told(row: Row) -> str:
+    """What a point says of itself."""
+    cells = _cells(row)
+    accuracy = f"{cells['top1']} {cells['std']}".strip()
+    bytes_ = f"images {cells['images']}, labels {cells['labels']}, compressed in {cells['compress']}"
+    return f"{cells['method']}, IPC {ipc_text(row)}: {accuracy} % (n = {cells['n']}), {bytes_}"
+
+
+def _short(value: float) -> str:
+    """Round numbers of an axis: 200 k, 1 M."""
+    for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            return f"{value / factor:g} {unit}"
+    return f"{value:g} "

@@ -1,0 +1,189 @@
+"""The stored images of every method, as they lie in `DIR/subsets`, so that people see what networks train on."""
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from fastdc.beton import BetonFile, Manifest, encode_jpeg, load_manifest, resize_short
+from fastdc.beton.format import MODE_JPEG
+from fastdc.errors import BetonError, FastDCError
+from fastdc.hashing import bytes_key
+from fastdc.report.escape import plain
+from fastdc.report.rows import Row
+from fastdc.report.table import ipc_text, size
+from fastdc.sweep.store import Record
+
+BUDGET = 8_000_000  # bytes of images on a page, before base64 makes them a third longer
+CHOICES = ((10, 5), (10, 3), (6, 3), (4, 3), (4, 2), (3, 2), (2, 2), (2, 1), (1, 1))  # classes, images of each
+LARGE = 64_000  # an image of more bytes is shown smaller
+SHOWN_SIDE = 256
+
+
+class Picture(NamedTuple):
+    """An image of the page: its data URI, what it is, and its sides in pixels."""
+
+    uri: str
+    text: str
+    width: int
+    height: int
+
+
+class Shown(NamedTuple):
+    """What one method stored: number of the method, a caption, and for every class shown its images."""
+
+    method: int
+    caption: str
+    strips: list[tuple[int, list[Picture]]]
+
+
+class Shelf(NamedTuple):
+    """The methods of one data set at one IPC; `classes` are number and name of the classes shown."""
+
+    dataset: str
+    ipc: str
+    classes: list[tuple[int, str]]
+    shown: list[Shown]
+    notes: list[str]
+
+
+class Found(NamedTuple):
+    """A stored set that can be shown."""
+
+    method: int
+    name: str
+    seed: int
+    path: Path
+    manifest: Manifest
+
+
+def find_manifest(folder: Path, records: Iterable[Record]) -> tuple[Path, Manifest, int] | None:
+    """The first stored set of these runs that is there: its beton, its manifest, its seed.
+
+    Raises:
+        FastDCError: it is there, and damaged.
+    """
+    for record in sorted(records, key=lambda each: int(each.label.get("seed", 0))):
+        key = str(record.label.get("subset", ""))
+        if re.fullmatch(r"[0-9a-f]{12}", key):  # a part of a file name: nothing else may get into the pattern
+            for path in sorted((folder / "subsets").glob(f"*-{key}.beton")):
+                return path, load_manifest(path), int(record.label.get("seed", 0))
+    return None
+
+
+def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[str], folder: Path) -> list[Shelf]:
+    """Shelves by data set and IPC. What is missing or damaged is named in their notes.
+
+    Args:
+        pairs: from `group_rows`. methods: names on the page, by number. folder: the sweep's workdir.
+    """
+    shelves: dict[tuple[str, str], tuple[dict[int, Found], dict[str, None]]] = {}
+    for row, records in pairs:
+        if row.ipc is None:
+            continue
+        found, troubles = shelves.setdefault((plain(row.dataset), ipc_text(row)), ({}, {}))
+        number = methods.index(plain(row.method))
+        if number in found:  # another protocol or network, the same set
+            continue
+        try:
+            subset = find_manifest(folder, records)
+            if subset is not None:
+                found[number] = Found(number, plain(row.method), subset[2], *subset[:2])
+        except FastDCError as error:
+            troubles[f"{plain(row.method)}: not shown: {_trouble(error, folder)}"] = None
+    every = [each for found, _ in shelves.values() for each in found.values()]
+    classes, images = _extent(every)
+    made = []
+    left = BUDGET
+    for (dataset, ipc), (found, troubles) in shelves.items():
+        ordered = sorted(found.values(), key=lambda each: each.method)
+        shelf, used = _shelf(dataset, ipc, ordered, list(troubles), classes, images, left)
+        left -= used
+        if shelf.shown or shelf.notes:
+            made.append(shelf)
+    return made
+
+
+def _trouble(error: FastDCError, folder: Path) -> str:
+    """The error without the folders above the sweep's: a page is shown to people whom those do not concern."""
+    return plain(str(error).replace(f"{folder}/", ""))
+
+
+def _extent(found: Sequence[Found]) -> tuple[int, int]:
+    """How many classes, and images of each, fit into the page."""
+    for classes, images in CHOICES:
+        total = 0.0
+        for each in found:
+            mean = min(LARGE, each.manifest.image_bytes / max(1, len(each.manifest.ids)))
+            total += mean * sum(min(images, count) for count in each.manifest.counts[:classes])
+        if total <= BUDGET:
+            return classes, images
+    return CHOICES[-1]
+
+
+def _shelf(
+    dataset: str, ipc: str, found: Sequence[Found], notes: list[str], classes: int, images: int, budget: int
+) -> tuple[Shelf, int]:
+    names = found[0].manifest.classes if found else ()
+    chosen = sorted({round(index) for index in np.linspace(0, len(names) - 1, min(classes, len(names)))})
+    shown, used = [], 0
+    for each in found:
+        try:
+            strips, taken = _strips(each, chosen, images)
+        except FastDCError as error:
+            notes.append(f"{each.name}: not shown: {_trouble(error, each.path.parent.parent)}")
+            continue
+        if used + taken > budget:
+            notes.append(f"{each.name}: not shown: the page is full")
+            continue
+        used += taken
+        caption = f"{len(each.manifest.ids):,} images, {size(each.manifest.image_bytes)}, subset seed {each.seed}"
+        shown.append(Shown(each.method, caption, strips))
+    if len(chosen) < len(names):
+        notes.append(f"{len(chosen)} of {len(names)} classes are shown")
+    return Shelf(dataset, ipc, [(label, plain(names[label])) for label in chosen], shown, notes), used
+
+
+def _strips(found: Found, classes: Sequence[int], images: int) -> tuple[list[tuple[int, list[Picture]]], int]:
+    """The first stored images of every class, and their bytes."""
+    strips, used = [], 0
+    with BetonFile(found.path) as beton:
+        if len(beton) != len(found.manifest.hashes):
+            raise BetonError(f"{found.path}: was replaced just now; make the page again")
+        for label in classes:
+            pictures = []
+            for index in np.flatnonzero(beton.labels == label)[:images]:
+                kind, data, shape = _encoded(beton, int(index), found.manifest.hashes[int(index)])
+                used += len(data)
+                uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+                pictures.append(Picture(uri, plain(found.manifest.ids[int(index)])[:160], *shape))
+            strips.append((label, pictures))
+    return strips, used
+
+
+def _encoded(beton: BetonFile, index: int, expected: str) -> tuple[str, bytes, tuple[int, int]]:
+    """Kind, bytes and sides of a stored image; JPEG as it is stored, raw pixels as PNG, large ones smaller.
+
+    Raises:
+        BetonError: its bytes are not those that the manifest names.
+    """
+    data = bytes(beton.payload(index))
+    if bytes_key(data) != expected:
+        raise BetonError(f"{beton.path}: sample {index}: damaged; run the sweep again, which makes the set anew")
+    shape = int(beton.widths[index]), int(beton.heights[index])
+    if beton.modes[index] == MODE_JPEG and len(data) <= LARGE:
+        return "jpeg", data, shape
+    pixels = beton.decode(index)
+    if min(shape) > SHOWN_SIDE:
+        pixels = resize_short(pixels, SHOWN_SIDE)
+        return "jpeg", encode_jpeg(pixels, 85), (pixels.shape[1], pixels.shape[0])
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    if buffer.tell() <= LARGE:
+        return "png", buffer.getvalue(), shape
+    return "jpeg", encode_jpeg(pixels, 90), shape

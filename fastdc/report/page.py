@@ -1,0 +1,100 @@
+"""One offline HTML page of a sweep: leaderboard, charts, stored images. Nothing is fetched and nothing is evaluated."""
+
+import base64
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from fastdc.files import check_output, write_atomic
+from fastdc.report.board import Setup, make_setups
+from fastdc.report.charts import COLOURS, key
+from fastdc.report.escape import plain
+from fastdc.report.gallery import make_gallery
+from fastdc.report.rows import group_rows
+from fastdc.report.significance import TEST
+from fastdc.report.table import ipc_text
+from fastdc.report.training import reader
+from fastdc.sweep.store import Store
+
+MARK = b'<meta name="generator" content="fastdc'
+
+
+def write_page(store: Store, folder: Path, out: Path) -> int:
+    """Write the page of a sweep; returns its bytes.
+
+    Args:
+        store: of the sweep.
+        folder: its workdir, whose stored images are shown.
+        out: the file; an earlier page there is replaced.
+
+    Raises:
+        OutputError: `out` cannot be written, or is another file than such a page.
+    """
+    check_output(out, force=_is_page(out))
+    data = make_page(store, folder).encode()
+    write_atomic(out, data)
+    return len(data)
+
+
+def _is_page(path: Path) -> bool:
+    """Whether the file is a page of ours, which a newer one may replace."""
+    try:
+        with path.open("rb") as handle:
+            return MARK in handle.read(500)
+    except OSError:
+        return False
+
+
+def make_page(store: Store, folder: Path) -> str:
+    """The page as text, all of it in one file. Every text of the store is escaped."""
+    pairs = group_rows(store.records())
+    methods = list(dict.fromkeys(plain(row.method) for row, _ in pairs))
+    counts = {ipc_text(row): row.ipc or 0 for row, _ in pairs if row.ipc is not None}
+    ipcs = sorted(counts, key=lambda text: counts[text]) + ["all"] * any(row.ipc is None for row, _ in pairs)
+    environments: dict[str, None] = {}
+    setups = make_setups(pairs, methods, ipcs, reader(store, environments), folder)
+    style, script = (_asset(name) for name in ("page.css", "page.js"))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("page.html")).render(
+        name=plain(folder.resolve().name),
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        setups=setups,
+        shelves=make_gallery(pairs, methods, folder),
+        methods=methods,
+        filters=_filters(setups, ipcs),
+        test=TEST,
+        key=key,
+        colours=COLOURS,
+        environments=[text for text in environments if text],
+        runs=sum(row.seeds for row, _ in pairs),
+        finished=sum(row.n for row, _ in pairs),
+    )
+
+
+def _asset(name: str) -> str:
+    return files("fastdc.report").joinpath("web", name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Content security policy: this style, this script, embedded images, and nothing else whatever."""
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)
+    )
+    return (
+        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _filters(setups: list[Setup], ipcs: list[str]) -> dict[str, tuple[str, list[str]]]:
+    """Heading and choices of each filter, by name."""
+    return {
+        "dataset": ("data set", list(dict.fromkeys(setup.dataset for setup in setups))),
+        "protocol": ("protocol", list(dict.fromkeys(setup.protocol for setup in setups))),
+        "ipc": ("IPC", ipcs),
+        "arch": ("architecture", list(dict.fromkeys(setup.arch for setup in setups))),
+    }

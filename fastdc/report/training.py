@@ -1,0 +1,154 @@
+"""What the details of runs show: accuracy of every class, and the course of training."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from fastdc.errors import FastDCError
+from fastdc.report.charts import Point, Series, curves, linear_axis
+from fastdc.report.escape import plain
+from fastdc.report.gallery import find_manifest
+from fastdc.report.rows import Row
+from fastdc.sweep.store import Record, Store
+
+COLUMNS = 20  # classes of the table; of more, those in which the methods differ most
+POINTS = 60  # of a curve
+STEPS = (1.0, 3.0, 6.0, 10.0, 16.0)  # points of accuracy between the shades of a difference
+BASELINE = "random"
+
+
+class Figure(NamedTuple):
+    """A chart and what stands above it."""
+
+    caption: str
+    svg: Markup
+
+
+class Course(NamedTuple):
+    """Mean over a row's runs: accuracy of each class in percent, and (epoch, value) of loss and of top-1."""
+
+    per_class: list[float]
+    loss: list[tuple[float, float]]
+    top1: list[tuple[float, float]]
+
+
+Means = Callable[[list[Record]], Course]
+Found = tuple[Row, int, Course]
+
+
+class Heat(NamedTuple):
+    """A table of accuracies by class.
+
+    Attributes:
+        classes: names of the columns. baseline: what the differences are against. of: classes in all.
+        lines: number of a method (-1: the mean of all), and for each class a text and a shade -5..5.
+    """
+
+    classes: list[str]
+    baseline: str
+    of: int
+    lines: list[tuple[int, list[tuple[str, int]]]]
+
+
+def reader(store: Store, environments: dict[str, None]) -> Means:
+    """A function that reads and averages the details of runs; what computed them is added to `environments`."""
+
+    def means(records: list[Record]) -> Course:
+        details = [store.detail(record.key) or {} for record in records if record.state == "done"]
+        for detail in details:
+            environments[_environment(detail.get("environment") or {})] = None
+        classes = [detail.get("per_class") or [] for detail in details]
+        curve = [entry for detail in details for entry in detail.get("curve") or []]
+        whole = len({len(each) for each in classes}) == 1
+        return Course(
+            [fmean(values) for values in zip(*classes, strict=True)] if whole else [],
+            _thinned(curve, "loss"),
+            _thinned(curve, "top1"),
+        )
+
+    return means
+
+
+def _environment(values: dict[str, Any]) -> str:
+    return plain(", ".join(f"{name} {value}" for name, value in values.items() if isinstance(value, str | int | float)))
+
+
+def _thinned(curve: Iterable[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    """Mean over runs by epoch (from 1), then over stretches of epochs so that few points are left."""
+    epochs: dict[int, list[float]] = {}
+    for entry in curve:
+        if entry.get(name) is not None:
+            epochs.setdefault(int(entry["epoch"]) + 1, []).append(float(entry[name]))
+    points = [(float(epoch), fmean(values)) for epoch, values in sorted(epochs.items())]
+    stride = -(-len(points) // POINTS)
+    if stride < 2:
+        return points
+    parts = [points[start : start + stride] for start in range(0, len(points) - 1, stride)]
+    thin = [(fmean(x for x, _ in part), fmean(y for _, y in part)) for part in parts]
+    return [*thin, points[-1]]  # the last epoch's value is the one that is reported
+
+
+def class_names(folder: Path, rows: Iterable[list[Record]]) -> tuple[str, ...]:
+    """Names of the classes, as the first stored set that is sound tells them; empty where none is."""
+    for records in rows:
+        try:
+            found = find_manifest(folder, records)
+        except FastDCError:
+            continue
+        if found is not None:
+            return found[1].classes
+    return ()
+
+
+def per_class(found: Sequence[Found], names: Sequence[str]) -> Heat | None:
+    """Differences by class against random, or against the mean of all methods; None where there is nothing to compare.
+
+    The last epoch's accuracies, as the leaderboard's.
+    """
+    known = [(row.method, method, course.per_class) for row, method, course in found if course.per_class]
+    count = len(known[0][2]) if known else 0
+    if len(known) < 2 or any(len(values) != count for _, _, values in known):
+        return None
+    base = next(((method, values) for name, method, values in known if name == BASELINE), None)
+    number, reference = base or (
+        -1,
+        [fmean(column) for column in zip(*(values for _, _, values in known), strict=True)],
+    )
+    others = [(method, values) for _, method, values in known if method != number]
+    spread = [max(abs(values[index] - reference[index]) for _, values in others) for index in range(count)]
+    chosen = sorted(sorted(range(count), key=lambda index: -spread[index])[:COLUMNS])
+    lines = [(number, [(f"{reference[index]:.0f}", 0) for index in chosen])]
+    for method, values in others:
+        differences = [values[index] - reference[index] for index in chosen]
+        lines.append((method, [(f"{value:+.1f}".replace("-", "\u2212"), _shade(value)) for value in differences]))
+    labels = [plain(names[index]) if len(names) == count else f"class {index}" for index in chosen]
+    return Heat(labels, BASELINE if base else "the mean of all methods", count, lines)
+
+
+def _shade(difference: float) -> int:
+    level = sum(abs(difference) >= step for step in STEPS)
+    return level if difference > 0 else -level
+
+
+def curve_figures(found: Sequence[Found]) -> list[Figure]:
+    """Training loss and validation accuracy by epoch."""
+    figures = []
+    for caption, label, name in (
+        ("Training loss", "loss", "loss"),
+        ("Validation accuracy during training", "top-1, %", "top1"),
+    ):
+        lines = [(row, method, points) for row, method, course in found if len(points := getattr(course, name)) > 1]
+        if lines:
+            x = linear_axis("epoch", [x for _, _, points in lines for x, _ in points])
+            y = linear_axis(label, [y for _, _, points in lines for _, y in points])
+            series = [
+                Series(
+                    method, [Point(*point) for point in points], plain(f"{row.method}: {points[-1][1]:.4g} at the end")
+                )
+                for row, method, points in lines
+            ]
+            figures.append(Figure(f"{caption}, mean over runs", curves(x, y, series)))
+    return figures
