@@ -18,6 +18,7 @@ from fastdc.hashing import content_key
 from fastdc.lists import list_path, read_list, write_list
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
 from fastdc.methods.base import Fit, check_budget
+from fastdc.methods.checking import check_compressed, check_scores
 from fastdc.nn.options import Precision, guess_device, resolve_precision
 from fastdc.nn.teaching import Teaching
 from fastdc.observe import Observation, ObserverConfig, choose_observer
@@ -203,8 +204,10 @@ def compress_beton(
         )
         start = time.monotonic()
         context = replace(context, scores=chosen.scores(context, config))
+        check_scores(chosen, context.scores, len(context.labels))
         scored = time.monotonic()
         compressed = chosen.compress(context, config, ipc, seed)
+        check_compressed(chosen, config, compressed, context, ipc)
         selected = time.monotonic()
         fit = None if chosen.info.whole_set else config.fit
         made["details"] = compressed.details

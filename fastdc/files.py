@@ -1,14 +1,17 @@
 """Files that are either whole or absent: temporary name, fsync, atomic rename."""
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import IO
 
 from fastdc.errors import OutputError
+from fastdc.faults import hit
 
 
 def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
@@ -70,25 +73,57 @@ def _can_create(folder: Path) -> bool:
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success it is fsynced and renamed to `path`, else removed.
 
+    What writers of the same file left that were killed goes first; a writer that lives holds a lock on its own.
+
     Raises:
         OutputError: the disk is full, over quota, or the file size limit is reached.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    _remove_leftovers(path)
+    with _disk_full_named(path):
+        handle, temporary = _open_temporary(path)
+        try:
+            with handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+                hit("file.written")
+                os.replace(temporary, path)  # still open, so still locked
+            sync_folder(path.parent)
+            hit("file.replaced")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk_full_named(path: Path) -> Iterator[None]:
     try:
-        with temporary.open("w+b") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OutputError(
                 f"{path}: disk full while writing ({error.strerror}); free space and run again"
             ) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files for `path` whose writer is dead: the system dropped its lock."""
+    for stale in path.parent.glob(f".{escape(path.name)}.????????.tmp"):
+        with suppress(OSError), stale.open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stale.unlink()
+
+
+def _open_temporary(path: Path) -> tuple[IO[bytes], Path]:
+    """A new file beside `path`, locked to show that its writer lives, as long as it does."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        handle = temporary.open("w+b")
+        with suppress(OSError):  # a file system without locks: what killed writers left stays there
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if temporary.exists():
+            return handle, temporary
+        handle.close()  # another writer took it for a leftover before it was locked
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, png_bytes, write_samples
 from fastdc.methods import Compressed
 from fastdc.methods.base import Fit
+from fastdc.methods.checking import checked_images
 
 STORED_QUALITY = 75
 """JPEG quality of stored images, 4:2:0, the same for every method so that accuracy per byte compares like with like."""
@@ -56,7 +57,7 @@ def _samples(
             yield Sample(beton.decode(index) if raw else bytes(beton.payload(index)), int(label), name)
         return
     if compressed.images is not None:
-        images = compressed.images()
+        images = checked_images(compressed.images, len(compressed.labels), image_size)
     else:
         images = (fit_image(beton.decode(int(row[0])), image_size, fit) for row in compressed.sources)
     for image, label, name in zip(images, compressed.labels, ids, strict=True):

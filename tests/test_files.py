@@ -69,3 +69,26 @@ def test_an_input_is_no_output_even_with_force(tmp_path: Path) -> None:
     check_output(tmp_path / "new", force=False, inputs=[source])
     with pytest.raises(OutputError, match="is an input"):  # a file that is not there yet is told by its place
         check_output(tmp_path / "new", force=True, inputs=[tmp_path / "." / "new"])
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    out = tmp_path / "[a] x.json"
+    code = (
+        "import os, sys; from pathlib import Path; from fastdc.files import atomic_file\n"
+        "with atomic_file(Path(sys.argv[1])) as handle:\n    handle.write(b'half'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(out)], timeout=60).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    other = tmp_path / ".y.json.00000000.tmp"
+    other.write_bytes(b"another file's")
+    write_atomic(out, b"whole")
+    assert (sorted(tmp_path.iterdir()), out.read_bytes()) == ([other, out], b"whole")
+
+
+def test_a_writer_at_work_loses_nothing_to_another(tmp_path: Path) -> None:
+    out = tmp_path / "x.json"
+    with atomic_file(out) as handle:
+        handle.write(b"first")
+        write_atomic(out, b"second")
+        assert out.read_bytes() == b"second"
+    assert (list(tmp_path.iterdir()), out.read_bytes()) == ([out], b"first")

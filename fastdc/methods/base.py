@@ -173,11 +173,15 @@ class Method(ABC):
         """
         return ()
 
-    def network_visits(self, config: MethodConfig, images: int, train_images: int, image_size: int) -> float:
+    def network_visits(
+        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+    ) -> float:
         """Images that go forward and backward through a teacher while a set is made; for the estimate of a dry run.
 
+        An image that goes forward only counts as a third.
+
         Args:
-            images: stored images of the set. train_images: images of the training set.
+            images: stored images of the set. train_images: images of the training set. classes: of both.
             image_size: side of the stored images in pixels.
         """
         return 0.0

@@ -64,6 +64,12 @@ class LPLD(RecoverMethod):
 
         return MatchingSpec(variance_weight=recipe.variance_weight, statistics="class")
 
+    def network_visits(
+        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+    ) -> float:
+        """Besides, one pass over the training set."""
+        return super().network_visits(config, images, train_images, image_size, classes) + train_images / 3
+
     def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
         """Of every class, from one pass over the training set."""
         from fastdc.recover.statistics import StatisticsSpec, teacher_statistics

@@ -44,6 +44,15 @@ class PatchMethod(TeacherMethod):
         """One image for each patch; of a factor that depends on the stored side, the least."""
         return ipc * (_patch(config).factor or 1) ** 2
 
+    def network_visits(
+        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+    ) -> float:
+        """Every crop of the pool once forward, by every teacher."""
+        settings = _patch(config)
+        needed = images * tiles_per_side(settings.factor, image_size) ** 2
+        pool = min(train_images, max(settings.pool * classes, needed))
+        return pool * settings.crops * len(self.teachers(config)) / 3
+
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
         """Fewer candidates than the scripts'."""
         settings, found = _patch(config), []

@@ -109,7 +109,9 @@ class RecoverMethod(TeacherMethod):
         """None: by default images start as noise. A method with a real start says how many that takes."""
         return 0
 
-    def network_visits(self, config: MethodConfig, images: int, train_images: int, image_size: int) -> float:
+    def network_visits(
+        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+    ) -> float:
         """Every image once an iteration."""
         return float(self.recipe(config, image_size).iterations * images)
 

@@ -15,6 +15,7 @@ ENTRY_POINT_GROUP = "fastdc.methods"
 NOT_METHODS = {
     "base",
     "benchmark",
+    "checking",
     "geometry",
     "patches",
     "recovering",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from filelock import FileLock
 
 from fastdc.errors import CheckpointError, DivergedError, FastDCError
+from fastdc.faults import hit
 from fastdc.nn.options import Device
 from fastdc.progress import say
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
@@ -257,6 +258,7 @@ class CellRunner:
             show_progress=self.show_progress,
         )
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
+        hit("subset.made")
         self.costs.keep_subset_cost(subset.key, f"{subset.variant.name} ipc {subset.ipc}", cost)
         return cost
 

@@ -2,44 +2,85 @@
 
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdc.files import existing_folder
+from fastdc.nn.options import Device, resolve_precision
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.store import Record
 
 if TYPE_CHECKING:
     from fastdc.observe.config import ObserverConfig
 
-# Rough forward cost of one 224-px image in giga-multiplications; a training visit costs three times as much.
-ROUGH_GMAC = {"resnet18": 1.8, "resnet34": 3.7, "resnet50": 4.1, "resnet101": 7.8, "mobilenet_v2": 0.3}
+# Rough forward cost of one 224-px image in giga-multiplications; a training visit costs three times as much. Of
+# networks with depthwise convolutions, which wait for memory: those that a ResNet does in the time they take.
+ROUGH_GMAC = {
+    "resnet18": 1.8,
+    "resnet34": 3.7,
+    "resnet50": 4.1,
+    "resnet101": 7.8,
+    "mobilenet_v2": 3.0,
+    "efficientnet_b0": 4.5,
+    "shufflenet_v2_x0_5": 1.5,
+}
 ROUGH_GMAC_OTHER = 4.0
 CONVNET_GMAC, CONVNET_WIDTH = 2.5, 128  # grows with the width squared
 SMALL_STEM_FACTOR = 16.0  # resnet18_small: stride 1 and no pooling leave 4 x 4 times as many positions
-ROUGH_SPEED = {"cpu": 15.0, "cuda": 8_000.0}  # GMAC/s per CPU thread; per GPU
+# GMAC/s per CPU thread; per GPU in half precision (ffcv-imagenet's ResNet-18 takes 35 min for 16 epochs on an A100,
+# twice as fast) and in fp32 (SRe2L's 2.52 s per image of 4000 iterations on an RTX 4090 are 8,600; FADRM's table).
+ROUGH_SPEED = {"cpu": 15.0, "cuda": 16_000.0}
+FP32_ON_GPU = 0.5
 STEP_SECONDS = {"cpu": 0.005, "cuda": 0.015}  # what a step costs besides: launches, optimizer, batch
 BYTES_PER_PIXEL = 0.31  # 15.7 kB for 224 x 224 (paper.md section 1)
 BYTES_PER_IMAGE = 600
 
 
+class Bill(NamedTuple):
+    """Seconds of what a sweep still has to do, by part.
+
+    Attributes:
+        observers: trainings that methods and labels live on.
+        sets: making compressed sets, by method.
+        trainings: of the cells, by protocol.
+    """
+
+    observers: float
+    sets: dict[str, float]
+    trainings: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.observers + sum(self.sets.values()) + sum(self.trainings.values())
+
+
 class Estimate(NamedTuple):
-    """Seconds still to train and where the number comes from; bytes to write and bytes free."""
+    """Seconds still to train and where the number comes from; bytes to write and bytes free; the seconds by part."""
 
     seconds: float
     basis: str
     disk_bytes: int
     free_bytes: int
+    bill: Bill
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds per unit of work (one training-image visit) by kind of training, measured on this machine."""
+    """Seconds per unit of work (one training-image visit) by kind of training, measured on this machine.
+
+    Attributes:
+        measured: by `_kind` of training.
+        device, threads, precision: what computes.
+        sets: seconds per stored image of making a set, by method as shown, image size, device and threads.
+    """
 
     measured: dict[tuple[Any, ...], float]
     device: str
     threads: int
+    precision: str = "fp32"
+    sets: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
     def seconds(self, cell: Cell) -> float:
         """Expected seconds of one cell's training: measured where a like run is in the store, else rough."""
@@ -57,6 +98,8 @@ class Rates:
     def rough(self, arch: str, image_size: int, visits: float, steps: float) -> float:
         """Seconds for that many training-image visits and steps, from counted operations and a rough speed."""
         speed = ROUGH_SPEED[self.device] * (self.threads if self.device == "cpu" else 1)
+        if self.device == "cuda" and self.precision == "fp32":
+            speed *= FP32_ON_GPU
         per_image = 3 * rough_gmac(arch) * (image_size / 224) ** 2 / speed
         return visits * per_image + steps * STEP_SECONDS[self.device]
 
@@ -76,53 +119,105 @@ def _kind(label: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(label.get(name) for name in names)
 
 
+def _set_kind(label: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(label.get(name) for name in ("method", "image_size", "device", "threads"))
+
+
+def rough_rates(plan: Plan, device: Device) -> Rates:
+    """Rates of a device that may not be here."""
+    return Rates({}, device, plan.threads, resolve_precision(plan.config.precision, device))
+
+
 def measured_rates(records: Iterable[Record], plan: Plan) -> Rates:
-    """Median seconds per unit of work over finished runs of each kind."""
+    """Median seconds per unit of work over finished runs of each kind, and per stored image of each method's sets."""
     samples: dict[tuple[Any, ...], list[float]] = {}
+    sets: dict[tuple[Any, ...], dict[str, float]] = {}
     for record in records:
         if record.summary and record.label.get("work"):
             rate = float(record.summary["train_seconds"]) / float(record.label["work"])
             samples.setdefault(_kind(record.label), []).append(rate)
-    return Rates({kind: median(rates) for kind, rates in samples.items()}, plan.device, plan.threads)
+        if record.summary and record.summary.get("cost") and record.summary.get("images"):
+            cost = record.summary["cost"]
+            made = sum(float(cost.get(part, 0.0)) for part in ("scoring", "selection", "writing"))
+            per_image = made / float(record.summary["images"])
+            sets.setdefault(_set_kind(record.label), {})[str(record.label.get("subset", record.key))] = per_image
+    return replace(
+        rough_rates(plan, plan.device),
+        measured={kind: median(rates) for kind, rates in samples.items()},
+        sets={kind: median(rates.values()) for kind, rates in sets.items()},
+    )
+
+
+def _set_name(plan: Plan, subset: SubsetPlan) -> tuple[Any, ...]:
+    """`_set_kind` of a set that is still to be made."""
+    threads = plan.threads if plan.device == "cpu" else None
+    return subset.variant.name, plan.config.image_size, plan.device, threads
 
 
 def making_seconds(plan: Plan, subset: SubsetPlan, rates: Rates) -> float:
-    """Expected seconds of the passes through its teachers that making a compressed set takes."""
+    """Expected seconds of making a compressed set: as sets of the method took, else its passes through its teachers."""
     method, config, side = subset.variant.method, subset.variant.config, plan.config.image_size
-    visits = method.network_visits(config, subset.images, sum(plan.train.counts), side)
+    known = rates.sets.get(_set_name(plan, subset))
+    if known is not None and rates.device == plan.device:
+        return known * subset.images
     teachers = subset.variant.teachers
+    visits = method.network_visits(config, subset.images, sum(plan.train.counts), side, len(plan.train.classes))
     return sum(rates.rough(teacher.arch, side, visits / len(teachers), 0) for teacher in teachers)
+
+
+def subsets_left(todo: Iterable[Cell]) -> list[SubsetPlan]:
+    """Compressed sets that the cells need and that are not there, each once."""
+    subsets = {cell.subset.path: cell.subset for cell in todo if cell.subset and cell.subset.ipc is not None}
+    return [subset for path, subset in subsets.items() if not path.exists()]
+
+
+def make_bill(
+    plan: Plan, todo: Iterable[Cell], rates: Rates, observers: Sequence[tuple["ObserverConfig", int]] = ()
+) -> Bill:
+    """Seconds of the cells still to run, with all that they live on.
+
+    Args:
+        todo: cells that will run.
+        rates: from `measured_rates`, or `rough_rates` of another device.
+        observers: observers that still have to be trained, the methods' and further teachers, each with its epochs.
+    """
+    todo = list(todo)
+    trained = 0.0
+    for observer, epochs in observers:
+        visits = epochs * sum(plan.train.counts)
+        trained += rates.rough(observer.arch, observer.image_size, visits, visits / observer.batch_size)
+    sets: dict[str, float] = {}
+    for subset in subsets_left(todo):
+        name = subset.variant.method.info.name
+        sets[name] = sets.get(name, 0.0) + making_seconds(plan, subset, rates)
+    trainings: dict[str, float] = {}
+    for cell in todo:
+        trainings[cell.protocol.name] = trainings.get(cell.protocol.name, 0.0) + rates.seconds(cell)
+    return Bill(trained, {name: seconds for name, seconds in sets.items() if seconds > 0}, trainings)
 
 
 def estimate(
     plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tuple["ObserverConfig", int]] = ()
 ) -> Estimate:
-    """Time and disk of the cells still to run.
-
-    Args:
-        todo: cells that will run.
-        rates: from `measured_rates`.
-        observers: observers that still have to be trained, the methods' and further teachers, each with its epochs.
-    """
-    seconds = sum(rates.seconds(cell) for cell in todo)
-    for observer, epochs in observers:
-        visits = epochs * sum(plan.train.counts)
-        seconds += rates.rough(observer.arch, observer.image_size, visits, visits / observer.batch_size)
-    new = {cell.subset.path: cell.subset for cell in todo if cell.subset and cell.subset.ipc is not None}
-    new = {path: subset for path, subset in new.items() if not path.exists()}
-    made = [making_seconds(plan, subset, rates) for subset in new.values()]
-    seconds += sum(made)
+    """Time and disk of the cells still to run. Arguments as `make_bill`'s."""
+    bill = make_bill(plan, todo, rates, observers)
+    new = subsets_left(todo)
     guessed = sum(not rates.is_measured(cell) for cell in todo)
     parts = [f"{len(todo) - guessed} from like runs in the store"] if guessed < len(todo) else []
     parts += [f"{guessed} by a rough rate, right within a factor of 5"] if guessed else []
     parts += ["the observer by a rough rate"] if len(observers) == 1 else []
     parts += [f"{len(observers)} observers by a rough rate"] if len(observers) > 1 else []
-    distilled = sum(each > 0 for each in made)
-    parts += [f"{distilled} distilled set{'s' * (distilled > 1)} by a rough rate"] if distilled else []
+    distilled = sum(making_seconds(plan, subset, replace(rates, sets={})) > 0 for subset in new)
+    known = sum(_set_name(plan, subset) in rates.sets for subset in new if subset.variant.teachers)
+    parts += (
+        [f"{distilled - known} distilled set{'s' * (distilled - known > 1)} by a rough rate"]
+        if distilled > known
+        else []
+    )
     per_image = BYTES_PER_PIXEL * plan.config.image_size**2 + BYTES_PER_IMAGE
-    needed = round(sum(subset.images * per_image for subset in new.values())) + stored_label_bytes(plan, todo)
+    needed = round(sum(subset.images * per_image for subset in new)) + stored_label_bytes(plan, todo)
     free = shutil.disk_usage(existing_folder(plan.config.workdir)).free
-    return Estimate(seconds, "; ".join(parts) or "nothing to do", needed, free)
+    return Estimate(bill.seconds, "; ".join(parts) or "nothing to do", needed, free, bill)
 
 
 def stored_label_bytes(plan: Plan, todo: list[Cell]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import format_seconds
 from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.estimate import Estimate, Rates, estimate, measured_rates
+from fastdc.sweep.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.run import missing_cells, observer_needs, reads_observer
 from fastdc.sweep.store import Record, Rerun, Store
@@ -16,6 +16,10 @@ from fastdc.text import plain
 
 if TYPE_CHECKING:
     from fastdc.observe import Observation, ObserverConfig
+
+LONG_SECONDS = 100 * 3600.0
+GPU_WORK_SECONDS = 3600.0
+"""From so much work of a GPU on, a dry run on a CPU also tells what it would take there."""
 
 
 def preview(config: SweepConfig, rerun: Rerun = "missing") -> list[str]:
@@ -31,8 +35,9 @@ def preview(config: SweepConfig, rerun: Rerun = "missing") -> list[str]:
     rates = measured_rates(records, plan)
     waiting = {cell.key for cell in todo}
     stored = {record.key: record for record in records}
+    left = observers_left(plan, todo)
     lines = [_line(cell, stored.get(cell.key), cell.key in waiting, rates) for cell in plan.cells]
-    return [*lines, "", *_summary(plan, states, todo, estimate(plan, todo, rates, observers_left(plan, todo)))]
+    return [*lines, "", *_summary(plan, states, todo, estimate(plan, todo, rates, left)), *_on_a_gpu(plan, todo, left)]
 
 
 def _records(path: Path) -> list[Record]:
@@ -50,7 +55,7 @@ def _line(cell: Cell, record: Record | None, runs: bool, rates: Rates) -> str:
             return f"cached   {cell.name}"
         kind = f" ({record.failure})" if record.failure and record.failure != record.state else ""
         return plain(f"{record.state:<8} {cell.name}{kind}: {record.reason}")
-    return f"missing  {cell.name} (about {format_seconds(rates.seconds(cell))})"
+    return f"missing  {cell.name} (about {_hours(rates.seconds(cell))})"
 
 
 def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Estimate) -> Iterable[str]:
@@ -62,7 +67,8 @@ def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Est
         f"{len(plan.cells)} runs: {count['done']} cached, {len(todo)} to run, {skipped} skipped"
         + (f", {failed} failed before (--rerun failed tries them again)" if failed else "")
     )
-    yield f"time: about {format_seconds(expected.seconds)} on this machine's {plan.device} ({expected.basis})"
+    yield f"time: about {_hours(expected.seconds)} on this machine's {plan.device} ({expected.basis})"
+    yield from _parts(expected.bill)
     labels = " and soft labels" if any(cell.protocol.labels == "stored" for cell in todo) else ""
     yield (
         f"disk: about {expected.disk_bytes / 1e6:,.1f} MB of new subsets{labels}; "
@@ -70,6 +76,33 @@ def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Est
     )
     if expected.disk_bytes > expected.free_bytes:
         yield "warning: the disk is too small; free space or choose another --workdir"
+
+
+def _parts(bill: Bill) -> Iterable[str]:
+    """Where the time goes, largest first; nothing for a sweep that does one thing."""
+    parts = [(seconds, f"{protocol} trainings") for protocol, seconds in bill.trainings.items()]
+    parts += [(seconds, f"{method} sets") for method, seconds in bill.sets.items()]
+    parts += [(bill.observers, "observers")] if bill.observers else []
+    if len(parts) > 1:
+        told = sorted(parts, key=lambda part: -part[0])
+        yield "  of it " + ", ".join(f"{what} {_hours(seconds)}" for seconds, what in told)
+
+
+def _hours(seconds: float) -> str:
+    """A duration; of a long one nobody counts the minutes."""
+    return f"{seconds / 3600:,.0f} h" if seconds >= LONG_SECONDS else format_seconds(seconds)
+
+
+def _on_a_gpu(plan: Plan, todo: list[Cell], left: "list[tuple[ObserverConfig, int]]") -> Iterable[str]:
+    """The same work in GPU-hours, where it is too much for the CPU that the dry run is made on."""
+    rates = rough_rates(plan, "cuda")
+    bill = make_bill(plan, todo, rates, left)
+    if plan.device == "cpu" and bill.seconds >= GPU_WORK_SECONDS:
+        yield (
+            f"on one GPU such as an A100 or RTX 4090, {rates.precision}: about {bill.seconds / 3600:,.0f} GPU-hours, "
+            "right within a factor of 3"
+        )
+        yield from _parts(bill)
 
 
 def observers_left(plan: Plan, todo: list[Cell]) -> list[tuple["ObserverConfig", int]]:

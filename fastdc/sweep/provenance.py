@@ -1,5 +1,6 @@
 """What computed a run: versions, commit, machine, seeds, seconds, peak memory. Kept with it, part of no key."""
 
+import hashlib
 import os
 import resource
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastdc.sweep.plan import Cell
+    from fastdc.sweep.plan import Cell, SubsetPlan
 
 LIBRARIES = ("torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow", "safetensors", "timm", "ray")
 GIT_SECONDS = 5.0
@@ -42,6 +43,7 @@ class Watch:
             "threads": cell.label.get("threads"),
             "seeds": {"training": cell.seed, "subset": None if cell.subset is None else cell.subset.seed},
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),
+            "subset": subset_file(cell.subset),
             "seconds": round(time.monotonic() - self._clock, 3),
             "peak_memory_bytes": peak_memory(),
             "peak_device_memory_bytes": peak_device_memory(),
@@ -73,6 +75,22 @@ def commit(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def subset_file(subset: "SubsetPlan | None") -> dict[str, Any] | None:
+    """Name, bytes and SHA-256 of the compressed set that a run trained on; None for the training set itself."""
+    if subset is None or subset.ipc is None or not subset.path.exists():
+        return None
+    found = subset.path.stat()
+    sha256 = _sha256(subset.path, found.st_ino, found.st_size, found.st_mtime_ns)
+    return {"file": subset.path.name, "bytes": found.st_size, "sha256": sha256}
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, _inode: int, _size: int, _changed: int) -> str:
+    """Hashed once for each state of the file, not for each run."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def peak_memory() -> int:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fastdc.errors import OutputError, StoreError
+from fastdc.faults import hit
 
 SCHEMA_VERSION = 3
 APPLICATION_ID = 0x66646331  # "fdc1", in the file's header: tells our store from other SQLite files
@@ -73,7 +74,9 @@ def store_errors(path: Path) -> Iterator[None]:
         text = str(error)
         if "full" in text:
             raise OutputError(f"{path}: disk full while writing the store; free space and run again") from error
-        if "locked" in text:
+        if "disk I/O" in text:
+            text = "disk I/O error: the disk is full, over quota or failing; free space or check it, and run again"
+        elif "locked" in text:
             text = f"still locked by another process after {LOCK_SECONDS:.0f} s; end that process or wait for it"
         elif "readonly" in text:
             text = "is read-only for this user; change its permissions, or copy the folder and work on the copy"
@@ -198,6 +201,7 @@ def _create(path: Path) -> None:
                 f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
             connection.close()
+        hit("store.created")
         _link(temporary, path)
     finally:
         for suffix in ("", "-wal", "-shm", "-journal"):

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from fastdc.sweep.failures import Failure
+from fastdc.faults import hit
+from fastdc.sweep.failures import FailureClass
 from fastdc.sweep.lease import Lease, Owner, is_dead, new_token, this_owner
 from fastdc.sweep.schema import SCHEMA_VERSION, open_database, store_errors
 
@@ -46,7 +47,7 @@ class Record(NamedTuple):
     reason: str | None
     summary: dict[str, Any] | None
     changed: float
-    failure: Failure | None = None
+    failure: FailureClass | None = None
 
 
 class Worker(NamedTuple):
@@ -147,6 +148,7 @@ class Store:
                 "INSERT OR IGNORE INTO redo (key, label, state, changed) VALUES (?, ?, 'pending', ?)",
                 [(run.key, json.dumps(run.label), now) for run in redo],
             )
+            hit("store.registering")
 
     def states(self, redo: bool = False) -> dict[str, str]:
         """State of every run by key; with `redo` that of running it once more, where it is to be."""
@@ -154,11 +156,14 @@ class Store:
         return states | dict(self._rows("SELECT key, state FROM redo")) if redo else states
 
     def attempts(self) -> dict[str, int]:
-        """How often each unfinished run was started, where that was more than once."""
+        """How often each unfinished run was started, where that was more than once, or where it was not given back.
+
+        One that is `running` while nobody works on it may have taken its process down.
+        """
         return dict(
             self._rows(
-                "SELECT key, attempts FROM runs WHERE attempts > 1 AND state != 'done' "
-                "UNION ALL SELECT key, attempts FROM redo WHERE attempts > 1"
+                "SELECT key, attempts FROM runs WHERE state = 'running' OR (attempts > 1 AND state != 'done') "
+                "UNION ALL SELECT key, attempts FROM redo WHERE state = 'running' OR attempts > 1"
             )
         )
 
@@ -172,7 +177,10 @@ class Store:
         """
         with self._transaction() as db:
             lease = _take(db, "runs", key, self._owner)
-            return _take(db, "redo", key, self._owner) if lease is None and redo else lease
+            if lease is None and redo:
+                lease = _take(db, "redo", key, self._owner)
+        hit("store.claimed")
+        return lease
 
     def heartbeat(self, lease: Lease) -> bool:
         """Say that the run is still worked on; False when the lease was lost."""
@@ -190,7 +198,7 @@ class Store:
         detail: dict[str, Any] | None = None,
         reason: str | None = None,
         trace: str | None = None,
-        failure: Failure | None = None,
+        failure: FailureClass | None = None,
         provenance: dict[str, Any] | None = None,
     ) -> bool:
         """Store a run's result and its state in one transaction; False (nothing stored) when the lease was lost.
@@ -231,6 +239,8 @@ class Store:
                 db.execute("INSERT INTO results (key, summary, detail) VALUES (?, ?, ?)", result)
             if made_by is not None:
                 db.execute("INSERT OR REPLACE INTO provenance VALUES (?, ?)", (lease.key, made_by))
+            hit("store.finishing")
+        hit("store.finished")
         return True
 
     def release(self, lease: Lease) -> None:

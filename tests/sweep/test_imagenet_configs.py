@@ -8,6 +8,7 @@ import pytest
 from fastdc.beton import Sample, write_samples
 from fastdc.nn.facts import imagenet_wnids
 from fastdc.sweep.config import SweepConfig, load_config
+from fastdc.sweep.estimate import make_bill, rough_rates
 from fastdc.sweep.plan import Plan, make_plan
 from fastdc.sweep.preview import preview
 
@@ -71,4 +72,26 @@ def test_a_dry_run_tells_runs_hours_and_disk_and_writes_nothing(imagenet: Path, 
     for kind in ("hard", "soft"):
         lines = preview(config_of(kind, imagenet, tmp_path / "work"))
         assert "108 runs: 0 cached, 108 to run, 0 skipped" in lines
+        (gpu,) = [line for line in lines if line.startswith("on one GPU")]
+        assert 1_000 < float(gpu.split("about ")[1].split()[0].replace(",", "")) < 10_000
+        (disk,) = [line for line in lines if line.startswith("disk: about ")]
+        # 12 methods, 480,000 images each (160,000 of those that no seed changes) of some 16 kB
+        assert 40_000 < float(disk.split()[2].replace(",", "")) < 120_000
+        parts = lines[lines.index(gpu) + 1]
+        assert all(f"{name} sets " in parts for name in RECOVERED)
+        assert f"{kind} trainings " in parts
     assert list(tmp_path.iterdir()) == []
+
+
+PUBLISHED = {"sre2l": 2.52, "gvbsm": 17.28, "cda": 29 * 3600 / 50_000}
+"""Seconds per image of 224 px on an RTX 4090: FADRM's table, and CDA's 29 GPU-hours at IPC 50."""
+
+
+def test_the_bill_of_recovered_sets_is_near_what_others_measured(plan: Plan) -> None:
+    bill = make_bill(plan, plan.runnable, rough_rates(plan, "cuda"))
+    images = 1000 * (10 + 50 + 100) * 3
+    for name, seconds in PUBLISHED.items():
+        assert 0.5 < bill.sets[name] / images / seconds < 2, name
+    (training,) = bill.trainings.values()
+    # 108 trainings of 300 epochs on 10,000, 50,000 and 100,000 images: 1.7e9 views, by a GPU's 400 to 4,000 a second
+    assert 120 < training / 3600 < 1200

@@ -48,7 +48,9 @@ class Pixels(TeacherMethod):
         name="pixels", title="Pixels", family="distillation", paper="", year=0, bibtex="", needs=("bn_statistics",)
     )
 
-    def network_visits(self, config: MethodConfig, images: int, train_images: int, image_size: int) -> float:
+    def network_visits(
+        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+    ) -> float:
         return 1000.0 * images
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:

@@ -1,0 +1,118 @@
+"""What a method hands over, checked before a byte is stored: methods are also other people's plug-ins."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.errors import MethodError
+from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext
+
+
+def check_scores(method: Method, scores: Any, images: int) -> None:
+    """Refuse scores that rank nothing.
+
+    Args:
+        images: of the training set.
+
+    Raises:
+        MethodError: not one number per training image, or one that is not finite.
+    """
+    if scores is None:
+        return
+    where = f"method {method.info.name}: its scores"
+    if not isinstance(scores, np.ndarray) or scores.shape != (images,) or scores.dtype.kind not in "fiu":
+        raise MethodError(f"{where} are {_form(scores)}, expected numbers [{images}], one per training image")
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        raise MethodError(f"{where} hold {scores[bad[0]]} for image {bad[0]} ({len(bad)} such), expected finite ones")
+
+
+def check_compressed(method: Method, config: MethodConfig, compressed: Any, context: MethodContext, ipc: int) -> None:
+    """Refuse a compressed set that is not what was asked for.
+
+    Raises:
+        MethodError: names the method, and the class, image or number that is wrong.
+    """
+    where = f"method {method.info.name}"
+    if not isinstance(compressed, Compressed):
+        raise MethodError(f"{where}: gave {type(compressed).__name__}, expected fastdc.Compressed")
+    labels, sources = compressed.labels, compressed.sources
+    if not _are_integers(labels, 1):
+        raise MethodError(f"{where}: labels are {_form(labels)}, expected integers [M]")
+    if not _are_integers(sources, 2) or len(sources) != len(labels):
+        raise MethodError(f"{where}: sources are {_form(sources)}, expected integers [{len(labels)}, K]")
+    _check_range(f"{where}: label", labels, len(context.classes))
+    _check_range(f"{where}: source", sources, len(context.labels))
+    if not method.info.whole_set:
+        _check_counts(where, method.class_balanced(config), labels, context, ipc)
+    if compressed.images is None:
+        _check_kept(where, compressed, context)
+    elif not callable(compressed.images):
+        raise MethodError(f"{where}: images are {_form(compressed.images)}, expected a function that makes them")
+    for name in ("hints", "details"):
+        try:
+            json.dumps(getattr(compressed, name), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise MethodError(f"{where}: its {name} are no plain data ({error}); use numbers, text, lists") from error
+
+
+def checked_images(
+    make: Callable[[], Iterator[NDArray[np.uint8]]], count: int, image_size: int
+) -> Iterator[NDArray[np.uint8]]:
+    """The images that a method makes, each checked when it comes.
+
+    Raises:
+        MethodError: another number of images than `count`, or one that is not RGB uint8 [S, S, 3].
+    """
+    made, expected = 0, (image_size, image_size, 3)
+    for image in make():
+        if not isinstance(image, np.ndarray) or image.shape != expected or image.dtype != np.uint8:
+            raise MethodError(f"image {made} that the method made is {_form(image)}, expected uint8 {list(expected)}")
+        made += 1
+        if made > count:
+            break
+        yield image
+    if made != count:
+        raise MethodError(f"the method made {'more' if made > count else made} images, expected {count}")
+
+
+def _check_counts(where: str, balanced: bool, labels: NDArray[Any], context: MethodContext, ipc: int) -> None:
+    counts = np.bincount(labels, minlength=len(context.classes))
+    if balanced and (counts != ipc).any():
+        label = int(np.flatnonzero(counts != ipc)[0])
+        raise MethodError(f"{where}: gave class '{context.classes[label]}' {counts[label]} images, expected {ipc}")
+    if len(labels) != ipc * len(context.classes):
+        raise MethodError(f"{where}: gave {len(labels)} images, expected {ipc * len(context.classes)}")
+
+
+def _check_kept(where: str, compressed: Compressed, context: MethodContext) -> None:
+    """Of a set of kept images: each once, with the label that it has in the training set."""
+    if compressed.sources.shape[1] != 1:
+        raise MethodError(f"{where}: kept images with {compressed.sources.shape[1]} sources each, expected 1")
+    kept = compressed.sources[:, 0]
+    values, counts = np.unique(kept, return_counts=True)
+    if (counts > 1).any():
+        image = int(values[counts > 1][0])
+        raise MethodError(f"{where}: kept image {image} {counts.max()} times, expected each at most once")
+    wrong = np.flatnonzero(context.labels[kept] != compressed.labels)
+    if len(wrong):
+        given, true = int(compressed.labels[wrong[0]]), int(context.labels[kept[wrong[0]]])
+        names = f"'{context.classes[given]}', which is '{context.classes[true]}'"
+        raise MethodError(f"{where}: gave image {kept[wrong[0]]} the label {names} in the training set")
+
+
+def _check_range(what: str, values: NDArray[Any], end: int) -> None:
+    if values.size and not 0 <= (low := int(values.min())) <= (high := int(values.max())) < end:
+        raise MethodError(f"{what} {low if low < 0 else high} is out of range, expected 0 to {end - 1}")
+
+
+def _are_integers(values: Any, dimensions: int) -> bool:
+    return isinstance(values, np.ndarray) and values.ndim == dimensions and values.dtype.kind in "iu"
+
+
+def _form(value: Any) -> str:
+    """Type and shape, for a message."""
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -1,0 +1,57 @@
+"""Runs one real sweep many times, each in a process of its own that may die: `python -m tests.faults.real_sweep`.
+
+Everything is imported once; each sweep runs in a fork, made before torch or numba have started a thread. Reads one JSON
+object per line (`{"config": FILE, "fault": FASTDC_FAULT or null}`), answers each with the exit status and the table.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastdc import faults
+from fastdc.report import make_rows
+from fastdc.sweep.store import Store
+
+TIMES = ("compress_seconds", "observer_seconds", "scoring_seconds", "selection_seconds", "train_seconds")
+
+
+def import_all() -> None:
+    """What a sweep imports while it runs."""
+    import fastdc.compress
+    import fastdc.observe.run
+    import fastdc.sweep.cell
+    import fastdc.train.evaluation  # noqa: F401
+
+
+def table(workdir: Path) -> list[dict[str, Any]]:
+    """The rows of a store but for what was measured."""
+    with Store(workdir / "store.sqlite", readonly=True) as store:
+        rows = [row.model_dump(mode="json") for row in make_rows(store.records())]
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def fork_sweep(config: str, fault: str | None) -> int:
+    """Exit code of the sweep, or minus the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            from fastdc.cli import run
+
+            faults.arm(fault)
+            os.dup2(2, 1)
+            code = run(["sweep", config])
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+if __name__ == "__main__":
+    import_all()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(json.dumps({"code": fork_sweep(asked["config"], asked["fault"])}), flush=True)
