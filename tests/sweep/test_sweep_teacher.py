@@ -239,9 +239,12 @@ def test_evaluate_takes_a_teacher(
     where = capsys.readouterr().out.rpartition(": ")[2].strip()
     assert Path(where).name == "weights.safetensors"
     assert run([*soft, "--workdir", str(workdir)]) == 0
-    by_observer = capsys.readouterr().out.split("labels by")[0]
+    by_observer = capsys.readouterr().out
+    assert "labels by observer (convnet1_w4, 2 epochs)" in by_observer
     assert run([*soft, "--teacher", where]) == 0
-    assert capsys.readouterr().out.split("labels by")[0] == by_observer
+    by_file = capsys.readouterr().out
+    assert "labels by convnet1_w4@weights.safetensors" in by_file
+    assert by_file.partition("\n")[0] == by_observer.partition("\n")[0]
     hard = ["evaluate", str(subset), "--val", f"{tiny}/val.beton", *EVALUATE, "--teacher", where]
     assert run(hard) == 2
     assert "has no meaning for protocol hard*epochs=2, whose labels are hard" in capsys.readouterr().err
