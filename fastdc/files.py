@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -78,9 +78,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OutputError: the disk is full, over quota, or the file size limit is reached.
     """
-    _remove_leftovers(path)
+    remove_temporaries(path.parent.glob(f".{escape(path.name)}.????????.tmp"))
     with _disk_full_named(path):
-        handle, temporary = _open_temporary(path)
+        handle, temporary = open_temporary(path)
         try:
             with handle:
                 yield handle
@@ -106,15 +106,15 @@ def _disk_full_named(path: Path) -> Iterator[None]:
         raise
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files for `path` whose writer is dead: the system dropped its lock."""
-    for stale in path.parent.glob(f".{escape(path.name)}.????????.tmp"):
+def remove_temporaries(found: Iterable[Path]) -> None:
+    """Remove those of these temporary files whose writer is dead: the system dropped its lock."""
+    for stale in found:
         with suppress(OSError), stale.open("rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             stale.unlink()
 
 
-def _open_temporary(path: Path) -> tuple[IO[bytes], Path]:
+def open_temporary(path: Path) -> tuple[IO[bytes], Path]:
     """A new file beside `path`, locked to show that its writer lives, as long as it does."""
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

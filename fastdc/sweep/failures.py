@@ -15,7 +15,7 @@ from fastdc.errors import (
     StoreError,
 )
 
-FailureClass = Literal["method", "infrastructure", "diverged"]
+Failure = Literal["method", "infrastructure", "diverged"]
 """`method`: it raised, or cannot serve the request; it would do so again. `infrastructure`: memory, disk, a file, the
 device, a process that died. `diverged`: a loss that is not a finite number."""
 
@@ -25,7 +25,7 @@ OF_THE_MACHINE = (OSError, MemoryError, EOFError)
 WORDS = ("out of memory", "allocate memory", "cuda error", "cudnn error", "cublas", "nccl", "driver")
 
 
-def classify(error: BaseException) -> FailureClass:
+def classify(error: BaseException) -> Failure:
     """The class of what ended a run. Causes count as well: a method's error about a full disk is the disk's."""
     if isinstance(error, DivergedError):
         return "diverged"

@@ -3,7 +3,14 @@
 import shutil
 from pathlib import Path
 
+from fastdc.files import remove_temporaries
 from fastdc.sweep.store import Store
+
+
+def remove_leftovers(workdir: Path, store: Store) -> None:
+    """Temporary files whose writer is dead, and checkpoints of finished runs. Other sweeps may be at work."""
+    remove_temporaries(workdir.rglob(".*.????????.tmp"))
+    remove_checkpoints(workdir, store)
 
 
 def remove_checkpoints(workdir: Path, store: Store) -> None:

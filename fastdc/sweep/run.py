@@ -25,7 +25,7 @@ from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import measured_rates
 from fastdc.sweep.failures import FailureClass, classify, ends_sweep
 from fastdc.sweep.lease import Lease
-from fastdc.sweep.leftovers import remove_checkpoints
+from fastdc.sweep.leftovers import remove_leftovers
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.provenance import Watch
@@ -219,7 +219,7 @@ def run_plan(
         redo: run finished cells once more, where they were registered with "all".
         together: trains cells that can share the work of decoding; None trains one after the other.
     """
-    remove_checkpoints(plan.config.workdir, store)
+    remove_leftovers(plan.config.workdir, store)
     attempts = store.attempts()
     # A cell that took its process down several times goes last, so that the others are done before it tries again.
     todo = missing_cells(plan, store.states(redo))

@@ -1,7 +1,6 @@
 """Opening the store's file: created whole or not at all, checked before use, never overwritten."""
 
 import os
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from fastdc.errors import OutputError, StoreError
 from fastdc.faults import hit
+from fastdc.files import open_temporary
 
 SCHEMA_VERSION = 3
 APPLICATION_ID = 0x66646331  # "fdc1", in the file's header: tells our store from other SQLite files
@@ -187,8 +187,7 @@ def _create(path: Path) -> None:
     """Make an empty store under a temporary name and link it into place: of two creators, one wins whole."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        temporary.touch(exist_ok=False)
+        alive, temporary = open_temporary(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be created ({error.strerror}); choose another --workdir") from error
     try:
@@ -204,6 +203,7 @@ def _create(path: Path) -> None:
         hit("store.created")
         _link(temporary, path)
     finally:
+        alive.close()
         for suffix in ("", "-wal", "-shm", "-journal"):
             temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from fastdc.faults import hit
-from fastdc.sweep.failures import FailureClass
+from fastdc.sweep.failures import Failure
 from fastdc.sweep.lease import Lease, Owner, is_dead, new_token, this_owner
 from fastdc.sweep.schema import SCHEMA_VERSION, open_database, store_errors
 
@@ -47,7 +47,7 @@ class Record(NamedTuple):
     reason: str | None
     summary: dict[str, Any] | None
     changed: float
-    failure: FailureClass | None = None
+    failure: Failure | None = None
 
 
 class Worker(NamedTuple):
@@ -198,7 +198,7 @@ class Store:
         detail: dict[str, Any] | None = None,
         reason: str | None = None,
         trace: str | None = None,
-        failure: FailureClass | None = None,
+        failure: Failure | None = None,
         provenance: dict[str, Any] | None = None,
     ) -> bool:
         """Store a run's result and its state in one transaction; False (nothing stored) when the lease was lost.
