@@ -23,7 +23,7 @@ from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import say
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import measured_rates
-from fastdc.sweep.failures import FailureClass, classify, ends_sweep
+from fastdc.sweep.failures import Failure, classify, ends_sweep
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.leftovers import remove_leftovers
 from fastdc.sweep.meter import Meter
@@ -68,7 +68,7 @@ class CellFailure(NamedTuple):
 
     outcome: Fault
     reason: str
-    failure: FailureClass
+    failure: Failure
     trace: str | None = None
     provenance: dict[str, Any] | None = None
 
