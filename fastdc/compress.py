@@ -202,13 +202,8 @@ def compress_beton(
             observations=observations,
             teaching=_teaching(plans, train, workdir, compute, scratch, also, show_progress),
         )
+        context, compressed, seconds = _run_method(chosen, config, context, ipc, seed)
         start = time.monotonic()
-        context = replace(context, scores=chosen.scores(context, config))
-        check_scores(chosen, context.scores, len(context.labels))
-        scored = time.monotonic()
-        compressed = chosen.compress(context, config, ipc, seed)
-        check_compressed(chosen, config, compressed, context, ipc)
-        selected = time.monotonic()
         fit = None if chosen.info.whole_set else config.fit
         made["details"] = compressed.details
         stored = store_compressed(out, compressed, beton, manifest, fit, image_size, made, force)
@@ -216,13 +211,21 @@ def compress_beton(
             write_list(list_path(out), manifest, beton.labels, compressed.sources.ravel().tolist(), context.scores)
         else:
             list_path(out).unlink(missing_ok=True)  # that of an earlier subset, which `force` has replaced
-    seconds = {
-        **_networks_cost(context, plans, needs, observer),
-        "scoring": scored - start,
-        "selection": selected - scored,
-        "writing": time.monotonic() - selected,
-    }
-    return CompressResult(stored, seconds)
+    cost = {**_networks_cost(context, plans, needs, observer), **seconds, "writing": time.monotonic() - start}
+    return CompressResult(stored, cost)
+
+
+def _run_method(
+    method: Method, config: MethodConfig, context: MethodContext, ipc: int, seed: int
+) -> tuple[MethodContext, Compressed, dict[str, float]]:
+    """The context with the method's scores, what it hands over, both checked, and the seconds of either step."""
+    start = time.monotonic()
+    context = replace(context, scores=method.scores(context, config))
+    check_scores(method, context.scores, len(context.labels))
+    scored = time.monotonic()
+    compressed = method.compress(context, config, ipc, seed)
+    check_compressed(method, config, compressed, context, ipc)
+    return context, compressed, {"scoring": scored - start, "selection": time.monotonic() - scored}
 
 
 @contextmanager

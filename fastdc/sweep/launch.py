@@ -229,9 +229,8 @@ class PoolSpread:
             if answer.failure is None:
                 self._made.add(need)
             else:
-                self._broken[need] = answer.failure._replace(
-                    provenance={}
-                )  # the cells that wait for it fail too, without another try
+                # The cells that wait for it fail too, without another try.
+                self._broken[need] = answer.failure._replace(provenance={})
         if answer.ends is not None:
             raise answer.ends
 

@@ -58,9 +58,6 @@ def versions() -> dict[str, Any]:
         "git": commit(Path(__file__).parent.parent.parent),
         "python": sys.version.split()[0],
         "libraries": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "device_name": _device_name(),
     }
 
 

@@ -292,7 +292,7 @@ def run_cells(
                 hearts.enter_context(Heart(store, lease))
             results = None if attempt is None else attempt_together(attempt, cells)
             if results is None:
-                return [keep_result(*pair, attempt_alone(execute, pair[0]), store, meter, watch) for pair in leased]
+                return [_run_alone(*pair, store, execute, meter) for pair in leased]
             ending = [result for result in results if isinstance(result, Exception) and ends_sweep(result)]
             pairs = [pair for pair in zip(leased, results, strict=True) if pair[1] not in ending]
             went_well = [keep_result(*pair, result, store, meter, watch) for pair, result in pairs]
@@ -303,6 +303,11 @@ def run_cells(
         for _, lease in leased:
             store.release(lease)  # what is stored stays stored
         raise
+
+
+def _run_alone(cell: Cell, lease: Lease, store: Store, execute: Execute, meter: Meter) -> bool:
+    watch = Watch()  # each cell's own: after a group that could not be trained as one, several come here
+    return keep_result(cell, lease, attempt_alone(execute, cell), store, meter, watch)
 
 
 def attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResult | Exception] | None":

@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fastdc.errors import FastDCError, MethodError
 from fastdc.sweep.failures import ends_sweep
@@ -18,9 +18,6 @@ from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.provenance import Watch
 from fastdc.sweep.run import CellFailure, CellResult, attempt_alone, attempt_together, failure_of
 from fastdc.track import Event, listening
-
-if TYPE_CHECKING:
-    pass
 
 Result = CellResult | CellFailure
 Costs = dict[str, dict[str, Any]]
