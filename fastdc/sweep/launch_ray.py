@@ -47,6 +47,17 @@ class RayLauncher:
         self._connect()
         return "cuda" if self._gpus() > 0 else "cpu"
 
+    def workers(self, plan: Plan) -> int:
+        """See `Launcher.workers`. Connects to the cluster.
+
+        Raises:
+            ConfigError: no host of the cluster has room for one worker.
+        """
+        self._connect()
+        pool = RayPool(plan, self._gpus())
+        pool.check()
+        return pool.capacity()
+
     @contextmanager
     def open(self, plan: Plan, store: Store, show_progress: bool) -> Iterator[PoolSpread]:
         """See `Launcher.open`.
@@ -63,9 +74,13 @@ class RayLauncher:
                 yield PoolSpread(store, pool, show_progress)
             finally:
                 pool.close()
-                if self._connected:
-                    import_ray().shutdown()
-                    self._connected = False
+                self.close()
+
+    def close(self) -> None:
+        """See `Launcher.close`. A cluster that others started goes on."""
+        if self._connected:
+            import_ray().shutdown()
+            self._connected = False
 
     def _gpus(self) -> float:
         if self.gpus_per_run is None:

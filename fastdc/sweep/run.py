@@ -96,6 +96,12 @@ class Launcher(Protocol):
     def device(self) -> Device:
         """Where its workers compute. Whatever it takes to know that is started now."""
 
+    def workers(self, plan: Plan) -> int:
+        """How many cells of `plan` it would run side by side, as things are now."""
+
+    def close(self) -> None:
+        """Let go of what `device` started; `open` does so at its end."""
+
     def open(self, plan: Plan, store: Store, show_progress: bool) -> AbstractContextManager["Spread"]:
         """Workers for the cells of `plan`; they end with the block."""
 
