@@ -25,6 +25,8 @@ HANG_SECONDS = 60.0
 """A tracker that takes no event for so long hangs."""
 CLOSE_SECONDS = 20.0
 """How long the end of a sweep waits for a tracker to write what it holds."""
+PATIENCE_SECONDS = 2.0
+"""After so long people are told what they wait for."""
 MOST_WAITING_BYTES = 4_000_000
 MOST_ANSWER_BYTES = 65536
 """As much as a pipe holds, and far more than a tracker has to say."""
@@ -76,9 +78,16 @@ def tracking(names: Sequence[str], folder: Path) -> Iterator[None]:
 
 def close_all(remotes: Sequence["Remote"]) -> None:
     """Let the trackers finish side by side, for `CLOSE_SECONDS` at most."""
-    deadline = time.monotonic() + CLOSE_SECONDS
+    start, told = time.monotonic(), False
     try:
-        while (busy := [remote for remote in remotes if remote.finishing()]) and time.monotonic() < deadline:
+        while busy := [remote for remote in remotes if remote.finishing()]:
+            waited = time.monotonic() - start
+            if waited > CLOSE_SECONDS:
+                break
+            if waited > PATIENCE_SECONDS and not told:
+                names = ", ".join(remote.kind.title for remote in busy)
+                say(f"{names}: still writing; waits for {CLOSE_SECONDS:.0f} s at most")
+                told = True
             time.sleep(POLL_SECONDS)
         for remote in busy:
             remote.give_up(f"did not end within {CLOSE_SECONDS:.0f} s")
