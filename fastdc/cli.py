@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from enum import StrEnum
 from io import TextIOWrapper
@@ -349,6 +350,7 @@ def main() -> None:
     """Entry point of the `fastdc` program."""
     _open_streams()
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.showwarning = lambda message, category, *_, **__: say_error(f"{category.__name__}: {message}", "warning: ")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets "?" in place of an exception

@@ -10,6 +10,7 @@ from fastdc import progress as module
 from fastdc.cli import run
 from fastdc.progress import choose_log, progress, say, write_json
 from fastdc.track import listening, one_run
+from tests.sweep.conftest import start_python
 from tests.track.test_tracked_sweep import write_grid
 
 
@@ -100,6 +101,25 @@ def test_progress_says_in_json_what_it_says_in_words(
     assert first["seconds_left"] >= 0
     assert last["done"] == 5
     assert message["text"] == 'hostile ?[31m "name" in {two} lines'
+
+
+WARNS = """
+import warnings
+from fastdc import cli
+from fastdc.progress import choose_log
+def run() -> int:
+    choose_log("json")
+    warnings.warn("odd\\nthings")
+    return 0
+cli.run = run
+cli.main()
+"""
+
+
+def test_a_librarys_warning_is_a_line_like_any_other() -> None:
+    process = start_python(WARNS)
+    _, said = process.communicate(timeout=60)
+    assert [line["text"] for line in told(said)] == ["warning: UserWarning: odd things"]
 
 
 def test_numbers_that_json_lacks_become_null(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,10 +102,11 @@ def test_the_outermost_bar_leaves_its_last_line(screen: Screen) -> None:
 def test_bars_fit_any_width(columns: int, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     with progress("a label of many words [red] \x1b[31m", 1000, inner=10) as bar:
-        bar.advance(5, "note " * 20)
+        bar.advance(5, ("note " * 20).strip())
         shown = screen.lines()
     assert 0 < max(map(len, shown)) <= columns
     assert len(shown) == 3
+    assert not re.search(r" +(\x1b\[\d+m)*\n", screen.getvalue())  # nothing but text would wrap in a narrower window
     assert ("s left" in shown[0]) == (columns >= 40)  # where there is little room, numbers come before bars
 
 
