@@ -226,5 +226,8 @@ def test_no_key_is_on_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with tracking(["hanging"], tmp_path):
         emit("cell_started", cell="c", key="k", labels={})
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
-        command = Path(f"/proc/{(tmp_path / 'pid').read_text()}/cmdline").read_bytes()
+        process = Path("/proc", (tmp_path / "pid").read_text())
+        command = (process / "cmdline").read_bytes()
+        assert (process / "oom_score_adj").read_text() == "1000\n"  # where memory runs out, training stays
+        assert (process / "stat").read_text().rpartition(")")[2].split()[16] == str(min(os.nice(0) + 10, 19))
     assert command.split(b"\0")[1:4] == [b"-P", b"-m", b"fastdc.track.child"]
