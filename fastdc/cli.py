@@ -6,8 +6,10 @@ Exit codes: 0 all good, 1 some run failed, 2 bad or damaged input, 130 interrupt
 import errno
 import json
 import os
+import re
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from enum import StrEnum
 from io import TextIOWrapper
@@ -286,7 +288,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     from typer._click.exceptions import ClickException
 
     arguments = sys.argv[1:] if arguments is None else arguments
-    choose_log("auto")
+    # Known before the options are read: what is wrong with them is told in this form too.
+    choose_log("json" if re.search(r"(^|\0)--log[\0=]json(\0|$)", "\0".join(arguments)) else "auto")
     try:
         code = app(args=arguments or ["--help"], prog_name="fastdc", standalone_mode=False)
         print(end="", flush=True)
@@ -348,6 +351,7 @@ def main() -> None:
     """Entry point of the `fastdc` program."""
     _open_streams()
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.showwarning = lambda message, category, *_, **__: say_error(f"{category.__name__}: {message}", "warning: ")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets "?" in place of an exception

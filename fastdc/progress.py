@@ -106,7 +106,8 @@ class Progress:
 
     Attributes:
         note: shown behind the rate.
-        seconds_left: what is shown as time left in place of what the rate says; `rated` False leaves the rate out.
+        rated: False where units differ too much for a rate to tell anything.
+        ends: when all will be done, by `time.monotonic`; read where `rated` is False, None where nobody knows.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Progress:
         self.label, self.total, self.unit, self.enabled, self.inner = label, total, unit, enabled, inner
         self.done = self._skipped = self._images = 0
         self.note = ""
-        self.seconds_left: float | None = None
+        self.ends: float | None = None
         self.rated = True
         self._start = self._last = time.monotonic()
         self._live = live_bars() if enabled else None
@@ -161,8 +162,8 @@ class Progress:
 
     def left(self, now: float | None = None) -> float | None:
         """Seconds still to go; None where nobody knows."""
-        if self.seconds_left is not None:
-            return self.seconds_left
+        if not self.rated:
+            return None if self.ends is None else max(0.0, self.ends - (time.monotonic() if now is None else now))
         rate = self.rate(now)
         return (self.total - self.done) / rate if self.total and rate > 0 else None
 

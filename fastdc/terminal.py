@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from fastdc.progress import Progress
 
 
+NARROW = 60
+"""With fewer columns there is room for numbers only."""
+
+
 class _Console(Console):
     """A console that leaves the cursor visible: a process that is killed could not bring it back."""
 
@@ -95,23 +99,27 @@ class LiveBars:
         longest = max((2 * depth + len(bar.label) for depth, bar in enumerate(self._bars)), default=0)
         rows: list[RenderableType] = []
         for depth, bar in enumerate(self._bars):
-            indent, size = "  " * depth, (min(44, width // 3, longest), max(6, min(24, width // 6)))
-            rows.append(_row(indent + bar.label, bar.done, bar.total, _brief(bar.figures()), size))
+            indent, size = "  " * depth, (min(44, width // 3, longest), min(24, width // 6) if width >= NARROW else 0)
+            rows.append(_row(indent + bar.label, bar.done, bar.total, _brief(bar.figures()), size, width))
             if bar.inner and bar.inner > 1:
                 within = f"{bar.done % bar.inner:,}/{bar.inner:,} {bar.unit}"
-                rows.append(_row(f"{indent}  epoch", bar.done % bar.inner, bar.inner, within, size))
+                rows.append(_row(f"{indent}  epoch", bar.done % bar.inner, bar.inner, within, size, width))
             if bar.note:
                 rows.append(_text(f"{indent}  {bar.note}"))
         return Group(*rows)
 
 
-def _row(label: str, done: int, total: int | None, figures: str, size: tuple[int, int]) -> Table:
-    row = Table.grid(padding=(0, 1), expand=True)
+def _row(label: str, done: int, total: int | None, figures: str, size: tuple[int, int], width: int) -> Table:
+    """No wider than its text: a terminal that is made narrower would wrap what fills its lines."""
+    row = Table.grid(padding=(0, 1))
     row.add_column(width=size[0], no_wrap=True, overflow="ellipsis")
-    row.add_column(width=size[1])
-    row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    bar = ProgressBar(total=total, completed=done, width=size[1], pulse=total is None)
-    row.add_row(_text(label), bar, _text(figures))
+    cells: list[RenderableType] = [_text(label), _text(figures)]
+    if size[1]:
+        row.add_column(width=size[1])
+        cells.insert(1, ProgressBar(total=total, completed=done, width=size[1], pulse=total is None))
+    room = width - sum(size) - len(cells) + 1
+    row.add_column(width=max(1, min(len(figures), room)), no_wrap=True, overflow="ellipsis")
+    row.add_row(*cells)
     return row
 
 

@@ -18,6 +18,7 @@ class Meter:
     def __init__(self, todo: list[Cell], total: int, rates: Rates | None, enabled: bool) -> None:
         self._left = {cell.key: rates.seconds(cell) for cell in todo} if rates else {}
         self._total, self._enabled = total, enabled
+        self._ended = 0
         self._spent = self._expected = 0.0
         self._started: dict[str, tuple[float, int]] = {}  # when, and how many are trained together
         self._workers = 1
@@ -62,10 +63,14 @@ class Meter:
         now = time.monotonic()
         started, together = self._started.pop(cell.key, (now, 1))
         seconds = (now - started) / together
+        if self._ended == self._workers:
+            self._spent = self._expected = 0.0  # a worker's first cell also waits for imports and compilers
+        self._ended += 1
         self._spent += seconds
         self._expected += self._left.pop(cell.key, 0.0)
         left = self._seconds_left()
-        emit(event, cell=cell.name, **{**told, "seconds": round(seconds, 3), "seconds_left": left})
+        # A result has seconds of its own: those that the store keeps and every report shows.
+        emit(event, cell=cell.name, **{"seconds": round(seconds, 3), **told, "seconds_left": left})
         time_left = "" if left is None else f", {format_seconds(left)} left"
         self._say(f"{cell.name}: {text} in {format_seconds(seconds)}{time_left}")
 

@@ -1,14 +1,19 @@
 """The process that a tracker lives in: events come in as JSON lines, a line of JSON goes out when there is news.
 
-What the library prints, hangs in, starts or leaves behind stays in here. Run as `python -m fastdc.track.child`.
+What the library prints, hangs in, starts or leaves behind stays in here. Run as `python -m fastdc.track.child PARENT`,
+where PARENT is the id of the process that sends events.
 """
 
+import faulthandler
 import json
 import os
 import re
+import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +23,8 @@ from fastdc.track.tracker import Tracker, Values, make_tracker
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 SHORTEST_SECRET = 4
 ORPHAN_SECONDS = 60.0
+"""How long a process whose parent was killed may still take to write what it holds."""
+LOOK_SECONDS = 2.0
 EPOCH_VALUES = ("loss", "lr", "top1", "images_per_second")
 
 
@@ -59,7 +66,9 @@ class Runs:
 
 def _numbers(event: Event, names: Iterable[str]) -> Values:
     found = [(name, event.get(name)) for name in names]
-    return {name: float(value) for name, value in found if isinstance(value, int | float) and value is not True}
+    return {
+        name: float(value) for name, value in found if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def serve(source: IO[str], answer: IO[str], environment: Mapping[str, str]) -> None:
@@ -80,7 +89,6 @@ def serve(source: IO[str], answer: IO[str], environment: Mapping[str, str]) -> N
         say(where=runs.tracker.where)
         for line in source:
             runs.take(json.loads(line))
-        _end_when_left_alone()
         runs.close()
         say(closed=True)
     except BaseException as error:  # SystemExit too: libraries call exit()
@@ -95,21 +103,46 @@ def redacted(text: str, environment: Mapping[str, str]) -> str:
     return re.sub(r"://[^/\s@]+@", "://***@", text)
 
 
-def _end_when_left_alone() -> None:
-    """With its input closed the parent waits a while, or is gone: nobody else would end a library that hangs now."""
-    timer = threading.Timer(ORPHAN_SECONDS, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
+def watch_parent(parent: int, nowhere: int) -> None:
+    """End this process some time after its parent is gone: nobody else would end a library that hangs then.
+
+    faulthandler's timer does so where a library holds the interpreter's lock, while the parent lives too.
+
+    Args:
+        nowhere: a file descriptor for what faulthandler prints.
+    """
+    while os.getppid() == parent:
+        faulthandler.dump_traceback_later(ORPHAN_SECONDS, exit=True, file=nowhere)
+        time.sleep(LOOK_SECONDS)
+    faulthandler.dump_traceback_later(ORPHAN_SECONDS + LOOK_SECONDS, exit=True, file=nowhere)
+    time.sleep(ORPHAN_SECONDS)
+    leave()
+
+
+def leave() -> None:
+    """End this process and what it has started, without exit hooks: in those too a library may hang."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def give_way() -> None:
+    """Training comes first: for a CPU, and where memory runs out, this process is to go."""
+    os.nice(10)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def main() -> None:
     """Give the real stdout to the answers and nothing to the library, then serve."""
+    give_way()
     answer = os.fdopen(os.dup(1), "w")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    threading.Thread(target=watch_parent, args=(int(sys.argv[1]), nowhere), daemon=True).start()
     serve(sys.stdin, answer, os.environ)
-    os._exit(0)  # exit hooks of a library are one more place to hang in
+    leave()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ that it is about), and what its kind adds:
 * `sweep_started`: cells, left (how many of them have no result yet); `sweep_ended`: cells, ran, states
 * `cell_started`: key, labels (method, ipc, protocol, arch, seed and the like)
 * `epoch`: epoch (counted from 1), epochs, loss, lr, top1 (percent, None where not validated), images_per_second
-* `cell_done`: seconds, top1 and other numbers of the result
-* `cell_failed`: outcome (failed or diverged), reason, seconds
+* `cell_done`: top1, seconds and whatever else the result row holds; in a sweep seconds_left
+* `cell_failed`: outcome (failed or diverged), reason, seconds; in a sweep seconds_left
+
+The JSON log has two kinds more, which are about no cell: `message` (text) and `progress` (task, done, total, unit,
+per_second, seconds_left, note, and images_per_second where images are trained on).
 """
 
 import time
@@ -15,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastdc.errors import DivergedError, FastDCError
+from fastdc.errors import DivergedError
 from fastdc.progress import say
 
 Event = dict[str, Any]
@@ -47,7 +50,7 @@ def one_run(cell: str, key: str, labels: dict[str, Any]) -> Iterator[dict[str, A
     emit("cell_started", cell=cell, key=key, labels=labels)
     try:
         yield told
-    except FastDCError as error:
+    except Exception as error:
         outcome = "diverged" if isinstance(error, DivergedError) else "failed"
         seconds = round(time.monotonic() - start, 3)
         emit("cell_failed", cell=cell, outcome=outcome, reason=str(error), seconds=seconds)

@@ -1,10 +1,13 @@
 """MLflow: one run per cell in experiment `fastdc/WORKDIR`; in `mlruns/` unless MLFLOW_TRACKING_URI names a server."""
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from fastdc.track.tracker import Tracker, Values
@@ -25,9 +28,8 @@ class MLflow(Tracker):
         store = (folder / "mlruns").absolute()
         self._client = MlflowClient(server or store.as_uri())
         name = f"fastdc/{folder.name}"
-        found = self._client.get_experiment_by_name(name)
-        self._experiment = found.experiment_id if found is not None else self._client.create_experiment(name)
-        look = f"MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {store}"
+        self._experiment = self._find(name)
+        look = f"MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri {shlex.quote(str(store))}"
         self.where = f"experiment {name} at MLFLOW_TRACKING_URI" if server else look
         self._runs: dict[str, str] = {}
 
@@ -35,8 +37,8 @@ class MLflow(Tracker):
         """See `Tracker`."""
         run = self._client.create_run(self._experiment, run_name=cell, tags={"fastdc.key": key})
         self._runs[cell] = run.info.run_id
-        for name, value in labels.items():
-            self._client.log_param(run.info.run_id, name, str(value)[:LONGEST_PARAMETER])
+        settings = [Param(name, str(value)[:LONGEST_PARAMETER]) for name, value in labels.items()]
+        self._client.log_batch(run.info.run_id, params=settings)
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
         """See `Tracker`."""
@@ -49,6 +51,16 @@ class MLflow(Tracker):
         self._client.set_tag(run, "fastdc.state", state)
         self._client.set_terminated(run, STATES.get(state, "FAILED"))
 
+    def _find(self, name: str) -> Any:
+        """The experiment's number; it is made where there is none."""
+        if (found := self._client.get_experiment_by_name(name)) is None:
+            try:
+                return self._client.create_experiment(name)
+            except MlflowException:  # another sweep has just made it
+                if (found := self._client.get_experiment_by_name(name)) is None:
+                    raise
+        return found.experiment_id
+
     def _log(self, run: str, values: Values, seconds: float, step: int) -> None:
-        for name, value in values.items():
-            self._client.log_metric(run, name, value, timestamp=int(seconds * 1000), step=step)
+        """One request for all values: a server may be far away."""
+        self._client.log_batch(run, [Metric(name, value, int(seconds * 1000), step) for name, value in values.items()])

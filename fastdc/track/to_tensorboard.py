@@ -1,11 +1,12 @@
 """TensorBoard: event files under `tensorboard/`, one folder per run. Needs neither torch nor TensorFlow."""
 
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -21,7 +22,7 @@ class TensorBoard(Tracker):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "tensorboard")
-        self.where = f"tensorboard --logdir {self.folder}"
+        self.where = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
         self._writers: dict[str, EventFileWriter] = {}
         self._epochs: dict[str, int] = {}
 
@@ -35,6 +36,8 @@ class TensorBoard(Tracker):
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
         """See `Tracker`."""
+        if cell not in self._epochs:  # of a run that was interrupted, or is run again, the old curve ends here
+            self._writers[cell].add_event(Event(step=epoch, session_log=SessionLog(status=SessionLog.START)))
         self._epochs[cell] = epoch
         scalars = [Summary.Value(tag=TAGS.get(name, name), simple_value=value) for name, value in values.items()]
         self._writers[cell].add_event(_event(epoch, *scalars, seconds=seconds))

@@ -6,12 +6,12 @@ passwords stay where the libraries find them (environment, netrc): they are on n
 
 import json
 import os
-import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -25,7 +25,12 @@ HANG_SECONDS = 60.0
 """A tracker that takes no event for so long hangs."""
 CLOSE_SECONDS = 20.0
 """How long the end of a sweep waits for a tracker to write what it holds."""
+PATIENCE_SECONDS = 2.0
+"""After so long people are told what they wait for."""
 MOST_WAITING_BYTES = 4_000_000
+MOST_ANSWER_BYTES = 65536
+"""As much as a pipe holds, and far more than a tracker has to say."""
+POLL_SECONDS = 0.02
 
 
 class Kind(NamedTuple):
@@ -63,12 +68,32 @@ def tracking(names: Sequence[str], folder: Path) -> Iterator[None]:
         names: of `TRACKERS`.
         folder: where they may write, each in a folder of its own inside.
     """
+    remotes = [Remote(TRACKERS[name], folder) for name in names]
     with ExitStack() as stack:
-        for name in names:
-            remote = Remote(TRACKERS[name], folder)
-            stack.callback(remote.close)
+        stack.callback(close_all, remotes)
+        for remote in remotes:
             stack.enter_context(listening(remote.send))
         yield
+
+
+def close_all(remotes: Sequence["Remote"]) -> None:
+    """Let the trackers finish side by side, for `CLOSE_SECONDS` at most."""
+    start, told = time.monotonic(), False
+    try:
+        while busy := [remote for remote in remotes if remote.finishing()]:
+            waited = time.monotonic() - start
+            if waited > CLOSE_SECONDS:
+                break
+            if waited > PATIENCE_SECONDS and not told:
+                names = ", ".join(remote.kind.title for remote in busy)
+                say(f"{names}: still writing; waits for {CLOSE_SECONDS:.0f} s at most")
+                told = True
+            time.sleep(POLL_SECONDS)
+        for remote in busy:
+            remote.give_up(f"did not end within {CLOSE_SECONDS:.0f} s")
+    finally:  # also when a signal ends the wait
+        for remote in remotes:
+            remote.end()
 
 
 class Remote:
@@ -97,38 +122,29 @@ class Remote:
         if self._off or not self._waiting:
             return
         if len(self._waiting) > MOST_WAITING_BYTES or time.monotonic() - self._taken > HANG_SECONDS:
-            self._give_up(f"took nothing for {time.monotonic() - self._taken:.0f} s")
+            self.give_up(f"took nothing for {time.monotonic() - self._taken:.0f} s")
 
-    def close(self) -> None:
-        """Let the tracker finish, for `CLOSE_SECONDS` at most."""
-        process = self._process
-        if process is None or self._off:
-            return
-        deadline = time.monotonic() + CLOSE_SECONDS
-        try:
-            while self._waiting and not self._off and time.monotonic() < deadline:
-                self._wait(deadline, writing=True)
-                self._pump()
-            if not self._off:
-                self._stdin.close()
-            while not self._off and process.poll() is None and time.monotonic() < deadline:
-                self._wait(deadline, writing=False)
-                self._read()
-            if not self._off:
-                self._last_words()
-        finally:  # also when a signal ends the wait
-            self._end()
+    def finishing(self) -> bool:
+        """Pass on what still waits, then end the tracker's input; whether it is still at work."""
+        if self._process is None or self._off:
+            return False
+        self._pump()
+        if not self._off and not self._waiting:
+            self._stdin.close()
+        if not self._off and self._process.poll() is not None:
+            self._last_words()
+        return not self._off
 
     def _start(self) -> bool:
         package = self.kind.package
         if find_spec(package) is None:
-            self._give_up(f"the package {package} is not installed; pip install 'fastdc[trackers]'")
+            self.give_up(f"the package {package} is not installed; pip install 'fastdc[trackers]'")
             return False
         root = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fastdc.track.child"],
+                [sys.executable, "-P", "-m", "fastdc.track.child", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -136,7 +152,7 @@ class Remote:
                 start_new_session=True,  # a Ctrl-C is the sweep's: the tracker ends when its input does
             )
         except OSError as error:
-            self._give_up(f"cannot start ({error.strerror})")
+            self.give_up(f"cannot start ({error.strerror})")
             return False
         for stream in (self._stdin, self._stdout):
             os.set_blocking(stream.fileno(), False)
@@ -165,64 +181,61 @@ class Remote:
                 self._taken = time.monotonic()
         except BlockingIOError:
             pass
-        except OSError:  # it has ended; its last words say why
+        except OSError:
             self._last_words()
             return
         self._read()
 
     def _read(self) -> None:
-        """Take the tracker's answers; False once it says no more."""
+        """Take what the tracker has said; one that never stops talking is not listened to for ever."""
         try:
-            while chunk := os.read(self._stdout.fileno(), 65536):
-                self._answers += chunk
+            self._answers += os.read(self._stdout.fileno(), MOST_ANSWER_BYTES)
         except BlockingIOError:
-            pass
+            return
         *lines, rest = bytes(self._answers).split(b"\n")
         self._answers = bytearray(rest)
-        for line in lines:
-            self._hear(json.loads(line))
+        garbled = len(rest) > MOST_ANSWER_BYTES
+        try:
+            for line in lines:
+                self._hear(json.loads(line))
+        except (ValueError, TypeError):  # no JSON, or no object
+            garbled = True
+        if garbled:
+            self.give_up("its library wrote into the pipe that its answers come by")
 
     def _hear(self, answer: dict[str, Any]) -> None:
         if "where" in answer:
             say(f"{self.kind.title}: {answer['where']}")
         elif "error" in answer:
-            self._give_up(answer["error"])
+            self.give_up(answer["error"])
         elif "closed" in answer:
             self._off = True  # all is written
 
     def _last_words(self) -> None:
-        """What it said before it ended; it hangs if it has not."""
-        self._read()
-        if self._off:
-            return
-        try:
-            assert self._process is not None
-            code = self._process.wait(0.5)
-        except subprocess.TimeoutExpired:
-            self._give_up(f"did not end within {CLOSE_SECONDS:.0f} s")
-            return
+        """It takes no more: what it said before says why, else how its process ended."""
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.5)
         self._read()
         if not self._off:
-            self._give_up(f"its process ended with exit code {code}")
+            code = self._process.poll()
+            self.give_up("takes no more events" if code is None else f"its process ended with exit code {code}")
 
-    def _wait(self, deadline: float, writing: bool) -> None:
-        """Until the tracker answers, ends, or takes more; at most to the deadline."""
-        writers = [self._stdin] if writing else []
-        select.select([self._stdout], writers, [], min(0.1, max(0.0, deadline - time.monotonic())))
+    def give_up(self, reason: str) -> None:
+        """Go on without this tracker; says why, once."""
+        if not self._off:
+            self.end()
+            say(f"warning: {self.kind.title}: {reason}; goes on without it, no result is lost")
 
-    def _give_up(self, reason: str) -> None:
-        self._off = True
-        say(f"warning: {self.kind.title}: {reason}; goes on without it, no result is lost")
-        self._end()
-
-    def _end(self) -> None:
-        """Nothing of the process stays."""
+    def end(self) -> None:
+        """Nothing of the process stays, nor of what it has started."""
         self._off = True
         self._waiting.clear()
         if self._process is None:
             return
-        if self._process.poll() is None:
-            self._process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         for stream in (self._stdin, self._stdout):
             stream.close()

@@ -1,5 +1,6 @@
 """Who watches a command that trains: trackers, the log for programs, and on a terminal the bar of the whole sweep."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -45,22 +46,27 @@ class SweepBar:
         kind = event["event"]
         if kind == "sweep_started" and event["left"]:
             self._bar = Progress("sweep", event["cells"], "runs")
-            self._bar.rated = False  # runs differ too much; the sweep knows better what is left
+            self._bar.rated = False  # the sweep knows better what is left
             self._bar.skip(event["cells"] - event["left"])
         if self._bar is None:
             return
         if kind == "cell_started":
             self._going = [*(cell for cell in self._going if cell != event["cell"]), event["cell"]]
-            self._bar.advance(0, self._note())
+            self._show(0)
         elif kind in ("cell_done", "cell_failed"):
             if event["cell"] in self._going:
                 self._going.remove(event["cell"])
-            self._bar.seconds_left = event.get("seconds_left")
-            self._bar.advance(1, self._note())
+            left = event.get("seconds_left")
+            self._bar.ends = None if left is None else time.monotonic() + left
+            self._show(1)
 
-    def _note(self) -> str:
+    def _show(self, ended: int) -> None:
+        """At once: it may be long until something else is drawn."""
+        assert self._bar is not None
         more = f" and {len(self._going) - 1} more" if len(self._going) > 1 else ""
-        return f"{self._going[0]}{more}" if self._going else ""
+        self._bar.advance(ended, f"{self._going[0]}{more}" if self._going else "")
+        if (bars := live_bars()) is not None:
+            bars.refresh()
 
     def close(self) -> None:
         """Take the bar away; the table that follows says what it said."""

@@ -1,6 +1,7 @@
 """Trackers that do what must not harm a sweep; their process imports them by name."""
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,45 @@ class Exiting(Notes):
 
     def __init__(self, folder: Path) -> None:
         raise SystemExit("no login")
+
+
+class Chatting(Notes):
+    """Never stops writing into pipes that are not its own."""
+
+    def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
+        others = [number for number in range(3, 10) if is_pipe(number)]
+        while True:
+            for number in others:
+                os.write(number, b"z" * 65536)
+
+
+class Garbling(Notes):
+    """Writes a line into pipes that are not its own."""
+
+    def finish(self, cell: str, state: str, values: Values) -> None:
+        for number in filter(is_pipe, range(3, 10)):
+            os.write(number, b"42\n")
+
+
+class Forking(Notes):
+    """Leaves a process behind."""
+
+    def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
+        if (child := os.fork()) == 0:
+            time.sleep(600)
+        (self.folder / "pid").write_text(str(child))
+
+
+class Orphan(Hanging):
+    """Hangs, and has little time once its parent is gone."""
+
+    def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
+        sys.modules["__main__"].ORPHAN_SECONDS = 0.1  # type: ignore[attr-defined]
+        super().start(cell, key, labels)
+
+
+def is_pipe(number: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{number}").startswith("pipe:")
+    except OSError:
+        return False

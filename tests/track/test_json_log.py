@@ -9,6 +9,8 @@ import pytest
 from fastdc import progress as module
 from fastdc.cli import run
 from fastdc.progress import choose_log, progress, say, write_json
+from fastdc.track import listening, one_run
+from tests.sweep.conftest import start_python
 from tests.track.test_tracked_sweep import write_grid
 
 
@@ -72,8 +74,18 @@ def test_evaluate_tells_epochs_and_prints_its_object(tmp_path: Path, capsys: pyt
     *_, failed, message = told(capsys.readouterr().err)
     assert (failed["event"], failed["outcome"]) == ("cell_failed", "failed")
     assert message["text"] == f"error: {failed['reason']}"
+    assert run([*command, "--bogus", "--log=json"]) == 2
+    assert "--bogus" in told(capsys.readouterr().err)[0]["text"]
     assert run(["evaluate", "no.beton", "--val", "no.beton"]) == 2
     assert capsys.readouterr().err.startswith("error: ")  # the choice ends with its command
+
+
+def test_a_run_that_ends_in_an_unexpected_error_is_told_as_failed() -> None:
+    heard: list[dict[str, Any]] = []
+    with listening(heard.append), pytest.raises(ZeroDivisionError), one_run("c", "k", {}):
+        1 / 0  # noqa: B018
+    assert [event["event"] for event in heard] == ["cell_started", "cell_failed"]
+    assert heard[-1]["outcome"] == "failed"
 
 
 def test_progress_says_in_json_what_it_says_in_words(
@@ -89,6 +101,25 @@ def test_progress_says_in_json_what_it_says_in_words(
     assert first["seconds_left"] >= 0
     assert last["done"] == 5
     assert message["text"] == 'hostile ?[31m "name" in {two} lines'
+
+
+WARNS = """
+import warnings
+from fastdc import cli
+from fastdc.progress import choose_log
+def run() -> int:
+    choose_log("json")
+    warnings.warn("odd\\nthings")
+    return 0
+cli.run = run
+cli.main()
+"""
+
+
+def test_a_librarys_warning_is_a_line_like_any_other() -> None:
+    process = start_python(WARNS)
+    _, said = process.communicate(timeout=60)
+    assert [line["text"] for line in told(said)] == ["warning: UserWarning: odd things"]
 
 
 def test_numbers_that_json_lacks_become_null(capsys: pytest.CaptureFixture[str]) -> None:

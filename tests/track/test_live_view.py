@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,22 @@ def test_sweep_run_and_epoch_are_shown_one_inside_the_other(screen: Screen, tmp_
     assert "\x1b[?25l" not in screen.getvalue()  # the cursor was never hidden: kill -9 leaves a sound terminal
 
 
+def test_a_sweep_is_drawn_as_soon_as_there_is_news_and_its_time_runs_down(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LIVE_INTERVAL_SECONDS", 1000.0)
+    with watching((), tmp_path, show_progress=True):
+        emit("sweep_started", cells=8, left=8)
+        emit("cell_started", cell="pca ipc 10 seed 0", key="k", labels={})
+        assert screen.lines()[1] == "  pca ipc 10 seed 0"
+        emit("cell_done", cell="pca ipc 10 seed 0", seconds=3.0, seconds_left=125.0)
+        assert screen.lines()[0].endswith("1/8 runs, 2 min 5 s left")
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 60.0)
+        emit("cell_started", cell="random", key="k", labels={})
+        assert screen.lines()[0].endswith("1/8 runs, 1 min 5 s left")
+
+
 def test_the_outermost_bar_leaves_its_last_line(screen: Screen) -> None:
     with progress("write x", 10) as bar, progress("inside", 3) as inside:
         inside.advance(3)
@@ -85,10 +102,12 @@ def test_the_outermost_bar_leaves_its_last_line(screen: Screen) -> None:
 def test_bars_fit_any_width(columns: int, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     with progress("a label of many words [red] \x1b[31m", 1000, inner=10) as bar:
-        bar.advance(5, "note " * 20)
+        bar.advance(5, ("note " * 20).strip())
         shown = screen.lines()
     assert 0 < max(map(len, shown)) <= columns
     assert len(shown) == 3
+    assert not re.search(r" +(\x1b\[\d+m)*\n", screen.getvalue())  # nothing but text would wrap in a narrower window
+    assert ("s left" in shown[0]) == (columns >= 40)  # where there is little room, numbers come before bars
 
 
 def test_no_bars_where_they_cannot_be_drawn(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,11 @@ def test_a_sweep_shows_its_curves_in_tensorboard(tmp_path: Path, capsys: pytest.
     folders = sorted((tmp_path / "work" / "tensorboard").iterdir())
     assert [folder.name.split("_ipc_")[0] for folder in folders] == ["full", "random"]
     stored = results(tmp_path / "work")
+    for attempt in ("missing", "all"):  # run again, a run's curve is there once
+        assert run(["sweep", str(grid), "--track", "tensorboard", "--rerun", attempt, "--quiet"]) == 0
+    assert sorted((tmp_path / "work" / "tensorboard").iterdir()) == folders
+    with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
+        seconds = {record.key: record.summary["seconds"] for record in store.records() if record.summary}
     for folder in folders:
         found = EventAccumulator(str(folder)).Reload()
         assert [event.step for event in found.Scalars("train/loss")] == [1, 2, 3]
@@ -59,6 +64,7 @@ def test_a_sweep_shows_its_curves_in_tensorboard(tmp_path: Path, capsys: pytest.
         (key,) = (key for key in stored if folder.name.endswith(key[:8]))
         assert found.Scalars("accuracy/top1")[-1].value == pytest.approx(stored[key]["top1"])
         assert found.Scalars("result/steps")[0].value == stored[key]["steps"]
+        assert found.Scalars("result/seconds")[0].value == pytest.approx(seconds[key])
         assert found.Tensors("state")[0].tensor_proto.string_val == [b"done"]
 
     assert run(["sweep", str(grid), "--workdir", str(tmp_path / "plain"), "--quiet"]) == 0
@@ -114,3 +120,23 @@ def test_the_real_trackers_beside_one_evaluation(
     history = offline.read_bytes()
     assert history.count(b"images_per_second") >= 2
     assert b"convnet1_w4" in history
+
+
+def test_two_sweeps_that_begin_at_once_share_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="pip install 'fastdc[trackers]'")
+    from mlflow.tracking import MlflowClient
+
+    from fastdc.track.to_mlflow import MLflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    first = MLflow(tmp_path)
+    look, looks = MlflowClient.get_experiment_by_name, []
+
+    def too_early(client: MlflowClient, name: str) -> Any:
+        looks.append(name)
+        return None if len(looks) == 1 else look(client, name)
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", too_early)
+    assert MLflow(tmp_path)._experiment == first._experiment
+    assert len(looks) == 2

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ KEY = "hunter2-0123456789"
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every class of `fakes.py` as a tracker, and short patience."""
-    for name in ("Notes", "Raising", "Hanging", "Crashing", "Exiting", "Absent"):
+    for name in ("Notes", "Raising", "Hanging", "Crashing", "Exiting", "Absent", "Chatting", "Garbling", "Forking"):
         monkeypatch.setitem(TRACKERS, name.lower(), Kind("numpy", f"tests.track.fakes:{name}", name))
     monkeypatch.setitem(TRACKERS, "missing", Kind("no_such_package_at_all", "x:y", "Missing"))
     monkeypatch.setattr(trackers, "CLOSE_SECONDS", 5.0)
@@ -31,7 +32,7 @@ def train(cells: int = 1, epochs: int = 3) -> None:
         emit("cell_started", cell=f"c{cell}", key=f"k{cell}", labels={"method": "random"})
         for epoch in range(epochs):
             emit("epoch", cell=f"c{cell}", epoch=epoch + 1, epochs=epochs, loss=0.5, lr=0.1, top1=None)
-        emit("cell_done", cell=f"c{cell}", seconds=1.0, top1=50.0, dataset="tiny")
+        emit("cell_done", cell=f"c{cell}", seconds=1.0, top1=50.0, dataset="tiny", balanced=False)
 
 
 def test_a_tracker_hears_every_run_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +60,8 @@ def test_a_tracker_hears_every_run_in_order(tmp_path: Path, capsys: pytest.Captu
         ("hanging", "did not end within 5 s"),
         ("crashing", "its process ended with exit code -6"),
         ("exiting", "SystemExit: no login"),
+        ("chatting", "its library wrote into the pipe that its answers come by"),
+        ("garbling", "its library wrote into the pipe that its answers come by"),
         ("absent", "AttributeError: module 'tests.track.fakes' has no attribute 'Absent'"),
     ],
 )
@@ -79,6 +82,38 @@ def test_one_warning_and_the_others_go_on(
     assert "finish c0 done" in (tmp_path / "notes.txt").read_text()
     if name == "hanging":
         assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+
+
+def test_trackers_end_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr(trackers, "CLOSE_SECONDS", 1.0)
+    monkeypatch.setattr(trackers, "PATIENCE_SECONDS", 0.1)
+    for number in range(3):
+        monkeypatch.setitem(TRACKERS, f"hanging{number}", TRACKERS["hanging"]._replace(title=f"Hanging {number}"))
+    with tracking([f"hanging{number}" for number in range(3)], tmp_path):
+        train()
+        start = time.monotonic()
+    assert time.monotonic() - start < 2.5
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("notes.txt")]
+    waited, *warnings = said
+    assert waited == "Hanging 0, Hanging 1, Hanging 2: still writing; waits for 1 s at most"
+    assert [line.split(";")[0] for line in warnings] == [
+        f"warning: Hanging {number}: did not end within 1 s" for number in range(3)
+    ]
+
+
+def test_what_a_tracker_started_ends_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with tracking(["forking"], tmp_path):
+        train()
+    assert "warning" not in capsys.readouterr().err
+    wait_for(lambda: has_ended(int((tmp_path / "pid").read_text())))
+
+
+def has_ended(process: int) -> bool:
+    """Whether it is gone, or waits for somebody to take note of its end."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_a_tracker_that_takes_nothing_is_given_up_while_training_goes_on(
@@ -149,8 +184,8 @@ import os, sys, time
 from pathlib import Path
 from fastdc.track import emit, tracking
 from fastdc.track.trackers import TRACKERS, Kind
-TRACKERS["notes"] = Kind("numpy", "tests.track.fakes:Notes", "Notes")
-with tracking(["notes"], Path(sys.argv[1])):
+TRACKERS["fake"] = Kind("numpy", f"tests.track.fakes:{sys.argv[2]}", "Fake")
+with tracking(["fake"], Path(sys.argv[1])):
     emit("cell_started", cell="c", key="k", labels={})
     print("going", flush=True)
     time.sleep(60)
@@ -159,7 +194,7 @@ with tracking(["notes"], Path(sys.argv[1])):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_sweep_leaves_no_tracker_alive(number: signal.Signals, tmp_path: Path) -> None:
-    process = start_python(KILLED, str(tmp_path))
+    process = start_python(KILLED, str(tmp_path), "Notes")
     assert process.stdout is not None
     assert process.stdout.readline() == "going\n"
     notes = tmp_path / "notes.txt"
@@ -169,6 +204,16 @@ def test_a_killed_sweep_leaves_no_tracker_alive(number: signal.Signals, tmp_path
     wait_for(lambda: notes.read_text().endswith("finish c interrupted {}\nclose\n"))
 
 
+def test_a_tracker_that_hangs_does_not_outlive_a_killed_sweep_for_long(tmp_path: Path) -> None:
+    process = start_python(KILLED, str(tmp_path), "Orphan")
+    pid = tmp_path / "pid"
+    wait_for(lambda: pid.exists() and pid.read_text())
+    process.kill()
+    process.communicate(timeout=20)
+    assert not has_ended(int(pid.read_text()))
+    wait_for(lambda: has_ended(int(pid.read_text())))
+
+
 def wait_for(condition: object, seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
@@ -176,9 +221,13 @@ def wait_for(condition: object, seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def test_no_key_is_on_a_command_line(tmp_path: Path) -> None:
+def test_no_key_is_on_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "CLOSE_SECONDS", 0.1)
     with tracking(["hanging"], tmp_path):
         emit("cell_started", cell="c", key="k", labels={})
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
-        command = Path(f"/proc/{(tmp_path / 'pid').read_text()}/cmdline").read_bytes()
+        process = Path("/proc", (tmp_path / "pid").read_text())
+        command = (process / "cmdline").read_bytes()
+        assert (process / "oom_score_adj").read_text() == "1000\n"  # where memory runs out, training stays
+        assert (process / "stat").read_text().rpartition(")")[2].split()[16] == str(min(os.nice(0) + 10, 19))
     assert command.split(b"\0")[1:4] == [b"-P", b"-m", b"fastdc.track.child"]

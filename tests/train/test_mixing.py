@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdc.train.losses import SoftTargets, kl_loss, mse_ce_loss
 from fastdc.train.mixing import CutMix, draw_cutmix, mix_classes, mix_images
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**62), st.integers(0, 400), st.integers(0, 900), st.integers(1, 40), st.integers(1, 300))
 def test_a_drawn_box_lies_in_the_image_and_its_area_is_counted(
     seed: int, epoch: int, step: int, batch: int, side: int

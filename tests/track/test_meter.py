@@ -1,0 +1,31 @@
+"""The time that a sweep has left."""
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fastdc.sweep.meter import Meter
+from fastdc.track import listening
+
+
+@pytest.mark.parametrize(
+    ("workers", "left"), [(1, [400.0, 8.0, 6.0, 4.0, 2.0, None]), (2, [200.0, 160.0, 3.0, 2.0, 2.0, None])]
+)
+def test_what_a_worker_waits_for_once_does_not_count_for_the_rest(
+    workers: int, left: list[float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    cells: list[Any] = [SimpleNamespace(name=f"c{n}", key=f"k{n}", label={}, arch="a", seed=0) for n in range(6)]
+    rates: Any = SimpleNamespace(seconds=lambda cell: 1.0)
+    heard: list[dict[str, Any]] = []
+    with listening(heard.append):
+        meter = Meter(cells, 6, rates, enabled=False)
+        meter.workers(workers)
+        for number, cell in enumerate(cells):
+            meter.start([cell])
+            now += 80.0 if number < workers else 2.0
+            meter.done(cell, {"top1": 50.0}, stored=True)
+    assert [event["seconds_left"] for event in heard if event["event"] == "cell_done"] == left
