@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdc.files import existing_folder
 from fastdc.nn.options import Device, resolve_precision
+from fastdc.sweep.disk import Disk, disk_needed
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.store import Record
 
@@ -34,8 +35,6 @@ SMALL_STEM_FACTOR = 16.0  # resnet18_small: stride 1 and no pooling leave 4 x 4 
 ROUGH_SPEED = {"cpu": 15.0, "cuda": 16_000.0}
 FP32_ON_GPU = 0.5
 STEP_SECONDS = {"cpu": 0.005, "cuda": 0.015}  # what a step costs besides: launches, optimizer, batch
-BYTES_PER_PIXEL = 0.31  # 15.7 kB for 224 x 224 (paper.md section 1)
-BYTES_PER_IMAGE = 600
 
 
 class Bill(NamedTuple):
@@ -62,7 +61,7 @@ class Estimate(NamedTuple):
 
     seconds: float
     basis: str
-    disk_bytes: int
+    disk: Disk
     free_bytes: int
     bill: Bill
 
@@ -216,9 +215,7 @@ def estimate(
 ) -> Estimate:
     """Time and disk of the cells still to run. Arguments as `make_bill`'s."""
     bill = make_bill(plan, todo, rates, observers)
-    new = subsets_left(todo)
-    per_image = BYTES_PER_PIXEL * plan.config.image_size**2 + BYTES_PER_IMAGE
-    needed = round(sum(subset.images * per_image for subset in new)) + stored_label_bytes(plan, todo)
+    needed = disk_needed(plan, todo, subsets_left(todo), observers)
     free = shutil.disk_usage(existing_folder(plan.config.workdir)).free
     return Estimate(bill.seconds, basis_of(plan, todo, rates, observers) or "nothing to do", needed, free, bill)
 
@@ -246,15 +243,3 @@ def basis_of(plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tup
 def _split(probed: Sequence[bool], what: str) -> list[tuple[bool, int, str]]:
     """How many are probed, and how many are not; nothing of which there is none."""
     return [(state, probed.count(state), what) for state in (True, False) if state in probed]
-
-
-def stored_label_bytes(plan: Plan, todo: list[Cell]) -> int:
-    """Bytes of the stored labels of the cells still to run, each file once, those that lie there already included."""
-    from fastdc.train.label_layout import label_bytes
-
-    files = {
-        (cell.subset.key, cell.protocol.name): label_bytes(cell.protocol, cell.subset.images, len(plan.train.classes))
-        for cell in todo
-        if cell.subset is not None and cell.protocol.labels == "stored"
-    }
-    return sum(files.values())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import format_seconds
 from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.disk import Disk
 from fastdc.sweep.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.probe import Probe, probed_rates
@@ -98,13 +99,23 @@ def _summary(
         together = min(workers, len(todo))
         observers = expected.bill.observers  # one worker trains them, and most others wait
         yield f"{together} at a time: about {_hours(observers + (expected.seconds - observers) / together)}"
-    labels = " and soft labels" if any(cell.protocol.labels == "stored" for cell in todo) else ""
     yield (
-        f"disk: about {expected.disk_bytes / 1e6:,.1f} MB of new subsets{labels}; "
-        f"{expected.free_bytes / 1e9:,.1f} GB free at {plan.config.workdir}"
+        f"disk: about {_bytes(expected.disk.most)} ({_disk(expected.disk)}); "
+        f"{_bytes(expected.free_bytes)} free at {plan.config.workdir}"
     )
-    if expected.disk_bytes > expected.free_bytes:
+    if expected.disk.most > expected.free_bytes:
         yield "warning: the disk is too small; free space or choose another --workdir"
+
+
+def _disk(disk: Disk) -> str:
+    """Where the bytes go."""
+    parts = [(disk.subsets, "new subsets"), (disk.labels, "soft labels"), (disk.observers, "observers")]
+    parts += [(disk.making, "while a set is recovered")]
+    return ", ".join(f"{what} {_bytes(count)}" for count, what in parts if count or what == "new subsets")
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def _parts(bill: Bill) -> Iterable[str]:

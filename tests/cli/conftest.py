@@ -9,7 +9,7 @@ from PIL import Image
 
 from fastdc.cli import run
 
-FASTDC = [sys.executable, "-m", "fastdc.cli"]
+FASTDC = [sys.executable, "-m", "fastdc"]
 NETWORK = ["--arch", "convnet1_w4", "--protocol", "hard-small", "--set", "epochs=2", "--threads", "1"]
 
 

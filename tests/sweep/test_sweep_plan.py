@@ -8,7 +8,7 @@ import pytest
 from fastdc.errors import ConfigError, FastDCError, MethodError
 from fastdc.methods import get_method
 from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.estimate import stored_label_bytes
+from fastdc.sweep.disk import stored_label_bytes
 from fastdc.sweep.plan import Cell, make_plan
 
 Make = Callable[..., SweepConfig]

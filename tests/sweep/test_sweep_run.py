@@ -258,7 +258,7 @@ def test_a_dry_run_writes_nothing_and_counts_what_is_cached(make_config: Make) -
     assert not config.workdir.exists()
     assert f"{len(plan.cells)} runs: 0 cached, {runs} to run, {skipped} skipped" in lines
     assert any("by a rough rate" in line for line in lines)
-    assert any("MB of new subsets" in line and "GB free" in line for line in lines)
+    assert any("(new subsets " in line and ", observers " in line and "GB free at" in line for line in lines)
     sweep(make_plan(make_config(methods="random", ipc="2")))
     lines = preview(config)
     assert f"{len(plan.cells)} runs: 2 cached, {runs - 2} to run, {skipped} skipped" in lines

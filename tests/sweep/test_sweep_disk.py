@@ -1,0 +1,39 @@
+"""Bytes that a dry run foretells against those that a sweep writes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fastdc.observe import observe
+from fastdc.observe.needs import ObserverNeeds
+from fastdc.observe.record import LOG_NAME
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.disk import disk_needed
+from fastdc.sweep.estimate import subsets_left
+from fastdc.sweep.plan import make_plan
+from fastdc.sweep.preview import observers_left
+
+Make = Callable[..., SweepConfig]
+
+
+def test_an_observers_log_is_foretold_to_the_byte(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="el2n[last_epoch=2]", ipc="2"))
+    left = observers_left(plan, plan.cells)
+    told = disk_needed(plan, plan.cells, subsets_left(plan.cells), left)
+    observe(plan.config.train, plan.config.workdir, plan.observer, needs=ObserverNeeds(epochs=2))
+    (log,) = Path(plan.config.workdir).glob(f"observers/*/{LOG_NAME}")
+    assert told.observers == log.stat().st_size
+    assert (told.labels, told.making) == (0, 0)
+    assert told.most == told.subsets + told.observers
+    assert disk_needed(plan, plan.cells, [], observers_left(plan, plan.cells)).most == 0
+
+
+def test_the_last_pass_and_tdds_are_counted(make_config: Make) -> None:
+    def observers(methods: str) -> int:
+        plan = make_plan(make_config(methods=methods, ipc="2"))
+        return disk_needed(plan, plan.cells, [], [(plan.observer, 4)]).observers
+
+    plan = make_plan(make_config(methods="el2n", ipc="2"))
+    images, classes = sum(plan.train.counts), len(plan.train.classes)
+    assert observers("aum") == images * 20 * 4
+    assert observers("entropy") - observers("aum") >= images * 32
+    assert observers("tdds") - observers("aum") >= images * classes * 4
