@@ -151,6 +151,7 @@ def run_sweep(
     ):
         states = store.states()
         if missing_cells(plan, states, rerun):
+            store.check()
             device = actual_device() if launcher is None else launcher.device()
             plan = plan if device == plan.device else make_plan(config, device)
         store.register((cell.planned() for cell in plan.cells), rerun)
@@ -239,7 +240,8 @@ def run_plan(
             silent.expire(store, {cell.key for cell in todo})
             time.sleep(POLL_SECONDS)
     states = store.states()
-    outcome = Outcome(Counter(states[cell.key] for cell in plan.cells), ran, kept)
+    # A skipped row gives way when another sweep, with other settings, can run it.
+    outcome = Outcome(Counter(states.get(cell.key, "skipped") for cell in plan.cells), ran, kept)
     emit("sweep_ended", cells=len(plan.cells), ran=ran, states=dict(outcome.states))
     return outcome
 
