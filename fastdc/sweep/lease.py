@@ -18,13 +18,15 @@ class Owner(NamedTuple):
 class Lease(NamedTuple):
     """The right to finish one run: `token` is drawn anew for every claim, so a lost lease cannot write.
 
-    With `redo` the run has a result already, which stays until this one replaces it.
+    With `redo` the run has a result already, which stays until this one replaces it. `after_crash`: it was taken from
+    a process that died while it ran.
     """
 
     key: str
     token: str
     attempts: int
     redo: bool = False
+    after_crash: bool = False
 
 
 def new_token() -> str:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
-CRASHING_ATTEMPTS = 3
 OBSERVER = "observer"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_INTERRUPTED = 130
@@ -73,8 +72,10 @@ class CellFailure(NamedTuple):
     provenance: dict[str, Any] | None = None
 
 
-Execute = Callable[[Cell], CellResult]
+Execute = Callable[[Cell], CellResult | CellFailure]
 Attempt = Callable[[Sequence[Cell]], "list[CellResult | Exception]"]
+RunAlone = Callable[[Cell], CellResult | CellFailure | None]
+"""Runs a cell where its death is not ours; None where it cannot."""
 
 
 class Together(NamedTuple):
@@ -140,6 +141,7 @@ def run_sweep(
         FastDCError: bad input (before any work), a full disk, a damaged store.
         KeyboardInterrupt: SIGINT or SIGTERM came; the running cell was given back, finished cells are stored.
     """
+    from fastdc.sweep.alone import Alone
     from fastdc.sweep.cell import CellRunner, actual_device
 
     plan = make_plan(config)
@@ -163,7 +165,8 @@ def run_sweep(
         together = Together(runner.group, runner.run_together)
         redo = rerun == "all"
         if launcher is None or not missing_cells(plan, store.states(redo)):
-            return plan, run_plan(plan, store, runner.run, show_progress, redo=redo, together=together)
+            here = InThisProcess(store, runner.run, together, Alone(plan, store))
+            return plan, run_plan(plan, store, here, show_progress, redo=redo, together=together)
         with launcher.open(plan, store, show_progress) as spread:
             take_signals()  # Ray has taken SIGTERM
             return plan, run_plan(plan, store, spread, show_progress, redo=redo, together=together)
@@ -222,12 +225,10 @@ def run_plan(
     """
     remove_leftovers(plan.config.workdir, store)
     attempts = store.attempts()
-    # A cell that took its process down several times goes last, so that the others are done before it tries again.
     todo = missing_cells(plan, store.states(redo))
-    todo.sort(key=lambda cell: attempts.get(cell.key, 0) >= CRASHING_ATTEMPTS)
     meter = Meter(todo, len(plan.runnable), measured_rates(store.records(), plan) if todo else None, show_progress)
     silent = SilentWorkers()
-    spread = _InThisProcess(store, execute, together) if callable(execute) else execute
+    spread = InThisProcess(store, execute, together) if callable(execute) else execute
     ran = kept = 0
     while todo:
         ended = spread.run(split_groups(todo, attempts, together), redo, meter)
@@ -253,21 +254,30 @@ def split_groups(todo: list[Cell], attempts: dict[str, int], together: Together 
     return grouped + [[cell] for cell in todo if attempts.get(cell.key, 0) > 0]
 
 
-class _InThisProcess:
-    """Runs one group of cells after the other, here."""
+class InThisProcess:
+    """Runs one group of cells after the other, here; but by `alone` what another process died of."""
 
-    def __init__(self, store: Store, execute: Execute, together: Together | None) -> None:
-        self._store, self._execute, self._together = store, execute, together
+    def __init__(
+        self, store: Store, execute: Execute, together: Together | None = None, alone: RunAlone | None = None
+    ) -> None:
+        self._store, self._execute, self._together, self._alone = store, execute, together, alone
 
     def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> list[tuple[Lease, bool]]:
         ended: list[tuple[Lease, bool]] = []
         for cells in groups:
             leased = claim_cells(self._store, cells, redo)
-            if leased:
-                attempt = None if self._together is None or len(leased) == 1 else self._together.attempt
-                went_well = run_cells(leased, self._store, self._execute, attempt, meter)
-                ended += zip((lease for _, lease in leased), went_well, strict=True)
+            sound = [pair for pair in leased if self._alone is None or not pair[1].after_crash]
+            attempt = None if self._together is None or len(sound) < 2 else self._together.attempt
+            for pairs in (sound, *([pair] for pair in leased if pair not in sound)):
+                if pairs:
+                    execute = self._execute if pairs is sound else self._guarded
+                    went_well = run_cells(pairs, self._store, execute, attempt if pairs is sound else None, meter)
+                    ended += zip((lease for _, lease in pairs), went_well, strict=True)
         return ended
+
+    def _guarded(self, cell: Cell) -> CellResult | CellFailure:
+        found = None if self._alone is None else self._alone(cell)
+        return self._execute(cell) if found is None else found
 
 
 def claim_cells(store: Store, cells: Sequence[Cell], redo: bool) -> list[tuple[Cell, Lease]]:
@@ -325,7 +335,7 @@ def attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResul
     return None
 
 
-def attempt_alone(execute: Execute, cell: Cell) -> CellResult | Exception:
+def attempt_alone(execute: Execute, cell: Cell) -> CellResult | CellFailure | Exception:
     try:
         return execute(cell)
     except Exception as error:

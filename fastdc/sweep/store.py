@@ -339,7 +339,7 @@ def _take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease |
     state, pid, host, born, attempts = row
     if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
         return None
-    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo")
+    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=state == "running")
     now = time.time()
     db.execute(
         f"UPDATE {table} SET state = 'running', pid = ?, host = ?, born = ?, token = ?, heartbeat = ?, "

@@ -169,7 +169,7 @@ class CellWorker:
         return answer._replace(costs=costs, said=said.getvalue(), events=tuple(heard))
 
 
-def _portable(cell: Cell, result: CellResult | Exception, watch: Watch) -> Result:
+def _portable(cell: Cell, result: Result | Exception, watch: Watch) -> Result:
     """A result that any process can read, with what computed it."""
     portable = failure_of(result) if isinstance(result, Exception) else result
     return portable._replace(provenance=watch.told(cell))
