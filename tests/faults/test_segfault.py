@@ -1,4 +1,4 @@
-"""A cell that takes its process down: it costs one sweep, and then itself alone; a sweep that is killed costs no cell."""
+"""A cell that takes its process down costs one sweep, and then itself alone; a sweep that is killed costs no cell."""
 
 import os
 import signal
