@@ -293,6 +293,21 @@ def test_processes_share_the_work_without_a_lock_error(tmp_path: Path) -> None:
     assert claimed == sorted(f"k{i}" for i in range(40))
 
 
+def test_nobody_writes_between_what_a_transaction_reads_and_what_it_writes(store: Store) -> None:
+    """Else (a deferred BEGIN) two that read and then write end in "database is locked" at once, whatever the timeout."""
+    store.register(runs(1))
+    other = sqlite3.connect(store.path, timeout=0.05, isolation_level=None)
+    try:
+        with store._transaction() as db:
+            assert db.execute("SELECT state FROM runs").fetchall() == [("pending",)]
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("DELETE FROM runs")
+            db.execute("UPDATE runs SET state = 'interrupted'")
+        other.execute("DELETE FROM runs")
+    finally:
+        other.close()
+
+
 def test_kill_9_between_transactions_leaves_no_half_result(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     for _ in range(4):
