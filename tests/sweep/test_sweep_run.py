@@ -245,6 +245,12 @@ def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make) -> Non
         store.heartbeat(lease)
         silent.expire(store, {key})
         assert store.states()[key] == "running"  # it gave a sign of life
+        for jump in (0.0, 1e10):  # signs of life too, by clocks that jump
+            with sqlite3.connect(plan.store_path) as db:
+                db.execute("UPDATE runs SET heartbeat = ?", (jump,))
+            time.sleep(0.3)
+            silent.expire(store, {key})
+            assert store.states()[key] == "running"
         time.sleep(0.3)
         silent.expire(store, {key})
         assert store.states()[key] == "pending"
