@@ -1,4 +1,5 @@
-"""A cell in a process of its own: for one whose last process died while it ran, be it by the cell or by a kill.
+"""A cell in a process of its own: for one whose last process died while it ran, be it by the cell or by a kill, and
+for all where the sweep's process has lost its GPU.
 
 In the sweep's process it might take the sweep down again, and again. A child that dies costs that cell alone, and this
 process sees by what. `python -m fastdc.sweep.alone` is the child; it ends when the sweep's process is gone.
@@ -41,7 +42,7 @@ class Alone:
         Raises:
             Exception: what would end every other cell too (a full disk).
         """
-        say(f"{cell.name}: runs in a process of its own, for the one that it ran in before has died")
+        say(f"{cell.name}: runs in a process of its own")
         key = None if cell.subset is None else cell.subset.key
         cost = None if key is None else self._store.subset_cost(key)
         costs = {key: cost} if key is not None and cost is not None else {}
@@ -51,7 +52,7 @@ class Alone:
             say(f"{cell.name}: runs here, for a process of its own could not be started ({problem})")
             return None
         if answer is None:
-            text = f"{_death(code)} while it ran, and so did the sweep's before; --rerun failed tries again"
+            text = f"{_death(code)} while it ran there alone; --rerun failed tries again"
             return CellFailure("failed", text, "infrastructure", provenance=watch.told(cell))
         for event in answer.events:
             publish(event)

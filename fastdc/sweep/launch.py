@@ -14,11 +14,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from fastdc.errors import WorkerError
 from fastdc.progress import say
+from fastdc.sweep.alive import Heart
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell
 from fastdc.sweep.provenance import Watch
-from fastdc.sweep.run import POLL_SECONDS, CellFailure, Heart, claim_cells, keep_result, networks_of
+from fastdc.sweep.run import POLL_SECONDS, CellFailure, claim_cells, keep_result, networks_of
 from fastdc.sweep.store import Store
 from fastdc.sweep.worker import Answer
 from fastdc.track.events import publish

@@ -21,9 +21,10 @@ from fastdc.files import prepare_workdir
 from fastdc.nn.options import Device
 from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import say
+from fastdc.sweep.alive import Heart, SilentWorkers
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import measured_rates
-from fastdc.sweep.failures import Failure, classify, ends_sweep
+from fastdc.sweep.failures import Failure, classify, ends_sweep, loses_device
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.leftovers import remove_leftovers
 from fastdc.sweep.meter import Meter
@@ -35,8 +36,6 @@ from fastdc.track import emit, watching
 if TYPE_CHECKING:
     from fastdc.observe.teacher import TeacherPlan
 
-HEARTBEAT_SECONDS = 15.0
-SILENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
 OBSERVER = "observer"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -255,27 +254,41 @@ def split_groups(todo: list[Cell], attempts: dict[str, int], together: Together 
 
 
 class InThisProcess:
-    """Runs one group of cells after the other, here; but by `alone` what another process died of."""
+    """Runs one group of cells after the other, here; by `alone` what another process died of, or what cannot run here.
+
+    Args:
+        alone: None runs everything here.
+    """
 
     def __init__(
         self, store: Store, execute: Execute, together: Together | None = None, alone: RunAlone | None = None
     ) -> None:
         self._store, self._execute, self._together, self._alone = store, execute, together, alone
+        self._lost_device = False
 
     def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> list[tuple[Lease, bool]]:
         ended: list[tuple[Lease, bool]] = []
         for cells in groups:
             leased = claim_cells(self._store, cells, redo)
-            sound = [pair for pair in leased if self._alone is None or not pair[1].after_crash]
+            crashed = [pair for pair in leased if pair[1].after_crash or self._lost_device]
+            sound = [pair for pair in leased if pair not in crashed]
             attempt = None if self._together is None or len(sound) < 2 else self._together.attempt
-            for pairs in (sound, *([pair] for pair in leased if pair not in sound)):
+            for pairs, execute in ((sound, self._run_here), *(([pair], self._run_alone) for pair in crashed)):
                 if pairs:
-                    execute = self._execute if pairs is sound else self._guarded
                     went_well = run_cells(pairs, self._store, execute, attempt if pairs is sound else None, meter)
                     ended += zip((lease for _, lease in pairs), went_well, strict=True)
         return ended
 
-    def _guarded(self, cell: Cell) -> CellResult | CellFailure:
+    def _run_here(self, cell: Cell) -> CellResult | CellFailure:
+        if self._lost_device:  # by a cell of the same group
+            return self._run_alone(cell)
+        try:
+            return self._execute(cell)
+        except RuntimeError as error:
+            self._lost_device = loses_device(error)
+            raise
+
+    def _run_alone(self, cell: Cell) -> CellResult | CellFailure:
         found = None if self._alone is None else self._alone(cell)
         return self._execute(cell) if found is None else found
 
@@ -387,52 +400,6 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check path and permissions"
     return f"unexpected {type(error).__name__}: {text[:500]}"
-
-
-class Heart:
-    """Shows, while a cell runs, that its process lives: other hosts cannot look for the process."""
-
-    def __init__(self, store: Store, lease: Lease) -> None:
-        self._store, self._lease = store, lease
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="fastdc-heart", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
-            try:
-                if not self._store.heartbeat(self._lease):
-                    return
-            except FastDCError:
-                continue  # a busy store; the next beat may pass, and the result is stored by the main thread
-
-
-class SilentWorkers:
-    """Finds workers of other hosts that show no sign of life, by this process's clock alone.
-
-    A run's heartbeat is compared with itself, never with our time of day, so clocks may differ or jump.
-    """
-
-    def __init__(self, silence: float = SILENCE_SECONDS) -> None:
-        self._silence = silence
-        self._seen: dict[str, tuple[str, float, float]] = {}
-
-    def expire(self, store: Store, keys: set[str]) -> None:
-        """Take back the runs among `keys` whose worker was silent for too long."""
-        now = time.monotonic()
-        for key, worker in store.workers().items():
-            token, beat, since = self._seen.get(key, ("", 0.0, now))
-            if (token, beat) != (worker.token, worker.heartbeat):
-                since = now
-            self._seen[key] = (worker.token, worker.heartbeat, since)
-            if key in keys and now - since > self._silence:
-                store.expire(key, worker.token)
 
 
 @contextmanager

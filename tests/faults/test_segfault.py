@@ -115,7 +115,7 @@ def test_a_cell_that_kills_its_process_fails_and_a_sweep_that_is_killed_fails_no
     with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
         (failed,) = [record for record in store.records() if record.state == "failed"]
     assert failed.failure == "infrastructure"
-    assert "its process was killed by SIGSEGV while it ran" in (failed.reason or "")
+    assert "its process was killed by SIGSEGV while it ran there alone" in (failed.reason or "")
     assert "2/3" in out
     assert "Traceback" not in errors
 

@@ -4,23 +4,26 @@ import errno
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from fastdc.errors import DivergedError, MethodError, OutputError
+from fastdc.errors import DivergedError, MethodError, OutputError, StoreError
 from fastdc.report import make_rows
+from fastdc.sweep.alive import SilentWorkers
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.preview import preview
 from fastdc.sweep.run import (
     CellResult,
+    InThisProcess,
     Outcome,
-    SilentWorkers,
     Together,
     one_line,
     prepare_workdir,
     run_plan,
+    run_sweep,
     split_groups,
 )
 from fastdc.sweep.store import Rerun, Store
@@ -288,9 +291,10 @@ def filled_store(plan: Plan) -> Path:
         store.register(cell.planned() for cell in plan.cells)
     summary = '{"top1": 50.0, "top5": null, "top1_best": 51.0, "train_seconds": 1.0, "cost": {}}'
     detail = '{"curve": [' + ",".join(['{"epoch": 1, "lr": 0.001, "loss": 1.0, "top1": 50.0}'] * 60) + "]}"
-    with sqlite3.connect(plan.store_path) as db:
+    with closing(sqlite3.connect(plan.store_path)) as db:
         db.execute("UPDATE runs SET state = 'done'")
         db.execute("INSERT INTO results SELECT key, ?, ? FROM runs", (summary, detail))
+        db.commit()
     return plan.store_path
 
 
@@ -414,3 +418,37 @@ def test_a_skipped_row_that_another_sweep_can_run_goes_without_a_word(make_confi
 
     outcome, _ = sweep(short, execute)
     assert outcome.states["skipped"] == len(short.cells) - len(short.runnable)
+
+
+@pytest.mark.parametrize(
+    ("message", "alone"),
+    [("CUDA error: an illegal memory access was encountered", 3), ("CUDA out of memory", 0), ("shape mismatch", 0)],
+)
+def test_what_follows_a_cell_that_lost_the_gpu_runs_in_processes_of_its_own(
+    make_config: Make, message: str, alone: int
+) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+    prepare_workdir(plan.config.workdir)
+    guarded: list[int] = []
+
+    def run_alone(cell: Cell) -> CellResult:
+        guarded.append(cell.seed)
+        return accuracy(cell)
+
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        here = InThisProcess(store, failing(0, RuntimeError(message)), None, run_alone)
+        outcome = run_plan(plan, store, here, show_progress=False)
+    assert (outcome.states, len(guarded)) == ({"failed": 1, "done": 3}, alone)
+
+
+def test_a_damaged_store_is_refused_before_work_is_added_to_it(make_config: Make) -> None:
+    path = filled_store(make_plan(make_config(seeds="0-49")))
+    whole = bytearray(path.read_bytes())
+    page = max(range(1, len(whole) // 4096), key=lambda page: whole[page * 4096 : (page + 1) * 4096].count(b'"curve"'))
+    whole[page * 4096 : page * 4096 + 16] = b"\x07" * 16  # a page that no state and no label lies in
+    path.write_bytes(whole)
+    assert run_sweep(make_config(seeds="0-49"), show_progress=False)[1].ran == 0  # nothing to add
+    with pytest.raises(StoreError, match=r"sqlite: damaged \("):
+        run_sweep(make_config(seeds="0-50"), show_progress=False)
+    assert path.read_bytes() == whole
