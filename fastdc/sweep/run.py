@@ -158,6 +158,7 @@ def run_sweep(
         states = store.states()
         if missing_cells(plan, states, rerun):
             device = actual_device() if launcher is None else launcher.device()
+            take_signals()  # Ray has taken SIGTERM
             plan = plan if device == plan.device else make_plan(config, device)
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
@@ -170,7 +171,6 @@ def run_sweep(
         if launcher is None or not missing_cells(plan, store.states(redo)):
             return plan, run_plan(plan, store, runner.run, show_progress, redo=redo, together=together)
         with launcher.open(plan, store, show_progress) as spread:
-            take_signals()  # Ray has taken SIGTERM
             return plan, run_plan(plan, store, spread, show_progress, redo=redo, together=together)
 
 
