@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from fastdc.errors import WorkerError
 from fastdc.progress import say
+from fastdc.sweep.bars import RunBars
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell
@@ -82,6 +83,7 @@ class PoolSpread:
 
     def __init__(self, store: Store, pool: Pool, show_progress: bool = True) -> None:
         self._store, self._pool, self._show_progress = store, pool, show_progress
+        self._bars = RunBars(show_progress)
         self._idle: list[int] = []
         self._starting: set[int] = set()
         self._jobs: dict[int, Job] = {}
@@ -89,7 +91,8 @@ class PoolSpread:
         self._made: set[Need] = set()
         self._broken: dict[Need, CellFailure] = {}
         self._tries: Counter[str | Need] = Counter()  # that ended badly, by cell key or need
-        self._failed_starts: list[float] = []  # when, since the last that went well
+        self._failed_starts: list[float] = []  # when
+        self._failed_in_a_row = 0
         self._alone_since = time.monotonic()
 
     def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> list[tuple[Lease, bool]]:
@@ -113,15 +116,17 @@ class PoolSpread:
         except BaseException:
             self._give_back()
             raise
+        finally:
+            self._bars.close()
 
     # ---------------------------------------------------------------- workers
 
     def _hire(self) -> None:
         """As many workers as the pool can have and the cells can use."""
-        capacity, failed = self._pool.capacity(), self._failed_starts
+        capacity = self._pool.capacity()
         if self._jobs or self._idle:  # a host that can start none is not asked for ever
-            capacity -= sum(time.monotonic() - when < FORGET_SECONDS for when in failed)
-        elif len(failed) >= MOST_FAILED_STARTS:
+            capacity -= sum(time.monotonic() - when < FORGET_SECONDS for when in self._failed_starts)
+        elif self._failed_in_a_row >= MOST_FAILED_STARTS:
             capacity = 0  # unless one of those that are starting can do it, this is the end
         wanted = min(capacity, len(self._queue) + len(self._jobs))
         self._meter.workers(wanted)
@@ -138,13 +143,14 @@ class PoolSpread:
         self._starting.discard(worker)
         if problem is None:
             self._idle.append(worker)
-            self._failed_starts.clear()
+            self._failed_in_a_row = 0
             return
         self._pool.drop(worker)
         self._failed_starts.append(time.monotonic())
+        self._failed_in_a_row += 1
         at_work = self._jobs or self._idle or self._starting
-        if len(self._failed_starts) >= MOST_FAILED_STARTS and not at_work:
-            raise WorkerError(f"{len(self._failed_starts)} workers could not be started: {problem}")
+        if self._failed_in_a_row >= MOST_FAILED_STARTS and not at_work:
+            raise WorkerError(f"{self._failed_in_a_row} workers could not be started: {problem}")
         self._say(f"a worker could not be started: {problem}")
 
     def _lost(self, worker: int, reason: str) -> None:
@@ -175,6 +181,7 @@ class PoolSpread:
 
     def _run_again(self, cell: Cell, lease: Lease, reason: str) -> None:
         self._say(f"{cell.name}: {reason}; runs again")
+        self._bars.end(cell.name)
         self._store.release(lease)
         self._queue.append([cell])  # alone: one of several may have taken the others down
 
@@ -259,6 +266,7 @@ class PoolSpread:
     def _tell(self, told: Told) -> None:
         for _, event in told:
             publish(event)
+            self._bars.hear(event)
 
     def _finish(self, worker: int, job: Job, answer: Answer) -> None:
         del self._jobs[worker]
@@ -283,6 +291,7 @@ class PoolSpread:
             self._idle.append(worker)
 
     def _keep(self, cell: Cell, lease: Lease, result: Any) -> None:
+        self._bars.end(cell.name)
         self._ended.append((lease, keep_result(cell, lease, result, self._store, self._meter, Watch())))
 
     def _give_back(self) -> None:

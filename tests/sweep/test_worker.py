@@ -1,7 +1,9 @@
 """The worker of a launcher, in this process: what it must have in common with the sweep, and what it answers."""
 
 import errno
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import pytest
 import fastdc
 from fastdc.errors import MethodError
 from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import Plan, make_plan
+from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.run import CellFailure, CellResult, prepare_workdir
 from fastdc.sweep.store import Store
-from fastdc.sweep.worker import Answer, CellWorker, Home
+from fastdc.sweep.worker import Answer, CellWorker, Home, News
+from fastdc.track import emit
 
 Make = Callable[..., SweepConfig]
 
@@ -79,6 +82,44 @@ def test_an_answer_has_the_result_its_costs_and_what_computed_it(plan: Plan, tmp
     assert result.provenance["seeds"]["training"] == cell.seed
     with Store(plan.store_path, readonly=True) as store:
         assert store.subset_cost(cell.subset.key) is None  # the sweep's process alone writes the store
+
+
+def test_news_come_while_a_run_goes_on_and_once_more_with_its_answer(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastdc.sweep.worker.NEWS_SECONDS", 0.0)
+    worker, go_on = opened(plan, tmp_path), threading.Event()
+
+    def train(_runner: object, cell: Cell) -> CellResult:
+        for epoch in (1, 2):
+            emit("epoch", cell=cell.name, epoch=epoch)
+        assert go_on.wait(10)
+        emit("epoch", cell=cell.name, epoch=3)
+        return CellResult({"top1": 1.0}, {})
+
+    monkeypatch.setattr("fastdc.sweep.cell.CellRunner.run", train)
+    first = 0
+    for cell in plan.cells:  # numbers go on from one request to the next
+        go_on.clear()
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(worker.run, [cell.key], {})
+            assert worker.news(first)[0][0] == first
+            assert [event["epoch"] for _, event in worker.news(first + 1)] == [2]
+            assert not answer.done()
+            go_on.set()
+            told = answer.result().events
+        assert [(number, event["epoch"]) for number, event in told] == [(first, 1), (first + 1, 2), (first + 2, 3)]
+        first += 3
+
+
+def test_who_asks_for_news_waits_for_some_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    news = News()
+    assert news.since(0, 0.01) == ()
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(news.since, 0, 60.0)
+        news.tell({"event": "epoch"})
+        assert asked.result(5) == ((0, {"event": "epoch"}),)
+    assert (len(news.take()), news.take(), news.since(0)) == (1, (), ())
 
 
 @pytest.mark.parametrize(
