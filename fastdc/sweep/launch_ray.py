@@ -1,6 +1,7 @@
 """Workers on a Ray cluster: actors that live as long as the sweep. The only file that knows Ray."""
 
 import os
+import re
 import socket
 import time
 from collections import Counter
@@ -10,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fastdc
 from fastdc.errors import ConfigError, WorkerError
 from fastdc.nn.options import Device
 from fastdc.sweep.launch import Call, Event, PoolSpread
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.store import Store
-from fastdc.sweep.worker import Answer, CellWorker, Home, Told
+from fastdc.sweep.worker import Answer, CellWorker, Home, Told, this_fastdc
 from fastdc.threads import usable_cpus
 
 LOOK_AGAIN_SECONDS = 5.0
@@ -192,7 +192,7 @@ class RayPool:
         share = None
         if gpus and not plan.config.threads:
             share = min((gpus / node["Resources"]["GPU"] for node in live_nodes() if self._room(node)), default=1.0)
-        self._home = self._ray.put(Home(fastdc.__version__, Path.cwd(), share))
+        self._home = self._ray.put(Home(this_fastdc(), Path.cwd(), share))
         self._plan = self._ray.put(plan)
         self._actor = self._ray.remote(concurrency_groups={NEWS: 1})(CellWorker).options(
             num_cpus=self._cpus, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": worker_environment(gpus)}
@@ -311,11 +311,12 @@ def worker_environment(gpus: float) -> dict[str, str]:
 
 
 def lost_reason(error: Exception) -> str:
-    """Why a worker is gone, in one line."""
-    text = str(error)
-    for mark in ("Worker exit detail:", "The actor died because", "The actor is dead because"):
-        if mark in text:
-            text = text.partition(mark)[2]
-            break
-    line = " ".join(text.split())
-    return f"{type(error).__name__}: {line.partition('. ')[0][:200]}"
+    """Why a worker is gone, or could not do what it was asked, in one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    if "Worker exit detail:" in text:
+        reason = " ".join(text.partition("Worker exit detail:")[2].split()).partition(". Some common")[0]
+    elif "Traceback" in text or "  File " in text or "^^^" in text:  # of Python in the worker: its last line says what
+        reason = f"{text.splitlines()[-1]}; is the same fastdc, with what it needs, installed on every host?"
+    else:
+        reason = " ".join(text.split())
+    return f"{type(error).__name__.partition('(')[0]}: {reason[:300]}"

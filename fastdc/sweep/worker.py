@@ -3,6 +3,7 @@
 It never writes the store: what a subset took to make goes back with the answer, like everything else.
 """
 
+import hashlib
 import os
 import socket
 import threading
@@ -31,11 +32,21 @@ NEWS_SECONDS = 0.5
 SILENT_SECONDS = 10.0
 
 
+def this_fastdc() -> str:
+    """Version of the fastdc that runs, and a hash of its code: two checkouts of one version may compute two things."""
+    import fastdc
+
+    digest, root = hashlib.sha256(), Path(fastdc.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{fastdc.__version__} (code {digest.hexdigest()[:8]})"
+
+
 class Home(NamedTuple):
     """What a worker must have in common with the sweep's process.
 
     Attributes:
-        version: of fastdc.
+        version: of fastdc, see `this_fastdc`.
         folder: the current folder, from which relative paths count.
         cpu_share: for workers on a GPU: the part of the host's CPUs that each takes.
     """
@@ -127,11 +138,9 @@ class CellWorker:
 
     def open(self, plan: Plan, home: Home) -> str | None:
         """Get ready for the cells of `plan`; why that cannot be, or None."""
-        import fastdc
-
-        host = socket.gethostname()
-        if fastdc.__version__ != home.version:
-            return f"host {host} has fastdc {fastdc.__version__}, the sweep {home.version}; install the same on all"
+        host, version = socket.gethostname(), this_fastdc()
+        if version != home.version:
+            return f"host {host} has fastdc {version}, the sweep {home.version}; install the same on all"
         try:
             os.chdir(home.folder)
         except OSError as error:

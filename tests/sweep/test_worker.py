@@ -15,7 +15,7 @@ from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.run import CellFailure, CellResult, prepare_workdir
 from fastdc.sweep.store import Store
-from fastdc.sweep.worker import Answer, CellWorker, Home, News
+from fastdc.sweep.worker import Answer, CellWorker, Home, News, this_fastdc
 from fastdc.track import emit
 
 Make = Callable[..., SweepConfig]
@@ -33,20 +33,32 @@ def plan(make_config: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 def opened(plan: Plan, folder: Path) -> CellWorker:
     worker = CellWorker()
-    assert worker.open(plan, Home(fastdc.__version__, folder)) is None
+    assert worker.open(plan, Home(this_fastdc(), folder)) is None
     return worker
 
 
 def test_a_host_with_another_fastdc_is_refused(plan: Plan, tmp_path: Path) -> None:
     problem = CellWorker().open(plan, Home("0.0.1", tmp_path))
     assert problem is not None
-    assert f"has fastdc {fastdc.__version__}, the sweep 0.0.1; install the same on all" in problem
+    assert f"has fastdc {this_fastdc()}, the sweep 0.0.1; install the same on all" in problem
+
+
+def test_other_code_of_the_same_version_is_another_fastdc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("__init__.py", "deep/kernel.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1")
+    monkeypatch.setattr(fastdc, "__file__", str(tmp_path / "__init__.py"))
+    before = this_fastdc()
+    (tmp_path / "deep" / "kernel.py").write_text("x = 2")
+    assert this_fastdc() != before
+    (tmp_path / "deep" / "kernel.py").write_text("x = 1")
+    assert this_fastdc() == before
 
 
 def test_a_host_without_the_store_or_with_other_images_is_refused(
     plan: Plan, make_config: Make, tmp_path: Path, write_tiny: Callable[..., Path]
 ) -> None:
-    home = Home(fastdc.__version__, tmp_path)
+    home = Home(this_fastdc(), tmp_path)
     other = write_tiny(tmp_path / "other.beton", 40, seed=5)
     wrong = Plan(**{**vars(plan), "config": plan.config.model_copy(update={"train": other})})
     problem = CellWorker().open(wrong, home)
@@ -60,11 +72,11 @@ def test_a_host_without_the_store_or_with_other_images_is_refused(
 
 def test_relative_paths_count_from_the_sweeps_folder(plan: Plan, tmp_path: Path) -> None:
     relative = plan.config.model_copy(update={"workdir": Path("work")})
-    problem = CellWorker().open(Plan(**{**vars(plan), "config": relative}), Home(fastdc.__version__, tmp_path / "no"))
+    problem = CellWorker().open(Plan(**{**vars(plan), "config": relative}), Home(this_fastdc(), tmp_path / "no"))
     assert problem is not None
     assert f"cannot enter {tmp_path / 'no'}" in problem
     opened(Plan(**{**vars(plan), "config": relative}), tmp_path)
-    assert CellWorker().open(plan, Home(fastdc.__version__, tmp_path / "no")) is None  # all paths are absolute
+    assert CellWorker().open(plan, Home(this_fastdc(), tmp_path / "no")) is None  # all paths are absolute
 
 
 def test_an_answer_has_the_result_its_costs_and_what_computed_it(plan: Plan, tmp_path: Path) -> None:
