@@ -313,8 +313,9 @@ def worker_environment(gpus: float) -> dict[str, str]:
 def lost_reason(error: Exception) -> str:
     """Why a worker is gone, or could not do what it was asked, in one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
-    if "Worker exit detail:" in text:
-        reason = " ".join(text.partition("Worker exit detail:")[2].split()).partition(". Some common")[0]
+    died = re.split(r"(?:Worker exit detail: |The actor died because |The actor is dead because )(?!of an error)", text)
+    if len(died) > 1:
+        reason = " ".join(died[-1].split()).partition(". Some common")[0].partition(". Node Id")[0]
     elif "Traceback" in text or "  File " in text or "^^^" in text:  # of Python in the worker: its last line says what
         reason = f"{text.splitlines()[-1]}; is the same fastdc, with what it needs, installed on every host?"
     else:
