@@ -106,11 +106,15 @@ class PoolSpread:
         self._alone_since = time.monotonic()
         self._redo, self._meter = redo, meter
         self._ended: list[tuple[Lease, bool]] = []
+        something_ended = True
         try:
             while self._queue or self._jobs:
                 self._hire()
-                self._assign()
-                for event in self._pool.wait(POLL_SECONDS):
+                if something_ended:  # else no more cells can start than before: to look at thousands takes its time
+                    self._assign()
+                events = self._pool.wait(POLL_SECONDS)
+                something_ended = any(event.call != "news" for event in events)
+                for event in events:
                     self._handle(event)
             return self._ended
         except BaseException:

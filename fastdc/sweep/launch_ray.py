@@ -107,6 +107,8 @@ class RayLauncher:
             with _stderr_closed():
                 _start(ray, address, options)
             self._connected = True
+        except SystemExit:  # Ray has taken SIGTERM, and ends the process with it
+            raise KeyboardInterrupt from None
         except Exception as error:  # Ray raises kinds of many sorts here, and bare ones
             reason = " ".join(str(error).split())[:300]
             raise WorkerError(f"--launcher ray: no cluster at '{address}': {reason}") from error

@@ -257,6 +257,18 @@ def test_an_address_where_nobody_listens_is_one_line(
     )
 
 
+def test_a_sigterm_while_ray_starts_is_an_interrupt(
+    make_config: Make, write_yaml: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise SystemExit(signal.SIGTERM)  # as Ray's own handler does
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    grid = write_yaml(make_config(), tmp_path / "grid.yaml")
+    assert cli.run(["sweep", str(grid), "--launcher", "ray", "--quiet"]) == 130
+
+
 def test_the_clusters_address_in_the_environment_is_held_to_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
     with pytest.raises(ConfigError, match="must run on a host of the cluster"):
