@@ -44,6 +44,7 @@ def cluster() -> Iterator[str]:
     options: dict[str, Any] = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else whatever else the machine does comes first
         context = ray.init(address="local", log_to_driver=False, logging_level="ERROR", **options)
         yield str(context.address_info["gcs_address"])
         ray.shutdown()
@@ -127,7 +128,7 @@ class Marked:
         with self.told.open("w") as errors:
             self.process = subprocess.Popen(
                 [*command, *arguments],
-                env={**os.environ, name: value},
+                env={**os.environ, name: value, "RAY_worker_niceness": "0"},
                 start_new_session=True,
                 stdout=subprocess.PIPE,
                 stderr=errors,
