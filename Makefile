@@ -34,6 +34,7 @@ test-gpu: setup
 demo: setup
 	$(BIN)/python writers/fashion_mnist.py --out $(DATA) $(if $(SOURCE),--source $(SOURCE))
 	$(BIN)/fastdc sweep configs/demo.yaml
+	$(BIN)/fastdc report $(DEMO) --html $(DEMO)/page.html > /dev/null
 	@echo "Rows again: $(BIN)/fastdc report $(DEMO); subsets with their manifests: $(DEMO)/subsets"
 
 # A quarter of an hour on a machine left alone. The peers are installed first; what cannot be is left out of the table.

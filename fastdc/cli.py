@@ -152,8 +152,9 @@ def sweep_command(
     chosen = _launcher(launcher, address, gpus_per_run)
     if dry_run:
         from fastdc.sweep.preview import preview
+        from fastdc.sweep.probe import probe_networks
 
-        print("\n".join(preview(grid, rerun.value)))
+        print("\n".join(preview(grid, rerun.value, chosen, probe_networks)))
         return
     _sweep(grid, rerun.value, quiet, chosen)
 

@@ -139,7 +139,8 @@ def compress_beton(
     """Compress `train` to `ipc` images per class and store them at `out`, S x S, JPEG q75 4:2:0.
 
     Beside it goes X.list.tsv: the kept training images with class and, where the method has one, score. The whole set
-    (method `full`) is stored as it is, byte for byte.
+    (method `full`) is stored as it is, byte for byte. A method that makes images keeps its progress under `workdir`:
+    killed, it goes on where it was.
 
     Args:
         ipc: stored images per class, at least 1.
@@ -151,8 +152,6 @@ def compress_beton(
         also: what other methods will read of the same observer, so that one training keeps it all.
         precision, threads: what the method's networks compute with, where it runs some.
 
-    A method that makes images keeps its progress under `workdir`: killed, it goes on where it was.
-
     Raises:
         MethodError: unknown method, IPC out of range for the smallest class.
         ConfigError: unknown setting or value out of range.
@@ -160,10 +159,7 @@ def compress_beton(
     """
     chosen = get_method(method)
     config = chosen.configure(settings or {})
-    if ipc < 1:
-        raise MethodError(f"method {method}: ipc={ipc}; expected at least 1 image per class")
-    if image_size < 8:
-        raise ConfigError(f"image_size={image_size}: expected at least 8 px")
+    check_sizes(method, ipc, image_size)
     check_beton_output(out, force, [train])
     check_output(list_path(out), force)
     manifest = describe_beton(train)
@@ -207,12 +203,30 @@ def compress_beton(
         fit = None if chosen.info.whole_set else config.fit
         made["details"] = compressed.details
         stored = store_compressed(out, compressed, beton, manifest, fit, image_size, made, force)
-        if compressed.sources.shape[1] > 0 and chosen.info.family != "distillation":
-            write_list(list_path(out), manifest, beton.labels, compressed.sources.ravel().tolist(), context.scores)
-        else:
-            list_path(out).unlink(missing_ok=True)  # that of an earlier subset, which `force` has replaced
+        _keep_list(out, chosen, compressed, context, manifest)
     cost = {**_networks_cost(context, plans, needs, observer), **seconds, "writing": time.monotonic() - start}
     return CompressResult(stored, cost)
+
+
+def check_sizes(method: str, ipc: int, image_size: int) -> None:
+    """Refuse numbers that no method can serve.
+
+    Raises:
+        MethodError: fewer than one image per class.
+        ConfigError: images too small.
+    """
+    if ipc < 1:
+        raise MethodError(f"method {method}: ipc={ipc}; expected at least 1 image per class")
+    if image_size < 8:
+        raise ConfigError(f"image_size={image_size}: expected at least 8 px")
+
+
+def _keep_list(out: Path, method: Method, compressed: Compressed, context: MethodContext, manifest: Manifest) -> None:
+    """Write X.list.tsv of kept images beside X.beton; for images that were made, remove an earlier subset's."""
+    if compressed.sources.shape[1] > 0 and method.info.family != "distillation":
+        write_list(list_path(out), manifest, context.labels, compressed.sources.ravel().tolist(), context.scores)
+    else:
+        list_path(out).unlink(missing_ok=True)
 
 
 def _run_method(

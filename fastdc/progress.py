@@ -106,6 +106,7 @@ class Progress:
 
     Attributes:
         note: shown behind the rate.
+        beside: runs side by side with others of the kind, not inside the bar above.
         seconds_left: what is shown as time left in place of what the rate says; `rated` False leaves the rate out.
     """
 
@@ -117,6 +118,7 @@ class Progress:
         self.note = ""
         self.seconds_left: float | None = None
         self.rated = True
+        self.beside = False
         self._start = self._last = time.monotonic()
         self._live = live_bars() if enabled else None
         if self._live is not None:

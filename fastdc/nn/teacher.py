@@ -33,25 +33,6 @@ class Teacher:
     seconds: float
     note: str = ""
 
-    def batch_norms(self) -> list[nn.BatchNorm2d]:
-        """Its BatchNorm2d layers in the order in which a forward pass meets them."""
-        met: list[nn.BatchNorm2d] = []
-
-        def meet(layer: nn.Module, _inputs: object) -> None:
-            assert isinstance(layer, nn.BatchNorm2d)
-            if layer not in met:
-                met.append(layer)
-
-        layers = [layer for layer in self.model.modules() if isinstance(layer, nn.BatchNorm2d)]
-        handles = [layer.register_forward_pre_hook(meet) for layer in layers]
-        try:
-            with torch.no_grad():
-                self.model(torch.zeros(1, 3, self.image_size, self.image_size, device=device_of(self.model)))
-        finally:
-            for handle in handles:
-                handle.remove()
-        return met
-
 
 def device_of(model: nn.Module) -> torch.device:
     """Where the network's weights lie; the CPU for one without any."""

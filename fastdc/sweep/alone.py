@@ -14,18 +14,15 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import fastdc
 from fastdc.progress import say
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.provenance import Watch
 from fastdc.sweep.run import POLL_SECONDS, CellFailure, CellResult
 from fastdc.sweep.store import Store
+from fastdc.sweep.worker import Answer, CellWorker, Home, Told, this_fastdc
 from fastdc.track.events import publish
-
-if TYPE_CHECKING:
-    from fastdc.sweep.worker import Answer
 
 OUT_OF_MEMORY = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
@@ -54,8 +51,6 @@ class Alone:
         if answer is None:
             text = f"{_death(code)} while it ran there alone; --rerun failed tries again"
             return CellFailure("failed", text, "infrastructure", provenance=watch.told(cell))
-        for event in answer.events:
-            publish(event)
         for line in answer.said.splitlines():
             say(line)
         for made, (label, seconds) in answer.costs.items():
@@ -65,7 +60,7 @@ class Alone:
         return answer.results[0] if answer.results else answer.failure
 
 
-def _ask(request: tuple[Any, ...]) -> "tuple[str | None, Answer | None, int]":
+def _ask(request: tuple[Any, ...]) -> tuple[str | None, Answer | None, int]:
     """Why the child could not begin, its answer, its exit code; neither of the first two where it died at work."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     ours, its = Pipe()
@@ -87,13 +82,28 @@ def _ask(request: tuple[Any, ...]) -> "tuple[str | None, Answer | None, int]":
             with suppress(EOFError, OSError):
                 ours.send(request)
                 problem = _receive(ours, child)
-                answer = None if problem else _receive(ours, child)
+                if problem is None:
+                    answer = _hear(ours, child)
             if answer is None and problem is None:
                 child.wait()  # it died at work
         finally:
             child.kill()
             child.wait()
     return problem, answer, child.returncode
+
+
+def _hear(connection: "Connection[Any, Any]", child: "subprocess.Popen[bytes]") -> Answer:
+    """The answer; events are told as they come, each once."""
+    next_one = 0
+    while True:
+        said: Answer | Told = _receive(connection, child)
+        told = said.events if isinstance(said, Answer) else said
+        for number, event in told:
+            if number >= next_one:
+                publish(event)
+                next_one = number + 1
+        if isinstance(said, Answer):
+            return said
 
 
 def _receive(connection: "Connection[Any, Any]", child: "subprocess.Popen[bytes]") -> Any:
@@ -116,13 +126,25 @@ def main() -> None:
     plan, folder, key, costs = sweep.recv()
     threading.Thread(target=_end_with, args=(sweep,), daemon=True).start()
 
-    from fastdc.sweep.worker import CellWorker, Home
-
     worker = CellWorker()
-    problem = worker.open(plan, Home(fastdc.__version__, folder))
+    problem = worker.open(plan, Home(this_fastdc(), folder))
     sweep.send(problem)
     if problem is None:
-        sweep.send(worker.run([key], costs))
+        turns = threading.Lock()
+        threading.Thread(target=_tell_news, args=(sweep, worker, turns), daemon=True).start()
+        answer = worker.run([key], costs)
+        with turns:
+            sweep.send(answer)
+
+
+def _tell_news(sweep: "Connection[Any, Any]", worker: CellWorker, turns: threading.Lock) -> None:
+    number = 0
+    while True:
+        told = worker.news(number)
+        if told:
+            number = told[-1][0] + 1
+            with turns, suppress(OSError):
+                sweep.send(told)
 
 
 def _end_with(sweep: "Connection[Any, Any]") -> None:

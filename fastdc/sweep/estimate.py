@@ -1,4 +1,4 @@
-"""How long a sweep will take and how much disk it needs: from like runs in the store, else a stated rough rate."""
+"""How long a sweep will take and how much disk it needs: from like runs in the store, a probe, or a rough rate."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,7 @@ from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.store import Record
 
 if TYPE_CHECKING:
+    from fastdc.nn.probe import StepCost
     from fastdc.observe.config import ObserverConfig
 
 # Rough forward cost of one 224-px image in giga-multiplications; a training visit costs three times as much. Of
@@ -74,6 +75,7 @@ class Rates:
         measured: by `_kind` of training.
         device, threads, precision: what computes.
         sets: seconds per stored image of making a set, by method as shown, image size, device and threads.
+        probed: cost of a step by network and image size, where a few were timed before.
     """
 
     measured: dict[tuple[Any, ...], float]
@@ -81,9 +83,10 @@ class Rates:
     threads: int
     precision: str = "fp32"
     sets: dict[tuple[Any, ...], float] = field(default_factory=dict)
+    probed: "dict[tuple[str, int], StepCost]" = field(default_factory=dict)
 
     def seconds(self, cell: Cell) -> float:
-        """Expected seconds of one cell's training: measured where a like run is in the store, else rough."""
+        """Expected seconds of one cell's training: measured where a like run is in the store, else probed or rough."""
         rate = self.measured.get(_kind(cell.label))
         if rate is not None:
             return rate * float(cell.label["work"])
@@ -95,8 +98,20 @@ class Rates:
         """Whether a like run is in the store."""
         return _kind(cell.label) in self.measured
 
+    def is_probed(self, cell: Cell) -> bool:
+        """Whether a probe tells what its network takes, and its teacher."""
+        archs = [cell.arch] + ([] if cell.teacher is None else [cell.teacher.arch])
+        return all((arch, cell.label["image_size"]) in self.probed for arch in archs)
+
+    def is_made(self, plan: Plan, subset: SubsetPlan) -> bool:
+        """Whether a like set is in the store with what it took."""
+        return _set_name(plan, subset) in self.sets and self.device == plan.device
+
     def rough(self, arch: str, image_size: int, visits: float, steps: float) -> float:
-        """Seconds for that many training-image visits and steps, from counted operations and a rough speed."""
+        """Seconds for that many training-image visits and steps: probed, or counted operations at a rough speed."""
+        cost = self.probed.get((arch, image_size))
+        if cost is not None:
+            return visits * cost.image + steps * cost.step
         speed = ROUGH_SPEED[self.device] * (self.threads if self.device == "cpu" else 1)
         if self.device == "cuda" and self.precision == "fp32":
             speed *= FP32_ON_GPU
@@ -202,22 +217,35 @@ def estimate(
     """Time and disk of the cells still to run. Arguments as `make_bill`'s."""
     bill = make_bill(plan, todo, rates, observers)
     new = subsets_left(todo)
-    guessed = sum(not rates.is_measured(cell) for cell in todo)
-    parts = [f"{len(todo) - guessed} from like runs in the store"] if guessed < len(todo) else []
-    parts += [f"{guessed} by a rough rate, right within a factor of 5"] if guessed else []
-    parts += ["the observer by a rough rate"] if len(observers) == 1 else []
-    parts += [f"{len(observers)} observers by a rough rate"] if len(observers) > 1 else []
-    distilled = sum(making_seconds(plan, subset, replace(rates, sets={})) > 0 for subset in new)
-    known = sum(_set_name(plan, subset) in rates.sets for subset in new if subset.variant.teachers)
-    parts += (
-        [f"{distilled - known} distilled set{'s' * (distilled - known > 1)} by a rough rate"]
-        if distilled > known
-        else []
-    )
     per_image = BYTES_PER_PIXEL * plan.config.image_size**2 + BYTES_PER_IMAGE
     needed = round(sum(subset.images * per_image for subset in new)) + stored_label_bytes(plan, todo)
     free = shutil.disk_usage(existing_folder(plan.config.workdir)).free
-    return Estimate(bill.seconds, "; ".join(parts) or "nothing to do", needed, free, bill)
+    return Estimate(bill.seconds, basis_of(plan, todo, rates, observers) or "nothing to do", needed, free, bill)
+
+
+def basis_of(plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tuple["ObserverConfig", int]] = ()) -> str:
+    """In words, which of the estimate's numbers are measured, probed and rough. Arguments as `make_bill`'s."""
+    measured = sum(map(rates.is_measured, todo))
+    side = plan.config.image_size
+    distilled = [subset for subset in subsets_left(todo) if making_seconds(plan, subset, replace(rates, sets={})) > 0]
+    unknown = [subset for subset in distilled if not rates.is_made(plan, subset)]
+    parts: dict[str, list[str]] = {"probed": [], "rough": []}
+    sets_probed = [all((each.arch, side) in rates.probed for each in made.variant.teachers) for made in unknown]
+    for probed, count, what in (
+        *_split([rates.is_probed(cell) for cell in todo if not rates.is_measured(cell)], "training"),
+        *_split([(observer.arch, observer.image_size) in rates.probed for observer, _ in observers], "observer"),
+        *_split(sets_probed, "distilled set"),
+    ):
+        parts["probed" if probed else "rough"].append(f"{count} {what}{'s' * (count > 1)}")
+    told = [f"{measured} trainings from like runs in the store"] if measured else []
+    told += [", ".join(parts["probed"]) + " from a probe of some steps, without loading"] if parts["probed"] else []
+    told += [", ".join(parts["rough"]) + " by a rough rate, right within a factor of 5"] if parts["rough"] else []
+    return "; ".join(told)
+
+
+def _split(probed: Sequence[bool], what: str) -> list[tuple[bool, int, str]]:
+    """How many are probed, and how many are not; nothing of which there is none."""
+    return [(state, probed.count(state), what) for state in (True, False) if state in probed]
 
 
 def stored_label_bytes(plan: Plan, todo: list[Cell]) -> int:

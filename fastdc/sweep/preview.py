@@ -10,7 +10,8 @@ from fastdc.progress import format_seconds
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
 from fastdc.sweep.plan import Cell, Plan, make_plan
-from fastdc.sweep.run import missing_cells, observer_needs, reads_observer
+from fastdc.sweep.probe import Probe, probed_rates
+from fastdc.sweep.run import Launcher, missing_cells, observer_needs, reads_observer
 from fastdc.sweep.store import Record, Rerun, Store
 from fastdc.text import plain
 
@@ -22,22 +23,43 @@ GPU_WORK_SECONDS = 3600.0
 """From so much work of a GPU on, a dry run on a CPU also tells what it would take there."""
 
 
-def preview(config: SweepConfig, rerun: Rerun = "missing") -> list[str]:
+def preview(
+    config: SweepConfig, rerun: Rerun = "missing", launcher: Launcher | None = None, probe: Probe | None = None
+) -> list[str]:
     """The lines that `fastdc sweep --dry-run` prints.
+
+    Args:
+        launcher: what would run the cells; None runs one after the other in this process.
+        probe: times some training steps of networks of which the store has no finished run, `probe_networks` say;
+            None takes rough rates, and starts no torch.
 
     Raises:
         FastDCError: whatever the sweep itself would refuse before any work.
     """
-    plan = make_plan(config)
+    plan, workers = _planned(config, launcher)
     records = _records(plan.store_path)
     states = {record.key: record.state for record in records}
     todo = missing_cells(plan, states, rerun)
+    left = observers_left(plan, todo)
     rates = measured_rates(records, plan)
+    if probe is not None:
+        rates = probed_rates(plan, todo, rates, left, probe)
     waiting = {cell.key for cell in todo}
     stored = {record.key: record for record in records}
-    left = observers_left(plan, todo)
     lines = [_line(cell, stored.get(cell.key), cell.key in waiting, rates) for cell in plan.cells]
-    return [*lines, "", *_summary(plan, states, todo, estimate(plan, todo, rates, left)), *_on_a_gpu(plan, todo, left)]
+    expected = estimate(plan, todo, rates, left)
+    return [*lines, "", *_summary(plan, states, todo, expected, workers), *_on_a_gpu(plan, todo, left)]
+
+
+def _planned(config: SweepConfig, launcher: Launcher | None) -> tuple[Plan, int | None]:
+    """The plan, and how many of its cells run side by side; None where that is this process's own business."""
+    if launcher is None:
+        return make_plan(config), None
+    try:
+        plan = make_plan(config, launcher.device())
+        return plan, launcher.workers(plan)
+    finally:
+        launcher.close()
 
 
 def _records(path: Path) -> list[Record]:
@@ -58,7 +80,9 @@ def _line(cell: Cell, record: Record | None, runs: bool, rates: Rates) -> str:
     return f"missing  {cell.name} (about {_hours(rates.seconds(cell))})"
 
 
-def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Estimate) -> Iterable[str]:
+def _summary(
+    plan: Plan, states: dict[str, str], todo: list[Cell], expected: Estimate, workers: int | None
+) -> Iterable[str]:
     skipped = len(plan.cells) - len(plan.runnable)
     waiting = {cell.key for cell in todo}
     count = Counter(states.get(cell.key) for cell in plan.runnable if cell.key not in waiting)
@@ -67,8 +91,13 @@ def _summary(plan: Plan, states: dict[str, str], todo: list[Cell], expected: Est
         f"{len(plan.cells)} runs: {count['done']} cached, {len(todo)} to run, {skipped} skipped"
         + (f", {failed} failed before (--rerun failed tries them again)" if failed else "")
     )
-    yield f"time: about {_hours(expected.seconds)} on this machine's {plan.device} ({expected.basis})"
+    where = "this machine's" if workers is None else "one worker's"
+    yield f"time: about {_hours(expected.seconds)} on {where} {plan.device} ({expected.basis})"
     yield from _parts(expected.bill)
+    if workers is not None and todo:
+        together = min(workers, len(todo))
+        observers = expected.bill.observers  # one worker trains them, and most others wait
+        yield f"{together} at a time: about {_hours(observers + (expected.seconds - observers) / together)}"
     labels = " and soft labels" if any(cell.protocol.labels == "stored" for cell in todo) else ""
     yield (
         f"disk: about {expected.disk_bytes / 1e6:,.1f} MB of new subsets{labels}; "

@@ -96,6 +96,12 @@ class Launcher(Protocol):
     def device(self) -> Device:
         """Where its workers compute. Whatever it takes to know that is started now."""
 
+    def workers(self, plan: Plan) -> int:
+        """How many cells of `plan` it would run side by side, as things are now."""
+
+    def close(self) -> None:
+        """Let go of what `device` started; `open` does so at its end."""
+
     def open(self, plan: Plan, store: Store, show_progress: bool) -> AbstractContextManager["Spread"]:
         """Workers for the cells of `plan`; they end with the block."""
 
@@ -154,6 +160,7 @@ def run_sweep(
         if missing_cells(plan, states, rerun):
             store.check()
             device = actual_device() if launcher is None else launcher.device()
+            take_signals()  # Ray has taken SIGTERM
             plan = plan if device == plan.device else make_plan(config, device)
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
@@ -167,7 +174,6 @@ def run_sweep(
             here = InThisProcess(store, runner.run, together, Alone(plan, store))
             return plan, run_plan(plan, store, here, show_progress, redo=redo, together=together)
         with launcher.open(plan, store, show_progress) as spread:
-            take_signals()  # Ray has taken SIGTERM
             return plan, run_plan(plan, store, spread, show_progress, redo=redo, together=together)
 
 

@@ -123,7 +123,7 @@ def test_a_dry_run_counts_every_observer(make_config: Make, pixels: Pixels) -> N
     plan = make_plan(config)
     found = {observer.arch: epochs for observer, epochs in observers_left(plan, plan.cells)}
     assert found == {"convnet1_w4": 3, "convnet1_w8": 3, "convnet1_w6": 3}
-    assert "3 observers by a rough rate; 1 distilled set by a rough rate" in "\n".join(preview(config))
+    assert "3 observers, 1 distilled set by a rough rate" in "\n".join(preview(config))
     assert not config.workdir.exists()
     observe(config.train, config.workdir, plan.observer, stop_after=2)
     found = {observer.arch: epochs for observer, epochs in observers_left(plan, plan.cells)}

@@ -1,0 +1,91 @@
+"""What a training step takes here, measured on a few: the ground under an estimate made before any work."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fastdc.loader import Batch
+from fastdc.nn.device import Compute
+from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.models import build_model, decay_weights_only
+
+FEW_IMAGES = 8
+MOST_IMAGES = 128
+REPEATS = 3
+LONG_STEP_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Seconds of a training step: `step` for itself (launches, optimizer) and `image` for each of its images."""
+
+    step: float
+    image: float
+
+
+class _NoRecord:
+    """Listens to nothing."""
+
+    def batch(self, batch: Batch, logits: torch.Tensor) -> None:
+        """See `Recorder`."""
+
+    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
+        """See `Recorder`."""
+
+    def state(self) -> dict[str, Any]:
+        """See `Recorder`."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Recorder`."""
+
+
+def probe_steps(arch: str, image_size: int, num_classes: int, compute: Compute) -> StepCost:
+    """Time the training steps of a fresh network, by the loop that trains every network, on images of noise.
+
+    Two batch sizes tell the cost of a step from that of an image. The second is as large as a second allows, so that
+    the probe ends in seconds on any machine. Reading and augmenting images are not in it.
+
+    Args:
+        arch, image_size, num_classes: as for `build_model`.
+
+    Raises:
+        ConfigError: the architecture is unknown, or too large for images of that size.
+    """
+    model = build_model(arch, num_classes, image_size, seed=0).to(compute.device)
+    optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01), lr=1e-6, fused=True)
+    plan = FitPlan(
+        epochs=1, steps=10**9, learning_rate=lambda *_: 1e-6, loss=nn.functional.cross_entropy, seed=0, checkpoint=None
+    )
+    fit = Fit(model, optimizer, compute, plan, _NoRecord())
+    with fit.running():
+        fit.resume()
+        _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=1)  # allocates, chooses kernels
+        few = _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=1)
+        if few > LONG_STEP_SECONDS:  # the images are all that counts
+            again = _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=REPEATS - 1)
+            return StepCost(step=0.0, image=min(few, again) / FEW_IMAGES)
+        most = max(2 * FEW_IMAGES, min(MOST_IMAGES, int(LONG_STEP_SECONDS / few * FEW_IMAGES)))
+        few = _seconds(fit, FEW_IMAGES, image_size, num_classes)
+        many = _seconds(fit, most, image_size, num_classes)
+    image = max(0.0, many - few) / (most - FEW_IMAGES)
+    return StepCost(step=max(0.0, few - FEW_IMAGES * image), image=image)
+
+
+def _seconds(fit: Fit, images: int, image_size: int, num_classes: int, repeats: int = REPEATS) -> float:
+    """Seconds of a step; the fastest of several, the others were disturbed."""
+    generator = torch.Generator().manual_seed(images)
+    pixels = torch.randint(0, 256, (images, image_size, image_size, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, num_classes, (images,), generator=generator)
+    batch = Batch(pixels, labels, torch.arange(images))
+    taken = []
+    for _ in range(repeats):
+        start = time.monotonic()
+        fit.take(batch)
+        if fit.compute.device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.monotonic() - start)
+    return min(taken)

@@ -1,0 +1,79 @@
+"""Rates of networks that no finished run tells about, from a few training steps on this machine."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fastdc.errors import FastDCError
+from fastdc.sweep.estimate import Rates, making_seconds, subsets_left
+from fastdc.sweep.plan import Cell, Plan
+
+if TYPE_CHECKING:
+    from fastdc.nn.probe import StepCost
+    from fastdc.observe.config import ObserverConfig
+
+PROBE_SECONDS = 20.0
+"""After so long no further network is probed; the rough rate has to do for those that are left."""
+
+Probe = Callable[[Plan, Sequence[tuple[str, int]]], "dict[tuple[str, int], StepCost]"]
+
+
+def unmeasured_networks(
+    plan: Plan, todo: Iterable[Cell], rates: Rates, observers: Sequence[tuple["ObserverConfig", int]] = ()
+) -> list[tuple[str, int]]:
+    """Networks, with the side of their images, on which the estimate of these cells rests, most work first.
+
+    Arguments as `make_bill`'s.
+    """
+    todo = list(todo)
+    work: dict[tuple[str, int], float] = {}
+
+    def count(arch: str, image_size: int, seconds: float) -> None:
+        work[arch, image_size] = work.get((arch, image_size), 0.0) + seconds
+
+    for cell in todo:
+        if not rates.is_measured(cell):
+            for arch in [cell.arch] + ([] if cell.teacher is None else [cell.teacher.arch]):
+                count(arch, cell.label["image_size"], rates.seconds(cell))
+    for observer, epochs in observers:
+        count(observer.arch, observer.image_size, epochs * sum(plan.train.counts))
+    for subset in subsets_left(todo):
+        if not rates.is_made(plan, subset):
+            for teacher in subset.variant.teachers:
+                count(teacher.arch, plan.config.image_size, making_seconds(plan, subset, rates))
+    return sorted(work, key=lambda network: -work[network])
+
+
+def probe_networks(plan: Plan, networks: Sequence[tuple[str, int]]) -> "dict[tuple[str, int], StepCost]":
+    """Cost of a training step of each network, with the plan's precision and threads; starts torch.
+
+    Nothing for a network that the probe cannot build (one that comes trained), nor for those that time is too short
+    for, nor where the plan is for another device than this machine's.
+    """
+    from fastdc.nn.device import choose_compute
+    from fastdc.nn.probe import probe_steps
+
+    compute = choose_compute(plan.config.precision, plan.threads)
+    costs: dict[tuple[str, int], StepCost] = {}
+    start = time.monotonic()
+    for arch, image_size in networks if compute.device.type == plan.device else ():
+        if time.monotonic() - start > PROBE_SECONDS:
+            break
+        try:
+            costs[arch, image_size] = probe_steps(arch, image_size, len(plan.train.classes), compute)
+        except (FastDCError, RuntimeError):  # unknown to us, or too large for the memory: the run itself will say so
+            continue
+    return costs
+
+
+def probed_rates(
+    plan: Plan,
+    todo: Iterable[Cell],
+    rates: Rates,
+    observers: Sequence[tuple["ObserverConfig", int]] = (),
+    probe: Probe = probe_networks,
+) -> Rates:
+    """`rates`, with what a probe tells of the networks that they know nothing of. Arguments as `make_bill`'s."""
+    networks = unmeasured_networks(plan, todo, rates, observers)
+    return replace(rates, probed=probe(plan, networks)) if networks else rates

@@ -1,0 +1,112 @@
+"""A dry run's probe: what is probed, what the hours say then, and what needs no probe."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from fastdc.nn.probe import StepCost
+from fastdc.sweep import probe as probe_module
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.plan import Plan, make_plan
+from fastdc.sweep.preview import preview
+from fastdc.sweep.probe import probe_networks
+from tests.sweep.test_sweep_run import sweep
+
+Make = Callable[..., SweepConfig]
+
+
+class Asked:
+    """A probe by which every step takes a second and every image ten; keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.networks: list[tuple[str, int]] = []
+
+    def __call__(self, plan: Plan, networks: Sequence[tuple[str, int]]) -> dict[tuple[str, int], StepCost]:
+        self.networks += networks
+        return {network: StepCost(1.0, 10.0) for network in networks}
+
+
+def test_the_time_is_that_of_the_probe(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="random", ipc="2"))
+    asked = Asked()
+    lines = preview(plan.config, probe=asked)
+    (arch,) = plan.config.archs
+    assert asked.networks == [(arch, plan.config.image_size)]
+    expected = sum(10 * cell.label["work"] + cell.label["steps"] for cell in plan.runnable)
+    (told,) = [line for line in lines if line.startswith("time: ")]
+    assert f"({len(plan.runnable)} trainings from a probe of some steps, without loading)" in told
+    assert told.startswith(f"time: about {_shown(expected)} on this machine's cpu")
+
+
+def _shown(seconds: float) -> str:
+    from fastdc.progress import format_seconds
+
+    return format_seconds(seconds)
+
+
+def test_observers_and_teachers_are_probed_too(make_config: Make) -> None:
+    asked = Asked()
+    config = make_config(methods="el2n", ipc="2", protocols="soft-small*epochs=1", teacher="observer:convnet1_w6")
+    lines = preview(config, probe=asked)
+    assert {arch for arch, _ in asked.networks} == {*config.archs, "convnet1_w4", "convnet1_w6"}
+    assert any("trainings, 2 observers from a probe" in line for line in lines), lines
+
+
+def test_what_was_measured_is_not_probed(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(make_plan(make_config(methods="random", ipc="2", seeds="0")))
+    asked = Asked()
+    lines = preview(make_config(methods="random", ipc="2", seeds="0-2"), probe=asked)
+    assert asked.networks == []
+    assert any("2 trainings from like runs in the store)" in line for line in lines)
+
+
+def test_a_real_probe(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(make_config(methods="random", ipc="2"))
+    side = plan.config.image_size
+    costs = probe_networks(plan, [("convnet1_w4", side), ("torchvision:resnet18", side), ("convnet1_w6", side)])
+    assert set(costs) == {("convnet1_w4", side), ("convnet1_w6", side)}  # the other comes trained
+    assert all(cost.step + cost.image > 0 for cost in costs.values())
+    monkeypatch.setattr(probe_module, "PROBE_SECONDS", -1.0)
+    assert probe_networks(plan, [("convnet1_w4", side)]) == {}
+
+
+def test_nothing_is_probed_for_another_device(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="random", ipc="2", precision="fp32"), "cuda")
+    assert probe_networks(plan, [("convnet1_w4", plan.config.image_size)]) == {} or _has_cuda()
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+class FourWorkers:
+    """A launcher that is asked for a plan, never to run one."""
+
+    closed = False
+
+    def device(self) -> Any:
+        return "cpu"
+
+    def workers(self, plan: Plan) -> int:
+        assert plan.cells
+        return 4
+
+    def open(self, *_: Any) -> Any:
+        raise AssertionError("a dry run runs nothing")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_workers_share_the_time(make_config: Make) -> None:
+    launcher = FourWorkers()
+    config = make_config(methods="random", ipc="2-4", seeds="0-3")
+    lines = preview(config, launcher=launcher, probe=Asked())
+    assert launcher.closed
+    seconds = sum(10 * cell.label["work"] + cell.label["steps"] for cell in make_plan(config).runnable)
+    assert f"4 at a time: about {_shown(seconds / 4)}" in lines
+    lone = make_config(methods="random", ipc="2", seeds="0")
+    assert any(line.startswith("1 at a time: about") for line in preview(lone, launcher=launcher))
