@@ -33,7 +33,7 @@ def write_page(store: Store, folder: Path, out: Path) -> int:
     Raises:
         OutputError: `out` cannot be written, or is another file than such a page.
     """
-    if out.is_file() and not _is_page(out):
+    if out.exists() and not out.is_dir() and not _is_page(out):
         raise OutputError(f"{out}: exists already and is no page of fastdc; give --html another name")
     check_output(out, force=True)
     data = make_page(store, folder).encode()
@@ -44,6 +44,8 @@ def write_page(store: Store, folder: Path, out: Path) -> int:
 def _is_page(path: Path) -> bool:
     """Whether the file is a page of ours, which a newer one may replace."""
     try:
+        if not path.is_file():  # a pipe: reading would wait for ever
+            return False
         with path.open("rb") as handle:
             return MARK in handle.read(500)
     except OSError:

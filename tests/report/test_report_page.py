@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -196,6 +197,11 @@ def test_only_a_page_is_replaced(sweep: Sweep, tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write_page(sweep.store, sweep.folder, sweep.folder / "store.sqlite")
     assert other.read_text() == "<!doctype html>mine"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="exists already and is no page"):  # neither read, which hangs, nor replaced
+        write_page(sweep.store, sweep.folder, pipe)
+    assert pipe.is_fifo()
 
 
 def test_command_writes_the_page_and_keeps_stdout_json(sweep: Sweep, tmp_path: Path) -> None:
