@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
+from fastdc.errors import StoreError
 from fastdc.faults import hit
 from fastdc.sweep.failures import Failure
 from fastdc.sweep.lease import Lease, Owner, is_dead, new_token, this_owner
@@ -269,16 +270,25 @@ class Store:
     # ---------------------------------------------------------------- reading
 
     def records(self) -> list[Record]:
-        """Every run, oldest change first, without the details."""
+        """Every run, oldest change first, without the details.
+
+        Raises:
+            StoreError: a label or a result is not JSON.
+        """
         failure = "failure" if self._is_current() else "NULL"
         rows = self._rows(
             f"SELECT runs.key, label, state, reason, summary, changed, {failure} FROM runs "
             "LEFT JOIN results USING (key) ORDER BY changed, runs.key"
         )
-        return [
-            Record(key, json.loads(label), state, reason, json.loads(summary) if summary else None, changed, failure)
-            for key, label, state, reason, summary, changed, failure in rows
-        ]
+        try:
+            return [
+                Record(
+                    key, json.loads(label), state, reason, json.loads(summary) if summary else None, changed, failure
+                )
+                for key, label, state, reason, summary, changed, failure in rows
+            ]
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"{self.path}: a row is damaged ({error}); restore a backup, or move it away") from error
 
     def _is_current(self) -> bool:
         """Whether the file has what schema 3 added; one that was opened to be read stays as old as it is."""

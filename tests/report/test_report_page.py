@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastdc import cli
 from fastdc.beton import BetonFile, Sample, encode_jpeg, write_samples
 from fastdc.errors import ConfigError, OutputError, StoreError
 from fastdc.report import gallery
@@ -287,6 +288,21 @@ def test_damaged_details_are_one_line_that_names_the_run(tmp_path: Path, damage:
         db.execute("INSERT INTO results VALUES ('key0', ?, ?)", values)
     with pytest.raises(StoreError, match=r"^run key0: what the store holds of it"):
         make_page(made.store, tmp_path)
+
+
+@pytest.mark.parametrize("label", ["{", "[]", "7", "{}", '{"group": "g", "seed": "x"}'])
+def test_a_store_with_a_damaged_label_is_one_line_and_exit_2(
+    tmp_path: Path, label: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Sweep(tmp_path)
+    made.add("random", 0, None, "pending")
+    with made.store._transaction() as db:
+        db.execute("UPDATE runs SET label = ?", (label,))
+    assert cli.run(["report", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert "damaged" in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
 
 
 def test_accuracy_by_class_is_the_difference_to_random(sweep: Sweep) -> None:
