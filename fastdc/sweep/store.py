@@ -289,7 +289,11 @@ class Store:
     # ---------------------------------------------------------------- reading
 
     def records(self) -> list[Record]:
-        """Every run, oldest change first, without the details."""
+        """Every run, oldest change first, without the details.
+
+        Raises:
+            StoreError: a label or a result is not JSON.
+        """
         failure = "failure" if self._is_current() else "NULL"
         rows = self._rows(
             f"SELECT runs.key, label, state, reason, summary, changed, {failure} FROM runs "
