@@ -23,12 +23,14 @@ def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
         inputs: what the command reads; these may never be replaced, `force` or not.
 
     Raises:
-        OutputError: `path` is one of `inputs`, it exists and `force` is false, it is a folder, or its folder is missing
-            or read-only.
+        OutputError: `path` is one of `inputs`, it exists and `force` is false, it is a folder, device or pipe, or its
+            folder is missing or read-only.
     """
     check_not_input(path, inputs)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name to write; give the file a name inside it")
+    if path.exists() and not path.is_file():  # /dev/stdout, say: a rename would put a file in its place
+        raise OutputError(f"{path}: is a device or pipe, expected a file to write; give the name of a file")
     if path.exists() and not force:
         raise OutputError(f"{path}: exists already; choose another name or add --force to replace it")
     folder = path.parent

@@ -108,6 +108,7 @@ class Progress:
         note: shown behind the rate.
         rated: False where units differ too much for a rate to tell anything.
         ends: when all will be done, by `time.monotonic`; read where `rated` is False, None where nobody knows.
+        beside: runs side by side with others of the kind, not inside the bar above.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Progress:
         self.note = ""
         self.ends: float | None = None
         self.rated = True
+        self.beside = False
         self._start = self._last = time.monotonic()
         self._live = live_bars() if enabled else None
         if self._live is not None:

@@ -98,7 +98,8 @@ class LiveBars:
         width = self._console.width
         longest = max((2 * depth + len(bar.label) for depth, bar in enumerate(self._bars)), default=0)
         rows: list[RenderableType] = []
-        for depth, bar in enumerate(self._bars):
+        for number, bar in enumerate(self._bars):
+            depth = min(number, 1) if bar.beside else number
             indent, size = "  " * depth, (min(44, width // 3, longest), min(24, width // 6) if width >= NARROW else 0)
             rows.append(_row(indent + bar.label, bar.done, bar.total, _brief(bar.figures()), size, width))
             if bar.inner and bar.inner > 1:

@@ -58,6 +58,13 @@ def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["present"]
 
 
+def test_a_pipe_or_device_is_not_replaced_even_with_force(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="is a device or pipe, expected a file"):
+        check_output(pipe, force=True)
+
+
 def test_an_input_is_no_output_even_with_force(tmp_path: Path) -> None:
     source = tmp_path / "src.tar"
     source.write_bytes(b"the only copy")

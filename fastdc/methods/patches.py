@@ -1,6 +1,7 @@
 """Patches of real images, chosen by how well teachers recognise them. Torch and numba are imported where they run."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -185,8 +186,10 @@ def scored_once(
     teaching = teaching_of(context, label)
     identity = [key, context.image_size, batch_size, samples.tolist(), [teacher.identity for teacher in teachers]]
     path = teaching.scratch / f"losses-{content_key(identity)[:16]}.npy"
-    if path.is_file():
-        return np.asarray(np.load(path))
+    with suppress(OSError, ValueError, EOFError):  # none there, or a damaged one
+        kept = np.load(path, allow_pickle=False)
+        if isinstance(kept, np.ndarray) and kept.ndim == 2 and kept.dtype == np.float64 and len(kept) == len(samples):
+            return kept
     order = np.argsort(samples, kind="stable")  # the file is read from front to back
     found = view_losses(
         teaching.train,

@@ -11,6 +11,8 @@ import torch
 from fastdc.errors import CheckpointError
 from fastdc.files import write_atomic
 
+# What torch raises of a file with a changed byte: it may lie in the archive, the pickle, or a text in either.
+DAMAGE = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError)
 CHECKPOINT_SECONDS = 300.0
 """Longest time between two checkpoints, at most 10 minutes (design.md, Repeatability)."""
 
@@ -36,14 +38,15 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         found, state = content["identity"], content["state"]
-    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        state = dict(state)
+    except DAMAGE as error:
         if "allocate" in str(error):
             raise  # short of memory, which says nothing about the file
         kind = type(error).__name__
         raise CheckpointError(f"{path}: not a whole checkpoint ({kind}); move it away to start over") from error
     if found != identity:
         raise CheckpointError(f"{path}: belongs to run {found}, expected {identity}; move it away to start over")
-    return dict(state)
+    return state
 
 
 def set_aside(path: Path) -> None:

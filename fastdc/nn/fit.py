@@ -22,6 +22,9 @@ from fastdc.nn.device import Compute
 from fastdc.progress import Progress
 from fastdc.seeding import derive_seed
 
+SMALLEST_SCALE = 2.0**-10
+"""Of fp16's gradients. It begins at 2**16 and is halved with every step that is skipped: below, none was taken."""
+
 Loss = Callable[[torch.Tensor, Any], torch.Tensor]
 Targets = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[torch.Tensor, Any]]
 
@@ -208,7 +211,15 @@ class Fit:
         self.recorder.batch(batch, logits.detach())
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
+            raise self._diverged("gradients are not finite at any scale", lr)
         return value
+
+    def _diverged(self, what: str, lr: float) -> DivergedError:
+        return DivergedError(
+            f"{what} in epoch {self.epoch + 1}, step {self.batches_done + 1}, at learning rate {lr:.3g}; "
+            "lower lr or use precision fp32"
+        )
 
     def _check_finite(self, loss: torch.Tensor, lr: float) -> float:
         """The loss as a number, once it and the gradients are known to be finite (one device read for both).
@@ -223,10 +234,7 @@ class Fit:
         value, gradient = torch.stack([loss, norm]).tolist()
         if not (math.isfinite(value) and math.isfinite(gradient)):
             what = f"loss is {value}" if not math.isfinite(value) else f"gradient norm is {gradient}"
-            raise DivergedError(
-                f"{what} in epoch {self.epoch + 1}, step {self.batches_done + 1}, at learning rate {lr:.3g}; "
-                "lower lr or use precision fp32"
-            )
+            raise self._diverged(what, lr)
         return float(value)
 
     def _save(self, force: bool = False) -> None:

@@ -88,10 +88,12 @@ def observe(
                 record = replace(record, extra=False, started=time.time())
                 commit(record)
             if record is None or not record.serves(needs, config.epochs):
+                fresh = record is None
                 record = record or new_record(folder, manifest, config, run, extra)
                 left = record.missing(needs, config.epochs)
                 session = Session(train, record, config, left, show_progress, checkpoint_seconds)
-                if left == ObserverNeeds(weights=True, outputs=left.outputs) and not session.checkpoint.exists():
+                weights_alone = left == ObserverNeeds(weights=True, outputs=left.outputs)
+                if weights_alone and not fresh and not session.checkpoint.exists():
                     say(f"{folder}: its weights were not kept, its checkpoint is gone; trains again, the log stays")
                 try:
                     record = _train(session)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,15 @@ def batch_positions(layout: Layout, classes: int, ipc: int, batch_size: int) -> 
     grid = np.arange(classes * ipc, dtype=np.int64).reshape(classes, ipc)
     rows = {"across": grid.T, "class": grid, "class_major": grid.reshape(1, -1)}[layout]
     return [row[start : start + batch_size] for row in rows for start in range(0, len(row), batch_size)]
+
+
+def load_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """An array that an earlier run kept, mapped to be read; None where none of this kind is there, whole."""
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if isinstance(found, np.ndarray) and (found.dtype, found.shape) == (dtype, shape) else None
 
 
 @dataclass(frozen=True)
@@ -53,11 +63,10 @@ class BatchStore:
     def finished(self, batch: int, size: int) -> bool:
         """Whether a whole batch of `size` images is there; what is damaged counts as missing, and is made anew."""
         try:
-            images = np.load(self.path(batch), mmap_mode="r", allow_pickle=False)
             self.facts(batch)
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError, TypeError):
             return False
-        return bool(images.dtype == np.uint8 and images.shape == (size, *self.shape))
+        return load_array(self.path(batch), np.uint8, (size, *self.shape)) is not None
 
     def facts(self, batch: int) -> dict[str, float]:
         """What was measured when the batch was finished."""
@@ -88,9 +97,11 @@ class StartFile:
 
     def read(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images at `positions`, uint8 [B, S, S, 3]."""
-        if not self.path.exists():
+        images = load_array(self.path, np.uint8, self.shape)
+        if images is None:
             self._write()
-        return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[positions])
+            images = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return np.array(images[positions])
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import NamedTuple
 
 from fastdc.report.charts import Axis, Point, Series, linear_axis, log_axis, scatter
 from fastdc.report.escape import plain
+from fastdc.report.gallery import StoredSets
 from fastdc.report.rows import Row
-from fastdc.report.significance import Sample, letters
+from fastdc.report.significance import Sample, standings
 from fastdc.report.table import duration, ipc_text, label_size, notes, size, tables
 from fastdc.report.training import Figure, Heat, Means, class_names, curve_figures, per_class
 from fastdc.sweep.store import Record
@@ -35,11 +35,12 @@ class Line(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What may be ranked: the methods of one table at one IPC."""
+    """What may be ranked: the methods of one table at one IPC. `tied`: no two of them can be told apart."""
 
     ipc: str
     lines: list[Line]
     heat: Heat | None
+    tied: bool
     curves: list[Figure]
 
 
@@ -57,23 +58,29 @@ class Setup(NamedTuple):
 
 
 def make_setups(
-    pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[str], ipcs: Sequence[str], means: Means, folder: Path
+    pairs: Sequence[tuple[Row, list[Record]]],
+    methods: Sequence[str],
+    ipcs: Sequence[str],
+    means: Means,
+    sets: StoredSets,
 ) -> list[Setup]:
     """Every table of the sweep with its charts.
 
     Args:
         pairs: from `group_rows`. methods, ipcs: names and IPC on the page, by number. means: details of the runs.
-        folder: the sweep's workdir, for the names of the classes.
+        sets: stored sets, for the names of the classes.
     """
     records = {id(row): runs for row, runs in pairs}
     setups = []
     for title, rows in tables([row for row, _ in pairs]):
-        names = class_names(folder, (runs for row in rows for runs in [records[id(row)]]))
+        names = class_names(sets, (records[id(row)] for row in rows))
         blocks = []
         for ipc, same in groupby(rows, key=ipc_text):
             lines = _lines(list(same), methods)
             found = [(line.row, line.method, means(records[id(line.row)])) for line in lines if line.row.n]
-            blocks.append(Block(ipc, lines, per_class(found, names), curve_figures(found)))
+            told = [line.group for line in lines if line.group]
+            tied = len(told) > 1 and len(set(told)) == 1
+            blocks.append(Block(ipc, lines, per_class(found, names), tied, curve_figures(found)))
         dataset, protocol, arch = (plain(text) for text in (rows[0].dataset, rows[0].protocol, rows[0].arch))
         used = list(dict.fromkeys(methods.index(plain(row.method)) for row in rows if row.n))
         charts = _charts([row for row in rows if row.n], methods, ipcs)
@@ -88,7 +95,7 @@ def _notes(rows: list[Row]) -> list[str]:
 
 def _lines(rows: list[Row], methods: Sequence[str]) -> list[Line]:
     """The rows of one IPC, with letters and a shared scale."""
-    groups = letters([sample_of(row) for row in rows])
+    standing = standings([sample_of(row) for row in rows])
     spans = [
         (row.top1_mean - (row.top1_std or 0.0), row.top1_mean + (row.top1_std or 0.0))
         for row in rows
@@ -96,14 +103,13 @@ def _lines(rows: list[Row], methods: Sequence[str]) -> list[Line]:
     ]
     low, high = (min(low for low, _ in spans), max(high for _, high in spans)) if spans else (0.0, 1.0)
     lines = []
-    for row, group in zip(rows, groups, strict=True):
+    for row, (group, best) in zip(rows, standing, strict=True):
         scale: Sequence[float | None] = (None, None, None)
         if row.top1_mean is not None:
             spread = row.top1_std or 0.0
             values = (row.top1_mean - spread, row.top1_mean, row.top1_mean + spread)
             scale = [round(4 + 92 * (value - low) / (high - low or 1.0), 1) for value in values]
-        best = row is rows[0] or bool(set(group) & set(groups[0]))
-        lines.append(Line(row, methods.index(plain(row.method)), "".join(group), best, _cells(row), *scale))
+        lines.append(Line(row, methods.index(plain(row.method)), group, best, _cells(row), *scale))
     return lines
 
 

@@ -18,9 +18,9 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\symbol{34}",  # \textquotedbl is an error in LaTeX's default encoding
 }
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")  # the wide ones: Excel in Japanese
 
 
 def csv_text(text: str) -> str:
@@ -29,5 +29,8 @@ def csv_text(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """Text with every character that LaTeX would act on replaced."""
-    return "".join(LATEX.get(character, character) for character in plain(text))
+    """Text with every character that LaTeX would act on replaced.
+
+    A first `[` or `*` would be taken for an argument of the line's end before it: LaTeX then never ends.
+    """
+    return ("{}" if text.startswith(("[", "*")) else "") + "".join(LATEX.get(one, one) for one in plain(text))

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,10 +42,11 @@ class Shown(NamedTuple):
 
 
 class Shelf(NamedTuple):
-    """The methods of one data set at one IPC; `classes` are number and name of the classes shown."""
+    """The methods of one data set at one IPC and image size (px); `classes` are number and name of those shown."""
 
     dataset: str
     ipc: str
+    side: int
     classes: list[tuple[int, str]]
     shown: list[Shown]
     notes: list[str]
@@ -62,47 +62,56 @@ class Found(NamedTuple):
     manifest: Manifest
 
 
-def find_manifest(folder: Path, records: Iterable[Record]) -> tuple[Path, Manifest, int] | None:
-    """The first stored set of these runs that is there: its beton, its manifest, its seed.
+class StoredSets:
+    """The stored sets of a sweep's workdir. The folder is listed once: looking for each set would read it each time."""
 
-    Raises:
-        FastDCError: it is there, and damaged.
-    """
-    for record in sorted(records, key=lambda each: int(each.label.get("seed", 0))):
-        key = str(record.label.get("subset", ""))
-        if re.fullmatch(r"[0-9a-f]{12}", key):  # a part of a file name: nothing else may get into the pattern
-            for path in sorted((folder / "subsets").glob(f"*-{key}.beton")):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        paths = sorted((folder / "subsets").glob("*-*.beton"), reverse=True)
+        self._paths = {path.stem.rpartition("-")[2]: path for path in paths}
+
+    def find(self, records: Iterable[Record]) -> tuple[Path, Manifest, int] | None:
+        """The first stored set of these runs that is there: its beton, its manifest, its seed.
+
+        Raises:
+            FastDCError: it is there, and damaged.
+        """
+        for record in sorted(records, key=lambda each: int(each.label.get("seed", 0))):
+            path = self._paths.get(str(record.label.get("subset", "")))
+            if path is not None:
                 return path, load_manifest(path), int(record.label.get("seed", 0))
-    return None
+        return None
 
 
-def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[str], folder: Path) -> list[Shelf]:
-    """Shelves by data set and IPC. What is missing or damaged is named in their notes.
+def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[str], sets: StoredSets) -> list[Shelf]:
+    """Shelves by data set, IPC and image size. What is missing or damaged is named in their notes.
 
     Args:
-        pairs: from `group_rows`. methods: names on the page, by number. folder: the sweep's workdir.
+        pairs: from `group_rows`. methods: names on the page, by number. sets: of the sweep.
     """
-    shelves: dict[tuple[str, str], tuple[dict[int, Found], dict[str, None]]] = {}
+    shelves: dict[tuple[str, str, int], tuple[dict[int, Found], dict[str, None]]] = {}
     for row, records in pairs:
         if row.ipc is None:
             continue
-        found, troubles = shelves.setdefault((plain(row.dataset), ipc_text(row)), ({}, {}))
+        found, troubles = shelves.setdefault((plain(row.dataset), ipc_text(row), row.image_size), ({}, {}))
         number = methods.index(plain(row.method))
         if number in found:  # another protocol or network, the same set
             continue
         try:
-            subset = find_manifest(folder, records)
+            subset = sets.find(records)
             if subset is not None:
                 found[number] = Found(number, plain(row.method), subset[2], *subset[:2])
+            elif row.n:
+                troubles[f"{plain(row.method)}: not shown: its stored set is no longer in subsets/"] = None
         except FastDCError as error:
-            troubles[f"{plain(row.method)}: not shown: {_trouble(error, folder)}"] = None
+            troubles[f"{plain(row.method)}: not shown: {_trouble(error, sets.folder)}"] = None
     every = [each for found, _ in shelves.values() for each in found.values()]
     classes, images = _extent(every)
     made = []
     left = BUDGET
-    for (dataset, ipc), (found, troubles) in shelves.items():
+    for key, (found, troubles) in shelves.items():
         ordered = sorted(found.values(), key=lambda each: each.method)
-        shelf, used = _shelf(dataset, ipc, ordered, list(troubles), classes, images, left)
+        shelf, used = _shelf(key, ordered, list(troubles), classes, images, left)
         left -= used
         if shelf.shown or shelf.notes:
             made.append(shelf)
@@ -127,7 +136,7 @@ def _extent(found: Sequence[Found]) -> tuple[int, int]:
 
 
 def _shelf(
-    dataset: str, ipc: str, found: Sequence[Found], notes: list[str], classes: int, images: int, budget: int
+    key: tuple[str, str, int], found: Sequence[Found], notes: list[str], classes: int, images: int, budget: int
 ) -> tuple[Shelf, int]:
     names = found[0].manifest.classes if found else ()
     chosen = sorted({round(index) for index in np.linspace(0, len(names) - 1, min(classes, len(names)))})
@@ -146,7 +155,7 @@ def _shelf(
         shown.append(Shown(each.method, caption, strips))
     if len(chosen) < len(names):
         notes.append(f"{len(chosen)} of {len(names)} classes are shown")
-    return Shelf(dataset, ipc, [(label, plain(names[label])) for label in chosen], shown, notes), used
+    return Shelf(*key, [(label, plain(names[label])) for label in chosen], shown, notes), used
 
 
 def _strips(found: Found, classes: Sequence[int], images: int) -> tuple[list[tuple[int, list[Picture]]], int]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from fastdc.errors import OutputError
 from fastdc.files import check_output, write_atomic
 from fastdc.report.board import Setup, make_setups
 from fastdc.report.charts import COLOURS, key
 from fastdc.report.escape import plain
-from fastdc.report.gallery import make_gallery
+from fastdc.report.gallery import StoredSets, make_gallery
 from fastdc.report.rows import group_rows
 from fastdc.report.significance import TEST
 from fastdc.report.table import ipc_text
@@ -32,7 +33,9 @@ def write_page(store: Store, folder: Path, out: Path) -> int:
     Raises:
         OutputError: `out` cannot be written, or is another file than such a page.
     """
-    check_output(out, force=_is_page(out))
+    if out.exists() and not out.is_dir() and not _is_page(out):
+        raise OutputError(f"{out}: exists already and is no page of fastdc; give --html another name")
+    check_output(out, force=True)
     data = make_page(store, folder).encode()
     write_atomic(out, data)
     return len(data)
@@ -41,6 +44,8 @@ def write_page(store: Store, folder: Path, out: Path) -> int:
 def _is_page(path: Path) -> bool:
     """Whether the file is a page of ours, which a newer one may replace."""
     try:
+        if not path.is_file():  # a pipe: reading would wait for ever
+            return False
         with path.open("rb") as handle:
             return MARK in handle.read(500)
     except OSError:
@@ -54,7 +59,8 @@ def make_page(store: Store, folder: Path) -> str:
     counts = {ipc_text(row): row.ipc or 0 for row, _ in pairs if row.ipc is not None}
     ipcs = sorted(counts, key=lambda text: counts[text]) + ["all"] * any(row.ipc is None for row, _ in pairs)
     environments: dict[str, None] = {}
-    setups = make_setups(pairs, methods, ipcs, reader(store, environments), folder)
+    sets = StoredSets(folder)
+    setups = make_setups(pairs, methods, ipcs, reader(store, environments), sets)
     style, script = (_asset(name) for name in ("page.css", "page.js"))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(
@@ -63,7 +69,7 @@ def make_page(store: Store, folder: Path) -> str:
         style=style,
         script=script,
         setups=setups,
-        shelves=make_gallery(pairs, methods, folder),
+        shelves=make_gallery(pairs, methods, sets),
         methods=methods,
         filters=_filters(setups, ipcs),
         test=TEST,

@@ -2,11 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
-from fastdc.errors import ConfigError
+from fastdc.errors import ConfigError, StoreError
+from fastdc.report.escape import plain
 from fastdc.settings import Settings
 from fastdc.sweep.store import Record
 from fastdc.train.protocols import Labels, get_protocol
@@ -108,21 +110,37 @@ def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> l
 
 
 def group_rows(records: Iterable[Record]) -> list[tuple[Row, list[Record]]]:
-    """As `make_rows`, each row with the runs that it stands for."""
+    """As `make_rows`, each row with the runs that it stands for.
+
+    Raises:
+        StoreError: a run's label or result is not what a sweep writes.
+    """
     groups: dict[str, list[Record]] = {}
     for record in records:
-        groups.setdefault(record.label["group"], []).append(record)
+        with damage_named(record.key):
+            groups.setdefault(str(record.label["group"]), []).append(record)
     shown: dict[tuple[Any, ...], str] = {}
     rows = []
     # Newest first: the plain name belongs to the group that was worked on last.
     for group in sorted(groups, key=lambda name: -max(record.changed for record in groups[name])):
-        row = _row(groups[group])
+        with damage_named(groups[group][0].key):
+            row = _row(groups[group])
         axes = tuple(getattr(row, axis) for axis in AXES)
         if axes in shown:
             row = row.model_copy(update={"method": f"{row.method}#{group[:6]}"})
         shown[axes] = group
         rows.append((row, groups[group]))
     return sorted(rows, key=lambda pair: _order(pair[0]))
+
+
+@contextmanager
+def damage_named(key: str) -> Iterator[None]:
+    """A stored value that is missing, of another type or out of range becomes an error that names the run."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        text = f"run {plain(str(key))[:60]}: what the store holds of it or of runs like it is damaged"
+        raise StoreError(f"{text} ({type(error).__name__}); restore a backup of the store, or move it away") from error
 
 
 class SharedObserver(NamedTuple):
@@ -185,9 +203,11 @@ def _labels_of(protocol: str) -> Labels:
 
 def _numbers(done: list[dict[str, Any]]) -> dict[str, Any]:
     top1 = [float(run["top1"]) for run in done]
+    if max(top1) > 100.0:
+        raise ValueError("top1")
     top5 = [float(run["top5"]) for run in done if run.get("top5") is not None]
     cost = {part: fmean(run["cost"].get(part, 0.0) for run in done) for part in COST_OF_SUBSET}
-    return {
+    numbers = {
         "top1_mean": fmean(top1),
         "top1_std": stdev(top1) if len(top1) > 1 else None,
         "top5_mean": fmean(top5) if len(top5) == len(done) else None,
@@ -203,6 +223,9 @@ def _numbers(done: list[dict[str, Any]]) -> dict[str, Any]:
         "relabel_seconds": fmean(run.get("relabel_seconds", 0.0) for run in done),
         "train_seconds": fmean(run["train_seconds"] for run in done),
     }
+    if any(value is not None and value < 0 for value in [*top1, *numbers.values()]):
+        raise ValueError("a number below 0")
+    return numbers
 
 
 def _status(states: Counter[str]) -> Status:

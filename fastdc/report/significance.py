@@ -4,7 +4,8 @@ scipy is no dependency of fastdc, so the distribution function is here; the test
 """
 
 import math
-from collections.abc import Sequence
+import string
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -13,7 +14,9 @@ TEST = (
     "Welch's two-sided t test between every two methods of a table at one IPC; false discovery rate 5 % "
     "(Benjamini and Hochberg)"
 )
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTERS = string.ascii_letters
+LIKE_BEST = "≈ best"
+MOST = 100  # methods of a table that are compared each with each
 
 
 class Sample(NamedTuple):
@@ -29,12 +32,13 @@ def welch_p(first: Sample, second: Sample) -> float:
 
     Two samples without any spread differ for certain (0.0) or not at all (1.0).
     """
-    first_error, second_error = first.std**2 / first.n, second.std**2 / second.n
+    first_error, second_error = first.std * first.std / first.n, second.std * second.std / second.n
     error = first_error + second_error
     if error == 0.0:
         return 1.0 if first.mean == second.mean else 0.0
     t = (first.mean - second.mean) / math.sqrt(error)
-    freedom = error**2 / (first_error**2 / (first.n - 1) + second_error**2 / (second.n - 1))
+    shares = first_error / error, second_error / error  # squares of the errors themselves could vanish
+    freedom = 1.0 / (shares[0] ** 2 / (first.n - 1) + shares[1] ** 2 / (second.n - 1))
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t), t * t / (freedom + t * t))
 
 
@@ -73,24 +77,34 @@ def different_pairs(samples: Sequence[Sample | None], rate: float = RATE) -> set
 
     None, or one run only, is compared with nothing.
     """
-    tested = [
-        (welch_p(first, second), pair)
-        for pair in combinations(range(len(samples)), 2)
-        if (first := samples[pair[0]]) and (second := samples[pair[1]]) and min(first.n, second.n) > 1
-    ]
+    return _discoveries(samples, combinations(_compared(samples), 2), rate)
+
+
+def _compared(samples: Sequence[Sample | None]) -> list[int]:
+    return [index for index, sample in enumerate(samples) if sample is not None and sample.n > 1]
+
+
+def _discoveries(
+    samples: Sequence[Sample | None], pairs: Iterable[tuple[int, int]], rate: float
+) -> set[tuple[int, int]]:
+    """Of these pairs those that differ, at this false discovery rate."""
+    tested = [(welch_p(first, second), (i, j)) for i, j in pairs if (first := samples[i]) and (second := samples[j])]
     tested.sort()
     count = len(tested)
     last = max((rank for rank, (p, _) in enumerate(tested, 1) if p <= rate * rank / count), default=0)
     return {pair for _, pair in tested[:last]}
 
 
-def letters(samples: Sequence[Sample | None], rate: float = RATE) -> list[tuple[str, ...]]:
+def letters(samples: Sequence[Sample | None], rate: float = RATE) -> list[str] | None:
     """Significance groups: two methods differ if and only if they share no letter. Empty where n < 2.
 
     Compact letter display by insert-and-absorb (Piepho, 2004). Letters run in the order of the samples, so give the
-    best first.
+    best first. None where nobody could read them: more than `MOST` methods, or more groups than letters (their number
+    may grow exponentially with that of the methods).
     """
-    told = [index for index, sample in enumerate(samples) if sample is not None and sample.n > 1]
+    told = _compared(samples)
+    if len(told) > MOST:
+        return None
     groups: list[frozenset[int]] = [frozenset(told)] if told else []
     for first, second in sorted(different_pairs(samples, rate)):
         split: list[frozenset[int]] = []
@@ -98,15 +112,32 @@ def letters(samples: Sequence[Sample | None], rate: float = RATE) -> list[tuple[
             both = {first, second} <= group
             split += [group - {first}, group - {second}] if both else [group]
         groups = [group for group in dict.fromkeys(split) if not any(group < other for other in split)]
+        if len(groups) > len(LETTERS):
+            return None
     groups.sort(key=sorted)
-    names = [_letter(number) for number in range(len(groups))]
+    named = list(zip(LETTERS, groups, strict=False))
+    return ["".join(name for name, group in named if index in group) for index in range(len(samples))]
+
+
+class Standing(NamedTuple):
+    """What the leaderboard shows of a method: its letters, and whether it is the best or may equal it."""
+
+    group: str
+    best: bool
+
+
+def standings(samples: Sequence[Sample | None], rate: float = RATE) -> list[Standing]:
+    """Standing of every method, the best first. Where letters are too many, each is compared with the best alone.
+
+    Where no two can be told apart only the first is called the best: all of them in bold would say nothing.
+    """
+    found = letters(samples, rate)
+    if found is None:
+        first, *others = _compared(samples)
+        worse = {pair[1] for pair in _discoveries(samples, [(first, other) for other in others], rate)}
+        found = [LIKE_BEST if index in {first, *others} - worse else "" for index in range(len(samples))]
+        return [Standing(text, index == 0 or (bool(text) and first == 0)) for index, text in enumerate(found)]
+    tied = len({text for text in found if text}) == 1
     return [
-        tuple(name for name, group in zip(names, groups, strict=True) if index in group)
-        for index in range(len(samples))
+        Standing(text, index == 0 or (not tied and bool(set(text) & set(found[0])))) for index, text in enumerate(found)
     ]
-
-
-def _letter(number: int) -> str:
-    """a..z, then a1..z1, a2.., for large tables."""
-    rounds, place = divmod(number, len(LETTERS))
-    return LETTERS[place] + (str(rounds) if rounds else "")

@@ -1,7 +1,7 @@
 """What the details of runs show: accuracy of every class, and the course of training."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ from markupsafe import Markup
 from fastdc.errors import FastDCError
 from fastdc.report.charts import Point, Series, curves, linear_axis
 from fastdc.report.escape import plain
-from fastdc.report.gallery import find_manifest
-from fastdc.report.rows import Row
+from fastdc.report.gallery import StoredSets
+from fastdc.report.rows import Row, damage_named
 from fastdc.sweep.store import Record, Store
 
 COLUMNS = 20  # classes of the table; of more, those in which the methods differ most
@@ -57,6 +57,10 @@ def reader(store: Store, environments: dict[str, None]) -> Means:
     """A function that reads and averages the details of runs; what computed them is added to `environments`."""
 
     def means(records: list[Record]) -> Course:
+        with damage_named(records[0].key):
+            return read(records)
+
+    def read(records: list[Record]) -> Course:
         details = [store.detail(record.key) or {} for record in records if record.state == "done"]
         for detail in details:
             environments[_environment(detail.get("environment") or {})] = None
@@ -64,7 +68,7 @@ def reader(store: Store, environments: dict[str, None]) -> Means:
         curve = [entry for detail in details for entry in detail.get("curve") or []]
         whole = len({len(each) for each in classes}) == 1
         return Course(
-            [fmean(values) for values in zip(*classes, strict=True)] if whole else [],
+            [_mean(values) for values in zip(*classes, strict=True)] if whole else [],
             _thinned(curve, "loss"),
             _thinned(curve, "top1"),
         )
@@ -82,7 +86,7 @@ def _thinned(curve: Iterable[dict[str, Any]], name: str) -> list[tuple[float, fl
     for entry in curve:
         if entry.get(name) is not None:
             epochs.setdefault(int(entry["epoch"]) + 1, []).append(float(entry[name]))
-    points = [(float(epoch), fmean(values)) for epoch, values in sorted(epochs.items())]
+    points = [(float(epoch), _mean(values)) for epoch, values in sorted(epochs.items())]
     stride = -(-len(points) // POINTS)
     if stride < 2:
         return points
@@ -91,11 +95,18 @@ def _thinned(curve: Iterable[dict[str, Any]], name: str) -> list[tuple[float, fl
     return [*thin, points[-1]]  # the last epoch's value is the one that is reported
 
 
-def class_names(folder: Path, rows: Iterable[list[Record]]) -> tuple[str, ...]:
+def _mean(values: Iterable[float]) -> float:
+    mean = fmean(values)
+    if not math.isfinite(mean):
+        raise ValueError("not a number")
+    return mean
+
+
+def class_names(sets: StoredSets, rows: Iterable[list[Record]]) -> tuple[str, ...]:
     """Names of the classes, as the first stored set that is sound tells them; empty where none is."""
     for records in rows:
         try:
-            found = find_manifest(folder, records)
+            found = sets.find(records)
         except FastDCError:
             continue
         if found is not None:

@@ -12,6 +12,7 @@ from fastdc.faults import hit
 from fastdc.nn.options import Device
 from fastdc.progress import say
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
+from fastdc.sweep.provenance import sha256_of
 from fastdc.sweep.run import OBSERVER, CellResult, network_key, observer_needs
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fastdc.train import EvaluateSettings, EvaluationResult
 
 DETAIL_FIELDS = ("per_class", "curve", "environment")
+CONTENT = "sha256"  # what is kept with the cost of a subset besides seconds: see `subset_content`
 NO_COST = {"observer": 0.0, "teacher": 0.0, "scoring": 0.0, "selection": 0.0, "writing": 0.0}
 
 
@@ -217,21 +219,22 @@ class CellRunner:
         subset.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
             cost = self.costs.subset_cost(subset.key)
-            if cost is not None and self._is_whole(subset.path):
-                return cost
+            # Without CONTENT: made by an older fastdc.
+            if cost is not None and self._is_whole(subset.path, cost.get(CONTENT)):
+                return {part: seconds for part, seconds in cost.items() if part != CONTENT}
             try:
                 return self._compress(subset)
             except FastDCError as error:
                 self._broken[subset.key] = error
                 raise
 
-    def _is_whole(self, path: Path) -> bool:
+    def _is_whole(self, path: Path, made_as: list[str] | None) -> bool:
         """`is_whole`, which reads every image, once for each state of the file and not for each cell."""
         if not path.exists():
             return False
         found = path.stat()
         state = (path, found.st_ino, found.st_size, found.st_mtime_ns)
-        if state not in self._whole and is_whole(path):
+        if state not in self._whole and is_whole(path) and made_as in (None, subset_content(path)):
             self._whole.add(state)
         return state in self._whole
 
@@ -259,8 +262,14 @@ class CellRunner:
         )
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
         hit("subset.made")
-        self.costs.keep_subset_cost(subset.key, f"{subset.variant.name} ipc {subset.ipc}", cost)
+        kept = {**cost, CONTENT: subset_content(subset.path)}
+        self.costs.keep_subset_cost(subset.key, f"{subset.variant.name} ipc {subset.ipc}", kept)
         return cost
+
+
+def subset_content(path: Path) -> list[str]:
+    """SHA-256 of a subset's two files, the beton and its manifest: what lies there later must be what was made."""
+    return [sha256_of(path), sha256_of(path.with_suffix(".json"))]
 
 
 def is_whole(path: Path) -> bool:

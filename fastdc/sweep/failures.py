@@ -44,6 +44,12 @@ def ends_sweep(error: BaseException) -> bool:
     return isinstance(error, OutputError | StoreError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
 
 
+def loses_device(error: BaseException) -> bool:
+    """Whether CUDA works no more in this process: its errors stay, but for that of short memory."""
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and "cuda error" in text and "out of memory" not in text
+
+
 def _is_infrastructure(error: BaseException) -> bool:
     if isinstance(error, FILES):
         return True

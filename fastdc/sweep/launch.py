@@ -14,20 +14,25 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from fastdc.errors import WorkerError
 from fastdc.progress import say
+from fastdc.sweep.alive import Heart
+from fastdc.sweep.bars import RunBars
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell
 from fastdc.sweep.provenance import Watch
-from fastdc.sweep.run import POLL_SECONDS, CellFailure, Heart, claim_cells, keep_result, networks_of
+from fastdc.sweep.run import POLL_SECONDS, CellFailure, claim_cells, keep_result, networks_of
 from fastdc.sweep.store import Store
-from fastdc.sweep.worker import Answer
+from fastdc.sweep.worker import Answer, Told
 from fastdc.track.events import publish
 
-MOST_LOSSES = 3
-"""So often a cell's worker may be lost before the cell counts as failed."""
+MOST_TRIES = 3
+"""So often a cell, or what cells need, is tried that a lost worker or a fault of the machine ends."""
 
 MOST_FAILED_STARTS = 3
 """So many workers may fail to start, with none at work, before the sweep ends."""
+
+FORGET_SECONDS = 600.0
+"""After so long a place where no worker could start is tried again."""
 
 SLOW_START_SECONDS = 60.0
 
@@ -35,10 +40,10 @@ Call = Literal["open", "make_network", "make_subset", "run"]
 
 
 class Event(NamedTuple):
-    """A worker's answer to a request, or "lost" with a reason when it will answer no more."""
+    """A worker's answer to a request, "news" while it is at one, or "lost" with a reason: it will answer no more."""
 
     worker: int
-    call: "Call | Literal['lost']"
+    call: "Call | Literal['news', 'lost']"
     value: Any
 
 
@@ -61,12 +66,16 @@ class Pool(Protocol):
         """End a worker at once."""
 
 
+Need = tuple[str, str]
+"""What has to be made before a cell can run: "network" or "subset", and its key."""
+
+
 @dataclass
 class Job:
-    """What a worker is at: cells under their leases, and before them what they need ("network" or "subset", key)."""
+    """What a worker is at: cells under their leases, and before them what they need."""
 
     leased: list[tuple[Cell, Lease]]
-    making: list[tuple[str, str]]
+    making: list[Need]
     hearts: ExitStack = field(default_factory=ExitStack)
 
 
@@ -75,14 +84,16 @@ class PoolSpread:
 
     def __init__(self, store: Store, pool: Pool, show_progress: bool = True) -> None:
         self._store, self._pool, self._show_progress = store, pool, show_progress
+        self._bars = RunBars(show_progress)
         self._idle: list[int] = []
         self._starting: set[int] = set()
         self._jobs: dict[int, Job] = {}
         self._queue: list[Sequence[Cell]] = []
-        self._made: set[tuple[str, str]] = set()
-        self._broken: dict[tuple[str, str], CellFailure] = {}
-        self._losses: Counter[str] = Counter()
-        self._failed_starts = 0
+        self._made: set[Need] = set()
+        self._broken: dict[Need, CellFailure] = {}
+        self._tries: Counter[str | Need] = Counter()  # that ended badly, by cell key or need
+        self._failed_starts: list[float] = []  # when
+        self._failed_in_a_row = 0
         self._alone_since = time.monotonic()
 
     def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> list[tuple[Lease, bool]]:
@@ -96,24 +107,32 @@ class PoolSpread:
         self._alone_since = time.monotonic()
         self._redo, self._meter = redo, meter
         self._ended: list[tuple[Lease, bool]] = []
+        something_ended = True
         try:
             while self._queue or self._jobs:
                 self._hire()
-                self._assign()
-                for event in self._pool.wait(POLL_SECONDS):
+                if something_ended:  # else no more cells can start than before: to look at thousands takes its time
+                    self._assign()
+                events = self._pool.wait(POLL_SECONDS)
+                something_ended = any(event.call != "news" for event in events)
+                for event in events:
                     self._handle(event)
             return self._ended
         except BaseException:
             self._give_back()
             raise
+        finally:
+            self._bars.close()
 
     # ---------------------------------------------------------------- workers
 
     def _hire(self) -> None:
         """As many workers as the pool can have and the cells can use."""
         capacity = self._pool.capacity()
-        if self._jobs or self._idle:
-            capacity -= self._failed_starts  # a host that can start none is not asked for ever
+        if self._jobs or self._idle:  # a host that can start none is not asked for ever
+            capacity -= sum(time.monotonic() - when < FORGET_SECONDS for when in self._failed_starts)
+        elif self._failed_in_a_row >= MOST_FAILED_STARTS:
+            capacity = 0  # unless one of those that are starting can do it, this is the end
         wanted = min(capacity, len(self._queue) + len(self._jobs))
         self._meter.workers(wanted)
         for _ in range(wanted - len(self._starting) - len(self._idle) - len(self._jobs)):
@@ -129,11 +148,14 @@ class PoolSpread:
         self._starting.discard(worker)
         if problem is None:
             self._idle.append(worker)
+            self._failed_in_a_row = 0
             return
         self._pool.drop(worker)
-        self._failed_starts += 1
-        if self._failed_starts >= MOST_FAILED_STARTS and not self._jobs and not self._idle:
-            raise WorkerError(f"{self._failed_starts} workers could not be started: {problem}")
+        self._failed_starts.append(time.monotonic())
+        self._failed_in_a_row += 1
+        at_work = self._jobs or self._idle or self._starting
+        if self._failed_in_a_row >= MOST_FAILED_STARTS and not at_work:
+            raise WorkerError(f"{self._failed_in_a_row} workers could not be started: {problem}")
         self._say(f"a worker could not be started: {problem}")
 
     def _lost(self, worker: int, reason: str) -> None:
@@ -146,16 +168,27 @@ class PoolSpread:
             if worker in self._starting:
                 self._opened(worker, reason)
             return
+        last = CellFailure("failed", f"its worker was lost {MOST_TRIES} times: {reason}", "infrastructure", None, {})
+        if job.making and not self._may_try_again(job.making[0]):
+            self._broken[job.making[0]] = last  # so that not each cell that needs it takes more workers down
         for cell, lease in job.leased:
-            self._losses[cell.key] += 1
-            if self._losses[cell.key] < MOST_LOSSES:
-                self._say(f"{cell.name}: its worker was lost ({reason}); runs again")
-                self._store.release(lease)
-                self._queue.append([cell])  # alone: one of several may have taken the worker down
+            # What they need took it down, not they; the queue has them fail once that has no more tries.
+            if job.making or self._may_try_again(cell.key):
+                self._run_again(cell, lease, f"its worker was lost ({reason})")
             else:
-                text = f"its worker was lost {MOST_LOSSES} times: {reason}"
-                self._keep(cell, lease, CellFailure("failed", text, "infrastructure", provenance={}))
+                self._keep(cell, lease, last)
         job.hearts.close()
+
+    def _may_try_again(self, what: str | Need) -> bool:
+        """Count a try that ended badly."""
+        self._tries[what] += 1
+        return self._tries[what] < MOST_TRIES
+
+    def _run_again(self, cell: Cell, lease: Lease, reason: str) -> None:
+        self._say(f"{cell.name}: {reason}; runs again")
+        self._bars.end(cell.name)
+        self._store.release(lease)
+        self._queue.append([cell])  # alone: one of several may have taken the others down
 
     # ---------------------------------------------------------------- cells
 
@@ -191,7 +224,7 @@ class PoolSpread:
                 return Job(leased, needs)
         return None
 
-    def _needs(self, cell: Cell) -> list[tuple[str, str]]:
+    def _needs(self, cell: Cell) -> list[Need]:
         """What has to be made before the cell can be trained, in order, and is not known to be there."""
         needs = [("network", key) for key in networks_of(cell)]
         subset = cell.subset
@@ -211,13 +244,14 @@ class PoolSpread:
             self._opened(event.worker, event.value)
         elif event.call == "lost":
             self._lost(event.worker, event.value)
+        elif event.call == "news":
+            self._tell(event.value)
         elif event.worker in self._jobs:
             self._answered(event.worker, event.call, event.value)
 
     def _answered(self, worker: int, call: str, answer: Answer) -> None:
         job = self._jobs[worker]
-        for event in answer.events:
-            publish(event)
+        self._tell(answer.events)
         for line in answer.said.splitlines():
             self._say(line)
         for key, (label, cost) in answer.costs.items():
@@ -225,31 +259,44 @@ class PoolSpread:
         if call == "run":
             self._finish(worker, job, answer)
         else:
-            need = job.making.pop(0)
-            if answer.failure is None:
+            need, failure = job.making.pop(0), answer.failure
+            if failure is None:
                 self._made.add(need)
-            else:
+            elif failure.failure != "infrastructure" or not self._may_try_again(need):
                 # The cells that wait for it fail too, without another try.
-                self._broken[need] = answer.failure._replace(provenance={})
+                self._broken[need] = failure._replace(provenance={})
         if answer.ends is not None:
             raise answer.ends
+
+    def _tell(self, told: Told) -> None:
+        for _, event in told:
+            publish(event)
+            self._bars.hear(event)
 
     def _finish(self, worker: int, job: Job, answer: Answer) -> None:
         del self._jobs[worker]
         results: list[Any] = list(answer.results)
         if answer.failure is not None:
             results = [answer.failure._replace(provenance={})] * len(job.leased)
+        unsound = False
         for (cell, lease), result in zip(job.leased, results, strict=False):
-            self._keep(cell, lease, result)
+            failed = isinstance(result, CellFailure)
+            of_the_machine = failed and result.failure == "infrastructure"
+            unsound |= of_the_machine or (failed and result.trace is not None)
+            if of_the_machine and self._may_try_again(cell.key):
+                self._run_again(cell, lease, result.reason)
+            else:
+                self._keep(cell, lease, result)
         for _, lease in job.leased[len(results) :]:
             self._store.release(lease)
         job.hearts.close()
-        if any(isinstance(result, CellFailure) and result.trace is not None for result in results):
-            self._pool.drop(worker)  # nobody knows what an unexpected error leaves behind, on a GPU above all
+        if unsound:
+            self._pool.drop(worker)  # nobody knows what such an error leaves behind, on a GPU above all
         else:
             self._idle.append(worker)
 
     def _keep(self, cell: Cell, lease: Lease, result: Any) -> None:
+        self._bars.end(cell.name)
         self._ended.append((lease, keep_result(cell, lease, result, self._store, self._meter, Watch())))
 
     def _give_back(self) -> None:

@@ -1,25 +1,29 @@
 """Workers on a Ray cluster: actors that live as long as the sweep. The only file that knows Ray."""
 
 import os
+import re
+import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fastdc
 from fastdc.errors import ConfigError, WorkerError
 from fastdc.nn.options import Device
 from fastdc.sweep.launch import Call, Event, PoolSpread
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.store import Store
-from fastdc.sweep.worker import CellWorker, Home
+from fastdc.sweep.worker import Answer, CellWorker, Home, Told, this_fastdc
 from fastdc.threads import usable_cpus
 
 LOOK_AGAIN_SECONDS = 5.0
+REACH_SECONDS = 10.0
 LOCAL_STORE_BYTES = 200 * 2**20
-PASSED_ON = ("FASTDC_", "NUMBA_", "MKL_", "OPENBLAS_")
+NEWS = "news"  # workers answer what asks for news in a thread of its own
+PASSED_ON = ("FASTDC_", "NUMBA_", "MKL_", "OPENBLAS_", "TORCH_", "PYTORCH_", "CUBLAS_", "CUDNN_")
 
 
 @dataclass
@@ -36,7 +40,8 @@ class RayLauncher:
     _connected: bool = False
 
     def __post_init__(self) -> None:
-        if self.address is not None and self.address.startswith("ray://"):
+        self.address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        if self.address.startswith("ray://"):
             raise ConfigError(
                 f"--address {self.address}: the sweep itself must run on a host of the cluster, which shares the "
                 "workdir; start it there, with --address auto"
@@ -92,17 +97,59 @@ class RayLauncher:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        address = str(self.address)
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
         if address == "local":
             options |= {"num_cpus": usable_cpus(), "include_dashboard": False}
             options |= {"object_store_memory": LOCAL_STORE_BYTES}
         try:
-            _start(ray, address, options)
+            _reach(address)
+            with _stderr_closed():
+                _start(ray, address, options)
             self._connected = True
+        except SystemExit:  # Ray has taken SIGTERM, and ends the process with it
+            raise KeyboardInterrupt from None
         except Exception as error:  # Ray raises kinds of many sorts here, and bare ones
             reason = " ".join(str(error).split())[:300]
             raise WorkerError(f"--launcher ray: no cluster at '{address}': {reason}") from error
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """What native code writes to stderr goes nowhere: a client of Ray's says there every second what it waits for."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it was never open
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _reach(address: str) -> None:
+    """Wait a while for a host to listen at HOST:PORT; Ray itself would try for minutes, also where nobody ever will.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return  # a name such as "auto", which Ray looks up
+    deadline = time.monotonic() + REACH_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+            return
+        except (OSError, OverflowError) as error:  # OverflowError: no such port
+            if time.monotonic() > deadline or not isinstance(error, OSError):
+                raise
+        time.sleep(0.5)
 
 
 def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
@@ -147,21 +194,24 @@ class RayPool:
         share = None
         if gpus and not plan.config.threads:
             share = min((gpus / node["Resources"]["GPU"] for node in live_nodes() if self._room(node)), default=1.0)
-        self._home = self._ray.put(Home(fastdc.__version__, Path.cwd(), share))
+        self._home = self._ray.put(Home(this_fastdc(), Path.cwd(), share))
         self._plan = self._ray.put(plan)
-        self._actor = self._ray.remote(CellWorker).options(
+        self._actor = self._ray.remote(concurrency_groups={NEWS: 1})(CellWorker).options(
             num_cpus=self._cpus, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": worker_environment(gpus)}
         )
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, tuple[int, Call]] = {}
+        self._asked: dict[Any, int] = {}  # for news: which worker, by call; one call each at a time
+        self._heard: Counter[int] = Counter()
         self._started = 0
         self._looked, self._capacity = 0.0, 0
 
     def _room(self, node: dict[str, Any]) -> int:
         """Workers for which a host has room."""
         resources = node["Resources"]
-        kind, each = ("GPU", self._gpus) if self._gpus else ("CPU", self._cpus)
-        return int(resources.get(kind, 0) / each + 1e-6)
+        if self._gpus:
+            return int(resources.get("GPU", 0)) * int(1 / self._gpus + 1e-6)  # no worker takes parts of two GPUs
+        return int(resources.get("CPU", 0) / self._cpus)
 
     def check(self) -> None:
         """Refuse, before any work, a cluster on which no worker has room.
@@ -194,22 +244,48 @@ class RayPool:
     def send(self, worker: int, call: Call, *arguments: Any) -> None:
         """See `Pool`."""
         self._calls[getattr(self._actors[worker], call).remote(*arguments)] = (worker, call)
+        if call != "open" and worker not in self._asked.values():
+            self._ask(worker)
+
+    def _ask(self, worker: int) -> None:
+        ask = self._actors[worker].news.options(concurrency_group=NEWS)
+        self._asked[ask.remote(self._heard[worker])] = worker
 
     def wait(self, seconds: float) -> list[Event]:
         """See `Pool`."""
         if not self._calls:
             time.sleep(seconds)
             return []
-        waiting = list(self._calls)
+        waiting = [*self._asked, *self._calls]
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
         if ready:
             ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        return [self._event(call) for call in ready if call in self._calls]
+        news = [event for call in ready if call in self._asked for event in self._news(call)]
+        return news + [self._event(call) for call in ready if call in self._calls]
+
+    def _news(self, call: Any) -> list[Event]:
+        worker = self._asked.pop(call)
+        try:
+            told = self._unheard(worker, self._ray.get(call))
+        except self._ray.exceptions.RayError:
+            return []  # what becomes of its request will say more
+        if any(worker == busy for busy, _ in self._calls.values()):
+            self._ask(worker)
+        return [Event(worker, "news", told)] if told else []
+
+    def _unheard(self, worker: int, told: Told) -> Told:
+        new = tuple(event for event in told if event[0] >= self._heard[worker])
+        if new:
+            self._heard[worker] = new[-1][0] + 1
+        return new
 
     def _event(self, call: Any) -> Event:
         worker, name = self._calls.pop(call)
         try:
-            return Event(worker, name, self._ray.get(call))
+            value = self._ray.get(call)
+            if isinstance(value, Answer):
+                value = value._replace(events=self._unheard(worker, value.events))
+            return Event(worker, name, value)
         except self._ray.exceptions.RayError as error:
             self.drop(worker)
             return Event(worker, "lost", lost_reason(error))
@@ -217,6 +293,7 @@ class RayPool:
     def drop(self, worker: int) -> None:
         """See `Pool`."""
         self._calls = {call: sent for call, sent in self._calls.items() if sent[0] != worker}
+        self._asked = {call: asked for call, asked in self._asked.items() if asked != worker}
         actor = self._actors.pop(worker, None)
         if actor is not None:
             with suppress(Exception):  # gone already
@@ -236,11 +313,13 @@ def worker_environment(gpus: float) -> dict[str, str]:
 
 
 def lost_reason(error: Exception) -> str:
-    """Why a worker is gone, in one line."""
-    text = str(error)
-    for mark in ("Worker exit detail:", "The actor died because", "The actor is dead because"):
-        if mark in text:
-            text = text.partition(mark)[2]
-            break
-    line = " ".join(text.split())
-    return f"{type(error).__name__}: {line.partition('. ')[0][:200]}"
+    """Why a worker is gone, or could not do what it was asked, in one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    died = re.split(r"(?:Worker exit detail: |The actor died because |The actor is dead because )(?!of an error)", text)
+    if len(died) > 1:
+        reason = " ".join(died[-1].split()).partition(". Some common")[0].partition(". Node Id")[0]
+    elif "Traceback" in text or "  File " in text or "^^^" in text:  # of Python in the worker: its last line says what
+        reason = f"{text.splitlines()[-1]}; is the same fastdc, with what it needs, installed on every host?"
+    else:
+        reason = " ".join(text.split())
+    return f"{type(error).__name__.partition('(')[0]}: {reason[:300]}"

@@ -18,13 +18,15 @@ class Owner(NamedTuple):
 class Lease(NamedTuple):
     """The right to finish one run: `token` is drawn anew for every claim, so a lost lease cannot write.
 
-    With `redo` the run has a result already, which stays until this one replaces it.
+    With `redo` the run has a result already, which stays until this one replaces it. `after_crash`: it was taken from
+    a process that died while it ran.
     """
 
     key: str
     token: str
     attempts: int
     redo: bool = False
+    after_crash: bool = False
 
 
 def new_token() -> str:
@@ -34,7 +36,8 @@ def new_token() -> str:
 
 def this_owner() -> Owner:
     """The calling process."""
-    return Owner(os.getpid(), socket.gethostname(), process_birth(os.getpid()) or "")
+    born = process_birth(os.getpid())
+    return Owner(os.getpid(), socket.gethostname(), f"{born}/{pid_namespace()}" if born else "")
 
 
 def process_birth(pid: int) -> str | None:
@@ -55,9 +58,24 @@ def process_birth(pid: int) -> str | None:
     return f"{boot}/{fields[19]}"
 
 
+def pid_namespace() -> str:
+    """Tells containers of one machine apart: each counts its processes from 1. "" where the system has none."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 def is_dead(owner: Owner) -> bool:
-    """Whether `owner` is known to have ended. Processes of other hosts are never known to have."""
+    """Whether `owner` is known to have ended.
+
+    Processes of other hosts are never known to have, nor are those of another container on this one, which may share
+    the host's name (`docker run --network host`).
+    """
     if owner.host != socket.gethostname() or owner.pid <= 0:
         return False
     birth = process_birth(owner.pid)
-    return birth is None or bool(owner.born and birth and birth != owner.born)
+    boot, tick, namespace = (*owner.born.split("/"), "", "")[:3]  # an older fastdc's has no third part
+    if namespace and namespace != pid_namespace() and boot == (process_birth(os.getpid()) or "").partition("/")[0]:
+        return False
+    return birth is None or bool(owner.born and birth and birth != f"{boot}/{tick}")

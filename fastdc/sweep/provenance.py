@@ -78,9 +78,13 @@ def subset_file(subset: "SubsetPlan | None") -> dict[str, Any] | None:
     """Name, bytes and SHA-256 of the compressed set that a run trained on; None for the training set itself."""
     if subset is None or subset.ipc is None or not subset.path.exists():
         return None
-    found = subset.path.stat()
-    sha256 = _sha256(subset.path, found.st_ino, found.st_size, found.st_mtime_ns)
-    return {"file": subset.path.name, "bytes": found.st_size, "sha256": sha256}
+    return {"file": subset.path.name, "bytes": subset.path.stat().st_size, "sha256": sha256_of(subset.path)}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    found = path.stat()
+    return _sha256(path, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)

@@ -21,9 +21,10 @@ from fastdc.files import prepare_workdir
 from fastdc.nn.options import Device
 from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import say
+from fastdc.sweep.alive import Heart, SilentWorkers
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import measured_rates
-from fastdc.sweep.failures import Failure, classify, ends_sweep
+from fastdc.sweep.failures import Failure, classify, ends_sweep, loses_device
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.leftovers import remove_leftovers
 from fastdc.sweep.meter import Meter
@@ -35,10 +36,7 @@ from fastdc.track import emit, watching
 if TYPE_CHECKING:
     from fastdc.observe.teacher import TeacherPlan
 
-HEARTBEAT_SECONDS = 15.0
-SILENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
-CRASHING_ATTEMPTS = 3
 OBSERVER = "observer"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_INTERRUPTED = 130
@@ -73,8 +71,10 @@ class CellFailure(NamedTuple):
     provenance: dict[str, Any] | None = None
 
 
-Execute = Callable[[Cell], CellResult]
+Execute = Callable[[Cell], CellResult | CellFailure]
 Attempt = Callable[[Sequence[Cell]], "list[CellResult | Exception]"]
+RunAlone = Callable[[Cell], CellResult | CellFailure | None]
+"""Runs a cell where its death is not ours; None where it cannot."""
 
 
 class Together(NamedTuple):
@@ -146,6 +146,7 @@ def run_sweep(
         FastDCError: bad input (before any work), a full disk, a damaged store.
         KeyboardInterrupt: SIGINT or SIGTERM came; the running cell was given back, finished cells are stored.
     """
+    from fastdc.sweep.alone import Alone
     from fastdc.sweep.cell import CellRunner, actual_device
 
     plan = make_plan(config)
@@ -157,7 +158,9 @@ def run_sweep(
     ):
         states = store.states()
         if missing_cells(plan, states, rerun):
+            store.check()
             device = actual_device() if launcher is None else launcher.device()
+            take_signals()  # Ray has taken SIGTERM
             plan = plan if device == plan.device else make_plan(config, device)
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
@@ -168,9 +171,9 @@ def run_sweep(
         together = Together(runner.group, runner.run_together)
         redo = rerun == "all"
         if launcher is None or not missing_cells(plan, store.states(redo)):
-            return plan, run_plan(plan, store, runner.run, show_progress, redo=redo, together=together)
+            here = InThisProcess(store, runner.run, together, Alone(plan, store))
+            return plan, run_plan(plan, store, here, show_progress, redo=redo, together=together)
         with launcher.open(plan, store, show_progress) as spread:
-            take_signals()  # Ray has taken SIGTERM
             return plan, run_plan(plan, store, spread, show_progress, redo=redo, together=together)
 
 
@@ -227,12 +230,10 @@ def run_plan(
     """
     remove_leftovers(plan.config.workdir, store)
     attempts = store.attempts()
-    # A cell that took its process down several times goes last, so that the others are done before it tries again.
     todo = missing_cells(plan, store.states(redo))
-    todo.sort(key=lambda cell: attempts.get(cell.key, 0) >= CRASHING_ATTEMPTS)
     meter = Meter(todo, len(plan.runnable), measured_rates(store.records(), plan) if todo else None, show_progress)
     silent = SilentWorkers()
-    spread = _InThisProcess(store, execute, together) if callable(execute) else execute
+    spread = InThisProcess(store, execute, together) if callable(execute) else execute
     ran = kept = 0
     while todo:
         ended = spread.run(split_groups(todo, attempts, together), redo, meter)
@@ -245,7 +246,8 @@ def run_plan(
             silent.expire(store, {cell.key for cell in todo})
             time.sleep(POLL_SECONDS)
     states = store.states()
-    outcome = Outcome(Counter(states[cell.key] for cell in plan.cells), ran, kept)
+    # A skipped row gives way when another sweep, with other settings, can run it.
+    outcome = Outcome(Counter(states.get(cell.key, "skipped") for cell in plan.cells), ran, kept)
     emit("sweep_ended", cells=len(plan.cells), ran=ran, states=dict(outcome.states))
     return outcome
 
@@ -257,21 +259,44 @@ def split_groups(todo: list[Cell], attempts: dict[str, int], together: Together 
     return grouped + [[cell] for cell in todo if attempts.get(cell.key, 0) > 0]
 
 
-class _InThisProcess:
-    """Runs one group of cells after the other, here."""
+class InThisProcess:
+    """Runs one group of cells after the other, here; by `alone` what another process died of, or what cannot run here.
 
-    def __init__(self, store: Store, execute: Execute, together: Together | None) -> None:
-        self._store, self._execute, self._together = store, execute, together
+    Args:
+        alone: None runs everything here.
+    """
+
+    def __init__(
+        self, store: Store, execute: Execute, together: Together | None = None, alone: RunAlone | None = None
+    ) -> None:
+        self._store, self._execute, self._together, self._alone = store, execute, together, alone
+        self._lost_device = False
 
     def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> list[tuple[Lease, bool]]:
         ended: list[tuple[Lease, bool]] = []
         for cells in groups:
             leased = claim_cells(self._store, cells, redo)
-            if leased:
-                attempt = None if self._together is None or len(leased) == 1 else self._together.attempt
-                went_well = run_cells(leased, self._store, self._execute, attempt, meter)
-                ended += zip((lease for _, lease in leased), went_well, strict=True)
+            crashed = [pair for pair in leased if pair[1].after_crash or self._lost_device]
+            sound = [pair for pair in leased if pair not in crashed]
+            attempt = None if self._together is None or len(sound) < 2 else self._together.attempt
+            for pairs, execute in ((sound, self._run_here), *(([pair], self._run_alone) for pair in crashed)):
+                if pairs:
+                    went_well = run_cells(pairs, self._store, execute, attempt if pairs is sound else None, meter)
+                    ended += zip((lease for _, lease in pairs), went_well, strict=True)
         return ended
+
+    def _run_here(self, cell: Cell) -> CellResult | CellFailure:
+        if self._lost_device:  # by a cell of the same group
+            return self._run_alone(cell)
+        try:
+            return self._execute(cell)
+        except RuntimeError as error:
+            self._lost_device = loses_device(error)
+            raise
+
+    def _run_alone(self, cell: Cell) -> CellResult | CellFailure:
+        found = None if self._alone is None else self._alone(cell)
+        return self._execute(cell) if found is None else found
 
 
 def claim_cells(store: Store, cells: Sequence[Cell], redo: bool) -> list[tuple[Cell, Lease]]:
@@ -329,7 +354,7 @@ def attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResul
     return None
 
 
-def attempt_alone(execute: Execute, cell: Cell) -> CellResult | Exception:
+def attempt_alone(execute: Execute, cell: Cell) -> CellResult | CellFailure | Exception:
     try:
         return execute(cell)
     except Exception as error:
@@ -381,52 +406,6 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check path and permissions"
     return f"unexpected {type(error).__name__}: {text[:500]}"
-
-
-class Heart:
-    """Shows, while a cell runs, that its process lives: other hosts cannot look for the process."""
-
-    def __init__(self, store: Store, lease: Lease) -> None:
-        self._store, self._lease = store, lease
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="fastdc-heart", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
-            try:
-                if not self._store.heartbeat(self._lease):
-                    return
-            except FastDCError:
-                continue  # a busy store; the next beat may pass, and the result is stored by the main thread
-
-
-class SilentWorkers:
-    """Finds workers of other hosts that show no sign of life, by this process's clock alone.
-
-    A run's heartbeat is compared with itself, never with our time of day, so clocks may differ or jump.
-    """
-
-    def __init__(self, silence: float = SILENCE_SECONDS) -> None:
-        self._silence = silence
-        self._seen: dict[str, tuple[str, float, float]] = {}
-
-    def expire(self, store: Store, keys: set[str]) -> None:
-        """Take back the runs among `keys` whose worker was silent for too long."""
-        now = time.monotonic()
-        for key, worker in store.workers().items():
-            token, beat, since = self._seen.get(key, ("", 0.0, now))
-            if (token, beat) != (worker.token, worker.heartbeat):
-                since = now
-            self._seen[key] = (worker.token, worker.heartbeat, since)
-            if key in keys and now - since > self._silence:
-                store.expire(key, worker.token)
 
 
 @contextmanager

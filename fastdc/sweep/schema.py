@@ -72,6 +72,8 @@ def store_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         text = str(error)
+        if "decode to UTF-8" in text:  # a byte of a text was changed
+            raise damaged(path, text) from error
         if "full" in text:
             raise OutputError(f"{path}: disk full while writing the store; free space and run again") from error
         if "disk I/O" in text:
@@ -81,11 +83,19 @@ def store_errors(path: Path) -> Iterator[None]:
         elif "readonly" in text:
             text = "is read-only for this user; change its permissions, or copy the folder and work on the copy"
         raise StoreError(f"{path}: {text}") from error
-    except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path}: damaged ({error}); it was not touched. {_REMEDY}") from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise damaged(path, str(error)) from error
 
 
-_REMEDY = "Move the file away and run the sweep again (subsets and observers are reused), or restore a backup"
+_REMEDY = (
+    "Move it away, with its -wal and -shm file, and run the sweep again (subsets and observers are reused), "
+    "or restore a backup"
+)
+
+
+def damaged(path: Path, what: str) -> StoreError:
+    """The error for a store that SQLite can read and that does not hold what a store does."""
+    return StoreError(f"{path}: damaged ({' '.join(what.split())[:200]}); it was not touched. {_REMEDY}")
 
 
 def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
@@ -95,9 +105,16 @@ def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
         StoreError: no store there (`readonly`), not SQLite, zero bytes, truncated, another program's, newer schema.
         OutputError: the store cannot be created in its folder.
     """
+    wal = path.with_name(path.name + "-wal")
+    has_wal = wal.exists()  # before the store is looked for: another sweep may be making both
     if not path.exists():
         if readonly:
             raise StoreError(f"{path}: no result store here; run `fastdc sweep ... --workdir {path.parent}` first")
+        if has_wal:  # SQLite would play it into the new store
+            raise StoreError(
+                f"{wal}: belongs to a store that is not here and may hold its last results; put {path.name} back, or "
+                f"move the -wal and -shm file to where it is"
+            )
         _create(path)
     _check_file(path)
     with store_errors(path):

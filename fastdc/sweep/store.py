@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Self
 from fastdc.faults import hit
 from fastdc.sweep.failures import Failure
 from fastdc.sweep.lease import Lease, Owner, is_dead, new_token, this_owner
-from fastdc.sweep.schema import SCHEMA_VERSION, open_database, store_errors
+from fastdc.sweep.schema import SCHEMA_VERSION, damaged, open_database, store_errors
 
 Rerun = Literal["missing", "failed", "all"]
 Outcome = Literal["done", "failed", "diverged"]
@@ -104,6 +104,26 @@ class Store:
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock, store_errors(self.path):
             return self._connection.execute(query, values).fetchall()
+
+    def _plain(self, text: str) -> dict[str, Any]:
+        """A JSON object that the store keeps."""
+        try:
+            value = json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise damaged(self.path, str(error)) from error
+        if not isinstance(value, dict):
+            raise damaged(self.path, f"found {type(value).__name__}, expected a JSON object")
+        return value
+
+    def check(self) -> None:
+        """Read the whole file (1 s per GB, from memory) and see that it is sound; before much work is added to it.
+
+        Raises:
+            StoreError: it is damaged; it was not touched.
+        """
+        found = [str(row[0]) for row in self._rows("PRAGMA quick_check(1)")]
+        if found != ["ok"]:
+            raise damaged(self.path, found[0])
 
     # ---------------------------------------------------------------- planning
 
@@ -269,14 +289,19 @@ class Store:
     # ---------------------------------------------------------------- reading
 
     def records(self) -> list[Record]:
-        """Every run, oldest change first, without the details."""
+        """Every run, oldest change first, without the details.
+
+        Raises:
+            StoreError: a label or a result is not JSON.
+        """
         failure = "failure" if self._is_current() else "NULL"
         rows = self._rows(
             f"SELECT runs.key, label, state, reason, summary, changed, {failure} FROM runs "
             "LEFT JOIN results USING (key) ORDER BY changed, runs.key"
         )
+        plain = self._plain
         return [
-            Record(key, json.loads(label), state, reason, json.loads(summary) if summary else None, changed, failure)
+            Record(key, plain(label), state, reason, plain(summary) if summary else None, changed, failure)
             for key, label, state, reason, summary, changed, failure in rows
         ]
 
@@ -289,17 +314,17 @@ class Store:
         if not self._is_current():
             return None
         rows = self._rows("SELECT provenance FROM provenance WHERE key = ?", (key,))
-        return dict(json.loads(rows[0][0])) if rows else None
+        return self._plain(rows[0][0]) if rows else None
 
     def detail(self, key: str) -> dict[str, Any] | None:
         """Per-class accuracy, curve, environment of a finished run; None for any other."""
         rows = self._rows("SELECT detail FROM results WHERE key = ?", (key,))
-        return dict(json.loads(rows[0][0])) if rows else None
+        return self._plain(rows[0][0]) if rows else None
 
     def subset_cost(self, key: str) -> dict[str, Any] | None:
         """What the subset of content key `key` took to make, as kept by `keep_subset_cost`."""
         rows = self._rows("SELECT cost FROM subsets WHERE key = ?", (key,))
-        return dict(json.loads(rows[0][0])) if rows else None
+        return self._plain(rows[0][0]) if rows else None
 
     def keep_subset_cost(self, key: str, label: str, cost: dict[str, Any]) -> None:
         """Keep what a subset took to make, for every run that trains on it, now or in a later sweep."""
@@ -318,7 +343,7 @@ def _take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease |
     state, pid, host, born, attempts = row
     if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
         return None
-    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo")
+    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=state == "running")
     now = time.time()
     db.execute(
         f"UPDATE {table} SET state = 'running', pid = ?, host = ?, born = ?, token = ?, heartbeat = ?, "

@@ -3,8 +3,11 @@
 It never writes the store: what a subset took to make goes back with the answer, like everything else.
 """
 
+import hashlib
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import replace
@@ -21,13 +24,29 @@ from fastdc.track import Event, listening
 
 Result = CellResult | CellFailure
 Costs = dict[str, dict[str, Any]]
+Told = tuple[tuple[int, Event], ...]
+"""Events, each with its number among all that its worker had to tell."""
+
+NEWS_SECONDS = 0.5
+"""How often news leave a worker at most; with none, an empty answer goes after `SILENT_SECONDS`."""
+SILENT_SECONDS = 10.0
+
+
+def this_fastdc() -> str:
+    """Version of the fastdc that runs, and a hash of its code: two checkouts of one version may compute two things."""
+    import fastdc
+
+    digest, root = hashlib.sha256(), Path(fastdc.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{fastdc.__version__} (code {digest.hexdigest()[:8]})"
 
 
 class Home(NamedTuple):
     """What a worker must have in common with the sweep's process.
 
     Attributes:
-        version: of fastdc.
+        version: of fastdc, see `this_fastdc`.
         folder: the current folder, from which relative paths count.
         cpu_share: for workers on a GPU: the part of the host's CPUs that each takes.
     """
@@ -44,7 +63,8 @@ class Answer(NamedTuple):
         results: one for each cell that was run, in order; fewer when `ends` is set.
         costs: seconds by part of the subsets that were made, with a label, by content key.
         failure: why what the cells need could not be made.
-        said: messages for people. events: what listeners of the sweep's process are told (`fastdc.track`).
+        said: messages for people.
+        events: what listeners of the sweep's process are told (`fastdc.track`); `News` may have brought some already.
         ends: what would end every other cell too (a full disk).
     """
 
@@ -52,7 +72,7 @@ class Answer(NamedTuple):
     costs: dict[str, tuple[str, dict[str, Any]]] = {}  # noqa: RUF012  (never changed)
     failure: CellFailure | None = None
     said: str = ""
-    events: tuple[Event, ...] = ()
+    events: Told = ()
     ends: Exception | None = None
 
 
@@ -73,19 +93,54 @@ class CostBook:
         self.new[key] = (label, cost)
 
 
+class News:
+    """Events of the request that a worker is at. One thread works and tells, another asks meanwhile."""
+
+    def __init__(self) -> None:
+        self._told: list[tuple[int, Event]] = []
+        self._next = 0
+        self._changed = threading.Condition()
+
+    def tell(self, event: Event) -> None:
+        """A listener to events."""
+        with self._changed:
+            self._told.append((self._next, event))
+            self._next += 1
+            self._changed.notify_all()
+
+    def since(self, number: int, seconds: float = 0.0) -> Told:
+        """Events from this number on, waiting so long for there to be one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._next > number, seconds)
+            return tuple(told for told in self._told if told[0] >= number)
+
+    def take(self) -> Told:
+        """All of them, which are forgotten here."""
+        with self._changed:
+            told, self._told = tuple(self._told), []
+            return told
+
+
 class CellWorker:
     """Runs cells of one plan, one request after the other, and keeps imports, kernels and open betons between them."""
 
     def __init__(self) -> None:
         self._book = CostBook()
+        self._news = News()
+
+    def news(self, number: int) -> Told:
+        """Events from this number on, as soon as there are some: asked from another thread, while a request is at work.
+
+        The answer to that request has them all once more, so news that get lost are not missed.
+        """
+        time.sleep(NEWS_SECONDS)  # short epochs come together
+        return self._news.since(number, SILENT_SECONDS)
 
     def open(self, plan: Plan, home: Home) -> str | None:
         """Get ready for the cells of `plan`; why that cannot be, or None."""
-        import fastdc
-
-        host = socket.gethostname()
-        if fastdc.__version__ != home.version:
-            return f"host {host} has fastdc {fastdc.__version__}, the sweep {home.version}; install the same on all"
+        host, version = socket.gethostname(), this_fastdc()
+        if version != home.version:
+            return f"host {host} has fastdc {version}, the sweep {home.version}; install the same on all"
         try:
             os.chdir(home.folder)
         except OSError as error:
@@ -159,17 +214,16 @@ class CellWorker:
 
     def _answer(self, work: Callable[[], Answer]) -> Answer:
         """Do it; nothing but a lost worker is left to be raised, and messages come back."""
-        heard: list[Event] = []
-        with redirect_stderr(StringIO()) as said, listening(heard.append):
+        with redirect_stderr(StringIO()) as said, listening(self._news.tell):
             try:
                 answer = work()
             except Exception as error:
                 answer = Answer(ends=error) if ends_sweep(error) else Answer(failure=failure_of(error))
         costs, self._book.new = self._book.new, {}
-        return answer._replace(costs=costs, said=said.getvalue(), events=tuple(heard))
+        return answer._replace(costs=costs, said=said.getvalue(), events=self._news.take())
 
 
-def _portable(cell: Cell, result: CellResult | Exception, watch: Watch) -> Result:
+def _portable(cell: Cell, result: Result | Exception, watch: Watch) -> Result:
     """A result that any process can read, with what computed it."""
     portable = failure_of(result) if isinstance(result, Exception) else result
     return portable._replace(provenance=watch.told(cell))

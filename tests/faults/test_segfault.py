@@ -1,50 +1,145 @@
-"""A cell that takes its process down: the others end, it goes last, and the command says what it tries again."""
+"""A cell that takes its process down costs one sweep, and then itself alone; a sweep that is killed costs no cell."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fastdc.sweep.alone import _death
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.store import Store
+from tests.faults.real_sweep import table
 
+Write = Callable[[SweepConfig, Path], Path]
 Make = Callable[..., SweepConfig]
 
-SWEEP = """
-import ctypes, os, sys
-from fastdc.sweep import cell
-from fastdc.sweep.run import CellResult
+# A plug-in like any other, installed beside the test: what it does to seed 1 stands in a file.
+PLUGIN = """
+import ctypes, os, time
+from pathlib import Path
+from fastdc.methods import MethodInfo
+from fastdc.methods.random import METHOD
 
-def run(self, cell):
-    if cell.seed == 1:
-        ctypes.string_at(0) if sys.argv[2] == "segfault" else os._exit(137)
-    numbers = dict.fromkeys(("epochs", "steps", "images", "image_bytes", "label_bytes", "train_seconds"), 1)
-    return CellResult({"top1": 50.0, "top1_best": 50.0, "top5": None, "cost": {}, **numbers}, {})
+class Deadly(type(METHOD)):
+    info = METHOD.info.model_copy(update={"name": "deadly"})
 
-cell.CellRunner.run = run
-from fastdc.cli import run as command
-sys.exit(command(["sweep", sys.argv[1]]))
+    def compress(self, context, config, ipc, seed):
+        how = Path(__file__).with_name("how").read_text() if seed == 1 else ""
+        if how == "segfault":
+            ctypes.string_at(0)
+        if how == "memory":
+            os._exit(137)
+        if how == "sleep":
+            Path(__file__).with_name("pid").write_text(str(os.getpid()))
+            time.sleep(60)
+        return super().compress(context, config, ipc, seed)
+
+METHOD = Deadly()
 """
 
 
-@pytest.mark.parametrize(("how", "code"), [("segfault", -signal.SIGSEGV), ("memory", 137)])
-def test_the_others_end_after_a_few_tries(
-    make_config: Make,
-    write_yaml: Callable[[SweepConfig, Path], Path],
-    tmp_path: Path,
-    how: str,
-    code: int,
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """A folder of plug-ins for `PYTHONPATH`."""
+    folder = tmp_path / "plugins"
+    (folder / "deadly-1.dist-info").mkdir(parents=True)
+    (folder / "deadly-1.dist-info" / "METADATA").write_text("Name: deadly\nVersion: 1\n")
+    (folder / "deadly-1.dist-info" / "entry_points.txt").write_text("[fastdc.methods]\ndeadly = deadly:METHOD\n")
+    (folder / "deadly.py").write_text(PLUGIN)
+    return folder
+
+
+@pytest.fixture
+def start(plugin: Path, make_config: Make, write_yaml: Write, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """Starts the sweep of three runs, of which seed 1's does what it is told."""
+    config = write_yaml(make_config(methods="deadly", seeds="0-2", workdir=tmp_path / "work"), tmp_path / "grid.yaml")
+
+    def run(how: str, *arguments: str) -> "subprocess.Popen[str]":
+        (plugin / "how").write_text(how)
+        command = [sys.executable, "-m", "fastdc.cli", "sweep", str(config), *arguments]
+        path = f"{plugin}{os.pathsep}{Path(__file__).parents[2]}"
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **pipes)  # type: ignore[call-overload, no-any-return]
+
+    return run
+
+
+def states(tmp_path: Path) -> dict[int, str]:
+    with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
+        return {record.label["seed"]: record.state for record in store.records()}
+
+
+def wait_for_pid(plugin: Path, sweep: "subprocess.Popen[str]") -> int:
+    """The process in which the cell sleeps."""
+    deadline = time.monotonic() + 60
+    while not (plugin / "pid").exists() and time.monotonic() < deadline:
+        assert sweep.poll() is None, sweep.communicate()
+        time.sleep(0.05)
+    time.sleep(0.1)
+    pid = int((plugin / "pid").read_text())
+    (plugin / "pid").unlink()
+    return pid
+
+
+def ends(pid: int) -> bool:
+    """Whether the process is gone soon."""
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_a_cell_that_kills_its_process_fails_and_a_sweep_that_is_killed_fails_none(
+    start: Callable[..., "subprocess.Popen[str]"], plugin: Path, tmp_path: Path
 ) -> None:
-    config = write_yaml(make_config(seeds="0-3", workdir=tmp_path / "work"), tmp_path / "grid.yaml")
-    left = []
-    for _ in range(2):
-        command = [sys.executable, "-c", SWEEP, str(config), how]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert done.returncode == code
-        with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
-            left.append({record.label["seed"]: record.state for record in store.records() if record.state != "done"})
-    assert left[0] == {1: "running", 2: "pending", 3: "pending"}
-    assert left[1] == {1: "running"}  # what was begun and not ended goes after the others
+    first = start("segfault")
+    first.communicate(timeout=60)
+    assert (first.returncode, states(tmp_path)) == (-signal.SIGSEGV, {0: "done", 1: "running", 2: "pending"})
+    second = start("sleep")
+    pid = wait_for_pid(plugin, second)
+    assert pid != second.pid
+    second.kill()  # while the cell runs in a process of its own
+    second.communicate(timeout=30)
+    assert ends(pid)  # with its sweep
+    assert states(tmp_path) == {0: "done", 1: "running", 2: "done"}
+    third = start("segfault")
+    out, errors = third.communicate(timeout=90)
+    assert (third.returncode, states(tmp_path)) == (1, {0: "done", 1: "failed", 2: "done"}), errors
+    with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
+        (failed,) = [record for record in store.records() if record.state == "failed"]
+    assert failed.failure == "infrastructure"
+    assert "its process was killed by SIGSEGV while it ran there alone" in (failed.reason or "")
+    assert "2/3" in out
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_cell_runs_in_a_process_of_its_own(
+    start: Callable[..., "subprocess.Popen[str]"], plugin: Path, tmp_path: Path
+) -> None:
+    for number, left in ((signal.SIGKILL, "running"), (signal.SIGINT, "interrupted")):
+        sweep = start("sleep")
+        pid = wait_for_pid(plugin, sweep)
+        sweep.send_signal(number)
+        sweep.communicate(timeout=30)
+        assert sweep.returncode == (130 if number == signal.SIGINT else -number)
+        assert ends(pid)
+        assert states(tmp_path)[1] == left
+    last = start("")
+    _, errors = last.communicate(timeout=90)
+    assert (last.returncode, set(states(tmp_path).values())) == (0, {"done"}), errors
+    assert [(row["n"], row["status"]) for row in table(tmp_path / "work")] == [(3, "done")]
+
+
+def test_how_a_process_died_in_words() -> None:
+    assert _death(-signal.SIGSEGV) == "its process was killed by SIGSEGV"
+    assert _death(-signal.SIGKILL) == "its process was killed by SIGKILL (was the memory short?)"
+    assert _death(137) == "its process ended with exit code 137 (was the memory short?)"
+    assert _death(3) == "its process ended with exit code 3"

@@ -118,6 +118,15 @@ def test_an_infinite_gradient_is_caught_before_the_step(betons: Any) -> None:
     assert torch.equal(dict(fit.model.named_parameters())["0.weight"], before[:216].view(8, 3, 3, 3))
 
 
+def test_a_run_of_fp16_that_skips_every_step_has_diverged(betons: Any) -> None:
+    """A finite loss, and gradients that are not: the scale goes to 0, and the weights would stay what they were."""
+    fit = make_fit(betons.train, Listener())
+    fit.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-8)
+    next(fit.model.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(DivergedError, match=r"gradients are not finite at any scale in epoch 1, step 3, at learning"):
+        fit.train()
+
+
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(betons: Any, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
     fit = make_fit(betons.train, Listener(), checkpoint)

@@ -9,7 +9,7 @@ import pytest
 from fastdc.report.page import write_page
 from fastdc.sweep.store import Store
 from tests.report.browser import Browser, needs_browser
-from tests.report.test_report_page import Sweep
+from tests.report.test_report_page import Sweep, write_subset
 from tests.report.test_report_page import sweep as sweep  # the fixture
 
 pytestmark = needs_browser
@@ -48,6 +48,18 @@ def test_opens_from_disk_without_network_or_complaint(browser: Browser, page: Pa
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.resolve().as_uri()]
     assert browser.console == []
     assert browser.run("document.documentElement.scrollWidth") <= width  # tables scroll within themselves
+
+
+def test_long_names_wrap(browser: Browser, tmp_path: Path) -> None:
+    long = "a" * 300
+    made = Sweep(tmp_path)
+    made.add(long, 0, 40.0, subset="0f" * 6, arch=long, inferred=[long])
+    made.add("random", 0, 40.0, protocol="soft")
+    write_subset(tmp_path, f"x-{'0f' * 6}")
+    write_page(made.store, tmp_path, tmp_path / "page.html")
+    for width in (390, 1440):
+        browser.open(tmp_path / "page.html", width=width)
+        assert browser.run("document.documentElement.scrollWidth") <= width
 
 
 def test_the_policy_stops_what_is_not_of_the_page(browser: Browser, page: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastdc import cli
 from fastdc.beton import BetonFile, Sample, encode_jpeg, write_samples
-from fastdc.errors import ConfigError, OutputError
+from fastdc.errors import ConfigError, OutputError, StoreError
 from fastdc.report import gallery
 from fastdc.report.page import make_page, write_page
 from fastdc.sweep.cell import DETAIL_FIELDS, CellRunner
@@ -48,7 +50,7 @@ def label(method: str, seed: int, **changes: Any) -> dict[str, Any]:
         "observer": None,
         "subset": SUBSETS.get(method, "*"),
     } | changes
-    axes = [str(values[name]) for name in ("dataset", "method", "ipc", "protocol", "arch")]
+    axes = [str(values[name]) for name in ("dataset", "method", "ipc", "protocol", "arch", "image_size")]
     return values | {"group": "/".join(axes)}
 
 
@@ -191,11 +193,16 @@ def test_only_a_page_is_replaced(sweep: Sweep, tmp_path: Path) -> None:
     write_page(sweep.store, sweep.folder, out)
     other = tmp_path / "thesis.html"
     other.write_text("<!doctype html>mine")
-    with pytest.raises(OutputError, match="exists already"):
-        write_page(sweep.store, sweep.folder, other)
+    with pytest.raises(OutputError, match="exists already and is no page of fastdc; give --html another name"):
+        write_page(sweep.store, sweep.folder, other)  # and no word of --force, which `report` has not
     with pytest.raises(OutputError):
         write_page(sweep.store, sweep.folder, sweep.folder / "store.sqlite")
     assert other.read_text() == "<!doctype html>mine"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="exists already and is no page"):  # neither read, which hangs, nor replaced
+        write_page(sweep.store, sweep.folder, pipe)
+    assert pipe.is_fifo()
 
 
 def test_command_writes_the_page_and_keeps_stdout_json(sweep: Sweep, tmp_path: Path) -> None:
@@ -226,6 +233,14 @@ def test_gallery_shows_the_stored_bytes(sweep: Sweep) -> None:
     assert str(sweep.folder.parent) not in page
 
 
+def test_the_folder_of_stored_sets_is_listed_once(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for each set by itself took minutes where 10,000 of them lie."""
+    glob, listed = Path.glob, []
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: (listed.append(path), glob(path, pattern))[1])
+    assert images_of(make_page(sweep.store, sweep.folder))
+    assert listed == [sweep.folder / "subsets"]
+
+
 def test_gallery_stays_within_its_budget(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = images_of(make_page(sweep.store, sweep.folder))
     budget = sum(len(data) for _, data in whole) // 3
@@ -245,6 +260,49 @@ def test_large_images_are_shown_smaller(tmp_path: Path) -> None:
     write_subset(tmp_path, f"random-ipc10-{SUBSETS['random']}", "raw", classes=1, side=300)
     sizes = [Image.open(io.BytesIO(data)).size for _, data in images_of(make_page(made.store, tmp_path))]
     assert sizes == [(256, 256)] * 4
+
+
+def test_sets_of_another_size_are_shown_as_well_and_missing_ones_named(tmp_path: Path) -> None:
+    made = Sweep(tmp_path)
+    made.add("random", 0, 40.0)
+    made.add("random", 0, 41.0, image_size=64, subset="0e" * 6)
+    made.add("herding", 0, 42.0)
+    made.add("aum", 0, None, "pending")
+    write_subset(tmp_path, f"random-ipc10-{SUBSETS['random']}")
+    write_subset(tmp_path, f"random-ipc10-{'0e' * 6}", side=64)
+    page = make_page(made.store, tmp_path)
+    sizes = {Image.open(io.BytesIO(data)).size for _, data in images_of(page)}
+    assert sizes == {(28, 28), (64, 64)}
+    assert "tiny, 10 images per class, 64 px" in page
+    assert page.count("herding: not shown: its stored set is no longer in subsets/") == 1
+    assert "aum: not shown" not in page
+
+
+@pytest.mark.parametrize("damage", ["[NaN, 1, 2]", '["x"]', "7"])
+def test_damaged_details_are_one_line_that_names_the_run(tmp_path: Path, damage: str) -> None:
+    made = Sweep(tmp_path)
+    made.add("random", 0, 40.0)
+    with made.store._transaction() as db:
+        db.execute("DELETE FROM results")
+        values = (json.dumps(summary(40.0)), json.dumps(detail(40.0) | {"per_class": json.loads(damage)}))
+        db.execute("INSERT INTO results VALUES ('key0', ?, ?)", values)
+    with pytest.raises(StoreError, match=r"^run key0: what the store holds of it"):
+        make_page(made.store, tmp_path)
+
+
+@pytest.mark.parametrize("label", ["{", "[]", "7", "{}", '{"group": "g", "seed": "x"}'])
+def test_a_store_with_a_damaged_label_is_one_line_and_exit_2(
+    tmp_path: Path, label: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Sweep(tmp_path)
+    made.add("random", 0, None, "pending")
+    with made.store._transaction() as db:
+        db.execute("UPDATE runs SET label = ?", (label,))
+    assert cli.run(["report", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert "damaged" in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
 
 
 def test_accuracy_by_class_is_the_difference_to_random(sweep: Sweep) -> None:

@@ -1,10 +1,12 @@
 """Aggregation of runs into rows."""
 
+import math
 import statistics
 from typing import Any
 
 import pytest
 
+from fastdc.errors import StoreError
 from fastdc.report.rows import Row, make_rows, shared_observer
 from fastdc.sweep.store import Record
 
@@ -61,6 +63,20 @@ def test_the_ledger_of_a_shared_observer() -> None:
     assert shared_observer([*rows, row("aum", 60.0), row("ccs[beta=0.1]", 60.0)]) == (3, 60.0, 130.0)
     (made,) = make_rows([done(0, 40.0)])
     assert (made.scoring_seconds, made.selection_seconds) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"top1": "40"[:0]}, {"top1": 140.0}, {"top1": math.nan}, {"image_bytes": -1}, {"cost": None}, {"labels": "x"}],
+)
+def test_a_damaged_result_is_one_line_that_names_the_run(changes: dict[str, Any]) -> None:
+    record = done(0, 40.0)
+    assert record.summary is not None
+    record.summary.update(changes)
+    with pytest.raises(StoreError, match=r"^run k0\S*: what the store holds of it .* is damaged"):
+        make_rows([record])
+    with pytest.raises(StoreError, match="is damaged"):
+        make_rows([Record("k", {"seed": 0}, "pending", None, None, 1.0)])
 
 
 def test_one_run_has_no_spread() -> None:

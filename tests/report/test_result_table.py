@@ -5,8 +5,10 @@ import io
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -200,10 +202,31 @@ def test_names_stay_text_in_every_format(name: str) -> None:
 
 def test_csv_and_latex_escapes() -> None:
     assert csv_text("=1+1") == "'=1+1"
+    assert csv_text("\uff1d1+1") == "'\uff1d1+1"
+    assert latex('a"b') == r"a\symbol{34}b"
     assert csv_text("random") == "random"
     assert latex(r"a_b&50% #1 $x$ {y} \z ~ ^") == (
         r"a\_b\&50\% \#1 \$x\$ \{y\} \textbackslash{}z \textasciitilde{} \textasciicircum{}"
     )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX (apt-get install texlive-latex-recommended)")
+def test_latex_compiles(tmp_path: Path) -> None:
+    names = [name for name in [*HOSTILE, "*x", '"', r"\input{/etc/passwd}", "a_b^c~d#e$f&g|h<i>"] if name.isascii()]
+    rows = [row(method=name, dataset=name, top1_mean=40.0 + number) for number, name in enumerate(names)]
+    text = render([*rows, row(method="last", **FAILED)], "latex")
+    page = r"\documentclass{article}\usepackage{booktabs}\begin{document}{}" + f"\n{text}\n" + r"\end{document}"
+    page = page.replace(r"\begin{tabular}", "\n\n\\begin{tabular}")
+    (tmp_path / "page.tex").write_text(page)
+    command = ["pdflatex", "-interaction=batchmode", "-halt-on-error", "page.tex"]
+    done = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert done.returncode == 0, (tmp_path / "page.log").read_text()[-2000:]
+
+
+@pytest.mark.parametrize("name", ["[red]x[/red]", "*x"])
+def test_a_name_is_never_an_argument_of_the_line_before(name: str) -> None:
+    """LaTeX reads on beyond `\\\\` for `[...]` or `*`; of the first it never came to an end."""
+    assert f"{{}}{name} & 10" in render([row(), row(method=name)], "latex")
 
 
 def test_latex_is_a_tabular_per_table() -> None:

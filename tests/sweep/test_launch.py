@@ -15,6 +15,7 @@ from fastdc.sweep.plan import Plan, make_plan
 from fastdc.sweep.run import CellFailure, Outcome, Together, failure_of, prepare_workdir, run_plan
 from fastdc.sweep.store import Store
 from fastdc.sweep.worker import Answer
+from fastdc.track import listening
 from tests.sweep.test_sweep_run import accuracy
 
 Make = Callable[..., SweepConfig]
@@ -179,7 +180,85 @@ def test_a_cell_that_takes_its_worker_down_every_time_ends_as_failed(make_config
     assert reasons(plan) == {bad: "its worker was lost 3 times: signal 11"}
     with Store(plan.store_path, readonly=True) as store:
         assert [record.failure for record in store.records() if record.key == bad] == ["infrastructure"]
-    assert sum(bad in keys for keys in pool.calls("run")) == launch.MOST_LOSSES
+    assert sum(bad in keys for keys in pool.calls("run")) == launch.MOST_TRIES
+
+
+@pytest.mark.parametrize("call", ["make_network", "make_subset"])
+def test_what_takes_down_whoever_makes_it_is_given_up_for_all_cells_that_need_it(make_config: Make, call: Call) -> None:
+    plan = make_plan(make_config(methods="random,el2n", seeds="0-5"))
+
+    def react(_worker: int, sent: Call, arguments: tuple[Any, ...]) -> str | None:
+        of_el2n = sent != "make_subset" or pool.cells[arguments[0]].label["method"] == "el2n"
+        return "killed by signal 9" if sent == call and of_el2n else None
+
+    pool = FakePool(plan, react)
+    assert sweep(plan, pool).states == {"done": 6, "failed": 6}
+    assert set(reasons(plan).values()) == {"its worker was lost 3 times: killed by signal 9"}
+    assert pool.started <= 2 + launch.MOST_TRIES
+
+
+def test_a_fault_of_the_machine_is_tried_again_on_another_worker(
+    make_config: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(make_config(seeds="0-5"))
+    once, always = plan.cells[0], plan.cells[3]
+    fault = failure_of(OSError(errno.EIO, "Input/output error", "train.beton"))
+    where: dict[str, list[int]] = {}
+
+    def react(worker: int, call: Call, arguments: tuple[Any, ...]) -> Answer | None:
+        if call != "run":
+            return None
+        (key,) = arguments[0]
+        where.setdefault(key, []).append(worker)
+        return Answer((fault,)) if key == always.key or (key == once.key and len(where[key]) == 1) else None
+
+    pool = FakePool(plan, react)
+    assert sweep(plan, pool).states == {"done": 5, "failed": 1}
+    assert reasons(plan) == {always.key: "train.beton: Input/output error; check path and permissions"}
+    assert (len(where[once.key]), len(where[always.key])) == (2, launch.MOST_TRIES)
+    assert len(set(where[always.key])) == launch.MOST_TRIES
+    assert f"{once.name}: train.beton: Input/output error; check path and permissions; runs again" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_fault_of_the_machine_in_what_cells_share_fails_no_other_cell(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="el2n", seeds="0-3"))
+    fault = failure_of(OSError(errno.EIO, "Input/output error", "train.beton"))
+    failures = [fault]
+
+    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> Answer | None:
+        return Answer(failure=failures.pop()) if call == "make_network" and failures else None
+
+    assert sweep(plan, FakePool(plan, react)).states == {"done": 4}
+
+
+def test_news_are_told_at_once_and_those_of_a_lost_worker_too(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0"))
+    name = plan.cells[0].name
+    heard: list[tuple[str, int | None]] = []
+
+    class Telling(FakePool):
+        """Tells of an epoch with each run, and loses the first worker after that."""
+
+        def wait(self, seconds: float) -> list[Event]:
+            found = super().wait(seconds)
+            news = [Event(found[0].worker, "news", ((1, epoch_event(name, 1)),))] if self.calls("run") else []
+            return news + found
+
+    pool = Telling(plan, lambda worker, call, _: "killed" if call == "run" and worker == 1 else None)
+    with listening(lambda event: heard.append((event["event"], event.get("epoch")))):
+        assert sweep(plan, pool).states == {"done": 1}
+    told = [kind for kind, _ in heard if kind in ("cell_started", "epoch", "cell_done")]
+    once = list(dict.fromkeys(told[: told.index("cell_started", 1)]))
+    assert once == ["cell_started", "epoch"]
+    assert told[-2:] == ["epoch", "cell_done"]
+
+
+def epoch_event(cell: str, epoch: int) -> dict[str, Any]:
+    """What a training tells of an epoch."""
+    numbers = {"epoch": epoch, "epochs": 9, "loss": 1.5, "lr": 0.1, "top1": None, "images_per_second": 70.0}
+    return {"time": 0.0, "event": "epoch", "cell": cell, **numbers}
 
 
 def test_a_group_whose_worker_is_lost_goes_on_one_by_one(make_config: Make) -> None:
@@ -256,7 +335,7 @@ def test_a_full_disk_ends_the_sweep_and_gives_the_other_cells_back(make_config: 
 def test_workers_that_cannot_start_end_the_sweep_before_any_cell_runs(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-5"))
     pool = FakePool(plan, lambda _worker, call, _: "host b does not see it" if call == "open" else None)
-    with pytest.raises(WorkerError, match="3 workers could not be started: host b does not see it"):
+    with pytest.raises(WorkerError, match=r"[34] workers could not be started: host b does not see it"):
         sweep(plan, pool)
     with Store(plan.store_path, readonly=True) as store:
         assert set(store.states().values()) == {"pending"}
@@ -268,6 +347,23 @@ def test_one_bad_host_is_not_asked_for_ever(make_config: Make, capsys: pytest.Ca
     assert sweep(plan, pool).states == {"done": 10}
     assert pool.started <= 3
     assert "a worker could not be started: no CUDA" in capsys.readouterr().err
+
+
+def test_bad_hosts_do_not_end_a_sweep_that_a_slower_one_can_serve(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-9"))
+    pool = FakePool(plan, lambda worker, call, _: "no CUDA" if call == "open" and worker < 6 else None, size=6)
+    assert sweep(plan, pool).states == {"done": 10}
+    assert pool.started <= 8
+
+
+def test_a_place_where_no_worker_could_start_is_tried_again_later(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(make_config(seeds="0-9"))
+    monkeypatch.setattr(launch, "FORGET_SECONDS", 0.0)
+    pool = FakePool(plan, lambda worker, call, _: "rebooting" if call == "open" and worker == 2 else None, size=2)
+    assert sweep(plan, pool).states == {"done": 10}
+    assert (pool.started, pool.most_at_work) == (3, 2)
 
 
 def test_an_interrupt_gives_back_what_is_running(make_config: Make) -> None:

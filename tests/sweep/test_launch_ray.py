@@ -1,9 +1,11 @@
 """Sweeps on a real Ray cluster of two workers on this host."""
 
+import json
 import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from fastdc import cli
 from fastdc.errors import ConfigError
 from fastdc.report import make_rows
 from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.launch_ray import RayLauncher
+from fastdc.sweep.launch_ray import RayLauncher, lost_reason
 from fastdc.sweep.run import run_sweep
 from fastdc.sweep.store import Store
 
@@ -42,6 +44,7 @@ def cluster() -> Iterator[str]:
     options: dict[str, Any] = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # else whatever else the machine does comes first
         context = ray.init(address="local", log_to_driver=False, logging_level="ERROR", **options)
         yield str(context.address_info["gcs_address"])
         ray.shutdown()
@@ -120,33 +123,55 @@ class Marked:
     def __init__(self, config: Path, *arguments: str) -> None:
         self.mark = f"FASTDC_TEST_MARK={secrets.token_hex(8)}"
         name, value = self.mark.split("=")
-        command = [sys.executable, "-m", "fastdc.cli", "sweep", str(config), "--launcher", "ray", *arguments]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, env={**os.environ, name: value}, start_new_session=True, **pipes)
+        command = [sys.executable, "-m", "fastdc.cli", "sweep", str(config), "--launcher", "ray", "--log", "json"]
+        self.told = config.with_suffix(".log")
+        with self.told.open("w") as errors:
+            self.process = subprocess.Popen(
+                [*command, *arguments],
+                env={**os.environ, name: value, "RAY_worker_niceness": "0"},
+                start_new_session=True,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
 
-    def processes(self) -> list[str]:
-        """Command line of every process with the mark, but Ray's agents."""
-        found = []
+    def processes(self) -> dict[int, str]:
+        """Command line of every process with the mark, but Ray's agents, by process id."""
+        found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # ended meanwhile
                 title = (folder / "cmdline").read_text().replace("\0", " ")
                 if self.mark.encode() in (folder / "environ").read_bytes() and not re.search("agent", title, re.I):
-                    found.append(title)
+                    found[int(folder.name)] = title
         return found
+
+    def workers(self) -> list[int]:
+        """Processes that run its cells."""
+        return [pid for pid, title in self.processes().items() if title.startswith("ray::CellWorker")]
+
+    def events(self, *kinds: str) -> list[dict[str, Any]]:
+        """What it has told so far."""
+        lines = self.told.read_text().splitlines(keepends=True)
+        events = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [event for event in events if event["event"] in kinds]
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition() and time.monotonic() < deadline:
-            assert self.process.poll() is None, self.process.communicate()
-            time.sleep(0.02)
-        assert condition()
+            assert self.process.poll() is None, self.told.read_text()
+            time.sleep(0.05)
+        assert condition(), self.told.read_text()
+
+    def end(self, seconds: float) -> str:
+        """Its stdout once it has ended."""
+        return self.process.communicate(timeout=seconds)[0]
 
     def left(self) -> list[str]:
         """Command lines of its processes that go on for seconds. Agents of Ray's notice within a minute, idle."""
         deadline = time.monotonic() + 20
         while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        return found
+        return list(found.values())
 
 
 def states_of(config: SweepConfig) -> list[str]:
@@ -165,33 +190,35 @@ def test_a_killed_worker_costs_its_cell_some_time_and_nothing_else(
     local, spread = (make_config(**grid, workdir=tmp_path / name) for name in ("local", "ray"))
     run_sweep(local, show_progress=False)
     sweep = Marked(write_yaml(spread, tmp_path / "grid.yaml"), "--address", cluster)
-    sweep.wait_for(lambda: bool(workers()))
-    os.kill(workers()[0], signal.SIGKILL)
-    out, errors = sweep.process.communicate(timeout=100)
-    assert sweep.process.returncode == 0, errors
-    assert re.search(r"random ipc 2 .* seed \d: its worker was lost \(.*\); runs again", errors), errors
+    sweep.wait_for(lambda: bool(sweep.events("epoch")))  # told while the cell goes on
+    assert not sweep.events("cell_done")
+    os.kill(sweep.workers()[0], signal.SIGKILL)
+    out = sweep.end(100)
+    assert sweep.process.returncode == 0, sweep.told.read_text()
+    lost = [event["text"] for event in sweep.events("message") if "was lost" in event["text"]]
+    assert len(lost) == 1
+    assert re.fullmatch(r"random ipc 2 .* seed \d: its worker was lost \(.*\); runs again", lost[0])
     assert "3 runs: 3 done (3 run now)" in out
-    assert "raylet" not in out + errors
+    assert "raylet" not in out + sweep.told.read_text()
     assert results_of(spread.workdir) == results_of(local.workdir)
     assert subset_bytes(spread.workdir) == subset_bytes(local.workdir)
-
-
-def workers() -> list[int]:
-    """Workers on this host that are asked for something, whichever sweep's they are."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            found += [int(path.parent.name)] if path.read_text().startswith("ray::CellWorker.run") else []
-    return found
+    told: dict[str, list[int]] = {}
+    for event in sweep.events("cell_started", "epoch"):
+        if event["event"] == "cell_started":
+            told[event["cell"]] = []
+        else:
+            told[event["cell"]].append(event["epoch"])
+    assert list(told.values()) == [list(range(1, 401))] * 3  # each epoch once, in order
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["control-c", "kill -9"])
 def test_a_stopped_sweep_leaves_no_process_and_no_claim(
-    make_config: Make, write_yaml: Write, tmp_path: Path, way: str
+    cluster: str, make_config: Make, write_yaml: Write, tmp_path: Path, way: str
 ) -> None:
     config = make_config(protocols="hard-small*epochs=1,hard-small*epochs=100000")
-    sweep = Marked(write_yaml(config, tmp_path / "grid.yaml"))
+    address = ["--address", cluster] if way == "control-c" else []  # the other has a cluster of its own to end
+    sweep = Marked(write_yaml(config, tmp_path / "grid.yaml"), *address)
     sweep.wait_for(lambda: states_of(config) == ["done", "done", "running", "running"])
     sent = signal.SIGKILL if way == "kill -9" else signal.SIGINT
     if way == "control-c":
@@ -199,13 +226,80 @@ def test_a_stopped_sweep_leaves_no_process_and_no_claim(
     else:
         sweep.process.send_signal(sent)
     started = time.monotonic()
-    _, errors = sweep.process.communicate(timeout=60)
-    assert sweep.process.returncode == (-signal.SIGKILL if way == "kill -9" else 130), errors
+    sweep.end(60)
+    assert sweep.process.returncode == (-signal.SIGKILL if way == "kill -9" else 130), sweep.told.read_text()
     assert not sweep.left()
     assert time.monotonic() - started < 25
-    assert "Traceback" not in errors
+    assert "Traceback" not in sweep.told.read_text()
     if way == "control-c":
-        assert errors.endswith("interrupted; finished runs are kept, the same command goes on\n")
+        said = sweep.events("message")[-1]["text"]
+        assert said == "fastdc: interrupted; finished runs are kept, the same command goes on"
         assert states_of(config) == ["done", "done", "interrupted", "interrupted"]
     with Store(config.workdir / "store.sqlite") as store:
         assert all(store.claim(key) is not None for key, state in store.states().items() if state != "done")
+
+
+def test_an_address_where_nobody_listens_is_one_line(
+    make_config: Make,
+    write_yaml: Write,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastdc.sweep.launch_ray.REACH_SECONDS", 0.1)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        grid = write_yaml(make_config(), tmp_path / "grid.yaml")
+        assert cli.run(["sweep", str(grid), "--launcher", "ray", "--address", address, "--quiet"]) == 1
+    assert (
+        capfd.readouterr().err == f"error: --launcher ray: no cluster at '{address}': [Errno 111] Connection refused\n"
+    )
+
+
+def test_a_sigterm_while_ray_starts_is_an_interrupt(
+    make_config: Make, write_yaml: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise SystemExit(signal.SIGTERM)  # as Ray's own handler does
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    grid = write_yaml(make_config(), tmp_path / "grid.yaml")
+    assert cli.run(["sweep", str(grid), "--launcher", "ray", "--quiet"]) == 130
+
+
+def test_the_clusters_address_in_the_environment_is_held_to_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
+    with pytest.raises(ConfigError, match="must run on a host of the cluster"):
+        RayLauncher()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "The actor died unexpectedly before finishing this task.\n\tpid: 4\nThe actor is dead because its worker "
+            "process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a "
+            "connection error code 2. End of file. Some common causes include: (1) the OOM killer",
+            "Worker unexpectedly exits with a connection error code 2. End of file",
+        ),
+        (
+            "The actor died unexpectedly before finishing this task.\n\tclass_name: CellWorker\n\tip: 10.77.0.2\n"
+            "The actor died because its node has died. Node Id: fa5b78b1f6",
+            "its node has died",
+        ),
+        (
+            "The actor died because of an error raised in its creation task, \x1b[36mray::CellWorker.__init__()\x1b[39m"
+            " (pid=795)\n           ^^^^^^^^^^\nAttributeError: Can't get attribute 'x'",
+            "AttributeError: Can't get attribute 'x'; is the same fastdc, with what it needs, installed on every host?",
+        ),
+        (
+            "Task was killed due to the node running low on memory.",
+            "Task was killed due to the node running low on memory.",
+        ),
+    ],
+)
+def test_why_a_worker_was_lost_is_one_line_that_people_can_read(text: str, reason: str) -> None:
+    assert lost_reason(RuntimeError(text)) == f"RuntimeError: {reason}"

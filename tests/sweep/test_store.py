@@ -205,7 +205,7 @@ def test_a_truncated_store_is_refused_and_left_alone(tmp_path: Path, keep: float
         store.register(runs(500))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep)])
-    with pytest.raises(StoreError, match="truncated"):
+    with pytest.raises(StoreError, match=r"sqlite: truncated: [\d,]+ bytes, expected"):
         Store(path)
     assert path.read_bytes() == whole[: int(len(whole) * keep)]
 
@@ -217,7 +217,7 @@ def test_a_store_damaged_inside_is_a_store_error(tmp_path: Path) -> None:
     whole = bytearray(path.read_bytes())
     whole[4096:] = b"\xaa" * (len(whole) - 4096)
     path.write_bytes(whole)
-    with pytest.raises(StoreError, match="damaged"), Store(path) as store:
+    with pytest.raises(StoreError, match=r"sqlite: damaged \("), Store(path) as store:
         store.register(runs(501))
     assert path.read_bytes() == whole
 
@@ -293,6 +293,21 @@ def test_processes_share_the_work_without_a_lock_error(tmp_path: Path) -> None:
     assert claimed == sorted(f"k{i}" for i in range(40))
 
 
+def test_nobody_writes_between_what_a_transaction_reads_and_what_it_writes(store: Store) -> None:
+    """Else (a deferred BEGIN) two that read and then write end in "database is locked" at once, despite the timeout."""
+    store.register(runs(1))
+    other = sqlite3.connect(store.path, timeout=0.05, isolation_level=None)
+    try:
+        with store._transaction() as db:
+            assert db.execute("SELECT state FROM runs").fetchall() == [("pending",)]
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("DELETE FROM runs")
+            db.execute("UPDATE runs SET state = 'interrupted'")
+        other.execute("DELETE FROM runs")
+    finally:
+        other.close()
+
+
 def test_kill_9_between_transactions_leaves_no_half_result(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     for _ in range(4):
@@ -349,3 +364,73 @@ def test_records_come_with_their_labels(store: Store) -> None:
     record = store.records()[0]
     assert json.loads(json.dumps(record.label)) == {"method": "el2n[keep=hard]", "ipc": None}
     assert (record.state, record.reason, record.summary) == ("pending", None, None)
+
+
+# ------------------------------------------------------------------ files that hold something else
+
+
+def test_a_write_ahead_log_without_its_store_is_not_played_into_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.executemany("INSERT INTO subsets VALUES (?, '', '{}')", [(str(i),) for i in range(300)])
+    Store(path).close()
+    code = "import os, sys; from pathlib import Path; from fastdc.sweep.store import Planned, Store;"
+    code += "Store(Path(sys.argv[1])).register([Planned('k', 'a', {})]); os._exit(0)"  # as kill -9 leaves it
+    assert subprocess.run([sys.executable, "-c", code, str(path)], timeout=60).returncode == 0
+    log = path.with_name("store.sqlite-wal")
+    content = log.read_bytes()
+    assert content
+    path.rename(tmp_path / "moved")
+    with pytest.raises(StoreError, match=r"store.sqlite-wal: belongs to a store that is not here .* put store.sqlite"):
+        Store(path)
+    assert (path.exists(), log.read_bytes()) == (False, content)
+    (tmp_path / "moved").rename(path)
+    with Store(path) as store:
+        assert store.states() == {"k": "pending"}
+
+
+def damage(path: Path, found: bytes, put: bytes) -> None:
+    """Change the first such bytes of a closed store's file."""
+    whole = path.read_bytes()
+    assert found in whole
+    path.write_bytes(whole.replace(found, put, 1))
+
+
+@pytest.mark.parametrize(
+    ("put", "message"),
+    [(b'"seed" 0', "damaged .Expecting"), (b'"se\xffd":0', "damaged .*UTF-8"), (b'"seed":[', r"damaged \(")],
+)
+def test_text_that_a_bad_disk_has_changed_is_a_damaged_store(tmp_path: Path, put: bytes, message: str) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store(path) as store:
+        store.register([Planned("k0", "a0", {"seed": 0, "group": "g"})])
+    damage(path, b'"seed": 0'[: len(put)], put)
+    with pytest.raises(StoreError, match=message) as caught, Store(path, readonly=True) as store:
+        store.records()
+    assert "\n" not in str(caught.value)
+    assert "with its -wal and -shm file" in str(caught.value)
+
+
+def test_the_whole_file_is_checked_before_work(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store(path) as store:
+        store.register(runs(500))
+        store.check()
+    whole = bytearray(path.read_bytes())
+    page = max(range(1, len(whole) // 4096), key=lambda page: whole[page * 4096 : page * 4096 + 4096].count(b'"group"'))
+    whole[page * 4096 + 8 : page * 4096 + 40] = b"\x07" * 32  # where the page says its rows lie
+    path.write_bytes(whole)
+    with pytest.raises(StoreError, match=r"sqlite: damaged \("), Store(path) as store:
+        store.check()
+    assert path.read_bytes() == whole
+
+
+def test_a_process_of_another_container_is_not_known_to_be_dead() -> None:
+    me = this_owner()
+    boot = me.born.partition("/")[0]
+    elsewhere = me._replace(pid=2**22 + 1, born=f"{boot}/1/pid:[1]")
+    assert not is_dead(elsewhere)  # the same host name, pids of its own
+    assert is_dead(elsewhere._replace(born=me.born))
+    assert is_dead(elsewhere._replace(born="an-earlier-boot/1/pid:[1]"))
+    assert not is_dead(me._replace(born="/".join(me.born.split("/")[:2])))  # as an older fastdc has stored it
