@@ -80,12 +80,17 @@ def test_filters(browser: Browser, page: Path) -> None:
     browser.open(page)
     rows, whole = SHOWN.format(".board tbody tr"), browser.run(SHOWN.format(".board tbody tr"))
     assert whole == 10
+    joins = SHOWN.format(".setup > .figures .join")
+    assert browser.run(joins) >= 1  # points of a method at several IPC
     choose(browser, "ipc", "50")
     assert browser.run(rows) == 1
+    assert browser.run(joins) == 0
     assert browser.run("document.getElementById('count').textContent") == "1 row"
     choose(browser, "protocol", "soft-small")  # has no IPC 50
     assert browser.run(rows) == 0
+    assert browser.run(SHOWN.format("#nothing")) == 1
     choose(browser, "ipc", "all")
+    assert browser.run(SHOWN.format("#nothing")) == 0
     choose(browser, "ipc", "10")
     assert browser.run(rows) == 1
     choose(browser, "protocol", "all")
