@@ -14,6 +14,9 @@ from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.nn.options import Precision, resolve_precision
 from fastdc.threads import set_compute_threads, usable_cpus
 
+SMALLEST_SCALE = 2.0**-10
+"""Of fp16's gradients. It begins at 2**16 and is halved with every step that is skipped: below, none was taken."""
+
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -87,6 +90,11 @@ def choose_compute(precision: Precision, threads: int) -> Compute:
     if resolved == "fp16" and device.type == "cpu":
         raise ConfigError("precision fp16: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
     return Compute(device, resolved, threads)
+
+
+def no_scale_left(scaler: torch.amp.GradScaler) -> bool:
+    """Whether gradients are infinite at any scale, so that every step is skipped. Reads the device."""
+    return scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE
 
 
 def is_out_of_memory(error: BaseException) -> bool:

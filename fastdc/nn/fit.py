@@ -18,12 +18,9 @@ from torch import nn
 from fastdc.errors import DivergedError
 from fastdc.loader import Batch, EpochLoader, SharedLoader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
-from fastdc.nn.device import Compute
+from fastdc.nn.device import Compute, no_scale_left
 from fastdc.progress import Progress
 from fastdc.seeding import derive_seed
-
-SMALLEST_SCALE = 2.0**-10
-"""Of fp16's gradients. It begins at 2**16 and is halved with every step that is skipped: below, none was taken."""
 
 Loss = Callable[[torch.Tensor, Any], torch.Tensor]
 Targets = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[torch.Tensor, Any]]
@@ -211,7 +208,7 @@ class Fit:
         self.recorder.batch(batch, logits.detach())
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
+        if no_scale_left(self.scaler):
             raise self._diverged("gradients are not finite at any scale", lr)
         return value
 

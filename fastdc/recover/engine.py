@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from fastdc.errors import DivergedError, MethodError
-from fastdc.nn.device import is_out_of_memory
+from fastdc.nn.device import is_out_of_memory, no_scale_left
 from fastdc.nn.teacher import Teacher, device_of
 from fastdc.progress import Progress, progress
 from fastdc.recover.batches import BatchStore, StartFile, batch_positions
@@ -187,7 +187,7 @@ class BatchRun:
                 scaler.step(self.pixels.optimizer)
                 scaler.update()
                 self.pixels.clamp()
-                self._note(loss.detach(), iteration, bar)
+                self._note(loss.detach(), iteration, scaler, bar)
 
     def _loss(self, network: nn.Module, matching: Matching, images: torch.Tensor, iteration: int) -> torch.Tensor:
         view = draw_view(self.recipe, self.seed, self.number, iteration, self.pixels.side)(images, self.pixels.side)
@@ -199,8 +199,8 @@ class BatchRun:
         extra = None if self.job.extra_loss is None else self.job.extra_loss(view, labels)
         return loss if extra is None else loss + extra
 
-    def _note(self, loss: torch.Tensor, iteration: int, bar: Progress) -> None:
-        """Remember the first loss that is not finite; ask the device for it now and then only."""
+    def _note(self, loss: torch.Tensor, iteration: int, scaler: torch.amp.GradScaler, bar: Progress) -> None:
+        """Remember the first loss that is not finite; ask the device for it, and for the scale, now and then only."""
         first = (self.bad < 0) & ~torch.isfinite(loss)
         self.bad = torch.where(first, iteration, self.bad)
         last = iteration + 1 == self.recipe.iterations
@@ -210,6 +210,11 @@ class BatchRun:
                 raise DivergedError(
                     f"the loss is not finite in iteration {bad + 1} of {self.recipe.iterations}; "
                     "lower learning_rate, or use precision fp32"
+                )
+            if no_scale_left(scaler):
+                raise DivergedError(
+                    f"the gradients are not finite at any scale up to iteration {iteration + 1} of "
+                    f"{self.recipe.iterations}; lower learning_rate, or use precision fp32"
                 )
             bar.note = f"batch {self.number + 1}, loss {float(loss):.3f}"
         bar.advance(1, bar.note)

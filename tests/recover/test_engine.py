@@ -14,6 +14,7 @@ from torchvision.transforms import functional as vision
 from fastdc.errors import DivergedError, MethodError
 from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.methods import MethodContext
+from fastdc.nn.device import Compute
 from fastdc.nn.models import build_model
 from fastdc.nn.teacher import Teacher, freeze
 from fastdc.nn.teaching import Teaching
@@ -161,6 +162,19 @@ def test_nan_of_the_last_gradient_alone_is_told(teaching: Teaching) -> None:
 
     with pytest.raises(DivergedError, match="batch 1 of 6: the last iteration left images that are not finite"):
         recover(make_job(extra_loss=poison), teaching)
+    assert not list(teaching.scratch.rglob("*.npy"))
+
+
+def test_fp16_whose_every_step_is_skipped_is_told(teaching: Teaching, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finite losses, and gradients that never are: the images would stay what they were, and pass for recovered."""
+
+    def endless(images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
+        return (0 * images).sum().sqrt()  # value 0, gradient 0 x infinity
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-8)
+    monkeypatch.setattr(Compute, "scaler", lambda _: scaler)
+    with pytest.raises(DivergedError, match=r"gradients are not finite at any scale up to iteration 6 of 6"):
+        recover(make_job(extra_loss=endless), teaching)
     assert not list(teaching.scratch.rglob("*.npy"))
 
 
