@@ -4,11 +4,10 @@ import os
 import pickle
 from pathlib import Path
 
-import fastdc
 from fastdc.sweep.config import load_config
 from fastdc.sweep.plan import make_plan
 from fastdc.sweep.store import Store
-from fastdc.sweep.worker import CellWorker, Home
+from fastdc.sweep.worker import CellWorker, Home, this_fastdc
 from fastdc.track import listening
 from tests.track.test_tracked_sweep import write_grid
 
@@ -19,10 +18,10 @@ def test_epochs_of_a_worker_come_with_its_answer(tmp_path: Path) -> None:
     with Store(plan.store_path):
         pass
     worker = CellWorker()
-    assert worker.open(plan, Home(fastdc.__version__, Path(os.getcwd()))) is None
+    assert worker.open(plan, Home(this_fastdc(), Path(os.getcwd()))) is None
     here: list[object] = []
     with listening(here.append):  # a worker is a process of its own; here it shares ours
         answer = worker.run([plan.cells[0].key], {})
-    assert answer.events == tuple(here)
-    told = [(event["event"], event["cell"], event["epoch"]) for event in pickle.loads(pickle.dumps(answer)).events]
+    assert answer.events == tuple(enumerate(here))
+    told = [(event["event"], event["cell"], event["epoch"]) for _, event in pickle.loads(pickle.dumps(answer)).events]
     assert told == [("epoch", plan.cells[0].name, epoch) for epoch in (1, 2, 3)]
