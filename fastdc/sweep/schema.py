@@ -105,12 +105,12 @@ def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
         StoreError: no store there (`readonly`), not SQLite, zero bytes, truncated, another program's, newer schema.
         OutputError: the store cannot be created in its folder.
     """
-    wal = path.with_name(path.name + "-wal")
-    has_wal = wal.exists()  # before the store is looked for: another sweep may be making both
     if not path.exists():
         if readonly:
             raise StoreError(f"{path}: no result store here; run `fastdc sweep ... --workdir {path.parent}` first")
-        if has_wal:  # SQLite would play it into the new store
+        wal = path.with_name(path.name + "-wal")
+        # SQLite would play it into the new store. Another sweep may just have made both.
+        if wal.exists() and not path.exists():
             raise StoreError(
                 f"{wal}: belongs to a store that is not here and may hold its last results; put {path.name} back, or "
                 f"move the -wal and -shm file to where it is"

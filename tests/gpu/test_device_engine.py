@@ -17,7 +17,9 @@ from fastdc.nn.models import build_model
 from tests.loader.conftest import jpeg, picture, write
 
 no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
-DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])]
+CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, no_cuda])
+DEVICES = ["cpu", CUDA]
+ENGINES = ["ffcv", "resident"]
 PRECISIONS = [
     ("cpu", "fp32"),
     ("cpu", "bf16"),
@@ -85,8 +87,10 @@ def test_products_on_the_device_ignore_the_callers_precision(device: str) -> Non
     assert torch.equal(made.cpu(), expected)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("engine", ["ffcv", "resident"])
+@pytest.mark.parametrize(
+    ("engine", "device"),
+    [("resident", "cpu"), *(pytest.param(each, *CUDA.values, marks=CUDA.marks) for each in ENGINES)],
+)
 def test_batches_for_cuda_are_pinned_and_owned_by_the_caller(stored: Path, engine: Any, device: str) -> None:
     with open_loader(stored, TrainView(32), batch_size=5, engine=engine, device=device) as loader:
         kept = [(batch.images, batch.images.clone()) for batch in loader.epoch(0)]

@@ -148,42 +148,32 @@ def done_cells(workdir: Path) -> int:
         return list(store.states().values()).count("done")
 
 
-def test_kill_9_in_a_sweep_then_the_same_command(
-    whole: Path, make_config: Make, write_yaml: Write, sweep_process: Start, tmp_path: Path
+def test_kill_9_then_the_same_command(
+    whole: Path, make_config: Make, write_yaml: Write, python_process: Start, sweep_process: Start, tmp_path: Path
 ) -> None:
+    """Killed inside a training, then between two, it ends in the rows and subsets of an undisturbed sweep."""
     config = make_config(**GRID)
     path = write_yaml(config, tmp_path / "grid.yaml")
-    worker = sweep_process(path)
-    wait_until(lambda: done_cells(config.workdir) >= 2, worker)
-    worker.kill()
-    worker.communicate()
+    key = make_plan(config).cells[0].key
+    checkpoint = config.workdir / "checkpoints" / key / "checkpoint.pt"
+    inside = python_process(SWEEP_WITH_CHECKPOINTS, str(path))
+    wait_until(checkpoint.exists, inside)
+    inside.kill()
+    inside.communicate()
+    assert checkpoint.exists()
+    between = sweep_process(path)
+    wait_until(lambda: done_cells(config.workdir) >= 2, between)
+    between.kill()
+    between.communicate()
     before = done_cells(config.workdir)
     assert before < 8
     final = sweep_process(path)
     out, errors = final.communicate(timeout=100)
     assert final.returncode == 0, errors
     assert f"8 runs: 8 done ({8 - before} run now)" in out
-    assert rows_of(config.workdir) == rows_of(whole / "work")
-    assert subset_bytes(config.workdir) == subset_bytes(whole / "work")
-
-
-def test_kill_9_inside_a_training_goes_on_from_its_checkpoint(
-    whole: Path, make_config: Make, write_yaml: Write, python_process: Start, sweep_process: Start, tmp_path: Path
-) -> None:
-    config = make_config(**GRID)
-    path = write_yaml(config, tmp_path / "grid.yaml")
-    key = make_plan(config).cells[0].key
-    checkpoint = config.workdir / "checkpoints" / key / "checkpoint.pt"
-    worker = python_process(SWEEP_WITH_CHECKPOINTS, str(path))
-    wait_until(checkpoint.exists, worker)
-    worker.kill()
-    worker.communicate()
-    assert checkpoint.exists()
-    final = sweep_process(path)
-    _, errors = final.communicate(timeout=100)
-    assert final.returncode == 0, errors
     assert not checkpoint.exists()
     assert rows_of(config.workdir) == rows_of(whole / "work")
+    assert subset_bytes(config.workdir) == subset_bytes(whole / "work")
 
 
 def test_networks_on_one_stream_give_the_rows_of_single_runs(make_config: Make) -> None:
@@ -238,15 +228,15 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     assert line.startswith(f"{plan.cells[0].name}: starts over ({checkpoint}: not a whole checkpoint")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_sweep_with_130_and_keeps_what_is_done(
-    make_config: Make, write_yaml: Write, sweep_process: Start, tmp_path: Path, number: signal.Signals
+    make_config: Make, write_yaml: Write, sweep_process: Start, tmp_path: Path
 ) -> None:
+    """SIGTERM; the Ctrl-C of `tests/faults/test_interrupts.py` is the same."""
     config = make_config(protocols="hard-small*epochs=1,hard-small*epochs=3000")
     worker = sweep_process(write_yaml(config, tmp_path / "grid.yaml"))
     wait_until(lambda: done_cells(config.workdir) == 2, worker)
     time.sleep(0.1)
-    worker.send_signal(number)
+    worker.send_signal(signal.SIGTERM)
     out, errors = worker.communicate(timeout=30)
     assert worker.returncode == 130, errors
     assert "Traceback" not in errors + out
@@ -280,13 +270,12 @@ def zero_a_payload(content: bytes) -> bytes:
     return content[:start] + bytes(200) + content[start + 200 :]
 
 
-@pytest.mark.parametrize("damage", [cut, zero_a_payload])
-def test_a_damaged_subset_is_made_again(whole: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_damaged_subsets_are_made_again(whole: Path) -> None:
     work = whole / "work"
     before, rows = subset_bytes(work), rows_of(work)
-    victim = next(path for path in (work / "subsets").glob("random-*.beton"))
-    victim.write_bytes(damage(victim.read_bytes()))
-    assert victim.read_bytes() != before[victim.name]
+    for victim, damage in zip(sorted((work / "subsets").glob("random-*.beton")), (cut, zero_a_payload), strict=True):
+        victim.write_bytes(damage(victim.read_bytes()))
+        assert victim.read_bytes() != before[victim.name]
     command = [sys.executable, "-m", "fastdc.cli", "sweep", str(whole / "grid.yaml"), "--rerun", "all", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ, "FASTDC_DEBUG": "1"})
     assert done.returncode == 0, done.stderr
