@@ -1,11 +1,12 @@
-"""A cell in a process of its own: for one whose last process died while it ran, be it by the cell or by a kill, and
-for all where the sweep's process has lost its GPU.
+"""A cell in a process of its own: for one whose last process died while it ran, be it by the cell or by a kill, for
+one that the machine failed and `--rerun` tries again, and for all where the sweep's process has lost its GPU.
 
 In the sweep's process it might take the sweep down again, and again. A child that dies costs that cell alone, and this
 process sees by what. `python -m fastdc.sweep.alone` is the child; it ends when the sweep's process is gone.
 """
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from fastdc.sweep.store import Store
 from fastdc.sweep.worker import Answer, CellWorker, Home, Told, this_fastdc
 from fastdc.track.events import publish
 
+DEATH_SECONDS = 20.0
+"""How long a process that has let go of its end of the pipe may take to end by itself."""
 OUT_OF_MEMORY = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
@@ -62,34 +65,46 @@ class Alone:
 
 def _ask(request: tuple[Any, ...]) -> tuple[str | None, Answer | None, int]:
     """Why the child could not begin, its answer, its exit code; neither of the first two where it died at work."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    try:
+        wanted = pickle.dumps(request)
+    except Exception as error:  # a plug-in's method may be of any kind
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", None, 0
     ours, its = Pipe()
     with ours:
-        with its:
-            command = [sys.executable, "-m", "fastdc.sweep.alone", str(its.fileno())]
-            # A session of its own, for Ctrl-C is the sweep's, which ends its child. Nothing may come to our stdout.
-            child = subprocess.Popen(
-                command,
-                env=environment,
-                pass_fds=[its.fileno()],
-                stdout=2,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        try:
+            with its:
+                child = _start(its.fileno())
+        except OSError as error:
+            return str(error.strerror or error), None, 0
         problem: str | None = "it ended while it started"
         answer = None
         try:
             with suppress(EOFError, OSError):
-                ours.send(request)
+                ours.send_bytes(wanted)
                 problem = _receive(ours, child)
                 if problem is None:
                     answer = _hear(ours, child)
-            if answer is None and problem is None:
-                child.wait()  # it died at work
+            if answer is None and problem is None:  # it died at work
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(DEATH_SECONDS)
         finally:
             child.kill()
             child.wait()
     return problem, answer, child.returncode
+
+
+def _start(connection: int) -> "subprocess.Popen[bytes]":
+    """The child, which is given one end of the pipe; modules come from where ours do, not from the current folder."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    # A session of its own, for Ctrl-C is the sweep's, which ends its child. Nothing may come to our stdout.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "fastdc.sweep.alone", str(connection)],
+        env=environment,
+        pass_fds=[connection],
+        stdout=2,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _hear(connection: "Connection[Any, Any]", child: "subprocess.Popen[bytes]") -> Answer:

@@ -152,9 +152,9 @@ class PoolSpread:
             return
         self._pool.drop(worker)
         self._failed_starts.append(time.monotonic())
-        self._failed_in_a_row += 1
-        at_work = self._jobs or self._idle or self._starting
-        if self._failed_in_a_row >= MOST_FAILED_STARTS and not at_work:
+        # What fails beside workers that do their work says nothing of the day when those are lost.
+        self._failed_in_a_row = 0 if self._jobs or self._idle else self._failed_in_a_row + 1
+        if self._failed_in_a_row >= MOST_FAILED_STARTS and not self._starting:
             raise WorkerError(f"{self._failed_in_a_row} workers could not be started: {problem}")
         self._say(f"a worker could not be started: {problem}")
 

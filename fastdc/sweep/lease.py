@@ -18,8 +18,8 @@ class Owner(NamedTuple):
 class Lease(NamedTuple):
     """The right to finish one run: `token` is drawn anew for every claim, so a lost lease cannot write.
 
-    With `redo` the run has a result already, which stays until this one replaces it. `after_crash`: it was taken from
-    a process that died while it ran.
+    With `redo` the run has a result already, which stays until this one replaces it. `after_crash`: its last process
+    died while it ran, or may have; whoever runs it now may do so at a distance.
     """
 
     key: str

@@ -37,7 +37,8 @@ def unmeasured_networks(
             for arch in [cell.arch] + ([] if cell.teacher is None else [cell.teacher.arch]):
                 count(arch, cell.label["image_size"], rates.seconds(cell))
     for observer, epochs in observers:
-        count(observer.arch, observer.image_size, epochs * sum(plan.train.counts))
+        visits = epochs * sum(plan.train.counts)
+        count(observer.arch, observer.image_size, rates.rough(observer.arch, observer.image_size, visits, 0))
     for subset in subsets_left(todo):
         if not rates.is_made(plan, subset):
             for teacher in subset.variant.teachers:

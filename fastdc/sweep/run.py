@@ -4,10 +4,7 @@ What ends a cell ends only that cell: it becomes a row with its reason. What end
 a damaged store) gives the running cell back first, and its checkpoint lets the next sweep go on inside it.
 """
 
-import os
 import shutil
-import signal
-import threading
 import time
 import traceback
 from collections import Counter
@@ -30,6 +27,7 @@ from fastdc.sweep.leftovers import remove_leftovers
 from fastdc.sweep.meter import Meter
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.provenance import Watch
+from fastdc.sweep.signals import signals_interrupt
 from fastdc.sweep.store import Rerun, Store
 from fastdc.track import emit, watching
 
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 OBSERVER = "observer"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-EXIT_INTERRUPTED = 130
 
 
 class CellResult(NamedTuple):
@@ -276,27 +272,38 @@ class InThisProcess:
         ended: list[tuple[Lease, bool]] = []
         for cells in groups:
             leased = claim_cells(self._store, cells, redo)
-            crashed = [pair for pair in leased if pair[1].after_crash or self._lost_device]
-            sound = [pair for pair in leased if pair not in crashed]
-            attempt = None if self._together is None or len(sound) < 2 else self._together.attempt
-            for pairs, execute in ((sound, self._run_here), *(([pair], self._run_alone) for pair in crashed)):
-                if pairs:
-                    went_well = run_cells(pairs, self._store, execute, attempt if pairs is sound else None, meter)
-                    ended += zip((lease for _, lease in pairs), went_well, strict=True)
+            with held(self._store, leased):
+                sound = [] if self._lost_device else [pair for pair in leased if not pair[1].after_crash]
+                apart = [pair for pair in leased if pair not in sound]
+                attempt = self._attempt if self._together is not None and len(sound) > 1 else None
+                went_well = run_cells(sound, self._store, self._run_here, attempt, meter) if sound else []
+                for pair in apart:
+                    went_well += run_cells([pair], self._store, self._run_apart, None, meter)
+                ended += zip((lease for _, lease in [*sound, *apart]), went_well, strict=True)
         return ended
 
+    def _attempt(self, cells: Sequence[Cell]) -> "list[CellResult | Exception]":
+        assert self._together is not None
+        with self._watching_device():
+            return self._together.attempt(cells)
+
     def _run_here(self, cell: Cell) -> CellResult | CellFailure:
-        if self._lost_device:  # by a cell of the same group
-            return self._run_alone(cell)
-        try:
+        if self._lost_device:  # by a cell of the same group, or by the whole group
+            return self._run_apart(cell)
+        with self._watching_device():
             return self._execute(cell)
+
+    def _run_apart(self, cell: Cell) -> CellResult | CellFailure:
+        found = None if self._alone is None else self._alone(cell)
+        return self._execute(cell) if found is None else found
+
+    @contextmanager
+    def _watching_device(self) -> Iterator[None]:
+        try:
+            yield
         except RuntimeError as error:
             self._lost_device = loses_device(error)
             raise
-
-    def _run_alone(self, cell: Cell) -> CellResult | CellFailure:
-        found = None if self._alone is None else self._alone(cell)
-        return self._execute(cell) if found is None else found
 
 
 def claim_cells(store: Store, cells: Sequence[Cell], redo: bool) -> list[tuple[Cell, Lease]]:
@@ -304,12 +311,29 @@ def claim_cells(store: Store, cells: Sequence[Cell], redo: bool) -> list[tuple[C
     return [(cell, lease) for cell in cells if (lease := store.claim(cell.key, redo)) is not None]
 
 
+@contextmanager
+def held(store: Store, leased: Sequence[tuple[Cell, Lease]]) -> Iterator[None]:
+    """Leases show signs of life while the block runs; what ends it early gives back those that have no result yet."""
+    try:
+        with ExitStack() as hearts:
+            for _, lease in leased:
+                hearts.enter_context(Heart(store, lease))
+            yield
+    except BaseException:
+        for _, lease in leased:
+            store.release(lease)  # what is stored stays stored
+        raise
+
+
 def run_cells(
     leased: Sequence[tuple[Cell, Lease]], store: Store, execute: Execute, attempt: Attempt | None, meter: Meter
 ) -> list[bool]:
-    """Train cells under their leases, at once by `attempt` if there is one, and store how each ended; which went well.
+    """Train cells whose leases are held, at once by `attempt` if there is one, and store how each ended.
 
     Every result is stored before anything that ends the sweep is raised.
+
+    Returns:
+        Which went well.
 
     Raises:
         OutputError, StoreError, OSError: the disk or the store is at fault, and would be for every other cell.
@@ -317,26 +341,18 @@ def run_cells(
     cells = [cell for cell, _ in leased]
     meter.start(cells)
     watch = Watch()
-    try:
-        with ExitStack() as hearts:
-            for _, lease in leased:
-                hearts.enter_context(Heart(store, lease))
-            results = None if attempt is None else attempt_together(attempt, cells)
-            if results is None:
-                return [_run_alone(*pair, store, execute, meter) for pair in leased]
-            ending = [result for result in results if isinstance(result, Exception) and ends_sweep(result)]
-            pairs = [pair for pair in zip(leased, results, strict=True) if pair[1] not in ending]
-            went_well = [keep_result(*pair, result, store, meter, watch) for pair, result in pairs]
-            if ending:
-                raise ending[0]
-            return went_well
-    except BaseException:
-        for _, lease in leased:
-            store.release(lease)  # what is stored stays stored
-        raise
+    results = None if attempt is None else attempt_together(attempt, cells)
+    if results is None:
+        return [_run_one(*pair, store, execute, meter) for pair in leased]
+    ending = [result for result in results if isinstance(result, Exception) and ends_sweep(result)]
+    pairs = [pair for pair in zip(leased, results, strict=True) if pair[1] not in ending]
+    went_well = [keep_result(*pair, result, store, meter, watch) for pair, result in pairs]
+    if ending:
+        raise ending[0]
+    return went_well
 
 
-def _run_alone(cell: Cell, lease: Lease, store: Store, execute: Execute, meter: Meter) -> bool:
+def _run_one(cell: Cell, lease: Lease, store: Store, execute: Execute, meter: Meter) -> bool:
     watch = Watch()  # each cell's own: after a group that could not be trained as one, several come here
     return keep_result(cell, lease, attempt_alone(execute, cell), store, meter, watch)
 
@@ -406,35 +422,3 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check path and permissions"
     return f"unexpected {type(error).__name__}: {text[:500]}"
-
-
-@contextmanager
-def signals_interrupt() -> Iterator[Callable[[], None]]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt while the block runs (main thread only).
-
-    A second signal ends the process at once: what is at work then is left as a killed process leaves it. The block is
-    given a function that takes the signals back from a library that has taken them over.
-    """
-    came = False
-
-    def interrupt(number: int, _frame: object) -> None:
-        nonlocal came
-        if came:
-            os._exit(EXIT_INTERRUPTED)
-        came = True
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    def install() -> None:
-        for number in SIGNALS:
-            signal.signal(number, interrupt)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    install()
-    try:
-        yield install
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

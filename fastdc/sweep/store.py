@@ -159,8 +159,9 @@ class Store:
                 ],
             )
             for key in retry:
-                db.execute(
-                    "UPDATE runs SET state = 'pending', reason = NULL, trace = NULL, failure = NULL, attempts = 0, "
+                db.execute(  # of a fault of the machine an attempt is remembered: see `_take`
+                    "UPDATE runs SET state = 'pending', reason = NULL, trace = NULL, failure = NULL, "
+                    "attempts = coalesce(failure = 'infrastructure', 0), "
                     "changed = ? WHERE key = ? AND state IN ('failed', 'diverged')",
                     (now, key),
                 )
@@ -343,7 +344,9 @@ def _take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease |
     state, pid, host, born, attempts = row
     if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
         return None
-    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=state == "running")
+    # Pending with an attempt: its worker went silent, or the machine was at fault and it is tried again on request.
+    crashed = state == "running" or (state == "pending" and attempts > 0)
+    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=crashed)
     now = time.time()
     db.execute(
         f"UPDATE {table} SET state = 'running', pid = ?, host = ?, born = ?, token = ?, heartbeat = ?, "

@@ -61,10 +61,13 @@ def start(plugin: Path, make_config: Make, write_yaml: Write, tmp_path: Path) ->
 
     def run(how: str, *arguments: str) -> "subprocess.Popen[str]":
         (plugin / "how").write_text(how)
-        command = [sys.executable, "-m", "fastdc.cli", "sweep", str(config), *arguments]
+        command = [sys.executable, "-P", "-m", "fastdc.cli", "sweep", str(config), *arguments]
         path = f"{plugin}{os.pathsep}{Path(__file__).parents[2]}"
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **pipes)  # type: ignore[call-overload, no-any-return]
+        (plugin / "here").mkdir(exist_ok=True)
+        (plugin / "here" / "fastdc.py").write_text("raise SystemExit('of the current folder')")
+        env = {**os.environ, "PYTHONPATH": path}
+        return subprocess.Popen(command, env=env, cwd=plugin / "here", **pipes)  # type: ignore[call-overload, no-any-return]
 
     return run
 

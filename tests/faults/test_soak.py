@@ -37,7 +37,8 @@ from fastdc.errors import DivergedError, FastDCError, LoaderError, MethodError
 from fastdc.files import write_atomic
 from fastdc.sweep.config import load_config
 from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import CellResult, prepare_workdir, run_plan, signals_interrupt
+from fastdc.sweep.run import CellResult, prepare_workdir, run_plan
+from fastdc.sweep.signals import signals_interrupt
 from fastdc.sweep.store import Store
 
 plan = make_plan(load_config(Path(sys.argv[1]), {}))

@@ -356,6 +356,19 @@ def test_bad_hosts_do_not_end_a_sweep_that_a_slower_one_can_serve(make_config: M
     assert pool.started <= 8
 
 
+@pytest.mark.timeout(20)
+def test_a_lone_worker_that_is_lost_beside_a_bad_host_is_replaced(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+
+    def react(worker: int, call: Call, _arguments: tuple[Any, ...]) -> str | None:
+        bad_host = 1 < worker <= 4
+        return "no CUDA" if call == "open" and bad_host else "killed" if call == "run" and worker == 1 else None
+
+    pool = FakePool(plan, react, size=4)
+    assert sweep(plan, pool).states == {"done": 4}
+    assert pool.started > 4
+
+
 def test_a_place_where_no_worker_could_start_is_tried_again_later(
     make_config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

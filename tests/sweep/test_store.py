@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -112,6 +113,25 @@ def test_rerun_modes(store: Store) -> None:
     assert store.states(redo=True)["k0"] == "done"
     with sqlite3.connect(store.path) as db:
         assert db.execute("SELECT key, state, summary FROM superseded").fetchall() == [("k0", "done", '{"top1": 1.0}')]
+
+
+@pytest.mark.parametrize(("failure", "at_a_distance"), [("infrastructure", True), ("method", False), (None, False)])
+def test_what_the_machine_failed_is_run_again_with_care(
+    store: Store, failure: Literal["infrastructure", "method"] | None, at_a_distance: bool
+) -> None:
+    store.register(runs(1))
+    first = store.claim("k0")
+    assert first is not None
+    assert not first.after_crash
+    store.finish(first, "failed", reason="its process was killed by SIGSEGV", failure=failure)
+    store.register(runs(1), "failed")
+    again = store.claim("k0")
+    assert again is not None
+    assert again.after_crash == at_a_distance
+    store.release(again)  # by Ctrl-C: it did its process no harm
+    last = store.claim("k0")
+    assert last is not None
+    assert not last.after_crash
 
 
 def test_a_redo_that_was_killed_or_lost_is_taken_up_again(store: Store) -> None:
@@ -269,6 +289,7 @@ def test_a_store_survives_without_its_write_ahead_log(tmp_path: Path) -> None:
 RACE = """
 import sys
 from pathlib import Path
+from typing import Literal
 from fastdc.sweep.store import Planned, Store
 path, count = Path(sys.argv[1]), int(sys.argv[2])
 keys = [f"k{i}" for i in range(count)]

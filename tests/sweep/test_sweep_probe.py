@@ -53,6 +53,13 @@ def test_observers_and_teachers_are_probed_too(make_config: Make) -> None:
     assert any("trainings, 2 observers from a probe" in line for line in lines), lines
 
 
+def test_the_most_work_is_probed_first(make_config: Make) -> None:
+    asked = Asked()
+    config = make_config(methods="el2n", ipc="2", archs="convnet2_w64", protocols="hard-small*epochs=3000")
+    preview(config, probe=asked)
+    assert [arch for arch, _ in asked.networks] == ["convnet2_w64", "convnet1_w4"]  # the observer last
+
+
 def test_what_was_measured_is_not_probed(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(make_plan(make_config(methods="random", ipc="2", seeds="0")))
     asked = Asked()

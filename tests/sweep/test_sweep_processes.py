@@ -23,7 +23,8 @@ import sys, time
 from pathlib import Path
 from fastdc.sweep.config import load_config
 from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import CellResult, prepare_workdir, run_plan, signals_interrupt
+from fastdc.sweep.run import CellResult, prepare_workdir, run_plan
+from fastdc.sweep.signals import signals_interrupt
 from fastdc.sweep.store import Store
 
 config, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
@@ -200,7 +201,7 @@ def test_two_sweeps_that_redo_everything_share_the_work(
 
 TWICE = """
 import time
-from fastdc.sweep.run import signals_interrupt
+from fastdc.sweep.signals import signals_interrupt
 
 with signals_interrupt():
     try:

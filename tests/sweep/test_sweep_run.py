@@ -445,6 +445,29 @@ def test_what_follows_a_cell_that_lost_the_gpu_runs_in_processes_of_its_own(
     assert (outcome.states, len(guarded)) == ({"failed": 1, "done": 3}, alone)
 
 
+def test_a_group_that_loses_the_gpu_fails_none_of_its_cells_and_an_interrupt_gives_all_back(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+    prepare_workdir(plan.config.workdir)
+    lost = RuntimeError("CUDA error: an illegal memory access was encountered")
+    guarded: list[int] = []
+
+    def attempt(_cells: Sequence[Cell]) -> list[CellResult | Exception]:
+        raise lost
+
+    def run_alone(cell: Cell) -> CellResult:
+        guarded.append(cell.seed)
+        if len(guarded) == 3:
+            raise KeyboardInterrupt
+        return accuracy(cell)
+
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        here = InThisProcess(store, failing(0, lost), Together(pairs, attempt), run_alone)
+        with pytest.raises(KeyboardInterrupt):
+            run_plan(plan, store, here, show_progress=False, together=Together(pairs, attempt))
+        assert sorted(store.states().values()) == ["done", "done", "interrupted", "interrupted"]
+
+
 def test_a_damaged_store_is_refused_before_work_is_added_to_it(make_config: Make) -> None:
     path = filled_store(make_plan(make_config(seeds="0-49")))
     whole = bytearray(path.read_bytes())
