@@ -25,7 +25,7 @@ check: setup
 	$(BIN)/mypy
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --durations=20
 
 # On a CUDA machine; elsewhere every test is skipped, and pytest says so.
 test-gpu: setup

@@ -35,6 +35,7 @@ def test_the_table_tells_goals_misses_and_failures() -> None:
     assert shown[3] == "| w | p | 1,234 | - | x/s | not there | >= 2x | - | - |"
 
 
+@pytest.mark.slow
 def test_a_quick_run_of_the_kernels(tmp_path: Path) -> None:
     """The real script with tiny sizes: every contender runs, its work is checked, and the files are there."""
     out, data = tmp_path / "out", tmp_path / "data"

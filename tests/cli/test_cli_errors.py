@@ -196,6 +196,7 @@ def test_closed_or_full_streams_are_no_error_of_ours(
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_without_streams_keeps_its_store_whole(work: Path, tmp_path: Path) -> None:
     """With stdout closed the store would get its number, and every print would go into it."""
     grid = f"--train {work}/train.beton --val {work}/val.beton --workdir {tmp_path}/runs --methods random --ipc 1"

@@ -26,8 +26,8 @@ GRID: dict[str, Any] = {
     "observer": {"arch": "convnet1_w4", "epochs": 4},
 }
 KILLED = -signal.SIGKILL
-# Of a real sweep: a file without what names it, a subset whose cost is not stored, a result that is not committed.
-REAL = ["file.replaced:3", "subset.made:1", "store.finishing:1"]
+# Of a real sweep: a subset whose cost is not stored, a result that is not committed.
+REAL = ["subset.made:1", "store.finishing:1"]
 MORE = [f"{point}:{count}" for point in faults.POINTS for count in (1, 2, 4, 7)]
 
 FAKE = """

@@ -61,7 +61,7 @@ def without_write_access(package: Path, **environment: str) -> list[int]:
     return run(package, *drop, **environment)
 
 
-@pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", "HOME"])
+@pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", pytest.param("HOME", marks=pytest.mark.slow)])
 def test_unwritable_folders_are_passed_by_and_nothing_goes_stale(package: Path, tmp_path: Path, variable: str) -> None:
     settings = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path), variable: "/proc/none", "XDG_CACHE_HOME": ""}
     flips, _ = without_write_access(package, **settings)

@@ -212,7 +212,7 @@ def test_a_killed_worker_costs_its_cell_some_time_and_nothing_else(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("way", ["control-c", "kill -9"])
+@pytest.mark.parametrize("way", [pytest.param("control-c", marks=pytest.mark.slow), "kill -9"])
 def test_a_stopped_sweep_leaves_no_process_and_no_claim(
     cluster: str, make_config: Make, write_yaml: Write, tmp_path: Path, way: str
 ) -> None:

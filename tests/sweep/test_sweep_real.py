@@ -245,6 +245,7 @@ def test_a_signal_ends_a_sweep_with_130_and_keeps_what_is_done(
         assert sorted(store.states().values()) == ["done", "done", "interrupted", "pending"]
 
 
+@pytest.mark.slow  # tests/faults/test_diverged.py has the row
 def test_a_diverged_run_is_a_row_and_exit_code_1(
     make_config: Make, write_yaml: Write, sweep_process: Start, tmp_path: Path
 ) -> None:
