@@ -4,14 +4,13 @@ import platform
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
 from fastdc.errors import ConfigError
 from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
-from fastdc.nn.options import Precision, resolve_precision
+from fastdc.nn.options import Precision, installed_version, resolve_precision
 from fastdc.threads import set_compute_threads, usable_cpus
 
 SMALLEST_SCALE = 2.0**-10
@@ -109,15 +108,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def environment() -> dict[str, Any]:
     """Versions that a result depends on, and the machine's CPU."""
     packages = ("fastdc", "torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow")
-    versions = {name: _version(name) for name in packages}
+    versions = {name: installed_version(name) for name in packages}
     return {"python": platform.python_version(), "cpu": _cpu_name(), "system": platform.system(), **versions}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu_name() -> str:

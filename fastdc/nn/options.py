@@ -21,11 +21,18 @@ def resolve_precision(precision: Precision, device: str) -> str:
     return "bf16" if device == "cuda" else "fp32"
 
 
+def installed_version(package: str) -> str | None:
+    """Version of a package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def guess_device() -> Device:
     """Where torch will compute, found out without importing it (2 s)."""
-    try:
-        build = version("torch")
-    except PackageNotFoundError:
+    build = installed_version("torch")
+    if build is None:
         return "cpu"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
     return "cuda" if Path("/dev/nvidiactl").exists() and "+cpu" not in build and not hidden else "cpu"

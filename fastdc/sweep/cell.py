@@ -11,9 +11,10 @@ from fastdc.errors import CheckpointError, DivergedError, FastDCError
 from fastdc.faults import hit
 from fastdc.nn.options import Device
 from fastdc.progress import say
+from fastdc.sweep.networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.provenance import sha256_of
-from fastdc.sweep.run import OBSERVER, CellResult, network_key, observer_needs
+from fastdc.sweep.run import CellResult
 
 if TYPE_CHECKING:
     from fastdc.nn.teacher import Teacher

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastdc.sweep.networks import observer_needs
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 
 if TYPE_CHECKING:
@@ -54,13 +55,7 @@ def disk_needed(
 
 def observer_bytes(plan: Plan, todo: Iterable[Cell], observers: Sequence[tuple["ObserverConfig", int]]) -> int:
     """Bytes of what the observers still to be trained keep of every image; their weights are small beside it."""
-    from fastdc.observe.needs import ObserverNeeds
-
-    images, needs = sum(plan.train.counts), ObserverNeeds()
-    for variant in {id(cell.subset.variant): cell.subset.variant for cell in todo if cell.subset is not None}.values():
-        if variant.method.info.observed:
-            needs |= variant.method.observer_needs(variant.config)
-    total = 0
+    images, needs, total = sum(plan.train.counts), observer_needs(todo), 0
     for observer, epochs in observers:
         if observer == plan.observer:  # of other networks, which are teachers, the weights alone are kept
             outputs = 2 * len(plan.train.classes) * needs.outputs

@@ -99,8 +99,7 @@ class Rates:
 
     def is_probed(self, cell: Cell) -> bool:
         """Whether a probe tells what its network takes, and its teacher."""
-        archs = [cell.arch] + ([] if cell.teacher is None else [cell.teacher.arch])
-        return all((arch, cell.label["image_size"]) in self.probed for arch in archs)
+        return all((arch, cell.label["image_size"]) in self.probed for arch in archs_of(cell))
 
     def is_made(self, plan: Plan, subset: SubsetPlan) -> bool:
         """Whether a like set is in the store with what it took."""
@@ -116,6 +115,11 @@ class Rates:
             speed *= FP32_ON_GPU
         per_image = 3 * rough_gmac(arch) * (image_size / 224) ** 2 / speed
         return visits * per_image + steps * STEP_SECONDS[self.device]
+
+
+def archs_of(cell: Cell) -> list[str]:
+    """The networks that compute in its training: its own, and the one that gives soft labels."""
+    return [cell.arch] if cell.teacher is None else [cell.arch, cell.teacher.arch]
 
 
 def rough_gmac(arch: str) -> float:

@@ -18,9 +18,10 @@ from fastdc.sweep.alive import Heart
 from fastdc.sweep.bars import RunBars
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.meter import Meter
+from fastdc.sweep.networks import networks_of
 from fastdc.sweep.plan import Cell
 from fastdc.sweep.provenance import Watch
-from fastdc.sweep.run import POLL_SECONDS, CellFailure, claim_cells, keep_result, networks_of
+from fastdc.sweep.run import POLL_SECONDS, CellFailure, claim_cells, keep_result
 from fastdc.sweep.store import Store
 from fastdc.sweep.worker import Answer, Told
 from fastdc.track.events import publish

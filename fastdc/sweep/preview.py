@@ -10,9 +10,10 @@ from fastdc.progress import format_seconds
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.disk import Disk
 from fastdc.sweep.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
+from fastdc.sweep.networks import observer_needs, reads_observer
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.probe import Probe, probed_rates
-from fastdc.sweep.run import Launcher, missing_cells, observer_needs, reads_observer
+from fastdc.sweep.run import Launcher, missing_cells
 from fastdc.sweep.store import Record, Rerun, Store
 from fastdc.text import plain
 

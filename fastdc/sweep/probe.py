@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastdc.errors import FastDCError
-from fastdc.sweep.estimate import Rates, making_seconds, subsets_left
+from fastdc.sweep.estimate import Rates, archs_of, making_seconds, subsets_left
 from fastdc.sweep.plan import Cell, Plan
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def unmeasured_networks(
 
     for cell in todo:
         if not rates.is_measured(cell):
-            for arch in [cell.arch] + ([] if cell.teacher is None else [cell.teacher.arch]):
+            for arch in archs_of(cell):
                 count(arch, cell.label["image_size"], rates.seconds(cell))
     for observer, epochs in observers:
         visits = epochs * sum(plan.train.counts)
@@ -72,8 +72,8 @@ def probed_rates(
     plan: Plan,
     todo: Iterable[Cell],
     rates: Rates,
-    observers: Sequence[tuple["ObserverConfig", int]] = (),
-    probe: Probe = probe_networks,
+    observers: Sequence[tuple["ObserverConfig", int]],
+    probe: Probe,
 ) -> Rates:
     """`rates`, with what a probe tells of the networks that they know nothing of. Arguments as `make_bill`'s."""
     networks = unmeasured_networks(plan, todo, rates, observers)

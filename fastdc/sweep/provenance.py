@@ -10,9 +10,10 @@ import sys
 import time
 from contextlib import suppress
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fastdc.nn.options import installed_version
 
 if TYPE_CHECKING:
     from fastdc.sweep.plan import Cell, SubsetPlan
@@ -54,10 +55,10 @@ class Watch:
 def versions() -> dict[str, Any]:
     """Of fastdc and of what it stands on; they stay the same as long as this process runs."""
     return {
-        "fastdc": _version("fastdc"),
+        "fastdc": installed_version("fastdc"),
         "git": commit(Path(__file__).parent.parent.parent),
         "python": sys.version.split()[0],
-        "libraries": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
+        "libraries": {name: found for name in LIBRARIES if (found := installed_version(name)) is not None},
     }
 
 
@@ -126,10 +127,3 @@ def _torch_on_cuda() -> Any:
 def _device_name() -> str | None:
     torch = _torch_on_cuda()
     return None if torch is None else str(torch.cuda.get_device_name())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -8,7 +8,7 @@ import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from fastdc.errors import DivergedError, FastDCError
 from fastdc.files import prepare_workdir
 from fastdc.nn.options import Device
-from fastdc.observe.needs import ObserverNeeds
 from fastdc.progress import say
 from fastdc.sweep.alive import Heart, SilentWorkers
 from fastdc.sweep.config import SweepConfig
@@ -25,6 +24,7 @@ from fastdc.sweep.failures import Failure, classify, ends_sweep, loses_device
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.leftovers import remove_leftovers
 from fastdc.sweep.meter import Meter
+from fastdc.sweep.networks import reads_observer
 from fastdc.sweep.plan import Cell, Plan, make_plan
 from fastdc.sweep.provenance import Watch
 from fastdc.sweep.signals import signals_interrupt
@@ -32,10 +32,9 @@ from fastdc.sweep.store import Rerun, Store
 from fastdc.track import emit, watching
 
 if TYPE_CHECKING:
-    from fastdc.observe.teacher import TeacherPlan
+    pass
 
 POLL_SECONDS = 0.5
-OBSERVER = "observer"
 
 
 class CellResult(NamedTuple):
@@ -177,35 +176,6 @@ def missing_cells(plan: Plan, states: dict[str, str], rerun: Rerun = "missing") 
     """Cells that a sweep would run: no result yet, and whatever `rerun` asks for on top."""
     final = {"missing": ("done", "failed", "diverged"), "failed": ("done",), "all": ()}[rerun]
     return [cell for cell in plan.runnable if states.get(cell.key) not in final]
-
-
-def reads_observer(cell: Cell) -> bool:
-    """Whether the cell's method reads training dynamics, or runs the observer as a teacher, or its labels do."""
-    return OBSERVER in networks_of(cell)
-
-
-def network_key(teacher: "TeacherPlan") -> str | None:
-    """Name of the training that a teacher comes from; None for one that comes trained."""
-    if teacher.observer is None:
-        return None
-    return OBSERVER if teacher.is_observer else teacher.identity
-
-
-def networks_of(cell: Cell) -> list[str]:
-    """The trainings, by `network_key`, whose networks or records a cell needs besides its own."""
-    observed = cell.subset is not None and cell.subset.variant.method.info.observed
-    keys = [OBSERVER] if observed else []
-    return list(dict.fromkeys(keys + [key for teacher in cell.teachers if (key := network_key(teacher)) is not None]))
-
-
-def observer_needs(cells: Iterable[Cell]) -> ObserverNeeds:
-    """What all `cells` read of the observer: their methods its record, teachers its weights."""
-    cells = list(cells)
-    needs = ObserverNeeds(weights=any(teacher.is_observer for cell in cells for teacher in cell.teachers))
-    for variant in {id(cell.subset.variant): cell.subset.variant for cell in cells if cell.subset is not None}.values():
-        if variant.method.info.observed:
-            needs |= variant.method.observer_needs(variant.config)
-    return needs
 
 
 def run_plan(
