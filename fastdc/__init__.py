@@ -13,6 +13,8 @@ The public API, imported when first used (torch only where it is needed):
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastdc.threads import bound_spinning
+
 if TYPE_CHECKING:
     from fastdc.beton import BetonFile, Manifest, verify_beton, write_beton
     from fastdc.compress import compress_beton
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from fastdc.observe import ObserverConfig
     from fastdc.train import EvaluateSettings, get_protocol
     from fastdc.train.evaluation import evaluate
+
+bound_spinning()  # before torch is loaded, which reads the setting once
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from fastdc.files import existing_folder
-from fastdc.threads import usable_cpus
+from fastdc.threads import cpu_quota, openmp_limit, usable_cpus
 from fastdc.track.trackers import TRACKERS
 
 Status = Literal["ok", "warning", "missing"]
@@ -144,7 +144,12 @@ def _trackers() -> Check:
 
 
 def _cpus() -> Check:
-    return Check("cpus", "ok", f"{usable_cpus()} usable of {os.cpu_count()}")
+    quota, limit = cpu_quota(), openmp_limit(os.environ)
+    bounds = [f"the control group grants {quota:g}"] if quota is not None else []
+    bounds += [f"OMP_NUM_THREADS={limit}"] if limit is not None else []
+    spin = os.environ.get("GOMP_SPINCOUNT") or "as the OpenMP library chooses"
+    found = f"{usable_cpus()} usable of {os.cpu_count()}{''.join(f', {bound}' for bound in bounds)}"
+    return Check("cpus", "ok", f"{found}; waiting threads spin: {spin}")
 
 
 def _memory() -> Check:

@@ -1,12 +1,93 @@
 """The one place where thread counts are set: numba's and torch's pools fight when each takes every core."""
 
 import os
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
+
+SPIN_COUNT = "1000"
+"""Rounds that an OpenMP thread waits actively before it sleeps; libgomp's own default lasts milliseconds.
+
+On a host with other work, spinning threads keep each other from the cores that they wait for. Measured by
+`benchmarks/environment.py`.
+"""
+WAIT_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
+"""Variables by which a user chooses how threads wait; any of them switches our choice off."""
+
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set how long OpenMP threads spin, unless the user has chosen.
+
+    libgomp reads the variable once, when torch is loaded; a later change has no effect. So this runs when fastdc is
+    imported. Results do not depend on it.
+    """
+    if not any(name in environment for name in WAIT_VARIABLES):
+        environment["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may run on (cpusets and affinity respected)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many CPUs this process is to use: those of `host_cpus`, at most OMP_NUM_THREADS."""
+    return min(host_cpus(), openmp_limit(os.environ) or host_cpus())
+
+
+def host_cpus() -> int:
+    """Return how many CPUs this process may run on: affinity, cpusets and the quota of its control group."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return count if quota is None else max(1, min(count, int(quota)))
+
+
+def openmp_limit(environment: Mapping[str, str]) -> int | None:
+    """Return the number of threads that OMP_NUM_THREADS names; None where it is unset or no number.
+
+    OpenMP allows one number for each level of nesting ("4,2"); the first one counts.
+    """
+    first = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
+
+
+def cpu_quota(groups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
+    """Return the CPUs that the control groups of this process grant, the smallest of all levels; None without a limit.
+
+    A container of 1.5 CPUs on a host of 64 shows all 64 to programs that do not ask. Both versions of control groups
+    are read; source: Linux, Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst.
+
+    Args:
+        groups: where control groups are mounted. membership: the file that names this process's groups.
+    """
+    return min((quota for folder in _group_folders(groups, membership) if (quota := _quota_of(folder))), default=None)
+
+
+def _group_folders(groups: Path, membership: Path) -> Iterator[Path]:
+    """Every folder that may limit this process: its group and the groups above, in both versions."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:  # not Linux, or /proc is hidden
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = groups / controllers if controllers else groups
+        root = root if root.is_dir() else groups / "cpu"
+        # Inside a container the path may be the host's, of which only the root is mounted: missing levels are skipped.
+        group = Path(path.lstrip("/"))
+        yield from (root / level for level in (group, *group.parents))
+
+
+def _quota_of(folder: Path) -> float | None:
+    """CPUs that one control group grants; None where it sets no limit."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # no such group, or "max"
+        return None
 
 
 def prepare_numba() -> None:

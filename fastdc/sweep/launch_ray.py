@@ -23,7 +23,10 @@ LOOK_AGAIN_SECONDS = 5.0
 REACH_SECONDS = 10.0
 LOCAL_STORE_BYTES = 200 * 2**20
 NEWS = "news"  # workers answer what asks for news in a thread of its own
-PASSED_ON = ("FASTDC_", "NUMBA_", "MKL_", "OPENBLAS_", "TORCH_", "PYTORCH_", "CUBLAS_", "CUDNN_")
+PASSED_ON = (
+    *("FASTDC_", "NUMBA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_"),
+    *("TORCH_", "PYTORCH_", "CUBLAS_", "CUDNN_"),
+)
 
 
 @dataclass

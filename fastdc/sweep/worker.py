@@ -154,7 +154,7 @@ class CellWorker:
     def _prepare(self, plan: Plan, home: Home, host: str) -> str | None:
         from fastdc.beton import describe_beton
         from fastdc.sweep.cell import CellRunner, actual_device
-        from fastdc.threads import usable_cpus
+        from fastdc.threads import host_cpus
 
         if not plan.store_path.exists():
             return f"host {host} does not see {plan.store_path}; all hosts must share the folder {plan.config.workdir}"
@@ -164,7 +164,7 @@ class CellWorker:
         if (device := actual_device()) != plan.device:
             return f"host {host}: torch computes on {device}, the sweep is planned for {plan.device}"
         if home.cpu_share is not None:
-            plan = replace(plan, threads=max(1, int(usable_cpus() * home.cpu_share)))
+            plan = replace(plan, threads=max(1, int(host_cpus() * home.cpu_share)))
         self._cells = {cell.key: cell for cell in plan.runnable}
         self._runner: CellRunner = CellRunner(plan, self._book)
         return None
