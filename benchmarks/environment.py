@@ -3,10 +3,10 @@
     python benchmarks/environment.py [--repeat 5] [--epochs 60] [--beside 0,1] [--only spinning|memory]
     python benchmarks/environment.py --data data/imagenette --arch resnet18 --image-size 64 --epochs 3
 
-One cell, by default the demo's (a ConvNet of 32 channels, 10 random images a class of Fashion-MNIST, 28 px, all CPUs), in
-a process of its own for each variant, in turns. `--beside 1` runs an equal training next to each of them, as on a shared
-host. Median (min to max) of wall and of CPU seconds; the accuracies of all variants must be equal. The default needs the
-data of `make demo`.
+One cell in a process of its own for each variant, in turns. By default it is the demo's: a ConvNet of 32 channels, 10
+random images a class of Fashion-MNIST, 28 px, all CPUs (needs the data of `make demo`). `--beside 1` runs an equal
+training next to each of them, as on a shared host. Median (min to max) of wall and of CPU seconds. The accuracies of all
+variants must be equal.
 """
 
 import argparse
