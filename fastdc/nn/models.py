@@ -1,11 +1,12 @@
-"""Networks by name: torchvision's classifiers, and two for 28 to 64 px images."""
+"""Networks by name: torchvision's and timm's classifiers, and three for images of 28 to 112 px."""
 
 import torch
 from torch import nn
 from torchvision import models
 
 from fastdc.errors import ConfigError
-from fastdc.nn.names import CONVNET_PATTERN, TIMM_PREFIX, check_arch, convnet_depth
+from fastdc.nn.names import CONVNET_PATTERN, RESNET10_PATTERN, TIMM_PREFIX, check_arch, convnet_depth
+from fastdc.nn.residual import RESNET10_WIDTH, resnet10, resnet18_small
 from fastdc.seeding import derive_seed
 
 CONVNET_WIDTH = 128
@@ -17,7 +18,8 @@ def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.M
 
     Args:
         arch: a torchvision classifier ("resnet18", "mobilenet_v2", ...); "resnet18_small", ResNet-18 with a 3x3
-            stride-1 stem and no max-pooling, for 28 to 64 px; or "convnet", blocks of convolution, BatchNorm, ReLU
+            stride-1 stem and no max-pooling, for 28 to 64 px; "resnet10", one basic block a stage and global average
+            pooling, for 28 to 112 px (32 channels in its first stage; "resnet10_w64" has 64); or "convnet", blocks of convolution, BatchNorm, ReLU
             and 2x2 max-pooling down to a 3 x 3 map or just above (128 channels; "convnet_w32" has 32, "convnet4"
             has 4 blocks); or "timm:NAME", a network of timm.
         image_size: side of the input in pixels; only "convnet" depends on it.
@@ -39,6 +41,9 @@ def _new_model(arch: str, num_classes: int, image_size: int) -> nn.Module:
     if match is not None:
         depth = int(match["depth"]) if match["depth"] else None
         return convnet(num_classes, image_size, depth, int(match["width"] or CONVNET_WIDTH))
+    match = RESNET10_PATTERN.fullmatch(arch)
+    if match is not None:
+        return resnet10(num_classes, int(match["width"] or RESNET10_WIDTH))
     if arch == "resnet18_small":
         return resnet18_small(num_classes)
     if arch.startswith(TIMM_PREFIX):
@@ -71,15 +76,6 @@ def convnet(num_classes: int, image_size: int, depth: int | None, width: int) ->
         layers.append(nn.MaxPool2d(2))
         channels = width
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side * side, num_classes))
-
-
-def resnet18_small(num_classes: int) -> nn.Module:
-    """ResNet-18 for small images: 3x3 stride-1 stem, no max-pooling."""
-    model = models.resnet18(weights=None, num_classes=num_classes)
-    model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
-    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-    model.maxpool = nn.Identity()
-    return model  # type: ignore[no-any-return]
 
 
 def decay_weights_only(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

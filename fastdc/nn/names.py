@@ -7,7 +7,7 @@ import re
 from fastdc.errors import ConfigError
 from fastdc.settings import closest
 
-SMALL_ARCHS = ("convnet", "resnet18_small")
+SMALL_ARCHS = ("convnet", "resnet10", "resnet18_small")
 COMMON_ARCHS = {
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2", "mobilenet_v3_small"),
     *("mobilenet_v3_large", "efficientnet_b0", "swin_t", "vit_b_16", "vgg11", "vgg16", "alexnet", "densenet121"),
@@ -18,11 +18,12 @@ CONVNET_SMALLEST_MAP = 3
 TIMM_PREFIX = "timm:"
 WITHOUT_BATCH_NORM = re.compile(r"alexnet|vgg\d+|vit_.*|swin_.*|convnext_.*|squeezenet.*")
 CONVNET_PATTERN = re.compile(r"convnet(?P<depth>[1-6])?(?:_w(?P<width>[1-9][0-9]{0,3}))?")
+RESNET10_PATTERN = re.compile(r"resnet10(?:_w(?P<width>[1-9][0-9]{0,3}))?")
 
 
 def is_own_arch(arch: str) -> bool:
     """Whether `arch` is one of fastdc's small-image networks."""
-    return arch in SMALL_ARCHS or CONVNET_PATTERN.fullmatch(arch) is not None
+    return arch in SMALL_ARCHS or any(pattern.fullmatch(arch) for pattern in (CONVNET_PATTERN, RESNET10_PATTERN))
 
 
 def check_arch(arch: str) -> None:

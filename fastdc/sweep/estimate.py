@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdc.files import existing_folder
+from fastdc.nn.names import is_own_arch
 from fastdc.nn.options import Device, resolve_precision
 from fastdc.sweep.disk import Disk, disk_needed
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
@@ -29,6 +30,7 @@ ROUGH_GMAC = {
 }
 ROUGH_GMAC_OTHER = 4.0
 CONVNET_GMAC, CONVNET_WIDTH = 2.5, 128  # grows with the width squared
+RESNET10_GMAC, RESNET10_WIDTH = 0.78, 32  # likewise
 SMALL_STEM_FACTOR = 16.0  # resnet18_small: stride 1 and no pooling leave 4 x 4 times as many positions
 # GMAC/s per CPU thread; per GPU in half precision (ffcv-imagenet's ResNet-18 takes 35 min for 16 epochs on an A100,
 # twice as fast) and in fp32 (SRe2L's 2.52 s per image of 4000 iterations on an RTX 4090 are 8,600; FADRM's table).
@@ -127,6 +129,9 @@ def rough_gmac(arch: str) -> float:
     if arch.startswith("convnet") and not arch.startswith("convnext"):
         width = int(arch.rpartition("_w")[2]) if "_w" in arch else CONVNET_WIDTH
         return CONVNET_GMAC * (width / CONVNET_WIDTH) ** 2
+    if is_own_arch(arch) and arch.startswith("resnet10"):
+        width = int(arch.rpartition("_w")[2]) if "_w" in arch else RESNET10_WIDTH
+        return RESNET10_GMAC * (width / RESNET10_WIDTH) ** 2
     if arch == "resnet18_small":
         return ROUGH_GMAC["resnet18"] * SMALL_STEM_FACTOR
     return ROUGH_GMAC.get(arch, ROUGH_GMAC_OTHER)

@@ -9,7 +9,14 @@ from fastdc.nn.models import build_model, decay_weights_only
 
 @pytest.mark.parametrize(
     ("arch", "size"),
-    [("resnet18", 64), ("resnet18_small", 32), ("convnet", 28), ("convnet_w32", 64), ("convnet2_w16", 16)],
+    [
+        ("resnet18", 64),
+        ("resnet18_small", 32),
+        ("convnet", 28),
+        ("convnet_w32", 64),
+        ("convnet2_w16", 16),
+        ("resnet10", 28),
+    ],
 )
 def test_forward_and_seeded_weights(arch: str, size: int) -> None:
     first, again, other = (build_model(arch, 7, size, seed) for seed in (0, 0, 1))
@@ -58,3 +65,30 @@ def test_bad_names_and_sizes_are_refused() -> None:
         build_model("resnet81", 2, 224, 0)
     with pytest.raises(ConfigError, match="cannot be halved"):
         build_model("convnet6_w8", 2, 28, 0)
+
+
+def test_resnet10_takes_any_side_and_ends_in_a_7_px_map_at_112() -> None:
+    network = build_model("resnet10", 10, 64, 0).eval()
+    for side in (28, 64, 112):
+        assert network(torch.zeros(1, 3, side, side)).shape == (1, 10)
+    maps = torch.zeros(1, 3, 112, 112)
+    for layer in list(network)[:-3]:
+        maps = layer(maps)
+    assert maps.shape == (1, 256, 7, 7)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 1_228_970
+    widths = [build_model(f"resnet10_w{width}", 10, 64, 0)[0].out_channels for width in (16, 64)]
+    assert widths == [16, 64]
+
+
+def test_resnet10_is_torchvisions_with_one_block_a_stage() -> None:
+    """Independent definition: torchvision's ResNet class with blocks [1, 1, 1, 1], its stem replaced."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    theirs = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)
+    theirs.conv1, theirs.maxpool = torch.nn.Conv2d(3, 64, 3, 2, 1, bias=False), torch.nn.Identity()
+    ours = build_model("resnet10_w64", 10, 64, 0)
+    theirs.to(memory_format=torch.channels_last).load_state_dict(
+        dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True))
+    )
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(ours.eval()(images), theirs.eval()(images))
