@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 
-from fastdc import cli_data
+from fastdc import cli_data, cli_report
 from fastdc.cli_common import (
     Augment,
     Engine,
@@ -228,6 +228,9 @@ def report_command(
         show(rows)
     else:
         print(render(rows, cast(Format, style.value)))
+
+
+app.command("compare", short_help="Compare two methods, seed by seed.")(cli_report.compare_command)
 
 
 @app.command("methods", short_help="List the compression methods.")

@@ -17,11 +17,11 @@ def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.M
     """A network with fresh weights, channels_last, on the CPU; the same seed gives the same weights.
 
     Args:
-        arch: a torchvision classifier ("resnet18", "mobilenet_v2", ...); "resnet18_small", ResNet-18 with a 3x3
-            stride-1 stem and no max-pooling, for 28 to 64 px; "resnet10", one basic block a stage and global average
-            pooling, for 28 to 112 px (32 channels in its first stage; "resnet10_w64" has 64); or "convnet", blocks of convolution, BatchNorm, ReLU
-            and 2x2 max-pooling down to a 3 x 3 map or just above (128 channels; "convnet_w32" has 32, "convnet4"
-            has 4 blocks); or "timm:NAME", a network of timm.
+        arch: a torchvision classifier ("resnet18", "mobilenet_v2", ...), "timm:NAME", or one for small images.
+            "resnet10" has one basic block a stage and global average pooling, for 28 to 112 px. Its first stage has 32
+            channels, that of "resnet10_w64" 64. "resnet18_small" is ResNet-18 with a 3x3 stride-1 stem and no
+            max-pooling, for 28 to 64 px. "convnet" has blocks of convolution, BatchNorm, ReLU and 2x2 max-pooling down
+            to a map of 3 px or just above. It has 128 channels, "convnet_w32" has 32; "convnet4" has 4 blocks.
         image_size: side of the input in pixels; only "convnet" depends on it.
 
     Raises:
