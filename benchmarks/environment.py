@@ -5,8 +5,8 @@
 
 One cell in a process of its own for each variant, in turns. By default it is the demo's: a ConvNet of 32 channels, 10
 random images a class of Fashion-MNIST, 28 px, all CPUs (needs the data of `make demo`). `--beside 1` runs an equal
-training next to each of them, as on a shared host. Median (min to max) of wall and of CPU seconds. All variants must give
-the same accuracy.
+training next to each of them, as on a shared host. Median (min to max) of wall and of CPU seconds. All variants must
+give the same accuracy.
 """
 
 import argparse
