@@ -20,7 +20,7 @@ import typer
 
 from fastdc import cli_data, cli_report
 from fastdc.cli_common import (
-    Augment,
+    AUGMENT_HELP,
     Engine,
     Launcher,
     Log,
@@ -96,7 +96,9 @@ def sweep_command(
     ] = None,
     observer: ObserverSettings = None,
     teacher: Teacher = None,
-    augment: Annotated[Augment | None, typer.Option(help="method follows a subset's hints.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(metavar="RULES", help=f"One or several, a column each: {AUGMENT_HELP}")
+    ] = None,
     precision: Annotated[Precision | None, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 takes all.")] = None,
     loader: Annotated[Engine | None, typer.Option(help="How batches are made; device needs CUDA.")] = None,

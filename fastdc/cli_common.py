@@ -24,13 +24,6 @@ class OnError(StrEnum):
     skip = "skip"
 
 
-class Augment(StrEnum):
-    """Whether a subset's training hints are followed."""
-
-    method = "method"
-    protocol = "protocol"
-
-
 class Precision(StrEnum):
     """Number format of the forward pass."""
 
@@ -126,6 +119,10 @@ LogOption = Annotated[
         callback=lambda log: choose_log(log.value) or log,
     ),
 ]
+AUGMENT_HELP = (
+    "method follows a subset's hints (PCA's crop inside one tile), protocol ignores them, "
+    "tile:GRID[+whole=SHARE][+align=SHARE][+scale=LOW-HIGH] crops every set so."
+)
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Seed = Annotated[int, typer.Option(min=0, help="Root of every random decision.")]

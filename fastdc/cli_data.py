@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastdc.cli_common import (
-    Augment,
+    AUGMENT_HELP,
     Encoding,
     Engine,
     Force,
@@ -345,7 +345,7 @@ def evaluate_command(
         typer.Option(metavar="DIR", help="Folder of observers and stored labels (soft protocols), and of --track."),
     ] = None,
     seed: Seed = 0,
-    augment: Annotated[Augment, typer.Option(help="method follows the subset's hints.")] = Augment.method,
+    augment: Annotated[str, typer.Option(metavar="RULE", help=AUGMENT_HELP)] = "method",
     precision: Annotated[Precision, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = Precision.auto,
     image_size: Annotated[int | None, typer.Option(help="Side of crops in px; default: the subset's side.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all.")] = 0,
@@ -378,7 +378,7 @@ def evaluate_command(
     from fastdc.train.evaluation import evaluate
 
     trackers = check_trackers((track or "").replace(" ", "").strip(",").split(",") if track else ())
-    values = {"seed": seed, "augment": augment.value, "precision": precision.value, "image_size": image_size}
+    values = {"seed": seed, "augment": augment, "precision": precision.value, "image_size": image_size}
     values |= {"threads": threads, "loader": loader.value, "loader_workers": workers, "compile": compiled, "arch": arch}
     chosen = get_protocol(protocol, parse_settings(settings or []))
     made = EvaluateSettings.make({"protocol": chosen, **values}, "evaluate")

@@ -8,14 +8,15 @@ levels or, where `levels` is given, as normalised float32.
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.kernels.boxes import center_offset, random_crop_in_tile, random_flip, resized_sides
+from fastdc.kernels.boxes import center_offset, random_crop_in_window, random_flip, random_window, resized_sides
 from fastdc.kernels.jit import kernel
 from fastdc.kernels.resize import normalise, normalised_window, resize_window
 from fastdc.kernels.rng import stream_key
 
 # A view as numbers, because numba's parallel loops take arrays but no tuples: the positions of its settings.
 SCALE_LOW, SCALE_HIGH, RATIO_LOW, RATIO_HIGH, FLIP_ON, TILE_GRID, RESIZE_SIDE = range(7)
-VIEW_NUMBERS = 7  # RESIZE_SIDE above 0 means the validation view, for which the other settings do not count
+TILE_WHOLE, TILE_ALIGN, TILE_LOW, TILE_HIGH = range(7, 11)
+VIEW_NUMBERS = 11  # RESIZE_SIDE above 0 means the validation view, for which the other settings do not count
 
 # Where a view lies: the box of the image, the size to which it is resized, the window in that, and whether mirrored.
 TOP, LEFT, HEIGHT, WIDTH, RESIZED_HEIGHT, RESIZED_WIDTH, WINDOW_TOP, WINDOW_LEFT, MIRROR = range(9)
@@ -36,7 +37,7 @@ def place_view(
 ) -> None:
     """Where the view of an image of (height, width) `sides` lies -> `place` int64 [PLACE_NUMBERS].
 
-    Training: a random box (inside one tile if the grid is above 1), resized to size x size, mirrored or not.
+    Training: a random box (of a mosaic: inside `random_window`), resized to size x size, mirrored or not.
     Validation: shorter side resized to the view's RESIZE_SIDE, then the central size x size window.
     """
     height, width = sides
@@ -48,15 +49,11 @@ def place_view(
         place[WINDOW_TOP], place[WINDOW_LEFT] = center_offset(resized[0], size), center_offset(resized[1], size)
         return
     key = stream_key(seed, epoch, sample)
-    place[TOP], place[LEFT], place[HEIGHT], place[WIDTH] = random_crop_in_tile(
-        key,
-        height,
-        width,
-        int(view[TILE_GRID]),
-        view[SCALE_LOW],
-        view[SCALE_HIGH],
-        view[RATIO_LOW],
-        view[RATIO_HIGH],
+    window = random_window(key, height, width, int(view[TILE_GRID]), view[TILE_WHOLE], view[TILE_ALIGN])
+    whole = window[2] == height and window[3] == width
+    low, high = (view[SCALE_LOW], view[SCALE_HIGH]) if whole else (view[TILE_LOW], view[TILE_HIGH])
+    place[TOP], place[LEFT], place[HEIGHT], place[WIDTH] = random_crop_in_window(
+        key, window, low, high, view[RATIO_LOW], view[RATIO_HIGH]
     )
     place[RESIZED_HEIGHT], place[RESIZED_WIDTH] = size, size
     place[MIRROR] = view[FLIP_ON] > 0 and random_flip(key)

@@ -9,7 +9,17 @@ import math
 import numpy as np
 
 from fastdc.kernels.jit import kernel
-from fastdc.kernels.rng import CROP_ATTEMPTS, FLIP, TILE, draw_integer, draw_unit
+from fastdc.kernels.rng import (
+    ALIGN,
+    CROP_ATTEMPTS,
+    FLIP,
+    TILE,
+    WHOLE,
+    WINDOW_COLUMN,
+    WINDOW_ROW,
+    draw_integer,
+    draw_unit,
+)
 
 Box = tuple[int, int, int, int]
 
@@ -75,28 +85,36 @@ def tile_box(height: int, width: int, grid: int, position: int) -> Box:
 
 
 @kernel
-def random_crop_in_tile(
-    key: np.uint64,
-    height: int,
-    width: int,
-    grid: int,
-    scale_low: float,
-    scale_high: float,
-    ratio_low: float,
-    ratio_high: float,
-) -> Box:
-    """Box of RandomResizedCrop inside one uniformly chosen tile; with grid = 1 inside the whole image.
+def random_window(key: np.uint64, height: int, width: int, grid: int, whole: float, align: float) -> Box:
+    """Choose the part of a mosaic that one visit may crop from: a tile, a tile-sized window, or all of it.
 
-    `scale` is relative to the tile's area. This is PCA's constrained augmentation (arXiv 2502.06434, section 4).
+    With grid = 1 it is the whole image. Tiles are PCA's constrained augmentation (arXiv 2502.06434, section 4). The
+    mixture with whole mosaics is CIM's (arXiv 2607.00916), that with free windows GRID's.
+
+    Args:
+        grid: tiles per side.
+        whole: share of visits that see the whole mosaic, 0..1.
+        align: share of the other visits whose window is one of the tiles, 0..1; else it lies anywhere.
     """
-    tile_top, tile_left, tile_height, tile_width = 0, 0, height, width
-    if grid > 1:
-        position = draw_integer(key, TILE, grid * grid)
-        tile_top, tile_left, tile_height, tile_width = tile_box(height, width, grid, position)
+    if grid <= 1 or (whole > 0.0 and draw_unit(key, WHOLE) < whole):
+        return 0, 0, height, width
+    if align < 1.0 and draw_unit(key, ALIGN) >= align:
+        _, _, window_height, window_width = tile_box(height, width, grid, 0)
+        top = draw_integer(key, WINDOW_ROW, height - window_height + 1)
+        left = draw_integer(key, WINDOW_COLUMN, width - window_width + 1)
+        return top, left, window_height, window_width
+    return tile_box(height, width, grid, draw_integer(key, TILE, grid * grid))
+
+
+@kernel
+def random_crop_in_window(
+    key: np.uint64, window: Box, scale_low: float, scale_high: float, ratio_low: float, ratio_high: float
+) -> Box:
+    """Box of RandomResizedCrop inside `window`; `scale` is relative to the window's area."""
     top, left, box_height, box_width = random_resized_crop(
-        key, tile_height, tile_width, scale_low, scale_high, ratio_low, ratio_high
+        key, window[2], window[3], scale_low, scale_high, ratio_low, ratio_high
     )
-    return tile_top + top, tile_left + left, box_height, box_width
+    return window[0] + top, window[1] + left, box_height, box_width
 
 
 @kernel

@@ -14,6 +14,9 @@ from fastdc.kernels.jit import kernel
 CROP_ATTEMPTS = 10  # attempt t uses the numbers 4t (area), 4t+1 (aspect ratio), 4t+2 (row), 4t+3 (column)
 FLIP = 60
 TILE = 61
+WHOLE = 62
+ALIGN = 63
+WINDOW_ROW, WINDOW_COLUMN = 64, 65
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLY_1 = np.uint64(0xBF58476D1CE4E5B9)

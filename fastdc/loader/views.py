@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.errors import ConfigError
-from fastdc.kernels.batches import VIEW_NUMBERS
+from fastdc.kernels.batches import RESIZE_SIDE, VIEW_NUMBERS
 from fastdc.nn.options import IMAGENET_MEAN as IMAGENET_MEAN
 from fastdc.nn.options import IMAGENET_STD as IMAGENET_STD
 
@@ -16,6 +16,11 @@ MAX_SIDE = 65_535  # the format stores sides as 16-bit numbers
 def _check_side(name: str, side: int, lowest: int) -> None:
     if not lowest <= side <= MAX_SIDE:
         raise ConfigError(f"{name}={side}: expected {lowest}..{MAX_SIDE} pixels")
+
+
+def _check_scale(name: str, scale: tuple[float, float]) -> None:
+    if not 0.0 < scale[0] <= scale[1] <= 1.0:
+        raise ConfigError(f"{name}={scale}: expected 0 < low <= high <= 1 (shares of the area)")
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,9 @@ class TrainView:
         flip: whether to mirror left to right at random.
         tile_grid: above 1, the image is a mosaic of tile_grid x tile_grid tiles and the crop lies inside one uniformly
             chosen tile.
+        tile_whole: share of visits to a mosaic that crop from all of it instead, 0..1.
+        tile_align: share of the other visits whose window is a tile, 0..1; the rest take a tile-sized window anywhere.
+        tile_scale: as `scale`, for crops inside a tile or such a window; None takes `scale`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -39,15 +47,21 @@ class TrainView:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: bool = True
     tile_grid: int = 1
+    tile_whole: float = 0.0
+    tile_align: float = 1.0
+    tile_scale: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_side("size", self.size, 1)
-        if not 0.0 < self.scale[0] <= self.scale[1] <= 1.0:
-            raise ConfigError(f"scale={self.scale}: expected 0 < low <= high <= 1 (shares of the image area)")
+        _check_scale("scale", self.scale)
+        _check_scale("tile_scale", self.tile_scale or self.scale)
         if not 0.0 < self.ratio[0] <= self.ratio[1] < float("inf"):
             raise ConfigError(f"ratio={self.ratio}: expected 0 < low <= high (width / height)")
         if not 1 <= self.tile_grid <= 256:
             raise ConfigError(f"tile_grid={self.tile_grid}: expected 1..256 tiles a side")
+        for name in ("tile_whole", "tile_align"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name}={getattr(self, name)}: expected a share of the visits, 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,8 @@ def view_numbers(view: View) -> NDArray[np.float64]:
     """The view as the kernels take it: float64 [VIEW_NUMBERS], in the order that `kernels.batches` names."""
     numbers = np.zeros(VIEW_NUMBERS)
     if isinstance(view, EvalView):
-        numbers[:] = (0, 0, 0, 0, 0, 0, view.resize)
+        numbers[RESIZE_SIDE] = view.resize
     else:
-        numbers[:] = (*view.scale, *view.ratio, view.flip, view.tile_grid, 0)
+        tile = (view.tile_whole, view.tile_align, *(view.tile_scale or view.scale))
+        numbers[:] = (*view.scale, *view.ratio, view.flip, view.tile_grid, 0, *tile)
     return numbers

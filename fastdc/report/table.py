@@ -44,7 +44,8 @@ def show(rows: list[Row]) -> None:
 def title(row: Row, tell_machine: bool = False) -> str:
     """What the rows of one table have in common; the device and its threads only where they tell tables apart."""
     text = f"{row.dataset}: {row.protocol}, {row.arch}, {row.precision}, {row.image_size} px"
-    text += ", hints off (augment=protocol)" if row.augment == "protocol" else ""
+    if row.augment != "method":
+        text += ", hints off (augment=protocol)" if row.augment == "protocol" else f", every set augment={row.augment}"
     if tell_machine:
         text += f", {row.device or 'unknown device'}"
         text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""

@@ -155,7 +155,7 @@ class CellRunner:
             protocol=cell.protocol,
             arch=cell.arch,
             seed=cell.seed,
-            augment=config.augment,
+            augment=cell.label["augment"],
             precision=config.precision,
             threads=self.plan.threads,
             image_size=config.image_size,

@@ -11,13 +11,14 @@ from fastdc.errors import ConfigError
 from fastdc.settings import Settings, closest, parse_settings
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.track.trackers import check_trackers
+from fastdc.train.augment import Augment
 
 MAX_SEEDS = 1000
 OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
 
 
 class SweepConfig(Settings):
-    """A grid of runs: methods x ipc x protocols x archs x seeds. Paths are relative to the current directory.
+    """A grid of runs: methods x ipc x protocols x archs x augment x seeds. Paths are relative to the current directory.
 
     Attributes:
         train: beton of the training set.
@@ -34,7 +35,8 @@ class SweepConfig(Settings):
             a file, a pretrained network. Methods that run teachers have a setting of their own for theirs.
         image_size: side of the stored images, in pixels.
         set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
-        augment: `method` follows the hints of a subset, `protocol` ignores them.
+        augment: rules of cropping, each a column: `method` follows the hints of a subset, `protocol` ignores them,
+            `tile:2` crops inside tiles of every set (`fastdc.train.augment`).
         precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
         threads: CPU threads of each training; 0 takes every usable CPU.
         loader: how batches are made; all give the same batches, `device` within one level.
@@ -56,7 +58,7 @@ class SweepConfig(Settings):
     teacher: str = Field("observer", min_length=1)
     image_size: int = Field(224, ge=8, le=4096)
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    augment: Literal["method", "protocol"] = "method"
+    augment: tuple[Augment, ...] = Field(("method",), min_length=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     threads: int = Field(0, ge=0)
     loader: Literal["auto", "ffcv", "resident", "device"] = "auto"
@@ -76,6 +78,11 @@ class SweepConfig(Settings):
     @field_validator("archs", mode="before")
     @classmethod
     def _split_archs(cls, value: Any) -> Any:
+        return _each(value, split_names)
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _split_augment(cls, value: Any) -> Any:
         return _each(value, split_names)
 
     @field_validator("track", mode="before")

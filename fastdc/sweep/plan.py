@@ -9,6 +9,7 @@ thread count, because sums of another count round differently.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,8 @@ class Cell:
     def name(self) -> str:
         """One line for people: what is trained on what."""
         ipc = "all" if self.label["ipc"] is None else self.label["ipc"]
-        return f"{self.label['method']} ipc {ipc} {self.label['protocol']} {self.arch} seed {self.seed}"
+        rule = "" if self.label["augment"] == "method" else f" augment {self.label['augment']}"
+        return f"{self.label['method']} ipc {ipc} {self.label['protocol']}{rule} {self.arch} seed {self.seed}"
 
     def planned(self) -> Planned:
         """The cell as the store registers it."""
@@ -162,7 +164,7 @@ class Setup:
     teacher: "TeacherPlan | None" = None
 
 
-def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
+def make_setup(plan: Plan, protocol: "Protocol", arch: str, augment: str) -> Setup:
     """Everything of a cell's key but the subset and the seed."""
     config = plan.config
     precision = config.precision
@@ -173,7 +175,7 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
         "protocol": protocol.name,
         "arch": arch,
         "precision": precision,
-        "augment": config.augment,
+        "augment": augment,
         "image_size": config.image_size,
     }
     teacher = plan.teacher if protocol.soft else None
@@ -187,7 +189,7 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
         "protocol": protocol.model_dump(mode="json"),
         "arch": arch,
         "precision": precision,
-        "augment": config.augment,
+        "augment": augment,
         "image_size": config.image_size,
         **machine,
         **({} if teacher is None else {"teacher": teacher.identity}),  # keys of hard labels are older than teachers
@@ -196,8 +198,10 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
 
 
 def _cells_of(plan: Plan, variant: Variant, protocols: list["Protocol"]) -> Iterable[Cell]:
-    setups = [make_setup(plan, protocol, arch) for protocol in protocols for arch in plan.config.archs]
-    for ipc in (None,) if variant.whole_set else plan.config.ipc:
+    config = plan.config
+    choices = product(protocols, config.archs, config.augment)
+    setups = [make_setup(plan, *choice) for choice in choices]
+    for ipc in (None,) if variant.whole_set else config.ipc:
         skip = why_not(plan.train, plan.observer, variant, ipc)
         subsets = plan_subsets(plan, variant, ipc)
         for setup in setups:
@@ -292,7 +296,7 @@ def _broken_cells(plan: Plan) -> Iterable[Cell]:
             "protocol": protocol.name,
             "arch": config.archs[0],
             "precision": config.precision,
-            "augment": config.augment,
+            "augment": config.augment[0],
             "image_size": config.image_size,
             "seed": config.seeds[0],
         }

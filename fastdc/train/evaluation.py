@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastdc.errors import ConfigError, DivergedError
 from fastdc.files import check_not_input
@@ -14,6 +14,7 @@ from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.fit import Epochs, SharedEpochs, fit_together, steps_per_epoch
 from fastdc.progress import progress
 from fastdc.seeding import derive_seed
+from fastdc.train.augment import tile_crop
 from fastdc.train.label_layout import LabelLayout
 from fastdc.train.label_source import LabelSource, check_source
 from fastdc.train.labelling import stream_seed
@@ -226,10 +227,16 @@ def _check_loader(settings: EvaluateSettings, compute: Compute) -> None:
 
 def training_view(pair: Pair, settings: EvaluateSettings) -> TrainView:
     """What training sees of an image."""
-    hints: dict[str, Any] = dict(pair.stored.hints) if settings.augment == "method" else {}
-    protocol = settings.protocol
-    grid = int(hints.get("tile_grid", 1))
-    return TrainView(pair.side(settings), (protocol.crop_scale_min, 1.0), flip=protocol.flip, tile_grid=grid)
+    protocol, rule = settings.protocol, tile_crop(settings.augment, pair.stored.hints)
+    return TrainView(
+        pair.side(settings),
+        (protocol.crop_scale_min, 1.0),
+        flip=protocol.flip,
+        tile_grid=rule.grid,
+        tile_whole=rule.whole,
+        tile_align=rule.align,
+        tile_scale=rule.scale,
+    )
 
 
 def _stream_seed(settings: EvaluateSettings) -> int:

@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import stats
 from torchvision import transforms
 
 from fastdc.kernels.boxes import (
     center_offset,
-    random_crop_in_tile,
+    random_crop_in_window,
     random_flip,
     random_resized_crop,
+    random_window,
     resized_sides,
     tile_box,
 )
@@ -56,7 +58,9 @@ def key_of(seed: int, epoch: int, sample: int) -> np.uint64:
 def crop_many(height: int, width: int, grid: int, out: NDArray[np.int64]) -> None:
     for sample in range(out.shape[0]):
         key = stream_key(7, 0, sample)
-        out[sample] = np.array(random_crop_in_tile(key, height, width, grid, 0.08, 1.0, 3 / 4, 4 / 3))
+        out[sample] = np.array(
+            random_crop_in_window(key, random_window(key, height, width, grid, 0.0, 1.0), 0.08, 1.0, 3 / 4, 4 / 3)
+        )
 
 
 def our_boxes(height: int, width: int, count: int = 10_000, grid: int = 1) -> NDArray[np.int64]:
@@ -127,7 +131,9 @@ def test_every_box_equals_the_reference(
 @settings(deadline=None)  # the first call may compile
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 5), st.integers(0, 10_000))
 def test_every_box_lies_in_exactly_one_tile(height: int, width: int, grid: int, sample: int) -> None:
-    top, left, box_height, box_width = random_crop_in_tile(key_of(1, 2, sample), height, width, grid, *SCALE, *RATIO)
+    key = key_of(1, 2, sample)
+    window = random_window(key, height, width, grid, 0.0, 1.0)
+    top, left, box_height, box_width = random_crop_in_window(key, window, *SCALE, *RATIO)
     tiles = [tile_box(height, width, grid, position) for position in range(grid * grid)]
     assert any(
         t <= top and left_edge <= left and top + box_height <= t + h and left + box_width <= left_edge + w
@@ -183,3 +189,51 @@ def test_resized_sides_equal_torchvisions(height: int, width: int, side: int) ->
 def test_center_offset_equals_torchvisions(size: int, more: int) -> None:
     image = torch.arange(size + more).reshape(1, 1, -1)
     assert center_offset(size + more, size) == transforms.CenterCrop((1, size))(image)[0, 0, 0]
+
+
+@kernel
+def windows_of(height: int, width: int, grid: int, whole: float, align: float, out: NDArray[np.int64]) -> None:
+    for sample in range(out.shape[0]):
+        out[sample] = np.array(random_window(stream_key(3, 1, sample), height, width, grid, whole, align))
+
+
+def windows(whole: float, align: float, side: int = 90, grid: int = 3, count: int = 20_000) -> NDArray[np.int64]:
+    out = np.empty((count, 4), np.int64)
+    windows_of(side, side, grid, whole, align, out)
+    return out
+
+
+@pytest.mark.parametrize("whole", [0.0, 0.25, 0.5, 1.0])
+def test_share_of_visits_that_see_the_whole_mosaic(whole: float) -> None:
+    found = windows(whole, 1.0)
+    complete = (found[:, 2] == 90) & (found[:, 3] == 90)
+    assert complete.mean() == pytest.approx(whole, abs=4 * math.sqrt(0.25 / len(found)))
+    assert (found[~complete, 2:] == 30).all()
+    assert (found[~complete, :2] % 30 == 0).all()
+
+
+@pytest.mark.parametrize("align", [0.0, 0.6, 1.0])
+def test_share_of_visits_that_see_a_tile(align: float) -> None:
+    found = windows(0.0, align)
+    aligned = (found[:, :2] % 30 == 0).all(axis=1)
+    by_chance = 9 / 61**2  # free windows that lie on a tile
+    expected = align + (1 - align) * by_chance
+    assert aligned.mean() == pytest.approx(expected, abs=4 * math.sqrt(0.25 / len(found)))
+    assert (found[:, 2:] == 30).all()
+    assert (found[:, :2] >= 0).all()
+    assert (found[:, :2] + 30 <= 90).all()
+
+
+def test_free_windows_lie_anywhere_evenly() -> None:
+    found = windows(0.0, 0.0)
+    for axis in (0, 1):
+        counts = np.bincount(found[:, axis], minlength=61)
+        assert counts.min() > 0
+        assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_the_share_of_whole_mosaics_shifts_no_other_draw() -> None:
+    """A visit that sees a tile sees the same one for every share: draws have numbers of their own."""
+    pure, mixed = windows(0.0, 1.0), windows(0.3, 1.0)
+    tiles = mixed[:, 2] == 30
+    np.testing.assert_array_equal(mixed[tiles], pure[tiles])

@@ -10,7 +10,7 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 from fastdc.beton import BetonFile
-from fastdc.kernels.boxes import random_crop_in_tile, random_flip
+from fastdc.kernels.boxes import random_crop_in_window, random_flip, random_window
 from fastdc.kernels.rng import stream_key
 from fastdc.loader import EvalView, TrainView, open_loader
 from fastdc.loader.opening import EngineChoice
@@ -43,7 +43,8 @@ def test_training_views_equal_torchvisions_resized_crop(shelf: Shelf, view: Trai
             for image, sample in zip(batch.images, batch.indices.tolist(), strict=True):
                 key = np.uint64(stream_key(seed, epoch, sample))
                 source = pillow_image(file, sample)
-                box = random_crop_in_tile(key, source.height, source.width, view.tile_grid, *view.scale, *view.ratio)
+                window = random_window(key, source.height, source.width, view.tile_grid, 0.0, 1.0)
+                box = random_crop_in_window(key, window, *view.scale, *view.ratio)
                 expected = functional.resized_crop(source, *box, [40, 40])
                 assert_within_one_level(image, functional.hflip(expected) if random_flip(key) else expected)
 
