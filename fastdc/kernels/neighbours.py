@@ -1,6 +1,7 @@
-"""Nearest neighbours, exactly and in blocks, and D2's message passing over their graph."""
+"""Nearest neighbours, exactly and in blocks, the graph that they span, and D2's message passing over it."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,24 +61,57 @@ def _nearest_of_block(
             filled = min(filled + 1, count)
 
 
+@dataclass(frozen=True)
+class NeighbourGraph:
+    """Edges of n samples, those that start at sample i in the places starts[i]..starts[i + 1] - 1.
+
+    Attributes:
+        starts: int64 [n + 1].
+        ends: int64 [E], the sample at the other end of each edge; ascending for each sample.
+        distances: float64 [E], length of each edge.
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+
+def neighbour_graph(
+    neighbours: NDArray[np.int64], distances: NDArray[np.float64], directed: bool = False
+) -> NeighbourGraph:
+    """Join samples that are neighbours, in both directions where either is among the other's nearest.
+
+    Args:
+        neighbours, distances: [n, k], as `nearest_neighbours` gives them.
+        directed: edges lead from each sample to its own neighbours only.
+
+    Returns:
+        n * k edges where directed, else n * k to 2 n * k. O(n * k) memory, O(n * k log(n * k)) work.
+    """
+    size, count = neighbours.shape
+    origins = np.repeat(np.arange(size), count)
+    keys, gaps = origins * size + neighbours.ravel(), distances.ravel()
+    if not directed:
+        keys, gaps = np.concatenate([keys, neighbours.ravel() * size + origins]), np.concatenate([gaps, gaps])
+    keys, first = np.unique(keys, return_index=True)  # products are symmetric to the bit, so both gaps are one number
+    starts = np.searchsorted(keys, np.arange(size + 1) * size)
+    return NeighbourGraph(starts, keys % size, gaps[first])
+
+
 def message_order(
-    neighbours: NDArray[np.int64],
-    distances: NDArray[np.float64],
-    scores: NDArray[np.float64],
-    gamma: float,
-    budget: int,
+    graph: NeighbourGraph, scores: NDArray[np.float64], gamma: float, budget: int, floor: float = -math.inf
 ) -> NDArray[np.int64]:
-    """D2 pruning's choice on a graph (Maharana et al. 2024, section 3).
+    """Choose samples by D2 pruning's messages on a graph (Maharana et al. 2024, section 3).
 
     Forward message: s_i += sum over neighbours k of exp(-d_ik) s_k (all at once, from the initial scores). Then
     repeatedly: pick i = argmax s among the samples left; reverse message: s_k -= exp(-gamma d_ik) s_i for its
     neighbours k.
 
     Args:
-        neighbours, distances: [n, k], as `nearest_neighbours` gives them.
-        scores: float64 [n], high = wanted, not negative.
+        scores: float64 [n], high = wanted.
         gamma: how fast the reverse message fades with distance, at least 0.
         budget: samples to choose, 1 to n.
+        floor: least score that a forward message carries.
 
     Returns:
         int64 [budget], in order of choice; ties go to the lower index.
@@ -86,21 +120,24 @@ def message_order(
         MethodError: `budget` is out of range.
     """
     check_order_budget("d2", scores.size, budget)
-    return _pass_messages(neighbours, distances, scores, gamma, budget)
+    return _pass_messages(graph.starts, graph.ends, graph.distances, scores, np.maximum(scores, floor), gamma, budget)
 
 
 @kernel
 def _pass_messages(
-    neighbours: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
     distances: NDArray[np.float64],
     scores: NDArray[np.float64],
+    sent: NDArray[np.float64],
     gamma: float,
     budget: int,
 ) -> NDArray[np.int64]:
+    """Do the work of `message_order`; `sent` [n] is what each sample's forward messages carry."""
     current = scores.copy()
     for i in range(scores.size):
-        for place in range(neighbours.shape[1]):
-            current[i] += math.exp(-distances[i, place]) * scores[neighbours[i, place]]
+        for edge in range(starts[i], starts[i + 1]):
+            current[i] += math.exp(-distances[edge]) * sent[ends[edge]]
     taken = np.zeros(scores.size, np.bool_)
     order = np.empty(budget, np.int64)
     for step in range(budget):
@@ -110,6 +147,6 @@ def _pass_messages(
                 pick = i
         order[step] = pick
         taken[pick] = True
-        for place in range(neighbours.shape[1]):
-            current[neighbours[pick, place]] -= math.exp(-gamma * distances[pick, place]) * current[pick]
+        for edge in range(starts[pick], starts[pick + 1]):
+            current[ends[edge]] -= math.exp(-gamma * distances[edge]) * current[pick]
     return order

@@ -10,9 +10,9 @@ from fastdc.methods.geometry import GreedyMethod, Group
 class Craig(GreedyMethod):
     """Facility location on s_ij = c - ||g_i - g_j||_2 of the last layer's gradients, by lazy greedy, class by class.
 
-    g = (softmax - onehot) x (features, 1), at the trained observer, of the cross-entropy. (DeepCore puts a softmax into
-    the cross-entropy's softmax.) The paper's weights, cluster sizes, are not kept: the benchmark trains every method's
-    images alike. There is no global form, as for facility location.
+    g = (softmax - onehot) x (features, 1), at the trained observer, of the cross-entropy, as in DeepCore. The paper's
+    weights, cluster sizes, are not kept: the benchmark trains every method's images alike. There is no global form,
+    as for facility location.
     """
 
     info = MethodInfo(

@@ -1,5 +1,7 @@
 """D2 pruning: difficulty, spread over and damped by a nearest-neighbour graph (Maharana et al. 2024)."""
 
+import math
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -9,34 +11,50 @@ from pydantic import Field
 from fastdc.methods.base import Compressed, Keep, MethodConfig, MethodContext, MethodInfo
 from fastdc.methods.geometry import FeatureMethod, GeometryConfig, Group, groups_of, per_group
 
+FLOOR = 1e-7
+"""Least score that a message carries on the undirected graph; the official code's epsilon."""
+
+Difficulty = Literal["aum", "aum_softmax", "el2n", "forgetting"]
+
 
 class D2Config(GeometryConfig):
-    """Settings of D2 pruning; defaults are those of the published ImageNet command.
+    """Settings of D2 pruning. Defaults are those of the published ImageNet command, which runs the code's graph mode.
 
     Attributes:
-        score: difficulty that starts the messages, with its own method's defaults.
-        keep: `hard` starts from the difficulty, as the paper does; `easy` from its reverse.
+        score: where messages start, with its own method's defaults. `aum_softmax` is the command's
+            `accumulated_margin`: margins of probabilities, of all epochs.
+        keep: `easy` starts from the reversed difficulty, which is AUM as published. The command does so, because its
+            graph mode takes AUM unchanged. `hard` starts from the difficulty, as the paper describes.
+        start: `raw` takes the scores as they are; a negative one then sends 1e-7, as in the official code. `zero`
+            shifts them so that the lowest of the images left is 0, as the official class mode does with AUM.
         neighbours: k of the nearest-neighbour graph, within the class or, with balanced=false, the whole set.
+        graph: `undirected` joins two images where either is among the other's k nearest: the paper's graph, and the
+            command's. `directed` leads from each image to its own k nearest only, as the code does with stored ones.
         gamma: how fast the reverse message fades with distance.
-        mis_ratio: share of each group that is dropped first as mislabelled, the hardest by `score`; never more than
-            the budget leaves over.
-        normalise: distances between features of unit length. The paper does not say; penultimate features lie so far
-            apart (10 to 30) that exp(-d) of their plain distances is 0 and no message arrives (inferred).
+        mis_ratio: share of the whole set that is dropped first as mislabelled, the hardest by `mis_score`. A group
+            always keeps as many as it must give.
+        mis_score: difficulty by which images are dropped.
+        normalise: distances between features of unit length. The official code takes plain ones.
+        balanced: one graph for each class and the same number of every class. The command asks for it, but its graph
+            mode ignores that and chooses among all (inferred); False does the same.
     """
 
-    score: Literal["aum", "el2n", "forgetting"] = "aum"
-    keep: Keep = "hard"
+    score: Difficulty = "aum_softmax"
+    keep: Keep = "easy"
+    start: Literal["raw", "zero"] = "raw"
     neighbours: int = Field(5, ge=1)
+    graph: Literal["undirected", "directed"] = "undirected"
     gamma: float = Field(0.1, ge=0)
     mis_ratio: float = Field(0.4, ge=0, lt=1)
-    normalise: bool = Field(True, description="inferred")
+    mis_score: Difficulty = "aum_softmax"
+    normalise: bool = False
+    balanced: bool = Field(True, description="inferred")
 
 
 class D2(FeatureMethod):
-    """Forward messages raise images among hard neighbours; each pick lowers its neighbours (see `message_order`).
+    """Forward messages raise images among wanted neighbours; each pick lowers its neighbours (see `message_order`).
 
-    Scores are shifted to start at 0 before messages are passed. (The official code negates AUM, so that its messages
-    carry negative weights and a dense neighbourhood counts against an image.)
+    The features are the trained observer's penultimate ones. The command's `--stratas 25` acts on a figure only.
     """
 
     info = MethodInfo(
@@ -56,49 +74,70 @@ class D2(FeatureMethod):
         needs=("dynamics", "features"),
     )
     config_class = D2Config
+    version = 2  # 1: directed graph over normalised features, hard images first
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` images of every class (or ipc * classes of all), in order of choice."""
+        """Choose `ipc` images of every class (or ipc * classes of all), in order of choice."""
         assert isinstance(config, D2Config)
         budget = self.budget(context, config, ipc)
-        groups = groups_of(context, self.info.name, config.balanced)
-        difficulty = initial_scores(context, config.score)
-        parts = per_group(groups, lambda group: graph_choice(group, difficulty, config, budget))
-        chosen = np.concatenate(parts)
+        hardness = initial_scores(context, config.mis_score)
+        groups = without_hardest(
+            groups_of(context, self.info.name, config.balanced), hardness, config.mis_ratio, budget
+        )
+        difficulty = hardness if config.score == config.mis_score else initial_scores(context, config.score)
+        scores = starting_scores(difficulty, groups, config)
+        chosen = np.concatenate(per_group(groups, lambda group: graph_choice(group, scores, config, budget)))
         return Compressed(labels=context.labels[chosen], sources=chosen[:, None])
 
 
-def initial_scores(context: MethodContext, name: str) -> NDArray[np.float64]:
-    """Difficulty of every training image, float64 [N], high = hard, as the method called `name` scores it."""
+def initial_scores(context: MethodContext, name: Difficulty) -> NDArray[np.float64]:
+    """Return the difficulty of every training image, float64 [N], high = hard, as the method of that name scores it."""
     from fastdc.methods import get_method  # the registry imports this file
 
-    method = get_method(name)
-    found = method.scores(context, method.configure({}))
+    method = get_method(name.removesuffix("_softmax"))
+    found = method.scores(context, method.configure({"softmax": True} if name == "aum_softmax" else {}))
     assert found is not None, "the settings name methods that rank"
     return found
 
 
-def graph_choice(group: Group, difficulty: NDArray[np.float64], config: D2Config, budget: int) -> NDArray[np.int64]:
-    """Sample numbers of `budget` members of one group, in order of choice.
+def without_hardest(groups: list[Group], hardness: NDArray[np.float64], share: float, budget: int) -> list[Group]:
+    """Drop the int(share * N) hardest of all N images, of equal ones the higher index first.
+
+    A group that would be left with fewer than `budget` keeps its `budget` easiest.
 
     Args:
-        difficulty: float64 [N], of the whole set, high = hard.
+        hardness: float64 [N], high = hard.
     """
-    from fastdc.kernels.neighbours import message_order, nearest_neighbours  # numba takes half a second to import
+    dropped = np.zeros(hardness.size, np.bool_)
+    dropped[np.argsort(hardness, kind="stable")[hardness.size - int(share * hardness.size) :]] = True
 
-    kept = without_hardest(group, difficulty, config.mis_ratio, budget)
-    scores = difficulty[kept.members]
-    scores = scores - scores.min() if config.keep == "hard" else scores.max() - scores
-    features = kept.features()
-    graph = nearest_neighbours(features.normalised() if config.normalise else features, config.neighbours)
-    return kept.members[message_order(*graph, scores, config.gamma, budget)]
+    def left(members: NDArray[np.int64]) -> NDArray[np.int64]:
+        easiest = members[np.argsort(hardness[members], kind="stable")]
+        return np.sort(easiest[: max(budget, int((~dropped[members]).sum()))])
+
+    return [replace(group, members=left(group.members)) for group in groups]
 
 
-def without_hardest(group: Group, difficulty: NDArray[np.float64], share: float, budget: int) -> Group:
-    """The group without int(share * n) of its hardest members, of equal ones the higher index first; `budget` stay."""
-    dropped = min(int(share * group.members.size), group.members.size - budget)
-    easiest = np.argsort(difficulty[group.members], kind="stable")[: group.members.size - dropped]
-    return Group(np.sort(group.members[easiest]), group.labels, group.final, group.workers)
+def starting_scores(difficulty: NDArray[np.float64], groups: list[Group], config: D2Config) -> NDArray[np.float64]:
+    """Return what each image starts with before messages, float64 [N], high = wanted."""
+    scores = difficulty if config.keep == "hard" else -difficulty
+    return scores - min(scores[group.members].min() for group in groups) if config.start == "zero" else scores
+
+
+def graph_choice(group: Group, scores: NDArray[np.float64], config: D2Config, budget: int) -> NDArray[np.int64]:
+    """Return the sample numbers of `budget` members of one group, in order of choice.
+
+    Args:
+        scores: float64 [N], of the whole set, high = wanted.
+    """
+    # numba takes half a second to import
+    from fastdc.kernels.neighbours import message_order, nearest_neighbours, neighbour_graph
+
+    features, directed = group.features(), config.graph == "directed"
+    nearest = nearest_neighbours(features.normalised() if config.normalise else features, config.neighbours)
+    floor = -math.inf if directed else FLOOR
+    graph = neighbour_graph(*nearest, directed=directed)
+    return group.members[message_order(graph, scores[group.members], config.gamma, budget, floor)]
 
 
 METHOD = D2()

@@ -12,9 +12,9 @@ class GradMatchConfig(MethodConfig):
     """Settings of GradMatch.
 
     Attributes:
-        ridge: weight of ||w||^2 beside the squared error of the mean gradient (DeepCore's lambda, 1). The
-            gradients' products are rounded by about 1e-7 of their squared lengths; a ridge too small to keep the system
-            solvable is refused.
+        ridge: weight of ||w||^2 beside the squared error of the mean gradient (DeepCore's lambda, 1, which meets
+            gradients that its loss has divided by the batch). The gradients' products are rounded by about 1e-7 of
+            their squared lengths; a ridge too small to keep the system solvable is refused.
     """
 
     ridge: float = Field(1.0, ge=1e-6)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdc.errors import MethodError
-from fastdc.kernels.neighbours import message_order, nearest_neighbours
+from fastdc.kernels.neighbours import NeighbourGraph, message_order, nearest_neighbours, neighbour_graph
 from fastdc.kernels.panels import pack
 
 
@@ -19,21 +19,33 @@ def slow_neighbours(rows: np.ndarray, count: int) -> list[list[int]]:
     ]
 
 
-def slow_messages(rows: np.ndarray, scores: np.ndarray, count: int, gamma: float, budget: int) -> list[int]:
+def slow_messages(
+    rows: np.ndarray, scores: np.ndarray, count: int, gamma: float, budget: int, directed: bool = False
+) -> list[int]:
     exact = rows.astype(np.float64)
-    graph = slow_neighbours(rows, count)
+    nearest = [set(found) for found in slow_neighbours(rows, count)]
+    size = len(rows)
+    graph = [
+        [k for k in range(size) if k in nearest[i] or (not directed and i in nearest[k] and k != i)]
+        for i in range(size)
+    ]
+    sent = scores if directed else np.maximum(scores, 1e-7)
 
     def gap(i: int, k: int) -> float:
         return float(np.linalg.norm(exact[i] - exact[k]))
 
-    current = [scores[i] + sum(np.exp(-gap(i, k)) * scores[k] for k in graph[i]) for i in range(len(rows))]
+    current = [scores[i] + sum(np.exp(-gap(i, k)) * sent[k] for k in graph[i]) for i in range(size)]
     chosen: list[int] = []
     for _ in range(budget):
-        pick = max((i for i in range(len(rows)) if i not in chosen), key=lambda i: (current[i], -i))
+        pick = max((i for i in range(size) if i not in chosen), key=lambda i: (current[i], -i))
         chosen.append(pick)
         for k in graph[pick]:
             current[k] -= np.exp(-gamma * gap(pick, k)) * current[pick]
     return chosen
+
+
+def graph_of(rows: np.ndarray, count: int, directed: bool = False) -> NeighbourGraph:
+    return neighbour_graph(*nearest_neighbours(pack(rows), count), directed=directed)
 
 
 @settings(max_examples=25, deadline=None)
@@ -46,14 +58,48 @@ def test_neighbours_are_exact(size: int, count: int, workers: int, seed: int) ->
         np.testing.assert_allclose(distances[i], np.linalg.norm(rows[i] - rows[indices[i]], axis=1), atol=1e-3)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 6), st.sampled_from([0.0, 0.1, 1.0]), st.integers(0, 999), st.data())
-def test_messages_follow_the_definition(size: int, count: int, gamma: float, seed: int, data: st.DataObject) -> None:
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 0.1, 1.0]),
+    st.booleans(),
+    st.integers(0, 999),
+    st.data(),
+)
+def test_messages_follow_the_definition(
+    size: int, count: int, gamma: float, directed: bool, seed: int, data: st.DataObject
+) -> None:
     budget = data.draw(st.integers(1, size))
     generator = np.random.default_rng(seed)
-    rows, scores = generator.standard_normal((size, 4)).astype(np.float32), generator.random(size)
-    found = message_order(*nearest_neighbours(pack(rows), count), scores, gamma, budget)
-    assert found.tolist() == slow_messages(rows, scores, count, gamma, budget)
+    rows, scores = generator.standard_normal((size, 4)).astype(np.float32), generator.uniform(-0.3, 1, size)
+    floor = {} if directed else {"floor": 1e-7}
+    found = message_order(graph_of(rows, count, directed), scores, gamma, budget, **floor)
+    assert found.tolist() == slow_messages(rows, scores, count, gamma, budget, directed)
+
+
+def test_messages_pass_in_both_directions() -> None:
+    """The issue's check on a line: 1 is the nearest of 0 and of 2, so it collects from both and damps both."""
+    rows, scores = np.array([[0.0], [0.1], [0.3]], np.float32), np.array([0.5, 1.0, 0.9])
+    assert message_order(graph_of(rows, 1), scores, 0.1, 3).tolist() == [1, 2, 0]
+    assert message_order(graph_of(rows, 1, directed=True), scores, 0.1, 3).tolist() == [2, 0, 1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 6), st.integers(0, 999))
+def test_the_graph_is_symmetric_and_small(size: int, count: int, seed: int) -> None:
+    rows = np.random.default_rng(seed).standard_normal((size, 3)).astype(np.float32)
+    graph = graph_of(rows, count)
+    edges = dict(
+        zip(
+            zip(np.repeat(np.arange(size), np.diff(graph.starts)), graph.ends, strict=True),
+            graph.distances,
+            strict=True,
+        )
+    )
+    assert len(edges) == graph.ends.size <= 2 * size * count
+    assert all(edges[k, i] == gap for (i, k), gap in edges.items())
+    assert {(i, k) for i, found in enumerate(slow_neighbours(rows, count)) for k in found} <= set(edges)
 
 
 def test_ties_go_to_the_lower_index() -> None:
@@ -61,14 +107,14 @@ def test_ties_go_to_the_lower_index() -> None:
     indices, distances = nearest_neighbours(pack(equal), 2)
     assert indices.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1]]
     assert (distances == 0).all()
-    assert message_order(indices, distances, np.zeros(6), 0.1, 6).tolist() == [0, 1, 2, 3, 4, 5]
+    assert message_order(neighbour_graph(indices, distances), np.zeros(6), 0.1, 6).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_without_neighbours_the_ranking_stays() -> None:
-    graph = nearest_neighbours(pack(np.eye(3, dtype=np.float32)), 0)
-    assert message_order(*graph, np.array([1.0, 3.0, 2.0]), 0.1, 3).tolist() == [1, 2, 0]
+    graph = graph_of(np.eye(3, dtype=np.float32), 0)
+    assert message_order(graph, np.array([1.0, 3.0, 2.0]), 0.1, 3).tolist() == [1, 2, 0]
     with pytest.raises(MethodError, match="the group has 3"):
-        message_order(*graph, np.zeros(3), 0.1, 4)
+        message_order(graph, np.zeros(3), 0.1, 4)
 
 
 @pytest.mark.parametrize("size", [31, 32, 70])
