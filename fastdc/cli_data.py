@@ -306,7 +306,7 @@ def _compress(
     given = parse_settings(observer or [])
     described, recipe = describe_beton(train), get_method(name)
     config = recipe.configure(values)
-    reads_observer = recipe.info.observed or OBSERVER in recipe.teachers(config)
+    reads_observer = recipe.observed(config) or OBSERVER in recipe.teachers(config)
     chosen = None
     if given or reads_observer:
         defaults = {"image_size": options["image_size"]}

@@ -69,16 +69,16 @@ def compress_identity(
     """
     chosen = get_method(method)
     config = chosen.configure(settings)
-    observed = chosen.info.observed
+    observed = chosen.observed(config)
     taught = {"teachers": [plan.identity for plan in teachers], "machine": dict(machine or {})} if teachers else {}
     return {
         "storage": STORAGE_VERSION,
         "train": train_content_hash,
         "method": method,
         "version": chosen.version,
-        "config": config.model_dump(mode="json"),
+        "config": config.identity(),
         "ipc": None if chosen.info.whole_set else ipc,
-        "seed": seed if chosen.info.stochastic else 0,
+        "seed": seed if chosen.stochastic(config) else 0,
         "image_size": None if chosen.info.whole_set else image_size,
         "observer": [observer.identity(train_content_hash, run) for run in range(observer.runs)] if observed else None,
         **taught,
@@ -189,7 +189,8 @@ def compress_beton(
         _scratch(workdir, identity, keep=bool(plans)) as scratch,
     ):
         check_beton_output(out, force, [train])  # another process may have written it while this one waited
-        observations = _observe(chosen, train, workdir, observer, needs, also, show_progress)
+        observed = chosen.observed(config)
+        observations = _observe(chosen, train, workdir, observer, needs, also, show_progress) if observed else ()
         context = MethodContext(
             labels=beton.labels,
             classes=manifest.classes,
@@ -384,8 +385,6 @@ def _observe(
     show_progress: bool,
 ) -> tuple[Observation, ...]:
     """The records that the method reads, with what others need too, where this observer can serve them."""
-    if not method.info.observed:
-        return ()
     from fastdc.observe.run import observe  # torch, only where a training is needed
 
     try:

@@ -120,7 +120,16 @@ class MethodConfig(Settings):
         fit: how a kept image becomes S x S: `crop` (shorter side to S, centre crop), `squash`, or `pad` with black.
     """
 
+    later_settings: ClassVar[tuple[str, ...]] = ()
+    """Settings that a release added; at their defaults they stay out of keys, so that older subsets are found."""
+
     fit: Fit = "crop"
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a subset depends on, as plain data."""
+        values = self.model_dump(mode="json")
+        old = {name for name in self.later_settings if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in values.items() if name not in old}
 
 
 def inferred_settings(config: type[MethodConfig]) -> list[str]:
@@ -153,6 +162,14 @@ class Method(ABC):
     def class_balanced(self, config: MethodConfig) -> bool:
         """Whether every class must have `images_needed` images, or only the set as a whole."""
         return self.info.class_balanced
+
+    def observed(self, config: MethodConfig) -> bool:
+        """Return whether the method reads an observer's record under these settings."""
+        return self.info.observed
+
+    def stochastic(self, config: MethodConfig) -> bool:
+        """Return whether the subset seed changes the subset under these settings."""
+        return self.info.stochastic
 
     def observer_epochs(self, config: MethodConfig) -> int:
         """Last observer epoch (counted from 1) that the method reads, or `WHOLE_SCHEDULE`; 0 when it needs none.

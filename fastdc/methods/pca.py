@@ -1,18 +1,21 @@
-"""PCA: Prune, Combine, Augment (Xiao et al., arXiv 2502.06434). The paper's own method.
+"""PCA: Prune, Combine, Augment (Xiao et al., arXiv 2502.06434). The paper's own method, each part a setting.
 
 Prune: the easy end of EL2N over the full training set, the same number of every class.
 Combine: whole images, nothing cropped away, shrunk and tiled grid x grid into each stored image.
-Augment: training crops inside one uniformly chosen tile; that rule travels as the hint `tile_grid`.
+Augment: training crops inside one uniformly chosen tile; that rule travels as hints (`fastdc.beton.hints`).
 The authors released no code for it: settings marked "inferred" are our reading of the paper and its reviews.
 """
 
 from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from fastdc.beton import fit_image
+from fastdc.beton.hints import TileCrop
+from fastdc.errors import ConfigError
 from fastdc.methods.base import (
     Compressed,
     Fit,
@@ -25,19 +28,56 @@ from fastdc.methods.base import (
 )
 from fastdc.methods.benchmark import BIBTEX, TITLE
 from fastdc.methods.el2n import EL2NRanking, el2n_scores
-from fastdc.methods.selection import select
+from fastdc.methods.scored import ScoreMethod
+from fastdc.methods.windows import window_of_classes
+from fastdc.observe.needs import ObserverNeeds
+from fastdc.seeding import derive_seed
+
+RANDOM, EL2N = "random", "el2n"
+Order = Literal["rank", "spread", "random"]
 
 
 class PCAConfig(EL2NRanking):
-    """Settings of PCA: those of its EL2N ranking, and the grid.
+    """Settings of PCA: of its ranking, its mosaics, and the crops that training takes of them.
 
     Attributes:
         grid: tiles per side; each stored image holds grid**2 whole source images (2 is inferred).
         fit: how a source fills its tile; `squash` keeps all of it, which is the method's point (inferred).
+        score: what ranks the images: `random`, or a method that ranks by a score (`el2n`, `aum`, `forgetting`, ...),
+            at its default settings. first_epoch and last_epoch belong to `el2n`.
+        offset: where the window of difficulty begins, in percent of a class from the end that `keep` names.
+        pool: width of the window in percent of a class; the sources are drawn from it at random. 0 takes the images
+            that follow `offset` in the ranking.
+        order: which sources share a mosaic: `rank` those that follow each other, `spread` ranks i, n + i, 2n + i, ...
+            of n mosaics as RDED does, `random` any.
+        resize: how a source is shrunk: `antialias`, or `nearest` as RDED's and CIM's codes do.
+        whole: share of training visits that crop from the whole mosaic, 0 to 1.
+        align: share of the other visits whose window is a tile, 0 to 1; the rest take a tile-sized window anywhere.
+        scale_min: smallest area of a crop as a share of its tile; null takes the protocol's.
     """
+
+    later_settings: ClassVar[tuple[str, ...]] = (
+        *("score", "offset", "pool", "order", "resize", "whole", "align", "scale_min"),
+    )
 
     grid: int = Field(2, ge=1, le=8, description="inferred")
     fit: Fit = Field("squash", description="inferred")
+    score: str = EL2N
+    offset: float = Field(0.0, ge=0, le=100)
+    pool: float = Field(0.0, ge=0, le=100)
+    order: Order = "rank"
+    resize: Literal["antialias", "nearest"] = "antialias"
+    whole: float = Field(0.0, ge=0, le=1)
+    align: float = Field(1.0, ge=0, le=1)
+    scale_min: float | None = Field(None, gt=0, le=1)
+
+    @property
+    def tile_crop(self) -> TileCrop:
+        """What training does with the mosaics."""
+        if self.grid == 1:
+            return TileCrop()
+        scale = None if self.scale_min is None else (self.scale_min, 1.0)
+        return TileCrop(self.grid, self.whole, self.align, scale)
 
 
 class PCA(Method):
@@ -59,40 +99,104 @@ class PCA(Method):
     )
     config_class = PCAConfig
 
+    def configure(self, settings: Any) -> MethodConfig:
+        """See `Method.configure`; refuses a score that does not exist, too."""
+        config = super().configure(settings)
+        _scorer(_own(config))
+        return config
+
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
         """grid**2 sources for each stored image."""
-        assert isinstance(config, PCAConfig)
-        return ipc * config.grid**2
+        return ipc * _own(config).grid ** 2
+
+    def observed(self, config: MethodConfig) -> bool:
+        """Return whether a score is read; `random` reads none."""
+        return _own(config).score != RANDOM
+
+    def stochastic(self, config: MethodConfig) -> bool:
+        """Return whether sources, or their order, are drawn."""
+        own = _own(config)
+        return own.score == RANDOM or own.pool > 0 or own.order == "random"
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """The last epoch of the ranking's window."""
-        assert isinstance(config, PCAConfig)
-        return config.last_epoch
+        """The last epoch that the score reads."""
+        own, scorer = _own(config), _scorer(_own(config))
+        return own.last_epoch if scorer is None else scorer.observer_epochs(scorer.configure({}))
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
-        """EL2N of every training image, float64 [N]; see `el2n_scores`."""
-        assert isinstance(config, PCAConfig)
-        return el2n_scores(context.observations, config.first_epoch, config.last_epoch)
+    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+        """What the score reads."""
+        own, scorer = _own(config), _scorer(_own(config))
+        if own.score == RANDOM:
+            return ObserverNeeds()
+        return super().observer_needs(config) if scorer is None else scorer.observer_needs(scorer.configure({}))
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
+        """The ranking's score of every training image, float64 [N], high = hard; None for `random`."""
+        own, scorer = _own(config), _scorer(_own(config))
+        if own.score == RANDOM:
+            return None
+        if scorer is None:
+            return el2n_scores(context.observations, own.first_epoch, own.last_epoch)
+        return scorer.scores(context, scorer.configure({}))
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` mosaics of every class; the easiest grid**2 sources make the first one, and so on."""
-        assert isinstance(config, PCAConfig)
-        tiles = config.grid**2
+        """`ipc` mosaics of every class."""
+        own = _own(config)
         check_budget(self, config, context.classes, context.counts, ipc)
         scores = self.scores(context, config) if context.scores is None else context.scores
-        chosen = select(scores, context.labels, ipc * tiles, config.keep, balanced=True)
-        sources = chosen.reshape(-1, tiles)
+        tiles = own.grid**2
+        pools = window_of_classes(
+            scores, context.labels, len(context.classes), ipc * tiles,
+            keep=own.keep, offset=own.offset, pool=own.pool, seed=derive_seed(seed, "pca window"),
+        )  # fmt: skip
+        sources = np.concatenate([_mosaic_rows(pool, tiles, own, seed, label) for label, pool in enumerate(pools)])
         return Compressed(
             labels=context.labels[sources[:, 0]],
             sources=sources,
-            images=lambda: _mosaics(context, sources, config),
-            hints={"tile_grid": config.grid} if config.grid > 1 else {},
+            images=lambda: _mosaics(context, sources, own),
+            hints=own.tile_crop.hints,
             details={
-                "score_min": float(scores[chosen].min()),
-                "score_max": float(scores[chosen].max()),
-                "inferred": {name: getattr(config, name) for name in inferred_settings(PCAConfig)},
+                **_range(scores, sources),
+                "inferred": {name: getattr(own, name) for name in inferred_settings(PCAConfig)},
             },
         )
+
+
+def _own(config: MethodConfig) -> PCAConfig:
+    assert isinstance(config, PCAConfig)
+    return config
+
+
+def _scorer(config: PCAConfig) -> ScoreMethod | None:
+    """The method whose score ranks the images; None for `el2n`, whose window is a setting, and `random`.
+
+    Raises:
+        ConfigError: there is no such score.
+    """
+    if config.score in (EL2N, RANDOM):
+        return None
+    from fastdc.methods import get_method
+
+    found = get_method(config.score)
+    if not isinstance(found, ScoreMethod):
+        raise ConfigError(f"method pca: score={config.score}: ranks no images by a score; take {EL2N}, aum, forgetting")
+    return found
+
+
+def _mosaic_rows(pool: NDArray[np.int64], tiles: int, config: PCAConfig, seed: int, label: int) -> NDArray[np.int64]:
+    """The sources of each mosaic of one class, int64 [ipc, tiles]."""
+    if config.order == "spread":
+        return pool.reshape(tiles, -1).T
+    if config.order == "random":
+        pool = np.random.Generator(np.random.PCG64([derive_seed(seed, "pca order"), label])).permutation(pool)
+    return pool.reshape(-1, tiles)
+
+
+def _range(scores: NDArray[np.float64] | None, sources: NDArray[np.int64]) -> dict[str, float]:
+    """The lowest and highest score of what was chosen, for the manifest."""
+    if scores is None:
+        return {}
+    return {"score_min": float(scores[sources].min()), "score_max": float(scores[sources].max())}
 
 
 def _mosaics(context: MethodContext, sources: NDArray[np.int64], config: PCAConfig) -> Iterator[NDArray[np.uint8]]:
@@ -102,9 +206,23 @@ def _mosaics(context: MethodContext, sources: NDArray[np.int64], config: PCAConf
     tile = -(-context.image_size // config.grid)
     for row in sources:
         images = [context.image(int(index)) for index in row]
-        if config.fit != "squash":  # `combine` squashes by itself
+        if config.resize == "nearest":
+            images = [_nearest(image, tile, config.fit) for image in images]
+        elif config.fit != "squash":  # `combine` squashes by itself
             images = [fit_image(image, tile, config.fit) for image in images]
         yield combine(images, context.image_size, config.grid)
+
+
+def _nearest(image: NDArray[np.uint8], side: int, fit: Fit) -> NDArray[np.uint8]:
+    """Bring an image to side x side by its nearest pixels, as torch's `interpolate(mode="nearest")` picks them.
+
+    A `crop` or `pad` frames the image first, at its own resolution.
+    """
+    if fit != "squash":
+        height, width = image.shape[:2]
+        image = fit_image(image, min(height, width) if fit == "crop" else max(height, width), fit)
+    rows, columns = (np.arange(side) * length // side for length in image.shape[:2])
+    return np.ascontiguousarray(image[rows[:, None], columns[None, :]])
 
 
 METHOD = PCA()

@@ -202,7 +202,7 @@ class CellRunner:
 
         config, cells = self.plan.config, self.plan.runnable
         needs = observer_needs(cells)
-        if key == OBSERVER and any(cell.subset and cell.subset.variant.method.info.observed for cell in cells):
+        if key == OBSERVER and any(cell.subset and cell.subset.variant.observed for cell in cells):
             observe(config.train, config.workdir, self.plan.observer, needs=needs, show_progress=self.show_progress)
         teachers = (teacher for cell in cells for teacher in cell.teachers if network_key(teacher) == key)
         if (teacher := next(teachers, None)) is not None:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
+from fastdc.beton.hints import Augment
 from fastdc.errors import ConfigError
 from fastdc.settings import Settings, closest, parse_settings
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.track.trackers import check_trackers
-from fastdc.train.augment import Augment
 
 MAX_SEEDS = 1000
 OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
@@ -36,7 +36,7 @@ class SweepConfig(Settings):
         image_size: side of the stored images, in pixels.
         set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
         augment: rules of cropping, each a column: `method` follows the hints of a subset, `protocol` ignores them,
-            `tile:2` crops inside tiles of every set (`fastdc.train.augment`).
+            `tile:2` crops inside tiles of every set (`fastdc.beton.hints`).
         precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
         threads: CPU threads of each training; 0 takes every usable CPU.
         loader: how batches are made; all give the same batches, `device` within one level.

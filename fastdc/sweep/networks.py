@@ -26,7 +26,7 @@ def network_key(teacher: "TeacherPlan") -> str | None:
 
 def networks_of(cell: Cell) -> list[str]:
     """The trainings, by `network_key`, whose networks or records a cell needs besides its own."""
-    observed = cell.subset is not None and cell.subset.variant.method.info.observed
+    observed = cell.subset is not None and cell.subset.variant.observed
     keys = [OBSERVER] if observed else []
     return list(dict.fromkeys(keys + [key for teacher in cell.teachers if (key := network_key(teacher)) is not None]))
 
@@ -36,6 +36,6 @@ def observer_needs(cells: Iterable[Cell]) -> ObserverNeeds:
     cells = list(cells)
     needs = ObserverNeeds(weights=any(teacher.is_observer for cell in cells for teacher in cell.teachers))
     for variant in {id(cell.subset.variant): cell.subset.variant for cell in cells if cell.subset is not None}.values():
-        if variant.method.info.observed:
+        if variant.observed:
             needs |= variant.method.observer_needs(variant.config)
     return needs

@@ -218,7 +218,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         **setup.machine,  # not among the axes: a skipped row gives way to a run on any machine
         "inferred": first.variant.inferred,
         "reduced": _reductions(plan, first.variant),
-        "observer": plan.observer.told if first.variant.method.info.observed else None,
+        "observer": plan.observer.told if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, first.images, sum(plan.val.counts)),
         "batch": (batch := setup.protocol.batch_for(first.images)),
@@ -241,7 +241,7 @@ def _reductions(plan: Plan, variant: Variant) -> list[str]:
 
 def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, SubsetPlan]:
     """The compressed set of every training seed; deterministic methods have one for all of them."""
-    if not variant.method.info.stochastic:
+    if not variant.method.stochastic(variant.config):
         return dict.fromkeys(plan.config.seeds, _plan_subset(plan, variant, ipc, 0, None))
     group = _plan_subset(plan, variant, ipc, 0, None).key
     return {seed: _plan_subset(plan, variant, ipc, seed, group) for seed in plan.config.seeds}

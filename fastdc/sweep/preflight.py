@@ -45,6 +45,11 @@ class Variant:
         return self.method.info.whole_set
 
     @property
+    def observed(self) -> bool:
+        """Whether it reads the observer's record."""
+        return self.method.observed(self.config)
+
+    @property
     def inferred(self) -> list[str]:
         """Settings at defaults that no paper states."""
         from fastdc.methods.base import inferred_settings

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastdc.beton.hints import tile_crop
 from fastdc.errors import ConfigError, DivergedError
 from fastdc.files import check_not_input
 from fastdc.loader import Batch, EpochLoader, EvalView, SharedLoader, TrainView, ViewRequest, open_loader, open_shared
@@ -14,7 +15,6 @@ from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.fit import Epochs, SharedEpochs, fit_together, steps_per_epoch
 from fastdc.progress import progress
 from fastdc.seeding import derive_seed
-from fastdc.train.augment import tile_crop
 from fastdc.train.label_layout import LabelLayout
 from fastdc.train.label_source import LabelSource, check_source
 from fastdc.train.labelling import stream_seed

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from fastdc.beton.hints import Augment
 from fastdc.nn.options import Precision
 from fastdc.settings import Settings
-from fastdc.train.augment import Augment
 from fastdc.train.protocols import Labels, Protocol
 
 
@@ -18,7 +18,7 @@ class EvaluateSettings(Settings):
         arch: network by name (`fastdc.nn.models`).
         seed: training seed: initial weights, shuffling, augmentation.
         augment: `method` follows the subset's hints (PCA's crop inside one tile), `protocol` ignores them, `tile:2` and
-            its like crop inside tiles whatever the hints are (`fastdc.train.augment`).
+            its like crop inside tiles whatever the hints are (`fastdc.beton.hints`).
         precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
         threads: CPU threads of torch; 0 takes every usable CPU. Part of the result's identity on CPU.
         image_size: side S of training crops in pixels; None takes the subset's side, or 224 where sides differ.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdc.train.augment import TileCrop, check_augment, tile_crop
+from fastdc.beton.hints import TileCrop, check_augment, tile_crop
 
 
 def test_method_follows_the_hints_and_protocol_ignores_them() -> None:
