@@ -51,7 +51,7 @@ class EDC(RecoverMethod):
     The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0, shufflenet_v2_x0_5 and alexnet, in turn;
     one without BatchNorm, as alexnet, is matched by its convolutions alone. The paper's flatness term has weight 0 in
     the authors' code, and is left out. Its scripts share a batch among 4 GPUs, each with statistics of its own; here
-    the batch is one.
+    the batch is one. Below 128 px statistics come from RandomResizedCrop's views, the scripts' from shifts in a margin.
     """
 
     version = 2

@@ -93,7 +93,9 @@ class GVBSM(RecoverMethod):
     The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0 and shufflenet_v2_x0_5; give as many as
     there are (`teachers=observer+observer:mobilenet_v2`). One without BatchNorm is matched by its convolutions alone.
     Batches hold consecutive images, a class after the other; the scripts share one among 2 GPUs, each with statistics
-    of its own. Numbers of the scripts: ImageNet-1K at 224 px, Tiny-ImageNet at 64 px, CIFAR-100 at 32 px.
+    of its own. Numbers of the scripts: ImageNet-1K at 224 px, Tiny-ImageNet at 64 px, CIFAR-100 at 32 px. Two things
+    differ from the scripts below 128 px. Statistics come from RandomResizedCrop's views, theirs from shifts in the
+    margin. A batch holds a class's images in a row, at 64 px theirs takes a tenth of them at a time.
     """
 
     version = 2
