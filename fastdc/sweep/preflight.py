@@ -44,13 +44,6 @@ class Variant:
         """Whether it trains on the training set itself, whatever the ipc."""
         return self.method.info.whole_set
 
-    @property
-    def inferred(self) -> list[str]:
-        """Settings at defaults that no paper states."""
-        from fastdc.methods.base import inferred_settings
-
-        return [name for name in inferred_settings(self.method.config_class) if name not in self.settings]
-
 
 def resolve_variants(config: SweepConfig) -> list[Variant]:
     """Methods of a sweep, configured, in the order asked for; `all` is every method that is not broken.
