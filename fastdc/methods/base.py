@@ -190,6 +190,15 @@ class Method(ABC):
         """
         return ()
 
+    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """Name the settings whose value is our inference, not published; shown with rows.
+
+        Args:
+            image_size: side of the stored images in pixels, on which presets depend.
+        """
+        default = type(config)()
+        return tuple(n for n in inferred_settings(type(config)) if getattr(config, n) == getattr(default, n))
+
     def network_visits(
         self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from fastdc.methods.base import MethodInfo
-from fastdc.methods.recovering import RecoverConfig, RecoverMethod
+from fastdc.methods.recovering import SHARED, RecoverConfig, RecoverMethod
 from fastdc.recover.recipe import Presets, Recipe
 
 
@@ -21,8 +21,8 @@ class CDAConfig(RecoverConfig):
 class CDA(RecoverMethod):
     """From whole images to small crops: global structure first, detail later.
 
-    Numbers of the paper's scripts: ImageNet-1K at 224 px, Tiny-ImageNet at 64 px. At 32 px it is SRe2L's recipe with
-    the curriculum (inferred).
+    Numbers of the paper's scripts: ImageNet-1K at 224 px, Tiny-ImageNet at 64 px. None is for 32 px: the numbers there
+    are inferred, SRe2L's with the curriculum of crops and mirroring.
     """
 
     info = MethodInfo(
@@ -53,6 +53,7 @@ class CDA(RecoverMethod):
         paper224=Recipe(milestone=1.0),
         paper64=Recipe(learning_rate=0.4, matching_weight=0.05, jitter=4, milestone=1.0),
         paper32=Recipe(iterations=1000, jitter=4, milestone=1.0),
+        inferred={"paper32": (*SHARED, "milestone")},
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from fastdc.methods.base import MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.base import Fit, MethodConfig, MethodContext, MethodInfo
 from fastdc.methods.recovering import RecoverConfig, RecoverMethod
 from fastdc.methods.starts import Start, random_images
 from fastdc.recover.recipe import Presets, Recipe
@@ -32,11 +32,13 @@ class DWAConfig(RecoverConfig):
     """Settings of DWA.
 
     Attributes:
+        fit: how an image to start from becomes S x S; the authors' code squashes it.
         steps: K, steps of gradient ascent in a teacher's weights, for every batch anew; 0 leaves the teachers as they
             are.
         radius: rho, length of the whole way.
     """
 
+    fit: Fit = "squash"
     steps: int | None = Field(None, ge=0)
     radius: float | None = Field(None, gt=0)
 
@@ -44,10 +46,11 @@ class DWAConfig(RecoverConfig):
 class DWA(RecoverMethod):
     """From random real images, against teachers pushed away from them: more diverse images, in half the iterations.
 
-    The adjustment is undone after every batch, as the paper says and its code does not. At 64 and 32 px learning rate
-    and matching weight are those of 224 px (inferred).
+    The adjustment is undone after every batch, as the paper says and its code does not. Numbers of the paper's scripts:
+    ImageNet-1K at 224 px, Tiny-ImageNet at 64 px, CIFAR-100 at 32 px (rolled alone: no crop, no mirroring).
     """
 
+    version = 2
     info = MethodInfo(
         name="dwa",
         title="DWA",
@@ -77,8 +80,8 @@ class DWA(RecoverMethod):
     reducible = MappingProxyType({**RecoverMethod.reducible, "steps": "steps of weight adjustment"})
     presets = Presets(
         paper224=DWARecipe(),
-        paper64=DWARecipe(variance_weight=11.0, jitter=4, steps=12),
-        paper32=DWARecipe(variance_weight=11.0, jitter=4, steps=12),
+        paper64=DWARecipe(learning_rate=0.1, variance_weight=11.0, jitter=4, batch_size=200, steps=12),
+        paper32=DWARecipe(iterations=1000, variance_weight=11.0, crop_min=1.0, flip=False, jitter=4, steps=12),
     )
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:

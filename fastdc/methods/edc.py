@@ -1,12 +1,14 @@
 """EDC: elucidating the design space of dataset condensation (Shao, Zhou, Chen & Shen, NeurIPS 2024)."""
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fastdc.methods.base import MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.base import Fit, MethodConfig, MethodContext, MethodInfo
 from fastdc.methods.gvbsm import ConvolutionConfig, ConvolutionRecipe
+from fastdc.methods.patches import tiles_per_side
 from fastdc.methods.recovering import RecoverMethod
-from fastdc.methods.starts import Start, easy_mosaics
+from fastdc.methods.starts import Start, easy_mosaics, images_again, mirrored
 from fastdc.recover.recipe import Presets, Recipe
 from fastdc.seeding import derive_seed
 
@@ -21,10 +23,15 @@ class EDCConfig(ConvolutionConfig):
     """Settings of EDC.
 
     Attributes:
+        fit: how an image to start from below 128 px becomes S x S; the authors' code squashes it.
+        shuffle: whether the tiles of a mosaic are shuffled before the first step: `paper` shuffles them; `released`
+            leaves them, as the authors' code does, which draws an order and does not use it.
         statistics: `exact` gives a class the variance E[x^2] - E[x]^2 over all its images; `released` lacks the part
             between images, as the authors' code does.
     """
 
+    fit: Fit = "squash"
+    shuffle: Literal["released", "paper"] = "released"
     statistics: Literal["exact", "released"] = "exact"
 
 
@@ -38,11 +45,16 @@ def small_recipe() -> ConvolutionRecipe:
 class EDC(RecoverMethod):
     """From mosaics of easy real patches, G-VBSM's matching with half of each distance to the statistics of the classes.
 
+    A class's starts are drawn with replacement and mirrored at even odds: from 128 px from as many mosaics, below from
+    its training images. The number of mosaics to draw from is inferred.
+
     The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0, shufflenet_v2_x0_5 and alexnet, in turn;
     one without BatchNorm, as alexnet, is matched by its convolutions alone. The paper's flatness term has weight 0 in
-    the authors' code, and is left out. At 64 and 32 px the paper starts from real images: the mosaics have one tile.
+    the authors' code, and is left out. Its scripts share a batch among 4 GPUs, each with statistics of its own; here
+    the batch is one. Below 128 px statistics come from RandomResizedCrop's views, the scripts' from shifts in a margin.
     """
 
+    version = 2
     info = MethodInfo(
         name="edc",
         title="EDC",
@@ -63,7 +75,7 @@ class EDC(RecoverMethod):
     config_class: ClassVar[type[MethodConfig]] = EDCConfig
     layout = "class_major"
     batch_norm = False
-    paper_teachers = 5
+    paper_teachers = MappingProxyType({"paper224": 5, "paper64": 5, "paper32": 8})
     presets = Presets(
         paper224=ConvolutionRecipe(
             iterations=1000, learning_rate=0.05, matching_weight=0.1, crop_min=0.5, jitter=0, batch_size=80, ema=0.8
@@ -73,12 +85,17 @@ class EDC(RecoverMethod):
     )
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """Images that give 4 crops each, for mosaics of 4."""
+        """Count images of 4 crops each, for mosaics of 4; below 128 px one would do."""
         return ipc
 
     def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
-        """Mosaics of the easiest crops of the 300 easiest images of a class."""
-        return easy_mosaics(context, ipc, seed, pool=max(EASY_POOL, ipc))
+        """Return mosaics of the easiest crops of a class's 300 easiest images; below 128 px any of its images."""
+        assert isinstance(config, EDCConfig)
+        tiles = tiles_per_side(None, context.image_size)
+        if tiles == 1:
+            return mirrored(images_again(context, ipc, seed, fit=config.fit), seed)
+        mosaics = easy_mosaics(context, ipc, seed, pool=max(EASY_POOL, ipc), again=True)
+        return mirrored(mosaics, seed, shuffled=tiles if config.shuffle == "paper" else 1)
 
     def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
         """Convolutions too, half against the set and half against the classes, under a moving average."""

@@ -1,5 +1,7 @@
 """FADRM: medium mosaics, several resolutions, and the start mixed in again (Cui et al., NeurIPS 2025)."""
 
+from dataclasses import replace
+
 from pydantic import Field
 
 from fastdc.methods.base import MethodConfig, MethodContext, MethodInfo
@@ -9,6 +11,7 @@ from fastdc.recover.recipe import Presets, Recipe
 
 SMALL = 200 / 224
 """Side of every other stage, as a share of the stored side."""
+FOUR_STAGES = Recipe(iterations=2000, jitter=4, stages=(1.0, 1.0, 1.0, 1.0), residual=0.5)
 
 
 class FADRMConfig(RecoverConfig):
@@ -24,10 +27,12 @@ class FADRMConfig(RecoverConfig):
 class FADRM(RecoverMethod):
     """From mosaics of patches of medium difficulty, in stages of 200 and 224 px, half of the start mixed in between.
 
-    With four teachers, which take turns (the paper: ResNet-18, DenseNet-121, ShuffleNetV2, MobileNetV2), it is FADRM+:
-    `fadrm[teachers=A+B+C+D]`. Stored as PNG, as the paper does. All numbers are the paper's scripts'.
+    With several teachers, which take turns (the paper: ResNet-18, DenseNet-121, ShuffleNetV2, MobileNetV2), it is
+    FADRM+: `fadrm[teachers=A+B+C+D]`; its script for 64 px has numbers of its own. Stored as PNG, as the paper does.
+    All numbers are the paper's scripts'.
     """
 
+    version = 2
     info = MethodInfo(
         name="fadrm",
         title="FADRM",
@@ -51,8 +56,12 @@ class FADRM(RecoverMethod):
     presets = Presets(
         paper224=Recipe(iterations=2000, stages=(SMALL, 1.0, SMALL, 1.0), residual=0.5),
         paper64=Recipe(iterations=1000, learning_rate=0.01, jitter=4, stages=(1.0, 1.0), residual=0.5),
-        paper32=Recipe(iterations=2000, jitter=4, stages=(1.0, 1.0, 1.0, 1.0), residual=0.5),
+        paper32=FOUR_STAGES,
     )
+
+    def presets_for(self, config: MethodConfig) -> Presets:
+        """Return FADRM+'s where several teachers take turns."""
+        return SEVERAL if len(self.teachers(config)) > 1 else self.presets
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
         """One image for each patch; a mosaic has 4 from 128 px on, below that 1, the least."""
@@ -63,4 +72,5 @@ class FADRM(RecoverMethod):
         return medium_mosaics(context, ipc, seed)
 
 
+SEVERAL = replace(FADRM.presets, paper64=FOUR_STAGES)
 METHOD = FADRM()

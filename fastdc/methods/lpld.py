@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fastdc.methods.base import MethodConfig, MethodContext, MethodInfo
-from fastdc.methods.recovering import RecoverConfig, RecoverMethod
+from fastdc.methods.recovering import SHARED, RecoverConfig, RecoverMethod
+from fastdc.methods.sre2l import ROLLED
 from fastdc.recover.recipe import Presets, Recipe
 from fastdc.seeding import derive_seed
 
@@ -29,10 +30,11 @@ class LPLD(RecoverMethod):
     """SRe2L with one class at a time, against that class's own BatchNorm statistics.
 
     The statistics come from one pass over the training set in eval mode. Batches hold one class's images, so one image
-    per class leaves only the statistics over its pixels. Numbers of the paper's scripts at 224 and 64 px; those at
-    32 px are SRe2L's (inferred).
+    per class leaves only the statistics over its pixels. Numbers of the paper's scripts at 224 px and at 64 px, where
+    images are rolled both ways; those at 32 px are SRe2L's (inferred).
     """
 
+    version = 2
     info = MethodInfo(
         name="lpld",
         title="LPLD",
@@ -54,8 +56,9 @@ class LPLD(RecoverMethod):
     layout = "class"
     presets = Presets(  # the batch is the class: 200 images are the most that the paper stores of one
         paper224=Recipe(iterations=4000, learning_rate=0.25, matching_weight=0.01, jitter=32, batch_size=200),
-        paper64=Recipe(iterations=4000, learning_rate=0.1, matching_weight=0.05, jitter=4),
-        paper32=Recipe(iterations=1000, learning_rate=0.25, matching_weight=0.01, jitter=4),
+        paper64=Recipe(iterations=4000, learning_rate=0.1, matching_weight=0.05, jitter=4, jitter_signed=True),
+        paper32=ROLLED,
+        inferred={"paper32": SHARED},
     )
 
     def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":

@@ -158,12 +158,19 @@ def crop_losses(
     return scored_once(context, np.concatenate(pools), lambda: law.requests(size), key, teachers, batch_size, label)
 
 
-def image_losses(context: MethodContext, teachers: "Sequence[Teacher]", batch_size: int, label: str) -> Losses:
-    """Loss of every training image, whole (shorter side resized, central S x S pixels), float64 [N]."""
+def image_losses(
+    context: MethodContext, teachers: "Sequence[Teacher]", batch_size: int, label: str, *, resize: int = 0
+) -> Losses:
+    """Return the loss of every training image, whole: shorter side resized, central S x S pixels; float64 [N].
+
+    Args:
+        resize: shorter side after resizing in pixels, at least S; 0 for validation's, round(S * 256 / 224).
+    """
     from fastdc.loader import EvalView, ViewRequest
 
-    view, every = EvalView(context.image_size), np.arange(context.labels.size)
-    found = scored_once(context, every, lambda: [ViewRequest(view)], ["whole"], teachers, batch_size, label)
+    view, every = EvalView(context.image_size, resize), np.arange(context.labels.size)
+    key: list[object] = ["whole", view.resize]
+    found = scored_once(context, every, lambda: [ViewRequest(view)], key, teachers, batch_size, label)
     return found[:, 0]
 
 
@@ -246,7 +253,8 @@ def best_crop_patches(
     for pool, own in _by_pool(pools, losses):
         best = own.argmin(axis=1)
         ranking = np.argsort(own[np.arange(pool.size), best], kind="stable")
-        chosen = (ranking[outward(pool.size)] if medium else ranking)[:needed].reshape(factor**2, ipc).T
+        order = outward(pool.size, (pool.size - 1) // 2) if medium else slice(None)
+        chosen = ranking[order][:needed].reshape(factor**2, ipc).T
         samples.append(pool[chosen])
         crops.append(best[chosen])
         values.append(own[chosen, best[chosen]])
@@ -287,7 +295,6 @@ def _by_pool(pools: Sequence[Indices], losses: Losses) -> Iterator[tuple[Indices
     return zip(pools, np.split(losses, ends[:-1]), strict=True)
 
 
-def outward(count: int) -> Indices:
-    """Places of a ranking of `count`, from the median outwards: m, m + 1, m - 1, m + 2, ...; m = (count - 1) // 2."""
-    middle = (count - 1) // 2
+def outward(count: int, middle: int) -> Indices:
+    """Return the places of a ranking of `count` from m = `middle` outwards: m, m + 1, m - 1, m + 2, ..."""
     return np.argsort(np.abs(np.arange(count) - middle - 0.25), kind="stable").astype(np.int64)

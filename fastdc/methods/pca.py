@@ -105,6 +105,11 @@ class PCA(Method):
         _scorer(_own(config))
         return config
 
+    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """Name the settings whose value is our inference; the window of epochs only where EL2N is the score."""
+        names = super().inferred(config, image_size)
+        return names if _own(config).score == EL2N else tuple(name for name in names if not name.endswith("_epoch"))
+
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
         """grid**2 sources for each stored image."""
         return ipc * _own(config).grid ** 2

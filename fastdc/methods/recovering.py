@@ -16,7 +16,7 @@ from fastdc.methods.base import Compressed, Encoding, MethodConfig, MethodContex
 from fastdc.methods.patches import teaching_of
 from fastdc.methods.starts import Start
 from fastdc.methods.teaching import TeacherConfig, TeacherMethod
-from fastdc.recover.recipe import Layout, Presets, Recipe
+from fastdc.recover.recipe import Layout, Paper, Presets, Recipe, paper_at
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fastdc.recover.statistics import Statistics
 
 Preset = Literal["auto", "paper224", "paper64", "paper32", "cpu"]
+SHARED = ("iterations", "learning_rate", "matching_weight", "crop_min", "jitter", "batch_size")
+"""Settings of the family of which every script names a value."""
 CPU_ITERATIONS = 100
 """Iterations of the preset `cpu`: enough that a teacher of small images recognises nearly all of them."""
 
@@ -41,7 +43,7 @@ class RecoverConfig(TeacherConfig):
         learning_rate: Adam's, at the first step.
         matching_weight: weight of the statistics loss beside the cross entropy.
         variance_weight: weight of the variances inside the statistics loss; the means have 1.
-        crop_min: lowest area of the shared crop, as a share of the image's.
+        crop_min: lowest area of the shared crop, as a share of the image's; takes the place of a margin.
         jitter: pixels by which the view is rolled at most.
         batch_size: images that are optimised together; lower it where memory is short (batches share statistics, so
             the images change with it).
@@ -64,7 +66,7 @@ class RecoverMethod(TeacherMethod):
         presets: the paper's numbers per stored size.
         layout: which images share a batch, see `fastdc.recover.batches.batch_positions`.
         encoding: how the paper stores its images.
-        paper_teachers: how many networks the paper recovers from.
+        paper_teachers: how many networks the scripts recover from, by preset; 1 where it names none.
         reducible: numbers of the recipe below which a run counts as reduced, in words.
         batch_norm: whether a teacher without BatchNorm is refused; not where convolutions are matched as well.
     """
@@ -73,7 +75,7 @@ class RecoverMethod(TeacherMethod):
     presets: ClassVar[Presets]
     layout: ClassVar[Layout] = "across"
     encoding: ClassVar[Encoding] = "jpg"
-    paper_teachers: ClassVar[int] = 1
+    paper_teachers: ClassVar[Mapping[Paper, int]] = MappingProxyType({})
     reducible: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"iterations": "iterations", "batch_size": "images a batch"}
     )
@@ -125,22 +127,28 @@ class RecoverMethod(TeacherMethod):
         recipe = self.preset(config, image_size)
         names = {field.name for field in fields(recipe)} & set(type(config).model_fields)
         given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
-        return replace(recipe, **given)
+        return replace(recipe, **given | ({"margin": 0} if "crop_min" in given else {}))
+
+    def presets_for(self, config: MethodConfig) -> Presets:
+        """Return the method's presets, where they depend on further settings."""
+        return self.presets
 
     def preset(self, config: RecoverConfig, image_size: int) -> Recipe:
         """The numbers of the settings' preset."""
-        if config.preset == "cpu":
-            return replace(self.presets.at(image_size), iterations=CPU_ITERATIONS)
-        recipe: Recipe = (
-            self.presets.at(image_size) if config.preset == "auto" else getattr(self.presets, config.preset)
-        )
-        return recipe
+        recipe = self.presets_for(config).named(_paper(config, image_size))
+        return replace(recipe, iterations=CPU_ITERATIONS) if config.preset == "cpu" else recipe
+
+    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """Add the preset's numbers that no public script gives and the settings leave out."""
+        assert isinstance(config, RecoverConfig)
+        names = self.presets_for(config).inferred.get(_paper(config, image_size), ())
+        return super().inferred(config, image_size) + tuple(name for name in names if getattr(config, name) is None)
 
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
         """`reducible` numbers, and teachers, below the paper's at this size."""
-        recipe, paper = self.recipe(config, image_size), self.presets.at(image_size)
+        recipe, paper = self.recipe(config, image_size), self.presets_for(config).at(image_size)
         pairs = [(getattr(recipe, name), getattr(paper, name), words) for name, words in self.reducible.items()]
-        pairs.append((len(self.teachers(config)), self.paper_teachers, "teachers"))
+        pairs.append((len(self.teachers(config)), self.paper_teachers.get(paper_at(image_size), 1), "teachers"))
         return tuple(f"{found:,} instead of {asked:,} {what}" for found, asked, what in pairs if found < asked)
 
     def job(
@@ -186,10 +194,15 @@ class RecoverMethod(TeacherMethod):
             labels=job.labels,
             sources=np.empty((len(job.labels), 0), np.int64) if start is None else start.sources,
             images=recovered.images,
-            details=self._details(job.recipe, recovered.facts),
+            details=self._details(job.recipe, recovered.facts, self.inferred(config, context.image_size)),
             encoding=self.encoding,
         )
 
-    def _details(self, recipe: Recipe, facts: Mapping[str, float]) -> dict[str, Any]:
+    def _details(self, recipe: Recipe, facts: Mapping[str, float], inferred: Sequence[str]) -> dict[str, Any]:
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
-        return {"recipe": plain, "layout": self.layout, **facts}
+        marked = {"inferred": {name: plain[name] for name in inferred}} if inferred else {}
+        return {"recipe": plain, "layout": self.layout, **marked, **facts}
+
+
+def _paper(config: RecoverConfig, image_size: int) -> Paper:
+    return paper_at(image_size) if config.preset == "auto" or config.preset == "cpu" else config.preset

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton import fit_image
+from fastdc.beton import fit_image, resize_image
 from fastdc.methods.base import Fit, MethodContext
 from fastdc.methods.patches import (
     CropLaw,
@@ -61,26 +61,32 @@ def random_images(context: MethodContext, ipc: int, seed: int, *, fit: Fit = "cr
 def medium_images(
     context: MethodContext, teacher: "Teacher", ipc: int, *, fit: Fit = "crop", batch_size: int = 256
 ) -> Start:
-    """Whole images of medium difficulty; DELT's start (Shen et al., CVPR 2025).
+    """Choose whole images of medium difficulty; DELT's start (Shen et al., CVPR 2025).
 
-    The images of a class are ranked by the teacher's probability of their class, and taken from the median outwards,
-    the harder neighbour first (the paper does not say which). One pass over the training set.
+    The n images of a class are ranked by the teacher's probability of their class, lowest first. They are taken from
+    place ceil(n / 2) outwards, the easier neighbour first. That is the authors' code: data_selection.py, store_medium.
+    One pass over the training set.
 
     Args:
         ipc: images per class; every class has at least as many.
+        fit: how an image becomes S x S; `crop` resizes it to a shorter side of S // 7 * 8 pixels before, as the code.
         batch_size: images in a forward pass.
 
     Raises:
         MethodError: an output of the teacher is not finite, or memory does not suffice.
     """
-    losses = image_losses(context, [teacher], batch_size, "rank images by confidence")
+    side = context.image_size
+    resize = max(side // 7 * 8, side)
+    losses = image_losses(context, [teacher], batch_size, "rank images by confidence", resize=resize)
     chosen = []
     for label in range(len(context.classes)):
         members = np.flatnonzero(context.labels == label)
-        ranking = members[np.argsort(losses[members], kind="stable")]
-        chosen.append(ranking[outward(members.size)[:ipc]])
+        ranking = members[np.argsort(-losses[members], kind="stable")]
+        chosen.append(ranking[outward(members.size, -(-members.size // 2))[:ipc]])
     indices = np.concatenate(chosen).astype(np.int64)
-    return Start(indices[:, None], lambda: _whole(context, indices, fit))
+    if fit != "crop":
+        return Start(indices[:, None], lambda: _whole(context, indices, fit))
+    return Start(indices[:, None], lambda: (_central(context.image(int(index)), side, resize) for index in indices))
 
 
 def easy_mosaics(
@@ -93,6 +99,7 @@ def easy_mosaics(
     crops: int = 4,
     factor: int | None = None,
     batch_size: int = 256,
+    again: bool = False,
 ) -> Start:
     """Mosaics of the easiest crops of the easiest images; EDC's start (Shao et al., NeurIPS 2024).
 
@@ -108,6 +115,7 @@ def easy_mosaics(
         crops: crops per image.
         factor: tiles per side; None for the papers': 2 from 128 px on, else 1.
         batch_size: images or crops in a forward pass.
+        again: whether the `ipc` starts of a class are drawn from its mosaics with replacement, as EDC's recovery does.
 
     Raises:
         MethodError: a class has too few images, an output is not finite, or memory does not suffice.
@@ -115,19 +123,61 @@ def easy_mosaics(
     chosen = _teachers(context, teachers, "easy mosaics")
     losses = image_losses(context, chosen, batch_size, "find easy images")
     law = CropLaw(seed, crops, ratio=(3 / 4, 4 / 3), flip=True)
-    return _start(
+    patches = lowest_crops(
         context,
-        lowest_crops(
-            context,
-            best_of_classes(context, losses, pool),
-            law,
-            chosen,
-            ipc=ipc,
-            factor=tiles_per_side(factor, context.image_size),
-            batch_size=batch_size,
-            label="find easy crops",
-        ),
+        best_of_classes(context, losses, pool),
+        law,
+        chosen,
+        ipc=ipc,
+        factor=tiles_per_side(factor, context.image_size),
+        batch_size=batch_size,
+        label="find easy crops",
     )
+    return _start(context, _drawn(patches, ipc, seed) if again else patches)
+
+
+def images_again(context: MethodContext, ipc: int, seed: int, *, fit: Fit = "squash") -> Start:
+    """Draw whole images at random with replacement; EDC's start below 128 px (Shao et al., NeurIPS 2024).
+
+    Args:
+        ipc: images per class.
+        seed: subset seed.
+        fit: how an image becomes S x S; the authors' code squashes it.
+    """
+    root, chosen = derive_seed(seed, "random start"), []
+    for label in range(len(context.classes)):
+        generator = np.random.Generator(np.random.PCG64([root, label]))
+        chosen.append(generator.choice(np.flatnonzero(context.labels == label), ipc))
+    indices = np.concatenate(chosen).astype(np.int64)
+    return Start(indices[:, None], lambda: _whole(context, indices, fit))
+
+
+def mirrored(start: Start, seed: int, *, shuffled: int = 1) -> Start:
+    """Mirror every image of a start at even odds, and shuffle its tiles; EDC's augmentation of its starts.
+
+    Rows of tiles are shuffled, and columns of tiles, as EDC's `ShufflePatches` is meant to do; the released code draws
+    the order and then leaves every tile in its place.
+
+    Args:
+        seed: subset seed.
+        shuffled: tiles per side that are shuffled; 1 for none.
+    """
+    root = derive_seed(seed, "mirror starts")
+
+    def images() -> Iterator[Pixels]:
+        for number, image in enumerate(start.images()):
+            generator = np.random.Generator(np.random.PCG64([root, number]))
+            flipped = image[:, ::-1] if generator.random() < 0.5 else image
+            yield np.ascontiguousarray(_shuffled(flipped, shuffled, generator))
+
+    return Start(start.sources, images)
+
+
+def _shuffled(image: Pixels, tiles: int, generator: np.random.Generator) -> Pixels:
+    for axis in (1, 0) if tiles > 1 else ():
+        parts = np.array_split(image, tiles, axis)
+        image = np.concatenate([parts[place] for place in generator.permutation(tiles)], axis)
+    return image
 
 
 def medium_mosaics(
@@ -176,5 +226,22 @@ def _start(context: MethodContext, patches: Patches) -> Start:
     return Start(patches.samples, partial(patches.mosaics, context))
 
 
+def _drawn(patches: Patches, ipc: int, seed: int) -> Patches:
+    """Draw `ipc` mosaics of every class from its `ipc`, with replacement."""
+    generator = np.random.Generator(np.random.PCG64(derive_seed(seed, "draw starts")))
+    firsts = np.arange(0, len(patches.samples), ipc)
+    rows = (firsts[:, None] + generator.integers(ipc, size=(len(firsts), ipc))).ravel()
+    return Patches(patches.law, patches.samples[rows], patches.crops[rows])
+
+
 def _whole(context: MethodContext, chosen: NDArray[np.int64], fit: Fit) -> Iterator[Pixels]:
     return (fit_image(context.image(int(index)), context.image_size, fit) for index in chosen)
+
+
+def _central(rgb: Pixels, size: int, resize: int) -> Pixels:
+    """Cut the central `size` x `size` pixels after the shorter side was resized to `resize`, as in validation."""
+    from fastdc.kernels.boxes import center_offset, resized_sides  # see `medium_images`
+
+    height, width = resized_sides(rgb.shape[0], rgb.shape[1], resize)
+    top, left = center_offset(height, size), center_offset(width, size)
+    return np.ascontiguousarray(resize_image(rgb, height, width)[top : top + size, left : left + size])

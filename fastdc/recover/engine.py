@@ -168,11 +168,18 @@ class BatchRun:
         view = draw_view(self.recipe, self.seed, self.number, 0, self.start.shape[2])
         return self.job.networks(teachers, BatchStart(self.start, self.labels, view, self.compute))
 
-    def _matching(self, stack: ExitStack, networks: Sequence[nn.Module]) -> list[Matching]:
-        """The statistics losses, hooks attached until `stack` is left; their moving averages start with the batch."""
+    def _matching(self, stack: ExitStack, networks: Sequence[nn.Module], *, whole: bool = False) -> list[Matching]:
+        """The statistics losses, hooks attached until `stack` is left; their moving averages start with the batch.
+
+        Args:
+            whole: whether every layer counts, also where the method leaves out some.
+        """
         statistics = self.job.statistics or (None,) * len(networks)
-        pairs = zip(networks, statistics, strict=True)
-        return [stack.enter_context(Matching(network, self.job.matching, known)) for network, known in pairs]
+        matchings = []
+        for number, (network, known) in enumerate(zip(networks, statistics, strict=True)):
+            seed = None if whole else derive_seed(self.job.seed, "left out", batch=self.number, network=number)
+            matchings.append(stack.enter_context(Matching(network, self.job.matching, known, seed)))
+        return matchings
 
     def _optimise(self, networks: Sequence[nn.Module], bar: Progress) -> None:
         scaler = self.compute.scaler()
@@ -224,7 +231,7 @@ class BatchRun:
         """Mean loss over the teachers, and the share in percent that the first one takes for their class."""
         losses, right = [], []
         with ExitStack() as stack:
-            for network, matching in zip(teachers, self._matching(stack, teachers), strict=True):
+            for network, matching in zip(teachers, self._matching(stack, teachers, whole=True), strict=True):
                 with self.compute.autocast():
                     logits = network(images.contiguous(memory_format=torch.channels_last)).float()
                 matched = self.recipe.matching_weight * matching.loss(self.labels)

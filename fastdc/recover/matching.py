@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fastdc.errors import ConfigError, MethodError
+from fastdc.kernels.rng import draw_unit, stream_key
 from fastdc.recover.statistics import Moments, Statistics, batch_moments, convolution_layers, norm_layers
 
 StatisticsKind = Literal["running", "class", "mixed"]
@@ -26,6 +28,7 @@ class MatchingSpec:
         patch: side of a patch in units of the map; the paper's is 16, or 4 for images up to 64 px.
         ema: share a of the past in the moving average of the batch's statistics, average <- a * average + (1 - a) *
             batch, which takes the batch's place (with the batch's gradient); None for the batch alone.
+        drop: share of the convolutions that are left out in a forward pass, each at random (G-VBSM's small images).
         statistics: what is matched with: `running`, the set as a whole (of BatchNorm inputs, the teacher's running
             statistics); `class`, the mean of the statistics of the batch's classes (LPLD); `mixed`, half the distance
             to either (EDC).
@@ -37,6 +40,7 @@ class MatchingSpec:
     convolutions: bool = False
     patch: int = 16
     ema: float | None = None
+    drop: float = 0.0
     statistics: StatisticsKind = "running"
 
 
@@ -57,14 +61,17 @@ class Matching:
         model: the teacher, in eval mode.
         spec: what is matched.
         statistics: of the training set, where the spec names classes or convolutions.
+        seed: of the draws of the convolutions that are left out; None leaves out none.
 
     Raises:
         MethodError: the network has no layer to match.
         ConfigError: the spec needs statistics that are not given.
     """
 
-    def __init__(self, model: nn.Module, spec: MatchingSpec, statistics: Statistics | None = None) -> None:
-        self.model, self.spec = model, spec
+    def __init__(
+        self, model: nn.Module, spec: MatchingSpec, statistics: Statistics | None = None, seed: int | None = None
+    ) -> None:
+        self.model, self.spec, self.seed, self._calls = model, spec, seed, 0
         self._norms = norm_layers(model)
         self._convolutions = convolution_layers(model) if spec.convolutions else {}
         if not self._norms and not self._convolutions:
@@ -111,11 +118,22 @@ class Matching:
         """
         if not self._seen:
             raise MethodError("statistics matching: no forward pass of the teacher was seen; run it inside the context")
-        return torch.stack(list(self._terms(labels))).sum()
+        self._calls += 1
+        terms = list(self._terms(labels))
+        return torch.stack(terms).sum() if terms else labels.new_zeros((), dtype=torch.float32)
+
+    def _dropped(self) -> set[str]:
+        """Draw the convolutions that this call leaves out, by seed, call and the layer's number alone."""
+        if self.seed is None or not self.spec.drop:
+            return set()
+        key = np.uint64(stream_key(self.seed, self._calls, 0))
+        return {name for number, name in enumerate(self._convolutions) if draw_unit(key, number) < self.spec.drop}
 
     def _terms(self, labels: Tensor) -> Iterator[Tensor]:
-        spec, first = self.spec, self._seen[0].layer
+        spec, first, dropped = self.spec, self._seen[0].layer, self._dropped()
         for number, seen in enumerate(self._seen):
+            if seen.layer in dropped:  # its moving average stays as it is, too
+                continue
             mean, variance = self._smoothed(number, seen.moments)
             factor = spec.first_layer_factor if seen.layer == first else 1.0
             for share, target in self._targets(seen, labels):

@@ -1,10 +1,12 @@
 """What a recovery does, as numbers: the values by which the methods of the family differ. No torch."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Layout = Literal["across", "class", "class_major"]
+Paper = Literal["paper224", "paper64", "paper32"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,10 @@ class Recipe:
         crop_min, crop_max: lowest and highest area of the shared crop, as a share of the image's.
         milestone: share of the iterations over which the lowest area falls from `crop_max` to `crop_min` (CDA); 0 for
             none.
+        margin: pixels of the mean colour around the image, within which it is shifted; 0 for none.
+        flip: whether the shared view is mirrored at even odds.
         jitter: the shared view is rolled by 0 .. jitter pixels down and right, independently; 0 for none.
+        jitter_signed: whether it is rolled by -jitter .. jitter pixels instead.
         batch_size: images that are optimised together.
         rounds: groups into which a class's images are split; group g joins after g / rounds of the iterations (DELT).
         stages: sides, as shares of the stored side, at which the images are optimised one stage after the other, each
@@ -34,7 +39,10 @@ class Recipe:
     crop_min: float = 0.08
     crop_max: float = 1.0
     milestone: float = 0.0
+    margin: int = 0
+    flip: bool = True
     jitter: int = 32
+    jitter_signed: bool = False
     batch_size: int = 100
     rounds: int = 1
     stages: tuple[float, ...] = (1.0,)
@@ -73,14 +81,25 @@ class Presets:
         paper224: ImageNet-1K's.
         paper64: Tiny-ImageNet's.
         paper32: CIFAR's.
+        inferred: the numbers of a preset that no public script gives.
     """
 
     paper224: Recipe
     paper64: Recipe
     paper32: Recipe
+    inferred: Mapping[Paper, tuple[str, ...]] = field(default_factory=dict)
+
+    def named(self, name: Paper) -> Recipe:
+        """Return the recipe of that name."""
+        return {"paper224": self.paper224, "paper64": self.paper64, "paper32": self.paper32}[name]
 
     def at(self, image_size: int) -> Recipe:
-        """The recipe of the data sets whose images have about this side: up to 32 px, 33 to 127 px, from 128 px."""
-        if image_size <= 32:
-            return self.paper32
-        return self.paper64 if image_size < 128 else self.paper224
+        """The recipe of the data sets whose images have about this side."""
+        return self.named(paper_at(image_size))
+
+
+def paper_at(image_size: int) -> Paper:
+    """Name the preset of a stored side in pixels: up to 32, 33 to 127, from 128."""
+    if image_size <= 32:
+        return "paper32"
+    return "paper64" if image_size < 128 else "paper224"

@@ -11,7 +11,7 @@ from fastdc.kernels.rng import draw_integer, stream_key
 from fastdc.recover.recipe import Recipe
 
 RATIO = (3 / 4, 4 / 3)
-ROLL_DOWN, ROLL_RIGHT = 62, 63  # draw numbers beside those of `kernels.rng`
+ROLL_DOWN, ROLL_RIGHT, SHIFT_DOWN, SHIFT_RIGHT = 62, 63, 64, 65  # draw numbers beside those of `kernels.rng`
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,16 @@ class SharedView:
     """One view.
 
     Attributes:
-        box: the crop (top, left, height, width) in pixels.
+        box: the crop (top, left, height, width) in pixels, of the image with its margin.
         mirror: whether it is mirrored left to right.
         roll: pixels by which it is rolled down and right.
+        margin: pixels of zeros (the mean colour) around the image before it is cropped.
     """
 
     box: Box
     mirror: bool
     roll: tuple[int, int]
+    margin: int = 0
 
     def __call__(self, images: torch.Tensor, side: int) -> torch.Tensor:
         """The view of float images [B, 3, S, S] as [B, 3, side, side]; differentiable.
@@ -34,7 +36,8 @@ class SharedView:
         Bilinear without antialiasing: a crop is never larger than the view, but where a stage works above it.
         """
         top, left, height, width = self.box
-        view = images[:, :, top : top + height, left : left + width]
+        padded = functional.pad(images, (self.margin,) * 4) if self.margin else images
+        view = padded[:, :, top : top + height, left : left + width]
         if (height, width) != (side, side):
             view = functional.interpolate(view, size=(side, side), mode="bilinear", align_corners=False)
         if self.mirror:
@@ -50,8 +53,14 @@ def draw_view(recipe: Recipe, seed: int, batch: int, iteration: int, side: int) 
         side: side of the images in pixels.
     """
     key = np.uint64(stream_key(seed, batch, iteration))
-    low = recipe.crop_min_at(iteration)
-    box = random_resized_crop(key, side, side, low, recipe.crop_max, *RATIO)
-    rolls = recipe.jitter + 1
-    roll = (draw_integer(key, ROLL_DOWN, rolls), draw_integer(key, ROLL_RIGHT, rolls))
-    return SharedView(box, bool(random_flip(key)), roll)
+    back = recipe.jitter if recipe.jitter_signed else 0
+    rolls = recipe.jitter + back + 1
+    roll = (draw_integer(key, ROLL_DOWN, rolls) - back, draw_integer(key, ROLL_RIGHT, rolls) - back)
+    return SharedView(_box(recipe, key, iteration, side), recipe.flip and bool(random_flip(key)), roll, recipe.margin)
+
+
+def _box(recipe: Recipe, key: np.uint64, iteration: int, side: int) -> Box:
+    if recipe.margin:
+        shifts = 2 * recipe.margin + 1
+        return draw_integer(key, SHIFT_DOWN, shifts), draw_integer(key, SHIFT_RIGHT, shifts), side, side
+    return random_resized_crop(key, side, side, recipe.crop_min_at(iteration), recipe.crop_max, *RATIO)

@@ -216,7 +216,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     axes = content_key({**shown, **data})
     shared = {
         **setup.machine,  # not among the axes: a skipped row gives way to a run on any machine
-        "inferred": first.variant.inferred,
+        "inferred": list(first.variant.method.inferred(first.variant.config, plan.config.image_size)),
         "reduced": _reductions(plan, first.variant),
         "observer": plan.observer.told if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),

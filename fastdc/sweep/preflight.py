@@ -49,13 +49,6 @@ class Variant:
         """Whether it reads the observer's record."""
         return self.method.observed(self.config)
 
-    @property
-    def inferred(self) -> list[str]:
-        """Settings at defaults that no paper states."""
-        from fastdc.methods.base import inferred_settings
-
-        return [name for name in inferred_settings(self.method.config_class) if name not in self.settings]
-
 
 def resolve_variants(config: SweepConfig) -> list[Variant]:
     """Methods of a sweep, configured, in the order asked for; `all` is every method that is not broken.

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.transforms import CenterCrop, Compose, Resize
 
 from fastdc.beton import BetonFile, fit_image
 from fastdc.compress import compress_beton
@@ -17,7 +18,16 @@ from fastdc.errors import MethodError
 from fastdc.loader import TrainView
 from fastdc.methods import Compressed, MethodContext, get_method
 from fastdc.methods.patches import CropLaw, outward
-from fastdc.methods.starts import Start, easy_mosaics, medium_images, medium_mosaics, random_images
+from fastdc.methods.recovering import RecoverMethod
+from fastdc.methods.starts import (
+    Start,
+    easy_mosaics,
+    images_again,
+    medium_images,
+    medium_mosaics,
+    mirrored,
+    random_images,
+)
 from fastdc.nn.device import Compute
 from fastdc.nn.teacher import Teacher, freeze
 from fastdc.nn.teaching import Teaching
@@ -234,26 +244,95 @@ def test_random_images_are_whole_and_drawn_by_the_seed(context: MethodContext) -
     assert not np.array_equal(random_images(context, 5, 4).sources, start.sources)
 
 
-@pytest.mark.parametrize(("count", "order"), [(1, [0]), (4, [1, 2, 0, 3]), (5, [2, 3, 1, 4, 0])])
-def test_outward_from_the_median(count: int, order: list[int]) -> None:
-    assert outward(count).tolist() == order
+@pytest.mark.parametrize(
+    ("count", "middle", "order"),
+    [(1, 0, [0]), (4, 1, [1, 2, 0, 3]), (5, 2, [2, 3, 1, 4, 0]), (4, 2, [2, 3, 1, 0]), (1, 1, [0])],
+)
+def test_outward_from_the_middle(count: int, middle: int, order: list[int]) -> None:
+    assert outward(count, middle).tolist() == order
 
 
-def whole_loss(context: MethodContext, models: list[nn.Module], sample: int) -> float:
-    """Loss of the validation view: 28 px enlarged to 37, the central 32."""
-    image = Image.fromarray(context.image(sample)).resize((37, 37), Image.Resampling.BILINEAR)
-    low = round((37 - 32) / 2)
+def whole_loss(context: MethodContext, models: list[nn.Module], sample: int, resize: int = 37) -> float:
+    """Loss of a central view of 32 px: 28 px enlarged to `resize`, 37 in validation."""
+    image = Image.fromarray(context.image(sample)).resize((resize, resize), Image.Resampling.BILINEAR)
+    low = round((resize - 32) / 2)
     return reference_loss(models, np.asarray(image.crop((low, low, low + 32, low + 32))), int(context.labels[sample]))
 
 
-def test_medium_images_lie_round_the_median(context: MethodContext) -> None:
+def test_medium_images_lie_round_the_middle(context: MethodContext) -> None:
+    """DELT: the least confident first, from place ceil(40 / 2) outwards, the easier neighbour before the harder."""
     assert context.teaching is not None
     start, nets = medium_images(context, context.teaching.teachers[0], 4), [TinyNet(0)]
     for label in range(len(CLASSES)):
         members = np.flatnonzero(context.labels == label)
-        ranking = sorted(members, key=lambda sample: whole_loss(context, nets, int(sample)))
-        expected = [ranking[place] for place in (19, 20, 18, 21)]
+        ranking = sorted(members, key=lambda sample: -whole_loss(context, nets, int(sample), resize=32))
+        expected = [ranking[place] for place in (20, 21, 19, 22)]
         assert start.sources[label * 4 : label * 4 + 4, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("side", [28, 32, 64, 96])
+def test_medium_images_are_resized_to_eight_sevenths_and_cropped(context: MethodContext, side: int) -> None:
+    wide = np.random.default_rng(3).integers(0, 256, (70, 101, 3), np.uint8)
+    scene = replace(context, image_size=side, image=lambda index: wide)
+    assert scene.teaching is not None
+    images = made(medium_images(scene, scene.teaching.teachers[0], 1))
+    transform = Compose([Resize(max(side // 7 * 8, side), antialias=True), CenterCrop(side)])
+    assert np.array_equal(images[0], np.asarray(transform(Image.fromarray(wide))))
+    squashed = made(medium_images(scene, scene.teaching.teachers[0], 1, fit="squash"))
+    assert np.array_equal(squashed[0], fit_image(wide, side, "squash"))
+
+
+def test_images_come_again_squashed(context: MethodContext) -> None:
+    start = images_again(context, 60, 4)
+    chosen = start.sources[:, 0]
+    assert (context.labels[chosen] == np.repeat(np.arange(3), 60)).all()
+    assert 20 < len(set(chosen[:60].tolist())) < 40, "60 draws of 40 images: many come twice, about 9 never"
+    assert np.array_equal(made(start)[7], fit_image(context.image(int(chosen[7])), SIDE, "squash"))
+    assert not np.array_equal(images_again(context, 60, 5).sources, start.sources)
+
+
+def test_starts_are_mirrored_at_even_odds_and_shuffled_where_asked(context: MethodContext) -> None:
+    plain = images_again(context, 40, 1)
+    images, flipped = made(plain), made(mirrored(plain, 9))
+    turned = [np.array_equal(new, old[:, ::-1]) for new, old in zip(flipped, images, strict=True)]
+    assert all(turned[n] or np.array_equal(flipped[n], images[n]) for n in range(120))
+    assert 40 < sum(turned) < 80
+    assert np.array_equal(flipped, made(mirrored(plain, 9)))
+    halves, orders = SIDE // 2, set()
+    for new, old in zip(made(mirrored(plain, 9, shuffled=2)), flipped, strict=True):
+        found = [
+            (down, right)
+            for down in (0, halves)
+            for right in (0, halves)
+            if np.array_equal(np.roll(old, (down, right), (0, 1)), new)
+        ]
+        assert found, "rows of tiles change places, or columns, or both"
+        orders |= set(found)
+    assert len(orders) == 4
+
+
+def test_edcs_starts_follow_its_scripts(context: MethodContext) -> None:
+    """From 128 px mosaics drawn again, below any image; tiles stay in place unless the paper is asked for."""
+    method = get_method("edc")
+    assert isinstance(method, RecoverMethod)
+    config = method.configure({})
+    small = method.start(context, config, 20, 2)
+    assert small is not None
+    assert np.array_equal(made(small), made(mirrored(images_again(context, 20, 2), 2)))
+    large = replace(context, image_size=128)
+    every = easy_mosaics(large, 8, 2)
+    start = method.start(large, config, 8, 2)
+    assert start is not None
+    rows = [tuple(row) for row in every.sources.tolist()]
+    drawn = [rows.index(tuple(row)) // 8 for row in start.sources.tolist()]
+    assert drawn == np.repeat(np.arange(3), 8).tolist()
+    assert len({tuple(row) for row in start.sources.tolist()}) < 24
+    shuffled = method.start(large, method.configure({"shuffle": "paper"}), 8, 2)
+    assert shuffled is not None
+    assert np.array_equal(shuffled.sources, start.sources)
+    first, second = made(start), made(shuffled)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(np.sort(first, axis=None), np.sort(second, axis=None))
 
 
 def test_easy_mosaics_hold_the_lowest_crops_of_the_lowest_images(context: MethodContext) -> None:

@@ -11,20 +11,6 @@ from fastdc.methods import get_method
 from fastdc.methods.recovering import RecoverMethod
 from fastdc.recover.recipe import Recipe
 
-PAPER: dict[tuple[str, int], dict[str, Any]] = {
-    ("sre2l", 224): {"iterations": 4000, "learning_rate": 0.25, "matching_weight": 0.01, "jitter": 32, "milestone": 0},
-    ("sre2l", 64): {"iterations": 4000, "learning_rate": 0.1, "matching_weight": 1.0, "jitter": 4},
-    ("sre2l", 32): {"iterations": 1000, "learning_rate": 0.25, "matching_weight": 0.01},
-    ("cda", 224): {"iterations": 4000, "learning_rate": 0.25, "matching_weight": 0.01, "jitter": 32, "milestone": 1},
-    ("cda", 64): {"iterations": 4000, "learning_rate": 0.4, "matching_weight": 0.05, "jitter": 4, "milestone": 1},
-    ("dwa", 224): {"iterations": 2000, "variance_weight": 2, "steps": 15, "radius": 0.015, "jitter": 32},
-    ("dwa", 28): {"iterations": 2000, "variance_weight": 11, "steps": 12, "radius": 0.015},
-    ("delt", 224): {"iterations": 4000, "jitter": 0, "milestone": 1, "rounds": 8, "join_every": 500},
-    ("fadrm", 224): {"iterations": 2000, "residual": 0.5, "learning_rate": 0.25, "jitter": 32},
-    ("fadrm", 64): {"iterations": 1000, "learning_rate": 0.01, "stages": (1.0, 1.0)},
-    ("fadrm", 32): {"iterations": 2000, "stages": (1.0,) * 4},
-}
-
 
 def family(name: str) -> RecoverMethod:
     method = get_method(name)
@@ -36,12 +22,30 @@ def recipe_of(name: str, side: int, **settings: Any) -> Recipe:
     return family(name).recipe(family(name).configure(settings), side)
 
 
-@pytest.mark.parametrize(("name", "side"), PAPER)
-def test_defaults_are_the_papers(name: str, side: int) -> None:
-    recipe = recipe_of(name, side)
-    assert {key: getattr(recipe, key) for key in PAPER[name, side]} == PAPER[name, side]
-    assert (recipe.batch_size, recipe.crop_min, recipe.crop_max) == (100, 0.08, 1.0)
-    assert family(name).reductions(family(name).configure({}), side) == ()
+@pytest.mark.parametrize(("side", "other"), [(28, 32), (33, 64), (127, 64), (128, 224), (512, 224)])
+def test_a_size_takes_the_preset_of_the_papers_size_near_it(side: int, other: int) -> None:
+    for name in ("sre2l", "cda", "gvbsm", "lpld", "dwa", "edc", "delt", "fadrm"):  # values: tests/peers
+        assert recipe_of(name, side) == recipe_of(name, other)
+
+
+def test_late_groups_join_every_500_iterations() -> None:
+    assert recipe_of("delt", 224).join_every == 500
+
+
+def test_several_teachers_have_presets_of_their_own() -> None:
+    config = family("fadrm").configure({"preset": "cpu", "teachers": "a,b"})
+    recipe = family("fadrm").recipe(config, 64)
+    assert (recipe.iterations, recipe.learning_rate, recipe.stages) == (100, 0.25, (1.0,) * 4)
+    assert family("fadrm").reductions(config, 64) == ("100 instead of 2,000 iterations",)
+
+
+def test_a_crop_takes_the_place_of_a_margin() -> None:
+    assert (recipe_of("gvbsm", 64).margin, recipe_of("gvbsm", 64, crop_min=0.2).margin) == (8, 0)
+
+
+def test_dwas_starts_are_squashed_and_can_be_cropped() -> None:
+    assert family("dwa").configure({}).fit == "squash"
+    assert family("dwa").configure({"fit": "crop"}).fit == "crop"
 
 
 def test_settings_go_before_the_preset() -> None:
@@ -60,7 +64,7 @@ def test_reductions_say_what_is_below_the_paper() -> None:
     config = family("dwa").configure({"preset": "cpu", "batch_size": 10, "steps": 3})
     assert family("dwa").reductions(config, 64) == (
         "100 instead of 2,000 iterations",
-        "10 instead of 100 images a batch",
+        "10 instead of 200 images a batch",
         "3 instead of 12 steps of weight adjustment",
     )
     more = family("sre2l").configure({"iterations": 9000, "batch_size": 200})

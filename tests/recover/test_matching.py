@@ -1,7 +1,9 @@
 """Statistics matching against a reference of its own in numpy float64."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -131,6 +133,44 @@ def test_convolutions_and_classes_against_numpy(kind: Any, share: float, side: i
         net(images)
         found = matching.loss(torch.tensor(labels)).item()
     assert found == pytest.approx(reference_loss(net, images, statistics, labels, share), rel=1e-12)
+
+
+def test_convolutions_are_left_out_at_random() -> None:
+    """G-VBSM's small images: every convolution has its own draw, a BatchNorm none; none without a seed."""
+    net, statistics, labels = small_net(), some_statistics(), torch.zeros(5, dtype=torch.int64)
+    images = torch.randn(5, 3, 8, 8, dtype=torch.float64)
+    kept = MatchingSpec(convolutions=True, patch=PATCH, first_layer_factor=1.0)
+    with Matching(net, kept, statistics) as matching:
+        net(images)
+        whole = matching.loss(labels).item()
+    parts = {}
+    for name in ("0", "4"):
+        terms = [gap(*_both(net, images, statistics, f"{name}/{kind}")) for kind in ("channel", "patch")]
+        parts[name] = sum(terms)
+    spec, found = replace(kept, drop=0.4), []
+    with Matching(net, spec, statistics, seed=3) as matching:
+        for _ in range(500):
+            net(images)
+            found.append(round(whole - matching.loss(labels).item(), 6))
+    sums = {"none": 0.0, "0": parts["0"], "4": parts["4"], "both": parts["0"] + parts["4"]}
+    shares = {name: np.mean(np.isclose(found, value, atol=1e-5)) for name, value in sums.items()}
+    assert sum(shares.values()) == pytest.approx(1)
+    for name, expected in {"none": 0.36, "0": 0.24, "4": 0.24, "both": 0.16}.items():
+        assert shares[name] == pytest.approx(expected, abs=0.07)
+    with Matching(net, spec, statistics) as matching:
+        net(images)
+        assert matching.loss(labels).item() == whole
+
+
+def _both(net: nn.Sequential, images: Tensor, statistics: Statistics, name: str) -> tuple[Any, Any]:
+    """Moments of a convolution's input, channel or patch, and the set's."""
+    layer, kind = name.split("/")
+    values = inputs_of(net, images, int(layer))
+    if kind == "patch" and values.shape[2] % PATCH:
+        side = -(-values.shape[2] // PATCH) * PATCH
+        values = nn.functional.interpolate(torch.tensor(values), (side, side), mode="bilinear").numpy()
+    found = patch_moments(values, PATCH) if kind == "patch" else channel_moments(values)
+    return found, wanted(statistics, name, None)
 
 
 def test_class_statistics_of_batch_norms_alone() -> None:

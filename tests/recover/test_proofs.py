@@ -128,7 +128,10 @@ def test_late_images_of_delt_stay_nearer_to_their_start(make_context: Callable[.
     config = method.configure({"iterations": 16, "rounds": 4})
     compressed = method.compress(context, config, 4, 0)
     assert compressed.images is not None
-    starts = [context.image(int(row[0])).astype(int) for row in compressed.sources]
-    change = [np.abs(image - start).mean() for image, start in zip(compressed.images(), starts, strict=True)]
+    assert isinstance(method, RecoverMethod)
+    start = method.start(context, config, 4, 0)
+    assert start is not None
+    pairs = zip(compressed.images(), start.images(), strict=True)
+    change = [np.abs(image.astype(int) - first.astype(int)).mean() for image, first in pairs]
     by_group = np.array(change).reshape(10, 4).mean(0)
     assert (np.diff(by_group) < 0).all()

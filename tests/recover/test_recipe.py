@@ -11,7 +11,7 @@ from torchvision.transforms import functional as vision
 
 from fastdc.recover.batches import batch_positions
 from fastdc.recover.pixels import join_groups, noise_start
-from fastdc.recover.recipe import Presets, Recipe
+from fastdc.recover.recipe import Presets, Recipe, paper_at
 from fastdc.recover.views import draw_view
 
 
@@ -46,6 +46,7 @@ def test_stages_are_fadrms_at_224() -> None:
 def test_presets_go_by_the_stored_side(side: int, expected: int) -> None:
     presets = Presets(Recipe(iterations=1), Recipe(iterations=2), Recipe(iterations=3))
     assert presets.at(side).iterations == expected
+    assert presets.named(paper_at(side)) is presets.at(side)
 
 
 @given(st.sampled_from(["across", "class", "class_major"]), st.integers(1, 12), st.integers(1, 12), st.integers(1, 20))
@@ -95,6 +96,27 @@ def test_views_follow_the_laws_of_their_recipe() -> None:
     rolls = np.bincount([view.roll[0] for view in views], minlength=4) / 4000
     np.testing.assert_allclose(rolls, 0.25, atol=0.03)
     assert len({view.roll for view in views}) == 16
+
+
+def test_views_can_be_rolled_both_ways_alone_or_shifted_in_a_margin() -> None:
+    signed = [draw_view(Recipe(jitter=3, jitter_signed=True), 5, 0, iteration, 64) for iteration in range(4000)]
+    rolls = np.bincount([view.roll[0] + 3 for view in signed], minlength=7) / 4000
+    np.testing.assert_allclose(rolls, 1 / 7, atol=0.03)
+    assert len({view.roll for view in signed}) == 49
+    alone = [draw_view(Recipe(jitter=3, crop_min=1.0, flip=False), 5, 0, iteration, 64) for iteration in range(4000)]
+    assert {(view.box, view.mirror) for view in alone} == {((0, 0, 64, 64), False)}
+    shifted = [draw_view(Recipe(jitter=0, margin=2), 5, 0, iteration, 64) for iteration in range(4000)]
+    assert {view.box for view in shifted} == {(down, right, 64, 64) for down in range(5) for right in range(5)}
+    assert np.mean([view.mirror for view in shifted]) == pytest.approx(0.5, abs=0.03)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 4000))
+def test_a_margin_is_torchvisions_random_crop_with_padding(seed: int, iteration: int) -> None:
+    images = noise_start([0, 1], 20, 7)
+    view = draw_view(Recipe(jitter=0, margin=4, flip=False), seed, 0, iteration, 20)
+    expected = vision.crop(vision.pad(images, [4] * 4), view.box[0], view.box[1], 20, 20)
+    assert torch.equal(view(images, 20), expected)
 
 
 def test_noise_depends_on_position_alone() -> None:
