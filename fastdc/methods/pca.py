@@ -29,7 +29,7 @@ from fastdc.methods.base import (
 from fastdc.methods.benchmark import BIBTEX, TITLE
 from fastdc.methods.el2n import EL2NRanking, el2n_scores
 from fastdc.methods.scored import ScoreMethod
-from fastdc.methods.windows import window_of_classes
+from fastdc.methods.selection import window_of_classes
 from fastdc.observe.needs import ObserverNeeds
 from fastdc.seeding import derive_seed
 
