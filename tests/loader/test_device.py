@@ -49,8 +49,14 @@ def test_strong_shrinking_and_enlarging_equal_the_kernels(height: int, width: in
 
 @pytest.mark.parametrize(
     "view",
-    [TrainView(24), TrainView(30, tile_grid=2), TrainView(80), EvalView(28)],
-    ids=["down", "tiles", "up", "eval"],
+    [
+        TrainView(24),
+        TrainView(30, tile_grid=2),
+        TrainView(30, tile_grid=2, tile_whole=0.5, tile_align=0.5),
+        TrainView(80),
+        EvalView(28),
+    ],
+    ids=["down", "tiles", "mixture", "up", "eval"],
 )
 def test_batches_equal_those_of_the_resident_engine(shelf: Shelf, view: View) -> None:
     common: dict[str, Any] = {"batch_size": 5, "seed": 4, "shuffle": True}

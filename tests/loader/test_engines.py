@@ -15,6 +15,7 @@ from tests.loader.conftest import SAMPLES, Shelf
 VIEWS = {
     "train": TrainView(32),
     "tiles": TrainView(24, scale=(0.2, 0.9), tile_grid=2),
+    "mixture": TrainView(24, tile_grid=3, tile_whole=0.3, tile_align=0.5, tile_scale=(0.5, 1.0)),
     "noflip": TrainView(90, scale=(0.9, 1.0), ratio=(1.0, 1.0), flip=False),
     "eval": EvalView(28),
 }

@@ -19,6 +19,9 @@ from fastdc.loader import EvalView, TrainView
         ({"size": 8, "ratio": (2.0, 1.0)}, "ratio="),
         ({"size": 8, "ratio": (1.0, float("inf"))}, "ratio="),
         ({"size": 8, "tile_grid": 0}, "tile_grid=0"),
+        ({"size": 8, "tile_grid": 2, "tile_whole": 1.1}, "tile_whole=1.1: expected a share"),
+        ({"size": 8, "tile_grid": 2, "tile_align": -0.1}, "tile_align=-0.1: expected a share"),
+        ({"size": 8, "tile_grid": 2, "tile_scale": (0.0, 1.0)}, "tile_scale="),
     ],
 )
 def test_a_training_view_out_of_range_is_refused(settings: dict, message: str) -> None:

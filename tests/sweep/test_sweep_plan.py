@@ -28,6 +28,16 @@ def test_the_grid_is_the_product_of_its_axes(make_config: Make) -> None:
     assert len(keys(config)) == 2 * 2 * 2 * 2 * 2
 
 
+def test_rules_of_cropping_are_an_axis(make_config: Make) -> None:
+    rules = cells(make_config(augment="method,protocol,tile:2+whole=0.250"))
+    assert [cell.label["augment"] for cell in rules[::2]] == ["method", "protocol", "tile:2+whole=0.25"]
+    assert "augment" not in rules[0].name
+    assert "augment tile:2+whole=0.25" in rules[-1].name
+    assert {cell.key for cell in rules[:2]} == keys(make_config())
+    with pytest.raises(ValueError, match="expected method, protocol or tile:GRID"):
+        make_config(augment="tiles")
+
+
 def test_the_whole_set_ignores_ipc_and_runs_last(make_config: Make) -> None:
     planned = cells(make_config(methods="full,random", ipc="1,2"))
     full = [cell for cell in planned if cell.label["method"] == "full"]
