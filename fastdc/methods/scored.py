@@ -101,24 +101,24 @@ class LogScore(ScoreMethod):
         return _log(config).last_epoch or WHOLE_SCHEDULE
 
     def seen(self, observation: Observation, config: MethodConfig) -> "Log":
-        """The epochs that the settings name, as the functions of `fastdc.methods.difficulty` read them."""
+        """Return the epochs that the settings name, as the functions of `fastdc.methods.difficulty` read them."""
         return Log(self.info.name, observation, _log(config).last_epoch or observation.epochs)
 
 
 class FinalScore(ScoreMethod):
     """A score of the pass at the end of the observer's training.
 
-    It is read with all digits near 0 and 1, so that a pass of fastdc 0.1 is made again, from the weights.
+    It needs the digits near 0 and 1, which a pass of fastdc 0.1 lacks. Such a pass is made again, from the weights.
     """
 
     version = 2
 
     def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
-        """The pass, with `EXACT_FIELDS`."""
+        """Ask for the pass with `EXACT_FIELDS`."""
         return replace(super().observer_needs(config), exact=True)
 
     def seen(self, observation: Observation) -> "Log":
-        """The trained observer, as the functions of `fastdc.methods.difficulty` read it."""
+        """Return the trained observer, as the functions of `fastdc.methods.difficulty` read it."""
         return Log(self.info.name, observation, observation.epochs)
 
 

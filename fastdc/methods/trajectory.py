@@ -1,6 +1,6 @@
 """Logits of several epochs, checked, as difficulty scores read them: the terms of the observer's log in float64."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,6 @@ class Trajectory:
     labels: NDArray[np.int64]
     norms: NDArray[np.float64] | None = None
     first: int = 0
-    _terms: dict[int, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike, features: ArrayLike | None = None) -> "Trajectory":
@@ -78,15 +77,17 @@ class Trajectory:
 
     def series(self, name: str) -> NDArray[np.float64]:
         """Return a term of `fastdc.kernels.fields.TERMS` at every epoch, float64 [T, N]."""
-        return np.stack([self._at(epoch)[TERMS.index(name)] for epoch in range(self.epochs)])
+        out = np.empty((self.epochs, self.samples))
+        for epoch in range(self.epochs):
+            out[epoch] = self._term(name, epoch)
+        return out
 
     def last(self, name: str) -> NDArray[np.float64]:
         """Return a term at the last epoch, or `feature_norm`; float64 [N]."""
         if name == "feature_norm":
             assert self.norms is not None, "features were given"
             return self.norms
-        found: NDArray[np.float64] = self._at(self.epochs - 1)[TERMS.index(name)]
-        return found
+        return self._term(name, self.epochs - 1)
 
     def steps(self) -> NDArray[np.float64]:
         """Return TDDS's distances between consecutive epochs, float64 [T - 1, N]; see `tdds_distances`."""
@@ -100,14 +101,14 @@ class Trajectory:
             before, norms = after, after_norms
         return out
 
-    def _at(self, epoch: int) -> NDArray[np.float64]:
-        """All terms at an epoch, counted from 0, float64 [len(TERMS), N]; computed once."""
+    def _term(self, name: str, epoch: int) -> NDArray[np.float64]:
+        """A term at an epoch, counted from 0, float64 [N]."""
         from fastdc.kernels.logits import logit_terms
 
-        if epoch not in self._terms:
-            self._terms[epoch] = np.empty((len(TERMS), self.samples))
-            logit_terms(self._epoch(epoch), self.labels, self._terms[epoch])
-        return self._terms[epoch]
+        out = np.empty((len(TERMS), self.samples))
+        logit_terms(self._epoch(epoch), self.labels, out)
+        found: NDArray[np.float64] = out[TERMS.index(name)]
+        return found
 
     def _normalisers(self, epoch: int) -> NDArray[np.float64]:
         """float64 [2, N]: see `log_normalisers`."""

@@ -125,13 +125,13 @@ class Session:
 
     @property
     def only_the_end(self) -> bool:
-        """Whether the log lacks nothing, only what is made of the network at the end of the schedule."""
+        """Return whether the log is whole, and only what the network at the end of the schedule gives is missing."""
         whole_log = self.record.epochs >= self.config.epochs
         return whole_log and not (self.needs.epochs or self.needs.tdds)
 
     @property
     def trained(self) -> bool:
-        """Whether the weights that were kept are enough for what is missing: the final pass alone."""
+        """Return whether the weights that were kept are enough, because the final pass alone is missing."""
         return self.only_the_end and not self.needs.weights and self.record.weights is not None
 
     @property
@@ -260,7 +260,7 @@ def _final_pass(session: Session, model: nn.Module, compute: Compute) -> None:
 
 
 def _compute(session: Session) -> Compute:
-    """The device that this observer trains on.
+    """Return the device that this observer trains on.
 
     Raises:
         ConfigError: this machine has another.

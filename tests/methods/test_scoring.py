@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import fastdc
 from fastdc.errors import MethodError
 from fastdc.methods import all_methods
 from fastdc.methods.scoring import SCORES
+from fastdc.methods.trajectory import CHUNK
+from fastdc.threads import usable_cpus
 from tests.methods.score_references import REFERENCES, grand
 
 NAMES = sorted(SCORES)
@@ -204,6 +207,18 @@ def test_many_samples_equal_each_alone(name: str) -> None:
     for i in (0, 1023, 1024, 2099):
         alone = {key: value[:, i : i + 1] if key == "logits" else value[i : i + 1] for key, value in case.items()}
         assert compute(name, alone)[0] == found[i]
+
+
+@pytest.mark.parametrize("name", ["forgetting", "tdds", "aum_softmax"])
+def test_memory_beside_the_logits_does_not_grow_with_samples_times_epochs(name: str) -> None:
+    logits, labels = np.zeros((50, 200_000, 2), np.float32), np.zeros(200_000, int)
+    fastdc.scores(name, logits[:, :50], labels[:50])
+    tracemalloc.start()
+    fastdc.scores(name, logits, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    chunks = usable_cpus() * CHUNK * 50 * 8 * 2  # every thread holds a chunk or two of all epochs
+    assert peak < chunks + 200_000 * 8 * 3
 
 
 def test_any_memory_layout_and_type() -> None:
