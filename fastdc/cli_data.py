@@ -233,8 +233,9 @@ def compress_command(
 
     Methods that read training dynamics, or run the observer as a teacher, run `fastdc observe` first where its result
     is missing in --workdir. A distillation that was killed goes on where it was. Beside the SUBSET.beton of other
-    methods goes SUBSET.list.tsv: id, class and score of the kept images. `from-list LIST TRAIN.beton` stores the
-    images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with its class.
+    methods goes SUBSET.list.tsv: id, class and score (high = hard) of the kept images. `from-list LIST TRAIN.beton`
+    stores the images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with
+    its class.
 
     Example:
 

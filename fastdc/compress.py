@@ -138,9 +138,9 @@ def compress_beton(
 ) -> CompressResult:
     """Compress `train` to `ipc` images per class and store them at `out`, S x S, JPEG q75 4:2:0.
 
-    Beside it goes X.list.tsv: the kept training images with class and, where the method has one, score. The whole set
-    (method `full`) is stored as it is, byte for byte. A method that makes images keeps its progress under `workdir`:
-    killed, it goes on where it was.
+    Beside it goes X.list.tsv: the kept training images with class and, where the method has one, score (high = hard).
+    The whole set (method `full`) is stored as it is, byte for byte. A method that makes images keeps its progress under
+    `workdir`: killed, it goes on where it was.
 
     Args:
         ipc: stored images per class, at least 1.

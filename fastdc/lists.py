@@ -51,7 +51,7 @@ def write_list(
 
     Args:
         manifest: of the training set. labels: int64 [N], classes of its images.
-        scores: float64 [N] by training image, or None.
+        scores: float64 [N] by training image, high = hard, or None.
     """
     rows = (
         "\t".join((_written(manifest.ids[i]), _written(manifest.classes[labels[i]]), _score(scores, i))) for i in kept

@@ -100,7 +100,7 @@ class Compressed:
         images: makes the stored images anew at each call, in order, as RGB uint8 [S, S, 3]; None keeps the
             source images (K = 1), fitted to S x S by whoever stores them.
         hints: what training must know about the images, for example {"tile_grid": 2}.
-        details: facts for the manifest (score range, ...), JSON-able.
+        details: facts for the manifest (score range, high = hard, ...), JSON-able.
         encoding: how the images are stored: `jpg` (q75 4:2:0), or `png` where the method's paper does so. A beton has
             no PNG: such images lie in it as raw pixels, and count with the bytes of their PNG.
     """
