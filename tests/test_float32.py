@@ -48,9 +48,14 @@ def test_a_block_of_exact_products_leaves_the_switches_as_they_were() -> None:
     exact = states()
     set_float32("tf32")
     loose = states()
-    with pytest.raises(KeyError), exact_float32():
-        assert states() == exact
-        raise KeyError
+
+    def fail() -> None:
+        with exact_float32():
+            assert states() == exact
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert states() == loose != exact
 
 
@@ -85,12 +90,17 @@ def test_fp32_on_a_cpu_is_ieee_whatever_the_process_had_set() -> None:
     assert torch.equal(compute.logits(model, images), expected)
 
 
-def test_precisions_that_a_device_lacks() -> None:
+def test_precisions_that_a_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"^precision tf32: needs a CUDA device, found only the CPU; use fp32, bf16"):
         check_precision("tf32", "cpu")
     with pytest.raises(ConfigError, match=r"compute capability 7\.5, expected 8\.0 or higher; use fp32"):
         check_precision("tf32", "cuda", (7, 5))
     check_precision("tf32", "cuda", (8, 0))
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    with pytest.raises(ConfigError, match=r"^precision tf32: NVIDIA_TF32_OVERRIDE=0 turns it off; unset it"):
+        check_precision("tf32", "cuda", (8, 0))
+    check_precision("fp32", "cuda", (8, 0))
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
     check_precision("fp16", "cuda", (7, 5))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="tf32: needs a CUDA device"):

@@ -37,13 +37,16 @@ def check_precision(precision: str, device: str, capability: tuple[int, int] | N
         capability: of the GPU, where it is known.
 
     Raises:
-        ConfigError: fp16 on a CPU, where its convolutions are not built for training; TF32 without the units for it.
+        ConfigError: fp16 on a CPU, where its convolutions are not built for training; TF32 on a CPU, on a GPU without
+            the units for it, or where the environment turns it off.
     """
     if device == "cpu" and precision in ("fp16", "tf32"):
         raise ConfigError(f"precision {precision}: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
     if precision == "tf32" and capability is not None and capability < TF32_CAPABILITY:
         found = ".".join(map(str, capability))
         raise ConfigError(f"precision tf32: this GPU has compute capability {found}, expected 8.0 or higher; use fp32")
+    if precision == "tf32" and os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        raise ConfigError("precision tf32: NVIDIA_TF32_OVERRIDE=0 turns it off; unset it, or use fp32")
 
 
 def precision_key(precision: str, device: str) -> str:
