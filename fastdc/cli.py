@@ -20,6 +20,7 @@ import typer
 
 from fastdc import cli_data
 from fastdc.cli_common import (
+    PRECISION_HELP,
     Augment,
     Engine,
     Launcher,
@@ -97,7 +98,7 @@ def sweep_command(
     observer: ObserverSettings = None,
     teacher: Teacher = None,
     augment: Annotated[Augment | None, typer.Option(help="method follows a subset's hints.")] = None,
-    precision: Annotated[Precision | None, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 takes all.")] = None,
     loader: Annotated[Engine | None, typer.Option(help="How batches are made; device needs CUDA.")] = None,
     together: Annotated[

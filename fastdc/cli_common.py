@@ -31,11 +31,15 @@ class Augment(StrEnum):
     protocol = "protocol"
 
 
+PRECISION_HELP = "fp32 (IEEE), tf32, bf16 or fp16; auto: bf16 on CUDA, fp32 on CPU."
+
+
 class Precision(StrEnum):
     """Number format of the forward pass."""
 
     auto = "auto"
     fp32 = "fp32"
+    tf32 = "tf32"
     bf16 = "bf16"
     fp16 = "fp16"
 

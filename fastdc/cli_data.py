@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastdc.cli_common import (
+    PRECISION_HELP,
     Augment,
     Encoding,
     Engine,
@@ -222,7 +223,7 @@ def compress_command(
     settings: Settings = None,
     observer: ObserverSettings = None,
     precision: Annotated[
-        Precision, typer.Option(help="Of networks that the method runs. auto: bf16 on CUDA, fp32 on CPU.")
+        Precision, typer.Option(help=f"Of networks that the method runs: {PRECISION_HELP}")
     ] = Precision.auto,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of such networks; 0 takes all.")] = 0,
     force: Force = False,
@@ -347,7 +348,7 @@ def evaluate_command(
     ] = None,
     seed: Seed = 0,
     augment: Annotated[Augment, typer.Option(help="method follows the subset's hints.")] = Augment.method,
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = Precision.auto,
+    precision: Annotated[Precision, typer.Option(help=PRECISION_HELP)] = Precision.auto,
     image_size: Annotated[int | None, typer.Option(help="Side of crops in px; default: the subset's side.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all.")] = 0,
     loader: Annotated[Engine, typer.Option(help="How batches are made; device needs CUDA.")] = Engine.auto,
@@ -372,6 +373,7 @@ def evaluate_command(
     fastdc evaluate pca10.beton --val val.beton --protocol hard --set epochs=60 --json
     fastdc evaluate pca10.beton --val val.beton --protocol soft --workdir runs/first
     """
+    from fastdc.nn.options import tell_precision
     from fastdc.settings import parse_settings
     from fastdc.track.trackers import check_trackers
     from fastdc.track.watching import watching
@@ -397,7 +399,7 @@ def evaluate_command(
     if result.teacher is not None:
         kept = "" if result.labels == "stored" else " if they were stored"
         stored += f", labels by {result.teacher} {result.label_bytes:,} bytes{kept}"
-    print(f"{stored}; {result.arch}, {result.precision}, {result.seconds:.0f} s")
+    print(f"{stored}; {result.arch}, {tell_precision(result.precision)}, {result.seconds:.0f} s")
 
 
 def _one_run(name: str, subset: Path, settings: "EvaluateSettings") -> "AbstractContextManager[dict[str, Any]]":

@@ -19,7 +19,7 @@ from fastdc.lists import list_path, read_list, write_list
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
 from fastdc.methods.base import Fit, check_budget
 from fastdc.methods.checking import check_compressed, check_scores
-from fastdc.nn.options import Precision, guess_device, resolve_precision
+from fastdc.nn.options import Precision, guess_device, precision_key, resolve_precision
 from fastdc.nn.teaching import Teaching
 from fastdc.observe import Observation, ObserverConfig, choose_observer
 from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
@@ -116,7 +116,11 @@ def machine_identity(precision: Precision, threads: int, device: str | None = No
     """
     device = device or guess_device()
     resolved = resolve_precision(precision, device)
-    return {"device": device, "precision": resolved, "threads": threads or usable_cpus() if device == "cpu" else None}
+    return {
+        "device": device,
+        "precision": precision_key(resolved, device),
+        "threads": threads or usable_cpus() if device == "cpu" else None,
+    }
 
 
 def compress_beton(

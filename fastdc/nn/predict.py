@@ -58,8 +58,7 @@ def measure_accuracy(model: nn.Module, loader: EpochLoader, num_classes: int, co
     top5 = 0
     for batch in loader.epoch(0):
         labels = batch.labels.cpu()  # the device engine keeps them beside the images
-        with compute.autocast():
-            logits = model(compute.images(batch.images)).float().cpu()
+        logits = compute.logits(model, compute.images(batch.images)).cpu()
         if not torch.isfinite(logits).all():
             raise DivergedError("the network's outputs on the validation set are not finite; lower lr or use fp32")
         rank = rank_of_label(logits, labels)

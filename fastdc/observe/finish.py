@@ -57,8 +57,7 @@ def final_pass(
     ):
         arrays: _Arrays | None = None
         for batch in loader.epoch(0):
-            with compute.autocast():
-                logits = model(compute.images(batch.images)).float().cpu()
+            logits = compute.logits(model, compute.images(batch.images)).cpu()
             features = penultimate.take().float().cpu()
             if arrays is None:
                 arrays = _Arrays(folder, loader.num_samples, features.shape[1], logits.shape[1], outputs)

@@ -153,7 +153,7 @@ class DynamicsRecorder:
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
         """Score the batch's training-time (augmented) outputs, as CCS and DeepCore do."""
-        outputs, indices = logits.float().cpu(), batch.indices.numpy()
+        outputs, indices = logits.cpu(), batch.indices.numpy()
         batch_dynamics(outputs.numpy(), batch.labels.cpu().numpy(), indices, self.values)
         if self.trajectory is not None:
             assert self.fit is not None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from fastdc.errors import ConfigError
+from fastdc.nn.options import Precision
 from fastdc.settings import Settings, closest, parse_settings
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.track.trackers import check_trackers
@@ -35,7 +36,7 @@ class SweepConfig(Settings):
         image_size: side of the stored images, in pixels.
         set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
         augment: `method` follows the hints of a subset, `protocol` ignores them.
-        precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
+        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
         threads: CPU threads of each training; 0 takes every usable CPU.
         loader: how batches are made; all give the same batches, `device` within one level.
         together: train runs that differ in `archs` only (under a protocol with order=shared: also in `seeds`) at once,
@@ -57,7 +58,7 @@ class SweepConfig(Settings):
     image_size: int = Field(224, ge=8, le=4096)
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)
     augment: Literal["method", "protocol"] = "method"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
     threads: int = Field(0, ge=0)
     loader: Literal["auto", "ffcv", "resident", "device"] = "auto"
     together: Literal["auto", "always", "never"] = "auto"

@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastdc.errors import ConfigError
 from fastdc.hashing import content_key
-from fastdc.nn.options import Device, guess_device
+from fastdc.nn.options import Device, check_precision, guess_device, precision_key, resolve_precision
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.preflight import (
     Variant,
@@ -135,8 +134,8 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
         label_bytes(protocol, 1, len(train.classes))  # refuses more stored logits than there are classes
     protocols = [(with_teachers(variant, config, train, observer), choices) for variant, choices in protocols]
     teacher = resolve_teacher(config, train, observer, (each for _, choices in protocols for each in choices))
-    if config.precision == "fp16" and device == "cpu":
-        raise ConfigError("precision fp16: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
+    check_precision(resolve_precision(config.precision, device), device)
+    check_precision(observer.precision, observer.device)
     plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer, teacher)
     seen: set[str] = set()
     for variant, choices in protocols:
@@ -165,9 +164,7 @@ class Setup:
 def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
     """Everything of a cell's key but the subset and the seed."""
     config = plan.config
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if plan.device == "cuda" else "fp32"
+    precision = resolve_precision(config.precision, plan.device)
     shown: dict[str, Any] = {
         "dataset": plan.train.dataset,
         "protocol": protocol.name,
@@ -186,7 +183,7 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str) -> Setup:
         "val": plan.val.content_hash,
         "protocol": protocol.model_dump(mode="json"),
         "arch": arch,
-        "precision": precision,
+        "precision": precision_key(precision, plan.device),
         "augment": config.augment,
         "image_size": config.image_size,
         **machine,
@@ -291,7 +288,7 @@ def _broken_cells(plan: Plan) -> Iterable[Cell]:
             "ipc": config.ipc[0] if config.ipc else None,
             "protocol": protocol.name,
             "arch": config.archs[0],
-            "precision": config.precision,
+            "precision": resolve_precision(config.precision, plan.device),
             "augment": config.augment,
             "image_size": config.image_size,
             "seed": config.seeds[0],

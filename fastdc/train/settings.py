@@ -19,7 +19,7 @@ class EvaluateSettings(Settings):
         arch: network by name (`fastdc.nn.models`).
         seed: training seed: initial weights, shuffling, augmentation.
         augment: `method` follows the subset's hints (PCA's crop inside one tile), `protocol` ignores them.
-        precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
+        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
         threads: CPU threads of torch; 0 takes every usable CPU. Part of the result's identity on CPU.
         image_size: side S of training crops in pixels; None takes the subset's side, or 224 where sides differ.
         loader: engine that feeds training; the result does not depend on it.
@@ -60,8 +60,8 @@ class EvaluationResult(Settings):
         per_class: last epoch's accuracy of every class in percent, in class order.
         curve: one entry per epoch: epoch, lr, loss, and top1 where validated.
         protocol: the protocol's name with what was changed.
-        precision: the resolved one (fp32, bf16, fp16).
-        threads: torch CPU threads. device: "cpu" or the CUDA device's name.
+        precision: the resolved one (fp32, tf32, bf16, fp16).
+        threads: torch CPU threads. device: "cpu" or the CUDA device's name. machine: model of the GPU, or of the CPU.
         environment: versions of what the result depends on.
     """
 
@@ -93,5 +93,6 @@ class EvaluationResult(Settings):
     seed: int
     threads: int
     device: str
+    machine: str = ""
     loader: str
     environment: dict[str, Any]

@@ -304,7 +304,7 @@ def _identity(
             "val": pair.validation.content_hash,
             "settings": plain,
             "image_size": size,
-            "precision": compute.precision,
+            "precision": compute.key,
             "threads": compute.threads if compute.device.type == "cpu" else None,
             **({} if teacher is None else {"teacher": teacher.identity}),
         }

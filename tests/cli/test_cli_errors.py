@@ -82,6 +82,10 @@ from tests.cli.conftest import FASTDC, only_line
         (["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--set", "epoch=3"], "did you mean 'epochs'?"),
         (["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--set", "epochs"], "expected key=value"),
         (
+            ["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--precision", "tf32"],
+            "precision tf32: needs a CUDA device, found only the CPU; use fp32, bf16 or auto",
+        ),
+        (
             ["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--arch", "resnt18"],
             "did you mean 'resnet18'?",
         ),

@@ -76,7 +76,7 @@ class Sweep:
         self.count += 1
         only = {
             name: changes.pop(name)
-            for name in ("labels", "teacher", "image_bytes", "label_bytes", "cost")
+            for name in ("labels", "teacher", "image_bytes", "label_bytes", "cost", "machine")
             if name in changes
         }
         skip = changes.pop("skip", None)
@@ -179,6 +179,16 @@ def test_hostile_text_stays_text(sweep: Sweep) -> None:
     assert not [name for _, values in parsed.elements for name in values if name.startswith("on") or name == "style"]
     assert "\u202e" not in page
     assert "{{7*7}}" in page  # shown, never evaluated as a template
+
+
+def test_another_precision_and_other_machines_are_marked(tmp_path: Path) -> None:
+    made = Sweep(tmp_path)
+    for seed, machine in enumerate(("NVIDIA A100", "NVIDIA H100")):
+        made.add("random", seed, 40.0 + seed, precision="bf16", machine=machine)
+    page = make_page(made.store, tmp_path)
+    assert "<h2>tiny: hard-small, bf16 (paper: fp32), convnet_w32, 28 px</h2>" in page
+    assert '<span class="std">± 0.71*</span>' in page
+    assert "* random ipc 10: mean over runs on different machines: NVIDIA A100, NVIDIA H100" in page
 
 
 def test_page_without_results(tmp_path: Path) -> None:

@@ -70,12 +70,14 @@ def test_the_data_cannot_be_the_checkpoint(betons: Any) -> None:
 def test_bf16_autocast_trains_on_cpu(betons: Any) -> None:
     low = evaluate(betons.train, betons.val, settings(precision="bf16", protocol={"epochs": 1}))
     assert low.precision == "bf16"
+    assert low.machine == low.environment["cpu"]
     assert low.curve[0]["loss"] > 0
 
 
-def test_fp16_is_refused_on_cpu(betons: Any) -> None:
-    with pytest.raises(ConfigError, match="needs a CUDA device"):
-        evaluate(betons.train, betons.val, settings(precision="fp16"))
+@pytest.mark.parametrize("precision", ["fp16", "tf32"])
+def test_what_a_cpu_lacks_is_refused(betons: Any, precision: str) -> None:
+    with pytest.raises(ConfigError, match=f"precision {precision}: needs a CUDA device"):
+        evaluate(betons.train, betons.val, settings(precision=precision))
 
 
 def test_a_huge_learning_rate_diverges_with_a_reason(betons: Any) -> None:
