@@ -61,9 +61,16 @@ def write_beton_command(
     classes: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Names parquet's classes: a .beton, its .json, or a text file, one per line."
+            metavar="FILE",
+            help="Names classes 0, 1, ... of folders or shards: a .beton, its .json, or a text file, one per line.",
         ),
     ] = None,
+    allow_missing_classes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing-classes", help="Keep classes without images: empty folders, or with --classes none."
+        ),
+    ] = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -90,6 +97,7 @@ def write_beton_command(
         quality=quality,
         workers=workers,
         on_error=on_error.value,
+        allow_missing_classes=allow_missing_classes,
         force=force,
         show_progress=not quiet,
     )
@@ -104,7 +112,7 @@ def write_beton_command(
 
 
 def class_lines(made: "Manifest") -> list[str]:
-    """What may surprise about the classes of parquet shards: only numbers for names, or classes without images."""
+    """Return what may surprise about the classes: only numbers for names, or classes without images."""
     lines = []
     if made.made.get("class_names") == "numbers":
         last = made.classes[-1]

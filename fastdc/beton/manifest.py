@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from fastdc.beton.format import Structure, as_bytes, make_preamble
+from fastdc.beton.order import Order
 from fastdc.beton.reader import BetonFile, inspect_beton
 from fastdc.beton.texts import Texts
 from fastdc.errors import BetonError, ManifestError
@@ -55,6 +56,8 @@ class Manifest(BaseModel):
             counts those that encoding "keep" could not keep without loss: too large for raw pixels, so JPEG.
         skipped: files that were left out.
         hints: what a training has to know (`tile_grid`).
+        order: whether sample i is sample i of torchvision's ImageFolder over the same folder (`Order`); None in files
+            of fastdc before 0.2, which did not record it.
         image_bytes: sum of the payloads, bytes; of images that their method stores as PNG, which a beton holds as raw
             pixels, the bytes of those PNGs.
         content_hash: identity of the data: classes, labels, payload hashes and hints.
@@ -76,6 +79,7 @@ class Manifest(BaseModel):
     converted: dict[str, int]
     skipped: tuple[Skipped, ...]
     hints: dict[str, JsonValue]
+    order: Order | None = None
     image_bytes: int
     content_hash: str
     file_bytes: int

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastdc.beton.format import MODE_JPEG, MODE_RAW
 from fastdc.beton.jpeg import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped, dump_manifest, hash_content, hash_structure, manifest_path
+from fastdc.beton.order import Order
 from fastdc.beton.output import beton_output, explain_errors
 from fastdc.beton.pages import BetonWriter, Payload, hash_payload
 from fastdc.beton.texts import Texts
@@ -46,6 +47,7 @@ class Origin:
     classes: tuple[str, ...]
     made: dict[str, Any]
     hints: dict[str, Any]
+    order: Order = "own"
 
 
 def commit(
@@ -82,6 +84,7 @@ def commit(
         converted=dict(sorted(converted.items())),
         skipped=tuple(skipped),
         hints=origin.hints,
+        order=origin.order,
         image_bytes=int(structure.allocations["size"].sum()) if image_bytes is None else image_bytes,
         content_hash=hash_content(origin.classes, labels, hashes, origin.hints),
         file_bytes=structure.file_bytes,

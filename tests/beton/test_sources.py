@@ -48,8 +48,8 @@ def test_classes_and_images_are_sorted_and_litter_is_ignored(tmp_path):
     contents = find(tmp_path)
     assert contents.classes == ("a", "b")
     assert [(item.id, item.label) for item in contents.items] == [
-        ("a/deeper/y.webp", 0),
         ("a/x.jpg", 0),
+        ("a/deeper/y.webp", 0),
         ("b/10.JPEG", 1),
         ("b/2.png", 1),
     ]
