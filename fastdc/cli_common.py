@@ -17,6 +17,13 @@ class Encoding(StrEnum):
     raw = "raw"
 
 
+class IndexOrder(StrEnum):
+    """What the indices of a list count."""
+
+    imagefolder = "imagefolder"
+    own = "own"
+
+
 class OnError(StrEnum):
     """What an unreadable image does."""
 

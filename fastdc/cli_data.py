@@ -12,6 +12,7 @@ from fastdc.cli_common import (
     Encoding,
     Engine,
     Force,
+    IndexOrder,
     Log,
     LogOption,
     ObserverSettings,
@@ -226,7 +227,21 @@ def compress_command(
         Path | None, typer.Option(metavar="DIR", help="Folder for observers and results.", show_default=False)
     ] = None,
     seed: Seed = 0,
-    image_size: Annotated[int, typer.Option(min=8, help="Side of the stored images in px.")] = 224,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            help="Side of the stored images in px.  [default: 224; from-list: that of a list of mosaics]",
+            show_default=False,
+        ),
+    ] = None,
+    index_order: Annotated[
+        IndexOrder | None,
+        typer.Option(
+            help="from-list: what indices count.  [default: imagefolder, torchvision's; own: the beton's images]",
+            show_default=False,
+        ),
+    ] = None,
     settings: Settings = None,
     observer: ObserverSettings = None,
     precision: Annotated[
@@ -242,7 +257,8 @@ def compress_command(
     Methods that read training dynamics, or run the observer as a teacher, run `fastdc observe` first where its result
     is missing in --workdir. A distillation that was killed goes on where it was. Beside the SUBSET.beton of other
     methods goes SUBSET.list.tsv: id, class and score of the kept images. `from-list LIST TRAIN.beton` stores the
-    images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with its class.
+    images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with its class; or
+    indices as .npy. A list of mosaics makes the mosaics again.
 
     Example:
 
@@ -259,29 +275,38 @@ def compress_command(
         if ipc is not None or observer:
             given = "--observer" if ipc is None else "--ipc"
             raise ConfigError(f"compress from-list: {given} has no meaning, the list says what is kept")
-        _compress_list(inputs[0], inputs[1], out, image_size, settings, force)
+        _compress_list(inputs[0], inputs[1], out, image_size, settings, index_order or IndexOrder.imagefolder, force)
         return
+    if index_order is not None:
+        raise ConfigError(
+            f"compress {method}: --index-order {index_order} has no meaning, only from-list reads indices"
+        )
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
         raise ConfigError(f"compress {method}: {missing} is missing")
-    options = {"ipc": ipc, "seed": seed, "image_size": image_size, "precision": precision.value, "threads": threads}
-    _compress(method, inputs[0], out, workdir, settings, observer, {**options, "force": force}, quiet)
+    options = {"ipc": ipc, "seed": seed, "image_size": image_size or 224, "precision": precision.value}
+    _compress(
+        method, inputs[0], out, workdir, settings, observer, {**options, "threads": threads, "force": force}, quiet
+    )
 
 
 def _compress_list(
     source: Path,
     train: Path,
     out: Path,
-    image_size: int,
+    image_size: int | None,
     settings: list[str] | None,
+    index_order: IndexOrder,
     force: bool,
 ) -> None:
     from fastdc.compress import compress_list
     from fastdc.methods import MethodConfig
     from fastdc.settings import parse_settings
 
-    config = MethodConfig.make(parse_settings(settings or []), "compress from-list")
-    made = compress_list(source, train, out, image_size=image_size, fit=config.fit, force=force)
+    given = parse_settings(settings or [])
+    config = MethodConfig.make(given, "compress from-list")
+    fit = config.fit if "fit" in given else None
+    made = compress_list(source, train, out, image_size=image_size, fit=fit, index_order=index_order.value, force=force)
     print(f"{out}: {len(made.ids):,} images, {made.image_bytes:,} bytes")
     empty = [name for name, count in zip(made.classes, made.counts, strict=True) if count == 0]
     if empty:

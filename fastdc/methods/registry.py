@@ -17,6 +17,7 @@ NOT_METHODS = {
     "benchmark",
     "checking",
     "geometry",
+    "mosaics",
     "patches",
     "recovering",
     "registry",
