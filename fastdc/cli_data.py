@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastdc.cli_common import (
+    AllowMissing,
     Augment,
     Encoding,
     Engine,
@@ -367,6 +368,7 @@ def _compress(
 def evaluate_command(
     subset: Annotated[Path, typer.Argument(metavar="SUBSET.beton", help="What to train on.", show_default=False)],
     val: Annotated[Path, typer.Option(metavar="VAL.beton", help="Validation set.", show_default=False)],
+    allow_missing_classes: AllowMissing = False,
     protocol: Annotated[
         str, typer.Option(help="hard, hard-small, soft, soft-small, or one with changes (hard*epochs=60).")
     ] = "hard",
@@ -415,7 +417,7 @@ def evaluate_command(
     values |= {"threads": threads, "loader": loader.value, "loader_workers": workers, "compile": compiled, "arch": arch}
     chosen = get_protocol(protocol, parse_settings(settings or []))
     made = EvaluateSettings.make({"protocol": chosen, **values}, "evaluate")
-    labels = _soft_labels(subset, made, teacher, workdir, quiet)
+    labels = _soft_labels(subset, made, teacher, workdir, quiet) | {"allow_missing_classes": allow_missing_classes}
     name = f"{subset.stem} {chosen.name} {arch} seed {seed}"
     with watching(trackers, workdir or Path(), not quiet), _one_run(name, subset, made) as told:
         result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet, name=name, **labels)
@@ -425,6 +427,9 @@ def evaluate_command(
         return
     top5 = "" if result.top5 is None else f", top-5 {result.top5:.2f} %"
     print(f"top-1 {result.top1:.2f} %{top5} after {result.epochs} epochs, {result.steps:,} steps ({result.protocol})")
+    empty = result.per_class.count(None)
+    if empty:
+        print(f"{empty:,} of {len(result.per_class):,} classes have no validation images; their accuracy is null")
     stored = f"{result.images:,} images, {result.image_bytes:,} bytes"
     if result.teacher is not None:
         kept = "" if result.labels == "stored" else " if they were stored"

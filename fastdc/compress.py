@@ -13,6 +13,7 @@ from filelock import FileLock
 
 import fastdc
 from fastdc.beton import BetonFile, Manifest, check_beton_output, describe_beton
+from fastdc.beton.missing import one_use
 from fastdc.beton.order import Order
 from fastdc.errors import ConfigError, MethodError
 from fastdc.files import check_output
@@ -126,6 +127,7 @@ def machine_identity(precision: Precision, threads: int, device: str | None = No
     return {"device": device, "precision": resolved, "threads": threads or usable_cpus() if device == "cpu" else None}
 
 
+@one_use()
 def compress_beton(
     method: str,
     train: Path,
@@ -314,6 +316,7 @@ def _networks_cost(
     return {"observer": observed, "teacher": seconds}
 
 
+@one_use()
 def compress_list(
     source: Path,
     train: Path,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from fastdc.beton.format import Structure, as_bytes, make_preamble
+from fastdc.beton.missing import say_missing
 from fastdc.beton.order import Order
 from fastdc.beton.reader import BetonFile, inspect_beton
 from fastdc.beton.texts import Texts
@@ -19,6 +20,8 @@ from fastdc.errors import BetonError, ManifestError
 from fastdc.hashing import bytes_key, content_key
 
 SCHEMA_VERSION = 1
+INFERRED = "inferred from the beton"
+"""The `made.tool` of a manifest that stands for a missing one."""
 _BLOCK = 1 << 14  # samples that are objects at one time while a manifest is written or checked
 
 
@@ -84,6 +87,11 @@ class Manifest(BaseModel):
     content_hash: str
     file_bytes: int
     structure_hash: str
+
+    @property
+    def inferred(self) -> bool:
+        """Whether this stands for a missing manifest: classes and ids are numbers, hints are unknown."""
+        return self.made.get("tool") == INFERRED
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> "Manifest":
@@ -219,7 +227,8 @@ def sample_id(file: BetonFile, index: int) -> str | None:
 def describe_beton(beton: Path) -> Manifest:
     """The manifest of `beton`, or, where none lies beside it (a stock FFCV file), one made from the file itself.
 
-    An inferred manifest has the classes "0".."max", the ids "0".."N-1", and hashes computed by reading every payload.
+    A missing manifest is said in a line on stderr. An inferred one has no hints, the classes "0".."max", the ids
+    "0".."N-1", and hashes computed by reading every payload.
 
     Raises:
         BetonError: the beton is missing or damaged.
@@ -229,6 +238,7 @@ def describe_beton(beton: Path) -> Manifest:
     if manifest_path(beton).exists():
         return load_manifest(beton)
     with BetonFile(beton) as file:
+        say_missing(beton, manifest_path(beton))
         hashes = Texts.of(bytes_key(file.payload(index)) for index in range(len(file)))
         classes = tuple(str(label) for label in range(int(file.labels.max()) + 1))
         return Manifest(
@@ -239,7 +249,7 @@ def describe_beton(beton: Path) -> Manifest:
             ids=Texts.of(map(str, range(len(file)))),
             hashes=hashes,
             source=beton.name,
-            made={"tool": "inferred from the beton"},
+            made={"tool": INFERRED},
             converted={},
             skipped=(),
             hints={},
