@@ -379,10 +379,7 @@ def _find_root(tree: Tree, source: Path, split: str | None) -> str:
             if found and (splits or _holds_classes(tree, root, found)):
                 return _join(root, found)
         if splits:
-            names = ", ".join(sorted(name for name in listing.folders if name.lower() in SPLIT_NAMES))
-            if split is None:
-                raise SourceError(f"{source}: has the splits {names}; choose one with --split")
-            raise SourceError(f"{source}: has no split {split!r}; it has {names}")
+            raise no_such_split(source, [name for name in listing.folders if name.lower() in SPLIT_NAMES], split)
         single = len(listing.folders) == 1 and not any(map(is_image, listing.files))
         if not single or not _is_outer(tree.list_folder(_join(root, listing.folders[0]))):
             break
@@ -394,6 +391,19 @@ def _find_root(tree: Tree, source: Path, split: str | None) -> str:
             "there are the classes, leave --split away"
         )
     return root
+
+
+def no_such_split(source: Path, names: Sequence[str], split: str | None) -> SourceError:
+    """Return what to say where `split` is needed but missing (None), or none of the splits `names` that are there."""
+    listed = ", ".join(sorted(names))
+    if split is None:
+        one = f"has one split, {listed}; add --split {listed}"
+        return SourceError(
+            f"{source}: {one if len(names) == 1 else f'has the splits {listed}; choose one with --split'}"
+        )
+    if len(names) == 1:
+        return SourceError(f"{source}: has no split {split!r}, only {listed}; give the folder or archive that has it")
+    return SourceError(f"{source}: has no split {split!r}; it has {listed}")
 
 
 def _is_outer(listing: Listing) -> bool:

@@ -82,6 +82,14 @@ def test_splits(tmp_path):
         find(tmp_path, "test")
 
 
+def test_the_one_split_that_is_there_is_named(tmp_path):
+    source = build(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "readme.txt")
+    with pytest.raises(SourceError, match=r": has one split, train; add --split train$"):
+        find(source)
+    with pytest.raises(SourceError, match=r": has no split 'val', only train; give the folder or archive that has it$"):
+        find(source, "val")
+
+
 def test_flat_validation_folder_gets_a_hint(tmp_path):
     build(tmp_path, "train/a/1.jpg", "val/1.jpg", "val/2.jpg")
     with pytest.raises(SourceError, match=r"val: 2 images lie directly in it.*sorted into class folders first"):
@@ -132,7 +140,7 @@ def test_one_split_with_class_folders_makes_its_flat_neighbours_splits(tmp_path)
 )
 def test_splits_have_many_names(tmp_path, folder, asked):
     build(tmp_path, "part/a/1.jpg", "part/b/1.jpg", f"{folder}/a/1.jpg", f"{folder}/b/2.jpg")
-    with pytest.raises(SourceError, match=f"has the splits {folder}; choose"):
+    with pytest.raises(SourceError, match=f"has one split, {folder}; add --split {folder}"):
         find(tmp_path)
     contents = find(tmp_path, asked)
     assert [contents.path(item) for item in contents.items] == [f"{folder}/a/1.jpg", f"{folder}/b/2.jpg"]
