@@ -96,6 +96,15 @@ def test_the_library_says_it_at_every_call(betons: Any, bare: Bare, capsys: pyte
     assert capsys.readouterr().err == ""
 
 
+def test_the_observer_of_a_set_without_its_manifest_is_unknown(
+    bare: Bare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft = ["--protocol", "soft-small*epochs=1", "--workdir", str(tmp_path)]
+    assert run(["evaluate", str(bare.pca), "--val", str(bare.val), *soft, *NETWORK]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "the manifest of pca.beton is missing, which names its training set" in last
+
+
 def test_classes_that_cannot_be_compared_are_the_manifests_fault(
     bare: Bare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
