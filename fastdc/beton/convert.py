@@ -27,9 +27,10 @@ from fastdc.beton.output import beton_output
 from fastdc.beton.pages import BetonWriter, Payload, hash_payload
 from fastdc.beton.sources import Contents, Fetch, FileFetch, FolderTree
 from fastdc.beton.texts import Texts
-from fastdc.beton.writer import Origin, commit, make_payload, printable
+from fastdc.beton.writer import Origin, commit, make_payload
 from fastdc.errors import ConfigError, OutputError, SourceError
 from fastdc.progress import progress
+from fastdc.text import printable
 from fastdc.threads import usable_cpus
 
 Encoding = Literal["keep", "jpg", "raw"]

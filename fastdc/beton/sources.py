@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fastdc.beton.order import Order, below, in_imagefolder
 from fastdc.beton.texts import Texts
 from fastdc.errors import SourceError
+from fastdc.text import printable
 
 _COMMON_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
 IMAGE_SUFFIXES = frozenset((*_COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
@@ -301,20 +302,21 @@ def list_classes(
 def _match_classes(
     folders: tuple[str, ...], classes: Sequence[str], allow_missing: bool, where: str
 ) -> tuple[str, ...]:
-    """The classes that were asked for, after a look at what the source has of them."""
-    unknown = sorted(set(folders) - set(classes))
+    """The folders of the classes that were asked for; of those without one, the class's name."""
+    printed = {printable(name): name for name in folders}  # as a manifest writes names that are not UTF-8
+    unknown = sorted(set(printed) - set(classes))
     if unknown:
         raise SourceError(
             f"{where}: folder {unknown[0]!r} is none of the {len(classes)} classes that --classes names "
             f"({len(unknown)} such folders); remove them, or name these classes too"
         )
-    missing = sorted(set(classes) - set(folders))
+    missing = sorted(set(classes) - set(printed))
     if missing and not allow_missing:
         raise SourceError(
             f"{where}: has no folder of class {missing[0]!r}, which --classes names ({len(missing)} are missing); add "
             "them, or keep them as classes without images with --allow-missing-classes"
         )
-    return tuple(classes)
+    return tuple(printed.get(name, name) for name in classes)
 
 
 def _list_images(

@@ -18,6 +18,7 @@ from fastdc.beton.pages import BetonWriter, Payload, hash_payload
 from fastdc.beton.texts import Texts
 from fastdc.errors import SourceError
 from fastdc.files import atomic_file
+from fastdc.text import printable
 
 
 class Sample(NamedTuple):
@@ -157,10 +158,3 @@ def make_payload(image: bytes | NDArray[np.uint8]) -> Payload:
         raise SourceError(f"pixels {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]")
     data = np.ascontiguousarray(image).reshape(-1).data
     return Payload(data, MODE_RAW, image.shape[0], image.shape[1], hash_payload(data))
-
-
-def printable(name: str) -> str:
-    """`name` with bytes that are not UTF-8 escaped, so that JSON can hold it."""
-    if name.isascii():
-        return name  # the usual case, without a copy
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -171,6 +171,13 @@ def test_a_class_without_images_needs_a_word(folder: Path, tmp_path: Path) -> No
         write_beton(folder, tmp_path / "z.beton", classes=tmp_path / "x.beton", allow_missing_classes=True)
 
 
+def test_classes_that_are_not_utf8_are_found_by_their_name_in_a_manifest(folder: Path, tmp_path: Path) -> None:
+    (folder / "class_2").rename(folder / os.fsdecode(b"class_\xff"))
+    first = write_beton(folder, tmp_path / "x.beton")
+    again = write_beton(folder, tmp_path / "y.beton", classes=tmp_path / "x.beton")
+    assert (again.classes[-1], again.content_hash, again.order) == ("class_\\udcff", first.content_hash, "imagefolder")
+
+
 def test_classes_that_are_all_empty_are_no_source(tmp_path: Path) -> None:
     (tmp_path / "images" / "a").mkdir(parents=True)
     with pytest.raises(SourceError, match="none of the 1 classes has images"):
