@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fastdc.nn.device import Compute
 
 DEFAULT_IMAGE_SIZE = 224
-"""Side of stored images in pixels, where nothing else is asked for."""
+"""Side of stored images in pixels, unless another is given."""
 
 
 @dataclass(frozen=True)
@@ -375,7 +375,7 @@ def compress_list(
 
 
 def _from_list(source: Path, found: ImageList, beton: BetonFile, image_size: int, fit: Fit | None) -> Compressed:
-    """What a list asks for: the images as they are, or made into mosaics."""
+    """Return what a list names: images as they are, or made into mosaics."""
     labels = beton.labels[found.sources[:, 0]]
     if found.combined is None:
         return Compressed(labels, found.sources)

@@ -1,4 +1,4 @@
-"""What a list of kept images looks like as a file: its lines, and the comment that says how images were combined.
+"""Read lists of kept images: their lines, and the comment that records how images were combined.
 
 A list of mosaics begins with `# fastdc-list 2 {...}`; its fourth column numbers the stored images. Numpy files of
 indices are lists too.
@@ -21,18 +21,18 @@ from fastdc.settings import Settings, first_problem
 
 MAX_LIST_BYTES = 1 << 30
 LIST_VERSION = 2
-"""Of lists with a comment that says how images were combined. Version 1 had no such comment."""
+"""Of lists whose comment records how images were combined. Version 1 had no such comment."""
 _MARK = re.compile(r"#\s*fastdc-list\s*(\d*)\s*(.*)")
 _ONE_BY_ONE = "to store its images one by one, give a list without comments: grep -v '^#' LIST | cut -f1 > ids.txt"
 
 
 class Combined(Settings):
-    """How several images became one, as the comment of a list says it.
+    """How several images became one, as the comment of a list records it.
 
     Attributes:
         method: what combined them.
         tiles: images in each stored image; their lines follow each other in the list, in the order of the tiles.
-        grid, fit: see `Mosaic`; None where the method does not say how it combines them.
+        grid, fit: see `Mosaic`; None where the method does not record how it combines them.
         image_size: side of the stored images in pixels.
         hints: what training must know (`tile_grid`).
     """
@@ -68,11 +68,11 @@ class Combined(Settings):
             path: the list. fit: replaces the list's.
 
         Raises:
-            MethodError: the method does not say.
+            MethodError: the list does not record it.
         """
         if self.grid is None or self.fit is None:
             raise MethodError(
-                f"{path}: method {self.method} made each stored image of {self.tiles} images, and does not say how; "
+                f"{path}: method {self.method} made each stored image of {self.tiles} images, and does not record how; "
                 f"run fastdc compress {self.method} again; {_ONE_BY_ONE}"
             )
         return Mosaic(grid=self.grid, fit=fit or self.fit)
@@ -155,7 +155,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_comment(path: Path, text: str) -> Combined | None:
-    """How images were combined, where a comment above the first image says so."""
+    """Return how images were combined, where a comment above the first image records it."""
     for number, row in enumerate(text.split("\n"), 1):
         if row.strip() and not row.lstrip().startswith("#"):
             return None
@@ -213,5 +213,5 @@ def _refuse_old_mosaics(path: Path, lines: list[Line]) -> None:
     if tiles > 1 and stored.ids[0] == "+".join(line.image for line in lines[:tiles]):
         raise MethodError(
             f"{path}: is a list of mosaics of an older fastdc: each stored image is made of {tiles} of its lines, and "
-            f"it does not say how; make the set again with fastdc compress, whose list does; {_ONE_BY_ONE}"
+            f"it does not record how; make the set again with fastdc compress, whose list does; {_ONE_BY_ONE}"
         )

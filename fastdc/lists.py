@@ -1,7 +1,7 @@
 """Lists of kept images as plain text that other programs can read, and lists that were made elsewhere.
 
 One line per image: its id (or path, or number), and optionally its class and a score, separated by tabs. Lines that
-begin with # say what the columns are, and in a list of mosaics how these were made. Names that would break this (a tab,
+begin with # name the columns, and in a list of mosaics how these were made. Names that would break this (a tab,
 a line end, a # or blank at the edge) are written with escapes, `\\u0009` for a tab, and found again by them.
 """
 
@@ -166,7 +166,7 @@ def _check_order(path: Path, manifest: Manifest) -> None:
     """Refuse indices where image i need not be ImageFolder's; of older files look at what the manifest shows.
 
     Raises:
-        MethodError: says why.
+        MethodError: names the reason.
     """
     if manifest.order == "imagefolder":
         return
@@ -185,7 +185,7 @@ def _check_order(path: Path, manifest: Manifest) -> None:
 
 
 def _why_own(manifest: Manifest) -> str | None:
-    """Why the order is not ImageFolder's, as far as the manifest shows it; None where nothing speaks against it."""
+    """Return why the order is not ImageFolder's; None where the manifest shows no reason."""
     lost = [skipped.path for skipped in manifest.skipped if skipped.kind == "unreadable"]
     if manifest.made.get("tool") != "fastdc write-beton" or "columns" in manifest.made:
         return "they do not come from class folders"
@@ -257,7 +257,7 @@ def _unknown(image: str, by_id: dict[str, int], manifest: Manifest) -> str:
     parts = image.split("+")
     if len(parts) > 1 and all(part in by_id for part in parts):
         return (
-            f"is made of {len(parts)} images of the training set, and its name does not say of which crops or tiles; "
+            f"is made of {len(parts)} images of the training set, and its name does not record their crops or tiles; "
             "give the X.list.tsv of a method of whole images (pca), or run the method again"
         )
     return f"is not in the training set, expected ids such as '{manifest.ids[0]}'"

@@ -1,4 +1,4 @@
-"""Text from file names, classes and plug-ins made harmless for a terminal."""
+"""Text from file names, classes and plug-ins made harmless for a terminal, and for JSON."""
 
 import re
 

@@ -227,7 +227,7 @@ def test_a_list_of_mosaics_keeps_what_belongs_together(tmp_path: Path, manifest:
     assert found.sources.tolist() == [[3, 2], [1, 0]]
     assert found.combined is not None
     assert found.combined.hints == {"tile_grid": 2}
-    with pytest.raises(MethodError, match="method theirs made each stored image of 2 images, and does not say how"):
+    with pytest.raises(MethodError, match="method theirs made each stored image of 2 images, and does not record how"):
         found.combined.mosaic(path)
 
 

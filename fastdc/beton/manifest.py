@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from fastdc.beton.format import Structure, as_bytes, make_preamble
-from fastdc.beton.missing import say_missing
+from fastdc.beton.missing import warn_missing
 from fastdc.beton.order import Order
 from fastdc.beton.reader import BetonFile, inspect_beton
 from fastdc.beton.texts import Texts
@@ -227,7 +227,7 @@ def sample_id(file: BetonFile, index: int) -> str | None:
 def describe_beton(beton: Path) -> Manifest:
     """The manifest of `beton`, or, where none lies beside it (a stock FFCV file), one made from the file itself.
 
-    A missing manifest is said in a line on stderr. An inferred one has no hints, the classes "0".."max", the ids
+    Report a missing manifest in one line on stderr. An inferred one has no hints, the classes "0".."max", the ids
     "0".."N-1", and hashes computed by reading every payload.
 
     Raises:
@@ -238,7 +238,7 @@ def describe_beton(beton: Path) -> Manifest:
     if manifest_path(beton).exists():
         return load_manifest(beton)
     with BetonFile(beton) as file:
-        say_missing(beton, manifest_path(beton))
+        warn_missing(beton, manifest_path(beton))
         hashes = Texts.of(bytes_key(file.payload(index)) for index in range(len(file)))
         classes = tuple(str(label) for label in range(int(file.labels.max()) + 1))
         return Manifest(

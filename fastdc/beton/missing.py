@@ -1,4 +1,4 @@
-"""What to say about a beton whose manifest is missing: once for each use, also where progress is silent."""
+"""Warn about a beton whose manifest is missing: once for each use, also where progress is off."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,36 +10,36 @@ from fastdc.progress import say
 if TYPE_CHECKING:
     from fastdc.beton.manifest import Manifest
 
-_said: set[Path] | None = None
+_warned: set[Path] | None = None
 
 
 @contextmanager
 def one_use(known: Iterable[Path] = ()) -> Iterator[None]:
-    """Say one line about each file in the block, however often the block reads it; blocks inside belong to it.
+    """Warn once about each file in the block, however often the block reads it; blocks inside belong to it.
 
     Args:
-        known: files of which another process has said so already.
+        known: files that another process has warned about.
     """
-    global _said
-    outer = _said
-    _said = {*map(_place, known)} if outer is None else outer
+    global _warned
+    outer = _warned
+    _warned = {*map(_place, known)} if outer is None else outer
     try:
         yield
     finally:
-        _said = outer
+        _warned = outer
 
 
-def say_missing(beton: Path, manifest: Path) -> None:
-    """Say that `beton` has no manifest, and what is assumed instead."""
+def warn_missing(beton: Path, manifest: Path) -> None:
+    """Warn that `beton` has no manifest, and name what is assumed instead."""
     place = _place(beton)
-    if _said is not None and place in _said:
+    if _warned is not None and place in _warned:
         return
     say(
         f"warning: {beton}: its manifest {manifest.name} is missing, so its classes are called by number, and hints "
         "such as PCA's tile_grid are unknown: images train whole, as with --augment protocol; copy the manifest along"
     )
-    if _said is not None:
-        _said.add(place)
+    if _warned is not None:
+        _warned.add(place)
 
 
 def _place(beton: Path) -> Path:

@@ -1,7 +1,7 @@
 """Image folders, and archives of them, as one kind of tree: which classes, which images, in which order.
 
 A tree is read in the order of torchvision's ImageFolder: class folders sorted by name; inside each, folders sorted by
-path; inside each of those, files sorted by name. Only files with the suffix of an image count. `Contents.order` says
+path; inside each of those, files sorted by name. Only files with the suffix of an image count. `Contents.order` records
 whether ImageFolder reads the very same files.
 """
 
@@ -302,7 +302,7 @@ def list_classes(
 def _match_classes(
     folders: tuple[str, ...], classes: Sequence[str], allow_missing: bool, where: str
 ) -> tuple[str, ...]:
-    """The folders of the classes that were asked for; of those without one, the class's name."""
+    """Return the folder of each wanted class; of a class without folder, its name."""
     printed = {printable(name): name for name in folders}  # as a manifest writes names that are not UTF-8
     unknown = sorted(set(printed) - set(classes))
     if unknown:
@@ -322,7 +322,7 @@ def _match_classes(
 def _list_images(
     tree: Tree, root: str, classes: tuple[str, ...], folders: frozenset[str], allow_missing: bool, where: str
 ) -> tuple[Contents, list[set[str]]]:
-    """The images of all classes, and of each class the folders inside it that hold some."""
+    """Return the images of all classes, and of each class the folders inside it that hold some."""
     ends: list[int] = []
     ignored: list[str] = []
     inner: list[set[str]] = []
@@ -356,7 +356,7 @@ def _no_images(name: str, other: list[str], where: str) -> SourceError:
 
 
 def _list_class(tree: Tree, root: str, name: str) -> tuple[list[str], list[str]]:
-    """Paths relative to `root` of the images of one class, and of its other files; both in ImageFolder's order."""
+    """Return paths of the images of one class, and of its other files, relative to `root`, in ImageFolder's order."""
     start = len(root) + 1 if root else 0
     images: list[str] = []
     other: list[str] = []
@@ -396,7 +396,7 @@ def _find_root(tree: Tree, source: Path, split: str | None) -> str:
 
 
 def no_such_split(source: Path, names: Sequence[str], split: str | None) -> SourceError:
-    """Return what to say where `split` is needed but missing (None), or none of the splits `names` that are there."""
+    """Return the error for a `split` that is missing (None), or none of the splits `names`."""
     listed = ", ".join(sorted(names))
     if split is None:
         one = f"has one split, {listed}; add --split {listed}"
@@ -499,7 +499,7 @@ def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> No
 
 
 def _walk(tree: Tree, path: str, depth: int = 0) -> Iterator[tuple[str, list[str]]]:
-    """Every folder from `path` down, with the names of its files."""
+    """Yield every folder from `path` down, with the names of its files."""
     if depth > MAX_DEPTH:
         raise SourceError(f"{path}: folders nested deeper than {MAX_DEPTH}; expected images in class folders")
     listing = tree.list_folder(path, follow=False)

@@ -56,7 +56,7 @@ def check_compressed(method: Method, config: MethodConfig, compressed: Any, cont
     if mosaic is not None and (mosaic.grid**2 != sources.shape[1] or compressed.encoding != "jpg"):
         raise MethodError(
             f"{where}: its mosaics have grid {mosaic.grid}, {sources.shape[1]} sources and encoding "
-            f"{compressed.encoding}, expected grid**2 sources and jpg; leave mosaic away where images are made otherwise"
+            f"{compressed.encoding}, expected grid**2 sources and jpg; leave mosaic out of images made otherwise"
         )
     for name in ("hints", "details"):
         try:

@@ -128,7 +128,7 @@ class CellWorker:
     def __init__(self) -> None:
         self._book = CostBook()
         self._news = News()
-        self._betons: tuple[Path, ...] = ()  # of which the sweep's process has said what is missing
+        self._betons: tuple[Path, ...] = ()  # the sweep's process has warned of missing manifests
 
     def news(self, number: int) -> Told:
         """Events from this number on, as soon as there are some: asked from another thread, while a request is at work.

@@ -1,4 +1,4 @@
-"""A beton without its manifest is used by other rules: a line says so at every use, once."""
+"""A beton without its manifest is used by other rules: one warning at every use."""
 
 import shutil
 from pathlib import Path
@@ -49,12 +49,12 @@ def bare(betons: Any, tmp_path_factory: pytest.TempPathFactory) -> Bare:
 
 
 def lines_about(text: str, *files: Path) -> list[int]:
-    """How many lines say that the manifest of each file is missing."""
+    """Count the lines about the missing manifest of each file."""
     said = [line for line in text.splitlines() if "manifest" in line and "missing" in line]
     return [sum(f"{file}: its manifest {file.stem}.json" in line for line in said) for file in files]
 
 
-def test_every_command_says_it_once(bare: Bare, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_warns_once(bare: Bare, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workdir, train, val = str(tmp_path / "runs"), str(bare.train), str(bare.val)
     observer = ["--arch", "convnet1_w4", "--image-size", "28", "--set", "epochs=1"]
     same = ["--observer", "arch=convnet1_w4", "--observer", "epochs=1"]
@@ -76,7 +76,7 @@ def test_every_command_says_it_once(bare: Bare, tmp_path: Path, capsys: pytest.C
         assert lines_about(capsys.readouterr().err, *files) == [1] * len(files), command
 
 
-def test_the_library_says_it_at_every_call(betons: Any, bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_library_warns_at_every_call(betons: Any, bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert describe_beton(bare.train).inferred
         assert lines_about(capsys.readouterr().err, bare.train) == [1]
