@@ -17,6 +17,13 @@ class Encoding(StrEnum):
     raw = "raw"
 
 
+class IndexOrder(StrEnum):
+    """What the indices of a list count."""
+
+    imagefolder = "imagefolder"
+    own = "own"
+
+
 class OnError(StrEnum):
     """What an unreadable image does."""
 
@@ -95,6 +102,12 @@ class Style(StrEnum):
 
 Train = Annotated[Path, typer.Argument(metavar="TRAIN.beton", help="Beton of the training set.", show_default=False)]
 Workdir = Annotated[Path, typer.Option(metavar="DIR", help="Folder for observers and results.", show_default=False)]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing-classes", help="Match classes by name; the validation set may lack some (accuracy null)."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated.", show_default=False),

@@ -9,10 +9,12 @@ import typer
 
 from fastdc.cli_common import (
     PRECISION_HELP,
+    AllowMissing,
     Augment,
     Encoding,
     Engine,
     Force,
+    IndexOrder,
     Log,
     LogOption,
     ObserverSettings,
@@ -62,9 +64,16 @@ def write_beton_command(
     classes: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Names parquet's classes: a .beton, its .json, or a text file, one per line."
+            metavar="FILE",
+            help="Names classes 0, 1, ... of folders or shards: a .beton, its .json, or a text file, one per line.",
         ),
     ] = None,
+    allow_missing_classes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing-classes", help="Keep classes without images: empty folders, or with --classes none."
+        ),
+    ] = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -91,6 +100,7 @@ def write_beton_command(
         quality=quality,
         workers=workers,
         on_error=on_error.value,
+        allow_missing_classes=allow_missing_classes,
         force=force,
         show_progress=not quiet,
     )
@@ -105,7 +115,7 @@ def write_beton_command(
 
 
 def class_lines(made: "Manifest") -> list[str]:
-    """What may surprise about the classes of parquet shards: only numbers for names, or classes without images."""
+    """Return what may surprise about the classes: only numbers for names, or classes without images."""
     lines = []
     if made.made.get("class_names") == "numbers":
         last = made.classes[-1]
@@ -219,7 +229,21 @@ def compress_command(
         Path | None, typer.Option(metavar="DIR", help="Folder for observers and results.", show_default=False)
     ] = None,
     seed: Seed = 0,
-    image_size: Annotated[int, typer.Option(min=8, help="Side of the stored images in px.")] = 224,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            help="Side of the stored images in px.  [default: 224; from-list: that of a list of mosaics]",
+            show_default=False,
+        ),
+    ] = None,
+    index_order: Annotated[
+        IndexOrder | None,
+        typer.Option(
+            help="from-list: what indices count.  [default: imagefolder, torchvision's; own: the beton's images]",
+            show_default=False,
+        ),
+    ] = None,
     settings: Settings = None,
     observer: ObserverSettings = None,
     precision: Annotated[
@@ -236,7 +260,7 @@ def compress_command(
     is missing in --workdir. A distillation that was killed goes on where it was. Beside the SUBSET.beton of other
     methods goes SUBSET.list.tsv: id, class and score (high = hard) of the kept images. `from-list LIST TRAIN.beton`
     stores the images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with
-    its class.
+    its class; or indices as .npy. A list of mosaics makes the mosaics again.
 
     Example:
 
@@ -253,29 +277,38 @@ def compress_command(
         if ipc is not None or observer:
             given = "--observer" if ipc is None else "--ipc"
             raise ConfigError(f"compress from-list: {given} has no meaning, the list says what is kept")
-        _compress_list(inputs[0], inputs[1], out, image_size, settings, force)
+        _compress_list(inputs[0], inputs[1], out, image_size, settings, index_order or IndexOrder.imagefolder, force)
         return
+    if index_order is not None:
+        raise ConfigError(
+            f"compress {method}: --index-order {index_order} has no meaning, only from-list reads indices"
+        )
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
         raise ConfigError(f"compress {method}: {missing} is missing")
-    options = {"ipc": ipc, "seed": seed, "image_size": image_size, "precision": precision.value, "threads": threads}
-    _compress(method, inputs[0], out, workdir, settings, observer, {**options, "force": force}, quiet)
+    options = {"ipc": ipc, "seed": seed, "image_size": image_size or 224, "precision": precision.value}
+    _compress(
+        method, inputs[0], out, workdir, settings, observer, {**options, "threads": threads, "force": force}, quiet
+    )
 
 
 def _compress_list(
     source: Path,
     train: Path,
     out: Path,
-    image_size: int,
+    image_size: int | None,
     settings: list[str] | None,
+    index_order: IndexOrder,
     force: bool,
 ) -> None:
     from fastdc.compress import compress_list
     from fastdc.methods import MethodConfig
     from fastdc.settings import parse_settings
 
-    config = MethodConfig.make(parse_settings(settings or []), "compress from-list")
-    made = compress_list(source, train, out, image_size=image_size, fit=config.fit, force=force)
+    given = parse_settings(settings or [])
+    config = MethodConfig.make(given, "compress from-list")
+    fit = config.fit if "fit" in given else None
+    made = compress_list(source, train, out, image_size=image_size, fit=fit, index_order=index_order.value, force=force)
     print(f"{out}: {len(made.ids):,} images, {made.image_bytes:,} bytes")
     empty = [name for name, count in zip(made.classes, made.counts, strict=True) if count == 0]
     if empty:
@@ -336,6 +369,7 @@ def _compress(
 def evaluate_command(
     subset: Annotated[Path, typer.Argument(metavar="SUBSET.beton", help="What to train on.", show_default=False)],
     val: Annotated[Path, typer.Option(metavar="VAL.beton", help="Validation set.", show_default=False)],
+    allow_missing_classes: AllowMissing = False,
     protocol: Annotated[
         str, typer.Option(help="hard, hard-small, soft, soft-small, or one with changes (hard*epochs=60).")
     ] = "hard",
@@ -385,7 +419,7 @@ def evaluate_command(
     values |= {"threads": threads, "loader": loader.value, "loader_workers": workers, "compile": compiled, "arch": arch}
     chosen = get_protocol(protocol, parse_settings(settings or []))
     made = EvaluateSettings.make({"protocol": chosen, **values}, "evaluate")
-    labels = _soft_labels(subset, made, teacher, workdir, quiet)
+    labels = _soft_labels(subset, made, teacher, workdir, quiet) | {"allow_missing_classes": allow_missing_classes}
     name = f"{subset.stem} {chosen.name} {arch} seed {seed}"
     with watching(trackers, workdir or Path(), not quiet), _one_run(name, subset, made) as told:
         result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet, name=name, **labels)
@@ -395,6 +429,9 @@ def evaluate_command(
         return
     top5 = "" if result.top5 is None else f", top-5 {result.top5:.2f} %"
     print(f"top-1 {result.top1:.2f} %{top5} after {result.epochs} epochs, {result.steps:,} steps ({result.protocol})")
+    empty = result.per_class.count(None)
+    if empty:
+        print(f"{empty:,} of {len(result.per_class):,} classes have no validation images; their accuracy is null")
     stored = f"{result.images:,} images, {result.image_bytes:,} bytes"
     if result.teacher is not None:
         kept = "" if result.labels == "stored" else " if they were stored"

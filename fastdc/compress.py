@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,17 @@ from filelock import FileLock
 
 import fastdc
 from fastdc.beton import BetonFile, Manifest, check_beton_output, describe_beton
+from fastdc.beton.missing import one_use
+from fastdc.beton.order import Order
 from fastdc.errors import ConfigError, MethodError
 from fastdc.files import check_output
 from fastdc.hashing import content_key
-from fastdc.lists import list_path, read_list, write_list
+from fastdc.list_files import Combined
+from fastdc.lists import ImageList, list_path, read_list, write_list
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
 from fastdc.methods.base import Fit, check_budget
 from fastdc.methods.checking import check_compressed, check_scores
+from fastdc.methods.mosaics import make_mosaics
 from fastdc.nn.options import Precision, guess_device, precision_key, resolve_precision
 from fastdc.nn.teaching import Teaching
 from fastdc.observe import Observation, ObserverConfig, choose_observer
@@ -29,6 +34,9 @@ from fastdc.threads import usable_cpus
 
 if TYPE_CHECKING:
     from fastdc.nn.device import Compute
+
+DEFAULT_IMAGE_SIZE = 224
+"""Side of stored images in pixels, unless another is given."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,7 @@ def machine_identity(precision: Precision, threads: int, device: str | None = No
     }
 
 
+@one_use()
 def compress_beton(
     method: str,
     train: Path,
@@ -228,7 +237,9 @@ def check_sizes(method: str, ipc: int, image_size: int) -> None:
 def _keep_list(out: Path, method: Method, compressed: Compressed, context: MethodContext, manifest: Manifest) -> None:
     """Write X.list.tsv of kept images beside X.beton; for images that were made, remove an earlier subset's."""
     if compressed.sources.shape[1] > 0 and method.info.family != "distillation":
-        write_list(list_path(out), manifest, context.labels, compressed.sources.ravel().tolist(), context.scores)
+        combined = Combined.of(method, compressed, context.image_size)
+        kept = compressed.sources.ravel().tolist()
+        write_list(list_path(out), manifest, context.labels, kept, context.scores, combined)
     else:
         list_path(out).unlink(missing_ok=True)
 
@@ -309,23 +320,28 @@ def _networks_cost(
     return {"observer": observed, "teacher": seconds}
 
 
+@one_use()
 def compress_list(
     source: Path,
     train: Path,
     out: Path,
     *,
-    image_size: int = 224,
-    fit: Fit = "crop",
+    image_size: int | None = None,
+    fit: Fit | None = None,
+    index_order: Order = "imagefolder",
     force: bool = False,
 ) -> Manifest:
     """Store the training images that a list names, as `compress_beton` would have stored them, in the list's order.
 
+    A list of mosaics (PCA's) makes the mosaics again, hints included: the same bytes as the set that it lies beside.
     X.list.tsv beside it names them again, so that none of an earlier subset stays; where that is `source`, it is left
     as it is.
 
     Args:
         source: the list; see `fastdc.lists.read_list`.
-        fit: how an image becomes S x S.
+        image_size: side S in pixels; None takes that of a list of mosaics, else 224.
+        fit: how an image becomes S x S, or fills its tile; None takes that of a list of mosaics, else "crop".
+        index_order: what indices count; see `read_list`.
 
     Raises:
         MethodError: an entry of the list is not usable; names its line.
@@ -338,23 +354,38 @@ def compress_list(
         check_output(listed, force)
     manifest = describe_beton(train)
     with BetonFile(train) as beton:
-        chosen = read_list(source, manifest, beton.labels)
-        compressed = Compressed(beton.labels[chosen], chosen[:, None])
+        found = read_list(source, manifest, beton.labels, index_order)
+        size = image_size or (found.combined.image_size if found.combined is not None else DEFAULT_IMAGE_SIZE)
+        compressed = _from_list(source, found, beton, size, fit)
+        mosaic = compressed.mosaic
         made = {
             "tool": "fastdc",
             "version": fastdc.__version__,
             "command": "compress from-list",
             "storage": STORAGE_VERSION,
             "train": manifest.content_hash,
-            "list": content_key(chosen.tolist()),
-            "fit": fit,
-            "image_size": image_size,
+            "list": content_key(found.sources.tolist() if mosaic else found.sources.ravel().tolist()),
+            "fit": mosaic.fit if mosaic else fit or "crop",
+            "image_size": size,
             "variant": "from-list",
-        }
-        stored = store_compressed(out, compressed, beton, manifest, fit, image_size, made, force)
+        } | ({"grid": mosaic.grid} if mosaic else {})
+        stored = store_compressed(out, compressed, beton, manifest, fit or "crop", size, made, force)
         if not own:
-            write_list(listed, manifest, beton.labels, chosen.tolist(), None)
+            combined = found.combined
+            if combined is not None and mosaic is not None:
+                combined = combined.model_copy(update={"image_size": size, "fit": mosaic.fit})
+            write_list(listed, manifest, beton.labels, found.sources.ravel().tolist(), None, combined)
     return stored
+
+
+def _from_list(source: Path, found: ImageList, beton: BetonFile, image_size: int, fit: Fit | None) -> Compressed:
+    """Return what a list names: images as they are, or made into mosaics."""
+    labels = beton.labels[found.sources[:, 0]]
+    if found.combined is None:
+        return Compressed(labels, found.sources)
+    mosaic = found.combined.mosaic(source, fit)
+    images = partial(make_mosaics, beton.decode, found.sources, image_size, mosaic)
+    return Compressed(labels, found.sources, images=images, hints=found.combined.hints, mosaic=mosaic)
 
 
 def check_observer(method: Method, config: MethodConfig, observer: ObserverConfig) -> None:

@@ -7,6 +7,7 @@ but tars, as ImageNet's training set comes, is read as one folder for each.
 import io
 import lzma
 import os
+import posixpath
 import tarfile
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Generic, TypeVar
 
+from fastdc.beton.order import below, in_imagefolder
 from fastdc.beton.sources import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, is_hidden, read_range
 from fastdc.errors import SourceError
 
@@ -83,11 +85,30 @@ class ArchiveTree(Generic[Member]):
         self.name = source.name
         self.members: dict[str, Member] = {}
         self._folders: dict[str, tuple[dict[str, None], dict[str, None]]] = {"": ({}, {})}
+        self._left_out: set[str] = set()
+        self._links: dict[str, str] = {}
+
+    def hidden_images(self, root: str) -> Iterator[str]:
+        """See `Tree`."""
+        yield from filter(below(root), self._left_out)
+        for link, target in self._links.items():
+            folder = posixpath.normpath(posixpath.join(posixpath.dirname(link), target))
+            if folder in self._folders and below(root)(f"{link}/"):
+                inner = (name for name in self.members if name.startswith(f"{folder}/") and in_imagefolder(name))
+                yield from (link + name[len(folder) :] for name in inner)
+
+    def add_link(self, name: str, target: str) -> None:
+        """Remember a link; one to a folder is not followed."""
+        self._links["/".join(part for part in name.split("/") if part not in ("", "."))] = target
 
     def add(self, name: str, member: Member | None) -> None:
         """Add a file, or a folder when `member` is None; of two members of one name the last counts, as in tar."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if name.startswith("/") or ".." in parts or any(map(is_hidden, parts)):
+        if name.startswith("/") or ".." in parts:
+            return
+        if any(map(is_hidden, parts)):
+            if member is not None and in_imagefolder(name):
+                self._left_out.add("/".join(parts))
             return
         for depth in range(len(parts) if member is None else len(parts) - 1):
             self._folders["/".join(parts[:depth])][0][parts[depth]] = None
@@ -99,6 +120,7 @@ class ArchiveTree(Generic[Member]):
     def clear(self) -> dict[str, Member]:
         """Forget all files and folders; returns the files."""
         members, self.members, self._folders = self.members, {}, {"": ({}, {})}
+        self._left_out, self._links = set(), {}
         return members
 
     def list_folder(self, path: str, follow: bool = True) -> Listing:
@@ -221,6 +243,8 @@ def _add_tar_members(
             tree.add(folder + member.name, places.get(member.linkname, (-1, 0)))
         else:
             tree.add(folder + member.name, (-1, 0))
+            if member.issym():
+                tree.add_link(folder + member.name, member.linkname)
 
 
 class _Part(io.RawIOBase):

@@ -1,5 +1,6 @@
 """Names of classes, from a beton, a manifest or a text file: for sources that only number their classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastdc.beton.manifest import load_manifest, parse_manifest
@@ -33,6 +34,16 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         if seen.setdefault(name, number) != number:
             raise SourceError(f"{path}: lines {seen[name]} and {number} are both {name!r}, expected different names")
     return tuple(names)
+
+
+def missing_classes(classes: Sequence[str], val: Sequence[str]) -> list[str] | None:
+    """Return the classes that a validation set lacks; None where it has others, so that names do not match them."""
+    known = set(val)
+    return None if known - set(classes) else [name for name in classes if name not in known]
+
+
+ALLOW_MISSING = "; classes that the validation set lacks on purpose are matched by name with --allow-missing-classes"
+"""What to do where `missing_classes` finds some."""
 
 
 def _read_text(path: Path) -> str:

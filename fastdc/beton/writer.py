@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from fastdc.beton.format import MODE_JPEG, MODE_RAW
 from fastdc.beton.jpeg import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped, dump_manifest, hash_content, hash_structure, manifest_path
+from fastdc.beton.order import Order
 from fastdc.beton.output import beton_output, explain_errors
 from fastdc.beton.pages import BetonWriter, Payload, hash_payload
 from fastdc.beton.texts import Texts
 from fastdc.errors import SourceError
 from fastdc.files import atomic_file
+from fastdc.text import printable
 
 
 class Sample(NamedTuple):
@@ -46,6 +48,7 @@ class Origin:
     classes: tuple[str, ...]
     made: dict[str, Any]
     hints: dict[str, Any]
+    order: Order = "own"
 
 
 def commit(
@@ -82,6 +85,7 @@ def commit(
         converted=dict(sorted(converted.items())),
         skipped=tuple(skipped),
         hints=origin.hints,
+        order=origin.order,
         image_bytes=int(structure.allocations["size"].sum()) if image_bytes is None else image_bytes,
         content_hash=hash_content(origin.classes, labels, hashes, origin.hints),
         file_bytes=structure.file_bytes,
@@ -154,10 +158,3 @@ def make_payload(image: bytes | NDArray[np.uint8]) -> Payload:
         raise SourceError(f"pixels {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]")
     data = np.ascontiguousarray(image).reshape(-1).data
     return Payload(data, MODE_RAW, image.shape[0], image.shape[1], hash_payload(data))
-
-
-def printable(name: str) -> str:
-    """`name` with bytes that are not UTF-8 escaped, so that JSON can hold it."""
-    if name.isascii():
-        return name  # the usual case, without a copy
-    return name.encode("utf-8", "backslashreplace").decode()

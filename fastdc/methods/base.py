@@ -89,6 +89,18 @@ class MethodContext:
         return [int(count) for count in np.bincount(self.labels, minlength=len(self.classes))]
 
 
+class Mosaic(Settings):
+    """How whole images were tiled into each stored one, which is all that a list needs to make them again.
+
+    Attributes:
+        grid: tiles per side; a stored image has grid**2 sources, tiles in row-major order.
+        fit: how a source fills its tile.
+    """
+
+    grid: int = Field(ge=1, le=8)
+    fit: Fit
+
+
 @dataclass(frozen=True)
 class Compressed:
     """A compressed set as plain data, before it is written.
@@ -103,6 +115,7 @@ class Compressed:
         details: facts for the manifest (score range, high = hard, ...), JSON-able.
         encoding: how the images are stored: `jpg` (q75 4:2:0), or `png` where the method's paper does so. A beton has
             no PNG: such images lie in it as raw pixels, and count with the bytes of their PNG.
+        mosaic: how the sources were tiled, where the stored images are mosaics of whole images and nothing else.
     """
 
     labels: NDArray[np.int64]
@@ -111,6 +124,7 @@ class Compressed:
     hints: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     encoding: Encoding = "jpg"
+    mosaic: Mosaic | None = None
 
 
 class MethodConfig(Settings):

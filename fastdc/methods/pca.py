@@ -6,13 +6,12 @@ Augment: training crops inside one uniformly chosen tile; that rule travels as t
 The authors released no code for it: settings marked "inferred" are our reading of the paper and its reviews.
 """
 
-from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fastdc.beton import fit_image
 from fastdc.methods.base import (
     Compressed,
     Fit,
@@ -20,11 +19,13 @@ from fastdc.methods.base import (
     MethodConfig,
     MethodContext,
     MethodInfo,
+    Mosaic,
     check_budget,
     inferred_settings,
 )
 from fastdc.methods.benchmark import BIBTEX, TITLE
 from fastdc.methods.el2n import EL2NRanking, el2n_scores
+from fastdc.methods.mosaics import make_mosaics
 from fastdc.methods.selection import select
 
 
@@ -82,10 +83,12 @@ class PCA(Method):
         scores = self.scores(context, config) if context.scores is None else context.scores
         chosen = select(scores, context.labels, ipc * tiles, config.keep, balanced=True)
         sources = chosen.reshape(-1, tiles)
+        mosaic = Mosaic(grid=config.grid, fit=config.fit)
         return Compressed(
             labels=context.labels[sources[:, 0]],
             sources=sources,
-            images=lambda: _mosaics(context, sources, config),
+            images=partial(make_mosaics, context.image, sources, context.image_size, mosaic),
+            mosaic=mosaic,
             hints={"tile_grid": config.grid} if config.grid > 1 else {},
             details={
                 "score_min": float(scores[chosen].min()),
@@ -93,18 +96,6 @@ class PCA(Method):
                 "inferred": {name: getattr(config, name) for name in inferred_settings(PCAConfig)},
             },
         )
-
-
-def _mosaics(context: MethodContext, sources: NDArray[np.int64], config: PCAConfig) -> Iterator[NDArray[np.uint8]]:
-    """One [S, S, 3] mosaic per row of `sources`, tiles in row-major order."""
-    from fastdc.kernels.mosaics import combine  # see el2n_scores
-
-    tile = -(-context.image_size // config.grid)
-    for row in sources:
-        images = [context.image(int(index)) for index in row]
-        if config.fit != "squash":  # `combine` squashes by itself
-            images = [fit_image(image, tile, config.fit) for image in images]
-        yield combine(images, context.image_size, config.grid)
 
 
 METHOD = PCA()

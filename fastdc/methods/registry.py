@@ -18,6 +18,7 @@ NOT_METHODS = {
     "checking",
     "difficulty",
     "geometry",
+    "mosaics",
     "patches",
     "recovering",
     "registry",

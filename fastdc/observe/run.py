@@ -12,6 +12,7 @@ from filelock import FileLock
 from torch import nn
 
 from fastdc.beton import Manifest, describe_beton
+from fastdc.beton.missing import one_use
 from fastdc.errors import CheckpointError, ConfigError
 from fastdc.hashing import content_key
 from fastdc.kernels.dynamics import batch_dynamics
@@ -35,6 +36,7 @@ from fastdc.seeding import derive_seed
 CHECKPOINT_NAME, FOLLOWING_CHECKPOINT_NAME = "checkpoint.pt", "checkpoint_tdds.pt"
 
 
+@one_use()
 def observe(
     train: Path,
     workdir: Path,

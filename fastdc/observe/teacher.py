@@ -302,6 +302,11 @@ def plan_for_subset(spec: str, subset: "Manifest", workdir: Path | None) -> Teac
     train_hash = made if isinstance(made, str) else subset.content_hash
     observer = first_observer(workdir, train_hash) if workdir is not None else None
     if observer is None and workdir is not None and spec.partition(":")[0].strip() == OBSERVER:
+        if subset.inferred:
+            raise MethodError(
+                f"teacher '{spec}': the manifest of {subset.source} is missing, which names its training set; copy it "
+                "along, or name another --teacher"
+            )
         raise MethodError(
             f"teacher '{spec}': {workdir} has no observer of this subset's training set; run `fastdc observe "
             f"TRAIN.beton --workdir {workdir}` first, or name another --teacher"

@@ -74,6 +74,7 @@ class CellRunner:
         cost = self.make_subset(cell.subset)
         paths, settings = (cell.subset.path, self.plan.config.val), self._settings(cell)
         options: dict[str, Any] = {"show_progress": self.show_progress, "name": cell.name}
+        options["allow_missing_classes"] = self.plan.config.allow_missing_classes
         options |= {**self._checkpointing, **self._labels(cell)}
         checkpoint = self._checkpoint(cell)
         try:
@@ -127,6 +128,7 @@ class CellRunner:
             [self._settings(cell) for cell in cells],
             checkpoints=[self._checkpoint(cell) for cell in cells],
             names=[cell.name for cell in cells],
+            allow_missing_classes=self.plan.config.allow_missing_classes,
             show_progress=self.show_progress,
             **self._checkpointing,
             **self._labels(cells[0]),

@@ -23,6 +23,7 @@ class SweepConfig(Settings):
     Attributes:
         train: beton of the training set.
         val: beton of the validation set, with the same classes in the same order.
+        allow_missing_classes: match the classes of `val` by name; it may lack some, whose accuracy is null.
         workdir: folder of the store, subsets and observers; made when missing.
         methods: method names or variants (`el2n[keep=hard]`), or `all`.
         ipc: stored images per class; `full` ignores it.
@@ -48,6 +49,7 @@ class SweepConfig(Settings):
     train: Path
     val: Path
     workdir: Path
+    allow_missing_classes: bool = False
     methods: tuple[str, ...] = Field(("all",), min_length=1)
     ipc: tuple[int, ...] = ()
     seeds: tuple[int, ...] = Field((0,), min_length=1)

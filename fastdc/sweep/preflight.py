@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fastdc.beton.classes import ALLOW_MISSING, missing_classes
+from fastdc.beton.missing import unknown_classes
 from fastdc.errors import ConfigError, MethodError
 from fastdc.nn.options import Device
 from fastdc.observe.needs import OBSERVED
@@ -184,6 +186,12 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
     """
     if train.classes == val.classes:
         return
+    unknown = unknown_classes((config.train, train), (config.val, val))
+    if unknown is not None:
+        raise ConfigError(unknown)
+    lost = missing_classes(train.classes, val.classes)
+    if config.allow_missing_classes and lost is not None:
+        return
     where = f"train {config.train} and val {config.val}"
     if sorted(train.classes) == sorted(val.classes):
         at = next(i for i, pair in enumerate(zip(train.classes, val.classes, strict=True)) if pair[0] != pair[1])
@@ -196,6 +204,7 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
     raise ConfigError(
         f"{where}: classes differ ({len(train.classes)} and {len(val.classes)}): {_some(only_train)} only in train, "
         f"{_some(only_val)} only in val; write both from folders with the same class names"
+        f"{ALLOW_MISSING if lost else ''}"
     )
 
 

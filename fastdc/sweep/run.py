@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from fastdc.beton.missing import one_use
 from fastdc.errors import DivergedError, FastDCError
 from fastdc.files import prepare_workdir
 from fastdc.nn.options import Device
@@ -127,6 +128,7 @@ class Outcome(NamedTuple):
         return int(self.states["failed"] + self.states["diverged"] + self.kept > 0)
 
 
+@one_use()
 def run_sweep(
     config: SweepConfig, rerun: Rerun = "missing", show_progress: bool = True, launcher: Launcher | None = None
 ) -> tuple[Plan, Outcome]:

@@ -57,7 +57,7 @@ class EvaluationResult(Settings):
             trainings for stored ones.
         seconds: wall time of this call.
         train_seconds: wall time of training steps and validation, those before a resume included.
-        per_class: last epoch's accuracy of every class in percent, in class order.
+        per_class: last epoch's accuracy of every class in percent, in class order; None without validation images.
         curve: one entry per epoch: epoch, lr, loss, and top1 where validated.
         protocol: the protocol's name with what was changed.
         precision: the resolved one (fp32, tf32, bf16, fp16).
@@ -81,7 +81,7 @@ class EvaluationResult(Settings):
     relabel_seconds: float = 0.0
     seconds: float
     train_seconds: float
-    per_class: tuple[float, ...]
+    per_class: tuple[float | None, ...]
     curve: tuple[dict[str, float | int | None], ...]
     dataset: str
     arch: str

@@ -4,7 +4,7 @@ import pytest
 
 from fastdc.beton import write_beton
 from fastdc.beton.opening import open_source
-from fastdc.errors import ConfigError, OutputError, SourceError
+from fastdc.errors import OutputError, SourceError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -67,11 +67,9 @@ def test_class_files_that_cannot_be_used(hub, tmp_path, text, words):
         found(hub, "train", tmp_path / "names.txt")
 
 
-def test_classes_belong_to_parquet_and_are_never_written_over(hub, folder, tmp_path):
+def test_a_file_of_classes_is_never_written_over(hub, folder, tmp_path):
     out = tmp_path / "val.beton"
     write_beton(folder, out)
-    with pytest.raises(ConfigError, match="--classes names the classes of parquet shards"):
-        write_beton(folder, tmp_path / "x.beton", classes=out)
     with pytest.raises(OutputError, match="is an input"):
         write_beton(hub, out, split="train", classes=out, force=True)
     with pytest.raises(SourceError, match=r"nowhere.beton: does not exist; expected a .beton"):

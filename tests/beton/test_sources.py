@@ -48,8 +48,8 @@ def test_classes_and_images_are_sorted_and_litter_is_ignored(tmp_path):
     contents = find(tmp_path)
     assert contents.classes == ("a", "b")
     assert [(item.id, item.label) for item in contents.items] == [
-        ("a/deeper/y.webp", 0),
         ("a/x.jpg", 0),
+        ("a/deeper/y.webp", 0),
         ("b/10.JPEG", 1),
         ("b/2.png", 1),
     ]
@@ -80,6 +80,14 @@ def test_splits(tmp_path):
     assert [contents.path(item) for item in contents.items] == ["Validation/a/2.jpg", "Validation/b/2.jpg"]
     with pytest.raises(SourceError, match="has no split 'test'; it has Validation, train"):
         find(tmp_path, "test")
+
+
+def test_the_one_split_that_is_there_is_named(tmp_path):
+    source = build(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "readme.txt")
+    with pytest.raises(SourceError, match=r": has one split, train; add --split train$"):
+        find(source)
+    with pytest.raises(SourceError, match=r": has no split 'val', only train; give the folder or archive that has it$"):
+        find(source, "val")
 
 
 def test_flat_validation_folder_gets_a_hint(tmp_path):
@@ -132,7 +140,7 @@ def test_one_split_with_class_folders_makes_its_flat_neighbours_splits(tmp_path)
 )
 def test_splits_have_many_names(tmp_path, folder, asked):
     build(tmp_path, "part/a/1.jpg", "part/b/1.jpg", f"{folder}/a/1.jpg", f"{folder}/b/2.jpg")
-    with pytest.raises(SourceError, match=f"has the splits {folder}; choose"):
+    with pytest.raises(SourceError, match=f"has one split, {folder}; add --split {folder}"):
         find(tmp_path)
     contents = find(tmp_path, asked)
     assert [contents.path(item) for item in contents.items] == [f"{folder}/a/1.jpg", f"{folder}/b/2.jpg"]

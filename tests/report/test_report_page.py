@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -286,6 +287,18 @@ def test_sets_of_another_size_are_shown_as_well_and_missing_ones_named(tmp_path:
     assert "tiny, 10 images per class, 64 px" in page
     assert page.count("herding: not shown: its stored set is no longer in subsets/") == 1
     assert "aum: not shown" not in page
+
+
+def test_a_stored_set_without_its_manifest_is_named(tmp_path: Path) -> None:
+    made = Sweep(tmp_path)
+    made.add("random", 0, 40.0)
+    write_subset(tmp_path, f"random-ipc10-{SUBSETS['random']}")
+    (tmp_path / "subsets" / f"random-ipc10-{SUBSETS['random']}.json").unlink()
+    page = make_page(made.store, tmp_path)
+    found = re.findall(r"random: not shown: [^<]*", page)
+    assert len(found) == 1
+    assert "manifest of" in found[0]
+    assert "is missing" in found[0]
 
 
 @pytest.mark.parametrize("damage", ["[NaN, 1, 2]", '["x"]', "7"])
