@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton.texts import Texts
+from fastdc.beton.texts import Texts, one_spelling, show_spelling
 from fastdc.errors import SourceError
 
 _COMMON_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
@@ -22,7 +22,14 @@ IMAGE_SUFFIXES = frozenset((*_COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
 SPLIT_ALIASES = (("train", "training"), ("val", "valid", "validation", "validate", "eval"), ("test", "testing"))
 """What people call the folder of a split; the names in one row mean the same."""
 SPLIT_NAMES = frozenset(name for row in SPLIT_ALIASES for name in row)
-JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_WINDOWS = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information")
+_MAC_AND_LINUX = ("__macosx", "network trash folder", "temporary items", "lost+found", "__pycache__")
+_NAS = ("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "~snapshot")
+JUNK = frozenset((*_WINDOWS, *_MAC_AND_LINUX, *_NAS))
+"""Litter of operating systems and of network storage (Synology, QNAP, NetApp), beside names that begin with a dot.
+
+Some of it holds images: thumbnails of those beside it, or what was deleted.
+"""
 MAX_DEPTH = 16
 MAX_FILE_BYTES = 1 << 30
 
@@ -103,7 +110,7 @@ class Contents(NamedTuple):
 
     Attributes:
         root: the path inside the tree where the class folders lie.
-        classes: names of the classes, sorted.
+        classes: names of the classes in one spelling (`one_spelling`), in the order of their folders' own names.
         items: the images, sorted by class and name.
         ignored: paths of files in class folders that lack an image's suffix.
         empty: classes without images. Folders have none; a selection of rows of a larger set may.
@@ -125,7 +132,7 @@ class Contents(NamedTuple):
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is hidden or litter of an operating system."""
+    """Whether a name is hidden, or litter of an operating system or of network storage."""
     return name.startswith(".") or name.lower() in JUNK
 
 
@@ -239,7 +246,7 @@ def list_contents(tree: Tree, source: Path, split: str | None) -> Contents:
             needed exactly when the source has folders called like splits.
 
     Raises:
-        SourceError: no class folders, images outside them, a class without images, two classes equal but for case,
+        SourceError: no class folders, images outside them, a class without images, two classes equal but for case or spelling,
             folders that are a level too high to be classes, or `split` missing, unknown or not applicable.
     """
     return list_classes(tree, source, _find_root(tree, source, split))
@@ -269,7 +276,7 @@ def list_classes(tree: Tree, source: Path, root: str) -> Contents:
 
     ids = Texts.of(images_of_all())
     _check_nesting(classes, inner, where)
-    return Contents(root, classes, Items(ids, ends), ignored)
+    return Contents(root, tuple(map(one_spelling, classes)), Items(ids, ends), ignored)
 
 
 def _list_class(tree: Tree, root: str, name: str, where: str) -> tuple[list[str], list[str]]:
@@ -400,7 +407,12 @@ def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> No
         raise SourceError(f"{where}: holds no folders; {layout}")
     seen: dict[str, str] = {}
     for name in classes:
-        other = seen.setdefault(name.casefold(), name)
+        other = seen.setdefault(one_spelling(one_spelling(name).casefold()), name)
+        if other != name and one_spelling(other) == one_spelling(name):
+            raise SourceError(
+                f"{where}: class folders {show_spelling(other)} and {show_spelling(name)} are one name in two Unicode "
+                "spellings; merge them"
+            )
         if other != name:
             raise SourceError(
                 f"{where}: class folders {other!r} and {name!r} differ only in case; rename or merge them"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fastdc.beton import BetonFile, Manifest, describe_beton
+from fastdc.beton import BetonFile, Manifest, count_image_bytes, describe_beton, one_spelling
 from fastdc.errors import BetonError, ConfigError
 from fastdc.hashing import content_key
 from fastdc.loader import Batch, EpochLoader
@@ -112,7 +112,7 @@ class Training:
         stored, settings = self.pair.stored, self.settings
         return {
             "images": len(stored.ids),
-            "image_bytes": stored.image_bytes,
+            "image_bytes": count_image_bytes(self.pair.subset, stored),
             "label_bytes": label_bytes(settings.protocol, len(stored.ids), len(stored.classes)),
             "dataset": stored.dataset,
             "arch": settings.arch,
@@ -265,7 +265,7 @@ def check_same_classes(stored: Manifest, validation: Manifest, subset: Path, val
     """
     pairs = zip(stored.classes, validation.classes, strict=False)
     for label, (left, right) in enumerate(pairs):
-        if left != right:
+        if one_spelling(left) != one_spelling(right):
             raise ConfigError(
                 f"class {label} is '{left}' in {subset} but '{right}' in {val}; use sets of equal classes"
             )

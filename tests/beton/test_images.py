@@ -115,8 +115,9 @@ def test_jpeg_with_stray_bytes_before_a_marker_is_read_as_pillow_reads_it(pictur
     ("data", "words"),
     [
         (b"", "empty"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "no known image format"),
-        (b"<html>not found</html>", "no known image format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "it is a PostScript"),
+        (b"<html>not found</html>", "it is a web page"),
+        (b"what is this?", "no known image format"),
         (b"\xff\xd8\xff\xe0", "cannot be decoded"),
     ],
 )
