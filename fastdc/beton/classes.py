@@ -34,7 +34,9 @@ def read_class_names(path: Path) -> tuple[str, ...]:
             raise SourceError(f"{path}: line {number} is empty, expected one class name per line")
         first = seen.setdefault(one_spelling(line), number)
         if first != number:
-            same = repr(line) if lines[first - 1] == line else f"{show_spelling(lines[first - 1])}, {show_spelling(line)}"
+            same = (
+                repr(line) if lines[first - 1] == line else f"{show_spelling(lines[first - 1])}, {show_spelling(line)}"
+            )
             raise SourceError(f"{path}: lines {first} and {number} are both {same}, expected different names")
     return tuple(seen)
 

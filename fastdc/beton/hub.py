@@ -34,7 +34,7 @@ def enter_hub_cache(source: Path) -> Path:
     if any(_is_repository(source / name) for name in repositories):
         named = ", ".join(repositories[:3]) + (", ..." if len(repositories) > 3 else "")
         raise SourceError(f"{source}: is the cache of the Hugging Face hub ({named}); give one of these folders")
-    if (source / "dataset_dict.json").is_file() or (source / "state.json").is_file() and any(source.glob("*.arrow")):
+    if (source / "dataset_dict.json").is_file() or ((source / "state.json").is_file() and any(source.glob("*.arrow"))):
         raise SourceError(
             f"{source}: holds Arrow files that `datasets` saved, expected parquet; write each split with "
             f"datasets.load_from_disk({str(source)!r})[SPLIT].to_parquet(FILE) and give that file"
@@ -64,4 +64,6 @@ def _choose_snapshot(repository: Path) -> Path:
     if not snapshots:
         raise SourceError(f"{repository}: a hub cache without snapshots; download it again (hf download)")
     named = ", ".join(path.name for path in snapshots[:3])
-    raise SourceError(f"{repository}: {len(snapshots)} snapshots ({named}) and no refs/main; give one of them as source")
+    raise SourceError(
+        f"{repository}: {len(snapshots)} snapshots ({named}) and no refs/main; give one of them as source"
+    )

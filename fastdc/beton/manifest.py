@@ -55,8 +55,8 @@ class Manifest(BaseModel):
             counts those that encoding "keep" could not keep without loss: too large for raw pixels, so JPEG.
         skipped: files that were left out.
         hints: what a training has to know (`tile_grid`).
-        image_bytes: bytes of the images as files: JPEG as they are, raw pixels as PNG (`png_bytes`). Manifests of before
-            0.2 and inferred ones count raw pixels as they are; `count_image_bytes` gives every beton's by one rule.
+        image_bytes: bytes of the images. Compressed sets and those written from memory count raw pixels as PNG; sources
+            that are converted count payloads as they are. Results use `count_image_bytes`, one rule for every beton.
         content_hash: identity of the data: classes, labels, payload hashes and hints.
         file_bytes: length of the beton.
         structure_hash: hash of the beton's header, metadata and allocation table; ties the two files together.

@@ -68,12 +68,16 @@ def open_source(
 
         names = read_class_names(classes) if isinstance(classes, Path) else classes
         shards = ParquetShards(source, split, names)
-        yield Opened(source, shards, shards.contents, _dataset_name(hub_name(source) or shards.name), split, shards.made)
+        yield Opened(
+            source, shards, shards.contents, _dataset_name(hub_name(source) or shards.name), split, shards.made
+        )
         return
     if classes is not None:
         raise ConfigError(f"{source}: --classes names the classes of parquet shards; here the folders' names count")
     with closing(open_tree(source)) as tree:
-        yield Opened(source, tree, list_contents(tree, source, split), _dataset_name(hub_name(source) or tree.name), split, {})
+        yield Opened(
+            source, tree, list_contents(tree, source, split), _dataset_name(hub_name(source) or tree.name), split, {}
+        )
 
 
 def _dataset_name(name: str) -> str:

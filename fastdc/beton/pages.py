@@ -44,7 +44,7 @@ class Payload(NamedTuple):
         mode: `MODE_JPEG` or `MODE_RAW`.
         height, width: pixels.
         digest: `hash_payload` of `data`.
-        png_bytes: of raw pixels, their bytes as a PNG, which they count with; None for a JPEG, which counts as it is.
+        png_bytes: what raw pixels count with, their bytes as a PNG; None where the payload counts as it is.
     """
 
     data: bytes | memoryview
@@ -74,7 +74,7 @@ class BetonWriter:
         capacity: how many samples will come, if known; only saves the move.
 
     Attributes:
-        image_bytes: what the images so far count with: JPEG files as they are, raw pixels as PNG.
+        image_bytes: what the images so far count with.
     """
 
     def __init__(self, handle: IO[bytes], out: Path, capacity: int = 0) -> None:

@@ -298,8 +298,8 @@ class ParquetShards:
         hidden = {-1: "-1", _NO_LABEL: "null"}.get(int(self._found[0])) if not self._columns.text else None
         if hidden and (self._found == self._found[0]).all():
             return (
-                f"every label is {hidden}: the labels of this split are not published, as those of test sets often are; "
-                "choose another split with --split, or another set"
+                f"every label is {hidden}: the labels of this split are not published, as those of test sets often "
+                "are; choose another split with --split, or another set"
             )
         return f"the first, {self._id(0)}: {self._reason(0)}"
 

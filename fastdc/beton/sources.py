@@ -246,8 +246,8 @@ def list_contents(tree: Tree, source: Path, split: str | None) -> Contents:
             needed exactly when the source has folders called like splits.
 
     Raises:
-        SourceError: no class folders, images outside them, a class without images, two classes equal but for case or spelling,
-            folders that are a level too high to be classes, or `split` missing, unknown or not applicable.
+        SourceError: no class folders, images outside them, a class without images, two classes equal but for case
+            or spelling, folders that are a level too high to be classes, or `split` missing, unknown or not applicable.
     """
     return list_classes(tree, source, _find_root(tree, source, split))
 

@@ -121,7 +121,9 @@ def write_samples(
             if not 0 <= sample.label < len(classes):
                 raise SourceError(f"sample {index} ({sample.id}): label {sample.label}, expected 0..{len(classes) - 1}")
             try:
-                writer.append(make_payload(sample.image), int(sample.label), index)
+                payload = make_payload(sample.image)
+                counted = None if isinstance(sample.image, bytes) else png_bytes(sample.image)
+                writer.append(payload._replace(png_bytes=counted), int(sample.label), index)
             except SourceError as error:
                 raise SourceError(f"sample {index} ({sample.id}): {error}") from error
             ids.append(printable(sample.id))
@@ -144,7 +146,7 @@ def make_payload(image: bytes | NDArray[np.uint8]) -> Payload:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise SourceError(f"pixels {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]")
     data = np.ascontiguousarray(image).reshape(-1).data
-    return Payload(data, MODE_RAW, image.shape[0], image.shape[1], hash_payload(data), png_bytes(image))
+    return Payload(data, MODE_RAW, image.shape[0], image.shape[1], hash_payload(data))
 
 
 def printable(name: str) -> str:

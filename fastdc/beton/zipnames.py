@@ -21,8 +21,8 @@ _DOS_SYSTEMS = (0, 10, 11, 14)  # FAT, NTFS by two numbers, VFAT
 def member_names(source: Path, infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     """Return the names of all members, with "/" between folders and at the end of a folder's name.
 
-    Names without the flag for UTF-8 are taken for UTF-8 where they can be, which other encodings rarely are. Backslashes of Windows tools become slashes,
-    and drive letters go.
+    Names without the flag for UTF-8 are UTF-8 where their bytes can be, which those of other encodings rarely can.
+    Backslashes of Windows tools become slashes, and drive letters go.
 
     Raises:
         SourceError: an image's name is in an encoding that the archive does not give.

@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import features
 
 from fastdc.beton.archives import open_tree
 from fastdc.beton.convert import write_beton
@@ -52,7 +52,9 @@ def test_what_lies_in_an_images_place_is_named(data, words):
 
 def test_the_file_and_what_to_do_are_in_one_line(folder, tmp_path, to_file, make_picture):
     (folder / "class_1" / "1.jpg").write_bytes(to_file(make_picture(32, 32, seed=0), "JPEG2000"))
-    with pytest.raises(SourceError, match=r"class_1/1\.jpg: cannot be decoded: it is a JPEG 2000 image.*--on-error skip$"):
+    with pytest.raises(
+        SourceError, match=r"class_1/1\.jpg: cannot be decoded: it is a JPEG 2000 image.*--on-error skip$"
+    ):
         write_beton(folder, tmp_path / "x.beton")
     manifest = write_beton(folder, tmp_path / "x.beton", on_error="skip")
     assert [skipped.path for skipped in manifest.skipped] == ["class_1/1.jpg"]

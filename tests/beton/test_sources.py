@@ -329,7 +329,9 @@ def test_absolute_names_of_tar_lose_their_slash(tmp_path):
 def test_an_archive_that_was_packed_from_beside_its_folder(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         archive.add(build(tmp_path / "data", "cat/1.jpg"), "../data")
-    with pytest.raises(SourceError, match=r"every file in it has '\.\.' in its name, such as \.\./data/cat/1\.jpg; pack"):
+    with pytest.raises(
+        SourceError, match=r"every file in it has '\.\.' in its name, such as \.\./data/cat/1\.jpg; pack"
+    ):
         archives.open_tree(tmp_path / "x.tar")
 
 
@@ -370,7 +372,9 @@ def test_a_class_has_one_name_however_its_folder_is_spelled(tmp_path):
     assert find(tmp_path / "mac").items[0].id == f"{NFD}/1.jpg"  # the file's own path
 
 
-@pytest.mark.parametrize(("names", "points"), [((NFC, NFD), r"U\+00E9.*|U\+0301"), (("\u212b", "\u00c5"), r"U\+00C5.*U\+212B")])
+@pytest.mark.parametrize(
+    ("names", "points"), [((NFC, NFD), r"U\+00E9.*|U\+0301"), (("\u212b", "\u00c5"), r"U\+00C5.*U\+212B")]
+)
 def test_two_spellings_of_one_class_in_one_source_are_shown_by_their_code_points(tmp_path, names, points):
     with pytest.raises(SourceError, match=rf"{points}.* are one name in two Unicode spellings; merge them"):
         find(build(tmp_path, *(f"{name}/1.jpg" for name in names)))

@@ -63,7 +63,9 @@ def test_macos_writes_decomposed_utf8_without_saying_so(tmp_path):
 )
 def test_other_encodings_are_never_guessed(tmp_path, name, encoding, found):
     path = write_zip(tmp_path / "x.zip", [b"dog/image-one.jpg", name.encode(encoding)])
-    with pytest.raises(SourceError, match=f"bytes {found}.* is not UTF-8.*unzip -O cp932.*pack it again with names in UTF-8"):
+    with pytest.raises(
+        SourceError, match=f"bytes {found}.* is not UTF-8.*unzip -O cp932.*pack it again with names in UTF-8"
+    ):
         open_tree(path)
 
 
