@@ -62,14 +62,18 @@ def _open_archive(source: Path) -> "ZipTree | PlainTarTree | PackedTarTree":
 
 
 def _explain(source: Path, error: Exception) -> str:
-    """Say why a file is no archive that is read, and what to do."""
-    with source.open("rb") as handle:
-        kind = find_kind(handle.read(HEAD_BYTES))
+    """Describe why a file cannot be read as an archive, and what to do."""
+    try:
+        with source.open("rb") as handle:
+            kind = find_kind(handle.read(HEAD_BYTES))
+    except OSError as unread:
+        return f"cannot be read ({unread.strerror})"
     if kind is not None:
         advice = kind.advice or "put the images into a folder per class"
         return f"it is {kind.name}, expected an image folder, or a tar or zip archive of one; {advice}"
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f"cannot be read as an archive ({reason}); it may be cut off: get it again"
+    expected = "expected an image folder, or a tar or zip archive of one"
+    return f"cannot be read as an archive ({reason}), {expected}; if it is one, it is damaged or cut off: get it again"
 
 
 def _is_plain_tar(source: Path) -> bool:

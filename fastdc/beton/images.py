@@ -148,7 +148,7 @@ def _convert_with_pillow(image: Image.Image) -> DecodedImage:
 
 
 def _explain_unknown(data: bytes | memoryview) -> str:
-    """What a file is that no decoder knows, and what to do where that helps."""
+    """Describe a file that no decoder knows, and what to do where that helps."""
     found = find_kind(bytes(data[:HEAD_BYTES]))
     if found is None:
         return "no known image format"

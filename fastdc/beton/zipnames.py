@@ -45,7 +45,7 @@ def _with_slashes(name: str) -> str:
 
 
 def _decode(info: zipfile.ZipInfo) -> str | None:
-    """The name as text; None where it is in some other encoding than UTF-8."""
+    """Return the name as text; None where it is in some other encoding than UTF-8."""
     if info.flag_bits & _UTF8_FLAG or info.filename.isascii():
         return info.filename
     raw = _raw_name(info)
@@ -56,12 +56,12 @@ def _decode(info: zipfile.ZipInfo) -> str | None:
 
 
 def _raw_name(info: zipfile.ZipInfo) -> bytes:
-    """The bytes in the archive: `zipfile` reads names without the flag as code page 437, which has all 256."""
+    """Return the bytes in the archive: `zipfile` reads names without the flag as code page 437, which has all 256."""
     return info.orig_filename.partition("\0")[0].encode("cp437")
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """The UTF-8 name that Info-ZIP keeps beside a name in another encoding; None where it is not there or is stale."""
+    """Return the UTF-8 name that Info-ZIP keeps beside one in another encoding; None where it is missing or stale."""
     place = 0
     while place + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, place)

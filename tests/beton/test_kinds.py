@@ -3,6 +3,7 @@
 import io
 import subprocess
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,11 @@ def test_what_is_no_tar_or_zip_is_named(tmp_path, name, data, words):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(SourceError, match=words):
         open_tree(tmp_path / name)
+
+
+def test_a_file_that_cannot_be_read_at_all_is_not_called_damaged():
+    with pytest.raises(SourceError, match=r"^/proc/self/mem: cannot be read \(Input/output error\)$"):
+        open_tree(Path("/proc/self/mem"))
 
 
 def test_a_zstandard_tar_says_how_to_go_on(tmp_path, folder):

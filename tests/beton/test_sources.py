@@ -373,7 +373,7 @@ def test_a_class_has_one_name_however_its_folder_is_spelled(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "points"), [((NFC, NFD), r"U\+00E9.*|U\+0301"), (("\u212b", "\u00c5"), r"U\+00C5.*U\+212B")]
+    ("names", "points"), [((NFC, NFD), r"U\+0301.*U\+00E9"), (("\u212b", "\u00c5"), r"U\+00C5.*U\+212B")]
 )
 def test_two_spellings_of_one_class_in_one_source_are_shown_by_their_code_points(tmp_path, names, points):
     with pytest.raises(SourceError, match=rf"{points}.* are one name in two Unicode spellings; merge them"):
