@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 Member = TypeVar("Member")
 _BLOCK = 1 << 20
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError)
-_ODD = (*_DAMAGE, ValueError, NotImplementedError, struct.error)
-"""What the readers raise on opening: besides damage, names that are no text, or parts they do not know."""
+_NAMED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError)
+_DAMAGE = (*_NAMED, ValueError, TypeError, ArithmeticError, LookupError, NotImplementedError, struct.error)
+"""What Python's readers raise on damaged files: their own errors, and whatever their parsing runs into."""
 
 
 def open_tree(source: Path) -> Tree:
@@ -44,7 +44,7 @@ def open_tree(source: Path) -> Tree:
         raise SourceError(f"{source}: {found}; expected an image folder or a tar or zip archive of one")
     try:
         tree = _open_archive(source)
-    except _ODD as error:
+    except _DAMAGE as error:
         raise SourceError(f"{source}: {_explain(source, error)}") from error
     if tree.outside and not tree.members:
         tree.close()
@@ -238,7 +238,7 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
             return self._archive.read(info)
         except RuntimeError as error:  # encrypted, or packed by a method that Python lacks
             raise SourceError(f"cannot be unzipped ({error}); unpack the archive and give the folder") from error
-        except _ODD as error:
+        except _DAMAGE as error:
             raise SourceError(f"cannot be unzipped ({' '.join(str(error).split())})") from error
 
     def close(self) -> None:

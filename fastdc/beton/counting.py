@@ -39,11 +39,11 @@ def count_image_bytes(beton: Path, manifest: Manifest) -> int:
     Raises:
         BetonError: the beton is missing or damaged.
     """
-    return _count(Path(beton), manifest.structure_hash, manifest.image_bytes)
+    return _count(Path(beton), manifest.content_hash, manifest.image_bytes)
 
 
 @lru_cache(maxsize=16)
-def _count(beton: Path, structure_hash: str, stated: int) -> int:
+def _count(beton: Path, content_hash: str, stated: int) -> int:
     with BetonFile(beton) as file:
         raw = np.flatnonzero(file.modes == MODE_RAW)
         if not raw.size or stated != file.payload_bytes:

@@ -6,6 +6,7 @@
 Source: huggingface_hub, "Understand caching".
 """
 
+from os.path import isdir, isfile
 from pathlib import Path
 
 from fastdc.errors import SourceError
@@ -26,7 +27,7 @@ def enter_hub_cache(source: Path) -> Path:
         source = source.parent
     if source.name in ("blobs", "refs") and _is_repository(source.parent):
         raise SourceError(f"{source}: is a part of a hub cache that has no file names; give {source.parent}")
-    if not source.is_dir():
+    if not isdir(source):
         return source
     if _is_repository(source):
         return _choose_snapshot(source)
@@ -34,7 +35,7 @@ def enter_hub_cache(source: Path) -> Path:
     if any(_is_repository(source / name) for name in repositories):
         named = ", ".join(repositories[:3]) + (", ..." if len(repositories) > 3 else "")
         raise SourceError(f"{source}: is the cache of the Hugging Face hub ({named}); give one of these folders")
-    if (source / "dataset_dict.json").is_file() or ((source / "state.json").is_file() and any(source.glob("*.arrow"))):
+    if isfile(source / "dataset_dict.json") or (isfile(source / "state.json") and any(source.glob("*.arrow"))):
         raise SourceError(
             f"{source}: holds Arrow files that `datasets` saved, expected parquet; write each split with "
             f"datasets.load_from_disk({str(source)!r})[SPLIT].to_parquet(FILE) and give that file"
@@ -50,7 +51,8 @@ def hub_name(source: Path) -> str | None:
 
 
 def _is_repository(path: Path) -> bool:
-    return (path / "snapshots").is_dir() and ((path / "blobs").is_dir() or (path / "refs").is_dir())
+    """Whether a folder is laid out so; False where it cannot be entered, which its reader reports."""
+    return isdir(path / "snapshots") and (isdir(path / "blobs") or isdir(path / "refs"))
 
 
 def _choose_snapshot(repository: Path) -> Path:

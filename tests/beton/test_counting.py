@@ -71,3 +71,12 @@ def test_grey_pixels_count_as_a_grey_png(make_picture):
     buffer = io.BytesIO()
     grey.save(buffer, "PNG")
     assert png_bytes(np.asarray(grey.convert("RGB"))) == len(buffer.getvalue())
+
+
+def test_a_file_that_was_written_anew_is_counted_anew(tmp_path, make_picture, to_file):
+    for seed in (0, 1):
+        data = to_file(make_picture(20, 30, seed=seed), "PNG")
+        (tmp_path / "in" / "a").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / "a" / "x.png").write_bytes(data)
+        manifest = write_beton(tmp_path / "in", tmp_path / "x.beton", force=True)
+        assert count_image_bytes(tmp_path / "x.beton", manifest) == len(data)

@@ -6,9 +6,11 @@ import os
 import subprocess
 import tarfile
 import zipfile
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from fastdc.beton import archives
 from fastdc.beton.sources import list_contents
@@ -394,3 +396,44 @@ def test_zip_slip_and_wrong_checksums(tmp_path):
         with pytest.raises(SourceError, match="cannot be unzipped"):
             fetches[0]()
         assert fetches[1]() == b"second"
+
+
+def packed(kind):
+    """A small archive as bytes, by the mode of `tarfile` or the method of `zipfile`."""
+    buffer, images = io.BytesIO(), {"caf\u00e9/1.jpg": b"hello" * 30, "dog/" + "x" * 120 + ".jpg": b"world" * 30}
+    if isinstance(kind, int):
+        with zipfile.ZipFile(buffer, "w", kind) as archive:
+            for name, data in images.items():
+                archive.writestr(name, data)
+        return buffer.getvalue()
+    with tarfile.open(fileobj=buffer, mode=kind) as archive:
+        for name, data in images.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+KINDS = ["w", "w:gz", "w:bz2", "w:xz", zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(KINDS),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
+    kept=st.floats(0, 1) | st.just(1),
+)
+@example(kind="w:gz", changes=[(0.0162, 4)], kept=0.052)  # a cut off field in gzip's header: TypeError of tarfile
+def test_whatever_a_damaged_archive_raises_is_a_source_error(tmp_path, kind, changes, kept):
+    data = bytearray(packed(kind))
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    (tmp_path / "x").write_bytes(data[: int(kept * len(data))])
+    try:
+        with closing(archives.open_tree(tmp_path / "x")) as tree:
+            for _, fetch in tree.fetch_all(list_contents(tree, tmp_path / "x", None).paths()):
+                with suppress(SourceError):
+                    fetch()
+    except SourceError as error:
+        message = str(error)
+        assert "\n" not in message
