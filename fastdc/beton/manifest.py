@@ -61,8 +61,8 @@ class Manifest(BaseModel):
         hints: what a training has to know (`tile_grid`).
         order: whether sample i is sample i of torchvision's ImageFolder over the same folder (`Order`); None in files
             of fastdc before 0.2, which did not record it.
-        image_bytes: sum of the payloads, bytes; of images that their method stores as PNG, which a beton holds as raw
-            pixels, the bytes of those PNGs.
+        image_bytes: bytes of the images. Compressed sets and those written from memory count raw pixels as PNG; sources
+            that are converted count payloads as they are. Results use `count_image_bytes`, one rule for every beton.
         content_hash: identity of the data: classes, labels, payload hashes and hints.
         file_bytes: length of the beton.
         structure_hash: hash of the beton's header, metadata and allocation table; ties the two files together.

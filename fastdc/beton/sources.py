@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.order import Order, below, in_imagefolder
-from fastdc.beton.texts import Texts
+from fastdc.beton.texts import Texts, one_spelling, show_spelling
 from fastdc.errors import SourceError
 from fastdc.text import printable
 
@@ -25,7 +25,14 @@ IMAGE_SUFFIXES = frozenset((*_COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
 SPLIT_ALIASES = (("train", "training"), ("val", "valid", "validation", "validate", "eval"), ("test", "testing"))
 """What people call the folder of a split; the names in one row mean the same."""
 SPLIT_NAMES = frozenset(name for row in SPLIT_ALIASES for name in row)
-JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_WINDOWS = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information")
+_MAC_AND_LINUX = ("__macosx", "network trash folder", "temporary items", "lost+found", "__pycache__")
+_NAS = ("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "~snapshot")
+JUNK = frozenset((*_WINDOWS, *_MAC_AND_LINUX, *_NAS))
+"""Litter of operating systems and of network storage (Synology, QNAP, NetApp), beside names that begin with a dot.
+
+Some of it holds images: thumbnails of those beside it, or what was deleted.
+"""
 MAX_DEPTH = 16
 MAX_FILE_BYTES = 1 << 30
 
@@ -112,7 +119,7 @@ class Contents(NamedTuple):
 
     Attributes:
         root: the path inside the tree where the class folders lie.
-        classes: names of the classes, sorted.
+        classes: names of the classes in one spelling (`one_spelling`), in the order of their folders' own names.
         items: the images, sorted by class and name.
         ignored: paths of files in class folders that lack an image's suffix.
         empty: classes without images, where those are allowed.
@@ -136,7 +143,7 @@ class Contents(NamedTuple):
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is hidden or litter of an operating system."""
+    """Whether a name is hidden, or litter of an operating system or of network storage."""
     return name.startswith(".") or name.lower() in JUNK
 
 
@@ -273,9 +280,9 @@ def list_contents(
         allow_missing: classes may be without images: their folder is empty or, with `classes`, not there.
 
     Raises:
-        SourceError: no class folders, images outside them, a class without images, two classes equal but for case,
-            folders that are a level too high to be classes, `split` missing, unknown or not applicable, or a folder
-            that is none of `classes`.
+        SourceError: no class folders, images outside them, a class without images, two classes equal but for case or
+            spelling, folders that are a level too high to be classes, `split` missing, unknown or not applicable, or a
+            folder that is none of `classes`.
     """
     return list_classes(tree, source, _find_root(tree, source, split), classes, allow_missing)
 
@@ -303,7 +310,8 @@ def _match_classes(
     folders: tuple[str, ...], classes: Sequence[str], allow_missing: bool, where: str
 ) -> tuple[str, ...]:
     """Return the folder of each wanted class; of a class without folder, its name."""
-    printed = {printable(name): name for name in folders}  # as a manifest writes names that are not UTF-8
+    classes = tuple(map(one_spelling, classes))
+    printed = {one_spelling(printable(name)): name for name in folders}  # as a manifest writes them
     unknown = sorted(set(printed) - set(classes))
     if unknown:
         raise SourceError(
@@ -344,7 +352,8 @@ def _list_images(
     if not ids:
         raise SourceError(f"{where}: none of the {len(classes)} classes has images, expected class/image.jpg")
     empty = frozenset(np.flatnonzero(np.diff(ends, prepend=0) == 0).tolist())
-    return Contents(root, classes, Items(ids, ends), ignored, empty, "imagefolder" if plain else "own"), inner
+    order: Order = "imagefolder" if plain else "own"
+    return Contents(root, tuple(map(one_spelling, classes)), Items(ids, ends), ignored, empty, order), inner
 
 
 def _no_images(name: str, other: list[str], where: str) -> SourceError:
@@ -491,7 +500,12 @@ def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> No
         raise SourceError(f"{where}: holds no folders; {layout}")
     seen: dict[str, str] = {}
     for name in classes:
-        other = seen.setdefault(name.casefold(), name)
+        other = seen.setdefault(one_spelling(one_spelling(name).casefold()), name)
+        if other != name and one_spelling(other) == one_spelling(name):
+            raise SourceError(
+                f"{where}: class folders {show_spelling(other)} and {show_spelling(name)} are one name in two Unicode "
+                "spellings; merge them"
+            )
         if other != name:
             raise SourceError(
                 f"{where}: class folders {other!r} and {name!r} differ only in case; rename or merge them"

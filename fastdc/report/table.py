@@ -15,6 +15,7 @@ from fastdc.report.rows import Row, shared_observer
 
 Format = Literal["table", "csv", "json", "latex"]
 LEFT_ALIGNED = 1
+SIZE_RULE = "size: JPEG files as they are, images stored as raw pixels as PNG"
 STYLES = {"done": "", "partial": "yellow", "skipped": "dim", "pending": "dim", "failed": "red", "diverged": "red"}
 
 
@@ -140,6 +141,8 @@ def notes(rows: list[Row]) -> list[str]:
     reduced = {(row.method, row.reduced): None for row in rows if row.reduced}
     lines += [plain(f"{method}: reduced: {', '.join(texts)}") for method, texts in reduced]
     lines += _label_notes(rows)
+    if any(row.n for row in rows):
+        lines.append(SIZE_RULE)
     for text in dict.fromkeys(row.observer for row in rows if row.observer):
         lines.append(plain(f"observer: {text}"))
     ledger = shared_observer(rows)

@@ -242,12 +242,15 @@ def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, Sub
 
 def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group: str | None) -> SubsetPlan:
     """One compressed set, its key the hash of everything it depends on; `group` is the key with seed 0."""
+    from fastdc.beton import holds_raw
     from fastdc.compress import compress_identity, machine_identity
 
     name = variant.method.info.name
     config, train = plan.config, plan.train
     if ipc is None:
-        key = content_key({"whole_set": name, "version": variant.method.version, "train": train.content_hash})
+        counted = {"raw_counts_as": "png"} if holds_raw(config.train) else {}  # results of before 0.2 count it as it is
+        identity = {"whole_set": name, "version": variant.method.version, "train": train.content_hash, **counted}
+        key = content_key(identity)
         return SubsetPlan(key, key, config.train, variant, None, 0, sum(train.counts))
     machine = machine_identity(config.precision, plan.threads, plan.device)
     identity = compress_identity(

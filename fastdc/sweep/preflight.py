@@ -184,7 +184,9 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
     Raises:
         ConfigError: lists the first differences.
     """
-    if train.classes == val.classes:
+    from fastdc.beton import one_spelling
+
+    if list(map(one_spelling, train.classes)) == list(map(one_spelling, val.classes)):
         return
     unknown = unknown_classes((config.train, train), (config.val, val))
     if unknown is not None:

@@ -46,7 +46,7 @@ class EvaluationResult(Settings):
         top1, top5: accuracy of the last epoch in percent; top5 is None below 6 classes.
         top1_best: best accuracy over all validations in percent; shown, never ranked.
         epochs, steps: training length; a step is one optimizer update.
-        images: stored images; image_bytes: their payload.
+        images: stored images; image_bytes: of these, JPEG files as they are and raw pixels as PNG.
         labels: what was trained on: `hard`, or a teacher's `online` or `stored` labels.
         label_bytes: of hard labels, the whole bytes that name a class; of stored ones, the bytes of their file; of
             online ones what nobody stores: fp16 logits of every image in every epoch.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fastdc.beton import BetonFile, Manifest, describe_beton
+from fastdc.beton import BetonFile, Manifest, count_image_bytes, describe_beton, one_spelling
 from fastdc.beton.classes import ALLOW_MISSING, missing_classes
 from fastdc.beton.missing import unknown_classes
 from fastdc.errors import BetonError, ConfigError
@@ -52,10 +52,11 @@ class Pair:
     @property
     def val_classes(self) -> tuple[int, ...] | None:
         """Per class of the validation set its number in the subset, by name; None where both number them alike."""
-        if self.stored.classes == self.validation.classes:
+        stored, validation = (tuple(map(one_spelling, one.classes)) for one in (self.stored, self.validation))
+        if stored == validation:
             return None
-        numbers = {name: number for number, name in enumerate(self.stored.classes)}
-        return tuple(numbers[name] for name in self.validation.classes)
+        numbers = {name: number for number, name in enumerate(stored)}
+        return tuple(numbers[name] for name in validation)
 
     def side(self, settings: EvaluateSettings) -> int:
         """Side of the training crops in pixels."""
@@ -125,7 +126,7 @@ class Training:
         stored, settings = self.pair.stored, self.settings
         return {
             "images": len(stored.ids),
-            "image_bytes": stored.image_bytes,
+            "image_bytes": count_image_bytes(self.pair.subset, stored),
             "label_bytes": label_bytes(settings.protocol, len(stored.ids), len(stored.classes)),
             "dataset": stored.dataset,
             "arch": settings.arch,
@@ -295,7 +296,7 @@ def check_same_classes(
     hint = f"use sets of equal classes{ALLOW_MISSING if lost else ''}"
     pairs = zip(stored.classes, validation.classes, strict=False)
     for label, (left, right) in enumerate(pairs):
-        if left != right:
+        if one_spelling(left) != one_spelling(right):
             raise ConfigError(f"class {label} is '{left}' in {subset} but '{right}' in {val}; {hint}")
     if len(stored.classes) != len(validation.classes):
         counts = f"{subset} has {len(stored.classes)} classes, {val} has {len(validation.classes)}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,6 +28,18 @@ def encode(image: Image.Image | Pixels, kind: str = "JPEG", **options: Any) -> b
     buffer = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def resampled(pixels: Pixels, sampling: int) -> bytes:
+    """A 4:1:1 JPEG of `pixels` whose frame says 0xHV for the sampling of luma; 0x14 is 4:4:1, as rotation leaves it.
+
+    The coded blocks stay. Of sides that are multiples of 32, 4:4:1 has as many as 4:1:1: a whole picture of others.
+    """
+    data = bytearray(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), 90, "RGB", "411"))
+    luma = data.index(b"\xff\xc0") + 11
+    assert data[luma] == 0x41
+    data[luma] = sampling
+    return bytes(data)
 
 
 def fill_folder(root: Path, classes: int = 3, images: int = 4, size: tuple[int, int] = (40, 56)) -> Path:
@@ -53,6 +66,12 @@ def make_folder() -> Callable[..., Path]:
 @pytest.fixture
 def make_picture() -> Callable[..., Pixels]:
     return smooth
+
+
+@pytest.fixture
+def jpeg_441() -> bytes:
+    """A JPEG of 32 x 64 pixels, 4:4:1."""
+    return resampled(smooth(32, 64, seed=7), 0x14)
 
 
 @pytest.fixture

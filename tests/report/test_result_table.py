@@ -73,6 +73,7 @@ def test_the_plain_table_shows_each_number_once_aligned() -> None:
     assert lines[6:] == [
         "pca ipc 10: seed 2 diverged: nan",
         "el2n[keep=hard] ipc 10: seed 0 failed: why",
+        "size: JPEG files as they are, images stored as raw pixels as PNG",
         "one observer (100 s) serves 2 methods; one for each would take 3.3 min, 2.0 times as long",
     ]
 

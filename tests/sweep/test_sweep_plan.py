@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from fastdc.beton import BetonFile, Sample, describe_beton, encode_jpeg, write_samples
 from fastdc.compress import machine_identity
 from fastdc.errors import ConfigError, FastDCError, MethodError
+from fastdc.hashing import content_key
 from fastdc.methods import get_method
 from fastdc.observe.config import ObserverConfig
 from fastdc.sweep.config import SweepConfig
@@ -36,6 +38,29 @@ def test_the_whole_set_ignores_ipc_and_runs_last(make_config: Make) -> None:
     full = [cell for cell in planned if cell.label["method"] == "full"]
     assert [(cell.label["ipc"], cell.seed) for cell in full] == [(None, 0), (None, 1)]
     assert planned[-2:] == full
+
+
+@pytest.mark.parametrize("stored", ["raw", "jpg"])
+def test_the_key_of_the_whole_set_changed_only_where_its_bytes_count_anew(
+    make_config: Make, tiny: Path, tmp_path: Path, stored: str
+) -> None:
+    """Results of before 0.2 count raw pixels as they are, today's as PNG."""
+    train = tiny / "train.beton"
+    if stored == "jpg":
+        train, manifest = tmp_path / "jpg.beton", describe_beton(train)
+        with BetonFile(tiny / "train.beton") as file:
+            samples = [Sample(encode_jpeg(file.decode(i)), int(file.labels[i]), str(i)) for i in range(len(file))]
+        write_samples(train, samples, classes=manifest.classes, dataset="x", split=None, source="x", made={})
+    before = content_key({"whole_set": "full", "version": 1, "train": describe_beton(train).content_hash})
+    (cell, *_) = cells(make_config(methods="full", train=train))
+    assert cell.subset is not None
+    assert (cell.subset.key == before) == (stored == "jpg")
+
+
+def test_classes_in_two_spellings_are_the_same(make_config: Make, write_tiny: Write, tmp_path: Path) -> None:
+    train = write_tiny(tmp_path / "train.beton", 2, 0, ("cafe\u0301", "moss"))
+    val = write_tiny(tmp_path / "val.beton", 2, 1, ("caf\u00e9", "moss"))
+    assert cells(make_config(train=train, val=val))
 
 
 @pytest.mark.parametrize(
