@@ -85,11 +85,11 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 PROGRAMS = {
-    "constants.pkl": ("TorchScript", "torch.jit.load"),
-    "serialized_exported_program.json": ("torch.export", "torch.export.load"),
-    "models/model.json": ("torch.export", "torch.export.load"),
+    "constants.pkl": ("TorchScript", "torch.jit.load({!r}).state_dict()"),
+    "serialized_exported_program.json": ("torch.export", "torch.export.load({!r}).state_dict"),
+    "models/model.json": ("torch.export", "torch.export.load({!r}).state_dict"),
 }
-"""Files in an archive that holds a program: what it is, and what opens it."""
+"""Files in an archive that holds a program: what it is, and what gets the weights out of it."""
 
 
 def _check_program(path: Path) -> None:
@@ -104,10 +104,10 @@ def _check_program(path: Path) -> None:
         names = archive.namelist()
         found = [PROGRAMS[end] for end in PROGRAMS if any(name == end or name.endswith(f"/{end}") for name in names)]
         if found:
-            kind, loader = found[0]
+            kind, weights = found[0]
             raise MethodError(
                 f"{path}: is a {kind} file, a program with weights; nothing of it was run; if you trust it, save "
-                f"its weights alone in Python: torch.save({loader}('{path.name}').state_dict(), 'weights.pth')"
+                f"its weights alone in Python: torch.save({weights.format(path.name)}, 'weights.pth')"
             )
 
 

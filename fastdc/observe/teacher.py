@@ -80,13 +80,15 @@ def plan_for(
     if spec == OBSERVER or spec.startswith(f"{OBSERVER}:"):
         return _plan_observer(spec, train_hash, classes, observer)
     arch, at, name = spec.partition("@")
-    if at and "/" not in arch and not spec.startswith(TORCHVISION):
+    if spec.startswith(TORCHVISION):
+        return _plan_pretrained(spec, train_hash, classes, order)
+    if at and "/" not in arch:
         return _plan_file(spec, arch, Path(name), train_hash, classes, order)
     if spec.endswith(CHECKPOINT_SUFFIXES):
         return _plan_file(spec, None, Path(spec), train_hash, classes, order)
     if spec == LITE0:
         return _plan_lite0(train_hash, classes, order)
-    if spec.startswith((TORCHVISION, TIMM_PREFIX)):
+    if spec.startswith(TIMM_PREFIX):
         return _plan_pretrained(spec, train_hash, classes, order)
     hint = f"{OBSERVER}:{spec} trains one of this network; " if _is_arch(spec) else ""
     raise ConfigError(f"teacher '{spec}': no such teacher; {hint}expected {SPECS}")
