@@ -169,3 +169,11 @@ def test_imagenets_classes_by_numbers_need_an_order() -> None:
     plan = plan_for("torchvision:resnet18", "", classes, None, "numeric")
     assert plan.columns == tuple(map(int, classes))
     assert plan.name == "torchvision:resnet18@IMAGENET1K_V1 (numeric order)"
+
+
+@TIMM
+def test_a_timm_networks_name_shows_its_weights() -> None:
+    bare, full = (
+        plan_for(f"timm:{name}", "", imagenet_wnids()[:3], None) for name in ("resnet10t", "resnet10t.c3_in1k")
+    )
+    assert bare.name == full.name == "timm:resnet10t.c3_in1k"
