@@ -2,7 +2,7 @@
 
 The rules:
 
-- The sample: about 1,000 images, equally many of every class, at least 2 of each, at most 2,000 in all.
+- The sample: equally many images of every class, 3 of each but 600 to 2,000 in all.
 - Another order is clearly better: among the images on which the two differ it is right at least twice as often, by the
   sign test at level 0.1 %. And it is itself above chance and above random orders.
 - Chance: the share that the same guesses would get right if they were dealt to the images at random (Cohen's kappa);
@@ -33,7 +33,7 @@ from fastdc.nn.orders import Columns, OrderName, distinct_orders
 from fastdc.nn.teacher import Teacher
 from fastdc.seeding import derive_seed
 
-SAMPLE, LEAST_PER_CLASS, MOST = 1000, 2, 2000
+PER_CLASS, LEAST, MOST = 3, 600, 2000
 BATCH = 100
 BETTER_LEVEL, ABOVE_LEVEL, BELOW_LEVEL = 0.001, 0.01, 0.001
 BETTER_ODDS = 2
@@ -111,8 +111,8 @@ def draw_sample(labels: Numbers) -> Numbers:
     """
     generator = np.random.Generator(np.random.PCG64(derive_seed(0, "class order of a teacher")))
     present = np.unique(labels[labels >= 0])
-    present = np.sort(generator.permutation(present)[: MOST // LEAST_PER_CLASS])
-    each = max(LEAST_PER_CLASS, -(-SAMPLE // max(present.size, 1)))
+    present = np.sort(generator.permutation(present)[:MOST])
+    each = -(-min(max(PER_CLASS * present.size, LEAST), MOST) // max(present.size, 1))
     drawn = [generator.permutation(np.flatnonzero(labels == label))[:each] for label in present]
     return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, np.int64)
 
@@ -163,7 +163,7 @@ def compare_orders(labels: Numbers, guesses: Numbers, used: Columns, orders: Map
 
 
 def _matched(labels: Numbers, guesses: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether the held-out images are right by the match of the others, and which are held out: half of every class.
+    """Return whether the held-out images are right by the match of the others, and which those are: half of each class.
 
     A guess that the others never show stays unmatched; ties go to the class that the guess names.
     """
@@ -193,7 +193,7 @@ def _above(right: int, images: int, chance: float) -> bool:
 
 
 def _above_random_orders(labels: Numbers, guesses: Numbers, classes: int) -> bool:
-    """Whether the agreement is more than an order of the classes at random would give; so few have none to speak of."""
+    """Return whether the agreement is more than an order of the classes at random would give; True below 5 classes."""
     present = np.unique(labels)
     if present.size < LEAST_CLASSES:
         return True

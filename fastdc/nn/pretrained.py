@@ -195,7 +195,7 @@ def describe_pretrained(spec: str) -> Pretrained:
 
 
 def _torchvision_weights(spec: str) -> tuple[str, Any]:
-    """Network and weights that `torchvision:NAME[@WEIGHTS]` means; V1 is short for IMAGENET1K_V1.
+    """Return the network and weights that `torchvision:NAME[@WEIGHTS]` means; V1 is short for IMAGENET1K_V1.
 
     Raises:
         ConfigError: torchvision has no such network or weights; lists those it has.

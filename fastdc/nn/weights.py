@@ -123,7 +123,7 @@ def _plain(path: Path, content: Any) -> State:
 
 
 def _nested(path: Path, content: dict[Any, Any]) -> str:
-    """The key under which the weights lie; empty where they lie here."""
+    """Return the key under which the weights lie; empty where they lie here."""
     plain = [key for key in NESTED if isinstance(content.get(key), dict)]
     averaged = [key for key in AVERAGED if isinstance(content.get(key), dict)]
     if plain and averaged:
@@ -161,7 +161,7 @@ def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn
 
 
 def _named_as(path: Path, state: State, expected: State) -> State:
-    """The weights under the names of the network: without wrappers, and without the attribute that held the network.
+    """Return the weights under the names of the network: without wrappers, and without the attribute that held the network.
 
     What lies beside such an attribute (a loss's buffers in a Lightning checkpoint) is left out.
 

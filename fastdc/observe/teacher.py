@@ -132,7 +132,7 @@ def _identity(kind: Kind, classes: tuple[str, ...], weights: object, ordered: Co
 
 
 def _ordered(order: OrderName | None, classes: tuple[str, ...]) -> Columns | None:
-    """Columns of outputs in a named order; None where that is the data set's own."""
+    """Return columns of outputs in a named order; None where that is the data set's own."""
     columns = None if order is None else require_columns(order, classes)
     return None if columns == tuple(range(len(classes))) else columns
 
@@ -213,7 +213,7 @@ def lite0_file() -> Path:
 def _imagenet_columns(
     who: str, classes: tuple[str, ...], order: OrderName | None
 ) -> tuple[Columns | None, OrderName | None]:
-    """Columns of a network of ImageNet's classes, with the order that was needed for them.
+    """Return columns of a network of ImageNet's classes, with the order that was needed for them.
 
     ImageNet's own 1000 classes may go by other names (folders 0 to 999), of which the given order says which is which.
     """

@@ -65,7 +65,7 @@ def shown(
     return guesses, compare_orders(labels, guesses, tuple(range(classes)), distinct_orders(NAMES[classes]))
 
 
-@pytest.mark.parametrize(("classes", "images"), [(10, 1000), (100, 1000), (1000, 2000)])
+@pytest.mark.parametrize(("classes", "images"), [(10, 600), (100, 600), (1000, 2000)])
 @pytest.mark.parametrize("accuracy", [0.9, 0.3])
 def test_natural_outputs_used_in_text_order_are_found(classes: int, images: int, accuracy: float) -> None:
     _, found = shown(classes, images, accuracy, "natural")
@@ -77,7 +77,7 @@ def test_natural_outputs_used_in_text_order_are_found(classes: int, images: int,
 
 
 @pytest.mark.parametrize(
-    ("classes", "images", "accuracy"), [(3, 1000, 0.2), (10, 1000, 0.15), (100, 1000, 0.05), (1000, 2000, 0.02)]
+    ("classes", "images", "accuracy"), [(3, 600, 0.2), (10, 600, 0.15), (100, 600, 0.05), (1000, 2000, 0.02)]
 )
 def test_a_weak_teacher_in_the_right_order_passes(classes: int, images: int, accuracy: float) -> None:
     for seed in range(20):
@@ -92,7 +92,7 @@ def test_few_images_refuse_no_weak_teacher(classes: int, images: int) -> None:
         assert (found.better, found.at_chance) == (None, False)
 
 
-@pytest.mark.parametrize(("classes", "images"), [(3, 1000), (10, 1000), (100, 1000), (1000, 2000)])
+@pytest.mark.parametrize(("classes", "images"), [(3, 600), (10, 600), (100, 600), (1000, 2000)])
 def test_guesses_at_chance_are_found(classes: int, images: int) -> None:
     found = [shown(classes, images, 0.0, seed=seed)[1] for seed in range(40)]
     assert [each.better for each in found] == [None] * 40
@@ -138,7 +138,7 @@ def test_two_swapped_classes_among_twenty_are_found() -> None:
 def test_the_sample_is_balanced_bounded_and_repeats() -> None:
     labels = np.repeat(np.arange(10), 500)
     sample = draw_sample(labels)
-    assert np.bincount(labels[sample]).tolist() == [100] * 10
+    assert np.bincount(labels[sample]).tolist() == [60] * 10
     assert np.array_equal(sample, draw_sample(labels))
     assert draw_sample(np.repeat(np.arange(1000), 7)).size == 2000
     assert draw_sample(np.repeat(np.arange(5000), 3)).size == 2000
