@@ -83,7 +83,7 @@ def _wordnet(classes: Sequence[str]) -> list[Any] | None:
 
 
 def _places_in_imagenet(classes: Sequence[str]) -> list[Any] | None:
-    """Return places of English names among ImageNet's classes; None where one is unknown, or names two classes (crane)."""
+    """Return places of English names among ImageNet's classes; None where one is unknown or names two."""
     from torchvision.models import ResNet18_Weights  # torch
 
     places: dict[str, list[int]] = {}

@@ -161,7 +161,7 @@ def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn
 
 
 def _named_as(path: Path, state: State, expected: State) -> State:
-    """Return the weights under the names of the network: without wrappers, and without the attribute that held the network.
+    """Return the weights under the network's own names, without wrappers and without the attribute that held it.
 
     What lies beside such an attribute (a loss's buffers in a Lightning checkpoint) is left out.
 
