@@ -34,6 +34,7 @@ from fastdc.cli_common import (
     Rerun,
     Style,
     Teacher,
+    TeacherOrder,
     Together,
     Track,
     say_error,
@@ -100,6 +101,7 @@ def sweep_command(
     ] = None,
     observer: ObserverSettings = None,
     teacher: Teacher = None,
+    teacher_order: TeacherOrder = None,
     augment: Annotated[Augment | None, typer.Option(help="method follows a subset's hints.")] = None,
     precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 takes all.")] = None,
@@ -127,11 +129,11 @@ def sweep_command(
     """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, print the table.
 
     Options replace keys of CONFIG.yaml (train, val, workdir, methods, ipc, seeds, protocols, archs, observer,
-    teacher, image_size, set, augment, precision, threads, loader, together, track, allow_missing_classes). Paths are
-    relative to the current folder. Run again, it does only what is missing; several sweeps may share one workdir.
-    A run that fails is a row with its reason, and the exit code is 1. `--rerun all` trains again but reuses
-    subsets and observers, which are the same for the same content; a result stays until its new one is there,
-    and an interrupted one goes on where it was.
+    teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, track,
+    allow_missing_classes). Paths are relative to the current folder. Run again, it does only what is missing;
+    several sweeps may share one workdir. A run that fails is a row with its reason, and the exit code is 1.
+    `--rerun all` trains again but reuses subsets and observers, which are the same for the same content; a result
+    stays until its new one is there, and an interrupted one goes on where it was.
 
     Example:
 
@@ -149,7 +151,8 @@ def sweep_command(
     options: dict[str, Any] = {"train": train, "val": val, "methods": methods, "ipc": ipc, "seeds": seeds}
     options |= {"workdir": workdir, "protocols": protocol, "archs": arch, "image_size": image_size, "threads": threads}
     options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
-    options |= {"teacher": teacher, "track": track, "allow_missing_classes": allow_missing_classes or None}
+    options |= {"teacher": teacher, "teacher_order": teacher_order, "track": track}
+    options["allow_missing_classes"] = allow_missing_classes or None
     options["observer"] = parse_settings(observer or []) or None
     given = {
         key: str(value) if isinstance(value, StrEnum) else value for key, value in options.items() if value is not None

@@ -51,6 +51,15 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
+class Order(StrEnum):
+    """Orders of classes by name."""
+
+    text = "text"
+    numeric = "numeric"
+    natural = "natural"
+    wordnet = "wordnet"
+
+
 class Engine(StrEnum):
     """How batches are made."""
 
@@ -123,7 +132,15 @@ Teacher = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         help="Gives soft labels: observer, observer:ARCH, FILE.safetensors, ARCH@FILE, efficientnet_lite0, "
-        "torchvision:NAME, timm:NAME.  [default: observer]",
+        "torchvision:NAME[@WEIGHTS], timm:NAME.  [default: observer]",
+        show_default=False,
+    ),
+]
+TeacherOrder = Annotated[
+    Order | None,
+    typer.Option(
+        help="Class order of ARCH@FILE's outputs: text (class1, class10, class2), natural (class1, class2, class10), "
+        "numeric (0, 1, 10), wordnet.  [default: the data set's]",
         show_default=False,
     ),
 ]

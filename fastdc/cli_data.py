@@ -24,6 +24,7 @@ from fastdc.cli_common import (
     Seed,
     Settings,
     Teacher,
+    TeacherOrder,
     Track,
     Train,
     Workdir,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fastdc.beton import Manifest
+    from fastdc.nn.orders import OrderName
     from fastdc.train import EvaluateSettings
 
 
@@ -246,6 +248,7 @@ def compress_command(
     ] = None,
     settings: Settings = None,
     observer: ObserverSettings = None,
+    teacher_order: TeacherOrder = None,
     precision: Annotated[
         Precision, typer.Option(help=f"Of networks that the method runs: {PRECISION_HELP}")
     ] = Precision.auto,
@@ -274,8 +277,8 @@ def compress_command(
         found = " ".join(map(str, inputs))
         raise ConfigError(f"compress {method}: got {found}, expected {' '.join(expected)}")
     if method == "from-list":
-        if ipc is not None or observer:
-            given = "--observer" if ipc is None else "--ipc"
+        if ipc is not None or observer or teacher_order:
+            given = "--ipc" if ipc is not None else "--observer" if observer else "--teacher-order"
             raise ConfigError(f"compress from-list: {given} has no meaning, the list says what is kept")
         _compress_list(inputs[0], inputs[1], out, image_size, settings, index_order or IndexOrder.imagefolder, force)
         return
@@ -286,10 +289,9 @@ def compress_command(
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
         raise ConfigError(f"compress {method}: {missing} is missing")
-    options = {"ipc": ipc, "seed": seed, "image_size": image_size or 224, "precision": precision.value}
-    _compress(
-        method, inputs[0], out, workdir, settings, observer, {**options, "threads": threads, "force": force}, quiet
-    )
+    options: dict[str, Any] = {"ipc": ipc, "seed": seed, "image_size": image_size or 224, "threads": threads}
+    options |= {"precision": precision.value, "teacher_order": teacher_order and teacher_order.value}
+    _compress(method, inputs[0], out, workdir, settings, observer, {**options, "force": force}, quiet)
 
 
 def _compress_list(
@@ -376,6 +378,7 @@ def evaluate_command(
     settings: Settings = None,
     arch: Annotated[str, typer.Option(help="Network to train from scratch.")] = "resnet18",
     teacher: Teacher = None,
+    teacher_order: TeacherOrder = None,
     workdir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of observers and stored labels (soft protocols), and of --track."),
@@ -419,7 +422,9 @@ def evaluate_command(
     values |= {"threads": threads, "loader": loader.value, "loader_workers": workers, "compile": compiled, "arch": arch}
     chosen = get_protocol(protocol, parse_settings(settings or []))
     made = EvaluateSettings.make({"protocol": chosen, **values}, "evaluate")
-    labels = _soft_labels(subset, made, teacher, workdir, quiet) | {"allow_missing_classes": allow_missing_classes}
+    order: OrderName | None = teacher_order.value if teacher_order is not None else None
+    labels = _soft_labels(subset, val, made, teacher, order, workdir, quiet)
+    labels |= {"allow_missing_classes": allow_missing_classes}
     name = f"{subset.stem} {chosen.name} {arch} seed {seed}"
     with watching(trackers, workdir or Path(), not quiet), _one_run(name, subset, made) as told:
         result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet, name=name, **labels)
@@ -450,21 +455,33 @@ def _one_run(name: str, subset: Path, settings: "EvaluateSettings") -> "Abstract
 
 
 def _soft_labels(
-    subset: Path, settings: "EvaluateSettings", teacher: str | None, workdir: Path | None, quiet: bool
+    subset: Path,
+    val: Path,
+    settings: "EvaluateSettings",
+    teacher: str | None,
+    order: "OrderName | None",
+    workdir: Path | None,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Where the labels of a soft protocol come from, for `evaluate`; nothing for hard ones."""
     if not settings.protocol.soft:
-        if teacher is not None:
-            name = settings.protocol.name
-            raise ConfigError(f"--teacher {teacher}: has no meaning for protocol {name}, whose labels are hard")
+        for option, value in (("--teacher", teacher), ("--teacher-order", order)):
+            if value is not None:
+                name = settings.protocol.name
+                raise ConfigError(f"{option} {value}: has no meaning for protocol {name}, whose labels are hard")
         return {}
     from fastdc.beton import describe_beton
     from fastdc.nn.device import choose_compute
-    from fastdc.observe.teacher import check_side, load_teacher, plan_for_subset
+    from fastdc.observe.teacher import plan_for_subset
+    from fastdc.observe.teacher_load import load_teacher
+    from fastdc.observe.teacher_plan import check_order_used, check_side
     from fastdc.train.training import stored_side
 
-    plan = plan_for_subset(teacher or "observer", describe_beton(subset), workdir)
-    check_side(plan, settings.image_size or stored_side(subset))
+    manifest, side = describe_beton(subset), settings.image_size or stored_side(subset)
+    plan = plan_for_subset(teacher or "observer", manifest, workdir, order)
+    check_order_used(order, [plan])
+    check_side(plan, side)
     compute = choose_compute(settings.precision, settings.threads)
-    loaded = load_teacher(plan, None, workdir or Path(), compute, show_progress=not quiet)
+    images = val if "train" in manifest.made else subset  # a training set itself has the better ones
+    loaded = load_teacher(plan, None, workdir or Path(), compute, not quiet, image_size=side, images=images)
     return {"teacher": loaded, "labels_root": workdir / "labels" if workdir is not None else None}

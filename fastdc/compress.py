@@ -25,10 +25,13 @@ from fastdc.methods.base import Fit, check_budget
 from fastdc.methods.checking import check_compressed, check_scores
 from fastdc.methods.mosaics import make_mosaics
 from fastdc.nn.options import Precision, guess_device, precision_key, resolve_precision
+from fastdc.nn.orders import OrderName
 from fastdc.nn.teaching import Teaching
 from fastdc.observe import Observation, ObserverConfig, choose_observer
 from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
-from fastdc.observe.teacher import TeacherPlan, check_batch_norm, check_side, load_teacher, plan_teacher
+from fastdc.observe.teacher import plan_teacher
+from fastdc.observe.teacher_load import load_teacher
+from fastdc.observe.teacher_plan import TeacherPlan, check_batch_norm, check_order_used, check_side
 from fastdc.storage import STORAGE_VERSION, store_compressed
 from fastdc.threads import usable_cpus
 
@@ -94,14 +97,20 @@ def compress_identity(
 
 
 def plan_teachers(
-    method: Method, config: MethodConfig, train: Path, manifest: Manifest, workdir: Path, observer: ObserverConfig
+    method: Method,
+    config: MethodConfig,
+    train: Path,
+    manifest: Manifest,
+    workdir: Path,
+    observer: ObserverConfig,
+    order: OrderName | None = None,
 ) -> tuple[TeacherPlan, ...]:
     """The networks that a method runs, checked without loading them.
 
     Raises:
         MethodError, ConfigError: one is unknown, of other classes, or its file is not there.
     """
-    return tuple(plan_teacher(spec, train, manifest, workdir, observer) for spec in method.teachers(config))
+    return tuple(plan_teacher(spec, train, manifest, workdir, observer, order) for spec in method.teachers(config))
 
 
 def check_teachers(method: Method, plans: Sequence[TeacherPlan], image_size: int) -> None:
@@ -144,6 +153,7 @@ def compress_beton(
     workdir: Path,
     observer: ObserverConfig | None = None,
     also: ObserverNeeds | None = None,
+    teacher_order: OrderName | None = None,
     precision: Precision = "auto",
     threads: int = 0,
     force: bool = False,
@@ -163,10 +173,13 @@ def compress_beton(
         workdir: where observers are kept.
         observer: how to train the observer, where the method needs one; None takes `choose_observer`'s.
         also: what other methods will read of the same observer, so that one training keeps it all.
+        teacher_order: class order of the outputs of teachers whose files do not name their classes; None for the data
+            set's.
         precision, threads: what the method's networks compute with, where it runs some.
 
     Raises:
         MethodError: unknown method, IPC out of range for the smallest class.
+        TeacherError: a teacher's outputs do not fit the classes; see `load_teacher`.
         ConfigError: unknown setting or value out of range.
         OutputError: `out` exists and `force` is false, or cannot be written.
     """
@@ -180,7 +193,8 @@ def compress_beton(
     if observer is None:
         observer = choose_observer(train, manifest.content_hash, workdir, defaults={"image_size": image_size})
     check_observer(chosen, config, observer)
-    plans = plan_teachers(chosen, config, train, manifest, workdir, observer)
+    plans = plan_teachers(chosen, config, train, manifest, workdir, observer, teacher_order)
+    check_order_used(teacher_order, plans)
     check_teachers(chosen, plans, image_size)
     compute = _choose_compute(precision, threads) if plans else None
     machine = machine_identity(precision, threads, compute.device.type if compute is not None else None)
@@ -196,6 +210,7 @@ def compress_beton(
         "command": "compress",
         **identity,
         "variant": variant_name(method, settings or {}),
+        **({} if teacher_order is None else {"teacher_order": teacher_order}),
     }
     with (
         BetonFile(train) as beton,
@@ -209,7 +224,7 @@ def compress_beton(
             image_size=image_size,
             image=beton.decode,
             observations=observations,
-            teaching=_teaching(plans, train, workdir, compute, scratch, also, show_progress),
+            teaching=_teaching(plans, train, workdir, compute, scratch, also, image_size, show_progress),
         )
         context, compressed, seconds = _run_method(chosen, config, context, ipc, seed)
         start = time.monotonic()
@@ -294,13 +309,14 @@ def _teaching(
     compute: "Compute | None",
     scratch: Path,
     also: ObserverNeeds | None,
+    image_size: int,
     show_progress: bool,
 ) -> Teaching | None:
     """The method's networks, trained or read; an observer among them with all that others will read of it."""
     if compute is None:
         return None
     teachers = tuple(
-        load_teacher(plan, train, workdir, compute, also=also, show_progress=show_progress) for plan in plans
+        load_teacher(plan, train, workdir, compute, show_progress, also, image_size=image_size) for plan in plans
     )
     return Teaching(teachers, compute, train, scratch, show_progress)
 

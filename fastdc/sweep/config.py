@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from fastdc.errors import ConfigError
 from fastdc.nn.options import Precision
+from fastdc.nn.orders import OrderName
 from fastdc.settings import Settings, closest, parse_settings
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.track.trackers import check_trackers
@@ -34,6 +35,8 @@ class SweepConfig(Settings):
             none given takes the one observer in `workdir`, or the default at `image_size`.
         teacher: network that gives the labels of soft protocols, as `fastdc.observe.teacher` names it: the observer,
             a file, a pretrained network. Methods that run teachers have a setting of their own for theirs.
+        teacher_order: class order of the outputs of teachers whose files do not name their classes (`ARCH@FILE`), those
+            of methods included; None for the data set's.
         image_size: side of the stored images, in pixels.
         set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
         augment: `method` follows the hints of a subset, `protocol` ignores them.
@@ -57,6 +60,7 @@ class SweepConfig(Settings):
     archs: tuple[str, ...] = Field(("resnet18",), min_length=1)
     observer: dict[str, Any] = Field(default_factory=dict)
     teacher: str = Field("observer", min_length=1)
+    teacher_order: OrderName | None = None
     image_size: int = Field(224, ge=8, le=4096)
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)
     augment: Literal["method", "protocol"] = "method"

@@ -32,7 +32,7 @@ from fastdc.sweep.store import Planned
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.observe.config import ObserverConfig
-    from fastdc.observe.teacher import TeacherPlan
+    from fastdc.observe.teacher_plan import TeacherPlan
     from fastdc.train.protocols import Protocol
 
 KEY_SCHEMA = 1
@@ -119,6 +119,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
         MethodError: a method named explicitly cannot be used, or not with this IPC or observer.
     """
     from fastdc.beton import describe_beton
+    from fastdc.observe.teacher_plan import check_order_used
     from fastdc.threads import usable_cpus
     from fastdc.train.label_layout import label_bytes
 
@@ -134,6 +135,8 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
         label_bytes(protocol, 1, len(train.classes))  # refuses more stored logits than there are classes
     protocols = [(with_teachers(variant, config, train, observer), choices) for variant, choices in protocols]
     teacher = resolve_teacher(config, train, observer, (each for _, choices in protocols for each in choices))
+    used = [plan for variant, _ in protocols for plan in variant.teachers] + ([] if teacher is None else [teacher])
+    check_order_used(config.teacher_order if used else None, used)
     check_precision(resolve_precision(config.precision, device), device)
     check_precision(observer.precision, observer.device)
     plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer, teacher)

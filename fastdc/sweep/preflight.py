@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.methods import Method, MethodConfig
     from fastdc.observe.config import ObserverConfig
-    from fastdc.observe.teacher import TeacherPlan
+    from fastdc.observe.teacher_plan import TeacherPlan
     from fastdc.train.protocols import Protocol
 
 NEEDS_SERVED = (*OBSERVED, "teacher", "bn_statistics")
@@ -45,6 +45,11 @@ class Variant:
     def whole_set(self) -> bool:
         """Whether it trains on the training set itself, whatever the ipc."""
         return self.method.info.whole_set
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether one of its teachers has its outputs in an order that is given."""
+        return any(teacher.order is not None for teacher in self.teachers)
 
 
 def resolve_variants(config: SweepConfig) -> list[Variant]:
@@ -140,7 +145,8 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
     if variant.skip is not None:
         return variant
     try:
-        plans = plan_teachers(variant.method, variant.config, config.train, train, config.workdir, observer)
+        data = (config.train, train, config.workdir, observer, config.teacher_order)
+        plans = plan_teachers(variant.method, variant.config, *data)
         check_teachers(variant.method, plans, config.image_size)
     except (ConfigError, MethodError) as error:
         if variant.explicit:
@@ -159,9 +165,10 @@ def resolve_teacher(
     """
     if not any(protocol.soft for protocol in protocols):
         return None
-    from fastdc.observe.teacher import check_side, plan_teacher
+    from fastdc.observe.teacher import plan_teacher
+    from fastdc.observe.teacher_plan import check_side
 
-    teacher = plan_teacher(config.teacher, config.train, train, config.workdir, observer)
+    teacher = plan_teacher(config.teacher, config.train, train, config.workdir, observer, config.teacher_order)
     check_side(teacher, config.image_size)
     return teacher
 

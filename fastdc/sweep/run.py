@@ -159,6 +159,7 @@ def run_sweep(
             device = actual_device() if launcher is None else launcher.device()
             take_signals()  # Ray has taken SIGTERM
             plan = plan if device == plan.device else make_plan(config, device)
+            CellRunner(plan, store, show_progress).check_teachers(missing_cells(plan, states, rerun))
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
             from fastdc.observe.choose import tell_observer
