@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -39,15 +40,12 @@ connection.close()
 
 
 @pytest.fixture
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where a store goes in a folder of OWNER in which everybody may make files."""
-    folder = tmp_path_factory.mktemp("shared")
-    os.chown(folder, OWNER, OWNER)
-    folder.chmod(0o777)
-    for parent in [folder, *folder.parents][1:-1]:
-        if parent.stat().st_uid == 0 and parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
-    return folder / "store.sqlite"
+def store() -> Iterator[Path]:
+    """Where a store goes in a folder of OWNER in which all may make files; pytest's own are closed to other users."""
+    with TemporaryDirectory() as folder:
+        os.chown(folder, OWNER, OWNER)
+        os.chmod(folder, 0o777)
+        yield Path(folder, "store.sqlite")
 
 
 @pytest.fixture
