@@ -283,10 +283,10 @@ class Store:
                 (state, time.time(), key, token),
             )
 
-    def workers(self) -> dict[str, Worker]:
+    def workers(self, tables: Sequence[str] = TABLES) -> dict[str, Worker]:
         """Who works on each run in state `running`, by key."""
         query = "SELECT key, pid, host, born, token, heartbeat FROM {} WHERE state = 'running'"
-        rows = self._rows(" UNION ALL ".join(query.format(table) for table in TABLES))
+        rows = self._rows(" UNION ALL ".join(query.format(table) for table in tables))
         return {key: Worker(Owner(pid, host, born), token, beat) for key, pid, host, born, token, beat in rows}
 
     # ---------------------------------------------------------------- reading
@@ -313,7 +313,8 @@ class Store:
 
     def _as_seen(self, records: list[Record]) -> list[Record]:
         """Say of each running one whose process has ended, or was silent for long, that this is so."""
-        workers, now, seen = self.workers(), time.time(), list[Record]()
+        workers = self.workers(("runs",))  # an older store has no other table
+        now, seen = time.time(), list[Record]()
         for record in records:
             worker = workers.get(record.key) if record.state == "running" else None
             if worker is not None and is_dead(worker.owner):

@@ -74,8 +74,10 @@ def start(plugin: Path, make_config: Make, write_yaml: Write, tmp_path: Path) ->
 
 
 def states(tmp_path: Path) -> dict[int, str]:
+    """States by seed as they are stored; a report shows what it knows of the process too."""
     with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
-        return {record.label["seed"]: record.state for record in store.records()}
+        stored = store.states()
+        return {record.label["seed"]: stored[record.key] for record in store.records()}
 
 
 def wait_for_pid(plugin: Path, sweep: "subprocess.Popen[str]") -> int:
