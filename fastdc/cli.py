@@ -37,6 +37,7 @@ from fastdc.cli_common import (
     TeacherOrder,
     Together,
     Track,
+    outlive_reader,
     say_error,
 )
 from fastdc.errors import ConfigError, FastDCError
@@ -358,11 +359,15 @@ def _flush(stream: TextIO) -> None:
 def main() -> None:
     """Entry point of the `fastdc` program."""
     _open_streams()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP
+            signal.signal(number, _interrupt)
     warnings.showwarning = lambda message, category, *_, **__: say_error(f"{category.__name__}: {message}", "warning: ")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets "?" in place of an exception
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout is sys.__stdout__:  # not what `_open_streams` opened
+        sys.stdout = outlive_reader(sys.stdout)
     code = run()
     _flush(sys.stdout)
     _flush(sys.stderr)

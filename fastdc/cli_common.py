@@ -1,8 +1,10 @@
 """Choices, options and the error line that the commands share."""
 
+import os
 from enum import StrEnum
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -163,6 +165,28 @@ LogOption = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Seed = Annotated[int, typer.Option(min=0, help="Root of every random decision.")]
+
+
+class _LeavablePipe(FileIO):
+    """A stream that drops what is written to it once its reader has gone."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def outlive_reader(stream: TextIOWrapper) -> TextIOWrapper:
+    """Return a stream in place of stdout whose reader may leave early (`| head -1`).
+
+    The command then ends as if all had been read, with its own exit code.
+    """
+    raw = _LeavablePipe(stream.fileno(), "wb", closefd=False)
+    return TextIOWrapper(BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering)
 
 
 def say_error(message: str, prefix: str = "error: ") -> None:

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 import fastdc
 from fastdc.beton import BetonFile, Manifest, check_beton_output, describe_beton
 from fastdc.beton.missing import one_use
@@ -20,6 +18,7 @@ from fastdc.files import check_output
 from fastdc.hashing import content_key
 from fastdc.list_files import Combined
 from fastdc.lists import ImageList, list_path, read_list, write_list
+from fastdc.locks import locked
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
 from fastdc.methods.base import Fit, check_budget
 from fastdc.methods.checking import check_compressed, check_scores
@@ -285,7 +284,7 @@ def _scratch(workdir: Path, identity: Mapping[str, Any], keep: bool) -> Iterator
         return
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder.with_suffix(".lock")
-    with FileLock(lock):  # two processes that make one subset make it once, or one after the other
+    with locked(lock):  # two processes that make one subset make it once, or one after the other
         folder.mkdir(exist_ok=True)
         try:
             yield folder

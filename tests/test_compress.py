@@ -38,6 +38,21 @@ def test_random_depends_on_the_seed_only(betons: Any, tmp_path: Path) -> None:
     assert load_manifest(first).counts == (2, 2, 2)
 
 
+@pytest.mark.parametrize("length", [229, 232])
+def test_a_long_name_that_fits_is_written_with_all_its_files(betons: Any, tmp_path: Path, length: int) -> None:
+    stem = "n" * length
+    compress(betons, tmp_path, "random", f"{stem}.beton")
+    assert {path.name for path in tmp_path.iterdir()} >= {f"{stem}.beton", f"{stem}.json", f"{stem}.list.tsv"}
+
+
+@pytest.mark.parametrize("length", [233, 235, 236, 250])
+def test_a_name_too_long_for_one_of_its_files_leaves_none(betons: Any, tmp_path: Path, length: int) -> None:
+    """The names of the list and of the temporary files are longer than the beton's."""
+    with pytest.raises(OutputError, match="choose a shorter name"):
+        compress(betons, tmp_path, "random", f"{'n' * length}.beton")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("keep", ["easy", "hard"])
 def test_el2n_keeps_the_end_that_was_asked_for(betons: Any, tmp_path: Path, keep: str) -> None:
     out = compress(betons, tmp_path, "el2n", settings={"keep": keep, **WINDOW})

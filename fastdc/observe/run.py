@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import nn
 
 from fastdc.beton import Manifest, describe_beton
@@ -18,6 +17,7 @@ from fastdc.hashing import content_key
 from fastdc.kernels.dynamics import batch_dynamics
 from fastdc.kernels.fields import FIELDS
 from fastdc.loader import Batch, TrainView, open_loader
+from fastdc.locks import locked
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
 from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.facts import Facts
@@ -84,7 +84,7 @@ def observe(
     for run in range(1 if for_teacher else config.runs):
         folder = observer_folder(workdir, manifest.content_hash, config, run)
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):  # two sweeps that need one observer train it once
+        with locked(folder / ".lock"):  # two sweeps that need one observer train it once
             record = load_observation(folder)
             if record is not None and record.extra and not extra:
                 record = replace(record, extra=False, started=time.time())

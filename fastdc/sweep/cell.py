@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from filelock import FileLock
-
 from fastdc.errors import CheckpointError, DivergedError, FastDCError, TeacherError
 from fastdc.faults import hit
+from fastdc.locks import locked
 from fastdc.nn.options import Device
 from fastdc.progress import say
 from fastdc.sweep.networks import OBSERVER, network_key, observer_needs
@@ -237,7 +236,7 @@ class CellRunner:
         if subset.key in self._broken:
             raise self._broken[subset.key]
         subset.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
+        with locked(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
             cost = self.costs.subset_cost(subset.key)
             # Without CONTENT: made by an older fastdc.
             if cost is not None and self._is_whole(subset.path, cost.get(CONTENT)):

@@ -141,7 +141,7 @@ def run_sweep(
 
     Raises:
         FastDCError: bad input (before any work), a full disk, a damaged store.
-        KeyboardInterrupt: SIGINT or SIGTERM came; the running cell was given back, finished cells are stored.
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came; the running cell was given back, finished cells are stored.
     """
     from fastdc.sweep.alone import Alone
     from fastdc.sweep.cell import CellRunner, actual_device

@@ -14,6 +14,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.processes import start_process
+
 Pixels = NDArray[np.uint8]
 
 
@@ -87,9 +89,9 @@ def start_python() -> Callable[..., "subprocess.Popen[str]"]:
     def start(script: str, *arguments: object) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", script, *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command, text=True, env=dict(os.environ), **pipes)  # type: ignore[call-overload]
+        process = start_process(command, text=True, env=dict(os.environ), **pipes)
         started.append(process)
-        return process  # type: ignore[no-any-return]
+        return process
 
     yield start  # type: ignore[misc]
     for process in started:
