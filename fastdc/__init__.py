@@ -6,7 +6,7 @@ The public API, imported when first used (torch only where it is needed):
 - `open_loader`: batches from a beton, the same for every engine and number of workers.
 - `fastdc.observe.observe`: one training on the full set; its dynamics serve every score-based method.
 - `compress_beton`, `select`, `all_methods`, `get_method`: methods and the subsets that they make.
-- `scores`: the difficulty scores of the literature, straight from logits.
+- `scores`: the difficulty scores of the literature, straight from logits, high = hard.
 - `evaluate`: accuracy of a network trained from scratch on a subset under one protocol.
 """
 

@@ -19,8 +19,11 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 import typer
 
 from fastdc import cli_data, cli_report
+from fastdc.beton.missing import one_use
 from fastdc.cli_common import (
     AUGMENT_HELP,
+    PRECISION_HELP,
+    AllowMissing,
     Engine,
     Launcher,
     Log,
@@ -31,8 +34,10 @@ from fastdc.cli_common import (
     Rerun,
     Style,
     Teacher,
+    TeacherOrder,
     Together,
     Track,
+    outlive_reader,
     say_error,
 )
 from fastdc.errors import ConfigError, FastDCError
@@ -83,6 +88,7 @@ def sweep_command(
     ] = None,
     train: Annotated[Path | None, typer.Option(metavar="T.beton", help="Training set.")] = None,
     val: Annotated[Path | None, typer.Option(metavar="V.beton", help="Validation set.")] = None,
+    allow_missing_classes: AllowMissing = False,
     methods: Annotated[str | None, typer.Option(help="all, or names: random,el2n[keep=hard],pca.")] = None,
     ipc: Annotated[str | None, typer.Option(help="Images per class: 10,50.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Training seeds: 0-2 or 0,3,5-7.")] = None,
@@ -96,10 +102,11 @@ def sweep_command(
     ] = None,
     observer: ObserverSettings = None,
     teacher: Teacher = None,
+    teacher_order: TeacherOrder = None,
     augment: Annotated[
         str | None, typer.Option(metavar="RULES", help=f"One or several, a column each: {AUGMENT_HELP}")
     ] = None,
-    precision: Annotated[Precision | None, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 takes all.")] = None,
     loader: Annotated[Engine | None, typer.Option(help="How batches are made; device needs CUDA.")] = None,
     together: Annotated[
@@ -125,11 +132,11 @@ def sweep_command(
     """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, print the table.
 
     Options replace keys of CONFIG.yaml (train, val, workdir, methods, ipc, seeds, protocols, archs, observer,
-    teacher, image_size, set, augment, precision, threads, loader, together, track). Paths are relative to the current
-    folder. Run again, it does only what is missing; several sweeps may share one workdir. A run that fails is a row
-    with its reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, which
-    are the same for the same content; a result stays until its new one is there, and an interrupted one goes
-    on where it was.
+    teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, track,
+    allow_missing_classes). Paths are relative to the current folder. Run again, it does only what is missing;
+    several sweeps may share one workdir. A run that fails is a row with its reason, and the exit code is 1.
+    `--rerun all` trains again but reuses subsets and observers, which are the same for the same content; a result
+    stays until its new one is there, and an interrupted one goes on where it was.
 
     Example:
 
@@ -147,7 +154,8 @@ def sweep_command(
     options: dict[str, Any] = {"train": train, "val": val, "methods": methods, "ipc": ipc, "seeds": seeds}
     options |= {"workdir": workdir, "protocols": protocol, "archs": arch, "image_size": image_size, "threads": threads}
     options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
-    options |= {"teacher": teacher, "track": track}
+    options |= {"teacher": teacher, "teacher_order": teacher_order, "track": track}
+    options["allow_missing_classes"] = allow_missing_classes or None
     options["observer"] = parse_settings(observer or []) or None
     given = {
         key: str(value) if isinstance(value, StrEnum) else value for key, value in options.items() if value is not None
@@ -296,7 +304,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     # Known before the options are read: what is wrong with them is told in this form too.
     choose_log("json" if re.search(r"(^|\0)--log[\0=]json(\0|$)", "\0".join(arguments)) else "auto")
     try:
-        code = app(args=arguments or ["--help"], prog_name="fastdc", standalone_mode=False)
+        with one_use():
+            code = app(args=arguments or ["--help"], prog_name="fastdc", standalone_mode=False)
         print(end="", flush=True)
         return code if isinstance(code, int) else 0
     except FastDCError as error:
@@ -355,11 +364,15 @@ def _flush(stream: TextIO) -> None:
 def main() -> None:
     """Entry point of the `fastdc` program."""
     _open_streams()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP
+            signal.signal(number, _interrupt)
     warnings.showwarning = lambda message, category, *_, **__: say_error(f"{category.__name__}: {message}", "warning: ")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets "?" in place of an exception
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout is sys.__stdout__:  # not what `_open_streams` opened
+        sys.stdout = outlive_reader(sys.stdout)
     code = run()
     _flush(sys.stdout)
     _flush(sys.stderr)

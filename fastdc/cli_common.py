@@ -1,8 +1,10 @@
 """Choices, options and the error line that the commands share."""
 
+import os
 from enum import StrEnum
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +19,13 @@ class Encoding(StrEnum):
     raw = "raw"
 
 
+class IndexOrder(StrEnum):
+    """What the indices of a list count."""
+
+    imagefolder = "imagefolder"
+    own = "own"
+
+
 class OnError(StrEnum):
     """What an unreadable image does."""
 
@@ -24,13 +33,26 @@ class OnError(StrEnum):
     skip = "skip"
 
 
+PRECISION_HELP = "fp32 (IEEE), tf32, bf16 or fp16; auto: bf16 on CUDA, fp32 on CPU."
+
+
 class Precision(StrEnum):
     """Number format of the forward pass."""
 
     auto = "auto"
     fp32 = "fp32"
+    tf32 = "tf32"
     bf16 = "bf16"
     fp16 = "fp16"
+
+
+class Order(StrEnum):
+    """Orders of classes by name."""
+
+    text = "text"
+    numeric = "numeric"
+    natural = "natural"
+    wordnet = "wordnet"
 
 
 class Engine(StrEnum):
@@ -84,6 +106,12 @@ class Style(StrEnum):
 
 Train = Annotated[Path, typer.Argument(metavar="TRAIN.beton", help="Beton of the training set.", show_default=False)]
 Workdir = Annotated[Path, typer.Option(metavar="DIR", help="Folder for observers and results.", show_default=False)]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing-classes", help="Match classes by name; the validation set may lack some (accuracy null)."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting; may be repeated.", show_default=False),
@@ -99,7 +127,15 @@ Teacher = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         help="Gives soft labels: observer, observer:ARCH, FILE.safetensors, ARCH@FILE, efficientnet_lite0, "
-        "torchvision:NAME, timm:NAME.  [default: observer]",
+        "torchvision:NAME[@WEIGHTS], timm:NAME.  [default: observer]",
+        show_default=False,
+    ),
+]
+TeacherOrder = Annotated[
+    Order | None,
+    typer.Option(
+        help="Class order of ARCH@FILE's outputs: text (class1, class10, class2), natural (class1, class2, class10), "
+        "numeric (0, 1, 10), wordnet.  [default: the data set's]",
         show_default=False,
     ),
 ]
@@ -126,6 +162,28 @@ AUGMENT_HELP = (
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 Seed = Annotated[int, typer.Option(min=0, help="Root of every random decision.")]
+
+
+class _LeavablePipe(FileIO):
+    """A stream that drops what is written to it once its reader has gone."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def outlive_reader(stream: TextIOWrapper) -> TextIOWrapper:
+    """Return a stream in place of stdout whose reader may leave early (`| head -1`).
+
+    The command then ends as if all had been read, with its own exit code.
+    """
+    raw = _LeavablePipe(stream.fileno(), "wb", closefd=False)
+    return TextIOWrapper(BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering)
 
 
 def say_error(message: str, prefix: str = "error: ") -> None:

@@ -9,9 +9,12 @@ import typer
 
 from fastdc.cli_common import (
     AUGMENT_HELP,
+    PRECISION_HELP,
+    AllowMissing,
     Encoding,
     Engine,
     Force,
+    IndexOrder,
     Log,
     LogOption,
     ObserverSettings,
@@ -21,6 +24,7 @@ from fastdc.cli_common import (
     Seed,
     Settings,
     Teacher,
+    TeacherOrder,
     Track,
     Train,
     Workdir,
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fastdc.beton import Manifest
+    from fastdc.nn.orders import OrderName
     from fastdc.train import EvaluateSettings
 
 
@@ -61,9 +66,16 @@ def write_beton_command(
     classes: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Names parquet's classes: a .beton, its .json, or a text file, one per line."
+            metavar="FILE",
+            help="Names classes 0, 1, ... of folders or shards: a .beton, its .json, or a text file, one per line.",
         ),
     ] = None,
+    allow_missing_classes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-missing-classes", help="Keep classes without images: empty folders, or with --classes none."
+        ),
+    ] = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -90,6 +102,7 @@ def write_beton_command(
         quality=quality,
         workers=workers,
         on_error=on_error.value,
+        allow_missing_classes=allow_missing_classes,
         force=force,
         show_progress=not quiet,
     )
@@ -104,7 +117,7 @@ def write_beton_command(
 
 
 def class_lines(made: "Manifest") -> list[str]:
-    """What may surprise about the classes of parquet shards: only numbers for names, or classes without images."""
+    """Return what may surprise about the classes: only numbers for names, or classes without images."""
     lines = []
     if made.made.get("class_names") == "numbers":
         last = made.classes[-1]
@@ -218,11 +231,26 @@ def compress_command(
         Path | None, typer.Option(metavar="DIR", help="Folder for observers and results.", show_default=False)
     ] = None,
     seed: Seed = 0,
-    image_size: Annotated[int, typer.Option(min=8, help="Side of the stored images in px.")] = 224,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            help="Side of the stored images in px.  [default: 224; from-list: that of a list of mosaics]",
+            show_default=False,
+        ),
+    ] = None,
+    index_order: Annotated[
+        IndexOrder | None,
+        typer.Option(
+            help="from-list: what indices count.  [default: imagefolder, torchvision's; own: the beton's images]",
+            show_default=False,
+        ),
+    ] = None,
     settings: Settings = None,
     observer: ObserverSettings = None,
+    teacher_order: TeacherOrder = None,
     precision: Annotated[
-        Precision, typer.Option(help="Of networks that the method runs. auto: bf16 on CUDA, fp32 on CPU.")
+        Precision, typer.Option(help=f"Of networks that the method runs: {PRECISION_HELP}")
     ] = Precision.auto,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of such networks; 0 takes all.")] = 0,
     force: Force = False,
@@ -233,8 +261,9 @@ def compress_command(
 
     Methods that read training dynamics, or run the observer as a teacher, run `fastdc observe` first where its result
     is missing in --workdir. A distillation that was killed goes on where it was. Beside the SUBSET.beton of other
-    methods goes SUBSET.list.tsv: id, class and score of the kept images. `from-list LIST TRAIN.beton` stores the
-    images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with its class.
+    methods goes SUBSET.list.tsv: id, class and score (high = hard) of the kept images. `from-list LIST TRAIN.beton`
+    stores the images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with
+    its class; or indices as .npy. A list of mosaics makes the mosaics again.
 
     Example:
 
@@ -248,15 +277,20 @@ def compress_command(
         found = " ".join(map(str, inputs))
         raise ConfigError(f"compress {method}: got {found}, expected {' '.join(expected)}")
     if method == "from-list":
-        if ipc is not None or observer:
-            given = "--observer" if ipc is None else "--ipc"
+        if ipc is not None or observer or teacher_order:
+            given = "--ipc" if ipc is not None else "--observer" if observer else "--teacher-order"
             raise ConfigError(f"compress from-list: {given} has no meaning, the list says what is kept")
-        _compress_list(inputs[0], inputs[1], out, image_size, settings, force)
+        _compress_list(inputs[0], inputs[1], out, image_size, settings, index_order or IndexOrder.imagefolder, force)
         return
+    if index_order is not None:
+        raise ConfigError(
+            f"compress {method}: --index-order {index_order} has no meaning, only from-list reads indices"
+        )
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
         raise ConfigError(f"compress {method}: {missing} is missing")
-    options = {"ipc": ipc, "seed": seed, "image_size": image_size, "precision": precision.value, "threads": threads}
+    options: dict[str, Any] = {"ipc": ipc, "seed": seed, "image_size": image_size or 224, "threads": threads}
+    options |= {"precision": precision.value, "teacher_order": teacher_order and teacher_order.value}
     _compress(method, inputs[0], out, workdir, settings, observer, {**options, "force": force}, quiet)
 
 
@@ -264,16 +298,19 @@ def _compress_list(
     source: Path,
     train: Path,
     out: Path,
-    image_size: int,
+    image_size: int | None,
     settings: list[str] | None,
+    index_order: IndexOrder,
     force: bool,
 ) -> None:
     from fastdc.compress import compress_list
     from fastdc.methods import MethodConfig
     from fastdc.settings import parse_settings
 
-    config = MethodConfig.make(parse_settings(settings or []), "compress from-list")
-    made = compress_list(source, train, out, image_size=image_size, fit=config.fit, force=force)
+    given = parse_settings(settings or [])
+    config = MethodConfig.make(given, "compress from-list")
+    fit = config.fit if "fit" in given else None
+    made = compress_list(source, train, out, image_size=image_size, fit=fit, index_order=index_order.value, force=force)
     print(f"{out}: {len(made.ids):,} images, {made.image_bytes:,} bytes")
     empty = [name for name, count in zip(made.classes, made.counts, strict=True) if count == 0]
     if empty:
@@ -334,19 +371,21 @@ def _compress(
 def evaluate_command(
     subset: Annotated[Path, typer.Argument(metavar="SUBSET.beton", help="What to train on.", show_default=False)],
     val: Annotated[Path, typer.Option(metavar="VAL.beton", help="Validation set.", show_default=False)],
+    allow_missing_classes: AllowMissing = False,
     protocol: Annotated[
         str, typer.Option(help="hard, hard-small, soft, soft-small, or one with changes (hard*epochs=60).")
     ] = "hard",
     settings: Settings = None,
     arch: Annotated[str, typer.Option(help="Network to train from scratch.")] = "resnet18",
     teacher: Teacher = None,
+    teacher_order: TeacherOrder = None,
     workdir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of observers and stored labels (soft protocols), and of --track."),
     ] = None,
     seed: Seed = 0,
     augment: Annotated[str, typer.Option(metavar="RULE", help=AUGMENT_HELP)] = "method",
-    precision: Annotated[Precision, typer.Option(help="auto: bf16 on CUDA, fp32 on CPU.")] = Precision.auto,
+    precision: Annotated[Precision, typer.Option(help=PRECISION_HELP)] = Precision.auto,
     image_size: Annotated[int | None, typer.Option(help="Side of crops in px; default: the subset's side.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes all.")] = 0,
     loader: Annotated[Engine, typer.Option(help="How batches are made; device needs CUDA.")] = Engine.auto,
@@ -371,6 +410,7 @@ def evaluate_command(
     fastdc evaluate pca10.beton --val val.beton --protocol hard --set epochs=60 --json
     fastdc evaluate pca10.beton --val val.beton --protocol soft --workdir runs/first
     """
+    from fastdc.nn.options import tell_precision
     from fastdc.settings import parse_settings
     from fastdc.track.trackers import check_trackers
     from fastdc.track.watching import watching
@@ -382,7 +422,9 @@ def evaluate_command(
     values |= {"threads": threads, "loader": loader.value, "loader_workers": workers, "compile": compiled, "arch": arch}
     chosen = get_protocol(protocol, parse_settings(settings or []))
     made = EvaluateSettings.make({"protocol": chosen, **values}, "evaluate")
-    labels = _soft_labels(subset, made, teacher, workdir, quiet)
+    order: OrderName | None = teacher_order.value if teacher_order is not None else None
+    labels = _soft_labels(subset, val, made, teacher, order, workdir, quiet)
+    labels |= {"allow_missing_classes": allow_missing_classes}
     name = f"{subset.stem} {chosen.name} {arch} seed {seed}"
     with watching(trackers, workdir or Path(), not quiet), _one_run(name, subset, made) as told:
         result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet, name=name, **labels)
@@ -392,11 +434,14 @@ def evaluate_command(
         return
     top5 = "" if result.top5 is None else f", top-5 {result.top5:.2f} %"
     print(f"top-1 {result.top1:.2f} %{top5} after {result.epochs} epochs, {result.steps:,} steps ({result.protocol})")
+    empty = result.per_class.count(None)
+    if empty:
+        print(f"{empty:,} of {len(result.per_class):,} classes have no validation images; their accuracy is null")
     stored = f"{result.images:,} images, {result.image_bytes:,} bytes"
     if result.teacher is not None:
         kept = "" if result.labels == "stored" else " if they were stored"
         stored += f", labels by {result.teacher} {result.label_bytes:,} bytes{kept}"
-    print(f"{stored}; {result.arch}, {result.precision}, {result.seconds:.0f} s")
+    print(f"{stored}; {result.arch}, {tell_precision(result.precision)}, {result.seconds:.0f} s")
 
 
 def _one_run(name: str, subset: Path, settings: "EvaluateSettings") -> "AbstractContextManager[dict[str, Any]]":
@@ -410,21 +455,33 @@ def _one_run(name: str, subset: Path, settings: "EvaluateSettings") -> "Abstract
 
 
 def _soft_labels(
-    subset: Path, settings: "EvaluateSettings", teacher: str | None, workdir: Path | None, quiet: bool
+    subset: Path,
+    val: Path,
+    settings: "EvaluateSettings",
+    teacher: str | None,
+    order: "OrderName | None",
+    workdir: Path | None,
+    quiet: bool,
 ) -> dict[str, Any]:
     """Where the labels of a soft protocol come from, for `evaluate`; nothing for hard ones."""
     if not settings.protocol.soft:
-        if teacher is not None:
-            name = settings.protocol.name
-            raise ConfigError(f"--teacher {teacher}: has no meaning for protocol {name}, whose labels are hard")
+        for option, value in (("--teacher", teacher), ("--teacher-order", order)):
+            if value is not None:
+                name = settings.protocol.name
+                raise ConfigError(f"{option} {value}: has no meaning for protocol {name}, whose labels are hard")
         return {}
     from fastdc.beton import describe_beton
     from fastdc.nn.device import choose_compute
-    from fastdc.observe.teacher import check_side, load_teacher, plan_for_subset
+    from fastdc.observe.teacher import plan_for_subset
+    from fastdc.observe.teacher_load import load_teacher
+    from fastdc.observe.teacher_plan import check_order_used, check_side
     from fastdc.train.training import stored_side
 
-    plan = plan_for_subset(teacher or "observer", describe_beton(subset), workdir)
-    check_side(plan, settings.image_size or stored_side(subset))
+    manifest, side = describe_beton(subset), settings.image_size or stored_side(subset)
+    plan = plan_for_subset(teacher or "observer", manifest, workdir, order)
+    check_order_used(order, [plan])
+    check_side(plan, side)
     compute = choose_compute(settings.precision, settings.threads)
-    loaded = load_teacher(plan, None, workdir or Path(), compute, show_progress=not quiet)
+    images = val if "train" in manifest.made else subset  # a training set itself has the better ones
+    loaded = load_teacher(plan, None, workdir or Path(), compute, not quiet, image_size=side, images=images)
     return {"teacher": loaded, "labels_root": workdir / "labels" if workdir is not None else None}

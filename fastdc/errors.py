@@ -38,6 +38,10 @@ class MethodError(FastDCError):
     """A compression method cannot serve the request (IPC too large, bad scores, missing class)."""
 
 
+class TeacherError(MethodError):
+    """A teacher is there, but its outputs or its size of image do not fit the data set."""
+
+
 class StoreError(FastDCError):
     """The result store cannot be opened (not SQLite, newer schema, damaged)."""
 

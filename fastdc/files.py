@@ -13,6 +13,8 @@ from typing import IO
 from fastdc.errors import OutputError
 from fastdc.faults import hit
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
     """Refuse, before any work is done, an output that cannot or should not be written.
@@ -24,8 +26,9 @@ def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
 
     Raises:
         OutputError: `path` is one of `inputs`, it exists and `force` is false, it is a folder, device or pipe, or its
-            folder is missing or read-only.
+            folder is missing or cannot be written, or its name is too long.
     """
+    _check_name(path)
     check_not_input(path, inputs)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name to write; give the file a name inside it")
@@ -36,8 +39,7 @@ def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise OutputError(f"{path}: folder {folder} does not exist; create it first (mkdir -p {folder})")
-    if not os.access(folder, os.W_OK) or not _can_create(folder):
-        raise OutputError(f"{path}: folder {folder} is read-only for this user; choose another folder")
+    _check_creatable(path)
 
 
 def check_not_input(path: Path, inputs: Sequence[Path]) -> None:
@@ -60,15 +62,49 @@ def _is_same_file(first: Path, second: Path) -> bool:
         return os.path.realpath(first) == os.path.realpath(second)
 
 
-def _can_create(folder: Path) -> bool:
-    """Whether a file can be made in `folder`. Root passes every permission bit, so only trying tells."""
-    probe = folder / f".fastdc-probe-{secrets.token_hex(4)}"
+def _temporary_name(path: Path) -> Path:
+    """Return a name beside `path` for its content while that is written."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a path that the system cannot even look up.
+
+    Raises:
+        OutputError: the name, or the path to it, is too long.
+    """
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _too_long(path) from error
+
+
+def _check_creatable(path: Path) -> None:
+    """Refuse a file that cannot be made. Root passes every permission bit, so only trying shows it.
+
+    Raises:
+        OutputError: its name is too long for the temporary one, its folder is read-only, or the disk is full.
+    """
+    probe, folder = _temporary_name(path), path.parent
     try:
         probe.touch()
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _too_long(path) from error
+        if error.errno in DISK_FULL:
+            raise OutputError(f"{path}: disk full ({error.strerror}); free space and run again") from error
+        raise OutputError(f"{path}: folder {folder} is read-only for this user; choose another folder") from error
     probe.unlink()
-    return True
+
+
+def _too_long(path: Path) -> OutputError:
+    """Return the error for a name that has no room for the temporary one beside it."""
+    length, more = len(os.fsencode(path.name)), len(_temporary_name(Path("x")).name) - 1
+    return OutputError(
+        f"{path}: the name has {length} bytes and gets {more} more while it is written, which is too long for its "
+        "file system (mostly 255); choose a shorter name"
+    )
 
 
 @contextmanager
@@ -101,7 +137,7 @@ def _disk_full_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in DISK_FULL:
             raise OutputError(
                 f"{path}: disk full while writing ({error.strerror}); free space and run again"
             ) from error
@@ -119,7 +155,7 @@ def remove_temporaries(found: Iterable[Path]) -> None:
 def open_temporary(path: Path) -> tuple[IO[bytes], Path]:
     """A new file beside `path`, locked to show that its writer lives, as long as it does."""
     while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        temporary = _temporary_name(path)
         handle = temporary.open("w+b")
         with suppress(OSError):  # a file system without locks: what killed writers left stays there
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -139,6 +175,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # a mount that cannot sync folders
+            raise
     finally:
         os.close(descriptor)
 

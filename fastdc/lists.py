@@ -1,12 +1,12 @@
 """Lists of kept images as plain text that other programs can read, and lists that were made elsewhere.
 
 One line per image: its id (or path, or number), and optionally its class and a score, separated by tabs. Lines that
-begin with # say what the columns are. Names that would break this (a tab, a line end, a # or blank at the edge) are
-written with escapes, `\\u0009` for a tab, and found again by them.
+begin with # name the columns, and in a list of mosaics how these were made. Names that would break this (a tab,
+a line end, a # or blank at the edge) are written with escapes, `\\u0009` for a tab, and found again by them.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton import Manifest
-from fastdc.errors import ConfigError, MethodError
+from fastdc.beton.order import Order, in_imagefolder, is_imagefolder_order
+from fastdc.errors import MethodError
 from fastdc.files import write_atomic
+from fastdc.list_files import Combined, Line, read_list_file
+from fastdc.progress import say
 
 HEADER = "# id\tclass\tscore"
-MAX_LIST_BYTES = 1 << 30
 MAX_DIGITS = 18
 SHOWN = 200
 UNSAFE = re.compile(r"\A[#\s]|\s\Z|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -26,13 +28,16 @@ TITLES = frozenset({"id", "index", "image", "path", "file", "filename", "name"})
 """What the first column of a list is called, where its first line says so."""
 
 
-class Line(NamedTuple):
-    """One entry of a list: where it stands, the image and, if given, its class; and all of it, as it stands there."""
+class ImageList(NamedTuple):
+    """Training images that a list names.
 
-    number: int
-    image: str
-    label: str | None
-    row: str = ""
+    Attributes:
+        sources: int64 [M, K], per stored image those it is made of; K = 1 where images are kept as they are.
+        combined: how they are combined; None where they are not.
+    """
+
+    sources: NDArray[np.int64]
+    combined: Combined | None
 
 
 def list_path(subset: Path) -> Path:
@@ -46,21 +51,28 @@ def write_list(
     labels: NDArray[np.int64],
     kept: Iterable[int],
     scores: NDArray[np.float64] | None,
+    combined: Combined | None = None,
 ) -> None:
     """Write ids, classes and scores of the training images `kept`, in their order.
 
     Args:
         manifest: of the training set. labels: int64 [N], classes of its images.
-        scores: float64 [N] by training image, or None.
+        kept: of combined images all sources, those of the first stored image first.
+        scores: float64 [N] by training image, high = hard, or None.
+        combined: how each stored image was made of several, or None.
     """
-    rows = (
-        "\t".join((_written(manifest.ids[i]), _written(manifest.classes[labels[i]]), _score(scores, i))) for i in kept
-    )
-    write_atomic(path, ("\n".join([HEADER, *rows]) + "\n").encode("utf-8", "backslashreplace"))
+    rows = (_row(manifest, labels, scores, index) for index in kept)
+    head = [HEADER]
+    if combined is not None:
+        tiles = combined.tiles
+        head = [combined.line(), f"{HEADER}\timage"]
+        rows = (f"{row}\t{place // tiles}" for place, row in enumerate(rows))
+    write_atomic(path, ("\n".join([*head, *rows]) + "\n").encode("utf-8", "backslashreplace"))
 
 
-def _score(scores: NDArray[np.float64] | None, index: int) -> str:
-    return "" if scores is None else f"{scores[index]:.9g}"
+def _row(manifest: Manifest, labels: NDArray[np.int64], scores: NDArray[np.float64] | None, index: int) -> str:
+    score = "" if scores is None else f"{scores[index]:.9g}"
+    return "\t".join((_written(manifest.ids[index]), _written(manifest.classes[labels[index]]), score))
 
 
 def _written(name: str) -> str:
@@ -68,73 +80,123 @@ def _written(name: str) -> str:
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
 
 
-def read_list(path: Path, manifest: Manifest, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Training images named by a list, in its order.
+def read_list(
+    path: Path, manifest: Manifest, labels: NDArray[np.int64], index_order: Order = "imagefolder"
+) -> ImageList:
+    """Read which training images a list names, in its order.
 
     An image may be named by its id, by a path that ends in its id, by its file name alone where only one image has it,
-    or in a list of nothing but numbers that are no ids by its index in the beton. The class, where given, is a name or
-    a number.
+    or in a list of nothing but numbers that are no ids by its index. The class, where given, is a name or a number.
 
     Args:
         manifest: of the training set. labels: int64 [N], classes of its images.
-
-    Returns:
-        int64 [M], each image once.
+        index_order: what indices count: the samples of torchvision's ImageFolder over the same folder, or the beton's
+            `own`. Where the two are known to be the same, both are taken.
 
     Raises:
-        MethodError: an unknown, ambiguous or repeated image, a class that is not the image's, or an empty list; with
-            the list's line.
-        ConfigError: the file cannot be read as text.
+        MethodError: an unknown, ambiguous or repeated image, a class that is not the image's, an empty list, mosaics
+            that are not whole, or indices of another order; with the list's line.
+        ConfigError: the file cannot be read.
     """
-    lines = _parse(path)
+    lines, combined, indices = read_list_file(path)
     ids = _by_id(manifest)
     if lines and lines[0].image.lower() in TITLES and lines[0].image not in ids:
         del lines[0]
     if not lines:
         raise MethodError(f"{path}: holds no images, expected one id per line")
-    numbers = all(_is_number(line.image) for line in lines) and not all(line.image in ids for line in lines)
+    digits = all(_is_number(line.image) for line in lines)
+    numbers = indices or (digits and not all(line.image in ids for line in lines))
     find = _numbers(manifest) if numbers else _names(manifest, ids)
-    seen: dict[int, int] = {}
-    for line in lines:
-        index = find(path, line)
-        if index in seen:
+    found = np.fromiter((_checked(find(line), line, manifest, labels) for line in lines), np.int64, len(lines))
+    if numbers and index_order == "imagefolder":
+        _check_order(path, manifest)
+    if combined is not None:
+        return ImageList(_group(path, lines, found, labels, combined), combined)
+    _refuse_repeats(lines, found)
+    return ImageList(found[:, None], None)
+
+
+def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int64]) -> int:
+    if line.row.strip() != _written(manifest.ids[index]):
+        _check_label(line, manifest, int(labels[index]))
+    return index
+
+
+def _refuse_repeats(lines: Sequence[Line], found: NDArray[np.int64]) -> None:
+    seen: dict[int, str] = {}
+    for line, index in zip(lines, found.tolist(), strict=True):
+        if seen.setdefault(index, line.where) != line.where:
             raise MethodError(
-                f"{path}:{line.number}: '{_short(line.image)}' was named in line {seen[index]} already; name each "
-                "image once"
+                f"{line.where}: '{_short(line.image)}' was named in {_place(seen[index])} already; name each image once"
             )
-        seen[index] = line.number
-        if line.row.strip() != _written(manifest.ids[index]):
-            _check_label(path, line, manifest, int(labels[index]))
-    return np.fromiter(seen, np.int64, len(seen))
 
 
-def _parse(path: Path) -> list[Line]:
-    try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_LIST_BYTES} bytes, expected a list of image ids")
-        text = path.read_text(encoding="utf-8-sig")  # Windows programs begin a text with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(
-            f"{path}: cannot be read ({reason}), expected a text file with one image id per line"
-        ) from error
-    lines = []
-    for number, row in enumerate(text.split("\n"), 1):
-        if not row.strip() or row.lstrip().startswith("#"):
-            continue
-        cells = [cell.strip() for cell in row.split("\t")] if "\t" in row else _split_spaces(row)
-        if not cells or not cells[0]:
-            raise MethodError(f"{path}:{number}: names no image, expected its id at the beginning of the line")
-        lines.append(Line(number, cells[0], cells[1] if len(cells) > 1 and cells[1] else None, row))
-    return lines
+def _place(where: str) -> str:
+    """A line of the same file."""
+    return f"line {where.rpartition(':')[2]}" if where[-1].isdigit() else f"entry {where.rpartition('[')[2][:-1]}"
 
 
-def _split_spaces(row: str) -> list[str]:
-    """A line without tabs: commas or blanks between its cells, as other programs write.
+def _group(
+    path: Path, lines: Sequence[Line], found: NDArray[np.int64], labels: NDArray[np.int64], combined: Combined
+) -> NDArray[np.int64]:
+    """The sources of each stored image, int64 [M, K]."""
+    tiles, begun = combined.tiles, set[str]()
+    for start in range(0, len(lines), tiles):
+        first, own = lines[start], lines[start : start + tiles]
+        if not _is_number(first.stored) or first.stored in begun:
+            raise MethodError(
+                f"{first.where}: '{_short(first.stored)}' in the fourth column, expected the number of a stored image, "
+                "whose lines follow each other"
+            )
+        begun.add(first.stored)
+        whole = [line.stored for line in own] == [first.stored] * tiles
+        after = lines[start + tiles].stored if start + tiles < len(lines) else ""
+        if not whole or after == first.stored:
+            count = sum(line.stored == first.stored for line in lines)
+            raise MethodError(
+                f"{first.where}: stored image {first.stored} has {count} lines, expected {tiles} that follow each "
+                "other; keep or remove all lines of an image"
+            )
+        if len(set(labels[found[start : start + tiles]].tolist())) > 1:
+            raise MethodError(f"{first.where}: stored image {first.stored} is of several classes, expected one")
+    return found.reshape(-1, tiles)
 
-    An id with blanks or commas may stand alone on its line; before a class one with commas needs a tab.
+
+def _check_order(path: Path, manifest: Manifest) -> None:
+    """Refuse indices where image i need not be ImageFolder's; of older files look at what the manifest shows.
+
+    Raises:
+        MethodError: names the reason.
     """
-    return [cell.strip() for cell in row.split(",")] if "," in row else row.split()
+    if manifest.order == "imagefolder":
+        return
+    reason = _why_own(manifest)
+    if manifest.order is None and reason is None:
+        say(
+            f"note: {path}: holds indices, and the manifest of {manifest.dataset} is of a fastdc that did not record "
+            "the order of images; it looks like ImageFolder's, unless hidden images were left out: write it again"
+        )
+        return
+    raise MethodError(
+        f"{path}: holds indices, but images of {manifest.dataset} are not numbered as torchvision's ImageFolder does "
+        f"({reason or 'hidden images, litter or linked folders were left out'}); name images by id or path, or, where "
+        "the indices count the images of the beton, add --index-order own"
+    )
+
+
+def _why_own(manifest: Manifest) -> str | None:
+    """Return why the order is not ImageFolder's; None where the manifest shows no reason."""
+    lost = [skipped.path for skipped in manifest.skipped if skipped.kind == "unreadable"]
+    if manifest.made.get("tool") != "fastdc write-beton" or "columns" in manifest.made:
+        return "they do not come from class folders"
+    if manifest.made.get("selection") is not None:
+        return "only some classes were written"
+    if any(map(in_imagefolder, lost)):
+        return f"{len(lost)} unreadable images were skipped, such as {lost[0]}"
+    other = next((name for name in manifest.ids if not in_imagefolder(name)), None)
+    if other is not None:
+        return f"ImageFolder does not read files such as {other}"
+    return None if is_imagefolder_order(manifest.ids) else "its folders or classes stand in another order"
 
 
 def _is_number(text: str) -> bool:
@@ -145,18 +207,16 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-Find = Callable[[Path, Line], int]
+Find = Callable[[Line], int]
 
 
 def _numbers(manifest: Manifest) -> Find:
     """Images by their index in the beton."""
 
-    def find(path: Path, line: Line) -> int:
+    def find(line: Line) -> int:
         index = int(line.image)
         if index >= len(manifest.ids):
-            raise MethodError(
-                f"{path}:{line.number}: image {index} does not exist, expected 0..{len(manifest.ids) - 1}"
-            )
+            raise MethodError(f"{line.where}: image {index} does not exist, expected 0..{len(manifest.ids) - 1}")
         return index
 
     return find
@@ -178,22 +238,29 @@ def _names(manifest: Manifest, by_id: dict[str, int]) -> Find:
         file = name.rpartition("/")[2]
         by_file[file] = -1 if file in by_file else index
 
-    def find(path: Path, line: Line) -> int:
+    def find(line: Line) -> int:
         given = (line.row.strip(), line.image, *_tails(line.image.replace("\\", "/")))
         index = next((by_id[name] for name in given if name in by_id), by_file.get(line.image))
         if index is None:
-            raise MethodError(
-                f"{path}:{line.number}: image '{_short(line.image)}' is not in the training set, expected ids such as "
-                f"'{manifest.ids[0]}'"
-            )
+            raise MethodError(f"{line.where}: image '{_short(line.image)}' {_unknown(line.image, by_id, manifest)}")
         if index < 0:
             raise MethodError(
-                f"{path}:{line.number}: several images are called '{_short(line.image)}'; give the class folder too, "
+                f"{line.where}: several images are called '{_short(line.image)}'; give the class folder too, "
                 "or their indices"
             )
         return index
 
     return find
+
+
+def _unknown(image: str, by_id: dict[str, int], manifest: Manifest) -> str:
+    parts = image.split("+")
+    if len(parts) > 1 and all(part in by_id for part in parts):
+        return (
+            f"is made of {len(parts)} images of the training set, and its name does not record their crops or tiles; "
+            "give the X.list.tsv of a method of whole images (pca), or run the method again"
+        )
+    return f"is not in the training set, expected ids such as '{manifest.ids[0]}'"
 
 
 def _tails(name: str) -> Iterator[str]:
@@ -203,11 +270,11 @@ def _tails(name: str) -> Iterator[str]:
         name = name.partition("/")[2]
 
 
-def _check_label(path: Path, line: Line, manifest: Manifest, label: int) -> None:
+def _check_label(line: Line, manifest: Manifest, label: int) -> None:
     name = manifest.classes[label]
     if line.label is None or line.label == _written(name) or (_is_number(line.label) and int(line.label) == label):
         return
     raise MethodError(
-        f"{path}:{line.number}: image '{_short(line.image)}' is listed as class '{_short(line.label)}', the training "
+        f"{line.where}: image '{_short(line.image)}' is listed as class '{_short(line.label)}', the training "
         f"set says '{name}' ({label}); check that the list belongs to this set"
     )

@@ -1,10 +1,10 @@
-"""How a compressed set is stored: S x S JPEGs of quality 75, or raw pixels that count as PNG, as one beton."""
+"""How a compressed set is stored: S x S JPEGs of quality 75, or raw pixels (which count as PNG), as one beton."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, png_bytes, write_samples
+from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, write_samples
 from fastdc.methods import Compressed
 from fastdc.methods.base import Fit
 from fastdc.methods.checking import checked_images
@@ -62,7 +62,7 @@ def _samples(
         images = (fit_image(beton.decode(int(row[0])), image_size, fit) for row in compressed.sources)
     for image, label, name in zip(images, compressed.labels, ids, strict=True):
         if compressed.encoding == "png":
-            yield Sample(image, int(label), name, counted_bytes=png_bytes(image))
+            yield Sample(image, int(label), name)
         else:
             yield Sample(encode_jpeg(image, STORED_QUALITY), int(label), name)
 

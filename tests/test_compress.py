@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from fastdc.beton import BetonFile, describe_beton, load_manifest, resize_image
+from fastdc.beton import BetonFile, describe_beton, load_manifest, resize_image, write_beton
 from fastdc.compress import compress_beton, compress_identity, compress_list
 from fastdc.errors import ConfigError, MethodError, OutputError
 from fastdc.observe import ObserverConfig, load_observation
@@ -35,6 +36,21 @@ def test_random_depends_on_the_seed_only(betons: Any, tmp_path: Path) -> None:
     assert first.read_bytes() == again.read_bytes()
     assert load_manifest(first).ids != load_manifest(other).ids
     assert load_manifest(first).counts == (2, 2, 2)
+
+
+@pytest.mark.parametrize("length", [229, 232])
+def test_a_long_name_that_fits_is_written_with_all_its_files(betons: Any, tmp_path: Path, length: int) -> None:
+    stem = "n" * length
+    compress(betons, tmp_path, "random", f"{stem}.beton")
+    assert {path.name for path in tmp_path.iterdir()} >= {f"{stem}.beton", f"{stem}.json", f"{stem}.list.tsv"}
+
+
+@pytest.mark.parametrize("length", [233, 235, 236, 250])
+def test_a_name_too_long_for_one_of_its_files_leaves_none(betons: Any, tmp_path: Path, length: int) -> None:
+    """The names of the list and of the temporary files are longer than the beton's."""
+    with pytest.raises(OutputError, match="choose a shorter name"):
+        compress(betons, tmp_path, "random", f"{'n' * length}.beton")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("keep", ["easy", "hard"])
@@ -169,30 +185,63 @@ def test_a_list_beside_a_subset_is_neither_stale_nor_lost(betons: Any, tmp_path:
     with pytest.raises(OutputError, match=r"out\.list\.tsv: exists already"):
         compress(betons, tmp_path, "random")
     with pytest.raises(OutputError, match=r"out\.list\.tsv: exists already"):
-        compress_list(other, betons.train, out)
+        compress_list(other, betons.train, out, index_order="own")
     with pytest.raises(MethodError, match=r":2: image 'precious'"):
         compress_list(kept, betons.train, out, image_size=28)
     assert kept.read_text() == "train/1\nprecious notes\n"
     kept.write_text("0\n")
-    compress_list(kept, betons.train, out, image_size=28)
+    with pytest.raises(MethodError, match=r"do not come from class folders.*--index-order own"):
+        compress_list(kept, betons.train, out, image_size=28)
+    compress_list(kept, betons.train, out, image_size=28, index_order="own")
     assert kept.read_text() == "0\n"  # it was the input
     other.write_text("2\n1\n")
-    compress_list(other, betons.train, out, image_size=28, force=True)
+    compress_list(other, betons.train, out, image_size=28, index_order="own", force=True)
     ids = [line.split("\t")[0] for line in kept.read_text().splitlines()[1:]]
     assert ids == list(load_manifest(out).ids)
 
 
 def test_a_mosaics_list_names_its_sources(betons: Any, tmp_path: Path) -> None:
     out = compress(betons, tmp_path, "pca", settings=WINDOW, ipc=1)
-    names = [line.split("\t")[0] for line in (tmp_path / "out.list.tsv").read_text().splitlines()[1:]]
+    rows = (tmp_path / "out.list.tsv").read_text().splitlines()[2:]
+    names = [line.split("\t")[0] for line in rows]
+    assert [line.split("\t")[3] for line in rows] == [str(place // 4) for place in range(12)]
     assert ["+".join(names[i : i + 4]) for i in range(0, 12, 4)] == list(load_manifest(out).ids)
+
+
+@pytest.mark.parametrize("settings", [{}, {"grid": 3, "fit": "crop"}, {"grid": 1}], ids=["plain", "grid 3", "grid 1"])
+def test_a_mosaics_list_gives_the_same_mosaics_again(betons: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
+    out = compress(betons, tmp_path, "pca", settings=WINDOW | settings, ipc=2)
+    first = load_manifest(out)
+    again = compress_list(tmp_path / "out.list.tsv", betons.train, tmp_path / "again.beton")
+    assert (again.hashes, again.ids, again.hints) == (first.hashes, first.ids, first.hints)
+    assert again.content_hash == first.content_hash
+    third = compress_list(tmp_path / "again.list.tsv", betons.train, tmp_path / "third.beton")
+    assert third.content_hash == first.content_hash
+    larger = compress_list(tmp_path / "out.list.tsv", betons.train, tmp_path / "large.beton", image_size=56)
+    assert larger.hints == first.hints
+    with BetonFile(tmp_path / "large.beton") as beton:
+        assert {*beton.widths.tolist(), *beton.heights.tolist()} == {56}
+
+
+def test_a_mosaics_list_of_an_older_release_is_refused(betons: Any, tmp_path: Path) -> None:
+    compress(betons, tmp_path, "pca", settings=WINDOW, ipc=2)
+    kept = tmp_path / "out.list.tsv"
+    rows = [row.rpartition("\t")[0] for row in kept.read_text().splitlines()[1:]]
+    kept.write_text("\n".join(rows) + "\n")  # as fastdc 0.1 wrote it
+    assert rows[0] == "# id\tclass\tscore"
+    with pytest.raises(MethodError, match=r"is a list of mosaics of an older fastdc: .* made of 4 of its lines"):
+        compress_list(kept, betons.train, tmp_path / "again.beton", image_size=28)
+    plain = tmp_path / "ids.txt"
+    plain.write_text("\n".join(row.partition("\t")[0] for row in rows[1:]) + "\n")
+    assert len(compress_list(plain, betons.train, tmp_path / "again.beton", image_size=28).ids) == 24
 
 
 @pytest.mark.parametrize(("method", "settings"), [("pca", WINDOW), ("ssp", {}), ("moderate", {})])
 def test_every_ranking_names_its_scores(betons: Any, tmp_path: Path, method: str, settings: dict[str, Any]) -> None:
     compress(betons, tmp_path, method, settings=settings, ipc=1)
-    cells = [line.split("\t") for line in (tmp_path / "out.list.tsv").read_text().splitlines()[1:]]
-    assert all(float(score) >= 0 for _, _, score in cells)
+    rows = (tmp_path / "out.list.tsv").read_text().splitlines()
+    cells = [line.split("\t") for line in rows if not line.startswith("#")]
+    assert all(float(score) >= 0 for _, _, score, *_ in cells)
 
 
 def test_one_training_keeps_what_other_methods_will_read(betons: Any, tmp_path: Path) -> None:
@@ -230,3 +279,26 @@ def test_what_others_need_and_cannot_have_does_no_harm(betons: Any, tmp_path: Pa
         also=ObserverNeeds(final=True),
     )
     assert load_manifest(tmp_path / "out.beton").counts == (1, 1, 1)
+
+
+def test_indices_of_imagefolder_choose_its_images(betons: Any, tmp_path: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    folder = tmp_path / "images"
+    with BetonFile(betons.train) as beton:
+        for index, name in enumerate(
+            ("a/z.jpg", "a/deep/1.jpg", "a/deep-er/1.jpg", "b/10.jpg", "b/9.jpg", "b/0/1.png")
+        ):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(beton.decode(index)).save(folder / name)
+    train = tmp_path / "train.beton"
+    assert write_beton(folder, train).order == "imagefolder"
+    wanted = [5, 0, 2]
+    np.save(tmp_path / "kept.npy", wanted)
+    made = compress_list(tmp_path / "kept.npy", train, tmp_path / "kept.beton", image_size=28)
+    samples = ImageFolder(str(folder)).samples
+    assert [folder / name for name in made.ids] == [Path(samples[index][0]) for index in wanted]
+    (folder / "a" / "0.gif").write_bytes((folder / "b" / "0" / "1.png").read_bytes())
+    write_beton(folder, train, force=True)
+    with pytest.raises(MethodError, match=r"ImageFolder does not read files such as a/0\.gif.*--index-order own"):
+        compress_list(tmp_path / "kept.npy", train, tmp_path / "other.beton", image_size=28)

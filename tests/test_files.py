@@ -58,6 +58,14 @@ def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["present"]
 
 
+@pytest.mark.parametrize("length", [242, 250, 255, 300, 5000])
+def test_a_name_without_room_for_the_temporary_one_is_refused_before_any_work(tmp_path: Path, length: int) -> None:
+    with pytest.raises(OutputError, match=rf"the name has {length} bytes.*choose a shorter name"):
+        check_output(tmp_path / ("é" * (length // 2) + "x" * (length % 2)), force=True)
+    check_output(tmp_path / ("x" * 235), force=False)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_pipe_or_device_is_not_replaced_even_with_force(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

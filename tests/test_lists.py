@@ -1,12 +1,16 @@
 """Lists of kept images: read back what was written, and what other programs write."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from fastdc.beton import Manifest
+from fastdc.beton import Manifest, Skipped
 from fastdc.errors import ConfigError, MethodError
+from fastdc.list_files import Combined
 from fastdc.lists import list_path, read_list, write_list
 
 LABELS = np.array([0, 0, 1, 1, 2], np.int64)
@@ -27,6 +31,7 @@ def manifest() -> Manifest:
         converted={},
         skipped=(),
         hints={},
+        order="imagefolder",
         image_bytes=5,
         content_hash="0",
         file_bytes=5,
@@ -37,7 +42,7 @@ def manifest() -> Manifest:
 def read(tmp_path: Path, manifest: Manifest, text: str) -> list[int]:
     path = tmp_path / "list.txt"
     path.write_text(text)
-    return read_list(path, manifest, LABELS).tolist()
+    return read_list(path, manifest, LABELS).sources.ravel().tolist()
 
 
 @pytest.mark.parametrize("scored", [True, False])
@@ -45,7 +50,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, manifest: Manifest, scored
     path = list_path(tmp_path / "kept.beton")
     assert path == tmp_path / "kept.list.tsv"
     write_list(path, manifest, LABELS, [4, 1, 2], np.arange(5) / 3 if scored else None)
-    assert read_list(path, manifest, LABELS).tolist() == [4, 1, 2]
+    assert read_list(path, manifest, LABELS).sources.tolist() == [[4], [1], [2]]
     lines = path.read_text().splitlines()
     assert lines[:2] == ["# id\tclass\tscore", "owl/x.jpg\towl\t" + ("1.33333333" if scored else "")]
 
@@ -108,7 +113,7 @@ def test_names_that_would_break_a_list_are_read_back(tmp_path: Path, manifest: M
     odd = manifest.model_copy(update={"ids": ids, "classes": ("a\tb", "# c", " ")})
     path = tmp_path / "list.tsv"
     write_list(path, odd, LABELS, [3, 0, 4, 2, 1], None)
-    assert read_list(path, odd, LABELS).tolist() == [3, 0, 4, 2, 1]
+    assert read_list(path, odd, LABELS).sources.ravel().tolist() == [3, 0, 4, 2, 1]
 
 
 def test_numbers_that_are_ids_are_no_indices(tmp_path: Path, manifest: Manifest) -> None:
@@ -128,3 +133,142 @@ def test_what_is_no_list_is_refused(tmp_path: Path, manifest: Manifest) -> None:
     for path in (binary, tmp_path / "missing", tmp_path):
         with pytest.raises(ConfigError, match="expected a text file with one image id per line"):
             read_list(path, manifest, LABELS)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16])
+def test_indices_may_come_from_numpy(tmp_path: Path, manifest: Manifest, dtype: type) -> None:
+    np.save(tmp_path / "kept.npy", np.array([3, 0], dtype))
+    assert read_list(tmp_path / "kept.npy", manifest, LABELS).sources.tolist() == [[3], [0]]
+    numbered = manifest.model_copy(update={"ids": ("4", "3", "2", "1", "0")})
+    assert read_list(tmp_path / "kept.npy", numbered, LABELS).sources.tolist() == [[3], [0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "match"),
+    [
+        (np.array([0, 5]), MethodError, r"kept\.npy\[1\]: image 5 does not exist, expected 0\.\.4"),
+        (np.array([0, -1]), MethodError, r"kept\.npy\[1\]: index -1, expected 0 or more"),
+        (np.array([1, 0, 1]), MethodError, r"kept\.npy\[2\]: '1' was named in entry 0 already"),
+        (np.array([], np.int64), MethodError, "holds no images"),
+        (np.array([True, False]), ConfigError, r"holds bool \[2\], expected indices, int \[M\]; np\.flatnonzero"),
+        (np.array([0.0, 1.0]), ConfigError, r"holds float64 \[2\], expected indices"),
+        (np.array([[0, 1]]), ConfigError, r"holds int64 \[1, 2\], expected indices"),
+        (np.array([{}], object), ConfigError, r"kept\.npy: cannot be read \(no plain numpy array\)"),
+    ],
+)
+def test_numpy_files_that_are_no_indices(
+    tmp_path: Path, manifest: Manifest, values: NDArray[Any], error: type[Exception], match: str
+) -> None:
+    np.save(tmp_path / "kept.npy", values)
+    with pytest.raises(error, match=match):
+        read_list(tmp_path / "kept.npy", manifest, LABELS)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x93NUMPY", b"0\n1\n", b"PK\x03\x04"])
+def test_damaged_numpy_files(tmp_path: Path, manifest: Manifest, data: bytes) -> None:
+    (tmp_path / "kept.npy").write_bytes(data)
+    with pytest.raises(ConfigError, match=r"kept\.npy: cannot be read"):
+        read_list(tmp_path / "kept.npy", manifest, LABELS)
+    with pytest.raises(ConfigError, match="No such file"):
+        read_list(tmp_path / "gone.npy", manifest, LABELS)
+
+
+WRITTEN = {"tool": "fastdc write-beton"}
+LOST = (Skipped(path="cat/2.jpg", reason="cut off"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"order": "own", "made": WRITTEN}, "hidden images, litter or linked folders were left out"),
+        ({"order": "own"}, "do not come from class folders"),
+        ({"order": "own", "made": WRITTEN, "skipped": LOST}, r"1 unreadable images were skipped, such as cat/2\.jpg"),
+        ({"order": None, "made": WRITTEN, "skipped": LOST}, "unreadable images were skipped"),
+        ({"order": None, "made": {**WRITTEN, "selection": 3}}, "only some classes"),
+        ({"order": None, "made": WRITTEN, "ids": ("a/1.jpg", "a/2.gif", "b/1.jpg", "b/2.jpg", "c/1.jpg")}, r"a/2\.gif"),
+        ({"order": None, "made": WRITTEN, "ids": ("a/b/1.jpg", "a/z.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg")}, "another"),
+    ],
+)
+def test_indices_on_an_order_of_its_own_need_a_word(
+    tmp_path: Path, manifest: Manifest, changes: dict[str, Any], reason: str
+) -> None:
+    other = manifest.model_copy(update=changes)
+    with pytest.raises(MethodError, match=rf"list\.txt: holds indices, .*{reason}.*--index-order own"):
+        read(tmp_path, other, "3\n0\n")
+    assert read_list(tmp_path / "list.txt", other, LABELS, "own").sources.tolist() == [[3], [0]]
+    ids = [other.ids[index] for index in (3, 0)]
+    assert read(tmp_path, other, "\n".join(ids)) == [3, 0]  # names mean what they say
+
+
+def test_indices_on_an_older_beton_get_a_note(
+    tmp_path: Path, manifest: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = manifest.model_copy(update={"order": None, "made": WRITTEN})
+    assert read(tmp_path, older, "3\n0\n") == [3, 0]
+    assert "did not record the order of images" in capsys.readouterr().err
+    assert read(tmp_path, manifest, "3\n0\n") == [3, 0]
+    assert capsys.readouterr().err == ""
+
+
+def mosaic_list(tmp_path: Path, manifest: Manifest, kept: list[int]) -> Path:
+    """A list whose stored images are made of two images; `grid` None, for no grid has two tiles."""
+    combined = Combined(method="theirs", tiles=2, grid=None, fit=None, image_size=28, hints={"tile_grid": 2})
+    path = tmp_path / "x.list.tsv"
+    write_list(path, manifest, LABELS, kept, None, combined)
+    return path
+
+
+def test_a_list_of_mosaics_keeps_what_belongs_together(tmp_path: Path, manifest: Manifest) -> None:
+    path = mosaic_list(tmp_path, manifest, [3, 2, 1, 0])
+    head, titles, first, *_ = path.read_text().splitlines()
+    assert head.startswith("# fastdc-list 2 {")
+    assert (titles, first) == ("# id\tclass\tscore\timage", "dog/2.jpg\tdog\t\t0")
+    found = read_list(path, manifest, LABELS)
+    assert found.sources.tolist() == [[3, 2], [1, 0]]
+    assert found.combined is not None
+    assert found.combined.hints == {"tile_grid": 2}
+    with pytest.raises(MethodError, match="method theirs made each stored image of 2 images, and does not record how"):
+        found.combined.mosaic(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (lambda rows: rows[:-1], MethodError, "stored image 1 has 1 lines, expected 2"),
+        (lambda rows: [*rows[:3], *rows[4:]], MethodError, "stored image 0 has 1 lines, expected 2"),
+        (lambda rows: [*rows[:2], rows[2], rows[4], rows[3], rows[5]], MethodError, "stored image 0 has 2 lines"),
+        (lambda rows: [row.replace("\t0", "\t1") for row in rows], MethodError, "stored image 1 has 4 lines"),
+        (lambda rows: ["# fastdc-list 2", *rows[1:]], ConfigError, r"x\.list\.tsv:1: "),
+        (lambda rows: ["# fastdc-list", *rows[1:]], ConfigError, ":1: is a list of version unknown"),
+        (
+            lambda rows: [rows[0], *(row.rpartition("\t")[0] for row in rows[1:])],
+            MethodError,
+            "'' in the fourth column",
+        ),
+        (lambda rows: [rows[0].replace("list 2", "list 3"), *rows[1:]], ConfigError, ":1: is a list of version 3"),
+        (lambda rows: [rows[0].replace('"tiles":2', '"tiles":0'), *rows[1:]], ConfigError, ":1: tiles=0"),
+        (lambda rows: [rows[0].replace('"grid":null', '"grid":2'), *rows[1:]], ConfigError, ":1: tiles=2"),
+        (lambda rows: [rows[0][:-1], *rows[1:]], ConfigError, ":1: "),
+    ],
+)
+def test_lists_of_mosaics_that_were_changed_are_refused(
+    tmp_path: Path,
+    manifest: Manifest,
+    change: Callable[[list[str]], list[str]],
+    error: type[Exception],
+    match: str,
+) -> None:
+    path = mosaic_list(tmp_path, manifest, [3, 2, 1, 0])
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+    with pytest.raises(error, match=match):
+        read_list(path, manifest, LABELS)
+
+
+def test_a_mosaic_is_of_one_class(tmp_path: Path, manifest: Manifest) -> None:
+    with pytest.raises(MethodError, match="stored image 1 is of several classes"):
+        read_list(mosaic_list(tmp_path, manifest, [3, 2, 1, 4]), manifest, LABELS)
+
+
+def test_names_of_stored_mosaics_are_no_images(tmp_path: Path, manifest: Manifest) -> None:
+    with pytest.raises(MethodError, match=r":1: image 'cat/1\.jpg\+dog/1\.jpg' is made of 2 images"):
+        read(tmp_path, manifest, "cat/1.jpg+dog/1.jpg\n")

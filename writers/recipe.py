@@ -277,7 +277,7 @@ def select_classes(contents: Contents, chosen: Sequence[str], where: str) -> Con
     ends = [sum(counts[name] for name in chosen[: place + 1]) for place in range(len(chosen))]
     folders = tuple(f"{name}/" for name in chosen)
     ignored = [path for path in contents.ignored if path.startswith(folders)]
-    return contents._replace(classes=tuple(chosen), items=Items(ids, ends), ignored=ignored)
+    return contents._replace(classes=tuple(chosen), items=Items(ids, ends), ignored=ignored, order="own")
 
 
 def find_problem(

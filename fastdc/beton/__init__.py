@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastdc.beton.convert import write_beton
+    from fastdc.beton.counting import count_image_bytes, holds_raw
     from fastdc.beton.format import Problem
     from fastdc.beton.images import decode_image, encode_jpeg, fit_image, png_bytes, resize_image, resize_short
     from fastdc.beton.manifest import Manifest, Skipped, describe_beton, load_manifest, manifest_path, sample_id
     from fastdc.beton.output import check_beton_output
     from fastdc.beton.reader import BetonFile
+    from fastdc.beton.texts import one_spelling
     from fastdc.beton.verify import verify_beton
     from fastdc.beton.writer import Sample, write_samples
 
 _HOMES = {
     "convert": ("write_beton",),
+    "counting": ("count_image_bytes", "holds_raw"),
     "format": ("Problem",),
     "images": ("decode_image", "encode_jpeg", "fit_image", "png_bytes", "resize_image", "resize_short"),
     "manifest": ("Manifest", "Skipped", "describe_beton", "load_manifest", "manifest_path", "sample_id"),
     "output": ("check_beton_output",),
     "reader": ("BetonFile",),
+    "texts": ("one_spelling",),
     "verify": ("verify_beton",),
     "writer": ("Sample", "write_samples"),
 }
@@ -35,12 +39,15 @@ __all__ = [
     "Sample",
     "Skipped",
     "check_beton_output",
+    "count_image_bytes",
     "decode_image",
     "describe_beton",
     "encode_jpeg",
     "fit_image",
+    "holds_raw",
     "load_manifest",
     "manifest_path",
+    "one_spelling",
     "png_bytes",
     "resize_image",
     "resize_short",

@@ -1,12 +1,15 @@
 """Tar and zip archives of image folders, read without unpacking them to disk.
 
-Member names never become file names, so "../../etc/passwd" does no harm: such members are left out. A tar of nothing
-but tars, as ImageNet's training set comes, is read as one folder for each.
+Member names never become file names, so "../../etc/passwd" does no harm: such members are left out. Absolute names, as
+`tar -P` writes them, lose their slash, as when they are unpacked. A tar of nothing but tars, as ImageNet's training set
+comes, is read as one folder for each.
 """
 
 import io
 import lzma
 import os
+import posixpath
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -14,7 +17,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Generic, TypeVar
 
+from fastdc.beton.kinds import HEAD_BYTES, find_kind
+from fastdc.beton.order import below, in_imagefolder
 from fastdc.beton.sources import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, is_hidden, read_range
+from fastdc.beton.zipnames import member_names
 from fastdc.errors import SourceError
 
 if TYPE_CHECKING:
@@ -22,7 +28,9 @@ if TYPE_CHECKING:
 
 Member = TypeVar("Member")
 _BLOCK = 1 << 20
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError)
+_NAMED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError)
+_DAMAGE = (*_NAMED, ValueError, TypeError, ArithmeticError, LookupError, NotImplementedError, struct.error)
+"""What Python's readers raise on damaged files: their own errors, and whatever their parsing runs into."""
 
 
 def open_tree(source: Path) -> Tree:
@@ -37,13 +45,37 @@ def open_tree(source: Path) -> Tree:
         found = "is neither folder nor file" if source.exists() else "does not exist"
         raise SourceError(f"{source}: {found}; expected an image folder or a tar or zip archive of one")
     try:
-        if zipfile.is_zipfile(source) and not tarfile.is_tarfile(source):
-            return ZipTree(source)
-        return PlainTarTree(source) if _is_plain_tar(source) else PackedTarTree(source)
+        tree = _open_archive(source)
     except _DAMAGE as error:
+        raise SourceError(f"{source}: {_explain(source, error)}") from error
+    if tree.outside and not tree.members:
+        tree.close()
         raise SourceError(
-            f"{source}: cannot be read as an archive ({error}); it may be cut off: get it again"
-        ) from error
+            f"{source}: every file in it has '..' in its name, such as {tree.outside}; pack the folder from inside "
+            "(tar -C FOLDER -cf FILE .)"
+        )
+    return tree
+
+
+def _open_archive(source: Path) -> "ZipTree | PlainTarTree | PackedTarTree":
+    if zipfile.is_zipfile(source) and not tarfile.is_tarfile(source):
+        return ZipTree(source)
+    return PlainTarTree(source) if _is_plain_tar(source) else PackedTarTree(source)
+
+
+def _explain(source: Path, error: Exception) -> str:
+    """Describe why a file cannot be read as an archive, and what to do."""
+    try:
+        with source.open("rb") as handle:
+            kind = find_kind(handle.read(HEAD_BYTES))
+    except OSError as unread:
+        return f"cannot be read ({unread.strerror})"
+    if kind is not None:
+        advice = kind.advice or "put the images into a folder per class"
+        return f"it is {kind.name}, expected an image folder, or a tar or zip archive of one; {advice}"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    expected = "expected an image folder, or a tar or zip archive of one"
+    return f"cannot be read as an archive ({reason}), {expected}; if it is one, it is damaged or cut off: get it again"
 
 
 def _is_plain_tar(source: Path) -> bool:
@@ -76,18 +108,40 @@ class ArchiveTree(Generic[Member]):
 
     Attributes:
         members: how to get at each file, by its path.
+        outside: the first name that was left out because it leads out of the archive's folder; "" for none.
     """
 
     def __init__(self, source: Path) -> None:
         self.source = source
         self.name = source.name
         self.members: dict[str, Member] = {}
+        self.outside = ""
         self._folders: dict[str, tuple[dict[str, None], dict[str, None]]] = {"": ({}, {})}
+        self._left_out: set[str] = set()
+        self._links: dict[str, str] = {}
+
+    def hidden_images(self, root: str) -> Iterator[str]:
+        """See `Tree`."""
+        yield from filter(below(root), self._left_out)
+        for link, target in self._links.items():
+            folder = posixpath.normpath(posixpath.join(posixpath.dirname(link), target))
+            if folder in self._folders and below(root)(f"{link}/"):
+                inner = (name for name in self.members if name.startswith(f"{folder}/") and in_imagefolder(name))
+                yield from (link + name[len(folder) :] for name in inner)
+
+    def add_link(self, name: str, target: str) -> None:
+        """Remember a link; one to a folder is not followed."""
+        self._links["/".join(part for part in name.split("/") if part not in ("", "."))] = target
 
     def add(self, name: str, member: Member | None) -> None:
         """Add a file, or a folder when `member` is None; of two members of one name the last counts, as in tar."""
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if name.startswith("/") or ".." in parts or any(map(is_hidden, parts)):
+        if ".." in parts:
+            self.outside = self.outside or ("" if member is None else name)
+            return
+        if any(map(is_hidden, parts)):
+            if member is not None and in_imagefolder(name):
+                self._left_out.add("/".join(parts))
             return
         for depth in range(len(parts) if member is None else len(parts) - 1):
             self._folders["/".join(parts[:depth])][0][parts[depth]] = None
@@ -99,6 +153,7 @@ class ArchiveTree(Generic[Member]):
     def clear(self) -> dict[str, Member]:
         """Forget all files and folders; returns the files."""
         members, self.members, self._folders = self.members, {}, {"": ({}, {})}
+        self._left_out, self._links = set(), {}
         return members
 
     def list_folder(self, path: str, follow: bool = True) -> Listing:
@@ -185,8 +240,13 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
     def __init__(self, source: Path) -> None:
         super().__init__(source)
         self._archive = zipfile.ZipFile(source)
-        for info in self._archive.infolist():
-            self.add(info.filename, None if info.is_dir() else info)
+        infos = self._archive.infolist()
+        if any(info.volume for info in infos):
+            raise SourceError(
+                f"{source}: is one part of a split zip; join the parts (zip -s 0 {source.name} --out WHOLE.zip)"
+            )
+        for name, info in zip(member_names(source, infos), infos, strict=True):
+            self.add(name, None if name.endswith("/") else info)
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
         """See `Tree`; in the order given."""
@@ -197,8 +257,10 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
         _check_size(0, info.file_size)
         try:
             return self._archive.read(info)
-        except (RuntimeError, NotImplementedError, *_DAMAGE) as error:  # encrypted, unknown method, wrong checksum
-            raise SourceError(f"cannot be unzipped ({error})") from error
+        except RuntimeError as error:  # encrypted, or packed by a method that Python lacks
+            raise SourceError(f"cannot be unzipped ({error}); unpack the archive and give the folder") from error
+        except _DAMAGE as error:
+            raise SourceError(f"cannot be unzipped ({' '.join(str(error).split())})") from error
 
     def close(self) -> None:
         """Close the archive."""
@@ -221,6 +283,8 @@ def _add_tar_members(
             tree.add(folder + member.name, places.get(member.linkname, (-1, 0)))
         else:
             tree.add(folder + member.name, (-1, 0))
+            if member.issym():
+                tree.add_link(folder + member.name, member.linkname)
 
 
 class _Part(io.RawIOBase):
@@ -251,12 +315,12 @@ class _Part(io.RawIOBase):
 
 
 def _forget(archive: tarfile.TarFile) -> None:
-    """Drop the headers that tarfile collects for random access, which nobody uses here."""
+    """Drop the headers that tarfile collects for random access, which is not used here."""
     archive.members = []  # type: ignore[attr-defined]
 
 
 def _constant(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Fetch:
-    """Read a member of a stream now; the function only hands it over, or says that it is too large."""
+    """Read a member of a stream now; the function only hands it over, or refuses one that is too large."""
     if member.size > MAX_FILE_BYTES:
         return lambda: _check_size(0, member.size)
     stream = archive.extractfile(member)

@@ -1,8 +1,10 @@
 """Names of classes, from a beton, a manifest or a text file: for sources that only number their classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastdc.beton.manifest import load_manifest, parse_manifest
+from fastdc.beton.texts import one_spelling, show_spelling
 from fastdc.errors import SourceError
 
 _MAX_BYTES = 1 << 24
@@ -10,7 +12,9 @@ _WANTED = "expected a .beton, its .json, or a text file with one class name per 
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """The names of classes 0, 1, ... in `path`: a .beton, its .json manifest, or a text file with one name per line.
+    """Return the names of classes 0, 1, ... in `path`: a .beton, its .json, or a text file with one name per line.
+
+    In one spelling, as those of folders; see `one_spelling`.
 
     Raises:
         SourceError: no file, or a text file that cannot be read, is empty, or has an empty or repeated name.
@@ -19,20 +23,33 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     path = Path(path)
     if not path.is_file():
         raise SourceError(f"{path}: {'is no file' if path.exists() else 'does not exist'}; {_WANTED}")
-    if path.suffix == ".beton":
-        return load_manifest(path).classes
-    if path.suffix == ".json":
-        return parse_manifest(path).classes
-    names = [line.strip() for line in _read_text(path).rstrip().splitlines()]
-    if not names:
+    if path.suffix in (".beton", ".json"):
+        manifest = load_manifest(path) if path.suffix == ".beton" else parse_manifest(path)
+        return tuple(map(one_spelling, manifest.classes))
+    lines = [line.strip() for line in _read_text(path).rstrip().splitlines()]
+    if not lines:
         raise SourceError(f"{path}: is empty, expected one class name per line")
     seen: dict[str, int] = {}
-    for number, name in enumerate(names, 1):
-        if not name:
+    for number, line in enumerate(lines, 1):
+        if not line:
             raise SourceError(f"{path}: line {number} is empty, expected one class name per line")
-        if seen.setdefault(name, number) != number:
-            raise SourceError(f"{path}: lines {seen[name]} and {number} are both {name!r}, expected different names")
-    return tuple(names)
+        first = seen.setdefault(one_spelling(line), number)
+        if first != number:
+            same = (
+                repr(line) if lines[first - 1] == line else f"{show_spelling(lines[first - 1])}, {show_spelling(line)}"
+            )
+            raise SourceError(f"{path}: lines {first} and {number} are both {same}, expected different names")
+    return tuple(seen)
+
+
+def missing_classes(classes: Sequence[str], val: Sequence[str]) -> list[str] | None:
+    """Return the classes that a validation set lacks; None where it has others, so that names do not match them."""
+    known = set(map(one_spelling, val))
+    return None if known - set(map(one_spelling, classes)) else [n for n in classes if one_spelling(n) not in known]
+
+
+ALLOW_MISSING = "; classes that the validation set lacks on purpose are matched by name with --allow-missing-classes"
+"""What to do where `missing_classes` finds some."""
 
 
 def _read_text(path: Path) -> str:

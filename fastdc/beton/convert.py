@@ -22,13 +22,15 @@ from fastdc.beton.images import Resize, check_pixels, encode_jpeg, read_image, r
 from fastdc.beton.jpeg import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped
 from fastdc.beton.opening import Files, Opened, open_source
+from fastdc.beton.order import in_imagefolder
 from fastdc.beton.output import beton_output
 from fastdc.beton.pages import BetonWriter, Payload, hash_payload
 from fastdc.beton.sources import Contents, Fetch, FileFetch, FolderTree
 from fastdc.beton.texts import Texts
-from fastdc.beton.writer import Origin, commit, make_payload, printable
+from fastdc.beton.writer import Origin, commit, make_payload
 from fastdc.errors import ConfigError, OutputError, SourceError
 from fastdc.progress import progress
+from fastdc.text import printable
 from fastdc.threads import usable_cpus
 
 Encoding = Literal["keep", "jpg", "raw"]
@@ -106,6 +108,7 @@ def write_beton(
     quality: int | None = None,
     workers: int | None = None,
     on_error: OnError = "fail",
+    allow_missing_classes: bool = False,
     force: bool = False,
     show_progress: bool = False,
 ) -> Manifest:
@@ -122,8 +125,9 @@ def write_beton(
             of these opened and found good already (`open_source`).
         out: the `.beton`; its manifest X.json goes beside it.
         split: "train", "val", ...: needed exactly when the source has splits; see `list_contents`, `find_shards`. Of no
-            effect on an opened source, as is `classes`.
-        classes: file that names the classes of parquet shards: a beton, a manifest, or a text file, one name per line.
+            effect on an opened source, as are `classes` and `allow_missing_classes`.
+        classes: file that names classes 0, 1, ...: a beton, a manifest, or a text file, one name per line. Class
+            folders are matched with them by name.
         resolution: shrink so that the shorter side has this many pixels; nothing is enlarged or cropped.
         encoding: "keep" copies JPEG files untouched and stores all else losslessly (raw; above 4 MiB as JPEG of quality
             95, which the manifest counts as converted["lossy"]); "jpg" encodes at `quality`, 4:2:0, as FFCV does;
@@ -131,6 +135,7 @@ def write_beton(
         quality: JPEG quality of "jpg", 1..100; default 90.
         workers: threads that convert; default one per CPU.
         on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first.
+        allow_missing_classes: keep a class without images, whose folder is empty or, with `classes`, missing.
         force: replace an existing file, but never `source` or `classes` itself.
         show_progress: report on stderr.
 
@@ -143,7 +148,11 @@ def write_beton(
     inputs = [source.path if isinstance(source, Opened) else Path(source), *([classes] if classes else [])]
     recipe = _make_recipe(encoding, quality, resolution)
     threads = _check_settings(workers, on_error)
-    ready = nullcontext(source) if isinstance(source, Opened) else open_source(inputs[0], split, classes)
+    ready = (
+        nullcontext(source)
+        if isinstance(source, Opened)
+        else open_source(inputs[0], split, classes, allow_missing_classes)
+    )
     with beton_output(out, force, inputs) as handle, ready as opened:
         contents = opened.contents
         recipe = _choose_means(recipe, opened)
@@ -389,4 +398,6 @@ def _describe(opened: Opened, recipe: Recipe, tally: _Tally) -> Origin:
     if made.get("complete") and any(skipped.kind == "unreadable" for skipped in tally.skipped):
         made["complete"] = False
     classes = tuple(map(printable, opened.contents.classes))
-    return Origin(printable(opened.dataset), opened.split, printable(opened.files.name), classes, made, {})
+    lost = any(skipped.kind == "unreadable" and in_imagefolder(skipped.path) for skipped in tally.skipped)
+    order = "own" if lost else opened.contents.order
+    return Origin(printable(opened.dataset), opened.split, printable(opened.files.name), classes, made, {}, order)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from fastdc.beton.jpeg import read_jpeg_header
+from fastdc.beton.kinds import HEAD_BYTES, find_kind
 from fastdc.errors import SourceError
 
 MAX_PIXELS = 178_956_970
@@ -83,7 +84,9 @@ def decode_payload(data: bytes | memoryview) -> Rgb:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
         check_pixels(int(height), int(width))
         pixels: Rgb = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
-    except ValueError as error:  # CMYK, or an oddity such as stray bytes before a marker: Pillow has the last word
+    except (SourceError, MemoryError):
+        raise
+    except Exception as error:  # CMYK, 4:4:1 (a KeyError), stray bytes before a marker: Pillow has the last word
         if any(words in str(error).lower() for words in _DAMAGE):
             raise SourceError(f"damaged JPEG: {' '.join(str(error).split())}") from error
         return _decode_jpeg_with_pillow(data)
@@ -100,7 +103,7 @@ def _decode_jpeg_with_pillow(data: bytes | memoryview) -> Rgb:
     except UnidentifiedImageError as error:  # its text holds an address
         raise SourceError("not a JPEG that can be decoded") from error
     except Exception as error:
-        raise SourceError(f"not a JPEG that can be decoded: {' '.join(str(error).split())}") from error
+        raise SourceError(f"not a JPEG that can be decoded: {_in_a_line(error)}") from error
 
 
 def check_pixels(height: int, width: int) -> None:
@@ -118,18 +121,21 @@ def _read_with_pillow(data: bytes | memoryview) -> DecodedImage:
     if len(data) == 0:
         raise SourceError("empty file, expected an image")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        check_pixels(image.height, image.width)
-        image.load()
-        kind, special, orientation = (image.format or "image").lower(), _special_mode(image.mode), _orientation(image)
-        values = _grey16_values(image) if special == "gray16" else None
-        pixels = _to_rgb(image) if values is None else _grey16_to_rgb(values)
+        return _convert_with_pillow(Image.open(io.BytesIO(data), formats=FORMATS))
     except (SourceError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise SourceError("cannot be decoded: no known image format") from error
+        raise SourceError(f"cannot be decoded: {_explain_unknown(data)}") from error
     except Exception as error:
-        raise SourceError(f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise SourceError(f"cannot be decoded: {_in_a_line(error)}") from error
+
+
+def _convert_with_pillow(image: Image.Image) -> DecodedImage:
+    check_pixels(image.height, image.width)
+    image.load()
+    kind, special, orientation = (image.format or "image").lower(), _special_mode(image.mode), _orientation(image)
+    values = _grey16_values(image) if special == "gray16" else None
+    pixels = _to_rgb(image) if values is None else _grey16_to_rgb(values)
     jpeg = kind in ("jpeg", "mpo")
     conversions = [special] if special else ["odd_jpeg"] if jpeg else []
     if not jpeg:
@@ -139,6 +145,19 @@ def _read_with_pillow(data: bytes | memoryview) -> DecodedImage:
     if orientation == 1:
         return DecodedImage(pixels, tuple(conversions))
     return DecodedImage(_turn(pixels, orientation), (*conversions, "exif_rotated"))
+
+
+def _explain_unknown(data: bytes | memoryview) -> str:
+    """Describe a file that no decoder knows, and what to do where that helps."""
+    found = find_kind(bytes(data[:HEAD_BYTES]))
+    if found is None:
+        return "no known image format"
+    advice = found.advice or "convert it to PNG or JPEG"
+    return f"it is {found.name}, expected JPEG, PNG, GIF, BMP, WebP, TIFF or PPM; {advice}"
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _special_mode(mode: str) -> str | None:
@@ -208,9 +227,11 @@ def encode_jpeg(rgb: Rgb, quality: int = 75, subsampling: Literal["420", "444"] 
 
 
 def png_bytes(rgb: Rgb) -> int:
-    """Bytes of RGB [H, W, 3] uint8 as a PNG with Pillow's default compression."""
+    """Return the bytes of RGB [H, W, 3] uint8 as a PNG with Pillow's default compression; grey pixels as grey PNG."""
+    grey = rgb[:, :, 0]
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(rgb)).save(buffer, format="PNG")
+    shown = grey if all(np.array_equal(grey, rgb[:, :, channel]) for channel in (1, 2)) else rgb
+    Image.fromarray(np.ascontiguousarray(shown)).save(buffer, format="PNG")
     return buffer.tell()
 
 

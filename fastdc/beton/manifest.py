@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from fastdc.beton.format import Structure, as_bytes, make_preamble
+from fastdc.beton.missing import warn_missing
+from fastdc.beton.order import Order
 from fastdc.beton.reader import BetonFile, inspect_beton
 from fastdc.beton.texts import Texts
 from fastdc.errors import BetonError, ManifestError
 from fastdc.hashing import bytes_key, content_key
 
 SCHEMA_VERSION = 1
+INFERRED = "inferred from the beton"
+"""The `made.tool` of a manifest that stands for a missing one."""
 _BLOCK = 1 << 14  # samples that are objects at one time while a manifest is written or checked
 
 
@@ -55,8 +59,10 @@ class Manifest(BaseModel):
             counts those that encoding "keep" could not keep without loss: too large for raw pixels, so JPEG.
         skipped: files that were left out.
         hints: what a training has to know (`tile_grid`).
-        image_bytes: sum of the payloads, bytes; of images that their method stores as PNG, which a beton holds as raw
-            pixels, the bytes of those PNGs.
+        order: whether sample i is sample i of torchvision's ImageFolder over the same folder (`Order`); None in files
+            of fastdc before 0.2, which did not record it.
+        image_bytes: bytes of the images. Compressed sets and those written from memory count raw pixels as PNG; sources
+            that are converted count payloads as they are. Results use `count_image_bytes`, one rule for every beton.
         content_hash: identity of the data: classes, labels, payload hashes and hints.
         file_bytes: length of the beton.
         structure_hash: hash of the beton's header, metadata and allocation table; ties the two files together.
@@ -76,10 +82,16 @@ class Manifest(BaseModel):
     converted: dict[str, int]
     skipped: tuple[Skipped, ...]
     hints: dict[str, JsonValue]
+    order: Order | None = None
     image_bytes: int
     content_hash: str
     file_bytes: int
     structure_hash: str
+
+    @property
+    def inferred(self) -> bool:
+        """Whether this stands for a missing manifest: classes and ids are numbers, hints are unknown."""
+        return self.made.get("tool") == INFERRED
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> "Manifest":
@@ -215,7 +227,8 @@ def sample_id(file: BetonFile, index: int) -> str | None:
 def describe_beton(beton: Path) -> Manifest:
     """The manifest of `beton`, or, where none lies beside it (a stock FFCV file), one made from the file itself.
 
-    An inferred manifest has the classes "0".."max", the ids "0".."N-1", and hashes computed by reading every payload.
+    Report a missing manifest in one line on stderr. An inferred one has no hints, the classes "0".."max", the ids
+    "0".."N-1", and hashes computed by reading every payload.
 
     Raises:
         BetonError: the beton is missing or damaged.
@@ -225,6 +238,7 @@ def describe_beton(beton: Path) -> Manifest:
     if manifest_path(beton).exists():
         return load_manifest(beton)
     with BetonFile(beton) as file:
+        warn_missing(beton, manifest_path(beton))
         hashes = Texts.of(bytes_key(file.payload(index)) for index in range(len(file)))
         classes = tuple(str(label) for label in range(int(file.labels.max()) + 1))
         return Manifest(
@@ -235,7 +249,7 @@ def describe_beton(beton: Path) -> Manifest:
             ids=Texts.of(map(str, range(len(file)))),
             hashes=hashes,
             source=beton.name,
-            made={"tool": "inferred from the beton"},
+            made={"tool": INFERRED},
             converted={},
             skipped=(),
             hints={},

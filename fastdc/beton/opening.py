@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 from fastdc.beton.archives import open_tree
 from fastdc.beton.classes import read_class_names
+from fastdc.beton.hub import enter_hub_cache, hub_name
 from fastdc.beton.shards import is_sharded
 from fastdc.beton.sources import Contents, Fetch, list_contents
-from fastdc.errors import ConfigError
 
 _ARCHIVE = re.compile(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst|parquet))+$")
 
@@ -46,32 +46,37 @@ class Opened(NamedTuple):
 
 @contextmanager
 def open_source(
-    source: Path, split: str | None = None, classes: Path | Sequence[str] | None = None
+    source: Path,
+    split: str | None = None,
+    classes: Path | Sequence[str] | None = None,
+    allow_missing_classes: bool = False,
 ) -> Iterator[Opened]:
     """Open an image folder, a tar or zip of one, or parquet shards, and find its images; open for the block.
 
     Args:
-        source: its path.
+        source: its path. A repository in the Hugging Face hub's cache stands for its snapshot.
         split: "train", "val", ...: needed exactly when the source has splits.
-        classes: names of classes 0, 1, ... of parquet shards, or a file with them (see `read_class_names`). Folders are
-            called as their classes.
+        classes: names of classes 0, 1, ..., or a file with them (see `read_class_names`). Without them parquet shards
+            may name their own, and folders are called as their classes.
+        allow_missing_classes: a class may have an empty folder or, with `classes`, none. Shards may lack some anyway.
 
     Raises:
-        ConfigError: `classes` given for folders.
         SourceError: the source cannot be used; see `list_contents`, `open_tree`, `ParquetShards`, `read_class_names`.
         BetonError, ManifestError: see `read_class_names`.
     """
+    source = enter_hub_cache(source)
+    names = read_class_names(classes) if isinstance(classes, Path) else classes
     if is_sharded(source):
         from fastdc.beton.parquet import ParquetShards
 
-        names = read_class_names(classes) if isinstance(classes, Path) else classes
         shards = ParquetShards(source, split, names)
-        yield Opened(source, shards, shards.contents, _dataset_name(shards.name), split, shards.made)
+        yield Opened(
+            source, shards, shards.contents, _dataset_name(hub_name(source) or shards.name), split, shards.made
+        )
         return
-    if classes is not None:
-        raise ConfigError(f"{source}: --classes names the classes of parquet shards; here the folders' names count")
     with closing(open_tree(source)) as tree:
-        yield Opened(source, tree, list_contents(tree, source, split), _dataset_name(tree.name), split, {})
+        contents = list_contents(tree, source, split, names, allow_missing_classes)
+        yield Opened(source, tree, contents, _dataset_name(hub_name(source) or tree.name), split, {})
 
 
 def _dataset_name(name: str) -> str:

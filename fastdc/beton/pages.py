@@ -44,6 +44,7 @@ class Payload(NamedTuple):
         mode: `MODE_JPEG` or `MODE_RAW`.
         height, width: pixels.
         digest: `hash_payload` of `data`.
+        png_bytes: what raw pixels count with, their bytes as a PNG; None where the payload counts as it is.
     """
 
     data: bytes | memoryview
@@ -51,6 +52,7 @@ class Payload(NamedTuple):
     height: int
     width: int
     digest: bytes
+    png_bytes: int | None = None
 
 
 def hash_payload(data: bytes | memoryview) -> bytes:
@@ -70,6 +72,9 @@ class BetonWriter:
         handle: an empty file, open for reading and writing.
         out: the name it will get; for messages, and its folder for temporary files.
         capacity: how many samples will come, if known; only saves the move.
+
+    Attributes:
+        image_bytes: what the images so far count with.
     """
 
     def __init__(self, handle: IO[bytes], out: Path, capacity: int = 0) -> None:
@@ -81,7 +86,7 @@ class BetonWriter:
         self._room = self._count_room()
         self._written = self._started = self._position  # payloads lie in the file to here, on their way to disk to here
         self._waiting: list[bytes | memoryview] = []  # these go from _written to _position
-        self._count = 0
+        self._count = self.image_bytes = 0
         # All that is kept of a sample, 64 bytes; in the order of writing, and as it will lie in the file.
         self._metadata_rows, self._allocation_rows, self._digests = bytearray(), bytearray(), bytearray()
 
@@ -92,7 +97,7 @@ class BetonWriter:
             SourceError: the image has a side above 65,535 pixels or needs more than the largest page (1 GiB).
             OutputError: the disk is full or fails.
         """
-        data, mode, height, width, digest = payload
+        data, mode, height, width, digest, counted = payload
         size = len(data)
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
             raise SourceError(f"image of {height} x {width} pixels; the format holds 1..{MAX_SIDE}")
@@ -106,6 +111,7 @@ class BetonWriter:
         self._metadata_rows += _METADATA_ROW.pack(mode, width, height, pointer, label)
         self._allocation_rows += _ALLOCATION_ROW.pack(sample_id, pointer, size)
         self._digests += digest
+        self.image_bytes += size if counted is None else counted
 
     def append_block(self, block: Block, labels: NDArray[np.int64], sample_id: int) -> None:
         """Store JPEG files that lie one after the other in memory as samples `sample_id`, `sample_id` + 1, ...
@@ -136,6 +142,7 @@ class BetonWriter:
         self._metadata_rows += as_bytes(metadata)
         self._allocation_rows += as_bytes(allocations)
         self._digests += block.digests[:, :DIGEST_BYTES].tobytes()
+        self.image_bytes += int(block.ends[-1]) if count else 0
 
     def _place_block(self, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of payloads that lie one after the other in `data` [n]; as many at a time as fit a page."""

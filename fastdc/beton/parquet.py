@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fastdc.beton.shards import find_shards
 from fastdc.beton.sources import MAX_FILE_BYTES, Contents, Fetch, Items
-from fastdc.beton.texts import Texts
+from fastdc.beton.texts import Texts, one_spelling
 from fastdc.errors import SourceError
 from fastdc.progress import say
 
@@ -108,8 +108,7 @@ class ParquetShards:
         labels = self._match_labels(found)
         self._bad = np.flatnonzero(labels < 0)
         if len(self._bad) == len(labels):
-            reason = f"the first, {self._id(0)}: {self._reason(0)}" if len(labels) else "they have no rows"
-            raise SourceError(f"{source}: no row with a usable label; {reason}")
+            raise SourceError(f"{source}: no row with a usable label; {self._why_none()}")
         empty = frozenset(np.flatnonzero(np.bincount(labels[labels >= 0], minlength=len(self._classes)) == 0).tolist())
         ids = Texts.of(map(self._id, range(len(labels))))
         self.contents = Contents("", self._classes, ShardItems(ids, labels), [], empty)
@@ -238,7 +237,8 @@ class ParquetShards:
                 column = column.cast(arrow.int64())
             else:
                 coded = column.cast(arrow.string()).combine_chunks().dictionary_encode()
-                places = [found.names.setdefault(name, len(found.names)) for name in coded.dictionary.to_pylist()]
+                spelled = map(one_spelling, coded.dictionary.to_pylist())
+                places = [found.names.setdefault(name, len(found.names)) for name in spelled]
                 column = arrow.array([*places, None], arrow.int64()).take(coded.indices)
         except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
             where = f"{self._path(shard)}: column {found.columns.label!r}"
@@ -291,6 +291,17 @@ class ParquetShards:
             table = np.array([*(index.get(name, -1) for name in names), -1], np.int64)
             labels = np.where(labels < 0, -1, table[np.clip(labels, 0, len(names))])
         return np.where((labels < 0) | (labels >= len(self._classes)), -1, labels).astype(np.int32)
+
+    def _why_none(self) -> str:
+        if not len(self._found):
+            return "they have no rows"
+        hidden = {-1: "-1", _NO_LABEL: "null"}.get(int(self._found[0])) if not self._columns.text else None
+        if hidden and (self._found == self._found[0]).all():
+            return (
+                f"every label is {hidden}: the labels of this split are not published, as those of test sets often "
+                "are; choose another split with --split, or another set"
+            )
+        return f"the first, {self._id(0)}: {self._reason(0)}"
 
     def _reason(self, row: int) -> str:
         found = int(self._found[row])
@@ -349,7 +360,11 @@ def _hub_names(schema: Any, path: Path) -> dict[str, tuple[str, ...]]:
         return {}
     except RecursionError as error:
         raise SourceError(f"{path}: its huggingface metadata is nested too deeply; get the shard again") from error
-    return {name: tuple(map(str, names)) for name, names in labels.items() if isinstance(names, list) and names}
+    return {
+        name: tuple(one_spelling(str(each)) for each in names)
+        for name, names in labels.items()
+        if isinstance(names, list) and names
+    }
 
 
 def _column_bytes(data: Any, leaf: str) -> int:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from fastdc.beton.sources import SPLIT_NAMES, is_hidden, is_image, match_split
+from fastdc.beton.sources import SPLIT_NAMES, is_hidden, is_image, match_split, no_such_split
 from fastdc.errors import SourceError
 
 SUFFIX = ".parquet"
@@ -123,10 +123,10 @@ def _choose(shards: list[Shard], split: str | None, source: Path) -> list[Shard]
     if not names:
         return shards
     if split is None:
-        raise SourceError(f"{source}: has the splits {', '.join(names)}; choose one with --split")
+        raise no_such_split(source, names, None)
     chosen = match_split(names, split, source)
     if chosen is None:
-        raise SourceError(f"{source}: has no split {split!r}; it has {', '.join(names)}")
+        raise no_such_split(source, names, split)
     return [shard for shard in shards if shard.split == chosen]
 
 

@@ -1,7 +1,8 @@
 """Image folders, and archives of them, as one kind of tree: which classes, which images, in which order.
 
-A tree is read as torchvision's ImageFolder reads it: class folders sorted by name, the images in them (and in folders
-inside them) sorted by path, only files with the suffix of an image.
+A tree is read in the order of torchvision's ImageFolder: class folders sorted by name; inside each, folders sorted by
+path; inside each of those, files sorted by name. Only files with the suffix of an image count. `Contents.order` records
+whether ImageFolder reads the very same files.
 """
 
 import os
@@ -14,15 +15,24 @@ from typing import NamedTuple, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton.texts import Texts
+from fastdc.beton.order import Order, below, in_imagefolder
+from fastdc.beton.texts import Texts, one_spelling, show_spelling
 from fastdc.errors import SourceError
+from fastdc.text import printable
 
 _COMMON_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
 IMAGE_SUFFIXES = frozenset((*_COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
 SPLIT_ALIASES = (("train", "training"), ("val", "valid", "validation", "validate", "eval"), ("test", "testing"))
 """What people call the folder of a split; the names in one row mean the same."""
 SPLIT_NAMES = frozenset(name for row in SPLIT_ALIASES for name in row)
-JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_WINDOWS = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information")
+_MAC_AND_LINUX = ("__macosx", "network trash folder", "temporary items", "lost+found", "__pycache__")
+_NAS = ("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "~snapshot")
+JUNK = frozenset((*_WINDOWS, *_MAC_AND_LINUX, *_NAS))
+"""Litter of operating systems and of network storage (Synology, QNAP, NetApp), beside names that begin with a dot.
+
+Some of it holds images: thumbnails of those beside it, or what was deleted.
+"""
 MAX_DEPTH = 16
 MAX_FILE_BYTES = 1 << 30
 
@@ -40,6 +50,12 @@ class Tree(Protocol):
     """A folder or an archive. Paths are relative to its root, parts joined by "/"; "" is the root."""
 
     name: str
+
+    def hidden_images(self, root: str) -> Iterator[str]:
+        """Find images below `root` that this tree leaves out and torchvision's ImageFolder does not.
+
+        They are hidden, litter, or lie behind a link to a folder. Call it when the folders below `root` were listed.
+        """
 
     def list_folder(self, path: str, follow: bool = True) -> Listing:
         """Folders and files directly in `path`, hidden ones and system litter left out, in any order.
@@ -103,10 +119,11 @@ class Contents(NamedTuple):
 
     Attributes:
         root: the path inside the tree where the class folders lie.
-        classes: names of the classes, sorted.
+        classes: names of the classes in one spelling (`one_spelling`), in the order of their folders' own names.
         items: the images, sorted by class and name.
         ignored: paths of files in class folders that lack an image's suffix.
-        empty: classes without images. Folders have none; a selection of rows of a larger set may.
+        empty: classes without images, where those are allowed.
+        order: "imagefolder" where torchvision's ImageFolder lists the same images in the same order.
     """
 
     root: str
@@ -114,6 +131,7 @@ class Contents(NamedTuple):
     items: Items
     ignored: list[str]
     empty: frozenset[int] = frozenset()
+    order: Order = "own"
 
     def path(self, item: Item) -> str:
         """Path of an image inside the tree."""
@@ -125,7 +143,7 @@ class Contents(NamedTuple):
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is hidden or litter of an operating system."""
+    """Whether a name is hidden, or litter of an operating system or of network storage."""
     return name.startswith(".") or name.lower() in JUNK
 
 
@@ -144,6 +162,18 @@ class FolderTree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.name = root.resolve().name
+        self._left_out: set[str] = set()
+
+    def hidden_images(self, root: str) -> Iterator[str]:
+        """See `Tree`."""
+        start = len(os.path.join(self.root, ""))
+        for path in sorted(self._left_out):
+            if root and not path.startswith(f"{root}/"):
+                continue
+            full = os.path.join(self.root, path)
+            walk = os.walk(full, followlinks=True) if os.path.isdir(full) else [("", [], [full])]
+            files = (os.path.join(folder, name)[start:] for folder, _, names in walk for name in names)
+            yield from filter(in_imagefolder, filter(below(root), files))
 
     def list_folder(self, path: str, follow: bool = True) -> Listing:
         """See `Tree`.
@@ -157,7 +187,10 @@ class FolderTree:
             with os.scandir(os.path.join(self.root, path)) as entries:
                 for entry in entries:
                     if is_hidden(entry.name):
+                        self._left_out.add(_join(path, entry.name))
                         continue
+                    if entry.is_symlink() and _is_folder(entry, follow=True):
+                        (self._left_out.discard if follow else self._left_out.add)(_join(path, entry.name))
                     (folders if _is_folder(entry, follow) else files).append(entry.name)
         except OSError as error:
             raise SourceError(f"{self.root / path}: folder cannot be read ({error.strerror})") from error
@@ -226,7 +259,13 @@ def read_range(descriptor: int, offset: int, size: int) -> bytes:
     return data
 
 
-def list_contents(tree: Tree, source: Path, split: str | None) -> Contents:
+def list_contents(
+    tree: Tree,
+    source: Path,
+    split: str | None,
+    classes: Sequence[str] | None = None,
+    allow_missing: bool = False,
+) -> Contents:
     """Find classes and images.
 
     A folder called as in `SPLIT_ALIASES` is a split when it holds class folders, whatever lies beside it; with images
@@ -237,51 +276,102 @@ def list_contents(tree: Tree, source: Path, split: str | None) -> Contents:
         source: its path, for messages.
         split: "train", "val", ..., an alias of the folder's name, or the name of any folder that holds class folders;
             needed exactly when the source has folders called like splits.
+        classes: names of classes 0, 1, ...; None takes the folders' names, sorted.
+        allow_missing: classes may be without images: their folder is empty or, with `classes`, not there.
 
     Raises:
-        SourceError: no class folders, images outside them, a class without images, two classes equal but for case,
-            folders that are a level too high to be classes, or `split` missing, unknown or not applicable.
+        SourceError: no class folders, images outside them, a class without images, two classes equal but for case or
+            spelling, folders that are a level too high to be classes, `split` missing, unknown or not applicable, or a
+            folder that is none of `classes`.
     """
-    return list_classes(tree, source, _find_root(tree, source, split))
+    return list_classes(tree, source, _find_root(tree, source, split), classes, allow_missing)
 
 
-def list_classes(tree: Tree, source: Path, root: str) -> Contents:
+def list_classes(
+    tree: Tree, source: Path, root: str, classes: Sequence[str] | None = None, allow_missing: bool = False
+) -> Contents:
     """Classes and images of the folder `root` of a tree, which holds the class folders; else as `list_contents`.
 
     Raises:
         SourceError: see `list_contents`.
     """
     listing = tree.list_folder(root)
-    classes = tuple(sorted(listing.folders))
+    folders = tuple(sorted(listing.folders))
     where = f"{source}/{root}" if root else str(source)
-    _check_classes(classes, [name for name in listing.files if is_image(name)], where)
+    _check_classes(folders, [name for name in listing.files if is_image(name)], where)
+    names = folders if classes is None else _match_classes(folders, classes, allow_missing, where)
+    contents, inner = _list_images(tree, root, names, frozenset(folders), allow_missing, where)
+    _check_nesting(names, inner, where)
+    same = contents.order == "imagefolder" and folders == tuple(name for name in names if name in listing.folders)
+    return contents if same and not any(tree.hidden_images(root)) else contents._replace(order="own")
+
+
+def _match_classes(
+    folders: tuple[str, ...], classes: Sequence[str], allow_missing: bool, where: str
+) -> tuple[str, ...]:
+    """Return the folder of each wanted class; of a class without folder, its name."""
+    classes = tuple(map(one_spelling, classes))
+    printed = {one_spelling(printable(name)): name for name in folders}  # as a manifest writes them
+    unknown = sorted(set(printed) - set(classes))
+    if unknown:
+        raise SourceError(
+            f"{where}: folder {unknown[0]!r} is none of the {len(classes)} classes that --classes names "
+            f"({len(unknown)} such folders); remove them, or name these classes too"
+        )
+    missing = sorted(set(classes) - set(printed))
+    if missing and not allow_missing:
+        raise SourceError(
+            f"{where}: has no folder of class {missing[0]!r}, which --classes names ({len(missing)} are missing); add "
+            "them, or keep them as classes without images with --allow-missing-classes"
+        )
+    return tuple(printed.get(name, name) for name in classes)
+
+
+def _list_images(
+    tree: Tree, root: str, classes: tuple[str, ...], folders: frozenset[str], allow_missing: bool, where: str
+) -> tuple[Contents, list[set[str]]]:
+    """Return the images of all classes, and of each class the folders inside it that hold some."""
     ends: list[int] = []
     ignored: list[str] = []
     inner: list[set[str]] = []
+    plain = True
 
     def images_of_all() -> Iterator[str]:
+        nonlocal plain
         for name in classes:
-            images, other = _list_class(tree, root, name, where)
+            images, other = _list_class(tree, root, name) if name in folders else ([], [])
+            if not images and not allow_missing:
+                raise _no_images(name, other, where)
+            plain = plain and all(map(in_imagefolder, images))
             inner.append(_inner_folders(images, len(name) + 1))
             ends.append(len(images) + (ends[-1] if ends else 0))
             ignored.extend(other)
             yield from images
 
     ids = Texts.of(images_of_all())
-    _check_nesting(classes, inner, where)
-    return Contents(root, classes, Items(ids, ends), ignored)
+    if not ids:
+        raise SourceError(f"{where}: none of the {len(classes)} classes has images, expected class/image.jpg")
+    empty = frozenset(np.flatnonzero(np.diff(ends, prepend=0) == 0).tolist())
+    order: Order = "imagefolder" if plain else "own"
+    return Contents(root, tuple(map(one_spelling, classes)), Items(ids, ends), ignored, empty, order), inner
 
 
-def _list_class(tree: Tree, root: str, name: str, where: str) -> tuple[list[str], list[str]]:
-    """Paths relative to `root` of the images of one class, and of its other files; both sorted."""
+def _no_images(name: str, other: list[str], where: str) -> SourceError:
+    found = f"{len(other)} other files, such as {os.path.basename(other[0])}" if other else "it is empty"
+    return SourceError(
+        f"{where}: class {name!r} has no images ({found}); fill or remove its folder, or keep it as a class without "
+        "images with --allow-missing-classes"
+    )
+
+
+def _list_class(tree: Tree, root: str, name: str) -> tuple[list[str], list[str]]:
+    """Return paths of the images of one class, and of its other files, relative to `root`, in ImageFolder's order."""
     start = len(root) + 1 if root else 0
     images: list[str] = []
     other: list[str] = []
-    for path in sorted(_walk(tree, _join(root, name))):
-        (images if is_image(path) else other).append(path[start:])
-    if not images:
-        found = f"{len(other)} other files, such as {os.path.basename(other[0])}" if other else "it is empty"
-        raise SourceError(f"{where}: class {name!r} has no images ({found}); fill or remove its folder")
+    for folder, files in sorted(_walk(tree, _join(root, name))):  # by the folder's path as a whole: "a-b" before "a/b"
+        for file in sorted(files):
+            (images if is_image(file) else other).append(_join(folder, file)[start:])
     return images, other
 
 
@@ -300,10 +390,7 @@ def _find_root(tree: Tree, source: Path, split: str | None) -> str:
             if found and (splits or _holds_classes(tree, root, found)):
                 return _join(root, found)
         if splits:
-            names = ", ".join(sorted(name for name in listing.folders if name.lower() in SPLIT_NAMES))
-            if split is None:
-                raise SourceError(f"{source}: has the splits {names}; choose one with --split")
-            raise SourceError(f"{source}: has no split {split!r}; it has {names}")
+            raise no_such_split(source, [name for name in listing.folders if name.lower() in SPLIT_NAMES], split)
         single = len(listing.folders) == 1 and not any(map(is_image, listing.files))
         if not single or not _is_outer(tree.list_folder(_join(root, listing.folders[0]))):
             break
@@ -315,6 +402,19 @@ def _find_root(tree: Tree, source: Path, split: str | None) -> str:
             "there are the classes, leave --split away"
         )
     return root
+
+
+def no_such_split(source: Path, names: Sequence[str], split: str | None) -> SourceError:
+    """Return the error for a `split` that is missing (None), or none of the splits `names`."""
+    listed = ", ".join(sorted(names))
+    if split is None:
+        one = f"has one split, {listed}; add --split {listed}"
+        return SourceError(
+            f"{source}: {one if len(names) == 1 else f'has the splits {listed}; choose one with --split'}"
+        )
+    if len(names) == 1:
+        return SourceError(f"{source}: has no split {split!r}, only {listed}; give the folder or archive that has it")
+    return SourceError(f"{source}: has no split {split!r}; it has {listed}")
 
 
 def _is_outer(listing: Listing) -> bool:
@@ -400,18 +500,24 @@ def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> No
         raise SourceError(f"{where}: holds no folders; {layout}")
     seen: dict[str, str] = {}
     for name in classes:
-        other = seen.setdefault(name.casefold(), name)
+        other = seen.setdefault(one_spelling(one_spelling(name).casefold()), name)
+        if other != name and one_spelling(other) == one_spelling(name):
+            raise SourceError(
+                f"{where}: class folders {show_spelling(other)} and {show_spelling(name)} are one name in two Unicode "
+                "spellings; merge them"
+            )
         if other != name:
             raise SourceError(
                 f"{where}: class folders {other!r} and {name!r} differ only in case; rename or merge them"
             )
 
 
-def _walk(tree: Tree, path: str, depth: int = 0) -> Iterator[str]:
+def _walk(tree: Tree, path: str, depth: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """Yield every folder from `path` down, with the names of its files."""
     if depth > MAX_DEPTH:
         raise SourceError(f"{path}: folders nested deeper than {MAX_DEPTH}; expected images in class folders")
     listing = tree.list_folder(path, follow=False)
-    yield from (_join(path, name) for name in listing.files)
+    yield path, listing.files
     for name in listing.folders:
         yield from _walk(tree, _join(path, name), depth + 1)
 

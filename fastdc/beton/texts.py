@@ -1,5 +1,6 @@
-"""Many short strings in little memory: the ids and hashes of a million samples."""
+"""Names: many short strings in little memory (the ids and hashes of a million samples), and one spelling for each."""
 
+import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -94,3 +95,17 @@ def hex_texts(digests: memoryview, size: int) -> Texts:
     for start in range(0, len(digests), block):
         data += digests[start : start + block].hex().encode()
     return Texts(data, range(2 * size, len(data) + 1, 2 * size))
+
+
+def one_spelling(name: str) -> str:
+    """Return the name in Unicode's composed form (NFC), so that two spellings which look alike are one name.
+
+    macOS and its archives often write "é" as "e" and an accent (NFD), most others as one letter.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def show_spelling(name: str) -> str:
+    """Return the name, quoted, with the code points of its letters beyond ASCII."""
+    points = " ".join(f"U+{ord(letter):04X}" for letter in name if not letter.isascii())
+    return f"{name!r} ({points})" if points else repr(name)

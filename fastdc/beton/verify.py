@@ -8,6 +8,7 @@ import numpy as np
 
 from fastdc.beton.format import METADATA_START, Problem, Structure, make_preamble
 from fastdc.beton.manifest import Manifest, find_mismatch, manifest_path, parse_manifest
+from fastdc.beton.missing import warn_missing
 from fastdc.beton.reader import BetonFile, inspect_beton
 from fastdc.errors import BetonError, ManifestError
 from fastdc.hashing import bytes_key
@@ -18,7 +19,7 @@ _SAMPLES_PER_TASK = 128
 
 
 def verify_beton(path: Path, deep: bool = False) -> list[Problem]:
-    """Check a beton, and its manifest if one lies beside it (stock FFCV files have none).
+    """Check a beton, and its manifest if one lies beside it; report a missing one on stderr (stock FFCV has none).
 
     Args:
         path: the file.
@@ -36,7 +37,9 @@ def verify_beton(path: Path, deep: bool = False) -> list[Problem]:
     path = Path(path)
     structure, problems = inspect_beton(path)
     manifest = None
-    if manifest_path(path).exists():
+    if not manifest_path(path).exists():
+        warn_missing(path, manifest_path(path))
+    else:
         try:
             manifest = parse_manifest(manifest_path(path))
         except ManifestError as error:

@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.format import MODE_JPEG, MODE_RAW
+from fastdc.beton.images import png_bytes
 from fastdc.beton.jpeg import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped, dump_manifest, hash_content, hash_structure, manifest_path
+from fastdc.beton.order import Order
 from fastdc.beton.output import beton_output, explain_errors
 from fastdc.beton.pages import BetonWriter, Payload, hash_payload
 from fastdc.beton.texts import Texts
 from fastdc.errors import SourceError
 from fastdc.files import atomic_file
+from fastdc.text import printable
 
 
 class Sample(NamedTuple):
@@ -26,14 +29,11 @@ class Sample(NamedTuple):
         image: the bytes of a JPEG file, stored untouched, or RGB pixels uint8 [H, W, 3], stored raw.
         label: class index.
         id: name of the sample in the manifest.
-        counted_bytes: what it counts with in the manifest's `image_bytes`, where that is not its payload: a PNG, which
-            a beton cannot hold, is stored as raw pixels.
     """
 
     image: bytes | NDArray[np.uint8]
     label: int
     id: str
-    counted_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Origin:
     classes: tuple[str, ...]
     made: dict[str, Any]
     hints: dict[str, Any]
+    order: Order = "own"
 
 
 def commit(
@@ -56,15 +57,11 @@ def commit(
     ids: Texts,
     converted: Mapping[str, int],
     skipped: Sequence[Skipped],
-    image_bytes: int | None = None,
 ) -> Manifest:
     """Complete the beton in `handle`, then put its manifest in place; the caller's block renames the beton.
 
     The manifest goes first: a crash between the two renames leaves a manifest that does not fit the old beton, which
     `load_manifest` says, and never a beton without its manifest.
-
-    Args:
-        image_bytes: what the images count with; None takes the payloads' sum.
     """
     structure, hashes = writer.finish()
     with explain_errors(out):
@@ -82,7 +79,8 @@ def commit(
         converted=dict(sorted(converted.items())),
         skipped=tuple(skipped),
         hints=origin.hints,
-        image_bytes=int(structure.allocations["size"].sum()) if image_bytes is None else image_bytes,
+        order=origin.order,
+        image_bytes=writer.image_bytes,
         content_hash=hash_content(origin.classes, labels, hashes, origin.hints),
         file_bytes=structure.file_bytes,
         structure_hash=hash_structure(structure),
@@ -121,7 +119,6 @@ def write_samples(
     out = Path(out)
     origin = Origin(dataset, split, source, tuple(map(printable, classes)), dict(made), dict(hints or {}))
     ids: list[str] = []
-    counted = 0
     with beton_output(out, force) as handle:
         writer = BetonWriter(handle, out)
         for index, sample in enumerate(samples):
@@ -129,14 +126,14 @@ def write_samples(
                 raise SourceError(f"sample {index} ({sample.id}): label {sample.label}, expected 0..{len(classes) - 1}")
             try:
                 payload = make_payload(sample.image)
-                writer.append(payload, int(sample.label), index)
+                counted = None if isinstance(sample.image, bytes) else png_bytes(sample.image)
+                writer.append(payload._replace(png_bytes=counted), int(sample.label), index)
             except SourceError as error:
                 raise SourceError(f"sample {index} ({sample.id}): {error}") from error
             ids.append(printable(sample.id))
-            counted += len(payload.data) if sample.counted_bytes is None else sample.counted_bytes
         if not ids:
             raise SourceError(f"{out}: no samples to write, expected at least one")
-        return commit(handle, out, writer, origin, Texts.of(ids), {}, (), counted)
+        return commit(handle, out, writer, origin, Texts.of(ids), {}, ())
 
 
 def make_payload(image: bytes | NDArray[np.uint8]) -> Payload:
@@ -154,10 +151,3 @@ def make_payload(image: bytes | NDArray[np.uint8]) -> Payload:
         raise SourceError(f"pixels {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]")
     data = np.ascontiguousarray(image).reshape(-1).data
     return Payload(data, MODE_RAW, image.shape[0], image.shape[1], hash_payload(data))
-
-
-def printable(name: str) -> str:
-    """`name` with bytes that are not UTF-8 escaped, so that JSON can hold it."""
-    if name.isascii():
-        return name  # the usual case, without a copy
-    return name.encode("utf-8", "backslashreplace").decode()

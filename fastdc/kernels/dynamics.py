@@ -9,7 +9,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.kernels.fields import TERMS
 from fastdc.kernels.jit import kernel
+from fastdc.kernels.logits import logit_terms
 
 _LANES = 16
 _LOWEST = np.float32(-87.0)  # exp of it is the smallest that float32 holds with full precision
@@ -19,6 +21,8 @@ _C0, _C1, _C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.flo
 _C3, _C4, _C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
+_WIDE = 40.0  # beyond it squares of the other classes' float32 shares underflow
+_TERMS = len(TERMS)
 
 
 @kernel
@@ -102,7 +106,8 @@ def batch_dynamics(
     z_y - max over j != y of z_j (AUM's term, Pleiss et al. 2020; positive exactly when the sample is classified
     correctly, a tie counts as wrong); `entropy` = -sum p ln p in nats; `el2n` = ||p - onehot(y)||_2 (Paul et al. 2021).
     Softmax is shifted by the largest logit, so no finite logit overflows; probabilities below 1e-38 count as that.
-    Errors are below 1e-6 (absolute; of p_y, p_other and el2n also relative).
+    Errors are below 1e-6 (absolute; of p_y, p_other and el2n also relative, down to 1e-38, the least that float32 holds
+    in full). A sample that is right by a margin above 40 is computed in float64.
 
     Args:
         logits: float32 [B, C], C >= 2, finite.
@@ -115,10 +120,17 @@ def batch_dynamics(
     length = (num_classes + _LANES - 1) // _LANES * _LANES
     x, values = np.empty(length, np.float32), np.empty(length, np.float32)
     powers, lanes = np.empty(length, np.int32), np.empty((3, _LANES), np.float32)
+    exact = np.empty((_TERMS, 1))
     for row in range(logits.shape[0]):
-        label = labels[row]
+        label, column = labels[row], indices[row]
         own = logits[row, label]
         other = np.float32(_other_logits(logits[row], label, x, lanes[0]))
+        margin = np.float64(own) - np.float64(other)
+        if margin > _WIDE:
+            logit_terms(logits[row : row + 1], labels[row : row + 1], exact)
+            out[0, column], out[1, column], out[2, column] = exact[0, 0], exact[1, 0], exact[4, 0]
+            out[3, column], out[4, column] = exact[5, 0], exact[6, 0]
+            continue
         top = max(own, other)
         _exponentials(x, top, values, powers)
         values[label] = _ZERO
@@ -127,10 +139,9 @@ def batch_dynamics(
         shift = np.float64(own) - np.float64(top)
         exponential = math.exp(shift)
         total = rest + exponential
-        column = indices[row]
         out[0, column] = exponential / total
         out[1, column] = math.exp(np.float64(other) - np.float64(top)) / total
-        out[2, column] = np.float64(own) - np.float64(other)
+        out[2, column] = margin
         out[3, column] = math.log(total) - (weighted + exponential * shift) / total
         out[4, column] = math.sqrt(squares + rest * rest) / total
 
@@ -142,37 +153,29 @@ def batch_final(
     labels: NDArray[np.int64],
     indices: NDArray[np.int64],
     out: NDArray[np.float32],
+    exact: NDArray[np.float32],
 ) -> None:
-    """Write what the final pass keeps of a batch into the rows of its record.
+    """Write what the final pass keeps of a batch into the rows of its record: `logit_terms`, rounded to float32.
 
-    Beside the values of `batch_dynamics`: `p_max` and `p_second`, the two largest probabilities (equal in a tie), and
-    `feature_norm` = ||h||_2 of the penultimate features h.
+    Beside them goes `feature_norm` = ||h||_2 of the penultimate features h.
 
     Args:
         logits: float32 [B, C], C >= 2, finite. features: float32 [B, D], finite.
         labels, indices: int64 [B], see `batch_dynamics`.
         out: float32 [8, N], fields in the order of `fastdc.kernels.fields.FINAL_FIELDS`; only columns in `indices` are
             written.
+        exact: float32 [2, N], likewise those of `EXACT_FIELDS`.
     """
-    dynamics = np.empty((5, 1), np.float32)
-    first = np.zeros(1, np.int64)
+    terms = np.empty((_TERMS, logits.shape[0]))
+    logit_terms(logits, labels, terms)
+    first_exact = _TERMS - exact.shape[0]
     for row in range(logits.shape[0]):
         column = indices[row]
-        batch_dynamics(logits[row : row + 1], labels[row : row + 1], first, dynamics)
-        top = second = -np.inf
-        for j in range(logits.shape[1]):
-            value = np.float64(logits[row, j])
-            if value > top:
-                top, second = value, top
-            elif value > second:
-                second = value
-        total = 0.0
-        for j in range(logits.shape[1]):
-            total += math.exp(np.float64(logits[row, j]) - top)
+        for term in range(first_exact):
+            out[term, column] = terms[term, row]
+        for term in range(exact.shape[0]):
+            exact[term, column] = terms[first_exact + term, row]
         squares = 0.0
         for j in range(features.shape[1]):
             squares += np.float64(features[row, j]) ** 2
-        out[0, column], out[1, column] = dynamics[0, 0], dynamics[1, 0]
-        out[2, column], out[3, column] = 1.0 / total, math.exp(second - top) / total
-        out[4, column], out[5, column], out[6, column] = dynamics[2, 0], dynamics[3, 0], dynamics[4, 0]
-        out[7, column] = math.sqrt(squares)
+        out[first_exact, column] = math.sqrt(squares)

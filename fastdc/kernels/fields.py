@@ -5,3 +5,9 @@ FIELDS = ("p_y", "p_other", "margin", "entropy", "el2n")
 
 FINAL_FIELDS = ("p_y", "p_other", "p_max", "p_second", "margin", "entropy", "el2n", "feature_norm")
 """What the pass at the end of the observer's training keeps of each sample; `dynamics.batch_final` defines them."""
+
+EXACT_FIELDS = ("p_rest", "gap")
+"""What that pass keeps besides since fastdc 0.2: the digits that float32 loses of a `p_max` near 1 or `p_second`."""
+
+TERMS = (*FINAL_FIELDS[:-1], *EXACT_FIELDS)
+"""What `logits.logit_terms` computes of each sample, in its order: all of the above that needs no features."""

@@ -11,7 +11,6 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,29 +18,54 @@ import numba
 from llvmlite.binding import get_host_cpu_features, get_host_cpu_name  # type: ignore[import-untyped]
 from numba import njit
 
+from fastdc.kernels.cache import KernelCache, damaged_files, kernel_files, warn_once
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
+PROBE_BYTES = 1 << 16
 _CONFIG: Any = numba.config  # its attributes are made at run time, which type checkers cannot see
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """The first folder for compiled kernels that can be written; None where there is none at all.
+    """Return the first folder for compiled kernels that can be written; None where there is none at all.
 
     NUMBA_CACHE_DIR if set, else inside the package, else the user's cache folder, else the temporary folder. The name
     holds the CPU too: numba tells CPU models apart, but loses that race when two of them fill one shared folder.
+    A warning is given where NUMBA_CACHE_DIR cannot be used, and where another folder takes the place of one in use.
     """
+    name, passed = _folder_name(), list[str]()
+    for candidate in _candidates():
+        folder = candidate / name
+        is_asked, is_known = candidate == Path(_CONFIG.CACHE_DIR or os.devnull), os.path.lexists(folder)
+        problem = _write_problem(folder)
+        if problem is None:
+            if passed and (_CONFIG.CACHE_DIR or not is_known):
+                warn_once(f"{passed[0]}; they are kept in {folder}")
+            return folder
+        if is_asked or is_known:
+            passed.append(f"{folder}: compiled kernels cannot be kept ({problem})")
+    if not passed:
+        passed.append(f"{_PACKAGE}, ~/.cache, {tempfile.gettempdir()}: compiled kernels cannot be kept")
+    warn_once(f"{passed[0]} and are made again at every start; free space, or set NUMBA_CACHE_DIR to another folder")
+    return None
+
+
+def examine_cache() -> tuple[str, int, list[str]]:
+    """Return the folder of compiled kernels ("" for none), how many files it has, and the names of damaged ones."""
+    folder = cache_folder()
+    if folder is None:
+        return "", 0, []
+    return str(folder), len(kernel_files(folder)), [path.name for path in damaged_files(folder)]
+
+
+def _folder_name() -> str:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).resolve().parent.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
     digest.update(f"{numba.__version__} {get_host_cpu_name()} {get_host_cpu_features().flatten()}".encode())
-    name = f"kernels-{digest.hexdigest()[:16]}"
-    for candidate in _candidates():
-        folder = candidate / name
-        if _writable(folder):
-            return folder
-    return None
+    return f"kernels-{digest.hexdigest()[:16]}"
 
 
 def _candidates() -> Iterator[Path]:
@@ -54,25 +78,19 @@ def _candidates() -> Iterator[Path]:
     yield Path(tempfile.gettempdir()) / f"fastdc-{os.getuid()}"
 
 
-def _writable(folder: Path) -> bool:
-    """Whether files can be made in `folder`, which is made if missing. Only trying tells (root, read-only mounts)."""
+def _write_problem(folder: Path) -> str | None:
+    """Return why nothing can be kept in `folder`, which is made if missing; None where it can.
+
+    Only trying tells: of root, read-only mounts, full disks.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder.stat().st_uid in (os.getuid(), 0)  # compiled code of a stranger is not to be run
-    except OSError:
-        return False
-
-
-@contextmanager
-def _cache_in(folder: Path | None) -> Iterator[None]:
-    """numba reads its cache folder when a function is decorated, so the setting need not outlive that."""
-    before = _CONFIG.CACHE_DIR
-    _CONFIG.CACHE_DIR = str(folder or "")
-    try:
-        yield
-    finally:
-        _CONFIG.CACHE_DIR = before
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(PROBE_BYTES))
+        is_ours = folder.stat().st_uid in (os.getuid(), 0)
+        return None if is_ours else "it belongs to another user"  # compiled code of a stranger is not to be run
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def kernel(function: Function) -> Function:
@@ -86,7 +104,7 @@ def parallel_kernel(function: Function) -> Function:
 
 
 def _compile(function: Function, parallel: bool) -> Function:
-    folder = cache_folder()
-    with _cache_in(folder):
-        decorate = njit(cache=folder is not None, nogil=True, error_model="numpy", parallel=parallel)
-        return cast(Function, decorate(function))
+    dispatcher: Any = njit(nogil=True, error_model="numpy", parallel=parallel)(function)
+    if (folder := cache_folder()) is not None:
+        dispatcher._cache = KernelCache(function, folder)
+    return cast(Function, dispatcher)

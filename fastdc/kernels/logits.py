@@ -1,4 +1,4 @@
-"""Per-sample terms of a whole epoch's logits in float64, for scores computed from logits rather than from the log."""
+"""Per-sample terms of logits in float64: for `fastdc.scores`, the final pass, and the log's widest margins."""
 
 import math
 from typing import Any
@@ -8,16 +8,13 @@ from numpy.typing import NDArray
 
 from fastdc.kernels.jit import kernel
 
-TERMS = ("p_y", "p_other", "p_max", "gap", "margin", "entropy", "el2n")
-"""Rows of `logit_terms`."""
-
 LARGEST_LOGIT = 1e150
 """Logits beyond it are refused: TDDS squares differences of two, and no square must overflow."""
 
 
 @kernel
 def first_unusable(logits: NDArray[Any]) -> int:
-    """The first sample of `logits` [N, C] that has a value that is NaN, infinite or beyond `LARGEST_LOGIT`, or -1."""
+    """Return the first sample of `logits` [N, C] with a NaN, an infinity or a value beyond `LARGEST_LOGIT`, or -1."""
     for i in range(logits.shape[0]):
         for j in range(logits.shape[1]):
             if not abs(np.float64(logits[i, j])) <= LARGEST_LOGIT:
@@ -26,21 +23,20 @@ def first_unusable(logits: NDArray[Any]) -> int:
 
 
 @kernel
-def logit_terms(
-    logits: NDArray[Any], labels: NDArray[np.int64], start: int, stop: int, out: NDArray[np.float64]
-) -> None:
-    """Write the terms of samples start..stop-1.
+def logit_terms(logits: NDArray[Any], labels: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+    """Write the terms of every sample.
 
-    With p = softmax(z) and label y: `p_y`; `p_other` = max over j != y of p_j; `p_max` = max p; `gap` = largest minus
-    second largest p; `margin` = z_y - max over j != y of z_j; `entropy` = -sum p ln p in nats; `el2n` =
-    ||p - onehot(y)||_2. Written so that none loses digits to cancellation when one class takes nearly everything.
+    With p = softmax(z) and label y: `p_y`; `p_other` = max over j != y of p_j; `p_max` and `p_second`, the two largest
+    probabilities (equal in a tie); `margin` = z_y - max over j != y of z_j; `entropy` = -sum p ln p in nats; `el2n` =
+    ||p - onehot(y)||_2; `p_rest` = 1 - p_max; `gap` = p_max - p_second. None loses digits to cancellation when one
+    class takes nearly everything; `el2n` keeps its digits down to 1e-150, where its squares underflow.
 
     Args:
         logits: float32 or float64 [N, C], C >= 2, usable (`first_unusable`).
         labels: int64 [N], each in [0, C).
-        out: float64 [7, N], rows in the order of `TERMS`.
+        out: float64 [9, N], rows in the order of `fastdc.kernels.fields.TERMS`.
     """
-    for i in range(start, stop):
+    for i in range(logits.shape[0]):
         row, label = logits[i], labels[i]
         first, second, winner = -np.inf, -np.inf, 0
         other = -np.inf
@@ -67,19 +63,21 @@ def logit_terms(
         out[0, i] = math.exp(own - first) / total
         out[1, i] = math.exp(other - first) / total
         out[2, i] = 1.0 / total
-        out[3, i] = -math.expm1(second - first) / total
+        out[3, i] = math.exp(second - first) / total
         out[4, i] = own - other
         out[5, i] = math.log1p(rest) + below / total
         out[6, i] = math.sqrt(squares + others * others) / total
+        out[7, i] = rest / total
+        out[8, i] = -math.expm1(second - first) / total
 
 
 @kernel
-def log_normalisers(logits: NDArray[Any], start: int, stop: int, out: NDArray[np.float64]) -> None:
-    """For samples start..stop-1, out[0] = largest logit and out[1] = ln sum_j exp(z_j - largest); out is [2, N].
+def log_normalisers(logits: NDArray[Any], out: NDArray[np.float64]) -> None:
+    """For each sample, out[0] = largest logit and out[1] = ln sum_j exp(z_j - largest); out is float64 [2, N].
 
     ln p_j = (z_j - out[0]) - out[1]; apart, so that large logits cost no digits.
     """
-    for i in range(start, stop):
+    for i in range(logits.shape[0]):
         row = logits[i]
         top = np.float64(row[0])
         for j in range(row.size):
@@ -96,8 +94,6 @@ def tdds_distances(
     after: NDArray[Any],
     before_norms: NDArray[np.float64],
     after_norms: NDArray[np.float64],
-    start: int,
-    stop: int,
     out: NDArray[np.float64],
 ) -> None:
     """TDDS's step between consecutive epochs: out[i] = sum_c |p'_c (ln p'_c - ln p_c)|, p' after, p before.
@@ -106,8 +102,9 @@ def tdds_distances(
 
     Args:
         before, after: logits [N, C]; before_norms, after_norms: their `log_normalisers`.
+        out: float64 [N].
     """
-    for i in range(start, stop):
+    for i in range(after.shape[0]):
         total = 0.0
         for j in range(after.shape[1]):
             log_after = (np.float64(after[i, j]) - after_norms[0, i]) - after_norms[1, i]

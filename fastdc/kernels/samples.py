@@ -60,6 +60,9 @@ def over_samples(
     """
     workers = threads or usable_cpus()
     size = min(chunk, max(1024, -(-num_samples // workers)))
+    if num_samples <= size:
+        work(0, num_samples)
+        return
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda start: work(start, min(start + size, num_samples)), range(0, num_samples, size)))
 

@@ -4,7 +4,7 @@ Every function takes one field of the log, float32 (or float64) [T, N], which ma
 contiguous, sums in float64 in epoch order, and gives the same bits for any number of threads.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,6 @@ from numpy.typing import NDArray
 from fastdc.errors import MethodError
 from fastdc.kernels.jit import kernel
 from fastdc.kernels.samples import BLOCK, load_block, over_rows, rows_of
-
-
-class MarginScores(NamedTuple):
-    """What one pass over the margins gives; see `margin_scores`."""
-
-    mean: NDArray[np.float64]
-    forgetting: NDArray[np.float64]
 
 
 def mean_over_epochs(
@@ -42,17 +35,16 @@ def mean_over_epochs(
     return total / (stop - start)
 
 
-def margin_scores(
+def forgetting_events(
     margins: NDArray[np.floating[Any]], start: int, stop: int, threads: int | None = None
-) -> MarginScores:
-    """Area under the margin and forgetting of the epochs start..stop-1 (counted from 0), in one pass.
+) -> NDArray[np.float64]:
+    """Forgetting of the epochs start..stop-1 (counted from 0), float64 [N].
 
-    mean: (1 / T) sum_t m_t with m_t = z_y - max over j != y of z_j (AUM, Pleiss et al. 2020); high = easy.
-    forgetting: number of t with m_{t-1} > 0 >= m_t, correct then wrong (Toneva et al. 2019); a sample that was never
-    correct gets T, which no other can reach, so that it ranks as the hardest; high = hard. A tie (m = 0) is wrong.
+    The number of t with m_{t-1} > 0 >= m_t, correct then wrong (Toneva et al. 2019); a sample that was never correct
+    gets T, which no other can reach, so that it ranks as the hardest; high = hard. A tie (m = 0) is wrong.
 
     Args:
-        margins: [T, N], the field "margin" of the log.
+        margins: [T, N], the field "margin" of the log, m_t = z_y - max over j != y of z_j.
 
     Raises:
         MethodError: see `mean_over_epochs`.
@@ -66,7 +58,7 @@ def margin_scores(
 
     over_rows(work, rows, threads)
     check_finite(margins, start, stop, total)
-    return MarginScores(total / (stop - start), forgetting)
+    return forgetting
 
 
 def check_epochs(values: NDArray[Any], start: int, stop: int) -> None:

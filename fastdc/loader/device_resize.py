@@ -8,11 +8,10 @@ lower half lose its last bit, which is worth 2**-22 of a level.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
+from fastdc.float32 import exact_float32
 from fastdc.kernels.batches import (
     HEIGHT,
     LEFT,
@@ -40,7 +39,7 @@ def resize_views(images: torch.Tensor, places: torch.Tensor, size: int) -> torch
         uint8 [B, S, S, 3] on the images' device.
     """
     count, height, width, channels = images.shape
-    with torch.no_grad(), torch.autocast(images.device.type, enabled=False), _exact_products():
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False), exact_float32():
         columns = _weights(places, (LEFT, WIDTH, RESIZED_WIDTH, WINDOW_LEFT), size, width, images.device)
         rows = _weights(places, (TOP, HEIGHT, RESIZED_HEIGHT, WINDOW_TOP), size, height, images.device)
         turned = images.float().permute(0, 2, 1, 3).reshape(count, width, height * channels)
@@ -97,14 +96,3 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor
-
-
-@contextmanager
-def _exact_products() -> Iterator[None]:
-    """Whole float32 products on CUDA, whatever the caller allows for his network."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,9 +1,7 @@
 """AUM: the area under the margin (Pleiss et al. 2020)."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastdc.methods.base import MethodConfig, MethodInfo
+from fastdc.methods.difficulty import Scores, aum, aum_softmax
 from fastdc.methods.scored import LogConfig, LogScore
 from fastdc.observe.record import Observation
 
@@ -43,16 +41,10 @@ class AUM(LogScore):
     )
     config_class = AUMConfig
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """The negated area of one run, float64 [N]; high = hard."""
-        from fastdc.kernels.scores import margin_scores, mean_over_epochs  # numba: see el2n_of_run
-
         assert isinstance(config, AUMConfig)
-        if config.softmax:
-            own, other = (self.log(observation, config, name) for name in ("p_y", "p_other"))
-            return mean_over_epochs(other, 0, other.shape[0]) - mean_over_epochs(own, 0, own.shape[0])
-        margins = self.log(observation, config, "margin")
-        return -margin_scores(margins, 0, margins.shape[0]).mean
+        return (aum_softmax if config.softmax else aum)(self.seen(observation, config))
 
 
 METHOD = AUM()

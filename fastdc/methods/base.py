@@ -21,6 +21,7 @@ Family = Literal["reference", "pruning", "distillation", "combination"]
 Need = Literal["dynamics", "features", "outputs", "tdds", "teacher", "bn_statistics"]
 Keep = Literal["easy", "hard"]
 Fit = Literal["crop", "squash", "pad"]
+Resize = Literal["antialias", "nearest"]
 Encoding = Literal["jpg", "png"]
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 VARIANT_PATTERN = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<settings>[^\[\]]*)\])?")
@@ -89,6 +90,20 @@ class MethodContext:
         return [int(count) for count in np.bincount(self.labels, minlength=len(self.classes))]
 
 
+class Mosaic(Settings):
+    """How whole images were tiled into each stored one, which is all that a list needs to make them again.
+
+    Attributes:
+        grid: tiles per side; a stored image has grid**2 sources, tiles in row-major order.
+        fit: how a source fills its tile.
+        resize: how it is shrunk: with antialiasing, or by its nearest pixels.
+    """
+
+    grid: int = Field(ge=1, le=8)
+    fit: Fit
+    resize: Resize = "antialias"
+
+
 @dataclass(frozen=True)
 class Compressed:
     """A compressed set as plain data, before it is written.
@@ -100,9 +115,10 @@ class Compressed:
         images: makes the stored images anew at each call, in order, as RGB uint8 [S, S, 3]; None keeps the
             source images (K = 1), fitted to S x S by whoever stores them.
         hints: what training must know about the images, for example {"tile_grid": 2}.
-        details: facts for the manifest (score range, ...), JSON-able.
+        details: facts for the manifest (score range, high = hard, ...), JSON-able.
         encoding: how the images are stored: `jpg` (q75 4:2:0), or `png` where the method's paper does so. A beton has
             no PNG: such images lie in it as raw pixels, and count with the bytes of their PNG.
+        mosaic: how the sources were tiled, where the stored images are mosaics of whole images and nothing else.
     """
 
     labels: NDArray[np.int64]
@@ -111,6 +127,7 @@ class Compressed:
     hints: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     encoding: Encoding = "jpg"
+    mosaic: Mosaic | None = None
 
 
 class MethodConfig(Settings):

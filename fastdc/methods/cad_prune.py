@@ -1,11 +1,10 @@
 """CAD-Prune: what wavers at the end of a training as long as the student's will be (Dey et al. 2026)."""
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from fastdc.methods.base import Keep, MethodConfig, MethodInfo
-from fastdc.methods.scored import ScoreConfig, ScoreMethod, check_length
+from fastdc.methods.difficulty import Scores, cad_prune
+from fastdc.methods.scored import Log, ScoreConfig, ScoreMethod
 from fastdc.observe.record import Observation
 
 
@@ -66,13 +65,11 @@ class CADPrune(ScoreMethod):
         assert isinstance(config, CADConfig)
         return config.window + config.last_windows - 1
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """Compute-aware difficulty of one run, float64 [N]; high = hard."""
-        from fastdc.kernels.windows import cad_scores  # numba: see el2n_of_run
-
         assert isinstance(config, CADConfig)
-        check_length(self.info.name, observation, config.last_epoch)
-        return cad_scores(observation.field("p_y")[: config.last_epoch], config.window, config.last_windows)
+        log = Log(self.info.name, observation, config.last_epoch)
+        return cad_prune(log, config.window, config.last_windows)
 
 
 METHOD = CADPrune()

@@ -9,9 +9,10 @@ from pydantic import Field
 from fastdc.methods.aum import METHOD as AUM_METHOD
 from fastdc.methods.aum import AUMConfig
 from fastdc.methods.base import WHOLE_SCHEDULE, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.difficulty import Scores
 from fastdc.methods.el2n import el2n_of_run
 from fastdc.methods.forgetting import METHOD as FORGETTING_METHOD
-from fastdc.methods.scored import LogConfig, ScoreMethod, Scores, mean_over_runs
+from fastdc.methods.scored import LogConfig, ScoreMethod, mean_over_runs
 from fastdc.methods.strata import choose_in_strata
 from fastdc.observe.record import Observation
 from fastdc.seeding import derive_seed

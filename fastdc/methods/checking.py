@@ -52,6 +52,12 @@ def check_compressed(method: Method, config: MethodConfig, compressed: Any, cont
         _check_kept(where, compressed, context)
     elif not callable(compressed.images):
         raise MethodError(f"{where}: images are {_form(compressed.images)}, expected a function that makes them")
+    mosaic = compressed.mosaic
+    if mosaic is not None and (mosaic.grid**2 != sources.shape[1] or compressed.encoding != "jpg"):
+        raise MethodError(
+            f"{where}: its mosaics have grid {mosaic.grid}, {sources.shape[1]} sources and encoding "
+            f"{compressed.encoding}, expected grid**2 sources and jpg; leave mosaic out of images made otherwise"
+        )
     for name in ("hints", "details"):
         try:
             json.dumps(getattr(compressed, name), allow_nan=False)

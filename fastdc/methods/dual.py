@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fastdc.methods.base import Keep, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.difficulty import Scores, dual
 from fastdc.methods.sampling import beta_log_weights, draw_order
-from fastdc.methods.scored import LogConfig, LogScore, Scores, mean_over_runs
+from fastdc.methods.scored import LogConfig, LogScore, mean_over_runs
 from fastdc.methods.selection import select_among
 from fastdc.observe.record import Observation
 from fastdc.seeding import derive_seed
@@ -71,10 +72,8 @@ class Dual(LogScore):
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """DUAL of one run, float64 [N]; high = hard."""
-        from fastdc.kernels.windows import window_scores  # numba: see el2n_of_run
-
         assert isinstance(config, DualConfig)
-        return window_scores(self.log(observation, config, "p_y"), config.window).dual
+        return dual(self.seen(observation, config), config.window)
 
     def choose(
         self, context: MethodContext, config: MethodConfig, scores: Scores, ipc: int, seed: int
@@ -90,9 +89,9 @@ class Dual(LogScore):
         return select_among(priorities, context.labels, len(context.classes), ipc, "hard", config.balanced)
 
     def _mean_p(self, observation: Observation, config: DualConfig) -> Scores:
-        from fastdc.kernels.scores import mean_over_epochs  # numba: see el2n_of_run
+        from fastdc.kernels.scores import mean_over_epochs  # numba takes half a second to import
 
-        own = self.log(observation, config, "p_y")
+        own = self.seen(observation, config).series("p_y")
         return mean_over_epochs(own, 0, own.shape[0])
 
 

@@ -1,10 +1,9 @@
 """Dyn-Unc: how much an image's predicted probability wavers during training (He et al. 2024)."""
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from fastdc.methods.base import Keep, MethodConfig, MethodInfo
+from fastdc.methods.difficulty import Scores, dyn_unc
 from fastdc.methods.scored import LogConfig, LogScore
 from fastdc.observe.record import Observation
 
@@ -52,12 +51,10 @@ class DynUnc(LogScore):
         assert isinstance(config, DynUncConfig)
         return config.window
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """Dynamic uncertainty of one run, float64 [N]; high = hard."""
-        from fastdc.kernels.windows import window_scores  # numba: see el2n_of_run
-
         assert isinstance(config, DynUncConfig)
-        return window_scores(self.log(observation, config, "p_y"), config.window).dyn_unc
+        return dyn_unc(self.seen(observation, config), config.window)
 
 
 METHOD = DynUnc()

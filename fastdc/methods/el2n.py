@@ -2,12 +2,11 @@
 
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fastdc.methods.base import Keep, MethodConfig, MethodInfo
-from fastdc.methods.scored import ScoreConfig, ScoreMethod, check_length, mean_over_runs
+from fastdc.methods.difficulty import Scores, el2n
+from fastdc.methods.scored import Log, ScoreConfig, ScoreMethod, mean_over_runs
 from fastdc.observe.record import Observation
 
 PAPER = "Deep Learning on a Data Diet: Finding Important Examples Early in Training"
@@ -75,13 +74,13 @@ class EL2N(ScoreMethod):
         assert isinstance(config, EL2NConfig)
         return config.last_epoch
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """See `el2n_of_run`."""
         assert isinstance(config, EL2NConfig)
         return el2n_of_run(observation, config.first_epoch, config.last_epoch)
 
 
-def el2n_scores(observations: tuple[Observation, ...], first_epoch: int, last_epoch: int) -> NDArray[np.float64]:
+def el2n_scores(observations: tuple[Observation, ...], first_epoch: int, last_epoch: int) -> Scores:
     """EL2N of every training image: mean over epochs first..last (counted from 1) and over observer runs.
 
     Returns:
@@ -93,12 +92,9 @@ def el2n_scores(observations: tuple[Observation, ...], first_epoch: int, last_ep
     return mean_over_runs("el2n", observations, lambda run: el2n_of_run(run, first_epoch, last_epoch))
 
 
-def el2n_of_run(observation: Observation, first_epoch: int, last_epoch: int) -> NDArray[np.float64]:
+def el2n_of_run(observation: Observation, first_epoch: int, last_epoch: int) -> Scores:
     """EL2N of one observer run; see `el2n_scores`."""
-    from fastdc.kernels.scores import mean_over_epochs  # numba takes half a second; listing methods must not pay it
-
-    check_length("el2n", observation, last_epoch)
-    return mean_over_epochs(observation.field("el2n"), first_epoch - 1, last_epoch)
+    return el2n(Log("el2n", observation, last_epoch, first_epoch))
 
 
 METHOD = EL2N()

@@ -1,15 +1,13 @@
 """Entropy: how evenly the trained observer spreads its probability (Coleman et al. 2020)."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastdc.methods.base import MethodConfig, MethodInfo
-from fastdc.methods.scored import ScoreMethod, final_field
+from fastdc.methods.difficulty import Scores, entropy
+from fastdc.methods.scored import FinalScore
 from fastdc.methods.uncertainty import BIBTEX, PAPER
 from fastdc.observe.record import Observation
 
 
-class Entropy(ScoreMethod):
+class Entropy(FinalScore):
     """Score = -sum_c p_c ln p_c in nats, of the trained observer in eval mode, mean over observer runs.
 
     The label plays no part. DeepCore keeps the most confident where it is not class-balanced; `keep` decides here.
@@ -25,9 +23,9 @@ class Entropy(ScoreMethod):
         needs=("features",),
     )
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """Entropy of one run, float64 [N]; high = hard."""
-        return final_field(observation, "entropy")
+        return entropy(self.seen(observation))
 
 
 METHOD = Entropy()

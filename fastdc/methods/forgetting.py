@@ -1,9 +1,7 @@
 """Forgetting: how often training unlearns an image (Toneva et al. 2019)."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastdc.methods.base import MethodConfig, MethodInfo
+from fastdc.methods.difficulty import Scores, forgetting
 from fastdc.methods.scored import LogScore
 from fastdc.observe.record import Observation
 
@@ -34,12 +32,9 @@ class Forgetting(LogScore):
         needs=("dynamics",),
     )
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """Forgetting events of one run, float64 [N]; high = hard."""
-        from fastdc.kernels.scores import margin_scores  # numba takes half a second; listing methods must not pay it
-
-        margins = self.log(observation, config, "margin")
-        return margin_scores(margins, 0, margins.shape[0]).forgetting
+        return forgetting(self.seen(observation, config))
 
 
 METHOD = Forgetting()

@@ -1,15 +1,13 @@
 """GraNd: the norm of the loss gradient (Paul et al. 2021), of the last layer."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastdc.methods.base import MethodConfig, MethodInfo
+from fastdc.methods.difficulty import Scores, grand
 from fastdc.methods.el2n import BIBTEX, PAPER
-from fastdc.methods.scored import ScoreMethod, final_field
+from fastdc.methods.scored import FinalScore
 from fastdc.observe.record import Observation
 
 
-class GraNd(ScoreMethod):
+class GraNd(FinalScore):
     """Score ||d loss / d (W, b)||_2 of the last linear layer at the end of the observer's training, mean over runs.
 
     The gradient of cross entropy is the outer product of p - onehot(y) and (h, 1), so its norm is
@@ -22,9 +20,9 @@ class GraNd(ScoreMethod):
         name="grand", title="GraNd", family="pruning", paper=PAPER, year=2021, bibtex=BIBTEX, needs=("features",)
     )
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """The gradient's norm, float64 [N]; high = hard."""
-        return final_field(observation, "el2n") * np.sqrt(final_field(observation, "feature_norm") ** 2 + 1.0)
+        return grand(self.seen(observation))
 
 
 METHOD = GraNd()

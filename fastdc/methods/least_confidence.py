@@ -1,18 +1,17 @@
 """Least confidence: how sure the trained observer is of its best guess (Coleman et al. 2020)."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastdc.methods.base import MethodConfig, MethodInfo
-from fastdc.methods.scored import ScoreMethod, final_field
+from fastdc.methods.difficulty import Scores, least_confidence
+from fastdc.methods.scored import FinalScore
 from fastdc.methods.uncertainty import BIBTEX, PAPER
 from fastdc.observe.record import Observation
 
 
-class LeastConfidence(ScoreMethod):
-    """Score = -max_c p_c of the trained observer in eval mode, mean over observer runs.
+class LeastConfidence(FinalScore):
+    """Score = 1 - max_c p_c of the trained observer in eval mode, mean over observer runs.
 
-    Negated, so that high = hard. Probabilities, as published; DeepCore takes logits. The label plays no part.
+    High = hard, with the digits of a probability near 1. Probabilities, as published; DeepCore takes logits. The label
+    plays no part.
     """
 
     info = MethodInfo(
@@ -25,9 +24,9 @@ class LeastConfidence(ScoreMethod):
         needs=("features",),
     )
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
-        """The negated confidence of one run, float64 [N], -1 to 0; high = hard."""
-        return -final_field(observation, "p_max")
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+        """One minus the confidence of one run, float64 [N], 0 to 1; high = hard."""
+        return least_confidence(self.seen(observation))
 
 
 METHOD = LeastConfidence()

@@ -1,18 +1,17 @@
 """Margin: how close the trained observer's two best guesses are (Coleman et al. 2020)."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastdc.methods.base import MethodConfig, MethodInfo
-from fastdc.methods.scored import ScoreMethod, final_field
+from fastdc.methods.difficulty import Scores, margin
+from fastdc.methods.scored import FinalScore
 from fastdc.methods.uncertainty import BIBTEX, PAPER
 from fastdc.observe.record import Observation
 
 
-class Margin(ScoreMethod):
-    """Score = -(largest - second largest probability) of the trained observer in eval mode, mean over runs.
+class Margin(FinalScore):
+    """Score = 1 - (largest - second largest probability) of the trained observer in eval mode, mean over runs.
 
-    Negated, so that high = hard. The label plays no part.
+    The paper's margin is low for hard images; one minus it is high = hard, and keeps the digits of a margin near 1. The
+    label plays no part.
     """
 
     info = MethodInfo(
@@ -25,9 +24,9 @@ class Margin(ScoreMethod):
         needs=("features",),
     )
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
-        """The negated margin of one run, float64 [N], -1 to 0; high = hard."""
-        return final_field(observation, "p_second") - final_field(observation, "p_max")
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+        """One minus the margin of one run, float64 [N], 0 to 1; high = hard."""
+        return margin(self.seen(observation))
 
 
 METHOD = Margin()

@@ -6,14 +6,13 @@ Augment: training crops inside one uniformly chosen tile; that rule travels as h
 The authors released no code for it: settings marked "inferred" are our reading of the paper and its reviews.
 """
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fastdc.beton import fit_image
 from fastdc.beton.hints import TileCrop
 from fastdc.errors import ConfigError
 from fastdc.methods.base import (
@@ -23,11 +22,14 @@ from fastdc.methods.base import (
     MethodConfig,
     MethodContext,
     MethodInfo,
+    Mosaic,
+    Resize,
     check_budget,
     inferred_settings,
 )
 from fastdc.methods.benchmark import BIBTEX, TITLE
 from fastdc.methods.el2n import EL2NRanking, el2n_scores
+from fastdc.methods.mosaics import make_mosaics
 from fastdc.methods.scored import ScoreMethod
 from fastdc.methods.selection import window_of_classes
 from fastdc.observe.needs import ObserverNeeds
@@ -66,7 +68,7 @@ class PCAConfig(EL2NRanking):
     offset: float = Field(0.0, ge=0, le=100)
     pool: float = Field(0.0, ge=0, le=100)
     order: Order = "rank"
-    resize: Literal["antialias", "nearest"] = "antialias"
+    resize: Resize = "antialias"
     whole: float = Field(0.0, ge=0, le=1)
     align: float = Field(1.0, ge=0, le=1)
     scale_min: float | None = Field(None, gt=0, le=1)
@@ -155,10 +157,12 @@ class PCA(Method):
             keep=own.keep, offset=own.offset, pool=own.pool, seed=derive_seed(seed, "pca window"),
         )  # fmt: skip
         sources = np.concatenate([_mosaic_rows(pool, tiles, own, seed, label) for label, pool in enumerate(pools)])
+        mosaic = Mosaic(grid=own.grid, fit=own.fit, resize=own.resize)
         return Compressed(
             labels=context.labels[sources[:, 0]],
             sources=sources,
-            images=lambda: _mosaics(context, sources, own),
+            images=partial(make_mosaics, context.image, sources, context.image_size, mosaic),
+            mosaic=mosaic,
             hints=own.tile_crop.hints,
             details={
                 **_range(scores, sources),
@@ -202,32 +206,6 @@ def _range(scores: NDArray[np.float64] | None, sources: NDArray[np.int64]) -> di
     if scores is None:
         return {}
     return {"score_min": float(scores[sources].min()), "score_max": float(scores[sources].max())}
-
-
-def _mosaics(context: MethodContext, sources: NDArray[np.int64], config: PCAConfig) -> Iterator[NDArray[np.uint8]]:
-    """One [S, S, 3] mosaic per row of `sources`, tiles in row-major order."""
-    from fastdc.kernels.mosaics import combine  # see el2n_scores
-
-    tile = -(-context.image_size // config.grid)
-    for row in sources:
-        images = [context.image(int(index)) for index in row]
-        if config.resize == "nearest":
-            images = [_nearest(image, tile, config.fit) for image in images]
-        elif config.fit != "squash":  # `combine` squashes by itself
-            images = [fit_image(image, tile, config.fit) for image in images]
-        yield combine(images, context.image_size, config.grid)
-
-
-def _nearest(image: NDArray[np.uint8], side: int, fit: Fit) -> NDArray[np.uint8]:
-    """Bring an image to side x side by its nearest pixels, as torch's `interpolate(mode="nearest")` picks them.
-
-    A `crop` or `pad` frames the image first, at its own resolution.
-    """
-    if fit != "squash":
-        height, width = image.shape[:2]
-        image = fit_image(image, min(height, width) if fit == "crop" else max(height, width), fit)
-    rows, columns = (np.arange(side) * length // side for length in image.shape[:2])
-    return np.ascontiguousarray(image[rows[:, None], columns[None, :]])
 
 
 METHOD = PCA()

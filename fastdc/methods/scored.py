@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,10 +19,10 @@ from fastdc.methods.base import (
     MethodContext,
     check_budget,
 )
+from fastdc.methods.difficulty import Scores
 from fastdc.methods.selection import select_among
+from fastdc.observe.needs import ObserverNeeds
 from fastdc.observe.record import Observation
-
-Scores = NDArray[np.float64]
 
 
 class ScoreConfig(MethodConfig):
@@ -99,19 +100,76 @@ class LogScore(ScoreMethod):
         """`last_epoch`, or the whole schedule."""
         return _log(config).last_epoch or WHOLE_SCHEDULE
 
-    def log(self, observation: Observation, config: MethodConfig, name: str) -> NDArray[np.float32]:
-        """The epochs of the field `name` that the settings name, float32 [T, N], memory-mapped.
+    def seen(self, observation: Observation, config: MethodConfig) -> "Log":
+        """Return the epochs that the settings name, as the functions of `fastdc.methods.difficulty` read them."""
+        return Log(self.info.name, observation, _log(config).last_epoch or observation.epochs)
+
+
+class FinalScore(ScoreMethod):
+    """A score of the pass at the end of the observer's training.
+
+    It needs the digits near 0 and 1, which a pass of fastdc 0.1 lacks. Such a pass is made again, from the weights.
+    """
+
+    version = 2
+
+    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+        """Ask for the pass with `EXACT_FIELDS`."""
+        return replace(super().observer_needs(config), exact=True)
+
+    def seen(self, observation: Observation) -> "Log":
+        """Return the trained observer, as the functions of `fastdc.methods.difficulty` read it."""
+        return Log(self.info.name, observation, observation.epochs)
+
+
+@dataclass(frozen=True)
+class Log:
+    """Epochs of one observer run; implements `fastdc.methods.difficulty.Seen`.
+
+    Attributes:
+        method: for messages.
+        first_epoch, last_epoch: the epochs that are read, counted from 1, both included.
+    """
+
+    method: str
+    observation: Observation
+    last_epoch: int
+    first_epoch: int = 1
+
+    def series(self, name: str) -> NDArray[np.float32]:
+        """Return a field of the log, float32 [T, N], memory-mapped.
 
         Raises:
             MethodError: the log is shorter.
         """
-        last_epoch = _log(config).last_epoch or observation.epochs
-        check_length(self.info.name, observation, last_epoch)
-        return observation.field(name)[:last_epoch]
+        if self.observation.epochs < self.last_epoch:
+            raise MethodError(
+                f"method {self.method}: {self.observation.folder} holds {self.observation.epochs} epochs, last_epoch="
+                f"{self.last_epoch} asked for; observe longer or lower last_epoch"
+            )
+        return self.observation.field(name)[self.first_epoch - 1 : self.last_epoch]
+
+    def last(self, name: str) -> Scores:
+        """Return a scalar of the final pass, whatever `last_epoch`; see `final_field`."""
+        return final_field(self.observation, name)
+
+    def steps(self) -> NDArray[np.float32]:
+        """Return TDDS's distances, float32 [T - 1, N], memory-mapped.
+
+        Raises:
+            MethodError: they were not kept up to `last_epoch`.
+        """
+        found = self.observation.tdds
+        if found.shape[0] < self.last_epoch - 1:
+            raise MethodError(
+                f"method {self.method}: {self.observation.folder} holds the steps of {found.shape[0] + 1} epochs, "
+                f"last_epoch={self.last_epoch} asked for; observe longer or lower last_epoch"
+            )
+        return found[self.first_epoch - 1 : self.last_epoch - 1]
 
 
 def final_field(observation: Observation, name: str) -> Scores:
-    """One scalar of the final pass, float64 [N]; names in `fastdc.kernels.fields.FINAL_FIELDS`.
+    """One scalar of the final pass, float64 [N]; names in `fastdc.kernels.fields`: `FINAL_FIELDS`, `EXACT_FIELDS`.
 
     Raises:
         MethodError: the pass was not made, or a value is not finite.
@@ -137,19 +195,6 @@ def mean_over_runs(
     for observation in observations:
         total += run_scores(observation)
     return total / len(observations)
-
-
-def check_length(name: str, observation: Observation, last_epoch: int) -> None:
-    """Refuse a log that ends before `last_epoch`.
-
-    Raises:
-        MethodError: names both.
-    """
-    if observation.epochs < last_epoch:
-        raise MethodError(
-            f"method {name}: {observation.folder} holds {observation.epochs} epochs, last_epoch={last_epoch} asked "
-            "for; observe longer or lower last_epoch"
-        )
 
 
 def _ranking(config: MethodConfig) -> ScoreConfig:

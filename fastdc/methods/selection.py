@@ -13,7 +13,7 @@ def select(
     """Indices to keep, most wanted first.
 
     Args:
-        scores: float [N], high = hard (EL2N's direction).
+        scores: float [N], high = hard, as `fastdc.scores` gives every score by default.
         labels: int [N], classes 0..C-1; C is the largest label + 1.
         ipc: images per class, at least 1.
         keep: `easy` keeps the lowest scores, `hard` the highest.

@@ -1,12 +1,10 @@
 """TDDS: how unevenly an image's predictions move late in training (Zhang et al. 2024)."""
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from fastdc.errors import MethodError
 from fastdc.methods.base import MethodConfig, MethodInfo
-from fastdc.methods.scored import ScoreConfig, ScoreMethod
+from fastdc.methods.difficulty import Scores, tdds
+from fastdc.methods.scored import Log, ScoreConfig, ScoreMethod
 from fastdc.observe.record import Observation
 
 
@@ -62,18 +60,10 @@ class TDDS(ScoreMethod):
         assert isinstance(config, TDDSConfig)
         return config.window
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> NDArray[np.float64]:
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """TDDS of one run, float64 [N]; high = hard."""
-        from fastdc.kernels.windows import tdds_scores  # numba: see el2n_of_run
-
         assert isinstance(config, TDDSConfig)
-        steps = observation.tdds
-        if steps.shape[0] < config.last_epoch - 1:
-            raise MethodError(
-                f"method tdds: {observation.folder} holds the steps of {steps.shape[0] + 1} epochs, last_epoch="
-                f"{config.last_epoch} asked for; observe longer or lower last_epoch"
-            )
-        return tdds_scores(steps[: config.last_epoch - 1], config.window, config.decay)
+        return tdds(Log(self.info.name, observation, config.last_epoch), config.window, config.decay)
 
 
 METHOD = TDDS()

@@ -1,6 +1,5 @@
-"""Logits of several epochs, checked, and the per-sample terms that scores are made of."""
+"""Logits of several epochs, checked, as difficulty scores read them: the terms of the observer's log in float64."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdc.errors import MethodError
+from fastdc.kernels.fields import TERMS
 
 CHUNK = 1024
 """Samples per task: a thousand rows of a thousand logits are enough work for a thread."""
@@ -15,22 +15,26 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Logits [T, N, C] of T epochs with their labels. One epoch at a time is looked at, in float64.
+    """Logits [T, N, C] of T epochs with their labels; implements `fastdc.methods.difficulty.Seen`.
 
     Attributes:
         logits: real numbers [T, N, C].
         labels: int64 [N].
+        norms: float64 [N], Euclidean norms of the features at the last epoch; None where none were given.
+        first: number of its first sample, for messages.
     """
 
     logits: NDArray[Any]
     labels: NDArray[np.int64]
+    norms: NDArray[np.float64] | None = None
+    first: int = 0
 
     @classmethod
-    def of(cls, logits: ArrayLike, labels: ArrayLike) -> "Trajectory":
-        """Check shapes, types and labels; the logits themselves are checked as they are read.
+    def of(cls, logits: ArrayLike, labels: ArrayLike, features: ArrayLike | None = None) -> "Trajectory":
+        """Check shapes, types, labels and features; the logits themselves are checked by `part`.
 
         Raises:
-            MethodError: says what was found and what was expected.
+            MethodError: names what was found and what was expected.
         """
         values, classes = real_array("logits", logits), np.asarray(labels)
         if values.ndim != 3 or min(values.shape) < 1 or values.shape[2] < 2:
@@ -46,7 +50,8 @@ class Trajectory:
             raise MethodError(
                 f"label {classes[bad[0]]} of sample {bad[0]}: expected 0..{values.shape[2] - 1}, the logits' classes"
             )
-        return cls(values, np.ascontiguousarray(classes, dtype=np.int64))
+        norms = None if features is None else _norms(features, classes.size)
+        return cls(values, np.ascontiguousarray(classes, dtype=np.int64), norms)
 
     @property
     def epochs(self) -> int:
@@ -58,60 +63,77 @@ class Trajectory:
         """N."""
         return int(self.logits.shape[1])
 
-    def last(self, term: str) -> NDArray[np.float64]:
-        """A term of `fastdc.kernels.logits.TERMS` at the last epoch, float64 [N]; every epoch is checked."""
-        for epoch in range(self.epochs - 1):
-            self._epoch(epoch)
-        return self._term(term, self.epochs - 1)
-
-    def mean(self, term: str) -> NDArray[np.float64]:
-        """A term's mean over the epochs, float64 [N]."""
-        total = np.zeros(self.samples)
-        for epoch in range(self.epochs):
-            total += self._term(term, epoch)
-        return total / self.epochs
-
-    def series(self, term: str) -> NDArray[np.float64]:
-        """A term at every epoch, float64 [T, N]."""
-        return np.stack([self._term(term, epoch) for epoch in range(self.epochs)])
-
-    def steps(self) -> NDArray[np.float64]:
-        """TDDS's distances between consecutive epochs, float64 [T - 1, N]; see `tdds_distances`."""
-        out = np.empty((self.epochs - 1, self.samples))
-        before = self._epoch(0)
-        norms = _normalisers(before)
-        for epoch in range(1, self.epochs):
-            after = self._epoch(epoch)
-            after_norms = _normalisers(after)
-            _distances(before, after, norms, after_norms, out[epoch - 1])
-            before, norms = after, after_norms
-        return out
-
-    def _term(self, term: str, epoch: int) -> NDArray[np.float64]:
-        from fastdc.kernels.logits import TERMS, logit_terms
-
-        values, out = self._epoch(epoch), np.empty((len(TERMS), self.samples))
-        _on_all_samples(lambda a, b: logit_terms(values, self.labels, a, b, out), self.samples)
-        found: NDArray[np.float64] = out[TERMS.index(term)]
-        return found
-
-    def _epoch(self, epoch: int) -> NDArray[Any]:
-        """The logits of an epoch, counted from 0: contiguous float32 or float64 [N, C].
+    def part(self, start: int, stop: int) -> "Trajectory":
+        """Return the samples start..stop-1, with every logit of theirs checked.
 
         Raises:
             MethodError: a logit is NaN, infinite or beyond the largest that is allowed.
         """
+        norms = None if self.norms is None else self.norms[start:stop]
+        found = Trajectory(self.logits[:, start:stop], self.labels[start:stop], norms, self.first + start)
+        for epoch in range(self.epochs):
+            found._check(epoch)
+        return found
+
+    def series(self, name: str) -> NDArray[np.float64]:
+        """Return a term of `fastdc.kernels.fields.TERMS` at every epoch, float64 [T, N]."""
+        out = np.empty((self.epochs, self.samples))
+        for epoch in range(self.epochs):
+            out[epoch] = self._term(name, epoch)
+        return out
+
+    def last(self, name: str) -> NDArray[np.float64]:
+        """Return a term at the last epoch, or `feature_norm`; float64 [N]."""
+        if name == "feature_norm":
+            assert self.norms is not None, "features were given"
+            return self.norms
+        return self._term(name, self.epochs - 1)
+
+    def steps(self) -> NDArray[np.float64]:
+        """Return TDDS's distances between consecutive epochs, float64 [T - 1, N]; see `tdds_distances`."""
+        from fastdc.kernels.logits import tdds_distances
+
+        out = np.empty((self.epochs - 1, self.samples))
+        before, norms = self._epoch(0), self._normalisers(0)
+        for epoch in range(1, self.epochs):
+            after, after_norms = self._epoch(epoch), self._normalisers(epoch)
+            tdds_distances(before, after, norms, after_norms, out[epoch - 1])
+            before, norms = after, after_norms
+        return out
+
+    def _term(self, name: str, epoch: int) -> NDArray[np.float64]:
+        """A term at an epoch, counted from 0, float64 [N]."""
+        from fastdc.kernels.logits import logit_terms
+
+        out = np.empty((len(TERMS), self.samples))
+        logit_terms(self._epoch(epoch), self.labels, out)
+        found: NDArray[np.float64] = out[TERMS.index(name)]
+        return found
+
+    def _normalisers(self, epoch: int) -> NDArray[np.float64]:
+        """float64 [2, N]: see `log_normalisers`."""
+        from fastdc.kernels.logits import log_normalisers
+
+        out = np.empty((2, self.samples))
+        log_normalisers(self._epoch(epoch), out)
+        return out
+
+    def _epoch(self, epoch: int) -> NDArray[Any]:
+        """The logits of an epoch, counted from 0: contiguous float32 or float64 [N, C]."""
+        kind = np.float32 if self.logits.dtype == np.float32 else np.float64
+        return np.ascontiguousarray(self.logits[epoch], dtype=kind)
+
+    def _check(self, epoch: int) -> None:
         from fastdc.kernels.logits import LARGEST_LOGIT, first_unusable
 
-        kind = np.float32 if self.logits.dtype == np.float32 else np.float64
-        values = np.ascontiguousarray(self.logits[epoch], dtype=kind)
+        values = self._epoch(epoch)
         bad = first_unusable(values)
         if bad >= 0:
             worst = next(value for value in values[bad].tolist() if not abs(value) <= LARGEST_LOGIT)
             raise MethodError(
-                f"epoch {epoch + 1}, sample {bad}: found logit {worst}, expected finite ones up to {LARGEST_LOGIT:g}"
+                f"epoch {epoch + 1}, sample {self.first + bad}: found logit {worst}, expected finite ones up to "
+                f"{LARGEST_LOGIT:g}"
             )
-        return values
 
 
 def real_array(what: str, values: ArrayLike) -> NDArray[Any]:
@@ -132,28 +154,20 @@ def real_array(what: str, values: ArrayLike) -> NDArray[Any]:
     return found
 
 
-def _normalisers(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """float64 [2, N]: see `log_normalisers`."""
-    from fastdc.kernels.logits import log_normalisers
+def _norms(features: ArrayLike, samples: int) -> NDArray[np.float64]:
+    """Euclidean norm of every sample's features [N, D], float64 [N].
 
-    out = np.empty((2, logits.shape[0]))
-    _on_all_samples(lambda a, b: log_normalisers(logits, a, b, out), logits.shape[0])
-    return out
-
-
-def _distances(
-    before: NDArray[Any],
-    after: NDArray[Any],
-    before_norms: NDArray[np.float64],
-    after_norms: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> None:
-    from fastdc.kernels.logits import tdds_distances
-
-    _on_all_samples(lambda a, b: tdds_distances(before, after, before_norms, after_norms, a, b, out), out.size)
-
-
-def _on_all_samples(work: Callable[[int, int], Any], samples: int) -> None:
-    from fastdc.kernels.samples import over_samples
-
-    over_samples(work, samples, chunk=CHUNK)
+    Raises:
+        MethodError: another shape or type, or a sum of squares that is not finite.
+    """
+    values = real_array("features", features)
+    if values.ndim != 2 or values.shape[0] != samples:
+        raise MethodError(f"features {values.shape}: expected [{samples}, D]")
+    values = values.astype(np.float64)
+    squares: NDArray[np.float64] = np.einsum("nd,nd->n", values, values)
+    bad = np.flatnonzero(~np.isfinite(squares))
+    if bad.size:
+        raise MethodError(
+            f"features of sample {bad[0]}: their squares' sum is {squares[bad[0]]}, expected a finite one"
+        )
+    return np.sqrt(squares)

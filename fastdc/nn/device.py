@@ -7,10 +7,20 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
 from fastdc.errors import ConfigError
+from fastdc.float32 import set_float32
 from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
-from fastdc.nn.options import Precision, installed_version, resolve_precision
+from fastdc.nn.head import widen_head
+from fastdc.nn.options import (
+    Precision,
+    check_precision,
+    cpu_name,
+    installed_version,
+    precision_key,
+    resolve_precision,
+)
 from fastdc.threads import set_compute_threads, usable_cpus
 
 SMALLEST_SCALE = 2.0**-10
@@ -25,7 +35,7 @@ class Compute:
 
     Attributes:
         device: cpu or cuda.
-        precision: fp32, bf16 or fp16; the last two are autocast.
+        precision: fp32 (IEEE), tf32 (float32 with TF32 products, CUDA only), bf16 or fp16; the last two are autocast.
         threads: torch CPU threads.
     """
 
@@ -34,10 +44,34 @@ class Compute:
     threads: int
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context that the forward pass runs in."""
-        if self.precision == "fp32":
+        """Return the context that the forward pass runs in. What float32 means is set until another precision computes.
+
+        So the backward pass that follows computes alike.
+        """
+        set_float32("tf32" if self.precision == "tf32" else "ieee")
+        if self.precision not in AUTOCAST:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=AUTOCAST[self.precision])
+
+    def logits(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Return a network's logits, float32 [B, C], of images [B, 3, S, S]; every forward pass goes through here.
+
+        Under autocast the last layer computes in float32 from its reduced input. Logits rounded to bf16 tie.
+
+        Raises:
+            ConfigError: the network does not end in a linear layer or convolution, so that its logits are not float32.
+        """
+        reduced = self.precision in AUTOCAST
+        if reduced:
+            widen_head(model)
+        with self.autocast():
+            found: torch.Tensor = model(images)
+        if reduced and found.dtype != torch.float32:
+            raise ConfigError(
+                f"{type(model).__name__}: its logits are {found.dtype} under precision {self.precision}, expected "
+                "float32 of a linear layer or convolution at its end; use precision fp32"
+            )
+        return found.float()
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling; only fp16 needs it, elsewhere it passes through."""
@@ -62,13 +96,24 @@ class Compute:
         return shift, scale
 
     def told(self) -> dict[str, Any]:
-        """What computed, for the record: precision, threads, device and versions."""
+        """What computed, for the record: precision, threads, device with its model, and versions."""
         return {
             "precision": self.precision,
             "threads": self.threads,
             "device": self.device_name,
-            "environment": environment(),
+            "machine": self.machine,
+            "environment": {**environment(), **({"gpu": self.machine} if self.device.type == "cuda" else {})},
         }
+
+    @property
+    def machine(self) -> str:
+        """Model of the GPU, or of the CPU, that computes."""
+        return self.device_name if self.device.type == "cuda" else cpu_name()
+
+    @property
+    def key(self) -> str:
+        """The precision as content keys name it."""
+        return precision_key(self.precision, self.device.type)
 
     @property
     def device_name(self) -> str:
@@ -80,14 +125,13 @@ def choose_compute(precision: Precision, threads: int) -> Compute:
     """CUDA when there is one, else the CPU; `auto` precision is bf16 on CUDA and fp32 on CPU; sets torch's threads.
 
     Raises:
-        ConfigError: fp16 asked for on a CPU, where its convolutions are not built for training.
+        ConfigError: see `check_precision`.
     """
     threads = threads or usable_cpus()
     set_compute_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     resolved = resolve_precision(precision, device.type)
-    if resolved == "fp16" and device.type == "cpu":
-        raise ConfigError("precision fp16: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
+    check_precision(resolved, device.type, torch.cuda.get_device_capability() if device.type == "cuda" else None)
     return Compute(device, resolved, threads)
 
 
@@ -109,13 +153,4 @@ def environment() -> dict[str, Any]:
     """Versions that a result depends on, and the machine's CPU."""
     packages = ("fastdc", "torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow")
     versions = {name: installed_version(name) for name in packages}
-    return {"python": platform.python_version(), "cpu": _cpu_name(), "system": platform.system(), **versions}
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo") as handle:
-            names = [line.partition(":")[2].strip() for line in handle if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    return {"python": platform.python_version(), "cpu": cpu_name(), "system": platform.system(), **versions}

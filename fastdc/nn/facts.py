@@ -17,6 +17,7 @@ FACTS_KEY = "fastdc"
 """The only metadata key of our files: safetensors writes several keys in an order that changes from run to run."""
 
 SEEN_IMAGENET = "has seen ImageNet's training images, which hold Imagenette's validation images"
+IMAGENET_CLASSES = 1000
 Kind = Literal["observer", "file", "lite0", "torchvision", "timm"]
 """Where a teacher comes from."""
 
@@ -76,6 +77,11 @@ def imagenet_wnids() -> tuple[str, ...]:
     return tuple(files("fastdc.nn").joinpath("imagenet_wnids.txt").read_text().split())
 
 
+def lacks_wnids(classes: Sequence[str]) -> bool:
+    """Return whether these are as many classes as ImageNet's, and none goes by its WordNet id."""
+    return len(classes) == IMAGENET_CLASSES and not set(classes) & set(imagenet_wnids())
+
+
 def find_columns(who: str, known: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | None:
     """Which outputs of a network are a data set's classes; None where they are all of them in its order.
 
@@ -92,8 +98,10 @@ def find_columns(who: str, known: Sequence[str], classes: Sequence[str]) -> tupl
     place = {name: column for column, name in enumerate(known)}
     missing = [name for name in classes if name not in place]
     if missing:
+        hint = ", or, where they are ImageNet's under other names, say in which --teacher-order"
         raise MethodError(
             f"{who}: was trained on other classes: it does not know '{missing[0]}' ({len(missing)} of {len(classes)} "
             f"are missing; its first is '{known[0]}'); take a teacher that was trained on this data set's classes"
+            + (hint if known == imagenet_wnids() and lacks_wnids(classes) else "")
         )
     return tuple(place[name] for name in classes)

@@ -44,7 +44,7 @@ class Recorder(Protocol):
     """What listens to a training: the observer's log, or the evaluation's curve."""
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """After the forward pass of every batch; `logits` [B, C] are detached."""
+        """After the forward pass of every batch; `logits`, float32 [B, C], are detached."""
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
         """After the last step of `epoch` (counted from 0): mean loss over samples, learning rate of its first step."""
@@ -196,13 +196,12 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        with self.compute.autocast():
-            images = self.compute.images(batch.images)
-            targets: Any = batch.labels.to(self.compute.device, non_blocking=True)
-            if self.plan.targets is not None:
-                images, targets = self.plan.targets(images, targets, self.epoch, self.batches_done)
-            logits = self.model(images)
-            loss = self.plan.loss(logits.float(), targets)
+        images = self.compute.images(batch.images)
+        targets: Any = batch.labels.to(self.compute.device, non_blocking=True)
+        if self.plan.targets is not None:
+            images, targets = self.plan.targets(images, targets, self.epoch, self.batches_done)
+        logits = self.compute.logits(self.model, images)
+        loss = self.plan.loss(logits, targets)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         value = self._check_finite(loss.detach(), lr)
         self.recorder.batch(batch, logits.detach())

@@ -38,16 +38,26 @@ class Accuracy:
         return None if self.top5_count is None else 100.0 * self.top5_count / int(self.class_counts.sum())
 
     @property
-    def per_class(self) -> tuple[float, ...]:
-        """Top-1 of every class in percent; 0 for a class without samples."""
-        return tuple((100.0 * self.top1_counts.double() / self.class_counts.clamp(min=1).double()).tolist())
+    def per_class(self) -> tuple[float | None, ...]:
+        """Top-1 of every class in percent; None for a class without samples."""
+        pairs = zip(self.top1_counts.tolist(), self.class_counts.tolist(), strict=True)
+        return tuple(100.0 * right / count if count else None for right, count in pairs)
 
 
 @torch.no_grad()
-def measure_accuracy(model: nn.Module, loader: EpochLoader, num_classes: int, compute: Compute) -> Accuracy:
+def measure_accuracy(
+    model: nn.Module,
+    loader: EpochLoader,
+    num_classes: int,
+    compute: Compute,
+    classes: torch.Tensor | None = None,
+) -> Accuracy:
     """Evaluate `model` in eval mode over one pass of `loader`; the model is left in eval mode.
 
     Ties between logits go to the lower class, for top-1 and top-5 alike.
+
+    Args:
+        classes: int64, per label of the loader the class that it stands for; None where labels are classes.
 
     Raises:
         DivergedError: an output is NaN or infinite.
@@ -58,8 +68,8 @@ def measure_accuracy(model: nn.Module, loader: EpochLoader, num_classes: int, co
     top5 = 0
     for batch in loader.epoch(0):
         labels = batch.labels.cpu()  # the device engine keeps them beside the images
-        with compute.autocast():
-            logits = model(compute.images(batch.images)).float().cpu()
+        labels = labels if classes is None else classes[labels]
+        logits = compute.logits(model, compute.images(batch.images)).cpu()
         if not torch.isfinite(logits).all():
             raise DivergedError("the network's outputs on the validation set are not finite; lower lr or use fp32")
         rank = rank_of_label(logits, labels)

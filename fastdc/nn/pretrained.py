@@ -8,25 +8,39 @@ from torch import nn
 
 from fastdc.errors import ConfigError, MethodError
 from fastdc.nn.device import Compute
-from fastdc.nn.facts import SEEN_IMAGENET, Facts, Kind, find_columns, imagenet_wnids
+from fastdc.nn.facts import (
+    IMAGENET_CLASSES,
+    SEEN_IMAGENET,
+    Facts,
+    Kind,
+    find_columns,
+    imagenet_wnids,
+    lacks_wnids,
+)
 from fastdc.nn.names import TIMM_PREFIX, check_arch
 from fastdc.nn.options import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.nn.orders import OrderName
 from fastdc.nn.teacher import Teacher, freeze
 from fastdc.nn.weights import build_from, read_weights, side_of
 
 LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
 """EfficientNet-Lite's input is (level - 127) / 128 with levels 0..255."""
-IMAGENET_CLASSES = 1000
+PRETRAINED_SIDE = 224
+FIRST_WEIGHTS = "IMAGENET1K_V1"
+"""What `torchvision:NAME` means: the weights that torchvision published first, which the benchmark and the papers use.
+Its DEFAULT are later ones for many networks."""
 
 
 class Pretrained(NamedTuple):
     """What a package says of a pretrained network.
 
     Attributes:
+        name: as tables show it, with the name of its weights.
         weights: which weights, by an address or name that changes when they do.
         mean, std: what its input is normalised with, on a scale from 0 to 1.
     """
 
+    name: str
     arch: str
     weights: str
     image_size: int
@@ -54,7 +68,9 @@ class Planned(Protocol):
     @property
     def columns(self) -> tuple[int, ...] | None: ...
     @property
-    def image_size(self) -> int: ...
+    def order(self) -> OrderName | None: ...
+    @property
+    def image_size(self) -> int | None: ...
     @property
     def note(self) -> str: ...
 
@@ -97,6 +113,7 @@ def build_teacher(
     file: Path | None = None,
     facts: Facts | None = None,
     seconds: float = 0.0,
+    image_size: int = PRETRAINED_SIDE,
 ) -> Teacher:
     """The teacher of a plan, on the device.
 
@@ -104,15 +121,16 @@ def build_teacher(
         kind: where its weights come from; an observer's come from a file.
         file, facts: that file and what it says of itself; None takes the plan's.
         seconds: wall time of its training.
+        image_size: side of the images that it will get, in pixels.
 
     Raises:
-        MethodError: see `fastdc.observe.teacher.load_teacher`.
+        MethodError: see `fastdc.observe.teacher_load.load_teacher`.
     """
-    columns, side = plan.columns, plan.image_size
+    columns, side = plan.columns, plan.image_size or image_size
     if kind == "file":
         file, facts = file or plan.file, facts or plan.facts
         assert file is not None
-        network, columns, side = _from_file(file, facts, plan)
+        network, columns, side = _from_file(file, facts, plan, side)
         mean, std = (facts.mean, facts.std) if facts is not None else (IMAGENET_MEAN, IMAGENET_STD)
     elif kind == "lite0":
         assert plan.file is not None
@@ -126,27 +144,31 @@ def build_teacher(
 
 
 def _note(plan: Planned, kind: Kind, columns: tuple[int, ...] | None) -> str:
-    picked = kind == "file" and plan.facts is None and columns is not None
+    picked = kind == "file" and plan.facts is None and plan.order is None and columns is not None
     return SEEN_IMAGENET if picked else plan.note
 
 
-def _from_file(file: Path, facts: Facts | None, plan: Planned) -> tuple[nn.Module, tuple[int, ...] | None, int]:
-    """Network, columns and side; a file that names no classes is told by its number of outputs."""
+def _from_file(
+    file: Path, facts: Facts | None, plan: Planned, guess: int
+) -> tuple[nn.Module, tuple[int, ...] | None, int]:
+    """Network, columns and side; of a file that names no classes the number of outputs decides."""
     state = read_weights(file)
-    side = facts.image_size if facts is not None else side_of(state, plan.arch, plan.image_size)
+    side = facts.image_size if facts is not None else side_of(state, plan.arch, guess)
     network, outputs = build_from(file, state, plan.arch, side)
-    if facts is not None and outputs == len(facts.classes):
-        return network, plan.columns, side
-    if facts is None and outputs == len(plan.classes) != IMAGENET_CLASSES:
-        return network, None, side
-    if facts is None and outputs == IMAGENET_CLASSES:
-        if len(plan.classes) == outputs and not set(plan.classes) & set(imagenet_wnids()):
-            return network, None, side
-        return network, find_columns(f"teacher {file}", imagenet_wnids(), plan.classes), side
+    if outputs == len(plan.classes if facts is None else facts.classes):
+        by_name = facts is None and outputs == IMAGENET_CLASSES and plan.order is None and not lacks_wnids(plan.classes)
+        return network, _imagenet_columns(file, plan) if by_name else plan.columns, side
+    if facts is None and outputs == IMAGENET_CLASSES and plan.order is None:
+        return network, _imagenet_columns(file, plan), side
+    ordered = "" if plan.order is None else f" leave --teacher-order {plan.order} out, or"
     raise MethodError(
-        f"teacher {file}: has {outputs} outputs, the data set has {len(plan.classes)} classes; take a teacher that "
-        "was trained on this data set's classes"
+        f"teacher {file}: has {outputs} outputs, the data set has {len(plan.classes)} classes;{ordered} take a teacher "
+        "that was trained on this data set's classes"
     )
+
+
+def _imagenet_columns(file: Path, plan: Planned) -> tuple[int, ...] | None:
+    return find_columns(f"teacher {file}", imagenet_wnids(), plan.classes)
 
 
 def _lite0(file: Path) -> nn.Module:
@@ -165,16 +187,37 @@ def describe_pretrained(spec: str) -> Pretrained:
     """
     if spec.startswith(TIMM_PREFIX):
         return _describe_timm(spec)
+
+    name, weights = _torchvision_weights(spec)
+    view = weights.transforms()
+    shown = f"torchvision:{name}@{weights.name}"
+    return Pretrained(shown, name, weights.url, view.crop_size[0], tuple(view.mean), tuple(view.std))
+
+
+def _torchvision_weights(spec: str) -> tuple[str, Any]:
+    """Return the network and weights that `torchvision:NAME[@WEIGHTS]` means; V1 is short for IMAGENET1K_V1.
+
+    Raises:
+        ConfigError: torchvision has no such network or weights; lists those it has.
+    """
     from torchvision import models
 
-    name = spec.partition(":")[2]
+    name, at, wanted = spec.partition(":")[2].partition("@")
     check_arch(name)
     try:
-        weights = models.get_model_weights(name).DEFAULT
-    except (ValueError, AttributeError) as error:
+        known = {each.name: each for each in models.get_model_weights(name) if each.meta.get("categories")}
+        first = known.get(FIRST_WEIGHTS) or next(iter(known.values()))
+    except (ValueError, StopIteration) as error:
         raise ConfigError(f"teacher {spec}: torchvision has no pretrained weights of it; take resnet18, ...") from error
-    view = weights.transforms()
-    return Pretrained(name, weights.url, view.crop_size[0], tuple(view.mean), tuple(view.std))
+    if not at:
+        return name, first
+    found = known.get(wanted.upper()) or known.get(f"IMAGENET1K_{wanted.upper()}")
+    if found is None:
+        raise ConfigError(
+            f"teacher {spec}: torchvision has no weights '{wanted}' of {name}; expected {', '.join(known)}, or "
+            f"{name}@FILE for a file"
+        )
+    return name, found
 
 
 def _describe_timm(spec: str) -> Pretrained:
@@ -188,22 +231,23 @@ def _describe_timm(spec: str) -> Pretrained:
         kind = "no pretrained weights" if found is None else f"weights for {found.num_classes} classes"
         raise ConfigError(f"teacher {spec}: timm has {kind} of it, expected ImageNet's {IMAGENET_CLASSES}; name others")
     weights = f"{found.hf_hub_id or found.url} {found.tag or tag}"
-    return Pretrained(base, weights, found.input_size[-1], tuple(found.mean), tuple(found.std))
+    shown = f"{base}.{found.tag or tag}".removesuffix(".")
+    return Pretrained(shown, base, weights, found.input_size[-1], tuple(found.mean), tuple(found.std))
 
 
 def _download(spec: str) -> nn.Module:
     """The pretrained network; its package keeps the weights in its own cache."""
-    name = spec.partition(":")[2]
     try:
         network: nn.Module
         if spec.startswith(TIMM_PREFIX):
             import timm
 
-            network = timm.create_model(name, pretrained=True)
+            network = timm.create_model(spec.removeprefix(TIMM_PREFIX), pretrained=True)
         else:
             from torchvision import models
 
-            network = models.get_model(name, weights="DEFAULT")
+            name, weights = _torchvision_weights(spec)
+            network = models.get_model(name, weights=weights)
         return network
     except Exception as error:  # whatever the network, a proxy or a cache may raise
         reason = " ".join(str(error).split())[:200]

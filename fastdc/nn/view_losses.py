@@ -96,8 +96,7 @@ def _losses(
         low = (frame.shape[-1] - size) // 2
         frame[number * count : (number + 1) * count, :, low : low + size, low : low + size] = views
     images, labels = frame[: count * len(batches)], batches[0].labels.to(compute.device).repeat(len(batches))
-    with compute.autocast():
-        logits = torch.stack([teacher.model(images).double() for teacher in teachers]).mean(0)
+    logits = torch.stack([compute.logits(teacher.model, images).double() for teacher in teachers]).mean(0)
     # In float64, or all views that a good teacher is sure of (loss < 1e-7) would tie at 0.
     losses = functional.cross_entropy(logits, labels, reduction="none")
     return losses.view(len(batches), -1).T.cpu().numpy()

@@ -3,6 +3,7 @@
 import pickle
 import warnings
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,15 @@ from fastdc.files import write_atomic
 from fastdc.nn.facts import Facts
 from fastdc.nn.models import build_model
 from fastdc.nn.names import CONVNET_PATTERN
+from fastdc.progress import say
 
-NESTED = ("state_dict", "model")
+NESTED = ("state_dict", "model", "model_state_dict")
 """Where training scripts put the weights in their checkpoints."""
-PARALLEL_PREFIX = "module."
+AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "ema")
+"""Where they put the running mean of the weights, which is read where the checkpoint has nothing else."""
+WRAPPERS = ("module", "_orig_mod")
+"""What DataParallel and torch.compile put into the names of a network, or of parts of it."""
+AVERAGE_COUNT = "n_averaged"
 PROBE_CLASSES = 9973
 """A number of classes that no layer has by chance."""
 
@@ -35,7 +41,7 @@ def save_weights(path: Path, model: nn.Module, facts: Facts) -> None:
 def read_weights(path: Path) -> State:
     """The weights of a safetensors file, or of a checkpoint that `torch.save` wrote (.pt, .pth), on the CPU.
 
-    Those of a checkpoint may lie under "state_dict" or "model", their names may begin with "module.".
+    Those of a checkpoint may lie under "state_dict", "model" or "model_state_dict".
 
     Raises:
         MethodError: the file is damaged, holds anything but plain data (none of which is run), or no weights; or one of
@@ -49,6 +55,7 @@ def read_weights(path: Path) -> State:
 
 
 def _read(path: Path) -> Any:
+    _check_program(path)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -77,15 +84,51 @@ def _is_checkpoint(path: Path) -> bool:
     return head[:1] == b"\x80" or (head == b"PK\x03\x04" and zipfile.is_zipfile(path))
 
 
+PROGRAMS = {
+    "constants.pkl": ("TorchScript", "torch.jit.load({!r}).state_dict()"),
+    "serialized_exported_program.json": ("torch.export", "torch.export.load({!r}).state_dict"),
+    "models/model.json": ("torch.export", "torch.export.load({!r}).state_dict"),
+}
+"""Files in an archive that holds a program: what it is, and what gets the weights out of it."""
+
+
+def _check_program(path: Path) -> None:
+    """Refuse archives that hold a program besides the weights.
+
+    Raises:
+        MethodError: says how to get the weights out.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        found = [PROGRAMS[end] for end in PROGRAMS if any(name == end or name.endswith(f"/{end}") for name in names)]
+        if found:
+            kind, weights = found[0]
+            raise MethodError(
+                f"{path}: is a {kind} file, a program with weights; nothing of it was run; if you trust it, save "
+                f"its weights alone in Python: torch.save({weights.format(path.name)}, 'weights.pth')"
+            )
+
+
 def _plain(path: Path, content: Any) -> State:
-    while isinstance(content, dict) and (nested := next((k for k in NESTED if isinstance(content.get(k), dict)), "")):
+    while isinstance(content, dict) and (nested := _nested(path, content)):
         content = content[nested]
     tensors = isinstance(content, dict) and content and all(isinstance(item, torch.Tensor) for item in content.values())
     if not tensors:
         raise MethodError(
             f"{path}: holds no weights, expected a state_dict, by itself or under {' or '.join(NESTED)}; save one"
         )
-    return {str(name).removeprefix(PARALLEL_PREFIX): tensor for name, tensor in content.items()}
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _nested(path: Path, content: dict[Any, Any]) -> str:
+    """Return the key under which the weights lie; empty where they lie here."""
+    plain = [key for key in NESTED if isinstance(content.get(key), dict)]
+    averaged = [key for key in AVERAGED if isinstance(content.get(key), dict)]
+    if plain and averaged:
+        say(f"{path}: '{plain[0]}' is read, not the averaged weights in '{averaged[0]}'; to use those, save them alone")
+    return next(iter([*plain, *averaged]), "")
 
 
 def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn.Module, int]:
@@ -102,6 +145,7 @@ def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn
     with torch.device("meta"):
         probe = build_model(arch, PROBE_CLASSES, image_size, 0).state_dict()
     heads = [name for name, tensor in probe.items() if tensor.ndim and tensor.shape[0] == PROBE_CLASSES]
+    state = _named_as(path, state, probe)
     if not heads or heads[0] not in state or state[heads[0]].ndim == 0:
         head = f"weight '{heads[0]}'" if heads else "output layer"
         raise MethodError(f"{path}: has no {head}, so it is not of a {arch}; name its own architecture")
@@ -114,6 +158,40 @@ def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn
     _compare(path, arch, expected, state)
     model.load_state_dict(state)
     return model, outputs
+
+
+def _named_as(path: Path, state: State, expected: State) -> State:
+    """Return the weights under the network's own names, without wrappers and without the attribute that held it.
+
+    What lies beside such an attribute (a loss's buffers in a Lightning checkpoint) is left out.
+
+    Raises:
+        MethodError: two weights, or two networks, would have the same names.
+    """
+    unwrapped = state if expected.keys() <= state.keys() else _unwrapped(path, state)
+    unwrapped.pop(AVERAGE_COUNT, None)
+    needed = [name for name in expected if not name.endswith("num_batches_tracked")]
+    ends = f".{needed[0]}"
+    starts = ["", *(name.removesuffix(ends) + "." for name in unwrapped if name.endswith(ends))]
+    whole = sorted(start for start in starts if all(start + name in unwrapped for name in needed))
+    if not whole or "" in whole:
+        return unwrapped
+    if len(whole) > 1:
+        found = ", ".join(f"'{start}'" for start in whole)
+        raise MethodError(f"{path}: holds several networks, under {found}; save the state_dict of one alone")
+    return {name.removeprefix(whole[0]): each for name, each in unwrapped.items() if name.startswith(whole[0])}
+
+
+def _unwrapped(path: Path, state: State) -> State:
+    found: State = {}
+    for name, tensor in state.items():
+        plain = ".".join(part for part in name.split(".") if part not in WRAPPERS)
+        if plain in found:
+            raise MethodError(
+                f"{path}: holds '{plain}' twice, wrapped and not; save the state_dict of one network alone"
+            )
+        found[plain] = tensor
+    return found
 
 
 def _compare(path: Path, arch: str, expected: State, found: State) -> None:

@@ -59,12 +59,15 @@ def first_observer(workdir: Path, train_hash: str) -> ObserverConfig | None:
             content = json.loads(index.read_text())
             identity = dict(content["identity"])
             version, run, owner = identity.pop("version"), identity.pop("run"), identity.pop("train")
+            numerics = identity.pop("numerics", None)
             started, runs = float(content["started"]), int(content["runs"])
             extra = bool(content.get("extra", False))
         except (ValueError, KeyError, TypeError) as error:
             raise ManifestError(f"{index}: damaged observer record; delete its folder and observe again") from error
         if (version, run, owner, extra) == (OBSERVER_VERSION, 0, train_hash, False):
-            found.append((started, ObserverConfig.make({**identity, "runs": runs}, str(index))))
+            config = ObserverConfig.make({**identity, "runs": runs}, str(index))
+            if numerics == config.numerics().get("numerics"):
+                found.append((started, config))
     return min(found, key=lambda pair: pair[0])[1] if found else None
 
 

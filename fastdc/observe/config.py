@@ -4,7 +4,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from fastdc.nn.options import Precision, guess_device, resolve_precision
+from fastdc.nn.options import (
+    NUMERICS_VERSION,
+    PAPER_PRECISION,
+    Precision,
+    guess_device,
+    precision_key,
+    resolve_precision,
+)
 from fastdc.settings import Settings
 from fastdc.threads import usable_cpus
 
@@ -22,7 +29,7 @@ class ObserverConfig(Settings):
         lr, momentum, weight_decay: of SGD, which decays every parameter.
         lr_min: `lr` falls to it along a half cosine, per step.
         image_size: side of the training crops in pixels (RandomResizedCrop(0.08, 1) and flip).
-        precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
+        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
         device: `auto` is CUDA where there is one.
         threads: CPU threads of torch; 0 takes every usable CPU. Part of the identity on CPU only.
         seed: root seed of the first run; run r uses its own derived seed.
@@ -47,7 +54,9 @@ class ObserverConfig(Settings):
     def told(self) -> str:
         """In words, for tables: how far this training is from the one that a paper asks for."""
         runs = f", {self.runs} runs" if self.runs > 1 else ""
-        return f"{self.arch}, schedule of {self.epochs} epochs, {self.image_size} px{runs}"
+        precision = self.resolved().precision
+        computed = "" if precision == PAPER_PRECISION else f", {precision}"
+        return f"{self.arch}, schedule of {self.epochs} epochs, {self.image_size} px{computed}{runs}"
 
     def resolved(self) -> Self:
         """The same with `auto` and 0 replaced by what they mean on this machine."""
@@ -56,9 +65,16 @@ class ObserverConfig(Settings):
         precision = resolve_precision(self.precision, device)
         return self.model_copy(update={"device": device, "precision": precision, "threads": threads})
 
+    def numerics(self) -> dict[str, Any]:
+        """Return what a resolved observer's identity says of its arithmetic: nothing for fp32 on a CPU."""
+        plain = precision_key(self.precision, self.device) == self.precision
+        return {} if plain else {"numerics": NUMERICS_VERSION}
+
     def identity(self, train_hash: str, run: int) -> dict[str, Any]:
         """What one run's dynamics depend on, as plain data; `runs` only says how many such runs there are."""
-        values = self.resolved().model_dump(exclude={"runs"})
+        resolved = self.resolved()
+        values = resolved.model_dump(exclude={"runs"})
         if values["device"] == "cuda":
             values["threads"] = 0
+        values |= resolved.numerics()
         return {"version": OBSERVER_VERSION, "train": train_hash, "run": run, **values}

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from fastdc.errors import ManifestError
 from fastdc.files import write_atomic
-from fastdc.kernels.fields import FINAL_FIELDS
+from fastdc.kernels.fields import EXACT_FIELDS, FINAL_FIELDS
 
 INDEX_NAME = "final.json"
-SCALARS_NAME, FEATURES_NAME, OUTPUTS_NAME = "final.f32", "features.f16", "outputs.f16"
+SCALARS_NAME, EXACT_NAME, FEATURES_NAME, OUTPUTS_NAME = "final.f32", "final_exact.f32", "features.f16", "outputs.f16"
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class FinalPass:
         seconds: its wall time.
         num_samples: N. width: D, length of the penultimate features. num_classes: C.
         has_outputs: whether the probabilities were kept.
+        exact: whether `EXACT_FIELDS` were kept; a pass of fastdc 0.1 has none.
     """
 
     folder: Path
@@ -35,13 +36,22 @@ class FinalPass:
     width: int
     num_classes: int
     has_outputs: bool
+    exact: bool = True
 
     def field(self, name: str) -> NDArray[np.float32]:
-        """One scalar of every sample, float32 [N], memory-mapped; names in `fastdc.kernels.fields.FINAL_FIELDS`."""
-        shape = (len(FINAL_FIELDS), self.num_samples)
-        found: NDArray[np.float32] = np.memmap(self.folder / SCALARS_NAME, "<f4", "r", shape=shape)[
-            FINAL_FIELDS.index(name)
-        ]
+        """One scalar of every sample, float32 [N], memory-mapped; a name of `FINAL_FIELDS` or `EXACT_FIELDS`.
+
+        Raises:
+            ManifestError: it was not kept.
+        """
+        if name in EXACT_FIELDS and not self.exact:
+            raise ManifestError(
+                f"{self.folder}: its final pass is of fastdc 0.1 and lacks {name}; observe again for a method that "
+                "reads it"
+            )
+        file, fields = (EXACT_NAME, EXACT_FIELDS) if name in EXACT_FIELDS else (SCALARS_NAME, FINAL_FIELDS)
+        shape = (len(fields), self.num_samples)
+        found: NDArray[np.float32] = np.memmap(self.folder / file, "<f4", "r", shape=shape)[fields.index(name)]
         return found
 
     def features(self) -> NDArray[np.float16]:
@@ -63,8 +73,8 @@ class FinalPass:
 
 def commit_final(final: FinalPass) -> None:
     """Record that the pass is whole; its arrays must be on disk."""
-    content = {name: value for name, value in asdict(final).items() if name != "folder"}
-    content["fields"] = FINAL_FIELDS
+    content = {name: value for name, value in asdict(final).items() if name not in ("folder", "exact")}
+    content["fields"] = FINAL_FIELDS + EXACT_FIELDS * final.exact
     write_atomic(final.folder / INDEX_NAME, json.dumps(content, indent=1, sort_keys=True).encode())
 
 
@@ -80,14 +90,14 @@ def load_final(folder: Path) -> FinalPass | None:
     try:
         content = json.loads(path.read_text())
         fields = tuple(content.pop("fields"))
-        final = FinalPass(folder, **content)
+        final = FinalPass(folder, **content, exact=fields != FINAL_FIELDS)
         expected = _sizes(final)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: not a final pass ({error}); delete it and observe again") from error
     for name, size in expected.items():
         file = folder / name
         found = file.stat().st_size if file.exists() else 0
-        if fields != FINAL_FIELDS or found != size:
+        if fields != FINAL_FIELDS + EXACT_FIELDS * final.exact or found != size:
             raise ManifestError(f"{file}: {found} bytes, expected {size}; delete {path} and observe again")
     return final
 
@@ -98,6 +108,8 @@ def _sizes(final: FinalPass) -> dict[str, int]:
         SCALARS_NAME: 4 * len(FINAL_FIELDS) * final.num_samples,
         FEATURES_NAME: 2 * final.num_samples * final.width,
     }
+    if final.exact:
+        sizes[EXACT_NAME] = 4 * len(EXACT_FIELDS) * final.num_samples
     if final.has_outputs:
         sizes[OUTPUTS_NAME] = 2 * final.num_samples * final.num_classes
     if not (final.num_samples > 0 and final.width > 0 and math.isfinite(final.seconds)):

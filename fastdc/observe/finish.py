@@ -12,10 +12,10 @@ from torch import nn
 
 from fastdc.errors import DivergedError, MethodError
 from fastdc.kernels.dynamics import batch_final
-from fastdc.kernels.fields import FINAL_FIELDS
+from fastdc.kernels.fields import EXACT_FIELDS, FINAL_FIELDS
 from fastdc.loader import EvalView, open_loader
 from fastdc.nn.device import Compute
-from fastdc.observe.final import FEATURES_NAME, OUTPUTS_NAME, SCALARS_NAME, FinalPass, commit_final
+from fastdc.observe.final import EXACT_NAME, FEATURES_NAME, OUTPUTS_NAME, SCALARS_NAME, FinalPass, commit_final
 from fastdc.progress import progress
 
 BATCH = 256
@@ -57,8 +57,7 @@ def final_pass(
     ):
         arrays: _Arrays | None = None
         for batch in loader.epoch(0):
-            with compute.autocast():
-                logits = model(compute.images(batch.images)).float().cpu()
+            logits = compute.logits(model, compute.images(batch.images)).cpu()
             features = penultimate.take().float().cpu()
             if arrays is None:
                 arrays = _Arrays(folder, loader.num_samples, features.shape[1], logits.shape[1], outputs)
@@ -110,6 +109,7 @@ class _Arrays:
     def __init__(self, folder: Path, samples: int, width: int, classes: int, outputs: bool) -> None:
         self.num_classes = classes
         self.scalars = _create(folder / SCALARS_NAME, np.dtype("<f4"), (len(FINAL_FIELDS), samples))
+        self.exact = _create(folder / EXACT_NAME, np.dtype("<f4"), (len(EXACT_FIELDS), samples))
         self.features = _create(folder / FEATURES_NAME, np.dtype("<f2"), (samples, width))
         self.outputs = _create(folder / OUTPUTS_NAME, np.dtype("<f2"), (samples, classes)) if outputs else None
 
@@ -125,21 +125,21 @@ class _Arrays:
         if not (torch.isfinite(logits).all() and torch.isfinite(halved).all()):
             raise DivergedError("the observer's outputs or features are not finite; lower its lr or use fp32")
         scalars = np.empty((len(FINAL_FIELDS), len(indices)), np.float32)
-        batch_final(logits.numpy(), features.contiguous().numpy(), labels, np.arange(len(indices)), scalars)
-        self.scalars[:, indices] = scalars
+        exact = np.empty((len(EXACT_FIELDS), len(indices)), np.float32)
+        batch_final(logits.numpy(), features.contiguous().numpy(), labels, np.arange(len(indices)), scalars, exact)
+        self.scalars[:, indices], self.exact[:, indices] = scalars, exact
         self.features[indices] = halved.numpy()
         if self.outputs is not None:
             self.outputs[indices] = logits.softmax(dim=1).half().numpy()
 
     def close(self) -> None:
         """Make everything durable, then take the place of an earlier pass, whose record must not name half a file."""
-        for array in (self.scalars, self.features, self.outputs):
-            if array is not None:
-                array.flush()
-        for array in (self.scalars, self.features, self.outputs):
-            if array is not None:
-                part = Path(str(array.filename))
-                os.replace(part, part.with_suffix(""))
+        arrays = [self.scalars, self.exact, self.features, *([] if self.outputs is None else [self.outputs])]
+        for array in arrays:
+            array.flush()
+        for array in arrays:
+            part = Path(str(array.filename))
+            os.replace(part, part.with_suffix(""))
 
 
 def _create(path: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> "np.memmap[Any, Any]":

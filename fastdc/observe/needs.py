@@ -16,6 +16,7 @@ class ObserverNeeds:
     Attributes:
         epochs: epochs of the log that are read, or `WHOLE_SCHEDULE`; 0 reads none.
         final: the pass at the end of the schedule: outputs' scalars and penultimate features.
+        exact: that pass as fastdc 0.2 makes it: scalars in full precision, `EXACT_FIELDS` among them.
         outputs: in that pass also every probability, float16 [N, C].
         tdds: TDDS's distance between consecutive epochs, for these many epochs; 0 for none.
         weights: the weights at the end of the schedule, for a teacher.
@@ -26,6 +27,7 @@ class ObserverNeeds:
     outputs: bool = False
     tdds: int = 0
     weights: bool = False
+    exact: bool = False
 
     def __or__(self, other: "ObserverNeeds") -> "ObserverNeeds":
         """What both need."""
@@ -36,6 +38,7 @@ class ObserverNeeds:
             self.outputs or other.outputs,
             max(self.tdds, other.tdds),
             self.weights or other.weights,
+            self.exact or other.exact,
         )
 
     def last_epoch(self, schedule: int) -> int:

@@ -99,24 +99,32 @@ class Observation:
 
     def serves(self, needs: ObserverNeeds, schedule: int) -> bool:
         """Whether all of `needs` is there, for an observer whose schedule has `schedule` epochs."""
-        final = load_final(self.folder) if needs.final else None
         return (
             self.epochs >= needs.last_epoch(schedule)
             and self.tdds_epochs >= min(needs.tdds, schedule)
-            and (not needs.final or (final is not None and (final.has_outputs or not needs.outputs)))
+            and (not needs.final or self._final_serves(needs))
             and (not needs.weights or self.weights is not None)
         )
 
+    def _final_serves(self, needs: ObserverNeeds) -> bool:
+        final = load_final(self.folder)
+        return final is not None and final.has_outputs >= needs.outputs and final.exact >= needs.exact
+
     def missing(self, needs: ObserverNeeds, schedule: int) -> ObserverNeeds:
-        """The part of `needs` that is not there yet: what is there is neither trained nor made a second time."""
+        """The part of `needs` that is not there yet: what is there is neither trained nor made a second time.
+
+        A final pass that lacks something is made as a whole, with all that the one before it had.
+        """
+        final = load_final(self.folder) if needs.final else None
         return ObserverNeeds(
             epochs=0
             if self.epochs >= replace(needs, final=False, tdds=0, weights=False).last_epoch(schedule)
             else needs.epochs,
-            final=needs.final and not self.serves(ObserverNeeds(final=True, outputs=needs.outputs), schedule),
-            outputs=needs.outputs,
+            final=needs.final and not (self.epochs >= schedule and self._final_serves(needs)),
+            outputs=needs.outputs or (final is not None and final.has_outputs),
             tdds=0 if self.tdds_epochs >= min(needs.tdds, schedule) else needs.tdds,
             weights=needs.weights and self.weights is None,
+            exact=needs.exact,
         )
 
     def cost(self, needs: ObserverNeeds, schedule: int) -> float:

@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import nn
 
 from fastdc.beton import Manifest, describe_beton
+from fastdc.beton.missing import one_use
 from fastdc.errors import CheckpointError, ConfigError
 from fastdc.hashing import content_key
 from fastdc.kernels.dynamics import batch_dynamics
 from fastdc.kernels.fields import FIELDS
 from fastdc.loader import Batch, TrainView, open_loader
+from fastdc.locks import locked
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
-from fastdc.nn.device import choose_compute
+from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.facts import Facts
 from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
 from fastdc.nn.models import build_model
-from fastdc.nn.weights import save_weights
+from fastdc.nn.weights import build_from, read_weights, save_weights
 from fastdc.observe.choose import choose_observer, observer_folder
 from fastdc.observe.config import ObserverConfig
 from fastdc.observe.finish import final_pass
@@ -35,6 +36,7 @@ from fastdc.seeding import derive_seed
 CHECKPOINT_NAME, FOLLOWING_CHECKPOINT_NAME = "checkpoint.pt", "checkpoint_tdds.pt"
 
 
+@one_use()
 def observe(
     train: Path,
     workdir: Path,
@@ -82,7 +84,7 @@ def observe(
     for run in range(1 if for_teacher else config.runs):
         folder = observer_folder(workdir, manifest.content_hash, config, run)
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):  # two sweeps that need one observer train it once
+        with locked(folder / ".lock"):  # two sweeps that need one observer train it once
             record = load_observation(folder)
             if record is not None and record.extra and not extra:
                 record = replace(record, extra=False, started=time.time())
@@ -92,11 +94,10 @@ def observe(
                 record = record or new_record(folder, manifest, config, run, extra)
                 left = record.missing(needs, config.epochs)
                 session = Session(train, record, config, left, show_progress, checkpoint_seconds)
-                weights_alone = left == ObserverNeeds(weights=True, outputs=left.outputs)
-                if weights_alone and not fresh and not session.checkpoint.exists():
+                if session.only_the_end and not (fresh or session.trained or session.checkpoint.exists()):
                     say(f"{folder}: its weights were not kept, its checkpoint is gone; trains again, the log stays")
                 try:
-                    record = _train(session)
+                    record = _from_weights(session) if session.trained else _train(session)
                 except CheckpointError as error:
                     say(f"{error.args[0].partition(';')[0]}; this observer starts over")
                     set_aside(session.checkpoint)  # whole epochs lie in the log and stay as they are
@@ -125,6 +126,17 @@ class Session:
         return self.needs.tdds > 0 or 0 < self.record.tdds_epochs == self.record.epochs
 
     @property
+    def only_the_end(self) -> bool:
+        """Return whether the log is whole, and only what the network at the end of the schedule gives is missing."""
+        whole_log = self.record.epochs >= self.config.epochs
+        return whole_log and not (self.needs.epochs or self.needs.tdds)
+
+    @property
+    def trained(self) -> bool:
+        """Return whether the weights that were kept are enough, because the final pass alone is missing."""
+        return self.only_the_end and not self.needs.weights and self.record.weights is not None
+
+    @property
     def checkpoint(self) -> Path:
         """One that follows TDDS cannot go on from a checkpoint of one that does not."""
         return self.record.folder / (FOLLOWING_CHECKPOINT_NAME if self.follows else CHECKPOINT_NAME)
@@ -143,7 +155,7 @@ class DynamicsRecorder:
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
         """Score the batch's training-time (augmented) outputs, as CCS and DeepCore do."""
-        outputs, indices = logits.float().cpu(), batch.indices.numpy()
+        outputs, indices = logits.cpu(), batch.indices.numpy()
         batch_dynamics(outputs.numpy(), batch.labels.cpu().numpy(), indices, self.values)
         if self.trajectory is not None:
             assert self.fit is not None
@@ -198,12 +210,7 @@ def _train(session: Session) -> Observation:
     """Train what is missing, then make the final pass if it is asked for."""
     train, record, config = session.train, session.record, session.config
     seed = derive_seed(config.seed, "observer", run=record.identity["run"])
-    compute = choose_compute(config.precision, config.threads)
-    if compute.device.type != config.device:
-        raise ConfigError(
-            f"{record.folder}: this observer trains on {config.device}, this machine has {compute.device.type}; "
-            "train it there, or choose another (device=auto)"
-        )
+    compute = _compute(session)
     manifest = describe_beton(train)
     num_classes = len(manifest.classes)
     model = build_model(config.arch, num_classes, config.image_size, seed).to(compute.device)
@@ -226,17 +233,48 @@ def _train(session: Session) -> Observation:
     if needed == config.epochs:
         save_weights(record.folder / WEIGHTS_NAME, model, Facts(config.arch, manifest.classes, config.image_size))
     if session.needs.final:
-        final_pass(
-            train,
-            record.folder,
-            model,
-            needed,
-            config.image_size,
-            compute,
-            outputs=session.needs.outputs,
-            show_progress=session.show_progress,
-        )
+        _final_pass(session, model, compute)
     return recorder.record
+
+
+def _from_weights(session: Session) -> Observation:
+    """Make the final pass of the weights that were kept, without training."""
+    record, config = session.record, session.config
+    assert record.weights is not None, "the session is trained"
+    compute = _compute(session)
+    model, _ = build_from(record.weights, read_weights(record.weights), config.arch, config.image_size)
+    _final_pass(session, model.to(compute.device), compute)
+    return record
+
+
+def _final_pass(session: Session, model: nn.Module, compute: Compute) -> None:
+    config, outputs = session.config, session.needs.outputs
+    final_pass(
+        session.train,
+        session.record.folder,
+        model,
+        config.epochs,
+        config.image_size,
+        compute,
+        outputs=outputs,
+        show_progress=session.show_progress,
+    )
+
+
+def _compute(session: Session) -> Compute:
+    """Return the device that this observer trains on.
+
+    Raises:
+        ConfigError: this machine has another.
+    """
+    config = session.config
+    compute = choose_compute(config.precision, config.threads)
+    if compute.device.type != config.device:
+        raise ConfigError(
+            f"{session.record.folder}: this observer trains on {config.device}, this machine has "
+            f"{compute.device.type}; train it there, or choose another (device=auto)"
+        )
+    return compute
 
 
 def _plan(session: Session, needed: int, steps: int, seed: int) -> FitPlan:

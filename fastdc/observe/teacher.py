@@ -1,85 +1,56 @@
-"""Teachers by name: what a name means, found out without torch, and the network itself.
+"""Teachers by name: what a name means, found out without torch. `fastdc.observe.teacher_load` makes the network.
 
 Names: `observer` (the workdir's observer, run 0), `observer:ARCH` (the same training of another network),
 `FILE.safetensors` (of `fastdc observe`), `ARCH@FILE` (weights of other programs), `efficientnet_lite0`,
-`torchvision:NAME` and `timm:NAME` (their pretrained networks).
+`torchvision:NAME`, `torchvision:NAME@WEIGHTS` and `timm:NAME` (their pretrained networks).
 """
 
 import hashlib
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastdc.errors import ConfigError, MethodError
 from fastdc.hashing import content_key
-from fastdc.nn.facts import SEEN_IMAGENET, Facts, Kind, find_columns, imagenet_wnids, read_facts
-from fastdc.nn.names import TIMM_PREFIX, check_arch, is_own_arch, lacks_batch_norm, no_batch_norm, takes_side
+from fastdc.nn.facts import (
+    SEEN_IMAGENET,
+    Kind,
+    find_columns,
+    imagenet_wnids,
+    lacks_wnids,
+    read_facts,
+)
+from fastdc.nn.names import TIMM_PREFIX, check_arch, is_own_arch
+from fastdc.nn.orders import Columns, OrderName, require_columns
 from fastdc.observe.config import ObserverConfig
-from fastdc.observe.needs import ObserverNeeds
-from fastdc.threads import set_compute_threads
+from fastdc.observe.teacher_plan import PRETRAINED_SIDE, TeacherPlan
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
-    from fastdc.nn.device import Compute
-    from fastdc.nn.teacher import Teacher
 
 TEACHER_VERSION = 1
 """Raised whenever the same weights give other outputs; part of every teacher's identity."""
 
 OBSERVER, LITE0, TORCHVISION = "observer", "efficientnet_lite0", "torchvision:"
 LITE0_ARCH = "efficientnet-lite0"
-PRETRAINED_SIDE = 224
-SPECS = f"{OBSERVER}, {OBSERVER}:ARCH, FILE.safetensors, ARCH@FILE, {LITE0}, {TORCHVISION}NAME, {TIMM_PREFIX}NAME"
-ORDER_UNKNOWN = "its file does not name its classes; they are taken to be the data set's, in the same order"
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
+SPECS = (
+    f"{OBSERVER}, {OBSERVER}:ARCH, FILE.safetensors, ARCH@FILE, {LITE0}, {TORCHVISION}NAME[@WEIGHTS], {TIMM_PREFIX}NAME"
+)
+ORDER_UNKNOWN = "its file does not name its classes; they are taken to be the data set's, in {} order"
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".pth.tar", ".bin", ".ckpt", ".safetensors")
 
 
-@dataclass(frozen=True)
-class TeacherPlan:
-    """A teacher before it is loaded: everything of it that can be known without torch.
-
-    Attributes:
-        spec: its name as given.
-        name: as tables show it.
-        arch: network by name.
-        identity: content key of all that its outputs depend on.
-        observer: the observer whose weights it takes when its whole schedule is done; None for one that comes trained.
-        extra: whether that is another one than the observer of the methods.
-        kind: where it comes from.
-        train_hash: content hash of the training set. classes: of the data set, in its order.
-        file: its weights, where they lie in a file that came trained.
-        facts: what that file says of itself.
-        columns: outputs that are the data set's classes; None for all of them, or where only the file's length tells.
-        image_size: side it was trained at in pixels, as far as is known.
-        note: what a reader of its results must know.
-    """
-
-    spec: str
-    name: str
-    arch: str
-    identity: str
-    observer: ObserverConfig | None
-    kind: Kind
-    train_hash: str
-    classes: tuple[str, ...]
-    file: Path | None = None
-    facts: Facts | None = None
-    columns: tuple[int, ...] | None = None
-    image_size: int = PRETRAINED_SIDE
-    extra: bool = False
-    note: str = ""
-
-    @property
-    def is_observer(self) -> bool:
-        """Whether it is the very observer that methods read."""
-        return self.observer is not None and not self.extra
-
-
-def plan_teacher(spec: str, train: Path, manifest: "Manifest", workdir: Path, observer: ObserverConfig) -> TeacherPlan:
+def plan_teacher(
+    spec: str,
+    train: Path,
+    manifest: "Manifest",
+    workdir: Path,
+    observer: ObserverConfig,
+    order: OrderName | None = None,
+) -> TeacherPlan:
     """What a teacher's name means for a training set. Imports no torch, but for pretrained networks by name.
 
     Args:
@@ -87,29 +58,38 @@ def plan_teacher(spec: str, train: Path, manifest: "Manifest", workdir: Path, ob
         train, manifest: the training set.
         workdir: where observers lie.
         observer: the observer that `observer` stands for.
+        order: in which a file that does not name its classes has its outputs; None for the data set's. Other teachers
+            ignore it.
 
     Raises:
-        ConfigError: no such teacher, network, file or package.
+        ConfigError: no such teacher, network, file or package; or the class names have no such order.
         MethodError: it was trained on other classes, or its file is damaged.
     """
-    return plan_for(spec, manifest.content_hash, manifest.classes, observer)
+    return plan_for(spec, manifest.content_hash, manifest.classes, observer, order)
 
 
-def plan_for(spec: str, train_hash: str, classes: Sequence[str], observer: ObserverConfig | None) -> TeacherPlan:
+def plan_for(
+    spec: str,
+    train_hash: str,
+    classes: Sequence[str],
+    observer: ObserverConfig | None,
+    order: OrderName | None = None,
+) -> TeacherPlan:
     """`plan_teacher` for a training set of which only the hash and the classes are known."""
     spec, classes = spec.strip(), tuple(classes)
     if spec == OBSERVER or spec.startswith(f"{OBSERVER}:"):
         return _plan_observer(spec, train_hash, classes, observer)
-    side = observer.image_size if observer else PRETRAINED_SIDE
     arch, at, name = spec.partition("@")
+    if spec.startswith(TORCHVISION):
+        return _plan_pretrained(spec, train_hash, classes, order)
     if at and "/" not in arch:
-        return _plan_file(spec, arch, Path(name), train_hash, classes, side)
+        return _plan_file(spec, arch, Path(name), train_hash, classes, order)
     if spec.endswith(CHECKPOINT_SUFFIXES):
-        return _plan_file(spec, None, Path(spec), train_hash, classes, side)
+        return _plan_file(spec, None, Path(spec), train_hash, classes, order)
     if spec == LITE0:
-        return _plan_lite0(train_hash, classes)
-    if spec.startswith((TORCHVISION, TIMM_PREFIX)):
-        return _plan_pretrained(spec, train_hash, classes)
+        return _plan_lite0(train_hash, classes, order)
+    if spec.startswith(TIMM_PREFIX):
+        return _plan_pretrained(spec, train_hash, classes, order)
     hint = f"{OBSERVER}:{spec} trains one of this network; " if _is_arch(spec) else ""
     raise ConfigError(f"teacher '{spec}': no such teacher; {hint}expected {SPECS}")
 
@@ -145,13 +125,24 @@ def _plan_observer(
     )
 
 
-def _identity(kind: Kind, classes: tuple[str, ...], weights: object) -> str:
-    """Of the weights and of the classes, which together say what columns of its outputs are used."""
-    return content_key({"teacher": TEACHER_VERSION, "kind": kind, "classes": list(classes), "weights": weights})
+def _identity(kind: Kind, classes: tuple[str, ...], weights: object, ordered: Columns | None = None) -> str:
+    """Of the weights, the classes and the given order, which together decide what columns of its outputs are used."""
+    identity = {"teacher": TEACHER_VERSION, "kind": kind, "classes": list(classes), "weights": weights}
+    return content_key(identity if ordered is None else {**identity, "columns": list(ordered)})
+
+
+def _ordered(order: OrderName | None, classes: tuple[str, ...]) -> Columns | None:
+    """Return columns of outputs in a named order; None where that is the data set's own."""
+    columns = None if order is None else require_columns(order, classes)
+    return None if columns == tuple(range(len(classes))) else columns
+
+
+def _name_ordered(name: str, order: OrderName | None) -> str:
+    return name if order is None else f"{name} ({order} order)"
 
 
 def _plan_file(
-    spec: str, arch: str | None, file: Path, train_hash: str, classes: tuple[str, ...], side: int
+    spec: str, arch: str | None, file: Path, train_hash: str, classes: tuple[str, ...], order: OrderName | None
 ) -> TeacherPlan:
     who = f"teacher {file}"
     _check_file(file)
@@ -162,21 +153,23 @@ def _plan_file(
         raise ConfigError(f"{who}: does not say of what network it is; write ARCH@{file}, for example resnet18@{file}")
     named = facts.arch if facts is not None else str(arch)
     check_arch(named)
-    own = is_own_arch(named)
+    order = order if facts is None else None  # a file that names its classes needs none
+    ordered = _ordered(order, classes)
     return TeacherPlan(
         spec=spec,
-        name=f"{named}@{file.name}",
+        name=_name_ordered(f"{named}@{file.name}", order),
         arch=named,
-        identity=_identity("file", classes, {"arch": named, "bytes": _file_hash(file)}),
+        identity=_identity("file", classes, {"arch": named, "bytes": _file_hash(file)}, ordered),
         observer=None,
         kind="file",
         train_hash=train_hash,
         classes=classes,
         file=file,
         facts=facts,
-        columns=find_columns(who, facts.classes, classes) if facts is not None else None,
-        image_size=facts.image_size if facts is not None else side if own else PRETRAINED_SIDE,
-        note="" if facts is not None else ORDER_UNKNOWN,
+        columns=find_columns(who, facts.classes, classes) if facts is not None else ordered,
+        order=order,
+        image_size=facts.image_size if facts is not None else None if is_own_arch(named) else PRETRAINED_SIDE,
+        note="" if facts is not None else ORDER_UNKNOWN.format(order or "the same"),
     )
 
 
@@ -217,81 +210,68 @@ def lite0_file() -> Path:
     return files[0]
 
 
-def _plan_lite0(train_hash: str, classes: tuple[str, ...]) -> TeacherPlan:
+def _imagenet_columns(
+    who: str, classes: tuple[str, ...], order: OrderName | None
+) -> tuple[Columns | None, OrderName | None]:
+    """Return columns of a network of ImageNet's classes, with the order that was needed for them.
+
+    ImageNet's own 1000 classes may go by other names (folders 0 to 999), of which the given order says which is which.
+    """
+    if order is not None and lacks_wnids(classes):
+        return _ordered(order, classes), order
+    return find_columns(who, imagenet_wnids(), classes), None
+
+
+def _plan_lite0(train_hash: str, classes: tuple[str, ...], order: OrderName | None) -> TeacherPlan:
     file = lite0_file()
+    columns, order = _imagenet_columns(f"teacher {LITE0}", classes, order)
     return TeacherPlan(
         spec=LITE0,
-        name=LITE0,
+        name=_name_ordered(LITE0, order),
         arch=LITE0_ARCH,
-        identity=_identity("lite0", classes, _file_hash(file)),
+        identity=_identity("lite0", classes, _file_hash(file), columns if order else None),
         observer=None,
         kind="lite0",
         train_hash=train_hash,
         classes=classes,
         file=file,
-        columns=find_columns(f"teacher {LITE0}", imagenet_wnids(), classes),
+        columns=columns,
+        order=order,
         note=SEEN_IMAGENET,
     )
 
 
-def _plan_pretrained(spec: str, train_hash: str, classes: tuple[str, ...]) -> TeacherPlan:
+def _plan_pretrained(spec: str, train_hash: str, classes: tuple[str, ...], order: OrderName | None) -> TeacherPlan:
     from fastdc.nn.pretrained import describe_pretrained  # torch: only their packages know their weights
 
     found = describe_pretrained(spec)
     kind: Kind = "timm" if spec.startswith(TIMM_PREFIX) else "torchvision"
+    columns, order = _imagenet_columns(f"teacher {spec}", classes, order)
+    # The address of the weights makes the identity, so that one network has one, with and without @WEIGHTS.
+    weights = [spec.partition("@")[0], found.weights]
     return TeacherPlan(
         spec=spec,
-        name=spec,
+        name=_name_ordered(found.name, order),
         arch=found.arch,
-        identity=_identity(kind, classes, [spec, found.weights]),
+        identity=_identity(kind, classes, weights, columns if order else None),
         observer=None,
         kind=kind,
         train_hash=train_hash,
         classes=classes,
-        columns=find_columns(f"teacher {spec}", imagenet_wnids(), classes),
+        columns=columns,
+        order=order,
         image_size=found.image_size,
         note=SEEN_IMAGENET,
     )
 
 
-def check_side(plan: TeacherPlan, image_size: int) -> None:
-    """Refuse a teacher whose network takes no images of `image_size` pixels.
-
-    Raises:
-        MethodError: names both sides.
-    """
-    if not takes_side(plan.arch, plan.image_size, image_size):
-        raise MethodError(
-            f"teacher {plan.name}: was trained at {plan.image_size} px, and a {plan.arch} takes no other size; the "
-            f"stored images have {image_size} px. Observe at that size (--image-size) or take another network"
-        )
-
-
-def check_batch_norm(plan: TeacherPlan) -> None:
-    """Refuse, before it is trained or loaded, a network that is known to have no BatchNorm.
-
-    Raises:
-        MethodError: for methods that match its running statistics.
-    """
-    if lacks_batch_norm(plan.arch):
-        raise MethodError(no_batch_norm(plan.name, plan.arch))
-
-
-def weights_file(plan: TeacherPlan, workdir: Path) -> Path:
-    """Where an observer's weights lie, or will lie."""
-    from fastdc.observe.choose import observer_folder
-    from fastdc.observe.record import WEIGHTS_NAME
-
-    assert plan.observer is not None
-    return observer_folder(workdir, plan.train_hash, plan.observer, 0) / WEIGHTS_NAME
-
-
-def plan_for_subset(spec: str, subset: "Manifest", workdir: Path | None) -> TeacherPlan:
+def plan_for_subset(spec: str, subset: "Manifest", workdir: Path | None, order: OrderName | None = None) -> TeacherPlan:
     """What a teacher's name means for the training on a compressed set, whose training set is known by its hash only.
 
     Args:
         subset: manifest of the compressed set, or of a training set itself.
         workdir: where observers lie; only teachers of that name need it.
+        order: as of `plan_teacher`.
 
     Raises:
         ConfigError, MethodError: as `plan_teacher`; or the folder has no observer of this training set.
@@ -302,70 +282,13 @@ def plan_for_subset(spec: str, subset: "Manifest", workdir: Path | None) -> Teac
     train_hash = made if isinstance(made, str) else subset.content_hash
     observer = first_observer(workdir, train_hash) if workdir is not None else None
     if observer is None and workdir is not None and spec.partition(":")[0].strip() == OBSERVER:
+        if subset.inferred:
+            raise MethodError(
+                f"teacher '{spec}': the manifest of {subset.source} is missing, which names its training set; copy it "
+                "along, or name another --teacher"
+            )
         raise MethodError(
             f"teacher '{spec}': {workdir} has no observer of this subset's training set; run `fastdc observe "
             f"TRAIN.beton --workdir {workdir}` first, or name another --teacher"
         )
-    return plan_for(spec, train_hash, subset.classes, observer)
-
-
-def load_teacher(
-    plan: TeacherPlan,
-    train: Path | None,
-    workdir: Path,
-    compute: "Compute",
-    show_progress: bool = False,
-    also: ObserverNeeds | None = None,
-) -> "Teacher":
-    """The network itself; an observer that is not there yet, or not whole, is trained first.
-
-    Args:
-        train: the training set; None where none may be trained.
-        also: what methods will read of the same observer, so that one training keeps it all.
-
-    Raises:
-        MethodError: the file is damaged, holds more than weights, other classes, NaN; or a training is needed and
-            `train` is None.
-        FastDCError: whatever `observe` raises.
-    """
-    from fastdc.nn.pretrained import build_teacher
-
-    if plan.observer is None:
-        return build_teacher(plan.kind, plan, compute)
-    seconds = _observe(plan, train, workdir, show_progress, also)
-    set_compute_threads(compute.threads)  # a training sets its own number; who finds it done must compute alike
-    file = weights_file(plan, workdir)
-    facts = read_facts(file)
-    if facts is None or (facts.arch, facts.classes) != (plan.arch, plan.classes):
-        raise MethodError(f"{file}: not the weights of this observer; delete the file, and they are made again")
-    return build_teacher("file", plan, compute, file=file, facts=facts, seconds=seconds)
-
-
-def _observe(
-    plan: TeacherPlan, train: Path | None, workdir: Path, show_progress: bool, also: ObserverNeeds | None
-) -> float:
-    """Have the observer trained; seconds that its training took."""
-    from fastdc.observe.record import load_observation
-
-    assert plan.observer is not None
-    needs = ObserverNeeds(weights=True)
-    folder = weights_file(plan, workdir).parent
-    record = load_observation(folder)
-    if record is not None and record.serves(needs, plan.observer.epochs):
-        return record.seconds()
-    if train is None:
-        raise MethodError(
-            f"teacher {plan.name}: {folder} holds no weights of a finished training; "
-            f"run `fastdc observe TRAIN.beton --workdir {workdir}` on its training set first"
-        )
-    from fastdc.observe.run import observe
-
-    wanted = needs if also is None or plan.extra else needs | also  # what methods read, they read of their observer
-    options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra, "show_progress": show_progress}
-    try:
-        (record,) = observe(train, workdir, plan.observer, needs=wanted, **options)
-    except MethodError:  # what the methods need is none of a teacher's business
-        if wanted == needs:
-            raise
-        (record,) = observe(train, workdir, plan.observer, needs=needs, **options)
-    return record.seconds()
+    return plan_for(spec, train_hash, subset.classes, observer, order)

@@ -2,8 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -33,11 +32,8 @@ def _adjusted(teacher: nn.Module, batch: BatchStart, steps: int, radius: float) 
     weights = list(network.parameters())
     images = batch.view(batch.images, batch.images.shape[2]).contiguous(memory_format=torch.channels_last)
     for _ in range(steps):
-        with _wide_enough(batch.compute):
-            logits = network(images)
-        gradients = torch.autograd.grad(
-            functional.cross_entropy(logits.float(), batch.labels), weights, allow_unused=True
-        )
+        logits = _wide_enough(batch.compute).logits(network, images)
+        gradients = torch.autograd.grad(functional.cross_entropy(logits, batch.labels), weights, allow_unused=True)
         found = [
             (weight, gradient) for weight, gradient in zip(weights, gradients, strict=True) if gradient is not None
         ]
@@ -48,9 +44,9 @@ def _adjusted(teacher: nn.Module, batch: BatchStart, steps: int, radius: float) 
     return freeze(network, batch.compute.device)
 
 
-def _wide_enough(compute: Compute) -> AbstractContextManager[Any]:
+def _wide_enough(compute: Compute) -> Compute:
     """As the recovery computes; but in float32 instead of fp16, where gradients of early layers are too small for it.
 
     The recovery scales its loss against that. Here a few steps are all, so that their time does not matter.
     """
-    return nullcontext() if compute.precision == "fp16" else compute.autocast()
+    return replace(compute, precision="fp32") if compute.precision == "fp16" else compute

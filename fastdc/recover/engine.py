@@ -58,7 +58,7 @@ def recover(job: RecoverJob, teaching: "Teaching") -> Recovered:
     check_sides(job, teaching.teachers)
     recipe = job.recipe
     batches = batch_positions(job.layout, job.classes, job.ipc, recipe.batch_size)
-    key = job.key([teacher.identity for teacher in teaching.teachers], teaching.compute.precision)
+    key = job.key([teacher.identity for teacher in teaching.teachers], teaching.compute.key)
     shape = (job.image_size, job.image_size, 3)
     store = BatchStore(teaching.scratch / f"recover_{key}", shape)
     start = StartFile(store.folder / "start.npy", (job.classes * job.ipc, *shape), job.start) if job.start else None
@@ -199,9 +199,8 @@ class BatchRun:
     def _loss(self, network: nn.Module, matching: Matching, images: torch.Tensor, iteration: int) -> torch.Tensor:
         view = draw_view(self.recipe, self.seed, self.number, iteration, self.pixels.side)(images, self.pixels.side)
         labels = self.pixels.labels()
-        with self.compute.autocast():
-            logits = network(view.contiguous(memory_format=torch.channels_last))
-        loss = functional.cross_entropy(logits.float(), labels)
+        logits = self.compute.logits(network, view.contiguous(memory_format=torch.channels_last))
+        loss = functional.cross_entropy(logits, labels)
         loss = loss + self.recipe.matching_weight * matching.loss(labels)
         extra = None if self.job.extra_loss is None else self.job.extra_loss(view, labels)
         return loss if extra is None else loss + extra
@@ -232,8 +231,7 @@ class BatchRun:
         losses, right = [], []
         with ExitStack() as stack:
             for network, matching in zip(teachers, self._matching(stack, teachers, whole=True), strict=True):
-                with self.compute.autocast():
-                    logits = network(images.contiguous(memory_format=torch.channels_last)).float()
+                logits = self.compute.logits(network, images.contiguous(memory_format=torch.channels_last))
                 matched = self.recipe.matching_weight * matching.loss(self.labels)
                 losses.append(float(functional.cross_entropy(logits, self.labels) + matched))
                 right.append(float((logits.argmax(1) == self.labels).float().mean()))

@@ -244,8 +244,7 @@ def measure_statistics(
             labels = batch.labels.to(compute.device)
             current[:] = [labels if spec.by_class else torch.zeros_like(labels)]
             counts += torch.bincount(current[0], minlength=rows)
-            with compute.autocast():
-                model(compute.images(batch.images))
+            compute.logits(model, compute.images(batch.images))
             bar.advance(len(labels))
     return _finish(sums, counts, spec)
 
@@ -295,7 +294,7 @@ def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -
     """
     found = []
     for teacher in teaching.teachers:
-        key = content_key({"teacher": teacher.identity, "precision": teaching.compute.precision, **asdict(spec)}, 16)
+        key = content_key({"teacher": teacher.identity, "precision": teaching.compute.key, **asdict(spec)}, 16)
 
         def measure(model: nn.Module = teacher.model) -> Statistics:
             return measure_statistics(

@@ -9,7 +9,7 @@ from fastdc.report.escape import plain
 from fastdc.report.gallery import StoredSets
 from fastdc.report.rows import Row
 from fastdc.report.significance import Sample, standings
-from fastdc.report.table import duration, ipc_text, label_size, notes, size, tables
+from fastdc.report.table import duration, ipc_text, label_size, mixed, notes, size, tables
 from fastdc.report.training import Figure, Heat, Means, class_names, curve_figures, per_class
 from fastdc.sweep.store import Record
 
@@ -128,7 +128,7 @@ def _cells(row: Row) -> dict[str, str]:
         return cells
     return cells | {
         "top1": f"{row.top1_mean:.2f}",
-        "std": "" if row.top1_std is None else f"± {row.top1_std:.2f}",
+        "std": ("" if row.top1_std is None else f"± {row.top1_std:.2f}") + mixed(row),
         "images": size(row.image_bytes or 0),
         "labels": label_size(row),
         "compress": duration(row.compress_seconds or 0.0),

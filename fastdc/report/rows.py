@@ -25,6 +25,7 @@ class Row(Settings):
         dataset, method, ipc, protocol, arch, precision, augment, image_size: what was run; `ipc` is None where the
             whole training set was used.
         device, threads: what computed; `threads` is None on a GPU, where it changes no result.
+        machines: models of the GPUs or CPUs that computed the finished runs; empty for runs of an older fastdc.
         labels: what was trained on: `hard`, or a teacher's `online` or `stored` labels.
         teacher: the network that gave soft labels; teacher_note: what to know about it.
         observer: how the observer that the method reads was trained; None for methods that read none.
@@ -58,6 +59,7 @@ class Row(Settings):
     image_size: int
     device: str | None = None
     threads: int | None = None
+    machines: tuple[str, ...] = ()
     labels: Labels = "hard"
     teacher: str | None = None
     teacher_note: str = ""
@@ -180,6 +182,7 @@ def _row(records: list[Record]) -> Row:
     values: dict[str, Any] = {axis: label.get(axis) for axis in AXES}
     values |= {
         "observer": label.get("observer"),
+        "machines": _machines(done),
         "inferred": label.get("inferred", ()),
         "reduced": label.get("reduced", ()),
         "labels": done[0].get("labels", "hard") if done else _labels_of(label["protocol"]),
@@ -191,6 +194,12 @@ def _row(records: list[Record]) -> Row:
     values["subsets"] = len({record.label.get("subset") for record in records if record.state == "done"})
     values |= {"status": _status(states), "reason": _reason(records)}
     return Row(**values, **(_numbers(done) if done else {}))
+
+
+def _machines(done: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Models of what computed; runs of an older fastdc name a GPU alone, as their device."""
+    named = (run.get("machine") or run.get("device") for run in done)
+    return tuple(sorted({str(name) for name in named if name and name != "cpu"}))
 
 
 def _labels_of(protocol: str) -> Labels:

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
+from fastdc.nn.options import PAPER_PRECISION, tell_precision
 from fastdc.report.escape import csv_text, latex, plain
 from fastdc.report.rows import Row, shared_observer
 
 Format = Literal["table", "csv", "json", "latex"]
 LEFT_ALIGNED = 1
+SIZE_RULE = "size: JPEG files as they are, images stored as raw pixels as PNG"
 STYLES = {"done": "", "partial": "yellow", "skipped": "dim", "pending": "dim", "failed": "red", "diverged": "red"}
 
 
@@ -42,8 +44,14 @@ def show(rows: list[Row]) -> None:
 
 
 def title(row: Row, tell_machine: bool = False) -> str:
-    """What the rows of one table have in common; the device and its threads only where they tell tables apart."""
-    text = f"{row.dataset}: {row.protocol}, {row.arch}, {row.precision}, {row.image_size} px"
+    """Return what the rows of one table have in common; the device and its threads only where they tell tables apart.
+
+    A precision that is not the paper's stands beside the protocol: `hard, bf16 (paper: fp32)`.
+    """
+    paper = row.precision == PAPER_PRECISION
+    computed = row.precision if paper else tell_precision(row.precision)
+    names = (row.protocol, row.arch, computed) if paper else (row.protocol, computed, row.arch)
+    text = f"{row.dataset}: {', '.join(names)}, {row.image_size} px"
     if row.augment != "method":
         text += ", hints off (augment=protocol)" if row.augment == "protocol" else f", every set augment={row.augment}"
     if tell_machine:
@@ -87,9 +95,14 @@ def cells(row: Row, columns: list[Column]) -> list[str]:
     """The row's cells as shown to people; a mean over part of the seeds is marked `2/3`."""
     if row.n == 0:
         return [plain(row.method), ipc_text(row), row.status, f"0/{row.seeds}", *[""] * len(columns)]
-    accuracy = f"{row.top1_mean:.2f}" + (f" ± {row.top1_std:.2f}" if row.top1_std is not None else "")
+    accuracy = f"{row.top1_mean:.2f}" + (f" ± {row.top1_std:.2f}" if row.top1_std is not None else "") + mixed(row)
     count = str(row.n) if row.n == row.seeds else f"{row.n}/{row.seeds}"
     return [plain(row.method), ipc_text(row), accuracy, count, *[column.cell(row) for column in columns]]
+
+
+def mixed(row: Row) -> str:
+    """Return the mark of a mean over runs that different models of GPU or CPU computed."""
+    return "*" if len(row.machines) > 1 else ""
 
 
 def ipc_text(row: Row) -> str:
@@ -113,10 +126,15 @@ def size(count: int) -> str:
 
 
 def notes(rows: list[Row]) -> list[str]:
-    """One line for every row that lacks runs, with the reason; for inferred and reduced settings; for the teacher;
-    for the observer and its cost.
+    """One line for every row that lacks runs, with the reason; for means over different machines; for inferred and
+    reduced settings; for the teacher; for the observer and its cost.
     """
     lines = [f"{plain(row.method)} ipc {ipc_text(row)}: {plain(row.reason)}" for row in rows if row.reason]
+    lines += [
+        plain(f"* {row.method} ipc {ipc_text(row)}: mean over runs on different machines: {', '.join(row.machines)}")
+        for row in rows
+        if mixed(row)
+    ]
     inferred = {row.method: row.inferred for row in rows if row.inferred}
     for method, names in inferred.items():
         verb = "is" if len(names) == 1 else "are"
@@ -124,6 +142,8 @@ def notes(rows: list[Row]) -> list[str]:
     reduced = {(row.method, row.reduced): None for row in rows if row.reduced}
     lines += [plain(f"{method}: reduced: {', '.join(texts)}") for method, texts in reduced]
     lines += _label_notes(rows)
+    if any(row.n for row in rows):
+        lines.append(SIZE_RULE)
     for text in dict.fromkeys(row.observer for row in rows if row.observer):
         lines.append(plain(f"observer: {text}"))
     ledger = shared_observer(rows)

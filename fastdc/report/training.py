@@ -28,9 +28,12 @@ class Figure(NamedTuple):
 
 
 class Course(NamedTuple):
-    """Mean over a row's runs: accuracy of each class in percent, and (epoch, value) of loss and of top-1."""
+    """Mean over a row's runs: accuracy of each class in percent, and (epoch, value) of loss and of top-1.
 
-    per_class: list[float]
+    A class without validation images has None.
+    """
+
+    per_class: list[float | None]
     loss: list[tuple[float, float]]
     top1: list[tuple[float, float]]
 
@@ -68,7 +71,7 @@ def reader(store: Store, environments: dict[str, None]) -> Means:
         curve = [entry for detail in details for entry in detail.get("curve") or []]
         whole = len({len(each) for each in classes}) == 1
         return Course(
-            [_mean(values) for values in zip(*classes, strict=True)] if whole else [],
+            [None if None in values else _mean(values) for values in zip(*classes, strict=True)] if whole else [],
             _thinned(curve, "loss"),
             _thinned(curve, "top1"),
         )
@@ -119,10 +122,13 @@ def per_class(found: Sequence[Found], names: Sequence[str]) -> Heat | None:
 
     The last epoch's accuracies, as the leaderboard's.
     """
-    known = [(row.method, method, course.per_class) for row, method, course in found if course.per_class]
-    count = len(known[0][2]) if known else 0
-    if len(known) < 2 or any(len(values) != count for _, _, values in known):
+    courses = [(row.method, method, course.per_class) for row, method, course in found if course.per_class]
+    of = len(courses[0][2]) if courses else 0
+    if len(courses) < 2 or any(len(values) != of for _, _, values in courses):
         return None
+    measured = [index for index in range(of) if all(values[index] is not None for _, _, values in courses)]
+    known = [(name, method, [values[index] or 0.0 for index in measured]) for name, method, values in courses]
+    count = len(measured)
     base = next(((method, values) for name, method, values in known if name == BASELINE), None)
     number, reference = base or (
         -1,
@@ -135,8 +141,9 @@ def per_class(found: Sequence[Found], names: Sequence[str]) -> Heat | None:
     for method, values in others:
         differences = [values[index] - reference[index] for index in chosen]
         lines.append((method, [(f"{value:+.1f}".replace("-", "\u2212"), _shade(value)) for value in differences]))
-    labels = [plain(names[index]) if len(names) == count else f"class {index}" for index in chosen]
-    return Heat(labels, BASELINE if base else "the mean of all methods", count, lines)
+    shown = [measured[index] for index in chosen]
+    labels = [plain(names[index]) if len(names) == of else f"class {index}" for index in shown]
+    return Heat(labels, BASELINE if base else "the mean of all methods", of, lines)
 
 
 def _shade(difference: float) -> int:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from filelock import FileLock
-
-from fastdc.errors import CheckpointError, DivergedError, FastDCError
+from fastdc.errors import CheckpointError, DivergedError, FastDCError, TeacherError
 from fastdc.faults import hit
+from fastdc.locks import locked
 from fastdc.nn.options import Device
 from fastdc.progress import say
 from fastdc.sweep.networks import OBSERVER, network_key, observer_needs
@@ -18,7 +17,7 @@ from fastdc.sweep.run import CellResult
 
 if TYPE_CHECKING:
     from fastdc.nn.teacher import Teacher
-    from fastdc.observe.teacher import TeacherPlan
+    from fastdc.observe.teacher_plan import TeacherPlan
     from fastdc.train import EvaluateSettings, EvaluationResult
 
 DETAIL_FIELDS = ("per_class", "curve", "environment")
@@ -74,6 +73,7 @@ class CellRunner:
         cost = self.make_subset(cell.subset)
         paths, settings = (cell.subset.path, self.plan.config.val), self._settings(cell)
         options: dict[str, Any] = {"show_progress": self.show_progress, "name": cell.name}
+        options["allow_missing_classes"] = self.plan.config.allow_missing_classes
         options |= {**self._checkpointing, **self._labels(cell)}
         checkpoint = self._checkpoint(cell)
         try:
@@ -127,6 +127,7 @@ class CellRunner:
             [self._settings(cell) for cell in cells],
             checkpoints=[self._checkpoint(cell) for cell in cells],
             names=[cell.name for cell in cells],
+            allow_missing_classes=self.plan.config.allow_missing_classes,
             show_progress=self.show_progress,
             **self._checkpointing,
             **self._labels(cells[0]),
@@ -185,12 +186,29 @@ class CellRunner:
 
     def _load(self, teacher: "TeacherPlan") -> "Teacher":
         from fastdc.nn.device import choose_compute
-        from fastdc.observe.teacher import load_teacher
+        from fastdc.observe.teacher_load import load_teacher
 
         config = self.plan.config
         compute = choose_compute(config.precision, self.plan.threads)
-        needs = observer_needs(self.plan.runnable)
-        return load_teacher(teacher, config.train, config.workdir, compute, self.show_progress, needs)
+        data, needs = (config.train, config.workdir, compute), observer_needs(self.plan.runnable)
+        return load_teacher(teacher, *data, self.show_progress, needs, image_size=config.image_size)
+
+    def check_teachers(self, cells: Sequence[Cell]) -> None:
+        """Refuse, before any work, teachers of other programs whose outputs do not fit the classes.
+
+        Other faults of theirs are the reason of each cell that needs them.
+
+        Raises:
+            TeacherError: see `load_teacher`.
+        """
+        plans = {plan.identity: plan for cell in cells for plan in cell.teachers if plan.observer is None}
+        for plan in plans.values():
+            try:
+                self._load(plan)
+            except TeacherError:
+                raise
+            except FastDCError:
+                continue
 
     def make_network(self, key: str) -> None:
         """Have the networks trained that go by `key` among the `networks_of` the plan's cells; nothing where they are.
@@ -218,7 +236,7 @@ class CellRunner:
         if subset.key in self._broken:
             raise self._broken[subset.key]
         subset.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
+        with locked(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
             cost = self.costs.subset_cost(subset.key)
             # Without CONTENT: made by an older fastdc.
             if cost is not None and self._is_whole(subset.path, cost.get(CONTENT)):
@@ -256,6 +274,7 @@ class CellRunner:
             workdir=config.workdir,
             observer=self.plan.observer,
             also=observer_needs(self.plan.runnable),
+            teacher_order=config.teacher_order if subset.variant.needs_order else None,
             precision=config.precision,
             threads=self.plan.threads,
             force=True,

@@ -9,6 +9,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from fastdc.beton.hints import Augment
 from fastdc.errors import ConfigError
+from fastdc.nn.options import Precision
+from fastdc.nn.orders import OrderName
 from fastdc.settings import Settings, closest, parse_settings
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.track.trackers import check_trackers
@@ -23,6 +25,7 @@ class SweepConfig(Settings):
     Attributes:
         train: beton of the training set.
         val: beton of the validation set, with the same classes in the same order.
+        allow_missing_classes: match the classes of `val` by name; it may lack some, whose accuracy is null.
         workdir: folder of the store, subsets and observers; made when missing.
         methods: method names or variants (`el2n[keep=hard]`), or `all`.
         ipc: stored images per class; `full` ignores it.
@@ -33,11 +36,13 @@ class SweepConfig(Settings):
             none given takes the one observer in `workdir`, or the default at `image_size`.
         teacher: network that gives the labels of soft protocols, as `fastdc.observe.teacher` names it: the observer,
             a file, a pretrained network. Methods that run teachers have a setting of their own for theirs.
+        teacher_order: class order of the outputs of teachers whose files do not name their classes (`ARCH@FILE`), those
+            of methods included; None for the data set's.
         image_size: side of the stored images, in pixels.
         set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
         augment: rules of cropping, each a column: `method` follows the hints of a subset, `protocol` ignores them,
             `tile:2` crops inside tiles of every set (`fastdc.beton.hints`).
-        precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
+        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
         threads: CPU threads of each training; 0 takes every usable CPU.
         loader: how batches are made; all give the same batches, `device` within one level.
         together: train runs that differ in `archs` only (under a protocol with order=shared: also in `seeds`) at once,
@@ -49,6 +54,7 @@ class SweepConfig(Settings):
     train: Path
     val: Path
     workdir: Path
+    allow_missing_classes: bool = False
     methods: tuple[str, ...] = Field(("all",), min_length=1)
     ipc: tuple[int, ...] = ()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
@@ -56,10 +62,11 @@ class SweepConfig(Settings):
     archs: tuple[str, ...] = Field(("resnet18",), min_length=1)
     observer: dict[str, Any] = Field(default_factory=dict)
     teacher: str = Field("observer", min_length=1)
+    teacher_order: OrderName | None = None
     image_size: int = Field(224, ge=8, le=4096)
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)
     augment: tuple[Augment, ...] = Field(("method",), min_length=1)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
     threads: int = Field(0, ge=0)
     loader: Literal["auto", "ffcv", "resident", "device"] = "auto"
     together: Literal["auto", "always", "never"] = "auto"

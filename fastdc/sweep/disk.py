@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 BYTES_PER_PIXEL = 0.31  # 15.7 kB for 224 x 224 (paper.md section 1)
 BYTES_PER_IMAGE = 600
 LOG_BYTES = 20  # of the observer, for each image and epoch: five float32
-FINAL_BYTES = 32 + 2 * 512  # of its last pass, for each image: scalars, and float16 features of ResNet-18's width
+FINAL_BYTES = 40 + 2 * 512  # of its last pass, for each image: scalars, and float16 features of ResNet-18's width
 
 
 class Disk(NamedTuple):

@@ -7,7 +7,7 @@ from fastdc.observe.needs import ObserverNeeds
 from fastdc.sweep.plan import Cell
 
 if TYPE_CHECKING:
-    from fastdc.observe.teacher import TeacherPlan
+    from fastdc.observe.teacher_plan import TeacherPlan
 
 OBSERVER = "observer"
 

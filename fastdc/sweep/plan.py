@@ -13,9 +13,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastdc.errors import ConfigError
 from fastdc.hashing import content_key
-from fastdc.nn.options import Device, guess_device
+from fastdc.nn.options import Device, check_precision, guess_device, precision_key, resolve_precision
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.preflight import (
     Variant,
@@ -34,7 +33,7 @@ from fastdc.sweep.store import Planned
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.observe.config import ObserverConfig
-    from fastdc.observe.teacher import TeacherPlan
+    from fastdc.observe.teacher_plan import TeacherPlan
     from fastdc.train.protocols import Protocol
 
 KEY_SCHEMA = 1
@@ -122,6 +121,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
         MethodError: a method named explicitly cannot be used, or not with this IPC or observer.
     """
     from fastdc.beton import describe_beton
+    from fastdc.observe.teacher_plan import check_order_used
     from fastdc.threads import usable_cpus
     from fastdc.train.label_layout import label_bytes
 
@@ -137,8 +137,10 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
         label_bytes(protocol, 1, len(train.classes))  # refuses more stored logits than there are classes
     protocols = [(with_teachers(variant, config, train, observer), choices) for variant, choices in protocols]
     teacher = resolve_teacher(config, train, observer, (each for _, choices in protocols for each in choices))
-    if config.precision == "fp16" and device == "cpu":
-        raise ConfigError("precision fp16: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
+    used = [plan for variant, _ in protocols for plan in variant.teachers] + ([] if teacher is None else [teacher])
+    check_order_used(config.teacher_order if used else None, used)
+    check_precision(resolve_precision(config.precision, device), device)
+    check_precision(observer.precision, observer.device)
     plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer, teacher)
     seen: set[str] = set()
     for variant, choices in protocols:
@@ -167,9 +169,7 @@ class Setup:
 def make_setup(plan: Plan, protocol: "Protocol", arch: str, augment: str) -> Setup:
     """Everything of a cell's key but the subset and the seed."""
     config = plan.config
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if plan.device == "cuda" else "fp32"
+    precision = resolve_precision(config.precision, plan.device)
     shown: dict[str, Any] = {
         "dataset": plan.train.dataset,
         "protocol": protocol.name,
@@ -188,7 +188,7 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str, augment: str) -> Set
         "val": plan.val.content_hash,
         "protocol": protocol.model_dump(mode="json"),
         "arch": arch,
-        "precision": precision,
+        "precision": precision_key(precision, plan.device),
         "augment": augment,
         "image_size": config.image_size,
         **machine,
@@ -249,12 +249,15 @@ def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, Sub
 
 def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group: str | None) -> SubsetPlan:
     """One compressed set, its key the hash of everything it depends on; `group` is the key with seed 0."""
+    from fastdc.beton import holds_raw
     from fastdc.compress import compress_identity, machine_identity
 
     name = variant.method.info.name
     config, train = plan.config, plan.train
     if ipc is None:
-        key = content_key({"whole_set": name, "version": variant.method.version, "train": train.content_hash})
+        counted = {"raw_counts_as": "png"} if holds_raw(config.train) else {}  # results of before 0.2 count it as it is
+        identity = {"whole_set": name, "version": variant.method.version, "train": train.content_hash, **counted}
+        key = content_key(identity)
         return SubsetPlan(key, key, config.train, variant, None, 0, sum(train.counts))
     machine = machine_identity(config.precision, plan.threads, plan.device)
     identity = compress_identity(
@@ -295,7 +298,7 @@ def _broken_cells(plan: Plan) -> Iterable[Cell]:
             "ipc": config.ipc[0] if config.ipc else None,
             "protocol": protocol.name,
             "arch": config.archs[0],
-            "precision": config.precision,
+            "precision": resolve_precision(config.precision, plan.device),
             "augment": config.augment[0],
             "image_size": config.image_size,
             "seed": config.seeds[0],

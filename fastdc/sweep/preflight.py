@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fastdc.beton.classes import ALLOW_MISSING, missing_classes
+from fastdc.beton.missing import unknown_classes
 from fastdc.errors import ConfigError, MethodError
 from fastdc.nn.options import Device
 from fastdc.observe.needs import OBSERVED
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.methods import Method, MethodConfig
     from fastdc.observe.config import ObserverConfig
-    from fastdc.observe.teacher import TeacherPlan
+    from fastdc.observe.teacher_plan import TeacherPlan
     from fastdc.train.protocols import Protocol
 
 NEEDS_SERVED = (*OBSERVED, "teacher", "bn_statistics")
@@ -48,6 +50,11 @@ class Variant:
     def observed(self) -> bool:
         """Whether it reads the observer's record."""
         return self.method.observed(self.config)
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether one of its teachers has its outputs in an order that is given."""
+        return any(teacher.order is not None for teacher in self.teachers)
 
 
 def resolve_variants(config: SweepConfig) -> list[Variant]:
@@ -143,7 +150,8 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
     if variant.skip is not None:
         return variant
     try:
-        plans = plan_teachers(variant.method, variant.config, config.train, train, config.workdir, observer)
+        data = (config.train, train, config.workdir, observer, config.teacher_order)
+        plans = plan_teachers(variant.method, variant.config, *data)
         check_teachers(variant.method, plans, config.image_size)
     except (ConfigError, MethodError) as error:
         if variant.explicit:
@@ -162,9 +170,10 @@ def resolve_teacher(
     """
     if not any(protocol.soft for protocol in protocols):
         return None
-    from fastdc.observe.teacher import check_side, plan_teacher
+    from fastdc.observe.teacher import plan_teacher
+    from fastdc.observe.teacher_plan import check_side
 
-    teacher = plan_teacher(config.teacher, config.train, train, config.workdir, observer)
+    teacher = plan_teacher(config.teacher, config.train, train, config.workdir, observer, config.teacher_order)
     check_side(teacher, config.image_size)
     return teacher
 
@@ -187,7 +196,15 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
     Raises:
         ConfigError: lists the first differences.
     """
-    if train.classes == val.classes:
+    from fastdc.beton import one_spelling
+
+    if list(map(one_spelling, train.classes)) == list(map(one_spelling, val.classes)):
+        return
+    unknown = unknown_classes((config.train, train), (config.val, val))
+    if unknown is not None:
+        raise ConfigError(unknown)
+    lost = missing_classes(train.classes, val.classes)
+    if config.allow_missing_classes and lost is not None:
         return
     where = f"train {config.train} and val {config.val}"
     if sorted(train.classes) == sorted(val.classes):
@@ -201,6 +218,7 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
     raise ConfigError(
         f"{where}: classes differ ({len(train.classes)} and {len(val.classes)}): {_some(only_train)} only in train, "
         f"{_some(only_val)} only in val; write both from folders with the same class names"
+        f"{ALLOW_MISSING if lost else ''}"
     )
 
 

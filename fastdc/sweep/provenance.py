@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastdc.nn.options import installed_version
+from fastdc.nn.options import cpu_name, installed_version
 
 if TYPE_CHECKING:
     from fastdc.sweep.plan import Cell, SubsetPlan
@@ -39,7 +39,7 @@ class Watch:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "device": cell.label.get("device"),
-            "device_name": _device_name(),
+            "device_name": _device_name(cell.label.get("device")),
             "precision": cell.label.get("precision"),
             "threads": cell.label.get("threads"),
             "seeds": {"training": cell.seed, "subset": None if cell.subset is None else cell.subset.seed},
@@ -124,6 +124,9 @@ def _torch_on_cuda() -> Any:
     return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
-def _device_name() -> str | None:
+def _device_name(device: str | None) -> str | None:
+    """Model of the GPU, or for runs on a CPU of that; None for a GPU that nothing was computed on."""
+    if device == "cpu":
+        return cpu_name()
     torch = _torch_on_cuda()
     return None if torch is None else str(torch.cuda.get_device_name())

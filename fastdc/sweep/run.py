@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from fastdc.beton.missing import one_use
 from fastdc.errors import DivergedError, FastDCError
 from fastdc.files import prepare_workdir
 from fastdc.nn.options import Device
@@ -127,6 +128,7 @@ class Outcome(NamedTuple):
         return int(self.states["failed"] + self.states["diverged"] + self.kept > 0)
 
 
+@one_use()
 def run_sweep(
     config: SweepConfig, rerun: Rerun = "missing", show_progress: bool = True, launcher: Launcher | None = None
 ) -> tuple[Plan, Outcome]:
@@ -139,7 +141,7 @@ def run_sweep(
 
     Raises:
         FastDCError: bad input (before any work), a full disk, a damaged store.
-        KeyboardInterrupt: SIGINT or SIGTERM came; the running cell was given back, finished cells are stored.
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came; the running cell was given back, finished cells are stored.
     """
     from fastdc.sweep.alone import Alone
     from fastdc.sweep.cell import CellRunner, actual_device
@@ -157,6 +159,7 @@ def run_sweep(
             device = actual_device() if launcher is None else launcher.device()
             take_signals()  # Ray has taken SIGTERM
             plan = plan if device == plan.device else make_plan(config, device)
+            CellRunner(plan, store, show_progress).check_teachers(missing_cells(plan, states, rerun))
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
             from fastdc.observe.choose import tell_observer

@@ -9,6 +9,8 @@ from pathlib import Path
 from fastdc.errors import OutputError, StoreError
 from fastdc.faults import hit
 from fastdc.files import open_temporary
+from fastdc.locks import missing_locks
+from fastdc.sweep.reading import SIDE_FILES, connect_reader
 
 SCHEMA_VERSION = 3
 APPLICATION_ID = 0x66646331  # "fdc1", in the file's header: tells our store from other SQLite files
@@ -74,6 +76,7 @@ def store_errors(path: Path) -> Iterator[None]:
         text = str(error)
         if "decode to UTF-8" in text:  # a byte of a text was changed
             raise damaged(path, text) from error
+        check_locks(path)  # without locks SQLite calls the file locked, or the disk failing
         if "full" in text:
             raise OutputError(f"{path}: disk full while writing the store; free space and run again") from error
         if "disk I/O" in text:
@@ -85,6 +88,45 @@ def store_errors(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {text}") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise damaged(path, str(error)) from error
+
+
+def check_locks(path: Path) -> None:
+    """Refuse a store on a file system without locks.
+
+    Raises:
+        StoreError: files in the folder of `path` cannot be locked.
+    """
+    if (reason := missing_locks(path.parent)) is not None:
+        raise StoreError(
+            f"{path}: its file system has no locks ({reason}), which a sweep's store needs; put --workdir on a local "
+            "disk, or mount with locks (Lustre: -o flock, NFS: with its lock service)"
+        )
+
+
+def check_side_files(path: Path) -> None:
+    """Refuse a store whose side files another user left, before SQLite calls the store itself read-only.
+
+    Raises:
+        StoreError: names the file, its owner, and what to do.
+    """
+    for side in (path.with_name(path.name + suffix) for suffix in SIDE_FILES):
+        if side.exists() and os.access(path, os.W_OK) and not os.access(side, os.R_OK | os.W_OK):
+            advice = "have it made writable (chmod a+rw): it may hold the last results"
+            if not side.name.endswith("-journal") and not _has_log(path):
+                advice = "remove it while no sweep is running here: it holds no results"
+            raise StoreError(f"{side}: belongs to {_owner(side)} and cannot be written by this user; {advice}")
+
+
+def _has_log(path: Path) -> bool:
+    log = path.with_name(path.name + "-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def _owner(path: Path) -> str:
+    try:
+        return f"user {path.owner()}"
+    except KeyError:  # a user of another machine
+        return f"user {path.stat().st_uid}"
 
 
 _REMEDY = (
@@ -105,6 +147,8 @@ def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
         StoreError: no store there (`readonly`), not SQLite, zero bytes, truncated, another program's, newer schema.
         OutputError: the store cannot be created in its folder.
     """
+    if not readonly:
+        check_locks(path)
     if not path.exists():
         if readonly:
             raise StoreError(f"{path}: no result store here; run `fastdc sweep ... --workdir {path.parent}` first")
@@ -117,8 +161,10 @@ def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
             )
         _create(path)
     _check_file(path)
+    if not readonly:
+        check_side_files(path)
     with store_errors(path):
-        connection = _connect(path, readonly)
+        connection = connect_reader(path, LOCK_SECONDS) if readonly else _connect(path)
         try:
             if _check_schema(connection, path) < SCHEMA_VERSION and not readonly:
                 _upgrade(connection)
@@ -128,22 +174,10 @@ def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
-    if not readonly:
-        connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        return connection
-    uri = path.absolute().as_uri() + "?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        # A store in a read-only folder: SQLite cannot make its -shm file there, and nobody can be writing.
-        connection.close()
-        if path.with_name(path.name + "-wal").exists():
-            raise
-        connection = sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None)
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
 
@@ -221,7 +255,7 @@ def _create(path: Path) -> None:
         _link(temporary, path)
     finally:
         alive.close()
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        for suffix in ("", *SIDE_FILES):
             temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
 
 

@@ -6,16 +6,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_INTERRUPTED = 130
 
 
 @contextmanager
 def signals_interrupt() -> Iterator[Callable[[], None]]:
-    """Turn SIGINT and SIGTERM into KeyboardInterrupt while the block runs (main thread only).
+    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt while the block runs (main thread only).
 
-    A second signal ends the process at once: what is at work then is left as a killed process leaves it. The block is
-    given a function that takes the signals back from a library that has taken them over.
+    A signal that is ignored stays ignored: so `nohup` and a shell's `&` start programs. A second signal ends the
+    process at once: what is at work then is left as a killed process leaves it. The block is given a function that
+    takes the signals back from a library that has taken them over.
     """
     came = False
 
@@ -27,13 +28,13 @@ def signals_interrupt() -> Iterator[Callable[[], None]]:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
     def install() -> None:
-        for number in SIGNALS:
+        for number in before:
             signal.signal(number, interrupt)
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
     install()
     try:
         yield install

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from fastdc.faults import hit
+from fastdc.progress import format_seconds
 from fastdc.sweep.failures import Failure
 from fastdc.sweep.lease import Lease, Owner, is_dead, new_token, this_owner
 from fastdc.sweep.schema import SCHEMA_VERSION, damaged, open_database, store_errors
@@ -23,6 +24,7 @@ Rerun = Literal["missing", "failed", "all"]
 Outcome = Literal["done", "failed", "diverged"]
 CLAIMABLE = ("pending", "interrupted")
 FAULTS = ("failed", "diverged")
+LOST_SECONDS = 600.0
 TABLES = ("runs", "redo")
 
 
@@ -281,16 +283,18 @@ class Store:
                 (state, time.time(), key, token),
             )
 
-    def workers(self) -> dict[str, Worker]:
+    def workers(self, tables: Sequence[str] = TABLES) -> dict[str, Worker]:
         """Who works on each run in state `running`, by key."""
         query = "SELECT key, pid, host, born, token, heartbeat FROM {} WHERE state = 'running'"
-        rows = self._rows(" UNION ALL ".join(query.format(table) for table in TABLES))
+        rows = self._rows(" UNION ALL ".join(query.format(table) for table in tables))
         return {key: Worker(Owner(pid, host, born), token, beat) for key, pid, host, born, token, beat in rows}
 
     # ---------------------------------------------------------------- reading
 
     def records(self) -> list[Record]:
-        """Every run, oldest change first, without the details.
+        """Return every run, oldest change first, without the details.
+
+        One whose process has died shows as `interrupted`, which the next sweep makes of it.
 
         Raises:
             StoreError: a label or a result is not JSON.
@@ -301,10 +305,25 @@ class Store:
             "LEFT JOIN results USING (key) ORDER BY changed, runs.key"
         )
         plain = self._plain
-        return [
+        records = [
             Record(key, plain(label), state, reason, plain(summary) if summary else None, changed, failure)
             for key, label, state, reason, summary, changed, failure in rows
         ]
+        return self._as_seen(records) if any(record.state == "running" for record in records) else records
+
+    def _as_seen(self, records: list[Record]) -> list[Record]:
+        """Say of each running one whose process has ended, or was silent for long, that this is so."""
+        workers = self.workers(("runs",))  # an older store has no other table
+        now, seen = time.time(), list[Record]()
+        for record in records:
+            worker = workers.get(record.key) if record.state == "running" else None
+            if worker is not None and is_dead(worker.owner):
+                record = record._replace(state="interrupted", reason="its process has ended; the same command goes on")
+            elif worker is not None and now - worker.heartbeat > LOST_SECONDS:  # no proof: its clock may be another
+                silent = format_seconds(now - worker.heartbeat)
+                record = record._replace(reason=f"no sign of life from host {worker.owner.host} for {silent}")
+            seen.append(record)
+        return seen
 
     def _is_current(self) -> bool:
         """Whether the file has what schema 3 added; one that was opened to be read stays as old as it is."""

@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastdc.beton.missing import one_use
 from fastdc.errors import FastDCError, MethodError
 from fastdc.sweep.failures import ends_sweep
 from fastdc.sweep.plan import Cell, Plan
@@ -127,6 +128,7 @@ class CellWorker:
     def __init__(self) -> None:
         self._book = CostBook()
         self._news = News()
+        self._betons: tuple[Path, ...] = ()  # the sweep's process has warned of missing manifests
 
     def news(self, number: int) -> Told:
         """Events from this number on, as soon as there are some: asked from another thread, while a request is at work.
@@ -146,8 +148,10 @@ class CellWorker:
         except OSError as error:
             if any(not path.is_absolute() for path in (plan.config.train, plan.config.val, plan.config.workdir)):
                 return f"host {host} cannot enter {home.folder} ({error.strerror}); share the folder between all hosts"
+        self._betons = (plan.config.train, plan.config.val)
         try:
-            return self._prepare(plan, home, host)
+            with one_use(self._betons):
+                return self._prepare(plan, home, host)
         except (FastDCError, OSError) as error:
             return f"host {host}: {error}"
 
@@ -214,7 +218,7 @@ class CellWorker:
 
     def _answer(self, work: Callable[[], Answer]) -> Answer:
         """Do it; nothing but a lost worker is left to be raised, and messages come back."""
-        with redirect_stderr(StringIO()) as said, listening(self._news.tell):
+        with one_use(self._betons), redirect_stderr(StringIO()) as said, listening(self._news.tell):
             try:
                 answer = work()
             except Exception as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastdc.beton.hints import tile_crop
+from fastdc.beton.missing import one_use
 from fastdc.errors import ConfigError, DivergedError
 from fastdc.files import check_not_input
 from fastdc.loader import Batch, EpochLoader, EvalView, SharedLoader, TrainView, ViewRequest, open_loader, open_shared
@@ -29,6 +30,7 @@ VALIDATION_BATCH = 256
 """Speed only: batch statistics are frozen in eval mode, so the batch does not change the accuracy's meaning."""
 
 
+@one_use()
 def evaluate(
     subset: Path,
     val: Path,
@@ -36,6 +38,7 @@ def evaluate(
     *,
     teacher: "Teacher | None" = None,
     labels_root: Path | None = None,
+    allow_missing_classes: bool = False,
     checkpoint: Path | None = None,
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -51,6 +54,7 @@ def evaluate(
         teacher: network that gives the labels of a soft protocol; ignored by a hard one.
         labels_root: folder of stored labels, one folder inside for each set of them (`WORKDIR/labels`). They are made
             unless they lie there; needed for labels=stored only.
+        allow_missing_classes: match classes by name; `val` may lack some, whose accuracy is None.
         checkpoint: file that a killed run resumes from; kept until the caller removes it.
         name: what its events are about (`fastdc.track`).
 
@@ -66,7 +70,7 @@ def evaluate(
         check_not_input(checkpoint, (subset, val))
     teacher = teacher if settings.protocol.soft else None
     check_source(settings.protocol, teacher, labels_root)
-    pair = open_pair(subset, val)
+    pair = open_pair(subset, val, allow_missing_classes)
     compute = choose_compute(settings.precision, settings.threads)
     source = LabelSource(pair.stored, compute, teacher, labels_root, show_progress)
     with (
@@ -86,6 +90,7 @@ def evaluate(
             return training.result(loader.engine, time.monotonic() - start)
 
 
+@one_use()
 def evaluate_together(
     subset: Path,
     val: Path,
@@ -93,6 +98,7 @@ def evaluate_together(
     *,
     teacher: "Teacher | None" = None,
     labels_root: Path | None = None,
+    allow_missing_classes: bool = False,
     checkpoints: Sequence[Path | None] = (),
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -107,7 +113,7 @@ def evaluate_together(
     Args:
         subset, val: as in `evaluate`.
         settings: one per network; they differ in `arch`, `seed` and `augment` only.
-        teacher, labels_root: as in `evaluate`.
+        teacher, labels_root, allow_missing_classes: as in `evaluate`.
         checkpoints: one file per network, or none at all. names: one per network as in `evaluate`, or none at all.
 
     Returns:
@@ -124,7 +130,7 @@ def evaluate_together(
         check_not_input(file, (subset, val))
     teacher = teacher if settings[0].protocol.soft else None
     check_source(settings[0].protocol, teacher, labels_root)
-    pair = open_pair(subset, val)
+    pair = open_pair(subset, val, allow_missing_classes)
     compute = choose_compute(settings[0].precision, settings[0].threads)
     source = LabelSource(pair.stored, compute, teacher, labels_root, show_progress)
     with (

@@ -79,7 +79,7 @@ class LabelSource:
             "view": asdict(view),
             "batch_size": protocol.batch_for(len(self.stored.ids)),
             **{name: getattr(protocol, name) for name in LABEL_FIELDS},
-            "precision": compute.precision,
+            "precision": compute.key,
             "device": compute.device.type,
             "threads": compute.threads if compute.device.type == "cpu" else None,
         }

@@ -116,7 +116,7 @@ class AskedTeacher:
         Raises:
             ConfigError: they are of another number of classes.
         """
-        logits = self._timed(images).float()
+        logits = self._timed(images)
         if logits.shape != (len(images), self.classes):
             raise ConfigError(
                 f"teacher {self.teacher.name}: answers with shape {tuple(logits.shape)}, expected "
@@ -127,13 +127,13 @@ class AskedTeacher:
     def _timed(self, images: torch.Tensor) -> torch.Tensor:
         if self.compute.device.type != "cuda":
             start = time.monotonic()
-            answer = self._forward(images)
+            answer = self.compute.logits(self.teacher.model, images)
             self._seconds += time.monotonic() - start
             return answer
         self._count_events()
         first, last = _event(), _event()
         first.record()
-        answer = self._forward(images)
+        answer = self.compute.logits(self.teacher.model, images)
         last.record()
         self._events = first, last
         return answer
@@ -145,11 +145,6 @@ class AskedTeacher:
             end.synchronize()
             self._seconds += start.elapsed_time(end) / 1000
             self._events = None
-
-    def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        with self.compute.autocast():
-            answer: torch.Tensor = self.teacher.model(images)
-        return answer
 
 
 def _event() -> torch.cuda.Event:

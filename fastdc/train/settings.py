@@ -19,7 +19,7 @@ class EvaluateSettings(Settings):
         seed: training seed: initial weights, shuffling, augmentation.
         augment: `method` follows the subset's hints (PCA's crop inside one tile), `protocol` ignores them, `tile:2` and
             its like crop inside tiles whatever the hints are (`fastdc.beton.hints`).
-        precision: `auto` is bf16 autocast on CUDA and fp32 on CPU.
+        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
         threads: CPU threads of torch; 0 takes every usable CPU. Part of the result's identity on CPU.
         image_size: side S of training crops in pixels; None takes the subset's side, or 224 where sides differ.
         loader: engine that feeds training; the result does not depend on it.
@@ -46,7 +46,7 @@ class EvaluationResult(Settings):
         top1, top5: accuracy of the last epoch in percent; top5 is None below 6 classes.
         top1_best: best accuracy over all validations in percent; shown, never ranked.
         epochs, steps: training length; a step is one optimizer update.
-        images: stored images; image_bytes: their payload.
+        images: stored images; image_bytes: of these, JPEG files as they are and raw pixels as PNG.
         labels: what was trained on: `hard`, or a teacher's `online` or `stored` labels.
         label_bytes: of hard labels, the whole bytes that name a class; of stored ones, the bytes of their file; of
             online ones what nobody stores: fp16 logits of every image in every epoch.
@@ -57,11 +57,11 @@ class EvaluationResult(Settings):
             trainings for stored ones.
         seconds: wall time of this call.
         train_seconds: wall time of training steps and validation, those before a resume included.
-        per_class: last epoch's accuracy of every class in percent, in class order.
+        per_class: last epoch's accuracy of every class in percent, in class order; None without validation images.
         curve: one entry per epoch: epoch, lr, loss, and top1 where validated.
         protocol: the protocol's name with what was changed.
-        precision: the resolved one (fp32, bf16, fp16).
-        threads: torch CPU threads. device: "cpu" or the CUDA device's name.
+        precision: the resolved one (fp32, tf32, bf16, fp16).
+        threads: torch CPU threads. device: "cpu" or the CUDA device's name. machine: model of the GPU, or of the CPU.
         environment: versions of what the result depends on.
     """
 
@@ -81,7 +81,7 @@ class EvaluationResult(Settings):
     relabel_seconds: float = 0.0
     seconds: float
     train_seconds: float
-    per_class: tuple[float, ...]
+    per_class: tuple[float | None, ...]
     curve: tuple[dict[str, float | int | None], ...]
     dataset: str
     arch: str
@@ -93,5 +93,6 @@ class EvaluationResult(Settings):
     seed: int
     threads: int
     device: str
+    machine: str = ""
     loader: str
     environment: dict[str, Any]

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from fastdc.errors import LoaderError, OutputError
 from fastdc.files import existing_folder, sync_folder, write_atomic
+from fastdc.locks import locked
 from fastdc.nn.device import Compute
 from fastdc.nn.fit import Epochs, join_lone_sample
 from fastdc.progress import Progress, progress, say
@@ -141,7 +141,7 @@ def make_labels(
     if (found := find_labels(folder, layout)) is not None:
         return found
     _make_folder(folder)
-    with FileLock(folder.with_suffix(".lock")):  # two runs that need the same labels make them once
+    with locked(folder.with_suffix(".lock")):  # two runs that need the same labels make them once
         if (found := find_labels(folder, layout)) is not None:  # made by the run that was waited for
             return found
         (folder / "labels.bin").unlink(missing_ok=True)

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from fastdc.beton import BetonFile, Manifest, describe_beton
+from fastdc.beton import BetonFile, Manifest, count_image_bytes, describe_beton, one_spelling
+from fastdc.beton.classes import ALLOW_MISSING, missing_classes
+from fastdc.beton.missing import unknown_classes
 from fastdc.errors import BetonError, ConfigError
 from fastdc.hashing import content_key
 from fastdc.loader import Batch, EpochLoader
@@ -47,22 +49,34 @@ class Pair:
     stored: Manifest
     validation: Manifest
 
+    @property
+    def val_classes(self) -> tuple[int, ...] | None:
+        """Per class of the validation set its number in the subset, by name; None where both number them alike."""
+        stored, validation = (tuple(map(one_spelling, one.classes)) for one in (self.stored, self.validation))
+        if stored == validation:
+            return None
+        numbers = {name: number for number, name in enumerate(stored)}
+        return tuple(numbers[name] for name in validation)
+
     def side(self, settings: EvaluateSettings) -> int:
         """Side of the training crops in pixels."""
         return settings.image_size or stored_side(self.subset)
 
 
-def open_pair(subset: Path, val: Path) -> Pair:
+def open_pair(subset: Path, val: Path, allow_missing_classes: bool = False) -> Pair:
     """Read both manifests.
+
+    Args:
+        allow_missing_classes: match classes by name; the validation set may lack some.
 
     Raises:
         ConfigError: the class lists differ.
         BetonError, ManifestError: a file is damaged.
     """
     stored, validation = describe_beton(subset), describe_beton(val)
-    check_same_classes(stored, validation, subset, val)
-    for path in (subset, val):
-        check_label_range(path, len(stored.classes))
+    check_same_classes(stored, validation, subset, val, allow_missing_classes)
+    for path, manifest in ((subset, stored), (val, validation)):
+        check_label_range(path, len(manifest.classes))
     return Pair(subset, val, stored, validation)
 
 
@@ -112,7 +126,7 @@ class Training:
         stored, settings = self.pair.stored, self.settings
         return {
             "images": len(stored.ids),
-            "image_bytes": stored.image_bytes,
+            "image_bytes": count_image_bytes(self.pair.subset, stored),
             "label_bytes": label_bytes(settings.protocol, len(stored.ids), len(stored.classes)),
             "dataset": stored.dataset,
             "arch": settings.arch,
@@ -159,7 +173,7 @@ def make_training(
     """
     size, protocol, classes = pair.side(settings), settings.protocol, len(pair.stored.classes)
     model = build_model(settings.arch, classes, size, settings.seed).to(compute.device)
-    curve = Curve(model, val_loader, classes, compute, protocol, labelling, name)
+    curve = Curve(model, val_loader, classes, compute, protocol, labelling, name, pair.val_classes)
     plan = FitPlan(
         epochs=protocol.epochs,
         steps=steps,
@@ -194,7 +208,9 @@ class Curve:
         protocol: Protocol,
         labelling: Labelling | None = None,
         name: str = "",
+        val_classes: tuple[int, ...] | None = None,
     ) -> None:
+        self.val_classes = None if val_classes is None else torch.tensor(val_classes)
         self.model, self.loader, self.num_classes = model, loader, num_classes
         self.compute, self.protocol, self.labelling, self.name = compute, protocol, labelling, name
         self._images, self._clock = 0, time.monotonic()
@@ -205,8 +221,11 @@ class Curve:
     def last(self) -> Accuracy:
         """Accuracy of the last epoch; measured again when a finished run was resumed."""
         if self._last is None:
-            self._last = measure_accuracy(self.model, self.loader, self.num_classes, self.compute)
+            self._last = self._measure()
         return self._last
+
+    def _measure(self) -> Accuracy:
+        return measure_accuracy(self.model, self.loader, self.num_classes, self.compute, self.val_classes)
 
     @property
     def best(self) -> float:
@@ -222,7 +241,7 @@ class Curve:
         rate = self._images / max(time.monotonic() - self._clock, 1e-9)
         entry: dict[str, Any] = {"epoch": epoch, "lr": lr, "loss": loss, "top1": None}
         if self.protocol.validated(epoch):
-            self._last = measure_accuracy(self.model, self.loader, self.num_classes, self.compute)
+            self._last = self._measure()
             entry["top1"] = self._last.top1
         self.entries.append(entry)
         told = {**entry, "epoch": epoch + 1, "epochs": self.protocol.epochs}
@@ -257,21 +276,31 @@ def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimize
     return torch.optim.AdamW(decay_weights_only(model, protocol.weight_decay), lr=protocol.lr, fused=True)
 
 
-def check_same_classes(stored: Manifest, validation: Manifest, subset: Path, val: Path) -> None:
+def check_same_classes(
+    stored: Manifest, validation: Manifest, subset: Path, val: Path, allow_missing: bool = False
+) -> None:
     """Refuse a validation set whose labels mean something else.
+
+    Args:
+        allow_missing: it may lack classes, and order them otherwise: they are matched by name.
 
     Raises:
         ConfigError: the first class that differs, or the two counts.
     """
+    unknown = unknown_classes((subset, stored), (val, validation))
+    if unknown is not None and stored.classes != validation.classes:
+        raise ConfigError(unknown)
+    lost = missing_classes(stored.classes, validation.classes)
+    if allow_missing and lost is not None:
+        return
+    hint = f"use sets of equal classes{ALLOW_MISSING if lost else ''}"
     pairs = zip(stored.classes, validation.classes, strict=False)
     for label, (left, right) in enumerate(pairs):
-        if left != right:
-            raise ConfigError(
-                f"class {label} is '{left}' in {subset} but '{right}' in {val}; use sets of equal classes"
-            )
+        if one_spelling(left) != one_spelling(right):
+            raise ConfigError(f"class {label} is '{left}' in {subset} but '{right}' in {val}; {hint}")
     if len(stored.classes) != len(validation.classes):
         counts = f"{subset} has {len(stored.classes)} classes, {val} has {len(validation.classes)}"
-        raise ConfigError(f"{counts}; use sets of equal classes")
+        raise ConfigError(f"{counts}; {hint}")
 
 
 def check_label_range(path: Path, num_classes: int) -> None:
@@ -304,7 +333,7 @@ def _identity(
             "val": pair.validation.content_hash,
             "settings": plain,
             "image_size": size,
-            "precision": compute.precision,
+            "precision": compute.key,
             "threads": compute.threads if compute.device.type == "cpu" else None,
             **({} if teacher is None else {"teacher": teacher.identity}),
         }

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
+
+from tests.processes import start_process
 
 Pixels = NDArray[np.uint8]
 
@@ -27,6 +30,18 @@ def encode(image: Image.Image | Pixels, kind: str = "JPEG", **options: Any) -> b
     buffer = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def resampled(pixels: Pixels, sampling: int) -> bytes:
+    """A 4:1:1 JPEG of `pixels` whose frame says 0xHV for the sampling of luma; 0x14 is 4:4:1, as rotation leaves it.
+
+    The coded blocks stay. Of sides that are multiples of 32, 4:4:1 has as many as 4:1:1: a whole picture of others.
+    """
+    data = bytearray(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), 90, "RGB", "411"))
+    luma = data.index(b"\xff\xc0") + 11
+    assert data[luma] == 0x41
+    data[luma] = sampling
+    return bytes(data)
 
 
 def fill_folder(root: Path, classes: int = 3, images: int = 4, size: tuple[int, int] = (40, 56)) -> Path:
@@ -56,6 +71,12 @@ def make_picture() -> Callable[..., Pixels]:
 
 
 @pytest.fixture
+def jpeg_441() -> bytes:
+    """A JPEG of 32 x 64 pixels, 4:4:1."""
+    return resampled(smooth(32, 64, seed=7), 0x14)
+
+
+@pytest.fixture
 def to_file() -> Callable[..., bytes]:
     return encode
 
@@ -68,9 +89,9 @@ def start_python() -> Callable[..., "subprocess.Popen[str]"]:
     def start(script: str, *arguments: object) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", script, *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command, text=True, env=dict(os.environ), **pipes)  # type: ignore[call-overload]
+        process = start_process(command, text=True, env=dict(os.environ), **pipes)
         started.append(process)
-        return process  # type: ignore[no-any-return]
+        return process
 
     yield start  # type: ignore[misc]
     for process in started:

@@ -15,6 +15,7 @@ from PIL import Image
 from fastdc.beton import BetonFile, decode_image, load_manifest, resize_short, verify_beton, write_beton
 from fastdc.beton import convert as convert_module
 from fastdc.errors import ConfigError, OutputError, SourceError
+from tests.beton.conftest import resampled
 
 
 def digest(path):
@@ -165,7 +166,8 @@ def break_image(folder, name, data=None):
     [
         (None, "cannot be decoded"),
         (b"", "empty file"),
-        (b"<html>404</html>", "cannot be decoded: no known image"),
+        (b"<html>404</html>", "cannot be decoded: it is a web page"),
+        (b"no such file", "cannot be decoded: no known image"),
     ],
 )
 def test_an_unreadable_image_fails_with_its_path(folder, tmp_path, data, words, options):
@@ -201,6 +203,27 @@ def test_skip_leaves_unreadable_images_out_and_says_so(folder, tmp_path):
     with BetonFile(tmp_path / "x.beton") as file:
         for index, name in enumerate(manifest.ids):
             assert bytes(file.payload(index)) == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"resolution": 24}, {"encoding": "jpg"}, {"encoding": "raw"}])
+def test_a_441_jpeg_is_an_image_like_any_other(folder, tmp_path, jpeg_441, options):
+    (folder / "class_1" / "2.jpg").write_bytes(jpeg_441)
+    manifest = write_beton(folder, tmp_path / "x.beton", **options)
+    assert manifest.skipped == ()
+    assert verify_beton(tmp_path / "x.beton", deep=True) == []
+    if options.get("encoding") == "raw":
+        with BetonFile(tmp_path / "x.beton") as file:
+            expected = np.asarray(Image.open(io.BytesIO(jpeg_441)).convert("RGB"))
+            np.testing.assert_array_equal(file.decode(manifest.ids.index("class_1/2.jpg")), expected)
+
+
+@pytest.mark.parametrize("options", [{"resolution": 24}, {"encoding": "jpg"}, {"encoding": "raw"}])
+def test_a_jpeg_that_no_decoder_takes_is_one_named_bad_image(folder, tmp_path, make_picture, options):
+    (folder / "class_1" / "2.jpg").write_bytes(resampled(make_picture(32, 64, seed=7), 0x44))
+    with pytest.raises(SourceError, match=r"class_1/2\.jpg: .*JPEG.*; repair or remove it, or use --on-error skip$"):
+        write_beton(folder, tmp_path / "x.beton", **options)
+    manifest = write_beton(folder, tmp_path / "x.beton", on_error="skip", **options)
+    assert [skipped.path for skipped in manifest.skipped] == ["class_1/2.jpg"]
 
 
 def test_skip_equals_a_folder_without_the_bad_images(folder, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastdc.beton import BetonFile, Sample, describe_beton, verify_beton, write_beton, write_samples
+from fastdc.beton import BetonFile, Sample, decode_image, describe_beton, verify_beton, write_beton, write_samples
 from fastdc.beton import format as beton_format
 from fastdc.errors import BetonError
 
@@ -180,6 +180,12 @@ def test_ffcv_decodes_every_kind_of_jpeg_that_keep_copies(tmp_path, make_picture
             assert code == 0, name
             assert np.abs(pixels - expected).mean() < 2.5, name  # FFCV uses the fast, less accurate inverse DCT
             np.testing.assert_array_equal(file.decode(index), expected)
+
+
+def test_ffcv_decodes_the_441_jpeg_that_keep_copies(jpeg_441):
+    code, pixels = decode_as_ffcv(jpeg_441, 32, 64)
+    assert code == 0
+    assert np.abs(pixels - decode_image(jpeg_441).astype(int)).mean() < 2.5
 
 
 def test_a_stock_file_with_other_fields_is_refused(tmp_path, pictures):

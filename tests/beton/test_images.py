@@ -5,12 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from fastdc.beton.images import (
     decode_image,
+    decode_payload,
     encode_jpeg,
     fit_image,
     read_image,
@@ -19,6 +21,7 @@ from fastdc.beton.images import (
     resize_short,
 )
 from fastdc.errors import SourceError
+from tests.beton.conftest import resampled, smooth
 
 
 def pillow_rgb(data):
@@ -115,8 +118,9 @@ def test_jpeg_with_stray_bytes_before_a_marker_is_read_as_pillow_reads_it(pictur
     ("data", "words"),
     [
         (b"", "empty"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "no known image format"),
-        (b"<html>not found</html>", "no known image format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "it is a PostScript"),
+        (b"<html>not found</html>", "it is a web page"),
+        (b"what is this?", "no known image format"),
         (b"\xff\xd8\xff\xe0", "cannot be decoded"),
     ],
 )
@@ -171,6 +175,49 @@ def test_sixteen_bit_grey_that_comes_out_black_is_counted(to_file, kind):
     assert read_image(to_file(Image.fromarray(values), kind)).conversions[-2:] == ("gray16", "gray16_dark")
     assert read_image(to_file(Image.fromarray(values + 1), kind)).conversions[-1] == "gray16"
     assert read_image(to_file(Image.fromarray(values * 0), kind)).conversions[-1] == "gray16"
+
+
+def test_441_is_read_through_pillow(jpeg_441):
+    """simplejpeg has no name for it and raises KeyError: 6."""
+    for pixels in (decode_image(jpeg_441), decode_payload(jpeg_441)):
+        np.testing.assert_array_equal(pixels, pillow_rgb(jpeg_441))
+    assert read_image(jpeg_441).conversions == ()
+
+
+@pytest.mark.parametrize("sampling", [16 * across + down for across in range(6) for down in range(6)])
+def test_any_sampling_of_a_jpeg_is_pillows_or_a_bad_image(make_picture, sampling):
+    data = resampled(make_picture(32, 64, seed=7), sampling)
+    for decode in (decode_image, decode_payload):
+        try:
+            pixels = decode(data)
+        except SourceError as error:
+            if not str(error).startswith("damaged JPEG"):  # where Pillow shows grey blocks
+                with pytest.raises(OSError, match=r".*"):
+                    pillow_rgb(data)
+        else:
+            np.testing.assert_array_equal(pixels, pillow_rgb(data))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    sampling=st.sampled_from(["444", "422", "420", "440", "411"]),
+    luma=st.sampled_from([16 * across + down for across in range(5) for down in range(5)]),
+    changes=st.lists(st.tuples(st.integers(2, 700), st.integers(0, 255)), max_size=4),
+    length=st.integers(1, 2000),
+)
+def test_whatever_a_jpeg_decoder_raises_is_a_bad_image(sampling, luma, changes, length):
+    """Frames of any sampling, damaged headers and data, cut off or not: pixels or SourceError, nothing else."""
+    data = bytearray(simplejpeg.encode_jpeg(smooth(32, 48, seed=1), 80, "RGB", sampling))
+    data[data.index(b"\xff\xc0") + 11] = luma
+    for place, value in changes:
+        data[min(place, len(data) - 1)] = value
+    for decode in (decode_image, decode_payload):
+        for file in (bytes(data), bytes(data[:length]), memoryview(data)):
+            try:
+                pixels = decode(file)
+            except SourceError:
+                continue
+            assert (pixels.dtype, pixels.ndim, pixels.shape[2]) == (np.uint8, 3, 3)
 
 
 @settings(max_examples=150, deadline=None)

@@ -130,7 +130,7 @@ def test_plain_binary_columns(tmp_path, jpegs, kind, columns):
         (None, "no image bytes .null."),
         ({"bytes": None, "path": "a.jpg"}, "no image bytes .null."),
         (b"", "empty file"),
-        (b"<html>", "no known image format"),
+        (b"<html>", "it is a web page"),
     ],
 )
 def test_rows_without_a_readable_image(tmp_path, jpegs, image, words):

@@ -3,8 +3,9 @@
 import pytest
 
 from fastdc.beton import write_beton
+from fastdc.beton.classes import read_class_names
 from fastdc.beton.opening import open_source
-from fastdc.errors import ConfigError, OutputError, SourceError
+from fastdc.errors import OutputError, SourceError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -67,11 +68,9 @@ def test_class_files_that_cannot_be_used(hub, tmp_path, text, words):
         found(hub, "train", tmp_path / "names.txt")
 
 
-def test_classes_belong_to_parquet_and_are_never_written_over(hub, folder, tmp_path):
+def test_a_file_of_classes_is_never_written_over(hub, folder, tmp_path):
     out = tmp_path / "val.beton"
     write_beton(folder, out)
-    with pytest.raises(ConfigError, match="--classes names the classes of parquet shards"):
-        write_beton(folder, tmp_path / "x.beton", classes=out)
     with pytest.raises(OutputError, match="is an input"):
         write_beton(hub, out, split="train", classes=out, force=True)
     with pytest.raises(SourceError, match=r"nowhere.beton: does not exist; expected a .beton"):
@@ -106,9 +105,40 @@ def test_labels_too_large_to_be_numbers_of_classes_are_refused(tmp_path, jpegs):
         found(source)
 
 
+@pytest.mark.parametrize("named", [["a"], None])
+@pytest.mark.parametrize(("labels", "shown"), [([-1, -1], "-1"), (pa.array([None, None], pa.int64()), "null")])
+def test_a_split_whose_labels_are_not_published(tmp_path, jpegs, labels, shown, named):
+    with pytest.raises(
+        SourceError, match=f"every label is {shown}: the labels of this split are not published.*--split"
+    ):
+        found(write_shard(tmp_path / "x.parquet", jpegs[:2], labels, names=named))
+
+
 def test_no_usable_label_at_all(tmp_path, jpegs):
-    with pytest.raises(SourceError, match=r"no row with a usable label; the first, x.parquet:0: label -1"):
-        found(write_shard(tmp_path / "x.parquet", jpegs[:2], [-1, -1], names=["a"]))
+    with pytest.raises(
+        SourceError, match=r"no row with a usable label; the first, x.parquet:0: label 5, expected 0\.\.0"
+    ):
+        found(write_shard(tmp_path / "x.parquet", jpegs[:2], [5, -1], names=["a"]))
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def test_names_are_one_name_however_they_are_spelled(tmp_path, jpegs):
+    """In a column of names, among the hub's names, and between these and a list of classes."""
+    text = found(write_shard(tmp_path / "text.parquet", jpegs[:3], [NFC, NFD, "dog"]))
+    assert (text.classes, text.items.labels(0, 3).tolist()) == ((NFC, "dog"), [0, 0, 1])
+    assert found(write_shard(tmp_path / "hub.parquet", jpegs[:2], [0, 1], names=["dog", NFD])).classes == ("dog", NFC)
+    (tmp_path / "names.txt").write_text(f"{NFD}\ndog\n")
+    with open_source(tmp_path / "hub.parquet", classes=tmp_path / "names.txt") as opened:
+        assert opened.contents.classes == (NFC, "dog")
+        assert opened.contents.items.labels(0, 2).tolist() == [1, 0]
+
+
+def test_a_list_of_classes_with_one_name_in_two_spellings(tmp_path):
+    (tmp_path / "names.txt").write_text(f"{NFC}\ndog\n{NFD}\n")
+    with pytest.raises(SourceError, match=r"lines 1 and 3 are both .*U\+00E9.*U\+0301.*, expected different names"):
+        read_class_names(tmp_path / "names.txt")
 
 
 def test_a_class_that_loses_all_its_images_is_an_error_one_that_had_none_is_not(tmp_path, jpegs):

@@ -82,6 +82,10 @@ from tests.cli.conftest import FASTDC, only_line
         (["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--set", "epoch=3"], "did you mean 'epochs'?"),
         (["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--set", "epochs"], "expected key=value"),
         (
+            ["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--precision", "tf32"],
+            "precision tf32: needs a CUDA device, found only the CPU; use fp32, bf16 or auto",
+        ),
+        (
             ["evaluate", "{work}/train.beton", "--val", "{work}/val.beton", "--arch", "resnt18"],
             "did you mean 'resnet18'?",
         ),
@@ -214,16 +218,47 @@ def test_errors_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -
     assert "\x1b" not in err
 
 
-def test_a_closed_pipe_is_quiet() -> None:
-    code = "import time, sys; from fastdc.cli import main; time.sleep(1); main()"
-    worker = subprocess.Popen(
-        [sys.executable, "-c", code, "methods", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+COMMANDS = [
+    ["methods"],
+    ["methods", "--json"],
+    ["--help"],
+    ["report", "{folder}"],
+    ["report", "{folder}", "--format", "json"],
+    ["report", "{folder}", "--format", "csv"],
+]
+
+
+@pytest.fixture(scope="module")
+def finished(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workdir with a result."""
+    folder = tmp_path_factory.mktemp("finished")
+    grid = ["--train", str(work / "train.beton"), "--val", str(work / "val.beton"), "--methods", "random", "--ipc", "1"]
+    network = ["--protocol", "hard-small*epochs=1", "--arch", "convnet1_w4", "--image-size", "32", "--threads", "1"]
+    assert run(["sweep", *grid, *network, "--workdir", str(folder), "-q"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_reader_that_leaves_is_no_error(arguments: list[str], finished: Path) -> None:
+    command = ["-m", "fastdc", *(word.format(folder=finished) for word in arguments)]
+    assert leave(command) == (0, "")
+
+
+def test_a_reader_that_leaves_does_not_hide_a_failure() -> None:
+    code = "from fastdc import doctor; doctor.REQUIRED = ('none-such',)"
+    main = "import sys; sys.argv[1:] = ['doctor']; from fastdc.cli import main; main()"
+    assert leave(["-c", f"{code}; {main}"]) == (1, "")
+
+
+def leave(arguments: list[str]) -> tuple[int, str]:
+    """Exit code and stderr of Python whose stdout is closed before anything is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=100, check=False
     )
-    assert worker.stdout is not None
-    assert worker.stderr is not None
-    worker.stdout.close()
-    assert worker.stderr.read() == ""
-    worker.wait(30)
+    os.close(writing)
+    return done.returncode, done.stderr
 
 
 def test_a_terminal_without_unicode_is_no_error(work: Path, tmp_path: Path) -> None:

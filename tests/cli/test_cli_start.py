@@ -29,17 +29,18 @@ def test_listing_and_help_import_no_torch(arguments: list[str]) -> None:
 
 
 SURFACE = {
-    "write-beton": "SOURCE OUT.beton --split --resolution --encoding --quality --workers --on-error --classes --force "
-    "--quiet -q",
+    "write-beton": "SOURCE OUT.beton --split --resolution --encoding --quality --workers --on-error --classes "
+    "--allow-missing-classes --force --quiet -q",
     "verify-beton": "FILE --deep",
     "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --log --quiet -q",
-    "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --set --observer --precision --threads "
-    "--force --log --quiet -q",
-    "evaluate": "SUBSET.beton --val --protocol --set --arch --teacher --workdir --seed --augment --precision "
-    "--image-size --threads --loader --workers --checkpoint --compile --track --json --log --quiet -q",
-    "sweep": "[CONFIG.yaml] --train --val --methods --ipc --seeds --workdir --protocol --arch --image-size --set "
-    "--observer --teacher --augment --precision --threads --loader --together --launcher --address --gpus-per-run"
-    " --rerun --track --log --dry-run --quiet -q",
+    "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --index-order --set --observer "
+    "--teacher-order --precision --threads --force --log --quiet -q",
+    "evaluate": "SUBSET.beton --val --allow-missing-classes --protocol --set --arch --teacher --teacher-order "
+    "--workdir --seed --augment --precision --image-size --threads --loader --workers --checkpoint --compile --track "
+    "--json --log --quiet -q",
+    "sweep": "[CONFIG.yaml] --train --val --allow-missing-classes --methods --ipc --seeds --workdir --protocol --arch "
+    "--image-size --set --observer --teacher --teacher-order --augment --precision --threads --loader --together "
+    "--launcher --address --gpus-per-run --rerun --track --log --dry-run --quiet -q",
     "report": "DIR --format --html",
     "methods": "--json",
     "doctor": "--workdir",

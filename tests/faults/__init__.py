@@ -4,8 +4,10 @@
 |---|---|
 | S1 kill -9 of the sweep, anywhere | `test_crash_points.py`; at random moments `sweep/test_sweep_processes.py` |
 | S2 a cell takes its process down | `test_segfault.py`; workers of a cluster `sweep/test_launch_ray.py` |
-| S3 SIGINT, SIGTERM | `test_interrupts.py`, `sweep/test_sweep_processes.py` |
+| S3 SIGINT, SIGTERM, SIGHUP, ignored ones | `test_interrupts.py`, `sweep/test_sweep_processes.py` |
 | S4 disk full | `test_disk_full.py`; betons `beton/test_writer_faults.py`, labels `train/test_stored_labels.py` |
+| S5 no locks, files of other users | `test_no_locks.py`, `test_other_users.py` |
+| S5 a damaged cache of kernels | `kernels/test_cache.py` |
 | S5 read-only, paths that cannot be | `test_read_only.py`, `test_files.py`, `cli/test_cli_errors.py` |
 | S6 two sweeps on one store | `sweep/test_sweep_processes.py`, `sweep/test_store.py` |
 | S7 stale lease, clock | `sweep/test_store.py`, `sweep/test_sweep_run.py` |

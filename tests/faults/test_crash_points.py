@@ -17,6 +17,7 @@ from fastdc import faults
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.store import Store
 from tests.faults.real_sweep import table
+from tests.processes import start_process
 
 Make = Callable[..., SweepConfig]
 Run = Callable[[Path, str | None], int]
@@ -75,7 +76,7 @@ for wish in sys.argv[3:]:
 def run_real() -> Iterator[Run]:
     """Runs `fastdc sweep CONFIG` with a fault, or None; its exit code, or minus a signal."""
     command = [sys.executable, "-m", "tests.faults.real_sweep"]
-    driver = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    driver = start_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert driver.stdin is not None
     assert driver.stdout is not None
 

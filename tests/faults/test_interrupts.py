@@ -1,7 +1,10 @@
-"""SIGINT, once and twice, at a cell that takes its time to give up. SIGTERM: `tests/sweep/test_sweep_real.py`."""
+"""Signals, once and twice, at a cell that takes its time to give up, and signals that were ignored from the start."""
 
+import os
+import pty
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.store import Store
+from tests.processes import start_process
 
 Make = Callable[..., SweepConfig]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -37,8 +41,9 @@ def run(self, cell):
     return CellResult({"top1": 50.0, "top1_best": 50.0, "top5": None, "cost": {}, **numbers}, {})
 
 cell.CellRunner.run = run
-from fastdc.cli import run as command
-sys.exit(command(["sweep", sys.argv[1]]))
+sys.argv[1:] = ["sweep", sys.argv[1]]
+from fastdc.cli import main
+main()
 """
 
 
@@ -60,10 +65,19 @@ def config(make_config: Make, write_yaml: Callable[[SweepConfig, Path], Path], t
     return write_yaml(make_config(workdir=tmp_path / "work"), tmp_path / "grid.yaml")
 
 
-def test_once_gives_the_run_back_and_exits_130(config: Path, python_process: Start, tmp_path: Path) -> None:
+def shown(workdir: Path) -> list[str]:
+    """States as a report shows them."""
+    with Store(workdir / "store.sqlite", readonly=True) as store:
+        return sorted(record.state for record in store.records())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_once_gives_the_run_back_and_exits_130(
+    number: signal.Signals, config: Path, python_process: Start, tmp_path: Path
+) -> None:
     worker = python_process(SWEEP, str(config), str(tmp_path / "log"), "60", "0")
     wait_for(tmp_path / "log", "start", worker)
-    worker.send_signal(signal.SIGINT)
+    worker.send_signal(number)
     out, errors = worker.communicate(timeout=20)
     assert (worker.returncode, out) == (130, "")
     assert "Traceback" not in errors
@@ -87,3 +101,47 @@ def test_twice_ends_at_once_and_loses_nothing(config: Path, python_process: Star
     assert worker.returncode == 130
     assert "Traceback" not in errors
     assert states(tmp_path / "work") == ["pending", "running"]  # as a killed sweep leaves them
+    assert shown(tmp_path / "work") == ["interrupted", "pending"]
+
+
+def test_a_killed_sweep_is_shown_as_interrupted(config: Path, python_process: Start, tmp_path: Path) -> None:
+    worker = python_process(SWEEP, str(config), str(tmp_path / "log"), "60", "0")
+    wait_for(tmp_path / "log", "start", worker)
+    assert shown(tmp_path / "work") == ["pending", "running"]
+    worker.kill()
+    worker.communicate(timeout=20)
+    assert shown(tmp_path / "work") == ["interrupted", "pending"]
+
+
+IGNORING = """
+import os, signal, sys
+signal.signal(int(sys.argv[1]), signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], *sys.argv[3:]])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_that_was_ignored_from_the_start_stays_so(
+    number: signal.Signals, config: Path, python_process: Start, tmp_path: Path
+) -> None:
+    """As `nohup fastdc sweep ... &` starts it."""
+    worker = python_process(IGNORING, str(int(number)), SWEEP, str(config), str(tmp_path / "log"), "1", "0")
+    wait_for(tmp_path / "log", "start", worker)
+    worker.send_signal(number)
+    _, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 0, errors
+    assert states(tmp_path / "work") == ["done", "done"]
+
+
+def test_a_terminal_that_closes_gives_the_run_back(config: Path, tmp_path: Path) -> None:
+    """The system sends SIGHUP then, and every write to the terminal fails."""
+    script = tmp_path / "sweep.py"
+    script.write_text(SWEEP)
+    ours, its = pty.openpty()
+    command = ["setsid", "--ctty", "--wait", sys.executable, str(script), str(config), str(tmp_path / "log"), "60", "0"]
+    worker = start_process(command, stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    wait_for(tmp_path / "log", "start", worker)
+    os.close(ours)
+    assert worker.wait(20) == 130
+    assert states(tmp_path / "work") == ["interrupted", "pending"]

@@ -14,6 +14,7 @@ from fastdc.sweep.alone import _death
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.store import Store
 from tests.faults.real_sweep import table
+from tests.processes import start_process
 
 Write = Callable[[SweepConfig, Path], Path]
 Make = Callable[..., SweepConfig]
@@ -67,14 +68,16 @@ def start(plugin: Path, make_config: Make, write_yaml: Write, tmp_path: Path) ->
         (plugin / "here").mkdir(exist_ok=True)
         (plugin / "here" / "fastdc.py").write_text("raise SystemExit('of the current folder')")
         env = {**os.environ, "PYTHONPATH": path}
-        return subprocess.Popen(command, env=env, cwd=plugin / "here", **pipes)  # type: ignore[call-overload, no-any-return]
+        return start_process(command, env=env, cwd=plugin / "here", **pipes)
 
     return run
 
 
 def states(tmp_path: Path) -> dict[int, str]:
+    """States by seed as they are stored; a report shows what it knows of the process too."""
     with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
-        return {record.label["seed"]: record.state for record in store.records()}
+        stored = store.states()
+        return {record.label["seed"]: stored[record.key] for record in store.records()}
 
 
 def wait_for_pid(plugin: Path, sweep: "subprocess.Popen[str]") -> int:

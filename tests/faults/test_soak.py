@@ -20,6 +20,7 @@ import pytest
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.store import Store
 from tests.faults.real_sweep import table
+from tests.processes import start_process
 
 OFTEN = ("file.written", "file.replaced", "store.claimed", "store.finishing", "store.finished")
 """Points that a sweep comes by with every cell."""
@@ -103,7 +104,7 @@ class Soaked:
 
     def __init__(self, config: Path) -> None:
         command = [sys.executable, "-c", DRIVER, str(config)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = start_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, request: Any) -> Any:
         """What the driver answers."""

@@ -11,6 +11,7 @@ import pytest
 from fastdc.compress import compress_beton
 from fastdc.errors import MethodError
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, MethodInfo, _registry
+from fastdc.methods.base import Mosaic
 from fastdc.sweep.cell import CellRunner
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.plan import make_plan
@@ -97,6 +98,10 @@ WRONG: dict[str, tuple[Change, str]] = {
     "other lengths": (lambda m, _: replace(m, sources=m.sources[:-1]), r"sources are int64 \[5, 1\]"),
     "two sources": (lambda m, _: replace(m, sources=np.repeat(m.sources, 2, 1)), "kept images with 2 sources each"),
     "no function": (lambda m, _: replace(m, images=[picture()]), "images are list, expected a function"),
+    "mosaics of one image": (
+        lambda m, _: replace(m, images=lambda: iter([picture()] * 6), mosaic=Mosaic(grid=2, fit="crop")),
+        "its mosaics have grid 2, 1 sources and encoding jpg",
+    ),
     "nan hint": (lambda m, _: replace(m, hints={"tile_grid": float("nan")}), "its hints are no plain data"),
     "object detail": (lambda m, _: replace(m, details={"model": object()}), "its details are no plain data"),
     "small images": (made_of(*[picture(27)] * 6), r"image 0 that the method made is uint8 \[27, 27, 3\]"),

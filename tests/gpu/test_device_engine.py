@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastdc.float32 import set_float32, switches
 from fastdc.kernels.batches import PLACE_NUMBERS, place_views
 from fastdc.loader import Batch, EvalView, TrainView, open_loader
 from fastdc.loader.device_resize import resize_views
@@ -23,7 +24,7 @@ ENGINES = ["ffcv", "resident"]
 PRECISIONS = [
     ("cpu", "fp32"),
     ("cpu", "bf16"),
-    *(pytest.param("cuda", p, marks=[pytest.mark.gpu, no_cuda]) for p in ("fp32", "bf16", "fp16")),
+    *(pytest.param("cuda", p, marks=[pytest.mark.gpu, no_cuda]) for p in ("fp32", "tf32", "bf16", "fp16")),
 ]
 
 
@@ -76,14 +77,15 @@ def test_products_on_the_device_ignore_the_callers_precision(device: str) -> Non
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 50, 60, 3), dtype=np.uint8))
     places, sides = np.zeros((4, PLACE_NUMBERS), np.int64), np.zeros(4, np.int64)
     place_views(view_numbers(TrainView(33)), 5, 1, np.arange(4), sides + 50, sides + 60, 33, places)
-    expected, before = resize_views(images, torch.from_numpy(places), 33), torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
+    expected = resize_views(images, torch.from_numpy(places), 33)
+    set_float32("tf32")
     try:
+        loose = [switch.read() for switch in switches()]
         with torch.autocast(device, dtype=torch.bfloat16):
             made = resize_views(images.to(device), torch.from_numpy(places), 33)
-        assert torch.backends.cuda.matmul.allow_tf32
+        assert [switch.read() for switch in switches()] == loose
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        set_float32("ieee")
     assert torch.equal(made.cpu(), expected)
 
 

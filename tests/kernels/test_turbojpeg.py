@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -68,3 +69,14 @@ def test_a_missing_decoder_is_refused() -> None:
 def test_progressive_files_are_left_to_the_careful_decoder() -> None:
     sound, _ = decode(encode("RGB", quality=80, progressive=True))
     assert not sound
+
+
+@pytest.mark.parametrize("sampling", [0x14, 0x31, 0x24, 0x44, 0x00])
+def test_other_samplings_are_pillows_pixels_or_left_to_the_careful_decoder(sampling: int) -> None:
+    """4:4:1 (0x14) is known from libjpeg-turbo 3 on."""
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    jpeg = bytearray(simplejpeg.encode_jpeg(pixels, 80, "RGB", "411"))
+    jpeg[jpeg.index(b"\xff\xc0") + 11] = sampling
+    sound, found = decode(np.frombuffer(bytes(jpeg), np.uint8), 32, 64)
+    if sound:
+        assert np.array_equal(found, np.asarray(Image.open(io.BytesIO(bytes(jpeg))).convert("RGB")))

@@ -56,6 +56,8 @@ def final_pass(logits: np.ndarray, labels: np.ndarray, features: np.ndarray) -> 
     p = np.array([softmax(row) for row in logits])
     ordered = np.sort(p, axis=1)
     values = {
+        "p_rest": 1 - ordered[:, -1],
+        "gap": ordered[:, -1] - ordered[:, -2],
         "p_max": ordered[:, -1],
         "p_second": ordered[:, -2],
         "entropy": np.array([-(softmax(row) * log_softmax(row)).sum() for row in logits]),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastdc.errors import ConfigError, MethodError
-from fastdc.methods import get_method
+from fastdc.methods import all_methods, get_method
 from fastdc.methods.base import WHOLE_SCHEDULE
 from fastdc.methods.scored import ScoreMethod
 from tests.methods import score_references as references
@@ -30,8 +30,8 @@ VARIANTS: list[tuple[str, dict[str, Any], Callable[..., float], int]] = [
     ("aum", {"last_epoch": 4}, lambda z, y: -references.aum(z[:4], y), 4),
     ("aum", {"softmax": True}, negated(references.aum_softmax), WHOLE_SCHEDULE),
     ("entropy", {}, references.entropy, WHOLE_SCHEDULE),
-    ("margin", {}, negated(references.margin), WHOLE_SCHEDULE),
-    ("least_confidence", {}, negated(references.least_confidence), WHOLE_SCHEDULE),
+    ("margin", {}, lambda z, y: 1 - references.margin(z, y), WHOLE_SCHEDULE),
+    ("least_confidence", {}, lambda z, y: 1 - references.least_confidence(z, y), WHOLE_SCHEDULE),
     ("tdds", {"last_epoch": 12}, lambda z, y: references.tdds(z[:12], y), 12),
     ("tdds", {"last_epoch": 14, "window": 4, "decay": 0.5}, lambda z, y: references.tdds(z, y, 4, 0.5), 14),
     ("dyn_unc", {}, references.dyn_unc, WHOLE_SCHEDULE),
@@ -124,6 +124,14 @@ def test_defaults_keep_the_easy_end_but_where_the_method_has_its_own_rule() -> N
     keeps = {name: method_of(name).configure({}).keep for name in RANKED}  # type: ignore[attr-defined]
     assert {name for name, keep in keeps.items() if keep == "hard"} == {"cad_prune", "dual", "dyn_unc"}
     assert all(method_of(name).class_balanced(method_of(name).configure({})) for name in RANKED)
+
+
+def test_only_scores_of_the_final_pass_need_one_of_this_release() -> None:
+    """All others are served by what earlier releases observed."""
+    needs = {name: method.observer_needs(method.configure({})) for name, method in all_methods().items()}
+    exact = {"entropy", "margin", "least_confidence", "grand"}
+    assert {name for name, wanted in needs.items() if wanted.exact} == exact
+    assert {name for name in exact if get_method(name).version == 2} == exact
 
 
 @pytest.mark.parametrize("name", [*RANKED, "ccs"])

@@ -1,7 +1,8 @@
-"""`fastdc.scores` against independent float64 references, its invariances and its refusals."""
+"""`fastdc.scores` against independent float64 references, its direction, its invariances and its refusals."""
 
 import subprocess
 import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import fastdc
 from fastdc.errors import MethodError
 from fastdc.methods import all_methods
 from fastdc.methods.scoring import SCORES
+from fastdc.methods.trajectory import CHUNK
+from fastdc.threads import usable_cpus
 from tests.methods.score_references import REFERENCES, grand
 
 NAMES = sorted(SCORES)
@@ -30,9 +33,9 @@ def make_case(seed: int, epochs: int, samples: int, classes: int, scale: float, 
     return {"logits": logits, "labels": labels, "features": features}
 
 
-def compute(name: str, case: dict[str, Any], **constants: float) -> np.ndarray:
+def compute(name: str, case: dict[str, Any], sign: Any = "published", **constants: float) -> np.ndarray:
     features = {"features": case["features"]} if name == "grand" else {}
-    return fastdc.scores(name, case["logits"], case["labels"], **features, **constants)
+    return fastdc.scores(name, case["logits"], case["labels"], sign=sign, **features, **constants)
 
 
 def reference(name: str, case: dict[str, Any], **constants: float) -> np.ndarray:
@@ -50,12 +53,56 @@ def test_the_names() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_docstring_says_which_end_is_hard(name: str) -> None:
-    direction = {"high": "High = hard", "low": "LOW = hard"}[SCORES[name].hard]
+def test_every_docstring_says_which_end_of_the_published_score_is_hard(name: str) -> None:
+    direction = {"high": "Published: high = hard, the same", "low": "Published: LOW = hard"}[SCORES[name].hard]
     assert direction in (SCORES[name].compute.__doc__ or "")
     for constant, value in SCORES[name].constants.items():
         assert constant in (SCORES[name].compute.__doc__ or "")
         assert str(value).lstrip("0") in (SCORES[name].compute.__doc__ or "")
+
+
+def easy_and_hard() -> dict[str, Any]:
+    """Two samples of class 0: one sure, right and steady; one that wavers, is unsure and mostly wrong."""
+    easy = np.tile([6.0, 0.0, -1.0], (EPOCHS, 1))
+    hard = np.zeros((EPOCHS, 3))
+    hard[:, 1] = np.where(np.arange(EPOCHS) % 2, 1.5, -0.5)  # at the last epoch a near tie
+    return {"logits": np.stack([hard, easy], axis=1), "labels": np.zeros(2, int), "features": np.ones((2, 4))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_high_is_hard_for_every_score_and_the_published_sign_is_the_papers(name: str) -> None:
+    case = easy_and_hard()
+    hard, easy = compute(name, case, "hard")
+    assert hard > easy
+    assert fastdc.select([hard, easy], [0, 0], 1, keep="easy").tolist() == [1]
+    assert fastdc.select([hard, easy], [0, 0], 1, keep="hard").tolist() == [0]
+    features = {"features": case["features"]} if name == "grand" else {}
+    assert fastdc.scores(name, case["logits"], case["labels"], **features).tolist() == [hard, easy]
+    published = compute(name, case)
+    assert (published[0] < published[1]) == (SCORES[name].hard == "low")
+    if SCORES[name].hard == "high":
+        assert published.tolist() == [hard, easy]
+    else:
+        turned = 1 - published if name in ("margin", "least_confidence") else -published
+        np.testing.assert_allclose([hard, easy], turned, rtol=1e-12)
+
+
+def test_the_readmes_example_keeps_the_easiest() -> None:
+    case = make_case(11, EPOCHS, 60, 3, 2.0, np.float32)
+    kept = fastdc.select(fastdc.scores("aum", case["logits"], case["labels"]), case["labels"], ipc=5, keep="easy")
+    areas = reference("aum", case)
+    for label in range(3):
+        members = np.flatnonzero(case["labels"] == label)
+        assert set(kept[5 * label : 5 * label + 5]) == set(members[np.argsort(-areas[members])[:5]])
+
+
+@pytest.mark.parametrize("name", ["least_confidence", "margin", "entropy", "el2n", "grand"])
+def test_sure_samples_never_tie(name: str) -> None:
+    """p_max is 1 in float64 from a margin of 37 on; the scores still rank by what is left."""
+    margins = np.random.default_rng(0).permutation(np.linspace(5, 300, 60))
+    logits = np.stack([margins, np.zeros(60), np.full(60, -3.0)], axis=1)[None]
+    case = {"logits": logits, "labels": np.zeros(60, int), "features": np.ones((60, 2))}
+    assert np.argsort(compute(name, case, "hard")).tolist() == np.argsort(-margins).tolist()
 
 
 @settings(max_examples=12, deadline=None)
@@ -162,6 +209,18 @@ def test_many_samples_equal_each_alone(name: str) -> None:
         assert compute(name, alone)[0] == found[i]
 
 
+@pytest.mark.parametrize("name", ["forgetting", "tdds", "aum_softmax"])
+def test_memory_beside_the_logits_does_not_grow_with_samples_times_epochs(name: str) -> None:
+    logits, labels = np.zeros((50, 200_000, 2), np.float32), np.zeros(200_000, int)
+    fastdc.scores(name, logits[:, :50], labels[:50])
+    tracemalloc.start()
+    fastdc.scores(name, logits, labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    chunks = usable_cpus() * CHUNK * 50 * 8 * 2  # every thread holds a chunk or two of all epochs
+    assert peak < chunks + 200_000 * 8 * 3
+
+
 def test_any_memory_layout_and_type() -> None:
     case = make_case(6, EPOCHS, 7, 4, 2.0, np.float32)
     expected = compute("dual", case)
@@ -207,6 +266,7 @@ def test_a_logit_that_is_not_finite_is_named(name: str, value: float) -> None:
         ("el2n", {"labels": np.array([-1, 0])}, "label -1 of sample 0"),
         ("el2n", {"labels": np.array([0.5, 0])}, "float64: expected integers"),
         ("el2n", {"window": 3}, "unknown constant 'window'"),
+        ("aum", {"sign": "low"}, "score aum: sign='low'; expected 'hard' or 'published'"),
         ("dual", {"windw": 3}, "did you mean 'window'"),
         ("dual", {"window": 2.5}, "window=2.5: expected a whole number"),
         ("dual", {"window": np.nan}, "score dual: window=nan: expected a whole number"),

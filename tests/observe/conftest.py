@@ -11,7 +11,9 @@ from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.teacher import Teacher
 from fastdc.observe import ObserverConfig
 from fastdc.observe.run import observe
-from fastdc.observe.teacher import TeacherPlan, load_teacher, plan_teacher
+from fastdc.observe.teacher import plan_teacher
+from fastdc.observe.teacher_load import load_teacher
+from fastdc.observe.teacher_plan import TeacherPlan
 
 OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
 

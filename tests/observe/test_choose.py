@@ -1,5 +1,6 @@
 """Which observer serves a request that names none."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ def test_the_first_trained_observer_serves_what_names_none(betons: Any, tmp_path
         observe(betons.train, tmp_path, SMALL.model_copy(update={"lr": lr}), stop_after=1)
         assert choose(betons, tmp_path, defaults={"image_size": 64}) == first
     assert choose_observer(betons.train, "another set", tmp_path) == ObserverConfig(image_size=28).resolved()
+
+
+def test_an_observer_of_older_arithmetic_serves_no_one(betons: Any, tmp_path: Path) -> None:
+    low = SMALL.model_copy(update={"precision": "bf16"})
+    (record,) = observe(betons.train, tmp_path, low, stop_after=1)
+    assert choose(betons, tmp_path) == low.resolved()
+    path = record.folder / "observer.json"
+    content = json.loads(path.read_text())
+    del content["identity"]["numerics"]  # as before logits were float32
+    path.write_text(json.dumps(content))
+    assert choose(betons, tmp_path) == ObserverConfig(image_size=28).resolved()
 
 
 def test_a_damaged_record_is_told(betons: Any, tmp_path: Path) -> None:

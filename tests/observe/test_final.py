@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from fastdc.errors import ManifestError, MethodError
+from fastdc.kernels.fields import FINAL_FIELDS
 from fastdc.loader import EvalView, open_loader
 from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
 from fastdc.observe import ObserverConfig
-from fastdc.observe.final import FEATURES_NAME, INDEX_NAME, load_final
+from fastdc.observe.final import EXACT_NAME, FEATURES_NAME, INDEX_NAME, OUTPUTS_NAME, SCALARS_NAME, load_final
 from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
+from fastdc.observe.record import LOG_NAME, WEIGHTS_NAME
 from fastdc.observe.run import CHECKPOINT_NAME, observe
 from fastdc.seeding import derive_seed
 
@@ -46,6 +48,8 @@ def test_every_value_is_the_networks_own(betons: Any, tmp_path: Path) -> None:
         "p_y": p[n, y],
         "p_max": ranked[:, -1],
         "p_second": ranked[:, -2],
+        "p_rest": 1 - ranked[:, -1],
+        "gap": ranked[:, -1] - ranked[:, -2],
         "entropy": -(p * np.log(p)).sum(1),
         "el2n": np.linalg.norm(p - np.eye(3)[y], axis=1),
         "feature_norm": np.linalg.norm(h, axis=1),
@@ -72,6 +76,60 @@ def test_a_pass_is_added_to_a_finished_training_without_training(betons: Any, tm
     (again,) = observe(betons.train, tmp_path, CONFIG, needs=FINAL)
     assert again.final.has_outputs
     assert np.array_equal(again.final.features(), features)
+
+
+def as_the_first_release_left_it(folder: Path) -> None:
+    """Its final pass had eight scalars in one file."""
+    content = json.loads((folder / INDEX_NAME).read_text())
+    (folder / INDEX_NAME).write_text(json.dumps({**content, "fields": content["fields"][:8]}))
+    (folder / EXACT_NAME).unlink()
+
+
+def test_a_pass_of_the_first_release_serves_what_it_did_then(betons: Any, tmp_path: Path) -> None:
+    (record,) = observe(betons.train, tmp_path, CONFIG, needs=FINAL)
+    before = {name: np.array(record.final.field(name)) for name in FINAL_FIELDS}
+    as_the_first_release_left_it(record.folder)
+    found = record.final
+    assert (found.exact, found.has_outputs) == (False, True)
+    assert all(np.array_equal(found.field(name), values) for name, values in before.items())
+    with pytest.raises(ManifestError, match=r"final pass is of fastdc 0\.1 and lacks p_rest"):
+        found.field("p_rest")
+    made = (record.folder / FEATURES_NAME).stat().st_mtime_ns
+    observe(betons.train, tmp_path, CONFIG, needs=FINAL)
+    assert (record.folder / FEATURES_NAME).stat().st_mtime_ns == made
+    assert not record.final.exact
+
+
+@pytest.mark.parametrize("kept", ["weights and checkpoint", "weights alone", "checkpoint alone"])
+def test_a_pass_of_the_first_release_is_made_again_without_training(betons: Any, tmp_path: Path, kept: str) -> None:
+    (record,) = observe(betons.train, tmp_path, CONFIG, needs=FINAL)
+    names = (SCALARS_NAME, EXACT_NAME, FEATURES_NAME, OUTPUTS_NAME, LOG_NAME)
+    whole = {name: (record.folder / name).read_bytes() for name in names}
+    as_the_first_release_left_it(record.folder)
+    if kept == "weights alone":
+        (record.folder / CHECKPOINT_NAME).unlink()
+    if kept == "checkpoint alone":
+        (record.folder / WEIGHTS_NAME).unlink()
+    (again,) = observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(final=True, exact=True))
+    assert again.final.exact
+    assert again.final.has_outputs  # what the earlier pass had stays
+    assert again.epoch_seconds == record.epoch_seconds
+    assert (record.folder / CHECKPOINT_NAME).exists() == (kept != "weights alone")  # a training would leave one
+    assert {name: (record.folder / name).read_bytes() for name in names} == whole
+
+
+def test_where_weights_and_checkpoint_are_gone_a_line_names_why_it_trains(
+    betons: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (record,) = observe(betons.train, tmp_path, CONFIG, needs=FINAL)
+    scalars, log = (record.folder / EXACT_NAME).read_bytes(), (record.folder / LOG_NAME).read_bytes()
+    as_the_first_release_left_it(record.folder)
+    (record.folder / CHECKPOINT_NAME).unlink()
+    (record.folder / WEIGHTS_NAME).unlink()
+    observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(final=True, exact=True))
+    assert "its weights were not kept, its checkpoint is gone; trains again, the log stays" in capfd.readouterr().err
+    assert (record.folder / EXACT_NAME).read_bytes() == scalars
+    assert (record.folder / LOG_NAME).read_bytes() == log
 
 
 def test_the_pass_needs_the_whole_schedule(betons: Any, tmp_path: Path) -> None:

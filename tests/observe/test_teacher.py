@@ -22,14 +22,9 @@ from fastdc.nn.teacher import Teacher
 from fastdc.nn.weights import save_weights
 from fastdc.observe import ObserverConfig
 from fastdc.observe.record import WEIGHTS_NAME
-from fastdc.observe.teacher import (
-    TeacherPlan,
-    check_side,
-    load_teacher,
-    plan_for,
-    plan_for_subset,
-    plan_teacher,
-)
+from fastdc.observe.teacher import plan_for, plan_for_subset, plan_teacher
+from fastdc.observe.teacher_load import load_teacher
+from fastdc.observe.teacher_plan import TeacherPlan, check_side
 
 Plan = Callable[[str], TeacherPlan]
 Load = Callable[[str], Teacher]
@@ -131,7 +126,7 @@ def test_classes_in_another_order_are_put_into_the_data_sets(
     assert torch.equal(found, model(images())[:, [2, 3, 0]])
 
 
-def test_other_normalisation_is_undone(load: Load, manifest: Manifest, tmp_path: Path) -> None:
+def test_other_normalisation_is_undone(plan: Plan, compute: Compute, manifest: Manifest, tmp_path: Path) -> None:
     mean, std = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
     model = build_model("convnet_w4", 3, 28, seed=1).eval()
     save_weights(tmp_path / "t.safetensors", model, Facts("convnet_w4", manifest.classes, 28, mean, std))
@@ -141,7 +136,8 @@ def test_other_normalisation_is_undone(load: Load, manifest: Manifest, tmp_path:
         shift, scale = (torch.tensor(each, dtype=torch.float64).view(1, 3, 1, 1) for each in (mean, std))
         return ((levels - shift) / scale).float()
 
-    found = load(f"{tmp_path}/t.safetensors").model(normalised((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    untrained = load_teacher(plan(f"{tmp_path}/t.safetensors"), None, tmp_path, compute)
+    found = untrained.model(normalised((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     torch.testing.assert_close(found, model(normalised(mean, std)))
 
 

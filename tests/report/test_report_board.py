@@ -73,6 +73,15 @@ def test_a_long_curve_keeps_its_course_and_its_end() -> None:
     assert all(x + y == pytest.approx(301) for x, y in course.loss)
 
 
+def test_a_class_without_validation_images_is_no_column() -> None:
+    rows = make_rows([Record(name, label(name, 0), "done", None, summary(40.0), 1.0) for name in ("random", "el2n")])
+    found = [(row, number, Course([40.0, None, 0.0 + number], [], [])) for number, row in enumerate(rows)]
+    heat = per_class(found, ["a", "b", "c"])
+    assert heat is not None
+    assert (heat.classes, heat.of) == (["a", "c"], 3)
+    assert [text for text, _ in heat.lines[1][1]] == ["+0.0", "\u22121.0"]
+
+
 def test_the_classes_that_differ_most_are_shown_darker_where_they_differ_more() -> None:
     rows = make_rows([Record(name, label(name, 0), "done", None, summary(40.0), 1.0) for name in ("random", "el2n")])
     count = 3 * COLUMNS

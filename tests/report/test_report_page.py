@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -76,7 +77,7 @@ class Sweep:
         self.count += 1
         only = {
             name: changes.pop(name)
-            for name in ("labels", "teacher", "image_bytes", "label_bytes", "cost")
+            for name in ("labels", "teacher", "image_bytes", "label_bytes", "cost", "machine")
             if name in changes
         }
         skip = changes.pop("skip", None)
@@ -181,6 +182,16 @@ def test_hostile_text_stays_text(sweep: Sweep) -> None:
     assert "{{7*7}}" in page  # shown, never evaluated as a template
 
 
+def test_another_precision_and_other_machines_are_marked(tmp_path: Path) -> None:
+    made = Sweep(tmp_path)
+    for seed, machine in enumerate(("NVIDIA A100", "NVIDIA H100")):
+        made.add("random", seed, 40.0 + seed, precision="bf16", machine=machine)
+    page = make_page(made.store, tmp_path)
+    assert "<h2>tiny: hard-small, bf16 (paper: fp32), convnet_w32, 28 px</h2>" in page
+    assert '<span class="std">± 0.71*</span>' in page
+    assert "* random ipc 10: mean over runs on different machines: NVIDIA A100, NVIDIA H100" in page
+
+
 def test_page_without_results(tmp_path: Path) -> None:
     with Store(tmp_path / "store.sqlite") as store:
         assert "No results yet" in make_page(store, tmp_path)
@@ -276,6 +287,18 @@ def test_sets_of_another_size_are_shown_as_well_and_missing_ones_named(tmp_path:
     assert "tiny, 10 images per class, 64 px" in page
     assert page.count("herding: not shown: its stored set is no longer in subsets/") == 1
     assert "aum: not shown" not in page
+
+
+def test_a_stored_set_without_its_manifest_is_named(tmp_path: Path) -> None:
+    made = Sweep(tmp_path)
+    made.add("random", 0, 40.0)
+    write_subset(tmp_path, f"random-ipc10-{SUBSETS['random']}")
+    (tmp_path / "subsets" / f"random-ipc10-{SUBSETS['random']}.json").unlink()
+    page = make_page(made.store, tmp_path)
+    found = re.findall(r"random: not shown: [^<]*", page)
+    assert len(found) == 1
+    assert "manifest of" in found[0]
+    assert "is missing" in found[0]
 
 
 @pytest.mark.parametrize("damage", ["[NaN, 1, 2]", '["x"]', "7"])

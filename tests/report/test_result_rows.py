@@ -53,6 +53,18 @@ def test_mean_and_spread_over_seeds() -> None:
     assert (row.compress_seconds, row.observer_seconds, row.train_seconds) == (11.75, 10.0, 3.0)
 
 
+def test_the_machines_of_a_mean() -> None:
+    records = [done(seed, 40.0) for seed in range(4)]
+    told = [{"device": "cpu", "machine": "EPYC"}, {"device": "NVIDIA A100"}, {"device": "cpu"}, {}]
+    for record, values in zip(records, told, strict=True):
+        assert record.summary is not None
+        record.summary.update(values)
+    (row,) = make_rows(records)
+    assert row.machines == ("EPYC", "NVIDIA A100")  # the others are of an older fastdc, which named no CPU
+    (row,) = make_rows([done(0, 40.0)])
+    assert row.machines == ()
+
+
 def test_the_ledger_of_a_shared_observer() -> None:
     def row(method: str, observer: float, **changes: Any) -> Row:
         (made,) = make_rows([done(0, 40.0, method=method)])

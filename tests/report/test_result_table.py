@@ -73,6 +73,7 @@ def test_the_plain_table_shows_each_number_once_aligned() -> None:
     assert lines[6:] == [
         "pca ipc 10: seed 2 diverged: nan",
         "el2n[keep=hard] ipc 10: seed 0 failed: why",
+        "size: JPEG files as they are, images stored as raw pixels as PNG",
         "one observer (100 s) serves 2 methods; one for each would take 3.3 min, 2.0 times as long",
     ]
 
@@ -93,6 +94,31 @@ def test_the_machine_is_named_only_where_it_tells_tables_apart() -> None:
     assert [line.rpartition("28 px, ")[2] for line in titles] == ["cpu with 1 thread", "cpu with 2 threads", "cuda"]
     (parsed, *_) = csv.DictReader(io.StringIO(render([row(**one)], "csv")))
     assert (parsed["device"], parsed["threads"]) == ("cpu", "1")
+
+
+def test_a_precision_that_is_not_the_papers_is_in_the_title() -> None:
+    rows = [row(), row(precision="bf16"), row(precision="tf32", protocol="soft")]
+    titles = [
+        "tiny: hard, resnet18, fp32, 28 px",
+        "tiny: hard, bf16 (paper: fp32), resnet18, 28 px",
+        "tiny: soft, tf32 (paper: fp32), resnet18, 28 px",
+    ]
+    for style, mark in (("table", ""), ("latex", "% ")):
+        lines = render(rows, style).splitlines()
+        assert [line for line in lines if "tiny" in line] == [mark + text for text in titles]
+    assert [made["precision"] for made in json.loads(render(rows, "json"))] == ["fp32", "bf16", "tf32"]
+
+
+def test_a_mean_over_different_machines_is_marked() -> None:
+    rows = [row(machines=("NVIDIA A100", "NVIDIA H100")), row(method="pca", machines=("NVIDIA A100",))]
+    note = "* el2n[keep=hard] ipc 10: mean over runs on different machines: NVIDIA A100, NVIDIA H100"
+    plain_text, tex = render(rows, "table"), render(rows, "latex")
+    assert "43.22 ± 0.50*" in plain_text
+    assert plain_text.count("*") == 2  # pca's is of one model
+    assert note in plain_text.splitlines()
+    assert r"43.22 $\pm$ 0.50*" in tex
+    assert f"% {note}" in tex.splitlines()
+    assert json.loads(render(rows, "json"))[0]["machines"] == ["NVIDIA A100", "NVIDIA H100"]
 
 
 def test_inferred_settings_are_one_note_for_each_method() -> None:

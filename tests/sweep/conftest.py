@@ -12,6 +12,7 @@ import pytest
 
 from fastdc.beton import Sample, write_samples
 from fastdc.sweep.config import SweepConfig
+from tests.processes import start_process
 
 CLASSES = ("bark", "moss", "sand")
 
@@ -83,7 +84,7 @@ def write_yaml() -> Callable[[SweepConfig, Path], Path]:
 def start_python(code: str, *arguments: str) -> "subprocess.Popen[str]":
     """A Python process of its own, its output captured."""
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def start_sweep(config: Path, *arguments: str) -> "subprocess.Popen[str]":

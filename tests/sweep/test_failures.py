@@ -20,6 +20,7 @@ from fastdc.errors import (
     MethodError,
     OutputError,
 )
+from fastdc.nn.device import environment
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.failures import classify, ends_sweep
 from fastdc.sweep.plan import make_plan
@@ -110,6 +111,7 @@ def test_every_row_says_what_computed_it(make_config: Make) -> None:
             1,
             "fp32",
         )
+        assert found["device_name"] == environment()["cpu"]
         assert found["seeds"] == {"training": seed, "subset": seed}
         assert found["libraries"]["numpy"] == np.__version__
         assert (found["pid"], found["host"]) == (os.getpid(), os.uname().nodename)

@@ -52,7 +52,7 @@ def test_the_grid_is_the_papers(plan: Plan) -> None:
     assert {cell.label["ipc"]: cell.label["steps"] for cell in plan.cells} == {10: 23_700, 50: 117_300, 100: 234_600}
     assert {cell.seed for cell in plan.cells} == {0, 1, 2}
     teachers = {cell.teacher.name if cell.teacher else None for cell in plan.cells}
-    assert teachers == ({None} if protocol == "hard" else {"torchvision:resnet18"})
+    assert teachers == ({None} if protocol == "hard" else {"torchvision:resnet18@IMAGENET1K_V1"})
 
 
 def test_no_recovery_is_smaller_than_its_papers(plan: Plan) -> None:

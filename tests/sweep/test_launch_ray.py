@@ -23,6 +23,7 @@ from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.launch_ray import RayLauncher, lost_reason
 from fastdc.sweep.run import run_sweep
 from fastdc.sweep.store import Store
+from tests.processes import start_process
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'fastdc[ray]'")
 
@@ -126,7 +127,7 @@ class Marked:
         command = [sys.executable, "-m", "fastdc.cli", "sweep", str(config), "--launcher", "ray", "--log", "json"]
         self.told = config.with_suffix(".log")
         with self.told.open("w") as errors:
-            self.process = subprocess.Popen(
+            self.process = start_process(
                 [*command, *arguments],
                 env={**os.environ, name: value, "RAY_worker_niceness": "0"},
                 start_new_session=True,

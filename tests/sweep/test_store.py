@@ -182,6 +182,24 @@ def test_a_run_of_a_killed_process_is_reclaimed_at_once(store: Store) -> None:
     assert lease.attempts == 2
 
 
+def test_a_run_of_a_host_that_was_lost_is_shown_so(store: Store) -> None:
+    store.register(runs(2))
+    assert store.claim("k0") is not None
+    assert store.claim("k1") is not None
+    with sqlite3.connect(store.path) as db:
+        db.execute("UPDATE runs SET host = 'gone', heartbeat = heartbeat - 7200 WHERE key = 'k0'")
+    lost, alive = sorted(store.records(), key=lambda record: record.key)
+    assert (lost.state, lost.reason) == ("running", "no sign of life from host gone for 2 h 0 min")
+    assert (alive.state, alive.reason) == ("running", None)
+
+
+def test_a_run_of_a_killed_process_is_shown_as_interrupted(store: Store) -> None:
+    store.register(runs(1))
+    claim_and_die(store.path)
+    (record,) = store.records()
+    assert (record.state, record.reason) == ("interrupted", "its process has ended; the same command goes on")
+
+
 def test_a_pid_that_now_belongs_to_another_process_is_dead() -> None:
     me = this_owner()
     assert not is_dead(me)

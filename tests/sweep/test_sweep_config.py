@@ -31,7 +31,10 @@ BAD = [
     (BASE + "seeds:\n  - 1\n  - one\n", r"grid.yaml:4: seeds=.*found 'one', expected whole numbers"),
     (BASE + "seeds: 5-2\n", r"grid.yaml:4: seeds=.*range '5-2'"),
     (BASE + "image_size: no\n", r"grid.yaml:4: image_size='no': input should be a valid integer"),
-    (BASE + "precision: fp8\n", r"grid.yaml:4: precision='fp8': input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
+    (
+        BASE + "precision: fp8\n",
+        r"grid.yaml:4: precision='fp8': input should be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16'",
+    ),
     (BASE + "methods: []\n", r"grid.yaml:4: methods="),
     (BASE + "methods: true\n", r"grid.yaml:4: methods=True: expected a list of names"),
     (BASE + "set:\n  grid: 3\n", r"grid.yaml:4: set=.*found 'grid', expected METHOD.key \(pca.grid=3\)"),

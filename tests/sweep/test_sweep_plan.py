@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fastdc.beton import BetonFile, Sample, describe_beton, encode_jpeg, write_samples
+from fastdc.compress import machine_identity
 from fastdc.errors import ConfigError, FastDCError, MethodError
+from fastdc.hashing import content_key
 from fastdc.methods import get_method
+from fastdc.observe.config import ObserverConfig
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.disk import stored_label_bytes
 from fastdc.sweep.plan import Cell, make_plan
@@ -45,6 +50,29 @@ def test_the_whole_set_ignores_ipc_and_runs_last(make_config: Make) -> None:
     assert planned[-2:] == full
 
 
+@pytest.mark.parametrize("stored", ["raw", "jpg"])
+def test_the_key_of_the_whole_set_changed_only_where_its_bytes_count_anew(
+    make_config: Make, tiny: Path, tmp_path: Path, stored: str
+) -> None:
+    """Results of before 0.2 count raw pixels as they are, today's as PNG."""
+    train = tiny / "train.beton"
+    if stored == "jpg":
+        train, manifest = tmp_path / "jpg.beton", describe_beton(train)
+        with BetonFile(tiny / "train.beton") as file:
+            samples = [Sample(encode_jpeg(file.decode(i)), int(file.labels[i]), str(i)) for i in range(len(file))]
+        write_samples(train, samples, classes=manifest.classes, dataset="x", split=None, source="x", made={})
+    before = content_key({"whole_set": "full", "version": 1, "train": describe_beton(train).content_hash})
+    (cell, *_) = cells(make_config(methods="full", train=train))
+    assert cell.subset is not None
+    assert (cell.subset.key == before) == (stored == "jpg")
+
+
+def test_classes_in_two_spellings_are_the_same(make_config: Make, write_tiny: Write, tmp_path: Path) -> None:
+    train = write_tiny(tmp_path / "train.beton", 2, 0, ("cafe\u0301", "moss"))
+    val = write_tiny(tmp_path / "val.beton", 2, 1, ("caf\u00e9", "moss"))
+    assert cells(make_config(train=train, val=val))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -69,6 +97,45 @@ def test_everything_that_a_result_depends_on_is_in_its_key(make_config: Make, ch
 @pytest.mark.parametrize("change", [{"loader": "resident"}, {"workdir": "elsewhere"}, {"precision": "fp32"}], ids=str)
 def test_what_changes_no_result_is_not_in_the_key(make_config: Make, change: dict[str, object]) -> None:
     assert keys(make_config(methods="random")) == keys(make_config(methods="random", **change))
+
+
+GOLDEN = {
+    "random": ("37845da91f160421aecedefaabf6063c", "df88837999e2e7b1cc84c5aaca32128e"),
+    "full": ("fb0577feb5bd4b32364a7e2cf5d20e88", "73fa07111c4dd9fa2467b0e1a27546c7"),
+}
+"""Keys of cell and subset at commit 1ebff1e, before precisions were named with the version of their arithmetic."""
+
+
+def test_keys_of_fp32_on_a_cpu_are_what_they_always_were(make_config: Make) -> None:
+    for precision in ("fp32", "auto"):
+        planned = make_plan(make_config(methods="random,full", seeds="0", precision=precision), "cpu").cells
+        found = {cell.label["method"]: (cell.key, cell.subset.key) for cell in planned if cell.subset}
+        assert found == GOLDEN
+    assert "numerics" not in ObserverConfig(device="cpu", precision="fp32").identity("t", 0)
+
+
+def test_every_precision_has_keys_of_its_own(make_config: Make) -> None:
+    def plan(device: Any, precision: str) -> list[Cell]:
+        return make_plan(make_config(methods="random,el2n,rded", seeds="0", precision=precision), device).cells
+
+    made = {(device, each): plan(device, each) for device, each in PRECISIONS}
+    assert {cell.key for cell in plan("cuda", "auto")} == {cell.key for cell in made["cuda", "bf16"]}
+    for method, subsets in (("random", 1), ("el2n", len(PRECISIONS)), ("rded", len(PRECISIONS))):
+        cells = [cell for planned in made.values() for cell in planned if cell.label["method"] == method]
+        assert len({cell.key for cell in cells}) == len(PRECISIONS)
+        assert len({cell.subset.key for cell in cells if cell.subset}) == subsets  # random runs no network
+
+
+PRECISIONS = [("cpu", "fp32"), ("cpu", "bf16"), *(("cuda", each) for each in ("fp32", "tf32", "bf16", "fp16"))]
+
+
+def test_what_older_arithmetic_computed_is_not_taken_for_new(make_config: Make) -> None:
+    """Before, fp32 on CUDA was TF32 in convolutions, and bf16 ranked rounded logits."""
+    for precision in ("fp32", "bf16", "fp16"):
+        identity = ObserverConfig(device="cuda", precision=precision).identity("t", 0)
+        assert (identity["precision"], identity["numerics"]) == (precision, 2)
+    assert machine_identity("fp32", 1, "cuda")["precision"] == "fp32/2"
+    assert machine_identity("fp32", 1, "cpu") == {"device": "cpu", "precision": "fp32", "threads": 1}
 
 
 def test_order_of_methods_and_settings_does_not_matter(make_config: Make) -> None:
@@ -236,6 +303,8 @@ REFUSED = [
     ({"methods": "pca", "ipc": "11"}, r"train.beton: pca: ipc=11 needs 44 images .* 'bark' has 40"),
     ({"ipc": []}, r"--ipc is missing; method 'random'"),
     ({"precision": "fp16"}, r"precision fp16: needs a CUDA device"),
+    ({"precision": "tf32"}, r"precision tf32: needs a CUDA device, found only the CPU; use fp32, bf16 or auto"),
+    ({"observer": {"precision": "tf32"}}, r"precision tf32: needs a CUDA device"),
     ({"train": "none.beton"}, r"none.beton"),
 ]
 

@@ -1,14 +1,16 @@
 """Evaluation: it learns, repeats to the last digit, and refuses sets that do not fit."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from fastdc.beton import Sample, write_samples
+from fastdc.beton import BetonFile, Sample, describe_beton, write_samples
 from fastdc.errors import ConfigError, DivergedError, OutputError
 from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
-from fastdc.train.training import hard_label_bytes
+from fastdc.train.training import check_same_classes, hard_label_bytes
 from tests.conftest import fashion_images
 
 
@@ -22,12 +24,23 @@ def result(betons: Any) -> EvaluationResult:
     return evaluate(betons.train, betons.val, settings())
 
 
-def test_learns_and_reports(result: EvaluationResult) -> None:
+def png_total(beton: Path) -> int:
+    """What the grey images of a beton take as PNG files."""
+    total = 0
+    with BetonFile(beton) as file:
+        for index in range(len(file)):
+            buffer = io.BytesIO()
+            Image.fromarray(file.decode(index)[:, :, 0]).save(buffer, "PNG")
+            total += len(buffer.getvalue())
+    return total
+
+
+def test_learns_and_reports(result: EvaluationResult, betons: Any) -> None:
     assert result.top1 > 50  # chance is 33
     assert result.top5 is None  # 3 classes
     assert result.top1_best >= result.top1
     assert (result.images, result.batch_size, result.steps, result.image_size) == (120, 12, 40, 28)
-    assert result.image_bytes == 120 * 28 * 28 * 3
+    assert result.image_bytes == png_total(betons.train)
     assert result.label_bytes == 120
     assert [entry["top1"] is not None for entry in result.curve] == [True, False, True, True]
     assert result.top1 == pytest.approx(sum(result.per_class) / 3)
@@ -70,12 +83,14 @@ def test_the_data_cannot_be_the_checkpoint(betons: Any) -> None:
 def test_bf16_autocast_trains_on_cpu(betons: Any) -> None:
     low = evaluate(betons.train, betons.val, settings(precision="bf16", protocol={"epochs": 1}))
     assert low.precision == "bf16"
+    assert low.machine == low.environment["cpu"]
     assert low.curve[0]["loss"] > 0
 
 
-def test_fp16_is_refused_on_cpu(betons: Any) -> None:
-    with pytest.raises(ConfigError, match="needs a CUDA device"):
-        evaluate(betons.train, betons.val, settings(precision="fp16"))
+@pytest.mark.parametrize("precision", ["fp16", "tf32"])
+def test_what_a_cpu_lacks_is_refused(betons: Any, precision: str) -> None:
+    with pytest.raises(ConfigError, match=f"precision {precision}: needs a CUDA device"):
+        evaluate(betons.train, betons.val, settings(precision=precision))
 
 
 def test_a_huge_learning_rate_diverges_with_a_reason(betons: Any) -> None:
@@ -99,3 +114,15 @@ def test_sets_of_other_classes_are_refused(betons: Any, tmp_path: Path, classes:
 @pytest.mark.parametrize(("classes", "expected"), [(1, 1), (2, 1), (256, 1), (257, 2), (1000, 2), (70000, 3)])
 def test_hard_labels_cost_whole_bytes(classes: int, expected: int) -> None:
     assert hard_label_bytes(classes) == expected
+
+
+def test_two_spellings_of_a_class_are_one_class(tmp_path: Path) -> None:
+    """Betons of before 0.2 have the names as macOS (decomposed) and others (composed) spell folders."""
+    origin: dict[str, Any] = {"dataset": "x", "split": None, "source": "x", "made": {}}
+    for name, spelled in (("mac", "cafe\u0301"), ("linux", "caf\u00e9"), ("other", "cafe")):
+        write_samples(tmp_path / f"{name}.beton", fashion_images("train", 1), classes=[spelled, "b", "c"], **origin)
+    mac, linux, other = (describe_beton(tmp_path / f"{name}.beton") for name in ("mac", "linux", "other"))
+    assert mac.classes != linux.classes
+    check_same_classes(mac, linux, tmp_path, tmp_path)
+    with pytest.raises(ConfigError, match="class 0"):
+        check_same_classes(mac, other, tmp_path, tmp_path)

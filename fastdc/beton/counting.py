@@ -1,0 +1,57 @@
+"""Bytes of a beton's images by the one rule of all results: JPEG files as they are, raw pixels as PNG."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from fastdc.beton.format import MODE_RAW
+from fastdc.beton.images import png_bytes
+from fastdc.beton.manifest import Manifest
+from fastdc.beton.reader import BetonFile
+from fastdc.threads import usable_cpus
+
+_IMAGES_PER_TASK = 128
+
+
+def holds_raw(beton: Path) -> bool:
+    """Return whether some image of a beton is stored as raw pixels.
+
+    Raises:
+        BetonError: the beton is missing or damaged.
+    """
+    with BetonFile(beton) as file:
+        return bool((file.modes == MODE_RAW).any())
+
+
+def count_image_bytes(beton: Path, manifest: Manifest) -> int:
+    """Return the bytes of a beton's images as files: JPEG as they are, raw pixels as PNG (`png_bytes`).
+
+    The manifest of a compressed set has the number. Of a converted source it has the sum of the payloads, because
+    making a PNG takes up to ten times as long as storing the pixels; of a stock FFCV file too. Then raw pixels are
+    counted here, once per process: 0.1 ms for an image of 28 px, 15 ms for one of 200, on all CPUs.
+
+    Args:
+        manifest: of `beton`.
+
+    Raises:
+        BetonError: the beton is missing or damaged.
+    """
+    return _count(Path(beton), manifest.content_hash, manifest.image_bytes)
+
+
+@lru_cache(maxsize=16)
+def _count(beton: Path, content_hash: str, stated: int) -> int:
+    with BetonFile(beton) as file:
+        raw = np.flatnonzero(file.modes == MODE_RAW)
+        if not raw.size or stated != file.payload_bytes:
+            return stated
+
+        def count(indices: Iterable[int]) -> int:
+            return sum(png_bytes(file.decode(index)) for index in indices)
+
+        tasks = [raw[start : start + _IMAGES_PER_TASK].tolist() for start in range(0, raw.size, _IMAGES_PER_TASK)]
+        with ThreadPoolExecutor(usable_cpus()) as pool:
+            return file.payload_bytes - int(file.sizes[raw].sum()) + sum(pool.map(count, tasks))

@@ -1,0 +1,57 @@
+"""Warn about a beton whose manifest is missing: once for each use, also where progress is off."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastdc.progress import say
+
+if TYPE_CHECKING:
+    from fastdc.beton.manifest import Manifest
+
+_warned: set[Path] | None = None
+
+
+@contextmanager
+def one_use(known: Iterable[Path] = ()) -> Iterator[None]:
+    """Warn once about each file in the block, however often the block reads it; blocks inside belong to it.
+
+    Args:
+        known: files that another process has warned about.
+    """
+    global _warned
+    outer = _warned
+    _warned = {*map(_place, known)} if outer is None else outer
+    try:
+        yield
+    finally:
+        _warned = outer
+
+
+def warn_missing(beton: Path, manifest: Path) -> None:
+    """Warn that `beton` has no manifest, and name what is assumed instead."""
+    place = _place(beton)
+    if _warned is not None and place in _warned:
+        return
+    say(
+        f"warning: {beton}: its manifest {manifest.name} is missing, so its classes are called by number, and hints "
+        "such as PCA's tile_grid are unknown: images train whole, as with --augment protocol; copy the manifest along"
+    )
+    if _warned is not None:
+        _warned.add(place)
+
+
+def _place(beton: Path) -> Path:
+    return Path(beton).absolute()
+
+
+def unknown_classes(*betons: "tuple[Path, Manifest]") -> str | None:
+    """Return why classes of these betons cannot be compared by name; None where all have a manifest."""
+    for path, manifest in betons:
+        if manifest.inferred:
+            return (
+                f"{path}: its manifest {Path(path).with_suffix('.json').name} is missing, so its classes are only "
+                f"known as 0..{len(manifest.classes) - 1}; copy the manifest along, or write the file again with fastdc"
+            )
+    return None

@@ -1,0 +1,43 @@
+"""Mosaics of whole images, made by a method or made again from its list."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton import fit_image
+from fastdc.methods.base import Fit, Mosaic
+
+
+def make_mosaics(
+    image: Callable[[int], NDArray[np.uint8]], sources: NDArray[np.int64], size: int, mosaic: Mosaic
+) -> Iterator[NDArray[np.uint8]]:
+    """Make one [S, S, 3] mosaic per row of `sources`, tiles in row-major order.
+
+    Args:
+        image: decodes training image i to RGB uint8 [H, W, 3].
+        sources: int64 [M, grid**2], the training images of each mosaic.
+        size: side S in pixels.
+    """
+    from fastdc.kernels.mosaics import combine  # loads numba
+
+    tile = -(-size // mosaic.grid)
+    for row in sources:
+        images = [image(int(index)) for index in row]
+        if mosaic.resize == "nearest":
+            images = [nearest(each, tile, mosaic.fit) for each in images]
+        elif mosaic.fit != "squash":  # `combine` squashes by itself
+            images = [fit_image(each, tile, mosaic.fit) for each in images]
+        yield combine(images, size, mosaic.grid)
+
+
+def nearest(image: NDArray[np.uint8], side: int, fit: Fit) -> NDArray[np.uint8]:
+    """Bring an image to side x side by its nearest pixels, as torch's `interpolate(mode="nearest")` picks them.
+
+    A `crop` or `pad` frames the image first, at its own resolution.
+    """
+    if fit != "squash":
+        height, width = image.shape[:2]
+        image = fit_image(image, min(height, width) if fit == "crop" else max(height, width), fit)
+    rows, columns = (np.arange(side) * length // side for length in image.shape[:2])
+    return np.ascontiguousarray(image[rows[:, None], columns[None, :]])

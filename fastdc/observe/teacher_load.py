@@ -1,0 +1,190 @@
+"""Teachers themselves: trained or read, and compared with the data set's classes before anything uses them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastdc.errors import ManifestError, MethodError, TeacherError
+from fastdc.nn.facts import read_facts
+from fastdc.observe.needs import ObserverNeeds
+from fastdc.observe.teacher_plan import PRETRAINED_SIDE, TeacherPlan, check_side
+from fastdc.progress import say
+from fastdc.threads import set_compute_threads
+
+if TYPE_CHECKING:
+    from fastdc.nn.agreement import Agreement
+    from fastdc.nn.device import Compute
+    from fastdc.nn.teacher import Teacher
+
+_measured: "dict[tuple[object, ...], Agreement | None]" = {}
+"""By teacher, state of the beton and side: a grid asks for every cell."""
+
+
+def weights_file(plan: TeacherPlan, workdir: Path) -> Path:
+    """Where an observer's weights lie, or will lie."""
+    from fastdc.observe.choose import observer_folder
+    from fastdc.observe.record import WEIGHTS_NAME
+
+    assert plan.observer is not None
+    return observer_folder(workdir, plan.train_hash, plan.observer, 0) / WEIGHTS_NAME
+
+
+def load_teacher(
+    plan: TeacherPlan,
+    train: Path | None,
+    workdir: Path,
+    compute: "Compute",
+    show_progress: bool = False,
+    also: ObserverNeeds | None = None,
+    *,
+    image_size: int | None = None,
+    images: Path | None = None,
+) -> "Teacher":
+    """Return the network, its guesses compared with the classes of some images (`fastdc.nn.agreement` has the rules).
+
+    An observer that is not there yet, or not whole, is trained first; of one that guesses badly a line on stderr warns.
+
+    Args:
+        train: the training set; None where none may be trained.
+        also: what methods will read of the same observer, so that one training keeps it all.
+        image_size: side of the images that it will get, in pixels; None for the side it was trained at.
+        images: beton whose images it is asked about; None takes `train`, and asks nothing where that is None too.
+
+    Raises:
+        MethodError: the file is damaged, holds more than weights, other classes, NaN; or a training is needed and
+            `train` is None.
+        TeacherError: its outputs are in another order than the classes, it guesses no better than chance, or its
+            network takes no images of this size.
+        FastDCError: whatever `observe` raises.
+    """
+    guess = image_size or plan.image_size or PRETRAINED_SIDE
+    teacher = _load(plan, train, workdir, compute, show_progress, also, guess)
+    side = image_size or teacher.image_size
+    check_side(teacher, side)
+    images = images or train
+    if images is not None:
+        _check_agreement(plan, teacher, images, side, compute, show_progress)
+    return teacher
+
+
+def _load(
+    plan: TeacherPlan,
+    train: Path | None,
+    workdir: Path,
+    compute: "Compute",
+    show_progress: bool,
+    also: ObserverNeeds | None,
+    side: int,
+) -> "Teacher":
+    from fastdc.nn.pretrained import build_teacher
+
+    if plan.observer is None:
+        return build_teacher(plan.kind, plan, compute, image_size=side)
+    seconds = _observe(plan, train, workdir, show_progress, also)
+    set_compute_threads(compute.threads)  # a training sets its own number; who finds it done must compute alike
+    file = weights_file(plan, workdir)
+    facts = read_facts(file)
+    if facts is None or (facts.arch, facts.classes) != (plan.arch, plan.classes):
+        raise MethodError(f"{file}: not the weights of this observer; delete the file, and they are made again")
+    return build_teacher("file", plan, compute, file=file, facts=facts, seconds=seconds)
+
+
+def _observe(
+    plan: TeacherPlan, train: Path | None, workdir: Path, show_progress: bool, also: ObserverNeeds | None
+) -> float:
+    """Have the observer trained; seconds that its training took."""
+    from fastdc.observe.record import load_observation
+
+    assert plan.observer is not None
+    needs = ObserverNeeds(weights=True)
+    folder = weights_file(plan, workdir).parent
+    record = load_observation(folder)
+    if record is not None and record.serves(needs, plan.observer.epochs):
+        return record.seconds()
+    if train is None:
+        raise MethodError(
+            f"teacher {plan.name}: {folder} holds no weights of a finished training; "
+            f"run `fastdc observe TRAIN.beton --workdir {workdir}` on its training set first"
+        )
+    from fastdc.observe.run import observe
+
+    wanted = needs if also is None or plan.extra else needs | also  # what methods read, they read of their observer
+    options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra, "show_progress": show_progress}
+    try:
+        (record,) = observe(train, workdir, plan.observer, needs=wanted, **options)
+    except MethodError:  # without what the methods need, which a teacher does not
+        if wanted == needs:
+            raise
+        (record,) = observe(train, workdir, plan.observer, needs=needs, **options)
+    return record.seconds()
+
+
+def _check_agreement(
+    plan: TeacherPlan, teacher: "Teacher", images: Path, side: int, compute: "Compute", show_progress: bool
+) -> None:
+    from fastdc.nn.agreement import measure_agreement
+
+    state = images.stat()
+    key = (plan.identity, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, side)
+    known = key in _measured
+    if not known:
+        columns = plan.columns if plan.order is not None else None  # columns by name give the data set's order
+        _measured[key] = measure_agreement(teacher, images, plan.classes, columns, side, compute)
+    found = _measured[key]
+    if found is None:
+        return
+    problem = _problem(plan, found, images, side)
+    foreign = not _is_own(plan)
+    if problem is not None and foreign:
+        raise TeacherError(problem)
+    if problem is not None and not known:
+        say(f"warning: {problem}")
+    elif foreign and show_progress and not known:
+        say(f"teacher {plan.name}: names {_share(found.right, found)} of {found.images:,} images of {images} rightly")
+
+
+def _problem(plan: TeacherPlan, found: "Agreement", images: Path, side: int) -> str | None:
+    """Return what is wrong with a teacher of this agreement, and what to do; None for nothing."""
+    asked = f"{found.images:,} images of {images}"
+    used = f"{plan.order} order" if plan.order is not None else "data set's order"
+    if found.better is not None:
+        name, columns, right = found.better
+        own = columns == tuple(range(len(columns)))
+        better = f"{name} order" if name is not None else "data set's own"
+        return (
+            f"teacher {plan.name}: its outputs are in another class order: of {asked} it names "
+            f"{_share(found.right, found)} rightly in the {used}, {_share(right, found)} in the {better}; "
+            + _way_out(plan, None if own else name)
+        )
+    if found.at_chance:
+        others = f", nor is it in {' or '.join(found.tried)} order" if found.tried else ""
+        return (
+            f"teacher {plan.name}: names {_share(found.right, found)} of {asked} rightly in the {used}, no better than "
+            f"chance or a random order of classes ({100 * found.chance:.1f} % on average){others}; take a teacher that "
+            f"was trained on these classes, in one of these orders, for images of about {side} px"
+        )
+    return None
+
+
+def _way_out(plan: TeacherPlan, name: str | None) -> str:
+    if plan.order is None and plan.named:
+        return "its class names are in another order than its outputs; make it again with the right names"
+    return "leave --teacher-order out" if name is None else f"add --teacher-order {name}"
+
+
+def _share(right: int, found: "Agreement") -> str:
+    return f"{100 * right / found.images:.1f} %"
+
+
+def _is_own(plan: TeacherPlan) -> bool:
+    """Return whether it is an observer of this training set, by name or by its file."""
+    from fastdc.observe.record import load_observation
+
+    if plan.observer is not None:
+        return True
+    if plan.facts is None or plan.file is None:
+        return False
+    try:
+        record = load_observation(plan.file.parent)
+    except ManifestError:
+        return False
+    return record is not None and record.weights == plan.file and record.identity.get("train") == plan.train_hash

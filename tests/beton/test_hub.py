@@ -1,0 +1,81 @@
+"""The Hugging Face hub's cache as a source."""
+
+import os
+
+import pytest
+
+from fastdc.beton import write_beton
+from fastdc.beton.hub import enter_hub_cache
+from fastdc.errors import SourceError
+
+OLD, NEW = "0" * 40, "1" * 40
+
+
+@pytest.fixture
+def cache(tmp_path, jpegs):
+    """A cache as `hf download` leaves it: files by hash, and links to them in a snapshot."""
+    pytest.importorskip("pyarrow")
+    from tests.beton.hub_shards import write_shard
+
+    repository = tmp_path / "hub" / "datasets--zh-plus--tiny-imagenet"
+    shard = write_shard(tmp_path / "shard.parquet", jpegs[:4], [0, 1, 0, 1], names=["cat", "dog"])
+    (repository / "blobs").mkdir(parents=True)
+    os.rename(shard, repository / "blobs" / "abc")
+    for revision in (OLD, NEW):
+        folder = repository / "snapshots" / revision / "data"
+        folder.mkdir(parents=True)
+        (folder / "train-00000-of-00001.parquet").symlink_to("../../../blobs/abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(NEW)
+    return repository
+
+
+def test_a_repository_stands_for_its_newest_snapshot(cache, tmp_path):
+    for number, source in enumerate((cache, cache / "snapshots", cache / "snapshots" / NEW)):
+        manifest = write_beton(source, tmp_path / f"{number}.beton", split="train")
+        assert (manifest.dataset, manifest.classes, manifest.source) == ("tiny-imagenet", ("cat", "dog"), NEW)
+        assert manifest.ids[0] == "data/train-00000-of-00001.parquet:0"
+
+
+def test_without_a_newest_one_a_single_snapshot_counts_and_several_do_not(cache):
+    (cache / "refs" / "main").unlink()
+    with pytest.raises(SourceError, match=f"2 snapshots .{OLD}, {NEW}. and no refs/main; give one of them"):
+        enter_hub_cache(cache)
+    (cache / "snapshots" / OLD).rename(cache.parent / "elsewhere")
+    assert enter_hub_cache(cache).name == NEW
+
+
+@pytest.mark.parametrize(
+    ("inner", "words"),
+    [
+        ("..", "is the cache of the Hugging Face hub .datasets--zh-plus--tiny-imagenet.; give one"),
+        ("blobs", "is a part of a hub cache that has no file names; give .*datasets--zh-plus--tiny-imagenet$"),
+        ("blobs/abc", "is a part of a hub cache"),
+        ("refs", "is a part of a hub cache"),
+    ],
+)
+def test_other_parts_of_a_cache_say_which_folder_to_give(cache, tmp_path, inner, words):
+    source = cache.parent if inner == ".." else cache / inner
+    with pytest.raises(SourceError, match=words):
+        write_beton(source, tmp_path / "x.beton", split="train")
+
+
+def test_a_cache_without_a_snapshot(cache):
+    for revision in (OLD, NEW):
+        (cache / "snapshots" / revision).rename(cache.parent / revision)
+    with pytest.raises(SourceError, match="a hub cache without snapshots; download it again"):
+        enter_hub_cache(cache)
+
+
+def test_image_folders_are_left_as_they_are(folder):
+    assert enter_hub_cache(folder) == folder
+    (folder / "snapshots").mkdir()
+    assert enter_hub_cache(folder) == folder
+
+
+@pytest.mark.parametrize("files", [["dataset_dict.json"], ["state.json", "data-00000-of-00001.arrow"]])
+def test_what_datasets_saved_as_arrow(tmp_path, files):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(SourceError, match=r"holds Arrow files that `datasets` saved.*to_parquet"):
+        enter_hub_cache(tmp_path)

@@ -1,0 +1,46 @@
+"""What each precision computes on a CUDA device; runs with `-m gpu`."""
+
+import pytest
+import torch
+from torch import nn
+
+from fastdc.nn.device import Compute, choose_compute
+from fastdc.nn.models import build_model
+from tests.gpu.test_device_engine import no_cuda
+
+pytestmark = [pytest.mark.gpu, no_cuda]
+
+
+def error(precision: str, layer: nn.Module, images: torch.Tensor) -> float:
+    """Largest error of a layer's outputs against float64, in units of the largest output."""
+    compute = Compute(torch.device("cuda"), precision, 1)
+    exact = layer.double()(images.double())
+    found = compute.logits(layer.float().to("cuda"), images.to("cuda")).cpu()
+    return float(((found - exact).abs().max() / exact.abs().max()).detach())
+
+
+@pytest.mark.parametrize("kind", ["convolution", "linear"])
+def test_fp32_is_ieee_and_tf32_is_not(kind: str) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(32, 64, 14, 14)
+    layer = (
+        nn.Conv2d(64, 128, 3) if kind == "convolution" else nn.Sequential(nn.Flatten(), nn.Linear(64 * 14 * 14, 256))
+    )
+    found = {each: error(each, layer.cpu(), images) for each in ("tf32", "fp32", "tf32", "bf16")}
+    assert found["fp32"] < 1e-5
+    assert found["bf16"] < 1e-5  # a last layer is float32 under autocast too
+    if torch.cuda.get_device_capability() >= (8, 0):
+        assert found["tf32"] > 10 * found["fp32"]
+
+
+def test_ties_of_rounded_logits_are_gone() -> None:
+    compute = choose_compute("bf16", 1)
+    model = build_model("resnet18", 1000, 64, 0).eval().to("cuda")
+    with torch.no_grad():
+        best = compute.logits(model, torch.randn(512, 3, 64, 64, device="cuda")).topk(2).values
+    assert (best[:, 0] > best[:, 1]).all()
+
+
+def test_the_record_names_the_gpu() -> None:
+    told, name = choose_compute("auto", 1).told(), torch.cuda.get_device_name()
+    assert (told["precision"], told["device"], told["machine"], told["environment"]["gpu"]) == ("bf16", *[name] * 3)

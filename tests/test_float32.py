@@ -1,0 +1,114 @@
+"""What float32 means: one place sets torch's switches, of one API, in every process."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fastdc
+from fastdc.errors import ConfigError
+from fastdc.float32 import exact_float32, set_float32, switches
+from fastdc.nn.device import choose_compute
+from fastdc.nn.options import check_precision, precision_key, tell_precision
+
+BACKENDS: Any = torch.backends
+NEW = hasattr(BACKENDS.cuda.matmul, "fp32_precision")
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    found = [(switch, switch.read()) for switch in switches()]
+    yield
+    for switch, value in found:
+        switch.write(value)
+
+
+def states() -> list[Any]:
+    return [switch.read() for switch in switches()]
+
+
+@pytest.mark.skipif(not NEW, reason="torch before 2.9")
+@pytest.mark.parametrize(("precision", "gpu"), [("fp32", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")])
+def test_each_precision_sets_what_float32_means(precision: str, gpu: str) -> None:
+    set_float32("ieee" if gpu == "tf32" else "tf32")
+    compute = choose_compute("fp32", 1)
+    object.__setattr__(compute, "precision", precision)
+    compute.logits(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.zeros(1, 3, 2, 2))
+    assert BACKENDS.cudnn.conv.fp32_precision == BACKENDS.cuda.matmul.fp32_precision == gpu
+    assert BACKENDS.mkldnn.conv.fp32_precision == BACKENDS.mkldnn.matmul.fp32_precision == "ieee"
+
+
+def test_a_block_of_exact_products_leaves_the_switches_as_they_were() -> None:
+    set_float32("ieee")
+    exact = states()
+    set_float32("tf32")
+    loose = states()
+
+    def fail() -> None:
+        with exact_float32():
+            assert states() == exact
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert states() == loose != exact
+
+
+OLD = """
+import torch
+from fastdc import float32
+for kind in ("tf32", "ieee"):
+    for switch in float32._before_2_9():
+        switch.write(getattr(switch, kind))
+    print(torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+"""
+
+
+def test_the_switches_of_an_older_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", OLD], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "False", "False"]
+
+
+def test_no_other_file_touches_the_switches() -> None:
+    words = ("allow_tf32", "fp32_precision", "float32_matmul_precision")
+    root = Path(fastdc.__file__).parent
+    found = {path.name for path in root.rglob("*.py") if any(word in path.read_text() for word in words)}
+    assert found == {"float32.py"}
+
+
+@pytest.mark.skipif(not NEW, reason="torch before 2.9")
+def test_fp32_on_a_cpu_is_ieee_whatever_the_process_had_set() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 300))
+    images, compute = torch.randn(300, 3, 16, 16), choose_compute("fp32", 1)
+    expected = compute.logits(model, images)
+    BACKENDS.mkldnn.matmul.fp32_precision = "bf16"
+    assert torch.equal(compute.logits(model, images), expected)
+
+
+def test_precisions_that_a_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"^precision tf32: needs a CUDA device, found only the CPU; use fp32, bf16"):
+        check_precision("tf32", "cpu")
+    with pytest.raises(ConfigError, match=r"compute capability 7\.5, expected 8\.0 or higher; use fp32"):
+        check_precision("tf32", "cuda", (7, 5))
+    check_precision("tf32", "cuda", (8, 0))
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    with pytest.raises(ConfigError, match=r"^precision tf32: NVIDIA_TF32_OVERRIDE=0 turns it off; unset it"):
+        check_precision("tf32", "cuda", (8, 0))
+    check_precision("fp32", "cuda", (8, 0))
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    check_precision("fp16", "cuda", (7, 5))
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="tf32: needs a CUDA device"):
+            choose_compute("tf32", 1)
+
+
+def test_keys_and_titles_of_precisions() -> None:
+    assert precision_key("fp32", "cpu") == "fp32"  # as it always was
+    others = {precision_key(each, "cuda") for each in ("fp32", "tf32", "bf16", "fp16")} | {precision_key("bf16", "cpu")}
+    assert others == {"fp32/2", "tf32/2", "bf16/2", "fp16/2"}
+    assert [tell_precision(each) for each in ("fp32", "bf16")] == ["fp32", "bf16 (paper: fp32)"]
