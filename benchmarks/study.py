@@ -21,7 +21,6 @@ import yaml
 from fastdc.files import prepare_workdir, write_atomic
 from fastdc.nn.device import environment
 from fastdc.sweep.config import SweepConfig, expand_numbers
-from fastdc.sweep.plan import make_plan
 from fastdc.sweep.run import run_sweep
 from fastdc.sweep.store import Planned, Store
 
@@ -80,13 +79,9 @@ def restore(study: Path, store: Store) -> int:
     return len(missing)
 
 
-def export(study: Path, store: Store, axes: dict[str, str]) -> int:
-    """Write every finished run of a store to rows.jsonl and rows.csv; return how many.
-
-    Args:
-        axes: names of the planned runs by key, which the store does not give back; those of committed rows are kept.
-    """
-    path = study / "rows.jsonl"
+def export(study: Path, store: Store) -> int:
+    """Write every finished run of a store to rows.jsonl and rows.csv, beside those that they hold; return how many."""
+    path, axes = study / "rows.jsonl", store.axes()
     known = {row["key"]: row for row in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
     for record in store.records():
         if record.state == "done" and record.key not in known and record.summary is not None:
@@ -137,10 +132,9 @@ def run(study: Path, chosen: set[int], hours: float) -> None:
         if time.monotonic() > end:
             print(f"stopped after {hours:g} hours; run again to go on")
             return
-        plan, outcome = run_sweep(sweep)
-        axes = {cell.key: cell.axes for cell in plan.cells}
+        _, outcome = run_sweep(sweep)
         with Store(workdir / "store.sqlite") as store:
-            count = export(study, store, axes)
+            count = export(study, store)
         print(f"block {number} ({block}), seed {sweep.seeds[0]}: {dict(outcome.states)}; {count} rows", flush=True)
 
 
@@ -152,10 +146,9 @@ def _turns(blocks: list[Block], chosen: set[int]) -> Iterator[tuple[int, str, Sw
 
 def export_all(study: Path) -> None:
     """Export a store that a run left behind, for example one that was killed."""
-    blocks = read_blocks(study)
-    axes = {cell.key: cell.axes for block in blocks for sweep in block.sweeps for cell in make_plan(sweep).cells}
-    with Store(blocks[0].sweeps[0].workdir / "store.sqlite") as store:
-        print(f"{export(study, store, axes)} rows")
+    workdir = read_blocks(study)[0].sweeps[0].workdir
+    with Store(workdir / "store.sqlite", readonly=True) as store:
+        print(f"{export(study, store)} rows")
 
 
 def main() -> None:

@@ -178,6 +178,10 @@ class Store:
         states = dict(self._rows("SELECT key, state FROM runs"))
         return states | dict(self._rows("SELECT key, state FROM redo")) if redo else states
 
+    def axes(self) -> dict[str, str]:
+        """`Planned.axes` of every run, by key."""
+        return dict(self._rows("SELECT key, axes FROM runs"))
+
     def attempts(self) -> dict[str, int]:
         """How often each unfinished run was started, where that was more than once, or where it was not given back.
 
