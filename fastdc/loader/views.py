@@ -1,6 +1,7 @@
 """What a loader makes of an image: the random view of training or the fixed one of validation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,13 @@ class TrainView:
     tile_whole: float = 0.0
     tile_align: float = 1.0
     tile_scale: tuple[float, float] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the views depend on. Settings that came later are left out at their defaults: keys stay."""
+        later = ("tile_whole", "tile_align", "tile_scale")
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in values.items() if name not in later or value != defaults[name]}
 
     def __post_init__(self) -> None:
         _check_side("size", self.size, 1)

@@ -1,6 +1,6 @@
 """Where a training's labels come from, by its protocol."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ class LabelSource:
             "schema": SCHEMA,
             "subset": self.stored.content_hash,
             "teacher": teacher.identity,
-            "view": asdict(view),
+            "view": view.identity(),
             "batch_size": protocol.batch_for(len(self.stored.ids)),
             **{name: getattr(protocol, name) for name in LABEL_FIELDS},
             "precision": compute.key,

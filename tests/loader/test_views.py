@@ -38,3 +38,10 @@ def test_a_validation_view_out_of_range_is_refused(settings: dict) -> None:
 @pytest.mark.parametrize(("size", "resize"), [(224, 256), (28, 32), (160, 183), (64, 73), (1, 1)])
 def test_validation_resizes_to_eight_sevenths_by_default(size: int, resize: int) -> None:
     assert EvalView(size).resize == resize
+
+
+def test_settings_that_came_later_leave_old_keys_alone() -> None:
+    """Stored labels of release 0.1.0 are found under a key of these five alone."""
+    old = {"size": 8, "scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "flip": True, "tile_grid": 2}
+    assert TrainView(8, tile_grid=2).identity() == old
+    assert TrainView(8, tile_grid=2, tile_whole=0.25).identity() == {**old, "tile_whole": 0.25}

@@ -55,6 +55,15 @@ def test_the_file_holds_logits_and_nothing_else(betons: Any, make_teacher: MakeT
     assert result.relabel_seconds == told["seconds"] > 0
 
 
+def test_crops_inside_tiles_have_labels_of_their_own(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
+    for augment in ("method", "tile:2", "tile:2+whole=0.5", "method"):
+        settings = stored_settings(augment=augment)
+        evaluate(betons.train, betons.val, settings, teacher=make_teacher(), labels_root=tmp_path)
+    views = [json.loads((path.parent / "labels.json").read_bytes())["view"] for path in label_files(tmp_path)]
+    assert {(view["tile_grid"], view.get("tile_whole")) for view in views} == {(1, None), (2, None), (2, 0.5)}
+    assert len(views) == 3
+
+
 def test_labels_are_made_once_for_all_seeds_and_networks(
     betons: Any, make_teacher: MakeTeacher, tmp_path: Path
 ) -> None:
