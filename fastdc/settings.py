@@ -52,7 +52,8 @@ def first_problem(error: ValidationError) -> str:
     if not problem["loc"]:
         return problem["msg"].removeprefix("Value error, ")
     field = ".".join(str(part) for part in problem["loc"])
-    return f"{field}={problem['input']!r}: {problem['msg'].lower()}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{field}={problem['input']!r}: {message[:1].lower()}{message[1:]}"
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -4,11 +4,20 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 from pydantic import AfterValidator
+
+from fastdc.errors import ConfigError
 
 METHOD, PROTOCOL, TILE = "method", "protocol", "tile"
 FORMS = f"{METHOD}, {PROTOCOL} or {TILE}:GRID[+whole=SHARE][+align=SHARE][+scale=LOW-HIGH]"
-HINTS = ("tile_grid", "tile_whole", "tile_align", "tile_scale")
+EXPECTED = {
+    "tile_grid": "a whole number",
+    "tile_whole": "a share",
+    "tile_align": "a share",
+    "tile_scale": "two shares, low and high",
+}
+HINTS = tuple(EXPECTED)
 NUMBER = r"\d+(?:\.\d+)?"
 PART = re.compile(rf"(?P<name>whole|align)=(?P<share>{NUMBER})|scale=(?P<low>{NUMBER})-(?P<high>{NUMBER})")
 
@@ -43,15 +52,32 @@ def tile_crop(augment: str, hints: Mapping[str, Any]) -> TileCrop:
     Args:
         augment: `method` follows the hints, `protocol` ignores them, `tile:...` replaces them for every set.
         hints: of the subset's manifest.
+
+    Raises:
+        ConfigError: a hint is of another type.
     """
     if augment.startswith(f"{TILE}:"):
         return _parse(augment)
     if augment == PROTOCOL:
         return TileCrop()
-    values = {name.removeprefix("tile_"): hints[name] for name in HINTS if name in hints}
-    if values.get("scale") is not None:
-        values["scale"] = tuple(values["scale"])
+    values = {name.removeprefix("tile_"): _hint(name, hints[name]) for name in HINTS if name in hints}
     return TileCrop(**values)
+
+
+def _hint(name: str, value: Any) -> Any:
+    """One hint as `TileCrop` holds it."""
+    try:
+        if name == "tile_grid":
+            return int(value)
+        if name != "tile_scale":
+            return float(value)
+        low, high = (None, None) if value is None else map(float, value)
+        return None if low is None or high is None else (low, high)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(
+            f"hint {name}={value!r} of the training set: expected {EXPECTED[name]}; make the set again, or train with "
+            "--augment protocol"
+        ) from error
 
 
 def check_augment(text: str) -> str:
@@ -65,31 +91,36 @@ def check_augment(text: str) -> str:
         return text
     rule = _parse(text)
     parts = [f"{TILE}:{rule.grid}"]
-    parts += [f"whole={rule.whole:g}"] if rule.whole else []
-    parts += [f"align={rule.align:g}"] if rule.align != 1.0 else []
-    parts += [f"scale={rule.scale[0]:g}-{rule.scale[1]:g}"] if rule.scale else []
+    parts += [f"whole={_plain(rule.whole)}"] if rule.whole else []
+    parts += [f"align={_plain(rule.align)}"] if rule.align != 1.0 else []
+    parts += [f"scale={_plain(rule.scale[0])}-{_plain(rule.scale[1])}"] if rule.scale else []
     return "+".join(parts)
+
+
+def _plain(number: float) -> str:
+    """A share as `_parse` reads it: `:g` would write small ones as 1e-05."""
+    return np.format_float_positional(number, trim="-")
 
 
 def _parse(text: str) -> TileCrop:
     head, *parts = text.split("+")
     kind, _, grid = head.partition(":")
     if kind != TILE or not grid.isdecimal() or not 1 <= int(grid) <= 16:
-        raise ValueError(f"augment '{text}': expected {FORMS}, with GRID from 1 to 16")
+        raise ValueError(f"expected {FORMS}, with GRID from 1 to 16")
     values: dict[str, Any] = {}
     for part in parts:
         found = PART.fullmatch(part)
         if found is None:
-            raise ValueError(f"augment '{text}': '{part}' is not understood; expected {FORMS}")
+            raise ValueError(f"'{part}' is not understood; expected {FORMS}")
         name = found["name"] or "scale"
         if name in values:
-            raise ValueError(f"augment '{text}': {name} is given twice")
+            raise ValueError(f"{name} is given twice")
         values[name] = float(found["share"]) if found["name"] else (float(found["low"]), float(found["high"]))
     rule = TileCrop(int(grid), **values)
     if not (0 <= rule.whole <= 1 and 0 <= rule.align <= 1):
-        raise ValueError(f"augment '{text}': shares lie between 0 and 1")
+        raise ValueError("shares lie between 0 and 1")
     if rule.scale is not None and not 0 < rule.scale[0] <= rule.scale[1] <= 1:
-        raise ValueError(f"augment '{text}': expected 0 < LOW <= HIGH <= 1, shares of a tile's area")
+        raise ValueError("expected 0 < LOW <= HIGH <= 1, shares of a tile's area")
     return rule
 
 

@@ -1,10 +1,13 @@
 """Which crops a training takes of a mosaic."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdc.beton.hints import TileCrop, check_augment, tile_crop
+from fastdc.errors import ConfigError
 
 
 def test_method_follows_the_hints_and_protocol_ignores_them() -> None:
@@ -31,6 +34,24 @@ def test_hints_and_text_give_the_rule_back(
     assert tile_crop(check_augment(text), {}) == rule
 
 
+@pytest.mark.parametrize(
+    "hint",
+    [
+        *({"tile_grid": "two"}, {"tile_grid": None}, {"tile_whole": "a"}, {"tile_align": [1]}),
+        *({"tile_scale": "x"}, {"tile_scale": [0.5]}, {"tile_scale": 0.5}, {"tile_scale": [0.1, None]}),
+    ],
+)
+def test_hints_of_another_type_are_one_line(hint: dict[str, Any]) -> None:
+    """A plug-in, or another program, writes what it likes."""
+    with pytest.raises(ConfigError, match=f"hint {next(iter(hint))}=.*expected (a whole number|a share|two shares)"):
+        tile_crop("method", hint)
+    assert tile_crop("protocol", hint) == TileCrop()
+
+
+def test_numbers_are_read_as_before() -> None:
+    assert tile_crop("method", {"tile_grid": 2.0}) == tile_crop("method", {"tile_grid": "2"}) == TileCrop(2)
+
+
 def test_hints_of_pca_are_what_they_were() -> None:
     assert TileCrop(2).hints == {"tile_grid": 2}
     assert TileCrop().hints == {}
@@ -43,6 +64,8 @@ def test_one_rule_has_one_spelling() -> None:
         == ("tile:2+whole=0.25")
     )
     assert check_augment("tile:2+whole=0+align=1") == "tile:2"
+    small = check_augment("tile:2+whole=0.00001+scale=0.000001-1")
+    assert small == check_augment(small) == "tile:2+whole=0.00001+scale=0.000001-1"
     assert [check_augment(name) for name in ("method", "protocol")] == ["method", "protocol"]
 
 
