@@ -19,25 +19,27 @@ def make_mosaics(
         sources: int64 [M, grid**2], the training images of each mosaic.
         size: side S in pixels.
     """
-    from fastdc.kernels.mosaics import combine  # loads numba
+    from fastdc.kernels.boxes import tile_box  # loads numba
+    from fastdc.kernels.mosaics import combine
 
     tile = -(-size // mosaic.grid)
+    sides = [tile_box(size, size, mosaic.grid, position)[2:] for position in range(mosaic.grid**2)]
     for row in sources:
         images = [image(int(index)) for index in row]
-        if mosaic.resize == "nearest":
-            images = [nearest(each, tile, mosaic.fit) for each in images]
+        if mosaic.resize == "nearest":  # each to the very size of its tile: `combine` resizes with antialiasing
+            images = [nearest(each, *side, mosaic.fit) for each, side in zip(images, sides, strict=True)]
         elif mosaic.fit != "squash":  # `combine` squashes by itself
             images = [fit_image(each, tile, mosaic.fit) for each in images]
         yield combine(images, size, mosaic.grid)
 
 
-def nearest(image: NDArray[np.uint8], side: int, fit: Fit) -> NDArray[np.uint8]:
-    """Bring an image to side x side by its nearest pixels, as torch's `interpolate(mode="nearest")` picks them.
+def nearest(image: NDArray[np.uint8], height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
+    """Bring an image to height x width by its nearest pixels, as torch's `interpolate(mode="nearest")` picks them.
 
     A `crop` or `pad` frames the image first, at its own resolution.
     """
     if fit != "squash":
-        height, width = image.shape[:2]
-        image = fit_image(image, min(height, width) if fit == "crop" else max(height, width), fit)
-    rows, columns = (np.arange(side) * length // side for length in image.shape[:2])
+        sides = image.shape[:2]
+        image = fit_image(image, min(sides) if fit == "crop" else max(sides), fit)
+    rows, columns = (np.arange(n) * length // n for n, length in zip((height, width), image.shape[:2], strict=True))
     return np.ascontiguousarray(image[rows[:, None], columns[None, :]])

@@ -73,6 +73,13 @@ class PCAConfig(EL2NRanking):
     align: float = Field(1.0, ge=0, le=1)
     scale_min: float | None = Field(None, gt=0, le=1)
 
+    def identity(self) -> dict[str, Any]:
+        """See `MethodConfig.identity`; a score of another method is known by that method's version and settings."""
+        values, scorer = super().identity(), _scorer(self)
+        if scorer is None:
+            return values
+        return {**values, "scorer": {"version": scorer.version, "config": scorer.configure({}).identity()}}
+
     @property
     def tile_crop(self) -> TileCrop:
         """What training does with the mosaics."""
@@ -129,6 +136,11 @@ class PCA(Method):
         """The last epoch that the score reads."""
         own, scorer = _own(config), _scorer(_own(config))
         return own.last_epoch if scorer is None else scorer.observer_epochs(scorer.configure({}))
+
+    def shortest_log(self, config: MethodConfig) -> int:
+        """The shortest that the score can be computed from."""
+        scorer = _scorer(_own(config))
+        return super().shortest_log(config) if scorer is None else scorer.shortest_log(scorer.configure({}))
 
     def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
         """What the score reads."""

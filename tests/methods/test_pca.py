@@ -51,6 +51,23 @@ def test_settings_of_the_first_release_keep_their_keys(settings: tuple[tuple[str
     assert content_key(changed) != KEYS[settings]
 
 
+def test_the_version_of_the_score_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    observer = ObserverConfig(arch="convnet_w32", epochs=10, image_size=64, threads=1, device="cpu", precision="fp32")
+
+    def key() -> str:
+        return content_key(compress_identity("pca", {"score": "aum"}, "a" * 32, 10, 0, 64, observer))
+
+    before = key()
+    monkeypatch.setattr(type(get_method("aum")), "version", 99)
+    assert key() != before
+
+
+def test_an_observer_too_short_for_the_score_is_refused_before_it_trains() -> None:
+    pca, scorer = get_method("pca"), get_method("dyn_unc")
+    assert pca.shortest_log(pca.configure({"score": "dyn_unc"})) == scorer.shortest_log(scorer.configure({})) > 0
+    assert pca.shortest_log(pca.configure({})) == pca.shortest_log(pca.configure({"score": "random"})) == 0
+
+
 @pytest.mark.parametrize("score", ["aum", "forgetting", "entropy", "cad_prune", "dyn_unc"])
 def test_any_score_ranks_the_sources(case: Case, score: str) -> None:
     ranked = get_method(score)
@@ -127,19 +144,21 @@ def test_hints_say_what_training_crops(case: Case) -> None:
     assert found == {"tile_grid": 3, "tile_whole": 0.25, "tile_align": 0.6, "tile_scale": [0.3, 1.0]}
 
 
-def test_nearest_is_torchs(case: Case) -> None:
+@pytest.mark.parametrize(("grid", "edges"), [(2, (0, 4, 8)), (3, (0, 3, 5, 8))])
+def test_nearest_is_torchs(case: Case, grid: int, edges: tuple[int, ...]) -> None:
+    """In a grid that does not divide the side, tiles are 3, 2 and 3 px."""
     rng = np.random.default_rng(0)
     images = {index: rng.integers(0, 256, (13, 10, 3), dtype=np.uint8) for index in range(48)}
     method, context = get_method("pca"), replace(case.context, image=images.__getitem__, image_size=8)
-    found = method.compress(context, method.configure({"resize": "nearest"}), 1, 0)
+    found = method.compress(context, method.configure({"resize": "nearest", "grid": grid}), 1, 0)
     assert found.images is not None
     for mosaic, sources in zip(found.images(), found.sources, strict=True):
         for position, source in enumerate(sources.tolist()):
             tensor = torch.from_numpy(images[source]).permute(2, 0, 1)[None].float()
-            expected = torch.nn.functional.interpolate(tensor, (4, 4), mode="nearest")[0].permute(1, 2, 0).byte()
-            row, column = divmod(position, 2)
-            tile = mosaic[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
-            np.testing.assert_array_equal(tile, expected.numpy())
+            row, column = divmod(position, grid)
+            tile = mosaic[edges[row] : edges[row + 1], edges[column] : edges[column + 1]]
+            expected = torch.nn.functional.interpolate(tensor, tile.shape[:2], mode="nearest")
+            np.testing.assert_array_equal(tile, expected[0].permute(1, 2, 0).byte().numpy())
 
 
 def test_unknown_scores_are_refused_at_once() -> None:
