@@ -122,13 +122,14 @@ def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
 
 def comparison_table(found: Sequence[Comparison], detect: float | None) -> str:
     """Return the comparisons as text, one paragraph a setting, without a trailing newline."""
-    return "\n\n".join(_paragraph(each, detect) for each in found)
+    several = len({(each.first.device, each.first.threads) for each in found}) > 1
+    return "\n\n".join(_paragraph(each, detect, several) for each in found)
 
 
-def _paragraph(each: Comparison, detect: float | None) -> str:
+def _paragraph(each: Comparison, detect: float | None, tell_machine: bool) -> str:
     result, ipc = each.result, "all images" if each.first.ipc is None else f"IPC {each.first.ipc}"
     first, second = plain(each.first.method), plain(each.second.method)
-    lines = [f"{title(each.first)}, {ipc}"]
+    lines = [f"{title(each.first, tell_machine)}, {ipc}"]
     lines.append(f"{first} {each.means[0]:.2f}, {second} {each.means[1]:.2f}, top-1 %, {_count(result.n)}")
     if result.p is None or result.low is None or result.high is None:
         return "\n".join([*lines, f"difference {result.mean:+.2f}; one seed gives no interval and no test"])

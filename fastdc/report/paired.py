@@ -13,7 +13,7 @@ from fastdc.report.significance import incomplete_beta
 LEVEL, POWER = 0.05, 0.8
 EXACT_PAIRS = 40
 SLACK = 1e-9
-"""Two sums of differences in percent that are closer than this are equal: accuracies are multiples of 100 / N."""
+"""Sums of differences in percent that are closer than this are equal: accuracies are multiples of 100 / N."""
 
 
 class Paired(NamedTuple):
@@ -109,7 +109,7 @@ def seeds_needed(difference: float, std: float) -> int | None:
     Args:
         difference: to be seen, in percentage points. std: of the paired differences.
     """
-    if difference == 0.0:
+    if abs(difference) < SLACK:
         return None
     normal = NormalDist()
     tail, power = normal.inv_cdf(1 - LEVEL / 2), normal.inv_cdf(POWER)

@@ -76,6 +76,19 @@ def test_the_text_says_what_few_seeds_cannot_show() -> None:
     assert "one seed gives no interval" in comparison_table(compare_methods(runs(1), "pca", "random"), None)
 
 
+def test_settings_that_differ_in_the_machine_alone_have_titles_of_their_own() -> None:
+    machines: list[dict[str, Any]] = [{"device": "cpu", "threads": 1}, {"device": "cuda", "threads": None}]
+    records: list[Record] = []
+    for number, machine in enumerate(machines):
+        for method, top1 in (("random", 10.0), ("pca", 20.0)):
+            records += [done(seed, top1, method=method, group=f"{method}{number}", **machine) for seed in range(2)]
+    text = comparison_table(compare_methods(records, "pca", "random"), None)
+    assert [paragraph.splitlines()[0] for paragraph in text.split("\n\n")] == [
+        "tiny: hard, resnet18, fp32, 28 px, cpu with 1 thread, IPC 10",
+        "tiny: hard, resnet18, fp32, 28 px, cuda, IPC 10",
+    ]
+
+
 def store_of(folder: Path, records: list[Record]) -> None:
     with Store(folder / "store.sqlite") as store:
         store.register(Planned(record.key, record.key, record.label) for record in records)

@@ -77,6 +77,9 @@ def test_seeds_needed_reach_the_power_that_they_claim(difference: float, std: fl
 
 def test_seeds_needed_at_the_limits() -> None:
     assert seeds_needed(0.0, 1.0) is None
+    rounded = paired([10.1, 50.0], [10.0, 50.1]).mean  # 0 but for rounding
+    assert rounded != 0.0
+    assert seeds_needed(rounded, 1.0) is None
     assert seeds_needed(5.0, 0.0) == 6  # with fewer pairs the permutation test cannot give p < 0.05
     assert seeds_needed(-1.0, 2.0) == seeds_needed(1.0, 2.0)
 
