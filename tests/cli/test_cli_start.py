@@ -42,6 +42,7 @@ SURFACE = {
     "--image-size --set --observer --teacher --teacher-order --augment --precision --threads --loader --together "
     "--launcher --address --gpus-per-run --rerun --track --log --dry-run --quiet -q",
     "report": "DIR --format --html",
+    "compare": "DIR A B --ipc --protocol --arch --epoch --detect --format",
     "methods": "--json",
     "doctor": "--workdir",
 }
