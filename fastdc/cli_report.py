@@ -39,8 +39,8 @@ def compare_command(
 ) -> None:
     """Compare two methods over the seeds that both finished, in every setting that they share.
 
-    Prints the mean difference, its 95 % interval, the p-value of the exact two-sided permutation test on the pairs, and
-    the seeds that a difference needs.
+    Prints the mean difference, its 95 % interval, the p-value of the exact two-sided permutation test on the pairs (of
+    the paired t test above 40), and how many seeds it takes to show a difference.
 
     Example:
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fastdc.errors import ConfigError
 from fastdc.report.escape import plain
-from fastdc.report.paired import Paired, paired, seeds_needed
+from fastdc.report.paired import EXACT_PAIRS, Paired, paired, seeds_needed
 from fastdc.report.rows import AXES, Row, group_rows
 from fastdc.report.table import title
 from fastdc.settings import closest
@@ -49,9 +49,13 @@ def compare_methods(
         epoch: "last", or "best" for the best epoch, which overstates accuracy.
 
     Raises:
-        ConfigError: a method is not in the store, or the two share no seed in any of the settings.
+        ConfigError: no run is of this setting, a method is not among the runs, or the two share no seed in any
+            of the settings.
     """
+    records = list(records)
     groups = [(row, runs) for row, runs in group_rows(records) if _wanted(row, ipc, protocol, arch)]
+    if records and not groups:
+        raise ConfigError(f"no runs with {_asked(ipc, protocol, arch)}; {_there(records)}")
     names = sorted({row.method for row, _ in groups})
     for name in (first, second):
         if name not in names:
@@ -79,6 +83,20 @@ def _wanted(row: Row, ipc: int | None, protocol: str | None, arch: str | None) -
         and (protocol is None or row.protocol == protocol)
         and (arch is None or row.arch == arch)
     )
+
+
+def _asked(ipc: int | None, protocol: str | None, arch: str | None) -> str:
+    asked = {"ipc": ipc, "protocol": protocol, "arch": arch}
+    return plain(", ".join(f"{name} {value}" for name, value in asked.items() if value is not None))
+
+
+def _there(records: Sequence[Record]) -> str:
+    """What a store holds of each setting that can be asked for."""
+    labels = [record.label for record in records]
+    ipcs = sorted({label["ipc"] for label in labels if label["ipc"] is not None})
+    others = {name: sorted({str(label[name]) for label in labels}) for name in ("protocol", "arch")}
+    told = [f"{name} {', '.join(map(str, values))}" for name, values in {"ipc": ipcs, **others}.items() if values]
+    return plain(f"the store has {'; '.join(told)}")
 
 
 def _setting(row: Row) -> tuple[Any, ...]:
@@ -135,7 +153,8 @@ def _paragraph(each: Comparison, detect: float | None, tell_machine: bool) -> st
         return "\n".join([*lines, f"difference {result.mean:+.2f}; one seed gives no interval and no test"])
     interval = f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
     floor = f" ({result.n} seeds cannot give less than {result.smallest_p:.2g})" if result.smallest_p > 0.05 else ""
-    lines.append(f"difference {result.mean:+.2f}, {interval}, permutation p = {result.p:.3g}{floor}")
+    test = "permutation" if result.n <= EXACT_PAIRS else "paired t test"
+    lines.append(f"difference {result.mean:+.2f}, {interval}, {test} p = {result.p:.3g}{floor}")
     needed = _needed(result, detect)
     if needed is not None:
         shown = abs(result.mean) if detect is None else detect

@@ -53,7 +53,8 @@ def title(row: Row, tell_machine: bool = False) -> str:
     names = (row.protocol, row.arch, computed) if paper else (row.protocol, computed, row.arch)
     text = f"{row.dataset}: {', '.join(names)}, {row.image_size} px"
     if row.augment != "method":
-        text += ", hints off (augment=protocol)" if row.augment == "protocol" else f", every set augment={row.augment}"
+        rule = "hints off" if row.augment == "protocol" else "every set cropped alike"
+        text += f", {rule} (augment={row.augment})"
     if tell_machine:
         text += f", {row.device or 'unknown device'}"
         text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""

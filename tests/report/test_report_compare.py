@@ -9,6 +9,7 @@ import pytest
 from fastdc import cli
 from fastdc.errors import ConfigError
 from fastdc.report.compare import Comparison, compare_methods, comparison_table
+from fastdc.report.paired import EXACT_PAIRS
 from fastdc.sweep.store import Planned, Record, Store
 from tests.report.test_result_rows import LABEL, done, other
 
@@ -64,8 +65,10 @@ def test_what_cannot_be_compared_is_refused() -> None:
     apart = [done(0, 40.0), done(1, 42.0, **PCA)]
     with pytest.raises(ConfigError, match="share no finished seed"):
         compare_methods(apart, "pca", "random")
-    with pytest.raises(ConfigError, match="not among these runs"):
-        compare_methods(runs(), "pca", "random", ipc=11)
+    with pytest.raises(
+        ConfigError, match=r"no runs with ipc 11, arch vgg11; the store has ipc 10; protocol hard; arch"
+    ):
+        compare_methods(runs(), "pca", "random", ipc=11, arch="vgg11")
 
 
 def test_the_text_says_what_few_seeds_cannot_show() -> None:
@@ -73,6 +76,8 @@ def test_the_text_says_what_few_seeds_cannot_show() -> None:
     assert "pca 42.20, random 40.10, top-1 %, 3 paired seeds" in text
     assert "difference +2.10" in text
     assert "permutation p = 0.25 (3 seeds cannot give less than 0.25)" in text
+    text = comparison_table(compare_methods(runs(EXACT_PAIRS + 1), "pca", "random"), None)
+    assert "paired t test p = " in text
     assert "one seed gives no interval" in comparison_table(compare_methods(runs(1), "pca", "random"), None)
 
 
