@@ -3,8 +3,8 @@
     python benchmarks/study.py run [--study DIR] [--blocks 1,2] [--hours 2]
     python benchmarks/study.py export [--study DIR]
 
-`run` goes on where it was; finished rows are written to DIR/rows.jsonl and DIR/rows.csv after every seed. A new machine
-needs these two files alone: a row that they hold is not trained again. DIR holds `study.yaml`, which says what is run.
+`run` goes on where it stopped; finished rows are written to DIR/rows.jsonl and DIR/rows.csv after every seed. Beside
+the data, a new machine needs rows.jsonl alone: a row that it holds is not trained again. DIR/study.yaml says what runs.
 """
 
 import argparse
@@ -123,6 +123,9 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def run(study: Path, chosen: set[int], hours: float) -> None:
     """Run the chosen blocks, all where none is chosen, until they are done or the time is over."""
     blocks, end = read_blocks(study), time.monotonic() + hours * 3600
+    unknown = chosen - set(range(1, len(blocks) + 1))
+    if unknown:
+        raise SystemExit(f"--blocks {min(unknown)}: expected 1 to {len(blocks)}")
     workdir = blocks[0].sweeps[0].workdir
     prepare_workdir(workdir)
     write_atomic(study / "environment.json", (json.dumps(environment(), indent=1) + "\n").encode())

@@ -104,7 +104,7 @@ def sweep_command(
     teacher: Teacher = None,
     teacher_order: TeacherOrder = None,
     augment: Annotated[
-        str | None, typer.Option(metavar="RULES", help=f"One or several, a column each: {AUGMENT_HELP}")
+        str | None, typer.Option(metavar="RULES", help=f"One or several, a table each: {AUGMENT_HELP}")
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 takes all.")] = None,

@@ -40,7 +40,7 @@ class SweepConfig(Settings):
             of methods included; None for the data set's.
         image_size: side of the stored images, in pixels.
         set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
-        augment: rules of cropping, each a column: `method` follows the hints of a subset, `protocol` ignores them,
+        augment: rules of cropping, each a table: `method` follows the hints of a subset, `protocol` ignores them,
             `tile:2` crops inside tiles of every set (`fastdc.beton.hints`).
         precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
         threads: CPU threads of each training; 0 takes every usable CPU.

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import pytest
 import study
 
 from fastdc.sweep.store import Planned, Store
@@ -46,3 +47,8 @@ def test_a_store_restored_from_the_rows_gives_the_same_rows(tmp_path: Path) -> N
         (tmp_path / "rows.jsonl").unlink()
         study.export(tmp_path, store)
     assert [(tmp_path / name).read_bytes() for name in ("rows.jsonl", "rows.csv")] == files
+
+
+def test_blocks_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(SystemExit, match="--blocks 9: expected 1 to 5"):
+        study.run(study.STUDY, {9}, 0.0)
