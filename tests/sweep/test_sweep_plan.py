@@ -91,7 +91,8 @@ def test_what_changes_no_result_is_not_in_the_key(make_config: Make, change: dic
 
 GOLDEN = {
     "random": ("37845da91f160421aecedefaabf6063c", "df88837999e2e7b1cc84c5aaca32128e"),
-    "full": ("fb0577feb5bd4b32364a7e2cf5d20e88", "73fa07111c4dd9fa2467b0e1a27546c7"),
+    # of 0.2: bytes of raw images are counted as PNG, so `full` of a raw set runs again
+    "full": ("4ff892a2412c80c930cdfcf7998353a8", "28c25352a580f64d8f4175e88cd822f7"),
 }
 """Keys of cell and subset at commit 1ebff1e, before precisions were named with the version of their arithmetic."""
 
