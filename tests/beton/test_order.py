@@ -20,6 +20,7 @@ from fastdc.errors import SourceError
 TREES = {
     "flat": ("b/2.png", "b/10.JPEG", "a/x.jpg", "a/X.jpg", "a/notes.txt", "a/.DS_Store"),
     "folders below a class": ("a/z.jpg", "a/a/1.jpg", "a/a/z/1.jpg", "a/a-b/1.jpg", "a/a.jpg", "b/1.jpg", "b/0/2.jpg"),
+    "a class whose name begins another's": ("a/x/1.jpg", "a-b/1.jpg", "a-b/x/1.jpg", "b/1.jpg"),
     "only folders below a class": ("a/images/2.jpg", "a/images/10.jpg", "b/images/1.jpg"),
     "unicode": ("é/ü.jpg", "é/z.jpg", "é/\U0001f600.jpg", "é/ﬀ.jpg", "zebra/Å/1.jpg", "zebra/Z.jpg", "日本/1.jpg"),
     "not UTF-8": (os.fsdecode(b"a/\xff.jpg"), "a/\xfe.jpg", "a/z.jpg", os.fsdecode(b"b/\xe9/1.jpg"), "b/2.jpg"),
