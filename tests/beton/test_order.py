@@ -1,6 +1,7 @@
 """The order of samples is that of torchvision's ImageFolder, and the manifest says where it is not."""
 
 import os
+import subprocess
 import tarfile
 import zipfile
 from contextlib import closing
@@ -121,6 +122,13 @@ def test_links_to_folders_inside_a_class(tmp_path: Path, link: str, order: str) 
     os.symlink(link, folder / "b" / "deeper")
     assert contents_of(folder).order == order
     assert contents_of(packed(folder, tmp_path / "x.tar")).order == order
+
+
+def test_an_absolute_link_of_an_archive_leads_into_it_as_its_names_do(tmp_path: Path) -> None:
+    folder = build(tmp_path / "images", ("a/1.jpg", "b/1.jpg"))
+    os.symlink(folder / "a", folder / "b" / "deeper")
+    subprocess.run(["tar", "-P", "-cf", tmp_path / "x.tar", folder], check=True)
+    assert contents_of(tmp_path / "x.tar").order == contents_of(folder).order == "own"
 
 
 @pytest.mark.parametrize("names", [("class_1/a-b/0.jpg", "class_1/a/0.jpg"), ()])

@@ -345,6 +345,19 @@ def test_an_archive_that_was_packed_from_beside_its_folder(tmp_path):
         archives.open_tree(tmp_path / "x.tar")
 
 
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_an_archive_of_a_hidden_folder_is_not_called_empty(tmp_path, kind):
+    """What `tar -P -cf x.tar ~/.cache/data` packs."""
+    build(tmp_path / "data", ".cache/data/cat/1.jpg", ".cache/data/dog/1.jpg", "readme.txt")
+    path, data = tmp_path / f"x.{kind}", tmp_path / "data"
+    _ = make_zip(path, data) if kind == "zip" else make_tar(path, data, "w:gz" if kind == "tar.gz" else "w")
+    with pytest.raises(
+        SourceError,
+        match=r"every image in it is hidden or litter .*, such as .*\.cache/data/cat/1\.jpg; pack the folder",
+    ):
+        archives.open_tree(path)
+
+
 @pytest.mark.parametrize(
     "litter",
     [
