@@ -55,7 +55,7 @@ def open_tree(source: Path) -> Tree:
     return tree
 
 
-def _why_no_images(tree: "ArchiveTree[Member]") -> str | None:
+def _why_no_images(tree: "ZipTree | PlainTarTree | PackedTarTree") -> str | None:
     """Return why all images of an archive were left out; None where some were not, or it has none."""
     if tree.outside and not tree.members:
         return f"every file in it has '..' in its name, such as {tree.outside}"
