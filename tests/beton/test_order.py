@@ -189,5 +189,14 @@ def test_classes_that_are_not_utf8_are_found_by_their_name_in_a_manifest(folder:
 
 def test_classes_that_are_all_empty_are_no_source(tmp_path: Path) -> None:
     (tmp_path / "images" / "a").mkdir(parents=True)
-    with pytest.raises(SourceError, match="none of the 1 classes has images"):
+    with pytest.raises(SourceError, match=r"none of its 1 class folders has images, expected class/image\.jpg$"):
         write_beton(tmp_path / "images", tmp_path / "x.beton", allow_missing_classes=True)
+
+
+def test_a_folder_that_is_no_data_set_is_not_sent_to_allow_missing_classes(tmp_path: Path) -> None:
+    source = build(tmp_path / "cache", ("b/n-train.arrow", "b/dataset_info.json", "a/readme.md"))
+    with pytest.raises(
+        SourceError, match=r"none of its 2 class folders has images \(3 other files, .*readme\.md\)"
+    ) as told:
+        write_beton(source, tmp_path / "x.beton")
+    assert "--allow-missing-classes" not in str(told.value)
