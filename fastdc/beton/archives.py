@@ -22,6 +22,7 @@ from fastdc.beton.order import below, in_imagefolder
 from fastdc.beton.sources import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, is_hidden, is_image, read_range
 from fastdc.beton.zipnames import member_names
 from fastdc.errors import SourceError
+from fastdc.progress import say
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -52,6 +53,8 @@ def open_tree(source: Path) -> Tree:
     if left_out is not None:
         tree.close()
         raise SourceError(f"{source}: {left_out}; pack the folder from inside (tar -C FOLDER -cf FILE .)")
+    if tree.outside:
+        say(f"warning: {source}: files with '..' in their names are left out, such as {tree.outside}")
     return tree
 
 

@@ -345,6 +345,18 @@ def test_an_archive_that_was_packed_from_beside_its_folder(tmp_path):
         archives.open_tree(tmp_path / "x.tar")
 
 
+def test_files_that_are_left_out_for_their_names_are_named(tmp_path, capsys):
+    """`tar -cf x.tar dog ../data/cat` loses a class."""
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(build(tmp_path / "data", "cat/1.jpg") / "cat", "../data/cat")
+        archive.add(build(tmp_path / "here", "dog/1.jpg") / "dog", "dog")
+    assert find(tmp_path / "x.tar").classes == ("dog",)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"warning: {tmp_path}/x.tar: files with '..' in their names are left out, such as ../data/cat/1.jpg"
+    ]
+
+
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
 def test_an_archive_of_a_hidden_folder_is_not_called_empty(tmp_path, kind):
     """What `tar -P -cf x.tar ~/.cache/data` packs."""
