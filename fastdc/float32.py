@@ -1,7 +1,8 @@
 """The one place where torch's switches for float32 products are set: CUDA's (matmul, cuDNN) and the CPU's (oneDNN).
 
-torch 2.9 replaced its `allow_tf32` switches by `fp32_precision`, and reading one kind after setting the other raises.
-So only the kind that the installed torch prefers is used. The switches belong to the process, not to a thread.
+torch 2.9 added `fp32_precision` beside its `allow_tf32` switches, and reading one kind raises where they disagree. Its
+own code still reads the older ones (torch.compile, torch.export). So both are written here, always to one meaning. The
+switches belong to the process, not to a thread.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ class Switch(NamedTuple):
 
 
 def switches() -> tuple[Switch, ...]:
-    """Return every switch that decides how float32 is multiplied, of the API that the installed torch prefers."""
+    """Return every switch of the installed torch that decides how float32 is multiplied, in the order of writing."""
     from torch import backends
 
     return _since_2_9() if hasattr(backends.cuda.matmul, "fp32_precision") else _before_2_9()
@@ -32,10 +33,24 @@ def _since_2_9() -> tuple[Switch, ...]:
     import torch
 
     backends: Any = torch.backends
-    gpu = (backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn)
-    cpu = (backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn)
-    found = [_attribute(owner, "fp32_precision", "ieee", "tf32") for owner in gpu]
-    return (*found, *(_attribute(owner, "fp32_precision", "ieee", "ieee") for owner in cpu))
+    matmul, cudnn, cpu = backends.cuda.matmul, backends.cudnn, backends.mkldnn
+    return (
+        _both(matmul, matmul, "ieee", "tf32"),
+        _attribute(cudnn, "fp32_precision", "none", "none"),  # below it, convolutions and RNNs have their own
+        _both(cudnn, cudnn.conv, "ieee", "tf32"),  # the older switch resets that of RNNs, which therefore comes last
+        _attribute(cudnn.rnn, "fp32_precision", "ieee", "tf32"),
+        *(_attribute(owner, "fp32_precision", "ieee", "ieee") for owner in (cpu.matmul, cpu.conv, cpu.rnn)),
+    )
+
+
+def _both(older: Any, newer: Any, ieee: str, tf32: str) -> Switch:
+    """A switch of both kinds; the newer one is read, which never raises."""
+
+    def write(value: str) -> None:
+        older.allow_tf32 = value == "tf32"
+        newer.fp32_precision = value
+
+    return Switch(partial(getattr, newer, "fp32_precision"), write, ieee, tf32)
 
 
 def _before_2_9() -> tuple[Switch, ...]:

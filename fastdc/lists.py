@@ -186,6 +186,8 @@ def _check_order(path: Path, manifest: Manifest) -> None:
 
 def _why_own(manifest: Manifest) -> str | None:
     """Return why the order is not ImageFolder's; None where the manifest shows no reason."""
+    if manifest.inferred:
+        return "its manifest is missing, which records their order"
     lost = [skipped.path for skipped in manifest.skipped if skipped.kind == "unreadable"]
     if manifest.made.get("tool") != "fastdc write-beton" or "columns" in manifest.made:
         return "they do not come from class folders"

@@ -12,7 +12,7 @@ from torch import nn
 
 import fastdc
 from fastdc.errors import ConfigError
-from fastdc.float32 import exact_float32, set_float32, switches
+from fastdc.float32 import Products, exact_float32, set_float32, switches
 from fastdc.nn.device import choose_compute
 from fastdc.nn.options import check_precision, precision_key, tell_precision
 
@@ -41,6 +41,24 @@ def test_each_precision_sets_what_float32_means(precision: str, gpu: str) -> Non
     compute.logits(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.zeros(1, 3, 2, 2))
     assert BACKENDS.cudnn.conv.fp32_precision == BACKENDS.cuda.matmul.fp32_precision == gpu
     assert BACKENDS.mkldnn.conv.fp32_precision == BACKENDS.mkldnn.matmul.fp32_precision == "ieee"
+
+
+@pytest.mark.skipif(not NEW, reason="torch before 2.9")
+@pytest.mark.parametrize("products", ["ieee", "tf32"])
+def test_the_older_switches_can_be_read_and_agree(products: Products) -> None:
+    """torch.compile and torch.export read them, and torch raises where the two kinds disagree."""
+    set_float32(products)
+    loose = products == "tf32"
+    assert (BACKENDS.cudnn.allow_tf32, BACKENDS.cuda.matmul.allow_tf32) == (loose, loose)
+    assert torch.get_float32_matmul_precision() == ("high" if loose else "highest")
+
+
+@pytest.mark.skipif(not NEW, reason="torch before 2.9")
+def test_what_other_code_has_set_is_overridden() -> None:
+    BACKENDS.cudnn.fp32_precision = BACKENDS.cudnn.conv.fp32_precision = "tf32"
+    set_float32("ieee")
+    assert BACKENDS.cudnn.conv.fp32_precision == BACKENDS.cudnn.rnn.fp32_precision == "ieee"
+    assert BACKENDS.cudnn.allow_tf32 is False
 
 
 def test_a_block_of_exact_products_leaves_the_switches_as_they_were() -> None:

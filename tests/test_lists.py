@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fastdc.beton import Manifest, Skipped
+from fastdc.beton.manifest import INFERRED
 from fastdc.errors import ConfigError, MethodError
 from fastdc.list_files import Combined
 from fastdc.lists import list_path, read_list, write_list
@@ -185,6 +186,7 @@ LOST = (Skipped(path="cat/2.jpg", reason="cut off"),)
         ({"order": "own", "made": WRITTEN, "skipped": LOST}, r"1 unreadable images were skipped, such as cat/2\.jpg"),
         ({"order": None, "made": WRITTEN, "skipped": LOST}, "unreadable images were skipped"),
         ({"order": None, "made": {**WRITTEN, "selection": 3}}, "only some classes"),
+        ({"order": None, "made": {"tool": INFERRED}}, "its manifest is missing"),
         ({"order": None, "made": WRITTEN, "ids": ("a/1.jpg", "a/2.gif", "b/1.jpg", "b/2.jpg", "c/1.jpg")}, r"a/2\.gif"),
         ({"order": None, "made": WRITTEN, "ids": ("a/b/1.jpg", "a/z.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg")}, "another"),
     ],

@@ -19,9 +19,10 @@ from typing import IO, TYPE_CHECKING, Generic, TypeVar
 
 from fastdc.beton.kinds import HEAD_BYTES, find_kind
 from fastdc.beton.order import below, in_imagefolder
-from fastdc.beton.sources import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, is_hidden, read_range
+from fastdc.beton.sources import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, is_hidden, is_image, read_range
 from fastdc.beton.zipnames import member_names
 from fastdc.errors import SourceError
+from fastdc.progress import say
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -48,13 +49,21 @@ def open_tree(source: Path) -> Tree:
         tree = _open_archive(source)
     except _DAMAGE as error:
         raise SourceError(f"{source}: {_explain(source, error)}") from error
-    if tree.outside and not tree.members:
+    left_out = _why_no_images(tree)
+    if left_out is not None:
         tree.close()
-        raise SourceError(
-            f"{source}: every file in it has '..' in its name, such as {tree.outside}; pack the folder from inside "
-            "(tar -C FOLDER -cf FILE .)"
-        )
+        raise SourceError(f"{source}: {left_out}; pack the folder from inside (tar -C FOLDER -cf FILE .)")
+    if tree.outside:
+        say(f"warning: {source}: files with '..' in their names are left out, such as {tree.outside}")
     return tree
+
+
+def _why_no_images(tree: "ZipTree | PlainTarTree | PackedTarTree") -> str | None:
+    """Return why all images of an archive were left out; None where some were not, or it has none."""
+    if tree.outside and not tree.members:
+        return f"every file in it has '..' in its name, such as {tree.outside}"
+    hidden = "" if any(map(is_image, tree.members)) else min(tree.hidden_images(""), default="")
+    return f"every image in it is hidden or litter by its name or a folder's, such as {hidden}" if hidden else None
 
 
 def _open_archive(source: Path) -> "ZipTree | PlainTarTree | PackedTarTree":
@@ -124,7 +133,7 @@ class ArchiveTree(Generic[Member]):
         """See `Tree`."""
         yield from filter(below(root), self._left_out)
         for link, target in self._links.items():
-            folder = posixpath.normpath(posixpath.join(posixpath.dirname(link), target))
+            folder = posixpath.normpath(posixpath.join(posixpath.dirname(link), target)).lstrip("/")  # as names do
             if folder in self._folders and below(root)(f"{link}/"):
                 inner = (name for name in self.members if name.startswith(f"{folder}/") and in_imagefolder(name))
                 yield from (link + name[len(folder) :] for name in inner)

@@ -52,6 +52,11 @@ ALLOW_MISSING = "; classes that the validation set lacks on purpose are matched 
 """What to do where `missing_classes` finds some."""
 
 
+def order_advice(known: Path, val: Path) -> str:
+    """Return what to do where `missing_classes` finds none, and yet the two number their classes differently."""
+    return f"write {val} again with --classes {known}, or match classes by name with --allow-missing-classes"
+
+
 def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:

@@ -22,11 +22,12 @@ def below(root: str) -> Callable[[str], bool]:
 
 
 def is_imagefolder_order(ids: Sequence[str]) -> bool:
-    """Return whether ids ("class/image.jpg") stand as ImageFolder lists them: by folder, then by name."""
-    previous = ("", "")
+    """Return whether ids ("class/image.jpg") stand as ImageFolder lists them: by class, then folder, then name."""
+    previous = ("", "", "")
     for name in ids:
         folder, _, file = name.rpartition("/")
-        if (folder, file) <= previous or not folder or not in_imagefolder(file):
+        place = (folder.partition("/")[0], folder, file)  # classes "a" and "a-b": "a/x" stands before "a-b"
+        if place <= previous or not folder or not in_imagefolder(file):
             return False
-        previous = (folder, file)
+        previous = place
     return True

@@ -300,9 +300,10 @@ def list_classes(
     where = f"{source}/{root}" if root else str(source)
     _check_classes(folders, [name for name in listing.files if is_image(name)], where)
     names = folders if classes is None else _match_classes(folders, classes, allow_missing, where)
-    contents, inner = _list_images(tree, root, names, frozenset(folders), allow_missing, where)
+    present = frozenset(folders)
+    contents, inner = _list_images(tree, root, names, present, allow_missing, where)
     _check_nesting(names, inner, where)
-    same = contents.order == "imagefolder" and folders == tuple(name for name in names if name in listing.folders)
+    same = contents.order == "imagefolder" and folders == tuple(name for name in names if name in present)
     return contents if same and not any(tree.hidden_images(root)) else contents._replace(order="own")
 
 
@@ -335,13 +336,14 @@ def _list_images(
     ignored: list[str] = []
     inner: list[set[str]] = []
     plain = True
+    lacking: SourceError | None = None
 
     def images_of_all() -> Iterator[str]:
-        nonlocal plain
+        nonlocal plain, lacking
         for name in classes:
             images, other = _list_class(tree, root, name) if name in folders else ([], [])
             if not images and not allow_missing:
-                raise _no_images(name, other, where)
+                lacking = lacking or _no_images(name, other, where)
             plain = plain and all(map(in_imagefolder, images))
             inner.append(_inner_folders(images, len(name) + 1))
             ends.append(len(images) + (ends[-1] if ends else 0))
@@ -350,7 +352,12 @@ def _list_images(
 
     ids = Texts.of(images_of_all())
     if not ids:
-        raise SourceError(f"{where}: none of the {len(classes)} classes has images, expected class/image.jpg")
+        found = f" ({len(ignored)} other files, such as {ignored[0]})" if ignored else ""
+        raise SourceError(
+            f"{where}: none of its {len(classes)} class folders has images{found}, expected class/image.jpg"
+        )
+    if lacking is not None:
+        raise lacking
     empty = frozenset(np.flatnonzero(np.diff(ends, prepend=0) == 0).tolist())
     order: Order = "imagefolder" if plain else "own"
     return Contents(root, tuple(map(one_spelling, classes)), Items(ids, ends), ignored, empty, order), inner

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fastdc.beton.classes import ALLOW_MISSING, missing_classes
+from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
 from fastdc.beton.missing import unknown_classes
 from fastdc.errors import ConfigError, MethodError
 from fastdc.nn.options import Device
@@ -198,7 +198,8 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
     """
     from fastdc.beton import one_spelling
 
-    if list(map(one_spelling, train.classes)) == list(map(one_spelling, val.classes)):
+    names, val_names = (list(map(one_spelling, each.classes)) for each in (train, val))
+    if names == val_names:
         return
     unknown = unknown_classes((config.train, train), (config.val, val))
     if unknown is not None:
@@ -207,14 +208,14 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
     if config.allow_missing_classes and lost is not None:
         return
     where = f"train {config.train} and val {config.val}"
-    if sorted(train.classes) == sorted(val.classes):
-        at = next(i for i, pair in enumerate(zip(train.classes, val.classes, strict=True)) if pair[0] != pair[1])
+    if sorted(names) == sorted(val_names):
+        at = next(i for i, pair in enumerate(zip(names, val_names, strict=True)) if pair[0] != pair[1])
         raise ConfigError(
-            f"{where}: same classes in another order, first at class {at}: '{train.classes[at]}' and "
-            f"'{val.classes[at]}'; write both from folders with the same class names"
+            f"{where}: same classes in another order, first at class {at}: '{names[at]}' and '{val_names[at]}'; "
+            f"{order_advice(config.train, config.val)}"
         )
-    only_train = [name for name in train.classes if name not in set(val.classes)]
-    only_val = [name for name in val.classes if name not in set(train.classes)]
+    only_train = [name for name in names if name not in set(val_names)]
+    only_val = [name for name in val_names if name not in set(names)]
     raise ConfigError(
         f"{where}: classes differ ({len(train.classes)} and {len(val.classes)}): {_some(only_train)} only in train, "
         f"{_some(only_val)} only in val; write both from folders with the same class names"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fastdc.beton import BetonFile, Manifest, count_image_bytes, describe_beton, one_spelling
-from fastdc.beton.classes import ALLOW_MISSING, missing_classes
+from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
 from fastdc.beton.missing import unknown_classes
 from fastdc.errors import BetonError, ConfigError
 from fastdc.hashing import content_key
@@ -294,6 +294,8 @@ def check_same_classes(
     if allow_missing and lost is not None:
         return
     hint = f"use sets of equal classes{ALLOW_MISSING if lost else ''}"
+    if lost == []:
+        hint = f"they have the same classes in another order; {order_advice(subset, val)}"
     pairs = zip(stored.classes, validation.classes, strict=False)
     for label, (left, right) in enumerate(pairs):
         if one_spelling(left) != one_spelling(right):

@@ -1,6 +1,7 @@
 """The order of samples is that of torchvision's ImageFolder, and the manifest says where it is not."""
 
 import os
+import subprocess
 import tarfile
 import zipfile
 from contextlib import closing
@@ -20,6 +21,7 @@ from fastdc.errors import SourceError
 TREES = {
     "flat": ("b/2.png", "b/10.JPEG", "a/x.jpg", "a/X.jpg", "a/notes.txt", "a/.DS_Store"),
     "folders below a class": ("a/z.jpg", "a/a/1.jpg", "a/a/z/1.jpg", "a/a-b/1.jpg", "a/a.jpg", "b/1.jpg", "b/0/2.jpg"),
+    "a class whose name begins another's": ("a/x/1.jpg", "a-b/1.jpg", "a-b/x/1.jpg", "b/1.jpg"),
     "only folders below a class": ("a/images/2.jpg", "a/images/10.jpg", "b/images/1.jpg"),
     "unicode": ("é/ü.jpg", "é/z.jpg", "é/\U0001f600.jpg", "é/ﬀ.jpg", "zebra/Å/1.jpg", "zebra/Z.jpg", "日本/1.jpg"),
     "not UTF-8": (os.fsdecode(b"a/\xff.jpg"), "a/\xfe.jpg", "a/z.jpg", os.fsdecode(b"b/\xe9/1.jpg"), "b/2.jpg"),
@@ -122,6 +124,13 @@ def test_links_to_folders_inside_a_class(tmp_path: Path, link: str, order: str) 
     assert contents_of(packed(folder, tmp_path / "x.tar")).order == order
 
 
+def test_an_absolute_link_of_an_archive_leads_into_it_as_its_names_do(tmp_path: Path) -> None:
+    folder = build(tmp_path / "images", ("a/1.jpg", "b/1.jpg"))
+    os.symlink(folder / "a", folder / "b" / "deeper")
+    subprocess.run(["tar", "-P", "-cf", tmp_path / "x.tar", folder], check=True)
+    assert contents_of(tmp_path / "x.tar").order == contents_of(folder).order == "own"
+
+
 @pytest.mark.parametrize("names", [("class_1/a-b/0.jpg", "class_1/a/0.jpg"), ()])
 def test_the_manifest_records_the_order_and_the_content_hash_ignores_it(
     folder: Path, tmp_path: Path, names: tuple[str, ...]
@@ -180,5 +189,14 @@ def test_classes_that_are_not_utf8_are_found_by_their_name_in_a_manifest(folder:
 
 def test_classes_that_are_all_empty_are_no_source(tmp_path: Path) -> None:
     (tmp_path / "images" / "a").mkdir(parents=True)
-    with pytest.raises(SourceError, match="none of the 1 classes has images"):
+    with pytest.raises(SourceError, match=r"none of its 1 class folders has images, expected class/image\.jpg$"):
         write_beton(tmp_path / "images", tmp_path / "x.beton", allow_missing_classes=True)
+
+
+def test_a_folder_that_is_no_data_set_is_not_sent_to_allow_missing_classes(tmp_path: Path) -> None:
+    source = build(tmp_path / "cache", ("b/n-train.arrow", "b/dataset_info.json", "a/readme.md"))
+    with pytest.raises(
+        SourceError, match=r"none of its 2 class folders has images \(3 other files, .*readme\.md\)"
+    ) as told:
+        write_beton(source, tmp_path / "x.beton")
+    assert "--allow-missing-classes" not in str(told.value)

@@ -345,6 +345,31 @@ def test_an_archive_that_was_packed_from_beside_its_folder(tmp_path):
         archives.open_tree(tmp_path / "x.tar")
 
 
+def test_files_that_are_left_out_for_their_names_are_named(tmp_path, capsys):
+    """`tar -cf x.tar dog ../data/cat` loses a class."""
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(build(tmp_path / "data", "cat/1.jpg") / "cat", "../data/cat")
+        archive.add(build(tmp_path / "here", "dog/1.jpg") / "dog", "dog")
+    assert find(tmp_path / "x.tar").classes == ("dog",)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"warning: {tmp_path}/x.tar: files with '..' in their names are left out, such as ../data/cat/1.jpg"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+def test_an_archive_of_a_hidden_folder_is_not_called_empty(tmp_path, kind):
+    """What `tar -P -cf x.tar ~/.cache/data` packs."""
+    build(tmp_path / "data", ".cache/data/cat/1.jpg", ".cache/data/dog/1.jpg", "readme.txt")
+    path, data = tmp_path / f"x.{kind}", tmp_path / "data"
+    _ = make_zip(path, data) if kind == "zip" else make_tar(path, data, "w:gz" if kind == "tar.gz" else "w")
+    with pytest.raises(
+        SourceError,
+        match=r"every image in it is hidden or litter .*, such as .*\.cache/data/cat/1\.jpg; pack the folder",
+    ):
+        archives.open_tree(path)
+
+
 @pytest.mark.parametrize(
     "litter",
     [

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -151,10 +152,11 @@ def test_weights_that_torchvision_does_not_have_are_refused(spec: str, words: st
 
 def test_torchvisions_weights_are_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
+    real = models.get_model
 
-    def get_model(name: str, weights: object) -> nn.Module:
+    def get_model(name: str, weights: object, **options: Any) -> nn.Module:
         asked.append((name, weights))
-        return build_model(name, 1000, 224, 0)
+        return real(name, weights=None, **options)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(models, "get_model", get_model)
     plan = plan_for("torchvision:mobilenet_v2", "", imagenet_wnids()[:3], None)
