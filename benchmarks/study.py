@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from fastdc.files import prepare_workdir, write_atomic
-from fastdc.nn.device import environment
 from fastdc.sweep.config import SweepConfig, expand_numbers
 from fastdc.sweep.run import run_sweep
 from fastdc.sweep.store import Planned, Store
@@ -61,7 +60,7 @@ def _block(paths: dict[str, Path], common: dict[str, Any], block: dict[str, Any]
     sweeps = []
     for seed in map(int, expand_numbers(str(block["seeds"]))):
         observer = {**common["observer"], "seed": seed}
-        sweeps.append(SweepConfig(**{**values, "observer": observer, "seeds": (seed,)}))
+        sweeps.append(SweepConfig(**{**values, "observer": observer, "seeds": (seed,), "pool_observers": True}))
     return Block(block["name"], sweeps)
 
 
@@ -128,7 +127,6 @@ def run(study: Path, chosen: set[int], hours: float) -> None:
         raise SystemExit(f"--blocks {min(unknown)}: expected 1 to {len(blocks)}")
     workdir = blocks[0].sweeps[0].workdir
     prepare_workdir(workdir)
-    write_atomic(study / "environment.json", (json.dumps(environment(), indent=1) + "\n").encode())
     with Store(workdir / "store.sqlite") as store:
         print(f"{restore(study, store)} rows restored")
     for number, block, sweep in _turns(blocks, chosen):

@@ -34,6 +34,8 @@ class SweepConfig(Settings):
         archs: networks trained from scratch.
         observer: settings of the observer that methods with dynamics share, its precision and threads included;
             none given takes the one observer in `workdir`, or the default at `image_size`.
+        pool_observers: count runs of sweeps that differ in the observer's seed alone as one row; else each observer
+            has rows of its own. It changes no result and no key.
         teacher: network that gives the labels of soft protocols, as `fastdc.observe.teacher` names it: the observer,
             a file, a pretrained network. Methods that run teachers have a setting of their own for theirs.
         teacher_order: class order of the outputs of teachers whose files do not name their classes (`ARCH@FILE`), those
@@ -61,6 +63,7 @@ class SweepConfig(Settings):
     protocols: tuple[str, ...] = Field(("hard",), min_length=1)
     archs: tuple[str, ...] = Field(("resnet18",), min_length=1)
     observer: dict[str, Any] = Field(default_factory=dict)
+    pool_observers: bool = False
     teacher: str = Field("observer", min_length=1)
     teacher_order: OrderName | None = None
     image_size: int = Field(224, ge=8, le=4096)

@@ -7,7 +7,7 @@ thread count, because sums of another count round differently.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -149,9 +149,17 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
                 seen.add(cell.key)
                 plan.cells.append(cell)
     plan.cells.extend(_broken_cells(plan))
+    if config.pool_observers:
+        first = config.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
+        plan.cells[:] = map(_in_group_of, plan.cells, make_plan(first, device).cells)
     # The whole set last: it takes longest, and the table fills sooner without it.
     plan.cells.sort(key=lambda cell: (cell.label["ipc"] is None, cell.label["ipc"] or 0))
     return plan
+
+
+def _in_group_of(cell: Cell, other: Cell) -> Cell:
+    """The cell, averaged in the row of `other`, which is the same run with another observer."""
+    return replace(cell, label={**cell.label, "group": other.label["group"]})
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,21 @@ def test_the_grid_is_the_product_of_its_axes(make_config: Make) -> None:
     assert len(keys(config)) == 2 * 2 * 2 * 2 * 2
 
 
+def test_sweeps_of_several_observers_can_be_one_row(make_config: Make) -> None:
+    def planned(seed: int, pool: bool) -> list[Cell]:
+        observer = {"arch": "convnet1_w4", "seed": seed}
+        methods = "random,el2n,rded,full"
+        return cells(make_config(methods=methods, seeds=str(seed), observer=observer, pool_observers=pool))
+
+    for seed in (0, 1):
+        assert [cell.key for cell in planned(seed, True)] == [cell.key for cell in planned(seed, False)]
+    groups = [{cell.label["method"]: cell.label["group"] for cell in planned(seed, True)} for seed in (0, 1)]
+    assert groups[0] == groups[1]
+    apart = [{cell.label["method"]: cell.label["group"] for cell in planned(seed, False)} for seed in (0, 1)]
+    assert {name for name, group in apart[0].items() if group != apart[1][name]} == {"el2n", "rded"}
+    assert apart[0] == groups[0]
+
+
 def test_rules_of_cropping_are_an_axis(make_config: Make) -> None:
     rules = cells(make_config(augment="method,protocol,tile:2+whole=0.250"))
     assert [cell.label["augment"] for cell in rules[::2]] == ["method", "protocol", "tile:2+whole=0.25"]
