@@ -121,8 +121,7 @@ def draw_sample(labels: Numbers) -> Numbers:
 def _guess(teacher: Teacher, images: Iterator[NDArray[np.uint8]], compute: Compute) -> Numbers:
     """Return the classes that a teacher names for the next batch of images, int64 [B]."""
     pixels = np.stack(list(islice(images, BATCH)))
-    with compute.autocast():
-        logits = teacher.model(compute.images(torch.from_numpy(pixels))).float()
+    logits = compute.logits(teacher.model, compute.images(torch.from_numpy(pixels)))
     if not bool(torch.isfinite(logits).all()):
         raise MethodError(f"teacher {teacher.name}: its outputs are not finite; use precision fp32, or another teacher")
     found: Numbers = logits.argmax(1).cpu().numpy()
