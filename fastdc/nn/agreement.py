@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastdc.beton import BetonFile, describe_beton, fit_image
+from fastdc.beton import BetonFile, describe_beton, fit_image, one_spelling
 from fastdc.errors import MethodError
 from fastdc.nn.device import Compute
 from fastdc.nn.orders import Columns, OrderName, distinct_orders
@@ -89,8 +89,8 @@ def measure_agreement(
         MethodError: an output is NaN or infinite.
         BetonError, ManifestError, LoaderError: the file is damaged.
     """
-    place = {name: number for number, name in enumerate(classes)}
-    known = np.array([place.get(name, -1) for name in describe_beton(path).classes], np.int64)
+    place = {one_spelling(name): number for number, name in enumerate(classes)}
+    known = np.array([place.get(one_spelling(name), -1) for name in describe_beton(path).classes], np.int64)
     with BetonFile(path) as beton:
         labels = known[np.asarray(beton.labels, np.int64)]
         sample = draw_sample(labels)

@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import re
+import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +43,7 @@ def write_ten(out: Path, split: str, per_class: int, classes: tuple[str, ...]) -
     samples = [
         Sample(np.repeat(pixels[index, :, :, None], 3, axis=2), place, f"{name}/{index}")
         for place, name in enumerate(classes)
-        for index in np.flatnonzero(labels == int(name.removeprefix("class")) - 1)[:per_class].tolist()
+        for index in np.flatnonzero(labels == int(re.sub(r"\D", "", name)) - 1)[:per_class].tolist()
     ]
     write_samples(out, samples, classes=classes, dataset="ten", split=split, source="test", made={})
     return out
@@ -164,6 +167,34 @@ def test_our_own_observer_is_only_warned_of(
     teacher_load._measured.clear()
     with pytest.raises(TeacherError, match="no better than chance"):
         load_teacher(other, ten.betons.train, tmp_path, compute, image_size=28)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_classes_are_matched_whatever_their_spelling(ten: Ten, compute: Compute, tmp_path: Path, forms: Any) -> None:
+    """Betons of fastdc 0.1 may hold names as macOS writes them."""
+    names = (tuple(unicodedata.normalize(form, name.replace("a", "á")) for name in TEXT) for form in forms)
+    train = write_ten(tmp_path / "train.beton", "train", 1, next(names))
+    val = write_ten(tmp_path / "val.beton", "val", 20, next(names))
+    classes = describe_beton(train).classes
+    assert classes != describe_beton(val).classes
+    plan = plan_for(f"{ARCH}@{ten.natural}", "", classes, None)
+    with pytest.raises(TeacherError, match=r"of 200 images .*; add --teacher-order natural$"):
+        load_teacher(plan, None, Path(), compute, image_size=28, images=val)
+    model = build_model(ARCH, 10, 28, 0)
+    model.load_state_dict(torch.load(ten.text))
+    save_weights(tmp_path / "t.safetensors", model, Facts(ARCH, describe_beton(val).classes, 28))
+    named = plan_for(f"{tmp_path}/t.safetensors", "", classes, None)
+    assert named.columns is None, "they are in one order"
+    load_teacher(named, None, Path(), compute, image_size=28, images=val)
+
+
+def test_subsets_without_manifests_leave_the_question_to_the_validation_set(
+    ten: Ten, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subset, val = (shutil.copy(beton, tmp_path / beton.name) for beton in ten.betons)
+    soft = ["evaluate", str(subset), "--val", str(val), "--teacher", f"{ARCH}@{ten.natural}", *EVALUATE]
+    assert run(soft) == 2
+    assert f"images of {val}" in capsys.readouterr().err
 
 
 EVALUATE = ["--arch", ARCH, "--threads", "1", "--set", "epochs=6", "--protocol", "soft-small", "-q"]
