@@ -10,7 +10,8 @@ The rules:
 - Above chance: the binomial test against it, at level 1 %.
 - At chance, first: not above chance, or, of 5 classes and more, not above 999 random orders at level 5 %. Besides, so
   few right that a teacher of accuracy chance ** (2/3) (63 % of 2 classes, 22 % of 10, 5 % of 100, 1 % of 1,000) shows
-  as few with a probability of 0.1 % at most. Few images prove nothing.
+  as few with a probability of 0.1 % at most. Few images prove nothing, so that a
+  line warns.
 - At chance, second: no better than outputs in a random order, which may hit some classes. Half of the images match each
   output with the class that it names most often. On the other half this match is right at least twice as often as the
   order in which the teacher is used, and clearly better by the rule above.
@@ -49,6 +50,7 @@ class Agreement(NamedTuple):
         images: how many were asked. right: how many it names rightly in the order in which it is used.
         chance: share that these guesses get right when dealt at random.
         at_chance: whether it is no better than that.
+        above_chance: whether it is shown to be better; of few images both may be False.
         better: another order that is clearly better: name, columns and how many it gets right; None for none. The name
             is None for the data set's own order where that is no named one.
         tried: names of the other orders that were compared.
@@ -60,6 +62,7 @@ class Agreement(NamedTuple):
     right: int
     chance: float
     at_chance: bool
+    above_chance: bool
     better: tuple[OrderName | None, Columns, int] | None
     tried: tuple[OrderName, ...]
     matched: tuple[int, int]
@@ -158,7 +161,7 @@ def compare_orders(labels: Numbers, guesses: Numbers, used: Columns, orders: Map
     matched = int(by_match.sum()), int(hits[held_out].sum())
     random_order = matched[0] >= BETTER_ODDS * matched[1] and _clearly_better(hits[held_out], by_match, chance)
     at_chance = random_order or (below and not above)
-    return Agreement(labels.size, right, chance, at_chance, best, tuple(filter(None, others)), matched)
+    return Agreement(labels.size, right, chance, at_chance, above, best, tuple(filter(None, others)), matched)
 
 
 def _matched(labels: Numbers, guesses: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

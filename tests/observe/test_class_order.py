@@ -257,6 +257,19 @@ def test_a_sweep_refuses_before_any_work_and_accepts(
     assert "teacher_order='random'" in capsys.readouterr().err
 
 
+def test_too_few_images_to_show_anything_are_warned_of(
+    ten: Ten, compute: Compute, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = write_ten(tmp_path / "small.beton", "val", 4, TEXT)
+    torch.save(build_model(ARCH, 10, 28, 5).state_dict(), tmp_path / "t.pth")
+    for file, doubted in ((tmp_path / "t.pth", True), (ten.text, False)):
+        plan = plan_for(f"{ARCH}@{file}", "", TEXT, None)
+        for _ in range(2):
+            load_teacher(plan, None, Path(), compute, image_size=28, images=small)
+        words = "of 40 images of .* rightly, chance gives .* %; these images do not show that it knows the classes"
+        assert len(re.findall(words, capsys.readouterr().err)) == doubted, "once, and of the untrained one alone"
+
+
 def test_a_small_or_strange_validation_set_refuses_no_right_teacher(ten: Ten, compute: Compute, tmp_path: Path) -> None:
     plan = plan_for(f"{ARCH}@{ten.text}", "", TEXT, None)
     for per_class in (1, 2):
