@@ -1,6 +1,7 @@
 """What a weights file says of its network, and which of a network's outputs are a data set's classes. No torch."""
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -70,6 +71,14 @@ def _parse(content: dict[str, object]) -> Facts:
     if not (isinstance(mean, list) and isinstance(std, list) and len(mean) == len(std) == 3 and min(std) > 0):
         raise ValueError("its metadata names no normalisation of three channels")
     return Facts(arch, tuple(map(str, classes)), side, tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file is a zip archive with its end, as `torch.save` writes them."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of an end that is damaged
+        return False
 
 
 @cache
