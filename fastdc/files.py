@@ -89,13 +89,16 @@ def _check_creatable(path: Path) -> None:
     probe, folder = _temporary_name(path), path.parent
     try:
         probe.touch()
+        probe.unlink()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise _too_long(path) from error
         if error.errno in DISK_FULL:
             raise OutputError(f"{path}: disk full ({error.strerror}); free space and run again") from error
         raise OutputError(f"{path}: folder {folder} is read-only for this user; choose another folder") from error
-    probe.unlink()
+    finally:
+        with suppress(OSError):  # nearly always gone; Ctrl-C may come between the two
+            probe.unlink()
 
 
 def _too_long(path: Path) -> OutputError:
@@ -118,18 +121,14 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     remove_temporaries(path.parent.glob(f".{escape(path.name)}.????????.tmp"))
     with _disk_full_named(path):
-        handle, temporary = open_temporary(path)
-        try:
-            with handle:
-                yield handle
-                handle.flush()
-                os.fsync(handle.fileno())
-                hit("file.written")
-                os.replace(temporary, path)  # still open, so still locked
-            sync_folder(path.parent)
-            hit("file.replaced")
-        finally:
-            temporary.unlink(missing_ok=True)
+        with open_temporary(path) as (handle, temporary):
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+            hit("file.written")
+            os.replace(temporary, path)  # still open, so still locked
+        sync_folder(path.parent)
+        hit("file.replaced")
 
 
 @contextmanager
@@ -145,23 +144,30 @@ def _disk_full_named(path: Path) -> Iterator[None]:
 
 
 def remove_temporaries(found: Iterable[Path]) -> None:
-    """Remove those of these temporary files whose writer is dead: the system dropped its lock."""
+    """Remove those of these temporary and lock files that no process holds: the system drops the lock of a dead one."""
     for stale in found:
-        with suppress(OSError), stale.open("rb") as handle:
+        with suppress(OSError), stale.open("r+b") as handle:  # NFS locks only what may be written
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             stale.unlink()
 
 
-def open_temporary(path: Path) -> tuple[IO[bytes], Path]:
-    """A new file beside `path`, locked to show that its writer lives, as long as it does."""
+@contextmanager
+def open_temporary(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Make a file beside `path`, locked to show that its writer lives; at the end it is removed, unless it was renamed.
+
+    It is named before it is made, so that Ctrl-C leaves none at any moment.
+    """
     while True:
         temporary = _temporary_name(path)
-        handle = temporary.open("w+b")
-        with suppress(OSError):  # a file system without locks: what killed writers left stays there
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if temporary.exists():
-            return handle, temporary
-        handle.close()  # another writer took it for a leftover before it was locked
+        try:
+            with temporary.open("w+b") as handle:
+                with suppress(OSError):  # a file system without locks: what killed writers left stays there
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                if temporary.exists():
+                    yield handle, temporary
+                    return
+        finally:
+            temporary.unlink(missing_ok=True)  # another writer may have taken it for a leftover before it was locked
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -68,7 +68,7 @@ def _group_folders(groups: Path, membership: Path) -> Iterator[Path]:
     except OSError:  # not Linux, or /proc is hidden
         return
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
         root = groups / controllers if controllers else groups

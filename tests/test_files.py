@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from fastdc.beton.output import beton_output
 from fastdc.errors import OutputError
 from fastdc.files import atomic_file, check_output, write_atomic
 
@@ -107,3 +111,50 @@ def test_a_writer_at_work_loses_nothing_to_another(tmp_path: Path) -> None:
         write_atomic(out, b"second")
         assert out.read_bytes() == b"second"
     assert (list(tmp_path.iterdir()), out.read_bytes()) == ([out], b"first")
+
+
+def interrupted(work: Callable[[], None], moment: int) -> bool:
+    """Do `work`, with Ctrl-C at this line of the code that makes files; False where it has no more."""
+    passed = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal passed
+        if not frame.f_code.co_filename.endswith(("fastdc/files.py", "filelock/_unix.py")):
+            return None
+        passed += event == "line"
+        if passed == moment:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def write_beton(path: Path) -> None:
+    with beton_output(path, force=True) as handle:
+        handle.write(b"whole")
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda path: write_atomic(path, b"whole"),
+        lambda path: check_output(path, force=True),
+        write_beton,
+    ],
+    ids=["file", "check", "beton"],
+)
+def test_ctrl_c_at_any_moment_leaves_no_temporary_file(tmp_path: Path, work: Callable[[Path], None]) -> None:
+    moment, out = 1, tmp_path / "x.beton"
+    while interrupted(lambda: work(out), moment):
+        assert set(os.listdir(tmp_path)) <= {out.name}, moment
+        out.unlink(missing_ok=True)
+        moment += 1
+    assert moment > 5

@@ -77,6 +77,44 @@ def test_a_block_of_exact_products_leaves_the_switches_as_they_were() -> None:
     assert states() == loose != exact
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_torchs_own_code_reads_older_switches_after_ours(legacy: bool) -> None:
+    """`torch.export` and `torch.backends.cudnn.flags` read them, and raise where the two kinds disagree."""
+    done = subprocess.run([sys.executable, "-c", MIXED, str(legacy)], capture_output=True, text=True)
+    assert done.stderr == ""
+    tf32, ieee = ["True", "True", "high"], ["False", "False", "highest"]
+    found = ieee if not legacy else tf32
+    assert done.stdout.split() == [*found, *ieee, *tf32, *tf32, *ieee]
+
+
+MIXED = """
+import sys
+import torch
+from fastdc.float32 import exact_float32, set_float32
+if sys.argv[1] == "True":
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high")
+else:
+    torch.backends.cudnn.allow_tf32 = False
+def show():
+    with torch.backends.cudnn.flags(enabled=False):
+        pass
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    print(matmul.allow_tf32, cudnn.allow_tf32, torch.get_float32_matmul_precision())
+with exact_float32():
+    pass
+show()
+set_float32("ieee")
+show()
+set_float32("tf32")
+show()
+with exact_float32():
+    pass
+show()
+set_float32("ieee")
+show()
+"""
+
 OLD = """
 import torch
 from fastdc import float32

@@ -11,7 +11,7 @@ from filelock import Timeout
 from fastdc.beton.manifest import manifest_path, parse_manifest
 from fastdc.beton.reader import inspect_beton
 from fastdc.errors import BetonError, ManifestError, OutputError
-from fastdc.files import atomic_file, check_not_input, check_output
+from fastdc.files import atomic_file, check_not_input, check_output, remove_temporaries
 from fastdc.locks import locked
 
 
@@ -93,16 +93,21 @@ def reserve_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> Itera
     """
     check_beton_output(out, force, inputs)
     lock_path = out.with_name(f".{out.name}.lock")
-    with ExitStack() as stack:
-        try:
-            is_locked = stack.enter_context(locked(lock_path, timeout=0))
-        except Timeout as error:
-            raise OutputError(f"{out}: another process is writing it; wait for it or choose another name") from error
-        stack.callback(lock_path.unlink, missing_ok=True)  # while it is held
-        check_output(out, force)  # the process that held the lock a moment ago may just have written it
-        if is_locked:
-            _remove_leftovers(out)
-        yield
+    try:
+        with ExitStack() as stack:
+            try:
+                is_locked = stack.enter_context(locked(lock_path, timeout=0))
+            except Timeout as error:
+                raise OutputError(
+                    f"{out}: another process is writing it; wait for it or choose another name"
+                ) from error
+            stack.callback(lock_path.unlink, missing_ok=True)  # while it is held
+            check_output(out, force)  # the process that held the lock a moment ago may just have written it
+            if is_locked:
+                _remove_leftovers(out)
+            yield
+    finally:
+        remove_temporaries([lock_path])  # Ctrl-C may come before the callback is there
 
 
 def _remove_leftovers(out: Path) -> None:

@@ -10,7 +10,8 @@ The rules:
 - Above chance: the binomial test against it, at level 1 %.
 - At chance, first: not above chance, or, of 5 classes and more, not above 999 random orders at level 5 %. Besides, so
   few right that a teacher of accuracy chance ** (2/3) (63 % of 2 classes, 22 % of 10, 5 % of 100, 1 % of 1,000) shows
-  as few with a probability of 0.1 % at most. Few images prove nothing.
+  as few with a probability of 0.1 % at most. Few images prove nothing, so that a
+  line warns.
 - At chance, second: no better than outputs in a random order, which may hit some classes. Half of the images match each
   output with the class that it names most often. On the other half this match is right at least twice as often as the
   order in which the teacher is used, and clearly better by the rule above.
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastdc.beton import BetonFile, describe_beton, fit_image
+from fastdc.beton import BetonFile, describe_beton, fit_image, one_spelling
 from fastdc.errors import MethodError
 from fastdc.nn.device import Compute
 from fastdc.nn.orders import Columns, OrderName, distinct_orders
@@ -49,6 +50,7 @@ class Agreement(NamedTuple):
         images: how many were asked. right: how many it names rightly in the order in which it is used.
         chance: share that these guesses get right when dealt at random.
         at_chance: whether it is no better than that.
+        above_chance: whether it is shown to be better; of few images both may be False.
         better: another order that is clearly better: name, columns and how many it gets right; None for none. The name
             is None for the data set's own order where that is no named one.
         tried: names of the other orders that were compared.
@@ -60,6 +62,7 @@ class Agreement(NamedTuple):
     right: int
     chance: float
     at_chance: bool
+    above_chance: bool
     better: tuple[OrderName | None, Columns, int] | None
     tried: tuple[OrderName, ...]
     matched: tuple[int, int]
@@ -89,8 +92,8 @@ def measure_agreement(
         MethodError: an output is NaN or infinite.
         BetonError, ManifestError, LoaderError: the file is damaged.
     """
-    place = {name: number for number, name in enumerate(classes)}
-    known = np.array([place.get(name, -1) for name in describe_beton(path).classes], np.int64)
+    place = {one_spelling(name): number for number, name in enumerate(classes)}
+    known = np.array([place.get(one_spelling(name), -1) for name in describe_beton(path).classes], np.int64)
     with BetonFile(path) as beton:
         labels = known[np.asarray(beton.labels, np.int64)]
         sample = draw_sample(labels)
@@ -121,8 +124,7 @@ def draw_sample(labels: Numbers) -> Numbers:
 def _guess(teacher: Teacher, images: Iterator[NDArray[np.uint8]], compute: Compute) -> Numbers:
     """Return the classes that a teacher names for the next batch of images, int64 [B]."""
     pixels = np.stack(list(islice(images, BATCH)))
-    with compute.autocast():
-        logits = teacher.model(compute.images(torch.from_numpy(pixels))).float()
+    logits = compute.logits(teacher.model, compute.images(torch.from_numpy(pixels)))
     if not bool(torch.isfinite(logits).all()):
         raise MethodError(f"teacher {teacher.name}: its outputs are not finite; use precision fp32, or another teacher")
     found: Numbers = logits.argmax(1).cpu().numpy()
@@ -159,7 +161,7 @@ def compare_orders(labels: Numbers, guesses: Numbers, used: Columns, orders: Map
     matched = int(by_match.sum()), int(hits[held_out].sum())
     random_order = matched[0] >= BETTER_ODDS * matched[1] and _clearly_better(hits[held_out], by_match, chance)
     at_chance = random_order or (below and not above)
-    return Agreement(labels.size, right, chance, at_chance, best, tuple(filter(None, others)), matched)
+    return Agreement(labels.size, right, chance, at_chance, above, best, tuple(filter(None, others)), matched)
 
 
 def _matched(labels: Numbers, guesses: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -1,6 +1,7 @@
 """What a weights file says of its network, and which of a network's outputs are a data set's classes. No torch."""
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 
+from fastdc.beton import one_spelling
 from fastdc.errors import MethodError
 from fastdc.nn.options import IMAGENET_MEAN, IMAGENET_STD
 
@@ -71,6 +73,14 @@ def _parse(content: dict[str, object]) -> Facts:
     return Facts(arch, tuple(map(str, classes)), side, tuple(map(float, mean)), tuple(map(float, std)))
 
 
+def is_archive(path: Path) -> bool:
+    """Return whether a file is a zip archive with its end, as `torch.save` writes them."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of an end that is damaged
+        return False
+
+
 @cache
 def imagenet_wnids() -> tuple[str, ...]:
     """The 1000 classes of ImageNet-1K, in the order in which every pretrained network has them."""
@@ -85,6 +95,8 @@ def lacks_wnids(classes: Sequence[str]) -> bool:
 def find_columns(who: str, known: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | None:
     """Which outputs of a network are a data set's classes; None where they are all of them in its order.
 
+    Names are compared in one spelling (`one_spelling`).
+
     Args:
         who: the network, for the message.
         known: names of its outputs, in their order.
@@ -93,10 +105,11 @@ def find_columns(who: str, known: Sequence[str], classes: Sequence[str]) -> tupl
     Raises:
         MethodError: it does not know one of the classes.
     """
-    if tuple(known) == tuple(classes):
+    outputs, wanted = (tuple(map(one_spelling, names)) for names in (known, classes))
+    if outputs == wanted:
         return None
-    place = {name: column for column, name in enumerate(known)}
-    missing = [name for name in classes if name not in place]
+    place = {name: column for column, name in enumerate(outputs)}
+    missing = [name for name in wanted if name not in place]
     if missing:
         hint = ", or, where they are ImageNet's under other names, say in which --teacher-order"
         raise MethodError(
@@ -104,4 +117,4 @@ def find_columns(who: str, known: Sequence[str], classes: Sequence[str]) -> tupl
             f"are missing; its first is '{known[0]}'); take a teacher that was trained on this data set's classes"
             + (hint if known == imagenet_wnids() and lacks_wnids(classes) else "")
         )
-    return tuple(place[name] for name in classes)
+    return tuple(place[name] for name in wanted)

@@ -17,7 +17,7 @@ Columns = tuple[int, ...]
 
 WNID = re.compile(r"(?<![0-9A-Za-z])n[0-9]{8}(?![0-9])")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-EXPECTED = {"numeric": "numbers", "wordnet": "WordNet ids (n01440764) or ImageNet's English names"}
+EXPECTED = {"numeric": "a number", "wordnet": "a WordNet id (n01440764) or one of ImageNet's English names"}
 
 
 def order_columns(order: OrderName, classes: Sequence[str]) -> Columns | None:
@@ -48,7 +48,7 @@ def require_columns(order: OrderName, classes: Sequence[str]) -> Columns:
     found = order_columns(order, classes)
     if found is None:
         raise ConfigError(
-            f"--teacher-order {order}: not every class name is one of {EXPECTED[order]}, the first is '{classes[0]}'; "
+            f"--teacher-order {order}: not every class name is {EXPECTED[order]}, the first is '{classes[0]}'; "
             f"take another order ({', '.join(ORDERS)})"
         )
     return found

@@ -1,20 +1,19 @@
 """Weights on disk: written as safetensors, read from there or from a checkpoint, without running code from it."""
 
+import errno
 import pickle
 import warnings
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from fastdc.errors import MethodError
 from fastdc.files import write_atomic
-from fastdc.nn.facts import Facts
+from fastdc.nn.facts import Facts, is_archive
 from fastdc.nn.models import build_model
 from fastdc.nn.names import CONVNET_PATTERN
 from fastdc.progress import say
@@ -69,19 +68,26 @@ def _read(path: Path) -> Any:
             f"{path}: holds more than weights, which could run foreign code; nothing of it was run. Save its "
             "state_dict alone, best as safetensors"
         ) from error
-    except (RuntimeError, SafetensorError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        if "allocate" in str(error):
-            raise  # short of memory, which says nothing about the file
+    except Exception as error:  # of damaged bytes torch and Python's readers raise nearly anything
+        if not _is_damage(error):
+            raise
         raise MethodError(
             f"{path}: not a whole weights file ({type(error).__name__}); copy or make it again"
         ) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether it speaks of the file's content, not of the disk, of permissions or of memory."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EINVAL  # torch seeks before the start of a file that was cut
+    return not isinstance(error, MemoryError) and "allocate" not in str(error)
 
 
 def _is_checkpoint(path: Path) -> bool:
     """Whether it begins as `torch.save` or pickle begin a file."""
     with path.open("rb") as file:
         head = file.read(4)
-    return head[:1] == b"\x80" or (head == b"PK\x03\x04" and zipfile.is_zipfile(path))
+    return head[:1] == b"\x80" or (head == b"PK\x03\x04" and is_archive(path))
 
 
 PROGRAMS = {
@@ -98,17 +104,23 @@ def _check_program(path: Path) -> None:
     Raises:
         MethodError: says how to get the weights out.
     """
-    if not zipfile.is_zipfile(path):
-        return
-    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        found = [PROGRAMS[end] for end in PROGRAMS if any(name == end or name.endswith(f"/{end}") for name in names)]
-        if found:
-            kind, weights = found[0]
-            raise MethodError(
-                f"{path}: is a {kind} file, a program with weights; nothing of it was run; if you trust it, save "
-                f"its weights alone in Python: torch.save({weights.format(path.name)}, 'weights.pth')"
-            )
+    names = _names(path)
+    found = [PROGRAMS[end] for end in PROGRAMS if any(name == end or name.endswith(f"/{end}") for name in names)]
+    if found:
+        kind, weights = found[0]
+        raise MethodError(
+            f"{path}: is a {kind} file, a program with weights; nothing of it was run; if you trust it, save "
+            f"its weights alone in Python: torch.save({weights.format(path.name)}, 'weights.pth')"
+        )
+
+
+def _names(path: Path) -> list[str]:
+    """Return the names in an archive; none of what is no archive or a damaged one, of which torch says more."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except Exception:
+        return []
 
 
 def _plain(path: Path, content: Any) -> State:
@@ -116,8 +128,10 @@ def _plain(path: Path, content: Any) -> State:
         content = content[nested]
     tensors = isinstance(content, dict) and content and all(isinstance(item, torch.Tensor) for item in content.values())
     if not tensors:
+        found = ", ".join(map(repr, list(content)[:3])) if isinstance(content, dict) and content else "no names"
         raise MethodError(
-            f"{path}: holds no weights, expected a state_dict, by itself or under {' or '.join(NESTED)}; save one"
+            f"{path}: holds no weights, found {found}; expected a state_dict, by itself or under "
+            f"{' or '.join(NESTED)}; save it alone"
         )
     return {str(name): tensor for name, tensor in content.items()}
 

@@ -6,7 +6,6 @@ Names: `observer` (the workdir's observer, run 0), `observer:ARCH` (the same tra
 """
 
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from fastdc.nn.facts import (
     Kind,
     find_columns,
     imagenet_wnids,
+    is_archive,
     lacks_wnids,
     read_facts,
 )
@@ -179,7 +179,7 @@ def _check_file(file: Path) -> None:
         raise ConfigError(f"teacher {file}: {what}, expected a weights file (.safetensors, .pt, .pth); check the path")
     with file.open("rb") as handle:
         head = handle.read(4)
-    if file.suffix != ".safetensors" and head[:2] == b"PK" and not zipfile.is_zipfile(file):
+    if file.suffix != ".safetensors" and head[:2] == b"PK" and not is_archive(file):
         raise MethodError(f"teacher {file}: not a whole checkpoint, its end is missing; copy or make it again")
 
 

@@ -42,6 +42,7 @@ def load_teacher(
     """Return the network, its guesses compared with the classes of some images (`fastdc.nn.agreement` has the rules).
 
     An observer that is not there yet, or not whole, is trained first; of one that guesses badly a line on stderr warns.
+    So does a line where too few images are there to show that another teacher is above chance.
 
     Args:
         train: the training set; None where none may be trained.
@@ -138,6 +139,8 @@ def _check_agreement(
         raise TeacherError(problem)
     if problem is not None and not known:
         say(f"warning: {problem}")
+    elif foreign and not found.above_chance and not known:
+        say(f"warning: {_doubt(plan, found, images)}")
     elif foreign and show_progress and not known:
         say(f"teacher {plan.name}: names {_share(found.right, found)} of {found.images:,} images of {images} rightly")
 
@@ -163,6 +166,14 @@ def _problem(plan: TeacherPlan, found: "Agreement", images: Path, side: int) -> 
             f"was trained on these classes, in one of these orders, for images of about {side} px"
         )
     return None
+
+
+def _doubt(plan: TeacherPlan, found: "Agreement", images: Path) -> str:
+    return (
+        f"teacher {plan.name}: names {_share(found.right, found)} of {found.images:,} images of {images} rightly, "
+        f"chance gives {100 * found.chance:.1f} %; these images do not show that it knows the classes or their order, "
+        "check that it is the right file"
+    )
 
 
 def _way_out(plan: TeacherPlan, name: str | None) -> str:

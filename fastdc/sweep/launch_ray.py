@@ -17,7 +17,7 @@ from fastdc.sweep.launch import Call, Event, PoolSpread
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.store import Store
 from fastdc.sweep.worker import Answer, CellWorker, Home, Told, this_fastdc
-from fastdc.threads import usable_cpus
+from fastdc.threads import host_cpus, usable_cpus
 
 LOOK_AGAIN_SECONDS = 5.0
 REACH_SECONDS = 10.0
@@ -103,7 +103,7 @@ class RayLauncher:
         address = str(self.address)
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
         if address == "local":
-            options |= {"num_cpus": usable_cpus(), "include_dashboard": False}
+            options |= {"num_cpus": host_cpus(), "include_dashboard": False}
             options |= {"object_store_memory": LOCAL_STORE_BYTES}
         try:
             _reach(address)

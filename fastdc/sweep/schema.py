@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fastdc.errors import OutputError, StoreError
@@ -238,24 +238,26 @@ def _create(path: Path) -> None:
     """Make an empty store under a temporary name and link it into place: of two creators, one wins whole."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        alive, temporary = open_temporary(path)
+        with open_temporary(path) as (_, temporary):
+            _fill(temporary, path)
+            hit("store.created")
+            _link(temporary, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be created ({error.strerror}); choose another --workdir") from error
+
+
+def _fill(temporary: Path, path: Path) -> None:
+    """Write the empty store that is to become `path`."""
     try:
-        with store_errors(path):
-            connection = sqlite3.connect(temporary, isolation_level=None)
+        with store_errors(path), closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
             mode = "DELETE" if on_network(path.parent) else "WAL"
             connection.execute(f"PRAGMA journal_mode = {mode}")
             connection.executescript(
                 f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
                 f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
-            connection.close()
-        hit("store.created")
-        _link(temporary, path)
     finally:
-        alive.close()
-        for suffix in ("", *SIDE_FILES):
+        for suffix in SIDE_FILES:
             temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
 
 

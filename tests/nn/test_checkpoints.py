@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -82,6 +83,36 @@ def test_averaged_weights_beside_plain_ones_are_named(tmp_path: Path, capsys: py
     torch.save({"model": network().state_dict(), "model_ema": other}, tmp_path / "t.pth")
     check(tmp_path / "t.pth")
     assert "'model' is read, not the averaged weights in 'model_ema'" in capsys.readouterr().err
+
+
+def test_weights_under_a_key_of_ones_own_are_named(tmp_path: Path) -> None:
+    torch.save({"net": network().state_dict(), "acc": 91.2, "epoch": 3}, tmp_path / "t.pth")
+    with pytest.raises(MethodError, match=r"found 'net', 'acc', 'epoch'; expected a state_dict, by itself or under"):
+        read_weights(tmp_path / "t.pth")
+
+
+@pytest.mark.parametrize("form", ["zip", "old", "TorchScript"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_damaged_files_are_named_or_read(form: str, tmp_path: Path) -> None:
+    """Whatever torch and Python's zip reader raise of them: cut anywhere, or with some bytes changed."""
+    whole, path = tmp_path / "whole.pth", tmp_path / "t.pth"
+    small = nn.Linear(3, 2)
+    if form == "TorchScript":
+        torch.jit.save(torch.jit.trace(small, torch.zeros(1, 3)), str(whole))  # type: ignore[no-untyped-call]
+    else:
+        torch.save({"state_dict": small.state_dict()}, whole, _use_new_zipfile_serialization=form == "zip")
+    data, generator, refused = whole.read_bytes(), np.random.default_rng(0), []
+    for number in range(200):
+        changed = bytearray(data[: generator.integers(1, len(data))] if number % 2 else data)
+        for place in generator.integers(0, len(changed), 0 if number % 2 else 20):
+            changed[place] = generator.integers(256)
+        path.write_bytes(changed)
+        try:
+            read_weights(path)
+        except MethodError as error:
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert all(str(path) in reason for reason in refused)
 
 
 def test_several_networks_in_one_file_are_refused(tmp_path: Path) -> None:

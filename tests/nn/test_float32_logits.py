@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from fastdc.beton import BetonFile, describe_beton
+from fastdc.beton import BetonFile, describe_beton, fit_image
 from fastdc.errors import ConfigError
 from fastdc.loader import Batch, EvalView, ViewRequest, open_loader
+from fastdc.nn import agreement
 from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.fit import Fit, FitPlan
 from fastdc.nn.head import head_layers
@@ -227,6 +228,19 @@ def test_losses_of_views(half: Compute, teacher: Teacher, betons: Any) -> None:
     logits = exact_logits(half, teacher.model, half.images(batch.images)).double()
     expected = functional.cross_entropy(logits, batch.labels, reduction="none").numpy()
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
+
+
+def test_guesses_that_tell_a_teachers_class_order(half: Compute, betons: Any) -> None:
+    model = freeze(build_model("convnet1_w8", 3, 28, 0), torch.device("cpu"))
+    (head,) = head_layers(model)
+    assert isinstance(head, nn.Linear)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([1, 1.001, 1.002]))  # in bf16 all three are 1, and class 0 wins
+    with BetonFile(betons.train) as beton:
+        images = (fit_image(beton.decode(index), 28, "crop") for index in range(10))
+        found = agreement._guess(Teacher("t", "t", "convnet1_w8", model, 28, 0.0), images, half)
+    assert found.tolist() == [2] * 10
 
 
 def test_an_observers_log_and_final_pass(tmp_path: Path, betons: Any) -> None:

@@ -36,7 +36,7 @@ def test_orders_that_names_do_not_have() -> None:
     assert order_columns("numeric", ["1", "two"]) is None
     assert order_columns("wordnet", ["dragon", "tench"]) is None
     assert order_columns("wordnet", ["n01440764", "tench"]) is None
-    with pytest.raises(ConfigError, match=r"--teacher-order numeric: not every class name is one of numbers"):
+    with pytest.raises(ConfigError, match=r"--teacher-order numeric: not every class name is a number, the first"):
         require_columns("numeric", ["one", "two"])
     assert list(distinct_orders(imagenet_wnids())) == ["text"], "WordNet ids have one order only"
     assert list(distinct_orders(("0", "1", "10", "2"))) == ["text", "numeric"]

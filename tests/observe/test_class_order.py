@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import re
+import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +43,7 @@ def write_ten(out: Path, split: str, per_class: int, classes: tuple[str, ...]) -
     samples = [
         Sample(np.repeat(pixels[index, :, :, None], 3, axis=2), place, f"{name}/{index}")
         for place, name in enumerate(classes)
-        for index in np.flatnonzero(labels == int(name.removeprefix("class")) - 1)[:per_class].tolist()
+        for index in np.flatnonzero(labels == int(re.sub(r"\D", "", name)) - 1)[:per_class].tolist()
     ]
     write_samples(out, samples, classes=classes, dataset="ten", split=split, source="test", made={})
     return out
@@ -166,6 +169,34 @@ def test_our_own_observer_is_only_warned_of(
         load_teacher(other, ten.betons.train, tmp_path, compute, image_size=28)
 
 
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_classes_are_matched_whatever_their_spelling(ten: Ten, compute: Compute, tmp_path: Path, forms: Any) -> None:
+    """Betons of fastdc 0.1 may hold names as macOS writes them."""
+    names = (tuple(unicodedata.normalize(form, name.replace("a", "á")) for name in TEXT) for form in forms)
+    train = write_ten(tmp_path / "train.beton", "train", 1, next(names))
+    val = write_ten(tmp_path / "val.beton", "val", 20, next(names))
+    classes = describe_beton(train).classes
+    assert classes != describe_beton(val).classes
+    plan = plan_for(f"{ARCH}@{ten.natural}", "", classes, None)
+    with pytest.raises(TeacherError, match=r"of 200 images .*; add --teacher-order natural$"):
+        load_teacher(plan, None, Path(), compute, image_size=28, images=val)
+    model = build_model(ARCH, 10, 28, 0)
+    model.load_state_dict(torch.load(ten.text))
+    save_weights(tmp_path / "t.safetensors", model, Facts(ARCH, describe_beton(val).classes, 28))
+    named = plan_for(f"{tmp_path}/t.safetensors", "", classes, None)
+    assert named.columns is None, "they are in one order"
+    load_teacher(named, None, Path(), compute, image_size=28, images=val)
+
+
+def test_subsets_without_manifests_leave_the_question_to_the_validation_set(
+    ten: Ten, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subset, val = (shutil.copy(beton, tmp_path / beton.name) for beton in ten.betons)
+    soft = ["evaluate", str(subset), "--val", str(val), "--teacher", f"{ARCH}@{ten.natural}", *EVALUATE]
+    assert run(soft) == 2
+    assert f"images of {val}" in capsys.readouterr().err
+
+
 EVALUATE = ["--arch", ARCH, "--threads", "1", "--set", "epochs=6", "--protocol", "soft-small", "-q"]
 
 
@@ -224,6 +255,19 @@ def test_a_sweep_refuses_before_any_work_and_accepts(
     config.write_text(json.dumps({**grid, "teacher_order": "random"}))
     assert run(["sweep", str(config), "-q"]) == 2
     assert "teacher_order='random'" in capsys.readouterr().err
+
+
+def test_too_few_images_to_show_anything_are_warned_of(
+    ten: Ten, compute: Compute, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = write_ten(tmp_path / "small.beton", "val", 4, TEXT)
+    torch.save(build_model(ARCH, 10, 28, 5).state_dict(), tmp_path / "t.pth")
+    for file, doubted in ((tmp_path / "t.pth", True), (ten.text, False)):
+        plan = plan_for(f"{ARCH}@{file}", "", TEXT, None)
+        for _ in range(2):
+            load_teacher(plan, None, Path(), compute, image_size=28, images=small)
+        words = "of 40 images of .* rightly, chance gives .* %; these images do not show that it knows the classes"
+        assert len(re.findall(words, capsys.readouterr().err)) == doubted, "once, and of the untrained one alone"
 
 
 def test_a_small_or_strange_validation_set_refuses_no_right_teacher(ten: Ten, compute: Compute, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def damage_names(path: Path) -> None:
         (".pth", damage_all, "not a whole"),
         (".pth", damage_empty, "not a whole"),
         (".pth", damage_nan, "weight '0.weight' holds NaN or infinity"),
-        (".pth", damage_names, "holds no weights, expected a state_dict"),
+        (".pth", damage_names, "holds no weights, found 'epoch', 'best'; expected a state_dict"),
         (".safetensors", damage_tail, "not a whole weights file"),
         (".safetensors", damage_all, "not a whole weights file"),
         (".safetensors", damage_empty, "not a whole weights file"),

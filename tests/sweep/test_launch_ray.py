@@ -23,6 +23,7 @@ from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.launch_ray import RayLauncher, lost_reason
 from fastdc.sweep.run import run_sweep
 from fastdc.sweep.store import Store
+from fastdc.threads import host_cpus
 from tests.processes import start_process
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'fastdc[ray]'")
@@ -269,6 +270,16 @@ def test_a_sigterm_while_ray_starts_is_an_interrupt(
     monkeypatch.setattr(ray, "init", start)
     grid = write_yaml(make_config(), tmp_path / "grid.yaml")
     assert cli.run(["sweep", str(grid), "--launcher", "ray", "--quiet"]) == 130
+
+
+def test_one_openmp_thread_is_no_limit_on_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OMP_NUM_THREADS=1 is what a run takes; a cluster of one CPU would have room for a single one."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    RayLauncher()._connect()
+    assert given["num_cpus"] == host_cpus()
 
 
 def test_the_clusters_address_in_the_environment_is_held_to_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
