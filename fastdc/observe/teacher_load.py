@@ -142,7 +142,8 @@ def _check_agreement(
     elif foreign and not found.above_chance and not known:
         say(f"warning: {_doubt(plan, found, images)}")
     elif foreign and show_progress and not known:
-        say(f"teacher {plan.name}: names {_share(found.right, found)} of {found.images:,} images of {images} rightly")
+        share, asked = _share(found.right, found), f"{found.images:,} images of {images}"
+        say(f"teacher {plan.name}: classifies {share} of {asked} correctly")
 
 
 def _problem(plan: TeacherPlan, found: "Agreement", images: Path, side: int) -> str | None:
@@ -154,24 +155,24 @@ def _problem(plan: TeacherPlan, found: "Agreement", images: Path, side: int) -> 
         own = columns == tuple(range(len(columns)))
         better = f"{name} order" if name is not None else "data set's own"
         return (
-            f"teacher {plan.name}: its outputs are in another class order: of {asked} it names "
-            f"{_share(found.right, found)} rightly in the {used}, {_share(right, found)} in the {better}; "
+            f"teacher {plan.name}: its outputs are in another class order: of {asked} it classifies "
+            f"{_share(found.right, found)} correctly in the {used}, {_share(right, found)} in the {better}; "
             + _way_out(plan, None if own else name)
         )
     if found.at_chance:
         others = f", nor is it in {' or '.join(found.tried)} order" if found.tried else ""
         return (
-            f"teacher {plan.name}: names {_share(found.right, found)} of {asked} rightly in the {used}, no better than "
-            f"chance or a random order of classes ({100 * found.chance:.1f} % on average){others}; take a teacher that "
-            f"was trained on these classes, in one of these orders, for images of about {side} px"
+            f"teacher {plan.name}: classifies {_share(found.right, found)} of {asked} correctly in the {used}, no "
+            f"better than chance or a random order of classes ({100 * found.chance:.1f} % on average){others}; take a "
+            f"teacher that was trained on these classes, in one of these orders, for images of about {side} px"
         )
     return None
 
 
 def _doubt(plan: TeacherPlan, found: "Agreement", images: Path) -> str:
     return (
-        f"teacher {plan.name}: names {_share(found.right, found)} of {found.images:,} images of {images} rightly, "
-        f"chance gives {100 * found.chance:.1f} %; these images do not show that it knows the classes or their order, "
+        f"teacher {plan.name}: classifies {_share(found.right, found)} of {found.images:,} images of {images} "
+        f"correctly, chance gives {100 * found.chance:.1f} %; these images do not show that it knows the classes or their order, "
         "check that it is the right file"
     )
 

@@ -102,7 +102,7 @@ def test_natural_outputs_on_a_set_in_text_order_are_refused_and_named(ten: Ten, 
 
 def test_a_given_order_that_is_wrong_is_refused_as_well(ten: Ten, compute: Compute) -> None:
     with pytest.raises(
-        TeacherError, match=r"rightly in the natural order, .* in the text order; leave --teacher-order"
+        TeacherError, match=r"correctly in the natural order, .* in the text order; leave --teacher-order"
     ):
         accuracy(ten, ten.text, compute, order="natural")
 
@@ -266,7 +266,7 @@ def test_too_few_images_to_show_anything_are_warned_of(
         plan = plan_for(f"{ARCH}@{file}", "", TEXT, None)
         for _ in range(2):
             load_teacher(plan, None, Path(), compute, image_size=28, images=small)
-        words = "of 40 images of .* rightly, chance gives .* %; these images do not show that it knows the classes"
+        words = "of 40 images of .* correctly, chance gives .* %; these images do not show that it knows the classes"
         assert len(re.findall(words, capsys.readouterr().err)) == doubted, "once, and of the untrained one alone"
 
 
