@@ -139,7 +139,12 @@ with Store(Path(folder, "store.sqlite")) as store:
 """
 
 
-@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: errno.errorcode[number])
+@pytest.mark.parametrize(
+    "number",
+    # SQLite asks for 10 s before it gives up.
+    [errno.ENOLCK, *(pytest.param(number, marks=pytest.mark.slow) for number in NUMBERS[1:])],
+    ids=lambda number: errno.errorcode[number],
+)
 def test_locks_that_are_lost_on_the_way_are_named(number: int, python: Run, tmp_path: Path) -> None:
     make_store(tmp_path / "store.sqlite")
     done = python(number, "-c", LOSING)

@@ -140,7 +140,7 @@ def test_the_identity_of_networks_with_one_set_of_weights_is_that_of_earlier_rel
         ("torchvision:resnet50@V3", "no weights 'V3' of resnet50; expected IMAGENET1K_V1, IMAGENET1K_V2, or resnet50@"),
         ("torchvision:resnet50@weights.pth", "or resnet50@FILE for a file"),
         ("torchvision:vgg16@IMAGENET1K_FEATURES", "no weights 'IMAGENET1K_FEATURES' of vgg16"),
-        ("torchvision:resnet10", "unknown architecture 'resnet10'"),
+        ("torchvision:resnet11", "unknown architecture 'resnet11'"),
         ("torchvision:convnet", "torchvision has no pretrained weights of it"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastdc.beton import Sample, write_samples
+from fastdc.beton import Sample, encode_jpeg, write_samples
 from fastdc.nn.facts import imagenet_wnids
 from fastdc.sweep.config import SweepConfig, load_config
 from fastdc.sweep.estimate import make_bill, rough_rates
@@ -22,7 +22,7 @@ RECOVERED = ("sre2l", "cda", "gvbsm", "lpld", "rded", "dwa")
 def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Betons of the 1000 classes with images of one pixel."""
     folder = tmp_path_factory.mktemp("imagenet")
-    classes, pixel = tuple(imagenet_wnids()), np.zeros((1, 1, 3), np.uint8)
+    classes, pixel = tuple(imagenet_wnids()), encode_jpeg(np.zeros((1, 1, 3), np.uint8), 75)
     for split, count in (("train", PER_CLASS), ("val", 1)):
         samples = (Sample(pixel, label, f"{name}/{i}") for label, name in enumerate(classes) for i in range(count))
         out, made = folder / f"{split}.beton", {"made": {}, "source": "made by a test"}

@@ -148,6 +148,7 @@ def done_cells(workdir: Path) -> int:
         return list(store.states().values()).count("done")
 
 
+@pytest.mark.slow  # test_crash_points kills real sweeps at chosen points
 def test_kill_9_then_the_same_command(
     whole: Path, make_config: Make, write_yaml: Write, python_process: Start, sweep_process: Start, tmp_path: Path
 ) -> None:

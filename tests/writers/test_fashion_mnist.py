@@ -74,6 +74,7 @@ def test_run_again_it_leaves_sound_files_alone_and_is_quick(written):
     assert {path: path.stat().st_mtime_ns for path in written.iterdir()} == before
 
 
+@pytest.mark.slow  # writes both betons three times
 def test_a_damaged_file_is_written_again_and_force_writes_both(written, tmp_path):
     for path in written.iterdir():
         shutil.copy(path, tmp_path)
@@ -96,6 +97,7 @@ def test_a_strangers_file_is_not_replaced(tmp_path):
     assert (tmp_path / "train.beton").read_bytes() == b"precious"
 
 
+@pytest.mark.slow  # writes 70,000 images again
 def test_torchvisions_folder_is_taken(source, tmp_path):
     result = run("--out", tmp_path / "out", "--source", source)
     assert result.returncode == 0
