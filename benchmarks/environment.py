@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 from harness.machine import describe_machine
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "fashion_mnist"
-NEVER = str(2**31 - 1)
 SPINNING = {
     "spin 300,000 (libgomp's default)": {"GOMP_SPINCOUNT": "300000"},
     "spin 10,000": {"GOMP_SPINCOUNT": "10000"},
@@ -33,8 +32,8 @@ SPINNING = {
     "passive": {"OMP_WAIT_POLICY": "passive"},
 }
 MEMORY = {
-    "malloc's default": {},
-    "keep freed memory": {"MALLOC_MMAP_THRESHOLD_": NEVER, "MALLOC_TRIM_THRESHOLD_": NEVER},
+    "malloc's default": {"FASTDC_MALLOC": "default"},
+    "keep freed memory (fastdc)": {},
 }
 
 

@@ -1,6 +1,11 @@
-"""The one place where thread counts are set: numba's and torch's pools fight when each takes every core."""
+"""The one place where thread counts are set: numba's and torch's pools fight when each takes every core.
 
+Here too is what else a training asks of its process.
+"""
+
+import ctypes
 import os
+import platform
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,12 @@ On a host with other work, spinning threads keep each other from the cores that 
 WAIT_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 """Variables by which a user chooses how threads wait; any of them switches our choice off."""
 
+MALLOC_VARIABLES = ("FASTDC_MALLOC", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+"""Variables by which a user chooses how malloc hands memory back; any of them switches our choice off."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+LARGEST_THRESHOLD = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 2**31 - 1}
+"""The most that glibc's mallopt takes, in bytes; source: malloc/malloc.c."""
+
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -26,6 +37,19 @@ def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
     """
     if not any(name in environment for name in WAIT_VARIABLES):
         environment["GOMP_SPINCOUNT"] = SPIN_COUNT
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc's malloc keep freed memory for the next step; return whether it was set.
+
+    By default it gives a tensor's memory back to the kernel, which then clears every page anew at each training step.
+    The process stays as large as its largest step. Results do not depend on it.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in MALLOC_VARIABLES):
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    taken = [mallopt(name, value) for name, value in LARGEST_THRESHOLD.items()]  # both, whatever the first returns
+    return taken == [1, 1]
 
 
 def usable_cpus() -> int:

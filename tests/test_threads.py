@@ -1,13 +1,23 @@
 """CPUs as a container sees them, and the bound on spinning OpenMP threads."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from fastdc.threads import WAIT_VARIABLES, bound_spinning, cpu_quota, host_cpus, openmp_limit, usable_cpus
+from fastdc.threads import (
+    MALLOC_VARIABLES,
+    WAIT_VARIABLES,
+    bound_spinning,
+    cpu_quota,
+    host_cpus,
+    keep_freed_memory,
+    openmp_limit,
+    usable_cpus,
+)
 
 
 def groups(folder: Path, membership: str, files: dict[str, str]) -> tuple[Path, Path]:
@@ -93,3 +103,36 @@ def test_libgomp_takes_the_bound(tmp_path: Path) -> None:
     if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("torch uses another OpenMP library than libgomp here")
     assert "GOMP_SPINCOUNT = '1000'" in done.stderr
+
+
+FREED = """
+import resource, sys
+import torch
+from fastdc.threads import keep_freed_memory
+assert keep_freed_memory() is (sys.argv[1] == "kept")
+def step():
+    return sum(float(torch.ones(1 << 20).sum()) for _ in range(8))  # 4 MB, allocated and freed eight times
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_used_again() -> None:
+    """Without it every tensor's pages are faulted in anew; the kernel counts them."""
+    faults = {}
+    for name, variables in (("kept", {}), ("default", {"MALLOC_MMAP_THRESHOLD_": "131072"})):
+        environment = {key: value for key, value in os.environ.items() if key not in MALLOC_VARIABLES} | variables
+        command = [sys.executable, "-c", FREED, name]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110)
+        assert done.returncode == 0, done.stderr
+        faults[name] = int(done.stdout)
+    assert faults["kept"] < faults["default"] / 20, faults
+
+
+def test_the_users_choice_of_malloc_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTDC_MALLOC", "default")
+    assert keep_freed_memory() is False

@@ -21,7 +21,7 @@ from fastdc.nn.options import (
     precision_key,
     resolve_precision,
 )
-from fastdc.threads import set_compute_threads, usable_cpus
+from fastdc.threads import keep_freed_memory, set_compute_threads, usable_cpus
 
 SMALLEST_SCALE = 2.0**-10
 """Of fp16's gradients. It begins at 2**16 and is halved with every step that is skipped: below, none was taken."""
@@ -130,6 +130,8 @@ def choose_compute(precision: Precision, threads: int) -> Compute:
     threads = threads or usable_cpus()
     set_compute_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
     resolved = resolve_precision(precision, device.type)
     check_precision(resolved, device.type, torch.cuda.get_device_capability() if device.type == "cuda" else None)
     return Compute(device, resolved, threads)
