@@ -482,7 +482,7 @@ def _soft_labels(
     check_order_used(order, [plan])
     check_side(plan, side)
     compute = choose_compute(settings.precision, settings.threads)
-    # A training set itself has the better ones. Without its manifest, a subset cannot be told from one.
+    # A training set itself has the better ones. Without its manifest, a subset looks like one.
     images = val if manifest.inferred or "train" in manifest.made else subset
     loaded = load_teacher(plan, None, workdir or Path(), compute, not quiet, image_size=side, images=images)
     return {"teacher": loaded, "labels_root": workdir / "labels" if workdir is not None else None}
