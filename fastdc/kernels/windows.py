@@ -44,25 +44,33 @@ def window_scores(p_y: NDArray[np.floating[Any]], window: int = 10, threads: int
 
 
 def cad_scores(
-    p_y: NDArray[np.floating[Any]], window: int = 6, last_windows: int = 2, threads: int | None = None
+    series: NDArray[np.floating[Any]],
+    window: int = 6,
+    last_windows: int = 2,
+    threads: int | None = None,
+    *,
+    omit_last: bool = False,
 ) -> NDArray[np.float64]:
-    """CAD-Prune: mean, over the last W = `last_windows` windows of J = `window` epochs, of p_y's standard deviation.
+    """CAD-Prune: mean, over the last W = `last_windows` windows of J = `window` epochs, of the standard deviation.
 
-    The standard deviation is unbiased (divided by J - 1); the last window ends with the last epoch (Dey et al. 2026).
-    High = hard. Only the last J + W - 1 epochs are read.
+    The standard deviation is unbiased (divided by J - 1). High = hard (Dey et al. 2026). Only the epochs of these
+    windows are read.
 
     Args:
-        p_y: [T, N], probability of the label.
+        series: [T, N], what wavers: the probability of the label, or EL2N.
+        omit_last: leave out the window that ends with the last epoch, so that W windows end one epoch earlier.
 
     Raises:
-        MethodError: window < 2, last_windows < 1, T < window + last_windows - 1, or a value is not finite.
+        MethodError: window < 2, last_windows < 1, T is below window + last_windows - 1 (one more with `omit_last`), or
+            a value is not finite.
     """
     if last_windows < 1:
         raise MethodError(f"last_windows={last_windows}: expected at least 1")
-    needed = window + last_windows - 1
-    epochs = check_window("window", window, 2, p_y.shape[0], needed)
+    needed = window + last_windows - 1 + omit_last
+    epochs = check_window("window", window, 2, series.shape[0], needed)
     weights = np.full(last_windows, 1.0 / (np.sqrt(window - 1) * last_windows))
-    spread: NDArray[np.float64] = _slide(p_y, epochs - needed, window, weights, threads)[0]
+    read = series[: epochs - omit_last]
+    spread: NDArray[np.float64] = _slide(read, epochs - needed, window, weights, threads)[0]
     return spread
 
 

@@ -1,7 +1,7 @@
 """CA2D: RDED's patches from a pool whose difficulty fits the student's training (Dey et al., CVPR 2026)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,35 +9,35 @@ from pydantic import Field
 
 from fastdc.methods.base import Keep, MethodConfig, MethodContext, MethodInfo, inferred_settings
 from fastdc.methods.cad_prune import METHOD as CAD_PRUNE
-from fastdc.methods.cad_prune import CADConfig
+from fastdc.methods.cad_prune import CADConfig, CADSettings
 from fastdc.methods.patches import best_of_classes
 from fastdc.methods.rded import PatchConfig, PatchMethod
 
 
-class CA2DConfig(PatchConfig):
+class CA2DConfig(CADSettings, PatchConfig):
     """Settings of CA2D: those of RDED, and of CAD-Prune, which makes the pool.
 
     Attributes:
         pool: images per class that CAD-Prune keeps; the paper's size is not known to us, so RDED's (inferred).
-        keep, last_epoch, window, last_windows: see `cad_prune`.
+        keep, reading, last_epoch, window, last_windows: see `cad_prune`.
     """
+
+    later_settings: ClassVar[tuple[str, ...]] = (*PatchConfig.later_settings, "reading")
 
     pool: int = Field(300, ge=1, description="inferred")
     keep: Keep = "hard"
-    last_epoch: int = Field(8, ge=2, description="inferred")
-    window: int = Field(6, ge=2)
-    last_windows: int = Field(2, ge=1)
 
     def pruning(self) -> CADConfig:
         """CAD-Prune's share of the settings."""
-        return CADConfig(keep=self.keep, last_epoch=self.last_epoch, window=self.window, last_windows=self.last_windows)
+        names = ("keep", "reading", "last_epoch", "window", "last_windows")
+        return CADConfig(**{name: getattr(self, name) for name in names})
 
 
 class CA2D(PatchMethod):
     """The pool is what wavers most at the end of a training as long as the student's; then as RDED.
 
-    No code is out. That the crops are chosen and tiled as in RDED is what the paper says; the size of the pool, and so
-    how much of the choice is left to the teacher, is inferred.
+    The authors' code is not out. That the crops are chosen and tiled as in RDED is what the paper says; the size of
+    the pool, and so how much of the choice is left to the teacher, is inferred. What CAD measures is open: `reading`.
     """
 
     info = MethodInfo(

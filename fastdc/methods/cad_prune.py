@@ -1,35 +1,71 @@
 """CAD-Prune: what wavers at the end of a training as long as the student's will be (Dey et al. 2026)."""
 
+from typing import ClassVar, Literal
+
 from pydantic import Field
 
 from fastdc.methods.base import Keep, MethodConfig, MethodInfo
-from fastdc.methods.difficulty import Scores, cad_prune
+from fastdc.methods.difficulty import Scores, cad_prune, cad_prune_el2n
 from fastdc.methods.scored import Log, ScoreConfig, ScoreMethod
 from fastdc.observe.record import Observation
 
+Reading = Literal["true_class", "el2n"]
+"""What wavers. Which of the two the paper means is open."""
 
-class CADConfig(ScoreConfig):
-    """Settings of CAD-Prune.
+
+class CADSettings(MethodConfig):
+    """Settings of compute-aware difficulty (CAD).
 
     Attributes:
-        keep: the paper keeps the high end: difficulty is matched by the length of the run, not by the end kept.
+        reading: what wavers; which one the paper means is open. `true_class`: the probability of the label, the last
+            window ends with epoch K (inferred). `el2n`: the norm of the error, as a third party's code reads the paper
+            (github.com/andriotis/ca2d); there the window that ends with epoch K is left out, as in Dyn-Unc's code.
         last_epoch: K, the last observer epoch that is read, counted from 1. The paper matches K to the student's
             compute, epochs * ipc * C / N; 8 is a reproducer's reading of its ImageNet runs. For a run whose learning
             rate also ends at K, give the observer that many epochs.
-        window: J, epochs in a window.
+        window: J, epochs in a window. 6 is the paper's for ImageNet; the third party's code takes K - W on small sets.
         last_windows: W, how many of the last windows are averaged.
     """
 
-    keep: Keep = "hard"
+    reading: Reading = Field("true_class", description="inferred")
     last_epoch: int = Field(8, ge=2, description="inferred")
     window: int = Field(6, ge=2)
     last_windows: int = Field(2, ge=1)
 
+    @property
+    def shortest(self) -> int:
+        """Epochs of W windows, and of the one that is left out."""
+        return self.window + self.last_windows - (self.reading == "true_class")
+
+    def of_run(self, name: str, observation: Observation) -> Scores:
+        """CAD of every training image in one observer run, float64 [N]; high = hard.
+
+        Args:
+            name: the method's, for messages.
+
+        Raises:
+            MethodError: the run is shorter than K, or K shorter than the windows.
+        """
+        score = cad_prune if self.reading == "true_class" else cad_prune_el2n
+        return score(Log(name, observation, self.last_epoch), self.window, self.last_windows)
+
+
+class CADConfig(CADSettings, ScoreConfig):
+    """Settings of CAD-Prune: those of its score, and of the ranking.
+
+    Attributes:
+        keep: the paper keeps the high end: difficulty is matched by the length of the run, not by the end kept.
+    """
+
+    later_settings: ClassVar[tuple[str, ...]] = ("reading",)
+
+    keep: Keep = "hard"
+
 
 class CADPrune(ScoreMethod):
-    """Score = mean over the last W windows of J epochs of std(p_y), unbiased (J - 1), mean over observer runs.
+    """Score = mean over W of the last windows of J epochs of the unbiased std (J - 1), mean over observer runs.
 
-    High = hard. The last window ends with epoch K.
+    High = hard. What wavers, and which window is the last, is the setting `reading`: the paper's code is not out.
     """
 
     info = MethodInfo(
@@ -57,19 +93,21 @@ class CADPrune(ScoreMethod):
 
     def observer_epochs(self, config: MethodConfig) -> int:
         """K."""
-        assert isinstance(config, CADConfig)
-        return config.last_epoch
+        return cad_settings(config).last_epoch
 
     def shortest_log(self, config: MethodConfig) -> int:
-        """The epochs of W windows."""
-        assert isinstance(config, CADConfig)
-        return config.window + config.last_windows - 1
+        """The epochs of the windows."""
+        return cad_settings(config).shortest
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
         """Compute-aware difficulty of one run, float64 [N]; high = hard."""
-        assert isinstance(config, CADConfig)
-        log = Log(self.info.name, observation, config.last_epoch)
-        return cad_prune(log, config.window, config.last_windows)
+        return cad_settings(config).of_run(self.info.name, observation)
+
+
+def cad_settings(config: MethodConfig) -> CADSettings:
+    """`config` as the settings of CAD that it holds."""
+    assert isinstance(config, CADSettings)
+    return config
 
 
 METHOD = CADPrune()

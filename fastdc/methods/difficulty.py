@@ -8,7 +8,7 @@ The log holds float32, so a score read from it differs from that of its own floa
 - forgetting: nothing. aum: 1e-7 of its mean |margin|. el2n: 2e-6 of itself, down to 1e-38.
 - entropy, margin, least_confidence, grand: 3e-7 of itself, down to 1e-38.
 - aum_softmax: 2e-6; 1e-7 among samples that are always sure, which tie below that.
-- cad_prune: 2e-6. dyn_unc, dual: 2e-5.
+- cad_prune, cad_prune_el2n: 2e-6. dyn_unc, dual: 2e-5.
 - tdds: sqrt(window - 1) 2^-11 of the largest -ln p of the sample, because the observer keeps the epoch before as
   float16 log-probabilities, by design.
 """
@@ -139,6 +139,17 @@ def cad_prune(seen: Seen, window: int, last_windows: int) -> Scores:
     from fastdc.kernels.windows import cad_scores
 
     return cad_scores(seen.series("p_y"), window, last_windows)
+
+
+def cad_prune_el2n(seen: Seen, window: int, last_windows: int) -> Scores:
+    """CAD-Prune on EL2N: the same with ||p - onehot(y)||_2 for p_y; J = window = 6, W = last_windows = 2.
+
+    The window that ends with the last epoch is left out, as in Dyn-Unc's code. Published: high = hard, the same. The
+    reading of andriotis/ca2d, which is not the authors'.
+    """
+    from fastdc.kernels.windows import cad_scores
+
+    return cad_scores(seen.series("el2n"), window, last_windows, omit_last=True)
 
 
 def grand(seen: Seen) -> Scores:

@@ -55,8 +55,8 @@ def scores(
 ) -> Scores:
     """Return the score `name` of every sample, high = hard, as `fastdc.select` takes it.
 
-    Names: el2n, grand, forgetting, aum, aum_softmax, entropy, margin, least_confidence, tdds, dyn_unc, dual, cad_prune:
-    the methods that rank by them. CCS has none of its own; its strata divide `aum`.
+    Names: el2n, grand, forgetting, aum, aum_softmax, entropy, margin, least_confidence, tdds, dyn_unc, dual, cad_prune,
+    cad_prune_el2n: the methods that rank by them. CCS has none of its own; its strata divide `aum`.
     `fastdc.methods.scoring.SCORES` lists the published formulas. Those of aum, aum_softmax, margin and least_confidence
     are low for hard samples: aum and aum_softmax are negated, of the other two it is one minus the published score.
 
@@ -66,8 +66,8 @@ def scores(
         labels: int [N], each in 0..C-1.
         sign: `hard` gives high = hard for every score; `published` gives the paper's formula.
         features: [N, D], the input of the last linear layer at the last epoch; for `grand` alone.
-        constants: `window` (dyn_unc, dual, tdds 10, cad_prune 6), `decay` (tdds .9), `last_windows`
-            (cad_prune 2).
+        constants: `window` (dyn_unc, dual, tdds 10, cad_prune and cad_prune_el2n 6), `decay` (tdds .9), `last_windows`
+            (cad_prune and cad_prune_el2n 2).
 
     Returns:
         float64 [N], computed in float64. The observer's log keeps float32: `fastdc.methods.difficulty` gives bounds.
@@ -181,6 +181,14 @@ SCORES: dict[str, Score] = {
         "high",
         "Dey et al. 2026",
         difficulty.cad_prune,
+        constants={"window": 6, "last_windows": 2},
+    ),
+    "cad_prune_el2n": Score(
+        "mean over the last W windows of J epochs, without the very last, of std(||softmax(z) - onehot(y)||_2), "
+        "unbiased; J = window, W = last_windows",
+        "high",
+        "Dey et al. 2026, as read by github.com/andriotis/ca2d",
+        difficulty.cad_prune_el2n,
         constants={"window": 6, "last_windows": 2},
     ),
     "grand": Score(

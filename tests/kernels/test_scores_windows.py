@@ -39,6 +39,9 @@ def test_tdds_and_cad_equal_numpy(epochs: int, samples: int, data: st.DataObject
     values = np.random.default_rng(epochs * 1000 + samples).random((epochs, samples), np.float32)
     cad = windows_of(values, window)[-last:].std(axis=1, ddof=1).mean(axis=0)
     np.testing.assert_allclose(cad_scores(values, window, last), cad, rtol=1e-12)
+    if last <= epochs - window:
+        earlier = windows_of(values[:-1], window)[-last:].std(axis=1, ddof=1).mean(axis=0)
+        np.testing.assert_allclose(cad_scores(values, window, last, omit_last=True), earlier, rtol=1e-12)
     laid = windows_of(values, window - 1)  # `values` now are the steps of epochs + 1 epochs
     norms = np.linalg.norm(laid - laid.mean(axis=1, keepdims=True), axis=1)
     weights = decay * (1 - decay) ** (len(norms) - 1.0 - np.arange(len(norms)))

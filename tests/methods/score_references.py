@@ -82,6 +82,13 @@ def cad_prune(z, y, window=6, last_windows=2):
     return np.mean([np.std(w, ddof=1) for w in windows_of(p, window)[-last_windows:]])
 
 
+def cad_prune_el2n(z, y, window=6, last_windows=2):
+    """The windows k..k+J-1 for k = K-J-W..K-J-1: none of them holds the last of the K epochs."""
+    errors = [np.linalg.norm(softmax(e) - np.eye(z.shape[-1])[y]) for e in z]
+    first = len(errors) - window - last_windows
+    return np.mean([np.std(errors[k : k + window], ddof=1) for k in range(first, len(errors) - window)])
+
+
 def grand(z, y, h):
     error = softmax(z[-1]) - np.eye(z.shape[-1])[y]
     return np.linalg.norm(np.outer(error, np.append(h.astype(np.float64), 1.0)))
@@ -101,5 +108,6 @@ REFERENCES = {
         dyn_unc,
         dual,
         cad_prune,
+        cad_prune_el2n,
     )
 }

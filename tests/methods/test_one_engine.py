@@ -21,9 +21,12 @@ EPOCHS = 12
 SETTINGS: dict[str, dict[str, Any]] = {
     "aum_softmax": {"softmax": True},
     "cad_prune": {"last_epoch": EPOCHS},
+    "cad_prune_el2n": {"last_epoch": EPOCHS, "reading": "el2n"},
     "el2n": {"last_epoch": EPOCHS},
     "tdds": {"last_epoch": EPOCHS},
 }
+VARIANT_OF = {"aum_softmax": "aum", "cad_prune_el2n": "cad_prune"}
+"""The method of a score that is not its own method's default."""
 
 
 def observe(folder: Path, logits: np.ndarray, labels: np.ndarray, features: np.ndarray) -> Observation:
@@ -52,7 +55,7 @@ def observe(folder: Path, logits: np.ndarray, labels: np.ndarray, features: np.n
 
 
 def from_record(name: str, record: Observation) -> np.ndarray:
-    method = get_method("aum" if name == "aum_softmax" else name)
+    method = get_method(VARIANT_OF.get(name, name))
     assert isinstance(method, ScoreMethod)
     return method.run_scores(record, method.configure(SETTINGS.get(name, {})))
 
@@ -101,7 +104,8 @@ def bound(name: str, expected: np.ndarray, logits: np.ndarray, labels: np.ndarra
     """The bounds that `fastdc.methods.difficulty` states."""
     own = np.take_along_axis(logits, labels[None, :, None], 2)[..., 0].astype(np.float64)
     others = np.where(np.arange(logits.shape[2]) == labels[:, None], -np.inf, logits).max(2)
-    absolute = {"forgetting": 0.0, "aum_softmax": 2e-6, "cad_prune": 2e-6, "dyn_unc": 2e-5, "dual": 2e-5}
+    absolute = {"forgetting": 0.0, "aum_softmax": 2e-6, "dyn_unc": 2e-5, "dual": 2e-5}
+    absolute |= {"cad_prune": 2e-6, "cad_prune_el2n": 2e-6}
     if name in absolute:
         return np.full_like(expected, absolute[name])
     if name == "aum":

@@ -44,6 +44,13 @@ VARIANTS: list[tuple[str, dict[str, Any], Callable[..., float], int]] = [
         lambda z, y: references.cad_prune(z, y, 4, 3),
         14,
     ),
+    ("cad_prune", {"reading": "el2n"}, lambda z, y: references.cad_prune_el2n(z[:8], y), 8),
+    (
+        "cad_prune",
+        {"reading": "el2n", "last_epoch": 13, "window": 4, "last_windows": 3},
+        lambda z, y: references.cad_prune_el2n(z[:13], y, 4, 3),
+        13,
+    ),
 ]
 RANKED = sorted({name for name, *_ in VARIANTS} | {"grand"})
 

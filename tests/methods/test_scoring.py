@@ -46,9 +46,9 @@ def reference(name: str, case: dict[str, Any], **constants: float) -> np.ndarray
 
 
 def test_the_names() -> None:
-    """Those of the methods that rank by a score of logits, and CCS's variant of AUM."""
+    """Those of the methods that rank by a score of logits, CCS's variant of AUM and the second reading of CAD-Prune."""
     assert set(SCORES) == {*REFERENCES, "grand"}
-    assert set(SCORES) - {"aum_softmax"} <= set(all_methods())
+    assert set(SCORES) - {"aum_softmax", "cad_prune_el2n"} <= set(all_methods())
     assert all(score.formula and score.compute.__doc__ for score in SCORES.values())
 
 
@@ -131,6 +131,7 @@ def test_equals_the_float64_reference(
         ("dual", {"window": 13}),
         ("tdds", {"window": 5, "decay": 0.5}),
         ("cad_prune", {"window": 3, "last_windows": 5}),
+        ("cad_prune_el2n", {"window": 3, "last_windows": 5}),
     ],
 )
 def test_constants_are_keywords(name: str, constants: dict[str, float]) -> None:
@@ -162,7 +163,7 @@ def test_tiny_values_keep_their_digits() -> None:
 def test_steady_samples_have_no_uncertainty_and_a_shift_changes_nothing() -> None:
     case = make_case(4, 1, 8, 5, 1.0, np.float64)
     steady = {**case, "logits": np.repeat(case["logits"], EPOCHS, axis=0)}
-    for name in ("tdds", "dyn_unc", "dual", "cad_prune"):
+    for name in ("tdds", "dyn_unc", "dual", "cad_prune", "cad_prune_el2n"):
         np.testing.assert_allclose(compute(name, steady), 0, atol=1e-15)
     moved = make_case(4, EPOCHS, 8, 5, 1.0, np.float64)
     shifted = {**moved, "logits": moved["logits"] + 7.0}
@@ -280,6 +281,7 @@ def test_a_logit_that_is_not_finite_is_named(name: str, value: float) -> None:
         ("dual", {}, "window=10: needs 10 epochs, found 3"),
         ("tdds", {}, "window=10: needs 10 epochs, found 3"),
         ("cad_prune", {}, "window=6: needs 7 epochs, found 3"),
+        ("cad_prune_el2n", {}, "window=6: needs 8 epochs, found 3"),
         ("grand", {}, r"needs features=\[N, D\]"),
         ("grand", {"features": np.zeros((3, 5))}, r"features \(3, 5\): expected \[2, D\]"),
         ("grand", {"features": np.array([[0.0], [np.nan]])}, "features of sample 1"),

@@ -42,6 +42,11 @@ def many_scores(seed: int) -> np.ndarray:
     return (np.abs(bell(seed, 400, steps=4096)) * 8 - 1 / 2).astype(np.float32)
 
 
+def demand_series() -> np.ndarray:
+    """Return EL2N of the samples of `network` at 8 epochs, float32 [8, 60]."""
+    return (np.abs(bell(10, 8, 60, steps=4096)) / 4).astype(np.float32)
+
+
 def official(name: str) -> Any:
     """Return what the official code gave: values/pruning_NAME.json."""
     return json.loads((VALUES / f"pruning_{name}.json").read_text())["values"]

@@ -101,6 +101,16 @@ def test_dyn_unc(log: Log) -> None:
     np.testing.assert_allclose(ours(log(EPOCHS), "dyn_unc"), official("dual")["dyn_unc"], rtol=1e-5)
 
 
+@pytest.mark.parametrize(("epochs", "window", "last"), [(8, 6, 2), (24, 6, 2), (24, 22, 2), (24, 4, 5)])
+def test_cad_prune_by_el2n(log: Log, epochs: int, window: int, last: int) -> None:
+    """A third party's reading of CAD-Prune: the window that ends with the last epoch is left out."""
+    expected = official("ca2d")["cad"][f"{epochs}_{window}_{last}"]
+    settings = {"reading": "el2n", "last_epoch": epochs, "window": window, "last_windows": last}
+    np.testing.assert_allclose(ours(log(EPOCHS), "cad_prune", **settings), expected, rtol=1e-5, atol=1e-7)
+    found = fastdc.scores("cad_prune_el2n", LOGITS[:epochs], LABELS, window=window, last_windows=last)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_dual(log: Log) -> None:
     np.testing.assert_allclose(ours(log(EPOCHS), "dual"), official("dual")["dual"], rtol=1e-5)
 
