@@ -47,6 +47,20 @@ class CosineSimilarity:
         return _rounded(out, 1.0)
 
 
+class ClippedCosineSimilarity:
+    """s_ij = max(0, cos(phi_i, phi_j)), as R-CAD's code takes it; a zero vector has cosine 0 with all."""
+
+    def __init__(self, panels: Panels) -> None:
+        self._unit = panels.normalised()
+
+    @property
+    def size(self) -> int:
+        return self._unit.size
+
+    def rows(self, indices: NDArray[np.int64] | range) -> NDArray[np.float32]:
+        return _rounded(np.clip(self._unit.products(self._unit.points(indices)), 0.0, 1.0), 1.0)
+
+
 class GaussianSimilarity:
     """s_ij = exp(-||phi_i - phi_j||^2 / w), with w the mean squared distance of all pairs (1 if all are equal)."""
 

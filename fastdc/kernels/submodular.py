@@ -1,55 +1,72 @@
 """Greedy maximisation of facility location and graph cut."""
 
 import heapq
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.errors import MethodError
 from fastdc.kernels.coverage import check_order_budget
 from fastdc.kernels.jit import kernel
 from fastdc.kernels.panels import Panels
 from fastdc.kernels.similarity import BLOCK, Similarity
 
 
-def facility_location_order(similarity: Similarity, budget: int) -> NDArray[np.int64]:
-    """Greedy order for f(S) = sum over i of max over j in S of s_ij, with f of nothing = 0.
+def facility_location_order(
+    similarity: Similarity, budget: int, demand: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
+    """Greedy order for f(S) = sum over i of w_i max over j in S of s_ij, with f of nothing = 0.
 
     Lazy greedy (Minoux 1978): gains only fall as S grows, so an old gain is an upper bound, and only the top of a heap
-    is computed anew. Gains are sums in float64 of similarities that are rounded so that the sums are exact: the result
-    equals plain greedy's, and a tie is a tie.
+    is computed anew. Without weights, gains are sums in float64 of similarities that are rounded so that the sums are
+    exact: a tie is a tie. With weights the sums are rounded, always in one order: they fall with S all the same, so in
+    both cases the result equals plain greedy's.
 
     Args:
         similarity: non-negative similarities of n samples.
         budget: samples to choose, 1 to n.
+        demand: the weights w, float64 [n], not negative; None for 1 each. Only their ratios count.
 
     Returns:
         int64 [budget], in order of choice; ties go to the lower index.
 
     Raises:
-        MethodError: `budget` is out of range.
+        MethodError: `budget` is out of range, or a weight is negative or not finite.
     """
     check_order_budget("facility location", similarity.size, budget)
+    weights = None if demand is None else _ratios(demand)
     covered = np.zeros(similarity.size, np.float32)
+
+    def gain(row: NDArray[np.float32]) -> float:
+        return coverage_gain(row, covered) if weights is None else weighted_gain(row, covered, weights)
+
     # (-gain, sample, size of S when the gain was computed): the smallest entry has the largest gain, lowest index first
-    heap = [(-gain, j, 0) for j, gain in enumerate(_first_gains(similarity, covered))]
+    heap = [(-gain(row), j, 0) for j, row in enumerate(_rows(similarity))]
     heapq.heapify(heap)
     order = np.empty(budget, np.int64)
     for step in range(budget):
         while heap[0][2] != step:
             j = heap[0][1]
-            heapq.heapreplace(heap, (-coverage_gain(similarity.rows(range(j, j + 1))[0], covered), j, step))
+            heapq.heapreplace(heap, (-gain(similarity.rows(range(j, j + 1))[0]), j, step))
         pick = heapq.heappop(heap)[1]
         order[step] = pick
         np.maximum(covered, similarity.rows(range(pick, pick + 1))[0], out=covered)
     return order
 
 
-def _first_gains(similarity: Similarity, covered: NDArray[np.float32]) -> list[float]:
-    gains: list[float] = []
+def _ratios(demand: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights over their maximum, so that equal ones are 1 exactly, as if there were none."""
+    bad = np.flatnonzero(~(np.isfinite(demand) & (demand >= 0)))
+    if bad.size:
+        raise MethodError(f"facility location: weight {bad[0]} is {demand[bad[0]]}; expected a number from 0 on")
+    largest = demand.max()
+    return demand / largest if largest > 0 else demand
+
+
+def _rows(similarity: Similarity) -> Iterator[NDArray[np.float32]]:
     for start in range(0, similarity.size, BLOCK):
-        rows = similarity.rows(range(start, min(start + BLOCK, similarity.size)))
-        gains.extend(coverage_gain(row, covered) for row in rows)
-    return gains
+        yield from similarity.rows(range(start, min(start + BLOCK, similarity.size)))
 
 
 @kernel
@@ -60,6 +77,17 @@ def coverage_gain(row: NDArray[np.float32], covered: NDArray[np.float32]) -> flo
         gain = np.float64(row[i]) - np.float64(covered[i])
         if gain > 0.0:
             total += gain
+    return total
+
+
+@kernel
+def weighted_gain(row: NDArray[np.float32], covered: NDArray[np.float32], weights: NDArray[np.float64]) -> float:
+    """Sum over i of weights[i] * max(0, row[i] - covered[i]), in float64, in the order of i."""
+    total = 0.0
+    for i in range(row.size):
+        gain = np.float64(row[i]) - np.float64(covered[i])
+        if gain > 0.0:
+            total += weights[i] * gain
     return total
 
 

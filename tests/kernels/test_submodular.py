@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fastdc.errors import MethodError
 from fastdc.kernels.panels import pack
 from fastdc.kernels.similarity import (
+    ClippedCosineSimilarity,
     CosineSimilarity,
     GaussianSimilarity,
     GradientProducts,
@@ -15,7 +16,7 @@ from fastdc.kernels.similarity import (
     SimilarityMatrix,
     kept_when_small,
 )
-from fastdc.kernels.submodular import coverage_gain, facility_location_order, graph_cut_order
+from fastdc.kernels.submodular import coverage_gain, facility_location_order, graph_cut_order, weighted_gain
 
 
 def features(size: int, width: int, seed: int) -> np.ndarray:
@@ -58,6 +59,60 @@ def test_lazy_greedy_equals_plain_greedy(size: int, width: int, seed: int, ties:
     assert facility_location_order(kept_when_small(similarity), budget).tolist() == expected
 
 
+def weighted_greedy(similarity: np.ndarray, weights: np.ndarray, budget: int) -> list[int]:
+    covered, chosen = np.zeros(len(similarity), np.float32), []
+    for _ in range(budget):
+        gains = [-1.0 if j in chosen else weighted_gain(row, covered, weights) for j, row in enumerate(similarity)]
+        chosen.append(int(np.argmax(gains)))
+        covered = np.maximum(covered, similarity[chosen[-1]])
+    return chosen
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 45), st.integers(1, 6), st.integers(0, 999), st.booleans(), st.data())
+def test_lazy_greedy_equals_plain_greedy_with_weights(
+    size: int, width: int, seed: int, ties: bool, data: st.DataObject
+) -> None:
+    budget = data.draw(st.integers(1, size))
+    rows = np.round(features(size, width, seed)) if ties else features(size, width, seed)
+    demand = np.random.default_rng(seed).random(size) * 0.3
+    if ties:
+        demand = np.round(demand, 1)  # some are 0, many are equal
+    similarity, weights = ClippedCosineSimilarity(pack(rows)), demand / (demand.max() or 1.0)
+    expected = weighted_greedy(similarity.rows(range(size)), weights, budget)
+    assert facility_location_order(similarity, budget, demand).tolist() == expected
+    assert facility_location_order(kept_when_small(similarity), budget, demand).tolist() == expected
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2, 30), st.integers(0, 999))
+def test_every_weighted_pick_has_the_largest_gain_in_float64(size: int, seed: int) -> None:
+    rows, demand = features(size, 5, seed), np.random.default_rng(seed).random(size)
+    exact, covered = np.maximum(2 * slow_cosine(rows) - 1, 0), np.zeros(size)
+    chosen = facility_location_order(ClippedCosineSimilarity(pack(rows)), size, demand).tolist()
+    for step, pick in enumerate(chosen):
+        gains = {j: demand @ np.maximum(exact[j] - covered, 0) for j in range(size) if j not in chosen[:step]}
+        assert gains[pick] >= max(gains.values()) - 1e-5
+        covered = np.maximum(covered, exact[pick])
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.1, 1e-30])
+def test_equal_weights_choose_as_none_do(weight: float) -> None:
+    """Ties among them, 60 rows of 12 kinds, are decided alike."""
+    rows = np.repeat(features(12, 4, 5), 5, axis=0)
+    for similarity in (CosineSimilarity(pack(rows)), ClippedCosineSimilarity(pack(rows))):
+        plain = facility_location_order(similarity, 40).tolist()
+        assert facility_location_order(similarity, 40, np.full(60, weight)).tolist() == plain
+
+
+def test_weights_of_nothing_choose_by_index_and_bad_ones_are_refused() -> None:
+    similarity = CosineSimilarity(pack(features(5, 3, 0)))
+    assert facility_location_order(similarity, 3, np.zeros(5)).tolist() == [0, 1, 2]
+    for bad in (-0.1, np.nan, np.inf):
+        with pytest.raises(MethodError, match=r"weight 3 is .*; expected a number from 0 on"):
+            facility_location_order(similarity, 3, np.array([1.0, 0.0, 2.0, bad, 1.0]))
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(2, 30), st.integers(0, 999))
 def test_every_pick_has_the_largest_gain_in_float64(size: int, seed: int) -> None:
@@ -87,6 +142,8 @@ def test_graph_cut_follows_its_definition(size: int, balance: float, seed: int) 
 def test_similarities_equal_float64() -> None:
     rows, residuals = features(50, 7, 1), features(50, 4, 2)
     np.testing.assert_allclose(CosineSimilarity(pack(rows)).rows(range(50)), slow_cosine(rows), atol=1e-6)
+    clipped = np.maximum(2 * slow_cosine(rows) - 1, 0)
+    np.testing.assert_allclose(ClippedCosineSimilarity(pack(rows)).rows(range(50)), clipped, atol=1e-6)
     np.testing.assert_allclose(GaussianSimilarity(pack(rows)).rows(range(50)), slow_gaussian(rows), atol=1e-6)
     gradients = slow_gradients(residuals, rows)
     products = GradientProducts(pack(residuals), pack(rows))
@@ -100,7 +157,7 @@ def test_similarities_equal_float64() -> None:
 
 def test_equal_samples_are_equally_similar_to_the_bit_and_chosen_by_index() -> None:
     rows = np.repeat(features(5, 9, 3), 8, axis=0)
-    for similarity in (CosineSimilarity(pack(rows)), GaussianSimilarity(pack(rows))):
+    for similarity in (made(pack(rows)) for made in (CosineSimilarity, ClippedCosineSimilarity, GaussianSimilarity)):
         whole = SimilarityMatrix(similarity).rows(range(40))
         assert (whole == whole[::8].repeat(8, axis=0)).all()
         assert all(pick % 8 == 0 for pick in facility_location_order(similarity, 5))
@@ -113,8 +170,8 @@ def test_sums_of_similarities_are_exact_so_that_their_order_cannot_decide_a_tie(
     rows, residuals = features(60, 12, 1), features(60, 3, 2)
     gradients = GradientSimilarity(GradientProducts(pack(residuals), pack(rows)))
     top = float(gradients.rows(range(60)).max())
-    cases = ((CosineSimilarity(pack(rows)), 1.0), (GaussianSimilarity(pack(rows)), 1.0), (gradients, top))
-    for similarity, largest in cases:
+    bounded = [kind(pack(rows)) for kind in (CosineSimilarity, ClippedCosineSimilarity, GaussianSimilarity)]
+    for similarity, largest in [*((each, 1.0) for each in bounded), (gradients, top)]:
         steps = similarity.rows(range(60)).astype(np.float64) * 2.0 ** (24 - np.ceil(np.log2(largest)))
         assert (steps == np.rint(steps)).all()
         assert steps.max() <= 2**24

@@ -14,7 +14,7 @@ from fastdc.methods.geometry import groups_of, per_group
 from tests.methods.final_pass import context_of, made_up_context, taken
 
 WITH_GLOBAL = ["herding", "k_center", "moderate", "ssp", "prototypes", "graph_cut", "d2"]
-PER_CLASS = ["facility_location", "craig", "gradmatch"]
+PER_CLASS = ["facility_location", "craig", "gradmatch", "r_cad"]
 BY_CLASS_ALONE = [name for name in WITH_GLOBAL + PER_CLASS if name != "ssp"]  # ssp's prototypes are of the whole set
 SETTINGS: dict[str, dict[str, Any]] = {"d2": {"score": "aum", "mis_score": "aum"}}  # the log's fields are all equal
 

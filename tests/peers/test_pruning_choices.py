@@ -1,5 +1,6 @@
 """Choices against what the official codes gave on the same features and scores; see README.md."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from fastdc.methods import MethodContext, get_method
 from fastdc.methods.d2 import FLOOR
 from fastdc.methods.strata import strata_of
 from tests.methods.final_pass import context_of
-from tests.peers.pruning_inputs import bell, many_scores, network, official
+from tests.peers.pruning_inputs import bell, demand_series, many_scores, network, official
 
 FEATURES, WEIGHTS, BIAS, LABELS = network()
 MARGINS = bell(9, 60, steps=4096) * 12 + 6
@@ -38,6 +39,16 @@ def chosen(name: str, ipc: int, known: MethodContext, **settings: Any) -> list[i
 def test_deepcore_chooses_the_same_in_the_same_order(name: str) -> None:
     """Herding with the sign of DeepCore's metric turned; k-center from our start; see README.md."""
     assert chosen(name, 8, context()) == deepcore(name)
+
+
+def test_r_cad_chooses_the_same_in_the_same_order() -> None:
+    values, method = official("ca2d"), get_method("r_cad")
+    known = context_of(LABELS, FEATURES, np.ones((60, 3)), demand_series(), 3)
+    np.testing.assert_allclose(method.scores(known, method.configure({})), values["weights"], rtol=1e-5)
+    assert chosen("r_cad", 8, known) == [sample for order in values["orders"]["el2n"] for sample in order]
+    alike, tied = replace(known, scores=np.full(60, 0.3)), {11: 8}  # these two cover only each other; float32 decided
+    expected = [tied.get(sample, sample) for order in values["orders"]["uniform"] for sample in order]
+    assert chosen("r_cad", 8, alike) == expected
 
 
 def test_gradmatch() -> None:
