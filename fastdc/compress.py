@@ -250,8 +250,8 @@ def check_sizes(method: str, ipc: int, image_size: int) -> None:
 
 
 def _keep_list(out: Path, method: Method, compressed: Compressed, context: MethodContext, manifest: Manifest) -> None:
-    """Write X.list.tsv of kept images beside X.beton; for images that were made, remove an earlier subset's."""
-    if compressed.sources.shape[1] > 0 and method.info.family != "distillation":
+    """Write X.list.tsv of kept or tiled images beside X.beton; for images made otherwise, remove an earlier one."""
+    if compressed.mosaic is not None or (compressed.sources.shape[1] > 0 and method.info.family != "distillation"):
         combined = Combined.of(method, compressed, context.image_size)
         kept = compressed.sources.ravel().tolist()
         write_list(list_path(out), manifest, context.labels, kept, context.scores, combined)

@@ -32,7 +32,7 @@ class Combined(Settings):
     Attributes:
         method: what combined them.
         tiles: images in each stored image; their lines follow each other in the list, in the order of the tiles.
-        grid, fit, resize: see `Mosaic`; None where the method does not record how it combines them.
+        grid, fit, resize, view: see `Mosaic`; grid is None where the method does not record how it combines them.
         image_size: side of the stored images in pixels.
         hints: what training must know (`tile_grid`).
     """
@@ -42,6 +42,7 @@ class Combined(Settings):
     grid: int | None = Field(ge=1, le=8)
     fit: Fit | None
     resize: Resize = "antialias"
+    view: float | None = Field(None, ge=1)
     image_size: int = Field(ge=8)
     hints: dict[str, JsonValue]
 
@@ -74,11 +75,12 @@ class Combined(Settings):
                 f"{path}: method {self.method} made each stored image of {self.tiles} images, and does not record how; "
                 f"run fastdc compress {self.method} again; {_ONE_BY_ONE}"
             )
-        return Mosaic(grid=self.grid, fit=fit or self.fit, resize=self.resize)
+        return Mosaic(grid=self.grid, fit=fit or self.fit, resize=self.resize, view=self.view)
 
     def line(self) -> str:
-        """Return the comment."""
-        return f"# fastdc-list {LIST_VERSION} {self.model_dump_json()}"
+        """Return the comment; without `view` where there is none, so that older fastdcs read it."""
+        values = self.model_dump_json(exclude={"view"} if self.view is None else None)
+        return f"# fastdc-list {LIST_VERSION} {values}"
 
 
 class Line(NamedTuple):

@@ -97,11 +97,14 @@ class Mosaic(Settings):
         grid: tiles per side; a stored image has grid**2 sources, tiles in row-major order.
         fit: how a source fills its tile.
         resize: how it is shrunk: with antialiasing, or by its nearest pixels.
+        view: what of a source is shrunk. A number v: its shorter side is resized to round(v * S) first, antialiased,
+            and the central S x S pixels are taken, as validation does with v = 256 / 224. None: the source itself.
     """
 
     grid: int = Field(ge=1, le=8)
     fit: Fit
     resize: Resize = "antialias"
+    view: float | None = Field(None, ge=1)
 
 
 @dataclass(frozen=True)

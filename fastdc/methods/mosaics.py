@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton import fit_image
+from fastdc.beton import fit_image, resize_image
 from fastdc.methods.base import Fit, Mosaic
 
 
@@ -26,6 +26,8 @@ def make_mosaics(
     sides = [tile_box(size, size, mosaic.grid, position)[2:] for position in range(mosaic.grid**2)]
     for row in sources:
         images = [image(int(index)) for index in row]
+        if mosaic.view is not None:
+            images = [central_view(each, size, round(mosaic.view * size)) for each in images]
         if mosaic.resize == "nearest":  # each to the very size of its tile: `combine` resizes with antialiasing
             images = [nearest(each, *side, mosaic.fit) for each, side in zip(images, sides, strict=True)]
         elif mosaic.fit != "squash":  # `combine` squashes by itself
@@ -43,3 +45,12 @@ def nearest(image: NDArray[np.uint8], height: int, width: int, fit: Fit) -> NDAr
         image = fit_image(image, min(sides) if fit == "crop" else max(sides), fit)
     rows, columns = (np.arange(n) * length // n for n, length in zip((height, width), image.shape[:2], strict=True))
     return np.ascontiguousarray(image[rows[:, None], columns[None, :]])
+
+
+def central_view(rgb: NDArray[np.uint8], size: int, resize: int) -> NDArray[np.uint8]:
+    """Cut the central `size` x `size` pixels after the shorter side was resized to `resize`, as in validation."""
+    from fastdc.kernels.boxes import center_offset, resized_sides  # loads numba
+
+    height, width = resized_sides(rgb.shape[0], rgb.shape[1], resize)
+    top, left = center_offset(height, size), center_offset(width, size)
+    return np.ascontiguousarray(resize_image(rgb, height, width)[top : top + size, left : left + size])

@@ -159,18 +159,26 @@ def crop_losses(
 
 
 def image_losses(
-    context: MethodContext, teachers: "Sequence[Teacher]", batch_size: int, label: str, *, resize: int = 0
+    context: MethodContext,
+    teachers: "Sequence[Teacher]",
+    batch_size: int,
+    label: str,
+    *,
+    resize: int = 0,
+    samples: Indices | None = None,
 ) -> Losses:
-    """Return the loss of every training image, whole: shorter side resized, central S x S pixels; float64 [N].
+    """Return the loss of training images, whole: shorter side resized, central S x S pixels; float64 [n].
 
     Args:
         resize: shorter side after resizing in pixels, at least S; 0 for validation's, round(S * 256 / 224).
+        samples: int64 [n], the images; None for all.
     """
     from fastdc.loader import EvalView, ViewRequest
 
-    view, every = EvalView(context.image_size, resize), np.arange(context.labels.size)
+    view = EvalView(context.image_size, resize)
+    chosen = np.arange(context.labels.size) if samples is None else samples
     key: list[object] = ["whole", view.resize]
-    found = scored_once(context, every, lambda: [ViewRequest(view)], key, teachers, batch_size, label)
+    found = scored_once(context, chosen, lambda: [ViewRequest(view)], key, teachers, batch_size, label)
     return found[:, 0]
 
 
@@ -250,7 +258,7 @@ def best_crop_patches(
     size = max(context.image_size // factor, 1)
     losses = crop_losses(context, pools, law, size, teachers, batch_size, label)
     samples, crops, values = [], [], []
-    for pool, own in _by_pool(pools, losses):
+    for pool, own in by_pool(pools, losses):
         best = own.argmin(axis=1)
         ranking = np.argsort(own[np.arange(pool.size), best], kind="stable")
         order = outward(pool.size, (pool.size - 1) // 2) if medium else slice(None)
@@ -283,14 +291,15 @@ def lowest_crops(
     check_pools(label, context, pools, -(-needed // law.crops), f"images of {law.crops} crops each")
     losses = crop_losses(context, pools, law, context.image_size, teachers, batch_size, label)
     samples, crops = [], []
-    for pool, own in _by_pool(pools, losses):
+    for pool, own in by_pool(pools, losses):
         ranking = np.argsort(own.ravel(), kind="stable")[:needed].reshape(ipc, factor**2)
         samples.append(pool[ranking // law.crops])
         crops.append(ranking % law.crops)
     return Patches(law, np.concatenate(samples), np.concatenate(crops))
 
 
-def _by_pool(pools: Sequence[Indices], losses: Losses) -> Iterator[tuple[Indices, Losses]]:
+def by_pool(pools: Sequence[Indices], losses: Losses) -> Iterator[tuple[Indices, Losses]]:
+    """Give every class's pool with its part of `losses`, which holds them one after the other."""
     ends = np.cumsum([pool.size for pool in pools])
     return zip(pools, np.split(losses, ends[:-1]), strict=True)
 

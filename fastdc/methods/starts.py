@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton import fit_image, resize_image
+from fastdc.beton import fit_image
 from fastdc.methods.base import Fit, MethodContext
+from fastdc.methods.mosaics import central_view
 from fastdc.methods.patches import (
     CropLaw,
     Patches,
@@ -86,7 +87,7 @@ def medium_images(
     indices = np.concatenate(chosen).astype(np.int64)
     if fit != "crop":
         return Start(indices[:, None], lambda: _whole(context, indices, fit))
-    return Start(indices[:, None], lambda: (_central(context.image(int(index)), side, resize) for index in indices))
+    return Start(indices[:, None], lambda: (central_view(context.image(int(index)), side, resize) for index in indices))
 
 
 def easy_mosaics(
@@ -236,12 +237,3 @@ def _drawn(patches: Patches, ipc: int, seed: int) -> Patches:
 
 def _whole(context: MethodContext, chosen: NDArray[np.int64], fit: Fit) -> Iterator[Pixels]:
     return (fit_image(context.image(int(index)), context.image_size, fit) for index in chosen)
-
-
-def _central(rgb: Pixels, size: int, resize: int) -> Pixels:
-    """Cut the central `size` x `size` pixels after the shorter side was resized to `resize`, as in validation."""
-    from fastdc.kernels.boxes import center_offset, resized_sides  # see `medium_images`
-
-    height, width = resized_sides(rgb.shape[0], rgb.shape[1], resize)
-    top, left = center_offset(height, size), center_offset(width, size)
-    return np.ascontiguousarray(resize_image(rgb, height, width)[top : top + size, left : left + size])

@@ -34,9 +34,10 @@ GEOMETRIC = {
     "k_center",
     "moderate",
     "prototypes",
+    "r_cad",
     "ssp",
 }
-DISTILLED = {"ca2d", "cda", "delt", "dwa", "edc", "fadrm", "gvbsm", "lpld", "rded", "sre2l"}
+DISTILLED = {"ca2d", "cda", "cim", "delt", "dwa", "edc", "fadrm", "gvbsm", "lpld", "rded", "sre2l"}
 NAMES = ["full", "random", *sorted({"noise", "pca", *SCORED, *GEOMETRIC, *DISTILLED})]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from fastdc.beton import BetonFile, Sample, write_samples
 from fastdc.methods import MethodContext, get_method
-from fastdc.methods.patches import CropLaw, crop_losses, outward
+from fastdc.methods.patches import CropLaw, crop_losses, image_losses, outward
 from fastdc.methods.recovering import RecoverMethod
 from fastdc.nn.device import Compute
 from fastdc.nn.teacher import Teacher, freeze
@@ -19,7 +19,7 @@ from fastdc.recover.pixels import PixelBatch
 from fastdc.recover.recipe import Recipe
 from tests.peers.distillation_inputs import CLASSES, PlainNet, images, scene, values
 
-SCHEDULES, RDED = values("schedules"), values("rded")
+SCHEDULES, RDED, CIM = values("schedules"), values("rded"), values("cim")
 ITERATIONS = range(0, SCHEDULES["iterations"], SCHEDULES["every"])
 
 
@@ -108,3 +108,29 @@ def test_rdeds_ranking_and_layout(context: MethodContext) -> None:
         levels = pixels[rows] / 255 - np.array([0.485, 0.456, 0.406])
         means = (levels / np.array([0.229, 0.224, 0.225])).mean((1, 2, 3))
         np.testing.assert_allclose(means, own["mosaic_mean"], atol=1e-5)
+
+
+def test_cims_losses_choice_and_mosaics(context: MethodContext) -> None:
+    """Whole images: their losses, the choice and its order, the layout, and every pixel of the mosaics."""
+    pools = [np.flatnonzero(context.labels == label) for label in range(CLASSES)]
+    assert context.teaching is not None
+    teachers = context.teaching.teachers
+    losses = image_losses(context, teachers, 64, "whole", resize=CIM["side"], samples=np.concatenate(pools))
+    np.testing.assert_allclose(losses, np.concatenate([own["losses"] for own in CIM["classes"]]), rtol=2e-6)
+    method = get_method("cim")
+    made = method.compress(context, method.configure({}), CIM["ipc"], 0)
+    assert made.images is not None
+    mosaics = np.stack(list(made.images())).astype(int)
+    for label, own in enumerate(CIM["classes"]):
+        rows, half = slice(label * CIM["ipc"], (label + 1) * CIM["ipc"]), CIM["side"] // 2
+        assert made.sources[rows].T.ravel().tolist() == own["chosen"]
+        tiles = mosaics[rows].reshape(CIM["ipc"], 2, half, 2, half, 3).sum(axis=(2, 4, 5))
+        assert tiles.reshape(-1, 4).tolist() == own["tile_sums"]
+        assert mosaics[rows][1, 21, :, 1].tolist() == own["row"]
+
+
+def test_cims_defaults_are_its_scripts() -> None:
+    method = get_method("cim")
+    config: Any = method.configure({})
+    assert (config.pool, config.grid) == (CIM["pool"], CIM["factor"])
+    assert config.tile_crop.hints == {"tile_grid": CIM["factor"], "tile_whole": CIM["whole"]}
