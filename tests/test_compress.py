@@ -206,6 +206,7 @@ def test_a_mosaics_list_names_its_sources(betons: Any, tmp_path: Path) -> None:
     names = [line.split("\t")[0] for line in rows]
     assert [line.split("\t")[3] for line in rows] == [str(place // 4) for place in range(12)]
     assert ["+".join(names[i : i + 4]) for i in range(0, 12, 4)] == list(load_manifest(out).ids)
+    assert '"view"' not in (tmp_path / "out.list.tsv").read_text(), "earlier releases refuse unknown keys"
 
 
 @pytest.mark.parametrize("settings", [{}, {"grid": 3, "fit": "crop"}, {"grid": 1}], ids=["plain", "grid 3", "grid 1"])

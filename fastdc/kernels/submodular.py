@@ -56,7 +56,7 @@ def facility_location_order(
 
 
 def _ratios(demand: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights over their maximum, so that equal ones are 1 exactly, as if there were none."""
+    """Divide weights by their maximum, so that equal ones are 1 exactly, as if there were none."""
     bad = np.flatnonzero(~(np.isfinite(demand) & (demand >= 0)))
     if bad.size:
         raise MethodError(f"facility location: weight {bad[0]} is {demand[bad[0]]}; expected a number from 0 on")
@@ -82,7 +82,7 @@ def coverage_gain(row: NDArray[np.float32], covered: NDArray[np.float32]) -> flo
 
 @kernel
 def weighted_gain(row: NDArray[np.float32], covered: NDArray[np.float32], weights: NDArray[np.float64]) -> float:
-    """Sum over i of weights[i] * max(0, row[i] - covered[i]), in float64, in the order of i."""
+    """Return the sum over i of weights[i] * max(0, row[i] - covered[i]), in float64, in the order of i."""
     total = 0.0
     for i in range(row.size):
         gain = np.float64(row[i]) - np.float64(covered[i])

@@ -34,11 +34,11 @@ class CADSettings(MethodConfig):
 
     @property
     def shortest(self) -> int:
-        """Epochs of W windows, and of the one that is left out."""
+        """Return the epochs of W windows, and of the one that is left out."""
         return self.window + self.last_windows - (self.reading == "true_class")
 
     def of_run(self, name: str, observation: Observation) -> Scores:
-        """CAD of every training image in one observer run, float64 [N]; high = hard.
+        """Return CAD of every training image in one observer run, float64 [N]; high = hard.
 
         Args:
             name: the method's, for messages.
@@ -96,7 +96,7 @@ class CADPrune(ScoreMethod):
         return cad_settings(config).last_epoch
 
     def shortest_log(self, config: MethodConfig) -> int:
-        """The epochs of the windows."""
+        """Return the epochs of the windows."""
         return cad_settings(config).shortest
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
@@ -105,7 +105,7 @@ class CADPrune(ScoreMethod):
 
 
 def cad_settings(config: MethodConfig) -> CADSettings:
-    """`config` as the settings of CAD that it holds."""
+    """Return `config` as the settings of CAD that it holds."""
     assert isinstance(config, CADSettings)
     return config
 

@@ -39,12 +39,12 @@ class CIMConfig(TeacherConfig):
 
     @property
     def tile_crop(self) -> TileCrop:
-        """What training does with the mosaics."""
+        """Return what training does with the mosaics."""
         return TileCrop() if self.grid == 1 else TileCrop(self.grid, whole=1 / self.grid**2)
 
 
 class CIM(TeacherMethod):
-    """Of a random pool, the whole images of the lowest loss, each shrunk to a tile by its nearest pixels.
+    """Tiles the whole images of the lowest loss of a random pool, each shrunk by its nearest pixels.
 
     Mosaic i of a class holds the images ranked i, n + i, 2n + i, ... (n = ipc). The published method then fits the
     mosaics to the sources' features in 200 iterations; that is not done here, and rows show it. Its training takes a
@@ -76,26 +76,26 @@ class CIM(TeacherMethod):
     config_class = CIMConfig
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """One image for each tile."""
+        """Return one image for each tile."""
         return ipc * _own(config).grid ** 2
 
     def network_visits(
         self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
-        """Every image of the pool once forward, by every teacher."""
+        """Count every image of the pool once forward, by every teacher."""
         own = _own(config)
         pool = min(train_images, max(own.pool * classes, images * own.grid**2))
         return pool * len(self.teachers(config)) / 3
 
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """No matching of features, and fewer candidates than the scripts'."""
+        """Name the matching of features, which is left out, and fewer candidates than the scripts'."""
         found, pool = ["selection and combination alone, without CIM's matching of features"], _own(config).pool
         if pool < PAPER_POOL:
             found.append(f"{pool} candidate images per class instead of {PAPER_POOL}")
         return tuple(found)
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` mosaics of every class."""
+        """Choose and tile `ipc` mosaics of every class."""
         own, name = _own(config), self.info.name
         check_budget(self, config, context.classes, context.counts, ipc)
         teachers, side = teaching_of(context, name).teachers, own.shorter_side(context.image_size)
@@ -123,7 +123,9 @@ def _own(config: MethodConfig) -> CIMConfig:
 def _best_of_pools(
     pools: list[NDArray[np.int64]], losses: NDArray[np.float64], ipc: int, tiles: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Images of the lowest losses and these, each [C * ipc, tiles], a row for each mosaic; ties go to the lower image.
+    """Return the images of the lowest losses, and these losses, each [C * ipc, tiles], a row for each mosaic.
+
+    Ties go to the lower image.
 
     Args:
         losses: float64, of all pools one after the other.

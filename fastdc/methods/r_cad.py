@@ -28,10 +28,10 @@ class RCADConfig(CADSettings):
 class RCAD(FeatureMethod):
     """Maximises sum over i of CAD_i max over kept j of max(0, cos(phi_i, phi_j)), by lazy greedy, class by class.
 
-    CAD alone, without the sum, is CAD-Prune; without CAD it is facility location. phi are the trained observer's
-    penultimate features, of its first run; CAD is of the first K epochs of the same training, averaged over the runs.
-    The code takes phi of another, finished network, and CAD of a training that ends at K. There is no global form, as
-    for facility location.
+    Equal weights instead of CAD give facility location. phi are the penultimate features of the first observer run,
+    trained to its end. CAD is that of the first K epochs of the same trainings, averaged over the runs. The code takes
+    phi of another finished network, and CAD of a training that ends at K. There is no global form, as for facility
+    location.
     """
 
     info = MethodInfo(
@@ -61,15 +61,15 @@ class RCAD(FeatureMethod):
     config_class = RCADConfig
 
     def shortest_log(self, config: MethodConfig) -> int:
-        """The epochs of CAD's windows."""
+        """Return the epochs of CAD's windows."""
         return cad_settings(config).shortest
 
     def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
-        """K epochs of the log, and the features at the end of the schedule."""
+        """Ask for K epochs of the log, and the features at the end of the schedule."""
         return replace(super().observer_needs(config), epochs=cad_settings(config).last_epoch)
 
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
-        """CAD of every training image, float64 [N]; high = hard."""
+        """Return CAD of every training image, float64 [N]; high = hard."""
         settings, name = cad_settings(config), self.info.name
         return mean_over_runs(name, context.observations, lambda run: settings.of_run(name, run))
 

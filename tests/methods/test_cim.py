@@ -85,7 +85,7 @@ def test_cim_equals_the_plain_way(context: MethodContext, ipc: int, grid: int, r
     assert np.array_equal(images, made(compressed)), "made anew, the same"
 
 
-def test_what_training_is_told(context: MethodContext) -> None:
+def test_the_hints_of_the_mosaics(context: MethodContext) -> None:
     """A quarter of the visits of a 2 x 2 mosaic see all of it: 1 / grid**2."""
     assert compress(context, 1, pool=4).hints == {"tile_grid": 2, "tile_whole": 0.25}
     assert compress(context, 1, pool=9, grid=3).hints == {"tile_grid": 3, "tile_whole": pytest.approx(1 / 9)}
