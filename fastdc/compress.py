@@ -22,7 +22,7 @@ from fastdc.locks import locked
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
 from fastdc.methods.base import Fit, check_budget
 from fastdc.methods.checking import check_compressed, check_scores
-from fastdc.methods.mosaics import make_mosaics
+from fastdc.methods.mosaics import store_mosaics
 from fastdc.nn.options import Precision, guess_device, precision_key, resolve_precision
 from fastdc.nn.orders import OrderName
 from fastdc.nn.teaching import Teaching
@@ -400,7 +400,7 @@ def _from_list(source: Path, found: ImageList, beton: BetonFile, image_size: int
     if found.combined is None:
         return Compressed(labels, found.sources)
     mosaic = found.combined.mosaic(source, fit)
-    images = partial(make_mosaics, beton.decode, found.sources, image_size, mosaic)
+    images = partial(store_mosaics, beton.decode, found.sources, image_size, mosaic)
     return Compressed(labels, found.sources, images=images, hints=found.combined.hints, mosaic=mosaic)
 
 

@@ -32,8 +32,9 @@ class Combined(Settings):
     Attributes:
         method: what combined them.
         tiles: images in each stored image; their lines follow each other in the list, in the order of the tiles.
-        grid, fit, resize: see `Mosaic`; None where the method does not record how it combines them.
-        image_size: side of the stored images in pixels.
+        grid, fit, resize, side, max_bytes: see `Mosaic`; grid and fit are None where the method does not record how it
+            combines images.
+        image_size: side S of a subset's images in pixels.
         hints: what training must know (`tile_grid`).
     """
 
@@ -42,6 +43,8 @@ class Combined(Settings):
     grid: int | None = Field(ge=1, le=8)
     fit: Fit | None
     resize: Resize = "antialias"
+    side: int | None = Field(None, ge=8)
+    max_bytes: int | None = Field(None, ge=1)
     image_size: int = Field(ge=8)
     hints: dict[str, JsonValue]
 
@@ -74,11 +77,12 @@ class Combined(Settings):
                 f"{path}: method {self.method} made each stored image of {self.tiles} images, and does not record how; "
                 f"run fastdc compress {self.method} again; {_ONE_BY_ONE}"
             )
-        return Mosaic(grid=self.grid, fit=fit or self.fit, resize=self.resize)
+        return Mosaic(grid=self.grid, fit=fit or self.fit, resize=self.resize, side=self.side, max_bytes=self.max_bytes)
 
     def line(self) -> str:
         """Return the comment."""
-        return f"# fastdc-list {LIST_VERSION} {self.model_dump_json()}"
+        plain = {name for name in ("side", "max_bytes") if getattr(self, name) is None}  # as earlier releases wrote it
+        return f"# fastdc-list {LIST_VERSION} {self.model_dump_json(exclude=plain)}"
 
 
 class Line(NamedTuple):
