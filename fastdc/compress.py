@@ -372,6 +372,7 @@ def compress_list(
     with BetonFile(train) as beton:
         found = read_list(source, manifest, beton.labels, index_order)
         size = image_size or (found.combined.image_size if found.combined is not None else DEFAULT_IMAGE_SIZE)
+        _check_side(source, found, size)
         compressed = _from_list(source, found, beton, size, fit)
         mosaic = compressed.mosaic
         made = {
@@ -392,6 +393,16 @@ def compress_list(
                 combined = combined.model_copy(update={"image_size": size, "fit": mosaic.fit})
             write_list(listed, manifest, beton.labels, found.sources.ravel().tolist(), None, combined)
     return stored
+
+
+def _check_side(source: Path, found: ImageList, size: int) -> None:
+    """Refuse another size for packed mosaics, whose side and bytes were matched to theirs."""
+    combined = found.combined
+    if combined is not None and combined.side is not None and size != combined.image_size:
+        raise ConfigError(
+            f"{source}: packed for --image-size {combined.image_size}, found {size}; leave --image-size out, or run "
+            f"fastdc compress {combined.method} at {size}"
+        )
 
 
 def _from_list(source: Path, found: ImageList, beton: BetonFile, image_size: int, fit: Fit | None) -> Compressed:

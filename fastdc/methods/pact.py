@@ -31,6 +31,12 @@ from fastdc.methods.selection import random_balanced, window_of_classes
 from fastdc.observe.needs import ObserverNeeds
 from fastdc.seeding import derive_seed
 
+BIBTEX = """@software{fastdc2026pact,
+  title={PACT: Pack And Crop Tiles},
+  author={{The fastdc developers}},
+  year={2026}
+}"""
+
 GRIDS = range(2, 9)
 SMALLEST_TILE = 32
 """Pixels: the side at which CIFAR's objects are still recognised."""
@@ -58,9 +64,9 @@ class PACT(Method):
         name="pact",
         title="PACT",
         family="combination",
-        paper="fastdc",
+        paper="PACT: Pack And Crop Tiles (fastdc, no paper)",
         year=2026,
-        bibtex="",
+        bibtex=BIBTEX,
         needs=("dynamics",),
         stochastic=True,
     )
