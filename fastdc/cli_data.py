@@ -475,9 +475,10 @@ def _soft_labels(
     from fastdc.observe.teacher import plan_for_subset
     from fastdc.observe.teacher_load import load_teacher
     from fastdc.observe.teacher_plan import check_order_used, check_side
-    from fastdc.train.training import stored_side
+    from fastdc.train.training import training_side
 
-    manifest, side = describe_beton(subset), settings.image_size or stored_side(subset)
+    manifest = describe_beton(subset)
+    side = settings.image_size or training_side(subset, manifest)
     plan = plan_for_subset(teacher or "observer", manifest, workdir, order)
     check_order_used(order, [plan])
     check_side(plan, side)

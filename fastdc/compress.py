@@ -22,7 +22,7 @@ from fastdc.locks import locked
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
 from fastdc.methods.base import Fit, check_budget
 from fastdc.methods.checking import check_compressed, check_scores
-from fastdc.methods.mosaics import make_mosaics
+from fastdc.methods.mosaics import store_mosaics
 from fastdc.nn.options import Precision, guess_device, precision_key, resolve_precision
 from fastdc.nn.orders import OrderName
 from fastdc.nn.teaching import Teaching
@@ -372,6 +372,7 @@ def compress_list(
     with BetonFile(train) as beton:
         found = read_list(source, manifest, beton.labels, index_order)
         size = image_size or (found.combined.image_size if found.combined is not None else DEFAULT_IMAGE_SIZE)
+        _check_side(source, found, size)
         compressed = _from_list(source, found, beton, size, fit)
         mosaic = compressed.mosaic
         made = {
@@ -394,13 +395,23 @@ def compress_list(
     return stored
 
 
+def _check_side(source: Path, found: ImageList, size: int) -> None:
+    """Refuse another size for packed mosaics, whose side and bytes were matched to theirs."""
+    combined = found.combined
+    if combined is not None and combined.side is not None and size != combined.image_size:
+        raise ConfigError(
+            f"{source}: packed for --image-size {combined.image_size}, found {size}; leave --image-size out, or run "
+            f"fastdc compress {combined.method} at {size}"
+        )
+
+
 def _from_list(source: Path, found: ImageList, beton: BetonFile, image_size: int, fit: Fit | None) -> Compressed:
     """Return what a list names: images as they are, or made into mosaics."""
     labels = beton.labels[found.sources[:, 0]]
     if found.combined is None:
         return Compressed(labels, found.sources)
     mosaic = found.combined.mosaic(source, fit)
-    images = partial(make_mosaics, beton.decode, found.sources, image_size, mosaic)
+    images = partial(store_mosaics, beton.decode, found.sources, image_size, mosaic)
     return Compressed(labels, found.sources, images=images, hints=found.combined.hints, mosaic=mosaic)
 
 

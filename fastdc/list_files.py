@@ -32,8 +32,9 @@ class Combined(Settings):
     Attributes:
         method: what combined them.
         tiles: images in each stored image; their lines follow each other in the list, in the order of the tiles.
-        grid, fit, resize, view: see `Mosaic`; grid is None where the method does not record how it combines them.
-        image_size: side of the stored images in pixels.
+        grid, fit, resize, view, side, max_bytes: see `Mosaic`; grid is None where the method does not record how it
+            combines images.
+        image_size: side S of a subset's images in pixels.
         hints: what training must know (`tile_grid`).
     """
 
@@ -43,6 +44,8 @@ class Combined(Settings):
     fit: Fit | None
     resize: Resize = "antialias"
     view: float | None = Field(None, ge=1)
+    side: int | None = Field(None, ge=8)
+    max_bytes: int | None = Field(None, ge=1)
     image_size: int = Field(ge=8)
     hints: dict[str, JsonValue]
 
@@ -75,12 +78,13 @@ class Combined(Settings):
                 f"{path}: method {self.method} made each stored image of {self.tiles} images, and does not record how; "
                 f"run fastdc compress {self.method} again; {_ONE_BY_ONE}"
             )
-        return Mosaic(grid=self.grid, fit=fit or self.fit, resize=self.resize, view=self.view)
+        values = {name: getattr(self, name) for name in ("resize", "view", "side", "max_bytes")}
+        return Mosaic(grid=self.grid, fit=fit or self.fit, **values)
 
     def line(self) -> str:
-        """Return the comment; without `view` where there is none, so that older fastdcs read it."""
-        values = self.model_dump_json(exclude={"view"} if self.view is None else None)
-        return f"# fastdc-list {LIST_VERSION} {values}"
+        """Return the comment; without settings that are not used, so that older fastdcs read it."""
+        unused = {name for name in ("view", "side", "max_bytes") if getattr(self, name) is None}
+        return f"# fastdc-list {LIST_VERSION} {self.model_dump_json(exclude=unused)}"
 
 
 class Line(NamedTuple):

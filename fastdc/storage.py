@@ -6,11 +6,8 @@ from typing import Any
 
 from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, write_samples
 from fastdc.methods import Compressed
-from fastdc.methods.base import Fit
+from fastdc.methods.base import STORED_QUALITY, Fit
 from fastdc.methods.checking import checked_images
-
-STORED_QUALITY = 75
-"""JPEG quality of stored images, 4:2:0, the same for every method so that accuracy per byte compares like with like."""
 
 STORAGE_VERSION = 1
 """Raised whenever the same images are stored as other bytes; part of every cache key."""
@@ -57,11 +54,13 @@ def _samples(
             yield Sample(beton.decode(index) if raw else bytes(beton.payload(index)), int(label), name)
         return
     if compressed.images is not None:
-        images = checked_images(compressed.images, len(compressed.labels), image_size)
+        mosaic = compressed.mosaic
+        side = image_size if mosaic is None or mosaic.side is None else mosaic.side
+        images = checked_images(compressed.images, len(compressed.labels), side)
     else:
         images = (fit_image(beton.decode(int(row[0])), image_size, fit) for row in compressed.sources)
     for image, label, name in zip(images, compressed.labels, ids, strict=True):
-        if compressed.encoding == "png":
+        if isinstance(image, bytes) or compressed.encoding == "png":
             yield Sample(image, int(label), name)
         else:
             yield Sample(encode_jpeg(image, STORED_QUALITY), int(label), name)

@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from fastdc.beton.convert import write_beton
     from fastdc.beton.counting import count_image_bytes, holds_raw
     from fastdc.beton.format import Problem
-    from fastdc.beton.images import decode_image, encode_jpeg, fit_image, png_bytes, resize_image, resize_short
+    from fastdc.beton.images import (
+        decode_image,
+        encode_jpeg,
+        encode_jpeg_within,
+        fit_image,
+        png_bytes,
+        resize_image,
+        resize_short,
+    )
     from fastdc.beton.manifest import Manifest, Skipped, describe_beton, load_manifest, manifest_path, sample_id
     from fastdc.beton.output import check_beton_output
     from fastdc.beton.reader import BetonFile
@@ -22,7 +30,15 @@ _HOMES = {
     "convert": ("write_beton",),
     "counting": ("count_image_bytes", "holds_raw"),
     "format": ("Problem",),
-    "images": ("decode_image", "encode_jpeg", "fit_image", "png_bytes", "resize_image", "resize_short"),
+    "images": (
+        "decode_image",
+        "encode_jpeg",
+        "encode_jpeg_within",
+        "fit_image",
+        "png_bytes",
+        "resize_image",
+        "resize_short",
+    ),
     "manifest": ("Manifest", "Skipped", "describe_beton", "load_manifest", "manifest_path", "sample_id"),
     "output": ("check_beton_output",),
     "reader": ("BetonFile",),
@@ -43,6 +59,7 @@ __all__ = [
     "decode_image",
     "describe_beton",
     "encode_jpeg",
+    "encode_jpeg_within",
     "fit_image",
     "holds_raw",
     "load_manifest",

@@ -23,7 +23,11 @@ Keep = Literal["easy", "hard"]
 Fit = Literal["crop", "squash", "pad"]
 Resize = Literal["antialias", "nearest"]
 Encoding = Literal["jpg", "png"]
+StoredImage = NDArray[np.uint8] | bytes
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
+STORED_QUALITY = 75
+"""JPEG quality of stored images, 4:2:0, the same for every method so that accuracy per byte compares like with like."""
+
 VARIANT_PATTERN = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<settings>[^\[\]]*)\])?")
 
 
@@ -99,12 +103,17 @@ class Mosaic(Settings):
         resize: how it is shrunk: with antialiasing, or by its nearest pixels.
         view: what of a source is shrunk. A number v: its shorter side is resized to round(v * S) first, antialiased,
             and the central S x S pixels are taken, as validation does with v = 256 / 224. None: the source itself.
+        side: side of the mosaic in pixels; None takes the side S of every stored image.
+        max_bytes: each mosaic is a JPEG of the highest quality that fits so many bytes; None stores it as every image
+            is stored.
     """
 
     grid: int = Field(ge=1, le=8)
     fit: Fit
     resize: Resize = "antialias"
     view: float | None = Field(None, ge=1)
+    side: int | None = Field(None, ge=8)
+    max_bytes: int | None = Field(None, ge=1)
 
 
 @dataclass(frozen=True)
@@ -115,8 +124,8 @@ class Compressed:
         labels: int64 [M], class of every stored image.
         sources: int64 [M, K], the training images that each stored image is made of, or optimised from (K = 1 for
             pruning, 0 for images that start as noise).
-        images: makes the stored images anew at each call, in order, as RGB uint8 [S, S, 3]; None keeps the
-            source images (K = 1), fitted to S x S by whoever stores them.
+        images: makes the stored images anew at each call, in order, as RGB uint8 [S, S, 3] or as JPEG files of S x S
+            pixels (S is `mosaic.side` where given); None keeps the source images (K = 1), fitted to S x S when stored.
         hints: what training must know about the images, for example {"tile_grid": 2}.
         details: facts for the manifest (score range, high = hard, ...), JSON-able.
         encoding: how the images are stored: `jpg` (q75 4:2:0), or `png` where the method's paper does so. A beton has
@@ -126,7 +135,7 @@ class Compressed:
 
     labels: NDArray[np.int64]
     sources: NDArray[np.int64]
-    images: Callable[[], Iterator[NDArray[np.uint8]]] | None = None
+    images: Callable[[], Iterator[StoredImage]] | None = None
     hints: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     encoding: Encoding = "jpg"

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.errors import MethodError
-from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext
+from fastdc.beton import decode_image
+from fastdc.errors import MethodError, SourceError
+from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext, StoredImage
 
 
 def check_scores(method: Method, scores: Any, images: int) -> None:
@@ -65,24 +66,30 @@ def check_compressed(method: Method, config: MethodConfig, compressed: Any, cont
             raise MethodError(f"{where}: its {name} are no plain data ({error}); use numbers, text, lists") from error
 
 
-def checked_images(
-    make: Callable[[], Iterator[NDArray[np.uint8]]], count: int, image_size: int
-) -> Iterator[NDArray[np.uint8]]:
-    """The images that a method makes, each checked when it comes.
+def checked_images(make: Callable[[], Iterator[StoredImage]], count: int, image_size: int) -> Iterator[StoredImage]:
+    """Return the images that a method makes, each checked when it comes.
 
     Raises:
-        MethodError: another number of images than `count`, or one that is not RGB uint8 [S, S, 3].
+        MethodError: another number of images than `count`, or one that is not RGB uint8 [S, S, 3] nor a JPEG of it.
     """
     made, expected = 0, (image_size, image_size, 3)
     for image in make():
-        if not isinstance(image, np.ndarray) or image.shape != expected or image.dtype != np.uint8:
-            raise MethodError(f"image {made} that the method made is {_form(image)}, expected uint8 {list(expected)}")
+        pixels = _decoded(image, made) if isinstance(image, bytes) else image
+        if not isinstance(pixels, np.ndarray) or pixels.shape != expected or pixels.dtype != np.uint8:
+            raise MethodError(f"image {made} that the method made is {_form(pixels)}, expected uint8 {list(expected)}")
         made += 1
         if made > count:
             break
         yield image
     if made != count:
         raise MethodError(f"the method made {'more' if made > count else made} images, expected {count}")
+
+
+def _decoded(file: bytes, number: int) -> NDArray[np.uint8]:
+    try:
+        return decode_image(file)
+    except SourceError as error:
+        raise MethodError(f"image {number} that the method made: {error}") from error
 
 
 def _check_counts(where: str, balanced: bool, labels: NDArray[Any], context: MethodContext, ipc: int) -> None:

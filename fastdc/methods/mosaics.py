@@ -5,8 +5,21 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton import fit_image, resize_image
+from fastdc.beton import encode_jpeg_within, fit_image, resize_image
 from fastdc.methods.base import Fit, Mosaic
+
+
+def store_mosaics(
+    image: Callable[[int], NDArray[np.uint8]], sources: NDArray[np.int64], size: int, mosaic: Mosaic
+) -> Iterator[NDArray[np.uint8] | bytes]:
+    """Make one mosaic per row of `sources`: pixels, or JPEG files where `mosaic.max_bytes` is given.
+
+    Args:
+        image, sources: as in `make_mosaics`.
+        size: side S in pixels, where the mosaic has none of its own.
+    """
+    for pixels in make_mosaics(image, sources, mosaic.side or size, mosaic):
+        yield pixels if mosaic.max_bytes is None else encode_jpeg_within(pixels, mosaic.max_bytes)[0]
 
 
 def make_mosaics(

@@ -60,7 +60,7 @@ class Pair:
 
     def side(self, settings: EvaluateSettings) -> int:
         """Side of the training crops in pixels."""
-        return settings.image_size or stored_side(self.subset)
+        return settings.image_size or training_side(self.subset, self.stored)
 
 
 def open_pair(subset: Path, val: Path, allow_missing_classes: bool = False) -> Pair:
@@ -318,8 +318,11 @@ def check_label_range(path: Path, num_classes: int) -> None:
             raise BetonError(f"{path}: sample {outside[0]}: {found}; run verify-beton on it")
 
 
-def stored_side(subset: Path) -> int:
-    """Side of a subset of equal square images in pixels; 224 where sizes differ."""
+def training_side(subset: Path, manifest: Manifest) -> int:
+    """Return the side of training crops: the subset's hint, its images' side, or 224 where sides differ."""
+    hinted = manifest.hints.get("image_size")
+    if isinstance(hinted, int):
+        return hinted
     with BetonFile(subset) as beton:
         sides = {int(side) for sides in (beton.heights, beton.widths) for side in (sides.min(), sides.max())}
     return sides.pop() if len(sides) == 1 else DEFAULT_IMAGE_SIZE

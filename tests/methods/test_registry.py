@@ -38,7 +38,7 @@ GEOMETRIC = {
     "ssp",
 }
 DISTILLED = {"ca2d", "cda", "cim", "delt", "dwa", "edc", "fadrm", "gvbsm", "lpld", "rded", "sre2l"}
-NAMES = ["full", "random", *sorted({"noise", "pca", *SCORED, *GEOMETRIC, *DISTILLED})]
+NAMES = ["full", "random", *sorted({"noise", "pact", "pca", *SCORED, *GEOMETRIC, *DISTILLED})]
 
 
 def test_the_registered_methods() -> None:

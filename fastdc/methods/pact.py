@@ -1,0 +1,169 @@
+"""PACT: Pack And Crop Tiles. fastdc's own method: more, and more varied, real images in the bytes of `random`.
+
+Prune mildly: sources are drawn from the easier half of each class. PCA's easiest images resemble each other.
+Pack: bytes are the budget, so each stored image is a larger mosaic at a lower JPEG quality, and holds more tiles.
+Crop: training crops inside one tile, as PCA's does. Hard labels, the same number of training steps.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.beton import encode_jpeg, encode_jpeg_within, fit_image
+from fastdc.beton.hints import TileCrop
+from fastdc.methods.base import (
+    STORED_QUALITY,
+    Compressed,
+    Method,
+    MethodConfig,
+    MethodContext,
+    MethodInfo,
+    Mosaic,
+    check_budget,
+)
+from fastdc.methods.el2n import EL2NRanking, el2n_scores
+from fastdc.methods.mosaics import make_mosaics, store_mosaics
+from fastdc.methods.selection import random_balanced, window_of_classes
+from fastdc.observe.needs import ObserverNeeds
+from fastdc.seeding import derive_seed
+
+BIBTEX = """@software{fastdc2026pact,
+  title={PACT: Pack And Crop Tiles},
+  author={{The fastdc developers}},
+  year={2026}
+}"""
+
+GRIDS = range(2, 9)
+SMALLEST_TILE = 32
+"""Pixels: the side at which CIFAR's objects are still recognised."""
+
+
+class PACTConfig(EL2NRanking):
+    """Settings of PACT.
+
+    Attributes:
+        pool: share of a class, from the end that `keep` names, that sources are drawn from, in percent; more where
+            they would not suffice. 100 draws from the whole class and reads no observer.
+        grid: tiles per side; null takes the largest whose mosaics keep `lowest_quality`.
+        lowest_quality: JPEG quality below which no further tiles are packed.
+    """
+
+    pool: float = Field(50.0, gt=0, le=100)
+    grid: int | None = Field(None, ge=GRIDS[0], le=GRIDS[-1])
+    lowest_quality: int = Field(25, ge=1, le=95)
+
+
+class PACT(Method):
+    """Draw sources from the easier half, pack them by bytes, and crop inside their tiles."""
+
+    info = MethodInfo(
+        name="pact",
+        title="PACT",
+        family="combination",
+        paper="PACT: Pack And Crop Tiles (fastdc, no paper)",
+        year=2026,
+        bibtex=BIBTEX,
+        needs=("dynamics",),
+        stochastic=True,
+    )
+    config_class = PACTConfig
+    version: ClassVar[int] = 1
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """grid**2 sources for each stored image; of the smallest grid where it is chosen later."""
+        return ipc * (_own(config).grid or GRIDS[0]) ** 2
+
+    def observed(self, config: MethodConfig) -> bool:
+        """Return whether EL2N is read."""
+        return _own(config).pool < 100
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """The last epoch that EL2N reads."""
+        return _own(config).last_epoch
+
+    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+        """EL2N's window, or nothing."""
+        return super().observer_needs(config) if self.observed(config) else ObserverNeeds()
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
+        """EL2N of every training image, float64 [N], high = hard; None where the whole class is drawn from."""
+        own = _own(config)
+        if not self.observed(config):
+            return None
+        return el2n_scores(context.observations, own.first_epoch, own.last_epoch)
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """`ipc` mosaics of every class, which together have no more bytes than the set of `random` at this seed."""
+        own = _own(config)
+        check_budget(self, config, context.classes, context.counts, ipc)
+        budget = plain_bytes(context, ipc, seed) // (ipc * len(context.classes))
+        sources, mosaic, quality = self._packed(context, own, ipc, seed, budget)
+        return Compressed(
+            labels=context.labels[sources[:, 0]],
+            sources=sources,
+            images=partial(store_mosaics, context.image, sources, context.image_size, mosaic),
+            mosaic=mosaic,
+            hints={**TileCrop(mosaic.grid).hints, "image_size": context.image_size},
+            details={"grid": mosaic.grid, "max_bytes": budget, "sampled_quality": quality},
+        )
+
+    def _packed(
+        self, context: MethodContext, config: PACTConfig, ipc: int, seed: int, budget: int
+    ) -> tuple[NDArray[np.int64], Mosaic, float]:
+        """The sources, how they are tiled, and the median quality of a sample of mosaics."""
+        chosen = None
+        for grid in [config.grid] if config.grid else GRIDS:
+            if ipc * grid**2 > min(context.counts):
+                break
+            sources = self._sources(context, config, ipc, grid, seed)
+            mosaic = Mosaic(grid=grid, fit="squash", side=grid * tile_side(context.image_size), max_bytes=budget)
+            quality = _sampled_quality(context, sources, mosaic)
+            if chosen is not None and quality < config.lowest_quality:
+                break
+            chosen = (sources, mosaic, quality)
+        assert chosen is not None  # `check_budget` has seen to the smallest grid
+        return chosen
+
+    def _sources(self, context: MethodContext, config: PACTConfig, ipc: int, grid: int, seed: int) -> NDArray[np.int64]:
+        """The training images of each mosaic, int64 [ipc * C, grid**2], grouped by class."""
+        pools = window_of_classes(
+            context.scores, context.labels, len(context.classes), ipc * grid**2,
+            keep=config.keep, offset=0, pool=config.pool, seed=derive_seed(seed, "pact sources"),
+        )  # fmt: skip
+        order = derive_seed(seed, "pact order")
+        mixed = [np.random.Generator(np.random.PCG64([order, n])).permutation(pool) for n, pool in enumerate(pools)]
+        return np.concatenate(mixed).reshape(-1, grid**2)
+
+
+def tile_side(image_size: int) -> int:
+    """Return the side of a tile in pixels: half of S, but no less than 32 px, nor more than S."""
+    return max(-(-image_size // 2), min(image_size, SMALLEST_TILE))
+
+
+def plain_bytes(context: MethodContext, ipc: int, seed: int) -> int:
+    """Return the bytes of the set that `random` stores at this seed."""
+    seed = derive_seed(seed, "random subset")
+    chosen = random_balanced(context.labels, len(context.classes), ipc, seed)
+    size = context.image_size
+    return sum(len(encode_jpeg(fit_image(context.image(int(i)), size, "crop"), STORED_QUALITY)) for i in chosen)
+
+
+def _sampled_quality(context: MethodContext, sources: NDArray[np.int64], mosaic: Mosaic) -> float:
+    """The median JPEG quality of at most 64 evenly spaced mosaics within their bytes."""
+    assert mosaic.side is not None
+    assert mosaic.max_bytes is not None
+    sample = sources[np.unique(np.linspace(0, len(sources) - 1, 64).astype(int))]
+    pixels: Iterator[NDArray[np.uint8]] = make_mosaics(context.image, sample, mosaic.side, mosaic)
+    return float(np.median([encode_jpeg_within(image, mosaic.max_bytes)[1] for image in pixels]))
+
+
+def _own(config: MethodConfig) -> PACTConfig:
+    assert isinstance(config, PACTConfig)
+    return config
+
+
+METHOD = PACT()

@@ -1,0 +1,136 @@
+"""PACT: the bytes of random's set, the choice of the grid, and what training is told."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fastdc.beton import BetonFile, decode_image, encode_jpeg_within, load_manifest
+from fastdc.compress import compress_beton, compress_list
+from fastdc.errors import ConfigError, MethodError
+from fastdc.methods import get_method
+from fastdc.methods.pact import tile_side
+from fastdc.observe import ObserverConfig
+from fastdc.train.evaluation import evaluate
+from fastdc.train.protocols import get_protocol
+from fastdc.train.settings import EvaluateSettings
+
+OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
+WINDOW = {"last_epoch": 3}
+
+
+def compress(betons: Any, tmp_path: Path, method: str = "pact", name: str = "out", **changes: Any) -> Path:
+    settings = (WINDOW if method == "pact" else {}) | changes.pop("settings", {})
+    options: dict[str, Any] = {
+        "ipc": 2,
+        "image_size": 28,
+        "workdir": tmp_path / "work",
+        "observer": OBSERVER,
+        **changes,
+    }
+    out = tmp_path / f"{name}.beton"
+    compress_beton(method, betons.train, out, settings=settings, **options)
+    return out
+
+
+def grid_of(path: Path) -> int:
+    grid = load_manifest(path).hints["tile_grid"]
+    assert isinstance(grid, int)
+    return grid
+
+
+def side_of(path: Path) -> int:
+    with BetonFile(path) as beton:
+        (side,) = {*beton.widths.tolist(), *beton.heights.tolist()}
+    return int(side)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_it_never_takes_more_bytes_than_random(betons: Any, tmp_path: Path, seed: int) -> None:
+    packed = load_manifest(compress(betons, tmp_path, seed=seed))
+    plain = load_manifest(compress(betons, tmp_path, "random", "plain", seed=seed))
+    assert packed.counts == plain.counts
+    assert 0.8 * plain.image_bytes < packed.image_bytes <= plain.image_bytes
+
+
+def test_the_grid_grows_until_the_quality_is_spent(betons: Any, tmp_path: Path) -> None:
+    found = {}
+    for lowest in (1, 95):
+        out = compress(betons, tmp_path, name=f"q{lowest}", ipc=1, settings={"lowest_quality": lowest})
+        found[lowest] = grid_of(out)
+        assert side_of(out) == found[lowest] * 28
+    assert found[95] == 2
+    assert found[1] > 2
+
+
+def test_a_small_class_limits_the_grid(betons: Any, tmp_path: Path) -> None:
+    counts = load_manifest(betons.train).counts
+    ipc = min(counts) // 9
+    grid = grid_of(compress(betons, tmp_path, ipc=ipc, settings={"lowest_quality": 1}))
+    assert grid**2 * ipc <= min(counts)
+    with pytest.raises(MethodError, match=r"needs \d+ images of every class"):
+        compress(betons, tmp_path, name="more", ipc=min(counts) // 4 + 1)
+
+
+def test_sources_lie_in_the_easier_part_and_differ(betons: Any, tmp_path: Path) -> None:
+    compress(betons, tmp_path, ipc=1, settings={"grid": 2, "pool": 50})
+    half = min(load_manifest(betons.train).counts) // 2
+    compress(betons, tmp_path, "el2n", "easy", ipc=half, settings=WINDOW)
+    lists = [(tmp_path / f"{name}.list.tsv").read_text().splitlines() for name in ("out", "easy")]
+    names = [[line.split("\t")[0] for line in lines if not line.startswith("#")] for lines in lists]
+    packed, easier = names[0], set(names[1])
+    assert len(set(packed)) == len(packed) == 12
+    assert set(packed) <= easier
+
+
+def test_without_a_window_no_observer_is_read(betons: Any, tmp_path: Path) -> None:
+    method = get_method("pact")
+    assert method.observed(method.configure({}))
+    assert not method.observed(method.configure({"pool": 100}))
+    compress(betons, tmp_path, settings={"pool": 100})
+    assert not list((tmp_path / "work").glob("observers/*"))
+
+
+def test_its_list_gives_the_same_files_again(betons: Any, tmp_path: Path) -> None:
+    out = compress(betons, tmp_path)
+    again = compress_list(tmp_path / "out.list.tsv", betons.train, tmp_path / "again.beton")
+    assert again.content_hash == load_manifest(out).content_hash
+    lists = [(tmp_path / f"{name}.list.tsv").read_text().splitlines() for name in ("out", "again")]
+    assert lists[0][0] == lists[1][0]
+    assert '"side":' in lists[0][0]
+    with pytest.raises(ConfigError, match="leave --image-size out"):
+        compress_list(tmp_path / "out.list.tsv", betons.train, tmp_path / "other.beton", image_size=56)
+
+
+def test_training_crops_have_the_size_of_the_data_set(betons: Any, tmp_path: Path) -> None:
+    out = compress(betons, tmp_path)
+    assert side_of(out) > 28
+    protocol = get_protocol("hard", {"epochs": 1})
+    settings = EvaluateSettings(protocol=protocol, arch="convnet_w8", threads=1)
+    given_none = evaluate(out, betons.val, settings)
+    given_28 = evaluate(out, betons.val, settings.model_copy(update={"image_size": 28}))
+    assert given_none.curve == given_28.curve
+
+
+@pytest.mark.parametrize(("size", "tile"), [(224, 112), (64, 32), (96, 48), (63, 32), (33, 32), (32, 32), (28, 28)])
+def test_tiles_have_half_the_side_but_no_less_than_32_px(size: int, tile: int) -> None:
+    assert tile_side(size) == tile
+
+
+@given(st.integers(8, 40), st.integers(8, 40), st.integers(0, 2**31), st.integers(300, 3000))
+def test_the_highest_quality_that_fits_is_taken(height: int, width: int, seed: int, max_bytes: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    image = np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+    file, quality = encode_jpeg_within(image, max_bytes)
+    assert decode_image(file).shape == image.shape
+    if quality > 1:
+        assert len(file) <= max_bytes
+    for next_quality in range(quality + 1, min(quality + 2, 96)):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=next_quality, subsampling=2, optimize=True)
+        assert buffer.tell() > max_bytes
