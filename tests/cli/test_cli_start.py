@@ -44,6 +44,7 @@ SURFACE = {
     "report": "DIR --format --html",
     "compare": "DIR A B --ipc --protocol --arch --epoch --detect --format",
     "methods": "--json",
+    "protocols": "--json",
     "doctor": "--workdir",
 }
 
