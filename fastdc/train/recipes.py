@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastdc.settings import parse_settings
 
 BENCHMARK = "Xiao et al., arXiv 2502.06434; ArmandXiao/Rethinking-Dataset-Compression 91d1ef0"
+NO_LOADER_CROP = "crops and flips are DSA's alone; an image or tile is loaded whole"
 LAST_EPOCH = "the last epoch is reported; the source reports its best validation"
 
 
@@ -37,6 +38,7 @@ RECIPES = {
         "hard labels of CIM: DSA in IDC's form, tiles and whole mosaics",
         "Shang et al., arXiv 2607.00916; LINs-lab/CIM ea71377, data/utils/evaluator.py",
         notes=(
+            NO_LOADER_CROP,
             "300 epochs are those of ImageNet-1K; other sets train for 1000 in main.py",
             "the source crops every set by 2 x 2; here a set without the hint tile_grid is seen whole, and "
             "--augment tile:2+whole=0.25 crops all alike",
@@ -48,7 +50,10 @@ RECIPES = {
         "hard labels of CAD-Prune at small scale: SGD and DSA",
         "Dey et al., arXiv 2604.18811, table 4, as read by andriotis/ca2d c7ff13c; DSA: VICO-UoE/DatasetCondensation",
         ("momentum", "weight_decay", "schedule's factor"),
-        ("pixels are normalised with ImageNet's mean and std, there with the data set's",),
+        (
+            NO_LOADER_CROP,
+            "pixels are normalised with ImageNet's mean and std, there with the data set's",
+        ),
     ),
     "minimax-hl": Recipe(
         "hard labels of MinimaxDiffusion: SGD, CutMix, colour jitter, epochs by IPC",
