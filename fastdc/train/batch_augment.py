@@ -92,12 +92,12 @@ def _apply(operation: str, images: torch.Tensor, numbers: torch.Tensor, draw: Dr
 
 
 def _each(values: torch.Tensor) -> torch.Tensor:
-    """One number per image, [B] -> [B, 1, 1, 1]."""
+    """Shape one number per image, [B], to [B, 1, 1, 1]."""
     return values[:, None, None, None]
 
 
 def _color(images: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Brightness, then saturation about the pixel's mean, then contrast about the image's mean."""
+    """Change brightness, then saturation about the pixel's mean, then contrast about the image's mean."""
     images = images + (_each(uniform[:, 0]) - 0.5) * BRIGHTNESS
     grey = images.mean(1, keepdim=True)
     images = (images - grey) * (_each(uniform[:, 1]) * SATURATION) + grey
@@ -106,7 +106,7 @@ def _color(images: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 def _integers(uniform: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Uniform integers below `count`."""
+    """Return uniform integers below `count`."""
     return np.minimum((uniform * count).astype(np.int64), count - 1)
 
 
@@ -134,14 +134,14 @@ def _cut_out(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor
 
 
 def _scaling(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Maps of output to input coordinates that stretch each axis by its own factor, [B, 2, 3]."""
+    """Return maps of output to input coordinates that stretch each axis by its own factor, [B, 2, 3]."""
     maps = np.zeros((len(uniform), 2, 3))
     maps[:, [0, 1], [0, 1]] = uniform * (SCALE - 1 / SCALE) + 1 / SCALE
     return maps
 
 
 def _rotation(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Maps that turn by up to 15 degrees either way, [B, 2, 3]."""
+    """Return maps that turn by up to 15 degrees either way, [B, 2, 3]."""
     angle = (uniform - 0.5) * 2 * ROTATE
     zero = np.zeros_like(angle)
     rows = [[np.cos(angle), -np.sin(angle), zero], [np.sin(angle), np.cos(angle), zero]]
@@ -155,7 +155,7 @@ def _warp(images: torch.Tensor, maps: NDArray[np.float64]) -> torch.Tensor:
 
 
 def _jitter(images: torch.Tensor, uniform: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Brightness, contrast and saturation by up to 40 % in random order, then lighting; on levels 0..1, not clipped.
+    """Change brightness, contrast and saturation by up to 40 % in random order, then the light; levels are not clipped.
 
     Each of the three moves an image towards black, its mean grey or its own grey, or away from it.
     """

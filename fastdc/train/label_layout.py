@@ -90,7 +90,7 @@ class LabelLayout:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the training."""
+        """Return the epochs of the training."""
         return self.protocol.epochs_for(self.images, self.classes)
 
     @cached_property

@@ -46,8 +46,8 @@ class Labelling:
         """Return the images that the network sees, [B, 3, S, S], and what its logits are compared with.
 
         Returns:
-            Of soft labels `SoftTargets`; of hard ones class shares [B, C] where images are mixed and `mix_target` does
-            not say otherwise, else the labels as they are.
+            Of soft labels `SoftTargets`. Of hard ones class shares [B, C] where images are mixed, and the labels as
+            they are where they are not, or where `mix_target` is `own`.
         """
         place = self.place(epoch, step)
         images, mixed = self.mixed(images, place)

@@ -139,7 +139,7 @@ class Protocol(Settings):
     @field_validator("mix_alpha", mode="after")
     @classmethod
     def _one_spelling(cls, value: float | None, info: ValidationInfo) -> float | None:
-        """The kind's own value and None mean the same; they must be one name and one key."""
+        """Read the kind's own value as None, so that both are one name and one key."""
         return None if value == MIX_ALPHA.get(info.data.get("mix", "none")) else value
 
     @field_validator("tile_whole", mode="after")
@@ -168,7 +168,7 @@ class Protocol(Settings):
         return self
 
     def _unread_of_labels(self) -> dict[str, str]:
-        """Settings that nothing reads with this kind of label and loss, and where they are read."""
+        """Return the settings that nothing reads with these labels and loss, and where they are read."""
         labels = f"found labels={self.labels}"
         unread: dict[str, str] = {}
         if self.labels != "stored":
@@ -184,7 +184,7 @@ class Protocol(Settings):
         return unread
 
     def _unread_of_training(self) -> dict[str, str]:
-        """The same of mixing and optimizer."""
+        """Return the same of mixing and optimizer."""
         unread: dict[str, str] = {}
         if self.soft:
             unread["mix_target"] = f"with labels=hard only, found labels={self.labels}"
@@ -225,7 +225,7 @@ class Protocol(Settings):
 
     @property
     def alpha(self) -> float:
-        """Parameter of the Beta distribution of `mix`."""
+        """Return the parameter of the Beta distribution of `mix`."""
         return MIX_ALPHA[self.mix] if self.mix_alpha is None else self.mix_alpha
 
     def batch_for(self, images: int) -> int:
@@ -233,7 +233,7 @@ class Protocol(Settings):
         return self.batch_size if isinstance(self.batch_size, int) else BATCH_RULES[self.batch_size](images)
 
     def epochs_for(self, images: int, classes: int) -> int:
-        """Epochs for a set of `images` stored images in `classes` classes."""
+        """Return the epochs for a set of `images` stored images in `classes` classes."""
         return epochs_by_ipc(images // classes, classes) if self.epochs == "ipc" else self.epochs
 
     def validated(self, epoch: int, epochs: int) -> bool:
@@ -241,7 +241,7 @@ class Protocol(Settings):
         return epoch % self.validate_every == 0 or epoch == epochs - 1
 
     def whole_share(self, grid: int) -> float:
-        """Share of visits to a mosaic of grid x grid tiles that see the whole of it."""
+        """Return the share of visits to a mosaic of grid x grid tiles that see the whole of it."""
         return 1 / grid**2 if self.tile_whole == "grid" else self.tile_whole
 
 

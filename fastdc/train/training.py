@@ -63,7 +63,7 @@ class Pair:
         return settings.image_size or stored_side(self.subset)
 
     def epochs(self, protocol: Protocol) -> int:
-        """Epochs that the protocol trains on the subset."""
+        """Return the epochs that the protocol trains on the subset."""
         return protocol.epochs_for(len(self.stored.ids), len(self.stored.classes))
 
 
