@@ -40,6 +40,7 @@ from fastdc.cli_common import (
     outlive_reader,
     say_error,
 )
+from fastdc.cli_protocols import protocols_command
 from fastdc.errors import ConfigError, FastDCError
 from fastdc.progress import choose_log
 from fastdc.text import plain
@@ -93,7 +94,7 @@ def sweep_command(
     ipc: Annotated[str | None, typer.Option(help="Images per class: 10,50.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Training seeds: 0-2 or 0,3,5-7.")] = None,
     workdir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where everything is kept.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Protocols: hard,soft,hard*epochs=60.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocols: hard,cim-hl,hard*epochs=60.")] = None,
     arch: Annotated[str | None, typer.Option(help="Networks: resnet18,resnet50.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the stored images in px.")] = None,
     settings: Annotated[
@@ -271,6 +272,9 @@ def methods_command(
         print(f"{name:<18} {info.family:<12} {year:<5} {', '.join(info.needs) or '-':<22} {info.paper or info.title}")
     for name, reason in broken_methods().items():
         print(plain(f"{name:<18} broken: {reason}"))
+
+
+app.command("protocols", short_help="List the training protocols.")(protocols_command)
 
 
 @app.command("doctor", short_help="Say what this machine offers and lacks.")

@@ -373,7 +373,7 @@ def evaluate_command(
     val: Annotated[Path, typer.Option(metavar="VAL.beton", help="Validation set.", show_default=False)],
     allow_missing_classes: AllowMissing = False,
     protocol: Annotated[
-        str, typer.Option(help="hard, hard-small, soft, soft-small, or one with changes (hard*epochs=60).")
+        str, typer.Option(help="hard, soft, another of `fastdc protocols`, or one with changes (hard*epochs=60).")
     ] = "hard",
     settings: Settings = None,
     arch: Annotated[str, typer.Option(help="Network to train from scratch.")] = "resnet18",

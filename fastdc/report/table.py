@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from fastdc.nn.options import PAPER_PRECISION, tell_precision
 from fastdc.report.escape import csv_text, latex, plain
 from fastdc.report.rows import Row, shared_observer
+from fastdc.train.recipes import inferred_of
 
 Format = Literal["table", "csv", "json", "latex"]
 LEFT_ALIGNED = 1
@@ -128,7 +129,7 @@ def size(count: int) -> str:
 
 def notes(rows: list[Row]) -> list[str]:
     """One line for every row that lacks runs, with the reason; for means over different machines; for inferred and
-    reduced settings; for the teacher; for the observer and its cost.
+    reduced settings, of methods and protocols; for the teacher; for the observer and its cost.
     """
     lines = [f"{plain(row.method)} ipc {ipc_text(row)}: {plain(row.reason)}" for row in rows if row.reason]
     lines += [
@@ -142,6 +143,7 @@ def notes(rows: list[Row]) -> list[str]:
         lines.append(plain(f"{method}: {', '.join(names)} {verb} inferred, not published"))
     reduced = {(row.method, row.reduced): None for row in rows if row.reduced}
     lines += [plain(f"{method}: reduced: {', '.join(texts)}") for method, texts in reduced]
+    lines += _protocol_notes(rows)
     lines += _label_notes(rows)
     if any(row.n for row in rows):
         lines.append(SIZE_RULE)
@@ -154,6 +156,16 @@ def notes(rows: list[Row]) -> list[str]:
             f"{duration(ledger.alone)}, {ledger.alone / ledger.seconds:.1f} times as long"
         )
     return lines
+
+
+def _protocol_notes(rows: list[Row]) -> list[str]:
+    """Return which settings of the table's protocols no source states."""
+    inferred = {name: inferred_of(name) for name in dict.fromkeys(row.protocol for row in rows)}
+    return [
+        plain(f"protocol {name}: {', '.join(settings)} inferred, not published")
+        for name, settings in inferred.items()
+        if settings
+    ]
 
 
 def _label_notes(rows: list[Row]) -> list[str]:

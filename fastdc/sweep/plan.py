@@ -220,6 +220,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     """The cells that differ only in their seed."""
     first = subsets[plan.config.seeds[0]]
     shown = {**setup.shown, "method": first.variant.name, "ipc": first.ipc}
+    epochs = setup.protocol.epochs_for(first.images, len(plan.train.classes))
     data = {"train": plan.train.content_hash, "val": plan.val.content_hash}
     axes = content_key({**shown, **data})
     shared = {
@@ -228,9 +229,9 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         "reduced": _reductions(plan, first.variant),
         "observer": plan.observer.told if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
-        "work": work_of(setup.protocol, first.images, sum(plan.val.counts)),
+        "work": work_of(setup.protocol, epochs, first.images, sum(plan.val.counts)),
         "batch": (batch := setup.protocol.batch_for(first.images)),
-        "steps": setup.protocol.epochs * -(-first.images // batch),
+        "steps": epochs * -(-first.images // batch),
     }
     for seed in plan.config.seeds:
         subset = subsets[seed]
@@ -284,10 +285,10 @@ def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group
     return SubsetPlan(key, group or key, path, variant, ipc, seed, ipc * len(train.classes))
 
 
-def work_of(protocol: "Protocol", images: int, val_images: int) -> float:
+def work_of(protocol: "Protocol", epochs: int, images: int, val_images: int) -> float:
     """Cost of a training in training-image visits; a validated image costs a third (no backward pass)."""
-    validations = sum(protocol.validated(epoch) for epoch in range(protocol.epochs))
-    return protocol.epochs * images + validations * val_images / 3
+    validations = sum(protocol.validated(epoch, epochs) for epoch in range(epochs))
+    return epochs * images + validations * val_images / 3
 
 
 def _broken_cells(plan: Plan) -> Iterable[Cell]:

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastdc.beton.hints import tile_crop
+from fastdc.beton.hints import METHOD, tile_crop
 from fastdc.beton.missing import one_use
 from fastdc.errors import ConfigError, DivergedError
 from fastdc.files import check_not_input
@@ -83,7 +83,7 @@ def evaluate(
         training = make_training(
             pair, settings, compute, val_loader, steps, checkpoint, checkpoint_seconds, labelling, teacher, name
         )
-        total = settings.protocol.epochs * steps
+        total = training.fit.plan.epochs * steps
         with progress(f"train {settings.arch} on {subset.name}", total, "steps", show_progress, steps) as bar:
             watch([training], bar)
             training.fit.run(_pooled(loader, pair, settings))
@@ -232,8 +232,14 @@ def _check_loader(settings: EvaluateSettings, compute: Compute) -> None:
 
 
 def training_view(pair: Pair, settings: EvaluateSettings) -> TrainView:
-    """What training sees of an image."""
-    protocol, rule = settings.protocol, tile_crop(settings.augment, pair.stored.hints)
+    """Return what training sees of an image: the protocol's crop, in the tiles that hints or `augment` name.
+
+    A protocol's own share of whole mosaics holds where the hints are followed and name none.
+    """
+    protocol, hints = settings.protocol, pair.stored.hints
+    rule = tile_crop(settings.augment, hints)
+    if settings.augment == METHOD and rule.grid > 1 and "tile_whole" not in hints:
+        rule = rule._replace(whole=protocol.whole_share(rule.grid))
     return TrainView(
         pair.side(settings),
         (protocol.crop_scale_min, 1.0),

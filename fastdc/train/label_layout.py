@@ -42,7 +42,7 @@ def label_bytes(protocol: Protocol, images: int, classes: int) -> int:
     if protocol.labels == "hard":
         return images * hard_label_bytes(classes)
     if protocol.labels == "online":
-        return protocol.epochs * images * classes * LOGIT_BYTES
+        return protocol.epochs_for(images, classes) * images * classes * LOGIT_BYTES
     return LabelLayout(protocol, images, classes).file_bytes
 
 
@@ -88,6 +88,11 @@ class LabelLayout:
     images: int
     classes: int
 
+    @property
+    def epochs(self) -> int:
+        """Return the epochs of the training."""
+        return self.protocol.epochs_for(self.images, self.classes)
+
     @cached_property
     def sizes(self) -> list[int]:
         """Rows of each step of an epoch."""
@@ -104,7 +109,7 @@ class LabelLayout:
 
         LPLD (Xiao & He, NeurIPS 2024): whole batches are drawn from the pool of all epochs.
         """
-        total = self.protocol.epochs * len(self.sizes)
+        total = self.epochs * len(self.sizes)
         if self.protocol.label_ratio == 1:
             return np.arange(total, dtype=np.int64)
         count = max(1, round(total / self.protocol.label_ratio))

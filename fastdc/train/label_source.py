@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.nn.teacher import Teacher
 
-LABEL_FIELDS = ("epochs", "mix", "mix_alpha", "label_topk", "label_ratio", "label_seed")
-"""What stored labels depend on of a protocol, beside the view and the batch size."""
+LABEL_FIELDS = ("mix", "label_topk", "label_ratio", "label_seed")
+"""What stored labels depend on of a protocol, beside the view, the numbers that follow from the set, and mixing."""
 SCHEMA = 1
 
 
@@ -51,7 +51,8 @@ class LabelSource:
         """
         protocol, classes = settings.protocol, len(self.stored.classes)
         if not protocol.soft:
-            return None if protocol.mix == "none" else Labelling(protocol, settings.seed, classes)
+            changed = protocol.mix != "none" or protocol.batch_augment != "none"
+            return Labelling(protocol, settings.seed, classes) if changed else None
         check_source(protocol, self.teacher, self.root)
         assert self.teacher is not None
         if protocol.labels == "online":
@@ -78,7 +79,10 @@ class LabelSource:
             "teacher": teacher.identity,
             "view": view.identity(),
             "batch_size": protocol.batch_for(len(self.stored.ids)),
+            "epochs": protocol.epochs_for(len(self.stored.ids), len(self.stored.classes)),
+            "mix_alpha": protocol.alpha,
             **{name: getattr(protocol, name) for name in LABEL_FIELDS},
+            **({} if protocol.batch_augment == "none" else {"batch_augment": protocol.batch_augment}),
             "precision": compute.key,
             "device": compute.device.type,
             "threads": compute.threads if compute.device.type == "cpu" else None,

@@ -8,9 +8,10 @@ import torch
 from fastdc.errors import ConfigError, DivergedError
 from fastdc.nn.device import Compute
 from fastdc.seeding import derive_seed
+from fastdc.train.batch_augment import augment_batch, draw_augment
 from fastdc.train.label_layout import Place
 from fastdc.train.losses import SoftTargets
-from fastdc.train.mixing import CutMix, draw_cutmix, mix_classes, mix_images
+from fastdc.train.mixing import Mixed, mix_batch, mix_classes
 from fastdc.train.protocols import Protocol
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def stream_seed(protocol: Protocol, seed: int) -> int:
 
 
 class Labelling:
-    """Mixes a batch and makes its targets; the `targets` of a `FitPlan`."""
+    """Augments and mixes a batch and makes its targets; the `targets` of a `FitPlan`."""
 
     def __init__(self, protocol: Protocol, seed: int, classes: int) -> None:
         self.protocol, self.classes = protocol, classes
@@ -42,28 +43,33 @@ class Labelling:
         """Take over the time of the run that a checkpoint holds, where it belongs to the run."""
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, epoch: int, step: int) -> tuple[torch.Tensor, Any]:
-        """The mixed images [B, 3, S, S], and targets: `SoftTargets`, or class shares [B, C] where labels are hard."""
-        place = self.place(epoch, step)
-        images, cut = self.mixed(images, place)
-        if not self.protocol.soft:
-            return images, mix_classes(labels, self.classes, cut)
-        logits = self.logits(images, place)
-        return images, SoftTargets(logits, self._classes(labels, cut))
+        """Return the images that the network sees, [B, 3, S, S], and what its logits are compared with.
 
-    def _classes(self, labels: torch.Tensor, cut: CutMix | None) -> torch.Tensor | None:
-        return mix_classes(labels, self.classes, cut) if self.protocol.loss == "mse_ce" else None
+        Returns:
+            Of soft labels `SoftTargets`. Of hard ones class shares [B, C] where images are mixed, and the labels as
+            they are where they are not, or where `mix_target` is `own`.
+        """
+        place = self.place(epoch, step)
+        images, mixed = self.mixed(images, place)
+        if not self.protocol.soft:
+            own = mixed is None or self.protocol.mix_target == "own"
+            return images, labels if own else mix_classes(labels, self.classes, mixed)
+        logits = self.logits(images, place)
+        return images, SoftTargets(logits, self._classes(labels, mixed))
+
+    def _classes(self, labels: torch.Tensor, mixed: Mixed | None) -> torch.Tensor | None:
+        return mix_classes(labels, self.classes, mixed) if self.protocol.loss == "mse_ce" else None
 
     def place(self, epoch: int, step: int) -> Place:
         """Where the stream makes the batch that a training takes at (epoch, step): there, but for pruned labels."""
         return Place(epoch, step)
 
-    def mixed(self, images: torch.Tensor, place: Place) -> tuple[torch.Tensor, CutMix | None]:
-        """The images of the stream's batch at `place`, mixed, and how."""
-        if self.protocol.mix == "none":
-            return images, None
-        alpha = self.protocol.mix_alpha
-        cut = draw_cutmix(self._seed, place.epoch, place.step, len(images), images.shape[-1], alpha)
-        return mix_images(images, cut), cut
+    def mixed(self, images: torch.Tensor, place: Place) -> tuple[torch.Tensor, Mixed | None]:
+        """Return the images of the stream's batch at `place`, augmented and mixed, and how they share classes."""
+        protocol, where = self.protocol, (self._seed, place.epoch, place.step)
+        if protocol.batch_augment != "none":
+            images = augment_batch(images, draw_augment(protocol.batch_augment, *where, len(images)))
+        return mix_batch(protocol.mix, images, *where, protocol.alpha)
 
     def logits(self, images: torch.Tensor, place: Place) -> torch.Tensor:
         """The teacher's logits of a mixed batch, float32 [B, C] on the images' device."""

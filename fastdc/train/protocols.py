@@ -1,4 +1,4 @@
-"""Training protocols: frozen, named, versioned presets (values: paper.md section 1, the authors' YAML files).
+"""Training protocols: frozen, named, versioned presets. Their sources stand in `fastdc.train.recipes`.
 
 A protocol that differs from its preset says so in its name, `hard*epochs=60`, so that two protocols never share
 a column of a table. Imports no torch: planning a sweep must be quick.
@@ -7,19 +7,34 @@ a column of a table. Imports no torch: planning a sweep must be quick.
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from fastdc.errors import ConfigError
 from fastdc.settings import Settings, closest, parse_settings
+from fastdc.train.rules import BATCH_RULES, BatchRule, EpochRule, Schedule, epochs_by_ipc
 
 Labels = Literal["hard", "online", "stored"]
-SMALL_BATCH_RANGE = (10, 128)
+Mix = Literal["none", "cutmix", "mixup", "cutout"]
+BatchAugment = Literal["none", "dsa", "idc", "jitter"]
+MIX_ALPHA = {"none": 1.0, "cutmix": 1.0, "mixup": 0.8, "cutout": 1.0}
+"""Parameter of the Beta distribution where `mix_alpha` gives none: that of the benchmark's YAML files."""
+MIXED_CLASSES = ("cutmix", "mixup")
+"""Kinds of mixing after which an image holds two classes."""
 
 SOFT_FIELDS = ("temperature", "loss", "ce_weight")
 """Read with labels=online and labels=stored only."""
 STORED_FIELDS = ("label_topk", "label_ratio", "label_seed")
 """Read with labels=stored only."""
-LATER_FIELDS = frozenset({"order", "labels", "mix", "mix_alpha", *SOFT_FIELDS, *STORED_FIELDS})
+RECIPE_FIELDS = ("mix_target", "batch_augment", "decay_all", "tile_whole")
+"""Read by recipes of other papers, and by the paper's tables 12 and 22."""
+LATER_FIELDS = frozenset({"order", "labels", "mix", "mix_alpha", *SOFT_FIELDS, *STORED_FIELDS, *RECIPE_FIELDS})
 """Fields younger than version 1; left out of the serialised form where they are at their default, so that old results
 keep their keys."""
 
@@ -30,16 +45,25 @@ class Protocol(Settings):
     Attributes:
         base: name of the preset it starts from.
         version: raised whenever the preset's meaning changes; part of every cache key.
-        epochs: passes over the stored images, one augmented view of each per epoch.
-        batch_size: images per step, or "small" for clamp(N/10, 10, 128) with N stored images.
-        optimizer: `adamw`, or `sgd` (Nesterov off). The benchmark's "pruning settings" are optimizer=sgd, lr=0.1,
-            weight_decay=1e-4, all three to be set.
+        epochs: passes over the stored images, one augmented view of each per epoch; or "ipc" for the number that
+            MinimaxDiffusion's code takes for so many images per class (`fastdc.train.rules`).
+        batch_size: images per step, or the name of a rule (`fastdc.train.rules`): "small" is clamp(N/10, 10, 128) with
+            N stored images, "cim" is 10, 50, 100 or 200 by N.
+        optimizer: `adamw`, or `sgd` (Nesterov off).
         lr: learning rate at the first epoch.
         weight_decay: `adamw` applies it to weights of two or more dimensions only, `sgd` to every parameter.
+        decay_all: let `adamw` decay every parameter, too.
         momentum: of `sgd`.
-        schedule: `cosine` is a half wave to 0, updated per epoch; `constant` keeps `lr`.
-        crop_scale_min: smallest crop area of RandomResizedCrop, as a share of the image; the largest is 1.
+        schedule: by epoch. `cosine` is a half wave to 0, `linear` a line to 0, `constant` keeps `lr`; `idc` and `dc`
+            are steps (`fastdc.train.rules`).
+        crop_scale_min: smallest crop area of RandomResizedCrop, as a share of the image; the largest is 1. At 1 the
+            whole image, or the whole tile of a mosaic, is seen.
+        tile_whole: share of visits to a mosaic that see the whole of it, or "grid" for 1 / grid**2. It holds where
+            the set's hints name a tile_grid and no tile_whole, and with `augment=method` only.
         flip: random horizontal flip.
+        batch_augment: random change of every image on the device, after crop and flip (`fastdc.train.batch_augment`).
+            `dsa` is one of six operations per batch (Zhao & Bilen, ICML 2021), `idc` several of them (Kim et al., ICML
+            2022; CIM), `jitter` colour jitter and lighting (MinimaxDiffusion).
         order: `own` shuffles by the training seed; `shared` gives all seeds one order of samples, so that several can
             be trained from one stream of decoded images. Initial weights and augmentation stay the seed's own.
         label_smoothing: share of the label spread over all classes; of hard labels only.
@@ -49,9 +73,14 @@ class Protocol(Settings):
             network sees it. `stored` are the same labels made once, before training, and read from a file (FKD; Shen &
             Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", ECCV 2022): order, crops, flips and
             mixing then belong to `label_seed`, whatever the training seed; initial weights stay the seed's own.
-        mix: `cutmix` pastes a box of another image of the batch into every image, once per batch (Yun et al., ICCV
-            2019). Hard labels are then mixed by area; a teacher sees the mixed images.
-        mix_alpha: the area that an image keeps is drawn from Beta(mix_alpha, mix_alpha).
+        mix: once per batch, one draw for all its images. `cutmix` pastes a box of another image of the batch into
+            every image (Yun et al., ICCV 2019), `mixup` averages it with another (Zhang et al., ICLR 2018); hard labels
+            are then mixed by share, and a teacher sees the mixed images. `cutout` blanks a square of half the side
+            (DeVries & Taylor, 2017; the side is inferred).
+        mix_alpha: the share that an image keeps is drawn from Beta(mix_alpha, mix_alpha); None is 1 for `cutmix` and
+            0.8 for `mixup`.
+        mix_target: hard label of a mixed image. `mixed` is the classes by share; `own` is the class of the image
+            itself, as the benchmark's released code has it.
         temperature: divides the logits of teacher and student alike before the softmax of `kl`.
         loss: of soft labels. `kl` is KL(teacher || student) at `temperature`, mean over the batch, without the factor
             temperature**2; `mse_ce` is the mean squared difference of logits plus `ce_weight` times the cross-entropy
@@ -66,13 +95,13 @@ class Protocol(Settings):
 
     base: str
     version: int = 1
-    epochs: int = Field(300, ge=1)
-    batch_size: int | Literal["small"] = 128
+    epochs: int | EpochRule = 300
+    batch_size: int | BatchRule = 128
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     crop_scale_min: float = Field(0.08, gt=0, le=1)
     flip: bool = True
     order: Literal["own", "shared"] = "own"
@@ -80,14 +109,45 @@ class Protocol(Settings):
     validate_every: int = Field(50, ge=1)
     validate_resize: float = Field(256 / 224, ge=1)
     labels: Labels = "hard"
-    mix: Literal["none", "cutmix"] = "none"
-    mix_alpha: float = Field(1.0, gt=0)
+    mix: Mix = "none"
+    mix_alpha: float | None = Field(None, gt=0)
     temperature: float = Field(20.0, gt=0)
     loss: Literal["kl", "mse_ce"] = "kl"
     ce_weight: float = Field(0.1, ge=0)
     label_topk: int | None = Field(None, ge=1)
     label_ratio: int = Field(1, ge=1)
     label_seed: int = Field(0, ge=0)
+    mix_target: Literal["mixed", "own"] = "mixed"
+    batch_augment: BatchAugment = "none"
+    decay_all: bool = False
+    tile_whole: float | Literal["grid"] = 0.0
+
+    @field_validator("epochs", mode="plain")
+    @classmethod
+    def _count_or_rule(cls, value: Any) -> int | EpochRule:
+        if value == "ipc":
+            return "ipc"
+        expected = "expected a whole number of at least 1, or ipc"
+        try:
+            number = int(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(expected) from None
+        if number < 1 or (not isinstance(value, str) and number != value):
+            raise ValueError(expected)
+        return number
+
+    @field_validator("mix_alpha", mode="after")
+    @classmethod
+    def _one_spelling(cls, value: float | None, info: ValidationInfo) -> float | None:
+        """Read the kind's own value as None, so that both are one name and one key."""
+        return None if value == MIX_ALPHA.get(info.data.get("mix", "none")) else value
+
+    @field_validator("tile_whole", mode="after")
+    @classmethod
+    def _share(cls, value: float | Literal["grid"]) -> float | Literal["grid"]:
+        if value != "grid" and not 0 <= value <= 1:
+            raise ValueError("expected a share, 0 to 1, or grid")
+        return value
 
     @model_validator(mode="after")
     def _batch_in_range(self) -> "Protocol":
@@ -98,6 +158,17 @@ class Protocol(Settings):
     @model_validator(mode="after")
     def _settings_are_read(self) -> "Protocol":
         """Refuse a setting that would change the protocol's name and nothing else."""
+        for name, where in (self._unread_of_labels() | self._unread_of_training()).items():
+            if not self._is_default(name):
+                raise ValueError(f"{name} is read {where}")
+        if self.soft and self.label_smoothing > 0:
+            raise ValueError(f"label_smoothing is for hard labels, found labels={self.labels}")
+        if self.loss == "mse_ce" and self.label_topk is not None:
+            raise ValueError("label_topk needs loss=kl: mse_ce compares all logits")
+        return self
+
+    def _unread_of_labels(self) -> dict[str, str]:
+        """Return the settings that nothing reads with these labels and loss, and where they are read."""
         labels = f"found labels={self.labels}"
         unread: dict[str, str] = {}
         if self.labels != "stored":
@@ -110,16 +181,19 @@ class Protocol(Settings):
             unread["ce_weight"] = "with loss=mse_ce only, found loss=kl"
         else:
             unread["temperature"] = "with loss=kl only, found loss=mse_ce"
-        if self.mix == "none":
-            unread["mix_alpha"] = "with mix=cutmix only, found mix=none"
-        for name, where in unread.items():
-            if not self._is_default(name):
-                raise ValueError(f"{name} is read {where}")
-        if self.soft and self.label_smoothing > 0:
-            raise ValueError(f"label_smoothing is for hard labels, found labels={self.labels}")
-        if self.loss == "mse_ce" and self.label_topk is not None:
-            raise ValueError("label_topk needs loss=kl: mse_ce compares all logits")
-        return self
+        return unread
+
+    def _unread_of_training(self) -> dict[str, str]:
+        """Return the same of mixing and optimizer."""
+        unread: dict[str, str] = {}
+        if self.soft:
+            unread["mix_target"] = f"with labels=hard only, found labels={self.labels}"
+        if self.mix not in MIXED_CLASSES:
+            where = f"with mix=cutmix or mix=mixup only, found mix={self.mix}"
+            unread |= dict.fromkeys(("mix_alpha", "mix_target"), where)
+        if self.optimizer == "sgd":
+            unread["decay_all"] = "with optimizer=adamw only, found optimizer=sgd, which decays every parameter"
+        return unread
 
     def _is_default(self, name: str) -> bool:
         return bool(getattr(self, name) == type(self).model_fields[name].default)
@@ -149,23 +223,71 @@ class Protocol(Settings):
         """Whether all training seeds see one order of samples, so that they can share one stream."""
         return self.order == "shared" or self.labels == "stored"
 
+    @property
+    def alpha(self) -> float:
+        """Return the parameter of the Beta distribution of `mix`."""
+        return MIX_ALPHA[self.mix] if self.mix_alpha is None else self.mix_alpha
+
     def batch_for(self, images: int) -> int:
         """Images per step for a set of `images` stored images."""
-        if self.batch_size == "small":
-            low, high = SMALL_BATCH_RANGE
-            return min(max(images // 10, low), high)
-        return self.batch_size
+        return self.batch_size if isinstance(self.batch_size, int) else BATCH_RULES[self.batch_size](images)
 
-    def validated(self, epoch: int) -> bool:
-        """Whether validation runs after `epoch` (counted from 0)."""
-        return epoch % self.validate_every == 0 or epoch == self.epochs - 1
+    def epochs_for(self, images: int, classes: int) -> int:
+        """Return the epochs for a set of `images` stored images in `classes` classes."""
+        return epochs_by_ipc(images // classes, classes) if self.epochs == "ipc" else self.epochs
+
+    def validated(self, epoch: int, epochs: int) -> bool:
+        """Whether validation runs after `epoch` (counted from 0) of `epochs`."""
+        return epoch % self.validate_every == 0 or epoch == epochs - 1
+
+    def whole_share(self, grid: int) -> float:
+        """Return the share of visits to a mosaic of grid x grid tiles that see the whole of it."""
+        return 1 / grid**2 if self.tile_whole == "grid" else self.tile_whole
 
 
 PRESETS: dict[str, Protocol] = {
     "hard": Protocol(base="hard"),
     "hard-small": Protocol(base="hard-small", batch_size="small"),
+    "hard-sgd": Protocol(base="hard-sgd", optimizer="sgd", lr=0.1, weight_decay=1e-4),
     "soft": Protocol(base="soft", labels="online", mix="cutmix"),
     "soft-small": Protocol(base="soft-small", batch_size="small", labels="online", mix="cutmix"),
+    "cim-hl": Protocol(
+        base="cim-hl",
+        batch_size="cim",
+        weight_decay=1e-4,
+        decay_all=True,
+        schedule="idc",
+        crop_scale_min=1.0,
+        tile_whole="grid",
+        flip=False,
+        batch_augment="idc",
+        validate_every=75,
+    ),
+    "cad-hl": Protocol(
+        base="cad-hl",
+        batch_size=256,
+        optimizer="sgd",
+        lr=0.01,
+        weight_decay=5e-4,
+        schedule="dc",
+        crop_scale_min=1.0,
+        flip=False,
+        batch_augment="dsa",
+        validate_resize=1.0,
+    ),
+    "minimax-hl": Protocol(
+        base="minimax-hl",
+        epochs="ipc",
+        batch_size=64,
+        optimizer="sgd",
+        lr=0.01,
+        weight_decay=5e-4,
+        schedule="idc",
+        crop_scale_min=0.5,
+        batch_augment="jitter",
+        mix="cutmix",
+        validate_resize=1.0,
+    ),
 }
 
 

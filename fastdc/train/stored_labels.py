@@ -176,7 +176,7 @@ class Relabelling:
 
     def run(self, loader: Epochs, bar: Progress) -> None:
         """Make the labels of the epochs that are missing."""
-        epochs = self.layout.protocol.epochs
+        epochs = self.layout.epochs
         bar.skip(sum(len(self.layout.slots_of(epoch)) for epoch in range(self.epochs_done)))
         with self.part.open("r+b", buffering=0) as handle:
             for epoch in range(self.epochs_done, epochs):
@@ -194,7 +194,7 @@ class Relabelling:
             images, _ = self._labelling.mixed(self.ask.compute.images(batch.images), place)
             rows = self._rows(self.ask(images))
             _write_at(descriptor, rows.tobytes(), int(self.layout.first_rows[place.slot]) * rows.itemsize, self.part)
-            bar.advance(1, f"epoch {epoch + 1}/{self.layout.protocol.epochs}")
+            bar.advance(1, f"epoch {epoch + 1}/{self.layout.epochs}")
 
     def _rows(self, logits: torch.Tensor) -> NDArray[np.void]:
         """Rows as they are stored; of equal logits at the edge of top-k, which are kept is torch.topk's choice."""

@@ -1,6 +1,5 @@
 """One network on its way through a protocol: what an evaluation trains, and what it reports of it."""
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from fastdc.train.label_layout import label_bytes
 from fastdc.train.labelling import Labelling
 from fastdc.train.losses import make_loss
 from fastdc.train.protocols import Protocol
+from fastdc.train.rules import rate_share
 from fastdc.train.settings import EvaluateSettings, EvaluationResult
 from fastdc.train.stored_labels import StoredLabelling
 
@@ -61,6 +61,10 @@ class Pair:
     def side(self, settings: EvaluateSettings) -> int:
         """Side of the training crops in pixels."""
         return settings.image_size or training_side(self.subset, self.stored)
+
+    def epochs(self, protocol: Protocol) -> int:
+        """Return the epochs that the protocol trains on the subset."""
+        return protocol.epochs_for(len(self.stored.ids), len(self.stored.classes))
 
 
 def open_pair(subset: Path, val: Path, allow_missing_classes: bool = False) -> Pair:
@@ -105,15 +109,15 @@ class Training:
             engine: the loader that fed it.
             seconds: wall time of the call.
         """
-        last, steps = self.curve.last, self.settings.protocol.epochs * self.fit.plan.steps
+        last, plan = self.curve.last, self.fit.plan
         return EvaluationResult(
             top1=last.top1,
             top5=last.top5,
             top1_best=self.curve.best,
             per_class=last.per_class,
             curve=tuple(self.curve.entries),
-            epochs=self.settings.protocol.epochs,
-            steps=steps,
+            epochs=plan.epochs,
+            steps=plan.epochs * plan.steps,
             seconds=seconds,
             train_seconds=self.fit.seconds,
             loader=engine,
@@ -172,12 +176,13 @@ def make_training(
         name: what its events are about.
     """
     size, protocol, classes = pair.side(settings), settings.protocol, len(pair.stored.classes)
+    epochs = pair.epochs(protocol)
     model = build_model(settings.arch, classes, size, settings.seed).to(compute.device)
-    curve = Curve(model, val_loader, classes, compute, protocol, labelling, name, pair.val_classes)
+    curve = Curve(model, val_loader, classes, compute, protocol, epochs, labelling, name, pair.val_classes)
     plan = FitPlan(
-        epochs=protocol.epochs,
+        epochs=epochs,
         steps=steps,
-        learning_rate=lambda epoch, _step, _steps: learning_rate(protocol, epoch),
+        learning_rate=lambda epoch, _step, _steps: learning_rate(protocol, epoch, epochs),
         loss=make_loss(protocol),
         seed=settings.seed,
         checkpoint=checkpoint,
@@ -206,13 +211,14 @@ class Curve:
         num_classes: int,
         compute: Compute,
         protocol: Protocol,
+        epochs: int,
         labelling: Labelling | None = None,
         name: str = "",
         val_classes: tuple[int, ...] | None = None,
     ) -> None:
         self.val_classes = None if val_classes is None else torch.tensor(val_classes)
         self.model, self.loader, self.num_classes = model, loader, num_classes
-        self.compute, self.protocol, self.labelling, self.name = compute, protocol, labelling, name
+        self.compute, self.protocol, self.epochs, self.labelling, self.name = compute, protocol, epochs, labelling, name
         self._images, self._clock = 0, time.monotonic()
         self.entries: list[dict[str, Any]] = []
         self._last: Accuracy | None = None
@@ -240,11 +246,11 @@ class Curve:
         """Validate where the protocol says so."""
         rate = self._images / max(time.monotonic() - self._clock, 1e-9)
         entry: dict[str, Any] = {"epoch": epoch, "lr": lr, "loss": loss, "top1": None}
-        if self.protocol.validated(epoch):
+        if self.protocol.validated(epoch, self.epochs):
             self._last = self._measure()
             entry["top1"] = self._last.top1
         self.entries.append(entry)
-        told = {**entry, "epoch": epoch + 1, "epochs": self.protocol.epochs}
+        told = {**entry, "epoch": epoch + 1, "epochs": self.epochs}
         emit("epoch", cell=self.name, **told, images_per_second=round(rate, 1))
         self._images, self._clock = 0, time.monotonic()
 
@@ -260,19 +266,19 @@ class Curve:
             self.labelling.restore(state["relabel_seconds"])
 
 
-def learning_rate(protocol: Protocol, epoch: int) -> float:
-    """Per-epoch rate: 0.5 lr (1 + cos(pi epoch / epochs)), or `lr` throughout."""
-    if protocol.schedule == "constant":
-        return protocol.lr
-    return 0.5 * protocol.lr * (1 + math.cos(math.pi * epoch / protocol.epochs))
+def learning_rate(protocol: Protocol, epoch: int, epochs: int) -> float:
+    """Return the rate of `epoch` (counted from 0) of `epochs`, by the protocol's schedule."""
+    return protocol.lr * rate_share(protocol.schedule, epoch, epochs)
 
 
 def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
-    """AdamW that decays weight matrices only, or SGD that decays every parameter, as the benchmark's code does."""
+    """Return AdamW, which decays weight matrices only unless `decay_all` is set, or SGD, which decays everything."""
     if protocol.optimizer == "sgd":
         return torch.optim.SGD(
             model.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
         )
+    if protocol.decay_all:
+        return torch.optim.AdamW(model.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)
     return torch.optim.AdamW(decay_weights_only(model, protocol.weight_decay), lr=protocol.lr, fused=True)
 
 

@@ -21,6 +21,18 @@ def test_no_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "write-beton" in capsys.readouterr().out
 
 
+def test_protocols_are_listed_with_source_and_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["protocols", "--json"]) == 0
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert listed.keys() == {"hard", "hard-small", "hard-sgd", "soft", "soft-small", "cim-hl", "cad-hl", "minimax-hl"}
+    assert listed["cad-hl"]["settings"]["batch_augment"] == "dsa"
+    assert listed["cad-hl"]["inferred"] == ["momentum", "weight_decay", "schedule's factor"]
+    assert run(["protocols"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n{name} " in f"\n{text}" for name in listed)
+    assert "arXiv 2607.00916" in text
+
+
 def test_methods_lists_what_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["methods", "--json"]) == 0
     listed = {item["name"]: item for item in json.loads(capsys.readouterr().out)}

@@ -21,7 +21,7 @@ def test_help_comes_within_half_a_second() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["methods"], ["methods", "--json"], ["sweep", "--help"], ["--version"]]
+    "arguments", [["--help"], ["methods"], ["methods", "--json"], ["protocols"], ["sweep", "--help"], ["--version"]]
 )
 def test_listing_and_help_import_no_torch(arguments: list[str]) -> None:
     code = f"import sys; from fastdc.cli import run; run({arguments!r}); sys.exit('torch' in sys.modules)"
@@ -44,6 +44,7 @@ SURFACE = {
     "report": "DIR --format --html",
     "compare": "DIR A B --ipc --protocol --arch --epoch --detect --format",
     "methods": "--json",
+    "protocols": "--json",
     "doctor": "--workdir",
 }
 

@@ -132,6 +132,22 @@ def test_inferred_settings_are_one_note_for_each_method() -> None:
     assert next(csv.DictReader(io.StringIO(render(rows, "csv"))))["inferred"] == "grid,fit"
 
 
+def test_recipes_are_tables_of_their_own_and_name_what_is_inferred() -> None:
+    names = ["hard", "cad-hl", "cad-hl*epochs=60,momentum=0.5", "hard*mix=cutout", "from another version"]
+    rows = [row(protocol=name, method=method) for name in names for method in ("el2n", "pca")]
+    for style, mark in (("table", ""), ("latex", "% ")):
+        lines = render(rows, style).splitlines()
+        assert [line for line in lines if "tiny" in line] == [
+            f"{mark}tiny: {name}, resnet18, fp32, 28 px" for name in names
+        ]
+        notes = [line for line in lines if "inferred" in line]
+        assert notes == [
+            f"{mark}protocol cad-hl: momentum, weight_decay, schedule's factor inferred, not published",
+            f"{mark}protocol cad-hl*epochs=60,momentum=0.5: weight_decay, schedule's factor inferred, not published",
+            f"{mark}protocol hard*mix=cutout: the side of cutout inferred, not published",
+        ]
+
+
 def test_the_observer_is_named_once_however_many_methods_read_it() -> None:
     rows = [row(method=method, observer="resnet18, schedule of 60 epochs, 224 px") for method in ("el2n", "aum")]
     lines = render(rows, "table").splitlines()

@@ -197,6 +197,19 @@ def test_a_protocol_override_of_one_method_shows_in_its_name(make_config: Make) 
     assert names == {"full": "hard-small*epochs=4", "random": "hard-small"}
 
 
+def test_recipes_are_rows_of_their_own_and_their_work_follows_the_set(make_config: Make) -> None:
+    protocols = (
+        "hard,hard-sgd,cim-hl,cad-hl,minimax-hl,minimax-hl*epochs=7,hard*mix=mixup,hard*mix=cutmix,mix_target=own"
+    )
+    planned = cells(make_config(methods="random", protocols=protocols, ipc="1,2", seeds="0"))
+    assert len({cell.key for cell in planned}) == len({cell.label["group"] for cell in planned}) == 16
+    steps = {(cell.label["protocol"], cell.label["ipc"]): cell.label["steps"] for cell in planned}
+    assert (steps["minimax-hl", 1], steps["minimax-hl", 2], steps["minimax-hl*epochs=7", 2]) == (3000, 2000, 7)
+    assert (steps["hard*mix=cutmix,mix_target=own", 1], steps["cim-hl", 1], steps["cad-hl", 2]) == (300, 300, 300)
+    work = {(cell.label["protocol"], cell.label["ipc"]): cell.label["work"] for cell in planned}
+    assert work["minimax-hl", 1] > work["minimax-hl", 2] / 2 > work["minimax-hl*epochs=7", 2]
+
+
 def test_deterministic_methods_make_one_subset_for_all_seeds(make_config: Make) -> None:
     planned = cells(make_config(methods="random,el2n", seeds="0-2"))
     paths = {

@@ -1,4 +1,4 @@
-"""CutMix and the losses of soft labels, against plain references."""
+"""Mixing and the losses of soft labels, against plain references."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdc.train.losses import SoftTargets, kl_loss, mse_ce_loss
-from fastdc.train.mixing import CutMix, draw_cutmix, mix_classes, mix_images
+from fastdc.train.mixing import CutMix, Mixup, draw_cutmix, draw_cutout, draw_mixup, mix_batch, mix_classes, mix_images
 
 
 @settings(deadline=None)
@@ -70,6 +70,50 @@ def test_mixed_images_and_classes_equal_loops_over_pixels() -> None:
     expected = [[1 - third, third, 0], [third, 1 - third, 0], [0, 1 - third, third], [0, third, 1 - third]]
     assert torch.allclose(shares, torch.tensor(expected))
     assert mix_classes(torch.tensor([1]), 3, None).tolist() == [[0, 1, 0]]
+
+
+def test_mixup_averages_images_and_classes_with_one_weight() -> None:
+    images = torch.randn(5, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    before = images.clone()
+    mixed, blend = mix_batch("mixup", images, 3, 5, 7, 0.8)
+    assert isinstance(blend, Mixup)
+    again = draw_mixup(3, 5, 7, 5, 0.8)
+    assert (blend.share, blend.partners.tolist()) == (again.share, again.partners.tolist())
+    for number, partner in enumerate(blend.partners):
+        expected = blend.share * before[number].double() + (1 - blend.share) * before[partner].double()
+        assert torch.allclose(mixed[number].double(), expected, atol=1e-6)
+    assert torch.equal(images, before)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+    shares = mix_classes(torch.tensor([0, 1, 2, 0, 1]), 3, blend)
+    assert torch.allclose(shares.sum(1), torch.ones(5))
+    own = torch.tensor([[0, 1, 2, 0, 1]]).T
+    partners = own[torch.from_numpy(blend.partners)]
+    expected = torch.where(own == partners, 1.0, blend.share).float()
+    assert torch.allclose(shares.gather(1, own), expected)
+
+
+def test_the_weight_of_mixup_follows_the_beta_distribution() -> None:
+    shares = np.array([draw_mixup(0, 0, step, 2, 0.8).share for step in range(4000)])
+    # Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1))
+    assert shares.mean() == pytest.approx(0.5, abs=0.02)
+    assert shares.var() == pytest.approx(1 / (4 * 2.6), abs=0.004)
+    swaps = sum(draw_mixup(0, 0, step, 2, 0.8).partners[0] == 1 for step in range(1000))
+    assert abs(swaps - 500) < 4.5 * 15.9
+
+
+def test_cutout_blanks_one_square_that_lies_inside_and_keeps_classes() -> None:
+    images = torch.randn(4, 3, 7, 7)
+    places = set()
+    for step in range(300):
+        blanked, mixed = mix_batch("cutout", images, 0, 0, step, 1.0)
+        top, left, edge = draw_cutout(0, 0, step, 7)
+        assert mixed is None
+        assert edge == 3
+        expected = images.clone()
+        expected[:, :, top : top + 3, left : left + 3] = 0
+        assert torch.equal(blanked, expected)
+        places.add((top, left))
+    assert places == {(top, left) for top in range(5) for left in range(5)}  # as the code: randint(0, S - edge + 1)
 
 
 def reference_kl(student: np.ndarray, teacher: np.ndarray, temperature: float) -> float:

@@ -10,7 +10,8 @@ import torch
 from fastdc.errors import ConfigError
 from fastdc.hashing import content_key
 from fastdc.nn.device import Compute
-from fastdc.train import EvaluateSettings, get_protocol
+from fastdc.train import EvaluateSettings, Protocol, get_protocol
+from fastdc.train.protocols import PRESETS
 from fastdc.train.training import _identity, learning_rate
 
 
@@ -19,7 +20,7 @@ def test_hard_is_the_benchmarks_protocol() -> None:
     assert (hard.epochs, hard.batch_size, hard.optimizer, hard.lr, hard.weight_decay) == (300, 128, "adamw", 1e-3, 0.01)
     assert hard.crop_scale_min == 0.08
     assert round(224 * hard.validate_resize) == 256
-    assert [epoch for epoch in range(300) if hard.validated(epoch)] == [0, 50, 100, 150, 200, 250, 299]
+    assert [epoch for epoch in range(300) if hard.validated(epoch, 300)] == [0, 50, 100, 150, 200, 250, 299]
 
 
 @pytest.mark.parametrize(("images", "batch"), [(10, 10), (100, 10), (500, 50), (1000, 100), (5000, 128)])
@@ -55,10 +56,10 @@ def test_bad_protocols_are_refused(name: str, overrides: dict[str, object], matc
 
 def test_cosine_starts_at_lr_and_is_a_full_half_wave() -> None:
     hard = get_protocol("hard")
-    assert learning_rate(hard, 0) == pytest.approx(1e-3)
-    assert learning_rate(hard, 150) == pytest.approx(5e-4)
-    assert learning_rate(hard, 299) == pytest.approx(1e-3 * 2.74e-5, rel=1e-2)
-    assert learning_rate(get_protocol("hard", {"schedule": "constant"}), 299) == 1e-3
+    assert learning_rate(hard, 0, 300) == pytest.approx(1e-3)
+    assert learning_rate(hard, 150, 300) == pytest.approx(5e-4)
+    assert learning_rate(hard, 299, 300) == pytest.approx(1e-3 * 2.74e-5, rel=1e-2)
+    assert learning_rate(get_protocol("hard", {"schedule": "constant"}), 299, 300) == 1e-3
 
 
 HARD = (
@@ -89,7 +90,7 @@ def test_hard_protocols_keep_the_keys_they_had_before_soft_labels(name: str) -> 
 
 def test_soft_is_the_benchmarks_protocol() -> None:
     soft, hard = get_protocol("soft"), get_protocol("hard")
-    assert (soft.labels, soft.mix, soft.mix_alpha, soft.temperature, soft.loss) == ("online", "cutmix", 1.0, 20.0, "kl")
+    assert (soft.labels, soft.mix, soft.alpha, soft.temperature, soft.loss) == ("online", "cutmix", 1.0, 20.0, "kl")
     changed = {"labels": "hard", "mix": "none", "base": "hard"}
     assert soft.model_copy(update=changed) == hard
     assert get_protocol("soft-small").model_copy(update={"base": "soft", "batch_size": 128}) == soft
@@ -104,11 +105,65 @@ def test_stored_labels_show_in_the_name() -> None:
     assert not get_protocol("soft").shares_order
 
 
+CHANGED = (
+    "hard*mix=mixup",
+    "hard*mix=mixup,mix_alpha=0.4",
+    "hard*mix=cutout",
+    "hard*mix=cutmix,mix_target=own",
+    "hard*schedule=linear",
+    "hard*batch_augment=dsa",
+    "hard-sgd*batch_size=small",
+    "cim-hl*epochs=60",
+    "cim-hl*tile_whole=0.5",
+    "cad-hl*epochs=30",
+    "minimax-hl*epochs=150",
+    "hard*epochs=ipc",
+)
+
+
+@pytest.mark.parametrize("name", [*PRESETS, *CHANGED])
+def test_a_full_name_reads_back_and_survives_storage(name: str) -> None:
+    protocol = get_protocol(name)
+    assert protocol.name == name
+    assert get_protocol(protocol.name) == protocol
+    assert Protocol.make(protocol.model_dump(mode="json"), "stored") == protocol
+
+
+def test_no_two_protocols_share_a_key() -> None:
+    names = [*PRESETS, *CHANGED]
+    assert len({content_key(get_protocol(name).model_dump(mode="json")) for name in names}) == len(names)
+
+
+def test_the_kinds_own_alpha_is_no_change() -> None:
+    assert get_protocol("hard*mix=mixup").alpha == 0.8
+    assert get_protocol("hard*mix=cutmix").alpha == get_protocol("hard").alpha == 1.0
+    assert get_protocol("hard*mix=mixup,mix_alpha=0.8") == get_protocol("hard*mix=mixup")
+    assert get_protocol("soft*mix_alpha=1.0") == get_protocol("soft")
+    assert get_protocol("hard*mix=mixup,mix_alpha=1.0").name == "hard*mix=mixup,mix_alpha=1.0"
+
+
+def test_recipes_rest_on_the_size_of_the_set() -> None:
+    minimax = get_protocol("minimax-hl")
+    assert [minimax.epochs_for(images, 10) for images in (10, 100, 500, 1000)] == [3000, 2000, 1500, 1000]
+    assert get_protocol("minimax-hl*epochs=150").epochs_for(500, 10) == 150
+    assert get_protocol("hard").epochs_for(500, 10) == 300
+    assert [get_protocol("cim-hl").whole_share(grid) for grid in (2, 3)] == [0.25, 1 / 9]
+    assert get_protocol("cim-hl*tile_whole=0.5").whole_share(2) == 0.5
+
+
 @pytest.mark.parametrize(
     ("name", "match"),
     [
+        ("hard*mix_target=own", "mix_target is read with mix=cutmix or mix=mixup only, found mix=none"),
+        ("hard*mix=cutout,mix_target=own", "mix_target is read with mix=cutmix or mix=mixup only, found mix=cutout"),
+        ("soft*mix_target=own", "mix_target is read with labels=hard only, found labels=online"),
+        ("hard-sgd*decay_all=true", "decay_all is read with optimizer=adamw only, found optimizer=sgd"),
+        ("hard*tile_whole=1.5", "tile_whole=1.5: expected a share, 0 to 1, or grid"),
+        ("hard*epochs=2.5", "epochs=2.5: expected a whole number of at least 1, or ipc"),
+        ("hard*epochs=many", "epochs='many': expected a whole number"),
+        ("hard*batch_augment=das", "batch_augment"),
         ("hard*temperature=4", "temperature is read with labels=online or labels=stored only, found labels=hard"),
-        ("hard*mix_alpha=0.5", "mix_alpha is read with mix=cutmix only"),
+        ("hard*mix_alpha=0.5", "mix_alpha is read with mix=cutmix or mix=mixup only, found mix=none"),
         ("soft*label_topk=10", "label_topk is read with labels=stored only, found labels=online"),
         ("soft*ce_weight=1", "ce_weight is read with loss=mse_ce only"),
         ("soft*loss=mse_ce,temperature=4", "temperature is read with loss=kl only"),

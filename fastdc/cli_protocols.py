@@ -1,0 +1,39 @@
+"""The command that lists training protocols."""
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def protocols_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list and nothing else.")] = False,
+) -> None:
+    """List every training protocol with its source, what of it is inferred, and how it differs from the source.
+
+    Settings change one: `hard*epochs=60,mix=mixup`. The changed protocol is a table of its own.
+
+    Example:
+
+    \b
+    fastdc protocols --json
+    """
+    from dataclasses import asdict
+
+    from fastdc.train.protocols import PRESETS
+    from fastdc.train.recipes import RECIPES
+
+    if as_json:
+        listed = [
+            {"name": name, **asdict(RECIPES[name]), "version": preset.version, "settings": dict(preset)}
+            for name, preset in PRESETS.items()
+        ]
+        print(json.dumps(listed, indent=1))
+        return
+    for name in PRESETS:
+        recipe = RECIPES[name]
+        print(f"{name:<11} {recipe.title}\n{'':<11} {recipe.source}")
+        if recipe.inferred:
+            print(f"{'':<11} inferred: {', '.join(recipe.inferred)}")
+        for note in recipe.notes:
+            print(f"{'':<11} {note}")

@@ -1,0 +1,171 @@
+"""Random changes of a batch on its device: DSA in its two readings, and colour jitter with lighting.
+
+Every image has random numbers of its own; which operation runs is drawn once for a batch. Draws are made on the CPU
+from (seed, epoch, step) and the batch's size alone: they are those of a resumed run, and of any device.
+
+DSA is "differentiable siamese augmentation" (Zhao & Bilen, ICML 2021). Where a network is trained on a finished set,
+nothing is siamese and no gradient is needed: it is a random augmentation of normalised images.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from fastdc.nn.options import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.seeding import derive_seed
+from fastdc.train.protocols import BatchAugment
+
+FLIP = 0.5
+SCALE = 1.2
+ROTATE = math.radians(15)
+CROP, CUTOUT = 0.125, 0.5
+BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
+DSA_OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+IDC_CHOICE = ("crop", "scale", "rotate")
+JITTER, LIGHTING = 0.4, 0.1
+GREY = (0.299, 0.587, 0.114)
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
+EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+"""Principal components of ImageNet's colours, a column each (Krizhevsky et al., NeurIPS 2012)."""
+
+
+class Draw(NamedTuple):
+    """The random numbers of one batch of B images.
+
+    Attributes:
+        operations: what is done, in order.
+        uniform: float64 [B, 8] in [0, 1), a column for each use.
+        normal: float64 [B, 3], standard normal.
+        order: int64 [B, 3], a permutation for each image.
+    """
+
+    operations: tuple[str, ...]
+    uniform: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    order: NDArray[np.int64]
+
+
+def draw_augment(kind: BatchAugment, seed: int, epoch: int, step: int, batch: int) -> Draw:
+    """Return the random numbers of a batch of `batch` images.
+
+    `dsa` runs one of its six operations, with equal chances. `idc` flips, changes colours, then crops, scales or
+    rotates, then cuts out; so do the codes of IDC and CIM.
+    """
+    generator = np.random.Generator(np.random.PCG64(derive_seed(seed, "batch augment", epoch=epoch, step=step)))
+    operations: tuple[str, ...] = (kind,)
+    if kind == "dsa":
+        operations = (DSA_OPERATIONS[generator.integers(len(DSA_OPERATIONS))],)
+    elif kind == "idc":
+        operations = ("flip", "color", IDC_CHOICE[generator.integers(len(IDC_CHOICE))], "cutout")
+    uniform, normal = generator.random((batch, 8)), generator.standard_normal((batch, 3))
+    return Draw(operations, uniform, normal, generator.permuted(np.tile(np.arange(3), (batch, 1)), axis=1))
+
+
+def augment_batch(images: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Return changed images, float32 [B, 3, S, S] and normalised as `images`, in their memory format."""
+    numbers = torch.from_numpy(draw.uniform).to(images)
+    changed = images
+    for operation in draw.operations:
+        changed = _apply(operation, changed, numbers, draw)
+    last = images.is_contiguous(memory_format=torch.channels_last)
+    return changed.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _apply(operation: str, images: torch.Tensor, numbers: torch.Tensor, draw: Draw) -> torch.Tensor:
+    if operation == "flip":
+        return torch.where(_each(numbers[:, 0] < FLIP), images.flip(3), images)
+    if operation == "color":
+        return _color(images, numbers[:, 1:4])
+    if operation == "crop":
+        return _shift(images, draw.uniform[:, 4:6])
+    if operation == "cutout":
+        return _cut_out(images, draw.uniform[:, 6:8])
+    if operation == "scale":
+        return _warp(images, _scaling(draw.uniform[:, 4:6]))
+    if operation == "rotate":
+        return _warp(images, _rotation(draw.uniform[:, 4]))
+    return _jitter(images, numbers[:, 1:4], draw)
+
+
+def _each(values: torch.Tensor) -> torch.Tensor:
+    """Shape one number per image, [B], to [B, 1, 1, 1]."""
+    return values[:, None, None, None]
+
+
+def _color(images: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Change brightness, then saturation about the pixel's mean, then contrast about the image's mean."""
+    images = images + (_each(uniform[:, 0]) - 0.5) * BRIGHTNESS
+    grey = images.mean(1, keepdim=True)
+    images = (images - grey) * (_each(uniform[:, 1]) * SATURATION) + grey
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return (images - mean) * (_each(uniform[:, 2]) + CONTRAST) + mean
+
+
+def _integers(uniform: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Return uniform integers below `count`."""
+    return np.minimum((uniform * count).astype(np.int64), count - 1)
+
+
+def _shift(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor:
+    """Move by up to an eighth of the side, in whole pixels; what enters is 0, the mean colour."""
+    side = images.shape[-1]
+    most = int(side * CROP + 0.5)
+    moves = torch.from_numpy(_integers(uniform, 2 * most + 1) - most).to(images.device)
+    origin = torch.arange(side, device=images.device) + moves[:, :, None]  # [B, 2, S], rows and columns
+    inside = (origin >= 0) & (origin < side)
+    rows, columns = origin.clamp(0, side - 1).unbind(1)
+    number = torch.arange(len(images), device=images.device)[:, None, None]
+    moved = images.permute(0, 2, 3, 1)[number, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return moved * (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
+
+
+def _cut_out(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor:
+    """Blank a square of half the side around a uniform centre; what of it lies outside is lost."""
+    side = images.shape[-1]
+    edge = int(side * CUTOUT + 0.5)
+    starts = torch.from_numpy(_integers(uniform, side + 1 - edge % 2) - edge // 2).to(images.device)
+    place = torch.arange(side, device=images.device) - starts[:, :, None]
+    rows, columns = ((place >= 0) & (place < edge)).unbind(1)
+    return images * ~(rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def _scaling(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return maps of output to input coordinates that stretch each axis by its own factor, [B, 2, 3]."""
+    maps = np.zeros((len(uniform), 2, 3))
+    maps[:, [0, 1], [0, 1]] = uniform * (SCALE - 1 / SCALE) + 1 / SCALE
+    return maps
+
+
+def _rotation(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return maps that turn by up to 15 degrees either way, [B, 2, 3]."""
+    angle = (uniform - 0.5) * 2 * ROTATE
+    zero = np.zeros_like(angle)
+    rows = [[np.cos(angle), -np.sin(angle), zero], [np.sin(angle), np.cos(angle), zero]]
+    return np.moveaxis(np.array(rows), 2, 0)
+
+
+def _warp(images: torch.Tensor, maps: NDArray[np.float64]) -> torch.Tensor:
+    """Read each output pixel where its map sends it, bilinearly; outside is 0."""
+    grid = functional.affine_grid(torch.from_numpy(maps).to(images), list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, align_corners=False)
+
+
+def _jitter(images: torch.Tensor, uniform: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Change brightness, contrast and saturation by up to 40 % in random order, then the light; levels are not clipped.
+
+    Each of the three moves an image towards black, its mean grey or its own grey, or away from it.
+    """
+    mean, std, grey = (images.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD, GREY))
+    levels = images * std + mean
+    shares, order = (uniform * 2 - 1) * JITTER, torch.from_numpy(draw.order).to(images.device)
+    for turn in range(3):
+        which = order[:, turn]
+        tone = (levels * grey).sum(1, keepdim=True)
+        target = tone * _each(which == 2) + tone.mean((1, 2, 3), keepdim=True) * _each(which == 1)
+        levels = levels + _each(shares.gather(1, which[:, None])[:, 0]) * (target - levels)
+    light = (draw.normal * LIGHTING * np.array(EIGENVALUES)) @ np.array(EIGENVECTORS).T
+    return (levels + torch.from_numpy(light).to(images)[:, :, None, None] - mean) / std
