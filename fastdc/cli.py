@@ -88,6 +88,10 @@ def sweep_command(
     ] = None,
     train: Annotated[Path | None, typer.Option(metavar="T.beton", help="Training set.")] = None,
     val: Annotated[Path | None, typer.Option(metavar="V.beton", help="Validation set.")] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Evaluate on this share of the training set, held out, not on --val."),
+    ] = None,
     allow_missing_classes: AllowMissing = False,
     methods: Annotated[str | None, typer.Option(help="all, or names: random,el2n[keep=hard],pca.")] = None,
     ipc: Annotated[str | None, typer.Option(help="Images per class: 10,50.")] = None,
@@ -131,7 +135,7 @@ def sweep_command(
 ) -> None:
     """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, print the table.
 
-    Options replace keys of CONFIG.yaml (train, val, workdir, methods, ipc, seeds, protocols, archs, observer,
+    Options replace keys of CONFIG.yaml (train, val, holdout, workdir, methods, ipc, seeds, protocols, archs, observer,
     teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, track,
     allow_missing_classes). Paths are relative to the current folder. Run again, it does only what is missing;
     several sweeps may share one workdir. A run that fails is a row with its reason, and the exit code is 1.
@@ -156,6 +160,7 @@ def sweep_command(
     options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
     options |= {"teacher": teacher, "teacher_order": teacher_order, "track": track}
     options["allow_missing_classes"] = allow_missing_classes or None
+    options["holdout"] = holdout
     options["observer"] = parse_settings(observer or []) or None
     given = {
         key: str(value) if isinstance(value, StrEnum) else value for key, value in options.items() if value is not None

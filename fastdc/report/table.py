@@ -55,6 +55,8 @@ def title(row: Row, tell_machine: bool = False) -> str:
     if row.augment != "method":
         rule = "hints off" if row.augment == "protocol" else "every set cropped alike"
         text += f", {rule} (augment={row.augment})"
+    if row.holdout is not None:
+        text += f", held-out {100 * row.holdout:g} % of the training set, not validation"
     if tell_machine:
         text += f", {row.device or 'unknown device'}"
         text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""
