@@ -232,12 +232,12 @@ def report_command(
     fastdc report runs/first --format csv > results.csv
     """
     from fastdc.report import Format, make_rows, render, show, write_page
-    from fastdc.sweep.store import Store
+    from fastdc.report.results import open_results
 
-    with Store(folder / "store.sqlite", readonly=True) as store:
-        rows = make_rows(store.records())
+    with open_results(folder, whole=True) as results:
+        rows = make_rows(results.records())
         if html is not None:
-            written = write_page(store, folder, html)
+            written = write_page(results, folder, html)
             say_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
     if style is Style.table:
         show(rows)
@@ -245,7 +245,8 @@ def report_command(
         print(render(rows, cast(Format, style.value)))
 
 
-app.command("compare", short_help="Compare two methods, seed by seed.")(cli_report.compare_command)
+app.command("compare", short_help="Compare methods, seed by seed.")(cli_report.compare_command)
+app.command("rank", short_help="Rank the methods, with ties.")(cli_report.rank_command)
 
 
 @app.command("methods", short_help="List the compression methods.")

@@ -1,0 +1,248 @@
+"""Rank the methods of a setting by their mean over common seeds, with the places that chance leaves open.
+
+A method's places follow Mogstad et al. (2024): the first is 1 + the number of methods that are better for certain, the
+last is the number of methods - those that are worse for certain. Certain is what the exact paired permutation test
+shows at 5 % after Holm over all pairs of the setting: with a chance of 95 % no method lies outside its places.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import combinations, groupby
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
+
+from fastdc.errors import ConfigError
+from fastdc.report.compare import check_names
+from fastdc.report.escape import plain
+from fastdc.report.paired import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
+from fastdc.report.rows import AXES, Row
+from fastdc.report.settings import choose_groups, ipc_title, scores_of, seed_text, setting_of
+from fastdc.report.table import aligned, title
+from fastdc.sweep.store import Record
+
+RankStyle = Literal["table", "markdown", "json"]
+
+
+class Ranked(NamedTuple):
+    """A method of a ranking.
+
+    Attributes:
+        row: its row. mean: over the common seeds, in percent. low, high: its 95 % interval; None for one seed.
+        first, last: the places that are possible.
+        behind: difference to the method with the best mean, paired; None for that one. p: of it, after Holm.
+        finished: all seeds that it finished.
+    """
+
+    row: Row
+    mean: float
+    low: float | None
+    high: float | None
+    first: int
+    last: int
+    behind: Paired | None
+    p: float | None
+    finished: tuple[int, ...]
+
+
+class PairTest(NamedTuple):
+    """Two methods of a ranking, the better mean first; `p` after Holm, None for one seed."""
+
+    first: str
+    second: str
+    result: Paired
+    p: float | None
+
+
+class Ranking(NamedTuple):
+    """The methods of one setting, best mean first; no methods where `seeds`, common to all, are none."""
+
+    row: Row
+    seeds: tuple[int, ...]
+    methods: list[Ranked]
+    tests: list[PairTest]
+    finished: dict[str, tuple[int, ...]]
+
+    @property
+    def claims(self) -> int:
+        """Pairs that were tested."""
+        return sum(test.p is not None for test in self.tests)
+
+
+def rank_methods(
+    records: Iterable[Record],
+    *,
+    methods: Sequence[str] = (),
+    min_seeds: int = 1,
+    ipc: int | None = None,
+    protocol: str | None = None,
+    arch: str | None = None,
+    epoch: str = "last",
+) -> list[Ranking]:
+    """Rank the methods of every setting in which two or more have finished runs.
+
+    Args:
+        records: from `open_results`.
+        methods: only these; none takes all. min_seeds: only methods with so many finished seeds.
+        ipc, protocol, arch: only this setting; None takes all.
+        epoch: "last", or "best" for the best epoch, which overstates accuracy.
+
+    Raises:
+        ConfigError: no run is of this setting, a method is not among the runs, or no two methods of a setting share a
+            seed.
+    """
+    groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
+    check_names(groups, methods)
+    chosen = [(row, scores_of(runs, epoch)) for row, runs in groups if not methods or row.method in methods]
+    chosen = [(row, scores) for row, scores in chosen if len(scores) >= max(1, min_seeds)]
+    chosen.sort(key=lambda pair: list(map(_sortable, setting_of(pair[0]))))
+    columns = [list(same) for _, same in groupby(chosen, key=lambda pair: setting_of(pair[0]))]
+    rankings = [_rank(column) for column in columns if len(column) > 1]
+    if not any(ranking.methods for ranking in rankings):
+        found = [f"{title(ranking.row)}, {ipc_title(ranking.row)}: {_finished(ranking)}" for ranking in rankings[:2]]
+        raise ConfigError(
+            "nothing to rank: "
+            + (
+                f"no seed was finished by all methods of a setting ({'; '.join(found)}); leave some out with --methods "
+                "or --min-seeds, or run the seeds that are missing"
+                if found
+                else f"no setting has two methods with {max(1, min_seeds)} or more finished seeds"
+            )
+        )
+    return rankings
+
+
+def _sortable(value: Any) -> tuple[bool, bool, Any]:
+    return value is None, isinstance(value, str), value if value is not None else 0
+
+
+def _rank(column: Sequence[tuple[Row, dict[int, float]]]) -> Ranking:
+    common = tuple(sorted(set.intersection(*(set(scores) for _, scores in column))))
+    finished = {row.method: tuple(sorted(scores)) for row, scores in column}
+    if not common:
+        return Ranking(column[0][0], (), [], [], finished)
+    scores = [(row, [found[seed] for seed in common]) for row, found in column]
+    scores.sort(key=lambda pair: (-fmean(pair[1]), pair[0].method))
+    pairs = list(combinations(range(len(scores)), 2))
+    results = [paired(scores[i][1], scores[j][1]) for i, j in pairs]
+    adjusted: Sequence[float | None] = holm([result.p or 0.0 for result in results])
+    adjusted = adjusted if len(common) > 1 else [None] * len(pairs)
+    by_pair = {pair: (result, p) for pair, result, p in zip(pairs, results, adjusted, strict=True)}
+    certain = [pair for pair, (_, p) in by_pair.items() if p is not None and p < LEVEL]  # the first of a pair is better
+    ranked = []
+    for place, (row, values) in enumerate(scores):
+        first = 1 + sum(worse == place for _, worse in certain)
+        last = len(scores) - sum(better == place for better, _ in certain)
+        behind = paired(values, scores[0][1]) if place else None
+        p = by_pair[0, place][1] if place else None
+        ranked.append(Ranked(row, fmean(values), *mean_interval(values), first, last, behind, p, finished[row.method]))
+    tests = [PairTest(scores[i][0].method, scores[j][0].method, *by_pair[i, j]) for i, j in pairs]
+    return Ranking(scores[0][0], common, ranked, tests, finished)
+
+
+def _finished(ranking: Ranking) -> str:
+    return ", ".join(f"{plain(name)} has seeds {seed_text(seeds)}" for name, seeds in ranking.finished.items())
+
+
+HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "to the first", "95 % interval", "p (Holm)")
+
+
+def render_ranking(rankings: Sequence[Ranking], style: RankStyle) -> str:
+    """Return rankings as text, without a trailing newline."""
+    if style == "json":
+        return json.dumps([_as_data(ranking) for ranking in rankings], indent=1, allow_nan=False)
+    several = len({(ranking.row.device, ranking.row.threads) for ranking in rankings}) > 1
+    return "\n\n".join(_block(ranking, style, several) for ranking in rankings)
+
+
+def _block(ranking: Ranking, style: RankStyle, tell_machine: bool) -> str:
+    text = f"{title(ranking.row, tell_machine)}, {ipc_title(ranking.row)}"
+    if not ranking.methods:
+        return f"{text}\nnot ranked, for no seed was finished by all: {_finished(ranking)}"
+    grid = [list(HEADINGS), *(_cells(each, len(ranking.seeds)) for each in ranking.methods)]
+    if style == "markdown":
+        rule = ["---:" if index != 1 else "---" for index in range(len(HEADINGS))]
+        lines = [
+            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
+            for line in [grid[0], rule, *grid[1:]]
+        ]
+        return "\n".join([f"**{text}**", "", *lines, "", *(f"- {note}" for note in _notes(ranking))])
+    lines = aligned(grid, left=(1,))
+    return "\n".join([text, lines[0], "-" * len(lines[0]), *lines[1:], *_notes(ranking)])
+
+
+def place_text(first: int, last: int) -> str:
+    """Return the places that are possible: `1`, or `2-4`."""
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _cells(each: Ranked, n: int) -> list[str]:
+    cells = [
+        place_text(each.first, each.last),
+        plain(each.row.method),
+        f"{each.mean:.2f}",
+        _interval(each.low, each.high),
+    ]
+    cells.append(str(n))
+    if each.behind is None:
+        return [*cells, "", "", ""]
+    p = "" if each.p is None else f"{each.p:.3g}"
+    return [*cells, f"{each.behind.mean:+.2f}", _interval(each.behind.low, each.behind.high, "+"), p]
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "" if low is None or high is None else f"{low:{sign}.2f} to {high:{sign}.2f}"
+
+
+def _notes(ranking: Ranking) -> list[str]:
+    """How the places were found, and what keeps them apart or not."""
+    n, claims = len(ranking.seeds), ranking.claims
+    lines = []
+    if n == 1:
+        lines.append("one seed gives no interval and no test: every place is possible for every method")
+    else:
+        test = "exact two-sided permutation test" if n <= EXACT_PAIRS else "paired t test"
+        lines.append(
+            f"rank: places that are possible at {100 * (1 - LEVEL):g} % ({test} on the pairs, Holm over {claims})"
+        )
+        needed = seeds_for_claims(claims)
+        if n < needed:
+            lines.append(f"{n} seeds cannot tell any two of these methods apart; it takes {needed}, or fewer methods")
+    more = {name: seeds for name, seeds in ranking.finished.items() if len(seeds) > n}
+    if more:
+        told = ", ".join(f"{plain(name)} {len(seeds)}" for name, seeds in more.items())
+        lines.append(f"seeds common to all: {seed_text(ranking.seeds)}; more were finished by: {told}")
+    else:
+        lines.append(f"seeds: {seed_text(ranking.seeds)}")
+    return lines
+
+
+def _as_data(ranking: Ranking) -> dict[str, Any]:
+    return {
+        **{axis: getattr(ranking.row, axis) for axis in AXES if axis != "method"},
+        "seeds": list(ranking.seeds),
+        "level": LEVEL,
+        "claims": ranking.claims,
+        "finished": {name: list(seeds) for name, seeds in ranking.finished.items()},
+        "methods": [_ranked_data(each) for each in ranking.methods],
+        "pairs": [
+            {"first": test.first, "second": test.second, "difference": test.result.mean,
+             **{name: getattr(test.result, name) for name in ("n", "std", "low", "high", "p")}, "p_holm": test.p}
+            for test in ranking.tests
+        ],
+    }  # fmt: skip
+
+
+def _ranked_data(each: Ranked) -> dict[str, Any]:
+    behind = each.behind
+    return {
+        "method": each.row.method,
+        "rank_first": each.first,
+        "rank_last": each.last,
+        "mean": each.mean,
+        "low": each.low,
+        "high": each.high,
+        "difference": None if behind is None else behind.mean,
+        "difference_low": None if behind is None else behind.low,
+        "difference_high": None if behind is None else behind.high,
+        "p_holm": each.p,
+    }
