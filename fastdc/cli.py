@@ -217,6 +217,9 @@ def report_command(
     style: Annotated[
         Style, typer.Option("--format", help="table is for people, the others for programs.")
     ] = Style.table,
+    epochs: Annotated[
+        bool, typer.Option("--epochs", help="Also accuracy against epochs, and the best epoch, which is never ranked.")
+    ] = False,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Also write one offline page with charts and stored images."),
@@ -224,23 +227,34 @@ def report_command(
 ) -> None:
     """Print the results of a sweep: mean and standard deviation over seeds, bytes, seconds, and what failed.
 
-    A mean over part of the seeds is marked, for example 2/3. Accuracy is the last epoch's, std has ddof=1.
+    A mean over part of the seeds is marked, for example 2/3. Accuracy is the last epoch's, std has ddof=1. DIR may
+    also be a folder with a study's rows.jsonl.
 
     Example:
 
     \b
     fastdc report runs/first --format csv > results.csv
     """
-    from fastdc.report import Format, make_rows, render, show, write_page
+    from fastdc.report import Format, render, show, write_page
+    from fastdc.report.epochs import epochs_json, epochs_table
     from fastdc.report.results import open_results
+    from fastdc.report.rows import group_rows
 
+    if epochs and style not in (Style.table, Style.json):
+        raise ConfigError(f"--epochs: --format {style.value} has no place for it; take table or json")
     with open_results(folder, whole=True) as results:
-        rows = make_rows(results.records())
+        groups = group_rows(results.records())
+        rows, more = [row for row, _ in groups], ""
+        if epochs:
+            more = (epochs_table if style is Style.table else epochs_json)(results, groups)
         if html is not None:
             written = write_page(results, folder, html)
             say_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
     if style is Style.table:
         show(rows)
+        print(f"\n{more}" if more else "", end="\n" if more else "")
+    elif more:
+        print(more)
     else:
         print(render(rows, cast(Format, style.value)))
 

@@ -75,7 +75,7 @@ def make_page(results: Results, folder: Path) -> str:
         test=TEST,
         key=key,
         colours=COLOURS,
-        environments=[text for text in environments if text],
+        environments=sorted(text for text in environments if text),
         runs=sum(row.seeds for row, _ in pairs),
         finished=sum(row.n for row, _ in pairs),
     )

@@ -131,6 +131,7 @@ def group_rows(records: Iterable[Record]) -> list[tuple[Row, list[Record]]]:
     # Newest first: the plain name belongs to the group that was worked on last.
     for group in sorted(groups, key=lambda name: -max(record.changed for record in groups[name])):
         with damage_named(groups[group][0].key):
+            groups[group].sort(key=lambda record: (int(record.label["seed"]), record.key))  # not as they were finished
             row = _row(groups[group])
         axes = tuple(getattr(row, axis) for axis in AXES)
         if axes in shown:

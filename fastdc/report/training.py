@@ -164,10 +164,16 @@ def curve_figures(found: Sequence[Found]) -> list[Figure]:
             x = linear_axis("epoch", [x for _, _, points in lines for x, _ in points])
             y = linear_axis(label, [y for _, _, points in lines for _, y in points])
             series = [
-                Series(
-                    method, [Point(*point) for point in points], plain(f"{row.method}: {points[-1][1]:.4g} at the end")
-                )
+                Series(method, [Point(*point) for point in points], _said(row, name, points[-1][1]))
                 for row, method, points in lines
             ]
             figures.append(Figure(f"{caption}, mean over runs", curves(x, y, series)))
     return figures
+
+
+def _said(row: Row, name: str, last: float) -> str:
+    """What a curve says of itself; the best epoch is kept apart from the last."""
+    text = f"{row.method}: {last:.4g} at the end"
+    if name == "top1" and row.top1_best_mean is not None:
+        text += f"; {row.top1_best_mean:.4g} in the best epoch of each run, which is never ranked"
+    return plain(text)
