@@ -46,7 +46,9 @@ def compare_command(
     folder: Folder,
     methods: Annotated[
         list[str] | None,
-        typer.Argument(metavar="A B [C D ...]", help="Pairs of methods as the table shows them.", show_default=False),
+        typer.Argument(
+            metavar="METHOD...", help="Pairs of methods as the table shows them: A B [C D ...].", show_default=False
+        ),
     ] = None,
     all_against: Annotated[
         str | None,
@@ -106,7 +108,14 @@ def rank_command(
     methods: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Only these methods.", show_default=False)
     ] = None,
-    min_seeds: Annotated[int, typer.Option(min=1, help="Only methods with so many finished seeds.")] = 1,
+    min_seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Only methods with so many finished seeds.  [default: 2 where two have them]",
+            show_default=False,
+        ),
+    ] = None,
     ipc: Ipc = None,
     protocol: OnlyProtocol = None,
     arch: Arch = None,

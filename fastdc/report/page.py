@@ -13,6 +13,7 @@ from fastdc.report.board import Setup, make_setups
 from fastdc.report.charts import COLOURS, key
 from fastdc.report.escape import plain
 from fastdc.report.gallery import StoredSets, make_gallery
+from fastdc.report.ranking import PLACES
 from fastdc.report.results import Results
 from fastdc.report.rows import group_rows
 from fastdc.report.significance import TEST
@@ -73,6 +74,7 @@ def make_page(results: Results, folder: Path) -> str:
         methods=methods,
         filters=_filters(setups, ipcs),
         test=TEST,
+        places=PLACES,
         key=key,
         colours=COLOURS,
         environments=sorted(text for text in environments if text),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
@@ -97,6 +98,7 @@ def _student_tail(t: float, freedom: int) -> float:
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t), t * t / (freedom + t * t))
 
 
+@lru_cache(maxsize=1024)
 def student_quantile(freedom: int, level: float = LEVEL) -> float:
     """Return t with a two-sided tail probability of `level`, by bisection."""
     low, high = 0.0, 1.0

@@ -6,6 +6,7 @@ shows at 5 % after Holm over all pairs of the setting: with a chance of 95 % no 
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from itertools import combinations, groupby
 from statistics import fmean
@@ -16,11 +17,18 @@ from fastdc.report.compare import check_names
 from fastdc.report.escape import plain
 from fastdc.report.paired import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
 from fastdc.report.rows import AXES, Row
-from fastdc.report.settings import choose_groups, ipc_title, scores_of, seed_text, setting_of
+from fastdc.report.settings import Group, choose_groups, ipc_title, scores_of, seed_text, setting_of
+from fastdc.report.significance import MOST
 from fastdc.report.table import aligned, title
 from fastdc.sweep.store import Record
 
+PLACES = (
+    "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "
+    "that all methods of a table finished, those with one seed left out"
+)
 RankStyle = Literal["table", "markdown", "json"]
+Scored = tuple[Row, dict[int, float]]
+"""A row with its accuracy by seed."""
 
 
 class Ranked(NamedTuple):
@@ -54,13 +62,19 @@ class PairTest(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The methods of one setting, best mean first; no methods where `seeds`, common to all, are none."""
+    """The methods of one setting, best mean first.
+
+    Attributes:
+        row: one of theirs. seeds: those that all finished; where there are none, `methods` is empty too.
+        tests: every pair. finished: seeds by method. left_out: number of seeds of methods that have too few.
+    """
 
     row: Row
     seeds: tuple[int, ...]
     methods: list[Ranked]
     tests: list[PairTest]
     finished: dict[str, tuple[int, ...]]
+    left_out: dict[str, int]
 
     @property
     def claims(self) -> int:
@@ -72,7 +86,7 @@ def rank_methods(
     records: Iterable[Record],
     *,
     methods: Sequence[str] = (),
-    min_seeds: int = 1,
+    min_seeds: int | None = None,
     ipc: int | None = None,
     protocol: str | None = None,
     arch: str | None = None,
@@ -82,7 +96,8 @@ def rank_methods(
 
     Args:
         records: from `open_results`.
-        methods: only these; none takes all. min_seeds: only methods with so many finished seeds.
+        methods: only these; none takes all.
+        min_seeds: only methods with so many finished seeds; None is 2 where two methods have them, else 1.
         ipc, protocol, arch: only this setting; None takes all.
         epoch: "last", or "best" for the best epoch, which overstates accuracy.
 
@@ -93,33 +108,55 @@ def rank_methods(
     groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
     check_names(groups, methods)
     chosen = [(row, scores_of(runs, epoch)) for row, runs in groups if not methods or row.method in methods]
-    chosen = [(row, scores) for row, scores in chosen if len(scores) >= max(1, min_seeds)]
     chosen.sort(key=lambda pair: list(map(_sortable, setting_of(pair[0]))))
     columns = [list(same) for _, same in groupby(chosen, key=lambda pair: setting_of(pair[0]))]
-    rankings = [_rank(column) for column in columns if len(column) > 1]
+    rankings = [found for column in columns if (found := _rank(column, min_seeds)) is not None]
     if not any(ranking.methods for ranking in rankings):
-        found = [f"{title(ranking.row)}, {ipc_title(ranking.row)}: {_finished(ranking)}" for ranking in rankings[:2]]
-        raise ConfigError(
-            "nothing to rank: "
-            + (
-                f"no seed was finished by all methods of a setting ({'; '.join(found)}); leave some out with --methods "
-                "or --min-seeds, or run the seeds that are missing"
-                if found
-                else f"no setting has two methods with {max(1, min_seeds)} or more finished seeds"
-            )
-        )
+        raise ConfigError(f"nothing to rank: {_why_none(rankings, min_seeds)}")
     return rankings
+
+
+def _why_none(rankings: Sequence[Ranking], min_seeds: int | None) -> str:
+    if not rankings:
+        return f"no setting has two methods with {min_seeds or 1} or more finished seeds"
+    found = [f"{title(ranking.row)}, {ipc_title(ranking.row)}: {_finished(ranking)}" for ranking in rankings[:2]]
+    return (
+        f"no seed was finished by all methods of a setting ({'; '.join(found)}); leave some out with --methods or "
+        "--min-seeds, or run the seeds that are missing"
+    )
 
 
 def _sortable(value: Any) -> tuple[bool, bool, Any]:
     return value is None, isinstance(value, str), value if value is not None else 0
 
 
-def _rank(column: Sequence[tuple[Row, dict[int, float]]]) -> Ranking:
-    common = tuple(sorted(set.intersection(*(set(scores) for _, scores in column))))
+class _Column(NamedTuple):
+    """The methods of one setting that have the seeds: accuracy by seed; what they have in common, and the others."""
+
+    rows: list[Scored]
+    common: tuple[int, ...]
+    left_out: dict[str, int]
+
+
+def _column(column: Sequence[Scored], min_seeds: int | None) -> _Column | None:
+    """None where fewer than two methods have the seeds."""
+    least = min_seeds or (2 if sum(len(scores) > 1 for _, scores in column) > 1 else 1)
+    left_out = {row.method: len(scores) for row, scores in column if len(scores) < least}
+    rows = [(row, scores) for row, scores in column if len(scores) >= least]
+    if len(rows) < 2:
+        return None
+    return _Column(rows, tuple(sorted(set.intersection(*(set(scores) for _, scores in rows)))), left_out)
+
+
+def _rank(column: Sequence[Scored], min_seeds: int | None) -> Ranking | None:
+    """The ranking of one setting's methods; None where fewer than two have the seeds."""
+    chosen = _column(column, min_seeds)
+    if chosen is None:
+        return None
+    column, common, left_out = chosen
     finished = {row.method: tuple(sorted(scores)) for row, scores in column}
     if not common:
-        return Ranking(column[0][0], (), [], [], finished)
+        return Ranking(column[0][0], (), [], [], finished, left_out)
     scores = [(row, [found[seed] for seed in common]) for row, found in column]
     scores.sort(key=lambda pair: (-fmean(pair[1]), pair[0].method))
     pairs = list(combinations(range(len(scores)), 2))
@@ -136,11 +173,28 @@ def _rank(column: Sequence[tuple[Row, dict[int, float]]]) -> Ranking:
         p = by_pair[0, place][1] if place else None
         ranked.append(Ranked(row, fmean(values), *mean_interval(values), first, last, behind, p, finished[row.method]))
     tests = [PairTest(scores[i][0].method, scores[j][0].method, *by_pair[i, j]) for i, j in pairs]
-    return Ranking(scores[0][0], common, ranked, tests, finished)
+    return Ranking(scores[0][0], common, ranked, tests, finished, left_out)
 
 
 def _finished(ranking: Ranking) -> str:
     return ", ".join(f"{plain(name)} has seeds {seed_text(seeds)}" for name, seeds in ranking.finished.items())
+
+
+def places_of(groups: Iterable[Group]) -> dict[str, str]:
+    """Return the possible places by method of the rows of one setting; nothing where none can be told.
+
+    Args:
+        groups: rows with their runs.
+    """
+    rows = [(row, scores_of(runs, "last")) for row, runs in groups if row.n]
+    column = _column(rows, 2) if len(rows) <= MOST else None
+    if column is None or len(column.common) < 2:
+        return {}
+    count = len(column.rows)
+    if len(column.common) < seeds_for_claims(math.comb(count, 2)):  # no test needed to know that none can pass
+        return {row.method: place_text(1, count) for row, _ in column.rows}
+    ranking = _rank(rows, 2)
+    return {each.row.method: place_text(each.first, each.last) for each in (ranking.methods if ranking else ())}
 
 
 HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "to the first", "95 % interval", "p (Holm)")
@@ -213,6 +267,9 @@ def _notes(ranking: Ranking) -> list[str]:
         lines.append(f"seeds common to all: {seed_text(ranking.seeds)}; more were finished by: {told}")
     else:
         lines.append(f"seeds: {seed_text(ranking.seeds)}")
+    if ranking.left_out:
+        told = ", ".join(f"{plain(name)} {count}" for name, count in ranking.left_out.items())
+        lines.append(f"left out, for too few finished seeds: {told}")
     return lines
 
 
@@ -223,6 +280,7 @@ def _as_data(ranking: Ranking) -> dict[str, Any]:
         "level": LEVEL,
         "claims": ranking.claims,
         "finished": {name: list(seeds) for name, seeds in ranking.finished.items()},
+        "left_out": ranking.left_out,
         "methods": [_ranked_data(each) for each in ranking.methods],
         "pairs": [
             {"first": test.first, "second": test.second, "difference": test.result.mean,

@@ -114,6 +114,15 @@ def test_means_are_over_the_seeds_that_all_finished() -> None:
         rank_methods(records, min_seeds=3)
 
 
+def test_a_single_run_does_not_take_the_seeds_from_the_others() -> None:
+    records = runs({**EIGHT, "late": [99.0]})
+    ranking = only(rank_methods(records))
+    assert (ranking.seeds, ranking.left_out) == (tuple(range(8)), {"late": 1})
+    assert "left out, for too few finished seeds: late 1" in render_ranking([ranking], "table")
+    asked = only(rank_methods(records, min_seeds=1))
+    assert (asked.seeds, asked.methods[0].row.method) == ((0,), "late")
+
+
 def test_settings_are_ranked_apart_and_a_single_method_is_no_ranking() -> None:
     records = runs({"a": [1.0, 2.0], "b": [2.0, 4.0]}) + runs({"b": [1.0, 2.0], "c": [2.0, 4.0]}, ipc=50)
     records += runs({"full": [80.0]}, ipc=None) + runs({"a": [1.0]}, arch="vgg11")
