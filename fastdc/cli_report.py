@@ -98,7 +98,8 @@ def compare_command(
         each, lost = compare_against(
             records, all_against, names, ipc=ipc, protocol=protocol, arch=arch, epoch=epoch.value
         )
-    print(comparison_json(each, detect) if form is Form.json else comparison_table(each, detect))
+    render = comparison_json if form is Form.json else comparison_table
+    print(render(each, detect, epoch.value))
     if lost:
         say_error(f"no seed in common with {all_against} in any setting: {', '.join(lost)}", "note: ")
 
@@ -149,4 +150,4 @@ def rank_command(
         arch=arch,
         epoch=epoch.value,
     )
-    print(render_ranking(rankings, form.value))
+    print(render_ranking(rankings, form.value, epoch.value))

@@ -8,7 +8,7 @@ from fastdc.errors import ConfigError
 from fastdc.report.escape import plain
 from fastdc.report.paired import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
 from fastdc.report.rows import AXES, Row
-from fastdc.report.settings import Group, choose_groups, ipc_title, scores_of, seed_text, setting_of
+from fastdc.report.settings import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.table import title
 from fastdc.settings import closest
 from fastdc.sweep.store import Record
@@ -190,9 +190,9 @@ def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def comparison_json(found: Sequence[Comparison], detect: float | None) -> str:
+def comparison_json(found: Sequence[Comparison], detect: float | None, epoch: str = "last") -> str:
     """Return the comparisons as JSON: the setting, both means, and the fields of `Paired`."""
-    return json.dumps([_as_data(each, detect) for each in found], indent=1)
+    return json.dumps([{**_as_data(each, detect), "epoch": epoch} for each in found], indent=1)
 
 
 def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
@@ -216,11 +216,11 @@ def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
     }
 
 
-def comparison_table(found: Sequence[Comparison], detect: float | None) -> str:
+def comparison_table(found: Sequence[Comparison], detect: float | None, epoch: str = "last") -> str:
     """Return the comparisons as text, one paragraph each, without a trailing newline."""
     several = len({(each.first.device, each.first.threads) for each in found}) > 1
     claims = sum(each.p_holm is not None for each in found)
-    paragraphs = [_paragraph(each, detect, several, claims) for each in found]
+    paragraphs = [_paragraph(each, detect, several, claims, epoch) for each in found]
     return "\n\n".join([*paragraphs, *_closing(found, claims)])
 
 
@@ -236,12 +236,12 @@ def _closing(found: Sequence[Comparison], claims: int) -> list[str]:
     ]
 
 
-def _paragraph(each: Comparison, detect: float | None, tell_machine: bool, claims: int) -> str:
+def _paragraph(each: Comparison, detect: float | None, tell_machine: bool, claims: int, epoch: str) -> str:
     result, first, second = each.result, plain(each.first.method), plain(each.second.method)
     ipc = ipc_title(each.first)
     if each.first.ipc != each.second.ipc:
         ipc += f" against {ipc_title(each.second)}"
-    lines = [f"{title(each.first, tell_machine)}, {ipc}"]
+    lines = [f"{title(each.first, tell_machine)}, {ipc}{epoch_title(epoch)}"]
     lines.append(f"{first} {each.means[0]:.2f}, {second} {each.means[1]:.2f}, top-1 %, {_count(result.n)}")
     if result.p is None or result.low is None or result.high is None:
         return "\n".join([*lines, f"difference {result.mean:+.2f}; one seed gives no interval and no test"])

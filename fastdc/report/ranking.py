@@ -17,7 +17,7 @@ from fastdc.report.compare import check_names
 from fastdc.report.escape import plain
 from fastdc.report.paired import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
 from fastdc.report.rows import AXES, Row
-from fastdc.report.settings import Group, choose_groups, ipc_title, scores_of, seed_text, setting_of
+from fastdc.report.settings import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.significance import MOST
 from fastdc.report.table import aligned, title
 from fastdc.sweep.store import Record
@@ -200,16 +200,16 @@ def places_of(groups: Iterable[Group]) -> dict[str, str]:
 HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "to the first", "95 % interval", "p (Holm)")
 
 
-def render_ranking(rankings: Sequence[Ranking], style: RankStyle) -> str:
-    """Return rankings as text, without a trailing newline."""
+def render_ranking(rankings: Sequence[Ranking], style: RankStyle, epoch: str = "last") -> str:
+    """Return rankings as text, without a trailing newline; `epoch` is what they were made of."""
     if style == "json":
-        return json.dumps([_as_data(ranking) for ranking in rankings], indent=1, allow_nan=False)
+        return json.dumps([{**_as_data(ranking), "epoch": epoch} for ranking in rankings], indent=1, allow_nan=False)
     several = len({(ranking.row.device, ranking.row.threads) for ranking in rankings}) > 1
-    return "\n\n".join(_block(ranking, style, several) for ranking in rankings)
+    return "\n\n".join(_block(ranking, style, several, epoch) for ranking in rankings)
 
 
-def _block(ranking: Ranking, style: RankStyle, tell_machine: bool) -> str:
-    text = f"{title(ranking.row, tell_machine)}, {ipc_title(ranking.row)}"
+def _block(ranking: Ranking, style: RankStyle, tell_machine: bool, epoch: str) -> str:
+    text = f"{title(ranking.row, tell_machine)}, {ipc_title(ranking.row)}{epoch_title(epoch)}"
     if not ranking.methods:
         return f"{text}\nnot ranked, for no seed was finished by all: {_finished(ranking)}"
     grid = [list(HEADINGS), *(_cells(each, len(ranking.seeds)) for each in ranking.methods)]

@@ -52,22 +52,30 @@ def open_results(folder: Path, whole: bool = False) -> Iterator[Results]:
     """Open the results in a folder to be read: store.sqlite, else rows.jsonl, else rows.csv.
 
     Args:
+        folder: or one of these text files itself.
         whole: more is read than accuracies, which rows.csv does not hold.
 
     Raises:
         StoreError: there are none, or they are damaged; with file and line.
     """
-    if not (folder / "store.sqlite").exists():
-        if (folder / WHOLE).exists():
-            yield _read_whole(folder / WHOLE)
-            return
-        if (folder / SHORT).exists():
-            if whole:
-                raise StoreError(f"{folder / SHORT}: holds accuracies alone; this command needs {WHOLE} beside it")
-            yield _read_short(folder / SHORT)
-            return
+    path = folder if folder.is_file() else _committed(folder)
+    if path is not None and path.suffix == ".jsonl":
+        yield _read_whole(path)
+        return
+    if path is not None and path.suffix == ".csv":
+        if whole:
+            raise StoreError(f"{path}: holds accuracies alone; this command needs {WHOLE} beside it")
+        yield _read_short(path)
+        return
     with Store(folder / "store.sqlite", readonly=True) as store:
         yield store
+
+
+def _committed(folder: Path) -> Path | None:
+    """The text file in a folder without a store."""
+    if (folder / "store.sqlite").exists():
+        return None
+    return next((folder / name for name in (WHOLE, SHORT) if (folder / name).exists()), None)
 
 
 def _read_text(path: Path) -> str:

@@ -43,6 +43,11 @@ def _there(records: Sequence[Record]) -> str:
     return plain(f"the store has {'; '.join(told)}")
 
 
+def epoch_title(epoch: str) -> str:
+    """Return what a title adds where another epoch's accuracy than the last one's is compared."""
+    return "" if epoch == "last" else ", best epoch of each run (overstated)"
+
+
 def setting_of(row: Row, without: Sequence[str] = ("method",)) -> tuple[Any, ...]:
     """Return the axes of a row that must be equal where methods are compared."""
     return tuple(getattr(row, axis) for axis in AXES if axis not in without)

@@ -196,6 +196,8 @@ def test_the_command_reads_a_store(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "did you mean 'random'" in capsys.readouterr().err
     assert cli.run(["compare", str(tmp_path), "--all-against", "random"]) == 0
     assert "pca 42.70, random 40.35" in capsys.readouterr().out
+    assert cli.run(["compare", str(tmp_path), "pca", "random", "--epoch", "best"]) == 0
+    assert "IPC 10, best epoch of each run (overstated)\npca 43.70, random 41.35" in capsys.readouterr().out
     for names in ([], ["pca"], ["pca", "random", "pca"]):
         assert cli.run(["compare", str(tmp_path), *names]) == 2
         assert "expected pairs A B [C D ...], or --all-against METHOD" in capsys.readouterr().err

@@ -159,4 +159,6 @@ def test_the_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[4].startswith("| 1 | pca | 48.35 | 48.15 to 48.55 | 8 |")
     assert lines[5].startswith("| 2 | random | 40.35 |")
     assert {line.count("|") for line in lines[2:6]} == {9}
+    assert cli.run(["rank", str(tmp_path), "--epoch", "best"]) == 0
+    assert "IPC 10, best epoch of each run (overstated)" in capsys.readouterr().out
     assert cli.run(["rank", str(tmp_path / "nothing")]) == 2

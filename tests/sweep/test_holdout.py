@@ -14,6 +14,7 @@ from fastdc import cli
 from fastdc.beton import load_manifest, verify_beton
 from fastdc.errors import ConfigError, OutputError
 from fastdc.report import make_rows
+from fastdc.report.page import make_page
 from fastdc.report.table import plain_table
 from fastdc.sweep.config import SweepConfig, load_config
 from fastdc.sweep.holdout import NAMES, write_holdout
@@ -73,6 +74,10 @@ def test_the_table_says_what_was_measured_on(make_config: Make) -> None:
         rows = make_rows(store.records())
     assert [row.holdout for row in rows] == [None, 0.2]  # neither is averaged with the other, nor marked as older
     assert [row.method for row in rows] == ["random", "random"]
+    page = make_page(Store(plan.store_path, readonly=True), config.workdir)
+    assert "28 px, held-out 20 % of the training set, not validation</h2>" in page
+    assert "tiny, 2 images per class, 28 px, 20 % held out</h2>" in page  # another set than that of the other table
+    assert page.count('<figure class="stored"') == 2
     titles = [block.splitlines()[0] for block in plain_table(rows).split("\n\n")]
     told = ", held-out 20 % of the training set, not validation"
     assert titles[0] + told == titles[1]
