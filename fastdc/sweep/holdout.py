@@ -77,7 +77,7 @@ def read_data(config: SweepConfig) -> Data:
         return Data(config, train, describe_beton(config.val_file), None)
     folder = _folder(config.workdir, train, config.holdout)
     paths = folder / NAMES[0], folder / NAMES[1]
-    kept, held = map(_stored, paths)
+    kept, held = _stored(folder, train, config.holdout)
     if kept is not None and held is not None:
         raw, left = holds_raw(paths[0]), 0
     else:
@@ -96,14 +96,20 @@ def _folder(workdir: Path, train: "Manifest", share: float) -> Path:
     return workdir / "holdout" / content_key(split_made(train, share, "both"), 12)
 
 
-def _stored(path: Path) -> "Manifest | None":
-    """The manifest of a part that lies there; None where it is missing or damaged, and has to be written."""
+def _stored(folder: Path, train: "Manifest", share: float) -> "list[Manifest | None]":
+    """Manifests of the parts that lie there; None for one that is missing or damaged, and has to be written."""
     from fastdc.beton import load_manifest
+    from fastdc.beton.split import HELD_OUT, KEPT, split_made
 
-    try:
-        return load_manifest(path)
-    except FastDCError:
-        return None
+    found: list[Manifest | None] = []
+    for name, part in zip(NAMES, (KEPT, HELD_OUT), strict=True):
+        try:
+            manifest = load_manifest(folder / name)
+        except FastDCError:
+            found.append(None)
+        else:
+            found.append(manifest if manifest.made == split_made(train, share, part) else None)
+    return found
 
 
 def _look(path: Path, kept: "Part", missing: "Sequence[Part]") -> tuple[bool, int]:
@@ -123,25 +129,26 @@ def write_holdout(plan: "Plan", show_progress: bool = True) -> "Plan":
         OutputError: the disk is too small, or fails.
         BetonError: an image of the training set is not what its manifest says.
     """
+    from fastdc.beton import describe_beton
+
     split = plan.holdout
     if split is None or not split.bytes_left:
         return plan
     split.folder.mkdir(parents=True, exist_ok=True)
+    train = describe_beton(split.source)
     with locked(split.folder / ".lock"):
-        _write_missing(split, show_progress)
-    train, val = (_stored(split.folder / name) for name in NAMES)
-    if train is None or val is None:
+        _write_missing(split, train, show_progress)
+    kept, held = _stored(split.folder, train, split.share)
+    if kept is None or held is None:
         raise OutputError(f"{split.folder}: was removed while it was written; run the sweep again")
-    return replace(plan, train=train, val=val, holdout=replace(split, bytes_left=0))
+    return replace(plan, train=kept, val=held, holdout=replace(split, bytes_left=0))
 
 
-def _write_missing(split: Holdout, show_progress: bool) -> None:
-    from fastdc.beton import describe_beton
+def _write_missing(split: Holdout, train: "Manifest", show_progress: bool) -> None:
     from fastdc.beton.split import split_beton, write_part
 
-    paths = [split.folder / name for name in NAMES]
-    missing = [path for path in paths if _stored(path) is None]
-    if not missing:  # another sweep wrote them
+    stored = _stored(split.folder, train, split.share)
+    if None not in stored:  # another sweep wrote them
         return
     free = shutil.disk_usage(split.folder).free
     if free < split.bytes_left:
@@ -151,7 +158,6 @@ def _write_missing(split: Holdout, show_progress: bool) -> None:
         )
     if show_progress:
         say(split.line)
-    sides = split_beton(split.source, describe_beton(split.source), split.share)
-    for path, side in zip(paths, sides, strict=True):
-        if path in missing:
-            write_part(path, split.source, side, show_progress)
+    for name, side, there in zip(NAMES, split_beton(split.source, train, split.share), stored, strict=True):
+        if there is None:
+            write_part(split.folder / name, split.source, side, show_progress)

@@ -95,7 +95,7 @@ def test_a_finished_sweep_needs_no_parts(make_config: Make, capsys: pytest.Captu
     assert not any(path.exists() for path in parts_of(config))
 
 
-@pytest.mark.parametrize("harm", ["cut", "other", "gone", "manifest"])
+@pytest.mark.parametrize("harm", ["cut", "other", "swapped", "gone", "manifest"])
 def test_a_damaged_part_is_written_again(make_config: Make, harm: str) -> None:
     config = make_config(val=None, holdout=0.2)
     write_holdout(make_plan(config), False)
@@ -105,6 +105,9 @@ def test_a_damaged_part_is_written_again(make_config: Make, harm: str) -> None:
         val.write_bytes(whole[:-9])
     elif harm == "other":
         val.write_bytes(train.read_bytes())
+    elif harm == "swapped":  # sound by itself, and the wrong part: it would measure on what was trained on
+        for suffix in (".beton", ".json"):
+            val.with_suffix(suffix).write_bytes(train.with_suffix(suffix).read_bytes())
     else:
         (val if harm == "gone" else val.with_suffix(".json")).unlink()
     plan = make_plan(config)
@@ -187,6 +190,14 @@ def test_two_sweeps_at_once_write_one_split(
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     assert not any(verify_beton(path, deep=True) for path in parts_of(config))
+
+
+def test_pooled_observers_share_a_row(make_config: Make) -> None:
+    changes: dict[str, Any] = {"methods": "el2n[last_epoch=2]", "seeds": "0", "val": None, "holdout": 0.2}
+    plans = [make_plan(make_config(**changes, pool_observers=True, observer={**GRID["observer"], "seed": seed}))
+             for seed in (0, 1)]  # fmt: skip
+    assert len({plan.cells[0].key for plan in plans}) == 2
+    assert len({plan.cells[0].label["group"] for plan in plans}) == 1
 
 
 def test_a_worker_runs_on_the_parts(make_config: Make) -> None:
