@@ -89,6 +89,10 @@ def sweep_command(
     ] = None,
     train: Annotated[Path | None, typer.Option(metavar="T.beton", help="Training set.")] = None,
     val: Annotated[Path | None, typer.Option(metavar="V.beton", help="Validation set.")] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Evaluate on this share of the training set, held out, not on --val."),
+    ] = None,
     allow_missing_classes: AllowMissing = False,
     methods: Annotated[str | None, typer.Option(help="all, or names: random,el2n[keep=hard],pca.")] = None,
     ipc: Annotated[str | None, typer.Option(help="Images per class: 10,50.")] = None,
@@ -132,7 +136,7 @@ def sweep_command(
 ) -> None:
     """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, print the table.
 
-    Options replace keys of CONFIG.yaml (train, val, workdir, methods, ipc, seeds, protocols, archs, observer,
+    Options replace keys of CONFIG.yaml (train, val, holdout, workdir, methods, ipc, seeds, protocols, archs, observer,
     teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, track,
     allow_missing_classes). Paths are relative to the current folder. Run again, it does only what is missing;
     several sweeps may share one workdir. A run that fails is a row with its reason, and the exit code is 1.
@@ -157,6 +161,7 @@ def sweep_command(
     options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
     options |= {"teacher": teacher, "teacher_order": teacher_order, "track": track}
     options["allow_missing_classes"] = allow_missing_classes or None
+    options["holdout"] = holdout
     options["observer"] = parse_settings(observer or []) or None
     given = {
         key: str(value) if isinstance(value, StrEnum) else value for key, value in options.items() if value is not None
@@ -213,6 +218,9 @@ def report_command(
     style: Annotated[
         Style, typer.Option("--format", help="table is for people, the others for programs.")
     ] = Style.table,
+    epochs: Annotated[
+        bool, typer.Option("--epochs", help="Also accuracy against epochs, and the best epoch, which is never ranked.")
+    ] = False,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Also write one offline page with charts and stored images."),
@@ -220,28 +228,40 @@ def report_command(
 ) -> None:
     """Print the results of a sweep: mean and standard deviation over seeds, bytes, seconds, and what failed.
 
-    A mean over part of the seeds is marked, for example 2/3. Accuracy is the last epoch's, std has ddof=1.
+    A mean over part of the seeds is marked, for example 2/3. Accuracy is the last epoch's, std has ddof=1. DIR may
+    also be a folder with a study's rows.jsonl.
 
     Example:
 
     \b
     fastdc report runs/first --format csv > results.csv
     """
-    from fastdc.report import Format, make_rows, render, show, write_page
-    from fastdc.sweep.store import Store
+    from fastdc.report import Format, render, show, write_page
+    from fastdc.report.epochs import epochs_json, epochs_table
+    from fastdc.report.results import open_results
+    from fastdc.report.rows import group_rows
 
-    with Store(folder / "store.sqlite", readonly=True) as store:
-        rows = make_rows(store.records())
+    if epochs and style not in (Style.table, Style.json):
+        raise ConfigError(f"--epochs: --format {style.value} has no place for it; take table or json")
+    with open_results(folder, whole=True) as results:
+        groups = group_rows(results.records())
+        rows, more = [row for row, _ in groups], ""
+        if epochs:
+            more = (epochs_table if style is Style.table else epochs_json)(results, groups)
         if html is not None:
-            written = write_page(store, folder, html)
+            written = write_page(results, folder, html)
             say_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
     if style is Style.table:
         show(rows)
+        print(f"\n{more}" if more else "", end="\n" if more else "")
+    elif more:
+        print(more)
     else:
         print(render(rows, cast(Format, style.value)))
 
 
-app.command("compare", short_help="Compare two methods, seed by seed.")(cli_report.compare_command)
+app.command("compare", short_help="Compare methods, seed by seed.")(cli_report.compare_command)
+app.command("rank", short_help="Rank the methods, with ties.")(cli_report.rank_command)
 
 
 @app.command("methods", short_help="List the compression methods.")

@@ -1,4 +1,4 @@
-"""Commands on results: compare."""
+"""Commands on results: compare, rank."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,11 +6,22 @@ from typing import Annotated
 
 import typer
 
+from fastdc.cli_common import say_error
+from fastdc.errors import ConfigError
+
 
 class Form(StrEnum):
     """Form of a comparison."""
 
     table = "table"
+    json = "json"
+
+
+class RankForm(StrEnum):
+    """Form of a ranking."""
+
+    table = "table"
+    markdown = "markdown"
     json = "json"
 
 
@@ -21,14 +32,32 @@ class Epoch(StrEnum):
     best = "best"
 
 
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="A sweep's workdir, or a folder with a study's rows.jsonl.", show_default=False),
+]
+Ipc = Annotated[int | None, typer.Option(min=1, help="Only this IPC.", show_default=False)]
+OnlyProtocol = Annotated[str | None, typer.Option(help="Only this protocol.", show_default=False)]
+Arch = Annotated[str | None, typer.Option(help="Only this network.", show_default=False)]
+WhichEpoch = Annotated[Epoch, typer.Option(help="last is the benchmark's; best overstates accuracy.")]
+
+
 def compare_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's workdir.", show_default=False)],
-    first: Annotated[str, typer.Argument(metavar="A", help="A method as the table shows it.", show_default=False)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.", show_default=False)],
-    ipc: Annotated[int | None, typer.Option(min=1, help="Only this IPC.", show_default=False)] = None,
-    protocol: Annotated[str | None, typer.Option(help="Only this protocol.", show_default=False)] = None,
-    arch: Annotated[str | None, typer.Option(help="Only this network.", show_default=False)] = None,
-    epoch: Annotated[Epoch, typer.Option(help="last is the benchmark's; best overstates accuracy.")] = Epoch.last,
+    folder: Folder,
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="METHOD...", help="Pairs of methods as the table shows them: A B [C D ...].", show_default=False
+        ),
+    ] = None,
+    all_against: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="Compare METHOD with each method given, or with all.", show_default=False),
+    ] = None,
+    ipc: Ipc = None,
+    protocol: OnlyProtocol = None,
+    arch: Arch = None,
+    epoch: WhichEpoch = Epoch.last,
     detect: Annotated[
         float | None,
         typer.Option(
@@ -37,20 +66,88 @@ def compare_command(
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="table is for people, json for programs.")] = Form.table,
 ) -> None:
-    """Compare two methods over the seeds that both finished, in every setting that they share.
+    """Compare methods over the seeds that both of a pair finished, in every setting that they share.
 
     Prints the mean difference, its 95 % interval, the p-value of the exact two-sided permutation test on the pairs (of
-    the paired t test above 40), and how many seeds it takes to show a difference.
+    the paired t test above 40), and how many seeds it takes to show a difference. Of several comparisons p is also
+    adjusted for their number (Holm). `full`, which has no IPC, is compared with the others at each of theirs.
 
     Example:
 
     \b
-    fastdc compare runs/first pca random --ipc 10
-    """
-    from fastdc.report.compare import compare_methods, comparison_json, comparison_table
-    from fastdc.sweep.store import Store
+    fastdc compare runs/first pca random rded random --ipc 10
 
-    with Store(folder / "store.sqlite", readonly=True) as store:
-        records = store.records()
-    found = compare_methods(records, first, second, ipc=ipc, protocol=protocol, arch=arch, epoch=epoch.value)
-    print(comparison_json(found, detect) if form is Form.json else comparison_table(found, detect))
+    Example:
+
+    \b
+    fastdc compare benchmarks/results/imagenette64 --all-against random --ipc 10
+    """
+    from fastdc.report.compare import compare_against, compare_pairs, comparison_json, comparison_table
+    from fastdc.report.results import open_results
+
+    names, lost = methods or [], list[str]()
+    if all_against is None and (not names or len(names) % 2):
+        found = f"{len(names)} method{'s' * (len(names) != 1)}"
+        raise ConfigError(f"compare: found {found}, expected pairs A B [C D ...], or --all-against METHOD")
+    with open_results(folder) as results:
+        records = results.records()
+    if all_against is None:
+        pairs = zip(names[::2], names[1::2], strict=True)
+        each = compare_pairs(records, pairs, ipc=ipc, protocol=protocol, arch=arch, epoch=epoch.value)
+    else:
+        each, lost = compare_against(
+            records, all_against, names, ipc=ipc, protocol=protocol, arch=arch, epoch=epoch.value
+        )
+    render = comparison_json if form is Form.json else comparison_table
+    print(render(each, detect, epoch.value))
+    if lost:
+        say_error(f"no seed in common with {all_against} in any setting: {', '.join(lost)}", "note: ")
+
+
+def rank_command(
+    folder: Folder,
+    methods: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Only these methods.", show_default=False)
+    ] = None,
+    min_seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Only methods with so many finished seeds.  [default: 2 where two have them]",
+            show_default=False,
+        ),
+    ] = None,
+    ipc: Ipc = None,
+    protocol: OnlyProtocol = None,
+    arch: Arch = None,
+    epoch: WhichEpoch = Epoch.last,
+    form: Annotated[
+        RankForm, typer.Option("--format", help="table and markdown are for people, json for programs.")
+    ] = RankForm.table,
+) -> None:
+    """Rank the methods of each setting by their mean over the seeds that all of them finished; ties share places.
+
+    A method's rank is the range of places that are possible: 2-4 where one method is better for certain and three
+    cannot be told apart. Certain is what the exact paired permutation test shows at 5 % after Holm over all pairs.
+
+    Example:
+
+    \b
+    fastdc rank runs/first --ipc 10 --min-seeds 8
+    """
+    from fastdc.report.ranking import rank_methods, render_ranking
+    from fastdc.report.results import open_results
+    from fastdc.sweep.config import split_names
+
+    with open_results(folder) as results:
+        records = results.records()
+    rankings = rank_methods(
+        records,
+        methods=split_names(methods or ""),
+        min_seeds=min_seeds,
+        ipc=ipc,
+        protocol=protocol,
+        arch=arch,
+        epoch=epoch.value,
+    )
+    print(render_ranking(rankings, form.value, epoch.value))

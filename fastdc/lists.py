@@ -188,6 +188,8 @@ def _why_own(manifest: Manifest) -> str | None:
     """Return why the order is not ImageFolder's; None where the manifest shows no reason."""
     if manifest.inferred:
         return "its manifest is missing, which records their order"
+    if "holdout" in manifest.made:
+        return "a sweep holds part of them out"
     lost = [skipped.path for skipped in manifest.skipped if skipped.kind == "unreadable"]
     if manifest.made.get("tool") != "fastdc write-beton" or "columns" in manifest.made:
         return "they do not come from class folders"

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from fastdc.errors import ConfigError
+from fastdc.report.results import Results
 from fastdc.report.rows import Row, make_rows
 from fastdc.report.table import Format, render, show
-from fastdc.sweep.store import Store
 
 __all__ = ["Format", "Row", "make_rows", "render", "show", "write_page"]
 
 
-def write_page(store: Store, folder: Path, out: Path) -> int:
+def write_page(results: Results, folder: Path, out: Path) -> int:
     """`fastdc.report.page.write_page`, with a sentence where the extra `report` is missing.
 
     Raises:
@@ -23,4 +23,4 @@ def write_page(store: Store, folder: Path, out: Path) -> int:
         if error.name not in ("jinja2", "markupsafe"):
             raise
         raise ConfigError(f"--html: needs {error.name}; pip install 'fastdc[report]' brings it") from error
-    return page.write_page(store, folder, out)
+    return page.write_page(results, folder, out)

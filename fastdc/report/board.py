@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fastdc.report.charts import Axis, Point, Series, linear_axis, log_axis, scatter
 from fastdc.report.escape import plain
 from fastdc.report.gallery import StoredSets
+from fastdc.report.ranking import places_of
 from fastdc.report.rows import Row
 from fastdc.report.significance import Sample, standings
 from fastdc.report.table import duration, ipc_text, label_size, mixed, notes, size, tables
@@ -76,7 +77,9 @@ def make_setups(
         names = class_names(sets, (records[id(row)] for row in rows))
         blocks = []
         for ipc, same in groupby(rows, key=ipc_text):
-            lines = _lines(list(same), methods)
+            own = list(same)
+            places = places_of((row, records[id(row)]) for row in own)
+            lines = _lines(own, methods, places)
             found = [(line.row, line.method, means(records[id(line.row)])) for line in lines if line.row.n]
             told = [line.group for line in lines if line.group]
             tied = len(told) > 1 and len(set(told)) == 1
@@ -93,8 +96,8 @@ def _notes(rows: list[Row]) -> list[str]:
     return notes([row if row.n else row.model_copy(update={"reason": None}) for row in rows])
 
 
-def _lines(rows: list[Row], methods: Sequence[str]) -> list[Line]:
-    """The rows of one IPC, with letters and a shared scale."""
+def _lines(rows: list[Row], methods: Sequence[str], places: dict[str, str]) -> list[Line]:
+    """The rows of one IPC, with letters, places and a shared scale."""
     standing = standings([sample_of(row) for row in rows])
     spans = [
         (row.top1_mean - (row.top1_std or 0.0), row.top1_mean + (row.top1_std or 0.0))
@@ -109,7 +112,16 @@ def _lines(rows: list[Row], methods: Sequence[str]) -> list[Line]:
             spread = row.top1_std or 0.0
             values = (row.top1_mean - spread, row.top1_mean, row.top1_mean + spread)
             scale = [round(4 + 92 * (value - low) / (high - low or 1.0), 1) for value in values]
-        lines.append(Line(row, methods.index(plain(row.method)), group, best, _cells(row), *scale))
+        lines.append(
+            Line(
+                row,
+                methods.index(plain(row.method)),
+                group,
+                best,
+                _cells(row) | {"places": places.get(row.method, "")},
+                *scale,
+            )
+        )
     return lines
 
 

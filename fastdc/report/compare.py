@@ -1,4 +1,4 @@
-"""Compare two methods of a store, seed by seed, in every setting that both were run in."""
+"""Compare methods seed by seed, in every setting that both of a pair were run in; Holm over all that are compared."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -6,21 +6,25 @@ from typing import Any, NamedTuple
 
 from fastdc.errors import ConfigError
 from fastdc.report.escape import plain
-from fastdc.report.paired import EXACT_PAIRS, Paired, paired, seeds_needed
-from fastdc.report.rows import AXES, Row, group_rows
+from fastdc.report.paired import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
+from fastdc.report.rows import AXES, Row
+from fastdc.report.settings import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.table import title
 from fastdc.settings import closest
 from fastdc.sweep.store import Record
 
-METRICS = {"last": "top1", "best": "top1_best"}
+SHOWN = 4
+"""Settings that a message lists of a method."""
 
 
 class Comparison(NamedTuple):
     """Two methods in one setting.
 
     Attributes:
-        first, second: their rows. seeds: those that both finished.
-        means: mean accuracy of both over these seeds, in percent. result: the paired difference, first - second.
+        first, second: their rows; of a whole set and others, which have an IPC, each has its own.
+        seeds: those that both finished. means: mean accuracy of both over these seeds, in percent.
+        result: the paired difference, first - second.
+        p_holm: its p-value, adjusted for all comparisons that were asked for together; None for one seed.
     """
 
     first: Row
@@ -28,6 +32,12 @@ class Comparison(NamedTuple):
     seeds: tuple[int, ...]
     means: tuple[float, float]
     result: Paired
+    p_holm: float | None = None
+
+    @property
+    def ipc(self) -> int | None:
+        """Images per class; of a whole set and another one those of the other."""
+        return self.second.ipc if self.first.ipc is None else self.first.ipc
 
 
 def compare_methods(
@@ -40,85 +50,149 @@ def compare_methods(
     arch: str | None = None,
     epoch: str = "last",
 ) -> list[Comparison]:
-    """Compare two methods in all settings that both have finished runs of.
+    """Compare two methods in all settings that both have finished runs of; see `compare_pairs`."""
+    return compare_pairs(records, [(first, second)], ipc=ipc, protocol=protocol, arch=arch, epoch=epoch)
+
+
+def compare_pairs(
+    records: Iterable[Record],
+    pairs: Iterable[tuple[str, str]],
+    *,
+    ipc: int | None = None,
+    protocol: str | None = None,
+    arch: str | None = None,
+    epoch: str = "last",
+) -> list[Comparison]:
+    """Compare pairs of methods in all settings that both of a pair have finished runs of.
+
+    A method that trains on the whole set has no IPC and is compared with the others at each of theirs.
 
     Args:
-        records: from `Store.records`.
-        first, second: methods as a table shows them, for example "pca" and "el2n[keep=hard]".
+        records: from `open_results`.
+        pairs: methods as a table shows them, for example ("pca", "el2n[keep=hard]").
         ipc, protocol, arch: only this setting; None takes all.
         epoch: "last", or "best" for the best epoch, which overstates accuracy.
 
     Raises:
-        ConfigError: no run is of this setting, a method is not among the runs, or the two share no seed in any
-            of the settings.
+        ConfigError: no run is of this setting, a method is not among the runs, or a pair shares no seed in any of the
+            settings.
     """
-    records = list(records)
-    groups = [(row, runs) for row, runs in group_rows(records) if _wanted(row, ipc, protocol, arch)]
-    if records and not groups:
-        raise ConfigError(f"no runs with {_asked(ipc, protocol, arch)}; {_there(records)}")
-    names = sorted({row.method for row, _ in groups})
-    for name in (first, second):
-        if name not in names:
-            raise ConfigError(f"method '{plain(name)}': not among these runs; {closest(name, names)}")
-    if first == second:
-        raise ConfigError(f"'{plain(first)}' is compared with itself; name two methods")
-    by_setting = {(row.method, _setting(row)): (row, runs) for row, runs in groups}
+    groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
+    found: list[Comparison] = []
+    for first, second in dict.fromkeys(pairs):
+        check_names(groups, (first, second))
+        if first == second:
+            raise ConfigError(f"'{plain(first)}' is compared with itself; name two methods")
+        shared = _compare(groups, first, second, epoch)
+        if not shared:
+            raise ConfigError(_why_none(groups, first, second, epoch))
+        found += shared
+    return with_holm(found)
+
+
+def compare_against(
+    records: Iterable[Record],
+    reference: str,
+    methods: Sequence[str] = (),
+    *,
+    ipc: int | None = None,
+    protocol: str | None = None,
+    arch: str | None = None,
+    epoch: str = "last",
+) -> tuple[list[Comparison], list[str]]:
+    """Compare every other method with one; arguments as `compare_pairs`'s.
+
+    Args:
+        reference: second of every pair. methods: only these; one that cannot be compared is an error then.
+
+    Returns:
+        The comparisons, and the methods that share no finished seed with the reference.
+    """
+    chosen = {"ipc": ipc, "protocol": protocol, "arch": arch}
+    groups = choose_groups(records, **chosen)  # type: ignore[arg-type]
+    check_names(groups, (reference, *methods))
+    names = methods or [name for name in dict.fromkeys(row.method for row, _ in groups) if name != reference]
+    shared = {name: _compare(groups, name, reference, epoch) for name in dict.fromkeys(names)}
+    lost = [name for name, found in shared.items() if not found]
+    if methods and lost:
+        raise ConfigError(_why_none(groups, lost[0], reference, epoch))
+    if not any(shared.values()):
+        raise ConfigError(f"'{plain(reference)}' shares no finished seed with any other method in any setting")
+    return with_holm([each for found in shared.values() for each in found]), lost
+
+
+def check_names(groups: Iterable[Group], names: Iterable[str]) -> None:
+    """Refuse a method that is not among the runs.
+
+    Raises:
+        ConfigError: names the closest one.
+    """
+    known = sorted({row.method for row, _ in groups})
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"method '{plain(name)}': not among these runs; {closest(name, known)}")
+
+
+def with_holm(found: Sequence[Comparison]) -> list[Comparison]:
+    """Return the comparisons with their p-values adjusted for the number of those that are tested."""
+    tested = [index for index, each in enumerate(found) if each.result.p is not None]
+    adjusted = dict(zip(tested, holm([found[index].result.p or 0.0 for index in tested]), strict=True))
+    return [each._replace(p_holm=adjusted.get(index)) for index, each in enumerate(found)]
+
+
+def _compare(groups: Sequence[Group], first: str, second: str, epoch: str) -> list[Comparison]:
+    others = [pair for pair in groups if pair[0].method == second]
     found = []
     for row, runs in groups:
-        other = by_setting.get((second, _setting(row)))
-        if row.method == first and other is not None:
-            comparison = _compare((row, runs), other, METRICS[epoch])
-            found += [comparison] if comparison else []
-    if not found:
-        raise ConfigError(
-            f"'{plain(first)}' and '{plain(second)}' share no finished seed in any setting; run both with the same "
-            "seeds, protocol and network"
-        )
+        for other, theirs in others if row.method == first else ():
+            if _comparable(row, other):
+                one, two = scores_of(runs, epoch), scores_of(theirs, epoch)
+                if seeds := tuple(sorted(one.keys() & two.keys())):
+                    scores = [one[seed] for seed in seeds], [two[seed] for seed in seeds]
+                    means = sum(scores[0]) / len(seeds), sum(scores[1]) / len(seeds)
+                    found.append(Comparison(row, other, seeds, means, paired(*scores)))
     return found
 
 
-def _wanted(row: Row, ipc: int | None, protocol: str | None, arch: str | None) -> bool:
-    return (
-        (ipc is None or row.ipc == ipc)
-        and (protocol is None or row.protocol == protocol)
-        and (arch is None or row.arch == arch)
+def _comparable(first: Row, second: Row) -> bool:
+    own = ("method", "ipc")
+    return setting_of(first, own) == setting_of(second, own) and (
+        first.ipc == second.ipc or None in (first.ipc, second.ipc)
     )
 
 
-def _asked(ipc: int | None, protocol: str | None, arch: str | None) -> str:
-    asked = {"ipc": ipc, "protocol": protocol, "arch": arch}
-    return plain(", ".join(f"{name} {value}" for name, value in asked.items() if value is not None))
+def _why_none(groups: Sequence[Group], first: str, second: str, epoch: str) -> str:
+    """What two methods lack to be compared: a seed of one setting, or a setting."""
+    sides = [[(row, scores_of(runs, epoch)) for row, runs in groups if row.method == name] for name in (first, second)]
+    named = f"'{plain(first)}' and '{plain(second)}' share no finished seed in any setting"
+    for row, scores in sides[0]:
+        for other, theirs in sides[1]:
+            if _comparable(row, other):
+                had = f"{plain(first)} finished {_seeds(scores)}, {plain(second)} {_seeds(theirs)}"
+                return f"{named}: {title(row)}, {ipc_title(row)}: {had}; run both with the same seeds"
+    differ = []
+    for axis in AXES[1:]:
+        values = [sorted({_shown(getattr(row, axis)) for row, _ in side}) for side in sides]
+        if axis not in ("method", "ipc") and not set(values[0]) & set(values[1]):
+            differ.append(f"{axis} {', '.join(values[0][:SHOWN])} and {', '.join(values[1][:SHOWN])}")
+    if not differ:
+        differ = [
+            f"IPC {seed_text(row.ipc or 0 for row, _ in sides[0])} and {seed_text(row.ipc or 0 for row, _ in sides[1])}"
+        ]
+    return f"{named}: they were run with {plain('; '.join(differ))}; run both with the same seeds, protocol and network"
 
 
-def _there(records: Sequence[Record]) -> str:
-    """What a store holds of each setting that can be asked for."""
-    labels = [record.label for record in records]
-    ipcs = sorted({label["ipc"] for label in labels if label["ipc"] is not None})
-    others = {name: sorted({str(label[name]) for label in labels}) for name in ("protocol", "arch")}
-    told = [f"{name} {', '.join(map(str, values))}" for name, values in {"ipc": ipcs, **others}.items() if values]
-    return plain(f"the store has {'; '.join(told)}")
+def _seeds(scores: dict[int, float]) -> str:
+    return f"seeds {seed_text(scores)}" if scores else "none"
 
 
-def _setting(row: Row) -> tuple[Any, ...]:
-    return tuple(getattr(row, axis) for axis in AXES if axis != "method")
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
-def _compare(first: tuple[Row, list[Record]], second: tuple[Row, list[Record]], metric: str) -> Comparison | None:
-    scores = [
-        {run.label["seed"]: float(run.summary[metric]) for run in runs if run.state == "done" and run.summary}
-        for _, runs in (first, second)
-    ]
-    seeds = tuple(sorted(scores[0].keys() & scores[1].keys()))
-    if not seeds:
-        return None
-    one, two = ([score[seed] for seed in seeds] for score in scores)
-    means = sum(one) / len(seeds), sum(two) / len(seeds)
-    return Comparison(first[0], second[0], seeds, means, paired(one, two))
-
-
-def comparison_json(found: Sequence[Comparison], detect: float | None) -> str:
+def comparison_json(found: Sequence[Comparison], detect: float | None, epoch: str = "last") -> str:
     """Return the comparisons as JSON: the setting, both means, and the fields of `Paired`."""
-    return json.dumps([_as_data(each, detect) for each in found], indent=1)
+    return json.dumps([{**_as_data(each, detect), "epoch": epoch} for each in found], indent=1)
 
 
 def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
@@ -126,35 +200,56 @@ def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
     result = each.result
     return {
         **setting,
+        "ipc": each.ipc,
         "first": each.first.method,
         "second": each.second.method,
+        "first_ipc": each.first.ipc,
+        "second_ipc": each.second.ipc,
         "seeds": list(each.seeds),
         "first_mean": each.means[0],
         "second_mean": each.means[1],
         "difference": result.mean,
         **{name: value for name, value in result._asdict().items() if name != "mean"},
+        "p_holm": each.p_holm,
         "detect": abs(result.mean) if detect is None else detect,
         "seeds_needed": _needed(result, detect),
     }
 
 
-def comparison_table(found: Sequence[Comparison], detect: float | None) -> str:
-    """Return the comparisons as text, one paragraph a setting, without a trailing newline."""
+def comparison_table(found: Sequence[Comparison], detect: float | None, epoch: str = "last") -> str:
+    """Return the comparisons as text, one paragraph each, without a trailing newline."""
     several = len({(each.first.device, each.first.threads) for each in found}) > 1
-    return "\n\n".join(_paragraph(each, detect, several) for each in found)
+    claims = sum(each.p_holm is not None for each in found)
+    paragraphs = [_paragraph(each, detect, several, claims, epoch) for each in found]
+    return "\n\n".join([*paragraphs, *_closing(found, claims)])
 
 
-def _paragraph(each: Comparison, detect: float | None, tell_machine: bool) -> str:
-    result, ipc = each.result, "all images" if each.first.ipc is None else f"IPC {each.first.ipc}"
-    first, second = plain(each.first.method), plain(each.second.method)
-    lines = [f"{title(each.first, tell_machine)}, {ipc}"]
+def _closing(found: Sequence[Comparison], claims: int) -> list[str]:
+    """What so many claims with so few seeds cannot show."""
+    most = max((each.result.n for each in found), default=0)
+    needed = seeds_for_claims(claims)
+    if claims < 2 or most >= needed:
+        return []
+    return [
+        f"{most} seeds cannot show any of {claims} claims at {100 * LEVEL:g} % after Holm; it takes {needed}, or fewer "
+        "claims"
+    ]
+
+
+def _paragraph(each: Comparison, detect: float | None, tell_machine: bool, claims: int, epoch: str) -> str:
+    result, first, second = each.result, plain(each.first.method), plain(each.second.method)
+    ipc = ipc_title(each.first)
+    if each.first.ipc != each.second.ipc:
+        ipc += f" against {ipc_title(each.second)}"
+    lines = [f"{title(each.first, tell_machine)}, {ipc}{epoch_title(epoch)}"]
     lines.append(f"{first} {each.means[0]:.2f}, {second} {each.means[1]:.2f}, top-1 %, {_count(result.n)}")
     if result.p is None or result.low is None or result.high is None:
         return "\n".join([*lines, f"difference {result.mean:+.2f}; one seed gives no interval and no test"])
     interval = f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
-    floor = f" ({result.n} seeds cannot give less than {result.smallest_p:.2g})" if result.smallest_p > 0.05 else ""
+    floor = f" ({result.n} seeds cannot give less than {result.smallest_p:.2g})" if result.smallest_p > LEVEL else ""
     test = "permutation" if result.n <= EXACT_PAIRS else "paired t test"
-    lines.append(f"difference {result.mean:+.2f}, {interval}, {test} p = {result.p:.3g}{floor}")
+    adjusted = f", Holm over {claims} claims p = {each.p_holm:.3g}" if claims > 1 else ""
+    lines.append(f"difference {result.mean:+.2f}, {interval}, {test} p = {result.p:.3g}{floor}{adjusted}")
     needed = _needed(result, detect)
     if needed is not None:
         shown = abs(result.mean) if detect is None else detect

@@ -42,11 +42,15 @@ class Shown(NamedTuple):
 
 
 class Shelf(NamedTuple):
-    """The methods of one data set at one IPC and image size (px); `classes` are number and name of those shown."""
+    """The methods of one data set at one IPC and image size (px), made of all of it or without what a sweep held out.
+
+    `classes` are number and name of those shown.
+    """
 
     dataset: str
     ipc: str
     side: int
+    held_out: str
     classes: list[tuple[int, str]]
     shown: list[Shown]
     notes: list[str]
@@ -89,11 +93,13 @@ def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[st
     Args:
         pairs: from `group_rows`. methods: names on the page, by number. sets: of the sweep.
     """
-    shelves: dict[tuple[str, str, int], tuple[dict[int, Found], dict[str, None]]] = {}
+    shelves: dict[tuple[str, str, int, str], tuple[dict[int, Found], dict[str, None]]] = {}
     for row, records in pairs:
         if row.ipc is None:
             continue
-        found, troubles = shelves.setdefault((plain(row.dataset), ipc_text(row), row.image_size), ({}, {}))
+        held_out = "" if row.holdout is None else f", {100 * row.holdout:g} % held out"
+        key = (plain(row.dataset), ipc_text(row), row.image_size, held_out)
+        found, troubles = shelves.setdefault(key, ({}, {}))
         number = methods.index(plain(row.method))
         if number in found:  # another protocol or network, the same set
             continue
@@ -136,7 +142,7 @@ def _extent(found: Sequence[Found]) -> tuple[int, int]:
 
 
 def _shelf(
-    key: tuple[str, str, int], found: Sequence[Found], notes: list[str], classes: int, images: int, budget: int
+    key: tuple[str, str, int, str], found: Sequence[Found], notes: list[str], classes: int, images: int, budget: int
 ) -> tuple[Shelf, int]:
     names = found[0].manifest.classes if found else ()
     chosen = sorted({round(index) for index in np.linspace(0, len(names) - 1, min(classes, len(names)))})

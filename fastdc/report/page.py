@@ -13,21 +13,22 @@ from fastdc.report.board import Setup, make_setups
 from fastdc.report.charts import COLOURS, key
 from fastdc.report.escape import plain
 from fastdc.report.gallery import StoredSets, make_gallery
+from fastdc.report.ranking import PLACES
+from fastdc.report.results import Results
 from fastdc.report.rows import group_rows
 from fastdc.report.significance import TEST
 from fastdc.report.table import ipc_text
 from fastdc.report.training import reader
-from fastdc.sweep.store import Store
 
 MARK = b'<meta name="generator" content="fastdc'
 
 
-def write_page(store: Store, folder: Path, out: Path) -> int:
+def write_page(results: Results, folder: Path, out: Path) -> int:
     """Write the page of a sweep; returns its bytes.
 
     Args:
-        store: of the sweep.
-        folder: its workdir, whose stored images are shown.
+        results: of the sweep, or committed rows.
+        folder: where they lie: a sweep's workdir, whose stored images are shown.
         out: the file; an earlier page there is replaced.
 
     Raises:
@@ -36,7 +37,7 @@ def write_page(store: Store, folder: Path, out: Path) -> int:
     if out.exists() and not out.is_dir() and not _is_page(out):
         raise OutputError(f"{out}: exists already and is no page of fastdc; give --html another name")
     check_output(out, force=True)
-    data = make_page(store, folder).encode()
+    data = make_page(results, folder).encode()
     write_atomic(out, data)
     return len(data)
 
@@ -52,15 +53,15 @@ def _is_page(path: Path) -> bool:
         return False
 
 
-def make_page(store: Store, folder: Path) -> str:
+def make_page(results: Results, folder: Path) -> str:
     """The page as text, all of it in one file. Every text of the store is escaped."""
-    pairs = group_rows(store.records())
+    pairs = group_rows(results.records())
     methods = list(dict.fromkeys(plain(row.method) for row, _ in pairs))
     counts = {ipc_text(row): row.ipc or 0 for row, _ in pairs if row.ipc is not None}
     ipcs = sorted(counts, key=lambda text: counts[text]) + ["all"] * any(row.ipc is None for row, _ in pairs)
     environments: dict[str, None] = {}
     sets = StoredSets(folder)
-    setups = make_setups(pairs, methods, ipcs, reader(store, environments), sets)
+    setups = make_setups(pairs, methods, ipcs, reader(results, environments), sets)
     style, script = (_asset(name) for name in ("page.css", "page.js"))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("page.html")).render(
@@ -73,9 +74,10 @@ def make_page(store: Store, folder: Path) -> str:
         methods=methods,
         filters=_filters(setups, ipcs),
         test=TEST,
+        places=PLACES,
         key=key,
         colours=COLOURS,
-        environments=[text for text in environments if text],
+        environments=sorted(text for text in environments if text),
         runs=sum(row.seeds for row, _ in pairs),
         finished=sum(row.n for row, _ in pairs),
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 from typing import NamedTuple
 
@@ -46,9 +47,17 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     smallest = min(1.0, 2.0 ** (1 - n))
     if n < 2:
         return Paired(n, mean, None, None, None, None, smallest)
-    std = stdev(differences)
-    half = student_quantile(n - 1) * std / math.sqrt(n)
-    return Paired(n, mean, std, mean - half, mean + half, sign_flip_p(differences), smallest)
+    low, high = mean_interval(differences.tolist())
+    return Paired(n, mean, stdev(differences), low, high, sign_flip_p(differences), smallest)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return the 95 % confidence interval of Student's t for the mean of [n] values; None for one value."""
+    n = len(values)
+    if n < 2:
+        return None, None
+    mean, half = fmean(values), student_quantile(n - 1) * stdev(values) / math.sqrt(n)
+    return mean - half, mean + half
 
 
 def sign_flip_p(differences: NDArray[np.float64]) -> float:
@@ -89,6 +98,7 @@ def _student_tail(t: float, freedom: int) -> float:
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t), t * t / (freedom + t * t))
 
 
+@lru_cache(maxsize=1024)
 def student_quantile(freedom: int, level: float = LEVEL) -> float:
     """Return t with a two-sided tail probability of `level`, by bisection."""
     low, high = 0.0, 1.0
@@ -115,6 +125,11 @@ def seeds_needed(difference: float, std: float) -> int | None:
     tail, power = normal.inv_cdf(1 - LEVEL / 2), normal.inv_cdf(POWER)
     needed = ((tail + power) * std / difference) ** 2 + tail * tail / 2
     return max(math.ceil(needed), math.ceil(1 - math.log2(LEVEL)))
+
+
+def seeds_for_claims(claims: int) -> int:
+    """Return the least number of pairs with which one of so many claims can reach p < 0.05 after `holm`."""
+    return math.floor(1 - math.log2(LEVEL / max(1, claims))) + 1
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -25,6 +25,7 @@ class Row(Settings):
         dataset, method, ipc, protocol, arch, precision, augment, image_size: what was run; `ipc` is None where the
             whole training set was used.
         device, threads: what computed; `threads` is None on a GPU, where it changes no result.
+        holdout: share of the training set that was held out and measured on; None for the validation set.
         machines: models of the GPUs or CPUs that computed the finished runs; empty for runs of an older fastdc.
         labels: what was trained on: `hard`, or a teacher's `online` or `stored` labels.
         teacher: the network that gave soft labels; teacher_note: what to know about it.
@@ -59,6 +60,7 @@ class Row(Settings):
     image_size: int
     device: str | None = None
     threads: int | None = None
+    holdout: float | None = None
     machines: tuple[str, ...] = ()
     labels: Labels = "hard"
     teacher: str | None = None
@@ -90,7 +92,10 @@ class Row(Settings):
     reason: str | None = None
 
 
-AXES = ("dataset", "method", "ipc", "protocol", "arch", "precision", "augment", "image_size", "device", "threads")
+AXES = (
+    *("dataset", "method", "ipc", "protocol", "arch", "precision", "augment", "image_size", "device", "threads"),
+    "holdout",
+)
 
 
 def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> list[Row]:
@@ -126,6 +131,7 @@ def group_rows(records: Iterable[Record]) -> list[tuple[Row, list[Record]]]:
     # Newest first: the plain name belongs to the group that was worked on last.
     for group in sorted(groups, key=lambda name: -max(record.changed for record in groups[name])):
         with damage_named(groups[group][0].key):
+            groups[group].sort(key=lambda record: (int(record.label["seed"]), record.key))  # not as they were finished
             row = _row(groups[group])
         axes = tuple(getattr(row, axis) for axis in AXES)
         if axes in shown:
@@ -171,7 +177,7 @@ def shared_observer(rows: Iterable[Row]) -> SharedObserver | None:
 
 def _order(row: Row) -> tuple[Any, ...]:
     setup: tuple[Any, ...] = (row.dataset, row.protocol, row.arch, row.precision, row.augment, row.image_size)
-    setup += (row.device or "", row.threads or 0)
+    setup += (row.holdout or 0.0, row.device or "", row.threads or 0)
     return (*setup, row.ipc is None, row.ipc or 0, -(row.top1_mean if row.top1_mean is not None else -1.0), row.method)
 
 

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
@@ -56,6 +56,8 @@ def title(row: Row, tell_machine: bool = False) -> str:
     if row.augment != "method":
         rule = "hints off" if row.augment == "protocol" else "every set cropped alike"
         text += f", {rule} (augment={row.augment})"
+    if row.holdout is not None:
+        text += f", held-out {100 * row.holdout:g} % of the training set, not validation"
     if tell_machine:
         text += f", {row.device or 'unknown device'}"
         text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""
@@ -204,17 +206,20 @@ def plain_table(rows: list[Row]) -> str:
     blocks = []
     for text, group in tables(rows):
         columns = columns_of(group)
-        grid = [headings(columns), *[cells(row, columns) for row in group]]
-        widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
-        lines = ["  ".join(_aligned(line, widths)).rstrip() for line in grid]
+        lines = aligned([headings(columns), *[cells(row, columns) for row in group]])
         blocks.append("\n".join([text, lines[0], "-" * len(lines[0]), *lines[1:], *notes(group)]))
     return "\n\n".join(blocks)
 
 
-def _aligned(line: list[str], widths: list[int]) -> list[str]:
+def aligned(grid: list[list[str]], left: Sequence[int] = tuple(range(LEFT_ALIGNED))) -> list[str]:
+    """Return the lines of a table of texts; the columns `left` are flush left, the others right."""
+    widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
     return [
-        value.ljust(width) if column < LEFT_ALIGNED else value.rjust(width)
-        for column, (value, width) in enumerate(zip(line, widths, strict=True))
+        "  ".join(
+            value.ljust(width) if column in left else value.rjust(width)
+            for column, (value, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in grid
     ]
 
 

@@ -11,8 +11,9 @@ from fastdc.errors import FastDCError
 from fastdc.report.charts import Point, Series, curves, linear_axis
 from fastdc.report.escape import plain
 from fastdc.report.gallery import StoredSets
+from fastdc.report.results import Results
 from fastdc.report.rows import Row, damage_named
-from fastdc.sweep.store import Record, Store
+from fastdc.sweep.store import Record
 
 COLUMNS = 20  # classes of the table; of more, those in which the methods differ most
 POINTS = 60  # of a curve
@@ -56,7 +57,7 @@ class Heat(NamedTuple):
     lines: list[tuple[int, list[tuple[str, int]]]]
 
 
-def reader(store: Store, environments: dict[str, None]) -> Means:
+def reader(results: Results, environments: dict[str, None]) -> Means:
     """A function that reads and averages the details of runs; what computed them is added to `environments`."""
 
     def means(records: list[Record]) -> Course:
@@ -64,7 +65,7 @@ def reader(store: Store, environments: dict[str, None]) -> Means:
             return read(records)
 
     def read(records: list[Record]) -> Course:
-        details = [store.detail(record.key) or {} for record in records if record.state == "done"]
+        details = [results.detail(record.key) or {} for record in records if record.state == "done"]
         for detail in details:
             environments[_environment(detail.get("environment") or {})] = None
         classes = [detail.get("per_class") or [] for detail in details]
@@ -163,10 +164,16 @@ def curve_figures(found: Sequence[Found]) -> list[Figure]:
             x = linear_axis("epoch", [x for _, _, points in lines for x, _ in points])
             y = linear_axis(label, [y for _, _, points in lines for _, y in points])
             series = [
-                Series(
-                    method, [Point(*point) for point in points], plain(f"{row.method}: {points[-1][1]:.4g} at the end")
-                )
+                Series(method, [Point(*point) for point in points], _said(row, name, points[-1][1]))
                 for row, method, points in lines
             ]
             figures.append(Figure(f"{caption}, mean over runs", curves(x, y, series)))
     return figures
+
+
+def _said(row: Row, name: str, last: float) -> str:
+    """What a curve says of itself; the best epoch is kept apart from the last."""
+    text = f"{row.method}: {last:.4g} at the end"
+    if name == "top1" and row.top1_best_mean is not None:
+        text += f"; {row.top1_best_mean:.4g} in the best epoch of each run, which is never ranked"
+    return plain(text)

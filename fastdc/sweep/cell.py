@@ -71,7 +71,7 @@ class CellRunner:
 
         assert cell.subset is not None
         cost = self.make_subset(cell.subset)
-        paths, settings = (cell.subset.path, self.plan.config.val), self._settings(cell)
+        paths, settings = (cell.subset.path, self.plan.config.val_file), self._settings(cell)
         options: dict[str, Any] = {"show_progress": self.show_progress, "name": cell.name}
         options["allow_missing_classes"] = self.plan.config.allow_missing_classes
         options |= {**self._checkpointing, **self._labels(cell)}
@@ -123,7 +123,7 @@ class CellRunner:
         cost = self.make_subset(subset)
         results = evaluate_together(
             subset.path,
-            self.plan.config.val,
+            self.plan.config.val_file,
             [self._settings(cell) for cell in cells],
             checkpoints=[self._checkpoint(cell) for cell in cells],
             names=[cell.name for cell in cells],

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fastdc.beton.hints import Augment
 from fastdc.errors import ConfigError
 from fastdc.nn.options import Precision
 from fastdc.nn.orders import OrderName
+from fastdc.progress import say
 from fastdc.settings import Settings, closest, parse_settings
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.track.trackers import check_trackers
@@ -24,7 +25,9 @@ class SweepConfig(Settings):
 
     Attributes:
         train: beton of the training set.
-        val: beton of the validation set, with the same classes in the same order.
+        val: beton of the validation set, with the same classes in the same order; not read with `holdout`.
+        holdout: share of every class of the training set that takes the validation set's place, for choices that may
+            not see it: these images are absent from all that methods, observers and teachers read. None or 0: none.
         allow_missing_classes: match the classes of `val` by name; it may lack some, whose accuracy is null.
         workdir: folder of the store, subsets and observers; made when missing.
         methods: method names or variants (`el2n[keep=hard]`), or `all`.
@@ -54,7 +57,8 @@ class SweepConfig(Settings):
     """
 
     train: Path
-    val: Path
+    val: Path | None = None
+    holdout: float | None = None
     workdir: Path
     allow_missing_classes: bool = False
     methods: tuple[str, ...] = Field(("all",), min_length=1)
@@ -74,6 +78,25 @@ class SweepConfig(Settings):
     loader: Literal["auto", "ffcv", "resident", "device"] = "auto"
     together: Literal["auto", "always", "never"] = "auto"
     track: tuple[str, ...] = ()
+
+    @property
+    def val_file(self) -> Path:
+        """The validation set; of a sweep with `holdout` known from its plan on."""
+        assert self.val is not None
+        return self.val
+
+    @field_validator("holdout", mode="after")
+    @classmethod
+    def _share(cls, value: float | None) -> float | None:
+        if value is not None and not 0.0 <= value < 1.0:
+            raise ValueError("expected a share of each class between 0 and 1, such as 0.2")
+        return value or None
+
+    @model_validator(mode="after")
+    def _validated_on_something(self) -> Self:
+        if self.val is None and self.holdout is None:
+            raise ValueError("val is missing; give a validation set, or holdout")
+        return self
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -228,16 +251,28 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Itera
         values["observer"] = file_observer | overrides["observer"]
     if given:
         values["set"] = _merged_settings(values.get("set", {}), given)
-    missing = [key for key in ("train", "val", "workdir") if values.get(key) is None]
+    needed = ("train", "workdir") if values.get("holdout") else ("train", "val", "workdir")
+    missing = [key for key in needed if values.get(key) is None]
     if missing:
         where = f"{path}: no key '{missing[0]}'" if path else f"--{missing[0]} is missing"
-        raise ConfigError(f"{where}; a sweep needs train, val and workdir, in its YAML file or as options")
+        raise ConfigError(f"{where}; a sweep needs train, val (or holdout) and workdir, in its YAML file or as options")
     try:
         config = SweepConfig(**values)
     except ValidationError as error:
         raise ConfigError(_located(error, path, lines, set(overrides) | ({"set"} if given else set()))) from error
     _check_used(config.methods, nest_settings(given))
+    _check_val(config, "val" in overrides)
     return config
+
+
+def _check_val(config: SweepConfig, given: bool) -> None:
+    """Refuse a `--val` that would not be read; one of the file is left out, with a line."""
+    if config.holdout is None or config.val is None:
+        return
+    reason = f"is not read with holdout={config.holdout:g}, which evaluates on held-out training images"
+    if given:
+        raise ConfigError(f"--val {config.val}: {reason}; leave one out (--holdout 0 turns a file's off)")
+    say(f"note: val {config.val} {reason}")
 
 
 def _check_used(methods: Iterable[str], given: Iterable[str]) -> None:

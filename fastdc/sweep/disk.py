@@ -21,12 +21,14 @@ class Disk(NamedTuple):
     Attributes:
         subsets: compressed sets. labels: stored soft labels. observers: their logs and features.
         making: raw pixels of the largest set that is recovered, and of its start; gone when it is whole.
+        holdout: the two parts of a split training set.
     """
 
     subsets: int
     labels: int
     observers: int
     making: int
+    holdout: int = 0
 
     @property
     def most(self) -> int:
@@ -50,6 +52,7 @@ def disk_needed(
         labels=stored_label_bytes(plan, todo),
         observers=observer_bytes(plan, todo, observers),
         making=2 * 3 * plan.config.image_size**2 * max(recovered, default=0),
+        holdout=0 if plan.holdout is None or not todo else plan.holdout.bytes_left,
     )
 
 

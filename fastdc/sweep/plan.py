@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastdc.hashing import content_key
 from fastdc.nn.options import Device, check_precision, guess_device, precision_key, resolve_precision
 from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.holdout import Holdout, read_data
 from fastdc.sweep.preflight import (
     Variant,
     check_archs,
@@ -86,7 +87,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked sweep: its cells in the order they run, and what they share."""
+    """A checked sweep: its cells in the order they run, and what they share.
+
+    With `holdout` train and val, of `config` too, are the two parts of the split.
+    """
 
     config: SweepConfig
     device: Device
@@ -95,6 +99,7 @@ class Plan:
     val: "Manifest"
     observer: "ObserverConfig"
     teacher: "TeacherPlan | None" = None
+    holdout: Holdout | None = None
     cells: list[Cell] = field(default_factory=list)
 
     @cached_property
@@ -120,15 +125,14 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
         ConfigError: unknown method, protocol, network or setting; class lists that differ; IPC that no method serves.
         MethodError: a method named explicitly cannot be used, or not with this IPC or observer.
     """
-    from fastdc.beton import describe_beton
     from fastdc.observe.teacher_plan import check_order_used
     from fastdc.threads import usable_cpus
     from fastdc.train.label_layout import label_bytes
 
-    variants = resolve_variants(config)
+    asked, variants = config, resolve_variants(config)
     protocols = [(variant, resolve_protocols(config, variant)) for variant in variants]
     check_archs(config.archs)
-    train, val = describe_beton(config.train), describe_beton(config.val)
+    config, train, val, holdout = read_data(config)
     device = device or guess_device()
     observer = resolve_observer(config, train, device)
     check_classes(train, val, config)
@@ -141,7 +145,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     check_order_used(config.teacher_order if used else None, used)
     check_precision(resolve_precision(config.precision, device), device)
     check_precision(observer.precision, observer.device)
-    plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer, teacher)
+    plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer, teacher, holdout)
     seen: set[str] = set()
     for variant, choices in protocols:
         for cell in _cells_of(plan, variant, choices):
@@ -150,7 +154,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
                 plan.cells.append(cell)
     plan.cells.extend(_broken_cells(plan))
     if config.pool_observers:
-        first = config.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
+        first = asked.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
         plan.cells[:] = map(_in_group_of, plan.cells, make_plan(first, device).cells)
     # The whole set last: it takes longest, and the table fills sooner without it.
     plan.cells.sort(key=lambda cell: (cell.label["ipc"] is None, cell.label["ipc"] or 0))
@@ -185,6 +189,7 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str, augment: str) -> Set
         "precision": precision,
         "augment": augment,
         "image_size": config.image_size,
+        **_held_out(plan),
     }
     teacher = plan.teacher if protocol.soft else None
     if teacher is not None:
@@ -203,6 +208,11 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str, augment: str) -> Set
         **({} if teacher is None else {"teacher": teacher.identity}),  # keys of hard labels are older than teachers
     }
     return Setup(content_key(identity), protocol, arch, shown, machine, teacher)
+
+
+def _held_out(plan: Plan) -> dict[str, float]:
+    """The axis of a sweep on a split of the training set; nothing for others, whose axes are older."""
+    return {} if plan.holdout is None else {"holdout": plan.holdout.share}
 
 
 def _cells_of(plan: Plan, variant: Variant, protocols: list["Protocol"]) -> Iterable[Cell]:
@@ -264,7 +274,8 @@ def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group
     name = variant.method.info.name
     config, train = plan.config, plan.train
     if ipc is None:
-        counted = {"raw_counts_as": "png"} if holds_raw(config.train) else {}  # results of before 0.2 count it as it is
+        raw = holds_raw(config.train) if plan.holdout is None else plan.holdout.holds_raw
+        counted = {"raw_counts_as": "png"} if raw else {}  # results of before 0.2 count it as it is
         identity = {"whole_set": name, "version": variant.method.version, "train": train.content_hash, **counted}
         key = content_key(identity)
         return SubsetPlan(key, key, config.train, variant, None, 0, sum(train.counts))
@@ -310,6 +321,7 @@ def _broken_cells(plan: Plan) -> Iterable[Cell]:
             "precision": resolve_precision(config.precision, plan.device),
             "augment": config.augment[0],
             "image_size": config.image_size,
+            **_held_out(plan),
             "seed": config.seeds[0],
         }
         axes = content_key({**label, "train": plan.train.content_hash})

@@ -201,7 +201,7 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
     names, val_names = (list(map(one_spelling, each.classes)) for each in (train, val))
     if names == val_names:
         return
-    unknown = unknown_classes((config.train, train), (config.val, val))
+    unknown = unknown_classes((config.train, train), (config.val_file, val))
     if unknown is not None:
         raise ConfigError(unknown)
     lost = missing_classes(train.classes, val.classes)
@@ -212,7 +212,7 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
         at = next(i for i, pair in enumerate(zip(names, val_names, strict=True)) if pair[0] != pair[1])
         raise ConfigError(
             f"{where}: same classes in another order, first at class {at}: '{names[at]}' and '{val_names[at]}'; "
-            f"{order_advice(config.train, config.val)}"
+            f"{order_advice(config.train, config.val_file)}"
         )
     only_train = [name for name in names if name not in set(val_names)]
     only_val = [name for name in val_names if name not in set(names)]

@@ -89,6 +89,8 @@ def _summary(
     waiting = {cell.key for cell in todo}
     count = Counter(states.get(cell.key) for cell in plan.runnable if cell.key not in waiting)
     failed = count["failed"] + count["diverged"]
+    if plan.holdout is not None:
+        yield plain(plan.holdout.line)
     yield (
         f"{len(plan.cells)} runs: {count['done']} cached, {len(todo)} to run, {skipped} skipped"
         + (f", {failed} failed before (--rerun failed tries them again)" if failed else "")
@@ -111,7 +113,7 @@ def _summary(
 def _disk(disk: Disk) -> str:
     """Where the bytes go."""
     parts = [(disk.subsets, "new subsets"), (disk.labels, "soft labels"), (disk.observers, "observers")]
-    parts += [(disk.making, "while a set is recovered")]
+    parts += [(disk.making, "while a set is recovered"), (disk.holdout, "the two parts of the training set")]
     return ", ".join(f"{what} {_bytes(count)}" for count, what in parts if count or what == "new subsets")
 
 

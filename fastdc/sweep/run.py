@@ -22,6 +22,7 @@ from fastdc.sweep.alive import Heart, SilentWorkers
 from fastdc.sweep.config import SweepConfig
 from fastdc.sweep.estimate import measured_rates
 from fastdc.sweep.failures import Failure, classify, ends_sweep, loses_device
+from fastdc.sweep.holdout import write_holdout
 from fastdc.sweep.lease import Lease
 from fastdc.sweep.leftovers import remove_leftovers
 from fastdc.sweep.meter import Meter
@@ -156,6 +157,7 @@ def run_sweep(
         states = store.states()
         if missing_cells(plan, states, rerun):
             store.check()
+            plan = write_holdout(plan, show_progress)
             device = actual_device() if launcher is None else launcher.device()
             take_signals()  # Ray has taken SIGTERM
             plan = plan if device == plan.device else make_plan(config, device)

@@ -146,9 +146,9 @@ class CellWorker:
         try:
             os.chdir(home.folder)
         except OSError as error:
-            if any(not path.is_absolute() for path in (plan.config.train, plan.config.val, plan.config.workdir)):
+            if any(not path.is_absolute() for path in (plan.config.train, plan.config.val_file, plan.config.workdir)):
                 return f"host {host} cannot enter {home.folder} ({error.strerror}); share the folder between all hosts"
-        self._betons = (plan.config.train, plan.config.val)
+        self._betons = (plan.config.train, plan.config.val_file)
         try:
             with one_use(self._betons):
                 return self._prepare(plan, home, host)
@@ -162,7 +162,7 @@ class CellWorker:
 
         if not plan.store_path.exists():
             return f"host {host} does not see {plan.store_path}; all hosts must share the folder {plan.config.workdir}"
-        for path, manifest in ((plan.config.train, plan.train), (plan.config.val, plan.val)):
+        for path, manifest in ((plan.config.train, plan.train), (plan.config.val_file, plan.val)):
             if describe_beton(path).content_hash != manifest.content_hash:
                 return f"host {host}: {path}: other images than the sweep's; all hosts must share one file"
         if (device := actual_device()) != plan.device:

@@ -38,11 +38,12 @@ SURFACE = {
     "evaluate": "SUBSET.beton --val --allow-missing-classes --protocol --set --arch --teacher --teacher-order "
     "--workdir --seed --augment --precision --image-size --threads --loader --workers --checkpoint --compile --track "
     "--json --log --quiet -q",
-    "sweep": "[CONFIG.yaml] --train --val --allow-missing-classes --methods --ipc --seeds --workdir --protocol --arch "
-    "--image-size --set --observer --teacher --teacher-order --augment --precision --threads --loader --together "
-    "--launcher --address --gpus-per-run --rerun --track --log --dry-run --quiet -q",
-    "report": "DIR --format --html",
-    "compare": "DIR A B --ipc --protocol --arch --epoch --detect --format",
+    "sweep": "[CONFIG.yaml] --train --val --holdout --allow-missing-classes --methods --ipc --seeds --workdir "
+    "--protocol --arch --image-size --set --observer --teacher --teacher-order --augment --precision --threads "
+    "--loader --together --launcher --address --gpus-per-run --rerun --track --log --dry-run --quiet -q",
+    "report": "DIR --format --epochs --html",
+    "rank": "DIR --methods --min-seeds --ipc --protocol --arch --epoch --format",
+    "compare": "DIR METHOD... --all-against --ipc --protocol --arch --epoch --detect --format",
     "methods": "--json",
     "protocols": "--json",
     "doctor": "--workdir",

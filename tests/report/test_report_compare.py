@@ -8,7 +8,7 @@ import pytest
 
 from fastdc import cli
 from fastdc.errors import ConfigError
-from fastdc.report.compare import Comparison, compare_methods, comparison_table
+from fastdc.report.compare import Comparison, compare_against, compare_methods, compare_pairs, comparison_table
 from fastdc.report.paired import EXACT_PAIRS
 from fastdc.sweep.store import Planned, Record, Store
 from tests.report.test_result_rows import LABEL, done, other
@@ -71,6 +71,85 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_methods(runs(), "pca", "random", ipc=11, arch="vgg11")
 
 
+def test_a_refusal_says_what_is_missing() -> None:
+    apart = [done(0, 40.0), done(1, 40.0), done(4, 42.0, **PCA)]
+    with pytest.raises(ConfigError, match=r"tiny: hard, .*, IPC 10: pca finished seeds 4, random seeds 0-1; run both"):
+        compare_methods(apart, "pca", "random")
+    with pytest.raises(ConfigError, match="pca finished seeds 4, random none;"):
+        compare_methods([other(0, "failed", "why"), done(4, 42.0, **PCA)], "pca", "random")
+    shorter = [done(0, 40.0, protocol="hard*epochs=30", ipc=None, method="full"), done(0, 42.0, **PCA)]
+    with pytest.raises(ConfigError, match=r"they were run with protocol hard\*epochs=30 and hard; run both"):
+        compare_methods(shorter, "full", "pca")
+    with pytest.raises(ConfigError, match="they were run with IPC 10 and 50; run both"):
+        compare_methods([done(0, 40.0), done(0, 40.0, ipc=50, **PCA)], "random", "pca")
+
+
+def test_the_whole_set_is_compared_at_every_ipc() -> None:
+    whole = [done(seed, 80.0 + seed, ipc=None, method="full", group="f") for seed in range(3)]
+    records = [*runs(3), *(done(seed, 60.0, ipc=50, method="pca", group="p50") for seed in range(2)), *whole]
+    found = compare_methods(records, "full", "pca")
+    assert [(each.ipc, each.first.ipc, each.second.ipc, each.seeds) for each in found] == [
+        (10, None, 10, (0, 1, 2)),
+        (50, None, 50, (0, 1)),
+    ]
+    assert found[1].result.mean == pytest.approx(20.5)
+    turned = only(compare_methods(records, "pca", "full", ipc=50))
+    assert (turned.ipc, turned.result.mean) == (50, pytest.approx(-20.5))
+    text = comparison_table([turned], None)
+    assert text.splitlines()[0] == "tiny: hard, resnet18, fp32, 28 px, IPC 50 against all images"
+    assert only(compare_methods(records, "pca", "random", ipc=10)).ipc == 10
+    with pytest.raises(ConfigError, match="no runs with ipc 11"):
+        compare_methods(records, "full", "pca", ipc=11)
+
+
+def four_methods() -> list[Record]:
+    """pca above random in each of 8 seeds, rded in 7 of them; x has one seed alone."""
+    rded = [done(seed, 41.0 + seed / 10 - 2 * (seed == 3), method="rded", group="r") for seed in range(8)]
+    return [*runs(), *rded, done(0, 1.0, method="x", group="x"), done(9, 1.0, method="y", group="y")]
+
+
+def test_several_pairs_are_one_family_of_claims() -> None:
+    pairs = [("pca", "random"), ("rded", "random"), ("pca", "rded"), ("pca", "x"), ("pca", "random")]
+    found = compare_pairs(four_methods(), pairs)
+    assert [(each.first.method, each.second.method) for each in found] == pairs[:4]
+    p = [each.result.p for each in found]
+    # Seven differences of 1 and one of -1: sums of at least 6 either way, 2 x (1 + 8) of 256 patterns.
+    assert p == [2 / 256, 18 / 256, 2 / 256, None]
+    # Holm by hand: 3 x 2/256, then 2 x 2/256 (not below the first), then 1 x 18/256.
+    assert [each.p_holm for each in found] == [6 / 256, 18 / 256, 6 / 256, None]
+    text = comparison_table(found, None)
+    assert text.count("permutation p = 0.00781, Holm over 3 claims p = 0.0234") == 2
+    assert "one seed gives no interval and no test" in text
+    assert "Holm" not in comparison_table(compare_methods(four_methods(), "pca", "random"), None)
+
+
+def test_all_methods_against_one() -> None:
+    found, lost = compare_against(four_methods(), "random")
+    assert [each.first.method for each in found] == ["pca", "rded", "x"]
+    assert {each.second.method for each in found} == {"random"}
+    assert lost == ["y"]
+    found, lost = compare_against(four_methods(), "random", ["rded", "rded"])
+    assert ([each.first.method for each in found], lost) == (["rded"], [])
+    with pytest.raises(ConfigError, match="'y' and 'random' share no finished seed"):
+        compare_against(four_methods(), "random", ["pca", "y"])
+    with pytest.raises(ConfigError, match="method 'z': not among these runs"):
+        compare_against(four_methods(), "random", ["z"])
+    with pytest.raises(ConfigError, match="'y' shares no finished seed with any other method"):
+        compare_against(four_methods(), "y")
+
+
+def test_the_text_says_how_many_seeds_so_many_claims_need() -> None:
+    names = [f"m{number}" for number in range(9)]
+    records = [done(seed, 30.0 + number + seed / 7, method=name, group=name) for number, name in enumerate(names)
+               for seed in range(7)]  # fmt: skip
+    found, _ = compare_against(records, "m0")
+    assert {each.p_holm for each in found} == {8 * 2 / 128}
+    assert comparison_table(found, None).endswith(
+        "7 seeds cannot show any of 8 claims at 5 % after Holm; it takes 9, or fewer claims"
+    )  # 8 x 2 / 2^8 = 0.0625, 8 x 2 / 2^9 = 0.031
+    assert "cannot show any" not in comparison_table(found[:2], None)
+
+
 def test_the_text_says_what_few_seeds_cannot_show() -> None:
     text = comparison_table(compare_methods(runs(3), "pca", "random"), None)
     assert "pca 42.20, random 40.10, top-1 %, 3 paired seeds" in text
@@ -88,7 +167,7 @@ def test_settings_that_differ_in_the_machine_alone_have_titles_of_their_own() ->
         for method, top1 in (("random", 10.0), ("pca", 20.0)):
             records += [done(seed, top1, method=method, group=f"{method}{number}", **machine) for seed in range(2)]
     text = comparison_table(compare_methods(records, "pca", "random"), None)
-    assert [paragraph.splitlines()[0] for paragraph in text.split("\n\n")] == [
+    assert [paragraph.splitlines()[0] for paragraph in text.split("\n\n")[:2]] == [
         "tiny: hard, resnet18, fp32, 28 px, cpu with 1 thread, IPC 10",
         "tiny: hard, resnet18, fp32, 28 px, cuda, IPC 10",
     ]
@@ -115,3 +194,10 @@ def test_the_command_reads_a_store(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "tiny: hard, resnet18, fp32, 28 px, IPC 10" in capsys.readouterr().out
     assert cli.run(["compare", str(tmp_path), "pca", "randon"]) == 2
     assert "did you mean 'random'" in capsys.readouterr().err
+    assert cli.run(["compare", str(tmp_path), "--all-against", "random"]) == 0
+    assert "pca 42.70, random 40.35" in capsys.readouterr().out
+    assert cli.run(["compare", str(tmp_path), "pca", "random", "--epoch", "best"]) == 0
+    assert "IPC 10, best epoch of each run (overstated)\npca 43.70, random 41.35" in capsys.readouterr().out
+    for names in ([], ["pca"], ["pca", "random", "pca"]):
+        assert cli.run(["compare", str(tmp_path), *names]) == 2
+        assert "expected pairs A B [C D ...], or --all-against METHOD" in capsys.readouterr().err

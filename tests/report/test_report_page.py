@@ -163,13 +163,29 @@ class Parsed(HTMLParser):
 def test_leaderboard_shows_mean_spread_count_and_groups(sweep: Sweep) -> None:
     rows = [" ".join(text.split()) for text in Parsed(make_page(sweep.store, sweep.folder)).rows]
     first = next(text for text in rows if text.startswith("el2n[keep=hard]"))
-    assert first == "el2n[keep=hard] 56.00 ± 1.00 3 a 30.0 kB 30 B 12 s 2.0 s 3,000"
-    assert any(text.startswith("random 41.00 ± 1.00 3 b") for text in rows)
+    assert first == "el2n[keep=hard] 56.00 ± 1.00 3 a 1-2 30.0 kB 30 B 12 s 2.0 s 3,000"
+    assert any(text.startswith("random 41.00 ± 1.00 3 b 1-2") for text in rows)
     partial = next(text for text in rows if text.startswith("herding"))
-    assert partial.startswith("herding 47.00 1/2 \u2013")  # one run of two: marked, and in no group
-    assert any(text.startswith("random 51.00 ± 1.00 3 a 30.0 kB 1.0 GB not stored") for text in rows)
+    assert partial.startswith("herding 47.00 1/2 \u2013 \u2013")  # one run of two: marked, in no group, ranked nowhere
+    assert any(text.startswith("random 51.00 ± 1.00 3 a \u2013 30.0 kB 1.0 GB not stored") for text in rows)
     for method, state in (("tdds", "failed"), ("dual", "skipped"), ("aum", "pending")):
         assert any(text.startswith(f"{method} {state} 0/1") for text in rows)
+
+
+def test_places_are_those_of_the_ranking(tmp_path: Path) -> None:
+    made = Sweep(tmp_path)
+    for seed in range(8):
+        for method, top1 in (("random", 40.0), ("pca", 48.0), ("rded", 47.9 + (seed % 2) / 2)):
+            made.add(method, seed, top1 + seed / 10)
+    made.add("herding", 0, 47.0)
+    rows = [" ".join(text.split()) for text in Parsed(make_page(made.store, tmp_path)).rows]
+    for start in (
+        "rded 48.50 ± 0.40 8 a 1-2 ",
+        "pca 48.35 ± 0.24 8 a 1-2 ",
+        "random 40.35 ± 0.24 8 b 3 ",
+        "herding 47.00 1 \u2013 \u2013 ",
+    ):
+        assert any(text.startswith(start) for text in rows), (start, rows)
 
 
 def test_hostile_text_stays_text(sweep: Sweep) -> None:

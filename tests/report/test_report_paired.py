@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fastdc.report.paired import EXACT_PAIRS, holm, paired, seeds_needed, sign_flip_p, student_quantile
+from fastdc.report.paired import (
+    EXACT_PAIRS,
+    holm,
+    mean_interval,
+    paired,
+    seeds_for_claims,
+    seeds_needed,
+    sign_flip_p,
+    student_quantile,
+)
 
 
 @given(st.lists(st.integers(-300, 300), min_size=2, max_size=10))
@@ -88,3 +97,31 @@ def test_holm() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_the_least_level_at_which_its_steps_reject(p_values: list[float]) -> None:
+    """By definition: at a level, the k smallest are rejected as long as p_(k) <= level / (m - k + 1)."""
+    m, adjusted = len(p_values), holm(p_values)
+    order = sorted(range(m), key=p_values.__getitem__)
+    for level in (0.01, 0.05, 0.3, 0.9):
+        rejected: set[int] = set()
+        for step, index in enumerate(order):
+            if p_values[index] * (m - step) > level:
+                break
+            rejected.add(index)
+        assert {index for index in range(m) if adjusted[index] <= level} == rejected
+
+
+@pytest.mark.parametrize("claims", [0, 1, 2, 3, 6, 15, 28, 1000])
+def test_seeds_for_claims_are_the_fewest(claims: int) -> None:
+    n = seeds_for_claims(claims)
+    assert max(1, claims) * 2.0 ** (1 - n) < 0.05 <= max(1, claims) * 2.0 ** (2 - n)
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    values = np.random.default_rng(4).normal(50, 2, 6)
+    expected = stats.t.interval(0.95, 5, values.mean(), stats.sem(values))
+    assert mean_interval(values.tolist()) == pytest.approx(expected, rel=1e-9)
+    assert mean_interval([3.0]) == (None, None)
+    assert mean_interval([3.0, 3.0]) == (3.0, 3.0)

@@ -81,6 +81,16 @@ def test_a_sweep_on_two_workers_stores_what_a_local_one_stores(cluster: str, mak
     assert not any((spread.workdir / "checkpoints").glob("*"))
 
 
+@pytest.mark.timeout(300)
+def test_workers_run_on_a_split_of_the_training_set(cluster: str, make_config: Make, tmp_path: Path) -> None:
+    grid: dict[str, Any] = {"methods": "random,full", "val": None, "holdout": 0.2}
+    local, spread = (make_config(**grid, workdir=tmp_path / name) for name in ("local", "ray"))
+    _, expected = run_sweep(local, show_progress=False)
+    _, outcome = run_sweep(spread, show_progress=False, launcher=RayLauncher())
+    assert (outcome, outcome.states) == (expected, {"done": 4})
+    assert results_of(spread.workdir) == results_of(local.workdir)
+
+
 @pytest.mark.parametrize(
     ("gpus", "threads", "message"),
     [

@@ -1,0 +1,83 @@
+"""Accuracy against epochs of every row, and its best epoch, apart from the last one that is ranked."""
+
+import json
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from fastdc.report.escape import plain
+from fastdc.report.results import Results
+from fastdc.report.rows import Row, damage_named
+from fastdc.report.settings import Group
+from fastdc.report.table import aligned, ipc_text, tables
+
+COLUMNS = 8
+"""Epochs before the last that a table shows at most."""
+RULE = (
+    "accuracy after so many epochs, top-1 %, mean over n seeds; best: best epoch of each run, overstated, never ranked"
+)
+
+
+class Validated(NamedTuple):
+    """Accuracy of a row after `epoch` epochs, in percent: mean and sample standard deviation over `n` runs."""
+
+    epoch: int
+    mean: float
+    std: float | None
+    n: int
+
+
+def accuracy_by_epoch(results: Results, group: Group) -> list[Validated]:
+    """Return the validations of a row's finished runs, by epoch.
+
+    Raises:
+        StoreError: what is stored of a run is damaged.
+    """
+    found: dict[int, list[float]] = {}
+    for record in group[1]:
+        with damage_named(record.key):
+            for entry in ((results.detail(record.key) or {}).get("curve") or []) if record.state == "done" else ():
+                if entry.get("top1") is not None:
+                    found.setdefault(int(entry["epoch"]) + 1, []).append(float(entry["top1"]))
+    return [
+        Validated(epoch, fmean(values), stdev(values) if len(values) > 1 else None, len(values))
+        for epoch, values in sorted(found.items())
+    ]
+
+
+def epochs_table(results: Results, groups: Sequence[Group]) -> str:
+    """Return accuracy against epochs as text, a block for each table of results."""
+    courses = {id(row): {each.epoch: each for each in accuracy_by_epoch(results, (row, runs))} for row, runs in groups}
+    blocks = []
+    for text, rows in tables([row for row, _ in groups]):
+        shown = [row for row in rows if row.n]
+        if shown:
+            before = {epoch for row in shown for epoch in courses[id(row)] if epoch != row.epochs}
+            epochs = _thinned(sorted(before))
+            grid = [["method", "IPC", "n", *map(str, epochs), "last", "best"]]
+            grid += [_cells(row, courses[id(row)], epochs) for row in shown]
+            lines = aligned(grid)
+            blocks.append("\n".join([text, lines[0], "-" * len(lines[0]), *lines[1:], RULE]))
+    return "\n\n".join(blocks) or "no results yet"
+
+
+def _cells(row: Row, course: dict[int, Validated], epochs: Sequence[int]) -> list[str]:
+    means = [f"{course[epoch].mean:.2f}" if epoch in course else "" for epoch in epochs]
+    ends = [f"{value:.2f}" if value is not None else "" for value in (row.top1_mean, row.top1_best_mean)]
+    return [plain(row.method), ipc_text(row), str(row.n), *means, *ends]
+
+
+def _thinned(epochs: Sequence[int]) -> list[int]:
+    """At most `COLUMNS` of them, evenly, both ends included."""
+    if len(epochs) <= COLUMNS:
+        return list(epochs)
+    return [epochs[round(index * (len(epochs) - 1) / (COLUMNS - 1))] for index in range(COLUMNS)]
+
+
+def epochs_json(results: Results, groups: Sequence[Group]) -> str:
+    """Return the rows as `json_table` does, each with `top1_by_epoch`: a list of `Validated`."""
+    rows: list[dict[str, Any]] = []
+    for row, runs in groups:
+        course = [each._asdict() for each in accuracy_by_epoch(results, (row, runs))]
+        rows.append({**row.model_dump(mode="json"), "top1_by_epoch": course})
+    return json.dumps(rows, indent=1, allow_nan=False)

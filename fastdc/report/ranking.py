@@ -1,0 +1,306 @@
+"""Rank the methods of a setting by their mean over common seeds, with the places that chance leaves open.
+
+A method's places follow Mogstad et al. (2024): the first is 1 + the number of methods that are better for certain, the
+last is the number of methods - those that are worse for certain. Certain is what the exact paired permutation test
+shows at 5 % after Holm over all pairs of the setting: with a chance of 95 % no method lies outside its places.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from itertools import combinations, groupby
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
+
+from fastdc.errors import ConfigError
+from fastdc.report.compare import check_names
+from fastdc.report.escape import plain
+from fastdc.report.paired import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
+from fastdc.report.rows import AXES, Row
+from fastdc.report.settings import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
+from fastdc.report.significance import MOST
+from fastdc.report.table import aligned, title
+from fastdc.sweep.store import Record
+
+PLACES = (
+    "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "
+    "that all methods of a table finished, those with one seed left out"
+)
+RankStyle = Literal["table", "markdown", "json"]
+Scored = tuple[Row, dict[int, float]]
+"""A row with its accuracy by seed."""
+
+
+class Ranked(NamedTuple):
+    """A method of a ranking.
+
+    Attributes:
+        row: its row. mean: over the common seeds, in percent. low, high: its 95 % interval; None for one seed.
+        first, last: the places that are possible.
+        behind: difference to the method with the best mean, paired; None for that one. p: of it, after Holm.
+        finished: all seeds that it finished.
+    """
+
+    row: Row
+    mean: float
+    low: float | None
+    high: float | None
+    first: int
+    last: int
+    behind: Paired | None
+    p: float | None
+    finished: tuple[int, ...]
+
+
+class PairTest(NamedTuple):
+    """Two methods of a ranking, the better mean first; `p` after Holm, None for one seed."""
+
+    first: str
+    second: str
+    result: Paired
+    p: float | None
+
+
+class Ranking(NamedTuple):
+    """The methods of one setting, best mean first.
+
+    Attributes:
+        row: one of theirs. seeds: those that all finished; where there are none, `methods` is empty too.
+        tests: every pair. finished: seeds by method. left_out: number of seeds of methods that have too few.
+    """
+
+    row: Row
+    seeds: tuple[int, ...]
+    methods: list[Ranked]
+    tests: list[PairTest]
+    finished: dict[str, tuple[int, ...]]
+    left_out: dict[str, int]
+
+    @property
+    def claims(self) -> int:
+        """Pairs that were tested."""
+        return sum(test.p is not None for test in self.tests)
+
+
+def rank_methods(
+    records: Iterable[Record],
+    *,
+    methods: Sequence[str] = (),
+    min_seeds: int | None = None,
+    ipc: int | None = None,
+    protocol: str | None = None,
+    arch: str | None = None,
+    epoch: str = "last",
+) -> list[Ranking]:
+    """Rank the methods of every setting in which two or more have finished runs.
+
+    Args:
+        records: from `open_results`.
+        methods: only these; none takes all.
+        min_seeds: only methods with so many finished seeds; None is 2 where two methods have them, else 1.
+        ipc, protocol, arch: only this setting; None takes all.
+        epoch: "last", or "best" for the best epoch, which overstates accuracy.
+
+    Raises:
+        ConfigError: no run is of this setting, a method is not among the runs, or no two methods of a setting share a
+            seed.
+    """
+    groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
+    check_names(groups, methods)
+    chosen = [(row, scores_of(runs, epoch)) for row, runs in groups if not methods or row.method in methods]
+    chosen.sort(key=lambda pair: list(map(_sortable, setting_of(pair[0]))))
+    columns = [list(same) for _, same in groupby(chosen, key=lambda pair: setting_of(pair[0]))]
+    rankings = [found for column in columns if (found := _rank(column, min_seeds)) is not None]
+    if not any(ranking.methods for ranking in rankings):
+        raise ConfigError(f"nothing to rank: {_why_none(rankings, min_seeds)}")
+    return rankings
+
+
+def _why_none(rankings: Sequence[Ranking], min_seeds: int | None) -> str:
+    if not rankings:
+        return f"no setting has two methods with {min_seeds or 1} or more finished seeds"
+    found = [f"{title(ranking.row)}, {ipc_title(ranking.row)}: {_finished(ranking)}" for ranking in rankings[:2]]
+    return (
+        f"no seed was finished by all methods of a setting ({'; '.join(found)}); leave some out with --methods or "
+        "--min-seeds, or run the seeds that are missing"
+    )
+
+
+def _sortable(value: Any) -> tuple[bool, bool, Any]:
+    return value is None, isinstance(value, str), value if value is not None else 0
+
+
+class _Column(NamedTuple):
+    """The methods of one setting that have the seeds: accuracy by seed; what they have in common, and the others."""
+
+    rows: list[Scored]
+    common: tuple[int, ...]
+    left_out: dict[str, int]
+
+
+def _column(column: Sequence[Scored], min_seeds: int | None) -> _Column | None:
+    """None where fewer than two methods have the seeds."""
+    least = min_seeds or (2 if sum(len(scores) > 1 for _, scores in column) > 1 else 1)
+    left_out = {row.method: len(scores) for row, scores in column if len(scores) < least}
+    rows = [(row, scores) for row, scores in column if len(scores) >= least]
+    if len(rows) < 2:
+        return None
+    return _Column(rows, tuple(sorted(set.intersection(*(set(scores) for _, scores in rows)))), left_out)
+
+
+def _rank(column: Sequence[Scored], min_seeds: int | None) -> Ranking | None:
+    """The ranking of one setting's methods; None where fewer than two have the seeds."""
+    chosen = _column(column, min_seeds)
+    if chosen is None:
+        return None
+    column, common, left_out = chosen
+    finished = {row.method: tuple(sorted(scores)) for row, scores in column}
+    if not common:
+        return Ranking(column[0][0], (), [], [], finished, left_out)
+    scores = [(row, [found[seed] for seed in common]) for row, found in column]
+    scores.sort(key=lambda pair: (-fmean(pair[1]), pair[0].method))
+    pairs = list(combinations(range(len(scores)), 2))
+    results = [paired(scores[i][1], scores[j][1]) for i, j in pairs]
+    adjusted: Sequence[float | None] = holm([result.p or 0.0 for result in results])
+    adjusted = adjusted if len(common) > 1 else [None] * len(pairs)
+    by_pair = {pair: (result, p) for pair, result, p in zip(pairs, results, adjusted, strict=True)}
+    certain = [pair for pair, (_, p) in by_pair.items() if p is not None and p < LEVEL]  # the first of a pair is better
+    ranked = []
+    for place, (row, values) in enumerate(scores):
+        first = 1 + sum(worse == place for _, worse in certain)
+        last = len(scores) - sum(better == place for better, _ in certain)
+        behind = paired(values, scores[0][1]) if place else None
+        p = by_pair[0, place][1] if place else None
+        ranked.append(Ranked(row, fmean(values), *mean_interval(values), first, last, behind, p, finished[row.method]))
+    tests = [PairTest(scores[i][0].method, scores[j][0].method, *by_pair[i, j]) for i, j in pairs]
+    return Ranking(scores[0][0], common, ranked, tests, finished, left_out)
+
+
+def _finished(ranking: Ranking) -> str:
+    return ", ".join(f"{plain(name)} has seeds {seed_text(seeds)}" for name, seeds in ranking.finished.items())
+
+
+def places_of(groups: Iterable[Group]) -> dict[str, str]:
+    """Return the possible places by method of the rows of one setting; nothing where none can be told.
+
+    Args:
+        groups: rows with their runs.
+    """
+    rows = [(row, scores_of(runs, "last")) for row, runs in groups if row.n]
+    column = _column(rows, 2) if len(rows) <= MOST else None
+    if column is None or len(column.common) < 2:
+        return {}
+    count = len(column.rows)
+    if len(column.common) < seeds_for_claims(math.comb(count, 2)):  # no test needed to know that none can pass
+        return {row.method: place_text(1, count) for row, _ in column.rows}
+    ranking = _rank(rows, 2)
+    return {each.row.method: place_text(each.first, each.last) for each in (ranking.methods if ranking else ())}
+
+
+HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "to the first", "95 % interval", "p (Holm)")
+
+
+def render_ranking(rankings: Sequence[Ranking], style: RankStyle, epoch: str = "last") -> str:
+    """Return rankings as text, without a trailing newline; `epoch` is what they were made of."""
+    if style == "json":
+        return json.dumps([{**_as_data(ranking), "epoch": epoch} for ranking in rankings], indent=1, allow_nan=False)
+    several = len({(ranking.row.device, ranking.row.threads) for ranking in rankings}) > 1
+    return "\n\n".join(_block(ranking, style, several, epoch) for ranking in rankings)
+
+
+def _block(ranking: Ranking, style: RankStyle, tell_machine: bool, epoch: str) -> str:
+    text = f"{title(ranking.row, tell_machine)}, {ipc_title(ranking.row)}{epoch_title(epoch)}"
+    if not ranking.methods:
+        return f"{text}\nnot ranked, for no seed was finished by all: {_finished(ranking)}"
+    grid = [list(HEADINGS), *(_cells(each, len(ranking.seeds)) for each in ranking.methods)]
+    if style == "markdown":
+        rule = ["---:" if index != 1 else "---" for index in range(len(HEADINGS))]
+        lines = [
+            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
+            for line in [grid[0], rule, *grid[1:]]
+        ]
+        return "\n".join([f"**{text}**", "", *lines, "", *(f"- {note}" for note in _notes(ranking))])
+    lines = aligned(grid, left=(1,))
+    return "\n".join([text, lines[0], "-" * len(lines[0]), *lines[1:], *_notes(ranking)])
+
+
+def place_text(first: int, last: int) -> str:
+    """Return the places that are possible: `1`, or `2-4`."""
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _cells(each: Ranked, n: int) -> list[str]:
+    cells = [
+        place_text(each.first, each.last),
+        plain(each.row.method),
+        f"{each.mean:.2f}",
+        _interval(each.low, each.high),
+    ]
+    cells.append(str(n))
+    if each.behind is None:
+        return [*cells, "", "", ""]
+    p = "" if each.p is None else f"{each.p:.3g}"
+    return [*cells, f"{each.behind.mean:+.2f}", _interval(each.behind.low, each.behind.high, "+"), p]
+
+
+def _interval(low: float | None, high: float | None, sign: str = "") -> str:
+    return "" if low is None or high is None else f"{low:{sign}.2f} to {high:{sign}.2f}"
+
+
+def _notes(ranking: Ranking) -> list[str]:
+    """How the places were found, and what keeps them apart or not."""
+    n, claims = len(ranking.seeds), ranking.claims
+    lines = []
+    if n == 1:
+        lines.append("one seed gives no interval and no test: every place is possible for every method")
+    else:
+        test = "exact two-sided permutation test" if n <= EXACT_PAIRS else "paired t test"
+        lines.append(
+            f"rank: places that are possible at {100 * (1 - LEVEL):g} % ({test} on the pairs, Holm over {claims})"
+        )
+        needed = seeds_for_claims(claims)
+        if n < needed:
+            lines.append(f"{n} seeds cannot tell any two of these methods apart; it takes {needed}, or fewer methods")
+    more = {name: seeds for name, seeds in ranking.finished.items() if len(seeds) > n}
+    if more:
+        told = ", ".join(f"{plain(name)} {len(seeds)}" for name, seeds in more.items())
+        lines.append(f"seeds common to all: {seed_text(ranking.seeds)}; more were finished by: {told}")
+    else:
+        lines.append(f"seeds: {seed_text(ranking.seeds)}")
+    if ranking.left_out:
+        told = ", ".join(f"{plain(name)} {count}" for name, count in ranking.left_out.items())
+        lines.append(f"left out, for too few finished seeds: {told}")
+    return lines
+
+
+def _as_data(ranking: Ranking) -> dict[str, Any]:
+    return {
+        **{axis: getattr(ranking.row, axis) for axis in AXES if axis != "method"},
+        "seeds": list(ranking.seeds),
+        "level": LEVEL,
+        "claims": ranking.claims,
+        "finished": {name: list(seeds) for name, seeds in ranking.finished.items()},
+        "left_out": ranking.left_out,
+        "methods": [_ranked_data(each) for each in ranking.methods],
+        "pairs": [
+            {"first": test.first, "second": test.second, "difference": test.result.mean,
+             **{name: getattr(test.result, name) for name in ("n", "std", "low", "high", "p")}, "p_holm": test.p}
+            for test in ranking.tests
+        ],
+    }  # fmt: skip
+
+
+def _ranked_data(each: Ranked) -> dict[str, Any]:
+    behind = each.behind
+    return {
+        "method": each.row.method,
+        "rank_first": each.first,
+        "rank_last": each.last,
+        "mean": each.mean,
+        "low": each.low,
+        "high": each.high,
+        "difference": None if behind is None else behind.mean,
+        "difference_low": None if behind is None else behind.low,
+        "difference_high": None if behind is None else behind.high,
+        "p_holm": each.p,
+    }

@@ -1,0 +1,163 @@
+"""`holdout` of a sweep: a split of the training set in the place of the validation set.
+
+Two betons are cut from the training set once and lie in `DIR/holdout/KEY`; everything that a sweep reads of its data it
+reads from these. So a held-out image cannot reach observers, teachers, scores, choices or `full`.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastdc.errors import FastDCError, OutputError
+from fastdc.hashing import content_key
+from fastdc.locks import locked
+from fastdc.progress import say
+from fastdc.sweep.config import SweepConfig
+
+if TYPE_CHECKING:
+    from fastdc.beton import Manifest
+    from fastdc.beton.split import Part
+    from fastdc.sweep.plan import Plan
+
+NAMES = ("train.beton", "held-out.beton")
+BYTES_PER_IMAGE = 200
+"""Of a beton's tables and its manifest."""
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A split that a sweep runs on.
+
+    Attributes:
+        source: the training set's beton. share: held out of each class. counts: images that are kept and held out.
+        folder: where the two betons lie, or will.
+        holds_raw: whether a kept image is stored as raw pixels.
+        bytes_left: still to be written, about; 0 where both are there.
+    """
+
+    source: Path
+    share: float
+    counts: tuple[int, int]
+    folder: Path
+    holds_raw: bool
+    bytes_left: int
+
+    @property
+    def line(self) -> str:
+        """What a sweep does with its data, for people."""
+        kept, held = self.counts
+        what = f"{held:,} of {kept + held:,} images of {self.source} ({100 * self.share:g} % of each class)"
+        where = f"{'to be written to' if self.bytes_left else 'in'} {self.folder}"
+        return f"holdout: {what} take the validation set's place, the same ones for every method and seed; {where}"
+
+
+class Data(NamedTuple):
+    """What a sweep runs on: its config with the paths of that, their manifests, and the split that they are."""
+
+    config: SweepConfig
+    train: "Manifest"
+    val: "Manifest"
+    holdout: Holdout | None
+
+
+def read_data(config: SweepConfig) -> Data:
+    """Return the data of a sweep. The manifests of a split are known before it is written; nothing is written here.
+
+    Raises:
+        BetonError, ManifestError: train or val is not a sound beton.
+        ConfigError: a class has too few images to be split.
+    """
+    from fastdc.beton import describe_beton, holds_raw
+    from fastdc.beton.split import split_beton
+
+    train = describe_beton(config.train)
+    if config.holdout is None:
+        return Data(config, train, describe_beton(config.val_file), None)
+    folder = _folder(config.workdir, train, config.holdout)
+    paths = folder / NAMES[0], folder / NAMES[1]
+    kept, held = _stored(folder, train, config.holdout)
+    if kept is not None and held is not None:
+        raw, left = holds_raw(paths[0]), 0
+    else:
+        sides = split_beton(config.train, train, config.holdout)
+        missing = [side for side, stored in zip(sides, (kept, held), strict=True) if stored is None]
+        kept, held = (side.manifest for side in sides)
+        raw, left = _look(config.train, sides[0], missing)
+    split = Holdout(config.train, config.holdout, (len(kept.ids), len(held.ids)), folder, raw, left)
+    own = {"train": paths[0], "val": paths[1], "holdout": None}
+    return Data(config.model_copy(update=own), kept, held, split)
+
+
+def _folder(workdir: Path, train: "Manifest", share: float) -> Path:
+    from fastdc.beton.split import split_made
+
+    return workdir / "holdout" / content_key(split_made(train, share, "both"), 12)
+
+
+def _stored(folder: Path, train: "Manifest", share: float) -> "list[Manifest | None]":
+    """Manifests of the parts that lie there; None for one that is missing or damaged, and has to be written."""
+    from fastdc.beton import load_manifest
+    from fastdc.beton.split import HELD_OUT, KEPT, split_made
+
+    found: list[Manifest | None] = []
+    for name, part in zip(NAMES, (KEPT, HELD_OUT), strict=True):
+        try:
+            manifest = load_manifest(folder / name)
+        except FastDCError:
+            found.append(None)
+        else:
+            found.append(manifest if manifest.made == split_made(train, share, part) else None)
+    return found
+
+
+def _look(path: Path, kept: "Part", missing: "Sequence[Part]") -> tuple[bool, int]:
+    """Whether a kept image is stored as raw pixels, and about how many bytes the missing parts take."""
+    from fastdc.beton import BetonFile
+    from fastdc.beton.format import MODE_RAW
+
+    with BetonFile(path) as file:
+        raw = bool((file.modes[kept.indices] == MODE_RAW).any())
+        return raw, sum(int(file.sizes[part.indices].sum()) + BYTES_PER_IMAGE * len(part.indices) for part in missing)
+
+
+def write_holdout(plan: "Plan", show_progress: bool = True) -> "Plan":
+    """Write what is missing of a plan's split, once for all sweeps of its folder; return the plan with what lies there.
+
+    Raises:
+        OutputError: the disk is too small, or fails.
+        BetonError: an image of the training set is not what its manifest says.
+    """
+    from fastdc.beton import describe_beton
+
+    split = plan.holdout
+    if split is None or not split.bytes_left:
+        return plan
+    split.folder.mkdir(parents=True, exist_ok=True)
+    train = describe_beton(split.source)
+    with locked(split.folder / ".lock"):
+        _write_missing(split, train, show_progress)
+    kept, held = _stored(split.folder, train, split.share)
+    if kept is None or held is None:
+        raise OutputError(f"{split.folder}: was removed while it was written; run the sweep again")
+    return replace(plan, train=kept, val=held, holdout=replace(split, bytes_left=0))
+
+
+def _write_missing(split: Holdout, train: "Manifest", show_progress: bool) -> None:
+    from fastdc.beton.split import split_beton, write_part
+
+    stored = _stored(split.folder, train, split.share)
+    if None not in stored:  # another sweep wrote them
+        return
+    free = shutil.disk_usage(split.folder).free
+    if free < split.bytes_left:
+        raise OutputError(
+            f"{split.folder}: the two parts of {split.source} take {split.bytes_left / 1e9:.2f} GB, and "
+            f"{free / 1e9:.2f} GB are free; free space or choose another --workdir"
+        )
+    if show_progress:
+        say(split.line)
+    for name, side, there in zip(NAMES, split_beton(split.source, train, split.share), stored, strict=True):
+        if there is None:
+            write_part(split.folder / name, split.source, side, show_progress)

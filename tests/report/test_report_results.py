@@ -1,0 +1,112 @@
+"""Committed rows stand for the store that they were written from."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import study
+from fastdc import cli
+from fastdc.errors import StoreError
+from fastdc.report.compare import compare_methods
+from fastdc.report.results import open_results
+from fastdc.report.rows import make_rows
+from fastdc.sweep.store import Store
+from tests.report.test_report_compare import runs, store_of
+
+STUDY = Path(study.__file__).parent / "results" / "imagenette64"
+
+
+def test_the_rows_of_the_study_stand_for_its_store(tmp_path: Path) -> None:
+    with Store(tmp_path / "store.sqlite") as store:
+        assert study.restore(STUDY, store) > 0
+    with open_results(STUDY) as rows, open_results(tmp_path) as restored:
+        found, expected = rows.records(), restored.records()
+        assert make_rows(found) == make_rows(expected)
+        assert {each.key: rows.detail(each.key) for each in found} == {
+            each.key: restored.detail(each.key) for each in expected
+        }
+    short = tmp_path / "short"
+    short.mkdir()
+    (short / "rows.csv").write_bytes((STUDY / "rows.csv").read_bytes())
+    with open_results(short) as rows:
+        assert sorted(
+            (each.label["method"], each.label["seed"], (each.summary or {})["top1"]) for each in rows.records()
+        ) == (sorted((each.label["method"], each.label["seed"], (each.summary or {})["top1"]) for each in found))
+    with pytest.raises(StoreError, match=r"rows.csv: holds accuracies alone; this command needs rows.jsonl"):
+        open_results(short, whole=True).__enter__()
+
+
+def write_rows(folder: Path) -> None:
+    rows = [{"key": each.key, "axes": "a", "label": each.label, "summary": each.summary,
+             "detail": {"curve": [{"epoch": 0, "loss": 1.0, "top1": 3.0}]},
+             "provenance": {"started": "2026-11-30T00:00:00Z"}} for each in runs()]  # fmt: skip
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_every_report_reads_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, store = tmp_path / "rows", tmp_path / "store"
+    rows.mkdir()
+    store.mkdir()
+    write_rows(rows)
+    store_of(store, runs())
+    for command in (["compare", "{}", "pca", "random"], ["rank", "{}"], ["report", "{}", "--format", "csv"]):
+        told = []
+        for folder in (rows, store):
+            assert cli.run([each.format(folder) for each in command]) == 0
+            told.append(capsys.readouterr().out)
+        assert cli.run([each.format(rows / "rows.jsonl") for each in command]) == 0
+        assert {*told, capsys.readouterr().out} == {told[0]}
+        assert "pca" in told[0]
+    assert cli.run(["report", str(rows), "--html", str(tmp_path / "page.html")]) == 0
+    assert "pca" in (tmp_path / "page.html").read_text()
+    assert sorted(path.name for path in rows.iterdir()) == ["rows.jsonl"]
+
+
+def test_the_newest_of_two_versions_has_the_plain_name(tmp_path: Path) -> None:
+    lines = [{"key": f"{group}{seed}", "label": {**each.label, "group": group}, "summary": each.summary,
+              "provenance": {"started": f"2026-11-{day}T00:00:00Z"}}
+             for seed, each in enumerate(runs(2)[:2]) for group, day in (("old", 28), ("new", 29))]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with open_results(tmp_path) as results:
+        assert sorted(row.method for row in make_rows(results.records())) == ["random", "random#old"]
+
+
+HEAD = "dataset,method,ipc,protocol,augment,arch,precision,image_size,threads,seed,top1,top1_best,images,image_bytes,"
+HEAD += "epochs,steps,train_seconds\n"
+
+
+def test_short_rows_pair_by_setting(tmp_path: Path) -> None:
+    methods = (("pca", 10, 44.0), ("random", 10, 42.0), ("full", "", 80.0))
+    lines = [f"tiny,{name},{ipc},hard,method,resnet18,fp32,28,1,{seed},{top1},{top1},100,9,300,9,1.5"
+             for name, ipc, top1 in methods for seed in (0, 1)]  # fmt: skip
+    (tmp_path / "rows.csv").write_text(HEAD + "\n".join(lines))
+    with open_results(tmp_path) as results:
+        records = results.records()
+    assert compare_methods(records, "pca", "random")[0].result.mean == 2.0
+    assert compare_methods(records, "full", "random")[0].result.mean == 38.0
+    (tmp_path / "rows.csv").write_text(HEAD + "\n".join([*lines, lines[0]]))
+    with (
+        pytest.raises(StoreError, match=r"rows.csv:8: a second row of pca, seed 0, in one setting; rows.jsonl tells"),
+        open_results(tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [("rows.jsonl", "{}\n", r"rows.jsonl:1: is no row of a study \(KeyError: 'key'\); export it again"),
+     ("rows.jsonl", '{"key": "a", "label": {}, "summary": {}}\n{"key"\n', r"rows.jsonl:2: is no row of a study"),
+     ("rows.jsonl", "[]\n", r"rows.jsonl:1: is no row of a study"),
+     ("rows.csv", "method,seed\npca,0\n", r"rows.csv:2: is no row of a study \(KeyError: 'dataset'\)"),
+     ("rows.csv", HEAD + "d,pca,ten,hard,m,r,fp32,28,1,0,1,1,1,1,1,1,1\n", r"rows.csv:2: is no row of a study")],
+)  # fmt: skip
+def test_damaged_rows_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(StoreError, match=message), open_results(tmp_path):
+        pass
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no result store here"), open_results(tmp_path):
+        pass
