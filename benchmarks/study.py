@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     options["verify"].add_argument("count", type=int, metavar="N", help="rows that are trained again")
     options["verify"].add_argument("--seed", type=int, default=0, help="of the choice of rows")
     options["verify"].add_argument("--workdir", type=Path, help="a new folder that is kept; else one that is removed")
-    options["entropy"].add_argument("--teacher", default="observer", help="as of `fastdc evaluate --teacher`")
+    options["entropy"].add_argument("--teacher", default="efficientnet_lite0", help="as of `fastdc evaluate`")
     options["entropy"].add_argument("--seeds", default="0-2", help="of the sets whose images are asked about")
     return parser
 

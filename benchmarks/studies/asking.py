@@ -51,7 +51,8 @@ class Network(NamedTuple):
 def measure(study: Path, spec: str, seeds: Sequence[int]) -> int:
     """Write entropy.csv: the entropy of a network's answers to the images of every method that questions.yaml names.
 
-    Lines of other networks are kept. A set that is not in the work folder is made again, its observer included.
+    Lines of other networks are kept. A set that is not in the work folder is made again, its observer included; so is
+    the network, where it is an observer whose training ended early, after the epochs that a score reads.
 
     Args:
         spec: the network, as `fastdc.observe.teacher` names it. `observer` is that of the smallest seed of the study
@@ -100,7 +101,7 @@ def _network(sweep: SweepConfig, spec: str) -> Network:
     compute = choose_compute(sweep.precision, plan.threads)
     found = plan_teacher(spec, sweep.train, plan.train, sweep.workdir, plan.observer, sweep.teacher_order)
     name = f"{found.name}, seed {sweep.seeds[0]}" if spec.partition(":")[0].strip() == OBSERVER else found.name
-    return Network(name, load_teacher(found, sweep.train, sweep.workdir, compute), compute)
+    return Network(name, load_teacher(found, sweep.train, sweep.workdir, compute, show_progress=True), compute)
 
 
 def _sets(
@@ -118,7 +119,7 @@ def _sets(
         subset = plan.runnable[0].subset
         assert subset is not None
         with Store(plan.store_path) as store:
-            CellRunner(plan, store).make_subset(subset)
+            CellRunner(plan, store, show_progress=True).make_subset(subset)
         own = tile_crop("method", describe_beton(subset.path).hints)
         crops = {"image": TileCrop(), "hints": own}
         yield subset.path, {kind: crops[kind] for kind in KINDS if kind == "image" or own.grid > 1}

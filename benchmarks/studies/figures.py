@@ -1,5 +1,6 @@
 """The figures of the study: accuracies of each question, accuracy against epochs, entropy against crops."""
 
+import re
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -53,12 +54,12 @@ def _name(asked: Table, line: Result) -> str:
 
 def _curves(question: Question, results: Sequence[Result]) -> Iterator[Figure]:
     tables = [(asked, found) for asked in question.tables if asked.curves for found in tables_of(results, asked)]
-    for number, (asked, (shared, table)) in enumerate(tables, 1):
+    for asked, (shared, table) in tables:
         series = [svg.Line(f"{_name(asked, line)} (n = {len(line.runs)})", _curve(line)) for line in table if line.runs]
         if any(len(one.points) > 1 for one in series):
             title = f"Accuracy against epochs: {heading(shared)}"
             text = svg.lines(title, ("epochs", "top-1 %, mean over seeds"), series)
-            yield Figure(f"{question.id}-epochs-{number}.svg", question.id, title, text)
+            yield Figure(f"{question.id}-epochs-{_slug(heading(shared))}.svg", question.id, title, text)
 
 
 def _curve(line: Result) -> list[tuple[float, float]]:
@@ -69,7 +70,7 @@ def _curve(line: Result) -> list[tuple[float, float]]:
 
 
 def _entropies(question: Question, entropies: Sequence[Entropy]) -> Iterator[Figure]:
-    for number, network in enumerate(sorted({each.network for each in entropies}), 1):
+    for network in sorted({each.network for each in entropies}):
         series: dict[str, list[tuple[float, float]]] = {}
         for each in sorted(entropies, key=lambda each: 1 - each.area):
             if each.network == network:
@@ -79,4 +80,9 @@ def _entropies(question: Question, entropies: Sequence[Entropy]) -> Iterator[Fig
         drawn = [svg.Line(name, points) for name, points in sorted(series.items())]
         title = f"Entropy under {network}"
         text = svg.lines(title, ("share of the area that a crop cuts away, %", "mean entropy, nats"), drawn)
-        yield Figure(f"{question.id}-entropy-{number}.svg", question.id, title, text)
+        yield Figure(f"{question.id}-entropy-{_slug(network)}.svg", question.id, title, text)
+
+
+def _slug(text: str) -> str:
+    """Words as part of a file's name, which stays when other figures come."""
+    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")

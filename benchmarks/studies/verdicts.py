@@ -65,12 +65,12 @@ def _undecided(pairs: int, asked: Claims) -> str:
 
 
 def _absent(found: Compared) -> str:
-    missing = [side for side, ran in zip("AB", map(_ran, (found.a, found.b)), strict=True) if not ran]
+    sides = dict(zip("AB", (found.a, found.b), strict=True))
+    unasked = [name for name, side in sides.items() if side is None]
+    if unasked:
+        return f"study.yaml asks for no rows of {' and '.join(unasked)}"
+    missing = [name for name, side in sides.items() if side is not None and not side.runs]
     return f"no rows of {' and '.join(missing)}" if missing else "no seed in common"
-
-
-def _ran(side: Result | None) -> bool:
-    return side is not None and bool(side.runs)
 
 
 def pairs_needed(claims: int, level: float) -> int:

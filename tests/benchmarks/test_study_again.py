@@ -15,7 +15,7 @@ from studies.rows import read_rows
 from tests.benchmarks.study_rows import write_study
 from tests.sweep.conftest import make_tiny
 
-OBSERVER = {"arch": "convnet1_w4", "epochs": 10, "image_size": 28, "batch_size": 32, "threads": 1, "precision": "fp32"}
+OBSERVER = {"arch": "convnet_w16", "epochs": 10, "image_size": 28, "batch_size": 32, "threads": 1, "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_choice_of_rows_follows_its_seed(ran: Path, monkeypatch: pytest.Monk
 
 def test_entropies_of_whole_images_and_crops(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The observer of seed 1 is asked about the sets of seed 0; mosaics are cropped whole and inside a tile."""
-    assert study.main(["entropy", "--study", str(ran), "--seeds", "0"]) == 0
+    assert study.main(["entropy", "--teacher", "observer", "--study", str(ran), "--seeds", "0"]) == 0
     first = (ran / "entropy.csv").read_bytes()
     lines = list(csv.DictReader(first.decode().splitlines()))
     kinds = [("random", "image"), ("pca", "image"), ("pca", "hints")]
@@ -91,13 +91,13 @@ def test_entropies_of_whole_images_and_crops(ran: Path, capsys: pytest.CaptureFi
         (*kind, area) for kind in kinds for area in AREAS
     ]
     assert {(each["network"], each["images"], each["sets"]) for each in lines} == {
-        ("observer (convnet1_w4, 10 epochs), seed 1", "6", "1")
+        ("observer (convnet_w16, 10 epochs), seed 1", "6", "1")
     }
     assert all(0 < float(each["entropy"]) <= math.log(3) for each in lines)
     assert len({each["entropy"] for each in lines}) == len(lines)
-    assert study.main(["entropy", "--study", str(ran), "--seeds", "0"]) == 0
+    assert study.main(["entropy", "--teacher", "observer", "--study", str(ran), "--seeds", "0"]) == 0
     assert (ran / "entropy.csv").read_bytes() == first
-    assert "figures/h-entropy-1.svg" in outputs(ran)
+    assert "figures/h-entropy-observer-convnet-w16-10-epochs-seed-1.svg" in outputs(ran)
     for seeds in ("0-1", "7", ""):
-        assert study.main(["entropy", "--study", str(ran), "--seeds", seeds]) == 2
+        assert study.main(["entropy", "--teacher", "observer", "--study", str(ran), "--seeds", seeds]) == 2
         assert "--seeds: expected some of the study's seeds 0, 1" in capsys.readouterr().err

@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import pytest
 import study
 from scipy import stats
-from studies.asked import read_claims
+from studies.asked import read_claims, read_questions
 from studies.blocks import read_blocks, wanted_rows
 from studies.drawing import draw, outputs
-from studies.results import group_results
+from studies.results import contrast, group_results
 from studies.rows import read_rows
 from studies.verdicts import Judged, judge, pairs_needed
 
@@ -92,7 +92,7 @@ def test_claims_are_supported_contradicted_undecided_or_not_run(folder: Path) ->
     assert found["pca-random"].p == 2 / 2**10
     assert found["pca-random"].adjusted == found["random-el2n"].adjusted == 4 * 2 / 2**10
     assert found["pca-el2n"].why == "adjusted p is not below 0.05"
-    assert found["ours-pca"].why == "no rows of A"
+    assert found["ours-pca"].why == "study.yaml asks for no rows of A"
     assert [line["verdict"] for line in lines_of(folder, "claims.csv")] == [each.verdict for each in found.values()]
 
 
@@ -173,7 +173,7 @@ def test_reductions_stand_beside_the_numbers(tmp_path: Path) -> None:
 def test_figures_are_sound_svg_and_stale_ones_go(folder: Path) -> None:
     draw(folder)
     names = sorted(path.name for path in (folder / "figures").iterdir())
-    assert names == ["a-accuracy.svg", "a-epochs-1.svg"]
+    assert names == ["a-accuracy.svg", "a-epochs-ipc-10-hard-small-resnet10-64-px-fp32-crops-method.svg"]
     for name in names:
         root = ElementTree.parse(folder / "figures" / name).getroot()
         texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -189,7 +189,7 @@ def test_entropies_are_drawn_and_listed(folder: Path) -> None:
     (folder / "entropy.csv").write_text("\n".join(lines) + "\n")
     found = outputs(folder)
     assert "| net | pca | 10 | image | 100 | 0.500 | 0.750 |" in found["README.md"].decode()
-    assert b"pca, IPC 10" in found["figures/h-entropy-1.svg"]
+    assert b"pca, IPC 10" in found["figures/h-entropy-net.svg"]
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,17 @@ def test_unsound_files_are_one_line(
     assert message in error
 
 
-def test_the_studys_own_claims_name_rows_that_its_blocks_ask_for() -> None:
-    """A claim whose rows no block asks for would stay "not run" for good; only fastdc's own method has none yet."""
+def test_a_claim_whose_rows_have_not_run_says_which(tmp_path: Path) -> None:
+    found = judged(write_study(tmp_path, [row("random", 3, 40.0), row("pca", 4, 47.0)]))
+    assert (found["pca-random"].verdict, found["pca-random"].why) == ("not run", "no seed in common")
+    assert (found["pca-el2n"].verdict, found["pca-el2n"].why) == ("not run", "no rows of B")
+
+
+def test_the_studys_own_claims_and_contrasts_are_about_rows_that_its_blocks_ask_for() -> None:
+    """Their columns name the precision and protocol of study.yaml; claims about methods of no block say so."""
     found = group_results([], wanted_rows(read_blocks(study.STUDY)))
-    judgements = judge(found, read_claims(study.STUDY))
-    assert {each.claim.name for each in judgements if None in each.found[:2]} == {"ours-pca-10", "ours-pca-50"}
+    asked = [each.claim.name for each in judge(found, read_claims(study.STUDY)) if None not in each.found[:2]]
+    assert {"pca-random-10", "pca-random-50"} <= set(asked)
+    questions = read_questions(study.STUDY)
+    contrasts = [contrast(found, questions.column, each) for each in questions.questions[1].contrasts]
+    assert None not in contrasts[0][:2]
