@@ -6,7 +6,7 @@
     python benchmarks/study.py entropy [--study DIR] [--teacher NAME] [--seeds 0-2]
 
 `run` goes on where it stopped; finished rows are written to DIR/rows.jsonl and DIR/rows.csv after every seed. Beside
-the data, a new machine needs rows.jsonl alone: a row that it holds is not trained again. DIR/study.yaml says what runs.
+the data, a new machine needs rows.jsonl alone: a row that it holds is not trained again. DIR/study.yaml lists the runs.
 `draw` reads rows.jsonl alone, and no beton. `export` writes the rows of a store that a killed run left. `verify` trains
 N rows again from nothing. `entropy` asks a trained network how sure it is of each method's images.
 """
@@ -25,7 +25,7 @@ STUDY = Path(__file__).resolve().parent / "results" / "imagenette64"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and do what it says; bad input is one line on stderr and exit code 2."""
+    """Run a command line; bad input is one line on stderr and exit code 2."""
     options = _parser().parse_args(arguments)
     try:
         return _act(options)

@@ -33,7 +33,7 @@ def spelled(method: str) -> str:
 
 
 def _side(value: Any) -> Any:
-    """A side may be given as a method alone."""
+    """Return a side as a mapping of axes; a method alone stands for one."""
     side = {"method": value} if isinstance(value, str) else value
     if not isinstance(side, Mapping) or not isinstance(side.get("method"), str):
         raise ValueError("expected a method, or a mapping of axes that names one")
@@ -95,7 +95,7 @@ class Table(Settings):
     Attributes:
         methods: as rows spell them; `pca[*]` is pca with any settings, `*` every method.
         where: per axis the values that are taken, texts as shell patterns; an axis left out takes all.
-        lines: axes that tell one line of a table from another.
+        lines: axes in which the lines of one table differ.
         baseline: what every line is compared with; the axes that it leaves out are the line's own.
         curves: draw accuracy against epochs too.
     """

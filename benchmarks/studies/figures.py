@@ -63,7 +63,7 @@ def _curves(question: Question, results: Sequence[Result]) -> Iterator[Figure]:
 
 
 def _curve(line: Result) -> list[tuple[float, float]]:
-    """Epochs trained (an epoch counts from 0 in a row) and mean accuracy, where every seed was validated."""
+    """Return epochs trained (an epoch counts from 0 in a row) and mean accuracy, where every seed was validated."""
     curves = [{point["epoch"]: point["top1"] for point in row["detail"]["curve"]} for row in line.runs.values()]
     common = sorted(set.intersection(*map(set, curves)))
     return [(epoch + 1, fmean(curve[epoch] for curve in curves)) for epoch in common]
@@ -84,5 +84,5 @@ def _entropies(question: Question, entropies: Sequence[Entropy]) -> Iterator[Fig
 
 
 def _slug(text: str) -> str:
-    """Words as part of a file's name, which stays when other figures come."""
+    """Return words as part of a file's name, which stays when other figures come."""
     return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -11,7 +11,7 @@ from studies.entropies import entropy_table
 from studies.results import Compared, Result, baseline_of, compare, contrast, tables_of
 from studies.verdicts import Judged, pairs_needed
 
-PAPER = "ImageNet-1K, 224 px, resnet18, 300 epochs in batches of 128 (`hard`)"
+PAPER = "ImageNet-1K, 224 px, resnet18, 300 epochs in batches of 128 (`hard`), fp32"
 
 
 def page(study: Study) -> str:
@@ -50,7 +50,7 @@ def _claims(study: Study) -> str:
         + f". A verdict needs {asked.pairs} paired seeds and p < {asked.level:g} after Holm's correction over all of "
         "them. p is two-sided, of the exact permutation test. "
         f"n pairs give no less than 2 / 2^n, so that {needed} pairs are the fewest that can decide one. "
-        f"Where a claim names nothing else, its column is {heading(asked.column)}.",
+        f"A claim's axes, where it names no others: {heading(asked.column)}.",
         "",
     ]
     header = ("claim", "column", "A", "B", "n", "A - B", "95 % interval", "p", "p (Holm)", "verdict")
@@ -95,7 +95,7 @@ def _figures(study: Study, question: Question) -> list[tuple[str, str]]:
 
 
 def _shown_table(study: Study, asked: Table, shared: Mapping[str, Value], lines: Sequence[Result]) -> str:
-    """One table under its heading; of one in which nothing ran a line that says so."""
+    """Return one table under its heading; a line in its place where nothing ran."""
     if not any(line.runs for line in lines):
         names = ", ".join(dict.fromkeys(f"`{line.axes['method']}`" for line in lines))
         return f"**{heading(shared)}: not run** ({names})."
@@ -118,7 +118,7 @@ def _line(study: Study, asked: Table, line: Result) -> list[str]:
 
 
 def _remarks(line: Result) -> str:
-    """What a reader of one line must know: how its run is smaller than its paper's, its observer, what is inferred."""
+    """Return how a run is smaller than its paper's, which observer and teacher it reads, and what is inferred."""
     shown = line.shown
     assert shown is not None
     parts = list(shown.reduced)
@@ -129,12 +129,12 @@ def _remarks(line: Result) -> str:
 
 
 def _reduced(lines: Sequence[Result]) -> str:
-    """How a table's trainings differ from the paper's, of the rows' own labels."""
+    """Return how a table's trainings differ from the paper's, by the rows' own labels."""
     shown = [line.shown for line in lines if line.shown is not None]
     first = shown[0]
     batches = sorted({int(row["label"]["batch"]) for line in lines for row in line.runs.values()})
     parts = [first.dataset, f"{first.image_size} px", first.arch, f"{first.epochs} epochs"]
-    parts.append(f"batches of {' and '.join(map(str, batches))}")
+    parts += [f"batches of {' and '.join(map(str, batches))}", first.precision]
     return f" (here {', '.join(parts)}; the paper: {PAPER})"
 
 
@@ -144,11 +144,8 @@ def _contrasts(study: Study, question: Question) -> list[str]:
     lines = [_contrast_line(each, contrast(study.results, study.questions.column, each)) for each in question.contrasts]
     header = ("effect", "A", "B", "n", "A - B", "95 % interval")
     column = heading(study.questions.column)
-    return [
-        "\n".join(
-            [f"**Effects, paired by seed** (where an effect says nothing else: {column})", "", *markdown(header, lines)]
-        )
-    ]
+    title = f"**Effects, paired by seed** (the axes of an effect that names no others: {column})"
+    return ["\n".join([title, "", *markdown(header, lines)])]
 
 
 def _contrast_line(asked: Contrast, found: Compared) -> list[str]:
@@ -162,7 +159,7 @@ def _contrast_line(asked: Contrast, found: Compared) -> list[str]:
 
 
 def _not_run(study: Study) -> str:
-    """What study.yaml asks for and rows lack, block by block."""
+    """Return what study.yaml asks for and rows lack, block by block."""
     parts = ["## Not run"]
     if not study.missing:
         return "\n\n".join([*parts, "Every row that `study.yaml` asks for has run."])

@@ -30,7 +30,7 @@ class Result(NamedTuple):
     """One line of a table: what was run, and its runs by seed.
 
     Attributes:
-        axes: by name, as in `studies.asked.AXES`. shown: what fastdc's own tables say of it; None where nothing ran.
+        axes: by name, as in `studies.asked.AXES`. shown: the row of fastdc's own tables; None where nothing ran.
         runs: rows by seed. seeds: those that study.yaml asks for.
     """
 
@@ -49,7 +49,7 @@ class Result(NamedTuple):
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """Seeds that are asked for and not run."""
+        """Return seeds that are asked for and not run."""
         return tuple(seed for seed in self.seeds if seed not in self.runs)
 
 
@@ -72,9 +72,11 @@ def mean_of(values: Sequence[float]) -> Mean | None:
 def group_results(rows: Iterable[Row], wanted: Iterable[Wanted]) -> list[Result]:
     """Return one result for each setting that ran or is asked for; those that ran first.
 
+    Runs on held-out training images are left out: they choose settings and are no result.
+
     Runs of an older version of a method, or of other data, are lines of their own: their names end in `#` and a hash.
     """
-    rows = list(rows)
+    rows = [row for row in rows if not row["label"].get("holdout")]
     by_key = {row["key"]: row for row in rows}
     records = [Record(row["key"], row["label"], "done", None, row["summary"], _started(row)) for row in rows]
     asked: dict[tuple[Value, ...], list[int]] = {}
@@ -106,7 +108,7 @@ def axes_of(row: Row) -> Axes:
 
 
 def _started(row: Row) -> float:
-    """A number that grows with the time at which a run began; 0 where that was not kept."""
+    """Return a number that grows with the time at which a run began; 0 where that was not kept."""
     text = str((row["provenance"] or {}).get("started", ""))
     return float("".join(filter(str.isdigit, text)) or 0)
 
@@ -174,7 +176,7 @@ def _fits(found: Value, wanted: Value) -> bool:
 
 
 def _heading_order(heading: tuple[Value, ...]) -> tuple[Any, ...]:
-    """Numbers by size, the whole set last."""
+    """Order numbers by size, the whole set last."""
     return tuple((value is None, isinstance(value, str), value if value is not None else 0) for value in heading)
 
 

@@ -18,8 +18,8 @@ Row = dict[str, Any]
 PARTS = ("key", "axes", "label", "summary", "detail", "provenance")
 COLUMNS = (
     *("dataset", "method", "settings", "ipc", "protocol", "augment", "arch", "precision", "image_size", "threads"),
-    *("seed", "top1", "top1_best", "images", "image_bytes", "label_bytes", "epochs", "steps", "train_seconds"),
-    *("subset", "observer_seed", "key"),
+    *("device", "holdout", "seed", "top1", "top1_best", "images", "image_bytes", "label_bytes", "epochs", "steps"),
+    *("train_seconds", "subset", "observer_seed", "key"),
 )
 
 
@@ -101,7 +101,7 @@ def rows_csv(rows: Iterable[Row]) -> str:
 
 
 def split_method(text: str) -> tuple[str, str]:
-    """`"el2n[keep=hard]"` -> `("el2n", "keep=hard")`; a method without settings has none."""
+    """Return name and settings: `"el2n[keep=hard]"` -> `("el2n", "keep=hard")`. A method without settings has none."""
     name, _, settings = text.partition("[")
     return name, settings.removesuffix("]")
 

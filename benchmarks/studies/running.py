@@ -32,7 +32,7 @@ def run(study: Path, chosen: set[int], hours: float) -> int:
     unknown = chosen - set(range(1, len(blocks) + 1))
     if unknown:
         raise ConfigError(f"--blocks {min(unknown)}: expected 1 to {len(blocks)}")
-    draw(study)  # whatever is wrong with its files is said before hours of training
+    draw(study)  # refuses unsound files before hours of training
     missing = lacking(wanted, read_rows(study))
     if absent := _absent_beton(blocks):
         return _without_betons(absent, wanted, missing)
@@ -66,11 +66,11 @@ def _turns(blocks: list[Block], chosen: set[int]) -> Iterator[tuple[int, str, Sw
 
 def _absent_beton(blocks: list[Block]) -> Path | None:
     first = blocks[0].sweeps[0]
-    return next((path for path in (first.train, first.val) if not path.exists()), None)
+    return next((path for path in (first.train, first.val) if path is not None and not path.exists()), None)
 
 
 def _without_betons(absent: Path, wanted: Sequence[Wanted], missing: Sequence[Wanted]) -> int:
-    """Say that all is there, where it is."""
+    """Report that no row is missing; refuse to go on where one is."""
     if missing:
         first = missing[0]
         raise ConfigError(

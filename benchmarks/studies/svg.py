@@ -72,7 +72,7 @@ def lines(title: str, labels: tuple[str, str], series: Sequence[Line]) -> str:
 
 
 def _across(axis: Axis, left: float, right: float, top: float, bottom: float) -> list[str]:
-    """A grid of upright lines with their numbers, and the axis' label below."""
+    """Draw a grid of upright lines with their numbers, and the axis' label below."""
     parts = []
     for value, text in axis.ticks:
         place = _x(axis, value, left, right)

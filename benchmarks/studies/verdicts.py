@@ -12,7 +12,7 @@ Verdict = Literal["supported", "contradicted", "not decided", "not run"]
 
 
 class Judged(NamedTuple):
-    """A claim and what the rows say of it.
+    """A claim and what follows for it from the rows.
 
     Attributes:
         p: exact two-sided permutation p; None below the pairs that a verdict needs. adjusted: the same by Holm.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastdc.errors import ConfigError
+from fastdc.errors import ConfigError, MethodError
 from fastdc.files import prepare_workdir
 from fastdc.nn.options import cpu_name
 from fastdc.sweep.config import SweepConfig
@@ -51,7 +51,7 @@ def _new_folder(workdir: Path | None) -> Iterator[Path]:
 
 
 def _verify_one(row: Row, blocks: Sequence[Block], folder: Path) -> bool:
-    """Train one row again and print how it compares; whether it does not."""
+    """Train one row again, print how it compares, and return whether it differs."""
     name = name_of(row)
     sweep = find_sweep(row, blocks, folder)
     if sweep is None:
@@ -95,10 +95,10 @@ def find_sweep(row: Row, blocks: Sequence[Block], folder: Path) -> SweepConfig |
 
 
 def _gives(sweep: SweepConfig, key: str) -> bool:
-    """Whether a sweep's plan has this key; a setting given twice, in brackets and by `set`, is another method."""
+    """Return whether a sweep's plan has this key; a plan that is refused has none."""
     try:
         return any(cell.key == key for cell in make_plan(sweep).cells)
-    except ConfigError:
+    except (ConfigError, MethodError):
         return False
 
 
@@ -117,6 +117,6 @@ def differences(row: Row, summary: dict[str, Any], detail: dict[str, Any]) -> li
 
 
 def _elsewhere(row: Row) -> str:
-    """A note where the row comes from another type of CPU, on which sums may round differently."""
+    """Return a note where the row comes from another type of CPU, on which sums may round differently."""
     made_on, here = (row["provenance"] or {}).get("device_name"), cpu_name()
     return "" if made_on == here else f" (trained on {made_on}, now on {here})"

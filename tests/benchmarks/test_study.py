@@ -56,7 +56,7 @@ def test_a_store_restored_from_the_rows_gives_the_same_rows(tmp_path: Path) -> N
 
 
 def test_a_csv_row_has_the_plain_method_and_its_settings_apart() -> None:
-    """Who filters by method and ipc must find el2n with any settings; `full` has no ipc."""
+    """A filter by method and ipc finds el2n with any settings; `full` has no ipc."""
     rows = [row("el2n[keep=hard]", 3, 40.0), row("random", 1, 30.0), row("full", 0, 80.0, ipc=None)]
     rows += [row("sre2l[iterations=50]", 4, 20.0), row("pca[grid=3,score=random]", 2, 41.0)]
     found = list(csv.DictReader(rows_csv(rows).splitlines()))

@@ -15,7 +15,7 @@ from studies.asked import read_claims, read_questions
 from studies.blocks import read_blocks, wanted_rows
 from studies.drawing import draw, outputs
 from studies.results import contrast, group_results
-from studies.rows import read_rows
+from studies.rows import read_rows, rows_csv
 from studies.verdicts import Judged, judge, pairs_needed
 
 from tests.benchmarks.conftest import BENCHMARKS
@@ -140,6 +140,34 @@ def test_what_is_asked_for_and_lacks_is_named_by_block(tmp_path: Path) -> None:
     assert "| `pca` | 3 of 10 | 47.00 ± 0.00 |" in page
 
 
+def test_lines_may_differ_in_crops_and_share_a_baseline(tmp_path: Path) -> None:
+    """The parts of a method: a table over methods and crops against one baseline, and effects with sides of axes."""
+    bare = "pca[grid=1,score=random]"
+    table = {
+        "methods": ["pca", "pca[*]"],
+        "lines": ["method", "augment"],
+        "baseline": {"method": bare, "augment": "method"},
+    }
+    effects = [{"name": "A", "a": "pca", "b": {"method": "pca", "augment": "protocol"}}]
+    questions = {"questions": [{"id": "b", "title": "t", "tables": [table], "contrasts": effects}]}
+    rows = [*rows_of("pca", PCA[:3]), *rows_of("pca", RANDOM[:3], augment="protocol"), *rows_of(bare, RANDOM[1:4])]
+    write_study(tmp_path, rows, questions=questions)
+    found = {(line["method"], line["settings"], line["augment"]): line for line in lines_of(tmp_path, "tables.csv")}
+    assert set(found) == {("pca", "", "method"), ("pca", "", "protocol"), ("pca", "grid=1,score=random", "method")}
+    difference = statistics.fmean(RANDOM[:3]) - statistics.fmean(RANDOM[1:4])
+    assert float(found["pca", "", "protocol"]["difference"]) == pytest.approx(difference, abs=1e-6)
+    assert found["pca", "grid=1,score=random", "method"]["pairs"] == "0"
+    effect = statistics.fmean(PCA[:3]) - statistics.fmean(RANDOM[:3])
+    assert f"| A | `pca` | `pca`, augment protocol | 3 | {effect:+.2f} |" in outputs(tmp_path)["README.md"].decode()
+
+
+def test_runs_on_held_out_training_images_are_no_results(tmp_path: Path) -> None:
+    rows = [*rows_of("pca", PCA), *rows_of("pca", RANDOM, holdout=0.2, group="9")]
+    (found,) = group_results(rows, [])
+    assert list(found.accuracies().values()) == PCA
+    assert [line["holdout"] for line in csv.DictReader(rows_csv(rows).splitlines())] == [""] * 10 + ["0.2"] * 10
+
+
 def test_an_older_version_of_a_method_is_a_line_of_its_own(tmp_path: Path) -> None:
     """Its runs are not averaged with the newer ones, and no claim takes them."""
     old = [row("pca", seed, 20.0, group="0") for seed in range(3)]
@@ -165,7 +193,9 @@ def test_reductions_stand_beside_the_numbers(tmp_path: Path) -> None:
     questions = {"questions": [{"id": "a", "title": "t", "tables": [{"methods": ["*"], "baseline": "random"}]}]}
     rows = [*rows_of("sre2l[iterations=50]", RANDOM), *rows_of("pca", PCA)]
     page = outputs(write_study(tmp_path, rows, questions=questions))["README.md"].decode()
-    assert "(here toys, 64 px, resnet10, 300 epochs, batches of 10; the paper: ImageNet-1K, 224 px, resnet18" in page
+    assert (
+        "(here toys, 64 px, resnet10, 300 epochs, batches of 10, fp32; the paper: ImageNet-1K, 224 px, resnet18" in page
+    )
     assert "| 50 iterations instead of 1000 |" in page
     assert "| observer: resnet10, schedule of 30 epochs, 64 px; inferred: grid |" in page
 
@@ -222,7 +252,7 @@ def test_a_claim_whose_rows_have_not_run_says_which(tmp_path: Path) -> None:
 
 
 def test_the_studys_own_claims_and_contrasts_are_about_rows_that_its_blocks_ask_for() -> None:
-    """Their columns name the precision and protocol of study.yaml; claims about methods of no block say so."""
+    """Their columns name the precision and protocol of study.yaml; methods of no block are named."""
     found = group_results([], wanted_rows(read_blocks(study.STUDY)))
     asked = [each.claim.name for each in judge(found, read_claims(study.STUDY)) if None not in each.found[:2]]
     assert {"pca-random-10", "pca-random-50"} <= set(asked)
