@@ -1,4 +1,4 @@
-"""The study's runner: rows of a store as text, and a store from these rows."""
+"""The study's runner: rows of a store as text, a store from these rows, and what it refuses."""
 
 import csv
 from pathlib import Path
@@ -6,8 +6,14 @@ from typing import Any
 
 import pytest
 import study
+from studies.blocks import read_blocks, wanted_rows
+from studies.results import axes_of
+from studies.rows import export, read_rows, restore, rows_csv
+from studies.running import run
 
+from fastdc.errors import ConfigError
 from fastdc.sweep.store import Planned, Store
+from tests.benchmarks.study_rows import STUDY, row, rows_of, write_study
 from tests.report.test_result_rows import done
 
 
@@ -21,35 +27,132 @@ def fill(path: Path, seeds: range, **label: Any) -> None:
             store.finish(lease, "done", summary=record.summary, detail={"curve": [{"top1": None}, {"top1": 3.0}]})
 
 
-def export(folder: Path, store: Path) -> int:
+def export_from(folder: Path, store: Path) -> int:
     with Store(store) as opened:
-        return study.export(folder, opened)
+        return export(folder, opened)
 
 
 def test_what_a_killed_run_left_is_exported_whatever_runs_next(tmp_path: Path) -> None:
     """A run that goes on begins with the first block; the store holds rows of a later one that no file holds yet."""
     fill(tmp_path / "store.sqlite", range(2))
-    assert export(tmp_path, tmp_path / "store.sqlite") == 2
+    assert export_from(tmp_path, tmp_path / "store.sqlite") == 2
     fill(tmp_path / "store.sqlite", range(3), method="pca", group="b" * 10)
-    assert export(tmp_path, tmp_path / "store.sqlite") == 5
+    assert export_from(tmp_path, tmp_path / "store.sqlite") == 5
     rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
     assert [row["seed"] for row in rows if row["method"] == "pca"] == ["0", "1", "2"]
 
 
 def test_a_store_restored_from_the_rows_gives_the_same_rows(tmp_path: Path) -> None:
     fill(tmp_path / "store.sqlite", range(3))
-    export(tmp_path, tmp_path / "store.sqlite")
+    export_from(tmp_path, tmp_path / "store.sqlite")
     files = [(tmp_path / name).read_bytes() for name in ("rows.jsonl", "rows.csv")]
     with Store(tmp_path / "again.sqlite") as store:
-        assert study.restore(tmp_path, store) == 3
-        assert study.restore(tmp_path, store) == 0
+        assert restore(tmp_path, store) == 3
+        assert restore(tmp_path, store) == 0
         assert set(store.states().values()) == {"done"}
         (tmp_path / "rows.jsonl").unlink()
-        study.export(tmp_path, store)
+        export(tmp_path, store)
     assert [(tmp_path / name).read_bytes() for name in ("rows.jsonl", "rows.csv")] == files
 
 
-def test_blocks_that_do_not_exist_are_refused() -> None:
-    last = len(study.read_blocks(study.STUDY))
-    with pytest.raises(SystemExit, match=f"--blocks {last + 1}: expected 1 to {last}"):
-        study.run(study.STUDY, {last + 1}, 0.0)
+def test_a_csv_row_has_the_plain_method_and_its_settings_apart() -> None:
+    """A filter by method and ipc finds el2n with any settings; `full` has no ipc."""
+    rows = [row("el2n[keep=hard]", 3, 40.0), row("random", 1, 30.0), row("full", 0, 80.0, ipc=None)]
+    rows += [row("sre2l[iterations=50]", 4, 20.0), row("pca[grid=3,score=random]", 2, 41.0)]
+    found = list(csv.DictReader(rows_csv(rows).splitlines()))
+    assert [(each["method"], each["settings"]) for each in found] == [
+        ("el2n", "keep=hard"),
+        ("random", ""),
+        ("full", ""),
+        ("sre2l", "iterations=50"),
+        ("pca", "grid=3,score=random"),
+    ]
+    assert [each["ipc"] for each in found] == ["10", "10", "", "10", "10"]
+    assert [each["observer_seed"] for each in found] == ["3", "", "", "4", ""]  # sre2l: its teacher is the observer
+    assert (found[0]["top1"], found[0]["top1_best"], found[0]["augment"]) == ("40.0", "41.0", "method")
+
+
+def test_what_the_blocks_ask_for_is_labelled_as_rows_are() -> None:
+    """The committed rows are among those that study.yaml asks for, by axes and observer."""
+    wanted = {(each.axes, each.observer, each.seed) for each in wanted_rows(read_blocks(study.STUDY))}
+    rows = read_rows(study.STUDY)
+    assert rows
+    for each in rows:
+        assert (axes_of(each), each["label"]["observer"], each["label"]["seed"]) in wanted
+
+
+def test_blocks_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--blocks 3: expected 1 to 2"):
+        run(write_study(tmp_path), {3}, 0.0)
+
+
+def test_a_block_may_have_an_observer_of_its_own(tmp_path: Path) -> None:
+    blocks = [{**STUDY["blocks"][0], "observer": {"epochs": 60}}]
+    block = read_blocks(write_study(tmp_path, study={"blocks": blocks}))[0]
+    assert [sweep.observer["seed"] for sweep in block.sweeps] == list(range(10))
+    assert {(sweep.observer["epochs"], sweep.observer["arch"]) for sweep in block.sweeps} == {(60, "resnet10")}
+
+
+def full_study(folder: Path) -> Path:
+    rows = [each for method in ("random", "el2n", "pca") for each in rows_of(method, [40.0] * 10)]
+    whole = rows_of("full", [80.0, 81.0], ipc=None, protocol="hard-small*epochs=30")
+    return write_study(folder, [*rows, *whole])
+
+
+def test_a_finished_study_trains_nothing_and_needs_no_betons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert study.main(["run", "--study", str(full_study(tmp_path))]) == 0
+    assert "all 32 rows are in rows.jsonl: nothing to train (absent/train.beton is missing" in capsys.readouterr().out
+    assert not (tmp_path / "absent").exists()
+    assert (tmp_path / "README.md").exists()
+
+
+def test_rows_to_train_without_betons_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = read_rows(full_study(tmp_path))
+    write_study(tmp_path, rows[:-1])
+    assert study.main(["run", "--study", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    expected = "absent/train.beton: no such file, and 1 of 32 rows are to be trained (the first: block 2, full, seed 1)"
+    assert expected in error
+    assert error.count("\n") == 1
+    assert study.main(["run", "--study", str(tmp_path), "--blocks", "1"]) == 0
+
+
+BLOCK = {"name": "x", "methods": ["random"], "ipc": [10], "seeds": "0"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"blocks": [BLOCK, {**BLOCK, "ipc": [0]}]}, "block 2 (x): ipc=[0]: expected at least 1 image per class"),
+        ({"blocks": [{**BLOCK, "seeds": "3-1"}]}, "block 1 (x): seeds: range '3-1': expected first-last"),
+        ({"blocks": [{**BLOCK, "seed": 3}]}, "block 1 (x): unknown key 'seed'; did you mean 'seeds'?"),
+        ({"blocks": [{**BLOCK, "methods": ["pcaa"]}]}, "block 1 (x): unknown method 'pcaa'"),
+        ({"blocks": [{**BLOCK, "protocols": ["hardd"]}]}, "block 1 (x): unknown protocol 'hardd'"),
+        ({"blocks": [{**BLOCK, "observer": 3}]}, "block 1 (x): observer=3: expected a mapping"),
+        ({"blocks": [{"name": "x"}]}, "block 1: expected a mapping with a name, seeds and settings of a sweep"),
+        ({"blocks": {}}, "blocks: expected a list"),
+        ({"common": []}, "common: expected a mapping"),
+        ({"workdir": None}, "workdir=None"),
+    ],
+)
+def test_an_unsound_study_is_one_line_that_names_block_and_field(
+    tmp_path: Path, changes: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study.main(["run", "--study", str(write_study(tmp_path, study=changes))]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("study: ")
+    assert "study.yaml" in error
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_study_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for action in ("run", "draw", "export"):
+        assert study.main([action, "--study", str(tmp_path / "none")]) == 2
+        assert "study.yaml: no such file" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""Read study.yaml: the blocks of the study, a sweep for each seed, and the rows that they ask for."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from fastdc.errors import ConfigError, FastDCError
+from fastdc.nn.options import guess_device, resolve_precision
+from fastdc.observe.config import ObserverConfig
+from fastdc.settings import closest, first_problem
+from fastdc.sweep.config import SweepConfig, expand_numbers
+from fastdc.sweep.preflight import Variant, resolve_protocols, resolve_variants
+from fastdc.sweep.yaml_file import Document, read_yaml
+
+PATHS = ("train", "val", "workdir")
+OWN = ("name", "seeds")
+
+
+class Block(NamedTuple):
+    """One part of the study: its name, and a sweep for each seed."""
+
+    name: str
+    sweeps: list[SweepConfig]
+
+
+class Axes(NamedTuple):
+    """What was trained on what, as labels of rows show it; `ipc` is None for the whole set."""
+
+    method: str
+    ipc: int | None
+    protocol: str
+    arch: str
+    augment: str
+    image_size: int
+    precision: str
+
+
+class Wanted(NamedTuple):
+    """A row that study.yaml asks for. `block` counts from 1; `observer` is None where none is read."""
+
+    block: int
+    name: str
+    axes: Axes
+    observer: str | None
+    seed: int
+
+
+def read_blocks(study: Path) -> list[Block]:
+    """Return the blocks of DIR/study.yaml, one sweep a seed, each with an observer of that seed.
+
+    Raises:
+        ConfigError: the file is no such study; names line, block and field.
+    """
+    path = study / "study.yaml"
+    document = read_yaml(path)
+    for key in (*PATHS, "common", "blocks"):
+        if key not in document.values:
+            raise ConfigError(f"{path}: no key '{key}'; a study needs {', '.join(PATHS)}, common and blocks")
+    common, blocks = document.values["common"], document.values["blocks"]
+    if not isinstance(common, dict) or not isinstance(common.get("observer", {}), dict):
+        raise ConfigError(f"{path}:{document.lines[('common',)]}: common: expected a mapping, its observer another")
+    if not isinstance(blocks, list) or not blocks:
+        raise ConfigError(f"{path}:{document.lines[('blocks',)]}: blocks: expected a list of at least one block")
+    paths = {name: document.values[name] for name in PATHS}
+    return [
+        _block(f"{path}:{_line(document, number)}", number, paths | common, block)
+        for number, block in _numbered(blocks)
+    ]
+
+
+def _numbered(blocks: list[Any]) -> Iterator[tuple[int, Any]]:
+    return enumerate(blocks, 1)
+
+
+def _line(document: Document, number: int) -> int:
+    return document.lines.get(("blocks", number - 1), 1)
+
+
+def _block(place: str, number: int, shared: dict[str, Any], block: Any) -> Block:
+    if not isinstance(block, dict) or not isinstance(block.get("name"), str) or "seeds" not in block:
+        raise ConfigError(f"{place}: block {number}: expected a mapping with a name, seeds and settings of a sweep")
+    place = f"{place}: block {number} ({block['name']})"
+    values = {**shared, **{key: value for key, value in block.items() if key not in OWN}}
+    for key in values:
+        if key not in SweepConfig.model_fields:
+            raise ConfigError(f"{place}: unknown key '{key}'; {closest(key, [*OWN, *SweepConfig.model_fields])}")
+    observer = {**shared.get("observer", {}), **_mapping(place, "observer", block.get("observer", {}))}
+    try:
+        seeds = expand_numbers(str(block["seeds"]))
+        sweeps = [_sweep(values, observer, seed) for seed in seeds]
+    except ValidationError as error:
+        raise ConfigError(f"{place}: {first_problem(error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"{place}: seeds: {error}") from error
+    return Block(block["name"], sweeps)
+
+
+def _mapping(place: str, key: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place}: {key}={value!r}: expected a mapping of settings")
+    return value
+
+
+def _sweep(values: Mapping[str, Any], observer: dict[str, Any], seed: int) -> SweepConfig:
+    own = {"observer": {**observer, "seed": seed}, "seeds": (seed,), "pool_observers": True}
+    return SweepConfig(**{**values, **own})
+
+
+def wanted_rows(blocks: Iterable[Block]) -> list[Wanted]:
+    """Return the rows that the blocks ask for, each once, in their order. Reads no beton and imports no torch.
+
+    Raises:
+        ConfigError, MethodError: a block names a method, protocol or setting that does not exist.
+    """
+    found: dict[tuple[Axes, str | None, int], Wanted] = {}
+    for number, block in enumerate(blocks, 1):
+        try:
+            for sweep in block.sweeps:
+                for axes, observer in _cells(sweep):
+                    seed = sweep.seeds[0]
+                    found.setdefault((axes, observer, seed), Wanted(number, block.name, axes, observer, seed))
+        except FastDCError as error:
+            raise type(error)(f"study.yaml: block {number} ({block.name}): {error}") from error
+    return list(found.values())
+
+
+def _cells(sweep: SweepConfig) -> Iterator[tuple[Axes, str | None]]:
+    precision = resolve_precision(sweep.precision, guess_device())
+    for variant in resolve_variants(sweep):
+        protocols = [protocol.name for protocol in resolve_protocols(sweep, variant)]
+        ipcs = (None,) if variant.whole_set else sweep.ipc
+        for ipc, protocol, arch, augment in product(ipcs, protocols, sweep.archs, sweep.augment):
+            axes = Axes(variant.name, ipc, protocol, arch, augment, sweep.image_size, precision)
+            yield axes, _observer(sweep, variant)
+
+
+def _observer(sweep: SweepConfig, variant: Variant) -> str | None:
+    if not variant.observed:
+        return None
+    defaults = {"image_size": sweep.image_size, "precision": sweep.precision, "threads": sweep.threads}
+    return ObserverConfig.make({**defaults, **sweep.observer}, "observer").told

@@ -1,0 +1,201 @@
+"""The study as text: README.md with a section for every question, and the same numbers as CSV."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from fastdc.report.escape import plain
+from studies.asked import Contrast, Question, Table, Value
+from studies.blocks import Wanted
+from studies.cells import NOTHING, Study, environments, heading, interval, markdown, mean_text, side_name, signed
+from studies.entropies import entropy_table
+from studies.results import Compared, Result, baseline_of, compare, contrast, tables_of
+from studies.verdicts import Judged, pairs_needed
+
+PAPER = "ImageNet-1K, 224 px, resnet18, 300 epochs in batches of 128 (`hard`), fp32"
+
+
+def page(study: Study) -> str:
+    """Return README.md."""
+    parts = [_opening(study), _claims(study)]
+    parts += [_question(study, question) for question in study.questions.questions]
+    parts += [_not_run(study), _environment(study)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _opening(study: Study) -> str:
+    done = len(study.wanted) - len(study.missing)
+    return (
+        f"# The study: {study.name}\n\n"
+        "`python benchmarks/study.py draw` writes this page, the figures and all CSV files from `rows.jsonl`. Change "
+        "`study.yaml` (what runs), `questions.yaml` (tables) or `claims.yaml` (claims) instead.\n\n"
+        f"{done} of the {len(study.wanted)} rows that `study.yaml` asks for have run. Every number is top-1 accuracy "
+        "in percent on the validation set after the last epoch, mean ± 95 % t interval over n seeds. Differences are "
+        "paired by seed. The best epoch overstates accuracy and stands beside it only. Each seed has an observer of "
+        f"its own. The paper's setting is {PAPER}; what differs stands above each table."
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- claims
+
+
+def _claims(study: Study) -> str:
+    asked = study.claims
+    needed = pairs_needed(len(asked.claims), asked.level)
+    counts = Counter(each.verdict for each in study.judged)
+    lines = [
+        "## Claims",
+        "",
+        f"`claims.yaml` lists {len(asked.claims)} claims beforehand: "
+        + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+        + f". A verdict needs {asked.pairs} paired seeds and p < {asked.level:g} after Holm's correction over all of "
+        "them. p is two-sided, of the exact permutation test. "
+        f"n pairs give no less than 2 / 2^n, so that {needed} pairs are the fewest that can decide one. "
+        f"A claim's axes, where it names no others: {heading(asked.column)}.",
+        "",
+    ]
+    header = ("claim", "column", "A", "B", "n", "A - B", "95 % interval", "p", "p (Holm)", "verdict")
+    return "\n".join([*lines, *markdown(header, [_claim_line(study, each) for each in study.judged])])
+
+
+def _claim_line(study: Study, each: Judged) -> list[str]:
+    claim, pairs = each.claim, each.found.pairs
+    sides = [side_name(claim.a), side_name(claim.b)]
+    verdict = f"**{each.verdict}**" + (f" ({each.why})" if each.why else "")
+    values = [pairs.n, signed(pairs.mean), interval(pairs)] if pairs else [0, NOTHING, NOTHING]
+    numbers = [NOTHING if value is None else f"{value:.3g}" for value in (each.p, each.adjusted)]
+    return [claim.statement, heading(claim.column), *sides, *map(str, values), *numbers, verdict]
+
+
+# ----------------------------------------------------------------------------------------------------- questions
+
+
+def _question(study: Study, question: Question) -> str:
+    parts = [f"## {question.id}. {question.title}"]
+    parts += [question.note] if question.note else []
+    parts += [f"![{alt}](figures/{name})" for name, alt in _figures(study, question)]
+    tables = [
+        _shown_table(study, asked, *found) for asked in question.tables for found in tables_of(study.results, asked)
+    ]
+    parts += [text for text in tables if text]
+    parts += _contrasts(study, question)
+    parts += [entropy_table(study.entropies)] if question.entropy and study.entropies else []
+    if len(parts) == 1 + bool(question.note):
+        parts.append(f"**Not run.** {_how_to_run(question)}")
+    return "\n\n".join(parts)
+
+
+def _how_to_run(question: Question) -> str:
+    if question.entropy:
+        return "There is no `entropy.csv`; `python benchmarks/study.py entropy` writes it."
+    return "No block of `study.yaml` asks for such rows."
+
+
+def _figures(study: Study, question: Question) -> list[tuple[str, str]]:
+    return [(name, alt) for name, (owner, alt) in sorted(study.figures.items()) if owner == question.id]
+
+
+def _shown_table(study: Study, asked: Table, shared: Mapping[str, Value], lines: Sequence[Result]) -> str:
+    """Return one table under its heading; a line in its place where nothing ran."""
+    if not any(line.runs for line in lines):
+        names = ", ".join(dict.fromkeys(f"`{line.axes['method']}`" for line in lines))
+        return f"**{heading(shared)}: not run** ({names})."
+    compared = (f"difference to {side_name(asked.baseline)}", "95 % interval", "pairs")
+    header = (*asked.lines, "n", "top-1 %", "best epoch", *compared, "bytes", "remarks")
+    body = [_line(study, asked, line) for line in lines]
+    return "\n".join([f"**{heading(shared)}**{_reduced(lines)}", "", *markdown(header, body)])
+
+
+def _line(study: Study, asked: Table, line: Result) -> list[str]:
+    names = [f"`{line.axes['method']}`" if axis == "method" else str(line.axes[axis]) for axis in asked.lines]
+    mean, best = line.mean(), line.mean("top1_best")
+    if mean is None or best is None or line.shown is None:
+        return [*names, f"0 of {len(line.seeds)}", "not run", *[NOTHING] * 5, ""]
+    pairs = compare(line, baseline_of(study.results, line, asked.baseline)).pairs
+    compared = [signed(pairs.mean), interval(pairs), str(pairs.n)] if pairs else [NOTHING] * 3
+    count = f"{mean.n} of {len(line.seeds)}" if line.missing else str(mean.n)
+    size = f"{line.shown.image_bytes or 0:,}" + (f" + {line.shown.label_bytes:,}" if line.shown.label_bytes else "")
+    return [*names, count, mean_text(mean), f"{best.mean:.2f}", *compared, size, _remarks(line)]
+
+
+def _remarks(line: Result) -> str:
+    """Return how a run is smaller than its paper's, which observer and teacher it reads, and what is inferred."""
+    shown = line.shown
+    assert shown is not None
+    parts = list(shown.reduced)
+    parts += [f"observer: {shown.observer}"] if shown.observer else []
+    parts += [f"labels: {shown.labels} of {shown.teacher}"] if shown.teacher else []
+    parts += [f"inferred: {', '.join(shown.inferred)}"] if shown.inferred else []
+    return plain("; ".join(parts))
+
+
+def _reduced(lines: Sequence[Result]) -> str:
+    """Return how a table's trainings differ from the paper's, by the rows' own labels."""
+    shown = [line.shown for line in lines if line.shown is not None]
+    first = shown[0]
+    batches = sorted({int(row["label"]["batch"]) for line in lines for row in line.runs.values()})
+    parts = [first.dataset, f"{first.image_size} px", first.arch, f"{first.epochs} epochs"]
+    parts += [f"batches of {' and '.join(map(str, batches))}", first.precision]
+    return f" (here {', '.join(parts)}; the paper: {PAPER})"
+
+
+def _contrasts(study: Study, question: Question) -> list[str]:
+    if not question.contrasts:
+        return []
+    lines = [_contrast_line(each, contrast(study.results, study.questions.column, each)) for each in question.contrasts]
+    header = ("effect", "A", "B", "n", "A - B", "95 % interval")
+    column = heading(study.questions.column)
+    title = f"**Effects, paired by seed** (the axes of an effect that names no others: {column})"
+    return ["\n".join([title, "", *markdown(header, lines)])]
+
+
+def _contrast_line(asked: Contrast, found: Compared) -> list[str]:
+    pairs = found.pairs
+    name = asked.name + (f" ({heading(asked.column)})" if asked.column else "")
+    values = [str(pairs.n), signed(pairs.mean), interval(pairs)] if pairs else ["0", "not run", NOTHING]
+    return [name, side_name(asked.a), side_name(asked.b), *values]
+
+
+# ------------------------------------------------------------------------------------------- not run, environment
+
+
+def _not_run(study: Study) -> str:
+    """Return what study.yaml asks for and rows lack, block by block."""
+    parts = ["## Not run"]
+    if not study.missing:
+        return "\n\n".join([*parts, "Every row that `study.yaml` asks for has run."])
+    blocks: dict[tuple[int, str], dict[str, list[int]]] = {}
+    for each in study.missing:
+        augment = "" if each.axes.augment == "method" else f", crops: {each.axes.augment}"
+        setting = f"`{each.axes.method}`{augment}, {_short(each)}"
+        blocks.setdefault((each.block, each.name), {}).setdefault(setting, []).append(each.seed)
+    for (number, name), settings in sorted(blocks.items()):
+        lines = [f"* {setting}: {_seeds(seeds)}" for setting, seeds in settings.items()]
+        parts.append("\n".join([f"Block {number}, {name}:", "", *lines]))
+    return "\n\n".join(parts)
+
+
+def _short(each: Wanted) -> str:
+    axes = each.axes
+    return heading({"ipc": axes.ipc, "protocol": axes.protocol, "arch": axes.arch, "image_size": axes.image_size})
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    ordered = sorted(seeds)
+    run = ordered == list(range(ordered[0], ordered[-1] + 1)) and len(ordered) > 2
+    text = f"{ordered[0]} to {ordered[-1]}" if run else ", ".join(map(str, ordered))
+    return f"seed{'s' if len(ordered) > 1 else ''} {text}"
+
+
+def _environment(study: Study) -> str:
+    lines = [
+        "## How it was run",
+        "",
+        "`python benchmarks/study.py run` in a clone with `data/imagenette` written by `writers/imagenette.py`; "
+        "`environment.json` has the libraries. `python benchmarks/study.py verify 3` trains three rows again.",
+        "",
+    ]
+    body = [
+        [str(each["rows"]), str(each["device_name"]), str(each["threads"]), str(each["fastdc"]), str(each["git"])[:12]]
+        for each in environments(study.rows)
+    ]
+    return "\n".join([*lines, *markdown(("rows", "machine", "threads", "fastdc", "commit"), body)])

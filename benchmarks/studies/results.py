@@ -1,0 +1,192 @@
+"""Rows grouped over their seeds, found by their axes, and compared seed by seed."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from fastdc.report.paired import Paired, paired, student_quantile
+from fastdc.report.rows import Row as Shown
+from fastdc.report.rows import group_rows
+from fastdc.sweep.store import Record
+from studies.asked import AXES, Contrast, Side, Table, Value
+from studies.blocks import Axes, Wanted
+from studies.rows import Row
+
+NEUTRAL = "observer"
+"""An axis that a side leaves open: a method reads one observer or none."""
+
+
+class Mean(NamedTuple):
+    """Mean over n seeds, and half of its 95 % t interval; None for one seed."""
+
+    n: int
+    mean: float
+    half: float | None
+
+
+class Result(NamedTuple):
+    """One line of a table: what was run, and its runs by seed.
+
+    Attributes:
+        axes: by name, as in `studies.asked.AXES`. shown: the row of fastdc's own tables; None where nothing ran.
+        runs: rows by seed. seeds: those that study.yaml asks for.
+    """
+
+    axes: Mapping[str, Value]
+    shown: Shown | None
+    runs: dict[int, Row]
+    seeds: tuple[int, ...]
+
+    def accuracies(self, metric: str = "top1") -> dict[int, float]:
+        """Return accuracies in percent by seed: of the last epoch, or with "top1_best" of the best one."""
+        return {seed: float(row["summary"][metric]) for seed, row in sorted(self.runs.items())}
+
+    def mean(self, metric: str = "top1") -> Mean | None:
+        """Return the mean over seeds; None where nothing ran."""
+        return mean_of(list(self.accuracies(metric).values()))
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Return seeds that are asked for and not run."""
+        return tuple(seed for seed in self.seeds if seed not in self.runs)
+
+
+class Compared(NamedTuple):
+    """Two lines over the seeds of both; `pairs` is None where they share none."""
+
+    a: Result | None
+    b: Result | None
+    pairs: Paired | None
+
+
+def mean_of(values: Sequence[float]) -> Mean | None:
+    """Return the mean with its interval; None of nothing."""
+    if not values:
+        return None
+    half = student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Mean(len(values), fmean(values), half)
+
+
+def group_results(rows: Iterable[Row], wanted: Iterable[Wanted]) -> list[Result]:
+    """Return one result for each setting that ran or is asked for; those that ran first.
+
+    Runs on held-out training images are left out: they choose settings and are no result.
+
+    Runs of an older version of a method, or of other data, are lines of their own: their names end in `#` and a hash.
+    """
+    rows = [row for row in rows if not row["label"].get("holdout")]
+    by_key = {row["key"]: row for row in rows}
+    records = [Record(row["key"], row["label"], "done", None, row["summary"], _started(row)) for row in rows]
+    asked: dict[tuple[Value, ...], list[int]] = {}
+    for each in wanted:
+        asked.setdefault((*each.axes, each.observer), []).append(each.seed)
+    results: dict[tuple[Value, ...], Result] = {}
+    for shown, runs in sorted(group_rows(records), key=lambda pair: "#" in pair[0].method):
+        plain = shown.model_copy(update={"method": shown.method.partition("#")[0]})
+        # Another observer makes a line of its own by its axis; only what is alike in all axes gets a mark.
+        mark = f"{plain.method}#{str(runs[0].label['group'])[:6]}"
+        line = plain if _identity(plain) not in results else plain.model_copy(update={"method": mark})
+        seeds = tuple(asked.pop(_identity(line), ()))
+        found = {int(run.label["seed"]): by_key[run.key] for run in runs}
+        results[_identity(line)] = Result(_axes(_identity(line)), line, found, seeds)
+    for identity, seeds_asked in asked.items():
+        results[identity] = Result(_axes(identity), None, {}, tuple(seeds_asked))
+    return list(results.values())
+
+
+def lacking(wanted: Iterable[Wanted], rows: Iterable[Row]) -> list[Wanted]:
+    """Return the rows that are asked for and not there; compared by what they are labelled as, not by content key."""
+    there = {(axes_of(row), row["label"].get("observer"), row["label"]["seed"]) for row in rows}
+    return [each for each in wanted if (each.axes, each.observer, each.seed) not in there]
+
+
+def axes_of(row: Row) -> Axes:
+    """Return what a row was trained on."""
+    return Axes(*(row["label"][axis] for axis in Axes._fields))
+
+
+def _started(row: Row) -> float:
+    """Return a number that grows with the time at which a run began; 0 where that was not kept."""
+    text = str((row["provenance"] or {}).get("started", ""))
+    return float("".join(filter(str.isdigit, text)) or 0)
+
+
+def _identity(shown: Shown) -> tuple[Value, ...]:
+    return tuple(getattr(shown, axis) for axis in AXES)
+
+
+def _axes(identity: tuple[Value, ...]) -> dict[str, Value]:
+    return dict(zip(AXES, identity, strict=True))
+
+
+def find(results: Iterable[Result], side: Mapping[str, Value]) -> Result | None:
+    """Return the result that a side names; of several that it leaves open, the one with most runs, then the first."""
+    fitting = [each for each in results if all(each.axes[axis] == value for axis, value in side.items())]
+    return max(fitting, key=lambda each: len(each.runs), default=None)
+
+
+def compare(a: Result | None, b: Result | None) -> Compared:
+    """Compare two results over the seeds that both have."""
+    if a is None or b is None:
+        return Compared(a, b, None)
+    first, second = a.accuracies(), b.accuracies()
+    seeds = sorted(first.keys() & second.keys())
+    pairs = paired([first[seed] for seed in seeds], [second[seed] for seed in seeds]) if seeds else None
+    return Compared(a, b, pairs)
+
+
+def contrast(results: Sequence[Result], column: Side, asked: Contrast) -> Compared:
+    """Compare the two sides of a contrast; each names axes, then its column does, then the file's."""
+    sides = [{**column, **asked.column, **side} for side in (asked.a, asked.b)]
+    return compare(find(results, sides[0]), find(results, sides[1]))
+
+
+def tables_of(results: Iterable[Result], asked: Table) -> Iterator[tuple[dict[str, Value], list[Result]]]:
+    """Yield each table: the axes that its lines share, and the lines, best first; those not run last.
+
+    The observer is shared by no table: methods that read none stand beside others.
+    """
+    shared = [axis for axis in AXES if axis not in (*asked.lines, NEUTRAL)]
+    tables: dict[tuple[Value, ...], list[Result]] = {}
+    for each in results:
+        if _chosen(each, asked):
+            tables.setdefault(tuple(each.axes[axis] for axis in shared), []).append(each)
+    for heading in sorted(tables, key=_heading_order):
+        yield dict(zip(shared, heading, strict=True)), sorted(tables[heading], key=_line_order)
+
+
+def _chosen(result: Result, asked: Table) -> bool:
+    if not any(_method_fits(str(result.axes["method"]), pattern) for pattern in asked.methods):
+        return False
+    return all(any(_fits(result.axes[axis], value) for value in values) for axis, values in asked.where.items())
+
+
+def _method_fits(method: str, pattern: str) -> bool:
+    if pattern.endswith("[*]"):
+        return method.startswith(pattern[:-2])
+    return pattern == "*" or method == pattern
+
+
+def _fits(found: Value, wanted: Value) -> bool:
+    if isinstance(wanted, str) and isinstance(found, str):
+        return fnmatchcase(found, wanted)
+    return found == wanted
+
+
+def _heading_order(heading: tuple[Value, ...]) -> tuple[Any, ...]:
+    """Order numbers by size, the whole set last."""
+    return tuple((value is None, isinstance(value, str), value if value is not None else 0) for value in heading)
+
+
+def _line_order(result: Result) -> tuple[Any, ...]:
+    mean = result.mean()
+    return (mean is None, -mean.mean if mean else 0.0, *(str(result.axes[axis]) for axis in AXES))
+
+
+def baseline_of(results: Sequence[Result], line: Result, baseline: Side) -> Result | None:
+    """Return what a line is compared with: the baseline at the line's own axes; None for the baseline itself."""
+    side = {axis: value for axis, value in line.axes.items() if axis != NEUTRAL} | baseline
+    found = find(results, side)
+    return None if found is line else found

@@ -1,0 +1,116 @@
+"""Rows of the study as text: rows.jsonl, from which a store is restored, and rows.csv, which is read by people."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastdc.errors import StoreError
+from fastdc.files import write_atomic
+from fastdc.report.escape import csv_text
+from fastdc.sweep.store import Planned, Store
+
+Row = dict[str, Any]
+"""A finished run: key, axes, label, summary, detail, provenance, as a store keeps them."""
+
+PARTS = ("key", "axes", "label", "summary", "detail", "provenance")
+COLUMNS = (
+    *("dataset", "method", "settings", "ipc", "protocol", "augment", "arch", "precision", "image_size", "threads"),
+    *("device", "holdout", "seed", "top1", "top1_best", "images", "image_bytes", "label_bytes", "epochs", "steps"),
+    *("train_seconds", "subset", "observer_seed", "key"),
+)
+
+
+def read_rows(study: Path) -> list[Row]:
+    """Return the rows of DIR/rows.jsonl; none where there is no such file.
+
+    Raises:
+        StoreError: a line is no row; names it.
+    """
+    path = study / "rows.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [_parsed(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _parsed(path: Path, number: int, line: str) -> Row:
+    try:
+        row = json.loads(line)
+        missing = [part for part in PARTS if part not in row]
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{path}:{number}: not a row of JSON ({error}); take the line of a sound copy") from error
+    if missing or not isinstance(row, dict):
+        raise StoreError(f"{path}:{number}: a row without {', '.join(missing)}; take the line of a sound copy")
+    return row
+
+
+def restore(study: Path, store: Store) -> int:
+    """Enter the committed rows that a store lacks; return how many."""
+    states = store.states()
+    missing = [row for row in read_rows(study) if states.get(row["key"]) != "done"]
+    store.register(Planned(row["key"], row["axes"], row["label"]) for row in missing)
+    for row in missing:
+        lease = store.claim(row["key"])
+        if lease is not None:
+            store.finish(lease, "done", summary=row["summary"], detail=row["detail"], provenance=row["provenance"])
+    return len(missing)
+
+
+def export(study: Path, store: Store) -> int:
+    """Write every finished run of a store to rows.jsonl and rows.csv, beside those that they hold; return how many."""
+    axes, known = store.axes(), {row["key"]: row for row in read_rows(study)}
+    for record in store.records():
+        if record.state == "done" and record.key not in known and record.summary is not None:
+            known[record.key] = {
+                "key": record.key,
+                "axes": axes[record.key],
+                "label": record.label,
+                "summary": record.summary,
+                "detail": without_gaps(store.detail(record.key) or {}),
+                "provenance": store.provenance(record.key),
+            }
+    rows = sorted(known.values(), key=_order)
+    write_atomic(study / "rows.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode())
+    write_atomic(study / "rows.csv", rows_csv(rows).encode())
+    return len(rows)
+
+
+def without_gaps(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a validation did not measure: a curve of 300 epochs has 7 that count."""
+    curve = [entry for entry in detail.get("curve", []) if entry.get("top1") is not None]
+    return {**detail, "curve": curve}
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    label = row["label"]
+    names = ("dataset", "ipc", "protocol", "augment", "arch", "method")
+    return (*(str(label[name]).rjust(5) for name in names), label["seed"], row["key"])
+
+
+def rows_csv(rows: Iterable[Row]) -> str:
+    """Return rows as CSV: a method's plain name and its settings in columns of their own, one line a run."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        method, settings = split_method(row["label"]["method"])
+        named = {"method": csv_text(method), "settings": csv_text(settings), "observer_seed": _observer_seed(row)}
+        writer.writerow({**row["summary"], **row["label"], **named, "key": row["key"]})
+    return text.getvalue()
+
+
+def split_method(text: str) -> tuple[str, str]:
+    """Return name and settings: `"el2n[keep=hard]"` -> `("el2n", "keep=hard")`. A method without settings has none."""
+    name, _, settings = text.partition("[")
+    return name, settings.removesuffix("]")
+
+
+def _observer_seed(row: Row) -> int | None:
+    """Return the seed of the observer that a run reads, as record or as teacher; None for a run that reads none.
+
+    Every seed of the study has an observer of that seed. A network of seconds was trained here: a pretrained one has 0.
+    """
+    cost = row["summary"].get("cost", {})
+    trained = (cost.get("observer"), cost.get("teacher"), row["summary"].get("teacher_seconds"))
+    return int(row["label"]["seed"]) if row["label"].get("observer") or any(trained) else None

@@ -1,0 +1,78 @@
+"""The verdict on every claim: computed from the rows, with Holm's correction over all claims of claims.yaml."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from fastdc.report.paired import holm
+from studies.asked import Claim, Claims
+from studies.results import Compared, Result, contrast
+
+Verdict = Literal["supported", "contradicted", "not decided", "not run"]
+
+
+class Judged(NamedTuple):
+    """A claim and what follows for it from the rows.
+
+    Attributes:
+        p: exact two-sided permutation p; None below the pairs that a verdict needs. adjusted: the same by Holm.
+        why: what a verdict lacks; empty for one that is decided.
+    """
+
+    claim: Claim
+    found: Compared
+    p: float | None
+    adjusted: float | None
+    verdict: Verdict
+    why: str
+
+
+def judge(results: Sequence[Result], asked: Claims) -> list[Judged]:
+    """Return every claim with its verdict.
+
+    The family is all claims of the file. One that has no test yet counts with p = 1, so that verdicts do not depend on
+    which claims are run first.
+    """
+    found = [contrast(results, asked.column, claim) for claim in asked.claims]
+    p_values = [_p(each, asked.pairs) for each in found]
+    adjusted = holm([1.0 if p is None else p for p in p_values])
+    return [
+        _judged(claim, each, p, None if p is None else by_holm, asked)
+        for claim, each, p, by_holm in zip(asked.claims, found, p_values, adjusted, strict=True)
+    ]
+
+
+def _p(found: Compared, needed: int) -> float | None:
+    return found.pairs.p if found.pairs is not None and found.pairs.n >= needed else None
+
+
+def _judged(claim: Claim, found: Compared, p: float | None, adjusted: float | None, asked: Claims) -> Judged:
+    pairs = found.pairs
+    if pairs is None:
+        return Judged(claim, found, p, adjusted, "not run", _absent(found))
+    if p is None or adjusted is None:
+        return Judged(claim, found, p, adjusted, "not decided", f"{pairs.n} of {asked.pairs} paired seeds")
+    if adjusted >= asked.level:
+        return Judged(claim, found, p, adjusted, "not decided", _undecided(pairs.n, asked))
+    right = (pairs.mean > 0) == (claim.direction == ">")
+    return Judged(claim, found, p, adjusted, "supported" if right else "contradicted", "")
+
+
+def _undecided(pairs: int, asked: Claims) -> str:
+    enough = pairs_needed(len(asked.claims), asked.level)
+    few = f"; {pairs} pairs decide nothing among {len(asked.claims)} claims, {enough} can"
+    return f"adjusted p is not below {asked.level:g}{few if pairs < enough else ''}"
+
+
+def _absent(found: Compared) -> str:
+    sides = dict(zip("AB", (found.a, found.b), strict=True))
+    unasked = [name for name, side in sides.items() if side is None]
+    if unasked:
+        return f"study.yaml asks for no rows of {' and '.join(unasked)}"
+    missing = [name for name, side in sides.items() if side is not None and not side.runs]
+    return f"no rows of {' and '.join(missing)}" if missing else "no seed in common"
+
+
+def pairs_needed(claims: int, level: float) -> int:
+    """Return the paired seeds with which the smallest exact p, 2 / 2^n, passes Holm's first step among these claims."""
+    return math.floor(1 - math.log2(level / claims)) + 1

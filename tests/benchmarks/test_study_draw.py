@@ -1,0 +1,261 @@
+"""The study's tables, claims and figures: computed from the rows alone, the same bytes each time."""
+
+import csv
+import io
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import study
+from scipy import stats
+from studies.asked import read_claims, read_questions
+from studies.blocks import read_blocks, wanted_rows
+from studies.drawing import draw, outputs
+from studies.results import contrast, group_results
+from studies.rows import read_rows, rows_csv
+from studies.verdicts import Judged, judge, pairs_needed
+
+from tests.benchmarks.conftest import BENCHMARKS
+from tests.benchmarks.study_rows import CLAIMS, row, rows_of, write_study
+
+RANDOM = [40.0, 41.0, 39.5, 40.5, 40.25, 39.0, 41.5, 40.75, 39.75, 40.1]
+PCA = [47.0, 46.0, 48.5, 47.25, 46.5, 47.75, 48.0, 46.25, 47.5, 46.75]
+
+
+def judged(folder: Path) -> dict[str, Judged]:
+    results = group_results(read_rows(folder), wanted_rows(read_blocks(folder)))
+    return {each.claim.name: each for each in judge(results, read_claims(folder))}
+
+
+def lines_of(folder: Path, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(outputs(folder)[name].decode())))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten seeds of random, pca and el2n, of which the last is neither better nor worse than pca."""
+    near = [top1 + (0.5 if seed % 2 else -0.5) for seed, top1 in enumerate(PCA)]
+    rows = [*rows_of("random", RANDOM), *rows_of("pca", PCA), *rows_of("el2n", near)]
+    return write_study(tmp_path, rows)
+
+
+def test_equal_rows_give_equal_bytes_in_any_order(folder: Path) -> None:
+    first = outputs(folder)
+    draw(folder)
+    assert {name: (folder / name).read_bytes() for name in first} == first
+    lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+    (folder / "rows.jsonl").write_text("".join(reversed(lines)))
+    again = outputs(folder)
+    assert {name for name in first if again[name] != first[name]} <= {"rows.csv"}
+
+
+def test_the_committed_outputs_are_what_the_committed_rows_give() -> None:
+    """Rows, tables and claims cannot drift apart: `python benchmarks/study.py draw` writes them again."""
+    inputs = {"study.yaml", "questions.yaml", "claims.yaml", "rows.jsonl", "entropy.csv"}
+    files = [path for path in study.STUDY.rglob("*") if path.is_file()]
+    found = outputs(study.STUDY)
+    assert {str(path.relative_to(study.STUDY)) for path in files} - inputs == set(found)
+    assert [name for name in found if (study.STUDY / name).read_bytes() != found[name]] == []
+
+
+def test_drawing_imports_no_torch_and_needs_no_beton(folder: Path) -> None:
+    code = "import sys, study; sys.exit(study.main(['draw', '--study', sys.argv[1]]) or 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, folder], cwd=BENCHMARKS, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (folder / "README.md").exists()
+
+
+def test_the_mean_and_the_difference_have_student_intervals(folder: Path) -> None:
+    pca = next(line for line in lines_of(folder, "tables.csv") if line["method"] == "pca")
+    error = statistics.stdev(PCA) / 10**0.5
+    assert float(pca["top1_mean"]) == pytest.approx(statistics.fmean(PCA), abs=1e-6)
+    assert float(pca["top1_half"]) == pytest.approx(stats.t.ppf(0.975, 9) * error, abs=1e-6)
+    expected = stats.ttest_rel(PCA, RANDOM).confidence_interval()
+    assert (pca["n"], pca["asked"], pca["pairs"], pca["baseline"]) == ("10", "10", "10", "random")
+    assert float(pca["low"]) == pytest.approx(expected.low, abs=1e-6)
+    assert float(pca["high"]) == pytest.approx(expected.high, abs=1e-6)
+    assert float(pca["top1_best_mean"]) == pytest.approx(statistics.fmean(PCA) + 1)
+
+
+def test_claims_are_supported_contradicted_undecided_or_not_run(folder: Path) -> None:
+    """Of ten pairs with one sign p = 2 / 2^10; two such among four claims: Holm's factor is 4, then 3 but not less."""
+    found = judged(folder)
+    assert {name: each.verdict for name, each in found.items()} == {
+        "pca-random": "supported",
+        "random-el2n": "contradicted",
+        "pca-el2n": "not decided",
+        "ours-pca": "not run",
+    }
+    assert found["pca-random"].p == 2 / 2**10
+    assert found["pca-random"].adjusted == found["random-el2n"].adjusted == 4 * 2 / 2**10
+    assert found["pca-el2n"].why == "adjusted p is not below 0.05"
+    assert found["ours-pca"].why == "study.yaml asks for no rows of A"
+    assert [line["verdict"] for line in lines_of(folder, "claims.csv")] == [each.verdict for each in found.values()]
+
+
+def test_a_claim_in_the_other_direction(folder: Path) -> None:
+    turned = {"claims": [{**CLAIMS["claims"][0], "a": "random", "b": "pca", "direction": "<"}]}
+    write_study(folder, read_rows(folder), claims=turned)
+    assert judged(folder)["pca-random"].verdict == "supported"
+
+
+def test_too_few_pairs_decide_nothing(tmp_path: Path) -> None:
+    """Seven of eight needed pairs have no test; eight have one, which among seven claims can reach no verdict."""
+    rows = [*rows_of("random", RANDOM[:7]), *rows_of("pca", PCA[:9])]
+    few = judged(write_study(tmp_path, rows))["pca-random"]
+    assert (few.verdict, few.p, few.why) == ("not decided", None, "7 of 8 paired seeds")
+    first = {**CLAIMS["claims"][0], "name": "0"}
+    others = [{**first, "name": str(number), "a": "ours"} for number in range(1, 7)]
+    rows = [*rows_of("random", RANDOM[:8]), *rows_of("pca", PCA[:8])]
+    eight = judged(write_study(tmp_path, rows, claims={"claims": [first, *others]}))
+    assert (eight["0"].verdict, eight["0"].p, eight["0"].adjusted) == ("not decided", 1 / 128, 7 / 128)
+    assert "8 pairs decide nothing among 7 claims, 9 can" in eight["0"].why
+
+
+@pytest.mark.parametrize(("claims", "needed"), [(1, 6), (6, 8), (7, 9), (12, 9), (13, 10)])
+def test_the_pairs_that_can_decide_among_claims(claims: int, needed: int) -> None:
+    assert pairs_needed(claims, 0.05) == needed
+    assert claims * 2 / 2**needed < 0.05 <= claims * 2 / 2 ** (needed - 1)
+
+
+def test_no_rows_at_all_are_a_page_that_says_so(tmp_path: Path) -> None:
+    write_study(tmp_path)
+    page = outputs(tmp_path)["README.md"].decode()
+    assert "0 of the 32 rows" in page
+    assert "4 not run" in page
+    assert "not run** (`el2n`, `pca`, `random`)" in page
+    assert "* `pca`, IPC 10, hard-small, resnet10, 64 px: seeds 0 to 9" in page
+    assert not [name for name in outputs(tmp_path) if name.endswith(".svg")]
+
+
+def test_what_is_asked_for_and_lacks_is_named_by_block(tmp_path: Path) -> None:
+    rows = [*rows_of("random", RANDOM), *rows_of("el2n", PCA), *(row("pca", seed, 47.0) for seed in (0, 2, 9))]
+    page = outputs(write_study(tmp_path, rows))["README.md"].decode()
+    not_run = page.partition("## Not run")[2]
+    assert "Block 1, methods:\n\n* `pca`, IPC 10, hard-small, resnet10, 64 px: seeds 1, 3, 4, 5, 6, 7, 8\n" in not_run
+    assert "* `full`, all images, hard-small*epochs=30, resnet10, 64 px: seeds 0, 1" in not_run
+    assert "| `pca` | 3 of 10 | 47.00 ± 0.00 |" in page
+
+
+def test_lines_may_differ_in_crops_and_share_a_baseline(tmp_path: Path) -> None:
+    """The parts of a method: a table over methods and crops against one baseline, and effects with sides of axes."""
+    bare = "pca[grid=1,score=random]"
+    table = {
+        "methods": ["pca", "pca[*]"],
+        "lines": ["method", "augment"],
+        "baseline": {"method": bare, "augment": "method"},
+    }
+    effects = [{"name": "A", "a": "pca", "b": {"method": "pca", "augment": "protocol"}}]
+    questions = {"questions": [{"id": "b", "title": "t", "tables": [table], "contrasts": effects}]}
+    rows = [*rows_of("pca", PCA[:3]), *rows_of("pca", RANDOM[:3], augment="protocol"), *rows_of(bare, RANDOM[1:4])]
+    write_study(tmp_path, rows, questions=questions)
+    found = {(line["method"], line["settings"], line["augment"]): line for line in lines_of(tmp_path, "tables.csv")}
+    assert set(found) == {("pca", "", "method"), ("pca", "", "protocol"), ("pca", "grid=1,score=random", "method")}
+    difference = statistics.fmean(RANDOM[:3]) - statistics.fmean(RANDOM[1:4])
+    assert float(found["pca", "", "protocol"]["difference"]) == pytest.approx(difference, abs=1e-6)
+    assert found["pca", "grid=1,score=random", "method"]["pairs"] == "0"
+    effect = statistics.fmean(PCA[:3]) - statistics.fmean(RANDOM[:3])
+    assert f"| A | `pca` | `pca`, augment protocol | 3 | {effect:+.2f} |" in outputs(tmp_path)["README.md"].decode()
+
+
+def test_runs_on_held_out_training_images_are_no_results(tmp_path: Path) -> None:
+    rows = [*rows_of("pca", PCA), *rows_of("pca", RANDOM, holdout=0.2, group="9")]
+    (found,) = group_results(rows, [])
+    assert list(found.accuracies().values()) == PCA
+    assert [line["holdout"] for line in csv.DictReader(rows_csv(rows).splitlines())] == [""] * 10 + ["0.2"] * 10
+
+
+def test_an_older_version_of_a_method_is_a_line_of_its_own(tmp_path: Path) -> None:
+    """Its runs are not averaged with the newer ones, and no claim takes them."""
+    old = [row("pca", seed, 20.0, group="0") for seed in range(3)]
+    new = [row("pca", seed, 47.0, group="5") for seed in range(3)]
+    found = group_results([*old, *new], [])
+    assert {str(each.axes["method"])[:4]: each.accuracies()[0] for each in found} == {"pca": 47.0, "pca#": 20.0}
+
+
+def test_another_observer_is_a_line_of_its_own(tmp_path: Path) -> None:
+    rows = [*rows_of("pca", PCA), *rows_of("pca", RANDOM[:3], observer="resnet10, schedule of 60 epochs, 64 px")]
+    found = group_results(rows, [])
+    assert sorted((each.axes["method"], each.axes["observer"], len(each.runs)) for each in found) == [
+        ("pca", "resnet10, schedule of 30 epochs, 64 px", 10),
+        ("pca", "resnet10, schedule of 60 epochs, 64 px", 3),
+    ]
+    write_study(tmp_path, [*rows, *rows_of("random", RANDOM)])
+    pairs = judged(tmp_path)["pca-random"].found.pairs
+    assert pairs is not None
+    assert pairs.n == 10  # the observer of most runs
+
+
+def test_reductions_stand_beside_the_numbers(tmp_path: Path) -> None:
+    questions = {"questions": [{"id": "a", "title": "t", "tables": [{"methods": ["*"], "baseline": "random"}]}]}
+    rows = [*rows_of("sre2l[iterations=50]", RANDOM), *rows_of("pca", PCA)]
+    page = outputs(write_study(tmp_path, rows, questions=questions))["README.md"].decode()
+    assert (
+        "(here toys, 64 px, resnet10, 300 epochs, batches of 10, fp32; the paper: ImageNet-1K, 224 px, resnet18" in page
+    )
+    assert "| 50 iterations instead of 1000 |" in page
+    assert "| observer: resnet10, schedule of 30 epochs, 64 px; inferred: grid |" in page
+
+
+def test_figures_are_sound_svg_and_stale_ones_go(folder: Path) -> None:
+    draw(folder)
+    names = sorted(path.name for path in (folder / "figures").iterdir())
+    assert names == ["a-accuracy.svg", "a-epochs-ipc-10-hard-small-resnet10-64-px-fp32-crops-method.svg"]
+    for name in names:
+        root = ElementTree.parse(folder / "figures" / name).getroot()
+        texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert "pca (n = 10)" in texts
+    (folder / "rows.jsonl").write_text("")
+    draw(folder)
+    assert list((folder / "figures").iterdir()) == []
+
+
+def test_entropies_are_drawn_and_listed(folder: Path) -> None:
+    lines = ["network,method,ipc,crops,area,entropy,spread,images,sets", "net,pca,10,image,1.0,0.5,0.1,100,1"]
+    lines += ["net,pca,10,image,0.25,0.75,0.1,100,1", "net,random,10,image,1.0,0.9,0.1,100,1"]
+    (folder / "entropy.csv").write_text("\n".join(lines) + "\n")
+    found = outputs(folder)
+    assert "| net | pca | 10 | image | 100 | 0.500 | 0.750 |" in found["README.md"].decode()
+    assert b"pca, IPC 10" in found["figures/h-entropy-net.svg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("claims.yaml", "column: {}\nclaims:\n - {name: x, statement: s, a: 3, b: pca}\n", "claims.yaml:3: claims.0.a"),
+        ("claims.yaml", "column: {}\nclaims: [{name: x, statement: s, a: {method: pca, ipcs: 3}, b: c}]\n", "'ipcs'"),
+        ("questions.yaml", "column: {}\nquestions: {", "questions.yaml:2"),
+        ("study.yaml", "train: x\n", "no key 'val'"),
+        ("rows.jsonl", '{"key": "x"}\n', "rows.jsonl:1: a row without axes"),
+        ("rows.jsonl", "{\n", "rows.jsonl:1: not a row of JSON"),
+        ("entropy.csv", "network\nx\n", "entropy.csv:2: expected network, method"),
+    ],
+)
+def test_unsound_files_are_one_line(
+    folder: Path, name: str, content: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / name).write_text(content)
+    assert study.main(["draw", "--study", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("study: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_a_claim_whose_rows_have_not_run_says_which(tmp_path: Path) -> None:
+    found = judged(write_study(tmp_path, [row("random", 3, 40.0), row("pca", 4, 47.0)]))
+    assert (found["pca-random"].verdict, found["pca-random"].why) == ("not run", "no seed in common")
+    assert (found["pca-el2n"].verdict, found["pca-el2n"].why) == ("not run", "no rows of B")
+
+
+def test_the_studys_own_claims_and_contrasts_are_about_rows_that_its_blocks_ask_for() -> None:
+    """Their columns name the precision and protocol of study.yaml; methods of no block are named."""
+    found = group_results([], wanted_rows(read_blocks(study.STUDY)))
+    asked = [each.claim.name for each in judge(found, read_claims(study.STUDY)) if None not in each.found[:2]]
+    assert {"pca-random-10", "pca-random-50"} <= set(asked)
+    questions = read_questions(study.STUDY)
+    contrasts = [contrast(found, questions.column, each) for each in questions.questions[1].contrasts]
+    assert None not in contrasts[0][:2]
