@@ -18,6 +18,7 @@ from fastdc.beton.hints import TileCrop
 from fastdc.methods.base import (
     STORED_QUALITY,
     Compressed,
+    Fit,
     Method,
     MethodConfig,
     MethodContext,
@@ -46,12 +47,14 @@ class PACTConfig(EL2NRanking):
     """Settings of PACT.
 
     Attributes:
+        fit: how a source fills its tile; `squash` keeps all of it, as PCA does.
         pool: share of a class, from the end that `keep` names, that sources are drawn from, in percent; more where
             they would not suffice. 100 draws from the whole class and reads no observer.
         grid: tiles per side; null takes the largest whose mosaics keep `lowest_quality`.
         lowest_quality: JPEG quality below which no further tiles are packed.
     """
 
+    fit: Fit = "squash"
     pool: float = Field(50.0, gt=0, le=100)
     grid: int | None = Field(None, ge=GRIDS[0], le=GRIDS[-1])
     lowest_quality: int = Field(25, ge=1, le=95)
@@ -120,7 +123,7 @@ class PACT(Method):
             if ipc * grid**2 > min(context.counts):
                 break
             sources = self._sources(context, config, ipc, grid, seed)
-            mosaic = Mosaic(grid=grid, fit="squash", side=grid * tile_side(context.image_size), max_bytes=budget)
+            mosaic = Mosaic(grid=grid, fit=config.fit, side=grid * tile_side(context.image_size), max_bytes=budget)
             quality = _sampled_quality(context, sources, mosaic)
             if chosen is not None and quality < config.lowest_quality:
                 break
