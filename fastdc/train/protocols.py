@@ -30,7 +30,7 @@ class Protocol(Settings):
     Attributes:
         base: name of the preset it starts from.
         version: raised whenever the preset's meaning changes; part of every cache key.
-        epochs: passes over the stored images, one augmented view of each per epoch.
+        epochs: passes over the stored images, with one augmented view of each unless the set's crops ask for more.
         batch_size: images per step, or "small" for clamp(N/10, 10, 128) with N stored images.
         optimizer: `adamw`, or `sgd` (Nesterov off). The benchmark's "pruning settings" are optimizer=sgd, lr=0.1,
             weight_decay=1e-4, all three to be set.
