@@ -4,12 +4,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fastdc.beton.hints import PROTOCOL, TileCrop, TileRule, tile_crop
 from fastdc.errors import ConfigError, MethodError
 from fastdc.nn.teaching import Teaching
 from fastdc.observe.needs import OBSERVED, ObserverNeeds
@@ -62,6 +64,16 @@ class MethodInfo(Settings):
         return any(need in OBSERVED for need in self.needs)
 
 
+class Lists(Protocol):
+    """Reads files that rank the training images; see `fastdc.list_scores`."""
+
+    def images(self, path: Path) -> NDArray[np.int64]:
+        """Return the training images that a list names, in its order, int64 [M]."""
+
+    def scores(self, path: Path) -> NDArray[np.float64]:
+        """Return the score of every training image, high = hard, float64 [N]."""
+
+
 @dataclass(frozen=True)
 class MethodContext:
     """What a method may look at.
@@ -74,6 +86,7 @@ class MethodContext:
         observations: one record per observer run; empty unless the method reads them.
         scores: the method's own scores, float64 [N], where they were computed already.
         teaching: networks to run, for a method whose `teachers` names some; else None.
+        lists: reads files that rank the training images.
     """
 
     labels: NDArray[np.int64]
@@ -83,6 +96,7 @@ class MethodContext:
     observations: tuple[Observation, ...] = ()
     scores: NDArray[np.float64] | None = None
     teaching: Teaching | None = None
+    lists: Lists | None = None
 
     @property
     def counts(self) -> list[int]:
@@ -135,18 +149,42 @@ class MethodConfig(Settings):
 
     Attributes:
         fit: how a kept image becomes S x S: `crop` (shorter side to S, centre crop), `squash`, or `pad` with black.
+        augment: crops that training takes of the stored images, as `--augment tile:...` gives them to every set; they
+            travel with the set as its hints. null leaves the hints to the method, most of which give none.
     """
 
-    later_settings: ClassVar[tuple[str, ...]] = ()
-    """Settings that a release added; at their defaults they stay out of keys, so that older subsets are found."""
+    later_settings: ClassVar[tuple[str, ...]] = ("augment",)
+    """Settings that a release added; at their defaults they stay out of keys, so that older subsets are found.
+
+    Those of a class are added to its bases'.
+    """
 
     fit: Fit = "crop"
+    augment: TileRule | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what a subset depends on, as plain data."""
         values = self.model_dump(mode="json")
-        old = {name for name in self.later_settings if getattr(self, name) == type(self).model_fields[name].default}
+        later = {name for base in type(self).__mro__ for name in vars(base).get("later_settings", ())}
+        old = {name for name in later if self.is_default(name)}
         return {name: value for name, value in values.items() if name not in old}
+
+    def is_default(self, name: str) -> bool:
+        """Return whether a setting has its default value."""
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
+
+    def refuse_unread(self, unread: Mapping[str, str]) -> None:
+        """Refuse a setting that would make a row of its own and change nothing.
+
+        Args:
+            unread: settings that nothing reads, each with the reason.
+
+        Raises:
+            ValueError: names the first that is not at its default; in a validator it becomes a ConfigError.
+        """
+        for name, why in unread.items():
+            if not self.is_default(name):
+                raise ValueError(f"{name}={_plain(getattr(self, name))} changes nothing {why}; leave it out")
 
 
 def inferred_settings(config: type[MethodConfig]) -> list[str]:
@@ -170,7 +208,20 @@ class Method(ABC):
         Raises:
             ConfigError: unknown setting (with the closest valid one) or a value out of range.
         """
-        return self.config_class.make(settings, f"method {self.info.name}")
+        config = self.config_class.make(settings, f"method {self.info.name}")
+        if self.info.whole_set and config.augment is not None:
+            raise ConfigError(
+                f"method {self.info.name}: augment={config.augment} is stored with a set, and the whole set is none; "
+                f"give it to every set with --augment {config.augment}"
+            )
+        return config
+
+    def training_crop(self, config: MethodConfig) -> TileCrop:
+        """Return the crops that training takes of the stored images, known before they are made.
+
+        A method whose sets carry hints of their own, the number of views above all, returns the same here.
+        """
+        return tile_crop(config.augment or PROTOCOL, {})
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
         """Source images per class that `ipc` takes; the sweep checks it before any work."""

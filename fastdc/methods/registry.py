@@ -20,6 +20,8 @@ NOT_METHODS = {
     "geometry",
     "mosaics",
     "patches",
+    "pca_config",
+    "ranking",
     "recovering",
     "registry",
     "sampling",
