@@ -14,6 +14,7 @@ else by then is refused.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -247,9 +248,16 @@ def _content_key(path: Path) -> str:
         ConfigError: it cannot be read.
     """
     try:
-        return bytes_key(path.read_bytes(), 16)
+        found = path.stat()
+        return _key_of(path, found.st_ino, found.st_size, found.st_mtime_ns)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}), expected a list of training images") from error
+
+
+@lru_cache(maxsize=64)
+def _key_of(path: Path, _inode: int, _size: int, _changed: int) -> str:
+    """`_content_key`, once for each state of the file: a sweep asks in every cell."""
+    return bytes_key(path.read_bytes(), 16)
 
 
 def _plain(value: Any) -> str:
