@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton.hints import METHOD, tile_crop
 from fastdc.errors import MethodError
 from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext
 
@@ -69,7 +68,7 @@ def check_compressed(method: Method, config: MethodConfig, compressed: Any, cont
 
 def _check_views(where: str, method: Method, config: MethodConfig, compressed: Compressed) -> None:
     """Refuse another number of views than a sweep was planned with."""
-    given, planned = tile_crop(METHOD, compressed.hints).views, method.training_crop(config).views
+    given, planned = compressed.hints.get("tile_views", 1), method.training_crop(config).views
     if given != planned:
         raise MethodError(
             f"{where}: its hints ask for {given} views of an image in an epoch, its training_crop for {planned}; "
