@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fastdc.beton.hints import PROTOCOL, TileCrop, TileRule, tile_crop
+from fastdc.beton.hints import PROTOCOL, TileCrop, tile_crop
 from fastdc.errors import ConfigError, MethodError
+from fastdc.methods.config import Fit as Fit
+from fastdc.methods.config import MethodConfig as MethodConfig
+from fastdc.methods.config import inferred_settings as inferred_settings
+from fastdc.methods.config import plain_value
 from fastdc.nn.teaching import Teaching
 from fastdc.observe.needs import OBSERVED, ObserverNeeds
 from fastdc.observe.needs import WHOLE_SCHEDULE as WHOLE_SCHEDULE  # methods return it
@@ -22,7 +26,6 @@ from fastdc.settings import Settings, parse_settings
 Family = Literal["reference", "pruning", "distillation", "combination"]
 Need = Literal["dynamics", "features", "outputs", "tdds", "teacher", "bn_statistics"]
 Keep = Literal["easy", "hard"]
-Fit = Literal["crop", "squash", "pad"]
 Resize = Literal["antialias", "nearest"]
 Encoding = Literal["jpg", "png"]
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -142,54 +145,6 @@ class Compressed:
     details: dict[str, Any] = field(default_factory=dict)
     encoding: Encoding = "jpg"
     mosaic: Mosaic | None = None
-
-
-class MethodConfig(Settings):
-    """Base of every method's settings. A subclass states unit, range and source of each field.
-
-    Attributes:
-        fit: how a kept image becomes S x S: `crop` (shorter side to S, centre crop), `squash`, or `pad` with black.
-        augment: crops that training takes of the stored images, as `--augment tile:...` gives them to every set; they
-            travel with the set as its hints. null leaves the hints to the method, most of which give none.
-    """
-
-    later_settings: ClassVar[tuple[str, ...]] = ("augment",)
-    """Settings that a release added; at their defaults they stay out of keys, so that older subsets are found.
-
-    Those of a class are added to its bases'.
-    """
-
-    fit: Fit = "crop"
-    augment: TileRule | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """Return what a subset depends on, as plain data."""
-        values = self.model_dump(mode="json")
-        later = {name for base in type(self).__mro__ for name in vars(base).get("later_settings", ())}
-        old = {name for name in later if self.is_default(name)}
-        return {name: value for name, value in values.items() if name not in old}
-
-    def is_default(self, name: str) -> bool:
-        """Return whether a setting has its default value."""
-        return bool(getattr(self, name) == type(self).model_fields[name].default)
-
-    def refuse_unread(self, unread: Mapping[str, str]) -> None:
-        """Refuse a setting that would make a row of its own and change nothing.
-
-        Args:
-            unread: settings that nothing reads, each with the reason.
-
-        Raises:
-            ValueError: names the first that is not at its default; in a validator it becomes a ConfigError.
-        """
-        for name, why in unread.items():
-            if not self.is_default(name):
-                raise ValueError(f"{name}={_plain(getattr(self, name))} changes nothing {why}; leave it out")
-
-
-def inferred_settings(config: type[MethodConfig]) -> list[str]:
-    """Settings whose default is not published but inferred by us."""
-    return [name for name, field in config.model_fields.items() if field.description == "inferred"]
 
 
 class Method(ABC):
@@ -357,10 +312,4 @@ def variant_name(name: str, settings: Mapping[str, Any]) -> str:
     """The display name of a method under `settings`, keys sorted: `el2n[keep=hard]`, or just `el2n`."""
     if not settings:
         return name
-    return f"{name}[{','.join(f'{key}={_plain(settings[key])}' for key in sorted(settings))}]"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "+".join(map(_plain, value))  # a comma would begin the next setting
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{name}[{','.join(f'{key}={plain_value(settings[key])}' for key in sorted(settings))}]"

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from fastdc.errors import ConfigError, MethodError
 from fastdc.hashing import bytes_key
 from fastdc.methods.base import Lists, MethodConfig, MethodContext
+from fastdc.methods.config import plain_value
 from fastdc.methods.difficulty import Scores
 from fastdc.methods.patches import image_losses, teaching_of
 from fastdc.methods.scored import ScoreMethod
@@ -97,7 +98,7 @@ class MethodRanking(Ranking):
     @property
     def text(self) -> str:
         """See `Ranking`."""
-        parts = [] if self.window else [f"{name}={_plain(self.changed[name])}" for name in sorted(self.changed)]
+        parts = [] if self.window else [f"{name}={_spelled(self.changed[name])}" for name in sorted(self.changed)]
         return "+".join([self.scorer.info.name, *parts])
 
     @property
@@ -260,5 +261,5 @@ def _key_of(path: Path, _inode: int, _size: int, _changed: int) -> str:
     return bytes_key(path.read_bytes(), 16)
 
 
-def _plain(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def _spelled(value: Any) -> str:
+    return "null" if value is None else plain_value(value)

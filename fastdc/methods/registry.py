@@ -16,6 +16,7 @@ NOT_METHODS = {
     "base",
     "benchmark",
     "checking",
+    "config",
     "difficulty",
     "geometry",
     "mosaics",
