@@ -1,6 +1,7 @@
 """Settings of a method: which of them enter keys, which are inferred, and which nothing reads."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 from fastdc.beton.hints import TileRule
@@ -30,8 +31,7 @@ class MethodConfig(Settings):
     def identity(self) -> dict[str, Any]:
         """Return what a subset depends on, as plain data."""
         values = self.model_dump(mode="json")
-        later = {name for base in type(self).__mro__ for name in vars(base).get("later_settings", ())}
-        old = {name for name in later if self.is_default(name)}
+        old = {name for name in _later_settings(type(self)) if self.is_default(name)}
         return {name: value for name, value in values.items() if name not in old}
 
     def is_default(self, name: str) -> bool:
@@ -50,6 +50,12 @@ class MethodConfig(Settings):
         for name, why in unread.items():
             if not self.is_default(name):
                 raise ValueError(f"{name}={plain_value(getattr(self, name))} changes nothing {why}; leave it out")
+
+
+@cache
+def _later_settings(config: type[MethodConfig]) -> frozenset[str]:
+    """Those of a class and of its bases."""
+    return frozenset(name for base in config.__mro__ for name in vars(base).get("later_settings", ()))
 
 
 def inferred_settings(config: type[MethodConfig]) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.errors import ConfigError, MethodError
+from fastdc.errors import ConfigError
 from fastdc.hashing import bytes_key
 from fastdc.methods.base import Lists, MethodConfig, MethodContext
 from fastdc.methods.config import plain_value
@@ -179,8 +179,6 @@ class FileRanking(Ranking):
 
     def _lists(self, context: MethodContext) -> Lists:
         assert context.lists is not None, "compress_beton gives them"
-        if _content_key(self.path) != self.key:
-            raise MethodError(f"{self.path}: was changed since the run was planned; start again")
         return context.lists
 
 
@@ -234,7 +232,7 @@ def _file_ranking(method: str, kind: str, rest: str) -> FileRanking:
     if found is None:
         raise ConfigError(f"method {method}: score={kind}: names no file, expected {kind}:FILE")
     path = Path(found["path"])
-    key = _content_key(path)
+    key = _content_key(path, f"method {method}: score={kind}:{path}")
     if found["key"] not in (None, key):
         raise ConfigError(
             f"method {method}: score={kind}:{rest}: the file holds other content now, #{key}; give it without its key"
@@ -242,7 +240,7 @@ def _file_ranking(method: str, kind: str, rest: str) -> FileRanking:
     return FileRanking(kind, path, key)
 
 
-def _content_key(path: Path) -> str:
+def _content_key(path: Path, where: str) -> str:
     """The key of what a file holds.
 
     Raises:
@@ -252,7 +250,7 @@ def _content_key(path: Path) -> str:
         found = path.stat()
         return _key_of(path, found.st_ino, found.st_size, found.st_mtime_ns)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}), expected a list of training images") from error
+        raise ConfigError(f"{where}: cannot be read ({error.strerror}), expected a list of training images") from error
 
 
 @lru_cache(maxsize=64)
