@@ -157,7 +157,7 @@ LogOption = Annotated[
 ]
 AUGMENT_HELP = (
     "method follows a subset's hints (PCA's crop inside one tile), protocol ignores them, "
-    "tile:GRID[+whole=SHARE][+align=SHARE][+scale=LOW-HIGH] crops every set in this one way."
+    "tile:GRID[+whole=SHARE][+align=SHARE][+scale=LOW-HIGH][+views=COUNT] crops every set in this one way."
 )
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import fastdc
 from fastdc.beton import BetonFile, Manifest, check_beton_output, describe_beton
+from fastdc.beton.hints import HINTS
 from fastdc.beton.missing import one_use
 from fastdc.beton.order import Order
 from fastdc.errors import ConfigError, MethodError
 from fastdc.files import check_output
 from fastdc.hashing import content_key
 from fastdc.list_files import Combined
+from fastdc.list_scores import TrainingLists
 from fastdc.lists import ImageList, list_path, read_list, write_list
 from fastdc.locks import locked
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
@@ -225,6 +227,7 @@ def compress_beton(
             image=beton.decode,
             observations=observations,
             teaching=_teaching(plans, train, workdir, compute, scratch, also, image_size, show_progress),
+            lists=TrainingLists(manifest, beton.labels),
         )
         context, compressed, seconds = _run_method(chosen, config, context, ipc, seed)
         start = time.monotonic()
@@ -267,9 +270,17 @@ def _run_method(
     context = replace(context, scores=method.scores(context, config))
     check_scores(method, context.scores, len(context.labels))
     scored = time.monotonic()
-    compressed = method.compress(context, config, ipc, seed)
+    compressed = with_crops(method, config, method.compress(context, config, ipc, seed))
     check_compressed(method, config, compressed, context, ipc)
     return context, compressed, {"scoring": scored - start, "selection": time.monotonic() - scored}
+
+
+def with_crops(method: Method, config: MethodConfig, compressed: Compressed) -> Compressed:
+    """Return the set with the crops that its settings name in place of the method's own."""
+    if config.augment is None or not isinstance(compressed, Compressed):  # anything else is refused by the next check
+        return compressed
+    others = {name: value for name, value in compressed.hints.items() if name not in HINTS}
+    return replace(compressed, hints=others | method.training_crop(config).hints)
 
 
 @contextmanager

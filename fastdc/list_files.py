@@ -94,7 +94,7 @@ class Line(NamedTuple):
         where: the file and the entry's place in it, for messages.
         image: the id, path or index. label: the class, if given.
         row: all of the line, as it stands there.
-        stored: number of the stored image, in a list of combined ones.
+        stored: number of the stored image, in a list of combined ones. score: the text of the third cell.
     """
 
     where: str
@@ -102,6 +102,7 @@ class Line(NamedTuple):
     label: str | None
     row: str = ""
     stored: str = ""
+    score: str = ""
 
 
 class ListFile(NamedTuple):
@@ -194,6 +195,7 @@ def _text_lines(path: Path, text: str) -> Iterator[Line]:
             cells[1] if len(cells) > 1 and cells[1] else None,
             row,
             cells[3] if len(cells) > 3 else "",
+            cells[2] if len(cells) > 2 else "",
         )
 
 

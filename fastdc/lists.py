@@ -22,6 +22,7 @@ from fastdc.progress import say
 
 HEADER = "# id\tclass\tscore"
 MAX_DIGITS = 18
+ORDER_ADVICE = "name images by id or path, or, where the indices count the images of the beton, add --index-order own"
 SHOWN = 200
 UNSAFE = re.compile(r"\A[#\s]|\s\Z|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 TITLES = frozenset({"id", "index", "image", "path", "file", "filename", "name"})
@@ -34,10 +35,12 @@ class ImageList(NamedTuple):
     Attributes:
         sources: int64 [M, K], per stored image those it is made of; K = 1 where images are kept as they are.
         combined: how they are combined; None where they are not.
+        lines: the lines that name them, of `sources` row by row.
     """
 
     sources: NDArray[np.int64]
     combined: Combined | None
+    lines: tuple[Line, ...] = ()
 
 
 def list_path(subset: Path) -> Path:
@@ -81,7 +84,11 @@ def _written(name: str) -> str:
 
 
 def read_list(
-    path: Path, manifest: Manifest, labels: NDArray[np.int64], index_order: Order = "imagefolder"
+    path: Path,
+    manifest: Manifest,
+    labels: NDArray[np.int64],
+    index_order: Order = "imagefolder",
+    advice: str = ORDER_ADVICE,
 ) -> ImageList:
     """Read which training images a list names, in its order.
 
@@ -92,6 +99,7 @@ def read_list(
         manifest: of the training set. labels: int64 [N], classes of its images.
         index_order: what indices count: the samples of torchvision's ImageFolder over the same folder, or the beton's
             `own`. Where the two are known to be the same, both are taken.
+        advice: what to do about indices of another order.
 
     Raises:
         MethodError: an unknown, ambiguous or repeated image, a class that is not the image's, an empty list, mosaics
@@ -109,11 +117,11 @@ def read_list(
     find = _numbers(manifest) if numbers else _names(manifest, ids)
     found = np.fromiter((_checked(find(line), line, manifest, labels) for line in lines), np.int64, len(lines))
     if numbers and index_order == "imagefolder":
-        _check_order(path, manifest)
+        check_index_order(path, manifest, advice)
     if combined is not None:
-        return ImageList(_group(path, lines, found, labels, combined), combined)
+        return ImageList(_group(path, lines, found, labels, combined), combined, tuple(lines))
     _refuse_repeats(lines, found)
-    return ImageList(found[:, None], None)
+    return ImageList(found[:, None], None, tuple(lines))
 
 
 def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int64]) -> int:
@@ -162,7 +170,7 @@ def _group(
     return found.reshape(-1, tiles)
 
 
-def _check_order(path: Path, manifest: Manifest) -> None:
+def check_index_order(path: Path, manifest: Manifest, advice: str = ORDER_ADVICE, what: str = "indices") -> None:
     """Refuse indices where image i need not be ImageFolder's; of older files look at what the manifest shows.
 
     Raises:
@@ -173,14 +181,13 @@ def _check_order(path: Path, manifest: Manifest) -> None:
     reason = _why_own(manifest)
     if manifest.order is None and reason is None:
         say(
-            f"note: {path}: holds indices, and the manifest of {manifest.dataset} is of a fastdc that did not record "
+            f"note: {path}: holds {what}, and the manifest of {manifest.dataset} is of a fastdc that did not record "
             "the order of images; it looks like ImageFolder's, unless hidden images were left out: write it again"
         )
         return
     raise MethodError(
-        f"{path}: holds indices, but images of {manifest.dataset} are not numbered as torchvision's ImageFolder does "
-        f"({reason or 'hidden images, litter or linked folders were left out'}); name images by id or path, or, where "
-        "the indices count the images of the beton, add --index-order own"
+        f"{path}: holds {what}, but images of {manifest.dataset} are not numbered as torchvision's ImageFolder does "
+        f"({reason or 'hidden images, litter or linked folders were left out'}); {advice}"
     )
 
 

@@ -10,16 +10,21 @@ from pydantic import AfterValidator
 from fastdc.errors import ConfigError
 
 METHOD, PROTOCOL, TILE = "method", "protocol", "tile"
-FORMS = f"{METHOD}, {PROTOCOL} or {TILE}:GRID[+whole=SHARE][+align=SHARE][+scale=LOW-HIGH]"
+TILE_FORM = f"{TILE}:GRID[+whole=SHARE][+align=SHARE][+scale=LOW-HIGH][+views=COUNT]"
+FORMS = f"{METHOD}, {PROTOCOL} or {TILE_FORM}"
 EXPECTED = {
     "tile_grid": "a whole number",
     "tile_whole": "a share",
     "tile_align": "a share",
     "tile_scale": "two shares, low and high",
+    "tile_views": "a whole number from 1 to 64",
 }
 HINTS = tuple(EXPECTED)
+MAX_GRID, MAX_VIEWS = 16, 64
 NUMBER = r"\d+(?:\.\d+)?"
-PART = re.compile(rf"(?P<name>whole|align)=(?P<share>{NUMBER})|scale=(?P<low>{NUMBER})-(?P<high>{NUMBER})")
+PART = re.compile(
+    rf"(?P<name>whole|align)=(?P<share>{NUMBER})|scale=(?P<low>{NUMBER})-(?P<high>{NUMBER})|views=(?P<views>\d{{1,9}})"
+)
 
 
 class TileCrop(NamedTuple):
@@ -30,12 +35,14 @@ class TileCrop(NamedTuple):
         whole: share of visits that crop from the whole mosaic, 0..1.
         align: share of the other visits whose window is a tile, 0..1.
         scale: lowest and highest area of a crop, as a share of its tile; None takes the protocol's.
+        views: visits to each stored image in an epoch, 1..64; the paper's is 1. Steps grow with it.
     """
 
     grid: int = 1
     whole: float = 0.0
     align: float = 1.0
     scale: tuple[float, float] | None = None
+    views: int = 1
 
     @property
     def hints(self) -> dict[str, Any]:
@@ -44,6 +51,15 @@ class TileCrop(NamedTuple):
         values["tile_scale"] = list(self.scale) if self.scale else None
         defaults = dict(zip(HINTS, TileCrop(), strict=True))
         return {name: value for name, value in values.items() if value != defaults[name]}
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Fields that no visit reads, each with the reason."""
+        if self.grid == 1:
+            return dict.fromkeys(("whole", "align", "scale"), "with grid 1, whose only tile is the whole image")
+        if self.whole == 1:
+            return dict.fromkeys(("align", "scale"), "with whole=1, where no visit crops inside a tile")
+        return {}
 
 
 def tile_crop(augment: str, hints: Mapping[str, Any]) -> TileCrop:
@@ -69,6 +85,8 @@ def _hint(name: str, value: Any) -> Any:
     try:
         if name == "tile_grid":
             return int(value)
+        if name == "tile_views":
+            return _views(int(value))
         if name != "tile_scale":
             return float(value)
         low, high = (None, None) if value is None else map(float, value)
@@ -80,21 +98,55 @@ def _hint(name: str, value: Any) -> Any:
         ) from error
 
 
+def _views(views: int) -> int:
+    if not 1 <= views <= MAX_VIEWS:
+        raise ValueError(f"views={views}: expected 1 to {MAX_VIEWS} views of an image in an epoch")
+    return views
+
+
 def check_augment(text: str) -> str:
     """Return the rule in its one spelling, so that two spellings are one column and one key.
 
     Raises:
-        ValueError: it is none of `FORMS`, or a value is out of range.
+        ValueError: it is none of `FORMS`, a value is out of range, or a part of it changes nothing.
     """
     text = text.replace(" ", "")
     if text in (METHOD, PROTOCOL):
         return text
     rule = _parse(text)
+    _refuse_unread(text, rule)
     parts = [f"{TILE}:{rule.grid}"]
     parts += [f"whole={_plain(rule.whole)}"] if rule.whole else []
     parts += [f"align={_plain(rule.align)}"] if rule.align != 1.0 else []
     parts += [f"scale={_plain(rule.scale[0])}-{_plain(rule.scale[1])}"] if rule.scale else []
+    parts += [f"views={rule.views}"] if rule.views != 1 else []
     return "+".join(parts)
+
+
+def check_tiles(text: str) -> str:
+    """Return a rule of tiles in its one spelling.
+
+    Raises:
+        ValueError: as `check_augment`; `method` and `protocol` are no such rule.
+    """
+    text = check_augment(text)
+    if not text.startswith(f"{TILE}:"):
+        raise ValueError(f"{text} is what a set without this setting does; expected {TILE_FORM}")
+    return text
+
+
+def _refuse_unread(text: str, rule: TileCrop) -> None:
+    """Refuse a rule that would make a column of its own and change nothing.
+
+    Raises:
+        ValueError: names the part and the reason.
+    """
+    for name, why in rule.unread.items():
+        if getattr(rule, name) != TileCrop._field_defaults[name]:
+            raise ValueError(f"{name} changes nothing {why}; leave it out")
+    if (rule.grid, rule.views) == (1, 1) or (rule.grid > 1 and rule.whole == 1):
+        same = PROTOCOL if rule.views == 1 else f"{TILE}:1+views={rule.views}"
+        raise ValueError(f"{text} crops from the whole image in every visit, as {same} does; take that")
 
 
 def _plain(number: float) -> str:
@@ -105,17 +157,17 @@ def _plain(number: float) -> str:
 def _parse(text: str) -> TileCrop:
     head, *parts = text.split("+")
     kind, _, grid = head.partition(":")
-    if kind != TILE or not grid.isdecimal() or not 1 <= int(grid) <= 16:
-        raise ValueError(f"expected {FORMS}, with GRID from 1 to 16")
+    if kind != TILE or not grid.isdecimal() or not 1 <= int(grid) <= MAX_GRID:
+        raise ValueError(f"expected {FORMS}, with GRID from 1 to {MAX_GRID}")
     values: dict[str, Any] = {}
     for part in parts:
         found = PART.fullmatch(part)
         if found is None:
             raise ValueError(f"'{part}' is not understood; expected {FORMS}")
-        name = found["name"] or "scale"
+        name = part.partition("=")[0]
         if name in values:
             raise ValueError(f"{name} is given twice")
-        values[name] = float(found["share"]) if found["name"] else (float(found["low"]), float(found["high"]))
+        values[name] = _value(found)
     rule = TileCrop(int(grid), **values)
     if not (0 <= rule.whole <= 1 and 0 <= rule.align <= 1):
         raise ValueError("shares lie between 0 and 1")
@@ -124,5 +176,15 @@ def _parse(text: str) -> TileCrop:
     return rule
 
 
+def _value(found: re.Match[str]) -> Any:
+    """The value of one part, as `TileCrop` holds it."""
+    if found["views"]:
+        return _views(int(found["views"]))
+    return float(found["share"]) if found["name"] else (float(found["low"]), float(found["high"]))
+
+
 Augment = Annotated[str, AfterValidator(check_augment)]
 """A setting that holds such a rule."""
+
+TileRule = Annotated[str, AfterValidator(check_tiles)]
+"""A setting that holds a rule of tiles: `tile:2+whole=0.25`."""

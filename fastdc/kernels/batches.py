@@ -3,6 +3,9 @@
 A batch may hold several views of each image, each with settings, seed and side of its own (K requests). All of them lie
 in one flat buffer of bytes, view k of position p behind those of all earlier requests and positions, as [S, S, 3]
 levels or, where `levels` is given, as normalised float32.
+
+An epoch may visit an image several times. Visit v of sample i has the number i + v * N in a set of N samples, and draws
+of its own by that number; visits of the first round are samples.
 """
 
 import numpy as np
@@ -70,10 +73,10 @@ def place_views(
     size: int,
     places: NDArray[np.int64],
 ) -> None:
-    """`place_view` of every sample [B] -> `places` int64 [B, PLACE_NUMBERS]; heights and widths are [N]."""
+    """`place_view` of every visit [B] -> `places` int64 [B, PLACE_NUMBERS]; heights and widths are [N]."""
     for position in range(samples.shape[0]):
-        sample = samples[position]
-        place_view(view, seed, epoch, sample, (heights[sample], widths[sample]), size, places[position])
+        sample = samples[position] % heights.shape[0]
+        place_view(view, seed, epoch, samples[position], (heights[sample], widths[sample]), size, places[position])
 
 
 @kernel
@@ -178,15 +181,15 @@ def resident_share(
 
     Args:
         pixels: flat buffer of decoded images; offsets, heights, widths: [N], where each image lies in it.
-        samples: [B] sample numbers.
+        samples: [B] numbers of visits.
         views: [K, VIEW_NUMBERS]; seeds, sides: int64 [K]; levels: see `draw_view`.
         out: flat uint8, the whole batch, written.
     """
     for position in range(share, samples.shape[0], shares):
-        sample = samples[position]
+        sample = samples[position] % heights.shape[0]
         height, width, start = heights[sample], widths[sample], offsets[sample]
         source = pixels[start : start + height * width * _CHANNELS].reshape((height, width, _CHANNELS))
-        make_views(source, views, seeds, sides, levels, epoch, sample, position, samples.shape[0], out)
+        make_views(source, views, seeds, sides, levels, epoch, samples[position], position, samples.shape[0], out)
 
 
 @kernel
@@ -202,13 +205,14 @@ def finished_share(
 
     Args:
         finished: uint8 [N, n], the levels of every sample's view, n of them.
-        samples: [B] sample numbers; levels: see `draw_view`.
+        samples: [B] numbers of visits; levels: see `draw_view`.
         out: flat uint8, the whole batch, written.
     """
     length = finished.shape[1] * (4 if levels.shape[1] > 0 else 1)
     row = levels.shape[1]
     for position in range(share, samples.shape[0], shares):
-        view, target = finished[samples[position]], out[position * length : (position + 1) * length]
+        view = finished[samples[position] % finished.shape[0]]
+        target = out[position * length : (position + 1) * length]
         if row == 0:
             target[:] = view
             continue

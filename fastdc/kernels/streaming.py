@@ -25,9 +25,10 @@ def _largest(
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Bytes of the largest decoded image and of the largest JPEG file among `samples`."""
+    """Bytes of the largest decoded image and of the largest JPEG file among the visits `samples`."""
     image, payload = 0, 0
-    for sample in samples:
+    for visit in samples:
+        sample = visit % sizes.shape[0]
         image = max(image, heights[sample] * widths[sample] * _CHANNELS)
         if modes[sample] == JPEG_MODE:
             payload = max(payload, sizes[sample])
@@ -70,7 +71,7 @@ def stream_share(
     Args:
         reader, library: see `pread` and `turbojpeg`.
         offsets, sizes, modes, heights, widths: [N], the file's samples.
-        samples: [B] sample numbers; views, seeds, view_sides: [K], levels: see `batches`.
+        samples: [B] numbers of visits; views, seeds, view_sides: [K], levels: see `batches`.
         states: [B], set to MADE or FAILED for each sample of the share; a failed sample's views are not written.
         decodes: [N], counts how often each sample was decoded.
         out: flat uint8, the whole batch, written.
@@ -81,10 +82,10 @@ def stream_share(
     places = np.empty((view_sides.shape[0], PLACE_NUMBERS), np.int64)
     decoder = open_decoder(library)
     for position in range(share, count, shares):
-        sample = samples[position]
+        sample = samples[position] % sizes.shape[0]
         height, width, start, size = heights[sample], widths[sample], offsets[sample], sizes[sample]
         for k in range(view_sides.shape[0]):
-            place_view(views[k], seeds[k], epoch, sample, (height, width), view_sides[k], places[k])
+            place_view(views[k], seeds[k], epoch, samples[position], (height, width), view_sides[k], places[k])
         if modes[sample] == JPEG_MODE:
             first, end = 0, height
             image = pixels[: height * width * _CHANNELS].reshape((height, width, _CHANNELS))
@@ -158,7 +159,7 @@ def decode_views(
     """The views of a batch, with the arguments that FFCV gives to a decoder.
 
     Args:
-        samples: [B] sample numbers.
+        samples: [B] numbers of visits.
         memory, metadata: FFCV's; not used.
         storage: reader, library, offsets, sizes, modes, heights, widths, views, seeds, view_sides, levels, numbers,
             decodes, states, out: see `stream_share`; numbers is int64 [2]: epoch, threads.

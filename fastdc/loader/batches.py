@@ -35,19 +35,33 @@ class Batch(NamedTuple):
 
 
 class SampleOrder:
-    """The samples of an epoch, in order: those of `indices`, shuffled anew in each epoch if asked.
+    """The visits of an epoch, in order: rounds through the samples of `indices`, each shuffled anew if asked.
 
-    The permutation comes from PCG64(derive_seed(seed, "shuffle", epoch=epoch)), so neighbouring seeds share nothing.
+    The permutation comes from PCG64(derive_seed(seed, "shuffle", epoch=epoch)), so neighbouring seeds share nothing;
+    that of a later round has its number among the seed's parts.
+
+    Args:
+        samples: int64 [n], sample numbers of a set of `total`.
+        views: rounds in an epoch, at least 1.
+        total: N; read with several rounds only.
     """
 
-    def __init__(self, samples: NDArray[np.int64], seed: int, shuffle: bool) -> None:
+    def __init__(self, samples: NDArray[np.int64], seed: int, shuffle: bool, views: int = 1, total: int = 0) -> None:
         self.samples, self.seed, self.shuffle = samples, int(seed), shuffle  # a numpy integer has no JSON form to hash
+        self.views, self.total = views, total
+
+    def __len__(self) -> int:
+        return len(self.samples) * self.views
 
     def epoch(self, epoch: int) -> NDArray[np.int64]:
-        """Sample numbers of epoch `epoch`, int64 [n]."""
+        """Return the visits of epoch `epoch`, int64 [n * views]: round v visits sample i as i + v * total."""
+        return np.concatenate([self._round(epoch, view) + view * self.total for view in range(self.views)])
+
+    def _round(self, epoch: int, view: int) -> NDArray[np.int64]:
         if not self.shuffle:
             return self.samples
-        generator = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "shuffle", epoch=epoch)))
+        later = {"view": view} if view else {}
+        generator = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "shuffle", epoch=epoch, **later)))
         return generator.permutation(self.samples)
 
 
@@ -69,7 +83,10 @@ class ViewStream(ABC):
 
     @abstractmethod
     def batches(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
-        """The views of `samples` in `epoch`, batch after batch: one tensor for each distinct request."""
+        """The views of the visits `samples` in `epoch`, batch after batch: one tensor for each distinct request.
+
+        Visit i + v * N is one of sample i; see `fastdc.kernels.batches`.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -92,7 +109,7 @@ class _Epochs:
 
     def __init__(self, path: Path, stream: ViewStream, order: SampleOrder, batch_size: int) -> None:
         self.path, self.order, self.batch_size = path, order, batch_size
-        self.num_samples = len(order.samples)
+        self.num_samples = len(order)
         self.batches_per_epoch = -(-self.num_samples // batch_size)
         self.closed = False
         self._stream, self._process = stream, os.getpid()
@@ -129,8 +146,9 @@ class _Epochs:
         try:
             for first in range(0, len(samples), self.batch_size):
                 self._check(epoch, start)
-                indices = torch.from_numpy(samples[first : first + self.batch_size].copy())
-                yield next(made), self._stream.labels[indices.to(self._stream.labels.device)], indices
+                labels = self._stream.labels
+                indices = torch.from_numpy(samples[first : first + self.batch_size] % len(labels))
+                yield next(made), labels[indices.to(labels.device)], indices
         finally:
             if os.getpid() == self._process:
                 made.close()  # type: ignore[attr-defined]
@@ -158,7 +176,7 @@ class EpochLoader(_Epochs):
         path: the beton.
         view: what is made of each image.
         batch_size: samples in a batch; the last one of an epoch may be shorter.
-        num_samples: samples in an epoch.
+        num_samples: samples in an epoch, each as often as it is visited.
         batches_per_epoch: batches in an epoch, at least 1.
     """
 

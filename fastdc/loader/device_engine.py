@@ -138,7 +138,7 @@ class DeviceStream(ViewStream):
     @torch.no_grad()
     def _make(self, samples: NDArray[np.int64], epoch: int) -> torch.Tensor:
         device = self.images.device
-        chosen = self.images[send(torch.from_numpy(samples.copy()), device)]
+        chosen = self.images[send(torch.from_numpy(samples % len(self.images)), device)]
         (request,) = self._plan.requests
         if not isinstance(request.view, EvalView):
             places = self._places(samples, epoch)

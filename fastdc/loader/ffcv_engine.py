@@ -109,7 +109,7 @@ class _Maker:
         refused = np.flatnonzero(states == FAILED)
         if refused.size:
             self._repairs.run(lambda position: self._remake(samples, position, buffer), refused.tolist())
-        self._file.check_unchanged(int(samples[-1]))
+        self._file.check_unchanged(int(samples[-1]) % self._file.num_samples)
         return self._plan.tensors(buffer, len(samples))
 
     def _remake(self, samples: NDArray[np.int64], position: int, buffer: Buffer) -> None:
@@ -118,7 +118,8 @@ class _Maker:
         Raises:
             LoaderError: it cannot be decoded at all.
         """
-        plan, sample = self._plan, int(samples[position])
+        plan, visit = self._plan, int(samples[position])
+        sample = visit % self._file.num_samples
         image = decode_sample(self._file, sample)
         self._decodes[sample] += 1
         make_views(
@@ -128,7 +129,7 @@ class _Maker:
             plan.sides,
             plan.levels,
             self._epoch,
-            sample,
+            visit,
             position,
             len(samples),
             buffer.array,

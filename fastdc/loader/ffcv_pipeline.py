@@ -111,6 +111,11 @@ class EpochStorage(MemoryContext):  # type: ignore[misc]
         self._arrays = (*arrays, numbers, decodes)
         self._batch = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
 
+    @property
+    def total(self) -> int:
+        """Samples of the file."""
+        return len(self._arrays[-1])
+
     def next_batch(self, states: NDArray[np.uint8], out: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
         """The state for a batch that is written to `out`."""
         self._batch = states, out
@@ -303,7 +308,7 @@ class EpochThread(EpochIterator):  # type: ignore[misc]
                     continue
                 views = None
             if views is None:
-                raise batch_error(path, self.current, self.failure)
+                raise batch_error(path, self.current % self.storage.total, self.failure)
             return views
         raise LoaderError(f"{path}: this loader was closed; open it again")
 

@@ -40,6 +40,7 @@ def open_loader(
     order_seed: int | None = None,
     shuffle: bool = False,
     indices: NDArray[np.int64] | None = None,
+    views: int = 1,
     engine: EngineChoice = "auto",
     workers: int | None = None,
     output: Output = "uint8",
@@ -58,6 +59,7 @@ def open_loader(
         order_seed: seed of the order, for several loaders that are to see the same samples together.
         shuffle: a new order in each epoch; else file order, or the order of `indices`.
         indices: the samples to load, each once; None for all.
+        views: visits to each sample in an epoch, each with an order and draws of its own; the first are those of 1.
         engine: "resident" keeps decoded images in memory, "ffcv" decodes them in every epoch, "device" keeps them in
             the memory of `device` and makes the views there; "auto" is device when `device` is CUDA and the images, all
             of one size, take at most a quarter of its free memory, resident when they take at most a quarter of the
@@ -73,9 +75,9 @@ def open_loader(
         ConfigError: batch_size, workers, engine, output or device is out of range.
     """
     delivery = _delivery(output, device)
-    _check_settings(batch_size, workers, engine, EngineChoice)
-    plan = ViewPlan([ViewRequest(view, seed)], delivery)
-    stream, order = _open(path, plan, seed if order_seed is None else order_seed, shuffle, indices, engine, workers)
+    _check_settings(batch_size, workers, views, engine, EngineChoice)
+    plan, order_seed = ViewPlan([ViewRequest(view, seed)], delivery), seed if order_seed is None else order_seed
+    stream, order = _open(path, plan, order_seed, shuffle, indices, views, engine, workers)
     return EpochLoader(Path(path), stream, view, order, batch_size)
 
 
@@ -87,6 +89,7 @@ def open_shared(
     order_seed: int,
     shuffle: bool = True,
     indices: NDArray[np.int64] | None = None,
+    views: int = 1,
     engine: SharedEngineChoice = "auto",
     workers: int | None = None,
     output: Output = "uint8",
@@ -100,18 +103,18 @@ def open_shared(
     Args:
         requests: what each consumer sees; at least one.
         order_seed: seed of the order of samples, which all share.
-        path, batch_size, shuffle, indices, engine, workers, output, device: as of `open_loader`; there is no device
-            engine.
+        path, batch_size, shuffle, indices, views, engine, workers, output, device: as of `open_loader`; there is no
+            device engine.
 
     Raises:
         LoaderError, BetonError, ConfigError: as `open_loader`; also, there are no requests.
     """
     delivery = _delivery(output, device)
-    _check_settings(batch_size, workers, engine, SharedEngineChoice)
+    _check_settings(batch_size, workers, views, engine, SharedEngineChoice)
     if not requests:
         raise ConfigError("requests are empty, expected at least one ViewRequest")
     plan = ViewPlan(requests, delivery)
-    stream, order = _open(path, plan, order_seed, shuffle, indices, engine, workers, shared=True)
+    stream, order = _open(path, plan, order_seed, shuffle, indices, views, engine, workers, shared=True)
     return SharedLoader(Path(path), stream, requests, plan.places, order, batch_size)
 
 
@@ -121,6 +124,7 @@ def _open(
     order_seed: int,
     shuffle: bool,
     indices: NDArray[np.int64] | None,
+    views: int,
     engine: EngineChoice,
     workers: int | None,
     shared: bool = False,
@@ -129,7 +133,8 @@ def _open(
     with ExitStack() as stack:
         file = StoredFile(Path(path))
         stack.callback(file.close)
-        order = SampleOrder(check_samples(file.path, file.num_samples, indices), order_seed, shuffle)
+        samples = check_samples(file.path, file.num_samples, indices)
+        order = SampleOrder(samples, order_seed, shuffle, views, file.num_samples)
         check_labels(file)
         threads = min(workers or usable_cpus(), 256)
         chosen = _choose_engine(file, plan, engine, shared)
@@ -188,11 +193,13 @@ def _delivery(output: str, device: torch.device | str | None) -> Delivery:
     return Delivery(output, found)  # type: ignore[arg-type]
 
 
-def _check_settings(batch_size: int, workers: int | None, engine: str, choice: object) -> None:
+def _check_settings(batch_size: int, workers: int | None, views: int, engine: str, choice: object) -> None:
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: expected at least 1")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: expected at least 1")
+    if views < 1:
+        raise ConfigError(f"views={views}: expected at least 1 visit to each sample in an epoch")
     if engine not in get_args(choice):
         *others, last = get_args(choice)
         raise ConfigError(f"loader engine {engine!r} does not exist, expected {', '.join(others)} or {last}")

@@ -109,7 +109,7 @@ class ResidentStream(ViewStream):
         except (Exception, CancelledError) as error:
             if self.closed:
                 raise LoaderError(f"{self._path}: this loader was closed; open it again") from error
-            raise batch_error(self._path, samples, error) from error
+            raise batch_error(self._path, samples % len(self.labels), error) from error
 
     def _make(self, samples: NDArray[np.int64], epoch: int) -> tuple[torch.Tensor, ...]:
         # This thread makes one share, the pool the others; a tiny batch is one share.

@@ -4,13 +4,19 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fastdc.beton.hints import PROTOCOL, TileCrop, tile_crop
 from fastdc.errors import ConfigError, MethodError
+from fastdc.methods.config import Fit as Fit
+from fastdc.methods.config import MethodConfig as MethodConfig
+from fastdc.methods.config import inferred_settings as inferred_settings
+from fastdc.methods.config import plain_value
 from fastdc.nn.teaching import Teaching
 from fastdc.observe.needs import OBSERVED, ObserverNeeds
 from fastdc.observe.needs import WHOLE_SCHEDULE as WHOLE_SCHEDULE  # methods return it
@@ -20,7 +26,6 @@ from fastdc.settings import Settings, parse_settings
 Family = Literal["reference", "pruning", "distillation", "combination"]
 Need = Literal["dynamics", "features", "outputs", "tdds", "teacher", "bn_statistics"]
 Keep = Literal["easy", "hard"]
-Fit = Literal["crop", "squash", "pad"]
 Resize = Literal["antialias", "nearest"]
 Encoding = Literal["jpg", "png"]
 StoredImage = NDArray[np.uint8] | bytes
@@ -66,6 +71,16 @@ class MethodInfo(Settings):
         return any(need in OBSERVED for need in self.needs)
 
 
+class Lists(Protocol):
+    """Reads files that rank the training images; see `fastdc.list_scores`."""
+
+    def images(self, path: Path) -> NDArray[np.int64]:
+        """Return the training images that a list names, in its order, int64 [M]."""
+
+    def scores(self, path: Path) -> NDArray[np.float64]:
+        """Return the score of every training image, high = hard, float64 [N]."""
+
+
 @dataclass(frozen=True)
 class MethodContext:
     """What a method may look at.
@@ -78,6 +93,7 @@ class MethodContext:
         observations: one record per observer run; empty unless the method reads them.
         scores: the method's own scores, float64 [N], where they were computed already.
         teaching: networks to run, for a method whose `teachers` names some; else None.
+        lists: reads files that rank the training images.
     """
 
     labels: NDArray[np.int64]
@@ -87,6 +103,7 @@ class MethodContext:
     observations: tuple[Observation, ...] = ()
     scores: NDArray[np.float64] | None = None
     teaching: Teaching | None = None
+    lists: Lists | None = None
 
     @property
     def counts(self) -> list[int]:
@@ -142,30 +159,6 @@ class Compressed:
     mosaic: Mosaic | None = None
 
 
-class MethodConfig(Settings):
-    """Base of every method's settings. A subclass states unit, range and source of each field.
-
-    Attributes:
-        fit: how a kept image becomes S x S: `crop` (shorter side to S, centre crop), `squash`, or `pad` with black.
-    """
-
-    later_settings: ClassVar[tuple[str, ...]] = ()
-    """Settings that a release added; at their defaults they stay out of keys, so that older subsets are found."""
-
-    fit: Fit = "crop"
-
-    def identity(self) -> dict[str, Any]:
-        """Return what a subset depends on, as plain data."""
-        values = self.model_dump(mode="json")
-        old = {name for name in self.later_settings if getattr(self, name) == type(self).model_fields[name].default}
-        return {name: value for name, value in values.items() if name not in old}
-
-
-def inferred_settings(config: type[MethodConfig]) -> list[str]:
-    """Settings whose default is not published but inferred by us."""
-    return [name for name, field in config.model_fields.items() if field.description == "inferred"]
-
-
 class Method(ABC):
     """One compression method; a subclass is one file in `fastdc/methods` or a plug-in.
 
@@ -182,7 +175,20 @@ class Method(ABC):
         Raises:
             ConfigError: unknown setting (with the closest valid one) or a value out of range.
         """
-        return self.config_class.make(settings, f"method {self.info.name}")
+        config = self.config_class.make(settings, f"method {self.info.name}")
+        if self.info.whole_set and config.augment is not None:
+            raise ConfigError(
+                f"method {self.info.name}: augment={config.augment} is stored with a set, and the whole set is none; "
+                f"give it to every set with --augment {config.augment}"
+            )
+        return config
+
+    def training_crop(self, config: MethodConfig) -> TileCrop:
+        """Return the crops that training takes of the stored images, known before they are made.
+
+        A method whose sets carry hints of their own, the number of views above all, returns the same here.
+        """
+        return tile_crop(config.augment or PROTOCOL, {})
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
         """Source images per class that `ipc` takes; the sweep checks it before any work."""
@@ -318,10 +324,4 @@ def variant_name(name: str, settings: Mapping[str, Any]) -> str:
     """The display name of a method under `settings`, keys sorted: `el2n[keep=hard]`, or just `el2n`."""
     if not settings:
         return name
-    return f"{name}[{','.join(f'{key}={_plain(settings[key])}' for key in sorted(settings))}]"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "+".join(map(_plain, value))  # a comma would begin the next setting
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{name}[{','.join(f'{key}={plain_value(settings[key])}' for key in sorted(settings))}]"

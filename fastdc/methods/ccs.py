@@ -67,6 +67,7 @@ class CCS(ScoreMethod):
         stochastic=True,
     )
     config_class = CCSConfig
+    choice_settings = (*ScoreMethod.choice_settings, "beta", "strata")
 
     def class_balanced(self, config: MethodConfig) -> bool:
         """As the setting says."""

@@ -59,11 +59,22 @@ def check_compressed(method: Method, config: MethodConfig, compressed: Any, cont
             f"{where}: its mosaics have grid {mosaic.grid}, {sources.shape[1]} sources and encoding "
             f"{compressed.encoding}, expected grid**2 sources and jpg; leave mosaic out of images made otherwise"
         )
+    _check_views(where, method, config, compressed)
     for name in ("hints", "details"):
         try:
             json.dumps(getattr(compressed, name), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise MethodError(f"{where}: its {name} are no plain data ({error}); use numbers, text, lists") from error
+
+
+def _check_views(where: str, method: Method, config: MethodConfig, compressed: Compressed) -> None:
+    """Refuse another number of views than a sweep was planned with."""
+    given, planned = compressed.hints.get("tile_views", 1), method.training_crop(config).views
+    if given != planned:
+        raise MethodError(
+            f"{where}: its hints ask for {given} views of an image in an epoch, its training_crop for {planned}; "
+            "return one number from both"
+        )
 
 
 def checked_images(make: Callable[[], Iterator[StoredImage]], count: int, image_size: int) -> Iterator[StoredImage]:

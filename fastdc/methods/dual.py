@@ -64,6 +64,7 @@ class Dual(LogScore):
         stochastic=True,
     )
     config_class = DualConfig
+    choice_settings = (*LogScore.choice_settings, "sampling", "exponent")
 
     def shortest_log(self, config: MethodConfig) -> int:
         """The epochs of one window."""

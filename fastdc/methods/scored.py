@@ -55,6 +55,8 @@ class ScoreMethod(Method):
     """
 
     config_class: ClassVar[type[MethodConfig]] = ScoreConfig
+    choice_settings: ClassVar[tuple[str, ...]] = ("fit", "augment", "keep", "balanced")
+    """Settings that the score does not read; they choose among scored images."""
 
     @abstractmethod
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:

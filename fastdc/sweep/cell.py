@@ -99,7 +99,7 @@ class CellRunner:
         wanted = self.plan.config.together
         if cell.subset is None or wanted == "never" or (wanted == "auto" and not self._decoding_counts(cell)):
             return cell.key
-        return cell.subset.key, cell.protocol.name, None if cell.protocol.shares_order else cell.seed
+        return cell.subset.key, cell.protocol.name, cell.views, None if cell.protocol.shares_order else cell.seed
 
     def _decoding_counts(self, cell: Cell) -> bool:
         """Whether decoding may hold a training back: images are decoded in every epoch, for a fast device."""

@@ -71,8 +71,11 @@ def stored_label_bytes(plan: Plan, todo: Iterable[Cell]) -> int:
     """Bytes of the stored labels of the cells still to run, each file once, those that lie there already included."""
     from fastdc.train.label_layout import label_bytes
 
+    classes = len(plan.train.classes)
     files = {
-        (cell.subset.key, cell.protocol.name): label_bytes(cell.protocol, cell.subset.images, len(plan.train.classes))
+        (cell.subset.key, cell.protocol.name, cell.views): label_bytes(
+            cell.protocol, cell.subset.images, classes, cell.views
+        )
         for cell in todo
         if cell.subset is not None and cell.protocol.labels == "stored"
     }

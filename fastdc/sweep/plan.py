@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastdc.beton.hints import tile_crop
 from fastdc.hashing import content_key
 from fastdc.nn.options import Device, check_precision, guess_device, precision_key, resolve_precision
 from fastdc.sweep.config import SweepConfig
@@ -55,7 +56,11 @@ class SubsetPlan:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid. `ipc` is None for a method that keeps the whole set."""
+    """One run of the grid. `ipc` is None for a method that keeps the whole set.
+
+    Attributes:
+        views: visits to each stored image in an epoch.
+    """
 
     key: str
     axes: str
@@ -66,6 +71,7 @@ class Cell:
     seed: int
     skip: str | None = None
     teacher: "TeacherPlan | None" = None
+    views: int = 1
 
     @property
     def teachers(self) -> "tuple[TeacherPlan, ...]":
@@ -230,6 +236,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     """The cells that differ only in their seed."""
     first = subsets[plan.config.seeds[0]]
     shown = {**setup.shown, "method": first.variant.name, "ipc": first.ipc}
+    views = views_of(plan, first.variant, setup.shown["augment"])
     epochs = setup.protocol.epochs_for(first.images, len(plan.train.classes))
     data = {"train": plan.train.content_hash, "val": plan.val.content_hash}
     axes = content_key({**shown, **data})
@@ -239,16 +246,23 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         "reduced": _reductions(plan, first.variant),
         "observer": plan.observer.told if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
-        "work": work_of(setup.protocol, epochs, first.images, sum(plan.val.counts)),
+        "work": work_of(setup.protocol, epochs, first.images * views, sum(plan.val.counts)),
         "batch": (batch := setup.protocol.batch_for(first.images)),
-        "steps": epochs * -(-first.images // batch),
+        "steps": epochs * -(-first.images * views // batch),
     }
     for seed in plan.config.seeds:
         subset = subsets[seed]
         key = content_key([setup.key, subset.key, seed]) if skip is None else content_key(["skipped", axes, seed])
         label = {**shown, **shared, "seed": seed, "subset": subset.key[:12]}
         axes_of_seed = f"{axes}/{seed}"
-        yield Cell(key, axes_of_seed, label, subset, setup.protocol, setup.arch, seed, skip, setup.teacher)
+        yield Cell(key, axes_of_seed, label, subset, setup.protocol, setup.arch, seed, skip, setup.teacher, views)
+
+
+def views_of(plan: Plan, variant: Variant, augment: str) -> int:
+    """Return the visits to each stored image in an epoch, known before the set is made."""
+    if variant.whole_set:
+        return tile_crop(augment, plan.train.hints).views
+    return tile_crop(augment, variant.method.training_crop(variant.config).hints).views
 
 
 def _reductions(plan: Plan, variant: Variant) -> list[str]:
@@ -297,7 +311,7 @@ def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group
 
 
 def work_of(protocol: "Protocol", epochs: int, images: int, val_images: int) -> float:
-    """Cost of a training in training-image visits; a validated image costs a third (no backward pass)."""
+    """Cost of a training on `images` visits an epoch, in such visits; a validated image costs a third of one."""
     validations = sum(protocol.validated(epoch, epochs) for epoch in range(epochs))
     return epochs * images + validations * val_images / 3
 

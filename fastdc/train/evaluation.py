@@ -78,7 +78,7 @@ def evaluate(
         open_val_loader(pair, settings, compute) as val_loader,
         closing(source),
     ):
-        labelling = source.labelling(settings, training_view(pair, settings), loader)
+        labelling = source.labelling(settings, training_view(pair, settings), loader, pair.views(settings))
         steps = steps_per_epoch(loader)
         training = make_training(
             pair, settings, compute, val_loader, steps, checkpoint, checkpoint_seconds, labelling, teacher, name
@@ -140,7 +140,8 @@ def evaluate_together(
     ):
         steps = steps_per_epoch(stream)
         labellings = [
-            source.labelling(each, training_view(pair, each), OneOf(stream, k)) for k, each in enumerate(settings)
+            source.labelling(each, training_view(pair, each), OneOf(stream, k), pair.views(each))
+            for k, each in enumerate(settings)
         ]
         trainings = [
             make_training(pair, each, compute, val_loader, steps, file, checkpoint_seconds, labelling, teacher, name)
@@ -195,6 +196,7 @@ def open_training_loader(pair: Pair, settings: EvaluateSettings, compute: Comput
         seed=_stream_seed(settings),
         order_seed=_order_seed(settings),
         shuffle=True,
+        views=pair.views(settings),
         engine=settings.loader,
         workers=settings.loader_workers,
         device=compute.device,
@@ -202,15 +204,25 @@ def open_training_loader(pair: Pair, settings: EvaluateSettings, compute: Comput
 
 
 def open_shared_loader(pair: Pair, settings: Sequence[EvaluateSettings], compute: Compute) -> SharedLoader:
-    """The training views of several networks, from one stream."""
-    first = settings[0]
+    """The training views of several networks, from one stream.
+
+    Raises:
+        ConfigError: they take several numbers of views of an image in an epoch, so that their steps differ.
+    """
+    first, views = settings[0], sorted({pair.views(each) for each in settings})
     _check_loader(first, compute)
+    if len(views) > 1:
+        raise ConfigError(
+            f"networks trained together take {' and '.join(map(str, views))} views of an image in an epoch, expected "
+            "one number for all; train them one by one (together: never)"
+        )
     return open_shared(
         pair.subset,
         [ViewRequest(training_view(pair, each), _stream_seed(each)) for each in settings],
         batch_size=first.protocol.batch_for(len(pair.stored.ids)),
         order_seed=_order_seed(first),
         shuffle=True,
+        views=views[0],
         engine="auto" if first.loader == "device" else first.loader,
         workers=first.loader_workers,
         device=compute.device,
@@ -287,4 +299,4 @@ def _pool_of(pair: Pair, settings: EvaluateSettings) -> LabelLayout | None:
     protocol = settings.protocol
     if protocol.labels != "stored" or protocol.label_ratio == 1:
         return None
-    return LabelLayout(protocol, len(pair.stored.ids), len(pair.stored.classes))
+    return LabelLayout(protocol, len(pair.stored.ids), len(pair.stored.classes), pair.views(settings))

@@ -26,15 +26,16 @@ def hard_label_bytes(num_classes: int) -> int:
     return max(1, math.ceil(math.log2(num_classes) / 8)) if num_classes > 1 else 1
 
 
-def label_bytes(protocol: Protocol, images: int, classes: int) -> int:
+def label_bytes(protocol: Protocol, images: int, classes: int, views: int = 1) -> int:
     """Bytes of the labels that train on a set under a protocol.
 
     Args:
         images, classes: stored images of the set, and its classes.
+        views: visits to each image in an epoch.
 
     Returns:
-        Of hard labels, the bytes that name each image's class. Of online labels, which nobody stores, those of fp16
-        logits of every image in every epoch. Of stored labels, the size of their file.
+        Of hard labels, the bytes that name each image's class. Of online labels, which are not stored, those of fp16
+        logits of every view in every epoch. Of stored labels, the size of their file.
 
     Raises:
         ConfigError: `label_topk` is above the number of classes.
@@ -42,8 +43,8 @@ def label_bytes(protocol: Protocol, images: int, classes: int) -> int:
     if protocol.labels == "hard":
         return images * hard_label_bytes(classes)
     if protocol.labels == "online":
-        return protocol.epochs_for(images, classes) * images * classes * LOGIT_BYTES
-    return LabelLayout(protocol, images, classes).file_bytes
+        return protocol.epochs_for(images, classes) * images * views * classes * LOGIT_BYTES
+    return LabelLayout(protocol, images, classes, views).file_bytes
 
 
 def row_type(topk: int | None, classes: int) -> np.dtype[np.void]:
@@ -81,12 +82,13 @@ class LabelLayout:
     """The file of stored labels: the kept batches in order of (epoch, step), rows in the batch's order.
 
     Attributes:
-        protocol: of labels=stored. images, classes: of the set.
+        protocol: of labels=stored. images, classes: of the set. views: visits to each image in an epoch.
     """
 
     protocol: Protocol
     images: int
     classes: int
+    views: int = 1
 
     @property
     def epochs(self) -> int:
@@ -96,7 +98,7 @@ class LabelLayout:
     @cached_property
     def sizes(self) -> list[int]:
         """Rows of each step of an epoch."""
-        return step_sizes(self.images, self.protocol.batch_for(self.images))
+        return step_sizes(self.images * self.views, self.protocol.batch_for(self.images))
 
     @cached_property
     def row(self) -> np.dtype[np.void]:

@@ -40,11 +40,13 @@ class LabelSource:
     show_progress: bool = False
     _files: dict[Path, StoredLabelling] = field(default_factory=dict)
 
-    def labelling(self, settings: EvaluateSettings, view: TrainView, loader: Epochs) -> Labelling | None:
+    def labelling(
+        self, settings: EvaluateSettings, view: TrainView, loader: Epochs, views: int = 1
+    ) -> Labelling | None:
         """What gives a training its labels; None for plain hard ones. Stored ones are made if they are missing.
 
         Args:
-            view, loader: what the training sees, and the stream of it.
+            view, loader: what the training sees, and the stream of it. views: visits to each image in an epoch.
 
         Raises:
             ConfigError, DivergedError, OutputError: as `evaluate`.
@@ -57,12 +59,14 @@ class LabelSource:
         assert self.teacher is not None
         if protocol.labels == "online":
             return OnlineLabelling(protocol, settings.seed, classes, self.compute, self.teacher)
-        return self._from_file(protocol, view, loader, self.teacher)
+        return self._from_file(protocol, view, loader, self.teacher, views)
 
-    def _from_file(self, protocol: Protocol, view: TrainView, loader: Epochs, teacher: "Teacher") -> Labelling:
+    def _from_file(
+        self, protocol: Protocol, view: TrainView, loader: Epochs, teacher: "Teacher", views: int
+    ) -> Labelling:
         assert self.root is not None
-        layout = LabelLayout(protocol, len(self.stored.ids), len(self.stored.classes))
-        told = self._told(protocol, view, teacher)
+        layout = LabelLayout(protocol, len(self.stored.ids), len(self.stored.classes), views)
+        told = self._told(protocol, view, teacher) | ({} if views == 1 else {"views": views})
         folder = self.root / content_key(told)
         if folder not in self._files:
             named = {**told, "dataset": self.stored.dataset, "name": teacher.name, "bytes": layout.file_bytes}

@@ -45,8 +45,8 @@ class Protocol(Settings):
     Attributes:
         base: name of the preset it starts from.
         version: raised whenever the preset's meaning changes; part of every cache key.
-        epochs: passes over the stored images, one augmented view of each per epoch; or "ipc" for the number that
-            MinimaxDiffusion's code takes for so many images per class (`fastdc.train.rules`).
+        epochs: passes over the stored images, with one augmented view of each unless the set's crops ask for more; or
+            "ipc" for the number that MinimaxDiffusion's code takes for so many images per class (`fastdc.train.rules`).
         batch_size: images per step, or the name of a rule (`fastdc.train.rules`): "small" is clamp(N/10, 10, 128) with
             N stored images, "cim" is 10, 50, 100 or 200 by N.
         optimizer: `adamw`, or `sgd` (Nesterov off).

@@ -11,6 +11,7 @@ from torch import nn
 
 from fastdc.beton import BetonFile, Manifest, count_image_bytes, describe_beton, one_spelling
 from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
+from fastdc.beton.hints import tile_crop
 from fastdc.beton.missing import unknown_classes
 from fastdc.errors import BetonError, ConfigError
 from fastdc.hashing import content_key
@@ -57,6 +58,10 @@ class Pair:
             return None
         numbers = {name: number for number, name in enumerate(stored)}
         return tuple(numbers[name] for name in validation)
+
+    def views(self, settings: EvaluateSettings) -> int:
+        """Visits to each stored image in an epoch."""
+        return tile_crop(settings.augment, self.stored.hints).views
 
     def side(self, settings: EvaluateSettings) -> int:
         """Side of the training crops in pixels."""
@@ -128,10 +133,11 @@ class Training:
     def _described(self) -> dict[str, Any]:
         """What was trained on what."""
         stored, settings = self.pair.stored, self.settings
+        size = len(stored.ids), len(stored.classes), self.pair.views(settings)
         return {
             "images": len(stored.ids),
             "image_bytes": count_image_bytes(self.pair.subset, stored),
-            "label_bytes": label_bytes(settings.protocol, len(stored.ids), len(stored.classes)),
+            "label_bytes": label_bytes(settings.protocol, *size),
             "dataset": stored.dataset,
             "arch": settings.arch,
             "protocol": settings.protocol.name,

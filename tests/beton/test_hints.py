@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdc.beton.hints import TileCrop, check_augment, tile_crop
+from fastdc.beton.hints import TileCrop, check_augment, check_tiles, tile_crop
 from fastdc.errors import ConfigError
 
 
@@ -23,21 +23,30 @@ def test_method_follows_the_hints_and_protocol_ignores_them() -> None:
     st.sampled_from([0.0, 0.25, 1.0]),
     st.sampled_from([0.0, 0.6, 1.0]),
     st.sampled_from([None, (0.08, 1.0), (0.5, 0.5)]),
+    st.sampled_from([1, 2, 64]),
 )
 def test_hints_and_text_give_the_rule_back(
-    grid: int, whole: float, align: float, scale: tuple[float, float] | None
+    grid: int, whole: float, align: float, scale: tuple[float, float] | None, views: int
 ) -> None:
-    rule = TileCrop(grid, whole, align, scale)
+    rule = TileCrop(grid, whole, align, scale, views)
     assert tile_crop("method", rule.hints) == rule
     text = f"tile:{grid}+whole={whole}+align={align}" + (f"+scale={scale[0]}-{scale[1]}" if scale else "")
+    text += f"+views={views}"
     assert tile_crop(text, {}) == rule
-    assert tile_crop(check_augment(text), {}) == rule
+    if (grid > 1 and whole < 1) or (rule == TileCrop(views=views) and views > 1):
+        spelling = check_augment(text)
+        assert tile_crop(spelling, {}) == rule
+        assert check_augment(spelling) == spelling
+    else:  # no visit reads a part of it, or all do what the protocol does
+        with pytest.raises(ValueError, match=r"changes nothing|as (protocol|tile:1.views=.*) does"):
+            check_augment(text)
 
 
 @pytest.mark.parametrize(
     "hint",
     [
         *({"tile_grid": "two"}, {"tile_grid": None}, {"tile_whole": "a"}, {"tile_align": [1]}),
+        *({"tile_views": 0}, {"tile_views": 65}, {"tile_views": 10**30}, {"tile_views": "two"}, {"tile_views": None}),
         *({"tile_scale": "x"}, {"tile_scale": [0.5]}, {"tile_scale": 0.5}, {"tile_scale": [0.1, None]}),
     ],
 )
@@ -55,6 +64,14 @@ def test_numbers_are_read_as_before() -> None:
 def test_hints_of_pca_are_what_they_were() -> None:
     assert TileCrop(2).hints == {"tile_grid": 2}
     assert TileCrop().hints == {}
+    assert TileCrop(views=4).hints == {"tile_views": 4}
+
+
+def test_a_sets_own_rule_is_one_of_tiles() -> None:
+    assert check_tiles("tile:2 + views=02") == "tile:2+views=2"
+    for text in ("method", "protocol"):
+        with pytest.raises(ValueError, match=f"{text} is what a set without this setting does; expected tile:GRID"):
+            check_tiles(text)
 
 
 def test_one_rule_has_one_spelling() -> None:
@@ -63,7 +80,9 @@ def test_one_rule_has_one_spelling() -> None:
         == check_augment("tile:2+whole=.25".replace("=.", "=0."))
         == ("tile:2+whole=0.25")
     )
-    assert check_augment("tile:2+whole=0+align=1") == "tile:2"
+    assert check_augment("tile:2+whole=0+align=1+views=1") == "tile:2"
+    assert check_augment("tile:2+views=04+whole=.5".replace("=.", "=0.")) == "tile:2+whole=0.5+views=4"
+    assert check_augment("tile:1+views=4") == "tile:1+views=4"
     small = check_augment("tile:2+whole=0.00001+scale=0.000001-1")
     assert small == check_augment(small) == "tile:2+whole=0.00001+scale=0.000001-1"
     assert [check_augment(name) for name in ("method", "protocol")] == ["method", "protocol"]
@@ -81,6 +100,18 @@ def test_one_rule_has_one_spelling() -> None:
         ("tile:2+whole=1.5", "shares lie between 0 and 1"),
         ("tile:2+scale=0.5-0.2", "0 < LOW <= HIGH <= 1"),
         ("tile:2+scale=0-1", "0 < LOW <= HIGH <= 1"),
+        ("tile:2+views=0", "views=0: expected 1 to 64 views"),
+        ("tile:2+views=65", "views=65: expected 1 to 64 views"),
+        ("tile:2+views=1.5", "'views=1.5' is not understood"),
+        ("tile:2+views=2+views=3", "views is given twice"),
+        ("tile:1", "tile:1 crops from the whole image in every visit, as protocol does"),
+        ("tile:1+whole=0.3", "whole changes nothing with grid 1, whose only tile is the whole image; leave it out"),
+        ("tile:1+align=0.3+views=2", "align changes nothing with grid 1"),
+        ("tile:1+scale=0.1-0.5", "scale changes nothing with grid 1"),
+        ("tile:2+whole=1", "as protocol does"),
+        ("tile:2+whole=1+views=3", "as tile:1.views=3 does"),
+        ("tile:2+whole=1+align=0.5", "align changes nothing with whole=1, where no visit crops inside a tile"),
+        ("tile:2+whole=1+scale=0.5-1", "scale changes nothing with whole=1"),
         ("", "expected method, protocol or tile:GRID"),
     ],
 )

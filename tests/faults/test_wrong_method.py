@@ -164,3 +164,27 @@ def test_a_sweep_goes_on_and_asks_it_once(plug_in: Callable[..., None], make_con
     assert rows == {("plugin", "failed", "method"), ("random", "done", None)}
     assert len(asked) == 1  # both seeds need the one subset
     assert not any(path.name.startswith("plugin") for path in plan.config.workdir.glob("subsets/*.beton"))
+
+
+def test_views_that_a_sweep_was_not_planned_with_are_refused(
+    betons: Any, tmp_path: Path, plug_in: Callable[..., None]
+) -> None:
+    """A sweep counts steps before the set is made."""
+    plug_in(lambda made, _: replace(made, hints={"tile_views": 4}))
+    options: dict[str, Any] = {"ipc": 2, "image_size": 28, "workdir": tmp_path / "work"}
+    with pytest.raises(MethodError, match="its hints ask for 4 views of an image in an epoch, its training_crop for 1"):
+        compress_beton("plugin", betons.train, tmp_path / "out.beton", **options)
+    own = {"augment": "tile:1+views=4"}  # replaces the method's own hints
+    assert compress_beton("plugin", betons.train, tmp_path / "out.beton", settings=own, **options).manifest.hints == {
+        "tile_views": 4
+    }
+
+
+def test_crops_of_the_settings_replace_the_methods_and_leave_other_hints(
+    betons: Any, tmp_path: Path, plug_in: Callable[..., None]
+) -> None:
+    plug_in(lambda made, _: replace(made, hints={"tile_grid": 3, "tile_whole": 0.5, "palette": "grey"}))
+    options: dict[str, Any] = {"ipc": 2, "image_size": 28, "workdir": tmp_path / "work"}
+    settings = {"augment": "tile:2 + align=0.50"}
+    made = compress_beton("plugin", betons.train, tmp_path / "out.beton", settings=settings, **options).manifest
+    assert made.hints == {"tile_grid": 2, "tile_align": 0.5, "palette": "grey"}

@@ -37,10 +37,14 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("output", ["uint8", "float32"])
 @pytest.mark.parametrize(
-    "view", [TrainView(32), TrainView(64, tile_grid=2), EvalView(40)], ids=["one", "tiles", "eval"]
+    ("view", "views"),
+    [(TrainView(32), 1), (TrainView(64, tile_grid=2), 1), (TrainView(64, tile_grid=2), 3), (EvalView(40), 1)],
+    ids=["one", "tiles", "visits", "eval"],
 )
-def test_views_made_on_the_device_are_those_of_the_cpu(stored: Path, view: Any, output: Any, device: str) -> None:
-    common: dict[str, Any] = {"batch_size": 10, "seed": 3, "shuffle": True, "output": output}
+def test_views_made_on_the_device_are_those_of_the_cpu(
+    stored: Path, view: Any, views: int, output: Any, device: str
+) -> None:
+    common: dict[str, Any] = {"batch_size": 10, "seed": 3, "shuffle": True, "output": output, "views": views}
     with (
         open_loader(stored, view, engine="device", device=device, **common) as made,
         open_loader(stored, view, engine="resident", **common) as reference,

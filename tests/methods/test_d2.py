@@ -44,7 +44,7 @@ def test_defaults_are_the_published_command() -> None:
     """--coreset-mode graph --coreset-key accumulated_margin --mis-ratio 0.4 --n-neighbor 5 --gamma 0.1."""
     method = get_method("d2")
     config = method.configure({})
-    assert config.model_dump() == {
+    assert config.identity() == {
         "fit": "crop",
         "balanced": True,
         "score": "aum_softmax",

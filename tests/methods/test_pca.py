@@ -139,9 +139,74 @@ def test_order_of_the_sources(case: Case) -> None:
 
 def test_hints_say_what_training_crops(case: Case) -> None:
     assert compress(case).hints == {"tile_grid": 2}
-    assert compress(case, grid=1).hints == compress(case, grid=1, whole=0.5).hints == {}
-    found = compress(case, grid=3, ipc=1, whole=0.25, align=0.6, scale_min=0.3).hints
-    assert found == {"tile_grid": 3, "tile_whole": 0.25, "tile_align": 0.6, "tile_scale": [0.3, 1.0]}
+    assert compress(case, grid=1).hints == {}
+    assert compress(case, grid=1, views=4).hints == {"tile_views": 4}
+    found = compress(case, grid=3, ipc=1, whole=0.25, align=0.6, scale_min=0.3, scale_max=0.9, views=2).hints
+    assert found == {
+        **{"tile_grid": 3, "tile_whole": 0.25, "tile_align": 0.6},
+        **{"tile_scale": [0.3, 0.9], "tile_views": 2},
+    }
+    assert compress(case, scale_min=0.3).hints == {"tile_grid": 2, "tile_scale": [0.3, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "why"),
+    [
+        *(
+            ({"score": "random", **{name: value}}, name, "with score=random: sources are drawn from the whole class")
+            for name, value in (("offset", 30), ("pool", 20), ("keep", "hard"), ("order", "spread"))
+        ),
+        ({"score": "random", "first_epoch": 2}, "first_epoch", "with score=random: it is the window of el2n"),
+        ({"score": "aum", "last_epoch": 5}, "last_epoch", "with score=aum: it is the window of el2n"),
+        ({"score": "teacher", "last_epoch": 5}, "last_epoch", "with score=teacher"),
+        ({"teachers": "observer:resnet18"}, "teachers", "with score=el2n: only score=teacher runs networks"),
+        ({"pool": 100, "offset": 5}, "offset", "with pool=100, which is the whole class"),
+        ({"grid": 1, "order": "spread"}, "order", "with grid=1, where a stored image has one source"),
+        *(
+            ({"grid": 1, **{name: value}}, name, "with grid 1, whose only tile is the whole image")
+            for name, value in (("whole", 0.5), ("align", 0.5), ("scale_min", 0.5))
+        ),
+        ({"whole": 1, "align": 0.5}, "align", "with whole=1, where no visit crops inside a tile"),
+        ({"whole": 1, "scale_min": 0.5}, "scale_min", "with whole=1"),
+        ({"augment": "tile:2"}, "augment", "beside pca's own crops: whole, align"),
+    ],
+    ids=str,
+)
+def test_settings_without_effect_are_refused(settings: dict[str, Any], name: str, why: str) -> None:
+    pca = get_method("pca")
+    with pytest.raises(ConfigError, match=f"method pca: {name}=.* changes nothing {why}.*; leave it out"):
+        pca.configure(settings)
+    default = {**settings, name: pca.configure({}).model_dump()[name]}
+    assert pca.configure(default)
+
+
+def test_ends_of_the_crop_scale_are_checked() -> None:
+    pca = get_method("pca")
+    with pytest.raises(ConfigError, match=r"scale_max=0\.5 needs scale_min"):
+        pca.configure({"scale_max": 0.5})
+    with pytest.raises(ConfigError, match=r"scale_min=0\.6 lies above scale_max=0\.5"):
+        pca.configure({"scale_min": 0.6, "scale_max": 0.5})
+    for views in (0, 65):
+        with pytest.raises(ConfigError, match=f"views={views}"):
+            pca.configure({"views": views})
+
+
+@pytest.mark.parametrize(
+    ("settings", "inferred"),
+    [
+        ({}, "fit first_epoch grid last_epoch order resize scale_min"),
+        ({"score": "aum"}, "fit grid order resize scale_min"),
+        ({"score": "random", "grid": 3}, "fit resize scale_min"),
+        ({"grid": 1}, "fit first_epoch last_epoch resize"),
+        ({"whole": 1, "order": "spread"}, "fit first_epoch grid last_epoch resize"),
+    ],
+    ids=str,
+)
+def test_what_no_paper_says_is_named_where_it_is_read(case: Case, settings: dict[str, Any], inferred: str) -> None:
+    pca = get_method("pca")
+    names = set(pca.inferred(pca.configure(settings), 64))
+    assert names == set(inferred.split())
+    assert set(compress(case, ipc=1, **settings).details["inferred"]) == names
 
 
 @pytest.mark.parametrize(("grid", "edges"), [(2, (0, 4, 8)), (3, (0, 3, 5, 8))])

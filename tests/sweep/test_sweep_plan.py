@@ -284,7 +284,8 @@ def test_labels_tell_what_computed_and_what_is_inferred(make_config: Make) -> No
     assert {(label["device"], label["threads"]) for label in labels.values()} == {("cpu", 1)}
     assert labels["random"]["inferred"] == []
     assert labels["el2n"]["inferred"] == ["first_epoch", "last_epoch"]
-    assert sorted(labels["pca[grid=3]"]["inferred"]) == ["first_epoch", "fit", "last_epoch"]
+    inferred = ["first_epoch", "fit", "last_epoch", "order", "resize", "scale_min"]
+    assert sorted(labels["pca[grid=3]"]["inferred"]) == inferred
     (gpu,) = make_plan(make_config(seeds="0"), "cuda").cells
     assert (gpu.label["device"], gpu.label["threads"]) == ("cuda", None)
 

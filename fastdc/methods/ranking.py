@@ -1,0 +1,263 @@
+"""What a method of mosaics ranks its sources by: a score of the observer, a teacher's loss, a file, or nothing.
+
+`ranking_of` reads the text of such a setting:
+
+* `random` ranks nothing: sources are drawn.
+* A method that ranks by a score (`el2n`, `aum`, ...), with settings of that score: `aum+last_epoch=30`.
+* `teacher` is the cross-entropy of each whole image under the method's teachers.
+* `list:FILE` takes the images that a list names, in its order; others are no sources.
+* `scores:FILE` takes a number for every training image, high = hard, from the third column of a list or an .npy file.
+
+A file is known by its content. `pinned` writes the key of the content behind the name, and a file that holds something
+else by then is refused.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.errors import ConfigError
+from fastdc.hashing import bytes_key
+from fastdc.methods.base import Lists, MethodConfig, MethodContext
+from fastdc.methods.config import plain_value
+from fastdc.methods.difficulty import Scores
+from fastdc.methods.patches import image_losses, teaching_of
+from fastdc.methods.scored import ScoreMethod
+from fastdc.observe.needs import ObserverNeeds
+from fastdc.settings import parse_settings
+
+RANDOM, EL2N, TEACHER = "random", "el2n", "teacher"
+FILES = ("list", "scores")
+FORMS = f"{RANDOM}, {TEACHER}, list:FILE, scores:FILE or a method that ranks by a score ({EL2N}, aum, forgetting)"
+TEACHER_BATCH = 256
+"""Whole images in a forward pass of the teachers; only time and memory depend on it, and rounding."""
+KEY = re.compile(r"(?P<path>.+?)(?:#(?P<key>[0-9a-f]{16}))?")
+
+
+class Ranking:
+    """Ranks nothing: sources are drawn from the whole class."""
+
+    observed = False
+    """Whether it reads an observer's record."""
+
+    @property
+    def text(self) -> str:
+        """The setting in its one spelling."""
+        return RANDOM
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a subset depends on beside the setting's text."""
+        return {}
+
+    @property
+    def observer_epochs(self) -> int:
+        """The last epoch of the observer that is read."""
+        return 0
+
+    @property
+    def shortest_log(self) -> int:
+        """Epochs below which there is no score."""
+        return 0
+
+    @property
+    def observer_needs(self) -> ObserverNeeds:
+        """The parts of the observer's record that are read."""
+        return ObserverNeeds()
+
+    def scores(self, context: MethodContext) -> Scores | None:
+        """Return the score of every training image, float64 [N], high = hard; None where there is none."""
+        return None
+
+    def listed(self, context: MethodContext) -> NDArray[np.int64] | None:
+        """Return the only images that may be sources, int64 [M], easiest first; None for all."""
+        return None
+
+
+@dataclass(frozen=True)
+class MethodRanking(Ranking):
+    """By the score of a method.
+
+    Attributes:
+        scorer, config: the method, and its settings.
+        changed: those that are not at their defaults.
+        window: whether they are settings of the method that ranks, in whose identity they are already.
+    """
+
+    scorer: ScoreMethod
+    config: MethodConfig
+    changed: dict[str, Any]
+    window: bool = False
+    observed = True
+
+    @property
+    def text(self) -> str:
+        """See `Ranking`."""
+        parts = [] if self.window else [f"{name}={_spelled(self.changed[name])}" for name in sorted(self.changed)]
+        return "+".join([self.scorer.info.name, *parts])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The method's version and settings."""
+        return {} if self.window else {"scorer": {"version": self.scorer.version, "config": self.config.identity()}}
+
+    @property
+    def observer_epochs(self) -> int:
+        """See `Ranking`."""
+        return self.scorer.observer_epochs(self.config)
+
+    @property
+    def shortest_log(self) -> int:
+        """See `Ranking`."""
+        return self.scorer.shortest_log(self.config)
+
+    @property
+    def observer_needs(self) -> ObserverNeeds:
+        """See `Ranking`."""
+        return self.scorer.observer_needs(self.config)
+
+    def scores(self, context: MethodContext) -> Scores:
+        """See `Ranking`."""
+        return self.scorer.scores(context, self.config)
+
+
+@dataclass(frozen=True)
+class TeacherRanking(Ranking):
+    """By the cross-entropy of each whole image under the teachers; with several, of their mean logits.
+
+    Attributes:
+        method: for messages.
+    """
+
+    method: str
+
+    @property
+    def text(self) -> str:
+        """See `Ranking`."""
+        return TEACHER
+
+    def scores(self, context: MethodContext) -> Scores:
+        """Return the loss, float64 [N]: shorter side to S, the central S x S pixels, natural logarithm."""
+        teachers = teaching_of(context, self.method).teachers
+        return image_losses(context, teachers, TEACHER_BATCH, self.method, resize=context.image_size)
+
+
+@dataclass(frozen=True)
+class FileRanking(Ranking):
+    """By a file.
+
+    Attributes:
+        kind: one of `FILES`. path: the file. key: of its content.
+    """
+
+    kind: str
+    path: Path
+    key: str
+
+    @property
+    def text(self) -> str:
+        """See `Ranking`."""
+        return f"{self.kind}:{self.path}#{self.key}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The content, wherever the file lies."""
+        return {"score": f"{self.kind}#{self.key}"}
+
+    def scores(self, context: MethodContext) -> Scores | None:
+        """Return those of the file; a list has none, only an order."""
+        return self._lists(context).scores(self.path) if self.kind == "scores" else None
+
+    def listed(self, context: MethodContext) -> NDArray[np.int64] | None:
+        """Return the images of a list, in its order."""
+        return self._lists(context).images(self.path) if self.kind == "list" else None
+
+    def _lists(self, context: MethodContext) -> Lists:
+        assert context.lists is not None, "compress_beton gives them"
+        return context.lists
+
+
+def ranking_of(method: str, text: str, settings: dict[str, Any]) -> Ranking:
+    """Return what the setting `score` of `method` asks for.
+
+    Args:
+        method: for messages.
+        settings: of `el2n`, which are settings of `method` itself.
+
+    Raises:
+        ConfigError: there is no such score, it has no such setting, or a file cannot be read or holds another content
+            than its key says.
+    """
+    kind, colon, rest = text.partition(":")
+    if colon and kind in FILES:
+        return _file_ranking(method, kind, rest)
+    if text in (RANDOM, TEACHER):
+        return Ranking() if text == RANDOM else TeacherRanking(method)
+    name, *parts = text.split("+")
+    from fastdc.methods import get_method
+
+    scorer = get_method(name)
+    if not isinstance(scorer, ScoreMethod):
+        raise ConfigError(f"method {method}: score={text}: ranks no images by a score; take {FORMS}")
+    if name == EL2N:
+        if parts:
+            raise ConfigError(f"method {method}: score={text}: first_epoch and last_epoch are settings of {method}")
+        return MethodRanking(scorer, scorer.configure(settings), {}, window=True)
+    return _method_ranking(method, text, scorer, parts)
+
+
+def _method_ranking(method: str, text: str, scorer: ScoreMethod, parts: list[str]) -> MethodRanking:
+    try:
+        given = parse_settings(parts)
+        config = scorer.configure(given)
+    except ConfigError as error:
+        raise ConfigError(f"method {method}: score={text}: {error}") from error
+    name, idle = scorer.info.name, sorted(set(given) & set(scorer.choice_settings))
+    if idle:
+        raise ConfigError(
+            f"method {method}: score={text}: {idle[0]} changes nothing: it is read by the choice of {name}, "
+            f"not by its score; {method} chooses by its own settings"
+        )
+    dumped = config.model_dump(mode="json")
+    return MethodRanking(scorer, config, {name: dumped[name] for name in given if not config.is_default(name)})
+
+
+def _file_ranking(method: str, kind: str, rest: str) -> FileRanking:
+    found = KEY.fullmatch(rest)
+    if found is None:
+        raise ConfigError(f"method {method}: score={kind}: names no file, expected {kind}:FILE")
+    path = Path(found["path"])
+    key = _content_key(path, f"method {method}: score={kind}:{path}")
+    if found["key"] not in (None, key):
+        raise ConfigError(
+            f"method {method}: score={kind}:{rest}: the file holds other content now, #{key}; give it without its key"
+        )
+    return FileRanking(kind, path, key)
+
+
+def _content_key(path: Path, where: str) -> str:
+    """The key of what a file holds.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        found = path.stat()
+        return _key_of(path, found.st_ino, found.st_size, found.st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read ({error.strerror}), expected a list of training images") from error
+
+
+@lru_cache(maxsize=64)
+def _key_of(path: Path, _inode: int, _size: int, _changed: int) -> str:
+    """`_content_key`, once for each state of the file: a sweep asks in every cell."""
+    return bytes_key(path.read_bytes(), 16)
+
+
+def _spelled(value: Any) -> str:
+    return "null" if value is None else plain_value(value)
