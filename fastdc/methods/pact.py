@@ -7,11 +7,11 @@ Crop: training crops inside one tile, as PCA's does. Hard labels, the same numbe
 
 from collections.abc import Iterator
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fastdc.beton import encode_jpeg, encode_jpeg_within, fit_image
 from fastdc.beton.hints import TileCrop
@@ -59,6 +59,13 @@ class PACTConfig(EL2NRanking):
     grid: int | None = Field(None, ge=GRIDS[0], le=GRIDS[-1])
     lowest_quality: int = Field(25, ge=1, le=95)
 
+    @model_validator(mode="after")
+    def _all_is_read(self) -> Self:
+        whole = {} if self.pool < 100 else dict.fromkeys(("keep", "first_epoch", "last_epoch"), "with pool=100")
+        given = {} if self.grid is None else {"lowest_quality": "with a grid given"}
+        self.refuse_unread(whole | given)
+        return self
+
 
 class PACT(Method):
     """Draw sources from the easier half, pack them by bytes, and crop inside their tiles."""
@@ -75,6 +82,10 @@ class PACT(Method):
     )
     config_class = PACTConfig
     version: ClassVar[int] = 1
+
+    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """Nothing: there is no paper to infer from."""
+        return ()
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
         """grid**2 sources for each stored image; of the smallest grid where it is chosen later."""

@@ -92,8 +92,19 @@ def test_without_a_window_no_observer_is_read(betons: Any, tmp_path: Path) -> No
     method = get_method("pact")
     assert method.observed(method.configure({}))
     assert not method.observed(method.configure({"pool": 100}))
-    compress(betons, tmp_path, settings={"pool": 100})
+    out = tmp_path / "out.beton"
+    compress_beton("pact", betons.train, out, settings={"pool": 100}, ipc=2, image_size=28, workdir=tmp_path / "work")
     assert not list((tmp_path / "work").glob("observers/*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"pool": 100, "keep": "hard"}, "keep"), ({"pool": 100, "last_epoch": 3}, "last_epoch"),
+     ({"grid": 2, "lowest_quality": 30}, "lowest_quality")],
+)  # fmt: skip
+def test_settings_that_change_nothing_are_refused(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        get_method("pact").configure(settings)
 
 
 def test_its_list_gives_the_same_files_again(betons: Any, tmp_path: Path) -> None:
