@@ -124,12 +124,15 @@ def _read_short(path: Path) -> Committed:
 
 def _short_record(row: dict[str, str]) -> Record:
     label: dict[str, Any] = {name: row[name] for name in LABELS} | {name: int(row[name]) for name in COUNTS[:2]}
+    if row.get("settings"):
+        label["method"] += f"[{row['settings']}]"
     label["ipc"] = None if row["ipc"] in ("", "all") else int(row["ipc"])
     label["threads"] = int(row["threads"]) if row.get("threads") else None
     label["device"] = row.get("device") or None
     label["holdout"] = float(row["holdout"]) if row.get("holdout") else None
     group = content_key({name: value for name, value in label.items() if name != "seed"})
     summary: dict[str, Any] = {name: int(row[name]) for name in COUNTS[2:]}
-    summary |= {name: float(row[name]) for name in MEASURES} | {"label_bytes": 0, "cost": {}}
+    summary |= {name: float(row[name]) for name in MEASURES}
+    summary |= {"label_bytes": int(row.get("label_bytes") or 0), "cost": {}}
     key = row.get("key") or f"{group}/{label['seed']}"
     return Record(key, {**label, "group": group}, "done", None, summary, 0.0)

@@ -11,7 +11,9 @@ from studies.results import axes_of
 from studies.rows import export, read_rows, restore, rows_csv
 from studies.running import run
 
-from fastdc.errors import ConfigError
+from fastdc.errors import ConfigError, StoreError
+from fastdc.report.results import open_results
+from fastdc.report.rows import make_rows
 from fastdc.sweep.store import Planned, Store
 from tests.benchmarks.study_rows import STUDY, row, rows_of, write_study
 from tests.report.test_result_rows import done
@@ -53,6 +55,26 @@ def test_a_store_restored_from_the_rows_gives_the_same_rows(tmp_path: Path) -> N
         (tmp_path / "rows.jsonl").unlink()
         export(tmp_path, store)
     assert [(tmp_path / name).read_bytes() for name in ("rows.jsonl", "rows.csv")] == files
+
+
+def test_the_rows_of_the_study_stand_for_its_store(tmp_path: Path) -> None:
+    with Store(tmp_path / "store.sqlite") as store:
+        assert restore(study.STUDY, store) > 0
+    with open_results(study.STUDY) as rows, open_results(tmp_path) as restored:
+        found, expected = rows.records(), restored.records()
+        assert make_rows(found) == make_rows(expected)
+        assert {each.key: rows.detail(each.key) for each in found} == {
+            each.key: restored.detail(each.key) for each in expected
+        }
+    short = tmp_path / "short"
+    short.mkdir()
+    (short / "rows.csv").write_bytes((study.STUDY / "rows.csv").read_bytes())
+    with open_results(short) as rows:
+        assert sorted(
+            (each.label["method"], each.label["seed"], (each.summary or {})["top1"]) for each in rows.records()
+        ) == (sorted((each.label["method"], each.label["seed"], (each.summary or {})["top1"]) for each in found))
+    with pytest.raises(StoreError, match=r"rows.csv: holds accuracies alone; this command needs rows.jsonl"):
+        open_results(short, whole=True).__enter__()
 
 
 def test_a_csv_row_has_the_plain_method_and_its_settings_apart() -> None:

@@ -5,36 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import study
 from fastdc import cli
 from fastdc.errors import StoreError
 from fastdc.report.compare import compare_methods
 from fastdc.report.results import open_results
 from fastdc.report.rows import make_rows
-from fastdc.sweep.store import Store
 from tests.report.test_report_compare import runs, store_of
-
-STUDY = Path(study.__file__).parent / "results" / "imagenette64"
-
-
-def test_the_rows_of_the_study_stand_for_its_store(tmp_path: Path) -> None:
-    with Store(tmp_path / "store.sqlite") as store:
-        assert study.restore(STUDY, store) > 0
-    with open_results(STUDY) as rows, open_results(tmp_path) as restored:
-        found, expected = rows.records(), restored.records()
-        assert make_rows(found) == make_rows(expected)
-        assert {each.key: rows.detail(each.key) for each in found} == {
-            each.key: restored.detail(each.key) for each in expected
-        }
-    short = tmp_path / "short"
-    short.mkdir()
-    (short / "rows.csv").write_bytes((STUDY / "rows.csv").read_bytes())
-    with open_results(short) as rows:
-        assert sorted(
-            (each.label["method"], each.label["seed"], (each.summary or {})["top1"]) for each in rows.records()
-        ) == (sorted((each.label["method"], each.label["seed"], (each.summary or {})["top1"]) for each in found))
-    with pytest.raises(StoreError, match=r"rows.csv: holds accuracies alone; this command needs rows.jsonl"):
-        open_results(short, whole=True).__enter__()
 
 
 def write_rows(folder: Path) -> None:
@@ -74,6 +50,18 @@ def test_the_newest_of_two_versions_has_the_plain_name(tmp_path: Path) -> None:
 
 HEAD = "dataset,method,ipc,protocol,augment,arch,precision,image_size,threads,seed,top1,top1_best,images,image_bytes,"
 HEAD += "epochs,steps,train_seconds\n"
+
+
+def test_short_rows_name_settings(tmp_path: Path) -> None:
+    lines = [f'tiny,el2n,10,hard,method,resnet18,fp32,28,1,{seed},{top1},{top1},100,9,300,9,1.5,"{names}",{size}'
+             for names, top1, size in (("", 44.0, 100), ("keep=hard", 30.0, 100), ("first_epoch=1,keep=hard", 9.0, ""))
+             for seed in (0, 1)]  # fmt: skip
+    (tmp_path / "rows.csv").write_text(HEAD.replace("\n", ",settings,label_bytes\n") + "\n".join(lines))
+    with open_results(tmp_path) as results:
+        rows = {row.method: row for row in make_rows(results.records())}
+    assert {name: row.top1_mean for name, row in rows.items()} == {
+        "el2n": 44.0, "el2n[keep=hard]": 30.0, "el2n[first_epoch=1,keep=hard]": 9.0}  # fmt: skip
+    assert [row.label_bytes for row in rows.values()] == [100, 100, 0]
 
 
 def test_short_rows_pair_by_setting(tmp_path: Path) -> None:
