@@ -93,7 +93,8 @@ class Table(Settings):
     """A choice of rows, one table for every setting that they have apart from `lines`.
 
     Attributes:
-        methods: as rows spell them; `pca[*]` is pca with any settings, `*` every method.
+        methods: as rows spell them, `*` for any text: `pca[*]` is pca with any settings, `pca[score=*` that of any
+            score.
         where: per axis the values that are taken, texts as shell patterns; an axis left out takes all.
         lines: axes in which the lines of one table differ.
         baseline: what every line is compared with; the axes that it leaves out are the line's own.

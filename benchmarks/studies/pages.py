@@ -9,7 +9,7 @@ from studies.blocks import Wanted
 from studies.cells import NOTHING, Study, environments, heading, interval, markdown, mean_text, side_name, signed
 from studies.entropies import entropy_table
 from studies.results import Compared, Result, baseline_of, compare, contrast, tables_of
-from studies.verdicts import Judged, pairs_needed
+from studies.verdicts import Judged, absent, pairs_needed
 
 PAPER = "ImageNet-1K, 224 px, resnet18, 300 epochs in batches of 128 (`hard`), fp32"
 
@@ -49,7 +49,7 @@ def _claims(study: Study) -> str:
         + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         + f". A verdict needs {asked.pairs} paired seeds and p < {asked.level:g} after Holm's correction over all of "
         "them. p is two-sided, of the exact permutation test. "
-        f"n pairs give no less than 2 / 2^n, so that {needed} pairs are the fewest that can decide one. "
+        f"n pairs give no p below 2 / 2^n, so that the first claim to pass needs {needed} pairs. "
         f"A claim's axes, where it names no others: {heading(asked.column)}.",
         "",
     ]
@@ -106,7 +106,8 @@ def _shown_table(study: Study, asked: Table, shared: Mapping[str, Value], lines:
 
 
 def _line(study: Study, asked: Table, line: Result) -> list[str]:
-    names = [f"`{line.axes['method']}`" if axis == "method" else str(line.axes[axis]) for axis in asked.lines]
+    values = {axis: NOTHING if line.axes[axis] is None else line.axes[axis] for axis in asked.lines}
+    names = [f"`{value}`" if axis == "method" else str(value) for axis, value in values.items()]
     mean, best = line.mean(), line.mean("top1_best")
     if mean is None or best is None or line.shown is None:
         return [*names, f"0 of {len(line.seeds)}", "not run", *[NOTHING] * 5, ""]
@@ -151,7 +152,9 @@ def _contrasts(study: Study, question: Question) -> list[str]:
 def _contrast_line(asked: Contrast, found: Compared) -> list[str]:
     pairs = found.pairs
     name = asked.name + (f" ({heading(asked.column)})" if asked.column else "")
-    values = [str(pairs.n), signed(pairs.mean), interval(pairs)] if pairs else ["0", "not run", NOTHING]
+    values = (
+        [str(pairs.n), signed(pairs.mean), interval(pairs)] if pairs else ["0", f"not run ({absent(found)})", NOTHING]
+    )
     return [name, side_name(asked.a), side_name(asked.b), *values]
 
 
@@ -176,7 +179,7 @@ def _not_run(study: Study) -> str:
 
 def _short(each: Wanted) -> str:
     axes = each.axes
-    return heading({"ipc": axes.ipc, "protocol": axes.protocol, "arch": axes.arch, "image_size": axes.image_size})
+    return heading({axis: getattr(axes, axis) for axis in ("ipc", "protocol", "arch", "image_size", "precision")})
 
 
 def _seeds(seeds: Sequence[int]) -> str:

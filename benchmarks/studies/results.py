@@ -164,9 +164,8 @@ def _chosen(result: Result, asked: Table) -> bool:
 
 
 def _method_fits(method: str, pattern: str) -> bool:
-    if pattern.endswith("[*]"):
-        return method.startswith(pattern[:-2])
-    return pattern == "*" or method == pattern
+    open_end = pattern.removesuffix("]") if pattern.endswith("*]") else pattern  # older versions end in `]#0123ab`
+    return fnmatchcase(method, open_end.replace("[", "[[]"))  # no class of characters: settings begin
 
 
 def _fits(found: Value, wanted: Value) -> bool:

@@ -49,7 +49,7 @@ def _p(found: Compared, needed: int) -> float | None:
 def _judged(claim: Claim, found: Compared, p: float | None, adjusted: float | None, asked: Claims) -> Judged:
     pairs = found.pairs
     if pairs is None:
-        return Judged(claim, found, p, adjusted, "not run", _absent(found))
+        return Judged(claim, found, p, adjusted, "not run", absent(found))
     if p is None or adjusted is None:
         return Judged(claim, found, p, adjusted, "not decided", f"{pairs.n} of {asked.pairs} paired seeds")
     if adjusted >= asked.level:
@@ -60,11 +60,12 @@ def _judged(claim: Claim, found: Compared, p: float | None, adjusted: float | No
 
 def _undecided(pairs: int, asked: Claims) -> str:
     enough = pairs_needed(len(asked.claims), asked.level)
-    few = f"; {pairs} pairs decide nothing among {len(asked.claims)} claims, {enough} can"
+    few = f"; {pairs} pairs pass only after other claims have passed, {enough} can pass first"
     return f"adjusted p is not below {asked.level:g}{few if pairs < enough else ''}"
 
 
-def _absent(found: Compared) -> str:
+def absent(found: Compared) -> str:
+    """Return why two sides share no seed."""
     sides = dict(zip("AB", (found.a, found.b), strict=True))
     unasked = [name for name, side in sides.items() if side is None]
     if unasked:

@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import pytest
 import study
 from scipy import stats
-from studies.asked import read_claims, read_questions
+from studies.asked import Table, read_claims, read_questions
 from studies.blocks import read_blocks, wanted_rows
 from studies.drawing import draw, outputs
-from studies.results import contrast, group_results
+from studies.results import contrast, group_results, tables_of
 from studies.rows import read_rows, rows_csv
 from studies.verdicts import Judged, judge, pairs_needed
 
@@ -112,7 +112,7 @@ def test_too_few_pairs_decide_nothing(tmp_path: Path) -> None:
     rows = [*rows_of("random", RANDOM[:8]), *rows_of("pca", PCA[:8])]
     eight = judged(write_study(tmp_path, rows, claims={"claims": [first, *others]}))
     assert (eight["0"].verdict, eight["0"].p, eight["0"].adjusted) == ("not decided", 1 / 128, 7 / 128)
-    assert "8 pairs decide nothing among 7 claims, 9 can" in eight["0"].why
+    assert "8 pairs pass only after other claims have passed, 9 can pass first" in eight["0"].why
 
 
 @pytest.mark.parametrize(("claims", "needed"), [(1, 6), (6, 8), (7, 9), (12, 9), (13, 10)])
@@ -127,7 +127,7 @@ def test_no_rows_at_all_are_a_page_that_says_so(tmp_path: Path) -> None:
     assert "0 of the 32 rows" in page
     assert "4 not run" in page
     assert "not run** (`el2n`, `pca`, `random`)" in page
-    assert "* `pca`, IPC 10, hard-small, resnet10, 64 px: seeds 0 to 9" in page
+    assert "* `pca`, IPC 10, hard-small, resnet10, 64 px, fp32: seeds 0 to 9" in page
     assert not [name for name in outputs(tmp_path) if name.endswith(".svg")]
 
 
@@ -135,8 +135,11 @@ def test_what_is_asked_for_and_lacks_is_named_by_block(tmp_path: Path) -> None:
     rows = [*rows_of("random", RANDOM), *rows_of("el2n", PCA), *(row("pca", seed, 47.0) for seed in (0, 2, 9))]
     page = outputs(write_study(tmp_path, rows))["README.md"].decode()
     not_run = page.partition("## Not run")[2]
-    assert "Block 1, methods:\n\n* `pca`, IPC 10, hard-small, resnet10, 64 px: seeds 1, 3, 4, 5, 6, 7, 8\n" in not_run
-    assert "* `full`, all images, hard-small*epochs=30, resnet10, 64 px: seeds 0, 1" in not_run
+    assert (
+        "Block 1, methods:\n\n* `pca`, IPC 10, hard-small, resnet10, 64 px, fp32: seeds 1, 3, 4, 5, 6, 7, 8\n"
+        in not_run
+    )
+    assert "* `full`, all images, hard-small*epochs=30, resnet10, 64 px, fp32: seeds 0, 1" in not_run
     assert "| `pca` | 3 of 10 | 47.00 ± 0.00 |" in page
 
 
@@ -259,3 +262,23 @@ def test_the_studys_own_claims_and_contrasts_are_about_rows_that_its_blocks_ask_
     questions = read_questions(study.STUDY)
     contrasts = [contrast(found, questions.column, each) for each in questions.questions[1].contrasts]
     assert None not in contrasts[0][:2]
+
+
+def test_every_row_that_the_study_asks_for_stands_in_a_table() -> None:
+    results = group_results(read_rows(study.STUDY), wanted_rows(read_blocks(study.STUDY)))
+    tables = [table for question in read_questions(study.STUDY).questions for table in question.tables]
+    shown = [line for table in tables for _, lines in tables_of(results, table) for line in lines]
+    assert [each.axes for each in results if each not in shown] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fitting"),
+    [("pca", {"pca"}), ("*", {"pca", "pca[grid=1]", "pca[grid=1,score=aum]", "pca[score=aum]"}),
+     ("pca[*]", {"pca[grid=1]", "pca[grid=1,score=aum]", "pca[score=aum]"}), ("pca[grid=1]", {"pca[grid=1]"}),
+     ("pca[grid=1,*", {"pca[grid=1,score=aum]"}), ("pca[score=*", {"pca[score=aum]"})],
+)  # fmt: skip
+def test_methods_are_chosen_by_patterns(pattern: str, fitting: set[str]) -> None:
+    rows = [row(name, 0, 40.0) for name in ("pca", "pca[grid=1]", "pca[grid=1,score=aum]", "pca[score=aum]")]
+    asked = Table(methods=(pattern,), baseline={"method": "pca"})
+    found = [line for _, lines in tables_of(group_results(rows, ()), asked) for line in lines]
+    assert {str(line.axes["method"]) for line in found} == fitting
