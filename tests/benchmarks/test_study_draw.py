@@ -18,6 +18,7 @@ from studies.results import contrast, group_results, tables_of
 from studies.rows import read_rows, rows_csv
 from studies.verdicts import Judged, judge, pairs_needed
 
+from fastdc.report.paired import holm
 from tests.benchmarks.conftest import BENCHMARKS
 from tests.benchmarks.study_rows import CLAIMS, row, rows_of, write_study
 
@@ -262,6 +263,16 @@ def test_the_studys_own_claims_and_contrasts_are_about_rows_that_its_blocks_ask_
     questions = read_questions(study.STUDY)
     contrasts = [contrast(found, questions.column, each) for each in questions.questions[1].contrasts]
     assert None not in contrasts[0][:2]
+
+
+def test_the_studys_seeds_can_decide_each_of_its_claims() -> None:
+    """Where every difference has one sign in all seeds, every claim that is asked for passes Holm's correction."""
+    asked, results = read_claims(study.STUDY), group_results([], wanted_rows(read_blocks(study.STUDY)))
+    sides = [contrast(results, asked.column, claim)[:2] for claim in asked.claims]
+    pairs = [len(set(a.seeds) & set(b.seeds)) if a and b else 0 for a, b in sides]
+    adjusted = holm([2 / 2**count for count in pairs])
+    low = {claim.name: count for claim, count, p in zip(asked.claims, pairs, adjusted, strict=True) if p >= asked.level}
+    assert low == {}
 
 
 def test_every_row_that_the_study_asks_for_stands_in_a_table() -> None:
