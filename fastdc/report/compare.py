@@ -81,8 +81,7 @@ def compare_pairs(
     found: list[Comparison] = []
     for first, second in dict.fromkeys(pairs):
         check_names(groups, (first, second))
-        if first == second:
-            raise ConfigError(f"'{plain(first)}' is compared with itself; name two methods")
+        _refuse_itself(first, second)
         shared = _compare(groups, first, second, epoch)
         if not shared:
             raise ConfigError(_why_none(groups, first, second, epoch))
@@ -111,6 +110,8 @@ def compare_against(
     chosen = {"ipc": ipc, "protocol": protocol, "arch": arch}
     groups = choose_groups(records, **chosen)  # type: ignore[arg-type]
     check_names(groups, (reference, *methods))
+    for name in methods:
+        _refuse_itself(name, reference)
     names = methods or [name for name in dict.fromkeys(row.method for row, _ in groups) if name != reference]
     shared = {name: _compare(groups, name, reference, epoch) for name in dict.fromkeys(names)}
     lost = [name for name, found in shared.items() if not found]
@@ -131,6 +132,11 @@ def check_names(groups: Iterable[Group], names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise ConfigError(f"method '{plain(name)}': not among these runs; {closest(name, known)}")
+
+
+def _refuse_itself(first: str, second: str) -> None:
+    if first == second:
+        raise ConfigError(f"'{plain(first)}' is compared with itself; name two methods")
 
 
 def with_holm(found: Sequence[Comparison]) -> list[Comparison]:

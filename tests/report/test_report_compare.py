@@ -62,6 +62,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_methods(runs(), "pcb", "random")
     with pytest.raises(ConfigError, match="compared with itself"):
         compare_methods(runs(), "pca", "pca")
+    with pytest.raises(ConfigError, match="'random' is compared with itself"):
+        compare_against(runs(), "random", ["pca", "random"])
     apart = [done(0, 40.0), done(1, 42.0, **PCA)]
     with pytest.raises(ConfigError, match="share no finished seed"):
         compare_methods(apart, "pca", "random")
