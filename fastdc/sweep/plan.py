@@ -159,11 +159,11 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
                 seen.add(cell.key)
                 plan.cells.append(cell)
     plan.cells.extend(_broken_cells(plan))
-    if config.pool_observers:
-        first = asked.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
-        plan.cells[:] = map(_in_group_of, plan.cells, make_plan(first, device).cells)
     # The whole set last: it takes longest, and the table fills sooner without it.
     plan.cells.sort(key=lambda cell: (cell.label["ipc"] is None, cell.label["ipc"] or 0))
+    if config.pool_observers:  # cell by cell, so both plans are in order
+        first = asked.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
+        plan.cells[:] = map(_in_group_of, plan.cells, make_plan(first, device).cells)
     return plan
 
 

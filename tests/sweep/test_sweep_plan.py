@@ -36,15 +36,18 @@ def test_the_grid_is_the_product_of_its_axes(make_config: Make) -> None:
 def test_sweeps_of_several_observers_can_be_one_row(make_config: Make) -> None:
     def planned(seed: int, pool: bool) -> list[Cell]:
         observer = {"arch": "convnet1_w4", "seed": seed}
-        methods = "random,el2n,rded,full"
-        return cells(make_config(methods=methods, seeds=str(seed), observer=observer, pool_observers=pool))
+        methods = "full,random,el2n,rded"
+        return cells(make_config(methods=methods, ipc="1,2", seeds=str(seed), observer=observer, pool_observers=pool))
+
+    def grouped(cells: list[Cell]) -> dict[tuple[str, int | None], str]:
+        return {(cell.label["method"], cell.label["ipc"]): cell.label["group"] for cell in cells}
 
     for seed in (0, 1):
         assert [cell.key for cell in planned(seed, True)] == [cell.key for cell in planned(seed, False)]
-    groups = [{cell.label["method"]: cell.label["group"] for cell in planned(seed, True)} for seed in (0, 1)]
+    groups = [grouped(planned(seed, True)) for seed in (0, 1)]
     assert groups[0] == groups[1]
-    apart = [{cell.label["method"]: cell.label["group"] for cell in planned(seed, False)} for seed in (0, 1)]
-    assert {name for name, group in apart[0].items() if group != apart[1][name]} == {"el2n", "rded"}
+    apart = [grouped(planned(seed, False)) for seed in (0, 1)]
+    assert {name for (name, ipc), group in apart[0].items() if group != apart[1][name, ipc]} == {"el2n", "rded"}
     assert apart[0] == groups[0]
 
 
