@@ -11,11 +11,11 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+import fastdc
 from fastdc.beton.bulk import BUFFER_BYTES, Block, BulkReader, bulk_reader
 from fastdc.beton.format import MODE_JPEG
 from fastdc.beton.images import Resize, check_pixels, encode_jpeg, read_image, resize_image, resize_many, resize_short
@@ -379,17 +379,10 @@ def _finish(handle: Any, out: Path, writer: BetonWriter, tally: _Tally, contents
     return commit(handle, out, writer, origin, ids, tally.converted, skipped)
 
 
-def _version() -> str:
-    try:
-        return metadata.version("fastdc")
-    except metadata.PackageNotFoundError:  # run from a checkout that was never installed
-        return "unknown"
-
-
 def _describe(opened: Opened, recipe: Recipe, tally: _Tally) -> Origin:
     made = {
         "tool": "fastdc write-beton",
-        "version": _version(),
+        "version": fastdc.__version__,
         "encoding": recipe.encoding,
         "quality": recipe.quality if recipe.encoding == "jpg" else None,
         "resolution": recipe.resolution,

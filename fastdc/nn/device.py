@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import fastdc
 from fastdc.errors import ConfigError
 from fastdc.float32 import set_float32
 from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
@@ -153,6 +154,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def environment() -> dict[str, Any]:
     """Versions that a result depends on, and the machine's CPU."""
-    packages = ("fastdc", "torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow")
+    packages = ("torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow")
     versions = {name: installed_version(name) for name in packages}
-    return {"python": platform.python_version(), "cpu": cpu_name(), "system": platform.system(), **versions}
+    return {
+        "python": platform.python_version(),
+        "cpu": cpu_name(),
+        "system": platform.system(),
+        "fastdc": fastdc.__version__,
+        **versions,
+    }

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fastdc
 from fastdc.nn.options import cpu_name, installed_version
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Watch:
 def versions() -> dict[str, Any]:
     """Of fastdc and of what it stands on; they stay the same as long as this process runs."""
     return {
-        "fastdc": installed_version("fastdc"),
+        "fastdc": fastdc.__version__,
         "git": commit(Path(__file__).parent.parent.parent),
         "python": sys.version.split()[0],
         "libraries": {name: found for name in LIBRARIES if (found := installed_version(name)) is not None},
