@@ -81,8 +81,9 @@ class Claim(Contrast):
 
 
 class Claims(Settings):
-    """claims.yaml. `pairs`: paired seeds that a verdict needs, `level`: of the adjusted p."""
+    """claims.yaml. `pairs`: paired seeds that a verdict needs, `level`: of the adjusted p, `note`: what was known."""
 
+    note: str = ""
     column: Side
     pairs: int = Field(8, ge=2)
     level: float = Field(0.05, gt=0, lt=1)

@@ -30,8 +30,9 @@ class Study(NamedTuple):
 
 
 def side_name(side: Side) -> str:
-    others = [f"{axis} {value}" for axis, value in side.items() if axis != "method"]
-    return ", ".join([f"`{side['method']}`", *others])
+    """Return a side in words: `pca`, crops: protocol."""
+    others = heading({axis: value for axis, value in side.items() if axis != "method"})
+    return ", ".join([f"`{side['method']}`", *([others] if others else [])])
 
 
 def heading(axes: Mapping[str, Value]) -> str:

@@ -28,10 +28,12 @@ def _opening(study: Study) -> str:
         f"# The study: {study.name}\n\n"
         "`python benchmarks/study.py draw` writes this page, the figures and all CSV files from `rows.jsonl`. Change "
         "`study.yaml` (what runs), `questions.yaml` (tables) or `claims.yaml` (claims) instead.\n\n"
-        f"{done} of the {len(study.wanted)} rows that `study.yaml` asks for have run. Every number is top-1 accuracy "
-        "in percent on the validation set after the last epoch, mean ± 95 % t interval over n seeds. Differences are "
-        "paired by seed. The best epoch overstates accuracy and stands beside it only. Each seed has an observer of "
-        f"its own. The paper's setting is {PAPER}; what differs stands above each table."
+        f"{done} of the {len(study.wanted)} rows that `study.yaml` asks for have run. Accuracies are top-1 in "
+        "percent on the validation set after the last epoch, mean ± 95 % t interval over n seeds; one seed has no "
+        "interval. Differences are paired by seed. The best epoch overstates accuracy and stands beside it only. Bytes "
+        "are those of the stored images + those of their labels. Each seed has an observer of its own. Crops: `method` "
+        "is what each method asks for, `protocol` crops every set from the whole stored image, `tile:2` every set "
+        f"inside tiles of 2 x 2. The paper's setting is {PAPER}; what differs stands above each table."
     )
 
 
@@ -45,12 +47,13 @@ def _claims(study: Study) -> str:
     lines = [
         "## Claims",
         "",
-        f"`claims.yaml` lists {len(asked.claims)} claims beforehand: "
+        f"`claims.yaml` lists {len(asked.claims)} claims: "
         + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         + f". A verdict needs {asked.pairs} paired seeds and p < {asked.level:g} after Holm's correction over all of "
         "them. p is two-sided, of the exact permutation test. "
         f"n pairs give no p below 2 / 2^n, so that the first claim to pass needs {needed} pairs. "
-        f"A claim's axes, where it names no others: {heading(asked.column)}.",
+        f"A claim's axes, where it names no others: {heading(asked.column)}."
+        + (f" {asked.note}" if asked.note else ""),
         "",
     ]
     header = ("claim", "column", "A", "B", "n", "A - B", "95 % interval", "p", "p (Holm)", "verdict")
@@ -100,7 +103,8 @@ def _shown_table(study: Study, asked: Table, shared: Mapping[str, Value], lines:
         names = ", ".join(dict.fromkeys(f"`{line.axes['method']}`" for line in lines))
         return f"**{heading(shared)}: not run** ({names})."
     compared = (f"difference to {side_name(asked.baseline)}", "95 % interval", "pairs")
-    header = (*asked.lines, "n", "top-1 %", "best epoch", *compared, "bytes", "remarks")
+    axes = ("crops" if axis == "augment" else axis for axis in asked.lines)
+    header = (*axes, "n", "top-1 %", "best epoch", *compared, "bytes", "remarks")
     body = [_line(study, asked, line) for line in lines]
     return "\n".join([f"**{heading(shared)}**{_reduced(lines)}", "", *markdown(header, body)])
 

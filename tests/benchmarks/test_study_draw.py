@@ -162,7 +162,7 @@ def test_lines_may_differ_in_crops_and_share_a_baseline(tmp_path: Path) -> None:
     assert float(found["pca", "", "protocol"]["difference"]) == pytest.approx(difference, abs=1e-6)
     assert found["pca", "grid=1,score=random", "method"]["pairs"] == "0"
     effect = statistics.fmean(PCA[:3]) - statistics.fmean(RANDOM[:3])
-    assert f"| A | `pca` | `pca`, augment protocol | 3 | {effect:+.2f} |" in outputs(tmp_path)["README.md"].decode()
+    assert f"| A | `pca` | `pca`, crops: protocol | 3 | {effect:+.2f} |" in outputs(tmp_path)["README.md"].decode()
 
 
 def test_runs_on_held_out_training_images_are_no_results(tmp_path: Path) -> None:
@@ -293,3 +293,8 @@ def test_methods_are_chosen_by_patterns(pattern: str, fitting: set[str]) -> None
     asked = Table(methods=(pattern,), baseline={"method": "pca"})
     found = [line for _, lines in tables_of(group_results(rows, ()), asked) for line in lines]
     assert {str(line.axes["method"]) for line in found} == fitting
+
+
+def test_a_note_on_the_claims_stands_on_the_page(folder: Path) -> None:
+    write_study(folder, read_rows(folder), claims={"note": "Seed 0 was known."})
+    assert "Seed 0 was known." in outputs(folder)["README.md"].decode()
