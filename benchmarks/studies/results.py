@@ -98,6 +98,7 @@ def group_results(rows: Iterable[Row], wanted: Iterable[Wanted]) -> list[Result]
 
 def lacking(wanted: Iterable[Wanted], rows: Iterable[Row]) -> list[Wanted]:
     """Return the rows that are asked for and not there; compared by what they are labelled as, not by content key."""
+    rows = [row for row in rows if not row["label"].get("holdout")]
     there = {(axes_of(row), row["label"].get("observer"), row["label"]["seed"]) for row in rows}
     return [each for each in wanted if (each.axes, each.observer, each.seed) not in there]
 

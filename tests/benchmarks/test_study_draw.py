@@ -170,6 +170,8 @@ def test_runs_on_held_out_training_images_are_no_results(tmp_path: Path) -> None
     (found,) = group_results(rows, [])
     assert list(found.accuracies().values()) == PCA
     assert [line["holdout"] for line in csv.DictReader(rows_csv(rows).splitlines())] == [""] * 10 + ["0.2"] * 10
+    alone = outputs(write_study(tmp_path, [row("pca", 0, 60.0, holdout=0.2)]))["README.md"].decode()
+    assert "0 of the 32 rows that `study.yaml` asks for have run." in alone
 
 
 def test_an_older_version_of_a_method_is_a_line_of_its_own(tmp_path: Path) -> None:
