@@ -49,7 +49,7 @@ def _dot(asked: Table, line: Result) -> svg.Dot:
 
 
 def _name(asked: Table, line: Result) -> str:
-    return ", ".join(str(line.axes[axis]) if axis == "method" else f"{axis} {line.axes[axis]}" for axis in asked.lines)
+    return heading({axis: line.axes[axis] for axis in asked.lines}).replace("`", "")
 
 
 def _curves(question: Question, results: Sequence[Result]) -> Iterator[Figure]:

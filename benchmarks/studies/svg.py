@@ -11,6 +11,8 @@ from typing import NamedTuple
 from fastdc.report.charts import Axis, linear_axis
 
 WIDTH, LABEL, RIGHT, STEP, FOOT = 760, 300, 24, 20, 44
+LETTER = 6.5
+"""Width of a letter, on the average."""
 COLOURS = ("#4269d0", "#e08a00", "#e5484d", "#20a39e", "#3ca951", "#e55fa8", "#8e6bd8", "#7fa5e8", "#9c6b4e", "#8a94a0")
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
@@ -34,22 +36,25 @@ def dots(title: str, label: str, lines: Sequence[Dot]) -> str:
     """Draw one line for each dot, labels at the left; the axis below spans all intervals."""
     ends = [line.mean + sign * (line.half or 0.0) for line in lines if line.mean is not None for sign in (-1, 1)]
     axis, bottom = linear_axis(label, ends), 34 + STEP * len(lines)
-    parts = [_text(10, 20, title, "title"), *_across(axis, LABEL, WIDTH - RIGHT, 28, bottom)]
+    longest = max((len(line.label) for line in lines if line.mean is not None), default=0)
+    left = max(LABEL, round(30 + LETTER * longest))
+    right = left + WIDTH - RIGHT - LABEL
+    parts = [_text(10, 20, title, "title"), *_across(axis, left, right, 28, bottom)]
     for number, line in enumerate(lines):
         middle = 28 + STEP * number + STEP / 2
         parts.append(
             _text(10 if line.mean is None else 22, middle + 4, line.label, "head" if line.mean is None else "")
         )
         if line.mean is not None:
-            parts += _dot(axis, line.mean, line.half, middle)
-    return _svg(title, bottom + FOOT, parts)
+            parts += _dot(axis, line.mean, line.half, (left, right), middle)
+    return _svg(title, bottom + FOOT, parts, right + RIGHT)
 
 
-def _dot(axis: Axis, mean: float, half: float | None, middle: float) -> list[str]:
-    place = _x(axis, mean, LABEL, WIDTH - RIGHT)
+def _dot(axis: Axis, mean: float, half: float | None, sides: tuple[float, float], middle: float) -> list[str]:
+    place = _x(axis, mean, *sides)
     parts = [f'<circle cx="{place:.1f}" cy="{middle:.1f}" r="4" fill="{COLOURS[0]}"/>']
     if half is not None:
-        ends = [_x(axis, mean + sign * half, LABEL, WIDTH - RIGHT) for sign in (-1, 1)]
+        ends = [_x(axis, mean + sign * half, *sides) for sign in (-1, 1)]
         parts.insert(0, _stroke([(ends[0], middle), (ends[1], middle)], COLOURS[0], 2))
     return parts
 
@@ -105,11 +110,11 @@ def _text(x: float, y: float, text: str, kind: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}"{named}>{escape(text)}</text>'
 
 
-def _svg(title: str, height: float, parts: Sequence[str]) -> str:
+def _svg(title: str, height: float, parts: Sequence[str], width: int = WIDTH) -> str:
     style = (
         "text { font: 12px sans-serif; fill: #222222 } .title { font-weight: bold; font-size: 14px } "
         ".head { font-weight: bold } .tick { text-anchor: middle } .side { text-anchor: end }"
     )
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img">'
-    ground = f'<rect width="{WIDTH}" height="{height:.0f}" fill="white"/>'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" role="img">'
+    ground = f'<rect width="{width}" height="{height:.0f}" fill="white"/>'
     return "\n".join([head, f"<title>{escape(title)}</title>", f"<style>{style}</style>", ground, *parts, "</svg>\n"])
