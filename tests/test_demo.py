@@ -1,10 +1,12 @@
 """`make demo`: what it installs and starts, what its configurations hold, and the sentences at its end."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import yaml
 from torch import nn
 
+from fastdc.cli import sweep_command
 from fastdc.nn.models import build_model
 from fastdc.sweep.config import SweepConfig, load_config
 from fastdc.sweep.store import Record
@@ -73,6 +76,15 @@ def test_a_demo_trains_a_residual_network_without_a_flattening_head(path: Path) 
         1,
         1,
     )  # two processes
+
+
+def test_the_example_in_the_help_of_sweep_is_accepted() -> None:
+    (line,) = (line for line in (sweep_command.__doc__ or "").splitlines() if "configs/demo.yaml" in line)
+    words = shlex.split(line)
+    options = dict(zip(words[3:-1:2], words[4:-1:2], strict=True))
+    assert (words[:3], words[-1]) == (["fastdc", "sweep", "configs/demo.yaml"], "--dry-run")
+    found = load_config(ROOT / words[2], {"methods": options["--methods"]}, [options["--set"]])
+    assert found.set["full"]["protocol.epochs"] == 4
 
 
 def config(**changes: Any) -> SweepConfig:
@@ -185,7 +197,9 @@ def test_the_demo_runs_and_runs_again_from_its_results(small: Path) -> None:
     assert (small.parent / "work" / "page.html").stat().st_size > 10_000
 
 
-def test_an_interrupted_demo_leaves_no_process(small: Path) -> None:
+@pytest.mark.parametrize("send", [lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)],
+                         ids=["ctrl-c", "kill"])  # fmt: skip
+def test_an_interrupted_demo_leaves_no_process(small: Path, send: Callable[[int], None]) -> None:
     text = small.read_text().replace("epochs=2", "epochs=100000")
     small.write_text(text)
     process = start(small)
@@ -193,7 +207,7 @@ def test_an_interrupted_demo_leaves_no_process(small: Path) -> None:
     while not store.exists() and time.monotonic() < end:
         time.sleep(0.1)
     time.sleep(1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    send(process.pid)
     process.communicate(timeout=60)
     assert process.returncode == 130
     with pytest.raises(ProcessLookupError):
