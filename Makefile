@@ -4,10 +4,14 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO := runs/demo
-DATA := data/fashion_mnist
-# Where the idx files of Fashion-MNIST lie, if not where Debian puts them.
+# The demo's images: fashion_mnist (Debian's package), or imagenette, which is fetched.
+SET ?= fashion_mnist
+# Where these images lie already: the folder of the idx files, or a folder or archive of Imagenette.
 SOURCE ?=
+DEMO := configs/demo$(if $(filter-out fashion_mnist,$(SET)),_$(SET)).yaml
+ifeq ($(wildcard $(DEMO)),)
+$(error SET=$(SET): expected fashion_mnist or imagenette)
+endif
 
 .PHONY: setup check test test-gpu demo bench format clean
 
@@ -19,12 +23,17 @@ $(VENV)/.ready: pyproject.toml constraints.txt scripts/install_system.sh scripts
 	PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/install_python.sh
 	touch $@
 
+# The tests open the report page in a browser. Without one they skip that.
+$(VENV)/.browser: scripts/install_system.sh | $(VENV)/.ready
+	bash scripts/install_system.sh browser
+	touch $@
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: setup
+test: setup $(VENV)/.browser
 	$(BIN)/pytest -m "not slow" --durations=20
 
 # On a CUDA machine; elsewhere every test is skipped, and pytest says so.
@@ -32,10 +41,8 @@ test-gpu: setup
 	$(BIN)/pytest -m gpu tests/gpu
 
 demo: setup
-	$(BIN)/python writers/fashion_mnist.py --out $(DATA) $(if $(SOURCE),--source $(SOURCE))
-	$(BIN)/fastdc sweep configs/demo.yaml
-	$(BIN)/fastdc report $(DEMO) --html $(DEMO)/page.html > /dev/null
-	@echo "Rows again: $(BIN)/fastdc report $(DEMO); subsets with their manifests: $(DEMO)/subsets"
+	$(BIN)/python "writers/$(SET).py" --out "data/$(SET)" $(if $(SOURCE),--source "$(SOURCE)")
+	$(BIN)/python scripts/demo.py "$(DEMO)"
 
 # A quarter of an hour on a machine left alone. The peers are installed first; what cannot be is left out of the table.
 bench: setup

@@ -3,7 +3,7 @@
     python benchmarks/environment.py [--repeat 5] [--epochs 60] [--beside 0,1] [--only spinning|memory]
     python benchmarks/environment.py --data data/imagenette --arch resnet18 --image-size 64 --epochs 3
 
-One cell in a process of its own for each variant, in turns. By default it is the demo's: a ConvNet of 32 channels, 10
+One cell in a process of its own for each variant, in turns. By default it is a ConvNet of 32 channels on 10
 random images a class of Fashion-MNIST, 28 px, all CPUs (needs the data of `make demo`). `--beside 1` runs an equal
 training next to each of them, as on a shared host. Median (min to max) of wall and of CPU seconds. All variants must
 give the same accuracy.

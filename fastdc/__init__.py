@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 bound_spinning()  # before torch is loaded, which reads the setting once
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "fastdc.beton": ("BetonFile", "Manifest", "verify_beton", "write_beton"),

@@ -151,7 +151,7 @@ def sweep_command(
     Example:
 
     \b
-    fastdc sweep configs/demo.yaml --methods random,pca --set full.protocol.epochs=4 --dry-run
+    fastdc sweep configs/demo.yaml --methods random,full --set full.protocol.epochs=4 --dry-run
     """
     from fastdc.settings import parse_settings
     from fastdc.sweep.config import load_config

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that fastdc needs, if any is missing: what FFCV compiles against, and real images for
-# the demo and the tests. Needs root only then. The browser, in which the tests open the report page, is installed where it can be.
-# FASTDC_SKIP_SYSTEM=1 leaves the system alone.
+# the demo and the tests. Needs root only then. FASTDC_SKIP_SYSTEM=1 leaves the system alone.
+# With the argument `browser`: the browser in which the tests open the report page, where it can be installed.
 set -euo pipefail
 
 : "${PYTHON:=python3}"
 packages=(g++ pkg-config libturbojpeg0-dev libopencv-dev dataset-fashion-mnist)
-optional=(chromium)
+optional=()
 help="see 'Without root, or on another system' in README.md"
 
 [ "${FASTDC_SKIP_SYSTEM:-0}" != 1 ] || exit 0
@@ -17,6 +17,7 @@ fi
 case "$(command -v "$PYTHON" || true)" in
     /usr/bin/*) packages+=(python3-venv python3-dev) ;; # Debian's own Python comes without them
 esac
+[ "${1:-}" != browser ] || packages=() optional=(chromium)
 
 absent() { # those of the packages named that are not installed
     local package status
@@ -37,7 +38,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 export DEBIAN_FRONTEND=noninteractive
-apt-get update
+apt-get update || [ ${#missing[@]} -eq 0 ]
 [ ${#missing[@]} -eq 0 ] || apt-get install -y --no-install-recommends "${missing[@]}"
 [ ${#extra[@]} -eq 0 ] || apt-get install -y --no-install-recommends "${extra[@]}" ||
     echo "fastdc: without ${extra[*]} the browser tests are skipped" >&2

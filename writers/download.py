@@ -51,7 +51,8 @@ def get_archive(archive: Archive, folder: Path, quiet: bool = False) -> Path:
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
         raise SourceError(
-            f"{archive.url}: cannot be fetched ({reason}); fetch it by other means and give it as --source"
+            f"{archive.url}: cannot be fetched ({reason}); fetch it by other means and give it as --source "
+            "(make demo: SOURCE=FILE)"
         ) from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be stored ({error.strerror or error}); check disk and folder") from error

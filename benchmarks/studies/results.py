@@ -123,9 +123,13 @@ def _axes(identity: tuple[Value, ...]) -> dict[str, Value]:
 
 
 def find(results: Iterable[Result], side: Mapping[str, Value]) -> Result | None:
-    """Return the result that a side names; of several that it leaves open, the one with most runs, then the first."""
+    """Return the result that a side names.
+
+    Of several that it leaves open: one that study.yaml asks for, then the one with most runs, then the first. Rows of a
+    method that read another observer before stand beside it, and must not decide a claim.
+    """
     fitting = [each for each in results if all(each.axes[axis] == value for axis, value in side.items())]
-    return max(fitting, key=lambda each: len(each.runs), default=None)
+    return max(fitting, key=lambda each: (bool(each.seeds), len(each.runs)), default=None)
 
 
 def compare(a: Result | None, b: Result | None) -> Compared:

@@ -1,8 +1,9 @@
-"""PACT: Pack And Crop Tiles. fastdc's own method: more, and more varied, real images in the bytes of `random`.
+"""PACT: Pack And Crop Tiles. fastdc's own method: more real pixels in the bytes of `random`, and no network.
 
-Prune mildly: sources are drawn from the easier half of each class. PCA's easiest images resemble each other.
-Pack: bytes are the budget, so each stored image is a larger mosaic at a lower JPEG quality, and holds more tiles.
-Crop: training crops inside one tile, as PCA's does. Hard labels, the same number of training steps.
+Bytes are the budget. `random` spends them on one image of JPEG quality 75. PACT spends them on a mosaic of four images
+at a lower quality, whose tiles are larger than PCA's: resolution is worth more than JPEG quality.
+Sources are drawn at random by default. PCA's easiest images resemble each other, and a set of hundreds needs variety.
+Training crops inside one tile, as PCA's does. Hard labels, the same number of training steps.
 """
 
 from collections.abc import Iterator
@@ -39,8 +40,10 @@ BIBTEX = """@software{fastdc2026pact,
 }"""
 
 GRIDS = range(2, 9)
-SMALLEST_TILE = 32
-"""Pixels: the side at which CIFAR's objects are still recognised."""
+STEP = 8
+"""Pixels by which sides of tiles differ: JPEG codes blocks of 8 x 8."""
+SAMPLE = 64
+"""Mosaics that a choice of sides is measured on."""
 
 
 class PACTConfig(EL2NRanking):
@@ -50,25 +53,24 @@ class PACTConfig(EL2NRanking):
         fit: how a source fills its tile; `squash` keeps all of it, as PCA does.
         pool: share of a class, from the end that `keep` names, that sources are drawn from, in percent; more where
             they would not suffice. 100 draws from the whole class and reads no observer.
-        grid: tiles per side; null takes the largest whose mosaics keep `lowest_quality`.
-        lowest_quality: JPEG quality below which no further tiles are packed.
+        grid: tiles per side; null takes 2, and more where tiles have the side S and bytes are left.
+        lowest_quality: JPEG quality that tiles may not grow below.
     """
 
     fit: Fit = "squash"
-    pool: float = Field(50.0, gt=0, le=100)
-    grid: int | None = Field(None, ge=GRIDS[0], le=GRIDS[-1])
-    lowest_quality: int = Field(25, ge=1, le=95)
+    pool: float = Field(100.0, gt=0, le=100)
+    grid: int | None = Field(None, ge=1, le=GRIDS[-1])
+    lowest_quality: int = Field(30, ge=1, le=95)
 
     @model_validator(mode="after")
     def _all_is_read(self) -> Self:
         whole = {} if self.pool < 100 else dict.fromkeys(("keep", "first_epoch", "last_epoch"), "with pool=100")
-        given = {} if self.grid is None else {"lowest_quality": "with a grid given"}
-        self.refuse_unread(whole | given)
+        self.refuse_unread(whole)
         return self
 
 
 class PACT(Method):
-    """Draw sources from the easier half, pack them by bytes, and crop inside their tiles."""
+    """Draw sources at random, pack them by bytes, and crop inside their tiles."""
 
     info = MethodInfo(
         name="pact",
@@ -128,19 +130,26 @@ class PACT(Method):
     def _packed(
         self, context: MethodContext, config: PACTConfig, ipc: int, seed: int, budget: int
     ) -> tuple[NDArray[np.int64], Mosaic, float]:
-        """The sources, how they are tiled, and the median quality of a sample of mosaics."""
-        chosen = None
-        for grid in [config.grid] if config.grid else GRIDS:
-            if ipc * grid**2 > min(context.counts):
+        """The sources, how they are tiled, and the median quality of a sample of mosaics.
+
+        Bytes buy resolution first, up to S, which is all that training sees; then they buy more tiles.
+        """
+        size, grid = context.image_size, config.grid or GRIDS[0]
+        sources = self._sources(context, config, ipc, grid, seed)
+        for tile in tile_sides(size):
+            mosaic = Mosaic(grid=grid, fit=config.fit, side=grid * tile, max_bytes=budget)
+            quality = _sampled_quality(context, sources, mosaic)
+            if quality >= config.lowest_quality:
+                break
+        packed = sources, mosaic, quality
+        while config.grid is None and tile == size and quality >= config.lowest_quality:
+            packed, grid = (sources, mosaic, quality), grid + 1
+            if grid > GRIDS[-1] or ipc * grid**2 > min(context.counts):
                 break
             sources = self._sources(context, config, ipc, grid, seed)
-            mosaic = Mosaic(grid=grid, fit=config.fit, side=grid * tile_side(context.image_size), max_bytes=budget)
+            mosaic = mosaic.model_copy(update={"grid": grid, "side": grid * tile})
             quality = _sampled_quality(context, sources, mosaic)
-            if chosen is not None and quality < config.lowest_quality:
-                break
-            chosen = (sources, mosaic, quality)
-        assert chosen is not None  # `check_budget` has seen to the smallest grid
-        return chosen
+        return packed
 
     def _sources(self, context: MethodContext, config: PACTConfig, ipc: int, grid: int, seed: int) -> NDArray[np.int64]:
         """The training images of each mosaic, int64 [ipc * C, grid**2], grouped by class."""
@@ -153,9 +162,11 @@ class PACT(Method):
         return np.concatenate(mixed).reshape(-1, grid**2)
 
 
-def tile_side(image_size: int) -> int:
-    """Return the side of a tile in pixels: half of S, but no less than 32 px, nor more than S."""
-    return max(-(-image_size // 2), min(image_size, SMALLEST_TILE))
+def tile_sides(image_size: int) -> list[int]:
+    """Return the sides that tiles may have, in pixels, largest first: S, then multiples of 8 down to half of S."""
+    half = -(-image_size // 2)
+    steps = range(image_size // STEP * STEP, half, -STEP)
+    return [image_size, *(side for side in steps if side < image_size), half]
 
 
 def plain_bytes(context: MethodContext, ipc: int, seed: int) -> int:
@@ -167,10 +178,10 @@ def plain_bytes(context: MethodContext, ipc: int, seed: int) -> int:
 
 
 def _sampled_quality(context: MethodContext, sources: NDArray[np.int64], mosaic: Mosaic) -> float:
-    """The median JPEG quality of at most 64 evenly spaced mosaics within their bytes."""
+    """The median JPEG quality of at most `SAMPLE` evenly spaced mosaics within their bytes."""
     assert mosaic.side is not None
     assert mosaic.max_bytes is not None
-    sample = sources[np.unique(np.linspace(0, len(sources) - 1, 64).astype(int))]
+    sample = sources[np.unique(np.linspace(0, len(sources) - 1, SAMPLE).astype(int))]
     pixels: Iterator[NDArray[np.uint8]] = make_mosaics(context.image, sample, mosaic.side, mosaic)
     return float(np.median([encode_jpeg_within(image, mosaic.max_bytes)[1] for image in pixels]))
 

@@ -300,3 +300,13 @@ def test_methods_are_chosen_by_patterns(pattern: str, fitting: set[str]) -> None
 def test_a_note_on_the_claims_stands_on_the_page(folder: Path) -> None:
     write_study(folder, read_rows(folder), claims={"note": "Seed 0 was known."})
     assert "Seed 0 was known." in outputs(folder)["README.md"].decode()
+
+
+def test_a_claim_takes_the_rows_that_the_study_asks_for(tmp_path: Path) -> None:
+    """`pca` read another observer before: these rows are more, and older."""
+    old = rows_of("pca", PCA, observer="another", group="o")
+    rows = [*rows_of("random", RANDOM), *old, *rows_of("pca", [41.0, 42.0])]
+    (found,) = [each for name, each in judged(write_study(tmp_path, rows)).items() if name == "pca-random"]
+    assert found.found.pairs is not None
+    assert found.found.pairs.n == 2
+    assert found.found.pairs.mean == pytest.approx(statistics.fmean([41.0, 42.0]) - statistics.fmean(RANDOM[:2]))

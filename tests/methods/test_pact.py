@@ -14,7 +14,7 @@ from fastdc.beton import BetonFile, decode_image, encode_jpeg_within, load_manif
 from fastdc.compress import compress_beton, compress_list
 from fastdc.errors import ConfigError, MethodError
 from fastdc.methods import get_method
-from fastdc.methods.pact import tile_side
+from fastdc.methods.pact import tile_sides
 from fastdc.observe import ObserverConfig
 from fastdc.train.evaluation import evaluate
 from fastdc.train.protocols import get_protocol
@@ -25,7 +25,7 @@ WINDOW = {"last_epoch": 3}
 
 
 def compress(betons: Any, tmp_path: Path, method: str = "pact", name: str = "out", **changes: Any) -> Path:
-    settings = (WINDOW if method == "pact" else {}) | changes.pop("settings", {})
+    settings = changes.pop("settings", {})
     options: dict[str, Any] = {
         "ipc": 2,
         "image_size": 28,
@@ -58,14 +58,16 @@ def test_it_never_takes_more_bytes_than_random(betons: Any, tmp_path: Path, seed
     assert 0.8 * plain.image_bytes < packed.image_bytes <= plain.image_bytes
 
 
-def test_the_grid_grows_until_the_quality_is_spent(betons: Any, tmp_path: Path) -> None:
-    found = {}
-    for lowest in (1, 95):
+def test_tiles_grow_and_multiply_until_the_quality_is_spent(betons: Any, tmp_path: Path) -> None:
+    pixels, grids = {}, {}
+    for lowest in (1, 40, 95):
         out = compress(betons, tmp_path, name=f"q{lowest}", ipc=1, settings={"lowest_quality": lowest})
-        found[lowest] = grid_of(out)
-        assert side_of(out) == found[lowest] * 28
-    assert found[95] == 2
-    assert found[1] > 2
+        grids[lowest], pixels[lowest] = grid_of(out), side_of(out)
+        assert 14 <= pixels[lowest] / grids[lowest] <= 28
+    assert pixels[95] <= pixels[40] <= pixels[1]
+    assert (grids[95], pixels[95]) == (2, 28)
+    assert grids[1] > 2
+    assert pixels[1] == 28 * grids[1]
 
 
 def test_a_small_class_limits_the_grid(betons: Any, tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_a_small_class_limits_the_grid(betons: Any, tmp_path: Path) -> None:
 
 
 def test_sources_lie_in_the_easier_part_and_differ(betons: Any, tmp_path: Path) -> None:
-    compress(betons, tmp_path, ipc=1, settings={"grid": 2, "pool": 50})
+    compress(betons, tmp_path, ipc=1, settings={"grid": 2, "pool": 50} | WINDOW)
     half = min(load_manifest(betons.train).counts) // 2
     compress(betons, tmp_path, "el2n", "easy", ipc=half, settings=WINDOW)
     lists = [(tmp_path / f"{name}.list.tsv").read_text().splitlines() for name in ("out", "easy")]
@@ -90,17 +92,16 @@ def test_sources_lie_in_the_easier_part_and_differ(betons: Any, tmp_path: Path) 
 
 def test_without_a_window_no_observer_is_read(betons: Any, tmp_path: Path) -> None:
     method = get_method("pact")
-    assert method.observed(method.configure({}))
-    assert not method.observed(method.configure({"pool": 100}))
-    out = tmp_path / "out.beton"
-    compress_beton("pact", betons.train, out, settings={"pool": 100}, ipc=2, image_size=28, workdir=tmp_path / "work")
+    assert method.observed(method.configure({"pool": 50}))
+    assert not method.observed(method.configure({}))
+    compress(betons, tmp_path)
     assert not list((tmp_path / "work").glob("observers/*"))
 
 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [({"pool": 100, "keep": "hard"}, "keep"), ({"pool": 100, "last_epoch": 3}, "last_epoch"),
-     ({"grid": 2, "lowest_quality": 30}, "lowest_quality")],
+     ({"first_epoch": 2}, "first_epoch")],
 )  # fmt: skip
 def test_settings_that_change_nothing_are_refused(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
@@ -128,9 +129,12 @@ def test_training_crops_have_the_size_of_the_data_set(betons: Any, tmp_path: Pat
     assert given_none.curve == given_28.curve
 
 
-@pytest.mark.parametrize(("size", "tile"), [(224, 112), (64, 32), (96, 48), (63, 32), (33, 32), (32, 32), (28, 28)])
-def test_tiles_have_half_the_side_but_no_less_than_32_px(size: int, tile: int) -> None:
-    assert tile_side(size) == tile
+@pytest.mark.parametrize(
+    ("size", "sides"),
+    [(64, [64, 56, 48, 40, 32]), (28, [28, 24, 16, 14]), (9, [9, 8, 5]), (8, [8, 4]), (33, [33, 32, 24, 17])],
+)
+def test_tiles_have_at_least_half_the_side(size: int, sides: list[int]) -> None:
+    assert tile_sides(size) == sides
 
 
 @given(st.integers(8, 40), st.integers(8, 40), st.integers(0, 2**31), st.integers(300, 3000))

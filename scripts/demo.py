@@ -1,0 +1,160 @@
+"""Run a sweep as one or two processes on one store, write its page, and print what its rows show.
+
+    python scripts/demo.py configs/demo.yaml
+
+Run again, it finds every run done.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastdc.errors import ConfigError, FastDCError
+from fastdc.methods.registry import load_registry
+from fastdc.report import make_rows, write_page
+from fastdc.report.compare import compare_methods
+from fastdc.report.paired import Paired
+from fastdc.sweep.config import SweepConfig, load_config
+from fastdc.sweep.store import Record, Store
+from fastdc.threads import usable_cpus
+
+BASELINE, PAPERS = "random", "pca"
+EMBEDDED, PHOTOGRAPHS = "fashion_mnist", "make demo SET=imagenette"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sweep of one configuration file; return the exit code."""
+    (path,) = map(Path, sys.argv[1:] if arguments is None else arguments)
+    try:
+        config = load_config(path, {})
+        code = run_sweeps(path, config)
+        if code == 0:
+            print("\n".join(conclude(config)))
+        return code
+    except FastDCError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def run_sweeps(path: Path, config: SweepConfig) -> int:
+    """Run the sweep, on two CPUs in two processes; return the exit code of the one whose output is shown.
+
+    The second process takes the methods from the last one on. It trains the observer while the first one trains what
+    needs none.
+    """
+    sweep = [sys.executable, "-m", "fastdc", "sweep", str(path)]
+    commands = [sweep, [*sweep, "--quiet", "--methods", ",".join(reversed(config.methods))]]
+    outputs = (None, subprocess.DEVNULL)
+    started = [
+        subprocess.Popen(command, stdout=output)
+        for command, output in zip(commands[: usable_cpus()], outputs, strict=False)
+    ]
+    _leave_signals_to(started)
+    codes = [process.wait() for process in started]
+    return codes[0]
+
+
+def _leave_signals_to(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Wait for the sweeps' own good end: a terminal interrupts the whole group, `kill` one process alone."""
+
+    def end_them(_number: int, _frame: object) -> None:
+        for process in processes:
+            process.terminate()
+
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, end_them)
+
+
+def conclude(config: SweepConfig) -> list[str]:
+    """Write the page; return the lines that end the demo."""
+    page = config.workdir / "page.html"
+    with Store(config.workdir / "store.sqlite", readonly=True) as store:
+        records = store.records()
+        write_page(store, config.workdir, page)
+    return [
+        "",
+        *describe(records, config),
+        f"Charts and the images that each method keeps or makes: {os.fspath(page)}",
+        f"This table again: fastdc report {config.workdir}",
+    ]
+
+
+def describe(records: Iterable[Record], config: SweepConfig) -> list[str]:
+    """Return what the rows of a demo show, one sentence a line: both orders, and which differences count.
+
+    Rows of another network, IPC or protocol than the first ones of `config` are left out.
+    """
+    records = list(records)
+    setting: dict[str, Any] = {"ipc": config.ipc[0], "protocol": config.protocols[0], "arch": config.archs[0]}
+    rows = [row for row in make_rows(records) if row.n and all(getattr(row, key) == setting[key] for key in setting)]
+    means = {row.method: row.top1_mean for row in rows if row.method in config.methods and row.top1_mean is not None}
+    published = {name: value for name in means if (value := published_top1(name, config.ipc[0])) is not None}
+    lines = []
+    if len(published) > 1:
+        ours = {name: means[name] for name in published}
+        same = "the same" if ordered(ours) == ordered(published) else "another"
+        lines.append(f"The paper's order on ImageNet-1K, with ResNet-18: {listed(published)}.")
+        lines.append(f"Here, with {setting['arch']} at {config.image_size} px, it is {same} one: {listed(ours)}.")
+    pairs = {name: against_baseline(records, name, setting) for name in means if name != BASELINE and BASELINE in means}
+    found = {name: result for name, result in pairs.items() if result is not None}
+    if found:
+        judged = "; ".join(judge(name, result) for name, result in found.items())
+        some = next(iter(found.values()))
+        interval = "" if some.low is None else ", with 95 % intervals"
+        lines += [f"Points above {BASELINE}{interval}: {judged}.", weigh(some)]
+    if PAPERS in found and not is_above(found[PAPERS]) and {row.dataset for row in rows} == {EMBEDDED}:
+        lines.append(f"{PAPERS} is not above {BASELINE} on these grey images of clothes; photographs: {PHOTOGRAPHS}")
+    return lines
+
+
+def against_baseline(records: list[Record], method: str, setting: dict[str, Any]) -> Paired | None:
+    """Return a method's paired difference from the baseline; None where the two share no seed."""
+    try:
+        return compare_methods(records, method, BASELINE, **setting)[0].result
+    except ConfigError:
+        return None
+
+
+def published_top1(method: str, ipc: int) -> float | None:
+    """Return the benchmark's top-1 of a method on ImageNet-1K, in percent: ResNet-18, hard labels."""
+    return load_registry().get(method.partition("[")[0]).info.published.get(f"imagenet1k/resnet18/hard/ipc{ipc}")
+
+
+def ordered(means: dict[str, float]) -> list[str]:
+    """Return the methods from the lowest accuracy to the highest."""
+    return sorted(means, key=means.__getitem__)
+
+
+def listed(means: dict[str, float]) -> str:
+    """Return methods with their accuracies, lowest first: `random 4.6 < el2n 12.2 %`."""
+    return " < ".join(f"{name} {means[name]:.1f}" for name in ordered(means)) + " %"
+
+
+def judge(name: str, result: Paired) -> str:
+    """Return a method's difference from the baseline in words: `pca +8.1 (+7.6 to +8.6: better)`."""
+    difference = f"{name} {result.mean:+.1f}"
+    if result.low is None or result.high is None:
+        return difference
+    verdict = "better" if is_above(result) else "worse" if result.high < 0 else "not separated"
+    return f"{difference} ({result.low:+.1f} to {result.high:+.1f}: {verdict})"
+
+
+def is_above(result: Paired) -> bool:
+    """Return whether the whole interval of a difference is above 0."""
+    return result.low is not None and result.low > 0
+
+
+def weigh(result: Paired) -> str:
+    """Return a sentence about what so few seeds can show."""
+    seeds = f"{result.n} paired seed{'s' * (result.n > 1)}"
+    if result.smallest_p <= 0.05:
+        return f"These are {seeds}; fastdc compare gives the exact p-values."
+    return f"{seeds} can be no proof: the exact test gives p = {result.smallest_p:.2g} at best."
+
+
+if __name__ == "__main__":
+    sys.exit(main())
