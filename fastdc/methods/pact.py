@@ -144,8 +144,9 @@ class PACT(Method):
 
     def _sources(self, context: MethodContext, config: PACTConfig, ipc: int, grid: int, seed: int) -> NDArray[np.int64]:
         """The training images of each mosaic, int64 [ipc * C, grid**2], grouped by class."""
+        scores = self.scores(context, config) if context.scores is None else context.scores
         pools = window_of_classes(
-            context.scores, context.labels, len(context.classes), ipc * grid**2,
+            scores, context.labels, len(context.classes), ipc * grid**2,
             keep=config.keep, offset=0, pool=config.pool, seed=derive_seed(seed, "pact sources"),
         )  # fmt: skip
         order = derive_seed(seed, "pact order")
