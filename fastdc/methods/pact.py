@@ -50,8 +50,8 @@ class PACTConfig(EL2NRanking):
         fit: how a source fills its tile; `squash` keeps all of it, as PCA does.
         pool: share of a class, from the end that `keep` names, that sources are drawn from, in percent; more where
             they would not suffice. 100 draws from the whole class and reads no observer.
-        grid: tiles per side; null takes the largest whose mosaics keep `lowest_quality`.
-        lowest_quality: JPEG quality below which no further tiles are packed.
+        grid: tiles per side; null takes the largest whose mosaics keep `lowest_quality`, or 2 where none does.
+        lowest_quality: JPEG quality below which no further tiles are packed; that of the median mosaic of a sample.
     """
 
     fit: Fit = "squash"
@@ -111,7 +111,10 @@ class PACT(Method):
         return el2n_scores(context.observations, own.first_epoch, own.last_epoch)
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` mosaics of every class, which together have no more bytes than the set of `random` at this seed."""
+        """Return `ipc` mosaics of every class, none with more bytes than the mean image of `random` at this seed.
+
+        When they are made, `store_mosaics` refuses one that no JPEG quality brings down to that.
+        """
         own = _own(config)
         check_budget(self, config, context.classes, context.counts, ipc)
         budget = plain_bytes(context, ipc, seed) // (ipc * len(context.classes))

@@ -66,8 +66,9 @@ def test_a_mosaic_that_no_quality_brings_within_its_bytes_is_refused(betons: Any
     """Once by a grid whose mosaics are too large, once by a list that allows fewer bytes."""
     out = compress(betons, tmp_path, ipc=1, settings={"grid": 2})
     listed = tmp_path / "out.list.tsv"
-    budget = load_manifest(out).made["details"]["max_bytes"]
-    listed.write_text(listed.read_text().replace(f'"max_bytes":{budget}', '"max_bytes":200'))
+    details: Any = load_manifest(out).made["details"]
+    budget = f'"max_bytes":{details["max_bytes"]}'
+    listed.write_text(listed.read_text().replace(budget, '"max_bytes":200'))
     with pytest.raises(MethodError, match=r"mosaic 0 has \d+ bytes at JPEG quality 1, expected at most 200"):
         compress_list(listed, betons.train, tmp_path / "again.beton")
     assert not (tmp_path / "again.beton").exists()
