@@ -171,12 +171,14 @@ def plain_bytes(context: MethodContext, ipc: int, seed: int) -> int:
 
 
 def _sampled_quality(context: MethodContext, sources: NDArray[np.int64], mosaic: Mosaic) -> float:
-    """The median JPEG quality of at most 64 evenly spaced mosaics within their bytes."""
+    """Return the median JPEG quality of at most 64 evenly spaced mosaics; 0 where quality 1 is too large for one."""
     assert mosaic.side is not None
     assert mosaic.max_bytes is not None
     sample = sources[np.unique(np.linspace(0, len(sources) - 1, 64).astype(int))]
     pixels: Iterator[NDArray[np.uint8]] = make_mosaics(context.image, sample, mosaic.side, mosaic)
-    return float(np.median([encode_jpeg_within(image, mosaic.max_bytes)[1] for image in pixels]))
+    files = [encode_jpeg_within(image, mosaic.max_bytes) for image in pixels]
+    fits = all(len(file) <= mosaic.max_bytes for file, _ in files)
+    return float(np.median([quality for _, quality in files])) if fits else 0.0
 
 
 def _own(config: MethodConfig) -> PACTConfig:

@@ -91,8 +91,10 @@ def test_sources_are_ranked_where_no_scores_are_given() -> None:
 
 def test_the_grid_grows_until_the_quality_is_spent(betons: Any, tmp_path: Path) -> None:
     found = {}
+    most = load_manifest(compress(betons, tmp_path, "random", "plain", ipc=1)).image_bytes
     for lowest in (1, 95):
         out = compress(betons, tmp_path, name=f"q{lowest}", ipc=1, settings={"lowest_quality": lowest})
+        assert load_manifest(out).image_bytes <= most
         found[lowest] = grid_of(out)
         assert side_of(out) == found[lowest] * 28
     assert found[95] == 2
