@@ -22,6 +22,7 @@ from fastdc.observe import ObserverConfig
 from fastdc.train.evaluation import evaluate
 from fastdc.train.protocols import get_protocol
 from fastdc.train.settings import EvaluateSettings
+from fastdc.train.training import training_side
 from tests.methods.final_pass import made_up_context
 
 OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
@@ -159,6 +160,13 @@ def test_training_crops_have_the_size_of_the_data_set(betons: Any, tmp_path: Pat
     given_none = evaluate(out, betons.val, settings)
     given_28 = evaluate(out, betons.val, settings.model_copy(update={"image_size": 28}))
     assert given_none.curve == given_28.curve
+
+
+@pytest.mark.parametrize("hint", ["28", True, 28.0])
+def test_a_hint_of_another_type_is_refused(betons: Any, hint: Any) -> None:
+    changed = load_manifest(betons.train).model_copy(update={"hints": {"image_size": hint}})
+    with pytest.raises(ConfigError, match=rf"hint image_size={hint!r}: expected a whole number of pixels"):
+        training_side(betons.train, changed)
 
 
 @pytest.mark.parametrize(("size", "tile"), [(224, 112), (64, 32), (96, 48), (63, 32), (33, 32), (32, 32), (28, 28)])
