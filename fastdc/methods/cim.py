@@ -1,10 +1,11 @@
 """CIM's selection and combination: the whole images that a teacher recognises best, tiled (Shang et al., ECCV 2026)."""
 
 from functools import partial
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fastdc.beton.hints import TileCrop
 from fastdc.methods.base import Compressed, MethodConfig, MethodContext, MethodInfo, Mosaic, check_budget
@@ -24,7 +25,8 @@ class CIMConfig(TeacherConfig):
         pool: candidate images per class; all where a class has fewer, more where the mosaics need them.
         grid: tiles per side of a mosaic. One visit in grid**2 of the training sees all of it, the others one tile.
         resize: shorter side in pixels before the central S x S pixels are scored and tiled, at least S; null takes
-            the scripts' for the stored side: round(S * 256 / 224) from 128 px on (ImageNet), else S (CIFAR, Tiny).
+            the scripts' for the stored side: round(S * 256 / 224) from 128 px on (ImageNet), else S (CIFAR, Tiny). The
+            script that stores ImageNet-1K at 64 px takes 73.
         batch_size: images in a forward pass of the teachers; only time and memory depend on it, and rounding.
     """
 
@@ -32,6 +34,11 @@ class CIMConfig(TeacherConfig):
     grid: int = Field(2, ge=1, le=8)
     resize: int | None = Field(None, ge=1)
     batch_size: int = Field(256, ge=1)
+
+    @model_validator(mode="after")
+    def _fit_is_read(self) -> Self:
+        self.refuse_unread({"fit": "in mosaics of central squares"})
+        return self
 
     def shorter_side(self, size: int) -> int:
         """Return `resize` for images stored at `size` px."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton import encode_jpeg_within, fit_image, resize_image
+from fastdc.errors import MethodError
 from fastdc.methods.base import Fit, Mosaic
 
 
@@ -17,9 +18,22 @@ def store_mosaics(
     Args:
         image, sources: as in `make_mosaics`.
         size: side S in pixels, where the mosaic has none of its own.
+
+    Raises:
+        MethodError: a mosaic has more than `max_bytes` at the lowest quality.
     """
-    for pixels in make_mosaics(image, sources, mosaic.side or size, mosaic):
-        yield pixels if mosaic.max_bytes is None else encode_jpeg_within(pixels, mosaic.max_bytes)[0]
+    for number, pixels in enumerate(make_mosaics(image, sources, mosaic.side or size, mosaic)):
+        yield pixels if mosaic.max_bytes is None else _packed(pixels, mosaic.max_bytes, number)
+
+
+def _packed(pixels: NDArray[np.uint8], max_bytes: int, number: int) -> bytes:
+    file, quality = encode_jpeg_within(pixels, max_bytes)
+    if len(file) > max_bytes:
+        raise MethodError(
+            f"mosaic {number} has {len(file):,} bytes at JPEG quality {quality}, expected at most {max_bytes:,}; "
+            "take a smaller grid"
+        )
+    return file
 
 
 def make_mosaics(

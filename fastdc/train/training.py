@@ -331,9 +331,18 @@ def check_label_range(path: Path, num_classes: int) -> None:
 
 
 def training_side(subset: Path, manifest: Manifest) -> int:
-    """Return the side of training crops: the subset's hint, its images' side, or 224 where sides differ."""
+    """Return the side of training crops: the subset's hint, its images' side, or 224 where sides differ.
+
+    Raises:
+        ConfigError: the hint is of another type.
+    """
     hinted = manifest.hints.get("image_size")
-    if isinstance(hinted, int):
+    if hinted is not None:
+        if type(hinted) is not int:
+            raise ConfigError(
+                f"{subset}: hint image_size={hinted!r}: expected a whole number of pixels; make the set again, or give "
+                "--image-size"
+            )
         return hinted
     with BetonFile(subset) as beton:
         sides = {int(side) for sides in (beton.heights, beton.widths) for side in (sides.min(), sides.max())}

@@ -174,6 +174,8 @@ def test_refusals(context: MethodContext) -> None:
         compress(replace(context, teaching=None), 1)
     with pytest.raises(ConfigError, match="resize=31"):
         compress(context, 1, resize=31)
+    with pytest.raises(ConfigError, match="fit=pad changes nothing"):
+        compress(context, 1, fit="pad")
     with pytest.raises(ConfigError, match="grid=0"):
         compress(context, 1, grid=0)
     broken = with_teachers(context, torch.nn.Sequential(TinyNet(0), torch.nn.Threshold(math.inf, math.nan)))
