@@ -11,6 +11,7 @@ ADVICE = """
 Scripts, stores and published results of others rely on these values. A rebuild must not change them: mend the code.
 Where a change is meant, raise the version of the method, protocol or constant concerned, name the change in
 CHANGELOG.md, and record the values again: python -m tests.golden.write {group}
+What is only added (lines with + alone: a new method, option or name) is recorded in the commit that adds it.
 """
 
 

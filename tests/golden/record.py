@@ -1,6 +1,8 @@
-"""Record one group of golden values in a process of its own, whose results do not depend on the type of CPU.
+"""Record one group of golden values in a process of its own, with kernels that every x86-64 CPU with AVX2 has.
 
-python -m tests.golden.record GROUP FOLDER FILE
+    python -m tests.golden.record GROUP FOLDER FILE
+
+Without these variables digits follow the kernels that MKL, oneDNN and torch choose for the CPU at hand.
 """
 
 import json
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.golden.surface import write_plugin
+from tests.processes import start_process
 
 ROOT = Path(__file__).parents[2]
 GROUPS = ("keys", "made", "stores", "surface")
@@ -20,7 +23,7 @@ SECONDS = 500
 ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "1",
-    # Kernels of any x86-64 CPU with AVX2, also on one that has more: their sums round in one way.
+    # Kernels that do not change with the CPU's type: each rounds its sums in its own way.
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
@@ -39,7 +42,7 @@ def start(group: str, folder: Path) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "tests.golden.record", group, str(work), str(folder / "values.json")]
     with (folder / "log").open("w") as log:
         environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": path}
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+        return start_process(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
 
 
 def values(process: "subprocess.Popen[bytes]", folder: Path) -> Any:

@@ -12,11 +12,12 @@ import tempfile
 from pathlib import Path
 
 from tests.golden import golden, stores
-from tests.golden.record import GROUPS, start, values
+from tests.golden.record import ENVIRONMENT, GROUPS, start, values
 
 
 def main(groups: list[str]) -> None:
     """Write the groups named, or all."""
+    os.environ.update(ENVIRONMENT)  # before torch is loaded, for the stores that are made here
     with tempfile.TemporaryDirectory(prefix="golden-") as folder:
         for grid in sorted(stores.STORES.glob("*.yaml")):
             if not grid.with_suffix(".sqlite").exists():

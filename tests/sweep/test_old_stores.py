@@ -100,7 +100,7 @@ def test_an_upgrade_that_is_cut_off_leaves_the_old_store(old: Path, monkeypatch:
 
 
 def test_cells_of_an_old_store_are_found_done(old: Path, make_config: Callable[..., SweepConfig]) -> None:
-    """`full` alone runs again: since 0.2.0 it counts raw pixels as PNG. Releases from 0.1.0 on: `tests/golden/stores`."""
+    """`full` alone runs again: since 0.2.0 it counts raw pixels as PNG. Stores of releases lie in `tests/golden`."""
     plan = make_plan(make_config(methods="random,full"), "cpu")
     with Store(old, readonly=True) as store:
         left = missing_cells(plan, store.states())
