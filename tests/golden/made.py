@@ -43,6 +43,7 @@ DIGITS = (
     "image_bytes",
     "label_bytes",
     "labels",
+    "label_file",
     "teacher",
     "subset",
 )
@@ -116,10 +117,21 @@ def _digits(result: dict[str, Any]) -> dict[str, str]:
     return {name: json.dumps(result[name], sort_keys=True) for name in DIGITS if name in result}
 
 
-def _evaluate() -> dict[str, str]:
-    """Return the digits of one training by `fastdc evaluate --json`, and the names of its fields."""
-    how = ["--protocol", "hard-small", "--set", "epochs=3", "--arch", "convnet1_w4", "--threads", "1"]
-    result = json.loads(command.done("evaluate", "pca.beton", "--val", "val.beton", *how, "--json", "--quiet"))
+def _evaluate() -> dict[str, Any]:
+    """Return the digits of trainings by `fastdc evaluate --json`, and the names of their fields."""
+    (weights,) = Path("observed").rglob("*.safetensors")
+    given = ["--teacher", str(weights), "--workdir", "observed"]
+    variants = {
+        "hard": ["--protocol", "hard-small"],
+        "teacher's file": ["--protocol", "soft-small", *given],
+        "stored labels": ["--protocol", "soft-small", "--set", "labels=stored", "--set", "label_topk=2", *given],
+    }
+    return {name: _evaluated(options) for name, options in variants.items()}
+
+
+def _evaluated(options: list[str]) -> dict[str, str]:
+    how = ["--set", "epochs=3", "--arch", "convnet1_w4", "--threads", "1", *options, "--json", "--quiet"]
+    result = json.loads(command.done("evaluate", "pca.beton", "--val", "val.beton", *how))
     return {**_digits(result), "fields": _fields(result)}
 
 
