@@ -7,6 +7,7 @@ interrupted, running and pending. Made with the code of its time (schema 1: 3a01
 import shutil
 import sqlite3
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 
 from fastdc.errors import StoreError
 from fastdc.report import make_rows
+from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.plan import make_plan
+from fastdc.sweep.run import missing_cells
 from fastdc.sweep.schema import SCHEMA_VERSION
 from fastdc.sweep.store import Store
 
@@ -93,3 +97,12 @@ def test_an_upgrade_that_is_cut_off_leaves_the_old_store(old: Path, monkeypatch:
     monkeypatch.undo()
     with Store(old) as store:
         assert Counter(store.states().values()) == STATES
+
+
+def test_cells_of_an_old_store_are_found_done(old: Path, make_config: Callable[..., SweepConfig]) -> None:
+    """`full` alone runs again: since 0.2.0 it counts raw pixels as PNG. Stores of releases lie in `tests/golden`."""
+    plan = make_plan(make_config(methods="random,full"), "cpu")
+    with Store(old, readonly=True) as store:
+        left = missing_cells(plan, store.states())
+    assert [cell.label["method"] for cell in left] == ["full", "full"]
+    assert len(plan.cells) == 4
