@@ -100,7 +100,7 @@ def sweep_command(
     workdir: Annotated[Path | None, typer.Option(metavar="DIR", help="Where everything is kept.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Protocols: hard,cim-hl,hard*epochs=60.")] = None,
     arch: Annotated[str | None, typer.Option(help="Networks: resnet18,resnet50.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the stored images in px.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of stored images and crops in px.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="METHOD.KEY=VALUE", help="Method setting, or METHOD.protocol.KEY; repeatable."),

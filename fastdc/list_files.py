@@ -44,9 +44,9 @@ class Combined(Settings):
     fit: Fit | None
     resize: Resize = "antialias"
     view: float | None = Field(None, ge=1)
-    side: int | None = Field(None, ge=8)
+    side: int | None = Field(None, ge=8, le=32768)
     max_bytes: int | None = Field(None, ge=1)
-    image_size: int = Field(ge=8)
+    image_size: int = Field(ge=8, le=4096)
     hints: dict[str, JsonValue]
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,8 @@ def differences(row: Row, summary: dict[str, Any], detail: dict[str, Any]) -> li
         for name in ("top1", "top1_best")
         if row["summary"][name] != summary[name]
     ]
-    pairs = zip(row["detail"]["curve"], detail["curve"], strict=False)
-    first = next((one["epoch"] for one, two in pairs if one != two), None)
+    pairs = zip_longest(row["detail"]["curve"], detail["curve"], fillvalue={})
+    first = next(((one or two)["epoch"] for one, two in pairs if one != two), None)
     faults += [] if first is None else [f"curve from epoch {first}"]
     faults += ["accuracy of classes"] if row["detail"]["per_class"] != detail["per_class"] else []
     return faults

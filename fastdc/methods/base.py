@@ -129,7 +129,7 @@ class Mosaic(Settings):
     fit: Fit
     resize: Resize = "antialias"
     view: float | None = Field(None, ge=1)
-    side: int | None = Field(None, ge=8)
+    side: int | None = Field(None, ge=8, le=32768)
     max_bytes: int | None = Field(None, ge=1)
 
 
