@@ -29,7 +29,7 @@ def speeds(arch: str, side: int, precision: str) -> list[float]:
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 loss = nn.functional.cross_entropy(model(images), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
     train(2)

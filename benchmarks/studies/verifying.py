@@ -110,7 +110,8 @@ def differences(row: Row, summary: dict[str, Any], detail: dict[str, Any]) -> li
         for name in ("top1", "top1_best")
         if row["summary"][name] != summary[name]
     ]
-    pairs = zip_longest(row["detail"]["curve"], detail["curve"], fillvalue={})
+    curves: list[list[dict[str, Any]]] = [row["detail"]["curve"], detail["curve"]]
+    pairs = zip_longest(*curves, fillvalue={})
     first = next(((one or two)["epoch"] for one, two in pairs if one != two), None)
     faults += [] if first is None else [f"curve from epoch {first}"]
     faults += ["accuracy of classes"] if row["detail"]["per_class"] != detail["per_class"] else []
