@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from fastdc.nn.models import build_model
+from fastdc.threads import keep_freed_memory
 
 NETWORKS = (("resnet10", 64), ("resnet10", 28), ("resnet18", 64), ("convnet_w32", 64), ("convnet_w32", 28))
 BATCH, STEPS, RUNS, CLASSES = 50, 4, 3, 10
@@ -44,6 +45,7 @@ def speeds(arch: str, side: int, precision: str) -> list[float]:
 def main() -> None:
     """Print a line for each network, side and precision."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every training on the CPU does
     for arch, side in NETWORKS:
         for precision in ("fp32", "bf16"):
             found = speeds(arch, side, precision)
