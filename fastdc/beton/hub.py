@@ -1,7 +1,7 @@
-"""The Hugging Face hub's cache on disk, given as a source.
+"""Resolve folders of the Hugging Face hub's disk cache that are given as a source.
 
     datasets--OWNER--NAME/snapshots/REVISION/...   links to files in datasets--OWNER--NAME/blobs
-    datasets--OWNER--NAME/refs/main                the revision that is the newest
+    datasets--OWNER--NAME/refs/main                the newest revision
 
 Source: huggingface_hub, "Understand caching".
 """
@@ -15,11 +15,11 @@ _PREFIXES = ("datasets--", "models--", "spaces--")
 
 
 def enter_hub_cache(source: Path) -> Path:
-    """Return the snapshot that a repository in the hub's cache stands for; any other source as it is.
+    """Return the snapshot that a repository in the hub's cache stands for; return any other source unchanged.
 
     Raises:
-        SourceError: the whole cache, or its inner folders or files, or a repository without one clear snapshot; or a
-            folder that `datasets` saved as Arrow files.
+        SourceError: `source` is the whole cache, one of its inner folders or files, a repository without one clear
+            snapshot, or a folder that `datasets` saved as Arrow files.
     """
     if source.name == "snapshots" and _is_repository(source.parent):
         source = source.parent
@@ -51,7 +51,7 @@ def hub_name(source: Path) -> str | None:
 
 
 def _is_repository(path: Path) -> bool:
-    """Whether a folder is laid out so; False where it cannot be entered, which its reader reports."""
+    """Return whether a folder has a repository's layout; False if it cannot be entered, which its reader reports."""
     return isdir(path / "snapshots") and (isdir(path / "blobs") or isdir(path / "refs"))
 
 
