@@ -60,7 +60,7 @@ def get_archive(archive: Archive, folder: Path, quiet: bool = False) -> Path:
 
 
 def _copy(answer: "http.client.HTTPResponse", handle: object, bar: Progress, archive: Archive, size: int) -> None:
-    digest, done = hashlib.md5(usedforsecurity=False), 0
+    digest, done = hashlib.md5(usedforsecurity=False), 0  # FIPS builds of OpenSSL refuse MD5 otherwise
     while block := answer.read(_BLOCK):
         handle.write(block)  # type: ignore[attr-defined]
         digest.update(block)

@@ -114,7 +114,7 @@ def match_in_order(ids: Sequence[str], files: Sequence[str], path: Path | str) -
     if len(ids) != len(files):
         raise SourceError(f"{path}: {len(ids):,} WordNet ids for {len(files):,} images, expected one for each")
     stems = [os.path.splitext(name)[0] for name in files]
-    prefix = stems[0][:-8] if stems else ""
+    prefix = stems[0][:-8] if stems else ""  # a number has 8 digits
     for number, stem in enumerate(stems, 1):
         expected = f"{prefix if prefix.endswith('_') else 'ILSVRC2012_val_'}{number:08d}"
         if stem != expected:

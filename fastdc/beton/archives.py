@@ -134,10 +134,10 @@ class ArchiveTree(Generic[Member]):
         self._links: dict[str, str] = {}
 
     def hidden_images(self, root: str) -> Iterator[str]:
-        """See `Tree`."""
+        """Yield the images that this tree leaves out; see `Tree`."""
         yield from filter(below(root), self._left_out)
         for link, target in self._links.items():
-            folder = posixpath.normpath(posixpath.join(posixpath.dirname(link), target)).lstrip("/")  # as names do
+            folder = posixpath.normpath(posixpath.join(posixpath.dirname(link), target)).lstrip("/")  # as for names
             if folder in self._folders and below(root)(f"{link}/"):
                 inner = (name for name in self.members if name.startswith(f"{folder}/") and in_imagefolder(name))
                 yield from (link + name[len(folder) :] for name in inner)
@@ -173,7 +173,7 @@ class ArchiveTree(Generic[Member]):
         return members
 
     def list_folder(self, path: str, follow: bool = True) -> Listing:
-        """See `Tree`."""
+        """List the folders and files directly in `path`; see `Tree`."""
         folders, files = self._folders[path]
         return Listing(list(folders), [name for name in files if name not in folders])
 
@@ -226,6 +226,7 @@ class PackedTarTree(ArchiveTree[tuple[int, int]]):
 
     def __init__(self, source: Path) -> None:
         super().__init__(source)
+        # "r|*" reads a stream: seeking backwards in a compressed file would unpack it again from its start.
         with tarfile.open(source, "r|*", bufsize=_BLOCK, tarinfo=_StrictMember) as archive:
             _add_tar_members(self, archive)
 
@@ -233,6 +234,7 @@ class PackedTarTree(ArchiveTree[tuple[int, int]]):
         """Yield a reader for each path; see `Tree`. The order is that of the archive."""
         wanted: dict[int, list[int]] = {}
         for number, path in enumerate(paths):
+            # The offset in the unpacked stream identifies a member even if its name occurs twice.
             wanted.setdefault(self.members[path][0], []).append(number)
         for number in wanted.pop(-1, ()):  # links and devices, which have no data
             yield number, lambda: _check_size(-1, 0)
@@ -258,7 +260,7 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
         super().__init__(source)
         self._archive = zipfile.ZipFile(source)
         infos = self._archive.infolist()
-        if any(info.volume for info in infos):
+        if any(info.volume for info in infos):  # number of the part that holds the member, from 0
             raise SourceError(
                 f"{source}: is one part of a split zip; join the parts (zip -s 0 {source.name} --out WHOLE.zip)"
             )
@@ -296,13 +298,13 @@ def _add_tar_members(
         _forget(archive)
         if member.isdir():
             tree.add(folder + member.name, None)
-        elif member.isreg() and not member.issparse():
+        elif member.isreg() and not member.issparse():  # a sparse member is stored without its holes
             places[member.name] = (start + member.offset_data, member.size)
             tree.add(folder + member.name, places[member.name])
         elif member.islnk():  # tar stores the second name of one file as a hard link to the first
             tree.add(folder + member.name, places.get(member.linkname, (-1, 0)))
         else:
-            tree.add(folder + member.name, (-1, 0))
+            tree.add(folder + member.name, (-1, 0))  # listed, but `_check_size` refuses to read it
             if member.issym():
                 tree.add_link(folder + member.name, member.linkname)
 

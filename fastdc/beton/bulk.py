@@ -52,7 +52,7 @@ class BulkReader:
 
     def read(self, files: Sequence[FileFetch]) -> Iterator[Block | None]:
         """Yield the files in order: blocks of ordinary JPEGs, and None for each file that cannot just be copied."""
-        names = [os.fsencode(file.path) + b"\0" for file in files]
+        names = [os.fsencode(file.path) + b"\0" for file in files]  # C strings, for the kernel's call of open()
         paths = np.frombuffer(b"".join(names), np.uint8)
         starts = np.cumsum([0, *map(len, names)])
         place = 0

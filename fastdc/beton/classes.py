@@ -27,7 +27,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if path.suffix in (".beton", ".json"):
         manifest = load_manifest(path) if path.suffix == ".beton" else parse_manifest(path)
         return tuple(map(one_spelling, manifest.classes))
-    lines = [line.strip() for line in _read_text(path).rstrip().splitlines()]
+    lines = [line.strip() for line in _read_text(path).rstrip().splitlines()]  # empty lines may end the file
     if not lines:
         raise SourceError(f"{path}: is empty, expected one class name per line")
     seen: dict[str, int] = {}
@@ -65,7 +65,7 @@ def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise SourceError(f"{path}: {path.stat().st_size} bytes; {_WANTED}")
-        return path.read_text("utf-8-sig")
+        return path.read_text("utf-8-sig")  # drops the byte order mark that Windows editors write
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}); {_WANTED}") from error
     except UnicodeDecodeError as error:

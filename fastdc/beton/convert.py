@@ -222,7 +222,7 @@ def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int)
         while chunk := list(islice(tasks, size)):
             pending.append((pool.submit(_convert_chunk, chunk, recipe) if pool else Future(), chunk))
             if len(pending) > threads + 1:
-                size = min(most, (yield from _take_whole(pending, recipe)))
+                size = min(most, (yield from _take_whole(pending, recipe)))  # fewer images per task if they are large
         while pending:
             yield from _take_whole(pending, recipe)
     finally:
@@ -381,7 +381,7 @@ def _finish(handle: Any, out: Path, writer: BetonWriter, tally: _Tally, contents
     """Number the stored images without gaps, and complete the file."""
     stored = writer.renumber()
     ids = contents.items.ids
-    if len(stored) < len(ids) or not ids.is_utf8():
+    if len(stored) < len(ids) or not ids.is_utf8():  # JSON cannot hold file names that are not UTF-8
         ids = Texts.of(printable(ids[number]) for number in stored.tolist())
     skipped = sorted(tally.skipped, key=lambda skipped: skipped.path)
     return commit(handle, out, writer, origin, ids, tally.converted, skipped)

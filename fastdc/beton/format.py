@@ -31,6 +31,7 @@ MAX_SIDE = 65_535
 MAX_LABEL = (1 << 22) - 1
 """Largest plausible label. A larger one counts as damage, because no image set has 4 million classes."""
 
+# `align=True` inserts the padding that FFCV's tables have; an image's metadata is packed.
 HEADER = np.dtype(
     [
         ("version", "<u2"),

@@ -6,7 +6,7 @@
 Source: huggingface_hub, "Understand caching".
 """
 
-from os.path import isdir, isfile
+from os.path import isdir, isfile  # False, not an error, for a folder that cannot be entered
 from pathlib import Path
 
 from fastdc.errors import SourceError
@@ -45,6 +45,7 @@ def enter_hub_cache(source: Path) -> Path:
 
 def hub_name(source: Path) -> str | None:
     """Return the name of the repository whose snapshot `source` is; None for any other source."""
+    # Not resolve(): the files of a snapshot are links to files in `blobs`.
     repository = source.absolute().parent.parent
     is_snapshot = source.absolute().parent.name == "snapshots" and repository.name.startswith(_PREFIXES)
     return repository.name.rpartition("--")[2] if is_snapshot else None

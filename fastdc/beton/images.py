@@ -73,10 +73,10 @@ def read_image(data: bytes | memoryview) -> DecodedImage:
 def decode_payload(data: bytes | memoryview) -> Rgb:
     """Decode a JPEG to RGB [H, W, 3] as stored, without rotating it: the pixels that FFCV sees, at full accuracy.
 
-    The image is never decoded at a reduced scale, even if it is to be shrunk. libjpeg's scaled decoding to at least
-    twice the target side is 1.4 to 1.7 times as fast for photos of 1000 to 2000 px, and no faster for 500 and 750 px.
-    But it changes 13 to 19 % of the levels by more than one, by up to 24; at three times the target side, still by up
-    to 9. Full decoding stays within one level.
+    The image is never decoded at a reduced scale, even if it is to be shrunk. libjpeg can scale while decoding. To at
+    least twice the target side, that is 1.4 to 1.7 times as fast for photos of 1000 to 2000 px. It is no faster for 500
+    and 750 px. But it changes 13 to 19 % of the levels by more than one, by up to 24; at three times the target side,
+    still by up to 9. Full decoding stays within one level.
 
     Raises:
         SourceError: the data is not a JPEG that can be decoded in full.
@@ -84,6 +84,7 @@ def decode_payload(data: bytes | memoryview) -> Rgb:
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
         check_pixels(int(height), int(width))
+        # The slow, accurate DCT and upsampling are those that Pillow uses.
         pixels: Rgb = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
     except (SourceError, MemoryError):
         raise
@@ -140,7 +141,7 @@ def _convert_with_pillow(image: Image.Image) -> DecodedImage:
     kind, special, orientation = (image.format or "image").lower(), _special_mode(image.mode), _orientation(image)
     values = _grey16_values(image) if special == "gray16" else None
     pixels = _to_rgb(image) if values is None else _grey16_to_rgb(values)
-    jpeg = kind in ("jpeg", "mpo")
+    jpeg = kind in ("jpeg", "mpo")  # an MPO is a JPEG with further pictures appended
     conversions = [special] if special else ["odd_jpeg"] if jpeg else []
     if not jpeg:
         conversions.insert(0, kind)
@@ -210,7 +211,7 @@ def _grey16_values(image: Image.Image) -> NDArray[np.int64]:
 
 def _grey16_to_rgb(values: NDArray[np.int64]) -> Rgb:
     """Scale 0..65535 to 0..255 with rounding; Pillow's own conversion clips at 255 instead."""
-    grey = ((values + 128) // 257).astype(np.uint8)
+    grey = ((values + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 

@@ -145,7 +145,7 @@ def parse_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
-        version = _version(data)
+        version = _version(data)  # a newer layout may fail on any field, so report its version instead
         if isinstance(version, int) and version > SCHEMA_VERSION:
             wanted = f"schema version {version}, this fastdc reads up to {SCHEMA_VERSION}; update fastdc"
             raise ManifestError(f"{path}: {wanted}") from error

@@ -10,7 +10,7 @@ from fastdc.progress import say
 if TYPE_CHECKING:
     from fastdc.beton.manifest import Manifest
 
-_warned: set[Path] | None = None
+_warned: set[Path] | None = None  # None outside every `one_use` block, where each call warns
 
 
 @contextmanager

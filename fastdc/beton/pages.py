@@ -64,8 +64,8 @@ def hash_payload(data: bytes | memoryview) -> bytes:
 class BetonWriter:
     """Writer of payloads into FFCV's pages, one after another, and of the tables around them at the end.
 
-    A payload that does not fit into the rest of a page opens the next one, as in FFCV. If a payload fits no page, or if
-    there is no room for more samples in front of the first page, everything written so far is moved.
+    A payload that does not fit into the rest of a page opens the next one, as in FFCV. If it fits no page at all, or if
+    the table in front of the first page is full, everything written so far is moved.
 
     Small payloads are gathered and written by one system call, because a call for each costs more than copying it.
 
@@ -176,6 +176,7 @@ class BetonWriter:
         left = -self._position % self._page_size or self._page_size
         if size > left:
             self._flush()
+            # The skipped rest of the page becomes a hole in the file, which reads as zeros.
             self._position += left
             self._written = self._position
         self._position += size
@@ -206,7 +207,7 @@ class BetonWriter:
         with tempfile.TemporaryFile(dir=self._out.parent) as spare:
             for pointer, size in zip(allocations["ptr"].tolist(), sizes, strict=True):
                 spare.write(read_range(self._descriptor, pointer, size))
-            os.ftruncate(self._descriptor, 0)
+            os.ftruncate(self._descriptor, 0)  # the gaps of the new layout must read as zeros
             spare.seek(0)
             self._page_size = page_size
             self._metadata_end = max(self._metadata_end, METADATA_START + capacity * METADATA.itemsize)

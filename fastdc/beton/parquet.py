@@ -161,6 +161,7 @@ class ParquetShards:
                 size = max(1, min(_MAX_BATCH, _BATCH_BYTES // bytes_per_row))
                 for batch in file.iter_batches(size, columns=[self._columns.leaf], use_threads=False):
                     column = batch.column(0)
+                    # A struct column comes with the selected leaf as its only field.
                     yield column if self._columns.leaf == self._columns.image else column.flatten()[0]
                     done += len(column)
         except damage as error:
@@ -192,6 +193,7 @@ class ParquetShards:
                     raise SourceError(f"{path}: is a Git LFS pointer, not the shard itself; run git lfs pull")
             from pyarrow.parquet import ParquetFile
 
+            # Without a buffer size, Arrow reads the whole column of a row group into memory first.
             file = ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
             if _stamp(path) != stamp:  # compared after opening, so that no change goes unnoticed
                 file.close()

@@ -21,6 +21,7 @@ SUFFIX = ".parquet"
 _METADATA = f"metadata{SUFFIX}"  # captions and the like, beside the images of an image folder
 _MAX_DEPTH = 4
 _MAX_FOLDERS = 64  # image folders may have more; repositories of shards do not
+# The hub appends a hash to some names: train-00000-of-00001-0123456789abcdef.parquet.
 _NUMBERED = re.compile(r"(?P<prefix>.+)-(?P<number>\d+)-of-(?P<total>\d+)(-[0-9a-f]+)?")
 
 

@@ -169,7 +169,7 @@ class FolderTree:
         self._left_out: set[str] = set()
 
     def hidden_images(self, root: str) -> Iterator[str]:
-        """See `Tree`."""
+        """Yield the images that this tree leaves out; see `Tree`."""
         start = len(os.path.join(self.root, ""))
         for path in sorted(self._left_out):
             if root and not path.startswith(f"{root}/"):
@@ -180,7 +180,7 @@ class FolderTree:
             yield from filter(in_imagefolder, filter(below(root), files))
 
     def list_folder(self, path: str, follow: bool = True) -> Listing:
-        """See `Tree`.
+        """List the folders and files directly in `path`; see `Tree`.
 
         Raises:
             SourceError: the folder cannot be read.
@@ -193,6 +193,7 @@ class FolderTree:
                     if is_hidden(entry.name):
                         self._left_out.add(_join(path, entry.name))
                         continue
+                    # ImageFolder follows every link, so those not followed here count as left out.
                     if entry.is_symlink() and _is_folder(entry, follow=True):
                         (self._left_out.discard if follow else self._left_out.add)(_join(path, entry.name))
                     (folders if _is_folder(entry, follow) else files).append(entry.name)
@@ -485,7 +486,7 @@ def _inner_folders(images: list[str], start: int) -> set[str]:
 def _check_nesting(classes: tuple[str, ...], inner: list[set[str]], where: str) -> None:
     """Refuse folders that only look like classes: splits with unknown names, or an outer folder.
 
-    One inner folder per class is fine (class/images/1.jpg, as in Tiny ImageNet), and so is a source in which only some
+    One inner folder per class is fine (class/images/1.jpg, as in Tiny ImageNet). So is a source in which only some
     classes have inner folders.
     """
     for name, folders in zip(classes, inner, strict=True):
@@ -512,6 +513,7 @@ def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> No
         raise SourceError(f"{where}: holds no folders; {layout}")
     seen: dict[str, str] = {}
     for name in classes:
+        # Folding can decompose letters, so it is followed by another normalisation.
         other = seen.setdefault(one_spelling(one_spelling(name).casefold()), name)
         if other != name and one_spelling(other) == one_spelling(name):
             raise SourceError(

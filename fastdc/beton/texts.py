@@ -68,6 +68,7 @@ class Texts(Sequence[str]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Texts):
             same = len(self) == len(other) and self._data == other._data
+            # The ends may be an array, a list or a range, which never compare equal to one another.
             return same and all(map(eq, self._ends, other._ends))
         if isinstance(other, list | tuple):
             return len(self) == len(other) and all(map(eq, self, other))

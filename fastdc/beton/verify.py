@@ -21,10 +21,10 @@ _SAMPLES_PER_TASK = 128
 def verify_beton(path: Path, deep: bool = False) -> list[Problem]:
     """Check a beton, and its manifest if one lies beside it. A missing one (as of stock FFCV) is reported on stderr.
 
-    With `deep`, the whole file is read. Every sample is compared with its hash in the manifest, and gaps are checked to
-    hold zeros, so any byte changed since writing is found. Every sample is also decoded. That finds images that were
-    damaged before, such as a JPEG with a broken middle that encoding "keep" copied. A garbled picture that its decoder
-    accepts without complaint cannot be detected.
+    With `deep`, the whole file is read. Every sample is compared with its hash in the manifest, and gaps must hold
+    zeros. That finds any byte that changed since the file was written. Every sample is also decoded. That finds images
+    that were damaged before, such as a JPEG with a broken middle that encoding "keep" copied. A garbled picture that
+    its decoder accepts without complaint cannot be detected.
 
     Args:
         path: the file.

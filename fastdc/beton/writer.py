@@ -60,12 +60,12 @@ def commit(
 ) -> Manifest:
     """Complete the beton in `handle`, then put its manifest in place; the caller's block renames the beton.
 
-    The manifest goes first. A crash between the two renames then leaves a manifest that does not fit the old beton,
-    which `load_manifest` reports, and never a beton without its manifest.
+    The manifest goes first. A crash between the two renames then leaves a manifest that does not match the old beton,
+    which `load_manifest` reports. It never leaves a beton without its manifest.
     """
     structure, hashes = writer.finish()
     with explain_errors(out):
-        os.fsync(handle.fileno())
+        os.fsync(handle.fileno())  # before the rename, or a crash could leave an empty file under the final name
     labels = structure.metadata["label"]
     manifest = Manifest(
         dataset=printable(origin.dataset),

@@ -33,6 +33,7 @@ def member_names(source: Path, infos: Sequence[zipfile.ZipInfo]) -> list[str]:
         if name is None:
             _refuse_unknown(source, info)
         names.append(name or info.filename)
+    # A Unix name may contain a real backslash. If no name has a slash, backslashes must be the separators.
     slashed = any("/" in name for name in names)
     return [
         _with_slashes(name) if info.create_system in _DOS_SYSTEMS or not slashed else name
@@ -60,7 +61,7 @@ def _raw_name(info: zipfile.ZipInfo) -> bytes:
 
     `zipfile` decodes names without the flag as code page 437, which maps all 256 bytes, so the encoding is reversible.
     """
-    return info.orig_filename.partition("\0")[0].encode("cp437")
+    return info.orig_filename.partition("\0")[0].encode("cp437")  # `zipfile` cuts names at a zero byte, too
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
