@@ -1,4 +1,4 @@
-"""Getting a published archive: to a temporary name, checked, then renamed; nothing half fetched stays."""
+"""Download a published archive to a temporary name, check it, and rename it, so that no partial file is left behind."""
 
 import hashlib
 import http.client
@@ -20,7 +20,7 @@ class Archive(NamedTuple):
 
     Attributes:
         url: where it is published.
-        md5: of the whole file, as published with it.
+        md5: MD5 of the whole file, as published with it.
     """
 
     url: str
@@ -28,16 +28,16 @@ class Archive(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Return the file's name."""
         return self.url.rpartition("/")[2]
 
 
 def get_archive(archive: Archive, folder: Path, quiet: bool = False) -> Path:
-    """The archive in `folder`, fetched unless it is there.
+    """Return the path of the archive in `folder`; download it unless it is there.
 
     Raises:
-        SourceError: it cannot be fetched, or is another file than the published one.
-        OutputError: it cannot be stored.
+        SourceError: the archive cannot be downloaded, or is not the published file.
+        OutputError: the archive cannot be stored.
     """
     path = folder / archive.name
     if path.exists():
@@ -45,7 +45,7 @@ def get_archive(archive: Archive, folder: Path, quiet: bool = False) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as handle, urllib.request.urlopen(archive.url, timeout=_TIMEOUT_SECONDS) as answer:
-            size = int(answer.headers.get("Content-Length") or 0)
+            size = int(answer.headers.get("Content-Length") or 0)  # 0 if the server does not state it
             with progress(f"fetch {archive.name}", size >> 20 or None, "MiB", not quiet) as bar:
                 _copy(answer, handle, bar, archive, size)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -60,7 +60,7 @@ def get_archive(archive: Archive, folder: Path, quiet: bool = False) -> Path:
 
 
 def _copy(answer: "http.client.HTTPResponse", handle: object, bar: Progress, archive: Archive, size: int) -> None:
-    digest, done = hashlib.md5(usedforsecurity=False), 0
+    digest, done = hashlib.md5(usedforsecurity=False), 0  # FIPS builds of OpenSSL refuse MD5 otherwise
     while block := answer.read(_BLOCK):
         handle.write(block)  # type: ignore[attr-defined]
         digest.update(block)

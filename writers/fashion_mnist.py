@@ -1,9 +1,9 @@
-"""Fashion-MNIST as betons: 60,000 train and 10,000 val images of 28 x 28, grey repeated to RGB, stored raw.
+"""Write Fashion-MNIST as betons: 60,000 train and 10,000 val images of 28 x 28, grey repeated to RGB, stored raw.
 
     python writers/fashion_mnist.py [--out data/fashion_mnist] [--source DIR] [--force]
 
-Takes the four files of the Debian package dataset-fashion-mnist, or those that torchvision downloaded
-(ROOT/FashionMNIST/raw). Run again, it checks what is there and leaves it alone.
+The source is the four files of the Debian package dataset-fashion-mnist, or those that torchvision downloaded
+(ROOT/FashionMNIST/raw). Another run checks the existing betons and leaves them unchanged.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from fastdc.errors import FastDCError, ManifestError, SourceError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = (
-    "T-shirt-top",  # "T-shirt/top" upstream: a slash has no place in a folder or file name
+    "T-shirt-top",  # "T-shirt/top" upstream, but folder and file names cannot contain a slash
     "Trouser",
     "Pullover",
     "Dress",
@@ -51,7 +51,7 @@ SPLITS = (Split("train", "train", 6000, 0.2860), Split("val", "t10k", 1000, 0.28
 
 
 def main() -> None:
-    """Command line; exits with 2 and one line on bad input."""
+    """Run the command line; exit with 2 and a one-line message on bad input."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("data/fashion_mnist"), help="folder for the betons")
     parser.add_argument("--source", type=Path, help="folder of the four *-ubyte.gz files (default: Debian's)")
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def write_split(split: Split, out: Path, source: Path | None, force: bool) -> str:
-    """Write one split unless a sound file is there; returns what was done, in a line.
+    """Write one split unless a sound file exists; return a one-line report.
 
     Raises:
         SourceError: the files are missing, damaged, or not Fashion-MNIST.
@@ -95,7 +95,7 @@ def write_split(split: Split, out: Path, source: Path | None, force: bool) -> st
 
 
 def is_current(path: Path, split: Split) -> bool:
-    """Whether `path` is sound (structure and manifest agree) and is what this recipe would write."""
+    """Return whether `path` is sound (structure and manifest agree) and is what this recipe would write."""
     try:
         manifest = load_manifest(path)
     except FastDCError:
@@ -110,7 +110,7 @@ def is_current(path: Path, split: Split) -> bool:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether this recipe made `path` once, so that replacing a damaged or outdated file loses nothing."""
+    """Return whether this recipe made `path`, so that replacing a damaged or outdated file loses nothing."""
     try:
         return parse_manifest(manifest_path(path)).dataset == "fashion_mnist"
     except ManifestError:
@@ -118,10 +118,10 @@ def is_ours(path: Path) -> bool:
 
 
 def find_source(source: Path | None) -> Path:
-    """The folder of the four files, given or Debian's.
+    """Return the folder of the four files: the given one, or Debian's.
 
     Raises:
-        SourceError: there is none; says how to get it.
+        SourceError: the folder does not have them; the message explains how to get them.
     """
     folder = source or DEBIAN_FOLDER
     if (folder / "train-images-idx3-ubyte.gz").is_file():
@@ -137,14 +137,15 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Read a gzipped IDX file of unsigned bytes.
 
     Raises:
-        SourceError: missing, not gzip, wrong magic number, or another length than its header says.
+        SourceError: the file is missing, is not gzip, or has a wrong magic number or a length that its header
+            contradicts.
     """
     try:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path}: cannot be read ({error}); get the file again") from error
     header = 4 * (dimensions + 1)
-    words = np.frombuffer(data[:header], ">u4")
+    words = np.frombuffer(data[:header], ">u4")  # magic number (type 0x08, dimensions), then one size per dimension
     if len(words) != dimensions + 1 or words[0] != 0x0800 + dimensions:
         raise SourceError(f"{path}: not an IDX file of bytes in {dimensions} dimensions; get the file again")
     shape = tuple(int(word) for word in words[1:])
@@ -154,10 +155,10 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 def check_counts(images: NDArray[np.uint8], labels: NDArray[np.uint8], split: Split, folder: Path) -> None:
-    """Refuse anything but Fashion-MNIST's numbers of images (MNIST itself has the same file names).
+    """Refuse images that are not Fashion-MNIST's, by shape, count and brightness; MNIST has the same file names.
 
     Raises:
-        SourceError: wrong shape or wrong number of images in a class.
+        SourceError: wrong shape, wrong number of images in a class, or wrong mean brightness.
     """
     total = split.per_class * len(CLASSES)
     if images.shape != (total, SIDE, SIDE) or labels.shape != (total,):
@@ -167,12 +168,12 @@ def check_counts(images: NDArray[np.uint8], labels: NDArray[np.uint8], split: Sp
     if counts != [split.per_class] * len(CLASSES):
         raise SourceError(f"{folder}: {split.prefix}: images per class {counts}; expected {split.per_class} of each")
     mean = float(images.mean()) / 255
-    if abs(mean - split.mean) > 0.0005:  # KMNIST has these names, shapes and counts too
+    if abs(mean - split.mean) > 0.0005:  # KMNIST has the same names, shapes and counts
         raise SourceError(f"{folder}: {split.prefix}: mean brightness {mean:.4f}, Fashion-MNIST has {split.mean:.4f}")
 
 
 def make_samples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Iterator[Sample]:
-    """The images in the order of the files; their ids are class and position in the file."""
+    """Yield the images in the order of the files; an id is the class and the position in the file."""
     for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
         yield Sample(np.repeat(image[:, :, None], 3, axis=2), label, f"{CLASSES[label]}/{index:05d}")
 

@@ -1,16 +1,17 @@
-"""ImageNet-1K (ILSVRC2012) as betons: 1,281,167 train and 50,000 val images, 1000 classes by sorted WordNet id.
+"""Write ImageNet-1K (ILSVRC2012) as betons: 1,281,167 train and 50,000 val images, 1000 classes by sorted WordNet id.
 
     python writers/imagenet.py --source FOLDER [--out data/imagenet] [--resolution 256] [--classes imagenet100.txt]
 
-ImageNet has to be asked for at image-net.org or kaggle.com; nothing is fetched. FOLDER holds, for each split, one of
+Access to ImageNet must be requested at image-net.org or kaggle.com; this script downloads nothing. FOLDER holds one of
+the following for each split:
 
-    train/n01440764/*.JPEG, val/n01440764/*.JPEG      class folders, as torchvision wants them
+    train/n01440764/*.JPEG, val/n01440764/*.JPEG      class folders, as torchvision expects them
     ILSVRC/Data/CLS-LOC/train, .../val                Kaggle's layout; val is flat, LOC_val_solution.csv beside ILSVRC
-    ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar  the official archives, read as they are, nothing is unpacked
+    ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar  the official archives, read without unpacking them
 
 A flat val needs a list of its classes: --val-labels, or in FOLDER LOC_val_solution.csv, valprep.sh, val_labels.txt
-("file wnid" lines), imagenet_2012_validation_synset_labels.txt, or the devkit (which needs scipy). Run again, it checks
-what is there and leaves it alone.
+("file wnid" lines), imagenet_2012_validation_synset_labels.txt, or the devkit (which needs scipy). Another run checks
+the existing betons and leaves them unchanged.
 """
 
 import argparse
@@ -31,7 +32,7 @@ IMAGENET = DataSet(
     version=1,
     num_classes=1000,
     splits=(
-        # n02105855_2933.JPEG is a PNG. Four-colour JPEGs: 22 in train, one in val.
+        # n02105855_2933.JPEG is a PNG. CMYK JPEGs: 22 in train, one in val.
         Split("train", 1_281_167, (732, 1300), converted={"cmyk": 22, "png": 1}),
         Split("val", 50_000, (50, 50), converted={"cmyk": 1}),
     ),
@@ -43,14 +44,14 @@ SYNSETS = "LOC_synset_mapping.txt"
 
 
 def main(arguments: Sequence[str] | None = None, data: DataSet = IMAGENET) -> None:
-    """Command line; exits with 2 and one line on bad input."""
+    """Run the command line; exit with 2 and a one-line message on bad input."""
     parser = make_parser(__doc__, data)
     parser.add_argument("--val-labels", type=Path, metavar="FILE", help="classes of a flat val folder")
     run(data, parser.parse_args(arguments), find_split)
 
 
 def find_split(options: argparse.Namespace, split: str) -> Found:
-    """See `recipe.Find`."""
+    """Find a split in `options.source`; see `recipe.Find`."""
     if options.source is None:
         raise SourceError(
             "--source is missing: give the folder of train/ and val/, of Kaggle's ILSVRC/, or of the official archives"
@@ -71,7 +72,7 @@ def find_split(options: argparse.Namespace, split: str) -> Found:
 
 
 def find_tree(source: Path, split: str) -> tuple[Path, Tree]:
-    """The source itself, or the official archive of the split in it; a folder of that name goes first."""
+    """Open the source itself, or the split's official archive in it; a folder named like the split takes precedence."""
     archive = source / f"ILSVRC2012_img_{split}.tar"
     if archive.is_file() and not (source / split).is_dir():
         return archive, open_tree(archive)
@@ -79,15 +80,15 @@ def find_tree(source: Path, split: str) -> tuple[Path, Tree]:
 
 
 def is_archive_of(source: Path, split: str) -> bool:
-    """Whether the source is the official archive of the split."""
+    """Return whether the source is the split's official archive."""
     return source.is_file() and source.name.startswith(f"ILSVRC2012_img_{split}.")
 
 
 def check_unpacked(tree: Tree, source: Path, root: str) -> None:
-    """Refuse a half unpacked training set: one tar per class in a folder.
+    """Refuse a half-unpacked training set: a folder with one tar per class.
 
     Raises:
-        SourceError: says how to go on.
+        SourceError: explains how to proceed.
     """
     listing = tree.list_folder(root)
     tars = [name for name in listing.files if name.endswith(".tar")]
@@ -100,10 +101,10 @@ def check_unpacked(tree: Tree, source: Path, root: str) -> None:
 
 
 def find_flat(options: argparse.Namespace, tree: Tree, source: Path, root: str) -> Found:
-    """A flat val folder, its files sorted by a list.
+    """Find a flat val folder, and sort its files into classes by a list.
 
     Raises:
-        SourceError: there is no list, or it does not fit the files.
+        SourceError: there is no list, or it does not match the files.
     """
     files, inside = flat_images(tree, root), find_path(tree, *LISTS)
     if options.val_labels is None and inside is not None:
@@ -117,7 +118,7 @@ def find_flat(options: argparse.Namespace, tree: Tree, source: Path, root: str) 
 
 
 def find_list(source: Path) -> Path:
-    """The list of the classes of val on disk, in the source's folder or the one above.
+    """Return the path of the list of val's classes on disk, in the source's folder or the one above.
 
     Raises:
         SourceError: there is none.
@@ -134,7 +135,7 @@ def find_list(source: Path) -> Path:
 
 
 def read_synsets(tree: Tree, source: Path) -> tuple[str, ...]:
-    """The classes that Kaggle's list of them names, sorted; none where it is missing."""
+    """Return the classes in Kaggle's list, sorted; empty if the list is missing."""
     if find_path(tree, SYNSETS) is None:
         return ()
     lines = read_member(tree, source, SYNSETS).decode("utf-8", "replace").splitlines()

@@ -1,9 +1,9 @@
-"""Imagenette (version 2) as betons: 9,469 train and 3,925 val images of 10 classes of ImageNet, by sorted WordNet id.
+"""Write Imagenette (version 2) as betons: 9,469 train and 3,925 val images of 10 classes, by sorted WordNet id.
 
     python writers/imagenette.py [--size 160|320|full] [--source FOLDER or ARCHIVE] [--out data/imagenette]
 
-Without --source it is fetched from where fast.ai publishes it (94 MB for --size 160, 1.5 GB for full). Run again, it
-checks what is there and leaves it alone.
+The classes are ten of ImageNet's. Without --source the set is downloaded from fast.ai (94 MB for --size 160, 1.5 GB for
+full). Another run checks the existing betons and leaves them unchanged.
 """
 
 import argparse
@@ -41,7 +41,7 @@ IMAGENETTE = DataSet(
     splits=(Split("train", 9469, (858, 993), _TRAIN), Split("val", 3925, (357, 419), _VAL)),
     classes=CLASSES,
 )
-# MD5 as torchvision 0.29 (torchvision.datasets.Imagenette) checks them.
+# The MD5s are those that torchvision 0.29 checks (torchvision.datasets.Imagenette).
 ARCHIVES: Mapping[str, Archive] = {
     size: Archive(f"https://s3.amazonaws.com/fast-ai-imageclas/{name}.tgz", md5)
     for size, name, md5 in (
@@ -57,7 +57,7 @@ def main(
     data: DataSet = IMAGENETTE,
     archives: Mapping[str, Archive] = ARCHIVES,
 ) -> None:
-    """Command line; exits with 2 and one line on bad input."""
+    """Run the command line; exit with 2 and a one-line message on bad input."""
     parser = make_parser(__doc__, data)
     parser.add_argument("--size", choices=tuple(archives), help="which of the published sizes (default: 160)")
     options = parser.parse_args(arguments)
@@ -72,13 +72,13 @@ def main(
 
 
 def name_size(name: str) -> str | None:
-    """The size that the name of a folder or archive tells ("imagenette2-160.tgz"); None if it tells none."""
+    """Infer the size from the name of a folder or archive ("imagenette2-160.tgz"); None if the name is another."""
     match = re.match(r"imagenette2?(?:-(\d+))?(?:\.|$)", name)
     return (match[1] or "full") if match else None
 
 
 def find_split(options: argparse.Namespace, split: str) -> Found:
-    """See `recipe.Find`."""
+    """Find a split in `options.source`; see `recipe.Find`."""
     tree = open_tree(options.source)
     try:
         root = find_path(tree, split)

@@ -1,10 +1,10 @@
-"""Flat folders of images whose classes come as a list: reading the lists in use, and sorting files by them, in place.
+"""Read the lists that label flat folders of images, and sort the files into classes by them, in place.
 
-Lists that name a WordNet id with each file are read whatever surrounds the two: Kaggle's LOC_val_solution.csv, the
-shell script valprep.sh that makes class folders, Tiny ImageNet's val_annotations.txt, or plain "file wnid" lines. So
-are lists of one WordNet id per line, for files numbered 1, 2, ... (ILSVRC2012_val_00000001.JPEG). Lists of class
-numbers are refused: two orders of them are in use (the devkit's and that of sorted WordNet ids), and nothing in the
-file tells which.
+A list that gives a WordNet id with each file is read whatever surrounds the two: Kaggle's LOC_val_solution.csv, the
+shell script valprep.sh that makes class folders, Tiny ImageNet's val_annotations.txt, or plain "file wnid" lines. A
+list with one WordNet id per line is read for files numbered 1, 2, ... (ILSVRC2012_val_00000001.JPEG). Lists of class
+numbers are refused. Two orders of them are in use (the devkit's and that of sorted WordNet ids), and the file does not
+state which.
 """
 
 import io
@@ -29,14 +29,14 @@ DEVKIT_META = "data/meta.mat"
 
 
 def regroup(tree: Tree, source: Path, folder: str, classes_of: dict[str, str], labels: Path) -> RegroupedTree:
-    """The images that lie directly in `folder`, in class folders as a list says.
+    """Arrange the images directly in `folder` into class folders, as a list assigns them.
 
     Args:
-        tree: where they are.
-        source: its path.
+        tree: tree that holds the images.
+        source: path of the tree.
         folder: path in `tree`.
         classes_of: class of every file, by its name without suffix.
-        labels: where that comes from, for messages.
+        labels: origin of `classes_of`, for messages.
 
     Raises:
         SourceError: a file is not in the list.
@@ -51,26 +51,26 @@ def regroup(tree: Tree, source: Path, folder: str, classes_of: dict[str, str], l
 
 
 def flat_images(tree: Tree, folder: str) -> list[str]:
-    """Names of the images directly in `folder`, sorted."""
+    """Return the names of the images directly in `folder`, sorted."""
     return sorted(filter(is_image, tree.list_folder(folder).files))
 
 
 def parse_labels(text: str, files: Sequence[str], path: Path | str) -> dict[str, str]:
-    """WordNet id of every file, by its name without suffix.
+    """Parse the WordNet id of every file, by its name without suffix.
 
     Args:
-        text: one of the lists of this module's heading.
+        text: one of the lists in this module's docstring.
         files: names of the files, sorted.
-        path: where `text` comes from, for messages.
+        path: origin of `text`, for messages.
 
     Raises:
-        SourceError: a line that names a file, but not exactly one id; one with an id whose file cannot be told; a file
-            with two ids; or a list of ids alone that does not fit the files, see `match_in_order`.
+        SourceError: a line names a file but not exactly one id; a line has an id whose file cannot be inferred; a file
+            has two ids; or a list of ids alone does not match the files (see `match_in_order`).
     """
     stems = {os.path.splitext(name)[0] for name in files}
     classes: dict[str, str] = {}
-    alone: list[tuple[int, str]] = []  # ids without a file, and their lines
-    folders: list[int] = []  # lines that make class folders, in valprep.sh
+    alone: list[tuple[int, str]] = []  # line number and id of each line without a file
+    folders: list[int] = []  # numbers of the lines of valprep.sh that make class folders
     for number, line in enumerate(text.splitlines(), 1):
         names, ids = _find_names(line, stems), list(dict.fromkeys(_WNID.findall(line)))
         if not names:
@@ -97,7 +97,7 @@ def parse_labels(text: str, files: Sequence[str], path: Path | str) -> dict[str,
 
 
 def _find_names(line: str, stems: Collection[str]) -> list[str]:
-    """The files that a line names, without suffix: those that are there, and those that look like images."""
+    """Return the files that a line names, without suffix: those that exist, and those that look like images."""
     words = _BETWEEN.split(line)
     names = [os.path.splitext(word)[0] for word in words if is_image(word)]
     names = names or [word for word in words if word in stems or _FILE.fullmatch(word)]
@@ -105,16 +105,16 @@ def _find_names(line: str, stems: Collection[str]) -> list[str]:
 
 
 def match_in_order(ids: Sequence[str], files: Sequence[str], path: Path | str) -> dict[str, str]:
-    """The i-th id belongs to the file whose name ends in i: ..._00000001.JPEG has the first.
+    """Assign the i-th id to the file whose name ends in i: ..._00000001.JPEG gets the first.
 
     Raises:
-        SourceError: not as many ids as files, or files that are not numbered 1..N: one missing and one too many would
-            otherwise give all between them the class of a neighbour.
+        SourceError: the numbers of ids and files differ, or the files are not numbered 1..N. Without this check, one
+            missing and one extra file would give all files between them the class of a neighbour.
     """
     if len(ids) != len(files):
         raise SourceError(f"{path}: {len(ids):,} WordNet ids for {len(files):,} images, expected one for each")
     stems = [os.path.splitext(name)[0] for name in files]
-    prefix = stems[0][:-8] if stems else ""
+    prefix = stems[0][:-8] if stems else ""  # a number has 8 digits
     for number, stem in enumerate(stems, 1):
         expected = f"{prefix if prefix.endswith('_') else 'ILSVRC2012_val_'}{number:08d}"
         if stem != expected:
@@ -126,10 +126,10 @@ def match_in_order(ids: Sequence[str], files: Sequence[str], path: Path | str) -
 
 
 def read_labels(path: Path, files: Sequence[str]) -> dict[str, str]:
-    """`parse_labels` of a text file, or the classes from ImageNet's devkit (its folder or tar.gz).
+    """Read labels from a text file (see `parse_labels`) or from ImageNet's devkit (its folder or tar.gz).
 
     Raises:
-        SourceError: it cannot be read, see also `parse_labels`; or the devkit needs scipy.
+        SourceError: the file cannot be read, or the devkit needs scipy; see also `parse_labels`.
     """
     if path.is_dir() or ".tar" in path.name or path.suffix == ".tgz":
         return match_in_order(read_devkit(path), files, path)
@@ -143,7 +143,7 @@ def read_labels(path: Path, files: Sequence[str]) -> dict[str, str]:
 
 
 def read_devkit(path: Path) -> list[str]:
-    """WordNet ids of the validation images, in their order, from ILSVRC2012_devkit_t12.
+    """Return the WordNet ids of the validation images, in their order, from ILSVRC2012_devkit_t12.
 
     Raises:
         SourceError: files are missing or damaged, or scipy, which reads meta.mat, is not installed.
@@ -169,10 +169,10 @@ def read_devkit(path: Path) -> list[str]:
 
 
 def read_member(tree: Tree, source: Path, path: str) -> bytes:
-    """One file of a tree, which may lie in a single outer folder.
+    """Read one file of a tree, which may lie in a single outer folder.
 
     Raises:
-        SourceError: it is not there or cannot be read.
+        SourceError: the file does not exist or cannot be read.
     """
     found = find_path(tree, path)
     if found is None:
@@ -186,7 +186,7 @@ def read_member(tree: Tree, source: Path, path: str) -> bytes:
 
 
 def find_path(tree: Tree, *candidates: str) -> str | None:
-    """The first of some paths that is a file or folder of a tree, in its root or in a single outer folder."""
+    """Return the first candidate that a tree has, in its root or in a single outer folder; None if it has none."""
     top = tree.list_folder("").folders
     for base in ("", *(top if len(top) == 1 else ())):
         for candidate in candidates:

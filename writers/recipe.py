@@ -1,7 +1,7 @@
-"""What the recipes of image sets share: options, checks of what a set must hold, writing what is not there yet.
+"""Provide what the recipes of image sets share: options, checks of a set's contents, and writing of missing betons.
 
-A recipe describes its set (`DataSet`) and finds its images (`Find`); here they are compared, class by class, before
-anything is written, and what came out is compared with the odd files that the set is known to have.
+A recipe describes its set (`DataSet`) and finds its images (`Find`). This module compares the two, class by class,
+before it writes anything. Afterwards it compares the result with the odd files that the set is known to contain.
 """
 
 import argparse
@@ -29,15 +29,15 @@ from fastdc.progress import say
 
 @dataclass(frozen=True)
 class Split:
-    """What one split must hold.
+    """Expected contents of one split.
 
     Attributes:
         name: "train" or "val".
-        images: in all classes together.
+        images: number in all classes together.
         per_class: the fewest and the most images of a class.
-        exact: images of every class, where these are known.
-        converted: files that cannot be copied as they are, by the conversion they need ({"cmyk": 22}).
-        repeated: how many images equal an earlier one of the split byte for byte; None where unknown.
+        exact: number of images of every class, if known.
+        converted: number of files that cannot be copied as they are, per conversion ({"cmyk": 22}).
+        repeated: number of images that equal an earlier one of the split byte for byte; None if unknown.
     """
 
     name: str
@@ -50,16 +50,16 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a data set must be.
+    """Expected contents of a data set.
 
     Attributes:
-        name: in manifests and folder names.
-        title: for people.
-        recipe: the script, which marks its files with this name.
+        name: name in manifests and folder names.
+        title: name in messages.
+        recipe: path of the script, recorded in every beton it writes.
         version: raised when the recipe would write other files than before.
-        num_classes: how many there are.
-        splits: what each must hold.
-        classes: their names, where the recipe knows them.
+        num_classes: number of classes.
+        splits: expected contents of each split.
+        classes: names of the classes, if the recipe knows them.
     """
 
     name: str
@@ -72,9 +72,13 @@ class DataSet:
 
 
 class Found(NamedTuple):
-    """One split of a source: its files, which the caller closes, its images, and the classes that it should have.
+    """One split of a source.
 
-    `classes` is empty where nothing in the source lists them. `made` goes into the manifest.
+    Attributes:
+        tree: its files; the caller closes it.
+        contents: its images.
+        classes: the classes that it should have; empty if nothing in the source lists them.
+        made: additions to the manifest's `made`.
     """
 
     tree: Tree
@@ -84,11 +88,14 @@ class Found(NamedTuple):
 
 
 Find = Callable[[argparse.Namespace, str], Found]
-"""Find a split ("train", "val") in `options.source`; where that is None, get the set and say there where it lies."""
+"""Function that finds a split ("train", "val") in `options.source`.
+
+If the source is None, it downloads the set and stores the path there, or raises SourceError.
+"""
 
 
 def make_parser(description: str | None, data: DataSet) -> argparse.ArgumentParser:
-    """The options that all recipes have."""
+    """Build a parser with the options that all recipes share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--source", type=Path, help="folder or archive with the images")
@@ -107,7 +114,7 @@ def make_parser(description: str | None, data: DataSet) -> argparse.ArgumentPars
 
 
 def run(data: DataSet, options: argparse.Namespace, find: Find) -> None:
-    """Write the splits that are not there yet; exits with 2 and one line on bad input, with 130 when interrupted."""
+    """Write the splits that do not exist yet. Exit with 2 and a one-line message on bad input, with 130 on Ctrl-C."""
     try:
         for line in write_splits(data, options, find):
             print(line, flush=True)
@@ -123,11 +130,11 @@ def run(data: DataSet, options: argparse.Namespace, find: Find) -> None:
 
 
 def write_splits(data: DataSet, options: argparse.Namespace, find: Find) -> Iterator[str]:
-    """Check all splits that have to be written, then write them; yields a line about each.
+    """Check all splits that have to be written, then write them; yield a line about each.
 
     Raises:
-        SourceError: the source cannot be found or read, or does not hold what it must.
-        OutputError: a beton of another origin or with other options is in the way, or cannot be written.
+        SourceError: the source cannot be found or read, or does not hold the expected contents.
+        OutputError: a beton of another origin or with other options is in the way, or a beton cannot be written.
     """
     chosen = sorted(read_class_names(options.classes)) if options.classes else None
     classes: dict[str, Sequence[str]] = {}
@@ -145,6 +152,7 @@ def write_splits(data: DataSet, options: argparse.Namespace, find: Find) -> Iter
             opened = prepare(data, split, options, find, chosen, stack)
             classes[split.name] = opened.contents.classes
             ready.append((split, path, opened))
+        # All splits are found and checked before the first is written: writing ImageNet takes hours.
         check_agreement(classes, options)
         for _, path, _ in ready:
             options.out.mkdir(parents=True, exist_ok=True)
@@ -154,15 +162,15 @@ def write_splits(data: DataSet, options: argparse.Namespace, find: Find) -> Iter
 
 
 def intact(images: int) -> str:
-    """What is known of a beton that need not be written: not that every image in it can be decoded."""
+    """Describe a beton that need not be written again: its structure is sound, but its images are not decoded."""
     return f"is there, its structure is sound ({images:,} images); fastdc verify-beton --deep checks the images"
 
 
 def find_done(path: Path, data: DataSet, options: argparse.Namespace, chosen: Sequence[str] | None) -> Manifest | None:
-    """The manifest of a sound beton that this recipe wrote with these options; None if it has to be written.
+    """Return the manifest of a sound beton that this recipe wrote with these options; None if it must be written.
 
     Raises:
-        OutputError: it is ours and sound, but was written with other options: it may have cost hours.
+        OutputError: the beton is ours and sound, but has other options. It may have cost hours, so it is not replaced.
     """
     if options.force or not path.exists():
         return None
@@ -170,6 +178,7 @@ def find_done(path: Path, data: DataSet, options: argparse.Namespace, chosen: Se
         manifest = load_manifest(path)
     except FastDCError:
         return None
+    # A manifest without "source_complete" is judged by its "complete".
     made = {"source_complete": manifest.made.get("complete")} | manifest.made
     if (made.get("recipe"), made.get("recipe_version")) != (data.recipe, data.version):
         return None
@@ -190,20 +199,20 @@ def find_done(path: Path, data: DataSet, options: argparse.Namespace, chosen: Se
 
 
 def stored_form(options: argparse.Namespace) -> dict[str, Any]:
-    """How images shall be stored, as the manifest says it."""
+    """Return how images will be stored, in the manifest's terms."""
     encoding = options.encoding or ("keep" if options.resolution is None else "jpg")
     quality = (options.quality or DEFAULT_QUALITY) if encoding == "jpg" else None
     return {"encoding": encoding, "quality": quality, "resolution": options.resolution}
 
 
 def options_of_set(options: argparse.Namespace) -> dict[str, Any]:
-    """What only some sets have to choose: which size was published."""
+    """Return the options that only some sets have: the size of the published images."""
     size = getattr(options, "size", None)
     return {} if size is None else {"size": size}
 
 
 def is_ours(path: Path, data: DataSet) -> bool:
-    """Whether this recipe made `path` once, so that replacing a damaged or outdated file loses nothing."""
+    """Return whether this recipe made `path`, so that replacing a damaged or outdated file loses nothing."""
     try:
         return parse_manifest(manifest_path(path)).made.get("recipe") == data.recipe
     except ManifestError:
@@ -213,10 +222,10 @@ def is_ours(path: Path, data: DataSet) -> bool:
 def prepare(
     data: DataSet, split: Split, options: argparse.Namespace, find: Find, chosen: Sequence[str] | None, stack: ExitStack
 ) -> Opened:
-    """Find a split and compare it with what it must hold; its files stay open until `stack` ends.
+    """Find a split and compare it with its expected contents; its files stay open until `stack` ends.
 
     Raises:
-        SourceError: names the first class that is missing, unknown or of another size, and by how much.
+        SourceError: names the first class that is missing, unknown or of the wrong size, and the difference.
     """
     found = find(options, split.name)
     stack.enter_context(closing(found.tree))
@@ -233,7 +242,8 @@ def prepare(
     if problem:
         say(f"note: {where}: {problem}")
     made = {"recipe": data.recipe, "recipe_version": data.version}
-    made |= {"complete": problem is None, "source_complete": problem is None}  # the writer may have to skip images
+    # Two keys: the writer sets "complete" to false if it skips unreadable images, and leaves the other.
+    made |= {"complete": problem is None, "source_complete": problem is None}
     made |= {"selection": None if chosen is None else len(chosen)} | options_of_set(options) | dict(found.made)
     return Opened(options.source, found.tree, contents, data.name, split.name, made)
 
@@ -242,7 +252,7 @@ def check_names(classes: Sequence[str], expected: Sequence[str], where: str, dat
     """Refuse classes that the set does not have.
 
     Raises:
-        SourceError: names the first.
+        SourceError: names the first such class.
     """
     known = set(expected)
     for name in classes:
@@ -256,10 +266,10 @@ def check_names(classes: Sequence[str], expected: Sequence[str], where: str, dat
 
 
 def select_classes(contents: Contents, chosen: Sequence[str], where: str) -> Contents:
-    """The images of some classes only; `chosen` is sorted.
+    """Keep only the images of some classes; `chosen` must be sorted.
 
     Raises:
-        SourceError: one of them is not there.
+        SourceError: a chosen class is missing.
     """
     missing = [name for name in chosen if name not in contents.classes]
     if missing:
@@ -283,7 +293,7 @@ def select_classes(contents: Contents, chosen: Sequence[str], where: str) -> Con
 def find_problem(
     contents: Contents, data: DataSet, split: Split, selected: bool, expected: Sequence[str]
 ) -> str | None:
-    """The first difference from what a split must hold, in words; None if there is none."""
+    """Describe the first difference from a split's expected contents; None if there is none."""
     if not selected and len(contents.classes) != data.num_classes:
         missing = [name for name in expected if name not in contents.classes]
         first = f", the first missing one is {missing[0]}" if missing else ""
@@ -312,7 +322,7 @@ def _label(item: Item) -> int:
 
 
 def check_agreement(classes: Mapping[str, Sequence[str]], options: argparse.Namespace) -> None:
-    """Refuse splits of different classes: no network trained on one could be measured on the other.
+    """Refuse splits with different classes, because a network trained on one could not be evaluated on the other.
 
     Raises:
         SourceError: names the first difference.
@@ -329,7 +339,7 @@ def check_agreement(classes: Mapping[str, Sequence[str]], options: argparse.Name
 
 
 def write_split(data: DataSet, split: Split, path: Path, opened: Opened, options: argparse.Namespace) -> str:
-    """Write one split, warn of odd files other than the known ones, and say in a line what was written."""
+    """Write one split, warn about unexpected odd files, and return a one-line report."""
     manifest = write_beton(
         opened,
         path,
@@ -354,7 +364,7 @@ def write_split(data: DataSet, split: Split, path: Path, opened: Opened, options
 
 
 def compare_odd_files(manifest: Manifest, repeated: int, data: DataSet, split: Split) -> Iterator[str]:
-    """What differs from the known numbers of odd files: a hint that the files were changed on their way here."""
+    """Yield the differences from the known numbers of odd files, which hint that the files were changed on the way."""
     for kind, expected in split.converted.items():
         found = manifest.converted.get(kind, 0)
         if found != expected:
@@ -364,12 +374,12 @@ def compare_odd_files(manifest: Manifest, repeated: int, data: DataSet, split: S
 
 
 def unreadable(manifest: Manifest) -> int:
-    """How many images could not be read."""
+    """Return the number of images that could not be read."""
     return sum(item.kind == "unreadable" for item in manifest.skipped)
 
 
 def count_repeated(hashes: Sequence[str]) -> int:
-    """How many stored images equal an earlier one, byte for byte; each hash has 32 hex digits."""
+    """Return how many stored images equal an earlier one, byte for byte; each hash has 32 hex digits."""
     digests = np.frombuffer(bytearray().join(map(bytes.fromhex, hashes)), "S16")
-    digests = np.sort(digests)  # a set of a million strings takes 150 MB
+    digests = np.sort(digests)  # sorted, because a set of a million strings takes 150 MB
     return int(np.count_nonzero(digests[1:] == digests[:-1]))

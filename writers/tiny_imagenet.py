@@ -1,10 +1,10 @@
-"""Tiny ImageNet as betons: 100,000 train and 10,000 val images of 64 x 64, 200 classes by sorted WordNet id.
+"""Write Tiny ImageNet as betons: 100,000 train and 10,000 val images of 64 x 64, 200 classes by sorted WordNet id.
 
     python writers/tiny_imagenet.py [--source FOLDER or tiny-imagenet-200.zip] [--out data/tiny_imagenet]
 
-Without --source the zip is fetched from Stanford's CS231n (248 MB). Its flat val folder is read by val_annotations.txt;
-the unlabelled test folder is left out. Pictures that are there twice are counted and kept: 500 images per class are
-what every published number was trained on. Run again, it checks what is there and leaves it alone.
+Without --source the zip is downloaded from Stanford's CS231n (248 MB). The labels of its flat val folder come from
+val_annotations.txt; the unlabelled test folder is left out. Duplicate images are counted and kept, because every
+published number was trained on 500 images per class. Another run checks the existing betons and leaves them unchanged.
 """
 
 import argparse
@@ -26,12 +26,12 @@ TINY_IMAGENET = DataSet(
     num_classes=200,
     splits=(Split("train", 100_000, (500, 500), repeated=27), Split("val", 10_000, (50, 50))),
 )
-# The MD5 is the one that public loaders of this set check (Avalanche among them); the zip has 248,100,043 bytes.
+# The MD5 is the one that public loaders of this set check, such as Avalanche's. The zip has 248,100,043 bytes.
 ARCHIVE = Archive("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")
 
 
 def main(arguments: Sequence[str] | None = None, data: DataSet = TINY_IMAGENET, archive: Archive = ARCHIVE) -> None:
-    """Command line; exits with 2 and one line on bad input."""
+    """Run the command line; exit with 2 and a one-line message on bad input."""
     options = make_parser(__doc__, data).parse_args(arguments)
 
     def find(options: argparse.Namespace, split: str) -> Found:
@@ -43,7 +43,10 @@ def main(arguments: Sequence[str] | None = None, data: DataSet = TINY_IMAGENET, 
 
 
 def find_split(options: argparse.Namespace, split: str) -> Found:
-    """See `recipe.Find`: class/images/1.JPEG in train, images/1.JPEG and a list in val, or class folders in both."""
+    """Find a split in `options.source`; see `recipe.Find`.
+
+    Train has class/images/1.JPEG. Val has images/1.JPEG and a list, or class folders like train.
+    """
     source = options.source
     tree = open_tree(source)
     try:
@@ -65,14 +68,14 @@ def find_split(options: argparse.Namespace, split: str) -> Found:
 
 
 def read_wnids(options: argparse.Namespace, tree: Tree) -> tuple[str, ...]:
-    """The classes that wnids.txt lists, sorted; none where that file is missing."""
+    """Return the classes in wnids.txt, sorted; empty if that file is missing."""
     if find_path(tree, "wnids.txt") is None:
         return ()
     return tuple(sorted(read_member(tree, options.source, "wnids.txt").decode("ascii", "replace").split()))
 
 
 def without_boxes(contents: Contents) -> Contents:
-    """Without the lists of object boxes, one in each class: these belong there and are none of the skipped files."""
+    """Leave each class's list of object boxes out of `ignored`; the set includes them, so none counts as skipped."""
     return contents._replace(ignored=[path for path in contents.ignored if not path.endswith("_boxes.txt")])
 
 

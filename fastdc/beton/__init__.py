@@ -1,6 +1,6 @@
-"""Everything that knows `.beton` files: sources, writer, reader, verifier, manifest. Imports neither torch nor ffcv.
+"""Read, write, verify and describe `.beton` files. The package imports neither torch nor ffcv.
 
-Names are loaded on first use, so that importing this package costs next to nothing.
+Public names load on first use (PEP 562), so importing the package is cheap.
 """
 
 from importlib import import_module
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastdc.beton.verify import verify_beton
     from fastdc.beton.writer import Sample, write_samples
 
+# Keep in step with the TYPE_CHECKING block above: type checkers read that one, `__getattr__` this one.
 _HOMES = {
     "convert": ("write_beton",),
     "counting": ("count_image_bytes", "holds_raw"),
@@ -81,7 +82,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
+    globals()[name] = value  # later accesses bypass __getattr__
     return value
 
 

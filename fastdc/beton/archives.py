@@ -1,8 +1,8 @@
-"""Tar and zip archives of image folders, read without unpacking them to disk.
+"""Read tar and zip archives of image folders without unpacking them to disk.
 
-Member names never become file names, so "../../etc/passwd" does no harm: such members are left out. Absolute names, as
-`tar -P` writes them, lose their slash, as when they are unpacked. A tar of nothing but tars, as ImageNet's training set
-comes, is read as one folder for each.
+Member names never become file names, so a name like "../../etc/passwd" is harmless: such members are left out. Absolute
+names, which `tar -P` writes, lose their leading slash, as they do when unpacked. A tar that contains only tars, such as
+ImageNet's training set, is read as one folder per inner tar.
 """
 
 import io
@@ -31,18 +31,18 @@ Member = TypeVar("Member")
 _BLOCK = 1 << 20
 _NAMED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError)
 _DAMAGE = (*_NAMED, ValueError, TypeError, ArithmeticError, LookupError, NotImplementedError, struct.error)
-"""What Python's readers raise on damaged files: their own errors, and whatever their parsing runs into."""
+"""Exceptions that Python's readers raise on damaged files: their own, and any that their parsing code triggers."""
 
 
 def open_tree(source: Path) -> Tree:
     """Open an image folder, or a tar (plain or compressed) or zip archive of one.
 
     Raises:
-        SourceError: it does not exist, cannot be read, or is no archive.
+        SourceError: the source does not exist, cannot be read, or is not an archive.
     """
     if source.is_dir():
         return FolderTree(source)
-    if not source.is_file():  # tells FIFOs and devices apart from files before anything waits on them
+    if not source.is_file():  # opening a FIFO or device could block, so reject them first
         found = "is neither folder nor file" if source.exists() else "does not exist"
         raise SourceError(f"{source}: {found}; expected an image folder or a tar or zip archive of one")
     try:
@@ -59,7 +59,7 @@ def open_tree(source: Path) -> Tree:
 
 
 def _why_no_images(tree: "ZipTree | PlainTarTree | PackedTarTree") -> str | None:
-    """Return why all images of an archive were left out; None where some were not, or it has none."""
+    """Return why an archive's images were all left out; None if at least one was kept, or if it has none."""
     if tree.outside and not tree.members:
         return f"every file in it has '..' in its name, such as {tree.outside}"
     hidden = "" if any(map(is_image, tree.members)) else min(tree.hidden_images(""), default="")
@@ -67,13 +67,14 @@ def _why_no_images(tree: "ZipTree | PlainTarTree | PackedTarTree") -> str | None
 
 
 def _open_archive(source: Path) -> "ZipTree | PlainTarTree | PackedTarTree":
+    # is_zipfile only looks for a directory near the file's end, so a tar whose last member is a zip may pass too.
     if zipfile.is_zipfile(source) and not tarfile.is_tarfile(source):
         return ZipTree(source)
     return PlainTarTree(source) if _is_plain_tar(source) else PackedTarTree(source)
 
 
 def _explain(source: Path, error: Exception) -> str:
-    """Describe why a file cannot be read as an archive, and what to do."""
+    """Explain why a file cannot be read as an archive, and suggest a remedy."""
     try:
         with source.open("rb") as handle:
             kind = find_kind(handle.read(HEAD_BYTES))
@@ -96,28 +97,31 @@ def _is_plain_tar(source: Path) -> bool:
 
 
 class _StrictMember(tarfile.TarInfo):
-    """A header that must be sound. `tarfile` itself takes a cut off or damaged header for the end of the archive."""
+    """Tar header that must be valid: `tarfile` itself takes a damaged or truncated one for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "_StrictMember":
-        """See `tarfile.TarInfo.fromtarfile`; the one entry point that all versions of Python use for every header."""
+        """Read the next header, as `tarfile.TarInfo.fromtarfile` does.
+
+        Every version of Python reads every header through this method.
+        """
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            raise  # the zeros that mark the end
+            raise  # the zero block that marks the end of an archive
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"no end marker: {error}") from error
 
 
 class ArchiveTree(Generic[Member]):
-    """Folders and files of an archive, from the names of its members.
+    """Tree of folders and files, built from the names of an archive's members.
 
     Args:
-        source: the archive.
+        source: path of the archive.
 
     Attributes:
-        members: how to get at each file, by its path.
-        outside: the first name that was left out because it leads out of the archive's folder; "" for none.
+        members: how to read each file, by its path.
+        outside: the first name left out because it leads out of the archive's folder; "" if there is none.
     """
 
     def __init__(self, source: Path) -> None:
@@ -130,20 +134,23 @@ class ArchiveTree(Generic[Member]):
         self._links: dict[str, str] = {}
 
     def hidden_images(self, root: str) -> Iterator[str]:
-        """See `Tree`."""
+        """Yield the images that this tree leaves out; see `Tree`."""
         yield from filter(below(root), self._left_out)
         for link, target in self._links.items():
-            folder = posixpath.normpath(posixpath.join(posixpath.dirname(link), target)).lstrip("/")  # as names do
+            folder = posixpath.normpath(posixpath.join(posixpath.dirname(link), target)).lstrip("/")  # as for names
             if folder in self._folders and below(root)(f"{link}/"):
                 inner = (name for name in self.members if name.startswith(f"{folder}/") and in_imagefolder(name))
                 yield from (link + name[len(folder) :] for name in inner)
 
     def add_link(self, name: str, target: str) -> None:
-        """Remember a link; one to a folder is not followed."""
+        """Record a symbolic link; links to folders are not followed."""
         self._links["/".join(part for part in name.split("/") if part not in ("", "."))] = target
 
     def add(self, name: str, member: Member | None) -> None:
-        """Add a file, or a folder when `member` is None; of two members of one name the last counts, as in tar."""
+        """Add a file, or a folder when `member` is None.
+
+        If several members share a name, the last one counts, as in tar.
+        """
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if ".." in parts:
             self.outside = self.outside or ("" if member is None else name)
@@ -160,21 +167,21 @@ class ArchiveTree(Generic[Member]):
             self.members["/".join(parts)] = member
 
     def clear(self) -> dict[str, Member]:
-        """Forget all files and folders; returns the files."""
+        """Remove all files and folders, and return the files."""
         members, self.members, self._folders = self.members, {}, {"": ({}, {})}
         self._left_out, self._links = set(), {}
         return members
 
     def list_folder(self, path: str, follow: bool = True) -> Listing:
-        """See `Tree`."""
+        """List the folders and files directly in `path`; see `Tree`."""
         folders, files = self._folders[path]
         return Listing(list(folders), [name for name in files if name not in folders])
 
 
 class PlainTarTree(ArchiveTree[tuple[int, int]]):
-    """An uncompressed tar: one pass over its headers, then every file is read where it lies.
+    """Uncompressed tar. One pass reads the headers; each file is then read at its offset in the archive.
 
-    A tar of nothing but tars holds folders, called as they are without ".tar".
+    A tar that contains only tars holds one folder per inner tar, named like it without ".tar".
     """
 
     def __init__(self, source: Path) -> None:
@@ -186,7 +193,7 @@ class PlainTarTree(ArchiveTree[tuple[int, int]]):
         self._descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
 
     def _enter_inner(self) -> None:
-        """Replace every inner tar by the files in it, which lie in the outer one as they are."""
+        """Replace each inner tar by its files, which lie uncompressed in the outer one."""
         inner = self.clear()
         with self.source.open("rb") as handle:
             for name, (start, size) in inner.items():
@@ -197,8 +204,9 @@ class PlainTarTree(ArchiveTree[tuple[int, int]]):
                     raise SourceError(f"{self.source}: {name} in it is no whole tar ({error}); get it again") from error
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """See `Tree`; in the order given."""
+        """Yield a reader for each path; see `Tree`. The order is that of `paths`."""
         for number, path in enumerate(paths):
+            # The default argument binds this path's member; a plain closure would see the loop's last one.
             yield number, lambda member=self.members[path]: self._read(*member)  # type: ignore[misc]
 
     def _read(self, offset: int, size: int) -> bytes:
@@ -214,19 +222,21 @@ class PlainTarTree(ArchiveTree[tuple[int, int]]):
 
 
 class PackedTarTree(ArchiveTree[tuple[int, int]]):
-    """A compressed tar: read from front to back twice, for the names and for the files, in the archive's order."""
+    """Compressed tar, read from front to back twice: for the names, then for the files in the archive's order."""
 
     def __init__(self, source: Path) -> None:
         super().__init__(source)
+        # "r|*" reads a stream: seeking backwards in a compressed file would unpack it again from its start.
         with tarfile.open(source, "r|*", bufsize=_BLOCK, tarinfo=_StrictMember) as archive:
             _add_tar_members(self, archive)
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """See `Tree`; in the archive's order."""
+        """Yield a reader for each path; see `Tree`. The order is that of the archive."""
         wanted: dict[int, list[int]] = {}
         for number, path in enumerate(paths):
+            # The offset in the unpacked stream identifies a member even if its name occurs twice.
             wanted.setdefault(self.members[path][0], []).append(number)
-        for number in wanted.pop(-1, ()):
+        for number in wanted.pop(-1, ()):  # links and devices, which have no data
             yield number, lambda: _check_size(-1, 0)
         try:
             with tarfile.open(self.source, "r|*", bufsize=_BLOCK, tarinfo=_StrictMember) as archive:
@@ -240,17 +250,17 @@ class PackedTarTree(ArchiveTree[tuple[int, int]]):
             raise SourceError(f"{self.source}: cannot be read to its end ({error}); get it again") from error
 
     def close(self) -> None:
-        """Nothing is held between passes."""
+        """Do nothing: no file stays open between passes."""
 
 
 class ZipTree(ArchiveTree[zipfile.ZipInfo]):
-    """A zip archive. `zipfile` guards its file with a lock, so threads may read members at the same time."""
+    """Zip archive. `zipfile` guards its file with a lock, so several threads may read members at once."""
 
     def __init__(self, source: Path) -> None:
         super().__init__(source)
         self._archive = zipfile.ZipFile(source)
         infos = self._archive.infolist()
-        if any(info.volume for info in infos):
+        if any(info.volume for info in infos):  # number of the part that holds the member, from 0
             raise SourceError(
                 f"{source}: is one part of a split zip; join the parts (zip -s 0 {source.name} --out WHOLE.zip)"
             )
@@ -258,7 +268,7 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
             self.add(name, None if name.endswith("/") else info)
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """See `Tree`; in the order given."""
+        """Yield a reader for each path; see `Tree`. The order is that of `paths`."""
         for number, path in enumerate(paths):
             yield number, lambda info=self.members[path]: self._read(info)  # type: ignore[misc]
 
@@ -266,7 +276,7 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
         _check_size(0, info.file_size)
         try:
             return self._archive.read(info)
-        except RuntimeError as error:  # encrypted, or packed by a method that Python lacks
+        except RuntimeError as error:  # encrypted, or compressed by a method that Python does not support
             raise SourceError(f"cannot be unzipped ({error}); unpack the archive and give the folder") from error
         except _DAMAGE as error:
             raise SourceError(f"cannot be unzipped ({' '.join(str(error).split())})") from error
@@ -279,25 +289,28 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
 def _add_tar_members(
     tree: ArchiveTree[tuple[int, int]], archive: tarfile.TarFile, folder: str = "", start: int = 0
 ) -> None:
-    """Add all members below `folder`; `start` is where the archive lies in the file that will be read, bytes."""
+    """Add every member below `folder`.
+
+    `start` is the archive's offset, in bytes, in the file that will be read.
+    """
     places: dict[str, tuple[int, int]] = {}
     for member in archive:
         _forget(archive)
         if member.isdir():
             tree.add(folder + member.name, None)
-        elif member.isreg() and not member.issparse():
+        elif member.isreg() and not member.issparse():  # a sparse member is stored without its holes
             places[member.name] = (start + member.offset_data, member.size)
             tree.add(folder + member.name, places[member.name])
         elif member.islnk():  # tar stores the second name of one file as a hard link to the first
             tree.add(folder + member.name, places.get(member.linkname, (-1, 0)))
         else:
-            tree.add(folder + member.name, (-1, 0))
+            tree.add(folder + member.name, (-1, 0))  # listed, but `_check_size` refuses to read it
             if member.issym():
                 tree.add_link(folder + member.name, member.linkname)
 
 
 class _Part(io.RawIOBase):
-    """A part of a file as a file of its own, for reading."""
+    """Read-only view of a byte range of a file, as a file object."""
 
     def __init__(self, handle: IO[bytes], start: int, size: int) -> None:
         self._handle, self._start, self._size, self._position = handle, start, size, 0
@@ -313,7 +326,7 @@ class _Part(io.RawIOBase):
         self._position = base + offset
         return self._position
 
-    def readinto(self, buffer: "Buffer") -> int:  # what io.RawIOBase makes read() of
+    def readinto(self, buffer: "Buffer") -> int:  # io.RawIOBase implements read() with it
         view = memoryview(buffer)
         size = max(0, min(len(view), self._size - self._position))
         self._handle.seek(self._start + self._position)
@@ -324,12 +337,15 @@ class _Part(io.RawIOBase):
 
 
 def _forget(archive: tarfile.TarFile) -> None:
-    """Drop the headers that tarfile collects for random access, which is not used here."""
+    """Drop the headers that tarfile collects for random access, which this module does not use."""
     archive.members = []  # type: ignore[attr-defined]
 
 
 def _constant(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Fetch:
-    """Read a member of a stream now; the function only hands it over, or refuses one that is too large."""
+    """Read a stream's member now, and return a function that returns its bytes.
+
+    If the member is too large, it is not read, and the function raises instead.
+    """
     if member.size > MAX_FILE_BYTES:
         return lambda: _check_size(0, member.size)
     stream = archive.extractfile(member)

@@ -1,4 +1,4 @@
-"""Reading the ordinary JPEG files of a folder many at a time, with `fastdc.kernels.files`."""
+"""Read a folder's ordinary JPEG files many at a time, with `fastdc.kernels.files`."""
 
 import ctypes
 import os
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from fastdc.beton.images import MAX_PIXELS
 from fastdc.beton.sources import FileFetch
 
-BUFFER_BYTES = 8 << 20  # of one block; a page of a beton holds as much, so that every file in a block fits one
+BUFFER_BYTES = 8 << 20  # per block; equal to a beton's page size, so that every file in a block fits a page
 _KEPT_BUFFERS = 16
+# Image counts from which the kernel pays off; see `bulk_reader`.
 _FROM_IMAGES = 30_000
 _FROM_IMAGES_IF_LOADED = 2000
 
 
 class Block(NamedTuple):
-    """Files whose bytes lie one after the other in one buffer.
+    """Files whose bytes lie one after another in one buffer.
 
     Attributes:
         data: flat uint8; valid until `BulkReader.recycle`.
@@ -37,21 +38,21 @@ class Block(NamedTuple):
 
 
 class BulkReader:
-    """Reads files in blocks, from any number of threads at a time.
+    """Reader of files in blocks; any number of threads may use it at once.
 
     Args:
-        library: addresses of the functions that the kernel calls.
+        library: addresses of the C functions that the kernel calls.
     """
 
     def __init__(self, library: NDArray[np.int64]) -> None:
         from fastdc.kernels.files import read_jpegs
 
         self._read, self._library = read_jpegs, library
-        self._buffers: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()  # to use again: fresh memory costs 3 us a file
+        self._buffers: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()  # reused, because fresh memory costs 3 us a file
 
     def read(self, files: Sequence[FileFetch]) -> Iterator[Block | None]:
-        """The files in order: blocks of ordinary JPEGs, and None for each file that takes more than copying."""
-        names = [os.fsencode(file.path) + b"\0" for file in files]
+        """Yield the files in order: blocks of ordinary JPEGs, and None for each file that cannot just be copied."""
+        names = [os.fsencode(file.path) + b"\0" for file in files]  # C strings, for the kernel's call of open()
         paths = np.frombuffer(b"".join(names), np.uint8)
         starts = np.cumsum([0, *map(len, names)])
         place = 0
@@ -76,16 +77,17 @@ class BulkReader:
         return Block(data, ends, heights, widths, digests[:count])
 
     def recycle(self, block: Block) -> None:
-        """Take back the memory of a block that is done with; keep it, unless much is kept already."""
+        """Take back the memory of a block that is no longer needed, and keep it unless enough is kept already."""
         if self._buffers.qsize() < _KEPT_BUFFERS:
             self._buffers.put(block.data)
 
 
 def bulk_reader(images: int) -> BulkReader | None:
-    """A reader for a source of so many images; None where it does not pay or a function is missing.
+    """Return a reader for a source of `images` images; None if it would not pay off or a C function is missing.
 
-    A file of 14 KB takes Python alone 35 us with two threads, the kernel 17. Loading numba and the kernel takes 0.45 s,
-    what 25,000 files save; compiling it, once per machine, 2.4 s. In a process that has numba loaded it pays sooner.
+    With two threads, a file of 14 KB takes 35 us in Python alone and 17 us with the kernel. Loading numba and the
+    kernel takes 0.45 s, which 25,000 files save. Compiling it takes 2.4 s, once per machine. If numba is already
+    loaded, fewer files are enough.
     """
     if images < (_FROM_IMAGES_IF_LOADED if "numba" in sys.modules else _FROM_IMAGES):
         return None
@@ -94,12 +96,13 @@ def bulk_reader(images: int) -> BulkReader | None:
 
 
 def _find_functions() -> NDArray[np.int64] | None:
-    """Addresses of C's file functions and of the SHA-256 that Python's hashlib itself uses (OpenSSL's)."""
+    """Return the addresses of C's file functions and of OpenSSL's SHA-256, which hashlib uses too."""
     try:
         import _hashlib
 
+        # The lookup includes _hashlib's dependencies, so it finds the OpenSSL that Python is linked with.
         libc, crypto = ctypes.CDLL(None), ctypes.CDLL(_hashlib.__file__)
         functions = [libc.open, libc.statx, libc.pread, libc.close, crypto.SHA256]
-    except (ImportError, OSError, AttributeError):  # not Linux, or a Python whose OpenSSL is not to be seen
+    except (ImportError, OSError, AttributeError):  # not Linux, or a function is not exported
         return None
     return np.array([ctypes.cast(function, ctypes.c_void_p).value for function in functions], np.int64)

@@ -1,4 +1,4 @@
-"""Names of classes, from a beton, a manifest or a text file: for sources that only number their classes."""
+"""Read class names from a beton, a manifest or a text file, for sources that only number their classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,11 @@ _WANTED = "expected a .beton, its .json, or a text file with one class name per 
 def read_class_names(path: Path) -> tuple[str, ...]:
     """Return the names of classes 0, 1, ... in `path`: a .beton, its .json, or a text file with one name per line.
 
-    In one spelling, as those of folders; see `one_spelling`.
+    Names are normalised as folder names are; see `one_spelling`.
 
     Raises:
-        SourceError: no file, or a text file that cannot be read, is empty, or has an empty or repeated name.
+        SourceError: `path` is not a file; or it is a text file that is unreadable or empty, or has an empty or repeated
+            name.
         BetonError, ManifestError: see `load_manifest` and `parse_manifest`.
     """
     path = Path(path)
@@ -26,7 +27,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if path.suffix in (".beton", ".json"):
         manifest = load_manifest(path) if path.suffix == ".beton" else parse_manifest(path)
         return tuple(map(one_spelling, manifest.classes))
-    lines = [line.strip() for line in _read_text(path).rstrip().splitlines()]
+    lines = [line.strip() for line in _read_text(path).rstrip().splitlines()]  # empty lines may end the file
     if not lines:
         raise SourceError(f"{path}: is empty, expected one class name per line")
     seen: dict[str, int] = {}
@@ -43,17 +44,20 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def missing_classes(classes: Sequence[str], val: Sequence[str]) -> list[str] | None:
-    """Return the classes that a validation set lacks; None where it has others, so that names do not match them."""
+    """Return the classes that a validation set lacks.
+
+    The result is None if the validation set has classes of its own, because names then cannot match the two.
+    """
     known = set(map(one_spelling, val))
     return None if known - set(map(one_spelling, classes)) else [n for n in classes if one_spelling(n) not in known]
 
 
 ALLOW_MISSING = "; classes that the validation set lacks on purpose are matched by name with --allow-missing-classes"
-"""What to do where `missing_classes` finds some."""
+"""Advice for an error message if `missing_classes` finds some."""
 
 
 def order_advice(known: Path, val: Path) -> str:
-    """Return what to do where `missing_classes` finds none, and yet the two number their classes differently."""
+    """Return advice for the case that no class is missing, but the two sets number their classes differently."""
     return f"write {val} again with --classes {known}, or match classes by name with --allow-missing-classes"
 
 
@@ -61,7 +65,7 @@ def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise SourceError(f"{path}: {path.stat().st_size} bytes; {_WANTED}")
-        return path.read_text("utf-8-sig")
+        return path.read_text("utf-8-sig")  # drops the byte order mark that Windows editors write
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}); {_WANTED}") from error
     except UnicodeDecodeError as error:

@@ -1,9 +1,10 @@
-"""From an image folder or archive to a `.beton`: many threads convert, one writes, the order is fixed.
+"""Convert an image folder or archive to a `.beton`: many threads convert, one writes, and the order is fixed.
 
-Threads, not processes: what takes long (reading, hashing, decoding, resizing, encoding) runs without Python's lock (0.1
-ms of 2.4 ms per resized image need it), no worker can die alone and leave the others waiting, and nothing is left in
-/dev/shm. Copying is the exception: of 35 us for a small file half need the lock, and a second thread gains nothing. So
-large folders are copied by compiled code, many files per call (`bulk`). The order costs nothing that can be measured.
+The module uses threads, not processes. The slow steps (reading, hashing, decoding, resizing, encoding) release the GIL:
+only 0.1 ms of the 2.4 ms per resized image need it. No worker can crash alone and leave the others waiting, and nothing
+is left behind in /dev/shm. Copying is the exception: a small file takes 35 us, half of them with the GIL held, so a
+second thread gains nothing. Large folders are therefore copied by compiled code, many files per call (`bulk`). Keeping
+the order costs nothing measurable.
 """
 
 from collections import Counter, deque
@@ -37,13 +38,14 @@ Encoding = Literal["keep", "jpg", "raw"]
 OnError = Literal["fail", "skip"]
 
 MAX_LOSSLESS_BYTES = 4 << 20
-"""`keep` stores what it must convert as raw pixels up to this size, above as JPEG of quality 95, 4:4:4."""
+"""Largest size at which `keep` stores raw pixels if it cannot copy the file; above, JPEG of quality 95, 4:4:4."""
 DEFAULT_QUALITY = 90
 MANY_IMAGES = 1000
-"""From this number of images on, loading the fast resizing kernel (0.4 s) pays: it saves 0.8 ms of each image."""
-_KEEP_CHUNK, _CONVERT_CHUNK = 64, 4  # images per task: enough to hide the queue, few enough to keep memory small
-_FIRST_CHUNK = 8  # until it is known how large the files are
-_CHUNK_BYTES = BUFFER_BYTES  # a task stops here and leaves its other images to the consumer; of bulk at most twice that
+"""Number of images from which loading the fast resizing kernel (0.4 s) pays off: it saves 0.8 ms per image."""
+_KEEP_CHUNK, _CONVERT_CHUNK = 64, 4  # images per task: enough to hide the queue's cost, few enough for memory
+_FIRST_CHUNK = 8  # until the size of the files is known
+# A task that reaches this size leaves its other images to the consumer. With `bulk` it holds at most twice as much.
+_CHUNK_BYTES = BUFFER_BYTES
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Recipe:
         encoding: "keep", "jpg" or "raw".
         quality: JPEG quality of "jpg", 1..100.
         resolution: shorter side in pixels, or None.
-        resize: how to shrink; every choice gives the same pixels.
-        bulk: reads many files at a time for "keep", or None; either gives the same file.
+        resize: function that shrinks an image; every choice gives the same pixels.
+        bulk: reader of many files at a time for "keep", or None; the beton is the same either way.
     """
 
     encoding: Encoding
@@ -66,7 +68,7 @@ class Recipe:
 
 
 class Converted(NamedTuple):
-    """One image made ready, or why it could not be."""
+    """One image ready to be stored, or the reason why it cannot be."""
 
     number: int
     payload: Payload | None
@@ -75,7 +77,7 @@ class Converted(NamedTuple):
 
 
 class Copied(NamedTuple):
-    """A block of files to be stored as they are, of which the first is image `number`."""
+    """Block of files to be stored unchanged; the first one is image `number`."""
 
     number: int
     block: Block
@@ -84,14 +86,14 @@ class Copied(NamedTuple):
 _Parts = list[Converted | Copied]
 _Chunk = list[tuple[int, Fetch]]
 _Result = tuple[_Parts, _Chunk]
-"""What became of the first images of a chunk, and the others."""
+"""Results of a chunk's first images, and the images that are left."""
 _Task = tuple[Future[_Result], _Chunk]
-"""A chunk of images, and what becomes of it."""
+"""Future result of a chunk, and the chunk itself."""
 
 
 @dataclass
 class _Tally:
-    """What the writing loop counts up."""
+    """Counts that the writing loop collects."""
 
     converted: Counter[str] = field(default_factory=Counter)
     skipped: list[Skipped] = field(default_factory=list)
@@ -112,36 +114,37 @@ def write_beton(
     force: bool = False,
     show_progress: bool = False,
 ) -> Manifest:
-    """Write the images of a source as `out` and its manifest. Same input, same bytes, for any `workers`.
+    """Write the images of a source as `out` and its manifest. The same input gives the same bytes for any `workers`.
 
-    Transparency is dropped, as by torchvision's ImageFolder; Exif rotation is applied; 16-bit grey is scaled to 8 bits.
+    Transparency is dropped, as by torchvision's ImageFolder. Exif rotation is applied. 16-bit grey is scaled to 8 bits.
 
-    "keep" is fast because it does not decode: it reads a JPEG's markers and checks that its end is there. So a JPEG
-    that is damaged in the middle is copied as it is; `verify_beton(out, deep=True)`, which decodes every sample, names
-    it afterwards. The other encodings decode, and meet such damage while writing.
+    "keep" is fast because it does not decode: it reads a JPEG's markers and checks that an end marker follows. A JPEG
+    that is damaged in the middle is therefore copied unnoticed. `verify_beton(out, deep=True)` decodes every sample and
+    finds it. The other encodings decode every image, so they find such damage while writing.
 
     Args:
-        source: folder `class/image` or `split/class/image`, or a tar or zip archive of one, or parquet shards; or one
-            of these opened and found good already (`open_source`).
+        source: a folder `class/image` or `split/class/image`; a tar or zip archive of one; parquet shards; or one of
+            these that `open_source` has already opened and checked.
         out: the `.beton`; its manifest X.json goes beside it.
-        split: "train", "val", ...: needed exactly when the source has splits; see `list_contents`, `find_shards`. Of no
-            effect on an opened source, as are `classes` and `allow_missing_classes`.
-        classes: file that names classes 0, 1, ...: a beton, a manifest, or a text file, one name per line. Class
-            folders are matched with them by name.
+        split: "train", "val", ...; required exactly if the source has splits (see `list_contents`, `find_shards`).
+            Ignored for an opened source, as are `classes` and `allow_missing_classes`.
+        classes: file that names classes 0, 1, ...: a beton, a manifest, or a text file with one name per line. Class
+            folders are matched to these names.
         resolution: shrink so that the shorter side has this many pixels; nothing is enlarged or cropped.
-        encoding: "keep" copies JPEG files untouched and stores all else losslessly (raw; above 4 MiB as JPEG of quality
-            95, which the manifest counts as converted["lossy"]); "jpg" encodes at `quality`, 4:2:0, as FFCV does;
-            "raw" stores pixels. Default "keep", with `resolution` "jpg".
+        encoding: "keep" copies JPEG files unchanged and stores everything else losslessly as raw pixels; above 4 MiB it
+            stores JPEG of quality 95 instead, which the manifest counts as converted["lossy"]. "jpg" encodes at
+            `quality` with 4:2:0, as FFCV does. "raw" stores pixels. The default is "keep", or "jpg" if `resolution` is
+            given.
         quality: JPEG quality of "jpg", 1..100; default 90.
-        workers: threads that convert; default one per CPU.
-        on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first.
+        workers: number of converting threads; default one per CPU.
+        on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first one.
         allow_missing_classes: keep a class without images, whose folder is empty or, with `classes`, missing.
         force: replace an existing file, but never `source` or `classes` itself.
-        show_progress: report on stderr.
+        show_progress: report progress on stderr.
 
     Raises:
-        ConfigError: settings out of range or at odds with each other (a quality for what is not encoded).
-        SourceError: the source, or with on_error="fail" one of its images, cannot be used.
+        ConfigError: settings are out of range or contradict each other (a resolution with "keep").
+        SourceError: the source is unusable or, with on_error="fail", so is one of its images.
         OutputError: `out` cannot be written.
     """
     out = Path(out)
@@ -184,7 +187,7 @@ def _make_recipe(encoding: Encoding | None, quality: int | None, resolution: int
 
 
 def _choose_means(recipe: Recipe, opened: Opened) -> Recipe:
-    """What is loaded for many images only, because loading takes longer than a few images do."""
+    """Add the fast kernels to a recipe if the source has enough images to make up for loading them."""
     images = len(opened.contents.items)
     if recipe.encoding == "keep":
         return replace(recipe, bulk=bulk_reader(images)) if isinstance(opened.files, FolderTree) else recipe
@@ -204,10 +207,11 @@ def _check_settings(workers: int | None, on_error: str) -> int:
 
 
 def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int) -> Iterator[_Parts]:
-    """Convert in threads; results come in the order of `fetch_all`, a bounded number of tasks ahead of the consumer.
+    """Convert in threads, and yield the results in the order of `fetch_all`.
 
-    The consumer's own thread is one of the threads: whenever it would wait, it converts what nobody has begun. Small
-    files need so little time apart from Python's lock that one thread more only takes it away from the others.
+    The threads stay at most a fixed number of tasks ahead of the consumer. The consumer's own thread counts as one of
+    them: instead of waiting, it converts tasks that have not started. Small files need little time without the GIL, so
+    an extra thread would only compete for it.
     """
     tasks = files.fetch_all(contents.paths())
     most = _KEEP_CHUNK if recipe.encoding == "keep" else _CONVERT_CHUNK
@@ -218,7 +222,7 @@ def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int)
         while chunk := list(islice(tasks, size)):
             pending.append((pool.submit(_convert_chunk, chunk, recipe) if pool else Future(), chunk))
             if len(pending) > threads + 1:
-                size = min(most, (yield from _take_whole(pending, recipe)))
+                size = min(most, (yield from _take_whole(pending, recipe)))  # fewer images per task if they are large
         while pending:
             yield from _take_whole(pending, recipe)
     finally:
@@ -227,11 +231,15 @@ def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int)
 
 
 def _take_whole(pending: deque[_Task], recipe: Recipe) -> Generator[_Parts, None, int]:
-    """All of the first task, and of what it left over; returns how many images like its own fill `_CHUNK_BYTES`."""
+    """Yield all results of the first task, including the images it left over.
+
+    Returns:
+        How many images of this size fill `_CHUNK_BYTES`.
+    """
     images, size = len(pending[0][1]), 0
     parts, rest = _take_first(pending, recipe)
     while True:
-        size += sum(map(_count_bytes, parts))  # now: the consumer lets the memory of blocks be used again
+        size += sum(map(_count_bytes, parts))  # before the yield, because the consumer recycles the blocks
         yield parts
         if not rest:
             return max(1, _CHUNK_BYTES * images // max(1, size))
@@ -245,18 +253,18 @@ def _count_bytes(part: Converted | Copied) -> int:
 
 
 def _take_first(pending: deque[_Task], recipe: Recipe) -> _Result:
-    """The first task's result; while that is not there, this thread converts what no other has begun."""
+    """Return the first task's result. Until it is ready, this thread converts tasks that no other has started."""
     for place, (future, chunk) in enumerate(pending):
         if pending[0][0].done():
             break
-        if future.cancel():
+        if future.cancel():  # fails once a thread has started it; without a pool it always succeeds
             pending[place] = (Future(), chunk)
             pending[place][0].set_result(_convert_chunk(chunk, recipe))
     return pending.popleft()[0].result()
 
 
 def _convert_chunk(chunk: _Chunk, recipe: Recipe) -> _Result:
-    """Convert up to `_CHUNK_BYTES`."""
+    """Convert images until they reach `_CHUNK_BYTES`; return the results and the images that are left."""
     parts: _Parts = []
     place, size = 0, 0
     try:
@@ -272,7 +280,7 @@ def _convert_chunk(chunk: _Chunk, recipe: Recipe) -> _Result:
 
 
 def _convert_parts(chunk: _Chunk, recipe: Recipe) -> Iterator[Converted | Copied]:
-    """In order: where many files can be read at a time, ordinary ones in blocks; else one by one."""
+    """Convert in order: blocks of ordinary files if a bulk reader is available, otherwise one image at a time."""
     if recipe.bulk is None:
         yield from (_convert(number, fetch, recipe) for number, fetch in chunk)
         return
@@ -283,7 +291,7 @@ def _convert_parts(chunk: _Chunk, recipe: Recipe) -> Iterator[Converted | Copied
 
 
 def _convert(number: int, fetch: Fetch, recipe: Recipe) -> Converted:
-    """One image; a file that cannot be used becomes a `reason`, so that order and counting stay with the consumer."""
+    """Convert one image. A failure becomes a `reason`, so that order and counting stay with the consumer."""
     try:
         payload, conversions = convert_image(fetch(), recipe)
     except OSError as error:
@@ -294,10 +302,10 @@ def _convert(number: int, fetch: Fetch, recipe: Recipe) -> Converted:
 
 
 def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]]:
-    """An image file made ready for storing, and what had to be converted.
+    """Convert an image file to the payload to store, and name the conversions it needed.
 
     Raises:
-        SourceError: the file is not an image, is cut off, or is too large.
+        SourceError: the file is not an image, is truncated, or is too large.
     """
     if recipe.encoding == "keep":
         header = read_jpeg_header(data)
@@ -310,7 +318,7 @@ def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]
     if recipe.encoding == "raw" or (recipe.encoding == "keep" and pixels.nbytes <= MAX_LOSSLESS_BYTES):
         return make_payload(pixels), conversions
     lossy = recipe.encoding == "keep"
-    if max(pixels.shape) > 65_500:
+    if max(pixels.shape) > 65_500:  # libjpeg's JPEG_MAX_DIMENSION
         raise SourceError(f"image of {pixels.shape[0]} x {pixels.shape[1]} pixels, JPEG holds at most 65500 a side")
     encoded = encode_jpeg(pixels, 95, "444") if lossy else encode_jpeg(pixels, recipe.quality, "420")
     payload = Payload(encoded, MODE_JPEG, pixels.shape[0], pixels.shape[1], hash_payload(encoded))
@@ -320,7 +328,7 @@ def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]
 def _store(
     converted: Converted, contents: Contents, writer: BetonWriter, tally: _Tally, source: Path, on_error: OnError
 ) -> None:
-    """Append one result, or skip it, or fail."""
+    """Append one result; or, depending on `on_error`, record it as skipped or raise."""
     number, payload, conversions, reason = converted
     if payload is not None:
         try:
@@ -339,7 +347,7 @@ def _store(
 
 
 def _store_block(copied: Copied, contents: Contents, writer: BetonWriter, recipe: Recipe) -> None:
-    """Append a block of files, then let its memory be used again."""
+    """Append a block of files, then recycle its memory."""
     labels = contents.items.labels(copied.number, len(copied.block.ends))
     writer.append_block(copied.block, labels, copied.number)
     if recipe.bulk is not None:
@@ -347,10 +355,10 @@ def _store_block(copied: Copied, contents: Contents, writer: BetonWriter, recipe
 
 
 def _check_filled(contents: Contents, writer: BetonWriter, tally: _Tally, source: Path) -> None:
-    """Refuse a source of which some class lost all its images.
+    """Refuse a source if every image of some class was skipped.
 
     Raises:
-        SourceError: names the class, and the first of its images with what is wrong with it.
+        SourceError: names the class, and its first image with the problem found.
     """
     counts = writer.count_labels(len(contents.classes))
     for label, name in enumerate(contents.classes):
@@ -370,10 +378,10 @@ def _as_pair(skipped: Skipped) -> tuple[str, str]:
 
 
 def _finish(handle: Any, out: Path, writer: BetonWriter, tally: _Tally, contents: Contents, origin: Origin) -> Manifest:
-    """Number the stored images without gaps and complete the file."""
+    """Number the stored images without gaps, and complete the file."""
     stored = writer.renumber()
     ids = contents.items.ids
-    if len(stored) < len(ids) or not ids.is_utf8():
+    if len(stored) < len(ids) or not ids.is_utf8():  # JSON cannot hold file names that are not UTF-8
         ids = Texts.of(printable(ids[number]) for number in stored.tolist())
     skipped = sorted(tally.skipped, key=lambda skipped: skipped.path)
     return commit(handle, out, writer, origin, ids, tally.converted, skipped)

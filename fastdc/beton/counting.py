@@ -1,4 +1,4 @@
-"""Bytes of a beton's images by the one rule of all results: JPEG files as they are, raw pixels as PNG."""
+"""Count the bytes of a beton's images by one rule for all results: JPEG files as they are, raw pixels as PNG."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ _IMAGES_PER_TASK = 128
 
 
 def holds_raw(beton: Path) -> bool:
-    """Return whether some image of a beton is stored as raw pixels.
+    """Return whether any image of a beton is stored as raw pixels.
 
     Raises:
         BetonError: the beton is missing or damaged.
@@ -27,14 +27,16 @@ def holds_raw(beton: Path) -> bool:
 
 
 def count_image_bytes(beton: Path, manifest: Manifest) -> int:
-    """Return the bytes of a beton's images as files: JPEG as they are, raw pixels as PNG (`png_bytes`).
+    """Return the bytes of a beton's images as files: JPEG files as they are, raw pixels as PNG (`png_bytes`).
 
-    The manifest of a compressed set has the number. Of a converted source it has the sum of the payloads, because
-    making a PNG takes up to ten times as long as storing the pixels; of a stock FFCV file too. Then raw pixels are
-    counted here, once per process: 0.1 ms for an image of 28 px, 15 ms for one of 200, on all CPUs.
+    The manifest of a compressed set records this number. The manifest of a converted source, or of a stock FFCV file,
+    holds the sum of the payloads instead: making a PNG takes up to ten times as long as storing the pixels. Raw pixels
+    are then counted here, once per process and on all CPUs. That takes 0.1 ms for an image of 28 px and 15 ms for one
+    of 200 px.
 
     Args:
-        manifest: of `beton`.
+        beton: path of the file.
+        manifest: manifest of `beton`.
 
     Raises:
         BetonError: the beton is missing or damaged.
@@ -42,10 +44,12 @@ def count_image_bytes(beton: Path, manifest: Manifest) -> int:
     return _count(Path(beton), manifest.content_hash, manifest.image_bytes)
 
 
+# `content_hash` is only part of the cache key: a file that is replaced under the same path is counted again.
 @lru_cache(maxsize=16)
 def _count(beton: Path, content_hash: str, stated: int) -> int:
     with BetonFile(beton) as file:
         raw = np.flatnonzero(file.modes == MODE_RAW)
+        # A manifest that differs from the sum of the payloads has counted raw pixels as PNG already.
         if not raw.size or stated != file.payload_bytes:
             return stated
 

@@ -1,16 +1,16 @@
-"""Writing to an open file by position: whole buffers, and early to the disk."""
+"""Write to an open file by position, in few system calls, and start writing back to disk early."""
 
 import ctypes
 import functools
 import os
 from collections.abc import Callable, Sequence
 
-_MAX_BUFFERS = 1024  # IOV_MAX of Linux
+_MAX_BUFFERS = 1024  # IOV_MAX on Linux
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE
 
 
 def write_all(descriptor: int, buffers: Sequence[bytes | memoryview], position: int) -> None:
-    """Write buffers one after the other from `position` on, by as few system calls as can be.
+    """Write buffers one after another from `position` on, in as few system calls as possible.
 
     Raises:
         OSError: the disk is full or fails.
@@ -24,24 +24,25 @@ def write_all(descriptor: int, buffers: Sequence[bytes | memoryview], position: 
             written -= len(left[whole])
             whole += 1
         del left[:whole]
-        if written:  # a disk that is nearly full takes a part; the next call says why
+        if written:  # a nearly full disk accepts only part of a buffer; the next call then raises the reason
             left[0] = memoryview(left[0])[written:]
 
 
 def start_writeback(descriptor: int, start: int, end: int) -> None:
-    """Have the system begin to write bytes [start, end) to the disk, so that a later fsync has little left to do.
+    """Ask the kernel to start writing bytes [start, end) to disk, so that a later fsync has little left to do.
 
-    Without it Linux begins seconds later, and the fsync at the end waits for the whole file: 50 of 430 ms when 135 MB
-    go to a disk of 3 GB/s, more than half on a slow one. Changes no content, so where it is missing nothing is lost.
+    Otherwise Linux starts seconds later, and the final fsync waits for the whole file. For 135 MB on a disk of 3 GB/s
+    that wait is 50 of 430 ms; on a slow disk it is more than half. The call changes no content, so nothing is lost
+    where it is not available.
     """
     call = _sync_file_range()
     if call is not None:
-        call(descriptor, start, end - start, _WRITE)  # a failure (a file system without it) does no harm
+        call(descriptor, start, end - start, _WRITE)  # a failure is harmless: some file systems lack it
 
 
 @functools.cache
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    """Linux's sync_file_range, which Python's os module lacks; None elsewhere."""
+    """Return Linux's sync_file_range, which Python's os module lacks; None on other systems."""
     try:
         call = ctypes.CDLL(None).sync_file_range
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""FFCV's `.beton` format, version 2, for files of exactly two fields: `image` (RGB) and `label` (integer).
+"""Define and check FFCV's `.beton` format, version 2, for files of two fields: `image` (RGB) and `label` (integer).
 
 Layout, all little-endian:
 
@@ -29,8 +29,9 @@ DEFAULT_PAGE_SIZE = 1 << 23
 MAX_PAGE_SIZE = 1 << 30
 MAX_SIDE = 65_535
 MAX_LABEL = (1 << 22) - 1
-"""Labels above this are taken for damage: no image set has 4 million classes."""
+"""Largest plausible label. A larger one counts as damage, because no image set has 4 million classes."""
 
+# `align=True` inserts the padding that FFCV's tables have; an image's metadata is packed.
 HEADER = np.dtype(
     [
         ("version", "<u2"),
@@ -52,31 +53,31 @@ MAX_PROBLEMS_PER_CHECK = 20
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a beton.
+    """One defect of a beton.
 
     Attributes:
         section: "header", "fields", "metadata", "allocation table", "payload", "padding" or "manifest".
-        index: the sample concerned, if one is.
-        id: its id in the manifest, if there is one.
+        index: the sample concerned, or None.
+        id: the sample's id in the manifest, or None.
         message: what was found and what was expected.
     """
 
     section: str
-    index: int | None  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: int | None  # type: ignore[assignment]  # hides tuple.index, which is not needed here
     id: str | None
     message: str
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Everything in a beton but its payloads, checked; sizes and positions in bytes.
+    """Checked contents of a beton except its payloads; sizes and positions are in bytes.
 
     Attributes:
         page_size: FFCV's page size.
         file_bytes: length of the file.
         table_start: position of the allocation table.
         metadata: [N] of `METADATA`.
-        allocations: [N] of `ALLOCATION`, sorted by sample id, so that row i is sample i's payload.
+        allocations: [N] of `ALLOCATION`, sorted by sample id, so that row i describes sample i's payload.
     """
 
     page_size: int
@@ -87,17 +88,17 @@ class Structure:
 
 
 def align_up(position: int, page_size: int) -> int:
-    """The smallest multiple of `page_size` that is >= `position`."""
+    """Return the smallest multiple of `page_size` that is >= `position`."""
     return -(-position // page_size) * page_size
 
 
 def as_bytes(table: NDArray[Any]) -> memoryview:
-    """The memory of a contiguous table, for writing and hashing it without a copy."""
+    """Return the memory of a contiguous table, to write or hash it without a copy."""
     return table.view(np.uint8).data
 
 
 def make_preamble(num_samples: int, page_size: int, table_start: int) -> bytes:
-    """Header and field descriptors, the first `METADATA_START` bytes of a beton."""
+    """Return header and field descriptors: the first `METADATA_START` bytes of a beton."""
     header = np.zeros(1, HEADER)
     header[0] = (VERSION, len(FIELDS), page_size, num_samples, table_start)
     descriptors = np.zeros(len(FIELDS), DESCRIPTOR)
@@ -108,15 +109,20 @@ def make_preamble(num_samples: int, page_size: int, table_start: int) -> bytes:
 
 
 def read_structure(handle: IO[bytes], path: Path) -> tuple[Structure | None, list[Problem]]:
-    """Read and check all of a beton but its payloads. Vectorised: 1.28 million samples take well under a second.
+    """Read and check everything in a beton except its payloads.
+
+    The checks are vectorised: 1.28 million samples take well under a second.
 
     Args:
         handle: the open file.
         path: its name, for messages.
 
     Returns:
-        The structure (None when it cannot be told) and what is wrong with it; no problem means that every payload
-        lies inside the file, in one page, without overlap, and that sides, modes, sizes and labels make sense.
+        The structure (None if the file is too damaged to infer it) and the problems found. Without problems, every
+        payload lies inside the file, in one page and without overlap, and sides, modes, sizes and labels are plausible.
+
+    Raises:
+        BetonError: the file shrank while it was being read.
     """
     size = handle.seek(0, 2)
     if size < METADATA_START:
@@ -139,7 +145,7 @@ def read_structure(handle: IO[bytes], path: Path) -> tuple[Structure | None, lis
 
 
 def _check_header(header: Any, size: int) -> Iterator[Problem]:
-    """Problems of the header, each naming found and expected. Later sections are only read when there are none."""
+    """Yield the header's problems. The caller reads later sections only if there are none."""
 
     def problem(message: str) -> Problem:
         return Problem("header", None, None, message)
@@ -201,6 +207,7 @@ def _check_allocations(structure: Structure) -> Iterator[Problem]:
     table, section = structure.allocations, "allocation table"
     ptr, sizes = table["ptr"], table["size"]
     first, last = np.uint64(METADATA_START + structure.metadata.nbytes), np.uint64(structure.table_start)
+    # The columns are unsigned: `ptr + sizes > last` could wrap around, and so could `last - ptr`.
     outside = (ptr < first) | (ptr > last) | (sizes > last - np.minimum(ptr, last)) | (sizes == 0)
     yield from report(section, outside, lambda i: f"payload of {sizes[i]} bytes at byte {ptr[i]} is not in the file")
     if outside.any():
@@ -234,7 +241,7 @@ def _check_metadata(structure: Structure) -> Iterator[Problem]:
 
 
 def report(section: str, bad: NDArray[np.bool_], message: Any) -> Iterator[Problem]:
-    """A `Problem` per true entry of `bad` [N], at most `MAX_PROBLEMS_PER_CHECK`, then one that counts the rest."""
+    """Yield a `Problem` per true entry of `bad` [N], up to `MAX_PROBLEMS_PER_CHECK`, then one that counts the rest."""
     indices = np.flatnonzero(bad)
     for index in indices[:MAX_PROBLEMS_PER_CHECK]:
         yield Problem(section, int(index), None, message(index))

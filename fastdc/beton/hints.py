@@ -1,4 +1,7 @@
-"""Which crops training takes of a stored image: the subset's own rule, none, or one for every set. Imports no torch."""
+"""Parse the rule by which training crops a stored image: the subset's own, none, or one for all sets.
+
+The module imports no torch.
+"""
 
 import re
 from collections.abc import Mapping
@@ -28,14 +31,14 @@ PART = re.compile(
 
 
 class TileCrop(NamedTuple):
-    """What training does with a mosaic; see `fastdc.loader.TrainView` for the meaning of each field.
+    """Rule by which training crops a mosaic; see `fastdc.loader.TrainView` for the meaning of each field.
 
     Attributes:
         grid: tiles per side; 1 crops from the whole image, as the protocol does.
         whole: share of visits that crop from the whole mosaic, 0..1.
         align: share of the other visits whose window is a tile, 0..1.
-        scale: lowest and highest area of a crop, as a share of its tile; None takes the protocol's.
-        views: visits to each stored image in an epoch, 1..64; the paper's is 1. Steps grow with it.
+        scale: lowest and highest area of a crop, as a share of its tile; None means the protocol's.
+        views: visits to each stored image in an epoch, 1..64; the paper uses 1. The number of steps grows with it.
     """
 
     grid: int = 1
@@ -46,7 +49,7 @@ class TileCrop(NamedTuple):
 
     @property
     def hints(self) -> dict[str, Any]:
-        """The same as training hints of a manifest; defaults are left out, so that old sets keep their hashes."""
+        """Return the rule as training hints of a manifest; defaults are left out, so that old sets keep their hash."""
         values: dict[str, Any] = dict(zip(HINTS, self, strict=True))
         values["tile_scale"] = list(self.scale) if self.scale else None
         defaults = dict(zip(HINTS, TileCrop(), strict=True))
@@ -54,7 +57,7 @@ class TileCrop(NamedTuple):
 
     @property
     def unread(self) -> dict[str, str]:
-        """Fields that no visit reads, each with the reason."""
+        """Return the fields that no visit reads, each with the reason."""
         if self.grid == 1:
             return dict.fromkeys(("whole", "align", "scale"), "with grid 1, whose only tile is the whole image")
         if self.whole == 1:
@@ -63,14 +66,14 @@ class TileCrop(NamedTuple):
 
 
 def tile_crop(augment: str, hints: Mapping[str, Any]) -> TileCrop:
-    """Return the rule of a training.
+    """Return the cropping rule of a training.
 
     Args:
         augment: `method` follows the hints, `protocol` ignores them, `tile:...` replaces them for every set.
-        hints: of the subset's manifest.
+        hints: the hints in the subset's manifest.
 
     Raises:
-        ConfigError: a hint is of another type.
+        ConfigError: a hint has the wrong type or an invalid value.
     """
     if augment.startswith(f"{TILE}:"):
         return _parse(augment)
@@ -81,7 +84,7 @@ def tile_crop(augment: str, hints: Mapping[str, Any]) -> TileCrop:
 
 
 def _hint(name: str, value: Any) -> Any:
-    """One hint as `TileCrop` holds it."""
+    """Convert one hint to the type that `TileCrop` holds."""
     try:
         if name == "tile_grid":
             return int(value)
@@ -105,10 +108,10 @@ def _views(views: int) -> int:
 
 
 def check_augment(text: str) -> str:
-    """Return the rule in its one spelling, so that two spellings are one column and one key.
+    """Return the rule in canonical spelling, so that two spellings share one column and one key.
 
     Raises:
-        ValueError: it is none of `FORMS`, a value is out of range, or a part of it changes nothing.
+        ValueError: the text matches none of `FORMS`, a value is out of range, or a part has no effect.
     """
     text = text.replace(" ", "")
     if text in (METHOD, PROTOCOL):
@@ -124,10 +127,10 @@ def check_augment(text: str) -> str:
 
 
 def check_tiles(text: str) -> str:
-    """Return a rule of tiles in its one spelling.
+    """Return a tile rule in canonical spelling.
 
     Raises:
-        ValueError: as `check_augment`; `method` and `protocol` are no such rule.
+        ValueError: as for `check_augment`; also for `method` and `protocol`, which are not tile rules.
     """
     text = check_augment(text)
     if not text.startswith(f"{TILE}:"):
@@ -136,7 +139,7 @@ def check_tiles(text: str) -> str:
 
 
 def _refuse_unread(text: str, rule: TileCrop) -> None:
-    """Refuse a rule that would make a column of its own and change nothing.
+    """Refuse a rule that has no effect but would get a column of its own.
 
     Raises:
         ValueError: names the part and the reason.
@@ -150,7 +153,7 @@ def _refuse_unread(text: str, rule: TileCrop) -> None:
 
 
 def _plain(number: float) -> str:
-    """A share as `_parse` reads it: `:g` would write small ones as 1e-05."""
+    """Format a share so that `_parse` can read it; `:g` would write small ones as 1e-05."""
     return np.format_float_positional(number, trim="-")
 
 
@@ -177,14 +180,14 @@ def _parse(text: str) -> TileCrop:
 
 
 def _value(found: re.Match[str]) -> Any:
-    """The value of one part, as `TileCrop` holds it."""
+    """Convert one part to the type that `TileCrop` holds."""
     if found["views"]:
         return _views(int(found["views"]))
     return float(found["share"]) if found["name"] else (float(found["low"]), float(found["high"]))
 
 
 Augment = Annotated[str, AfterValidator(check_augment)]
-"""A setting that holds such a rule."""
+"""Type of a setting that holds a cropping rule."""
 
 TileRule = Annotated[str, AfterValidator(check_tiles)]
-"""A setting that holds a rule of tiles: `tile:2+whole=0.25`."""
+"""Type of a setting that holds a tile rule, such as `tile:2+whole=0.25`."""

@@ -1,12 +1,12 @@
-"""The Hugging Face hub's cache on disk, given as a source.
+"""Resolve folders of the Hugging Face hub's disk cache that are given as a source.
 
     datasets--OWNER--NAME/snapshots/REVISION/...   links to files in datasets--OWNER--NAME/blobs
-    datasets--OWNER--NAME/refs/main                the revision that is the newest
+    datasets--OWNER--NAME/refs/main                the newest revision
 
 Source: huggingface_hub, "Understand caching".
 """
 
-from os.path import isdir, isfile
+from os.path import isdir, isfile  # False, not an error, for a folder that cannot be entered
 from pathlib import Path
 
 from fastdc.errors import SourceError
@@ -15,11 +15,11 @@ _PREFIXES = ("datasets--", "models--", "spaces--")
 
 
 def enter_hub_cache(source: Path) -> Path:
-    """Return the snapshot that a repository in the hub's cache stands for; any other source as it is.
+    """Return the snapshot that a repository in the hub's cache stands for; return any other source unchanged.
 
     Raises:
-        SourceError: the whole cache, or its inner folders or files, or a repository without one clear snapshot; or a
-            folder that `datasets` saved as Arrow files.
+        SourceError: `source` is the whole cache, one of its inner folders or files, a repository without one clear
+            snapshot, or a folder that `datasets` saved as Arrow files.
     """
     if source.name == "snapshots" and _is_repository(source.parent):
         source = source.parent
@@ -45,13 +45,14 @@ def enter_hub_cache(source: Path) -> Path:
 
 def hub_name(source: Path) -> str | None:
     """Return the name of the repository whose snapshot `source` is; None for any other source."""
+    # Not resolve(): the files of a snapshot are links to files in `blobs`.
     repository = source.absolute().parent.parent
     is_snapshot = source.absolute().parent.name == "snapshots" and repository.name.startswith(_PREFIXES)
     return repository.name.rpartition("--")[2] if is_snapshot else None
 
 
 def _is_repository(path: Path) -> bool:
-    """Whether a folder is laid out so; False where it cannot be entered, which its reader reports."""
+    """Return whether a folder has a repository's layout; False if it cannot be entered, which its reader reports."""
     return isdir(path / "snapshots") and (isdir(path / "blobs") or isdir(path / "refs"))
 
 

@@ -1,4 +1,4 @@
-"""Images in memory: decoding any file to RGB, encoding JPEG, resizing. Pixels are those of Pillow."""
+"""Decode, encode and resize images in memory. Pixels equal Pillow's."""
 
 import io
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from fastdc.beton.kinds import HEAD_BYTES, find_kind
 from fastdc.errors import SourceError
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused as decompression bombs; Pillow's own limit (0.5 GiB of RGB)."""
+"""Largest number of pixels accepted. It is Pillow's own limit against decompression bombs (0.5 GiB of RGB)."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM")
-"""The kinds of file that are read. Pillow knows more, but some of them (EPS) start other programs."""
+"""Pillow formats that are read. Pillow knows more, but some of them (EPS) start other programs."""
 
 _DAMAGE = ("bad huffman", "bad arithmetic", "premature end", "instead of rst")
-"""libjpeg's words for lost picture data. Pillow ignores them and shows grey or garbled blocks."""
+"""Parts of libjpeg's messages about lost picture data. Pillow ignores these and returns grey or garbled blocks."""
 
 Rgb = NDArray[np.uint8]
 Resize = Callable[[Rgb, int, int], Rgb]
@@ -36,7 +36,7 @@ _TURNS = {
 
 
 class DecodedImage(NamedTuple):
-    """Pixels [H, W, 3] uint8, upright, and what had to be converted on the way ("png", "cmyk", "exif_rotated", ...)."""
+    """Upright pixels, uint8 [H, W, 3], and the conversions they needed ("png", "cmyk", "exif_rotated", ...)."""
 
     pixels: Rgb
     conversions: tuple[str, ...]
@@ -45,8 +45,8 @@ class DecodedImage(NamedTuple):
 def decode_image(data: bytes | memoryview) -> Rgb:
     """Decode an image file of one of the kinds in `FORMATS` to upright RGB, uint8 [H, W, 3].
 
-    Equal to Pillow's `convert("RGB")` (so transparency is dropped, and a GIF gives its first frame), except that
-    16-bit grey is scaled to 8 bits instead of clipped, and that Exif orientation is applied.
+    The result equals Pillow's `convert("RGB")`: transparency is dropped, and a GIF gives its first frame. There are two
+    differences: 16-bit grey is scaled to 8 bits instead of clipped, and Exif orientation is applied.
 
     Raises:
         SourceError: the data is not an image, is truncated or visibly damaged, or has more than `MAX_PIXELS` pixels.
@@ -55,10 +55,10 @@ def decode_image(data: bytes | memoryview) -> Rgb:
 
 
 def read_image(data: bytes | memoryview) -> DecodedImage:
-    """`decode_image`, and what had to be converted.
+    """Decode an image file as `decode_image` does, and name the conversions it needed.
 
     Raises:
-        SourceError: as `decode_image`.
+        SourceError: as for `decode_image`.
     """
     header = read_jpeg_header(data)
     if header is None or not header.common or not header.complete:
@@ -71,11 +71,12 @@ def read_image(data: bytes | memoryview) -> DecodedImage:
 
 
 def decode_payload(data: bytes | memoryview) -> Rgb:
-    """Decode a JPEG to RGB [H, W, 3] as stored, without turning it: what FFCV sees, at full accuracy.
+    """Decode a JPEG to RGB [H, W, 3] as stored, without rotating it: the pixels that FFCV sees, at full accuracy.
 
-    Never at a reduced scale, even when the image is to be shrunk: libjpeg's scaled decoding to at least twice the
-    target side is 1.4 to 1.7 times as fast for photos of 1000 to 2000 px (no faster for 500 and 750), but moves 13 to
-    19 % of the levels by more than one, up to 24; to three times the side, still up to 9. Ours are within one.
+    The image is never decoded at a reduced scale, even if it is to be shrunk. libjpeg can scale while decoding. To at
+    least twice the target side, that is 1.4 to 1.7 times as fast for photos of 1000 to 2000 px. It is no faster for 500
+    and 750 px. But it changes 13 to 19 % of the levels by more than one, by up to 24; at three times the target side,
+    still by up to 9. Full decoding stays within one level.
 
     Raises:
         SourceError: the data is not a JPEG that can be decoded in full.
@@ -83,10 +84,11 @@ def decode_payload(data: bytes | memoryview) -> Rgb:
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
         check_pixels(int(height), int(width))
+        # The slow, accurate DCT and upsampling are those that Pillow uses.
         pixels: Rgb = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
     except (SourceError, MemoryError):
         raise
-    except Exception as error:  # CMYK, 4:4:1 (a KeyError), stray bytes before a marker: Pillow has the last word
+    except Exception as error:  # CMYK, 4:4:1 (a KeyError), stray bytes before a marker: let Pillow decide
         if any(words in str(error).lower() for words in _DAMAGE):
             raise SourceError(f"damaged JPEG: {' '.join(str(error).split())}") from error
         return _decode_jpeg_with_pillow(data)
@@ -100,24 +102,27 @@ def _decode_jpeg_with_pillow(data: bytes | memoryview) -> Rgb:
         return np.array(image.convert("RGB"))
     except (SourceError, MemoryError):
         raise
-    except UnidentifiedImageError as error:  # its text holds an address
+    except UnidentifiedImageError as error:  # its text contains a memory address, so leave it out
         raise SourceError("not a JPEG that can be decoded") from error
     except Exception as error:
         raise SourceError(f"not a JPEG that can be decoded: {_in_a_line(error)}") from error
 
 
 def check_pixels(height: int, width: int) -> None:
-    """Refuse images that would fill the memory.
+    """Refuse an image that would exhaust the memory.
 
     Raises:
-        SourceError: more than `MAX_PIXELS` pixels.
+        SourceError: the image has more than `MAX_PIXELS` pixels.
     """
     if height * width > MAX_PIXELS:
         raise SourceError(f"image of {height} x {width} pixels, expected at most {MAX_PIXELS} pixels in all")
 
 
 def _read_with_pillow(data: bytes | memoryview) -> DecodedImage:
-    """Decode what is no ordinary JPEG. Pillow's plug-ins raise errors of any kind on damaged files: a wide net."""
+    """Decode anything but an ordinary JPEG.
+
+    Every exception becomes a `SourceError`, because Pillow's plug-ins raise errors of any type on damaged files.
+    """
     if len(data) == 0:
         raise SourceError("empty file, expected an image")
     try:
@@ -136,19 +141,19 @@ def _convert_with_pillow(image: Image.Image) -> DecodedImage:
     kind, special, orientation = (image.format or "image").lower(), _special_mode(image.mode), _orientation(image)
     values = _grey16_values(image) if special == "gray16" else None
     pixels = _to_rgb(image) if values is None else _grey16_to_rgb(values)
-    jpeg = kind in ("jpeg", "mpo")
+    jpeg = kind in ("jpeg", "mpo")  # an MPO is a JPEG with further pictures appended
     conversions = [special] if special else ["odd_jpeg"] if jpeg else []
     if not jpeg:
         conversions.insert(0, kind)
     if values is not None and 0 < values.max() <= 255:
-        conversions.append("gray16_dark")  # black on any screen: most likely 8-bit levels in a file of 16 bits
+        conversions.append("gray16_dark")  # looks black: most likely 8-bit levels in a 16-bit file
     if orientation == 1:
         return DecodedImage(pixels, tuple(conversions))
     return DecodedImage(_turn(pixels, orientation), (*conversions, "exif_rotated"))
 
 
 def _explain_unknown(data: bytes | memoryview) -> str:
-    """Describe a file that no decoder knows, and what to do where that helps."""
+    """Describe a file that no decoder recognises, with advice if there is any."""
     found = find_kind(bytes(data[:HEAD_BYTES]))
     if found is None:
         return "no known image format"
@@ -161,7 +166,7 @@ def _in_a_line(error: Exception) -> str:
 
 
 def _special_mode(mode: str) -> str | None:
-    """Name of the conversion that Pillow's pixel mode needs; None for plain grey or RGB."""
+    """Return the name of the conversion that a Pillow mode needs; None for plain grey or RGB."""
     if mode.startswith("I"):
         return "gray16"
     if mode == "F":
@@ -171,7 +176,7 @@ def _special_mode(mode: str) -> str | None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Exif orientation 1..8; damaged Exif data counts as upright."""
+    """Return the Exif orientation, 1..8; damaged Exif data counts as upright."""
     try:
         orientation = image.getexif().get(0x0112, 1)
     except Exception:
@@ -186,13 +191,13 @@ def _to_rgb(image: Image.Image) -> Rgb:
 
 
 def _grey16_values(image: Image.Image) -> NDArray[np.int64]:
-    """Grey levels on the scale 0..65535 [H, W].
+    """Return grey levels [H, W] on the scale 0..65535.
 
-    A file of 32-bit integers has no scale of its own. Values of 16 bits are taken as such; but 1..255 may be the levels
-    of 8 bits as well as a dark picture of 16, and either guess ruins the other.
+    A file of 32-bit integers has no scale of its own. Values that fit 16 bits are taken as 16-bit levels. Values of
+    1..255 are ambiguous: they may be 8-bit levels or a dark 16-bit picture, and a wrong guess ruins the image.
 
     Raises:
-        SourceError: the scale cannot be told.
+        SourceError: the scale cannot be inferred.
     """
     values = np.array(image).astype(np.int64)
     low, high = int(values.min()), int(values.max())
@@ -206,7 +211,7 @@ def _grey16_values(image: Image.Image) -> NDArray[np.int64]:
 
 def _grey16_to_rgb(values: NDArray[np.int64]) -> Rgb:
     """Scale 0..65535 to 0..255 with rounding; Pillow's own conversion clips at 255 instead."""
-    grey = ((values + 128) // 257).astype(np.uint8)
+    grey = ((values + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
@@ -215,10 +220,10 @@ def _turn(pixels: Rgb, orientation: int) -> Rgb:
 
 
 def encode_jpeg(rgb: Rgb, quality: int = 75, subsampling: Literal["420", "444"] = "420") -> bytes:
-    """Encode RGB [H, W, 3] uint8 as baseline JPEG. Default subsampling 4:2:0, as FFCV's (OpenCV's) encoder.
+    """Encode RGB [H, W, 3] uint8 as baseline JPEG. The default subsampling is 4:2:0, as in FFCV's encoder (OpenCV).
 
     Raises:
-        ValueError: not uint8 [H, W, 3], or `quality` outside 1..100.
+        ValueError: the image is not uint8 [H, W, 3], or `quality` is outside 1..100.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not 1 <= quality <= 100:
         raise ValueError(f"{rgb.dtype} {rgb.shape} at quality {quality}: expected uint8 [H, W, 3], quality 1..100")
@@ -229,11 +234,11 @@ def encode_jpeg(rgb: Rgb, quality: int = 75, subsampling: Literal["420", "444"] 
 def encode_jpeg_within(rgb: Rgb, max_bytes: int) -> tuple[bytes, int]:
     """Encode RGB [H, W, 3] uint8 at the highest quality of 1..95 whose JPEG has at most `max_bytes` bytes.
 
-    The file is baseline 4:2:0 with Huffman tables of its own. At quality 75 they save about 320 bytes of a photo: a
-    third of it at 28 px, a fifth at 64 px.
+    The file is baseline JPEG, 4:2:0, with optimised Huffman tables. At quality 75 these save about 320 bytes of a
+    photo: a third of the file at 28 px, a fifth at 64 px.
 
     Returns:
-        The JPEG file and its quality; at quality 1 the file may be larger than asked for.
+        The JPEG file and its quality. At quality 1 the file may exceed `max_bytes`.
     """
     low, high = 1, 95
     best = encode_jpeg_optimised(rgb, low)
@@ -248,14 +253,17 @@ def encode_jpeg_within(rgb: Rgb, max_bytes: int) -> tuple[bytes, int]:
 
 
 def encode_jpeg_optimised(rgb: Rgb, quality: int) -> bytes:
-    """Encode RGB [H, W, 3] uint8 as baseline JPEG, 4:2:0, with Huffman tables of its own."""
+    """Encode RGB [H, W, 3] uint8 as baseline JPEG, 4:2:0, with optimised Huffman tables."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, format="JPEG", quality=quality, subsampling="4:2:0", optimize=True)
     return buffer.getvalue()
 
 
 def png_bytes(rgb: Rgb) -> int:
-    """Return the bytes of RGB [H, W, 3] uint8 as a PNG with Pillow's default compression; grey pixels as grey PNG."""
+    """Return the size in bytes of RGB [H, W, 3] uint8 as PNG, with Pillow's default compression.
+
+    Grey pixels are saved as a grey PNG.
+    """
     grey = rgb[:, :, 0]
     buffer = io.BytesIO()
     shown = grey if all(np.array_equal(grey, rgb[:, :, channel]) for channel in (1, 2)) else rgb
@@ -264,14 +272,15 @@ def png_bytes(rgb: Rgb) -> int:
 
 
 def resize_short(rgb: Rgb, size: int, resize: Resize | None = None) -> Rgb:
-    """Shrink RGB [H, W, 3] so that the shorter side is `size` pixels; smaller images come back as they are.
+    """Shrink RGB [H, W, 3] so that the shorter side has `size` pixels; return smaller images unchanged.
 
-    The longer side is int(size * long / short), torchvision's rule; antialiased bilinear, Pillow's pixels.
+    The longer side becomes int(size * long / short), which is torchvision's rule. The filter is antialiased bilinear
+    and gives Pillow's pixels.
 
     Args:
         rgb: uint8 [H, W, 3].
         size: pixels.
-        resize: `resize_image` (the default) or `resize_many`, which give the same pixels.
+        resize: `resize_image` (the default) or `resize_many`; both give the same pixels.
     """
     height, width = rgb.shape[:2]
     short = min(height, width)
@@ -284,8 +293,8 @@ def resize_short(rgb: Rgb, size: int, resize: Resize | None = None) -> Rgb:
 def resize_image(rgb: Rgb, height: int, width: int) -> Rgb:
     """Resize RGB to [height, width, 3] with Pillow's antialiased bilinear filter, up or down.
 
-    Rows first, then columns: Pillow 13 picks the cheaper order by itself, which moves a pixel in five by one level, and
-    our files should not depend on the version of Pillow.
+    Rows come first, then columns. Pillow 13 picks the cheaper order itself, which changes one pixel in five by one
+    level. Fixing the order keeps our files independent of Pillow's version.
     """
     if rgb.shape[:2] == (height, width):
         return rgb
@@ -295,9 +304,9 @@ def resize_image(rgb: Rgb, height: int, width: int) -> Rgb:
 
 
 def resize_many(rgb: Rgb, height: int, width: int) -> Rgb:
-    """`resize_image` for thousands of images: the same pixels, about 4 times as fast.
+    """Resize as `resize_image` does, for thousands of images: the same pixels, about 4 times as fast.
 
-    The first call loads numba, and once per machine compiles; that does not pay for a few images.
+    The first call loads numba and, once per machine, compiles the kernel. That does not pay off for a few images.
     """
     from fastdc.kernels.resize import resize_crop
 
@@ -307,16 +316,17 @@ def resize_many(rgb: Rgb, height: int, width: int) -> Rgb:
 
 
 def fit_image(rgb: Rgb, size: int, fit: Literal["crop", "squash", "pad"]) -> Rgb:
-    """Bring RGB [H, W, 3] to [size, size, 3], antialiased bilinear, enlarging where needed.
+    """Fit RGB [H, W, 3] into [size, size, 3] with an antialiased bilinear filter, enlarging it if necessary.
 
     Args:
         rgb: uint8 [H, W, 3].
         size: side in pixels.
-        fit: "crop": shorter side to `size`, centre crop; "squash": both sides to `size`, aspect ratio lost;
-            "pad": longer side to `size`, black bars on both sides of the shorter.
+        fit: "crop" scales the shorter side to `size` and crops the centre. "squash" scales both sides to `size` and
+            loses the aspect ratio. "pad" scales the longer side to `size` and adds black bars on both sides of the
+            shorter.
 
     Raises:
-        ValueError: unknown `fit`.
+        ValueError: `fit` is unknown.
     """
     height, width = rgb.shape[:2]
     if fit == "squash":
@@ -328,6 +338,7 @@ def fit_image(rgb: Rgb, size: int, fit: Literal["crop", "squash", "pad"]) -> Rgb
         size if side == reference else max(1, int(size * side / reference)) for side in (height, width)
     )
     resized = resize_image(rgb, new_height, new_width)
+    # torchvision's CenterCrop rounds so. With "pad" both are negative or zero: minus the width of a bar.
     top, left = round((new_height - size) / 2.0), round((new_width - size) / 2.0)
     if fit == "crop":
         return np.ascontiguousarray(resized[top : top + size, left : left + size])

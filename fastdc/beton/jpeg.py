@@ -1,4 +1,4 @@
-"""What a JPEG file says about itself, read from its markers without decoding it.
+"""Read a JPEG's size, coding and orientation from its markers, without decoding it.
 
 Source: ITU-T T.81 annex B (markers), T.872 / Adobe TN 5116 (APP14), Exif 2.32 (orientation).
 """
@@ -6,8 +6,8 @@ Source: ITU-T T.81 annex B (markers), T.872 / Adobe TN 5116 (APP14), Exif 2.32 (
 import struct
 from typing import NamedTuple
 
-_STANDALONE = {0x01, *range(0xD0, 0xD8)}
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_STANDALONE = {0x01, *range(0xD0, 0xD8)}  # TEM and RST0..RST7 have no length
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF markers; without DHT, JPG and DAC
 _TURBOJPEG_FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, Huffman coded
 
 
@@ -15,11 +15,12 @@ class JpegHeader(NamedTuple):
     """Facts from a JPEG's markers.
 
     Attributes:
-        height, width: pixels as stored, before any turning.
+        height, width: pixels as stored, before any rotation.
         components: 1 = grey, 3 = YCbCr or RGB, 4 = CMYK or YCCK.
-        common: coded in a way that every libjpeg-turbo decodes (8 bits, baseline or progressive, Huffman).
+        common: whether every libjpeg-turbo decodes its coding: 8 bits, baseline, extended or progressive Huffman, and 1
+            or 3 components.
         orientation: Exif orientation, 1..8; 1 is upright.
-        complete: an end-of-image marker follows the first scan.
+        complete: whether an end-of-image marker follows the first scan.
     """
 
     height: int
@@ -31,10 +32,11 @@ class JpegHeader(NamedTuple):
 
 
 def read_jpeg_header(data: bytes | memoryview) -> JpegHeader | None:
-    """Parse the markers of a JPEG up to its first scan; None when `data` is not a JPEG with a frame and a scan.
+    """Parse a JPEG's markers up to its first scan; return None if `data` is not a JPEG with a frame and a scan.
 
-    An end-of-image marker cannot occur inside entropy-coded data (there, FF is followed by 00), and thumbnails lie
-    before the first scan, so looking for one behind it finds truncation; junk behind it does no harm.
+    To find truncation, the function looks for an end-of-image marker after the first scan. The marker cannot occur
+    inside entropy-coded data, where 00 follows every FF. Thumbnails, which have their own, lie before the first scan.
+    Junk after the marker is harmless.
     """
     data = bytes(data)
     if data[:2] != b"\xff\xd8":
@@ -70,7 +72,7 @@ def _finish(frame: tuple[int, bytes] | None, orientation: int, complete: bool) -
 
 
 def _exif_orientation(tiff: bytes) -> int:
-    """Orientation tag (0x0112) of the first directory; 1 when absent or when the directory makes no sense."""
+    """Return the orientation tag (0x0112) of the first directory; 1 if it is missing or the directory is invalid."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
         return 1

@@ -1,4 +1,4 @@
-"""What kind of file something is that cannot be read as images, from its first bytes.
+"""Identify files that cannot be read as images or archives, from their first bytes.
 
 Source: the formats' own specifications; the LFS pointer from git-lfs/docs/spec.md.
 """
@@ -7,24 +7,25 @@ import re
 from typing import NamedTuple
 
 HEAD_BYTES = 512
-"""How many bytes of a file `find_kind` needs."""
+"""Number of bytes that `find_kind` needs."""
 
 _UNPACK = "unpack it and give the folder, or pack that as .tar or .zip"
 _DOWNLOAD = "get the file again: a server's answer was saved in its place"
 
 
 class Kind(NamedTuple):
-    """A kind of file that is not read.
+    """Kind of file that is not supported.
 
     Attributes:
-        name: with its article, as after "it is".
-        advice: what to do; None where the kind is of images, which can be converted.
+        name: its name with an article, to follow "it is".
+        advice: what to do; None for kinds of image, which can be converted.
     """
 
     name: str
     advice: str | None
 
 
+# The first match counts: specific signatures stand before general ones (AVIF and HEIC before any other "ftyp").
 _KINDS = (
     (rb"....ftypavi[fs]", Kind("an AVIF image", None)),
     (rb"....ftyp(hei|hev|mif1|msf1)", Kind("a HEIC image", None)),
@@ -61,9 +62,9 @@ _PATTERNS = tuple((re.compile(pattern, re.DOTALL | re.IGNORECASE), kind) for pat
 
 
 def find_kind(head: bytes) -> Kind | None:
-    """Return the kind of a file that begins with `head`; None for images and archives that are read, and unknown ones.
+    """Return the kind of a file that begins with `head`; None for supported images and archives, and for unknown files.
 
     Args:
-        head: the first `HEAD_BYTES` bytes, fewer only where the file is shorter.
+        head: the first `HEAD_BYTES` bytes; fewer only if the file is shorter.
     """
     return next((kind for pattern, kind in _PATTERNS if pattern.match(head)), None)

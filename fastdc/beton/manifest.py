@@ -1,4 +1,7 @@
-"""The manifest `X.json` of a `X.beton`: classes, ids, content hashes, and how the file was made."""
+"""Define, read, write and check the manifest `X.json` of a `X.beton`.
+
+It holds the classes, ids and content hashes, and records how the file was made.
+"""
 
 import hashlib
 import json
@@ -21,18 +24,18 @@ from fastdc.hashing import bytes_key, content_key
 
 SCHEMA_VERSION = 1
 INFERRED = "inferred from the beton"
-"""The `made.tool` of a manifest that stands for a missing one."""
-_BLOCK = 1 << 14  # samples that are objects at one time while a manifest is written or checked
+"""Value of `made.tool` in a manifest that was inferred because the file's own is missing."""
+_BLOCK = 1 << 14  # samples held as Python objects at one time while a manifest is written or checked
 
 
 class Skipped(BaseModel):
-    """A file that was left out, and why.
+    """A file that was left out, and the reason.
 
     Attributes:
         path: relative to the split's folder.
-        reason: what was found, for people.
-        kind: "not_image" for files beside the images (notes.txt), which lack an image's suffix; "unreadable" for images
-            that were meant to be in the beton.
+        reason: what was found, in plain words.
+        kind: "not_image" for files without an image's suffix beside the images (notes.txt); "unreadable" for images
+            that should have been stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +46,7 @@ class Skipped(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a beton holds and how it was made; nothing in it depends on time, machine or number of workers.
+    """Description of a beton's contents and origin. It does not depend on time, machine or number of workers.
 
     Attributes:
         schema_version: version of this layout.
@@ -51,21 +54,22 @@ class Manifest(BaseModel):
         split: "train", "val", ... or None.
         classes: C class names; label i is `classes[i]`.
         counts: images per class [C].
-        ids: per sample, its path relative to the split's folder ("class/image.jpg"); not UTF-8 bytes are escaped.
+        ids: per sample, its path relative to the split's folder ("class/image.jpg"); bytes that are not UTF-8 are
+            escaped.
         hashes: per sample, `bytes_key` of its payload.
-        source: name of the folder or archive it came from.
+        source: name of the source folder or archive.
         made: tool, encoding, quality, resolution, ...
-        converted: how many images needed which conversion ({"cmyk": 22, "png": 1}); one image may count twice. "lossy"
-            counts those that encoding "keep" could not keep without loss: too large for raw pixels, so JPEG.
+        converted: number of images per conversion ({"cmyk": 22, "png": 1}); one image may count twice. "lossy" counts
+            the images that encoding "keep" stored as JPEG because they are too large for raw pixels.
         skipped: files that were left out.
-        hints: what a training has to know (`tile_grid`).
+        hints: facts that training needs (`tile_grid`).
         order: whether sample i is sample i of torchvision's ImageFolder over the same folder (`Order`); None in files
             of fastdc before 0.2, which did not record it.
-        image_bytes: bytes of the images. Compressed sets and those written from memory count raw pixels as PNG; sources
-            that are converted count payloads as they are. Results use `count_image_bytes`, one rule for every beton.
+        image_bytes: bytes of the images. Compressed sets and those written from memory count raw pixels as PNG.
+            Converted sources count payloads as stored. Results use `count_image_bytes`, one rule for every beton.
         content_hash: identity of the data: classes, labels, payload hashes and hints.
         file_bytes: length of the beton.
-        structure_hash: hash of the beton's header, metadata and allocation table; ties the two files together.
+        structure_hash: hash of the beton's header, metadata and allocation table; it ties the two files together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,7 +94,7 @@ class Manifest(BaseModel):
 
     @property
     def inferred(self) -> bool:
-        """Whether this stands for a missing manifest: classes and ids are numbers, hints are unknown."""
+        """Return whether this was inferred for want of a manifest: classes and ids are numbers, hints are unknown."""
         return self.made.get("tool") == INFERRED
 
     @model_validator(mode="after")
@@ -103,12 +107,14 @@ class Manifest(BaseModel):
 
 
 def manifest_path(beton: Path) -> Path:
-    """Where the manifest of `beton` lies: X.beton -> X.json."""
+    """Return the path of the manifest of `beton`: X.json for X.beton."""
     return Path(beton).with_suffix(".json")
 
 
 def load_manifest(beton: Path) -> Manifest:
-    """The manifest of `beton`, checked to belong to it by file size and structure; payloads are not read.
+    """Read the manifest of `beton`, and check by file size and structure that the two belong together.
+
+    Payloads are not read.
 
     Raises:
         BetonError: the beton is missing or damaged.
@@ -128,10 +134,10 @@ def load_manifest(beton: Path) -> Manifest:
 
 
 def parse_manifest(path: Path) -> Manifest:
-    """Read a manifest file by itself.
+    """Read a manifest file without its beton.
 
     Raises:
-        ManifestError: it cannot be read, is not JSON, of a newer version, or its fields are wrong.
+        ManifestError: the file is unreadable, not JSON, of a newer version, or has invalid fields.
     """
     try:
         data = path.read_bytes()
@@ -139,7 +145,7 @@ def parse_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
     except ValidationError as error:
-        version = _version(data)
+        version = _version(data)  # a newer layout may fail on any field, so report its version instead
         if isinstance(version, int) and version > SCHEMA_VERSION:
             wanted = f"schema version {version}, this fastdc reads up to {SCHEMA_VERSION}; update fastdc"
             raise ManifestError(f"{path}: {wanted}") from error
@@ -157,7 +163,7 @@ def _version(data: bytes) -> object:
 
 
 def find_mismatch(manifest: Manifest, structure: Structure) -> str | None:
-    """Why `manifest` cannot be that of the beton of this structure; None when it can."""
+    """Return the reason why `manifest` does not belong to the beton of this structure; None if it does."""
     samples = len(structure.metadata)
     if manifest.schema_version != SCHEMA_VERSION:
         return f"schema version {manifest.schema_version}, expected {SCHEMA_VERSION}"
@@ -179,7 +185,7 @@ def find_mismatch(manifest: Manifest, structure: Structure) -> str | None:
 
 
 def hash_structure(structure: Structure) -> str:
-    """Hash of header, descriptors, metadata and allocation table (32 hex digits)."""
+    """Hash the header, descriptors, metadata and allocation table (32 hex digits)."""
     digest = hashlib.sha256(make_preamble(len(structure.metadata), structure.page_size, structure.table_start))
     digest.update(as_bytes(structure.metadata))
     digest.update(as_bytes(structure.allocations))
@@ -189,19 +195,20 @@ def hash_structure(structure: Structure) -> str:
 def hash_content(
     classes: Sequence[str], labels: NDArray[np.int64], hashes: Sequence[str], hints: dict[str, Any]
 ) -> str:
-    """Identity of the data: equal for equal classes, labels, payloads and hints, wherever the payloads lie."""
+    """Hash the data's identity: equal classes, labels, payloads and hints give equal keys in any file layout."""
     digest, keys = hashlib.sha256(), iter(hashes)
     for start in range(0, len(labels), _BLOCK):
         block = labels[start : start + _BLOCK].tolist()
         lines = [f"{label} {key}" for label, key in zip(block, islice(keys, len(block)), strict=True)]
+        # The newline between blocks makes the digest that of all lines joined, independent of `_BLOCK`.
         digest.update(("\n" * (start > 0) + "\n".join(lines)).encode())
     return content_key({"classes": list(classes), "samples": digest.hexdigest()[:32], "hints": hints})
 
 
 def dump_manifest(manifest: Manifest) -> Iterator[bytes]:
-    """The manifest as JSON in pieces, one line per field: readable at the top, quick to parse at a million samples."""
+    """Yield the manifest as JSON in pieces, one line per field: readable at the top, and quick to parse."""
     fields = manifest.model_dump(mode="json", exclude={"ids", "hashes"})
-    for long in ("converted", "skipped"):  # at the end, so that `head` shows what the file is
+    for long in ("converted", "skipped"):  # last of the short fields, so that `head` shows what the file is
         fields[long] = fields.pop(long)
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
     yield ("{\n" + ",\n".join(lines)).encode()
@@ -216,7 +223,7 @@ def dump_manifest(manifest: Manifest) -> Iterator[bytes]:
 
 
 def sample_id(file: BetonFile, index: int) -> str | None:
-    """Id of sample `index` for a message; None when there is no sound manifest of this very file. Never raises."""
+    """Return the id of sample `index` for a message; None if this file has no valid manifest. Never raises."""
     try:
         manifest = parse_manifest(manifest_path(file.path))
     except ManifestError:
@@ -225,14 +232,14 @@ def sample_id(file: BetonFile, index: int) -> str | None:
 
 
 def describe_beton(beton: Path) -> Manifest:
-    """The manifest of `beton`, or, where none lies beside it (a stock FFCV file), one made from the file itself.
+    """Return the manifest of `beton`; if none lies beside it (a stock FFCV file), infer one from the file.
 
-    Report a missing manifest in one line on stderr. An inferred one has no hints, the classes "0".."max", the ids
-    "0".."N-1", and hashes computed by reading every payload.
+    A missing manifest is reported in one line on stderr. An inferred one has no hints, the classes "0".."max", the ids
+    "0".."N-1", and hashes that are computed by reading every payload.
 
     Raises:
         BetonError: the beton is missing or damaged.
-        ManifestError: a manifest lies beside it but is damaged or belongs to another beton.
+        ManifestError: a manifest lies beside the beton but is damaged or belongs to another one.
     """
     beton = Path(beton)
     if manifest_path(beton).exists():

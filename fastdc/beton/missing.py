@@ -1,4 +1,4 @@
-"""Warn about a beton whose manifest is missing: once for each use, also where progress is off."""
+"""Warn about a beton whose manifest is missing: once per use, even if progress is off."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,15 +10,17 @@ from fastdc.progress import say
 if TYPE_CHECKING:
     from fastdc.beton.manifest import Manifest
 
-_warned: set[Path] | None = None
+_warned: set[Path] | None = None  # None outside every `one_use` block, where each call warns
 
 
 @contextmanager
 def one_use(known: Iterable[Path] = ()) -> Iterator[None]:
-    """Warn once about each file in the block, however often the block reads it; blocks inside belong to it.
+    """Limit warnings in the block to one per file, however often it is read.
+
+    A block inside another belongs to the outer one.
 
     Args:
-        known: files that another process has warned about.
+        known: files that another process has already warned about.
     """
     global _warned
     outer = _warned
@@ -30,7 +32,7 @@ def one_use(known: Iterable[Path] = ()) -> Iterator[None]:
 
 
 def warn_missing(beton: Path, manifest: Path) -> None:
-    """Warn that `beton` has no manifest, and name what is assumed instead."""
+    """Warn that `beton` has no manifest, and state what is assumed instead."""
     place = _place(beton)
     if _warned is not None and place in _warned:
         return
@@ -47,7 +49,7 @@ def _place(beton: Path) -> Path:
 
 
 def unknown_classes(*betons: "tuple[Path, Manifest]") -> str | None:
-    """Return why classes of these betons cannot be compared by name; None where all have a manifest."""
+    """Return the reason why these betons' classes cannot be compared by name; None if all have a manifest."""
     for path, manifest in betons:
         if manifest.inferred:
             return (

@@ -1,4 +1,4 @@
-"""A source of any kind, opened: its images found and ready to be read."""
+"""Open a source of any kind, and find its images."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,24 +16,24 @@ _ARCHIVE = re.compile(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst|parquet))+$")
 
 
 class Files(Protocol):
-    """Where the bytes of a source's images come from: a `Tree`, or parquet shards."""
+    """Reader of the bytes of a source's images: a `Tree` or parquet shards."""
 
     name: str
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """See `Tree`."""
+        """Yield a reader for each path; see `Tree`."""
 
 
 class Opened(NamedTuple):
-    """A source whose images were found.
+    """Source whose images have been found.
 
     Attributes:
-        path: where it lies; for messages, and never written over.
-        files: gives the bytes of `contents.paths()`.
+        path: path of the source; used in messages, and never overwritten.
+        files: reader of the bytes of `contents.paths()`.
         contents: classes and images.
         dataset: the data set's name.
         split: "train", "val", ... or None.
-        made: what the manifest's `made` shall say of the source.
+        made: what the manifest's `made` records about the source.
     """
 
     path: Path
@@ -51,22 +51,24 @@ def open_source(
     classes: Path | Sequence[str] | None = None,
     allow_missing_classes: bool = False,
 ) -> Iterator[Opened]:
-    """Open an image folder, a tar or zip of one, or parquet shards, and find its images; open for the block.
+    """Open an image folder, a tar or zip of one, or parquet shards, and find its images. It stays open for the block.
 
     Args:
         source: its path. A repository in the Hugging Face hub's cache stands for its snapshot.
-        split: "train", "val", ...: needed exactly when the source has splits.
-        classes: names of classes 0, 1, ..., or a file with them (see `read_class_names`). Without them parquet shards
-            may name their own, and folders are called as their classes.
-        allow_missing_classes: a class may have an empty folder or, with `classes`, none. Shards may lack some anyway.
+        split: "train", "val", ...; required exactly if the source has splits.
+        classes: names of classes 0, 1, ..., or a file that lists them (see `read_class_names`). Without them, parquet
+            shards may name their own classes, and folders give their names.
+        allow_missing_classes: allow a class with an empty folder or, with `classes`, without one. Parquet shards may
+            always lack some classes.
 
     Raises:
-        SourceError: the source cannot be used; see `list_contents`, `open_tree`, `ParquetShards`, `read_class_names`.
+        SourceError: the source is unusable; see `list_contents`, `open_tree`, `ParquetShards`, `read_class_names`.
         BetonError, ManifestError: see `read_class_names`.
     """
     source = enter_hub_cache(source)
     names = read_class_names(classes) if isinstance(classes, Path) else classes
     if is_sharded(source):
+        # Imported late: only parquet sources need this module.
         from fastdc.beton.parquet import ParquetShards
 
         shards = ParquetShards(source, split, names)

@@ -1,4 +1,4 @@
-"""Where a beton and its manifest go: checks before any work, one writer at a time, no half-written pair."""
+"""Reserve the place of a beton and its manifest: checks before any work, one writer at a time, no half-written pair."""
 
 import errno
 from collections.abc import Iterator, Sequence
@@ -16,18 +16,18 @@ from fastdc.locks import locked
 
 
 def check_beton_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
-    """Refuse, before any work is done, a beton that cannot or should not be written. Every writer of ours begins so.
+    """Refuse, before any work is done, a beton that cannot or should not be written. Every writer calls this first.
 
     Args:
         out: the beton to write; its manifest X.json goes beside it.
-        force: an existing file may be replaced.
-        inputs: what the command reads (betons, image folders, archives); neither these nor the manifests of betons
-            among them are ever replaced, `force` or not.
+        force: whether an existing file may be replaced.
+        inputs: what the command reads (betons, image folders, archives). Neither these nor the manifests of betons
+            among them are ever replaced, even with `force`.
 
     Raises:
-        OutputError: see `check_output`; or `out` does not end in .beton (two betons of one stem would share a
-            manifest); or the manifest would replace an input, a folder or, without `force`, a file that is no manifest
-            or that of a beton which lies elsewhere now.
+        OutputError: see `check_output`. Also if `out` does not end in .beton, since two betons of one stem would share
+            a manifest. Also if the manifest would replace an input or a folder; or, without `force`, a file that is not
+            a manifest, or the manifest of a beton that has been moved away.
     """
     out = Path(out)
     protected = _with_manifests(inputs)
@@ -42,7 +42,10 @@ def check_beton_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> N
 
 
 def _with_manifests(inputs: Sequence[Path]) -> list[Path]:
-    """The inputs, and where the manifests of betons among them lie. X.json beside an archive X.tar is none of its."""
+    """Return the inputs and the manifest paths of the betons among them.
+
+    The X.json beside an archive X.tar is not protected, because it does not belong to the archive.
+    """
     files = [Path(given) for given in inputs]
     return [*files, *(manifest_path(file) for file in files if _is_beton(file))]
 
@@ -55,9 +58,10 @@ def _is_beton(path: Path) -> bool:
 
 
 def _check_manifest_place(out: Path, force: bool) -> None:
-    """X.json may be somebody's annotations, or the manifest of a beton that was renamed: it needs `force`.
+    """Refuse to replace an existing X.json without `force`.
 
-    What a killed run of the same command left does not: it lies beside the temporary file of its beton.
+    It may be unrelated data, such as annotations, or the manifest of a beton that was renamed. A manifest left by a
+    killed run of the same command may be replaced; it lies beside the temporary file of its beton.
     """
     path = manifest_path(out)
     if path.is_dir():
@@ -76,7 +80,7 @@ def _check_manifest_place(out: Path, force: bool) -> None:
 
 
 def _list_leftovers(file: Path) -> list[Path]:
-    """Temporary files of writers of `file` that were killed, or are still at work."""
+    """Return the temporary files of writers of `file` that were killed or are still running."""
     return list(file.parent.glob(f".{_escape_glob(file.name)}.????????.tmp"))
 
 
@@ -86,10 +90,10 @@ def _escape_glob(name: str) -> str:
 
 @contextmanager
 def reserve_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> Iterator[None]:
-    """Check that `out` and its manifest may be written and keep other writers away from them for the block.
+    """Check that `out` and its manifest may be written, and keep other writers away from them for the block.
 
     Raises:
-        OutputError: see `check_beton_output`; or another writer is busy.
+        OutputError: see `check_beton_output`; or another process is writing `out`.
     """
     check_beton_output(out, force, inputs)
     lock_path = out.with_name(f".{out.name}.lock")
@@ -101,20 +105,20 @@ def reserve_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> Itera
                 raise OutputError(
                     f"{out}: another process is writing it; wait for it or choose another name"
                 ) from error
-            stack.callback(lock_path.unlink, missing_ok=True)  # while it is held
-            check_output(out, force)  # the process that held the lock a moment ago may just have written it
+            stack.callback(lock_path.unlink, missing_ok=True)  # runs before the lock is released
+            check_output(out, force)  # again: the previous holder of the lock may just have written it
             if is_locked:
                 _remove_leftovers(out)
             yield
     finally:
-        remove_temporaries([lock_path])  # Ctrl-C may come before the callback is there
+        remove_temporaries([lock_path])  # Ctrl-C may come before the callback is registered
 
 
 def _remove_leftovers(out: Path) -> None:
-    """Remove what killed writers of `out` left; we hold the lock, so none is alive.
+    """Remove the files that killed writers of `out` left. The lock is held, so no writer is alive.
 
-    One killed between its two renames left a manifest without its beton. That goes too: once the temporary file is
-    gone, nothing would tell it from the manifest of a beton that was renamed.
+    A writer killed between its two renames leaves a manifest without its beton, which is removed too. Once the
+    temporary file is gone, that manifest would be indistinguishable from one whose beton was renamed.
     """
     manifest = manifest_path(out)
     leftovers = _list_leftovers(out)
@@ -134,7 +138,9 @@ def _is_manifest(path: Path) -> bool:
 
 @contextmanager
 def beton_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> Iterator[IO[bytes]]:
-    """`reserve_output` and the temporary file that becomes `out` when the block, which writes the manifest, ends well.
+    """Reserve `out`, and yield the temporary file that becomes `out` when the block succeeds.
+
+    The block itself writes the manifest.
 
     Raises:
         OutputError: `out` may not or cannot be written.
@@ -153,7 +159,7 @@ def beton_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> Iterato
 
 @contextmanager
 def explain_errors(out: Path) -> Iterator[None]:
-    """Turn errors of the operating system, met while writing `out`, into `OutputError`."""
+    """Turn operating-system errors while writing `out` into `OutputError`."""
     try:
         yield
     except OSError as error:

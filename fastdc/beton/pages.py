@@ -1,4 +1,4 @@
-"""The pages of a `.beton` that is being written, and the tables around them."""
+"""Write the pages of a `.beton`, and the tables around them."""
 
 import hashlib
 import os
@@ -32,19 +32,20 @@ from fastdc.errors import SourceError
 
 DIGEST_BYTES = 16
 _METADATA_ROW, _ALLOCATION_ROW = struct.Struct("<BHHQ3xq"), struct.Struct("<QQQ")  # one row of METADATA, of ALLOCATION
-_GATHER, _GATHER_BYTES = 256, 4 << 20  # payloads, and their bytes, that wait for one system call
-_EARLY_BYTES = 8 << 20  # so many bytes are sent on their way to the disk at a time
+_GATHER, _GATHER_BYTES = 256, 4 << 20  # payloads, or bytes of them, that are gathered for one system call
+_EARLY_BYTES = 8 << 20  # writeback starts once so many bytes have been written
 
 
 class Payload(NamedTuple):
-    """An image as it will lie in the file.
+    """Image as it will be stored.
 
     Attributes:
-        data: JPEG file or raw pixels; `bytes` may be written later, when more has come.
+        data: JPEG file or raw pixels. Only `bytes` may wait to be written; the owner of a view may change its pixels.
         mode: `MODE_JPEG` or `MODE_RAW`.
         height, width: pixels.
         digest: `hash_payload` of `data`.
-        png_bytes: what raw pixels count with, their bytes as a PNG; None where the payload counts as it is.
+        png_bytes: for raw pixels, the size of their PNG, which counts as the image's size; None counts the payload
+            itself.
     """
 
     data: bytes | memoryview
@@ -56,25 +57,25 @@ class Payload(NamedTuple):
 
 
 def hash_payload(data: bytes | memoryview) -> bytes:
-    """The first `DIGEST_BYTES` of the SHA-256 of `data`: `bytes_key` before it is made readable."""
+    """Return the first `DIGEST_BYTES` of the SHA-256 of `data`: `bytes_key` before it is made readable."""
     return hashlib.sha256(data).digest()[:DIGEST_BYTES]
 
 
 class BetonWriter:
-    """Puts payloads into FFCV's pages, one after the other, and the tables around them at the end.
+    """Writer of payloads into FFCV's pages, one after another, and of the tables around them at the end.
 
-    A payload that does not fit the rest of a page opens the next one, as in FFCV. Should one not fit any page, or more
-    samples come than there is room for in front of the first page, everything written so far moves once.
+    A payload that does not fit into the rest of a page opens the next one, as in FFCV. If it fits no page at all, or if
+    the table in front of the first page is full, everything written so far is moved.
 
-    Small payloads are gathered and written by one system call: a call for each costs more than the copying.
+    Small payloads are gathered and written by one system call, because a call for each costs more than copying it.
 
     Args:
         handle: an empty file, open for reading and writing.
-        out: the name it will get; for messages, and its folder for temporary files.
-        capacity: how many samples will come, if known; only saves the move.
+        out: the file's final name; used in messages, and its folder for temporary files.
+        capacity: expected number of samples, if known; it only saves the move.
 
     Attributes:
-        image_bytes: what the images so far count with.
+        image_bytes: sum of the sizes that the images so far count with.
     """
 
     def __init__(self, handle: IO[bytes], out: Path, capacity: int = 0) -> None:
@@ -84,14 +85,14 @@ class BetonWriter:
         self._metadata_end = METADATA_START + capacity * METADATA.itemsize
         self._position = self._start = align_up(self._metadata_end, self._page_size)
         self._room = self._count_room()
-        self._written = self._started = self._position  # payloads lie in the file to here, on their way to disk to here
-        self._waiting: list[bytes | memoryview] = []  # these go from _written to _position
+        self._written = self._started = self._position  # ends of what is in the file, and of what writeback covers
+        self._waiting: list[bytes | memoryview] = []  # they belong between _written and _position
         self._count = self.image_bytes = 0
-        # All that is kept of a sample, 64 bytes; in the order of writing, and as it will lie in the file.
+        # All that is kept of each sample: 64 bytes in the file's own layout, in the order of writing.
         self._metadata_rows, self._allocation_rows, self._digests = bytearray(), bytearray(), bytearray()
 
     def append(self, payload: Payload, label: int, sample_id: int) -> None:
-        """Store the payload of sample `sample_id`; ids may come in any order, but at the end must be 0..N-1.
+        """Store the payload of sample `sample_id`. Ids may come in any order, but must be 0..N-1 in the end.
 
         Raises:
             SourceError: the image has a side above 65,535 pixels or needs more than the largest page (1 GiB).
@@ -106,6 +107,7 @@ class BetonWriter:
         self._count += 1
         if size > self._page_size or self._count > self._room:
             with explain_errors(self._out):
+                # Doubling the capacity keeps the number of moves logarithmic.
                 self._relocate(max(self._page_size, 1 << (size - 1).bit_length()), 2 * self._count)
         pointer = self._place(data, size)
         self._metadata_rows += _METADATA_ROW.pack(mode, width, height, pointer, label)
@@ -114,14 +116,14 @@ class BetonWriter:
         self.image_bytes += size if counted is None else counted
 
     def append_block(self, block: Block, labels: NDArray[np.int64], sample_id: int) -> None:
-        """Store JPEG files that lie one after the other in memory as samples `sample_id`, `sample_id` + 1, ...
+        """Store JPEG files that lie one after another in memory as samples `sample_id`, `sample_id` + 1, ...
 
-        The file is the same as after `append` of each; `block` is no longer needed afterwards.
+        The file is the same as after `append` of each. `block` may be reused afterwards.
 
         Args:
-            block: files of at most `BUFFER_BYTES`, so that each fits a page.
+            block: files of at most `BUFFER_BYTES` in total, so that each fits a page.
             labels: [n] their classes.
-            sample_id: id of the first.
+            sample_id: id of the first file.
 
         Raises:
             OutputError: the disk is full or fails.
@@ -145,7 +147,11 @@ class BetonWriter:
         self.image_bytes += int(block.ends[-1]) if count else 0
 
     def _place_block(self, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions of payloads that lie one after the other in `data` [n]; as many at a time as fit a page."""
+        """Write payloads that lie one after another in `data`, as many at a time as fit a page.
+
+        Returns:
+            Their positions in the file [n].
+        """
         shifts = np.zeros(len(ends), np.int64)
         first = begin = 0
         while first < len(ends):
@@ -163,10 +169,14 @@ class BetonWriter:
         return shifts
 
     def _place(self, data: bytes | memoryview, size: int) -> int:
-        """Give `data` the next position where it fits one page; pixels that their owner may change are written now."""
+        """Assign `data` the next position at which it fits one page.
+
+        Pixels that their owner may change are written at once; other data may wait.
+        """
         left = -self._position % self._page_size or self._page_size
         if size > left:
             self._flush()
+            # The skipped rest of the page becomes a hole in the file, which reads as zeros.
             self._position += left
             self._written = self._position
         self._position += size
@@ -186,7 +196,7 @@ class BetonWriter:
             self._started = self._written
 
     def _count_room(self) -> int:
-        """How many samples' metadata fit in front of the first page."""
+        """Return how many samples' metadata fit in front of the first page."""
         return (self._start - METADATA_START) // METADATA.itemsize
 
     def _relocate(self, page_size: int, capacity: int) -> None:
@@ -197,7 +207,7 @@ class BetonWriter:
         with tempfile.TemporaryFile(dir=self._out.parent) as spare:
             for pointer, size in zip(allocations["ptr"].tolist(), sizes, strict=True):
                 spare.write(read_range(self._descriptor, pointer, size))
-            os.ftruncate(self._descriptor, 0)
+            os.ftruncate(self._descriptor, 0)  # the gaps of the new layout must read as zeros
             spare.seek(0)
             self._page_size = page_size
             self._metadata_end = max(self._metadata_end, METADATA_START + capacity * METADATA.itemsize)
@@ -208,11 +218,14 @@ class BetonWriter:
         metadata["image"]["data_ptr"] = allocations["ptr"]
 
     def _tables(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Metadata and allocations so far [N], in the order of writing: no copies, to be let go of before `append`."""
+        """Return metadata and allocations so far [N], in the order of writing.
+
+        They are views, not copies: a bytearray cannot grow while one exists, so release them before `append`.
+        """
         return np.frombuffer(self._metadata_rows, METADATA), np.frombuffer(self._allocation_rows, ALLOCATION)
 
     def renumber(self) -> NDArray[np.int64]:
-        """Close the gaps that left-out samples made: of the ids used so far, sorted, the i-th becomes i.
+        """Close the gaps left by skipped samples: of the ids used so far, sorted, the i-th becomes i.
 
         Returns:
             The ids that were used, sorted [N].
@@ -223,26 +236,27 @@ class BetonWriter:
         return used
 
     def count_labels(self, classes: int) -> NDArray[np.int64]:
-        """How many samples of each label 0..classes-1 were stored so far."""
+        """Return the number of samples stored so far per label 0..classes-1."""
         counts: NDArray[np.int64] = np.bincount(self._tables()[0]["label"], minlength=classes)
         return counts
 
     def finish(self) -> tuple[Structure, Texts]:
-        """Write allocation table, metadata and header. The file is complete afterwards, but not yet fsynced.
+        """Write allocation table, metadata and header. The file is then complete, but not yet fsynced.
 
         Returns:
-            The structure, and the hex hash of every payload; both in sample order.
+            The structure, and the hex hash of every payload, both in sample order.
         """
         self._flush()
         metadata, table = self._tables()
         digests = np.frombuffer(self._digests, f"V{DIGEST_BYTES}")
         allocations, ids = table, table["sample_id"]
-        if np.any(ids[1:] < ids[:-1]):  # the samples of a compressed archive come in its order
+        if np.any(ids[1:] < ids[:-1]):  # samples of a compressed archive come in the archive's order
             order = np.argsort(ids)
             metadata, allocations, digests = metadata.take(order), table.take(order), digests[order]
         preamble = make_preamble(len(metadata), self._page_size, self._position)
         with explain_errors(self._out):
             write_all(self._descriptor, [as_bytes(table)], self._position)
+            # The header comes last: without it, an interrupted file is not taken for a beton.
             write_all(self._descriptor, [preamble, as_bytes(metadata)], 0)
         structure = Structure(self._page_size, self._position + table.nbytes, self._position, metadata, allocations)
         return structure, hex_texts(digests.view(np.uint8).data, DIGEST_BYTES)

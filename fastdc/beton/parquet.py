@@ -1,10 +1,10 @@
-"""Images in parquet shards, as compressed sets and most image sets lie on the Hugging Face hub.
+"""Read images from parquet shards, the format of most image sets and compressed sets on the Hugging Face hub.
 
-Samples are numbered in the order of the shards and their rows, as `datasets` numbers them, and are called SHARD:ROW
-("data/train-00000-of-00007.parquet:12"), which finds each again; stored paths may be missing or repeat.
+Samples are numbered in the order of the shards and their rows, as `datasets` numbers them. Their ids are SHARD:ROW
+("data/train-00000-of-00007.parquet:12"), from which each can be found again; stored paths may be missing or repeated.
 
-Images are read as a stream of pages: a writer puts at most some thousand rows in one, so that memory does not grow with
-the row groups, of which some files have a single one. Needs pyarrow (`fastdc[hf]`), imported on first use.
+Images are read as a stream of pages, which hold at most a few thousand rows. Memory therefore does not grow with the
+row groups, of which some files have only one. The module needs pyarrow (`fastdc[hf]`), imported on first use.
 """
 
 import json
@@ -29,17 +29,17 @@ LABEL_COLUMNS = ("class_id", "label", "labels", "fine_label")
 _NO_LABEL = int(np.iinfo(np.int64).min)
 _BATCH_BYTES, _MAX_BATCH = 8 << 20, 1024
 _MIN_CLASSES = 1000
-"""Labels without names may count to here, however few images there are."""
+"""Labels without names may range up to here, even if there are fewer images."""
 
 
 class Columns(NamedTuple):
-    """Where a shard has its images and labels.
+    """Columns of a shard that hold images and labels.
 
     Attributes:
         image: name of the image column.
-        leaf: the part of it that holds the bytes: the column itself, or "image.bytes" of the hub's Image feature.
+        leaf: path of the bytes: the column itself, or "image.bytes" for the hub's Image feature.
         label: name of the label column.
-        text: labels are names of classes, not numbers.
+        text: whether labels are names of classes, not numbers.
     """
 
     image: str
@@ -50,7 +50,7 @@ class Columns(NamedTuple):
 
 @dataclass
 class _Labels:
-    """Labels as found, over all shards so far; of class names their place in `names`."""
+    """Labels of all shards read so far. A label given as a class name is stored as its index in `names`."""
 
     columns: Columns
     hub_names: tuple[str, ...] | None
@@ -59,38 +59,38 @@ class _Labels:
 
 
 class ShardItems(Items):
-    """The rows of all shards, in their order; the label of a row that has no usable one is -1."""
+    """Rows of all shards, in order. A row without a usable label has the label -1."""
 
     def __init__(self, ids: Texts, labels: NDArray[np.int32]) -> None:
         super().__init__(ids, ())
         self._labels = labels
 
     def label(self, number: int) -> int:
-        """See `Items`."""
+        """Return the class of image `number`."""
         return int(self._labels[number])
 
     def labels(self, start: int, count: int) -> NDArray[np.int64]:
-        """See `Items`."""
+        """Return the classes of images `start` to `start + count - 1`, int64 [count]."""
         return self._labels[start : start + count].astype(np.int64)
 
 
 class ParquetShards:
-    """The shards of one split, opened and checked; reads their labels, but no image yet.
+    """Shards of one split, opened and checked. Their labels are read at once, their images later.
 
     Args:
         source: a folder of shards, or one shard.
         split: see `find_shards`.
-        classes: names of classes 0, 1, ...; where None the hub's own names count, else the numbers.
+        classes: names of classes 0, 1, ...; None takes the hub's own names or, without those, the numbers.
 
     Attributes:
         name: the source's name.
-        contents: classes and rows; a row whose label is missing or out of range is among them, and reading it says so.
-        made: for the manifest: the columns, and where the names of the classes come from ("hub", "label column",
-            "numbers", "given", "given, by position": the hub names them in other words).
+        contents: classes and rows. Rows with a missing or invalid label are included; reading one raises the reason.
+        made: for the manifest: the columns, and the origin of the class names ("hub", "label column", "numbers",
+            "given", or "given, by position" if the hub names the classes in other words).
 
     Raises:
-        SourceError: pyarrow is not installed; see also `find_shards`; a shard is cut off or not parquet, lacks a column
-            or differs from the first; `classes` are other ones than the hub's; or no row has a usable label.
+        SourceError: pyarrow is not installed; a shard is truncated, not parquet, lacks a column or differs from the
+            first; `classes` differ from the hub's; or no row has a usable label. See also `find_shards`.
     """
 
     def __init__(self, source: Path, split: str | None, classes: Sequence[str] | None = None) -> None:
@@ -115,10 +115,13 @@ class ParquetShards:
         self.made = {"columns": [found.columns.image, found.columns.label], "class_names": named}
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """See `Tree`; rows without a usable label first, so that nobody waits an hour for them, then in rows' order.
+        """Yield a reader for each path; see `Tree`.
+
+        Rows without a usable label come first, so that their errors appear early. The others follow in the order of the
+        rows.
 
         Raises:
-            SourceError: a shard turns out to be damaged.
+            SourceError: a shard is found to be damaged.
         """
         rows = np.fromiter(map(self._row, paths), np.int64)
         bad = np.isin(rows, self._bad)
@@ -134,10 +137,10 @@ class ParquetShards:
                     yield int(order[first + number]), fetch
 
     def close(self) -> None:
-        """Nothing is held between batches."""
+        """Do nothing: no file stays open between batches."""
 
     def _fetch_shard(self, shard: int, wanted: list[int]) -> Iterator[tuple[int, Fetch]]:
-        """Of the rows `wanted` (sorted) of one shard, their place in `wanted` and how to read them."""
+        """Yield, for each of the rows `wanted` (sorted) of a shard, its index in `wanted` and a reader."""
         place, start = 0, 0
         for images in self._read_images(shard):
             end = start + len(images)
@@ -149,7 +152,7 @@ class ParquetShards:
             raise SourceError(f"{self._path(shard)}: ends after row {start}; it changed while it was read: run again")
 
     def _read_images(self, shard: int) -> Iterator[Any]:
-        """Arrow arrays of image bytes, some MiB each, over all rows of a shard."""
+        """Yield Arrow arrays of image bytes, a few MiB each, that cover all rows of a shard."""
         done, damage = 0, (self._arrow.ArrowException, OSError, MemoryError)
         try:
             with self._open(shard) as file:
@@ -158,6 +161,7 @@ class ParquetShards:
                 size = max(1, min(_MAX_BATCH, _BATCH_BYTES // bytes_per_row))
                 for batch in file.iter_batches(size, columns=[self._columns.leaf], use_threads=False):
                     column = batch.column(0)
+                    # A struct column comes with the selected leaf as its only field.
                     yield column if self._columns.leaf == self._columns.image else column.flatten()[0]
                     done += len(column)
         except damage as error:
@@ -166,7 +170,7 @@ class ParquetShards:
             ) from error
 
     def _scan(self) -> _Labels:
-        """Check every shard and read its labels."""
+        """Check every shard, and read its labels."""
         found: _Labels | None = None
         for shard in range(len(self._shards)):
             with self._open(shard) as file:
@@ -180,7 +184,7 @@ class ParquetShards:
         return found
 
     def _open(self, shard: int) -> Any:
-        """A parquet file whose pages are streamed, not read by row groups; it has to be the one first opened."""
+        """Open a shard for streaming by pages instead of row groups; it must still be the file first opened."""
         path = self._path(shard)
         try:
             stamp = self._stamps.setdefault(shard, _stamp(path))
@@ -189,8 +193,9 @@ class ParquetShards:
                     raise SourceError(f"{path}: is a Git LFS pointer, not the shard itself; run git lfs pull")
             from pyarrow.parquet import ParquetFile
 
+            # Without a buffer size, Arrow reads the whole column of a row group into memory first.
             file = ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
-            if _stamp(path) != stamp:  # after it was opened, so that nothing can come between
+            if _stamp(path) != stamp:  # compared after opening, so that no change goes unnoticed
                 file.close()
                 raise SourceError(f"{path}: changed while it was read; run again when nothing writes there")
             return file
@@ -204,7 +209,7 @@ class ParquetShards:
         image = _find_column(schema, IMAGE_COLUMNS, "image", path)
         label = _find_column(schema, LABEL_COLUMNS, "label", path)
         inside = [name for name in schema.names if name.startswith((f"{image}.", f"{label}."))]
-        if inside:  # pyarrow, which is asked by such names, would read both
+        if inside:  # pyarrow selects columns by such dotted names, so it would read both
             raise SourceError(f"{path}: a column is called {inside[0]!r}, like a part of another; rename it")
         kind, label_kind = schema.field(image).type, schema.field(label).type
         inner = kind.field("bytes").type if types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
@@ -229,7 +234,7 @@ class ParquetShards:
             )
 
     def _read_labels(self, shard: int, file: Any, found: _Labels) -> NDArray[np.int64]:
-        """Labels of one shard [N], `_NO_LABEL` where there is none; of class names their place in `found.names`."""
+        """Return the labels of one shard [N]: `_NO_LABEL` for nulls; class names become indices in `found.names`."""
         arrow = self._arrow
         try:
             column = file.read(columns=[found.columns.label], use_threads=False).column(0)
@@ -247,7 +252,7 @@ class ParquetShards:
         return labels
 
     def _name_classes(self, found: _Labels, given: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
-        """Names of the classes, and where they come from."""
+        """Return the names of the classes, and their origin."""
         if given is not None:
             return tuple(given), self._compare_names(found, given)
         if found.columns.text:
@@ -265,7 +270,10 @@ class ParquetShards:
         return tuple(f"{label:0{width}d}" for label in range(highest + 1)), "numbers"
 
     def _compare_names(self, found: _Labels, given: Sequence[str]) -> str:
-        """How the classes given are those of the labels; names that the hub has are never put to other labels."""
+        """Return how the given classes relate to the labels.
+
+        Names that the hub knows are never assigned to other labels.
+        """
         hub = found.hub_names
         if hub is None or found.columns.text:
             return "given"
@@ -284,7 +292,7 @@ class ParquetShards:
         return "given, by position"
 
     def _match_labels(self, found: _Labels) -> NDArray[np.int32]:
-        """The class of every row, -1 where its label is none."""
+        """Return the class of every row; -1 if its label is not one of the classes."""
         labels, names = self._found, self._names if found.columns.text else list(found.hub_names or ())
         if found.columns.text or (tuple(names) != self._classes and set(names) == set(self._classes)):
             index = {name: label for label, name in enumerate(self._classes)}
@@ -346,13 +354,13 @@ def _find_column(schema: Any, names: Sequence[str], what: str, path: Path) -> st
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file is replaced or written to: bytes, time, inode."""
+    """Return what changes when a file is replaced or rewritten: size, modification time, inode."""
     state = path.stat()
     return state.st_size, state.st_mtime_ns, state.st_ino
 
 
 def _hub_names(schema: Any, path: Path) -> dict[str, tuple[str, ...]]:
-    """Names of the classes of each ClassLabel column, from the JSON that `datasets` keeps with the schema."""
+    """Return the class names of each ClassLabel column, from the JSON that `datasets` keeps in the schema."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         labels = {name: feature.get("names") for name, feature in features.items() if isinstance(feature, dict)}
@@ -368,14 +376,14 @@ def _hub_names(schema: Any, path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _column_bytes(data: Any, leaf: str) -> int:
-    """Uncompressed bytes of the column `leaf`, over all row groups."""
+    """Return the uncompressed bytes of the column `leaf`, over all row groups."""
     groups = (data.row_group(number) for number in range(data.num_row_groups))
     columns = (group.column(number) for group in groups for number in range(group.num_columns))
     return sum(column.total_uncompressed_size for column in columns if column.path_in_schema == leaf)
 
 
 def _take(images: Any, row: int) -> bytes:
-    """One image out of an Arrow array of them; copies it, so that the array can go."""
+    """Copy one image out of an Arrow array, so that the array can be freed."""
     image = images[row]
     if not image.is_valid:
         raise SourceError("no image bytes (null); the set has to be stored with its images embedded")

@@ -1,4 +1,4 @@
-"""Reading a `.beton`: labels, sizes and payloads of any file with an image and a label, ours or stock FFCV's."""
+"""Read labels, sizes and payloads of a `.beton` with an image and a label field, written by fastdc or by stock FFCV."""
 
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from fastdc.errors import BetonError, SourceError
 
 
 class BetonFile:
-    """A `.beton` opened for reading. Opening is cheap: no payload is read, nothing loops over the samples in Python.
+    """A `.beton` opened for reading. Opening is cheap: it reads no payload and runs no Python loop over the samples.
 
     Args:
         path: the file.
@@ -52,7 +52,9 @@ class BetonFile:
         return self.num_samples
 
     def payload(self, index: int) -> memoryview:
-        """The stored bytes of sample `index`: a JPEG file, or H*W*3 raw bytes. A read-only view of the mapped file.
+        """Return the stored bytes of sample `index`: a JPEG file, or H*W*3 raw bytes.
+
+        The result is a read-only view of the mapped file.
 
         Raises:
             BetonError: `index` is outside 0..N-1, or the file was closed.
@@ -65,7 +67,7 @@ class BetonFile:
         return self._data[start : start + self.sizes[index]].data
 
     def decode(self, index: int) -> NDArray[np.uint8]:
-        """The pixels of sample `index` as a new uint8 array [H, W, 3], equal to what Pillow decodes.
+        """Return the pixels of sample `index` as a new uint8 array [H, W, 3], equal to what Pillow decodes.
 
         Raises:
             BetonError: the payload is not an image of the stated size, or `index` is outside 0..N-1.
@@ -84,7 +86,7 @@ class BetonFile:
         return pixels
 
     def close(self) -> None:
-        """Let go of the mapped file (once no payload view is left). Closing twice is fine."""
+        """Release the mapped file. It stays mapped while payload views exist. Closing twice is harmless."""
         self._data = None
 
     def __enter__(self) -> Self:
@@ -97,7 +99,7 @@ class BetonFile:
 
 
 def inspect_beton(path: Path) -> tuple[Structure | None, list[Problem]]:
-    """Structure and problems of a beton (see `format.read_structure`).
+    """Return the structure and the problems of a beton (see `format.read_structure`).
 
     Raises:
         BetonError: the file cannot be opened.
@@ -107,14 +109,14 @@ def inspect_beton(path: Path) -> tuple[Structure | None, list[Problem]]:
 
 
 def describe_problem(problem: Problem) -> str:
-    """The problem as one line: section, sample, message."""
+    """Return the problem as one line: section, sample, message."""
     sample = "" if problem.index is None else f" of sample {problem.index}"
     return f"{problem.section}{sample}: {problem.message}"
 
 
 def _open(path: Path) -> tuple[Structure | None, list[Problem], Any]:
-    """Structure, problems and mapped bytes, all from one open file: a rename in between must not mix two files."""
-    if not path.is_file():  # also keeps a FIFO from blocking for ever
+    """Return structure, problems and mapped bytes, all from one open file, so that a rename cannot mix two files."""
+    if not path.is_file():  # also rejects a FIFO, which would block
         raise BetonError(f"{path}: {'is not a file' if path.exists() else 'does not exist'}, expected a .beton file")
     try:
         with path.open("rb") as handle:

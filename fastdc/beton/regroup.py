@@ -1,4 +1,4 @@
-"""Files of a folder or archive in class folders of our choice: for sets whose labels come as a list."""
+"""Rearrange the files of a folder or archive into class folders, for sets whose labels come as a list."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -8,12 +8,12 @@ from fastdc.beton.sources import Fetch, Tree
 
 
 class RegroupedTree(ArchiveTree[str]):
-    """Another order of a tree's files; nothing is copied or moved.
+    """View of a tree whose files appear under other paths; nothing is copied or moved.
 
     Args:
-        tree: where the files are; stays open as long as this is used.
-        source: its path.
-        places: path of each file in `tree`, by the path that it shall have here.
+        tree: tree that holds the files; it must stay open while this view is used.
+        source: path of the tree.
+        places: original path of each file in `tree`, by its path in this view.
     """
 
     def __init__(self, tree: Tree, source: Path, places: Mapping[str, str]) -> None:
@@ -24,9 +24,9 @@ class RegroupedTree(ArchiveTree[str]):
             self.add(place, path)
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """See `Tree`."""
+        """Yield a reader for each path; see `Tree`."""
         return self._tree.fetch_all(self.members[path] for path in paths)
 
     def close(self) -> None:
-        """See `Tree`."""
+        """Close the underlying tree."""
         self._tree.close()

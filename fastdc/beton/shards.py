@@ -1,10 +1,10 @@
-"""Parquet shards as the Hugging Face hub lays them out: which files belong to a split, and whether all are there.
+"""Find parquet shards in the layouts of the Hugging Face hub: the files of a split, and whether they are complete.
 
     data/train-00000-of-00007.parquet  data/validation-00000-of-00001.parquet    SPLIT-NUMBER-of-TOTAL
     train/0000.parquet  test/0000.parquet                                        a folder per split
-    photos_train_1.parquet                                                       a split's name as one word of the name
+    photos_train_1.parquet                                                       the split as one word of the name
 
-Nothing here opens a shard, so that pyarrow is needed only where there are any.
+This module opens no shard, so pyarrow is needed only if there are any.
 """
 
 import os
@@ -18,14 +18,15 @@ from fastdc.beton.sources import SPLIT_NAMES, is_hidden, is_image, match_split, 
 from fastdc.errors import SourceError
 
 SUFFIX = ".parquet"
-_METADATA = f"metadata{SUFFIX}"  # captions and the like beside the images of an image folder
+_METADATA = f"metadata{SUFFIX}"  # captions and the like, beside the images of an image folder
 _MAX_DEPTH = 4
-_MAX_FOLDERS = 64  # more folders than this have class folders, not repositories of shards
+_MAX_FOLDERS = 64  # image folders may have more; repositories of shards do not
+# The hub appends a hash to some names: train-00000-of-00001-0123456789abcdef.parquet.
 _NUMBERED = re.compile(r"(?P<prefix>.+)-(?P<number>\d+)-of-(?P<total>\d+)(-[0-9a-f]+)?")
 
 
 class Shard(NamedTuple):
-    """One file: its path relative to the source, its split (None when it names none), and "NUMBER of TOTAL"."""
+    """One shard: its path relative to the source, its split (None if it names none), and "NUMBER of TOTAL"."""
 
     path: str
     split: str | None
@@ -34,9 +35,9 @@ class Shard(NamedTuple):
 
 
 def is_sharded(source: Path) -> bool:
-    """Whether `source` is a parquet file, or a folder with parquet files that are no strays of an image folder.
+    """Return whether `source` is a parquet file, or a folder whose parquet files are not strays in an image folder.
 
-    Strays lie among images, or above two or more folders with images: class folders, or splits with such.
+    Strays lie among images, or above two or more folders with images: class folders, or splits of them.
     """
     if not source.is_dir():
         return source.suffix.lower() == SUFFIX and source.is_file()
@@ -48,21 +49,21 @@ def is_sharded(source: Path) -> bool:
             elif any(map(_is_shard, files)):
                 sharded.append(folder)
         return any(sum(other.startswith(f"{folder}/") for other in pictured) < 2 for folder in sharded)
-    except SourceError:  # whether a folder that cannot be read matters, is for the reader of image folders to say
+    except SourceError:  # let the reader of image folders report an unreadable folder, if it matters
         return False
 
 
 def find_shards(source: Path, split: str | None) -> list[str]:
-    """Paths, relative to the folder, of the shards of one split; sorted. For a single file its name.
+    """Return the sorted paths, relative to the folder, of the shards of one split; for a single file, its name.
 
     Args:
         source: a folder, or one parquet file.
-        split: "train", "val", ..., an alias, or the name that the shards have; needed exactly when they name splits. A
-            single file needs none.
+        split: "train", "val", ..., an alias, or the name that the shards use; required exactly if the shards name
+            splits. A single file needs none.
 
     Raises:
-        SourceError: `split` is missing, unknown or not applicable; the shards lie in several folders, which are several
-            data sets as a rule; or one of them is missing.
+        SourceError: `split` is missing, unknown or not applicable; a shard is missing; or the shards lie in several
+            folders, which usually are several data sets.
     """
     if not source.is_dir():
         return [_single_file(source, split)]
@@ -88,7 +89,7 @@ def _is_shard(path: str) -> bool:
 
 
 def _walk(root: Path, depth: int) -> Iterator[tuple[str, list[str]]]:
-    """Folders down to `depth` levels below `root`, the upper ones first, each with its visible files."""
+    """Yield folders down to `depth` levels below `root`, breadth first, each with its visible files."""
     level = [str(root)]
     for _ in range(depth + 1):
         deeper: list[str] = []
@@ -104,7 +105,10 @@ def _walk(root: Path, depth: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def _describe(path: str) -> Shard:
-    """What the name of a shard tells. The file's own words go before those of its folders, the nearest first."""
+    """Parse the split and the number out of a shard's path.
+
+    Words of the file name have priority over those of its folders, and near folders over far ones.
+    """
     stem = os.path.basename(path)[: -len(SUFFIX)]
     numbered = _NUMBERED.fullmatch(stem)
     prefix = numbered["prefix"] if numbered else stem
@@ -140,7 +144,7 @@ def _check_folders(shards: list[Shard], source: Path) -> None:
 
 
 def _check_numbers(shards: list[Shard], source: Path) -> None:
-    """Refuse a download that is not complete, or a mixture of two."""
+    """Refuse an incomplete download, or a mixture of two."""
     numbered = [shard for shard in shards if shard.total is not None]
     totals = sorted({shard.total for shard in numbered if shard.total is not None})
     if len(totals) > 1:

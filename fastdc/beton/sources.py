@@ -1,8 +1,8 @@
-"""Image folders, and archives of them, as one kind of tree: which classes, which images, in which order.
+"""Find classes and images in image folders and in archives of them, which share one interface (`Tree`).
 
 A tree is read in the order of torchvision's ImageFolder: class folders sorted by name; inside each, folders sorted by
-path; inside each of those, files sorted by name. Only files with the suffix of an image count. `Contents.order` records
-whether ImageFolder reads the very same files.
+path; inside each of those, files sorted by name. Only files with an image's suffix count. `Contents.order` records
+whether ImageFolder reads exactly the same files.
 """
 
 import os
@@ -23,15 +23,15 @@ from fastdc.text import printable
 _COMMON_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
 IMAGE_SUFFIXES = frozenset((*_COMMON_SUFFIXES, ".ppm", ".pgm", ".pbm", ".pnm"))
 SPLIT_ALIASES = (("train", "training"), ("val", "valid", "validation", "validate", "eval"), ("test", "testing"))
-"""What people call the folder of a split; the names in one row mean the same."""
+"""Common names for the folder of a split; the names in one row are equivalent."""
 SPLIT_NAMES = frozenset(name for row in SPLIT_ALIASES for name in row)
 _WINDOWS = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information")
 _MAC_AND_LINUX = ("__macosx", "network trash folder", "temporary items", "lost+found", "__pycache__")
 _NAS = ("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "~snapshot")
 JUNK = frozenset((*_WINDOWS, *_MAC_AND_LINUX, *_NAS))
-"""Litter of operating systems and of network storage (Synology, QNAP, NetApp), beside names that begin with a dot.
+"""Litter of operating systems and of network storage (Synology, QNAP, NetApp), besides names that begin with a dot.
 
-Some of it holds images: thumbnails of those beside it, or what was deleted.
+Some of it contains images: thumbnails of those beside it, or deleted files.
 """
 MAX_DEPTH = 16
 MAX_FILE_BYTES = 1 << 30
@@ -47,27 +47,31 @@ class Listing(NamedTuple):
 
 
 class Tree(Protocol):
-    """A folder or an archive. Paths are relative to its root, parts joined by "/"; "" is the root."""
+    """Interface of a folder or an archive.
+
+    Paths are relative to its root, with parts joined by "/"; "" is the root.
+    """
 
     name: str
 
     def hidden_images(self, root: str) -> Iterator[str]:
-        """Find images below `root` that this tree leaves out and torchvision's ImageFolder does not.
+        """Yield images below `root` that this tree leaves out and torchvision's ImageFolder does not.
 
-        They are hidden, litter, or lie behind a link to a folder. Call it when the folders below `root` were listed.
+        They are hidden, litter, or behind a link to a folder. Call this only after listing the folders below `root`.
         """
 
     def list_folder(self, path: str, follow: bool = True) -> Listing:
-        """Folders and files directly in `path`, hidden ones and system litter left out, in any order.
+        """List folders and files directly in `path`, in any order, without hidden ones and system litter.
 
-        With `follow` false, a link to a folder counts as a file: one below a class folder could lead back up and list
-        every image many times.
+        If `follow` is false, a link to a folder counts as a file. Otherwise a link below a class folder could lead back
+        up, and every image would be listed many times.
         """
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """For each path its number and a function that reads the file, callable from any thread; in the fastest order.
+        """Yield each path's index and a function that reads the file, in the order that reads fastest.
 
-        The order is the same every time. A function raises SourceError or OSError when the file cannot be read.
+        The order is the same every time. The function may be called in any thread, and raises SourceError or OSError if
+        the file cannot be read.
         """
 
     def close(self) -> None:
@@ -75,18 +79,18 @@ class Tree(Protocol):
 
 
 class Item(NamedTuple):
-    """One image of a source: its path relative to the folder of the class folders, and its class."""
+    """One image of a source: its path relative to the folder that holds the class folders, and its class."""
 
     id: str
     label: int
 
 
 class Items(Sequence[Item]):
-    """The images of a source, sorted by class: their paths in little memory, and where each class ends.
+    """Images of a source, sorted by class: a compact sequence of their paths, and the end of each class in it.
 
     Args:
-        ids: path of every image, relative to the folder of the class folders.
-        ends: per class, how many images it and the classes before it have.
+        ids: path of every image, relative to the folder that holds the class folders.
+        ends: per class, the number of images in it and in all classes before it.
     """
 
     def __init__(self, ids: Texts, ends: Sequence[int]) -> None:
@@ -94,11 +98,11 @@ class Items(Sequence[Item]):
         self._ends = ends
 
     def label(self, number: int) -> int:
-        """Class of image `number`."""
-        return bisect_right(self._ends, number)
+        """Return the class of image `number`."""
+        return bisect_right(self._ends, number)  # "right" steps over empty classes, whose ends are equal
 
     def labels(self, start: int, count: int) -> NDArray[np.int64]:
-        """Classes of images `start` to `start + count - 1`, int64 [count]."""
+        """Return the classes of images `start` to `start + count - 1`, int64 [count]."""
         return np.searchsorted(self._ends, np.arange(start, start + count), "right")
 
     def __len__(self) -> int:
@@ -115,15 +119,15 @@ class Items(Sequence[Item]):
 
 
 class Contents(NamedTuple):
-    """What a source holds.
+    """Classes and images of a source.
 
     Attributes:
-        root: the path inside the tree where the class folders lie.
+        root: path inside the tree of the folder that holds the class folders.
         classes: names of the classes in one spelling (`one_spelling`), in the order of their folders' own names.
         items: the images, sorted by class and name.
         ignored: paths of files in class folders that lack an image's suffix.
-        empty: classes without images, where those are allowed.
-        order: "imagefolder" where torchvision's ImageFolder lists the same images in the same order.
+        empty: classes without images, if those are allowed.
+        order: "imagefolder" if torchvision's ImageFolder lists the same images in the same order.
     """
 
     root: str
@@ -134,26 +138,26 @@ class Contents(NamedTuple):
     order: Order = "own"
 
     def path(self, item: Item) -> str:
-        """Path of an image inside the tree."""
+        """Return the path of an image inside the tree."""
         return _join(self.root, item.id)
 
     def paths(self) -> Iterator[str]:
-        """Paths of all images inside the tree, one by one: a million at once take 100 MB."""
+        """Yield the paths of all images inside the tree; a list of a million would take 100 MB."""
         return (_join(self.root, name) for name in self.items.ids)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is hidden, or litter of an operating system or of network storage."""
+    """Return whether a name is hidden, or litter of an operating system or of network storage."""
     return name.startswith(".") or name.lower() in JUNK
 
 
 def is_image(name: str) -> bool:
-    """Whether a file has the suffix of an image, in any case."""
+    """Return whether a file has an image's suffix, in any case."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 class FolderTree:
-    """An image folder on disk. Links to class folders are followed, links to folders further down are not.
+    """Image folder on disk. Links to class folders are followed; links to folders further down are not.
 
     Args:
         root: the folder.
@@ -165,7 +169,7 @@ class FolderTree:
         self._left_out: set[str] = set()
 
     def hidden_images(self, root: str) -> Iterator[str]:
-        """See `Tree`."""
+        """Yield the images that this tree leaves out; see `Tree`."""
         start = len(os.path.join(self.root, ""))
         for path in sorted(self._left_out):
             if root and not path.startswith(f"{root}/"):
@@ -176,7 +180,7 @@ class FolderTree:
             yield from filter(in_imagefolder, filter(below(root), files))
 
     def list_folder(self, path: str, follow: bool = True) -> Listing:
-        """See `Tree`.
+        """List the folders and files directly in `path`; see `Tree`.
 
         Raises:
             SourceError: the folder cannot be read.
@@ -189,6 +193,7 @@ class FolderTree:
                     if is_hidden(entry.name):
                         self._left_out.add(_join(path, entry.name))
                         continue
+                    # ImageFolder follows every link, so those not followed here count as left out.
                     if entry.is_symlink() and _is_folder(entry, follow=True):
                         (self._left_out.discard if follow else self._left_out.add)(_join(path, entry.name))
                     (folders if _is_folder(entry, follow) else files).append(entry.name)
@@ -197,13 +202,13 @@ class FolderTree:
         return Listing(folders, files)
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """See `Tree`; in the order given."""
+        """Yield a reader for each path; see `Tree`. The order is that of `paths`."""
         prefix = os.path.join(self.root, "")
         for number, path in enumerate(paths):
             yield number, FileFetch(prefix + path)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no file stays open."""
 
 
 def _is_folder(entry: "os.DirEntry[str]", follow: bool) -> bool:
@@ -214,7 +219,7 @@ def _is_folder(entry: "os.DirEntry[str]", follow: bool) -> bool:
 
 
 class FileFetch:
-    """Reads one file of the file system when called; see `read_regular_file`.
+    """Callable that reads one file of the file system; see `read_regular_file`.
 
     Args:
         path: the file.
@@ -230,11 +235,11 @@ class FileFetch:
 
 
 def read_regular_file(path: str) -> bytes:
-    """Read a whole file. Never blocks on a FIFO or device: it is opened without waiting and must be a regular file.
+    """Read a whole regular file. A FIFO or device raises an error instead of blocking, because the open does not wait.
 
     Raises:
-        SourceError: not a regular file, or larger than 1 GiB.
-        OSError: it cannot be read; dangling links end here.
+        SourceError: the file is not a regular file, or is larger than 1 GiB.
+        OSError: the file cannot be read; dangling links raise this.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -249,8 +254,8 @@ def read_regular_file(path: str) -> bytes:
 
 
 def read_range(descriptor: int, offset: int, size: int) -> bytes:
-    """`size` bytes from `offset`, fewer only at the end of the file."""
-    data = os.pread(descriptor, size, offset)
+    """Read `size` bytes from `offset`; fewer only at the end of the file."""
+    data = os.pread(descriptor, size, offset)  # may return less than it was asked for
     while len(data) < size:
         more = os.pread(descriptor, size - len(data), offset + len(data))
         if not more:
@@ -266,23 +271,23 @@ def list_contents(
     classes: Sequence[str] | None = None,
     allow_missing: bool = False,
 ) -> Contents:
-    """Find classes and images.
+    """Find the classes and images of a tree.
 
-    A folder called as in `SPLIT_ALIASES` is a split when it holds class folders, whatever lies beside it; with images
-    directly inside it is a class of that name.
+    A folder with a name in `SPLIT_ALIASES` is a split if it holds class folders, whatever lies beside it. If it holds
+    images directly, it is a class of that name.
 
     Args:
         tree: the opened source.
         source: its path, for messages.
         split: "train", "val", ..., an alias of the folder's name, or the name of any folder that holds class folders;
-            needed exactly when the source has folders called like splits.
+            required exactly if the source has folders named like splits.
         classes: names of classes 0, 1, ...; None takes the folders' names, sorted.
-        allow_missing: classes may be without images: their folder is empty or, with `classes`, not there.
+        allow_missing: allow classes without images: their folder is empty or, with `classes`, does not exist.
 
     Raises:
-        SourceError: no class folders, images outside them, a class without images, two classes equal but for case or
-            spelling, folders that are a level too high to be classes, `split` missing, unknown or not applicable, or a
-            folder that is none of `classes`.
+        SourceError: there are no class folders, images outside them, a class without images, two classes that differ
+            only in case or spelling, or folders one level too high to be classes; `split` is missing, unknown or not
+            applicable; or a folder is not one of `classes`.
     """
     return list_classes(tree, source, _find_root(tree, source, split), classes, allow_missing)
 
@@ -290,7 +295,7 @@ def list_contents(
 def list_classes(
     tree: Tree, source: Path, root: str, classes: Sequence[str] | None = None, allow_missing: bool = False
 ) -> Contents:
-    """Classes and images of the folder `root` of a tree, which holds the class folders; else as `list_contents`.
+    """Find the classes and images of folder `root` of a tree, which holds the class folders; see `list_contents`.
 
     Raises:
         SourceError: see `list_contents`.
@@ -310,9 +315,9 @@ def list_classes(
 def _match_classes(
     folders: tuple[str, ...], classes: Sequence[str], allow_missing: bool, where: str
 ) -> tuple[str, ...]:
-    """Return the folder of each wanted class; of a class without folder, its name."""
+    """Return the folder of each requested class; for a class without a folder, its name."""
     classes = tuple(map(one_spelling, classes))
-    printed = {one_spelling(printable(name)): name for name in folders}  # as a manifest writes them
+    printed = {one_spelling(printable(name)): name for name in folders}  # spelled as in a manifest
     unknown = sorted(set(printed) - set(classes))
     if unknown:
         raise SourceError(
@@ -331,7 +336,7 @@ def _match_classes(
 def _list_images(
     tree: Tree, root: str, classes: tuple[str, ...], folders: frozenset[str], allow_missing: bool, where: str
 ) -> tuple[Contents, list[set[str]]]:
-    """Return the images of all classes, and of each class the folders inside it that hold some."""
+    """Return the images of all classes and, per class, its inner folders that hold some."""
     ends: list[int] = []
     ignored: list[str] = []
     inner: list[set[str]] = []
@@ -372,21 +377,21 @@ def _no_images(name: str, other: list[str], where: str) -> SourceError:
 
 
 def _list_class(tree: Tree, root: str, name: str) -> tuple[list[str], list[str]]:
-    """Return paths of the images of one class, and of its other files, relative to `root`, in ImageFolder's order."""
+    """Return the paths, relative to `root`, of one class's images and other files, both in ImageFolder's order."""
     start = len(root) + 1 if root else 0
     images: list[str] = []
     other: list[str] = []
-    for folder, files in sorted(_walk(tree, _join(root, name))):  # by the folder's path as a whole: "a-b" before "a/b"
+    for folder, files in sorted(_walk(tree, _join(root, name))):  # by whole path: "a-b" comes before "a/b"
         for file in sorted(files):
             (images if is_image(file) else other).append(_join(folder, file)[start:])
     return images, other
 
 
 def _find_root(tree: Tree, source: Path, split: str | None) -> str:
-    """The folder that holds the class folders. Single outer folders, as archives have, are entered.
+    """Return the folder that holds the class folders. Single outer folders, which archives often have, are entered.
 
     Raises:
-        SourceError: `split` is needed but missing, unknown, or not applicable.
+        SourceError: `split` is required but missing, unknown, or not applicable.
     """
     root = ""
     for _ in range(MAX_DEPTH):
@@ -429,10 +434,10 @@ def _is_outer(listing: Listing) -> bool:
 
 
 def match_split(folders: list[str], split: str, source: Path) -> str | None:
-    """The folder that `split` names: exactly, but for case, or by an alias.
+    """Return the folder that matches `split` exactly, in another case, or by an alias; None if there is none.
 
     Raises:
-        SourceError: several folders come into question.
+        SourceError: several folders match.
     """
     exact = [name for name in folders if name == split]
     same = [name for name in folders if name.lower() == split.lower()]
@@ -444,7 +449,7 @@ def match_split(folders: list[str], split: str, source: Path) -> str | None:
 
 
 def _is_split(tree: Tree, root: str, name: str) -> bool:
-    """Whether a folder is called like a split and holds classes, not splits: test.tar may hold test/train."""
+    """Return whether a folder is named like a split and holds classes, not splits: test.tar may hold test/train."""
     path = _join(root, name)
     return (
         name.lower() in SPLIT_NAMES
@@ -457,7 +462,7 @@ def _is_split(tree: Tree, root: str, name: str) -> bool:
 
 
 def _holds_classes(tree: Tree, root: str, name: str) -> bool:
-    """Whether there are images in folders of this folder. That images lie beside those is an error, found later."""
+    """Return whether this folder's folders hold images. Images beside those folders are an error, reported later."""
     path = _join(root, name)
     return any(_holds_images(tree, _join(path, inner)) for inner in tree.list_folder(path).folders)
 
@@ -472,16 +477,17 @@ def _holds_images(tree: Tree, path: str, depth: int = 0) -> bool:
 
 
 def _inner_folders(images: list[str], start: int) -> set[str]:
-    """Folders inside a class folder that hold its images; empty when it holds some itself, as classes do as a rule."""
+    """Return the folders inside a class folder that hold its images; empty if the class folder itself holds some."""
     if any("/" not in path[start:] for path in images):
         return set()
     return {os.path.dirname(path[start:]) for path in images}
 
 
 def _check_nesting(classes: tuple[str, ...], inner: list[set[str]], where: str) -> None:
-    """Refuse folders of class folders that would pass for classes: splits of unknown names, or an outer folder.
+    """Refuse folders that only look like classes: splits with unknown names, or an outer folder.
 
-    One inner folder is fine (class/images/1.jpg, as in Tiny ImageNet), and so are some classes with folders in them.
+    One inner folder per class is fine (class/images/1.jpg, as in Tiny ImageNet). So is a source in which only some
+    classes have inner folders.
     """
     for name, folders in zip(classes, inner, strict=True):
         splits = {top for top, slash, _ in (folder.partition("/") for folder in folders) if slash}
@@ -507,6 +513,7 @@ def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> No
         raise SourceError(f"{where}: holds no folders; {layout}")
     seen: dict[str, str] = {}
     for name in classes:
+        # Folding can decompose letters, so it is followed by another normalisation.
         other = seen.setdefault(one_spelling(one_spelling(name).casefold()), name)
         if other != name and one_spelling(other) == one_spelling(name):
             raise SourceError(

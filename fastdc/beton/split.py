@@ -1,7 +1,7 @@
-"""Hold out a share of every class of a beton: which images, and the two betons of it.
+"""Split a beton in two by holding out a share of every class.
 
-An image is drawn by a hash of its bytes. So the draw depends neither on the order of the images nor on their names, a
-larger share holds out what a smaller one does and more, and copies of one image never lie on both sides.
+An image is drawn by a hash of its bytes. The draw therefore depends neither on the order of the images nor on their
+names. A larger share holds out everything a smaller one does, and copies of an image never lie on both sides.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from fastdc.errors import BetonError, ConfigError
 from fastdc.progress import progress
 
 SPLIT_SEED = 0
-"""Seed of every draw: all methods and seeds see the same images."""
+"""Seed of every draw, the same for all methods and seeds, so that they see the same images."""
 SPLIT_VERSION = 1
-"""Raised whenever the same share holds out other images."""
+"""Version of the draw, raised whenever the same share holds out other images."""
 TOOL = "fastdc holdout"
 KEPT, HELD_OUT = "kept", "held out"
 
@@ -33,8 +33,9 @@ class Part(NamedTuple):
     """One side of a split.
 
     Attributes:
-        indices: int64 [M], its images in the source, ascending.
-        manifest: what its manifest will say; `file_bytes` and `structure_hash` are empty until it is written.
+        indices: int64 [M], indices of its images in the source, ascending.
+        manifest: its future manifest. Until the part is written, `image_bytes` and `file_bytes` are 0 and
+            `structure_hash` is "".
     """
 
     indices: NDArray[np.int64]
@@ -42,20 +43,21 @@ class Part(NamedTuple):
 
 
 def split_made(source: Manifest, share: float, part: str) -> dict[str, Any]:
-    """Return the `made` of a part's manifest: all that its content depends on.
+    """Return the `made` of a part's manifest: everything that its content depends on.
 
-    A part of a beton without a manifest stays `Manifest.inferred`, for its classes are numbers too.
+    A part of a beton without a manifest stays `Manifest.inferred`, because its classes are numbers too.
     """
     made = {"holdout": share, "part": part, "of": source.content_hash, "seed": SPLIT_SEED, "version": SPLIT_VERSION}
     return {"tool": INFERRED if source.inferred else TOOL, **made}
 
 
 def split_beton(path: Path, source: Manifest, share: float) -> tuple[Part, Part]:
-    """Return what is kept and what is held out of a beton, without writing either.
+    """Return the kept and the held-out part of a beton, without writing either.
 
     Args:
-        path, source: the beton and its manifest.
-        share: of every class, 0 < share < 1; at least one image is held out and one kept.
+        path: the beton.
+        source: its manifest.
+        share: share of every class to hold out, 0 < share < 1; at least one image is held out and one is kept.
 
     Raises:
         ConfigError: a class has too few different images.
@@ -87,20 +89,22 @@ def _too_few(source: Manifest, label: int, share: float) -> str:
 
 
 def held_out(labels: NDArray[np.int64], hashes: Iterable[str], share: float) -> NDArray[np.bool_]:
-    """Return which images are held out: of every class those with the smallest hashes, and all copies of these.
+    """Choose the images to hold out: of every class those with the smallest hashes, and all their copies.
 
     Args:
-        labels: int64 [N], classes. hashes: [N], `bytes_key` of the stored bytes.
+        labels: int64 [N], classes.
+        hashes: [N], `bytes_key` of the stored bytes.
 
     Returns:
-        bool [N].
+        bool [N], true for the images that are held out.
     """
     drawn = (hashlib.sha256(f"{TOOL} {SPLIT_SEED} {key}".encode()).digest()[:8] for key in hashes)
     draws = np.frombuffer(b"".join(drawn), "<u8")
-    order = np.lexsort((draws, labels))
+    order = np.lexsort((draws, labels))  # by label, then by draw: the last key is the primary one
     counts = np.bincount(labels)
+    # floor(x + 0.5) rounds half up; np.round would round half to even. A class of one image stays whole.
     wanted = np.where(counts > 1, np.clip(np.floor(counts * share + 0.5), 1, np.maximum(counts - 1, 1)), 0)
-    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)  # inside its class
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)  # rank within its class
     chosen = draws[order[place < np.repeat(wanted, counts)]]
     return np.isin(draws, chosen)
 
@@ -129,13 +133,16 @@ def _part(source: Manifest, labels: NDArray[np.int64], indices: NDArray[np.int64
 
 
 def write_part(out: Path, path: Path, part: Part, show_progress: bool = False) -> Manifest:
-    """Write one side of a split, its payloads byte for byte; return its manifest.
+    """Write one side of a split, with unchanged payloads, and return its manifest.
 
     Args:
-        out: the beton to write; one that lies there is replaced. path: the source.
+        out: the beton to write; an existing one is replaced.
+        path: the source.
+        part: the side to write.
+        show_progress: report progress on stderr.
 
     Raises:
-        BetonError: an image of the source is not what its manifest says.
+        BetonError: an image of the source does not match its manifest.
         OutputError: `out` cannot be written.
     """
     made = part.manifest

@@ -1,4 +1,4 @@
-"""Names: many short strings in little memory (the ids and hashes of a million samples), and one spelling for each."""
+"""Store many short strings (ids and hashes of a million samples) in little memory, and normalise names' spelling."""
 
 import unicodedata
 from array import array
@@ -9,18 +9,18 @@ from typing import Any, Self, overload
 
 from pydantic_core import core_schema
 
-_ENCODING = ("utf-8", "surrogatepass")  # any str comes back as it was, file names that are not UTF-8 included
+_ENCODING = ("utf-8", "surrogatepass")  # any str survives the round trip, even a file name that is not UTF-8
 
 
 class Texts(Sequence[str]):
-    """A sequence of strings, kept as bytes in one buffer. Never changes; equal to any list or tuple of equal strings.
+    """Immutable sequence of strings, kept as bytes in one buffer. It equals any list or tuple of equal strings.
 
-    A tuple of a million ids of 30 letters takes 90 MB, this 38 MB. Slices are tuples. Without a hash, as lists are.
-    pydantic reads and writes it as a list of strings.
+    A tuple of a million ids of 30 letters takes 90 MB, this takes 38 MB. Slices are tuples. Like a list, it is not
+    hashable. pydantic reads and writes it as a list of strings.
 
     Args:
-        data: the strings one after the other, in UTF-8.
-        ends: where each string ends in `data`, bytes.
+        data: the strings one after another, in UTF-8.
+        ends: end of each string in `data`, in bytes.
     """
 
     __slots__ = ("_data", "_ends")
@@ -31,7 +31,7 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
-        """The strings of any iterable, which may be a generator: they are never all in memory as objects."""
+        """Build from any iterable of strings. If it is a generator, the strings are never all in memory as objects."""
         data, ends = bytearray(), array("Q")
         for text in texts:
             data += text.encode(*_ENCODING)
@@ -39,7 +39,7 @@ class Texts(Sequence[str]):
         return cls(data, ends)
 
     def is_utf8(self) -> bool:
-        """Whether every string can be stored as UTF-8: file names need not."""
+        """Return whether every string can be stored as UTF-8; file names need not be."""
         try:
             return self._data.isascii() or bool(self._data.decode("utf-8"))
         except UnicodeDecodeError:
@@ -55,7 +55,7 @@ class Texts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
         if isinstance(index, slice):
             return tuple(self[number] for number in range(*index.indices(len(self))))
-        number = range(len(self))[index]  # raises IndexError, and knows negative numbers
+        number = range(len(self))[index]  # raises IndexError, and handles negative indices
         start = self._ends[number - 1] if number else 0
         return self._data[start : self._ends[number]].decode(*_ENCODING)
 
@@ -68,6 +68,7 @@ class Texts(Sequence[str]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Texts):
             same = len(self) == len(other) and self._data == other._data
+            # The ends may be an array, a list or a range, which never compare equal to one another.
             return same and all(map(eq, self._ends, other._ends))
         if isinstance(other, list | tuple):
             return len(self) == len(other) and all(map(eq, self, other))
@@ -90,22 +91,22 @@ class Texts(Sequence[str]):
 
 
 def hex_texts(digests: memoryview, size: int) -> Texts:
-    """Digests of `size` bytes each, one after the other, as hex strings."""
+    """Convert digests of `size` bytes each, one after another, to hex strings."""
     data, block = bytearray(), size << 14
     for start in range(0, len(digests), block):
         data += digests[start : start + block].hex().encode()
-    return Texts(data, range(2 * size, len(data) + 1, 2 * size))
+    return Texts(data, range(2 * size, len(data) + 1, 2 * size))  # equal lengths: a range needs no memory for the ends
 
 
 def one_spelling(name: str) -> str:
-    """Return the name in Unicode's composed form (NFC), so that two spellings which look alike are one name.
+    """Return the name in Unicode's composed form (NFC), so that two spellings that look alike become one name.
 
-    macOS and its archives often write "é" as "e" and an accent (NFD), most others as one letter.
+    macOS and its archives often write "é" as "e" and an accent (NFD); most other systems write one letter.
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def show_spelling(name: str) -> str:
-    """Return the name, quoted, with the code points of its letters beyond ASCII."""
+    """Return the name in quotes, followed by the code points of its non-ASCII letters."""
     points = " ".join(f"U+{ord(letter):04X}" for letter in name if not letter.isascii())
     return f"{name!r} ({points})" if points else repr(name)

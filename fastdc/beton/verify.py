@@ -1,4 +1,4 @@
-"""Finding what is wrong with a beton and its manifest."""
+"""Find defects of a beton and its manifest."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,17 +19,19 @@ _SAMPLES_PER_TASK = 128
 
 
 def verify_beton(path: Path, deep: bool = False) -> list[Problem]:
-    """Check a beton, and its manifest if one lies beside it; report a missing one on stderr (stock FFCV has none).
+    """Check a beton, and its manifest if one lies beside it. A missing one (as of stock FFCV) is reported on stderr.
+
+    With `deep`, the whole file is read. Every sample is compared with its hash in the manifest, and gaps must hold
+    zeros. That finds any byte that changed since the file was written. Every sample is also decoded. That finds images
+    that were damaged before, such as a JPEG with a broken middle that encoding "keep" copied. A garbled picture that
+    its decoder accepts without complaint cannot be detected.
 
     Args:
         path: the file.
-        deep: also compare every sample with its hash in the manifest and check that gaps hold zeros, so that any byte
-            changed since the file was written is found; and decode every sample, which finds images that were damaged
-            before: a JPEG that encoding "keep" copied although its middle is broken. (Where a decoder has no reason to
-            complain, a garbled picture looks like any other and nothing finds it.) Reads the whole file.
+        deep: also check every sample and every gap.
 
     Returns:
-        The problems, empty when the file is sound. Samples carry their index, and their id if there is a manifest.
+        The problems; empty if the file is sound. A sample's problem has its index, and its id if there is a manifest.
 
     Raises:
         BetonError: the file is missing or cannot be read.
@@ -63,7 +65,7 @@ def _check_manifest(manifest: Manifest, structure: Structure) -> Iterator[Proble
 
 
 def _check_padding(path: Path, structure: Structure, strict: bool) -> Iterator[Problem]:
-    """Gaps between the parts of the file hold zeros, in our files and in FFCV's."""
+    """Check that the gaps between the parts of the file hold zeros, as FFCV and fastdc write them."""
     table = structure.allocations[np.argsort(structure.allocations["ptr"], kind="stable")]
     starts = np.concatenate([[METADATA_START + structure.metadata.nbytes], table["ptr"] + table["size"]]).astype(int)
     ends = np.concatenate([table["ptr"], [structure.table_start]]).astype(int)
@@ -82,7 +84,7 @@ def _check_padding(path: Path, structure: Structure, strict: bool) -> Iterator[P
 
 
 def _check_payloads(path: Path, manifest: Manifest | None) -> Iterator[Problem]:
-    """Compare every payload with its hash and decode it; hashing and decoding release the GIL, so in threads."""
+    """Compare every payload with its hash and decode it. Both steps release the GIL, so threads share the work."""
     with BetonFile(path) as file, ThreadPoolExecutor(usable_cpus()) as pool:
         known = manifest.hashes if manifest is not None and len(manifest.hashes) == len(file) else None
         starts = range(0, len(file), _SAMPLES_PER_TASK)

@@ -1,4 +1,4 @@
-"""Writing a `.beton`: deterministic, to a temporary file that is renamed only when whole."""
+"""Write a `.beton` deterministically, to a temporary file that is renamed only once complete."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ class Sample(NamedTuple):
     """One image to store.
 
     Attributes:
-        image: the bytes of a JPEG file, stored untouched, or RGB pixels uint8 [H, W, 3], stored raw.
+        image: the bytes of a JPEG file, stored unchanged, or RGB pixels uint8 [H, W, 3], stored raw.
         label: class index.
         id: name of the sample in the manifest.
     """
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """The part of a manifest that the writer cannot know: where the images came from and how they were made."""
+    """Fields of a manifest that the writer cannot know: where the images came from and how they were made."""
 
     dataset: str
     split: str | None
@@ -60,12 +60,12 @@ def commit(
 ) -> Manifest:
     """Complete the beton in `handle`, then put its manifest in place; the caller's block renames the beton.
 
-    The manifest goes first: a crash between the two renames leaves a manifest that does not fit the old beton, which
-    `load_manifest` says, and never a beton without its manifest.
+    The manifest goes first. A crash between the two renames then leaves a manifest that does not match the old beton,
+    which `load_manifest` reports. It never leaves a beton without its manifest.
     """
     structure, hashes = writer.finish()
     with explain_errors(out):
-        os.fsync(handle.fileno())
+        os.fsync(handle.fileno())  # before the rename, or a crash could leave an empty file under the final name
     labels = structure.metadata["label"]
     manifest = Manifest(
         dataset=printable(origin.dataset),
@@ -106,14 +106,14 @@ def write_samples(
 
     Args:
         out: the `.beton` to write; its manifest goes beside it.
-        samples: the images, in the order in which they get their indices; consumed one by one.
-        classes: names of the classes; `Sample.label` indexes them.
-        dataset, split, source, made, hints: see `Manifest`. `made` must not hold times or machine names.
+        samples: the images, in the order of their future indices; consumed one by one.
+        classes: names of the classes, indexed by `Sample.label`.
+        dataset, split, source, made, hints: see `Manifest`. `made` must not contain times or machine names.
         force: replace an existing file.
 
     Raises:
-        SourceError: no samples, a label outside the classes, pixels that are not uint8 [H, W, 3], or bytes that are
-            not a JPEG which FFCV can decode.
+        SourceError: there are no samples, a label is outside the classes, pixels are not uint8 [H, W, 3], or bytes are
+            not a JPEG that FFCV can decode.
         OutputError: `out` cannot be written.
     """
     out = Path(out)
@@ -137,10 +137,10 @@ def write_samples(
 
 
 def make_payload(image: bytes | NDArray[np.uint8]) -> Payload:
-    """The payload for JPEG bytes (untouched) or pixels uint8 [H, W, 3] (raw).
+    """Return the payload for JPEG bytes (unchanged) or pixels uint8 [H, W, 3] (raw).
 
     Raises:
-        SourceError: neither of the two.
+        SourceError: the image is neither.
     """
     if isinstance(image, bytes):
         header = read_jpeg_header(image)

@@ -1,4 +1,4 @@
-"""Names of the members of a zip, as they were before old tools wrote them.
+"""Recover the names of a zip's members, which old tools stored in various encodings.
 
 Source: PKWARE APPNOTE 6.3.10, sections 4.4.4 (bit 11: UTF-8), 4.4.2 (made by), 4.6.9 (Unicode path, field 0x7075).
 """
@@ -21,11 +21,11 @@ _DOS_SYSTEMS = (0, 10, 11, 14)  # FAT, NTFS by two numbers, VFAT
 def member_names(source: Path, infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     """Return the names of all members, with "/" between folders and at the end of a folder's name.
 
-    Names without the flag for UTF-8 are UTF-8 where their bytes can be, which those of other encodings rarely can.
-    Backslashes of Windows tools become slashes, and drive letters go.
+    A name without the UTF-8 flag is decoded as UTF-8 if possible; text in other encodings is rarely valid UTF-8.
+    Backslashes from Windows tools become slashes, and drive letters are removed.
 
     Raises:
-        SourceError: an image's name is in an encoding that the archive does not give.
+        SourceError: an image's name is in an encoding that the archive does not state.
     """
     names = []
     for info in infos:
@@ -33,6 +33,7 @@ def member_names(source: Path, infos: Sequence[zipfile.ZipInfo]) -> list[str]:
         if name is None:
             _refuse_unknown(source, info)
         names.append(name or info.filename)
+    # A Unix name may contain a real backslash. If no name has a slash, backslashes must be the separators.
     slashed = any("/" in name for name in names)
     return [
         _with_slashes(name) if info.create_system in _DOS_SYSTEMS or not slashed else name
@@ -45,7 +46,7 @@ def _with_slashes(name: str) -> str:
 
 
 def _decode(info: zipfile.ZipInfo) -> str | None:
-    """Return the name as text; None where it is in some other encoding than UTF-8."""
+    """Return the name as text; None if it is in an encoding other than UTF-8."""
     if info.flag_bits & _UTF8_FLAG or info.filename.isascii():
         return info.filename
     raw = _raw_name(info)
@@ -56,17 +57,21 @@ def _decode(info: zipfile.ZipInfo) -> str | None:
 
 
 def _raw_name(info: zipfile.ZipInfo) -> bytes:
-    """Return the bytes in the archive: `zipfile` reads names without the flag as code page 437, which has all 256."""
-    return info.orig_filename.partition("\0")[0].encode("cp437")
+    """Return the name's bytes in the archive.
+
+    `zipfile` decodes names without the flag as code page 437, which maps all 256 bytes, so the encoding is reversible.
+    """
+    return info.orig_filename.partition("\0")[0].encode("cp437")  # `zipfile` cuts names at a zero byte, too
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """Return the UTF-8 name that Info-ZIP keeps beside one in another encoding; None where it is missing or stale."""
+    """Return the UTF-8 name that Info-ZIP stores beside one in another encoding; None if it is missing or stale."""
     place = 0
     while place + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, place)
         field = extra[place + 4 : place + 4 + size]
         if kind == _UNICODE_PATH and len(field) > 5 and field[0] == 1:
+            # The field holds a CRC of the name it belongs to. A mismatch means that the member was renamed later.
             same = int.from_bytes(field[1:5], "little") == zlib.crc32(raw)
             return field[5:].decode() if same else None
         place += 4 + size
@@ -74,7 +79,7 @@ def _unicode_path(extra: bytes, raw: bytes) -> str | None:
 
 
 def _refuse_unknown(source: Path, info: zipfile.ZipInfo) -> None:
-    """Refuse a name whose encoding would have to be guessed, where it is an image's."""
+    """Refuse an image's name if its encoding would have to be guessed."""
     if not is_image(info.filename) or any(map(is_hidden, info.filename.replace("\\", "/").split("/"))):
         return
     odd = "".join(letter for letter in info.filename if not letter.isascii())[:8]
