@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastdc.beton.images import (
         decode_image,
         encode_jpeg,
+        encode_jpeg_optimised,
         encode_jpeg_within,
         fit_image,
         png_bytes,
