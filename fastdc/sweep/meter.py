@@ -68,7 +68,7 @@ class Meter:
         started, together = self._started.pop(cell.key, (now, 1))
         seconds = (now - started) / together
         if self._ended == self._workers:
-            self._spent = self._expected = 0.0  # forget each worker's first cell, which includes imports and compilation
+            self._spent = self._expected = 0.0  # forget the first cells, which include imports and compilation
         self._ended += 1
         self._spent += seconds
         self._expected += self._left.pop(cell.key, 0.0)
