@@ -19,10 +19,10 @@ _WRITE_VERSION = 18
 
 
 def connect_reader(path: Path, lock_seconds: float) -> sqlite3.Connection:
-    """Connect to a store that a sweep has open now, or else to a copy of it in memory.
+    """Connect to a store in place if that creates no file beside it, or else to a copy of it in memory.
 
-    To read a store that is not open, SQLite would create a -wal and a -shm file. The sweep's owner could not write
-    those.
+    To read a store with a write-ahead log that no sweep has open, SQLite would create a -wal and a -shm file. The
+    sweep's owner could not write those.
 
     Raises:
         sqlite3.Error: the store is damaged, or locked for longer than `lock_seconds`.

@@ -1,7 +1,7 @@
-"""YAML without its traps: one document of plain values, each remembered with its line.
+"""Read YAML without its traps: one document of plain values, each with its line.
 
-Refused: duplicate keys, anchors and aliases (so no alias bombs), tags (so no Python objects), deep nesting and big
-files. `no`, `12:30`, `010` and dates are not turned into something else, and `1e-3` is a number (YAML 1.2's rules).
+Duplicate keys, anchors and aliases (alias bombs), tags (Python objects), deep nesting and big files are refused. By the
+rules of YAML 1.2 `no`, `12:30` and dates stay text, `010` is 10, and `1e-3` is a number.
 """
 
 import math
@@ -19,7 +19,7 @@ Location = tuple[str | int, ...]
 
 
 class Document(NamedTuple):
-    """Plain values, and the line (from 1) of every key and list item by its path."""
+    """Hold plain values, and the line (counted from 1) of every key and list item by its path."""
 
     values: dict[str, Any]
     lines: dict[Location, int]
@@ -32,7 +32,7 @@ class _FaultError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's plain scalars; `depth` counts nested collections while composing."""
+    """SafeLoader with the plain scalars of YAML 1.2; `depth` is the nesting of the node that is being composed."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (overrides PyYAML's)
     depth = 0
