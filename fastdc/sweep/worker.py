@@ -108,7 +108,7 @@ class News:
         self._changed = threading.Condition()
 
     def tell(self, event: Event) -> None:
-        """Add an event; the listener of `listening`."""
+        """Add an event. `listening` calls this with every event of the process."""
         with self._changed:
             self._told.append((self._next, event))
             self._next += 1
@@ -184,7 +184,7 @@ class CellWorker:
     def make_network(self, key: str) -> Answer:
         """Train a network that several cells need; see `networks_of`.
 
-        A `MethodError` is ignored here. It belongs to a single method, whose cells raise it again when they run.
+        A `MethodError` is ignored here: the cells that need the network raise it again when they run.
         """
 
         def make() -> Answer:
