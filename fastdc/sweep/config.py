@@ -91,7 +91,7 @@ class SweepConfig(Settings):
     def _share(cls, value: float | None) -> float | None:
         if value is not None and not 0.0 <= value < 1.0:
             raise ValueError("expected a share of each class between 0 and 1, such as 0.2")
-        return value or None
+        return value or None  # one value for "no holdout", so that `--holdout 0` turns off that of a file
 
     @model_validator(mode="after")
     def _validated_on_something(self) -> Self:
@@ -159,7 +159,7 @@ class SweepConfig(Settings):
 
 def _each(value: Any, split: Any) -> Any:
     items = value if isinstance(value, list | tuple) else [value]
-    if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):
+    if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):  # a bool is an int in Python
         raise ValueError("expected a list of names or numbers")
     flat = [part for item in items for part in split(str(item))]
     return list(dict.fromkeys(flat))  # a repeated value adds no run
@@ -254,6 +254,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Itera
     given = parse_settings(settings)
     file_observer = values.get("observer")
     values |= overrides
+    # `observer` is merged key by key; every other option replaces the file's value.
     if "observer" in overrides and isinstance(file_observer, dict):
         values["observer"] = file_observer | overrides["observer"]
     if given:

@@ -96,6 +96,7 @@ def read_data(config: SweepConfig) -> Data:
         kept, held = (side.manifest for side in sides)
         raw, left = _look(config.train, sides[0], missing)
     split = Holdout(config.train, config.holdout, (len(kept.ids), len(held.ids)), folder, raw, left)
+    # From here on the two parts are ordinary train and val files; `Plan.holdout` keeps the split.
     own = {"train": paths[0], "val": paths[1], "holdout": None}
     return Data(config.model_copy(update=own), kept, held, split)
 

@@ -92,6 +92,7 @@ def is_dead(owner: Owner) -> bool:
         return False
     birth = process_birth(owner.pid)
     boot, tick, namespace = (*owner.born.split("/"), "", "")[:3]  # an older fastdc wrote no namespace
+    # Same boot but another namespace: a container on this machine, whose pids mean other processes here.
     if namespace and namespace != pid_namespace() and boot == (process_birth(os.getpid()) or "").partition("/")[0]:
         return False
     return birth is None or bool(owner.born and birth and birth != f"{boot}/{tick}")

@@ -66,7 +66,7 @@ class Meter:
     def _end(self, cell: Cell, text: str, event: str, **told: Any) -> None:
         now = time.monotonic()
         started, together = self._started.pop(cell.key, (now, 1))
-        seconds = (now - started) / together
+        seconds = (now - started) / together  # cells that are trained together share the time equally
         if self._ended == self._workers:
             self._spent = self._expected = 0.0  # forget the first cells, which include imports and compilation
         self._ended += 1
@@ -85,4 +85,5 @@ class Meter:
         return left / min(self._workers, len(self._left))
 
     def _say(self, text: str) -> None:
+        # Once stderr cannot be written, stay silent: `say` returns False then.
         self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}", told=True)

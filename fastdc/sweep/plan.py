@@ -262,7 +262,7 @@ def _cells_of(plan: Plan, variant: Variant, protocols: list["Protocol"]) -> Iter
 
 def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: str | None) -> Iterable[Cell]:
     """Generate the cells that differ only in their seed."""
-    first = subsets[plan.config.seeds[0]]
+    first = subsets[plan.config.seeds[0]]  # the sets of all seeds agree in everything but seed, key and path
     shown = {**setup.shown, "method": first.variant.name, "ipc": first.ipc}
     views = views_of(plan, first.variant, setup.shown["augment"])
     epochs = setup.protocol.epochs_for(first.images, len(plan.train.classes))
@@ -276,7 +276,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, epochs, first.images * views, sum(plan.val.counts)),
         "batch": (batch := setup.protocol.batch_for(first.images)),
-        "steps": epochs * -(-first.images * views // batch),
+        "steps": epochs * -(-first.images * views // batch),  # rounded up in each epoch
     }
     for seed in plan.config.seeds:
         subset = subsets[seed]

@@ -109,6 +109,7 @@ def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> V
     config = method.configure(settings)
     default = method.config_class().model_dump(mode="json")
     dumped = config.model_dump(mode="json")
+    # A setting given at its default value changes neither the name nor the key.
     changed = {key: dumped[key] for key in settings if dumped.get(key) != default.get(key)}
     skip = None
     missing = [need for need in method.info.needs if need not in NEEDS_SERVED]
@@ -214,6 +215,7 @@ def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> No
     """
     from fastdc.beton import one_spelling
 
+    # Unicode spells some names in two ways, and macOS often takes the one that other systems do not.
     names, val_names = (list(map(one_spelling, each.classes)) for each in (train, val))
     if names == val_names:
         return

@@ -37,7 +37,7 @@ def unmeasured_networks(
             for arch in archs_of(cell):
                 count(arch, cell.label["image_size"], rates.seconds(cell))
     for observer, epochs in observers:
-        visits = epochs * sum(plan.train.counts)
+        visits = epochs * sum(plan.train.counts)  # without steps: this only orders the networks
         count(observer.arch, observer.image_size, rates.rough(observer.arch, observer.image_size, visits, 0))
     for subset in subsets_left(todo):
         if not rates.is_made(plan, subset):

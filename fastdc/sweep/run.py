@@ -182,6 +182,7 @@ def run_sweep(
             device = actual_device() if launcher is None else launcher.device()
             take_signals()  # Ray has replaced the handler of SIGTERM
             plan = plan if device == plan.device else make_plan(config, device)  # the first plan only guessed it
+            # Before `register`, so that a refused sweep leaves no rows.
             CellRunner(plan, store, show_progress).check_teachers(missing_cells(plan, states, rerun))
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
@@ -191,6 +192,7 @@ def run_sweep(
         runner = CellRunner(plan, store, show_progress)
         together = Together(runner.group, runner.run_together)
         redo = rerun == "all"
+        # With nothing to run, no workers are opened; `run_plan` only reports the states.
         if launcher is None or not missing_cells(plan, store.states(redo)):
             here = InThisProcess(store, runner.run, together, Alone(plan, store))
             return plan, run_plan(plan, store, here, show_progress, redo=redo, together=together)

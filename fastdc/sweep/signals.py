@@ -25,7 +25,7 @@ def signals_interrupt() -> Iterator[Callable[[], None]]:
     def interrupt(number: int, _frame: object) -> None:
         nonlocal came
         if came:
-            os._exit(EXIT_INTERRUPTED)
+            os._exit(EXIT_INTERRUPTED)  # skips all cleanup, which may be what takes so long
         came = True
         raise KeyboardInterrupt(signal.Signals(number).name)
 

@@ -153,7 +153,7 @@ class CellWorker:
             return f"host {host} has fastdc {version}, the sweep {home.version}; install the same on all"
         try:
             os.chdir(home.folder)
-        except OSError as error:
+        except OSError as error:  # absolute paths do not need the folder
             if any(not path.is_absolute() for path in (plan.config.train, plan.config.val_file, plan.config.workdir)):
                 return f"host {host} cannot enter {home.folder} ({error.strerror}); share the folder between all hosts"
         self._betons = (plan.config.train, plan.config.val_file)

@@ -51,6 +51,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+# YAML 1.1, PyYAML's version, also reads `no` as a bool, `010` as octal and `12:30` as base 60, and `1e-3` as text.
+# The last column lists the first characters that a match can have.
 for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
     ("tag:yaml.org,2002:bool", r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
@@ -102,7 +104,7 @@ def _read_text(path: Path) -> str:
     if data is None:
         raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes; expected a sweep's YAML file")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")  # without the byte order mark that some Windows editors write
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
@@ -128,14 +130,14 @@ def _mapping(node: yaml.MappingNode, location: Location, lines: dict[Location, i
             first = lines[(*location, key)]
             raise _FaultError(f"key '{key}' is given twice (first in line {first}); keep one", key_node.start_mark)
         values[key] = _plain(value_node, (*location, key), lines)
-        lines[(*location, key)] = key_node.start_mark.line + 1
+        lines[(*location, key)] = key_node.start_mark.line + 1  # the key's line replaces that of its value
     return values
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     kind = node.tag.rpartition(":")[2]
     text = str(node.value)
-    if kind in ("int", "float") and len(text) > 40:
+    if kind in ("int", "float") and len(text) > 40:  # Python takes long to read, or refuses, thousands of digits
         raise _FaultError(f"number '{text[:20]}...' has {len(text)} digits", node.start_mark)
     if kind == "int":
         return int(text)

@@ -38,7 +38,7 @@ def publish(event: Event) -> None:
 
     A listener that raises is removed, with a warning.
     """
-    for listener in tuple(_listeners):
+    for listener in tuple(_listeners):  # a copy, because the loop may remove a listener
         try:
             listener(event)
         except Exception as error:

@@ -42,7 +42,7 @@ class TensorBoard(Tracker):
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
         """See `Tracker`."""
-        if cell not in self._epochs:  # TensorBoard drops later steps of the old curve if the run was started before
+        if cell not in self._epochs:  # if the run was started before, TensorBoard drops its old curve from here on
             self._writers[cell].add_event(Event(step=epoch, session_log=SessionLog(status=SessionLog.START)))
         self._epochs[cell] = epoch
         scalars = [Summary.Value(tag=TAGS.get(name, name), simple_value=value) for name, value in values.items()]

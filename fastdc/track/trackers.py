@@ -90,7 +90,7 @@ def close_all(remotes: Sequence["Remote"]) -> None:
         while busy := [remote for remote in remotes if remote.finishing()]:
             waited = time.monotonic() - start
             if waited > CLOSE_SECONDS:
-                break
+                break  # `busy` keeps the trackers that did not finish
             if waited > PATIENCE_SECONDS and not told:
                 names = ", ".join(remote.kind.title for remote in busy)
                 say(f"{names}: still writing; waits for {CLOSE_SECONDS:.0f} s at most")
