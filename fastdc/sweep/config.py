@@ -21,7 +21,9 @@ OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
 
 
 class SweepConfig(Settings):
-    """A grid of runs: methods x ipc x protocols x archs x augment x seeds. Paths are relative to the current directory.
+    """Describe a grid of runs: methods x ipc x protocols x archs x augment x seeds.
+
+    Paths are relative to the current directory.
 
     Attributes:
         train: beton of the training set.

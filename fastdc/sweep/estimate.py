@@ -172,8 +172,8 @@ def rough_rates(plan: Plan, device: Device) -> Rates:
 def measured_rates(records: Iterable[Record], plan: Plan) -> Rates:
     """Measure the rates of finished runs.
 
-    They are the median seconds per unit of work over the runs of each kind, and per stored image over each method's
-    sets.
+    A kind of training gets the median of its runs' seconds per unit of work. A method gets the median of its sets'
+    seconds per stored image.
     """
     samples: dict[tuple[Any, ...], list[float]] = {}
     sets: dict[tuple[Any, ...], dict[str, float]] = {}

@@ -26,7 +26,7 @@ from fastdc.sweep.worker import Answer, Told
 from fastdc.track.events import publish
 
 MOST_TRIES = 3
-"""Number of tries of a cell, or of something that cells need, when a worker is lost or the machine is at fault."""
+"""Number of tries of a cell, or of one of its needs, that lose their worker or fail by a fault of the machine."""
 
 MOST_FAILED_STARTS = 3
 """Number of workers that fail to start in a row, with none at work, after which the sweep ends."""
@@ -73,7 +73,7 @@ class Pool(Protocol):
 
 
 Need = tuple[str, str]
-"""Prerequisite of a cell: its kind, "network" or "subset", and its key."""
+"""Something that has to be made before a cell can run: its kind, "network" or "subset", and its key."""
 
 
 @dataclass

@@ -15,8 +15,8 @@ QUIET_SECONDS = 20.0  # for shorter cells only the end is reported, not the star
 class Meter:
     """Reporter of a sweep's progress: one line on stderr per cell, with the time left.
 
-    The time left is the expected seconds of the remaining cells, scaled by the ratio of spent to expected seconds of
-    those that have ended.
+    The time left is the expected time of the remaining cells, scaled by a ratio: the time spent on ended cells over
+    the time expected for them.
     """
 
     def __init__(self, todo: list[Cell], total: int, rates: Rates | None, enabled: bool) -> None:

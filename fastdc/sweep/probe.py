@@ -49,8 +49,8 @@ def unmeasured_networks(
 def probe_networks(plan: Plan, networks: Sequence[tuple[str, int]]) -> "dict[tuple[str, int], StepCost]":
     """Measure a training step of each network, with the plan's precision and threads. Starts torch.
 
-    The result lacks networks that the probe cannot build, such as some that come trained, and those that the time does
-    not allow. It is empty if the plan is for another device than this machine's.
+    The result lacks networks that the probe cannot build, such as some that come trained. It also lacks those left when
+    `PROBE_SECONDS` are over. It is empty if the plan is for another device than this machine's.
     """
     from fastdc.nn.device import choose_compute
     from fastdc.nn.probe import probe_steps

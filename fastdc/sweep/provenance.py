@@ -26,7 +26,7 @@ GIT_SECONDS = 5.0
 class Watch:
     """Meter of one run in this process, from its creation to `told`.
 
-    The peak of memory is that of the run on systems that can reset it (Linux), otherwise that of the whole process.
+    The peak of memory is that of the run where the system can reset it (Linux). Elsewhere it is that of the process.
     """
 
     def __init__(self) -> None:

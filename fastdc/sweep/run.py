@@ -254,7 +254,7 @@ def run_plan(
 def split_groups(todo: list[Cell], attempts: dict[str, int], together: Together | None) -> list[list[Cell]]:
     """Split cells into groups that are trained at once.
 
-    A cell that was started before and did not end is in a group of its own, because it may make others fail.
+    A cell that was started before and did not end gets a group of its own. It may make others fail.
     """
     fresh = [cell for cell in todo if attempts.get(cell.key, 0) == 0]
     grouped = [[cell] for cell in fresh] if together is None else together.group(fresh)

@@ -51,7 +51,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-# YAML 1.1, PyYAML's version, also reads `no` as a bool, `010` as octal and `12:30` as base 60, and `1e-3` as text.
+# PyYAML follows YAML 1.1, which reads `no` as a bool, `010` as octal, `12:30` as base 60 and `1e-3` as text.
 # The last column lists the first characters that a match can have.
 for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
@@ -67,7 +67,8 @@ def read_yaml(path: Path) -> Document:
     """Read a file that holds one mapping.
 
     Raises:
-        ConfigError: `path:line: ...` for anything that is not a small, plain mapping without duplicate keys.
+        ConfigError: the file is not a small, plain mapping without duplicate keys; the message starts with
+            `path:line:` where a line is known.
     """
     text = _read_text(path)
     try:
