@@ -77,7 +77,7 @@ def _ask(request: tuple[Any, ...]) -> tuple[str | None, Answer | None, int]:
     ours, its = Pipe()
     with ours:
         try:
-            with its:
+            with its:  # closed here once the child has it, so that the pipe breaks when the child ends
                 child = _start(its.fileno())
         except OSError as error:
             return str(error.strerror or error), None, 0

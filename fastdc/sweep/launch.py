@@ -26,7 +26,7 @@ from fastdc.sweep.worker import Answer, Told
 from fastdc.track.events import publish
 
 MOST_TRIES = 3
-"""Number of tries of a cell, or of one of its needs, that lose their worker or fail by a fault of the machine."""
+"""Tries after which a lost worker, or a fault of the machine, fails a cell or one of its needs."""
 
 MOST_FAILED_STARTS = 3
 """Number of workers that fail to start in a row, with none at work, after which the sweep ends."""
@@ -123,7 +123,7 @@ class PoolSpread:
         try:
             while self._queue or self._jobs:
                 self._hire()
-                # Otherwise no more cells can start than before, and the search through thousands takes time.
+                # Without an answer no more cells can start than before, and a search through thousands takes time.
                 if something_ended:
                     self._assign()
                 events = self._pool.wait(POLL_SECONDS)
@@ -181,6 +181,7 @@ class PoolSpread:
             if worker in self._starting:
                 self._opened(worker, reason)
             return
+        # Provenance {} instead of None: this process did not run the cell, so it has nothing to measure.
         last = CellFailure("failed", f"its worker was lost {MOST_TRIES} times: {reason}", "infrastructure", None, {})
         if job.making and not self._may_try_again(job.making[0]):
             self._broken[job.making[0]] = last  # so that other cells that need it do not lose more workers
@@ -292,7 +293,7 @@ class PoolSpread:
         if answer.failure is not None:
             results = [answer.failure._replace(provenance={})] * len(job.leased)
         unsound = False
-        for (cell, lease), result in zip(job.leased, results, strict=False):
+        for (cell, lease), result in zip(job.leased, results, strict=False):  # fewer results if the sweep ends
             failed = isinstance(result, CellFailure)
             of_the_machine = failed and result.failure == "infrastructure"
             unsound |= of_the_machine or (failed and result.trace is not None)
