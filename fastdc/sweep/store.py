@@ -191,7 +191,7 @@ class Store:
             hit("store.registering")
 
     def states(self, redo: bool = False) -> dict[str, str]:
-        """Return the state of every run by key; with `redo`, a run to be redone has the state of that."""
+        """Return the state of every run by key; with `redo`, a run to be redone has the state of that repeat."""
         states = dict(self._rows("SELECT key, state FROM runs"))
         return states | dict(self._rows("SELECT key, state FROM redo")) if redo else states
 
@@ -200,7 +200,7 @@ class Store:
         return dict(self._rows("SELECT key, axes FROM runs"))
 
     def attempts(self) -> dict[str, int]:
-        """Return how often unfinished runs were started, for those started more than once and those now `running`.
+        """Return how often runs that are not done were started: those started more than once, and those now `running`.
 
         A run that is `running` although no process works on it may have crashed its process.
         """
