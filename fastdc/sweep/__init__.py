@@ -1,4 +1,4 @@
-"""Sweeps: a grid of runs, planned, run and kept in a store. Importing this imports no torch."""
+"""Plan a grid of runs, run it and keep the results in a store. Importing this package does not import torch."""
 
 from fastdc.sweep.config import SweepConfig, load_config
 from fastdc.sweep.plan import Cell, Plan, make_plan

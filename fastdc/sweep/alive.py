@@ -1,4 +1,4 @@
-"""Signs of life of running cells: given by who runs them, and watched by who waits for them."""
+"""Send heartbeats for running cells, and find cells whose heartbeats have stopped."""
 
 import threading
 import time
@@ -12,7 +12,10 @@ SILENCE_SECONDS = 120.0
 
 
 class Heart:
-    """Shows, while a cell runs, that its process lives: other hosts cannot look for the process."""
+    """Context manager that writes a heartbeat to the store while a cell runs.
+
+    Other hosts need it, because they cannot look up this process.
+    """
 
     def __init__(self, store: Store, lease: Lease) -> None:
         self._store, self._lease = store, lease
@@ -32,13 +35,14 @@ class Heart:
                 if not self._store.heartbeat(self._lease):
                     return
             except FastDCError:
-                continue  # a busy store; the next beat may pass, and the result is stored by the main thread
+                continue  # the store is busy: the next beat may succeed, and the main thread stores the result
 
 
 class SilentWorkers:
-    """Finds workers of other hosts that show no sign of life, by this process's clock alone.
+    """Finder of workers whose heartbeat has stopped, measured by this process's clock alone.
 
-    A run's heartbeat is compared with itself, never with our time of day, so clocks may differ or jump.
+    A heartbeat is compared only with its own earlier value, never with the local time of day. So the clocks of hosts
+    may differ or jump.
     """
 
     def __init__(self, silence: float = SILENCE_SECONDS) -> None:
@@ -46,12 +50,12 @@ class SilentWorkers:
         self._seen: dict[str, tuple[str, float, float]] = {}
 
     def expire(self, store: Store, keys: set[str]) -> None:
-        """Take back the runs among `keys` whose worker was silent for too long."""
+        """Take back the runs among `keys` whose worker has been silent for too long."""
         now = time.monotonic()
         for key, worker in store.workers().items():
             token, beat, since = self._seen.get(key, ("", 0.0, now))
             if (token, beat) != (worker.token, worker.heartbeat):
-                since = now
+                since = now  # a new claim or a new beat restarts the silence; so does the first look
             self._seen[key] = (worker.token, worker.heartbeat, since)
             if key in keys and now - since > self._silence:
                 store.expire(key, worker.token)

@@ -1,8 +1,10 @@
-"""A cell in a process of its own: for one whose last process died while it ran, be it by the cell or by a kill, for
-one that the machine failed and `--rerun` tries again, and for all where the sweep's process has lost its GPU.
+"""Run a cell in a process of its own.
 
-In the sweep's process it might take the sweep down again, and again. A child that dies costs that cell alone, and this
-process sees by what. `python -m fastdc.sweep.alone` is the child; it ends when the sweep's process is gone.
+Three kinds of cells run this way: those whose last process ended while they ran, whether the cell or a kill ended it;
+those that failed through a fault of the machine and that `--rerun` tries again; and every cell once the sweep's process
+has lost its GPU. Inside the sweep's process such a cell could end the whole sweep, time after time. A child process
+that crashes costs only its own cell, and its exit code shows the cause. The child is `python -m fastdc.sweep.alone`; it
+exits when the sweep's process is gone.
 """
 
 import os
@@ -26,21 +28,21 @@ from fastdc.sweep.worker import Answer, CellWorker, Home, Told, this_fastdc
 from fastdc.track.events import publish
 
 DEATH_SECONDS = 20.0
-"""How long a process that has let go of its end of the pipe may take to end by itself."""
+"""Time that a process has to exit by itself after it closed its end of the pipe."""
 OUT_OF_MEMORY = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 class Alone:
-    """Runs cells of `plan` one after the other, each in a process of its own."""
+    """Runner of the cells of `plan`, one after the other, each in a process of its own."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
         self._plan, self._store = plan, store
 
     def __call__(self, cell: Cell) -> CellResult | CellFailure | None:
-        """How the cell ended; None where there can be no such process.
+        """Run a cell and return how it ended; return None if no such process can be started.
 
         Raises:
-            Exception: what would end every other cell too (a full disk).
+            Exception: an error that would end every other cell too, such as a full disk.
         """
         say(f"{cell.name}: runs in a process of its own")
         key = None if cell.subset is None else cell.subset.key
@@ -64,15 +66,18 @@ class Alone:
 
 
 def _ask(request: tuple[Any, ...]) -> tuple[str | None, Answer | None, int]:
-    """Why the child could not begin, its answer, its exit code; neither of the first two where it died at work."""
+    """Return why the child could not begin, its answer and its exit code.
+
+    The first two are both None if the child crashed while it ran the cell.
+    """
     try:
         wanted = pickle.dumps(request)
-    except Exception as error:  # a plug-in's method may be of any kind
+    except Exception as error:  # a plug-in's method may fail to pickle with any type of error
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", None, 0
     ours, its = Pipe()
     with ours:
         try:
-            with its:
+            with its:  # closed here once the child has it, so that the pipe breaks when the child ends
                 child = _start(its.fileno())
         except OSError as error:
             return str(error.strerror or error), None, 0
@@ -84,7 +89,7 @@ def _ask(request: tuple[Any, ...]) -> tuple[str | None, Answer | None, int]:
                 problem = _receive(ours, child)
                 if problem is None:
                     answer = _hear(ours, child)
-            if answer is None and problem is None:  # it died at work
+            if answer is None and problem is None:  # it crashed at work: wait for its exit code
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(DEATH_SECONDS)
         finally:
@@ -94,9 +99,10 @@ def _ask(request: tuple[Any, ...]) -> tuple[str | None, Answer | None, int]:
 
 
 def _start(connection: int) -> "subprocess.Popen[bytes]":
-    """The child, which is given one end of the pipe; modules come from where ours do, not from the current folder."""
+    """Start the child with one end of the pipe; it imports modules from the same places as this process."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    # A session of its own, for Ctrl-C is the sweep's, which ends its child. Nothing may come to our stdout.
+    # A new session keeps Ctrl-C away from the child: the sweep handles the signal and then ends the child.
+    # stdout goes to stderr, because the sweep's stdout is for results. -P keeps the current folder off sys.path.
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "fastdc.sweep.alone", str(connection)],
         env=environment,
@@ -108,13 +114,13 @@ def _start(connection: int) -> "subprocess.Popen[bytes]":
 
 
 def _hear(connection: "Connection[Any, Any]", child: "subprocess.Popen[bytes]") -> Answer:
-    """The answer; events are told as they come, each once."""
+    """Return the child's answer, and publish its events as they arrive, each once."""
     next_one = 0
     while True:
         said: Answer | Told = _receive(connection, child)
         told = said.events if isinstance(said, Answer) else said
         for number, event in told:
-            if number >= next_one:
+            if number >= next_one:  # the answer repeats every event
                 publish(event)
                 next_one = number + 1
         if isinstance(said, Answer):
@@ -122,21 +128,25 @@ def _hear(connection: "Connection[Any, Any]", child: "subprocess.Popen[bytes]") 
 
 
 def _receive(connection: "Connection[Any, Any]", child: "subprocess.Popen[bytes]") -> Any:
-    """The next message; EOFError where the child has died, even if a process of its own holds the other end open."""
+    """Return the next message.
+
+    Raises:
+        EOFError: the child has ended, even if a process that it started keeps the other end of the pipe open.
+    """
     while not connection.poll(POLL_SECONDS):
-        if child.poll() is not None and not connection.poll():
+        if child.poll() is not None and not connection.poll():  # polled again: it may have sent before it ended
             raise EOFError
     return connection.recv()
 
 
 def _death(code: int) -> str:
-    """What a process died of, in words."""
+    """Describe in words how a process ended."""
     how = f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
     return f"its process {how}{' (was the memory short?)' if code in OUT_OF_MEMORY else ''}"
 
 
 def main() -> None:
-    """The child."""
+    """Run one cell in the child process and send its answer to the sweep."""
     sweep: Connection[Any, Any] = Connection(int(sys.argv[1]))
     plan, folder, key, costs = sweep.recv()
     threading.Thread(target=_end_with, args=(sweep,), daemon=True).start()
@@ -163,9 +173,9 @@ def _tell_news(sweep: "Connection[Any, Any]", worker: CellWorker, turns: threadi
 
 
 def _end_with(sweep: "Connection[Any, Any]") -> None:
-    """End this process when the sweep's has ended."""
+    """Exit this process once the sweep's process has ended."""
     try:
-        sweep.recv()
+        sweep.recv()  # the sweep sends no more, so this returns only when the pipe breaks
     except (EOFError, OSError):
         os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Bars for runs that workers elsewhere are at, moved by the news of their epochs."""
+"""Progress bars for runs on remote workers, moved by their epoch events."""
 
 from fastdc.progress import Progress, live_bars
 from fastdc.track import Event
@@ -7,7 +7,9 @@ MOST_BARS = 8
 
 
 class RunBars:
-    """One bar for each run on a terminal, `MOST_BARS` at most; elsewhere one run at a time says how far it is.
+    """Set of progress bars, one for each run.
+
+    A terminal shows up to `MOST_BARS` of them. Elsewhere one run at a time reports its progress.
 
     Args:
         enabled: False shows nothing.
@@ -18,7 +20,7 @@ class RunBars:
         self._bars: dict[str, Progress] = {}
 
     def hear(self, event: Event) -> None:
-        """Move the bar of the run whose epoch ended."""
+        """Advance the bar of the run whose epoch ended; ignore other events."""
         if event["event"] != "epoch":
             return
         cell, epoch = event["cell"], event["epoch"]
@@ -28,19 +30,19 @@ class RunBars:
                 return
             bar = self._bars[cell] = Progress("train", event["epochs"], "epochs")
             bar.beside = True
-            bar.skip(epoch - 1)
+            bar.skip(epoch - 1)  # epochs before the first event, as of a resumed run, do not count towards the rate
         accuracy = "" if event["top1"] is None else f", {event['top1']:.2f} % top-1"
         note = f"loss {event['loss']:.3f}{accuracy}, {event['images_per_second']:,.0f} images/s"
         bar.advance(epoch - bar.done, f"{cell}: {note}")
 
     def end(self, cell: str) -> None:
-        """The run has ended, or its worker was lost."""
+        """Remove the bar of a run that has ended, or whose worker was lost."""
         if cell in self._bars:
             bar = self._bars.pop(cell)
-            bar.enabled = False  # its end is told otherwise
+            bar.enabled = False  # no final line: the meter reports how the run ended
             bar.close()
 
     def close(self) -> None:
-        """Take all bars away."""
+        """Remove all bars."""
         for cell in list(self._bars):
             self.end(cell)

@@ -1,4 +1,4 @@
-"""Cells: the subset made (or found), networks trained on it. The only file of the room that starts torch."""
+"""Run a cell: make or find its subset, then train its network. Only this file of the package starts torch."""
 
 import time
 from collections.abc import Sequence
@@ -21,33 +21,35 @@ if TYPE_CHECKING:
     from fastdc.train import EvaluateSettings, EvaluationResult
 
 DETAIL_FIELDS = ("per_class", "curve", "environment")
-CONTENT = "sha256"  # what is kept with the cost of a subset besides seconds: see `subset_content`
+CONTENT = "sha256"  # key of `subset_content`, which is stored among the seconds of a subset's cost
 NO_COST = {"observer": 0.0, "teacher": 0.0, "scoring": 0.0, "selection": 0.0, "writing": 0.0}
 
 
 def actual_device() -> Device:
-    """Where torch computes on this machine."""
+    """Return the device on which torch computes on this machine."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class SubsetCosts(Protocol):
-    """Knows what subsets took to make; the store does."""
+    """Record of what subsets cost to make, such as the store."""
 
     def subset_cost(self, key: str) -> dict[str, Any] | None:
-        """Seconds by part for the subset of this content key; None where it is not known to be made."""
+        """Return the seconds by part for the subset of this content key; None if it is not known to be made."""
 
     def keep_subset_cost(self, key: str, label: str, cost: dict[str, Any]) -> None:
-        """Keep what a subset took to make."""
+        """Keep the cost of making a subset."""
 
 
 class CellRunner:
-    """Runs cells of one plan in this process, so that they share decoded images and compiled kernels.
+    """Runner of the cells of one plan in this process, where they share decoded images and compiled kernels.
 
     Args:
-        costs: knows which subsets are made; the store, or on another host what stands for it.
-        checkpoint_seconds: longest time between two checkpoints of a training; None keeps the trainer's own.
+        plan: the checked sweep.
+        costs: record of the subsets that are made; the store, or its stand-in on another host.
+        show_progress: show bars and messages on stderr.
+        checkpoint_seconds: longest time between two checkpoints of a training; None keeps the trainer's default.
     """
 
     def __init__(
@@ -62,10 +64,10 @@ class CellRunner:
         self._teacher: Teacher | FastDCError | None = None
 
     def run(self, cell: Cell) -> CellResult:
-        """Result of one cell.
+        """Run one cell and return its result.
 
         Raises:
-            FastDCError: the method or the training cannot serve it; DivergedError for a loss that is not finite.
+            FastDCError: the method or the training cannot serve the cell; DivergedError if the loss is not finite.
         """
         from fastdc.train.evaluation import evaluate
 
@@ -81,28 +83,29 @@ class CellRunner:
         except CheckpointError as error:
             from fastdc.nn.checkpoint import set_aside
 
-            # damaged, or of an older version: it only ever saves time
+            # The checkpoint is damaged or of an older version. It only saves time, so training starts over.
             say(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
             set_aside(checkpoint)
             result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
         return self._finish(cell, result, cost)
 
     def group(self, cells: Sequence[Cell]) -> list[list[Cell]]:
-        """Cells in their order, those that share one stream of decoded images joined to the first of them."""
+        """Group cells that share one stream of decoded images; each group stands where its first cell stood."""
         groups: dict[object, list[Cell]] = {}
         for cell in cells:
             groups.setdefault(self._stream(cell), []).append(cell)
         return list(groups.values())
 
     def _stream(self, cell: Cell) -> object:
-        """What the cells of one stream have in common; the cell's own key where sharing does not pay."""
+        """Return what the cells of one stream have in common, or the cell's own key if sharing does not pay."""
         wanted = self.plan.config.together
         if cell.subset is None or wanted == "never" or (wanted == "auto" and not self._decoding_counts(cell)):
             return cell.key
+        # With order=shared or stored labels all seeds see the images in one order, so they can share a stream.
         return cell.subset.key, cell.protocol.name, cell.views, None if cell.protocol.shares_order else cell.seed
 
     def _decoding_counts(self, cell: Cell) -> bool:
-        """Whether decoding may hold a training back: images are decoded in every epoch, for a fast device."""
+        """Return whether decoding may slow a training down: a GPU waits while every epoch decodes its images anew."""
         assert cell.subset is not None
         if self.plan.device == "cpu" or not cell.subset.path.exists():  # a subset still to be made is a small one
             return False
@@ -110,12 +113,13 @@ class CellRunner:
 
         view = TrainView(self.plan.config.image_size)
         try:
+            # Only "ffcv" decodes in every epoch; the other engines keep the decoded images.
             return choose_engine(cell.subset.path, view, self.plan.config.loader, self.plan.device) == "ffcv"
-        except FastDCError:  # the run itself makes the subset again, or says what is wrong
+        except FastDCError:  # the run itself makes the subset again, or reports the fault
             return False
 
     def run_together(self, cells: Sequence[Cell]) -> list[CellResult | Exception]:
-        """Results of cells of one subset, trained at once; per cell its result, or how it diverged."""
+        """Train cells of one subset at once; return for each its result, or the error by which it diverged."""
         from fastdc.train.evaluation import evaluate_together
 
         subset = cells[0].subset
@@ -138,7 +142,7 @@ class CellRunner:
         ]
 
     def _finish(self, cell: Cell, result: "EvaluationResult", cost: dict[str, Any]) -> CellResult:
-        """The row of a finished cell."""
+        """Build the row of a finished cell."""
         assert cell.subset is not None
         summary = result.model_dump(mode="json")
         detail = {name: summary.pop(name) for name in DETAIL_FIELDS}
@@ -164,13 +168,15 @@ class CellRunner:
         )
 
     def _labels(self, cell: Cell) -> dict[str, Any]:
-        """Where the labels of a soft protocol come from, for `evaluate`; nothing for hard ones."""
+        """Return the options of `evaluate` that name the source of soft labels; none for a hard protocol."""
         if cell.teacher is None:
             return {}
         return {"teacher": self.teacher(cell.teacher), "labels_root": self.plan.config.workdir / "labels"}
 
     def teacher(self, teacher: "TeacherPlan") -> "Teacher":
-        """The network that gives soft labels, loaded once; one that cannot be had fails every cell alike.
+        """Return the network that gives soft labels, loaded once.
+
+        If it cannot be loaded, every later call raises the same error without another try.
 
         Raises:
             FastDCError: see `load_teacher`.
@@ -178,7 +184,7 @@ class CellRunner:
         if self._teacher is None:
             try:
                 self._teacher = self._load(teacher)
-            except FastDCError as error:  # one whose training diverges too: it would do so for every cell again
+            except FastDCError as error:  # also if its training diverges: it would do so again for every cell
                 self._teacher = error
         if isinstance(self._teacher, FastDCError):
             raise self._teacher
@@ -194,9 +200,9 @@ class CellRunner:
         return load_teacher(teacher, *data, self.show_progress, needs, image_size=config.image_size)
 
     def check_teachers(self, cells: Sequence[Cell]) -> None:
-        """Refuse, before any work, teachers of other programs whose outputs do not fit the classes.
+        """Refuse, before any work, teachers that come trained and do not fit the data set's classes or image size.
 
-        Other faults of theirs are the reason of each cell that needs them.
+        Any other fault of such a teacher becomes the reason of each cell that needs it.
 
         Raises:
             TeacherError: see `load_teacher`.
@@ -211,7 +217,7 @@ class CellRunner:
                 continue
 
     def make_network(self, key: str) -> None:
-        """Have the networks trained that go by `key` among the `networks_of` the plan's cells; nothing where they are.
+        """Train the network named `key`, one of the `networks_of` the plan's cells, unless it is trained already.
 
         Raises:
             FastDCError: see `observe` and `load_teacher`.
@@ -227,9 +233,9 @@ class CellRunner:
             self._load(teacher)
 
     def make_subset(self, subset: SubsetPlan) -> dict[str, Any]:
-        """Make the subset unless it is there, whole, with its cost known; returns that cost in seconds by part.
+        """Make the subset, unless an undamaged one of known cost exists; return its cost in seconds by part.
 
-        A method that fails on a subset is not asked again for the same one by the next cell.
+        If the method fails, later calls for the same subset raise the same error without another try.
         """
         if subset.ipc is None:
             return dict(NO_COST)
@@ -238,7 +244,7 @@ class CellRunner:
         subset.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
             cost = self.costs.subset_cost(subset.key)
-            # Without CONTENT: made by an older fastdc.
+            # A cost without CONTENT was stored by an older fastdc.
             if cost is not None and self._is_whole(subset.path, cost.get(CONTENT)):
                 return {part: seconds for part, seconds in cost.items() if part != CONTENT}
             try:
@@ -248,7 +254,10 @@ class CellRunner:
                 raise
 
     def _is_whole(self, path: Path, made_as: list[str] | None) -> bool:
-        """`is_whole`, which reads every image, once for each state of the file and not for each cell."""
+        """Return `is_whole` and whether the content is `made_as`, checked once for each state of the file.
+
+        The check reads every image, which would be too slow for each cell.
+        """
         if not path.exists():
             return False
         found = path.stat()
@@ -273,11 +282,11 @@ class CellRunner:
             settings=subset.variant.settings,
             workdir=config.workdir,
             observer=self.plan.observer,
-            also=observer_needs(self.plan.runnable),
+            also=observer_needs(self.plan.runnable),  # one observer run records what all methods of the plan read
             teacher_order=config.teacher_order if subset.variant.needs_order else None,
             precision=config.precision,
             threads=self.plan.threads,
-            force=True,
+            force=True,  # a damaged file, or one of unknown cost, may be there
             show_progress=self.show_progress,
         )
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
@@ -288,12 +297,12 @@ class CellRunner:
 
 
 def subset_content(path: Path) -> list[str]:
-    """SHA-256 of a subset's two files, the beton and its manifest: what lies there later must be what was made."""
+    """Return the SHA-256 of a subset's beton and manifest, by which a later change of either is found."""
     return [sha256_of(path), sha256_of(path.with_suffix(".json"))]
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a subset lies there, every byte as its manifest says; a damaged one is made again."""
+    """Return whether a subset exists and every byte agrees with its manifest; a damaged one is made again."""
     from fastdc.beton import load_manifest, verify_beton
 
     try:

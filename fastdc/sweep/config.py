@@ -1,4 +1,4 @@
-"""What a sweep is asked to do: the YAML file and the command line, checked and merged (the command line wins)."""
+"""Read and check the configuration of a sweep: a YAML file merged with the command line, which wins."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -21,39 +21,42 @@ OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
 
 
 class SweepConfig(Settings):
-    """A grid of runs: methods x ipc x protocols x archs x augment x seeds. Paths are relative to the current directory.
+    """Describe a grid of runs: methods x ipc x protocols x archs x augment x seeds.
+
+    Paths are relative to the current directory.
 
     Attributes:
         train: beton of the training set.
         val: beton of the validation set, with the same classes in the same order; not read with `holdout`.
-        holdout: share of every class of the training set that takes the validation set's place, for choices that may
-            not see it: these images are absent from all that methods, observers and teachers read. None or 0: none.
+        holdout: share of every training class that replaces the validation set, for choices that must not see it.
+            Methods, observers and teachers never read the held-out images. None or 0 holds out nothing.
         allow_missing_classes: match the classes of `val` by name; it may lack some, whose accuracy is null.
-        workdir: folder of the store, subsets and observers; made when missing.
+        workdir: folder of the store, subsets and observers; created if missing.
         methods: method names or variants (`el2n[keep=hard]`), or `all`.
         ipc: stored images per class; `full` ignores it.
         seeds: training seeds; stochastic methods draw one subset per seed.
         protocols: protocol names, with overrides (`hard*epochs=60`).
         archs: networks trained from scratch.
-        observer: settings of the observer that methods with dynamics share, its precision and threads included;
-            none given takes the one observer in `workdir`, or the default at `image_size`.
-        pool_observers: count runs of sweeps that differ in the observer's seed alone as one row; else each observer
-            has rows of its own. It changes no result and no key.
+        observer: settings of the observer that methods with dynamics share, including its precision and threads.
+            Without any, the first observer trained in `workdir` serves, or else the default at `image_size`.
+        pool_observers: average runs of sweeps that differ only in the observer's seed in one row; otherwise each
+            observer has its own rows. It changes no result and no key.
         teacher: network that gives the labels of soft protocols, as `fastdc.observe.teacher` names it: the observer,
-            a file, a pretrained network. Methods that run teachers have a setting of their own for theirs.
-        teacher_order: class order of the outputs of teachers whose files do not name their classes (`ARCH@FILE`), those
-            of methods included; None for the data set's.
+            a file or a pretrained network. Methods that run teachers have their own setting for them.
+        teacher_order: class order of the outputs of teachers whose files do not name their classes (`ARCH@FILE`),
+            including the methods' teachers; None for the data set's order.
         image_size: side of the stored images, in pixels.
         set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
-        augment: rules of cropping, each a table: `method` follows the hints of a subset, `protocol` ignores them,
-            `tile:2` crops inside tiles of every set (`fastdc.beton.hints`).
+        augment: cropping rules, each of which gets its own table. `method` follows the hints of a subset, `protocol`
+            ignores them, `tile:2` crops inside tiles of every set (`fastdc.beton.hints`).
         precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
         threads: CPU threads of each training; 0 takes every usable CPU.
-        loader: how batches are made; all give the same batches, `device` within one level.
-        together: train runs that differ in `archs` only (under a protocol with order=shared: also in `seeds`) at once,
-            from one stream in which every image is decoded once; on CPU to the same digits. `auto` does so on CUDA for
-            sets that are too large to be kept decoded, where decoding is what takes time.
-        track: trackers that are shown the curves (`fastdc.track`); no part of any result.
+        loader: engine that makes the batches. All engines give the same batches; pixels of `device` may differ by one
+            level.
+        together: train runs that differ only in `archs` at once, from one stream that decodes every image once. Under
+            a protocol with order=shared or stored labels they may also differ in `seeds`. On CPU the digits stay the
+            same. `auto` does so on CUDA for sets too large to be kept decoded, where decoding takes most of the time.
+        track: trackers that receive the curves (`fastdc.track`); no result depends on them.
     """
 
     train: Path
@@ -81,7 +84,7 @@ class SweepConfig(Settings):
 
     @property
     def val_file(self) -> Path:
-        """The validation set; of a sweep with `holdout` known from its plan on."""
+        """Return the path of the validation set; with `holdout` it is known only once the sweep is planned."""
         assert self.val is not None
         return self.val
 
@@ -90,7 +93,7 @@ class SweepConfig(Settings):
     def _share(cls, value: float | None) -> float | None:
         if value is not None and not 0.0 <= value < 1.0:
             raise ValueError("expected a share of each class between 0 and 1, such as 0.2")
-        return value or None
+        return value or None  # one value for "no holdout", so that `--holdout 0` turns off that of a file
 
     @model_validator(mode="after")
     def _validated_on_something(self) -> Self:
@@ -158,19 +161,22 @@ class SweepConfig(Settings):
 
 def _each(value: Any, split: Any) -> Any:
     items = value if isinstance(value, list | tuple) else [value]
-    if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):
+    if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):  # a bool is an int in Python
         raise ValueError("expected a list of names or numbers")
     flat = [part for item in items for part in split(str(item))]
-    return list(dict.fromkeys(flat))  # a repeated value asks for nothing more
+    return list(dict.fromkeys(flat))  # a repeated value adds no run
 
 
 def split_names(text: str) -> list[str]:
-    """`"random,el2n[keep=hard,balanced=false]"` -> two names: a comma inside brackets separates nothing."""
+    """Split names at commas outside brackets: `"random,el2n[keep=hard,balanced=false]"` holds two names."""
     return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
 
 
 def split_protocols(text: str) -> list[str]:
-    """`"hard,hard*epochs=60,batch_size=32"` -> two names: a `key=value` belongs to the name before it."""
+    """Split protocol names: `"hard,hard*epochs=60,batch_size=32"` holds two.
+
+    A `key=value` belongs to the name before it.
+    """
     names: list[str] = []
     for part in split_names(text):
         if names and "=" in part and "*" not in part:
@@ -181,10 +187,10 @@ def split_protocols(text: str) -> list[str]:
 
 
 def expand_numbers(text: str) -> list[int]:
-    """`"0,3,5-7"` -> `[0, 3, 5, 6, 7]`.
+    """Expand numbers and ranges: `"0,3,5-7"` -> `[0, 3, 5, 6, 7]`.
 
     Raises:
-        ValueError: not whole numbers, a range that runs backwards, or too many.
+        ValueError: a part is not a whole number, or a range runs backwards or exceeds `MAX_SEEDS`.
     """
     numbers: list[int] = []
     for part in str(text).split(","):
@@ -200,10 +206,12 @@ def expand_numbers(text: str) -> list[int]:
 
 
 def nest_settings(value: Any) -> Any:
-    """`{"pca.grid": 3, "full": {"protocol.epochs": 4}}` -> `{"pca": {"grid": 3}, "full": {"protocol.epochs": 4}}`.
+    """Nest settings by method.
+
+    `{"pca.grid": 3, "full": {"protocol.epochs": 4}}` -> `{"pca": {"grid": 3}, "full": {"protocol.epochs": 4}}`.
 
     Raises:
-        ValueError: a key without a method, or a setting given twice.
+        ValueError: the value is not a mapping, a key names no method, or a setting is given twice.
     """
     if not isinstance(value, Mapping):
         raise ValueError("expected a mapping such as {pca.grid: 3}")
@@ -228,11 +236,12 @@ def _flatten(path: str, value: Any) -> Iterable[tuple[str, Any]]:
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Iterable[str] = ()) -> SweepConfig:
-    """The sweep described by a YAML file and the command line.
+    """Read the configuration of a sweep from a YAML file and the command line.
 
     Args:
         path: YAML file, or None.
-        overrides: values from the command line by field name; each replaces the file's (of `observer`, each key).
+        overrides: values from the command line by field name. Each replaces the file's value; those of `observer`
+            replace it key by key.
         settings: `METHOD.key=value` from `--set`; each replaces the same setting of the file's `set`.
 
     Raises:
@@ -247,6 +256,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Itera
     given = parse_settings(settings)
     file_observer = values.get("observer")
     values |= overrides
+    # `observer` is merged key by key; every other option replaces the file's value.
     if "observer" in overrides and isinstance(file_observer, dict):
         values["observer"] = file_observer | overrides["observer"]
     if given:
@@ -266,7 +276,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Itera
 
 
 def _check_val(config: SweepConfig, given: bool) -> None:
-    """Refuse a `--val` that would not be read; one of the file is left out, with a line."""
+    """Refuse a `--val` that would not be read; for one in the file only write a note."""
     if config.holdout is None or config.val is None:
         return
     reason = f"is not read with holdout={config.holdout:g}, which evaluates on held-out training images"
@@ -276,7 +286,7 @@ def _check_val(config: SweepConfig, given: bool) -> None:
 
 
 def _check_used(methods: Iterable[str], given: Iterable[str]) -> None:
-    """Refuse a `--set` for a method that the sweep leaves out: it would change nothing."""
+    """Refuse a `--set` for a method that the sweep leaves out, because it would change nothing."""
     swept = [name.partition("[")[0].strip() for name in methods]
     for name in given:
         if "all" not in swept and name not in swept:
@@ -292,7 +302,7 @@ def _merged_settings(file: Any, given: dict[str, Any]) -> Any:
 
 
 def _located(error: ValidationError, path: Path | None, lines: dict[Location, int], options: set[str]) -> str:
-    """The first problem with where it stands: an option of the command line, or file:line."""
+    """Describe the first problem and its place: a command-line option, or file:line."""
     problem = error.errors()[0]
     location = tuple(problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
@@ -300,6 +310,6 @@ def _located(error: ValidationError, path: Path | None, lines: dict[Location, in
     field = str(location[0]) if location else ""
     if field in options or path is None:
         return f"{OPTIONS.get(field, '--' + field.replace('_', '-'))}: {text}"
-    while location and location not in lines:
+    while location and location not in lines:  # values split from one item have no line of their own
         location = location[:-1]
     return f"{path}:{lines.get(location, 1)}: {text}"

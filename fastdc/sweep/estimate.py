@@ -1,4 +1,4 @@
-"""How long a sweep will take and how much disk it needs: from like runs in the store, a probe, or a rough rate."""
+"""Estimate the time and disk that a sweep takes, from similar runs in the store, a probe, or a rough rate."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from fastdc.nn.probe import StepCost
     from fastdc.observe.config import ObserverConfig
 
-# Rough forward cost of one 224-px image in giga-multiplications; a training visit costs three times as much. Of
-# networks with depthwise convolutions, which wait for memory: those that a ResNet does in the time they take.
+# Rough forward cost of one 224-px image in giga-multiplications; a training visit costs three times as much.
+# Networks with depthwise convolutions are bound by memory. Their entry is what a ResNet computes in the same time.
 ROUGH_GMAC = {
     "resnet18": 1.8,
     "resnet34": 3.7,
@@ -29,24 +29,26 @@ ROUGH_GMAC = {
     "shufflenet_v2_x0_5": 1.5,
 }
 ROUGH_GMAC_OTHER = 4.0
-CONVNET_GMAC, CONVNET_WIDTH = 2.5, 128  # grows with the width squared
+CONVNET_GMAC, CONVNET_WIDTH = 2.5, 128  # the cost grows with the square of the width
 RESNET10_GMAC, RESNET10_WIDTH = 0.78, 32  # likewise
 SMALL_STEM_FACTOR = 16.0  # resnet18_small: stride 1 and no pooling leave 4 x 4 times as many positions
-# GMAC/s per CPU thread; per GPU in half precision (ffcv-imagenet's ResNet-18 takes 35 min for 16 epochs on an A100,
-# twice as fast) and in fp32 (SRe2L's 2.52 s per image of 4000 iterations on an RTX 4090 are 8,600; FADRM's table).
-# An RTX 4090 is as fast in IEEE fp32 as in TF32. An A100's peak in IEEE fp32 is 19.5 TFLOP/s, 20 % above this speed.
+# GMAC/s per CPU thread, and per GPU in half precision. Source of the latter: ffcv-imagenet's ResNet-18 takes 35 min
+# for 16 epochs on an A100, which is twice as fast.
+# FP32_ON_GPU is the share of that speed in fp32. Source: SRe2L's 2.52 s per image of 4000 iterations on an RTX 4090 are
+# 8,600 GMAC/s (FADRM's table). An RTX 4090 is as fast in IEEE fp32 as in TF32. An A100's peak in IEEE fp32 is
+# 19.5 TFLOP/s, 20 % above this speed.
 ROUGH_SPEED = {"cpu": 15.0, "cuda": 16_000.0}
 FP32_ON_GPU = 0.5
-STEP_SECONDS = {"cpu": 0.005, "cuda": 0.015}  # what a step costs besides: launches, optimizer, batch
+STEP_SECONDS = {"cpu": 0.005, "cuda": 0.015}  # cost of a step that does not depend on its images
 
 
 class Bill(NamedTuple):
-    """Seconds of what a sweep still has to do, by part.
+    """Hold the seconds of the work that a sweep still has to do, by part.
 
     Attributes:
-        observers: trainings that methods and labels live on.
-        sets: making compressed sets, by method.
-        trainings: of the cells, by protocol.
+        observers: training of the observers and teachers that methods and labels need.
+        sets: making of compressed sets, by method.
+        trainings: training of the cells, by protocol.
     """
 
     observers: float
@@ -55,12 +57,20 @@ class Bill(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Return the total."""
         return self.observers + sum(self.sets.values()) + sum(self.trainings.values())
 
 
 class Estimate(NamedTuple):
-    """Seconds still to train and where the number comes from; bytes to write and bytes free; the seconds by part."""
+    """Hold the time and disk that a sweep still takes.
+
+    Attributes:
+        seconds: time of all the work.
+        basis: where that number comes from, in words.
+        disk: bytes to write.
+        free_bytes: bytes free in the workdir.
+        bill: the seconds by part.
+    """
 
     seconds: float
     basis: str
@@ -71,13 +81,13 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds per unit of work (one training-image visit) by kind of training, measured on this machine.
+    """Hold the speed of trainings and of methods on one kind of machine.
 
     Attributes:
-        measured: by `_kind` of training.
-        device, threads, precision: what computes.
-        sets: seconds per stored image of making a set, by method as shown, image size, device and threads.
-        probed: cost of a step by network and image size, where a few were timed before.
+        measured: seconds per unit of work (one visit to a training image), by `_kind` of training.
+        device, threads, precision: what the trainings compute on and with.
+        sets: seconds per stored image for making a set, by method as shown, image size, device and threads.
+        probed: cost of a training step by network and image size, where a probe timed some steps.
     """
 
     measured: dict[tuple[Any, ...], float]
@@ -88,28 +98,35 @@ class Rates:
     probed: "dict[tuple[str, int], StepCost]" = field(default_factory=dict)
 
     def seconds(self, cell: Cell) -> float:
-        """Expected seconds of one cell's training: measured where a like run is in the store, else probed or rough."""
+        """Return the expected seconds of one cell's training.
+
+        The rate of similar runs in the store comes first, then that of a probe, then a rough one.
+        """
         rate = self.measured.get(_kind(cell.label))
         if rate is not None:
             return rate * float(cell.label["work"])
         size, work, steps = cell.label["image_size"], cell.label["work"], cell.label["steps"]
-        labels = 0.0 if cell.teacher is None else self.rough(cell.teacher.arch, size, work / 3, 0)  # no backward pass
+        # A teacher makes no backward pass, which leaves a third of the cost.
+        labels = 0.0 if cell.teacher is None else self.rough(cell.teacher.arch, size, work / 3, 0)
         return self.rough(cell.arch, size, work, steps) + labels
 
     def is_measured(self, cell: Cell) -> bool:
-        """Whether a like run is in the store."""
+        """Return whether a similar run is in the store."""
         return _kind(cell.label) in self.measured
 
     def is_probed(self, cell: Cell) -> bool:
-        """Whether a probe tells what its network takes, and its teacher."""
+        """Return whether the cell's network and its teacher were probed."""
         return all((arch, cell.label["image_size"]) in self.probed for arch in archs_of(cell))
 
     def is_made(self, plan: Plan, subset: SubsetPlan) -> bool:
-        """Whether a like set is in the store with what it took."""
+        """Return whether the store knows the cost of a similar set."""
         return _set_name(plan, subset) in self.sets and self.device == plan.device
 
     def rough(self, arch: str, image_size: int, visits: float, steps: float) -> float:
-        """Seconds for that many training-image visits and steps: probed, or counted operations at a rough speed."""
+        """Return the seconds of so many visits to training images and so many steps.
+
+        They come from a probe, or else from the operations of the network at a rough speed.
+        """
         cost = self.probed.get((arch, image_size))
         if cost is not None:
             return visits * cost.image + steps * cost.step
@@ -121,12 +138,12 @@ class Rates:
 
 
 def archs_of(cell: Cell) -> list[str]:
-    """The networks that compute in its training: its own, and the one that gives soft labels."""
+    """Return the networks that run in a cell's training: its own, and the one that gives soft labels."""
     return [cell.arch] if cell.teacher is None else [cell.arch, cell.teacher.arch]
 
 
 def rough_gmac(arch: str) -> float:
-    """Forward cost of one 224-px image."""
+    """Return the rough forward cost of one 224-px image, in giga-multiplications."""
     if arch.startswith("convnet") and not arch.startswith("convnext"):
         width = int(arch.rpartition("_w")[2]) if "_w" in arch else CONVNET_WIDTH
         return CONVNET_GMAC * (width / CONVNET_WIDTH) ** 2
@@ -148,12 +165,16 @@ def _set_kind(label: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def rough_rates(plan: Plan, device: Device) -> Rates:
-    """Rates of a device that may not be here."""
+    """Return rough rates of a device, which this machine need not have."""
     return Rates({}, device, plan.threads, resolve_precision(plan.config.precision, device))
 
 
 def measured_rates(records: Iterable[Record], plan: Plan) -> Rates:
-    """Median seconds per unit of work over finished runs of each kind, and per stored image of each method's sets."""
+    """Measure the rates of finished runs.
+
+    A kind of training gets the median of its runs' seconds per unit of work. A method gets the median of its sets'
+    seconds per stored image.
+    """
     samples: dict[tuple[Any, ...], list[float]] = {}
     sets: dict[tuple[Any, ...], dict[str, float]] = {}
     for record in records:
@@ -164,6 +185,7 @@ def measured_rates(records: Iterable[Record], plan: Plan) -> Rates:
             cost = record.summary["cost"]
             made = sum(float(cost.get(part, 0.0)) for part in ("scoring", "selection", "writing"))
             per_image = made / float(record.summary["images"])
+            # Keyed by subset: runs that share a set repeat its cost, which must count once.
             sets.setdefault(_set_kind(record.label), {})[str(record.label.get("subset", record.key))] = per_image
     return replace(
         rough_rates(plan, plan.device),
@@ -173,13 +195,16 @@ def measured_rates(records: Iterable[Record], plan: Plan) -> Rates:
 
 
 def _set_name(plan: Plan, subset: SubsetPlan) -> tuple[Any, ...]:
-    """`_set_kind` of a set that is still to be made."""
+    """Return the `_set_kind` of a set that is still to be made."""
     threads = plan.threads if plan.device == "cpu" else None
     return subset.variant.name, plan.config.image_size, plan.device, threads
 
 
 def making_seconds(plan: Plan, subset: SubsetPlan, rates: Rates) -> float:
-    """Expected seconds of making a compressed set: as sets of the method took, else its passes through its teachers."""
+    """Return the expected seconds of making a compressed set.
+
+    They come from earlier sets of the method, or else from its passes through its teachers.
+    """
     method, config, side = subset.variant.method, subset.variant.config, plan.config.image_size
     known = rates.sets.get(_set_name(plan, subset))
     if known is not None and rates.device == plan.device:
@@ -190,7 +215,7 @@ def making_seconds(plan: Plan, subset: SubsetPlan, rates: Rates) -> float:
 
 
 def subsets_left(todo: Iterable[Cell]) -> list[SubsetPlan]:
-    """Compressed sets that the cells need and that are not there, each once."""
+    """Return the compressed sets that the cells need and that do not exist yet, each once."""
     subsets = {cell.subset.path: cell.subset for cell in todo if cell.subset and cell.subset.ipc is not None}
     return [subset for path, subset in subsets.items() if not path.exists()]
 
@@ -198,12 +223,13 @@ def subsets_left(todo: Iterable[Cell]) -> list[SubsetPlan]:
 def make_bill(
     plan: Plan, todo: Iterable[Cell], rates: Rates, observers: Sequence[tuple["ObserverConfig", int]] = ()
 ) -> Bill:
-    """Seconds of the cells still to run, with all that they live on.
+    """Return the seconds of the cells still to run, with the observers, teachers and sets that they need.
 
     Args:
+        plan: the checked sweep.
         todo: cells that will run.
         rates: from `measured_rates`, or `rough_rates` of another device.
-        observers: observers that still have to be trained, the methods' and further teachers, each with its epochs.
+        observers: observers that still have to be trained, including further teachers, each with its epochs.
     """
     todo = list(todo)
     trained = 0.0
@@ -223,7 +249,7 @@ def make_bill(
 def estimate(
     plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tuple["ObserverConfig", int]] = ()
 ) -> Estimate:
-    """Time and disk of the cells still to run. Arguments as `make_bill`'s."""
+    """Estimate the time and disk of the cells still to run. The arguments are those of `make_bill`."""
     bill = make_bill(plan, todo, rates, observers)
     needed = disk_needed(plan, todo, subsets_left(todo), observers)
     free = shutil.disk_usage(existing_folder(plan.config.workdir)).free
@@ -231,9 +257,13 @@ def estimate(
 
 
 def basis_of(plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tuple["ObserverConfig", int]] = ()) -> str:
-    """In words, which of the estimate's numbers are measured, probed and rough. Arguments as `make_bill`'s."""
+    """Describe which of the estimate's numbers are measured, probed and rough.
+
+    The arguments are those of `make_bill`.
+    """
     measured = sum(map(rates.is_measured, todo))
     side = plan.config.image_size
+    # Without measured sets, only methods that run teachers have a cost above 0.
     distilled = [subset for subset in subsets_left(todo) if making_seconds(plan, subset, replace(rates, sets={})) > 0]
     unknown = [subset for subset in distilled if not rates.is_made(plan, subset)]
     parts: dict[str, list[str]] = {"probed": [], "rough": []}
@@ -251,5 +281,5 @@ def basis_of(plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tup
 
 
 def _split(probed: Sequence[bool], what: str) -> list[tuple[bool, int, str]]:
-    """How many are probed, and how many are not; nothing of which there is none."""
+    """Count those that are probed and those that are not, leaving out a count of 0."""
     return [(state, probed.count(state), what) for state in (True, False) if state in probed]

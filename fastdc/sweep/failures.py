@@ -1,4 +1,4 @@
-"""What a run that failed died of: its method, or the machine. Another try helps against the second alone."""
+"""Classify failed runs by cause: the method or the machine. Only for the machine's faults does another try help."""
 
 import errno
 from typing import Literal
@@ -16,8 +16,11 @@ from fastdc.errors import (
 )
 
 Failure = Literal["method", "infrastructure", "diverged"]
-"""`method`: it raised, or cannot serve the request; it would do so again. `infrastructure`: memory, disk, a file, the
-device, a process that died. `diverged`: a loss that is not a finite number."""
+"""Class of a failure.
+
+`method`: the method raised, or cannot serve the request; it would do so again. `infrastructure`: memory, disk, a file,
+the device, a process that crashed or was killed. `diverged`: a loss that is not a finite number.
+"""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FILES = (BetonError, ManifestError, LoaderError, CheckpointError, OutputError, StoreError, SourceError)
@@ -26,12 +29,15 @@ WORDS = ("out of memory", "allocate memory", "cuda error", "cudnn error", "cubla
 
 
 def classify(error: BaseException) -> Failure:
-    """The class of what ended a run. Causes count as well: a method's error about a full disk is the disk's."""
+    """Return the class of the error that ended a run.
+
+    Its causes count as well: a method's error raised from a full disk is a fault of the machine.
+    """
     if isinstance(error, DivergedError):
         return "diverged"
     seen: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
+    while cause is not None and id(cause) not in seen:  # a chain of causes may be circular
         seen.add(id(cause))
         if _is_infrastructure(cause):
             return "infrastructure"
@@ -40,12 +46,15 @@ def classify(error: BaseException) -> Failure:
 
 
 def ends_sweep(error: BaseException) -> bool:
-    """Whether it would end every other run too: the store or the disk is at fault."""
+    """Return whether the error would end every other run too, because the store or the disk is at fault."""
     return isinstance(error, OutputError | StoreError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
 
 
 def loses_device(error: BaseException) -> bool:
-    """Whether CUDA works no more in this process: its errors stay, but for that of short memory."""
+    """Return whether CUDA no longer works in this process.
+
+    A CUDA error lasts until the process ends, except for one about too little memory.
+    """
     text = str(error).lower()
     return isinstance(error, RuntimeError) and "cuda error" in text and "out of memory" not in text
 
@@ -53,7 +62,7 @@ def loses_device(error: BaseException) -> bool:
 def _is_infrastructure(error: BaseException) -> bool:
     if isinstance(error, FILES):
         return True
-    if isinstance(error, FastDCError):  # a method says by its words that the device's memory was short
+    if isinstance(error, FastDCError):  # only the message shows that a method ran out of the device's memory
         return any(words in str(error).lower() for words in WORDS[:2])
     if isinstance(error, OF_THE_MACHINE):
         return not isinstance(error, FileExistsError)

@@ -1,7 +1,7 @@
-"""`holdout` of a sweep: a split of the training set in the place of the validation set.
+"""Split the training set for a sweep with `holdout`; the held-out part replaces the validation set.
 
-Two betons are cut from the training set once and lie in `DIR/holdout/KEY`; everything that a sweep reads of its data it
-reads from these. So a held-out image cannot reach observers, teachers, scores, choices or `full`.
+The two parts are written once, as betons in `DIR/holdout/KEY`. The sweep reads all its data from them, so a held-out
+image cannot reach observers, teachers, scores, choices or `full`.
 """
 
 import shutil
@@ -23,18 +23,20 @@ if TYPE_CHECKING:
 
 NAMES = ("train.beton", "held-out.beton")
 BYTES_PER_IMAGE = 200
-"""Of a beton's tables and its manifest."""
+"""Bytes of an image in a beton's tables and its manifest."""
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """A split that a sweep runs on.
+    """Describe the split that a sweep runs on.
 
     Attributes:
-        source: the training set's beton. share: held out of each class. counts: images that are kept and held out.
-        folder: where the two betons lie, or will.
-        holds_raw: whether a kept image is stored as raw pixels.
-        bytes_left: still to be written, about; 0 where both are there.
+        source: the training set's beton.
+        share: part of each class that is held out.
+        counts: numbers of images that are kept and held out.
+        folder: where the two betons are or will be.
+        holds_raw: whether any kept image is stored as raw pixels.
+        bytes_left: approximate bytes still to be written; 0 if both betons exist.
     """
 
     source: Path
@@ -46,7 +48,7 @@ class Holdout:
 
     @property
     def line(self) -> str:
-        """What a sweep does with its data, for people."""
+        """Describe in one line what the sweep does with its data."""
         kept, held = self.counts
         what = f"{held:,} of {kept + held:,} images of {self.source} ({100 * self.share:g} % of each class)"
         where = f"{'to be written to' if self.bytes_left else 'in'} {self.folder}"
@@ -54,7 +56,13 @@ class Holdout:
 
 
 class Data(NamedTuple):
-    """What a sweep runs on: its config with the paths of that, their manifests, and the split that they are."""
+    """Hold the data of a sweep.
+
+    Attributes:
+        config: the sweep's configuration, with the paths of the data that it reads.
+        train, val: manifests of that data.
+        holdout: the split that they come from, if any.
+    """
 
     config: SweepConfig
     train: "Manifest"
@@ -63,7 +71,9 @@ class Data(NamedTuple):
 
 
 def read_data(config: SweepConfig) -> Data:
-    """Return the data of a sweep. The manifests of a split are known before it is written; nothing is written here.
+    """Return the data of a sweep without writing anything.
+
+    The manifests of a split are known before the split is written.
 
     Raises:
         BetonError, ManifestError: train or val is not a sound beton.
@@ -86,6 +96,7 @@ def read_data(config: SweepConfig) -> Data:
         kept, held = (side.manifest for side in sides)
         raw, left = _look(config.train, sides[0], missing)
     split = Holdout(config.train, config.holdout, (len(kept.ids), len(held.ids)), folder, raw, left)
+    # From here on the two parts are ordinary train and val files; `Plan.holdout` keeps the split.
     own = {"train": paths[0], "val": paths[1], "holdout": None}
     return Data(config.model_copy(update=own), kept, held, split)
 
@@ -97,7 +108,7 @@ def _folder(workdir: Path, train: "Manifest", share: float) -> Path:
 
 
 def _stored(folder: Path, train: "Manifest", share: float) -> "list[Manifest | None]":
-    """Manifests of the parts that lie there; None for one that is missing or damaged, and has to be written."""
+    """Return the manifests of the two parts; None for a part that is missing or damaged and has to be written."""
     from fastdc.beton import load_manifest
     from fastdc.beton.split import HELD_OUT, KEPT, split_made
 
@@ -108,12 +119,13 @@ def _stored(folder: Path, train: "Manifest", share: float) -> "list[Manifest | N
         except FastDCError:
             found.append(None)
         else:
+            # The folder's name is only a short hash, so the manifest must name the same split.
             found.append(manifest if manifest.made == split_made(train, share, part) else None)
     return found
 
 
 def _look(path: Path, kept: "Part", missing: "Sequence[Part]") -> tuple[bool, int]:
-    """Whether a kept image is stored as raw pixels, and about how many bytes the missing parts take."""
+    """Return whether any kept image is stored as raw pixels, and the approximate bytes of the missing parts."""
     from fastdc.beton import BetonFile
     from fastdc.beton.format import MODE_RAW
 
@@ -123,7 +135,9 @@ def _look(path: Path, kept: "Part", missing: "Sequence[Part]") -> tuple[bool, in
 
 
 def write_holdout(plan: "Plan", show_progress: bool = True) -> "Plan":
-    """Write what is missing of a plan's split, once for all sweeps of its folder; return the plan with what lies there.
+    """Write the missing parts of a plan's split; return the plan with the manifests of the written parts.
+
+    Sweeps on one workdir share the split, so it is written once.
 
     Raises:
         OutputError: the disk is too small, or fails.
@@ -148,7 +162,7 @@ def _write_missing(split: Holdout, train: "Manifest", show_progress: bool) -> No
     from fastdc.beton.split import split_beton, write_part
 
     stored = _stored(split.folder, train, split.share)
-    if None not in stored:  # another sweep wrote them
+    if None not in stored:  # another sweep wrote them while this one waited for the lock
         return
     free = shutil.disk_usage(split.folder).free
     if free < split.bytes_left:

@@ -1,8 +1,7 @@
-"""Cells on many workers: who runs what, what waits for what, and what a lost worker costs.
+"""Schedule cells on many workers: assign them, order them by what they need, and recover from lost workers.
 
-Knows nothing of how workers come about; a `Pool` starts them, sends them requests and tells what became of those. This
-process alone writes the store: it claims a cell when a worker is free for it, keeps the lease alive, and stores how
-the cell ended.
+This file does not know how workers are started. A `Pool` starts them, sends them requests and reports the answers. Only
+this process writes the store: it claims a cell when a worker is free, keeps its lease alive, and stores how it ended.
 """
 
 import time
@@ -27,13 +26,13 @@ from fastdc.sweep.worker import Answer, Told
 from fastdc.track.events import publish
 
 MOST_TRIES = 3
-"""So often a cell, or what cells need, is tried that a lost worker or a fault of the machine ends."""
+"""Tries after which a lost worker, or a fault of the machine, fails a cell or one of its needs."""
 
 MOST_FAILED_STARTS = 3
-"""So many workers may fail to start, with none at work, before the sweep ends."""
+"""Number of workers that fail to start in a row, with none at work, after which the sweep ends."""
 
 FORGET_SECONDS = 600.0
-"""After so long a place where no worker could start is tried again."""
+"""Time after which a place where no worker could start is tried again."""
 
 SLOW_START_SECONDS = 60.0
 
@@ -41,7 +40,10 @@ Call = Literal["open", "make_network", "make_subset", "run"]
 
 
 class Event(NamedTuple):
-    """A worker's answer to a request, "news" while it is at one, or "lost" with a reason: it will answer no more."""
+    """Hold an event of a worker: its answer to a request, "news" during one, or "lost".
+
+    A lost worker never answers again; its `value` is the reason.
+    """
 
     worker: int
     call: "Call | Literal['news', 'lost']"
@@ -49,31 +51,40 @@ class Event(NamedTuple):
 
 
 class Pool(Protocol):
-    """Workers by number. Each does what it is sent in that order; `open` is its first event."""
+    """Interface to workers, which are known by number.
+
+    A worker handles its requests in the order in which they are sent. Its first event is `open`.
+    """
 
     def capacity(self) -> int:
-        """How many workers there can be now."""
+        """Return the number of workers that can exist now."""
 
     def start(self) -> int:
-        """Have one more worker."""
+        """Start one more worker and return its number."""
 
     def send(self, worker: int, call: Call, *arguments: Any) -> None:
-        """Ask a worker for something; returns at once."""
+        """Send a request to a worker without waiting for the answer."""
 
     def wait(self, seconds: float) -> list[Event]:
-        """What happened, waiting for something to happen so long."""
+        """Return the events that have occurred; wait up to `seconds` for the first."""
 
     def drop(self, worker: int) -> None:
         """End a worker at once."""
 
 
 Need = tuple[str, str]
-"""What has to be made before a cell can run: "network" or "subset", and its key."""
+"""Something that has to be made before a cell can run: its kind, "network" or "subset", and its key."""
 
 
 @dataclass
 class Job:
-    """What a worker is at: cells under their leases, and before them what they need."""
+    """Hold the work of one worker.
+
+    Attributes:
+        leased: the cells to run, each with its lease.
+        making: prerequisites that the worker makes first, in order.
+        hearts: heartbeats of the leases; closed when the job ends.
+    """
 
     leased: list[tuple[Cell, Lease]]
     making: list[Need]
@@ -81,7 +92,7 @@ class Job:
 
 
 class PoolSpread:
-    """Spreads cells over the workers of a pool; see `Spread`."""
+    """Scheduler that spreads cells over the workers of a pool; see `Spread`."""
 
     def __init__(self, store: Store, pool: Pool, show_progress: bool = True) -> None:
         self._store, self._pool, self._show_progress = store, pool, show_progress
@@ -92,8 +103,8 @@ class PoolSpread:
         self._queue: list[Sequence[Cell]] = []
         self._made: set[Need] = set()
         self._broken: dict[Need, CellFailure] = {}
-        self._tries: Counter[str | Need] = Counter()  # that ended badly, by cell key or need
-        self._failed_starts: list[float] = []  # when
+        self._tries: Counter[str | Need] = Counter()  # tries that ended badly, by cell key or need
+        self._failed_starts: list[float] = []  # times, by time.monotonic
         self._failed_in_a_row = 0
         self._alone_since = time.monotonic()
 
@@ -102,7 +113,7 @@ class PoolSpread:
 
         Raises:
             WorkerError: no worker can be started.
-            OutputError, StoreError, OSError: the disk or the store is at fault, and would be for every other cell.
+            OutputError, StoreError, OSError: the disk or the store is at fault, so every other cell would fail too.
         """
         self._queue = list(groups)
         self._alone_since = time.monotonic()
@@ -112,7 +123,8 @@ class PoolSpread:
         try:
             while self._queue or self._jobs:
                 self._hire()
-                if something_ended:  # else no more cells can start than before: to look at thousands takes its time
+                # Without an answer no more cells can start than before, and a search through thousands takes time.
+                if something_ended:
                     self._assign()
                 events = self._pool.wait(POLL_SECONDS)
                 something_ended = any(event.call != "news" for event in events)
@@ -128,12 +140,12 @@ class PoolSpread:
     # ---------------------------------------------------------------- workers
 
     def _hire(self) -> None:
-        """As many workers as the pool can have and the cells can use."""
+        """Start as many workers as the pool can have and the cells can use."""
         capacity = self._pool.capacity()
-        if self._jobs or self._idle:  # a host that can start none is not asked for ever
+        if self._jobs or self._idle:  # do not retry a host that can start no worker without a pause
             capacity -= sum(time.monotonic() - when < FORGET_SECONDS for when in self._failed_starts)
         elif self._failed_in_a_row >= MOST_FAILED_STARTS:
-            capacity = 0  # unless one of those that are starting can do it, this is the end
+            capacity = 0  # the sweep ends unless one of the workers now starting succeeds
         wanted = min(capacity, len(self._queue) + len(self._jobs))
         self._meter.workers(wanted)
         for _ in range(wanted - len(self._starting) - len(self._idle) - len(self._jobs)):
@@ -153,14 +165,14 @@ class PoolSpread:
             return
         self._pool.drop(worker)
         self._failed_starts.append(time.monotonic())
-        # What fails beside workers that do their work says nothing of the day when those are lost.
+        # Failures next to working workers do not count: the limit is for a sweep that can start none at all.
         self._failed_in_a_row = 0 if self._jobs or self._idle else self._failed_in_a_row + 1
         if self._failed_in_a_row >= MOST_FAILED_STARTS and not self._starting:
             raise WorkerError(f"{self._failed_in_a_row} workers could not be started: {problem}")
         self._say(f"a worker could not be started: {problem}")
 
     def _lost(self, worker: int, reason: str) -> None:
-        """A worker is gone; its cells, and nothing else, run again."""
+        """Remove a lost worker and run its cells, and nothing else, again."""
         self._pool.drop(worker)
         if worker in self._idle:
             self._idle.remove(worker)
@@ -169,11 +181,12 @@ class PoolSpread:
             if worker in self._starting:
                 self._opened(worker, reason)
             return
+        # Provenance {} instead of None: this process did not run the cell, so it has nothing to measure.
         last = CellFailure("failed", f"its worker was lost {MOST_TRIES} times: {reason}", "infrastructure", None, {})
         if job.making and not self._may_try_again(job.making[0]):
-            self._broken[job.making[0]] = last  # so that not each cell that needs it takes more workers down
+            self._broken[job.making[0]] = last  # so that other cells that need it do not lose more workers
         for cell, lease in job.leased:
-            # What they need took it down, not they; the queue has them fail once that has no more tries.
+            # While it made a prerequisite the cells are not at fault. They fail from the queue once it has no tries.
             if job.making or self._may_try_again(cell.key):
                 self._run_again(cell, lease, f"its worker was lost ({reason})")
             else:
@@ -181,7 +194,7 @@ class PoolSpread:
         job.hearts.close()
 
     def _may_try_again(self, what: str | Need) -> bool:
-        """Count a try that ended badly."""
+        """Count a try that ended badly and return whether another is allowed."""
         self._tries[what] += 1
         return self._tries[what] < MOST_TRIES
 
@@ -189,12 +202,12 @@ class PoolSpread:
         self._say(f"{cell.name}: {reason}; runs again")
         self._bars.end(cell.name)
         self._store.release(lease)
-        self._queue.append([cell])  # alone: one of several may have taken the others down
+        self._queue.append([cell])  # in a group of its own: one of several may have made all of them fail
 
     # ---------------------------------------------------------------- cells
 
     def _assign(self) -> None:
-        """Give each idle worker the first cells in the queue that have to wait for nothing."""
+        """Give each idle worker the first cells in the queue that need not wait."""
         while self._idle and (job := self._next_job()) is not None:
             worker = self._idle.pop()
             self._jobs[worker] = job
@@ -212,7 +225,7 @@ class PoolSpread:
     def _next_job(self) -> Job | None:
         making = {need for job in self._jobs.values() for need in job.making}
         for cells in list(self._queue):
-            needs = self._needs(cells[0])
+            needs = self._needs(cells[0])  # cells of one group share their subset and teacher
             if making.intersection(needs):
                 continue  # another worker makes what they need
             self._queue.remove(cells)
@@ -226,7 +239,7 @@ class PoolSpread:
         return None
 
     def _needs(self, cell: Cell) -> list[Need]:
-        """What has to be made before the cell can be trained, in order, and is not known to be there."""
+        """Return the cell's prerequisites that are not known to exist, in the order of their making."""
         needs = [("network", key) for key in networks_of(cell)]
         subset = cell.subset
         if subset is not None and subset.ipc is not None:
@@ -264,7 +277,7 @@ class PoolSpread:
             if failure is None:
                 self._made.add(need)
             elif failure.failure != "infrastructure" or not self._may_try_again(need):
-                # The cells that wait for it fail too, without another try.
+                # Cells that wait for it fail too, without another try.
                 self._broken[need] = failure._replace(provenance={})
         if answer.ends is not None:
             raise answer.ends
@@ -280,7 +293,7 @@ class PoolSpread:
         if answer.failure is not None:
             results = [answer.failure._replace(provenance={})] * len(job.leased)
         unsound = False
-        for (cell, lease), result in zip(job.leased, results, strict=False):
+        for (cell, lease), result in zip(job.leased, results, strict=False):  # fewer results if the sweep ends
             failed = isinstance(result, CellFailure)
             of_the_machine = failed and result.failure == "infrastructure"
             unsound |= of_the_machine or (failed and result.trace is not None)
@@ -292,7 +305,7 @@ class PoolSpread:
             self._store.release(lease)
         job.hearts.close()
         if unsound:
-            self._pool.drop(worker)  # nobody knows what such an error leaves behind, on a GPU above all
+            self._pool.drop(worker)  # such an error may leave the process broken, above all its GPU
         else:
             self._idle.append(worker)
 
@@ -301,10 +314,11 @@ class PoolSpread:
         self._ended.append((lease, keep_result(cell, lease, result, self._store, self._meter, Watch())))
 
     def _give_back(self) -> None:
-        """Every running cell becomes free for the next sweep; what is stored stays stored."""
+        """Release every running cell for the next sweep; stored results stay."""
         for job in self._jobs.values():
             for _, lease in job.leased:
                 self._store.release(lease)
+        # Heartbeats stop after the leases are back: closing them waits for their threads.
         for job in self._jobs.values():
             job.hearts.close()
         self._jobs.clear()

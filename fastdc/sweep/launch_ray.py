@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster: actors that live as long as the sweep. The only file that knows Ray."""
+"""Run workers as Ray actors, which live as long as the sweep. Only this file uses Ray."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from fastdc.threads import host_cpus, usable_cpus
 LOOK_AGAIN_SECONDS = 5.0
 REACH_SECONDS = 10.0
 LOCAL_STORE_BYTES = 200 * 2**20
-NEWS = "news"  # workers answer what asks for news in a thread of its own
+NEWS = "news"  # concurrency group in which a worker answers requests for news, in a thread of its own
 PASSED_ON = (
     *("FASTDC_", "NUMBA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_"),
     *("TORCH_", "PYTORCH_", "CUBLAS_", "CUDNN_"),
@@ -31,11 +31,11 @@ PASSED_ON = (
 
 @dataclass
 class RayLauncher:
-    """Runs cells as Ray actors; see `Launcher`.
+    """Launcher that runs cells in Ray actors; see `Launcher`.
 
     Args:
-        address: of a cluster, as `ray.init` takes it; None takes RAY_ADDRESS, or starts one on this host.
-        gpus_per_run: part of a GPU that each worker takes; None is 1 where the cluster has GPUs, else 0.
+        address: address of a cluster, as `ray.init` takes it; None takes RAY_ADDRESS, or starts one on this host.
+        gpus_per_run: part of a GPU that each worker takes; None is 1 if the cluster has GPUs, else 0.
     """
 
     address: str | None = None
@@ -74,7 +74,7 @@ class RayLauncher:
             ConfigError: no host of the cluster has room for one worker.
         """
         self._connect()
-        # Ray prints what it has to say of lost workers on stdout, where results belong; we say it in our own words.
+        # Ray prints messages about lost workers on stdout, where results belong. The sweep reports them itself.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             pool = RayPool(plan, self._gpus())
             try:
@@ -85,7 +85,7 @@ class RayLauncher:
                 self.close()
 
     def close(self) -> None:
-        """See `Launcher.close`. A cluster that others started goes on."""
+        """See `Launcher.close`. A cluster that was started elsewhere goes on."""
         if self._connected:
             import_ray().shutdown()
             self._connected = False
@@ -110,19 +110,19 @@ class RayLauncher:
             with _stderr_closed():
                 _start(ray, address, options)
             self._connected = True
-        except SystemExit:  # Ray has taken SIGTERM, and ends the process with it
+        except SystemExit:  # Ray has replaced the handler of SIGTERM, and exits on the signal
             raise KeyboardInterrupt from None
-        except Exception as error:  # Ray raises kinds of many sorts here, and bare ones
+        except Exception as error:  # Ray raises many types here, among them plain Exception
             reason = " ".join(str(error).split())[:300]
             raise WorkerError(f"--launcher ray: no cluster at '{address}': {reason}") from error
 
 
 @contextmanager
 def _stderr_closed() -> Iterator[None]:
-    """What native code writes to stderr goes nowhere: a client of Ray's says there every second what it waits for."""
+    """Discard what native code writes to stderr, where a client of Ray reports every second what it waits for."""
     try:
         kept = os.dup(2)
-    except OSError:  # it was never open
+    except OSError:  # stderr was never open
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -136,10 +136,11 @@ def _stderr_closed() -> Iterator[None]:
 
 
 def _reach(address: str) -> None:
-    """Wait a while for a host to listen at HOST:PORT; Ray itself would try for minutes, also where nobody ever will.
+    """Wait up to `REACH_SECONDS` for a host to listen at HOST:PORT; Ray itself would try for minutes.
 
     Raises:
-        OSError: nobody does.
+        OSError: no host listens there.
+        OverflowError: there is no such port.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
@@ -149,14 +150,17 @@ def _reach(address: str) -> None:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
             return
-        except (OSError, OverflowError) as error:  # OverflowError: no such port
+        except (OSError, OverflowError) as error:  # another try cannot mend a port out of range
             if time.monotonic() > deadline or not isinstance(error, OSError):
                 raise
         time.sleep(0.5)
 
 
 def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
-    """Connect to a cluster, or start one; Ray gives its own processes 30 s, which a busy machine may exceed."""
+    """Connect to a cluster, or start one on this host with two tries.
+
+    Ray gives its own processes 30 s to start, which a busy machine may exceed.
+    """
     try:
         ray.init(address=address, **options)
     except Exception:
@@ -167,7 +171,7 @@ def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
 
 
 def import_ray() -> Any:
-    """The package `ray`.
+    """Import the package `ray`.
 
     Raises:
         ConfigError: it is not installed.
@@ -180,15 +184,15 @@ def import_ray() -> Any:
 
 
 def live_nodes() -> list[dict[str, Any]]:
-    """The hosts of the cluster that are there, as Ray describes them."""
+    """Return the live hosts of the cluster, as Ray describes them."""
     return [node for node in import_ray().nodes() if node["Alive"]]
 
 
 class RayPool:
-    """Actors of one plan; see `Pool`.
+    """Pool of the Ray actors of one plan; see `Pool`.
 
-    A worker on CPU takes the CPUs of its threads; one on a GPU takes its part of that and no CPU, for its threads load
-    data and share the host's CPUs in the same proportion.
+    A worker on a CPU reserves one CPU for each of its threads. A worker on a GPU reserves its part of the GPU and no
+    CPU: its threads load data, and it takes the same part of the host's CPUs.
     """
 
     def __init__(self, plan: Plan, gpus: float) -> None:
@@ -204,23 +208,24 @@ class RayPool:
         )
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, tuple[int, Call]] = {}
-        self._asked: dict[Any, int] = {}  # for news: which worker, by call; one call each at a time
-        self._heard: Counter[int] = Counter()
+        self._asked: dict[Any, int] = {}  # worker by pending call for news; at most one call for each worker
+        self._heard: Counter[int] = Counter()  # number of the next new event, by worker
         self._started = 0
         self._looked, self._capacity = 0.0, 0
 
     def _room(self, node: dict[str, Any]) -> int:
-        """Workers for which a host has room."""
+        """Return the number of workers for which a host has room."""
         resources = node["Resources"]
         if self._gpus:
-            return int(resources.get("GPU", 0)) * int(1 / self._gpus + 1e-6)  # no worker takes parts of two GPUs
+            # No worker takes parts of two GPUs. The 1e-6 guards against 1 / gpus just below a whole number.
+            return int(resources.get("GPU", 0)) * int(1 / self._gpus + 1e-6)
         return int(resources.get("CPU", 0) / self._cpus)
 
     def check(self) -> None:
         """Refuse, before any work, a cluster on which no worker has room.
 
         Raises:
-            ConfigError: says what a worker takes, and what there is.
+            ConfigError: no host has room; names what a worker takes and what the largest host has.
         """
         if self.capacity() == 0:
             hosts = [node["Resources"] for node in live_nodes()]
@@ -232,7 +237,7 @@ class RayPool:
             raise ConfigError(f"--launcher ray: a run takes {needed}, the largest host has {found}; {hint}")
 
     def capacity(self) -> int:
-        """See `Pool`: workers for which the hosts that are there now have room."""
+        """See `Pool`. Counts the workers for which the live hosts have room, anew every `LOOK_AGAIN_SECONDS`."""
         if self._looked == 0.0 or time.monotonic() - self._looked > LOOK_AGAIN_SECONDS:
             self._capacity, self._looked = sum(map(self._room, live_nodes())), time.monotonic()
         return self._capacity
@@ -261,7 +266,7 @@ class RayPool:
             return []
         waiting = [*self._asked, *self._calls]
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=seconds)
-        if ready:
+        if ready:  # ray.wait returns num_returns at most: collect all others that are ready by now
             ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
         news = [event for call in ready if call in self._asked for event in self._news(call)]
         return news + [self._event(call) for call in ready if call in self._calls]
@@ -271,7 +276,7 @@ class RayPool:
         try:
             told = self._unheard(worker, self._ray.get(call))
         except self._ray.exceptions.RayError:
-            return []  # what becomes of its request will say more
+            return []  # the request that the worker handles will report the error
         if any(worker == busy for busy, _ in self._calls.values()):
             self._ask(worker)
         return [Event(worker, "news", told)] if told else []
@@ -303,25 +308,28 @@ class RayPool:
                 self._ray.kill(actor)
 
     def close(self) -> None:
-        """End all workers; what they were at is left as a killed process leaves it."""
+        """Kill all workers; their work is left as a killed process leaves it."""
         for worker in list(self._actors):
             self.drop(worker)
 
 
 def worker_environment(gpus: float) -> dict[str, str]:
-    """Variables under which a worker computes what this process would: Ray gives its workers one OpenMP thread."""
+    """Return the environment variables with which a worker computes the same as this process.
+
+    Without OMP_NUM_THREADS Ray gives its workers one OpenMP thread.
+    """
     passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     passed["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(usable_cpus()))
     return passed if gpus else passed | {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def lost_reason(error: Exception) -> str:
-    """Why a worker is gone, or could not do what it was asked, in one line."""
+    """Describe in one line why a worker is lost or could not handle a request."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     died = re.split(r"(?:Worker exit detail: |The actor died because |The actor is dead because )(?!of an error)", text)
     if len(died) > 1:
         reason = " ".join(died[-1].split()).partition(". Some common")[0].partition(". Node Id")[0]
-    elif "Traceback" in text or "  File " in text or "^^^" in text:  # of Python in the worker: its last line says what
+    elif "Traceback" in text or "  File " in text or "^^^" in text:  # a Python traceback: its last line is the error
         reason = f"{text.splitlines()[-1]}; is the same fastdc, with what it needs, installed on every host?"
     else:
         reason = " ".join(text.split())

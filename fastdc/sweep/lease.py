@@ -1,4 +1,4 @@
-"""Who works on a run: enough about a process to tell, later, whether it still lives."""
+"""Identify the process that works on a run, so that a later process can find out whether it still runs."""
 
 import os
 import secrets
@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 
 class Owner(NamedTuple):
-    """A process on a host. `born` tells two processes apart that had the same pid one after the other."""
+    """Identify a process on a host.
+
+    Attributes:
+        pid: process id.
+        host: name of the host.
+        born: boot id, start tick and pid namespace, joined by "/". It distinguishes two processes that had the same
+            pid at different times. "" if the system does not provide them.
+    """
 
     pid: int
     host: str
@@ -16,10 +23,15 @@ class Owner(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """The right to finish one run: `token` is drawn anew for every claim, so a lost lease cannot write.
+    """Hold the right to finish one run.
 
-    With `redo` the run has a result already, which stays until this one replaces it. `after_crash`: its last process
-    died while it ran, or may have; whoever runs it now may do so at a distance.
+    Attributes:
+        key: content key of the run.
+        token: drawn anew for every claim, so that a lost lease cannot write.
+        attempts: number of times the run was started, including this one.
+        redo: the run has a result already, which stays until the new one replaces it.
+        after_crash: the run's last process ended, or may have ended, while it ran, or the machine failed it. A caller
+            may run it in a process of its own.
     """
 
     key: str
@@ -30,36 +42,40 @@ class Lease(NamedTuple):
 
 
 def new_token() -> str:
-    """A token that no other claim has."""
+    """Return a token that no other claim has."""
     return secrets.token_hex(8)
 
 
 def this_owner() -> Owner:
-    """The calling process."""
+    """Identify the calling process."""
     born = process_birth(os.getpid())
     return Owner(os.getpid(), socket.gethostname(), f"{born}/{pid_namespace()}" if born else "")
 
 
 def process_birth(pid: int) -> str | None:
-    """Boot id and start tick of process `pid`, "" where the system does not tell, None when it does not run."""
+    """Return the boot id and start tick of process `pid`; "" if the system has neither, None if it does not run."""
     try:
-        os.kill(pid, 0)
+        os.kill(pid, 0)  # signal 0 only checks that the process exists
     except ProcessLookupError:
         return None
-    except OSError:  # somebody else's process, but alive
+    except OSError:  # it belongs to another user, but runs
         pass
     try:
+        # The second field, the name in brackets, may hold spaces and brackets; the fields after it may not.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-    if fields[0] == "Z":  # killed, and not yet collected by its parent
+    if fields[0] == "Z":  # a zombie: it has ended, and its parent has not collected it yet
         return None
-    return f"{boot}/{fields[19]}"
+    return f"{boot}/{fields[19]}"  # field 22 of the file, starttime, in clock ticks since boot
 
 
 def pid_namespace() -> str:
-    """Tells containers of one machine apart: each counts its processes from 1. "" where the system has none."""
+    """Return the pid namespace of this process; "" if the system has none.
+
+    It distinguishes containers on one machine, each of which numbers its processes from 1.
+    """
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -67,15 +83,16 @@ def pid_namespace() -> str:
 
 
 def is_dead(owner: Owner) -> bool:
-    """Whether `owner` is known to have ended.
+    """Return whether `owner` is known to have ended.
 
-    Processes of other hosts are never known to have, nor are those of another container on this one, which may share
-    the host's name (`docker run --network host`).
+    That is never known of processes on other hosts, nor of those in another container on this host. Such a container
+    may share the host's name (`docker run --network host`).
     """
     if owner.host != socket.gethostname() or owner.pid <= 0:
         return False
     birth = process_birth(owner.pid)
-    boot, tick, namespace = (*owner.born.split("/"), "", "")[:3]  # an older fastdc's has no third part
+    boot, tick, namespace = (*owner.born.split("/"), "", "")[:3]  # an older fastdc wrote no namespace
+    # Same boot but another namespace: a container on this machine, whose pids mean other processes here.
     if namespace and namespace != pid_namespace() and boot == (process_birth(os.getpid()) or "").partition("/")[0]:
         return False
     return birth is None or bool(owner.born and birth and birth != f"{boot}/{tick}")

@@ -1,9 +1,13 @@
-"""The grid as a list of cells, each with its content key; everything that can be refused is refused here.
+"""Plan a sweep: check it, and list its cells with their content keys.
 
-A cell's key hashes what its result depends on: the content of train and val, the method with version and settings,
-ipc, subset seed, training seed, protocol, network, precision, augmentation, image size, the observer (where the
-method reads one), the teachers (where the method runs some or the protocol's labels come from one), and on CPU the
-thread count, because sums of another count round differently.
+A cell's key hashes what its result depends on:
+
+* the content of train and val
+* the method with version and settings, ipc and subset seed
+* training seed, protocol, network, precision, augmentation and image size
+* the observer, if the method reads one
+* the teachers, if the method runs some or the protocol's labels come from one
+* on CPU the thread count, because sums over another number of threads round differently
 """
 
 from collections.abc import Iterable
@@ -43,7 +47,17 @@ KEY_SCHEMA = 1
 
 @dataclass(frozen=True)
 class SubsetPlan:
-    """One compressed set, shared by every cell that trains on it."""
+    """Describe one compressed set, shared by every cell that trains on it.
+
+    Attributes:
+        key: content key of the set.
+        group: key of the set with seed 0, common to the sets of all seeds.
+        path: where the set is or will be; for the whole set, the training set itself.
+        variant: the method as configured.
+        ipc: stored images per class; None for the whole set.
+        seed: subset seed; 0 if the method is deterministic.
+        images: number of stored images.
+    """
 
     key: str
     group: str
@@ -56,9 +70,18 @@ class SubsetPlan:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the grid. `ipc` is None for a method that keeps the whole set.
+    """Describe one run of the grid.
 
     Attributes:
+        key: content key of the result.
+        axes: what names the run without its content, with its seed; see `Planned`.
+        label: values to show in reports. `ipc` is None for a method that keeps the whole set.
+        subset: the set to train on; None for a plug-in that cannot be loaded.
+        protocol: the training protocol.
+        arch: network to train.
+        seed: training seed.
+        skip: why the cell cannot run; None if it can.
+        teacher: network that gives soft labels, if any.
         views: visits to each stored image in an epoch.
     """
 
@@ -75,27 +98,27 @@ class Cell:
 
     @property
     def teachers(self) -> "tuple[TeacherPlan, ...]":
-        """Networks that have to be there for it: those of its method, and the one that gives soft labels."""
+        """Return the networks that the cell needs: those of its method, and the one that gives soft labels."""
         own = self.subset.variant.teachers if self.subset is not None else ()
         return own if self.teacher is None else (*own, self.teacher)
 
     @property
     def name(self) -> str:
-        """One line for people: what is trained on what."""
+        """Describe the cell in one line: what is trained on what."""
         ipc = "all" if self.label["ipc"] is None else self.label["ipc"]
         rule = "" if self.label["augment"] == "method" else f" augment {self.label['augment']}"
         return f"{self.label['method']} ipc {ipc} {self.label['protocol']}{rule} {self.arch} seed {self.seed}"
 
     def planned(self) -> Planned:
-        """The cell as the store registers it."""
+        """Return the cell as the store registers it."""
         return Planned(self.key, self.axes, self.label, self.skip)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked sweep: its cells in the order they run, and what they share.
+    """Hold a checked sweep: its cells in the order they run, and what they share.
 
-    With `holdout` train and val, of `config` too, are the two parts of the split.
+    With `holdout`, `train` and `val` describe the two parts of the split, and so do the paths in `config`.
     """
 
     config: SweepConfig
@@ -110,26 +133,27 @@ class Plan:
 
     @cached_property
     def runnable(self) -> list[Cell]:
-        """Cells that are not skipped."""
+        """Return the cells that are not skipped."""
         return [cell for cell in self.cells if cell.skip is None]
 
     @property
     def store_path(self) -> Path:
-        """`DIR/store.sqlite`."""
+        """Return the path of the result store, `DIR/store.sqlite`."""
         return self.config.workdir / "store.sqlite"
 
 
 def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
-    """Check a sweep and list its cells. Imports no torch.
+    """Check a sweep and list its cells. Does not import torch.
 
     Args:
         config: the grid.
-        device: where cells will train; None guesses without importing torch.
+        device: where cells will train; None guesses it.
 
     Raises:
         BetonError, ManifestError: train or val is not a sound beton.
-        ConfigError: unknown method, protocol, network or setting; class lists that differ; IPC that no method serves.
-        MethodError: a method named explicitly cannot be used, or not with this IPC or observer.
+        ConfigError: a method, protocol, network or setting is unknown, class lists differ, or no method can serve
+            the IPC.
+        MethodError: a method that is named explicitly cannot be used at all, or not with this IPC or observer.
     """
     from fastdc.observe.teacher_plan import check_order_used
     from fastdc.threads import usable_cpus
@@ -144,7 +168,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     check_classes(train, val, config)
     check_ipc(train, config, variants)
     for protocol in (each for _, choices in protocols for each in choices):
-        label_bytes(protocol, 1, len(train.classes))  # refuses more stored logits than there are classes
+        label_bytes(protocol, 1, len(train.classes))  # called for its check: no more stored logits than classes
     protocols = [(with_teachers(variant, config, train, observer), choices) for variant, choices in protocols]
     teacher = resolve_teacher(config, train, observer, (each for _, choices in protocols for each in choices))
     used = [plan for variant, _ in protocols for plan in variant.teachers] + ([] if teacher is None else [teacher])
@@ -155,26 +179,29 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     seen: set[str] = set()
     for variant, choices in protocols:
         for cell in _cells_of(plan, variant, choices):
-            if cell.key not in seen:  # two spellings of one method are one run
+            if cell.key not in seen:  # two spellings of one method give the same key
                 seen.add(cell.key)
                 plan.cells.append(cell)
     plan.cells.extend(_broken_cells(plan))
-    # The whole set last: it takes longest, and the table fills sooner without it.
+    # The whole set runs last: it takes longest, and the table fills sooner without it.
     plan.cells.sort(key=lambda cell: (cell.label["ipc"] is None, cell.label["ipc"] or 0))
-    if config.pool_observers:  # cell by cell, so both plans are in order
+    if config.pool_observers:  # plan the same sweep with observer seed 0, whose cells come in the same order
         first = asked.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
         plan.cells[:] = map(_in_group_of, plan.cells, make_plan(first, device).cells)
     return plan
 
 
 def _in_group_of(cell: Cell, other: Cell) -> Cell:
-    """The cell, averaged in the row of `other`, which is the same run with another observer."""
+    """Return the cell with the group of `other`, the same run with another observer, to average both in one row."""
     return replace(cell, label={**cell.label, "group": other.label["group"]})
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the cells of one protocol and network share; hashed once, for a grid has many cells and few setups."""
+    """Hold what the cells of one protocol, network and augmentation share.
+
+    It is hashed once for all of them, because a grid has many cells and few setups.
+    """
 
     key: str
     protocol: "Protocol"
@@ -185,7 +212,7 @@ class Setup:
 
 
 def make_setup(plan: Plan, protocol: "Protocol", arch: str, augment: str) -> Setup:
-    """Everything of a cell's key but the subset and the seed."""
+    """Build the part of a cell's key that does not depend on the subset or the seed."""
     config = plan.config
     precision = resolve_precision(config.precision, plan.device)
     shown: dict[str, Any] = {
@@ -211,13 +238,14 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str, augment: str) -> Set
         "augment": augment,
         "image_size": config.image_size,
         **machine,
-        **({} if teacher is None else {"teacher": teacher.identity}),  # keys of hard labels are older than teachers
+        # Left out without a teacher: keys of hard-label runs are older than teachers and must not change.
+        **({} if teacher is None else {"teacher": teacher.identity}),
     }
     return Setup(content_key(identity), protocol, arch, shown, machine, teacher)
 
 
 def _held_out(plan: Plan) -> dict[str, float]:
-    """The axis of a sweep on a split of the training set; nothing for others, whose axes are older."""
+    """Return the axis `holdout` of a sweep on a split; nothing for other sweeps, whose axes must not change."""
     return {} if plan.holdout is None else {"holdout": plan.holdout.share}
 
 
@@ -233,25 +261,26 @@ def _cells_of(plan: Plan, variant: Variant, protocols: list["Protocol"]) -> Iter
 
 
 def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: str | None) -> Iterable[Cell]:
-    """The cells that differ only in their seed."""
-    first = subsets[plan.config.seeds[0]]
+    """Generate the cells that differ only in their seed."""
+    first = subsets[plan.config.seeds[0]]  # the sets of all seeds agree in everything but seed, key and path
     shown = {**setup.shown, "method": first.variant.name, "ipc": first.ipc}
     views = views_of(plan, first.variant, setup.shown["augment"])
     epochs = setup.protocol.epochs_for(first.images, len(plan.train.classes))
     data = {"train": plan.train.content_hash, "val": plan.val.content_hash}
     axes = content_key({**shown, **data})
     shared = {
-        **setup.machine,  # not among the axes: a skipped row gives way to a run on any machine
+        **setup.machine,  # not among the axes: a run on any machine replaces a skipped row
         "inferred": list(first.variant.method.inferred(first.variant.config, plan.config.image_size)),
         "reduced": _reductions(plan, first.variant),
         "observer": plan.observer.told if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, epochs, first.images * views, sum(plan.val.counts)),
         "batch": (batch := setup.protocol.batch_for(first.images)),
-        "steps": epochs * -(-first.images * views // batch),
+        "steps": epochs * -(-first.images * views // batch),  # rounded up in each epoch
     }
     for seed in plan.config.seeds:
         subset = subsets[seed]
+        # A skipped cell has a key of its own, so that its row cannot stand for a result.
         key = content_key([setup.key, subset.key, seed]) if skip is None else content_key(["skipped", axes, seed])
         label = {**shown, **shared, "seed": seed, "subset": subset.key[:12]}
         axes_of_seed = f"{axes}/{seed}"
@@ -259,21 +288,21 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
 
 
 def views_of(plan: Plan, variant: Variant, augment: str) -> int:
-    """Return the visits to each stored image in an epoch, known before the set is made."""
+    """Return the number of visits to each stored image in an epoch, which is known before the set is made."""
     if variant.whole_set:
         return tile_crop(augment, plan.train.hints).views
     return tile_crop(augment, variant.method.training_crop(variant.config).hints).views
 
 
 def _reductions(plan: Plan, variant: Variant) -> list[str]:
-    """In words, how the method's run is smaller than its paper's; the whole set is made by no setting."""
+    """Describe how the method's settings fall short of its paper's; the whole set depends on no setting."""
     if variant.whole_set:
         return []
     return list(variant.method.reductions(variant.config, plan.config.image_size))
 
 
 def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, SubsetPlan]:
-    """The compressed set of every training seed; deterministic methods have one for all of them."""
+    """Return the compressed set of each training seed; a deterministic method has one for all of them."""
     if not variant.method.stochastic(variant.config):
         return dict.fromkeys(plan.config.seeds, _plan_subset(plan, variant, ipc, 0, None))
     group = _plan_subset(plan, variant, ipc, 0, None).key
@@ -281,7 +310,7 @@ def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, Sub
 
 
 def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group: str | None) -> SubsetPlan:
-    """One compressed set, its key the hash of everything it depends on; `group` is the key with seed 0."""
+    """Describe one compressed set, whose key hashes everything that it depends on; `group` is the key with seed 0."""
     from fastdc.beton import holds_raw
     from fastdc.compress import compress_identity, machine_identity
 
@@ -289,7 +318,8 @@ def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group
     config, train = plan.config, plan.train
     if ipc is None:
         raw = holds_raw(config.train) if plan.holdout is None else plan.holdout.holds_raw
-        counted = {"raw_counts_as": "png"} if raw else {}  # results of before 0.2 count it as it is
+        # Part of the key, because results from before 0.2 count raw images at their stored size.
+        counted = {"raw_counts_as": "png"} if raw else {}
         identity = {"whole_set": name, "version": variant.method.version, "train": train.content_hash, **counted}
         key = content_key(identity)
         return SubsetPlan(key, key, config.train, variant, None, 0, sum(train.counts))
@@ -311,13 +341,20 @@ def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group
 
 
 def work_of(protocol: "Protocol", epochs: int, images: int, val_images: int) -> float:
-    """Cost of a training on `images` visits an epoch, in such visits; a validated image costs a third of one."""
+    """Return the cost of a training in visits to training images, where a validated image counts as a third.
+
+    Args:
+        protocol: the training protocol.
+        epochs: epochs of the training.
+        images: visits to training images in an epoch.
+        val_images: images of the validation set.
+    """
     validations = sum(protocol.validated(epoch, epochs) for epoch in range(epochs))
     return epochs * images + validations * val_images / 3
 
 
 def _broken_cells(plan: Plan) -> Iterable[Cell]:
-    """One skipped cell for each plug-in that cannot be loaded, so that the table says so."""
+    """Generate one skipped cell for each plug-in that cannot be loaded, so that the table shows it."""
     from fastdc.methods import broken_methods
     from fastdc.train.protocols import get_protocol
 

@@ -1,4 +1,4 @@
-"""What a sweep refuses before any work: names, settings and data that do not fit. Imports no torch."""
+"""Refuse, before any work, names, settings and data that do not fit a sweep. Does not import torch."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -23,12 +23,17 @@ NEEDS_SERVED = (*OBSERVED, "teacher", "bn_statistics")
 
 @dataclass(frozen=True)
 class Variant:
-    """A method as the sweep runs it.
+    """Describe a method as the sweep runs it.
 
     Attributes:
-        name: shows the settings that differ from the defaults.
-        explicit: asked for by its name, not by `all`: what it cannot do is an error, not a skipped row.
-        skip: why it cannot run at all.
+        name: method name, with the settings that differ from the defaults in brackets.
+        method: the method itself.
+        config: its checked settings.
+        settings: the settings that differ from the defaults, as plain data.
+        protocol_settings: overrides of the protocol for this method.
+        explicit: the method is requested by name, not through `all`. If it cannot run, that is an error instead of a
+            skipped row.
+        skip: why it cannot run at all; None if it can.
         teachers: the networks that it runs.
     """
 
@@ -43,25 +48,25 @@ class Variant:
 
     @property
     def whole_set(self) -> bool:
-        """Whether it trains on the training set itself, whatever the ipc."""
+        """Return whether the method keeps the whole training set, whatever the ipc."""
         return self.method.info.whole_set
 
     @property
     def observed(self) -> bool:
-        """Whether it reads the observer's record."""
+        """Return whether the method reads the observer's record."""
         return self.method.observed(self.config)
 
     @property
     def needs_order(self) -> bool:
-        """Whether one of its teachers has its outputs in an order that is given."""
+        """Return whether the class order of one of its teachers is given by the user."""
         return any(teacher.order is not None for teacher in self.teachers)
 
 
 def resolve_variants(config: SweepConfig) -> list[Variant]:
-    """Methods of a sweep, configured, in the order asked for; `all` is every method that is not broken.
+    """Return the configured methods of a sweep in the requested order; `all` stands for every unbroken method.
 
     Raises:
-        ConfigError, MethodError: unknown or broken name, unknown setting, a setting given as two values.
+        ConfigError, MethodError: a name is unknown or broken, a setting is unknown, or one has two values.
     """
     from fastdc.methods import all_methods, get_method, parse_variant
 
@@ -73,18 +78,20 @@ def resolve_variants(config: SweepConfig) -> list[Variant]:
             known = variants.get(variant.name, variant)
             variants[variant.name] = replace(known, explicit=known.explicit or text != "all")
     for name in config.set:
-        get_method(name)  # a file may configure methods that this sweep leaves out, but not ones that do not exist
+        get_method(name)  # raises for an unknown name; a file may configure methods that this sweep leaves out
     return list(variants.values())
 
 
 def merge_settings(what: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings given in a way of their own (the brackets of a variant) and by `set`, together.
+    """Merge the settings of `set` with those given on the spot, such as in the brackets of a variant.
 
     Args:
-        what: whose settings they are, for the message.
+        what: owner of the settings, for the message.
+        own: settings given on the spot.
+        given: settings of `set`.
 
     Raises:
-        ConfigError: both give one setting, as different values.
+        ConfigError: both give the same setting different values.
     """
     for key in own:
         if key in given and given[key] != own[key]:
@@ -102,6 +109,7 @@ def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> V
     config = method.configure(settings)
     default = method.config_class().model_dump(mode="json")
     dumped = config.model_dump(mode="json")
+    # A setting given at its default value changes neither the name nor the key.
     changed = {key: dumped[key] for key in settings if dumped.get(key) != default.get(key)}
     skip = None
     missing = [need for need in method.info.needs if need not in NEEDS_SERVED]
@@ -111,6 +119,11 @@ def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> V
 
 
 def resolve_protocols(config: SweepConfig, variant: Variant) -> list["Protocol"]:
+    """Return the protocols of a sweep, with the overrides that a method has for them.
+
+    Raises:
+        ConfigError: a protocol or setting is unknown, or a value is out of range.
+    """
     from fastdc.train.protocols import get_protocol
 
     try:
@@ -122,13 +135,15 @@ def resolve_protocols(config: SweepConfig, variant: Variant) -> list["Protocol"]
 
 
 def resolve_observer(config: SweepConfig, train: "Manifest", device: Device) -> "ObserverConfig":
-    """The observer's settings: those given, or the observer that the folder already has for this training set.
+    """Return the observer's settings: those given, or those of the observer in the workdir for this training set.
 
     Args:
-        device: where the sweep computes; an observer that is not there yet is trained there too.
+        config: the sweep's configuration.
+        train: manifest of the training set.
+        device: where the sweep computes; a new observer is trained there too.
 
     Raises:
-        ConfigError: unknown setting, unknown network, or a value out of range.
+        ConfigError: a setting or the network is unknown, or a value is out of range.
     """
     from fastdc.observe import choose_observer
 
@@ -140,10 +155,10 @@ def resolve_observer(config: SweepConfig, train: "Manifest", device: Device) -> 
 
 
 def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", observer: "ObserverConfig") -> Variant:
-    """The variant with the networks that its method runs; skipped where they cannot serve it.
+    """Return the variant with the networks that its method runs, marked as skipped if they cannot serve it.
 
     Raises:
-        MethodError: the reason, for a method that was asked for by its name.
+        MethodError: they cannot serve a method that is requested by name.
     """
     from fastdc.compress import check_teachers, plan_teachers
 
@@ -163,7 +178,7 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
 def resolve_teacher(
     config: SweepConfig, train: "Manifest", observer: "ObserverConfig", protocols: "Iterable[Protocol]"
 ) -> "TeacherPlan | None":
-    """The network that gives soft labels; None where no protocol asks for them.
+    """Return the network that gives soft labels; None if no protocol uses them.
 
     Raises:
         ConfigError, MethodError: there is no such teacher, or it cannot serve this data set.
@@ -182,7 +197,7 @@ def check_archs(archs: Iterable[str]) -> None:
     """Refuse a network that does not exist.
 
     Raises:
-        ConfigError: names the closest one.
+        ConfigError: a network is unknown; names the closest one.
     """
     from fastdc.nn.names import check_arch
 
@@ -191,13 +206,16 @@ def check_archs(archs: Iterable[str]) -> None:
 
 
 def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> None:
-    """Refuse a validation set of other classes, or of the same ones in another order.
+    """Refuse a validation set with other classes, or with the same classes in another order.
+
+    With `allow_missing_classes` it may lack some classes of the training set, in any order.
 
     Raises:
-        ConfigError: lists the first differences.
+        ConfigError: the classes differ; lists the first differences.
     """
     from fastdc.beton import one_spelling
 
+    # Unicode spells some names in two ways, and macOS often takes the one that other systems do not.
     names, val_names = (list(map(one_spelling, each.classes)) for each in (train, val))
     if names == val_names:
         return
@@ -232,7 +250,7 @@ def check_ipc(train: "Manifest", config: SweepConfig, variants: list[Variant]) -
     """Refuse an IPC that no method can serve; a sweep without IPC can only train on the whole set.
 
     Raises:
-        ConfigError: names the class that is too small and the number needed.
+        ConfigError: the IPC is missing, or too large; names the class that is too small and the number needed.
     """
     from fastdc.methods.base import budget_problem
 
@@ -248,10 +266,10 @@ def check_ipc(train: "Manifest", config: SweepConfig, variants: list[Variant]) -
 
 
 def why_not(train: "Manifest", observer: "ObserverConfig", variant: Variant, ipc: int | None) -> str | None:
-    """Why a method cannot run on these data with this observer, known before any work; None when it can.
+    """Return why a method cannot run on these data with this observer; None if it can.
 
     Raises:
-        MethodError: the reason, for a method that was asked for by its name.
+        MethodError: a method that is requested by name cannot run.
     """
     from fastdc.compress import check_observer
     from fastdc.methods.base import budget_problem

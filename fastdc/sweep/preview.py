@@ -1,4 +1,4 @@
-"""What a sweep would do, before it does it: cells, which are cached, time and disk. Writes nothing."""
+"""Preview a sweep: its cells, which of them are cached, time and disk. Writes nothing."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -22,21 +22,23 @@ if TYPE_CHECKING:
 
 LONG_SECONDS = 100 * 3600.0
 GPU_WORK_SECONDS = 3600.0
-"""From so much work of a GPU on, a dry run on a CPU also tells what it would take there."""
+"""GPU work from which on a dry run on a CPU also reports the time on a GPU."""
 
 
 def preview(
     config: SweepConfig, rerun: Rerun = "missing", launcher: Launcher | None = None, probe: Probe | None = None
 ) -> list[str]:
-    """The lines that `fastdc sweep --dry-run` prints.
+    """Return the lines that `fastdc sweep --dry-run` prints.
 
     Args:
-        launcher: what would run the cells; None runs one after the other in this process.
-        probe: times some training steps of networks of which the store has no finished run, `probe_networks` say;
-            None takes rough rates, and starts no torch.
+        config: the sweep's configuration.
+        rerun: which finished or failed runs the sweep would run again.
+        launcher: what would run the cells; None runs them one after the other in this process.
+        probe: function that times some training steps of networks without a finished run in the store, such as
+            `probe_networks`. None takes rough rates and does not start torch.
 
     Raises:
-        FastDCError: whatever the sweep itself would refuse before any work.
+        FastDCError: the sweep itself would be refused before any work.
     """
     plan, workers = _planned(config, launcher)
     records = _records(plan.store_path)
@@ -54,7 +56,7 @@ def preview(
 
 
 def _planned(config: SweepConfig, launcher: Launcher | None) -> tuple[Plan, int | None]:
-    """The plan, and how many of its cells run side by side; None where that is this process's own business."""
+    """Return the plan and the number of cells that run side by side; None if this process runs them itself."""
     if launcher is None:
         return make_plan(config), None
     try:
@@ -100,7 +102,7 @@ def _summary(
     yield from _parts(expected.bill)
     if workers is not None and todo:
         together = min(workers, len(todo))
-        observers = expected.bill.observers  # one worker trains them, and most others wait
+        observers = expected.bill.observers  # not divided: one worker trains them while most others wait
         yield f"{together} at a time: about {_hours(observers + (expected.seconds - observers) / together)}"
     yield (
         f"disk: about {_bytes(expected.disk.most)} ({_disk(expected.disk)}); "
@@ -111,7 +113,7 @@ def _summary(
 
 
 def _disk(disk: Disk) -> str:
-    """Where the bytes go."""
+    """Describe the bytes by part."""
     parts = [(disk.subsets, "new subsets"), (disk.labels, "soft labels"), (disk.observers, "observers")]
     parts += [(disk.making, "while a set is recovered"), (disk.holdout, "the two parts of the training set")]
     return ", ".join(f"{what} {_bytes(count)}" for count, what in parts if count or what == "new subsets")
@@ -122,7 +124,7 @@ def _bytes(count: int) -> str:
 
 
 def _parts(bill: Bill) -> Iterable[str]:
-    """Where the time goes, largest first; nothing for a sweep that does one thing."""
+    """Describe the time by part, the largest first; yield nothing if there is only one part."""
     parts = [(seconds, f"{protocol} trainings") for protocol, seconds in bill.trainings.items()]
     parts += [(seconds, f"{method} sets") for method, seconds in bill.sets.items()]
     parts += [(bill.observers, "observers")] if bill.observers else []
@@ -132,12 +134,12 @@ def _parts(bill: Bill) -> Iterable[str]:
 
 
 def _hours(seconds: float) -> str:
-    """A duration; of a long one nobody counts the minutes."""
+    """Format a duration; a long one in whole hours."""
     return f"{seconds / 3600:,.0f} h" if seconds >= LONG_SECONDS else format_seconds(seconds)
 
 
 def _on_a_gpu(plan: Plan, todo: list[Cell], left: "list[tuple[ObserverConfig, int]]") -> Iterable[str]:
-    """The same work in GPU-hours, where it is too much for the CPU that the dry run is made on."""
+    """Describe the same work in GPU-hours, if the dry run is on a CPU and the work is large."""
     rates = rough_rates(plan, "cuda")
     bill = make_bill(plan, todo, rates, left)
     if plan.device == "cpu" and bill.seconds >= GPU_WORK_SECONDS:
@@ -149,7 +151,7 @@ def _on_a_gpu(plan: Plan, todo: list[Cell], left: "list[tuple[ObserverConfig, in
 
 
 def observers_left(plan: Plan, todo: list[Cell]) -> list[tuple["ObserverConfig", int]]:
-    """The observers that still have to be trained for these cells, each with its epochs over all its runs."""
+    """Return the observers that still have to be trained for these cells, each with its epochs over all its runs."""
     records = list(observer_records(plan.config.workdir))
     train_hash, extra = plan.train.content_hash, ObserverNeeds(weights=True)
     needs = observer_needs(cell for cell in todo if reads_observer(cell))
@@ -167,19 +169,20 @@ def _epochs_left(
     schedule = observer.epochs
     if not needs.last_epoch(schedule):
         return 0
-    runs = 1 if needs == ObserverNeeds(weights=True) else observer.runs  # a teacher is the first run
+    runs = 1 if needs == ObserverNeeds(weights=True) else observer.runs  # a teacher takes the weights of run 0 only
     wanted = [observer.identity(train_hash, run) for run in range(runs)]
     left = dict.fromkeys(range(runs), needs.last_epoch(schedule))
     for record in records:
         if record.identity in wanted:
             missing = record.missing(needs, schedule)
-            done = record.tdds_epochs if missing.tdds else record.epochs  # TDDS's distances start at the first epoch
+            # TDDS's distances need every epoch from the first on, so epochs trained without them count for nothing.
+            done = record.tdds_epochs if missing.tdds else record.epochs
             left[wanted.index(record.identity)] = max(0, missing.last_epoch(schedule) - done)
     return sum(left.values())
 
 
 def observer_records(workdir: Path) -> Iterable["Observation"]:
-    """Every observer run in a workdir; found without torch."""
+    """Generate the records of all observer runs in a workdir, without torch."""
     from fastdc.observe import load_observation
 
     for folder in sorted(workdir.glob("observers/*")):

@@ -1,4 +1,4 @@
-"""Rates of networks that no finished run tells about, from a few training steps on this machine."""
+"""Measure networks without a finished run, by a few training steps on this machine."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fastdc.observe.config import ObserverConfig
 
 PROBE_SECONDS = 20.0
-"""After so long no further network is probed; the rough rate has to do for those that are left."""
+"""Time after which no further network is probed; the rest get a rough rate."""
 
 Probe = Callable[[Plan, Sequence[tuple[str, int]]], "dict[tuple[str, int], StepCost]"]
 
@@ -22,9 +22,9 @@ Probe = Callable[[Plan, Sequence[tuple[str, int]]], "dict[tuple[str, int], StepC
 def unmeasured_networks(
     plan: Plan, todo: Iterable[Cell], rates: Rates, observers: Sequence[tuple["ObserverConfig", int]] = ()
 ) -> list[tuple[str, int]]:
-    """Networks, with the side of their images, on which the estimate of these cells rests, most work first.
+    """List the networks, with the side of their images, that the estimate needs and no finished run has measured.
 
-    Arguments as `make_bill`'s.
+    Those with the most work come first. The arguments are those of `make_bill`.
     """
     todo = list(todo)
     work: dict[tuple[str, int], float] = {}
@@ -37,7 +37,7 @@ def unmeasured_networks(
             for arch in archs_of(cell):
                 count(arch, cell.label["image_size"], rates.seconds(cell))
     for observer, epochs in observers:
-        visits = epochs * sum(plan.train.counts)
+        visits = epochs * sum(plan.train.counts)  # without steps: this only orders the networks
         count(observer.arch, observer.image_size, rates.rough(observer.arch, observer.image_size, visits, 0))
     for subset in subsets_left(todo):
         if not rates.is_made(plan, subset):
@@ -47,10 +47,10 @@ def unmeasured_networks(
 
 
 def probe_networks(plan: Plan, networks: Sequence[tuple[str, int]]) -> "dict[tuple[str, int], StepCost]":
-    """Cost of a training step of each network, with the plan's precision and threads; starts torch.
+    """Measure a training step of each network, with the plan's precision and threads. Starts torch.
 
-    Nothing for a network that the probe cannot build (one that comes trained), nor for those that time is too short
-    for, nor where the plan is for another device than this machine's.
+    The result lacks networks that the probe cannot build, such as some that come trained. It also lacks those left when
+    `PROBE_SECONDS` are over. It is empty if the plan is for another device than this machine's.
     """
     from fastdc.nn.device import choose_compute
     from fastdc.nn.probe import probe_steps
@@ -63,7 +63,7 @@ def probe_networks(plan: Plan, networks: Sequence[tuple[str, int]]) -> "dict[tup
             break
         try:
             costs[arch, image_size] = probe_steps(arch, image_size, len(plan.train.classes), compute)
-        except (FastDCError, RuntimeError):  # unknown to us, or too large for the memory: the run itself will say so
+        except (FastDCError, RuntimeError):  # unknown, or too large for the memory: the run itself reports it
             continue
     return costs
 
@@ -75,6 +75,9 @@ def probed_rates(
     observers: Sequence[tuple["ObserverConfig", int]],
     probe: Probe,
 ) -> Rates:
-    """`rates`, with what a probe tells of the networks that they know nothing of. Arguments as `make_bill`'s."""
+    """Return `rates` with the costs of the networks that they lack, measured by `probe`.
+
+    The other arguments are those of `make_bill`.
+    """
     networks = unmeasured_networks(plan, todo, rates, observers)
     return replace(rates, probed=probe(plan, networks)) if networks else rates

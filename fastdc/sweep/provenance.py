@@ -1,4 +1,4 @@
-"""What computed a run: versions, commit, machine, seeds, seconds, peak memory. Kept with it, part of no key."""
+"""Record what computed a run: versions, commit, machine, seeds, seconds and peak memory. It is part of no key."""
 
 import hashlib
 import os
@@ -24,9 +24,9 @@ GIT_SECONDS = 5.0
 
 
 class Watch:
-    """Measures one run in this process, from its making to `told`.
+    """Meter of one run in this process, from its creation to `told`.
 
-    The peak of memory is that of the run where the system lets it be reset (Linux), else of the whole process.
+    The peak of memory is that of the run where the system can reset it (Linux). Elsewhere it is that of the process.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Watch:
         _reset_peaks()
 
     def told(self, cell: "Cell") -> dict[str, Any]:
-        """The record as `Store.finish` keeps it, JSON-able."""
+        """Return the record that `Store.finish` keeps, as JSON values."""
         return {
             **versions(),
             "host": socket.gethostname(),
@@ -54,7 +54,7 @@ class Watch:
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, Any]:
-    """Of fastdc and of what it stands on; they stay the same as long as this process runs."""
+    """Return the versions of fastdc, Python and the libraries, which do not change while this process runs."""
     return {
         "fastdc": fastdc.__version__,
         "git": commit(Path(__file__).parent.parent.parent),
@@ -64,11 +64,12 @@ def versions() -> dict[str, Any]:
 
 
 def commit(folder: Path) -> str | None:
-    """The commit of a checkout, with "-dirty" where files differ from it; None for an installed package."""
+    """Return the commit of a checkout, with "-dirty" if files differ from it; None for an installed package."""
     if not (folder / ".git").exists() or (git := shutil.which("git")) is None:
         return None
+    # core.fsmonitor=false keeps git from running a program that the checkout's configuration names.
     command = [git, "-C", str(folder), "-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=40"]
-    command += ["--exclude=*"]  # no tag: the commit alone
+    command += ["--exclude=*"]  # without tags, describe prints the commit alone
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GIT_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -77,56 +78,59 @@ def commit(folder: Path) -> str | None:
 
 
 def subset_file(subset: "SubsetPlan | None") -> dict[str, Any] | None:
-    """Name, bytes and SHA-256 of the compressed set that a run trained on; None for the training set itself."""
+    """Describe the compressed set that a run trained on by name, bytes and SHA-256.
+
+    The result is None for the training set itself, or if the set does not exist.
+    """
     if subset is None or subset.ipc is None or not subset.path.exists():
         return None
     return {"file": subset.path.name, "bytes": subset.path.stat().st_size, "sha256": sha256_of(subset.path)}
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes in hexadecimal digits."""
     found = path.stat()
     return _sha256(path, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, _inode: int, _size: int, _changed: int) -> str:
-    """Hashed once for each state of the file, not for each run."""
+    """Hash a file once for each of its states, which the last three arguments identify in the cache."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process in bytes, since it was last reset."""
+    """Return the largest resident memory of this process in bytes, since it was last reset."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, other systems KiB
 
 
 def peak_device_memory() -> int | None:
-    """Largest memory that torch took on the GPU in bytes; None without one."""
+    """Return the largest memory that torch has allocated on the GPU, in bytes; None without a GPU in use."""
     torch = _torch_on_cuda()
     return None if torch is None else int(torch.cuda.max_memory_allocated())
 
 
 def _reset_peaks() -> None:
-    with suppress(OSError):  # another system, or not allowed: the peak is that of the process
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM and nothing else
+    with suppress(OSError):  # not Linux, or not permitted: the peak is then that of the process
+        Path("/proc/self/clear_refs").write_text("5")  # "5" resets VmHWM and nothing else
     if (torch := _torch_on_cuda()) is not None:
         torch.cuda.reset_peak_memory_stats()
 
 
 def _torch_on_cuda() -> Any:
-    """torch where it runs on a GPU already; never imported, never started from here."""
+    """Return torch if this process already uses it on a GPU; neither import nor start it here."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _device_name(device: str | None) -> str | None:
-    """Model of the GPU, or for runs on a CPU of that; None for a GPU that nothing was computed on."""
+    """Return the model of the GPU, or of the CPU for runs on it; None if the GPU was not used in this process."""
     if device == "cpu":
         return cpu_name()
     torch = _torch_on_cuda()

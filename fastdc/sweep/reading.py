@@ -1,4 +1,7 @@
-"""A result store opened to be read. Nothing is left beside it, for a reader may be another user than the sweep's."""
+"""Open a result store for reading, without leaving files beside it.
+
+The reader may be another user than the sweep's owner, who could not write such files.
+"""
 
 import os
 import shutil
@@ -12,23 +15,24 @@ from fastdc.locks import missing_locks
 SIDE_FILES = ("-wal", "-shm", "-journal")
 TRIES = 5
 _WRITE_VERSION = 18
-"""Byte of the file's header: 2 with a write-ahead log, 1 with a rollback journal."""
+"""Offset of a byte in the file's header: 2 with a write-ahead log, 1 with a rollback journal."""
 
 
 def connect_reader(path: Path, lock_seconds: float) -> sqlite3.Connection:
-    """Connect to a store that a sweep has open now, or to a copy in memory of one that lies still.
+    """Connect to a store in place if that creates no file beside it, or else to a copy of it in memory.
 
-    SQLite would make a -wal and a -shm file to read the latter, and the sweep's owner could not write those.
+    To read a store with a write-ahead log that no sweep has open, SQLite would create a -wal and a -shm file. The
+    sweep's owner could not write those.
 
     Raises:
-        sqlite3.Error: it is damaged, or locked for longer than `lock_seconds`.
-        StoreError: it changes all the time.
+        sqlite3.Error: the store is damaged, or locked for longer than `lock_seconds`.
+        StoreError: the store changed during each of `TRIES` copies.
     """
     for _ in range(TRIES):
         if _is_shared(path) and missing_locks(path.parent) is None:
             try:
                 return _join(path, lock_seconds)
-            except sqlite3.OperationalError as error:  # a journal or log of a killed sweep has to be played back
+            except sqlite3.OperationalError as error:  # a killed sweep's journal or log must be replayed: in a copy
                 if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
                     raise
         if (copied := _copy(path)) is not None:
@@ -37,7 +41,7 @@ def connect_reader(path: Path, lock_seconds: float) -> sqlite3.Connection:
 
 
 def _is_shared(path: Path) -> bool:
-    """Whether SQLite can read it here without a new file beside it."""
+    """Return whether SQLite can read the store in place without creating a file beside it."""
     with path.open("rb") as handle:
         rolls_back = handle.read(_WRITE_VERSION + 1)[-1:] == b"\x01"
     return rolls_back or all(_side(path, suffix).exists() for suffix in ("-wal", "-shm"))
@@ -47,7 +51,7 @@ def _join(path: Path, lock_seconds: float) -> sqlite3.Connection:
     uri = path.absolute().as_uri() + "?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=lock_seconds, isolation_level=None)
     try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # sqlite3.connect alone reads nothing
     except BaseException:
         connection.close()
         raise
@@ -55,7 +59,7 @@ def _join(path: Path, lock_seconds: float) -> sqlite3.Connection:
 
 
 def _copy(path: Path) -> sqlite3.Connection | None:
-    """The store in memory, with what its log or journal holds; None where it changed meanwhile."""
+    """Copy the store to memory with the content of its log or journal; return None if it changed meanwhile."""
     with TemporaryDirectory(prefix="fastdc-store-") as folder:
         try:
             before = _state(path)
@@ -63,8 +67,9 @@ def _copy(path: Path) -> sqlite3.Connection | None:
                 shutil.copyfile(file, Path(folder, file.name))
             if _state(path) != before:
                 return None
-        except FileNotFoundError:  # a sweep has just ended
+        except FileNotFoundError:  # a sweep has just ended and removed its log
             return None
+        # Opened for writing, so that SQLite replays the copied log or journal.
         source = sqlite3.connect(Path(folder, path.name), isolation_level=None)
         memory = sqlite3.connect(":memory:", isolation_level=None)
         try:
@@ -79,7 +84,10 @@ def _copy(path: Path) -> sqlite3.Connection | None:
 
 
 def _state(path: Path) -> dict[Path, tuple[int, int, int]]:
-    """What tells a change of the store: its files, without the index that SQLite makes again."""
+    """Return inode, size and time of the store's files, by which a change is found.
+
+    The -shm index is left out, because SQLite rebuilds it.
+    """
     files = [path, *(_side(path, suffix) for suffix in SIDE_FILES if suffix != "-shm")]
     found = {file: os.stat(file) for file in files if file.exists()}
     return {file: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for file, stat in found.items()}

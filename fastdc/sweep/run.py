@@ -1,7 +1,7 @@
-"""Runs the cells of a plan that have no result yet; several processes may do so on one store.
+"""Run the cells of a plan that have no result yet; several processes may do so on one store.
 
-What ends a cell ends only that cell: it becomes a row with its reason. What ends the sweep (a signal, a full disk,
-a damaged store) gives the running cell back first, and its checkpoint lets the next sweep go on inside it.
+An error in a cell ends only that cell, whose row states the reason. A signal, a full disk or a damaged store ends the
+sweep. The running cell is then given back first, and the next sweep continues from its checkpoint.
 """
 
 import shutil
@@ -40,10 +40,13 @@ POLL_SECONDS = 0.5
 
 
 class CellResult(NamedTuple):
-    """What a finished cell stores: `summary` is read by every report, `detail` only on request.
+    """Hold the result of a finished cell.
 
-    `leftover` is a folder (its checkpoint's) that goes once the row is stored. `provenance` is told by a process that
-    ran the cell elsewhere; None is measured here.
+    Attributes:
+        summary: values that every report reads.
+        detail: values that are read only on request.
+        leftover: folder of the checkpoint, which is removed once the row is stored.
+        provenance: from the process that ran the cell elsewhere; None means that this process measures it.
     """
 
     summary: dict[str, Any]
@@ -56,9 +59,14 @@ Fault = Literal["failed", "diverged"]
 
 
 class CellFailure(NamedTuple):
-    """How a cell failed, in words: what its row says.
+    """Describe how a cell failed.
 
-    `trace` is the traceback of an error that nobody expected; `provenance` is as in `CellResult`.
+    Attributes:
+        outcome: failed or diverged.
+        reason: one line for its row.
+        failure: class of the failure.
+        trace: traceback of an unexpected error.
+        provenance: as in `CellResult`.
     """
 
     outcome: Fault
@@ -71,16 +79,16 @@ class CellFailure(NamedTuple):
 Execute = Callable[[Cell], CellResult | CellFailure]
 Attempt = Callable[[Sequence[Cell]], "list[CellResult | Exception]"]
 RunAlone = Callable[[Cell], CellResult | CellFailure | None]
-"""Runs a cell where its death is not ours; None where it cannot."""
+"""Runs a cell in another process, whose crash leaves this one unharmed; returns None if that is not possible."""
 
 
 class Together(NamedTuple):
-    """How to train several cells at once.
+    """Hold the functions that train several cells at once.
 
     Attributes:
-        group: splits cells that are to run into lists, each of which is trained at once.
-        attempt: trains one such list; per cell its result, or what ended it. What it raises (the memory is short, say)
-            makes the cells run one after the other, so that each has its own outcome.
+        group: splits the cells to run into lists, each of which is trained at once.
+        attempt: trains one such list and returns for each cell its result, or the error that ended it. If it raises
+            (too little memory, say), the cells run one after the other, so that each has its own outcome.
     """
 
     group: Callable[[Sequence[Cell]], list[list[Cell]]]
@@ -88,35 +96,44 @@ class Together(NamedTuple):
 
 
 class Launcher(Protocol):
-    """Runs cells somewhere else than in this process."""
+    """Interface to workers that run cells outside this process."""
 
     def device(self) -> Device:
-        """Where its workers compute. Whatever it takes to know that is started now."""
+        """Return the device on which the workers compute, starting whatever is needed to find out."""
 
     def workers(self, plan: Plan) -> int:
-        """How many cells of `plan` it would run side by side, as things are now."""
+        """Return the number of cells of `plan` that it could run side by side now."""
 
     def close(self) -> None:
-        """Let go of what `device` started; `open` does so at its end."""
+        """Release what `device` started; `open` does so at its end."""
 
     def open(self, plan: Plan, store: Store, show_progress: bool) -> AbstractContextManager["Spread"]:
-        """Workers for the cells of `plan`; they end with the block."""
+        """Open workers for the cells of `plan`; they end with the block."""
 
 
 class Spread(Protocol):
-    """Workers that are there."""
+    """Interface to open workers."""
 
     def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> "list[tuple[Lease, bool]]":
-        """Claim and run cells, those of one group by one worker, and store how each ended; which went well."""
+        """Claim and run cells, each group on one worker, and store how each cell ended.
+
+        Args:
+            groups: cells, in groups that one worker trains at once.
+            redo: run finished cells once more, if they were registered for it.
+            meter: reports the progress.
+
+        Returns:
+            The lease of each cell that ended, and whether it succeeded.
+        """
 
 
 class Outcome(NamedTuple):
-    """How the sweep's cells stand when it ends.
+    """Hold the states of a sweep's cells at its end.
 
     Attributes:
-        states: cells by state.
-        ran: how many this process ran.
-        kept: how many of those had a result already, failed this time and keep the earlier result.
+        states: number of cells by state.
+        ran: number of cells that this process ran.
+        kept: number of those that had a result already, failed this time and keep the earlier result.
     """
 
     states: Counter[str]
@@ -125,7 +142,7 @@ class Outcome(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing failed, 1 when some run failed or diverged."""
+        """Return 0 if nothing failed, 1 if some run failed or diverged."""
         return int(self.states["failed"] + self.states["diverged"] + self.kept > 0)
 
 
@@ -133,16 +150,20 @@ class Outcome(NamedTuple):
 def run_sweep(
     config: SweepConfig, rerun: Rerun = "missing", show_progress: bool = True, launcher: Launcher | None = None
 ) -> tuple[Plan, Outcome]:
-    """Plan a sweep and run what is missing.
+    """Plan a sweep and run the missing cells.
 
-    torch is imported only when a cell has to run, so a sweep that is done ends in about a second.
+    torch is imported only if a cell has to run, so a finished sweep returns in about a second.
 
     Args:
-        launcher: runs the cells; None runs one after the other in this process.
+        config: the sweep's configuration.
+        rerun: which finished or failed cells to run again.
+        show_progress: report the progress on stderr.
+        launcher: runs the cells elsewhere; None runs them one after the other in this process.
 
     Raises:
-        FastDCError: bad input (before any work), a full disk, a damaged store.
-        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came; the running cell was given back, finished cells are stored.
+        FastDCError: bad input (before any work), a full disk, or a damaged store.
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP arrived. The running cell was given back, finished cells are
+            stored.
     """
     from fastdc.sweep.alone import Alone
     from fastdc.sweep.cell import CellRunner, actual_device
@@ -159,8 +180,9 @@ def run_sweep(
             store.check()
             plan = write_holdout(plan, show_progress)
             device = actual_device() if launcher is None else launcher.device()
-            take_signals()  # Ray has taken SIGTERM
-            plan = plan if device == plan.device else make_plan(config, device)
+            take_signals()  # Ray has replaced the handler of SIGTERM
+            plan = plan if device == plan.device else make_plan(config, device)  # the first plan only guessed it
+            # Before `register`, so that a refused sweep leaves no rows.
             CellRunner(plan, store, show_progress).check_teachers(missing_cells(plan, states, rerun))
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
@@ -170,6 +192,7 @@ def run_sweep(
         runner = CellRunner(plan, store, show_progress)
         together = Together(runner.group, runner.run_together)
         redo = rerun == "all"
+        # With nothing to run, no workers are opened; `run_plan` only reports the states.
         if launcher is None or not missing_cells(plan, store.states(redo)):
             here = InThisProcess(store, runner.run, together, Alone(plan, store))
             return plan, run_plan(plan, store, here, show_progress, redo=redo, together=together)
@@ -178,7 +201,7 @@ def run_sweep(
 
 
 def missing_cells(plan: Plan, states: dict[str, str], rerun: Rerun = "missing") -> list[Cell]:
-    """Cells that a sweep would run: no result yet, and whatever `rerun` asks for on top."""
+    """Return the cells that a sweep would run: those without a result, and those that `rerun` adds."""
     final = {"missing": ("done", "failed", "diverged"), "failed": ("done",), "all": ()}[rerun]
     return [cell for cell in plan.runnable if states.get(cell.key) not in final]
 
@@ -192,12 +215,16 @@ def run_plan(
     redo: bool = False,
     together: Together | None = None,
 ) -> Outcome:
-    """Run the registered cells of a plan until every one has an end state, sharing them with other sweeps.
+    """Run the registered cells of a plan until every cell has an end state, sharing them with other sweeps.
 
     Args:
-        execute: trains one cell; what it raises is stored as that cell's reason. Or workers that run many.
-        redo: run finished cells once more, where they were registered with "all".
-        together: trains cells that can share the work of decoding; None trains one after the other.
+        plan: the checked sweep.
+        store: its result store.
+        execute: function that trains one cell, whose errors are stored as that cell's reason; or workers that run
+            many cells.
+        show_progress: report the progress on stderr.
+        redo: run finished cells once more, if they were registered with "all".
+        together: trains cells that can share the work of decoding; None trains them one after the other.
     """
     remove_leftovers(plan.config.workdir, store)
     attempts = store.attempts()
@@ -212,29 +239,39 @@ def run_plan(
         kept += sum(lease.redo and not went_well for lease, went_well in ended)
         states = store.states(redo)
         todo = missing_cells(plan, states)
+        # Only cells of other sweeps are left: wait for them, or take them back if their worker has gone silent.
         if todo and all(states[cell.key] == "running" for cell in todo):
             meter.waiting(len(todo))
             silent.expire(store, {cell.key for cell in todo})
             time.sleep(POLL_SECONDS)
     states = store.states()
-    # A skipped row gives way when another sweep, with other settings, can run it.
+    # A skipped cell may have no row: another sweep whose settings can run it deletes the row.
     outcome = Outcome(Counter(states.get(cell.key, "skipped") for cell in plan.cells), ran, kept)
     emit("sweep_ended", cells=len(plan.cells), ran=ran, states=dict(outcome.states))
     return outcome
 
 
 def split_groups(todo: list[Cell], attempts: dict[str, int], together: Together | None) -> list[list[Cell]]:
-    """Cells that are trained at once. One that was begun before and did not end is alone: it may take others down."""
+    """Split cells into groups that are trained at once.
+
+    A cell that was started before and did not end gets a group of its own. It may make others fail.
+    """
     fresh = [cell for cell in todo if attempts.get(cell.key, 0) == 0]
     grouped = [[cell] for cell in fresh] if together is None else together.group(fresh)
     return grouped + [[cell] for cell in todo if attempts.get(cell.key, 0) > 0]
 
 
 class InThisProcess:
-    """Runs one group of cells after the other, here; by `alone` what another process died of, or what cannot run here.
+    """Runner of groups of cells, one after the other, in this process.
+
+    A cell that may have crashed an earlier process runs through `alone`, in a process of its own. So does every cell
+    once this process has lost its GPU.
 
     Args:
-        alone: None runs everything here.
+        store: the result store.
+        execute: trains one cell.
+        together: trains groups; None trains each cell by itself.
+        alone: runs a cell in a process of its own; None runs everything here.
     """
 
     def __init__(
@@ -244,6 +281,7 @@ class InThisProcess:
         self._lost_device = False
 
     def run(self, groups: Sequence[Sequence[Cell]], redo: bool, meter: Meter) -> list[tuple[Lease, bool]]:
+        """See `Spread.run`."""
         ended: list[tuple[Lease, bool]] = []
         for cells in groups:
             leased = claim_cells(self._store, cells, redo)
@@ -263,7 +301,7 @@ class InThisProcess:
             return self._together.attempt(cells)
 
     def _run_here(self, cell: Cell) -> CellResult | CellFailure:
-        if self._lost_device:  # by a cell of the same group, or by the whole group
+        if self._lost_device:  # an earlier cell of this group, or the try to train it at once, lost it
             return self._run_apart(cell)
         with self._watching_device():
             return self._execute(cell)
@@ -282,13 +320,13 @@ class InThisProcess:
 
 
 def claim_cells(store: Store, cells: Sequence[Cell], redo: bool) -> list[tuple[Cell, Lease]]:
-    """Those of `cells` that nobody else has taken, each with the lease under which it runs."""
+    """Claim those of `cells` that no other process has; return each with the lease under which it runs."""
     return [(cell, lease) for cell in cells if (lease := store.claim(cell.key, redo)) is not None]
 
 
 @contextmanager
 def held(store: Store, leased: Sequence[tuple[Cell, Lease]]) -> Iterator[None]:
-    """Leases show signs of life while the block runs; what ends it early gives back those that have no result yet."""
+    """Send heartbeats for leases while the block runs; an error gives back those that have no result yet."""
     try:
         with ExitStack() as hearts:
             for _, lease in leased:
@@ -296,22 +334,22 @@ def held(store: Store, leased: Sequence[tuple[Cell, Lease]]) -> Iterator[None]:
             yield
     except BaseException:
         for _, lease in leased:
-            store.release(lease)  # what is stored stays stored
+            store.release(lease)  # a run whose result is stored stays as it is
         raise
 
 
 def run_cells(
     leased: Sequence[tuple[Cell, Lease]], store: Store, execute: Execute, attempt: Attempt | None, meter: Meter
 ) -> list[bool]:
-    """Train cells whose leases are held, at once by `attempt` if there is one, and store how each ended.
+    """Train cells whose leases are held, at once if there is an `attempt`, and store how each ended.
 
-    Every result is stored before anything that ends the sweep is raised.
+    Every result is stored before an error that ends the sweep is raised.
 
     Returns:
-        Which went well.
+        For each cell whether it succeeded.
 
     Raises:
-        OutputError, StoreError, OSError: the disk or the store is at fault, and would be for every other cell.
+        OutputError, StoreError, OSError: the disk or the store is at fault, so every other cell would fail too.
     """
     cells = [cell for cell, _ in leased]
     meter.start(cells)
@@ -328,24 +366,25 @@ def run_cells(
 
 
 def _run_one(cell: Cell, lease: Lease, store: Store, execute: Execute, meter: Meter) -> bool:
-    watch = Watch()  # each cell's own: after a group that could not be trained as one, several come here
+    watch = Watch()  # one for each cell: several run here if their group could not be trained at once
     return keep_result(cell, lease, attempt_alone(execute, cell), store, meter, watch)
 
 
 def attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResult | Exception] | None":
-    """The results of a group, None where it could not be trained as one."""
+    """Train a group at once and return its results; return None if that fails."""
     try:
         return attempt(cells)
     except Exception as error:
         if ends_sweep(error):
             raise
         reason = " ".join(str(error).split())[:200]
-    # Outside the block, where nothing refers to the failed attempt's memory any more.
+    # Outside the except block, where the error no longer keeps the failed attempt's memory alive.
     say(f"{len(cells)} runs could not be trained together ({reason}); one by one now")
     return None
 
 
 def attempt_alone(execute: Execute, cell: Cell) -> CellResult | CellFailure | Exception:
+    """Train one cell and return its result, or the error that ended it; raise errors that end the sweep."""
     try:
         return execute(cell)
     except Exception as error:
@@ -357,16 +396,21 @@ def attempt_alone(execute: Execute, cell: Cell) -> CellResult | CellFailure | Ex
 def keep_result(
     cell: Cell, lease: Lease, result: CellResult | CellFailure | Exception, store: Store, meter: Meter, watch: Watch
 ) -> bool:
-    """Store how a cell ended; whether it ended well.
+    """Store how a cell ended; return whether it succeeded.
 
     Args:
-        watch: what it took, of a cell that ran in this process; others bring that along.
+        cell: the cell.
+        lease: the lease under which it ran.
+        result: how it ended.
+        store: the result store.
+        meter: reports the progress.
+        watch: measures a cell that ran in this process; the result of any other brings its own provenance.
     """
     if isinstance(result, CellResult):
         made_by = result.provenance or watch.told(cell)
         try:
             stored = store.finish(lease, "done", summary=result.summary, detail=result.detail, provenance=made_by)
-        except ValueError as error:  # a number in it is NaN
+        except ValueError as error:  # the result holds NaN or infinity: the cell has failed
             return keep_result(cell, lease, error, store, meter, watch)
         if result.leftover is not None:
             shutil.rmtree(result.leftover, ignore_errors=True)
@@ -381,14 +425,14 @@ def keep_result(
 
 
 def failure_of(error: Exception) -> CellFailure:
-    """What a cell's row says of an error, also in a form that any process can read."""
+    """Describe an error for a cell's row, in a form that any process can unpickle."""
     trace = None if isinstance(error, FastDCError) else "".join(traceback.format_exception(error))
     outcome: Fault = "diverged" if isinstance(error, DivergedError) else "failed"
     return CellFailure(outcome, one_line(error), classify(error), trace)
 
 
 def one_line(error: BaseException) -> str:
-    """An error as one line; a kind that fastdc does not raise on purpose is named."""
+    """Describe an error in one line; name the type of an error that fastdc does not raise itself."""
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, FastDCError):
         return text

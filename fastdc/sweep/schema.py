@@ -1,4 +1,4 @@
-"""Opening the store's file: created whole or not at all, checked before use, never overwritten."""
+"""Open the store's file, which is created whole or not at all, checked before use, and never overwritten."""
 
 import os
 import sqlite3
@@ -13,12 +13,12 @@ from fastdc.locks import missing_locks
 from fastdc.sweep.reading import SIDE_FILES, connect_reader
 
 SCHEMA_VERSION = 3
-APPLICATION_ID = 0x66646331  # "fdc1", in the file's header: tells our store from other SQLite files
+APPLICATION_ID = 0x66646331  # "fdc1", in the file's header: distinguishes a store from other SQLite files
 LOCK_SECONDS = 60.0
 SQLITE_MAGIC = b"SQLite format 3\x00"
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "9p", "fuse.sshfs", "afs")
 
-# Finished runs to run once more: their row in `runs` stays `done`, with its result, until the new one is stored.
+# Finished runs to run once more. Their row in `runs` stays `done`, with its result, until the new result is stored.
 SCHEMA_REDO = """
 CREATE TABLE IF NOT EXISTS redo (
     key TEXT PRIMARY KEY REFERENCES runs (key),
@@ -29,8 +29,8 @@ CREATE TABLE IF NOT EXISTS redo (
     changed REAL NOT NULL
 ) WITHOUT ROWID;
 """
-# What computed each run that has ended: its versions, machine, seeds, seconds and memory, as JSON. Apart from `runs`,
-# which every sweep reads whole.
+# What computed each run that has ended: versions, machine, seeds, seconds and memory, as JSON. It has its own table,
+# because every sweep reads all of `runs`.
 SCHEMA_PROVENANCE = """
 CREATE TABLE IF NOT EXISTS provenance (key TEXT PRIMARY KEY REFERENCES runs (key), provenance TEXT NOT NULL);
 """
@@ -69,14 +69,19 @@ BEGIN SELECT RAISE(ABORT, 'a result is never changed'); END;
 
 @contextmanager
 def store_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's exceptions about the file into a `StoreError` that says what to do."""
+    """Turn SQLite's exceptions about the file into errors that say what to do.
+
+    Raises:
+        StoreError: the store cannot be used.
+        OutputError: the disk is full.
+    """
     try:
         yield
     except sqlite3.OperationalError as error:
         text = str(error)
-        if "decode to UTF-8" in text:  # a byte of a text was changed
+        if "decode to UTF-8" in text:  # a changed byte in a text, which SQLite reports as an operational error
             raise damaged(path, text) from error
-        check_locks(path)  # without locks SQLite calls the file locked, or the disk failing
+        check_locks(path)  # on a file system without locks SQLite reports a locked file or a failing disk
         if "full" in text:
             raise OutputError(f"{path}: disk full while writing the store; free space and run again") from error
         if "disk I/O" in text:
@@ -104,10 +109,10 @@ def check_locks(path: Path) -> None:
 
 
 def check_side_files(path: Path) -> None:
-    """Refuse a store whose side files another user left, before SQLite calls the store itself read-only.
+    """Refuse a store whose side files belong to another user, before SQLite reports the store itself as read-only.
 
     Raises:
-        StoreError: names the file, its owner, and what to do.
+        StoreError: a side file cannot be written; names the file, its owner, and what to do.
     """
     for side in (path.with_name(path.name + suffix) for suffix in SIDE_FILES):
         if side.exists() and os.access(path, os.W_OK) and not os.access(side, os.R_OK | os.W_OK):
@@ -125,7 +130,7 @@ def _has_log(path: Path) -> bool:
 def _owner(path: Path) -> str:
     try:
         return f"user {path.owner()}"
-    except KeyError:  # a user of another machine
+    except KeyError:  # the user exists only on another machine
         return f"user {path.stat().st_uid}"
 
 
@@ -136,15 +141,16 @@ _REMEDY = (
 
 
 def damaged(path: Path, what: str) -> StoreError:
-    """The error for a store that SQLite can read and that does not hold what a store does."""
+    """Return the error for a damaged store, with the remedy."""
     return StoreError(f"{path}: damaged ({' '.join(what.split())[:200]}); it was not touched. {_REMEDY}")
 
 
 def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
-    """A checked connection in autocommit mode; the file is created when missing unless `readonly`.
+    """Open a checked connection in autocommit mode; create a missing file unless `readonly`.
 
     Raises:
-        StoreError: no store there (`readonly`), not SQLite, zero bytes, truncated, another program's, newer schema.
+        StoreError: there is no store (`readonly`), or the file is not SQLite, has zero bytes, is truncated, belongs to
+            another program, or has a newer schema.
         OutputError: the store cannot be created in its folder.
     """
     if not readonly:
@@ -153,7 +159,8 @@ def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
         if readonly:
             raise StoreError(f"{path}: no result store here; run `fastdc sweep ... --workdir {path.parent}` first")
         wal = path.with_name(path.name + "-wal")
-        # SQLite would play it into the new store. Another sweep may just have made both.
+        # SQLite would replay an orphaned log into the new store. The store is looked for again, because another sweep
+        # may have created both files since.
         if wal.exists() and not path.exists():
             raise StoreError(
                 f"{wal}: belongs to a store that is not here and may hold its last results; put {path.name} back, or "
@@ -175,6 +182,7 @@ def open_database(path: Path, readonly: bool = False) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    # The threads that send heartbeats share the connection; `Store` has a lock for it.
     connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -182,7 +190,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is not a whole SQLite file, before SQLite may treat it as an empty one and write to it."""
+    """Refuse a file that is not a whole SQLite file; SQLite might treat it as an empty one and write to it."""
     if path.is_dir():
         raise StoreError(f"{path}: is a folder, expected the store's file; move it away")
     try:
@@ -195,16 +203,17 @@ def _check_file(path: Path) -> None:
         raise StoreError(f"{path}: has zero bytes, expected a result store; it was not touched. {_REMEDY}")
     if not head.startswith(SQLITE_MAGIC) or len(head) < 100:
         raise StoreError(f"{path}: is not a SQLite file, expected a result store; it was not touched. {_REMEDY}")
+    # SQLite's header: the page size is at byte 16, where 1 stands for 65536, and the number of pages is at byte 28.
     page = int.from_bytes(head[16:18], "big")
     expected = (65536 if page == 1 else page) * int.from_bytes(head[28:32], "big")
     wal = path.with_name(path.name + "-wal")
-    # While a write-ahead log exists the main file may rightly be shorter than its header says.
+    # With a write-ahead log the main file may be shorter than its header says.
     if size < expected and not (wal.exists() and wal.stat().st_size):
         raise StoreError(f"{path}: truncated: {size:,} bytes, expected {expected:,}; it was not touched. {_REMEDY}")
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
-    """The file's schema version, where this fastdc can use it."""
+    """Return the file's schema version; refuse another program's file and a newer schema."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if application != APPLICATION_ID:
@@ -218,10 +227,10 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Bring a store of an older schema to this one, whole or not at all; two sweeps may do so at once."""
+    """Upgrade a store of an older schema, whole or not at all; two sweeps may do so at once."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if int(connection.execute("PRAGMA user_version").fetchone()[0]) < SCHEMA_VERSION:  # nobody was first
+        if int(connection.execute("PRAGMA user_version").fetchone()[0]) < SCHEMA_VERSION:  # no other sweep was first
             connection.execute(SCHEMA_REDO)
             connection.execute(SCHEMA_PROVENANCE)
             for table, column in ADDED.items():
@@ -235,7 +244,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
 
 
 def _create(path: Path) -> None:
-    """Make an empty store under a temporary name and link it into place: of two creators, one wins whole."""
+    """Create an empty store under a temporary name and link it into place, so that one of two creators wins whole."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open_temporary(path) as (_, temporary):
@@ -265,18 +274,19 @@ def _link(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        pass  # another sweep was first; its store is as good
-    except OSError:  # a file system without hard links
+        pass  # another sweep was first; its empty store serves as well
+    except OSError:  # the file system has no hard links
         if not path.exists():
             os.replace(temporary, path)
 
 
 def on_network(folder: Path) -> bool:
-    """Whether `folder` lies on a network file system, where SQLite's write-ahead log is unsafe."""
+    """Return whether `folder` is on a network file system, where SQLite's write-ahead log is unsafe."""
     try:
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     except OSError:
         return False
     real = folder.resolve()
+    # The longest mount point that holds the folder counts. The kernel writes a space in it as \040.
     holders = [(len(fields[1]), fields[2]) for fields in mounts if real.is_relative_to(fields[1].replace("\\040", " "))]
     return bool(holders) and max(holders)[1] in NETWORK_FILE_SYSTEMS

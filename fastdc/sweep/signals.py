@@ -1,4 +1,4 @@
-"""Signals that end a sweep in good order, and the second one that ends it at once."""
+"""End a sweep in good order on a first signal, and at once on a second."""
 
 import os
 import signal
@@ -14,16 +14,18 @@ EXIT_INTERRUPTED = 130
 def signals_interrupt() -> Iterator[Callable[[], None]]:
     """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt while the block runs (main thread only).
 
-    A signal that is ignored stays ignored: so `nohup` and a shell's `&` start programs. A second signal ends the
-    process at once: what is at work then is left as a killed process leaves it. The block is given a function that
-    takes the signals back from a library that has taken them over.
+    A signal that is ignored stays ignored, because `nohup` and a shell's `&` start programs that way. A second signal
+    exits the process at once and leaves its work as a killed process does.
+
+    Yields:
+        A function that installs the handlers again after a library has replaced them.
     """
     came = False
 
     def interrupt(number: int, _frame: object) -> None:
         nonlocal came
         if came:
-            os._exit(EXIT_INTERRUPTED)
+            os._exit(EXIT_INTERRUPTED)  # skips all cleanup, which may be what takes so long
         came = True
         raise KeyboardInterrupt(signal.Signals(number).name)
 

@@ -1,8 +1,8 @@
-"""The result store: one SQLite file that several sweeps may share, where a finished run is never lost or changed.
+"""Store results in one SQLite file that several sweeps may share; a finished run is never lost or changed.
 
-A run is `pending -> running -> done | failed | diverged | interrupted`, or `skipped` when it cannot be tried here.
-`interrupted` counts as pending for the next sweep. Claims and results are single transactions (BEGIN IMMEDIATE: a
-deferred one fails with "database is locked" at once when two processes read and then write).
+A run goes `pending -> running -> done | failed | diverged | interrupted`, or is `skipped` if it cannot run here.
+`interrupted` counts as pending for the next sweep. Every claim and every result is a single transaction, begun with
+BEGIN IMMEDIATE. A deferred transaction fails at once with "database is locked" when two processes read and then write.
 """
 
 import json
@@ -29,7 +29,14 @@ TABLES = ("runs", "redo")
 
 
 class Planned(NamedTuple):
-    """A run as a sweep registers it. `axes` names it without its content: a skipped row gives way by it."""
+    """Describe a run as a sweep registers it.
+
+    Attributes:
+        key: content key.
+        axes: what names the run without its content; a run that can be tried replaces a skipped row with equal axes.
+        label: values to show.
+        skip: why the run cannot be tried; None if it can.
+    """
 
     key: str
     axes: str
@@ -38,9 +45,16 @@ class Planned(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A stored run: its label (the axes to show), state, reason (when not done) and summary (when done).
+    """Describe a stored run.
 
-    `failure` is the class of a failed one; None for those of a store that is older than classes.
+    Attributes:
+        key: content key.
+        label: values to show.
+        state: state of the run.
+        reason: one line for a run that is not done.
+        summary: result of a run that is done.
+        changed: time of the last change, in seconds since 1970.
+        failure: class of a failure; None in a store that is older than these classes.
     """
 
     key: str
@@ -53,7 +67,10 @@ class Record(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """Who runs a run, and a sign of life: the token and heartbeat stay equal only when nothing happens."""
+    """Identify the process that works on a run, with its latest heartbeat.
+
+    Token and heartbeat stay the same only while the worker shows no activity.
+    """
 
     owner: Owner
     token: str
@@ -64,11 +81,11 @@ class Store:
     """Result store of one sweep folder.
 
     Args:
-        path: `DIR/store.sqlite`; created when missing, unless `readonly`.
-        readonly: read an existing store, also from a read-only folder.
+        path: `DIR/store.sqlite`; created if missing, unless `readonly`.
+        readonly: read an existing store, which may be in a read-only folder.
 
     Raises:
-        StoreError: missing (`readonly`), not a store, damaged, or of a newer fastdc. The file is not touched.
+        StoreError: the file is missing (`readonly`), not a store, damaged, or of a newer fastdc. It is not touched.
         OutputError: it cannot be created, or the disk is full.
     """
 
@@ -85,14 +102,14 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file. The last one to close folds the write-ahead log into it."""
+        """Close the file. The last process to close it merges the write-ahead log into it."""
         with self._lock:
             self._connection.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, store_errors(self.path):
-            if self._connection.in_transaction:  # a signal came between BEGIN and the block below
+            if self._connection.in_transaction:  # a signal interrupted an earlier call between BEGIN and its try block
                 self._connection.rollback()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -108,7 +125,7 @@ class Store:
             return self._connection.execute(query, values).fetchall()
 
     def _plain(self, text: str) -> dict[str, Any]:
-        """A JSON object that the store keeps."""
+        """Parse a stored JSON object; raise `StoreError` for any other text."""
         try:
             value = json.loads(text)
         except (ValueError, TypeError, RecursionError) as error:
@@ -118,10 +135,10 @@ class Store:
         return value
 
     def check(self) -> None:
-        """Read the whole file (1 s per GB, from memory) and see that it is sound; before much work is added to it.
+        """Check the whole file for damage, before much work is added to it. It takes 1 s per GB from memory.
 
         Raises:
-            StoreError: it is damaged; it was not touched.
+            StoreError: the file is damaged; it was not touched.
         """
         found = [str(row[0]) for row in self._rows("PRAGMA quick_check(1)")]
         if found != ["ok"]:
@@ -130,19 +147,19 @@ class Store:
     # ---------------------------------------------------------------- planning
 
     def register(self, planned: Iterable[Planned], rerun: Rerun = "missing") -> None:
-        """Enter the runs of a sweep; those that are there stay as they are, but for what `rerun` asks.
+        """Enter the runs of a sweep; runs in the store stay as they are, except for those that `rerun` names.
 
         Args:
             planned: the runs; one with `skip` becomes a `skipped` row with that reason.
-            rerun: "missing" leaves finished and failed runs; "failed" lets failed and diverged ones run again;
-                "all" lets every one run again (an old result stays until `finish` stores the new one, and then moves
-                to the table `superseded`).
+            rerun: "missing" leaves finished and failed runs; "failed" makes failed and diverged runs pending again;
+                "all" makes every run pending again. An old result stays until `finish` stores the new one, and then
+                moves to the table `superseded`.
         """
         runs = list(planned)
         known = self.states()
         fresh = [run for run in runs if run.key not in known or run.skip is not None]
         retry = [run.key for run in runs if rerun != "missing" and known.get(run.key) in FAULTS]
-        # Runs that still wait to be redone were left by a sweep that was interrupted or is at work: go on with those.
+        # Runs that wait to be redone belong to a sweep that was interrupted or still runs: continue those first.
         waiting = dict(self._rows("SELECT key, state FROM redo"))
         again = rerun == "all" and not any(run.key in waiting for run in runs)
         redo = [run for run in runs if again and known.get(run.key) == "done"]
@@ -161,7 +178,7 @@ class Store:
                 ],
             )
             for key in retry:
-                db.execute(  # of a fault of the machine an attempt is remembered: see `_take`
+                db.execute(  # after a fault of the machine one attempt stays counted: see `_take`
                     "UPDATE runs SET state = 'pending', reason = NULL, trace = NULL, failure = NULL, "
                     "attempts = coalesce(failure = 'infrastructure', 0), "
                     "changed = ? WHERE key = ? AND state IN ('failed', 'diverged')",
@@ -174,18 +191,18 @@ class Store:
             hit("store.registering")
 
     def states(self, redo: bool = False) -> dict[str, str]:
-        """State of every run by key; with `redo` that of running it once more, where it is to be."""
+        """Return the state of every run by key; with `redo`, a run to be redone has the state of that repeat."""
         states = dict(self._rows("SELECT key, state FROM runs"))
         return states | dict(self._rows("SELECT key, state FROM redo")) if redo else states
 
     def axes(self) -> dict[str, str]:
-        """`Planned.axes` of every run, by key."""
+        """Return `Planned.axes` of every run, by key."""
         return dict(self._rows("SELECT key, axes FROM runs"))
 
     def attempts(self) -> dict[str, int]:
-        """How often each unfinished run was started, where that was more than once, or where it was not given back.
+        """Return how often runs that are not done were started: those started more than once, and those now `running`.
 
-        One that is `running` while nobody works on it may have taken its process down.
+        A run that is `running` although no process works on it may have crashed its process.
         """
         return dict(
             self._rows(
@@ -197,10 +214,11 @@ class Store:
     # ---------------------------------------------------------------- running
 
     def claim(self, key: str, redo: bool = False) -> Lease | None:
-        """Take a pending run, or one whose process on this host has died; None when there is nothing to take.
+        """Claim a pending run, or one whose process on this host has ended; return None if there is nothing to claim.
 
         Args:
-            redo: take a finished run too, if it was registered to run once more.
+            key: content key of the run.
+            redo: claim a finished run too, if it was registered to run once more.
         """
         with self._transaction() as db:
             lease = _take(db, "runs", key, self._owner)
@@ -210,7 +228,7 @@ class Store:
         return lease
 
     def heartbeat(self, lease: Lease) -> bool:
-        """Say that the run is still worked on; False when the lease was lost."""
+        """Record that the run is still worked on; return False if the lease was lost."""
         query = f"UPDATE {_table(lease)} SET heartbeat = ? WHERE key = ? AND token = ?"
         with self._transaction() as db:
             done = db.execute(query, (time.time(), *lease[:2]))
@@ -228,20 +246,23 @@ class Store:
         failure: Failure | None = None,
         provenance: dict[str, Any] | None = None,
     ) -> bool:
-        """Store a run's result and its state in one transaction; False (nothing stored) when the lease was lost.
+        """Store a run's result and state in one transaction; return False, with nothing stored, if the lease was lost.
 
-        A run that had a result keeps it when it fails now; a new result replaces the old one, which moves to the
-        table `superseded`.
+        A run that had a result keeps it if it fails now. A new result replaces the old one, which moves to the table
+        `superseded`.
 
         Args:
             lease: from `claim`.
-            outcome: "done" takes `summary` (small: read by every report) and `detail`; the others take `reason`.
-            summary, detail: JSON-able, without NaN.
-            reason: one line. trace: a traceback for an unexpected error. failure: class of what failed.
-            provenance: what computed it (`fastdc.sweep.provenance`), JSON-able.
+            outcome: "done" takes `summary` (small, because every report reads it) and `detail`; the others take
+                `reason`.
+            summary, detail: JSON values, without NaN.
+            reason: one line.
+            trace: traceback of an unexpected error.
+            failure: class of the failure.
+            provenance: what computed the run (`fastdc.sweep.provenance`), as JSON values.
 
         Raises:
-            ValueError: a result holds NaN or infinity.
+            ValueError: the result or its provenance holds NaN or infinity.
         """
         failure = "diverged" if outcome == "diverged" else failure if outcome == "failed" else None
         made_by = None if provenance is None else json.dumps(provenance, allow_nan=False)
@@ -252,7 +273,7 @@ class Store:
         with self._transaction() as db:
             if db.execute(held, lease[:2]).fetchone() is None:
                 return False
-            if lease.redo and result is None:
+            if lease.redo and result is None:  # it failed now: the row in `runs` keeps its earlier result
                 db.execute("DELETE FROM redo WHERE key = ?", (lease.key,))
                 return True
             if lease.redo:
@@ -271,11 +292,11 @@ class Store:
         return True
 
     def release(self, lease: Lease) -> None:
-        """Give an unfinished run back: the next sweep takes it up again."""
+        """Give an unfinished run back, for the next sweep to continue."""
         self._reset(_table(lease), lease.key, lease.token, "interrupted")
 
     def expire(self, key: str, token: str) -> None:
-        """Take a run from a worker that shows no sign of life (on another host, say); it becomes pending."""
+        """Take a run back from a worker that shows no sign of life, on another host, say; it becomes pending."""
         for table in TABLES:
             self._reset(table, key, token, "pending")
 
@@ -288,7 +309,7 @@ class Store:
             )
 
     def workers(self, tables: Sequence[str] = TABLES) -> dict[str, Worker]:
-        """Who works on each run in state `running`, by key."""
+        """Return the worker of each run in state `running`, by key."""
         query = "SELECT key, pid, host, born, token, heartbeat FROM {} WHERE state = 'running'"
         rows = self._rows(" UNION ALL ".join(query.format(table) for table in tables))
         return {key: Worker(Owner(pid, host, born), token, beat) for key, pid, host, born, token, beat in rows}
@@ -298,7 +319,7 @@ class Store:
     def records(self) -> list[Record]:
         """Return every run, oldest change first, without the details.
 
-        One whose process has died shows as `interrupted`, which the next sweep makes of it.
+        A `running` run whose process on this host has ended is shown as `interrupted`. The file is not changed.
 
         Raises:
             StoreError: a label or a result is not JSON.
@@ -316,42 +337,42 @@ class Store:
         return self._as_seen(records) if any(record.state == "running" for record in records) else records
 
     def _as_seen(self, records: list[Record]) -> list[Record]:
-        """Say of each running one whose process has ended, or was silent for long, that this is so."""
+        """Mark the running records whose process has ended, or has shown no sign of life for long."""
         workers = self.workers(("runs",))  # an older store has no other table
         now, seen = time.time(), list[Record]()
         for record in records:
             worker = workers.get(record.key) if record.state == "running" else None
             if worker is not None and is_dead(worker.owner):
                 record = record._replace(state="interrupted", reason="its process has ended; the same command goes on")
-            elif worker is not None and now - worker.heartbeat > LOST_SECONDS:  # no proof: its clock may be another
+            elif worker is not None and now - worker.heartbeat > LOST_SECONDS:  # no proof: clocks differ
                 silent = format_seconds(now - worker.heartbeat)
                 record = record._replace(reason=f"no sign of life from host {worker.owner.host} for {silent}")
             seen.append(record)
         return seen
 
     def _is_current(self) -> bool:
-        """Whether the file has what schema 3 added; one that was opened to be read stays as old as it is."""
+        """Return whether the file has the current schema; a store opened with `readonly` is not upgraded."""
         return int(self._rows("PRAGMA user_version")[0][0]) >= SCHEMA_VERSION
 
     def provenance(self, key: str) -> dict[str, Any] | None:
-        """What computed a run that has ended; None where that was not kept (by an older fastdc)."""
+        """Return what computed a run that has ended; None if an older fastdc did not record it."""
         if not self._is_current():
             return None
         rows = self._rows("SELECT provenance FROM provenance WHERE key = ?", (key,))
         return self._plain(rows[0][0]) if rows else None
 
     def detail(self, key: str) -> dict[str, Any] | None:
-        """Per-class accuracy, curve, environment of a finished run; None for any other."""
+        """Return per-class accuracy, curve and environment of a finished run; None for any other run."""
         rows = self._rows("SELECT detail FROM results WHERE key = ?", (key,))
         return self._plain(rows[0][0]) if rows else None
 
     def subset_cost(self, key: str) -> dict[str, Any] | None:
-        """What the subset of content key `key` took to make, as kept by `keep_subset_cost`."""
+        """Return the cost of the subset with content key `key`, as kept by `keep_subset_cost`; None if unknown."""
         rows = self._rows("SELECT cost FROM subsets WHERE key = ?", (key,))
         return self._plain(rows[0][0]) if rows else None
 
     def keep_subset_cost(self, key: str, label: str, cost: dict[str, Any]) -> None:
-        """Keep what a subset took to make, for every run that trains on it, now or in a later sweep."""
+        """Keep the cost of a subset, for every run that trains on it, now or in a later sweep."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO subsets VALUES (?, ?, ?)", (key, label, json.dumps(cost)))
 
@@ -361,13 +382,14 @@ def _table(lease: Lease) -> str:
 
 
 def _take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease | None:
+    """Claim a run in one of the tables, inside a transaction."""
     row = db.execute(f"SELECT state, pid, host, born, attempts FROM {table} WHERE key = ?", (key,)).fetchone()
     if row is None:
         return None
     state, pid, host, born, attempts = row
     if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
         return None
-    # Pending with an attempt: its worker went silent, or the machine was at fault and it is tried again on request.
+    # A pending run with an attempt: its worker went silent, or --rerun tries it again after a fault of the machine.
     crashed = state == "running" or (state == "pending" and attempts > 0)
     lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=crashed)
     now = time.time()
@@ -380,7 +402,7 @@ def _take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease |
 
 
 def _supersede(db: sqlite3.Connection, key: str) -> None:
-    """Put a finished run's result aside and make room for the one that replaces it."""
+    """Move a finished run's result to `superseded` and make its row pending again, for the new result."""
     db.execute(
         "INSERT INTO superseded (key, label, state, reason, summary, detail, changed, provenance) "
         "SELECT runs.key, label, state, reason, summary, detail, changed, provenance "
@@ -393,7 +415,7 @@ def _supersede(db: sqlite3.Connection, key: str) -> None:
         "SELECT axes, redo.label, redo.changed FROM runs JOIN redo USING (key) WHERE key = ?", (key,)
     ).fetchone()
     db.execute("DELETE FROM redo WHERE key = ?", (key,))
-    db.execute(  # replaced, not updated: a trigger keeps every finished row from being changed
+    db.execute(  # replaced, not updated: the trigger `done_is_final` rejects an update of a finished row
         "INSERT OR REPLACE INTO runs (key, axes, label, state, changed) VALUES (?, ?, ?, 'pending', ?)",
         (key, axes, label, changed),
     )

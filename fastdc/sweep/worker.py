@@ -1,6 +1,6 @@
-"""What runs cells away from the sweep's own process: made once, asked for many cells. Knows no launcher.
+"""Run cells outside the sweep's own process, in a worker that handles many requests. Independent of any launcher.
 
-It never writes the store: what a subset took to make goes back with the answer, like everything else.
+A worker never writes the store. The cost of the subsets that it makes goes back with its answer, like everything else.
 """
 
 import hashlib
@@ -26,15 +26,19 @@ from fastdc.track import Event, listening
 Result = CellResult | CellFailure
 Costs = dict[str, dict[str, Any]]
 Told = tuple[tuple[int, Event], ...]
-"""Events, each with its number among all that its worker had to tell."""
+"""Events, each with its number among all events of its worker."""
 
 NEWS_SECONDS = 0.5
-"""How often news leave a worker at most; with none, an empty answer goes after `SILENT_SECONDS`."""
+"""Shortest time between two answers with news."""
 SILENT_SECONDS = 10.0
+"""Time after which a request for news gets an empty answer."""
 
 
 def this_fastdc() -> str:
-    """Version of the fastdc that runs, and a hash of its code: two checkouts of one version may compute two things."""
+    """Return the version of this fastdc and a hash of its code.
+
+    Two checkouts of one version may compute different results.
+    """
     import fastdc
 
     digest, root = hashlib.sha256(), Path(fastdc.__file__).parent
@@ -44,12 +48,12 @@ def this_fastdc() -> str:
 
 
 class Home(NamedTuple):
-    """What a worker must have in common with the sweep's process.
+    """Hold what a worker must have in common with the sweep's process.
 
     Attributes:
-        version: of fastdc, see `this_fastdc`.
-        folder: the current folder, from which relative paths count.
-        cpu_share: for workers on a GPU: the part of the host's CPUs that each takes.
+        version: version of fastdc, see `this_fastdc`.
+        folder: the current folder, to which paths are relative.
+        cpu_share: part of the host's CPUs that each worker on a GPU takes; None leaves the plan's threads.
     """
 
     version: str
@@ -58,15 +62,16 @@ class Home(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What comes back from a worker.
+    """Hold a worker's answer to a request.
 
     Attributes:
-        results: one for each cell that was run, in order; fewer when `ends` is set.
-        costs: seconds by part of the subsets that were made, with a label, by content key.
-        failure: why what the cells need could not be made.
-        said: messages for people.
-        events: what listeners of the sweep's process are told (`fastdc.track`); `News` may have brought some already.
-        ends: what would end every other cell too (a full disk).
+        results: one for each cell that was run, in order; fewer if `ends` is set.
+        costs: label and cost of each subset that was made (seconds by part, and its content), by content key.
+        failure: why the request failed, such as a network or subset that could not be made.
+        said: messages for the user.
+        events: events for the listeners in the sweep's process (`fastdc.track`). `News` may have delivered some
+            already.
+        ends: an error that would end every other cell too, such as a full disk.
     """
 
     results: tuple[Result, ...] = ()
@@ -78,7 +83,7 @@ class Answer(NamedTuple):
 
 
 class CostBook:
-    """Stands for the store where there is none: costs that came with the request, and new ones for the answer."""
+    """Stand-in for the store in a worker: costs that came with requests, and new ones for the next answer."""
 
     def __init__(self) -> None:
         self.known: Costs = {}
@@ -95,7 +100,7 @@ class CostBook:
 
 
 class News:
-    """Events of the request that a worker is at. One thread works and tells, another asks meanwhile."""
+    """Queue of events of a worker's current request: one thread adds events while another reads them."""
 
     def __init__(self) -> None:
         self._told: list[tuple[int, Event]] = []
@@ -103,49 +108,52 @@ class News:
         self._changed = threading.Condition()
 
     def tell(self, event: Event) -> None:
-        """A listener to events."""
+        """Add an event. `listening` calls this with every event of the process."""
         with self._changed:
             self._told.append((self._next, event))
             self._next += 1
             self._changed.notify_all()
 
     def since(self, number: int, seconds: float = 0.0) -> Told:
-        """Events from this number on, waiting so long for there to be one."""
+        """Return the events from this number on, after a wait of up to `seconds` for the first."""
         with self._changed:
             self._changed.wait_for(lambda: self._next > number, seconds)
             return tuple(told for told in self._told if told[0] >= number)
 
     def take(self) -> Told:
-        """All of them, which are forgotten here."""
+        """Remove and return all events."""
         with self._changed:
             told, self._told = tuple(self._told), []
             return told
 
 
 class CellWorker:
-    """Runs cells of one plan, one request after the other, and keeps imports, kernels and open betons between them."""
+    """Worker that runs cells of one plan, one request after the other.
+
+    Imports, kernels and open betons stay in memory between requests.
+    """
 
     def __init__(self) -> None:
         self._book = CostBook()
         self._news = News()
-        self._betons: tuple[Path, ...] = ()  # the sweep's process has warned of missing manifests
+        self._betons: tuple[Path, ...] = ()  # no warnings about their manifests: the sweep's process gave them
 
     def news(self, number: int) -> Told:
-        """Events from this number on, as soon as there are some: asked from another thread, while a request is at work.
+        """Return the events from this number on as soon as there are any; called from another thread during a request.
 
-        The answer to that request has them all once more, so news that get lost are not missed.
+        The answer to the request repeats all its events, so lost news do no harm.
         """
-        time.sleep(NEWS_SECONDS)  # short epochs come together
+        time.sleep(NEWS_SECONDS)  # collects the events of short epochs in one answer
         return self._news.since(number, SILENT_SECONDS)
 
     def open(self, plan: Plan, home: Home) -> str | None:
-        """Get ready for the cells of `plan`; why that cannot be, or None."""
+        """Prepare for the cells of `plan`; return why that is not possible, or None."""
         host, version = socket.gethostname(), this_fastdc()
         if version != home.version:
             return f"host {host} has fastdc {version}, the sweep {home.version}; install the same on all"
         try:
             os.chdir(home.folder)
-        except OSError as error:
+        except OSError as error:  # absolute paths do not need the folder
             if any(not path.is_absolute() for path in (plan.config.train, plan.config.val_file, plan.config.workdir)):
                 return f"host {host} cannot enter {home.folder} ({error.strerror}); share the folder between all hosts"
         self._betons = (plan.config.train, plan.config.val_file)
@@ -174,9 +182,9 @@ class CellWorker:
         return None
 
     def make_network(self, key: str) -> Answer:
-        """Have a network trained that several cells need; see `networks_of`.
+        """Train a network that several cells need; see `networks_of`.
 
-        What a method cannot take of it is that method's own affair, and tells later.
+        A `MethodError` is ignored here: the cells that need the network raise it again when they run.
         """
 
         def make() -> Answer:
@@ -187,7 +195,7 @@ class CellWorker:
         return self._answer(make)
 
     def make_subset(self, key: str) -> Answer:
-        """Have the subset made that the cell `key` trains on."""
+        """Make the subset that the cell `key` trains on."""
         subset = self._cells[key].subset
         assert subset is not None
 
@@ -198,7 +206,7 @@ class CellWorker:
         return self._answer(make)
 
     def run(self, keys: Sequence[str], costs: Costs) -> Answer:
-        """Train cells, at once if there are several; `costs` says what their subsets took, where that is known."""
+        """Train cells, several at once; `costs` holds the known costs of their subsets."""
         self._book.known |= costs
         return self._answer(lambda: self._run([self._cells[key] for key in keys]))
 
@@ -209,15 +217,15 @@ class CellWorker:
             return Answer(tuple(_portable(*pair, watch) for pair in zip(cells, results, strict=True)))
         found: list[Result] = []
         for cell in cells:
-            watch = Watch()
+            watch = Watch()  # a new one for each cell: a failed try to train them at once does not count
             try:
                 found.append(_portable(cell, attempt_alone(self._runner.run, cell), watch))
-            except Exception as error:  # it ends the sweep; what is found before is not lost
+            except Exception as error:  # it ends the sweep; results of earlier cells are kept
                 return Answer(tuple(found), ends=error)
         return Answer(tuple(found))
 
     def _answer(self, work: Callable[[], Answer]) -> Answer:
-        """Do it; nothing but a lost worker is left to be raised, and messages come back."""
+        """Do the work and put its errors, messages, costs and events into the answer; raise no `Exception`."""
         with one_use(self._betons), redirect_stderr(StringIO()) as said, listening(self._news.tell):
             try:
                 answer = work()
@@ -228,6 +236,6 @@ class CellWorker:
 
 
 def _portable(cell: Cell, result: Result | Exception, watch: Watch) -> Result:
-    """A result that any process can read, with what computed it."""
+    """Return a result that any process can unpickle, with what computed it."""
     portable = failure_of(result) if isinstance(result, Exception) else result
     return portable._replace(provenance=watch.told(cell))

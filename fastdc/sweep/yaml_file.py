@@ -1,7 +1,7 @@
-"""YAML without its traps: one document of plain values, each remembered with its line.
+"""Read YAML without its traps: one document of plain values, each with its line.
 
-Refused: duplicate keys, anchors and aliases (so no alias bombs), tags (so no Python objects), deep nesting and big
-files. `no`, `12:30`, `010` and dates are not turned into something else, and `1e-3` is a number (YAML 1.2's rules).
+Duplicate keys, anchors and aliases (alias bombs), tags (Python objects), deep nesting and big files are refused. By the
+rules of YAML 1.2 `no`, `12:30` and dates stay text, `010` is 10, and `1e-3` is a number.
 """
 
 import math
@@ -19,7 +19,7 @@ Location = tuple[str | int, ...]
 
 
 class Document(NamedTuple):
-    """Plain values, and the line (from 1) of every key and list item by its path."""
+    """Hold plain values, and the line (counted from 1) of every key and list item by its path."""
 
     values: dict[str, Any]
     lines: dict[Location, int]
@@ -32,7 +32,7 @@ class _FaultError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's plain scalars; `depth` counts nested collections while composing."""
+    """SafeLoader with the plain scalars of YAML 1.2; `depth` is the nesting of the node that is being composed."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (overrides PyYAML's)
     depth = 0
@@ -51,6 +51,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+# PyYAML follows YAML 1.1, which reads `no` as a bool, `010` as octal, `12:30` as base 60 and `1e-3` as text.
+# The last column lists the first characters that a match can have.
 for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
     ("tag:yaml.org,2002:bool", r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
@@ -65,7 +67,8 @@ def read_yaml(path: Path) -> Document:
     """Read a file that holds one mapping.
 
     Raises:
-        ConfigError: `path:line: ...` for anything that is not a small, plain mapping without duplicate keys.
+        ConfigError: the file is not a small, plain mapping without duplicate keys; the message starts with
+            `path:line:` where a line is known.
     """
     text = _read_text(path)
     try:
@@ -102,7 +105,7 @@ def _read_text(path: Path) -> str:
     if data is None:
         raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes; expected a sweep's YAML file")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")  # without the byte order mark that some Windows editors write
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from error
@@ -128,14 +131,14 @@ def _mapping(node: yaml.MappingNode, location: Location, lines: dict[Location, i
             first = lines[(*location, key)]
             raise _FaultError(f"key '{key}' is given twice (first in line {first}); keep one", key_node.start_mark)
         values[key] = _plain(value_node, (*location, key), lines)
-        lines[(*location, key)] = key_node.start_mark.line + 1
+        lines[(*location, key)] = key_node.start_mark.line + 1  # the key's line replaces that of its value
     return values
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     kind = node.tag.rpartition(":")[2]
     text = str(node.value)
-    if kind in ("int", "float") and len(text) > 40:
+    if kind in ("int", "float") and len(text) > 40:  # Python takes long to read, or refuses, thousands of digits
         raise _FaultError(f"number '{text[:20]}...' has {len(text)} digits", node.start_mark)
     if kind == "int":
         return int(text)

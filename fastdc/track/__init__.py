@@ -1,6 +1,6 @@
-"""What happens while networks train, told to who listens: trackers (TensorBoard, Weights & Biases, MLflow) and logs.
+"""Publish what happens while networks train to trackers (TensorBoard, Weights & Biases, MLflow) and logs.
 
-`events` is where the news goes, `tracking` hands it to trackers. Neither changes a result, nor can either end a run.
+`events` collects the events and `trackers` passes them on to trackers. Neither changes a result or can end a run.
 """
 
 from fastdc.track.events import Event, emit, listening, one_run

@@ -1,7 +1,7 @@
-"""The process that a tracker lives in: events come in as JSON lines, a line of JSON goes out when there is news.
+"""Run a tracker in a process of its own, which reads events as JSON lines and answers in JSON lines.
 
-What the library prints, hangs in, starts or leaves behind stays in here. Run as `python -m fastdc.track.child PARENT`,
-where PARENT is the id of the process that sends events.
+Output, hangs, child processes and leftovers of the tracker's library stay inside this process. It runs as
+`python -m fastdc.track.child PARENT`, where PARENT is the id of the process that sends events.
 """
 
 import faulthandler
@@ -23,16 +23,16 @@ from fastdc.track.tracker import Tracker, Values, make_tracker
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 SHORTEST_SECRET = 4
 ORPHAN_SECONDS = 60.0
-"""How long a process whose parent was killed may still take to write what it holds."""
+"""Time that this process has left to write pending events after its parent was killed."""
 LOOK_SECONDS = 2.0
 EPOCH_VALUES = ("loss", "lr", "top1", "images_per_second")
 
 
 class Runs:
-    """Hands events on to a tracker, run by run.
+    """Adapter that turns events into calls of a tracker, run by run.
 
     Args:
-        tracker: what keeps them.
+        tracker: receives the runs.
     """
 
     def __init__(self, tracker: Tracker) -> None:
@@ -40,10 +40,10 @@ class Runs:
         self._open: set[str] = set()
 
     def take(self, event: Event) -> None:
-        """Pass one event on; kinds that say nothing of a run, and runs that never began, are passed over."""
+        """Pass one event on; ignore kinds that are not about a run, and runs that never started."""
         kind, cell = event["event"], event.get("cell")
         if kind == "cell_started":
-            if cell in self._open:  # its worker was lost, it starts over
+            if cell in self._open:  # its worker was lost, and it starts over
                 self.tracker.finish(cell, "interrupted", {})
             self._open.add(event["cell"])
             self.tracker.start(event["cell"], event["key"], event["labels"])
@@ -57,7 +57,7 @@ class Runs:
             self.tracker.finish(cell, event.get("outcome", "done"), _numbers(event, names))
 
     def close(self) -> None:
-        """End what is still open, then the tracker."""
+        """Finish open runs as interrupted, then close the tracker."""
         for cell in sorted(self._open):
             self.tracker.finish(cell, "interrupted", {})
         self._open.clear()
@@ -65,6 +65,7 @@ class Runs:
 
 
 def _numbers(event: Event, names: Iterable[str]) -> Values:
+    """Return the named fields of an event that are numbers; a bool, although an int in Python, is none."""
     found = [(name, event.get(name)) for name in names]
     return {
         name: float(value) for name, value in found if isinstance(value, int | float) and not isinstance(value, bool)
@@ -72,12 +73,14 @@ def _numbers(event: Event, names: Iterable[str]) -> Values:
 
 
 def serve(source: IO[str], answer: IO[str], environment: Mapping[str, str]) -> None:
-    """Take a line that says which tracker, then events until the input ends; answers where they are kept, or an error.
+    """Create the tracker that the first line names, then pass events on until the input ends.
+
+    Answers with the place of the curves once the tracker exists, with `closed` at the end, or with an error.
 
     Args:
         source: JSON lines, the first with `target` and `folder`.
-        answer: JSON lines for the parent.
-        environment: whose secrets must not appear in an error.
+        answer: receives JSON lines for the parent.
+        environment: variables whose secrets must not appear in an error.
     """
 
     def say(**fields: Any) -> None:
@@ -96,7 +99,7 @@ def serve(source: IO[str], answer: IO[str], environment: Mapping[str, str]) -> N
 
 
 def redacted(text: str, environment: Mapping[str, str]) -> str:
-    """Text without passwords in addresses and without the values of variables such as WANDB_API_KEY."""
+    """Remove passwords in addresses, and the values of variables such as WANDB_API_KEY, from a text."""
     for name, value in environment.items():
         if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET:
             text = text.replace(value, "***")
@@ -104,14 +107,17 @@ def redacted(text: str, environment: Mapping[str, str]) -> str:
 
 
 def watch_parent(parent: int, nowhere: int) -> None:
-    """End this process some time after its parent is gone: nobody else would end a library that hangs then.
+    """Exit this process `ORPHAN_SECONDS` after its parent is gone, because a library may hang then.
 
-    faulthandler's timer does so where a library holds the interpreter's lock, while the parent lives too.
+    A library that holds the interpreter's lock blocks this thread as well. faulthandler's timer needs no lock and exits
+    then, also while the parent lives.
 
     Args:
-        nowhere: a file descriptor for what faulthandler prints.
+        parent: process id of the parent.
+        nowhere: file descriptor for the output of faulthandler.
     """
-    while os.getppid() == parent:
+    while os.getppid() == parent:  # an orphan gets another parent
+        # Every round restarts the timer, so it expires only if this thread cannot run.
         faulthandler.dump_traceback_later(ORPHAN_SECONDS, exit=True, file=nowhere)
         time.sleep(LOOK_SECONDS)
     faulthandler.dump_traceback_later(ORPHAN_SECONDS + LOOK_SECONDS, exit=True, file=nowhere)
@@ -120,21 +126,21 @@ def watch_parent(parent: int, nowhere: int) -> None:
 
 
 def leave() -> None:
-    """End this process and what it has started, without exit hooks: in those too a library may hang."""
-    if os.getpgrp() == os.getpid():
+    """Kill this process and those that it started, without exit hooks, in which a library may hang."""
+    if os.getpgrp() == os.getpid():  # otherwise the group is the caller's, and stays
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
 def give_way() -> None:
-    """Training comes first: for a CPU, and where memory runs out, this process is to go."""
+    """Give training priority: lower this process's CPU priority, and offer it first when memory runs out."""
     os.nice(10)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def main() -> None:
-    """Give the real stdout to the answers and nothing to the library, then serve."""
+    """Serve the tracker, with stdout reserved for answers and a library's own output discarded."""
     give_way()
     answer = os.fdopen(os.dup(1), "w")
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -1,16 +1,16 @@
-"""News of a running sweep: what began, how an epoch went, how a run ended.
+"""Publish events of a running sweep: the start of a run, its epochs, and its end.
 
-An event is a plain dictionary that JSON can hold: `time` (seconds since 1970), `event` (its kind), `cell` (the run
-that it is about), and what its kind adds:
+An event is a plain dictionary of JSON values: `time` (seconds since 1970), `event` (its kind), `cell` (the run that it
+is about, if any), and the fields of its kind:
 
-* `sweep_started`: cells, left (how many of them have no result yet); `sweep_ended`: cells, ran, states
+* `sweep_started`: cells, left (how many of them are still to run); `sweep_ended`: cells, ran, states
 * `cell_started`: key, labels (method, ipc, protocol, arch, seed and the like)
 * `epoch`: epoch (counted from 1), epochs, loss, lr, top1 (percent, None where not validated), images_per_second
-* `cell_done`: top1, seconds and whatever else the result row holds; in a sweep seconds_left
+* `cell_done`: top1, seconds and the other values of the result row; in a sweep seconds_left
 * `cell_failed`: outcome (failed or diverged), reason, seconds; in a sweep seconds_left
 
-The JSON log has two kinds more, which are about no cell: `message` (text) and `progress` (task, done, total, unit,
-per_second, seconds_left, note, and images_per_second where images are trained on).
+The JSON log has two more kinds, without a cell: `message` (text) and `progress` (task, done, total, unit, per_second,
+seconds_left, note, and images_per_second where images are trained on).
 """
 
 import time
@@ -28,14 +28,17 @@ _listeners: list[Listener] = []
 
 
 def emit(event: str, **fields: Any) -> None:
-    """Tell every listener; costs nothing where there is none."""
+    """Create an event and publish it; without listeners this costs nothing."""
     if _listeners:
         publish({"time": time.time(), "event": event, **fields})
 
 
 def publish(event: Event) -> None:
-    """Hand on an event that was made elsewhere (by a worker process, say). A listener that fails hears no more."""
-    for listener in tuple(_listeners):
+    """Pass an event, made here or in a worker process, to every listener.
+
+    A listener that raises is removed, with a warning.
+    """
+    for listener in tuple(_listeners):  # a copy, because the loop may remove a listener
         try:
             listener(event)
         except Exception as error:
@@ -45,7 +48,11 @@ def publish(event: Event) -> None:
 
 @contextmanager
 def one_run(cell: str, key: str, labels: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Tell of a run outside a sweep: its begin, then how the block ended with what it put into the dictionary."""
+    """Publish the events of a run outside a sweep: its start, and how the block ended.
+
+    Yields:
+        A dictionary whose items become fields of `cell_done`.
+    """
     start, told = time.monotonic(), dict[str, Any]()
     emit("cell_started", cell=cell, key=key, labels=labels)
     try:
@@ -60,10 +67,10 @@ def one_run(cell: str, key: str, labels: dict[str, Any]) -> Iterator[dict[str, A
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """While the block runs, `listener` is called with every event of this process, in its order."""
+    """Call `listener` with every event of this process, in order, while the block runs."""
     _listeners.append(listener)
     try:
         yield
     finally:
-        if listener in _listeners:
+        if listener in _listeners:  # `publish` removes one that fails
             _listeners.remove(listener)

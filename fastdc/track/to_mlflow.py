@@ -1,4 +1,7 @@
-"""MLflow: one run per cell in experiment `fastdc/WORKDIR`; in `mlruns/` unless MLFLOW_TRACKING_URI names a server."""
+"""Track runs in MLflow: one run per cell in experiment `fastdc/WORKDIR`.
+
+The runs go to the server in MLFLOW_TRACKING_URI, or to `mlruns/` without one.
+"""
 
 import os
 import shlex
@@ -17,13 +20,14 @@ STATES = {"done": "FINISHED", "interrupted": "KILLED"}
 
 
 class MLflow(Tracker):
-    """Sends a metric per epoch, settings as parameters, numbers of the result as `result.NAME`."""
+    """Tracker that logs metrics of each epoch, settings as parameters, and numbers of the result as `result.NAME`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         server = os.environ.get("MLFLOW_TRACKING_URI")
         if server is None:
-            os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"  # its database needs more packages than mlflow-skinny has
+            # MLflow's default, a database, needs packages that mlflow-skinny lacks.
+            os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
             folder.mkdir(parents=True, exist_ok=True)
         store = (folder / "mlruns").absolute()
         self._client = MlflowClient(server or store.as_uri())
@@ -52,7 +56,7 @@ class MLflow(Tracker):
         self._client.set_terminated(run, STATES.get(state, "FAILED"))
 
     def _find(self, name: str) -> Any:
-        """The experiment's number; it is made where there is none."""
+        """Return the id of the experiment, which is created if it does not exist."""
         if (found := self._client.get_experiment_by_name(name)) is None:
             try:
                 return self._client.create_experiment(name)
@@ -62,5 +66,5 @@ class MLflow(Tracker):
         return found.experiment_id
 
     def _log(self, run: str, values: Values, seconds: float, step: int) -> None:
-        """One request for all values: a server may be far away."""
+        """Log all values in one request, because a server may be slow to reach. `seconds` counts since 1970."""
         self._client.log_batch(run, [Metric(name, value, int(seconds * 1000), step) for name, value in values.items()])

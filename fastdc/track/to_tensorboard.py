@@ -1,4 +1,7 @@
-"""TensorBoard: event files under `tensorboard/`, one folder per run. Needs neither torch nor TensorFlow."""
+"""Track runs in TensorBoard: event files in one folder per run under `tensorboard/`.
+
+Needs neither torch nor TensorFlow.
+"""
 
 import re
 import shlex
@@ -18,7 +21,10 @@ TAGS = {"top1": "accuracy/top1", "loss": "train/loss", "lr": "train/lr", "images
 
 
 class TensorBoard(Tracker):
-    """One event file per run: scalars of every epoch, its settings as text, numbers of its end under `result/`."""
+    """Tracker that writes an event file per run.
+
+    It holds scalars of every epoch, the settings as text, and numbers of the result under `result/`.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "tensorboard")
@@ -36,7 +42,7 @@ class TensorBoard(Tracker):
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
         """See `Tracker`."""
-        if cell not in self._epochs:  # of a run that was interrupted, or is run again, the old curve ends here
+        if cell not in self._epochs:  # if the run was started before, TensorBoard drops its old curve from here on
             self._writers[cell].add_event(Event(step=epoch, session_log=SessionLog(status=SessionLog.START)))
         self._epochs[cell] = epoch
         scalars = [Summary.Value(tag=TAGS.get(name, name), simple_value=value) for name, value in values.items()]
@@ -51,7 +57,7 @@ class TensorBoard(Tracker):
 
 
 def folder_name(cell: str, key: str) -> str:
-    """A run's folder: its name in characters that every file system takes, and part of its key."""
+    """Return the name of a run's folder: its name in portable characters, and the first digits of its key."""
     return f"{re.sub(r'[^A-Za-z0-9=._-]+', '_', cell)[:100].strip('._')}-{key[:8]}"
 
 

@@ -1,6 +1,6 @@
-"""Weights & Biases: one run per cell, grouped by workdir; offline in `wandb/` where no key is found.
+"""Track runs in Weights & Biases: one run per cell, grouped by workdir; offline in `wandb/` if no key is found.
 
-wandb's own variables hold: WANDB_API_KEY (or its netrc line), WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, WANDB_BASE_URL.
+wandb's own variables apply: WANDB_API_KEY (or its netrc line), WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, WANDB_BASE_URL.
 """
 
 import netrc
@@ -18,7 +18,7 @@ DEFAULT_HOST = "https://api.wandb.ai"
 
 
 class WeightsAndBiases(Tracker):
-    """Sends scalars and settings, and no code, git state, console output or machine statistics."""
+    """Tracker that sends scalars and settings, but no code, git state, console output or machine statistics."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -65,7 +65,7 @@ class WeightsAndBiases(Tracker):
 
 
 def has_key() -> bool:
-    """Whether wandb would find a key; it is not looked at."""
+    """Return whether wandb would find an API key, in its variable or in a netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL") or DEFAULT_HOST).hostname or ""

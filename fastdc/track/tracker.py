@@ -1,4 +1,4 @@
-"""What a tracker can do; each kind is one file beside this one, and is imported in a process of its own."""
+"""Define the interface of trackers. Each kind has a file beside this one, imported only in a process of its own."""
 
 from abc import ABC, abstractmethod
 from importlib import import_module
@@ -9,13 +9,13 @@ Values = dict[str, float]
 
 
 class Tracker(ABC):
-    """Keeps the curves of runs somewhere. What it raises ends the tracking, never a run.
+    """Base class of trackers, which keep the curves of runs. An exception ends the tracking, never a run.
 
     Args:
         folder: where it may write.
 
     Attributes:
-        where: what to tell people about where the curves are.
+        where: message for the user on where the curves are.
     """
 
     where: str
@@ -25,22 +25,41 @@ class Tracker(ABC):
 
     @abstractmethod
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
-        """A run begins. `cell` is its name, `key` its hash in the store, `labels` say what it is made of."""
+        """Start a run.
+
+        Args:
+            cell: name of the run.
+            key: its content key in the store.
+            labels: its settings.
+        """
 
     @abstractmethod
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
-        """An epoch ended (counted from 1) at `seconds` since 1970."""
+        """Log the values of an epoch.
+
+        Args:
+            cell: name of the run.
+            epoch: number of the epoch, counted from 1.
+            seconds: end of the epoch, in seconds since 1970.
+            values: numbers by name.
+        """
 
     @abstractmethod
     def finish(self, cell: str, state: str, values: Values) -> None:
-        """A run ended: done, failed, diverged or interrupted; `values` are numbers of its result."""
+        """Finish a run.
+
+        Args:
+            cell: name of the run.
+            state: done, failed, diverged or interrupted.
+            values: numbers of its result by name.
+        """
 
     def close(self) -> None:  # noqa: B027  (most have nothing to do here)
-        """No more runs; whatever is open elsewhere is closed here."""
+        """Close the tracker after its last run."""
 
 
 def make_tracker(target: str, folder: Path) -> Tracker:
-    """The tracker that `target` names as `module:class`."""
+    """Create the tracker that `target` names as `module:class`."""
     module, _, name = target.partition(":")
     made: Tracker = getattr(import_module(module), name)(folder)
     return made

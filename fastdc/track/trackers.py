@@ -1,7 +1,8 @@
-"""Trackers beside a sweep: each in a process of its own, fed through a pipe that is never waited for.
+"""Run trackers beside a sweep, each in a process of its own, fed through a non-blocking pipe.
 
-A tracker that is missing, fails, hangs or falls behind costs one warning; training waits for none of it. Keys and
-passwords stay where the libraries find them (environment, netrc): they are on no command line, in no log, in no store.
+A tracker that is missing, fails, hangs or falls behind causes one warning, and training never waits for it. Keys and
+passwords stay where the libraries find them (environment, netrc). They appear on no command line, in no log and in no
+store.
 """
 
 import json
@@ -22,19 +23,25 @@ from fastdc.settings import closest
 from fastdc.track.events import Event, listening
 
 HANG_SECONDS = 60.0
-"""A tracker that takes no event for so long hangs."""
+"""Time without a single byte taken after which a tracker counts as hanging."""
 CLOSE_SECONDS = 20.0
-"""How long the end of a sweep waits for a tracker to write what it holds."""
+"""Time that the end of a sweep waits for trackers to write pending events."""
 PATIENCE_SECONDS = 2.0
-"""After so long people are told what they wait for."""
+"""Time after which a message names the trackers that the sweep waits for."""
 MOST_WAITING_BYTES = 4_000_000
 MOST_ANSWER_BYTES = 65536
-"""As much as a pipe holds, and far more than a tracker has to say."""
+"""As much as a pipe holds, and far more than a tracker needs for its answers."""
 POLL_SECONDS = 0.02
 
 
 class Kind(NamedTuple):
-    """A kind of tracker: the package it needs, the class that feeds it, its name for people."""
+    """Describe a kind of tracker.
+
+    Attributes:
+        package: package that it needs.
+        target: its class as `module:class`.
+        title: name shown to the user.
+    """
 
     package: str
     target: str
@@ -49,7 +56,7 @@ TRACKERS = {
 
 
 def check_trackers(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once.
+    """Check the names of trackers and return each once.
 
     Raises:
         ConfigError: there is no such tracker.
@@ -62,11 +69,11 @@ def check_trackers(names: Iterable[str]) -> tuple[str, ...]:
 
 @contextmanager
 def tracking(names: Sequence[str], folder: Path) -> Iterator[None]:
-    """Hand the events of the block to trackers; nothing starts before the first event.
+    """Send the events of the block to trackers, whose processes start at the first event.
 
     Args:
-        names: of `TRACKERS`.
-        folder: where they may write, each in a folder of its own inside.
+        names: trackers, by their names in `TRACKERS`.
+        folder: where they may write, each in its own subfolder.
     """
     remotes = [Remote(TRACKERS[name], folder) for name in names]
     with ExitStack() as stack:
@@ -77,13 +84,13 @@ def tracking(names: Sequence[str], folder: Path) -> Iterator[None]:
 
 
 def close_all(remotes: Sequence["Remote"]) -> None:
-    """Let the trackers finish side by side, for `CLOSE_SECONDS` at most."""
+    """Let all trackers finish side by side, within `CLOSE_SECONDS`, then end their processes."""
     start, told = time.monotonic(), False
     try:
         while busy := [remote for remote in remotes if remote.finishing()]:
             waited = time.monotonic() - start
             if waited > CLOSE_SECONDS:
-                break
+                break  # `busy` keeps the trackers that did not finish
             if waited > PATIENCE_SECONDS and not told:
                 names = ", ".join(remote.kind.title for remote in busy)
                 say(f"{names}: still writing; waits for {CLOSE_SECONDS:.0f} s at most")
@@ -91,16 +98,17 @@ def close_all(remotes: Sequence["Remote"]) -> None:
             time.sleep(POLL_SECONDS)
         for remote in busy:
             remote.give_up(f"did not end within {CLOSE_SECONDS:.0f} s")
-    finally:  # also when a signal ends the wait
+    finally:  # also if a signal ends the wait
         for remote in remotes:
             remote.end()
 
 
 class Remote:
-    """A tracker in a process of its own, as a listener to events.
+    """Listener that passes events to a tracker in a process of its own.
 
     Args:
-        kind: which tracker. folder: where it may write.
+        kind: kind of tracker.
+        folder: where it may write.
     """
 
     def __init__(self, kind: Kind, folder: Path) -> None:
@@ -108,11 +116,11 @@ class Remote:
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting = bytearray()
         self._answers = bytearray()
-        self._taken = 0.0
+        self._taken = 0.0  # when the tracker last took bytes, by time.monotonic
         self._off = False
 
     def send(self, event: Event) -> None:
-        """Pass an event on as far as the pipe has room; the rest waits here."""
+        """Write an event as far as the pipe has room, and keep the rest for the next call."""
         if self._off or (self._process is None and not self._start()):
             return
         if not self._waiting:
@@ -125,7 +133,7 @@ class Remote:
             self.give_up(f"took nothing for {time.monotonic() - self._taken:.0f} s")
 
     def finishing(self) -> bool:
-        """Pass on what still waits, then end the tracker's input; whether it is still at work."""
+        """Write the bytes that still wait, then close the tracker's input; return whether the tracker still works."""
         if self._process is None or self._off:
             return False
         self._pump()
@@ -144,12 +152,13 @@ class Remote:
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         try:
             self._process = subprocess.Popen(
+                # -P keeps the current folder off the import path, where a file could shadow a module.
                 [sys.executable, "-P", "-m", "fastdc.track.child", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": paths},
-                start_new_session=True,  # a Ctrl-C is the sweep's: the tracker ends when its input does
+                start_new_session=True,  # keeps Ctrl-C away from the tracker, which ends when its input does
             )
         except OSError as error:
             self.give_up(f"cannot start ({error.strerror})")
@@ -173,7 +182,7 @@ class Remote:
         return self._process.stdout
 
     def _pump(self) -> None:
-        """Write what the pipe takes, read what the tracker says."""
+        """Write as much as the pipe takes, then read the tracker's answers."""
         try:
             while self._waiting:
                 count = os.write(self._stdin.fileno(), self._waiting)
@@ -187,7 +196,7 @@ class Remote:
         self._read()
 
     def _read(self) -> None:
-        """Take what the tracker has said; one that never stops talking is not listened to for ever."""
+        """Read and handle the tracker's answers, by one read so that endless output cannot block the sweep."""
         try:
             self._answers += os.read(self._stdout.fileno(), MOST_ANSWER_BYTES)
         except BlockingIOError:
@@ -209,10 +218,10 @@ class Remote:
         elif "error" in answer:
             self.give_up(answer["error"])
         elif "closed" in answer:
-            self._off = True  # all is written
+            self._off = True  # the tracker has written everything
 
     def _last_words(self) -> None:
-        """It takes no more: what it said before says why, else how its process ended."""
+        """Give up a tracker that takes no more input, with its last answer or its exit code as the reason."""
         assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(0.5)
@@ -222,13 +231,13 @@ class Remote:
             self.give_up("takes no more events" if code is None else f"its process ended with exit code {code}")
 
     def give_up(self, reason: str) -> None:
-        """Go on without this tracker; says why, once."""
+        """Go on without this tracker, and warn once with the reason."""
         if not self._off:
             self.end()
             say(f"warning: {self.kind.title}: {reason}; goes on without it, no result is lost")
 
     def end(self) -> None:
-        """Nothing of the process stays, nor of what it has started."""
+        """Kill the tracker's process and those that it started."""
         self._off = True
         self._waiting.clear()
         if self._process is None:

@@ -1,4 +1,4 @@
-"""Who watches a command that trains: trackers, the log for programs, and on a terminal the bar of the whole sweep."""
+"""Watch a command that trains: by trackers, by the JSON log, and on a terminal by a bar for the whole sweep."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,12 @@ from fastdc.track.trackers import tracking
 
 @contextmanager
 def watching(trackers: Sequence[str], folder: Path, show_progress: bool) -> Iterator[None]:
-    """While the block runs, tell what happens in it.
+    """Report what happens in the block to trackers, and on stderr as JSON lines or a bar.
 
     Args:
-        trackers: names of trackers, see `tracking`. folder: where they may write.
-        show_progress: whether to say anything on stderr besides messages.
+        trackers: names of trackers, see `tracking`.
+        folder: where they may write.
+        show_progress: whether stderr shows more than messages.
     """
     with ExitStack() as stack:
         stack.enter_context(tracking(trackers, folder))
@@ -30,23 +31,23 @@ def watching(trackers: Sequence[str], folder: Path, show_progress: bool) -> Iter
 
 
 def log_event(event: Event) -> None:
-    """One line of the JSON log."""
+    """Write an event as a line of the JSON log."""
     write_json({**event, "time": round(event["time"], 3)})
 
 
 class SweepBar:
-    """Runs of a sweep that have ended, and the names of those that are going."""
+    """Bar that counts the ended runs of a sweep and names those that are running."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._going: list[str] = []
 
     def hear(self, event: Event) -> None:
-        """A listener to events; without a sweep there is no bar."""
+        """Update the bar from an event; without a sweep there is no bar."""
         kind = event["event"]
         if kind == "sweep_started" and event["left"]:
             self._bar = Progress("sweep", event["cells"], "runs")
-            self._bar.rated = False  # the sweep knows better what is left
+            self._bar.rated = False  # the sweep's own estimate of the time left is better than a rate
             self._bar.skip(event["cells"] - event["left"])
         if self._bar is None:
             return
@@ -61,7 +62,7 @@ class SweepBar:
             self._show(1)
 
     def _show(self, ended: int) -> None:
-        """At once: it may be long until something else is drawn."""
+        """Redraw the bar at once, because the next event may be far off."""
         assert self._bar is not None
         more = f" and {len(self._going) - 1} more" if len(self._going) > 1 else ""
         self._bar.advance(ended, f"{self._going[0]}{more}" if self._going else "")
@@ -69,7 +70,7 @@ class SweepBar:
             bars.refresh()
 
     def close(self) -> None:
-        """Take the bar away; the table that follows says what it said."""
+        """Remove the bar, because the table that follows shows the same."""
         if self._bar is not None:
             self._bar.enabled = False
             self._bar.close()
