@@ -4,8 +4,8 @@ A batch may hold several views of each image, each with its own settings, seed a
 one flat buffer of bytes: first all positions of request 0, then those of request 1, and so on. A view is [S, S, 3]
 levels or, if `levels` is given, normalised float32.
 
-An epoch may visit an image several times. Visit v of sample i has the number i + v * N in a set of N samples, and that
-number addresses its own random draws. The visits of the first round are the sample numbers.
+An epoch may visit an image several times. In a set of N samples, visit v of sample i has the number i + v * N, which
+addresses random draws of its own. The first round's visit numbers equal the sample numbers.
 """
 
 import numpy as np
@@ -155,10 +155,11 @@ def make_views(
     count: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """Place and draw all views of one whole image [H, W, 3]; see `place_view` and `draw_views`.
+    """Make all views of one whole image [H, W, 3]; see `place_view` and `draw_views`.
 
     Args:
-        views: [K, VIEW_NUMBERS]; seeds, sides: int64 [K].
+        views: [K, VIEW_NUMBERS].
+        seeds, sides: int64 [K].
     """
     places = np.empty((sides.shape[0], PLACE_NUMBERS), np.int64)
     for k in range(sides.shape[0]):

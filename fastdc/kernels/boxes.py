@@ -36,7 +36,7 @@ def _fallback_box(height: int, width: int, ratio_low: float, ratio_high: float) 
     box_height, box_width = height, width
     aspect = width / height
     if aspect < ratio_low:
-        box_height = max(_round_even(width / ratio_low), 1)  # without max(), 0 pixels, where torchvision fails
+        box_height = max(_round_even(width / ratio_low), 1)  # torchvision fails where this rounds to 0
     elif aspect > ratio_high:
         box_width = max(_round_even(height * ratio_high), 1)
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width

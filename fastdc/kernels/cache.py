@@ -1,6 +1,6 @@
 """A safe version of numba's disk cache: damaged files, a full disk or a read-only folder only cost a compilation.
 
-It builds on `numba.core.caching`, whose classes raise any error that unpickling a damaged file raises, at every start,
+It builds on `numba.core.caching`. Those classes pass on any error that unpickling a damaged file raises, at every start
 until the file is removed.
 """
 

@@ -113,6 +113,7 @@ def _moved(
     members = assigned.copy()
     empty = np.flatnonzero(np.bincount(assigned, minlength=clusters) == 0)
     if empty.size:
+        # Worst fit first; the stable sort breaks ties by the lower index.
         worst = np.argsort(-misfit, kind="stable")[: empty.size]
         worst = worst[misfit[worst] > ON_CENTROID]
         members[worst] = empty[: worst.size]
@@ -170,6 +171,7 @@ def _nearest_in_panels(
             for i in range(rows):
                 for lane in range(lanes):
                     product = np.float32(sums[i, lane])
+                    # Strictly greater: ties go to the lower centroid.
                     if product > best[t * LANES + lane]:
                         best[t * LANES + lane] = product
                         assigned[t * LANES + lane] = first + i

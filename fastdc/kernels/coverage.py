@@ -10,10 +10,12 @@ from fastdc.kernels.panels import Panels
 def herding_order(panels: Panels, budget: int) -> NDArray[np.int64]:
     """Return samples whose running mean follows the mean of all, in order of choice.
 
-    Source: Welling 2009; Rebuffi et al. 2017. Step s picks argmin over the remaining samples of ||mu - (sum of picked +
-    phi_j) / (s + 1)||: the sample nearest to mu * (s + 1) - sum of picked. (DeepCore's code takes the argmax.) O(n D)
-    per step, in float64. The code compares n times the squared distance, minus the part that all samples share, so that
-    no division by n breaks a tie.
+    Source: Welling 2009; Rebuffi et al. 2017. Step s picks argmin over the remaining samples of
+    ||mu - (sum of picked + phi_j) / (s + 1)||, the sample nearest to mu * (s + 1) - sum of picked. (DeepCore's code
+    takes the argmax.) O(n D) per step, in float64.
+
+    The code compares n times the squared distance, minus the part that all samples share. Without a division by n,
+    rounding breaks no tie.
 
     Args:
         panels: features phi of n samples.
@@ -44,7 +46,7 @@ def k_center_order(panels: Panels, budget: int) -> NDArray[np.int64]:
     """Return samples by farthest-first traversal: each maximises the distance to its nearest pick.
 
     Source: Gonzalez 1985; Sener & Savarese 2018. The first pick is the sample nearest to the mean of all, so that the
-    order depends only on the features; published codes draw it at random. One running minimum per sample; distances in
+    order depends only on the features. Published codes draw it at random. One running minimum per sample; distances in
     float64, O(n D) per step.
 
     Args:

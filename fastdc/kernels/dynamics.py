@@ -103,12 +103,13 @@ def batch_dynamics(
 ) -> None:
     """Write the dynamics of a batch into the rows of the epoch's log.
 
-    With p = softmax(z) and label y, per sample: `p_y`; `p_other` = max over j != y of p_j; `margin` = z_y - max over j
-    != y of z_j (AUM's term, Pleiss et al. 2020; positive exactly when the sample is classified correctly, a tie counts
-    as wrong); `entropy` = -sum p ln p in nats; `el2n` = ||p - onehot(y)||_2 (Paul et al. 2021). Softmax is shifted by
-    the largest logit, so no finite logit overflows. Probabilities below 1e-38 count as 1e-38. Errors are below 1e-6
-    absolute. Those of p_y, p_other and el2n are also below 1e-6 relative, down to 1e-38, the least that float32 holds
-    in full. A sample that is correct by a margin above 40 is computed in float64.
+    With p = softmax(z) and label y, per sample: `p_y`; `p_other` = max over j != y of p_j; `margin` =
+    z_y - max over j != y of z_j (AUM's term, Pleiss et al. 2020; positive exactly when the sample is classified
+    correctly, a tie counts as wrong); `entropy` = -sum p ln p in nats; `el2n` = ||p - onehot(y)||_2 (Paul et al. 2021).
+
+    Softmax is shifted by the largest logit, so no finite logit overflows. Probabilities below 1e-38 count as 1e-38.
+    Errors are below 1e-6 absolute. Those of p_y, p_other and el2n are also below 1e-6 relative, down to 1e-38, the
+    least that float32 holds in full. A sample that is correct by a margin above 40 is computed in float64.
 
     Args:
         logits: float32 [B, C], C >= 2, finite.

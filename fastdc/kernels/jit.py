@@ -1,9 +1,10 @@
 """Compile numba kernels once per machine and cache them on disk, without ever loading stale code.
 
 numba keeps a compiled kernel for as long as the file that defines it is unchanged. But the compiled code also contains
-the kernels that it calls from other files, so a fix in `boxes.py` would not reach a cached kernel in `batches.py`. The
+the kernels that it calls from other files. A fix in `boxes.py` would not reach a cached kernel in `batches.py`. The
 name of the cache folder therefore holds a hash of every source file in this package: any change there starts a new
-folder. numba also falls back silently to a folder whose name holds no hash, so this module picks and tests the folder.
+folder. numba also falls back silently to a folder whose name holds no hash. This module therefore picks and tests the
+folder itself.
 """
 
 import functools
@@ -32,9 +33,9 @@ def cache_folder() -> Path | None:
     """Return the first writable folder for compiled kernels, or None if there is none.
 
     Candidates, in order: NUMBA_CACHE_DIR if set, the package itself, the user's cache folder, the temporary folder. The
-    folder's name also identifies the CPU. numba does distinguish CPU models, but its index loses entries when two
-    models write to one shared folder at the same time. Warns if NUMBA_CACHE_DIR cannot be used, and when a new folder
-    replaces one that was in use.
+    folder's name also identifies the CPU. numba distinguishes CPU models, but its index loses entries when two models
+    write to one shared folder at the same time. Warns if NUMBA_CACHE_DIR cannot be used, and when a new folder replaces
+    one that was in use.
     """
     name, passed = _folder_name(), list[str]()
     for candidate in _candidates():
@@ -83,7 +84,7 @@ def _candidates() -> Iterator[Path]:
 def _write_problem(folder: Path) -> str | None:
     """Return why `folder`, created if missing, cannot be written; None if it can.
 
-    Only a real write gives the answer: permission bits say nothing about root, read-only mounts or full disks.
+    Only a trial write is reliable: permission bits do not cover root, read-only mounts and full disks.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,13 +12,15 @@ from fastdc.kernels.similarity import BLOCK, Similarity
 
 
 def matching_order(products: Similarity, ridge: float, budget: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Choose samples whose weighted gradients sum to the mean gradient (GRAD-MATCH's algorithm 2).
+    """Choose samples whose weighted gradients sum to the mean gradient (GRAD-MATCH, algorithm 2).
 
     Source: Killamsetty et al. 2021. Minimises ||mean g - sum w_j g_j||^2 + ridge ||w||^2 over w >= 0 with `budget`
     non-zero weights, greedily. Each step picks the remaining sample whose gradient has the largest inner product with
-    the residual, then refits all weights.
-    Everything is computed from inner products G = g g^T: the residual's product with g_j is (mean of G)_j - sum w_s
-    G_sj. A step is taken even if no product is positive, so that the budget is met exactly.
+    the residual, then refits all weights. A step is taken even if no product is positive, so that the budget is met
+    exactly.
+
+    Everything is computed from inner products G = g g^T.
+    The residual's product with g_j is (mean of G)_j - sum w_s G_sj.
 
     Args:
         products: inner products of n gradients.
@@ -30,8 +32,8 @@ def matching_order(products: Similarity, ridge: float, budget: int) -> tuple[NDA
         Memory is O(n * budget).
 
     Raises:
-        MethodError: `budget` is out of range, or `ridge` is so small that the rounding of the products makes the system
-            indefinite.
+        MethodError: `budget` is out of range, or `ridge` is so small that the rounding of the products makes the
+            system indefinite.
     """
     check_order_budget("gradmatch", products.size, budget)
     target = _mean_row(products)
@@ -115,6 +117,7 @@ def _descend(
 ) -> None:
     """Move to the minimum over the passive weights, dropping those that would turn negative on the way."""
     while True:
+        # Go towards the unconstrained solution until the first weight would turn negative; that one leaves the set.
         members = np.flatnonzero(passive)
         solution = cholesky_solve(system, target, members)
         share, blocking = 1.0, -1

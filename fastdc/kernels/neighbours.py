@@ -15,8 +15,8 @@ from fastdc.kernels.similarity import BLOCK
 def nearest_neighbours(panels: Panels, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the `count` nearest other samples of each sample, by Euclidean distance.
 
-    All pairs are compared (no approximate search), through float32 products of the vectors minus their mean. O(n *
-    count) memory, O(n^2 D) work.
+    All pairs are compared (no approximate search), through float32 products of the vectors minus their mean.
+    O(n * count) memory, O(n^2 D) work.
 
     Args:
         panels: n vectors.
@@ -82,7 +82,7 @@ class NeighbourGraph:
 def neighbour_graph(
     neighbours: NDArray[np.int64], distances: NDArray[np.float64], directed: bool = False
 ) -> NeighbourGraph:
-    """Join samples into a graph, by default in both directions if either is among the other's nearest.
+    """Join every sample to its neighbours; by default in both directions, even if only one is near the other.
 
     Args:
         neighbours, distances: [n, k], from `nearest_neighbours`.
@@ -93,6 +93,7 @@ def neighbour_graph(
     """
     size, count = neighbours.shape
     origins = np.repeat(np.arange(size), count)
+    # One number per edge, so that np.unique removes duplicates and sorts by origin, then by end.
     keys, gaps = origins * size + neighbours.ravel(), distances.ravel()
     if not directed:
         keys, gaps = np.concatenate([keys, neighbours.ravel() * size + origins]), np.concatenate([gaps, gaps])

@@ -1,12 +1,12 @@
 """Crop, antialiased bilinear resize and optional mirror of 8-bit RGB images, bit for bit equal to Pillow.
 
-Pillow resizes 8-bit images in two passes, rows first and columns second, with integer weights of 22 fractional bits and
-an 8-bit image in between (Pillow, src/libImaging/Resample.c defines the arithmetic). This module computes the same
-numbers differently: both passes are sums of contiguous lines (`_blend`, which the compiler vectorises). The first pass
-needs a transposed image for that, so blocks of 96 rows are transposed, blended and transposed back inside the cache.
+Pillow resizes 8-bit images in two passes, rows first and columns second. It uses integer weights of 22 fractional bits
+and an 8-bit image in between (Pillow, src/libImaging/Resample.c defines the arithmetic). This module computes the same
+numbers differently: both passes are sums of contiguous lines (`_blend`, which the compiler vectorises). For that the
+first pass needs a transposed image. Blocks of 96 rows are transposed, blended and transposed back inside the cache.
 
-Since Pillow 13 an image whose height shrinks more than its width may go through columns first there (its pull request
-9549). We keep the old order, so that results do not depend on the version. The two differ by at most one level.
+Since Pillow 13 (its pull request 9549), an image whose height shrinks more than its width may go through columns first.
+We keep the old order, so that results do not depend on the version. The two differ by at most one level.
 """
 
 import math
@@ -51,7 +51,7 @@ def _fill_weights(
     inverse = 1.0 / stretch
     count_resized = spans.shape[0]
     values = np.empty(weights.shape[1], np.float64)
-    for index in range(count_resized):
+    for index in range(count_resized):  # Pillow's formulas; int() truncates as a cast in C does
         center = (first + index + 0.5) * scale
         start = max(int(center - stretch + 0.5), 0)
         count = min(int(center + stretch + 0.5), source_length) - start
@@ -188,6 +188,7 @@ def _first_pass(
     top, left, height, width = box
     out_height, out_width = sides
     columns = np.empty((out_width, 2), np.int64)
+    # Zeros, because `_blend` reads a multiple of 4 weights.
     column_weights = np.zeros((out_width, _taps(width, resized[1])), np.uint32)
     _fill_weights(width, resized[1], offset[1], mirror, columns, column_weights)
     rows = np.empty((out_height, 2), np.int64)

@@ -1,9 +1,10 @@
 """Counter-based random numbers: a draw depends on (seed, epoch, sample, draw number) and on nothing else.
 
-No state is kept. A batch therefore gets the same augmentation for any number of workers, any batch size and order, and
-after a resume. The generator is SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators",
-OOPSLA 2014). Its output function absorbs seed, epoch and sample one after the other. The result starts a stream whose
-n-th output is draw number n. All arithmetic is on uint64, because numba turns mixed signs into floats or signed shifts.
+No state is kept. The augmentation of a sample is therefore the same for any number of workers, any batch size and
+order, and after a resume. The generator is SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+generators", OOPSLA 2014). Its output function absorbs seed, epoch and sample one after the other. The result starts a
+stream whose n-th output is draw number n. All arithmetic is on uint64, because numba turns mixed signs into floats or
+signed shifts.
 """
 
 import numpy as np

@@ -40,6 +40,7 @@ def rows_of(values: NDArray[Any]) -> Rows:
     It is a view if an epoch's samples are adjacent in memory, as in the log's fields; otherwise a copy.
     """
     rows, itemsize = np.asarray(values), values.dtype.itemsize
+    # `line` can only be addressed with a whole, non-negative step between epochs.
     adjacent = rows.strides[1] == itemsize and rows.strides[0] >= 0 and rows.strides[0] % itemsize == 0
     if not adjacent:
         rows = np.ascontiguousarray(rows)
@@ -105,7 +106,7 @@ def _mapping_of(array: Any) -> mmap.mmap | None:
         array = getattr(array, "base", None)
     if array is None:
         return None
-    # The mmap object itself is the exporter, so its own view says whether it is read-only.
+    # mmap has no attribute for its access mode, but a memoryview of it does.
     with memoryview(array) as view:
         return array if view.readonly else None
 

@@ -1,7 +1,7 @@
 """Scores from the dynamics log: aggregation over epochs in one pass over the bytes and O(N) memory.
 
-Every function takes one field of the log, float32 (or float64) [T, N], which may be memory-mapped and need not be
-contiguous. It sums in float64 in epoch order, and returns the same bits for any number of threads.
+Every function takes one field of the log, float32 (or float64) [T, N]. It may be memory-mapped and need not be
+contiguous. Sums are in float64 in epoch order, and their bits do not depend on the number of threads.
 """
 
 from typing import Any

@@ -93,7 +93,7 @@ class GaussianSimilarity:
 class GradientProducts:
     """Inner products of the last layer's gradients, g_i . g_j = (r_i . r_j) (h_i . h_j + 1).
 
-    With p = softmax, y the label and h the features, cross-entropy's gradient is r = p - onehot(y) for the bias and
+    Let p be the softmax, y the label and h the features. Cross-entropy's gradient is r = p - onehot(y) for the bias and
     r h^T for the weights. Those C * (D + 1) numbers per sample are never computed.
 
     Attributes:

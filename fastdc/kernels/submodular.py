@@ -18,8 +18,8 @@ def facility_location_order(
 ) -> NDArray[np.int64]:
     """Return the greedy order for f(S) = sum over i of w_i max over j in S of s_ij, with f of the empty set = 0.
 
-    Lazy greedy (Minoux 1978): gains only fall as S grows, so an old gain is an upper bound, and only the top of a heap
-    is recomputed. Without weights, gains are float64 sums of similarities rounded so that the sums are exact: ties are
+    Lazy greedy (Minoux 1978): gains only fall as S grows, so an old gain is an upper bound. Only the top of a heap is
+    recomputed. Without weights, gains are float64 sums of similarities rounded so that the sums are exact: ties are
     exact. With weights the sums are rounded, but always in one order, so they also fall as S grows. Both cases
     therefore give the same result as plain greedy.
 

@@ -153,7 +153,7 @@ class _Epochs:
         made = self._stream.batches(epoch, samples, self.batch_size)
         try:
             for first in range(0, len(samples), self.batch_size):
-                self._check(epoch, start)
+                self._check(epoch, start)  # again for each batch: the loader may be closed between two of them
                 labels = self._stream.labels
                 indices = torch.from_numpy(samples[first : first + self.batch_size] % len(labels))
                 yield next(made), labels[indices.to(labels.device)], indices

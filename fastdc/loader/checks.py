@@ -16,8 +16,8 @@ def check_samples(path: Path, total: int, indices: NDArray[np.int64] | None) -> 
     """Return the samples to load as int64: all of them, or `indices` if they are valid.
 
     Raises:
-        LoaderError: there are no samples, or an index is not an integer, outside 0..total-1, or repeated. A sample has
-            one view per epoch, so a repeated index would give an identical picture.
+        LoaderError: there are no samples, or an index is not an integer, outside 0..total-1, or repeated. A repeated
+            index would have the same random draws and give an identical picture.
     """
     if total == 0:
         raise LoaderError(f"{path}: holds 0 samples, so there are 0 batches; write it again from a folder with images")
@@ -57,7 +57,7 @@ def check_labels(file: BetonFile) -> None:
 def _class_count(file: BetonFile) -> int | None:
     """Return the number of classes in the file's manifest.
 
-    It is None if there is no readable manifest for this file, or only a large one, which is slow to parse.
+    It is None without a readable manifest for this file, and for a large manifest, which is slow to parse.
     """
     path = manifest_path(file.path)
     try:

@@ -117,5 +117,5 @@ def for_each_image(
             for done in [pool.submit(share, number) for number in range(workers)]:
                 done.result()
         finally:
-            stop.set()  # on Ctrl-C; otherwise leaving the pool would wait until everything is decoded
+            stop.set()  # without this, Ctrl-C would wait until everything is decoded
     file.check_unchanged(end - 1)

@@ -108,6 +108,7 @@ def _upload(file: StoredFile, view: EvalView | None, device: torch.device, worke
         end = min(first + chunk, total)
         use = keeper(rows, first) if view is None else finisher(view, rows, first)
         for_each_image(file, workers, first, end, use)
+        # A copy from ordinary memory has ended when copy_ returns, so `rows` can be reused.
         images[first:end].copy_(torch.from_numpy(rows[: end - first]).view(-1, height, width, _CHANNELS))
     return images
 
@@ -148,6 +149,7 @@ class DeviceStream(ViewStream):
             chosen = resize_views(chosen, torch.from_numpy(places), request.view.size)
         if self._plan.delivery.output == "uint8":
             return chosen
+        # The permuted tensor keeps its memory order, which is channels_last.
         shifted: torch.Tensor = chosen.permute(0, 3, 1, 2).float() - self._shift
         return shifted.mul_(self._scale)
 

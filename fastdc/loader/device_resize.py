@@ -1,10 +1,10 @@
 """Crop, antialiased bilinear resize and mirror of a batch by matrix products, on the device of its images.
 
 Every view is rows @ image @ columns^T with the weights of `kernels.resize`, computed on the device from the views'
-places: first along the rows of the image, rounded to 8 bits, then along its columns. The kernels compute with integers.
-Float32 gives the same sums here: a weight of 22 bits is split into two halves of 11 bits. Their products with 8-bit
-levels sum to less than 2**24 and are therefore exact in any order. Only if an image is shrunk more than 16-fold may
-the lower half lose its last bit, which is worth 2**-22 of a level.
+places. It is resized first along the rows of the image, rounded to 8 bits, then along its columns. The kernels compute
+with integers; float32 gives the same sums here. A weight of 22 bits is split into two halves of 11 bits. The products
+of a half with 8-bit levels sum to less than 2**24 and are therefore exact in any order. Only if an image is shrunk more
+than 16-fold may the lower half lose its last bit, which is worth 2**-22 of a level.
 """
 
 import math

@@ -46,7 +46,7 @@ class FfcvStream(ViewStream):
 
     def __init__(self, file: StoredFile, plan: ViewPlan, workers: int, pipeline: ViewPipeline) -> None:
         self._file, self._plan, self._pipeline = file, plan, pipeline
-        self.workers = min(workers, _NUMBA.NUMBA_NUM_THREADS)
+        self.workers = min(workers, _NUMBA.NUMBA_NUM_THREADS)  # numba cannot run more threads than it started with
         self.labels = torch.from_numpy(file.labels)
         self.pool = BufferPool(_BUFFERS, plan.delivery.pinned)
         self.decodes = np.zeros(file.num_samples, np.uint32)

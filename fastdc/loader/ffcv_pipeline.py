@@ -1,9 +1,9 @@
 """FFCV's `Loader` with our own decoder, storage and order; the only module that imports ffcv.
 
 It replaces these parts of FFCV:
-* The decoder, which decodes coarsely, ignores errors and draws from an unseeded generator: `ViewDecoder`.
-* The memory manager, which walks the allocation table in Python for seconds: `FileStorage`.
-* The thread, which ends on an exception without informing the consumer, cannot be joined, and reuses the memory of
+* The decoder. It decodes coarsely, ignores errors and draws from an unseeded generator: `ViewDecoder`.
+* The memory manager. It walks the allocation table in Python for seconds: `FileStorage`.
+* The thread. It ends on an exception without informing the consumer, cannot be joined, and reuses the memory of
   batches that were already delivered: `EpochThread`, and buffers of our own.
 * Importing ffcv and starting a loader change torch's and numba's thread counts for the whole process:
   `kept_thread_counts`.
@@ -208,7 +208,7 @@ class ViewPipeline(ffcv_loader.Loader):  # type: ignore[misc]
         with kept_thread_counts(), replaced(ffcv_loader, "OSCacheManager", FileStorage):
             super().__init__(
                 path,
-                batch_size=1,
+                batch_size=1,  # `EpochThread` sets the real one
                 num_workers=1,
                 os_cache=True,
                 order=FileOrder(),

@@ -52,7 +52,7 @@ def _container_available() -> int | None:
 def _control_groups() -> list[tuple[Path, _Accounting]]:
     """List the memory groups of this process and all groups above them.
 
-    Slurm and systemd set their limits on different levels.
+    Slurm and systemd set their limits on inner groups, not on the root.
     """
     paths = {_VERSION_2: "/", _VERSION_1: "/"}
     try:
@@ -149,6 +149,7 @@ class SharedCache:
 
     def _make_room(self, size: int) -> None:
         """Forget the oldest values until the rest and the new one fit into half of the memory free without them."""
+        # `_free` does not count the memory that these values occupy, so it is added back.
         held = sum(known for _, known in self._values.values())
         room = (self._free() + held) // 2
         while self._values and held + size > room:

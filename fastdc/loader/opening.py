@@ -48,8 +48,9 @@ def open_loader(
 ) -> EpochLoader:
     """Open a beton as batches of one view.
 
-    All engines, any number of workers and any batch size give the same views (the device engine within one level, due
-    to its arithmetic): order and augmentation depend only on (seed, epoch, sample). All keep the last, short batch.
+    Order and augmentation depend only on (seed, epoch, sample). The views are therefore the same for all engines, any
+    number of workers and any batch size. Only the device engine's may differ, by at most one level, because of its
+    arithmetic. All engines keep the last, short batch.
 
     Args:
         path: the beton.
@@ -148,7 +149,7 @@ def _open(
         stream = open_ffcv(file, plan, threads)
         stack.pop_all()  # this stream still reads the file, and closes it itself
         return stream, order
-    raise AssertionError("ExitStack swallows nothing")
+    raise AssertionError("ExitStack swallows nothing")  # unreachable; mypy assumes that a context may swallow errors
 
 
 def choose_engine(

@@ -1,4 +1,4 @@
-"""The views to make of each image, in the form the kernels take, and the tensors of a batch of them."""
+"""Views of a stream in the form the kernels take, and the tensors of a batch of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +57,7 @@ class ViewPlan:
         # Validation views are equal for every seed: drop it, so that they are made once.
         plain = [request if _is_random(request.view) else ViewRequest(request.view) for request in requests]
         self.delivery = delivery
+        # False sorts first, so training views come first; the sort is stable.
         self.requests = tuple(sorted(dict.fromkeys(plain), key=lambda request: not _is_random(request.view)))
         self.random = sum(_is_random(request.view) for request in self.requests)
         self.places = tuple(self.requests.index(request) for request in plain)

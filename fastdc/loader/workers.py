@@ -24,5 +24,6 @@ class Workers(ThreadPoolExecutor):
             except FutureTimeoutError:
                 if job.done():  # it ended just now, or the job itself raised a TimeoutError
                     return job.result()
+                # A copy of the set, because the pool may add threads meanwhile.
                 if not any(thread.is_alive() for thread in list(self._threads)):
                     raise RuntimeError("its thread died") from None

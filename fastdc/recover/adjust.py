@@ -16,7 +16,7 @@ from fastdc.recover.job import BatchStart
 def adjusted(teachers: Sequence[nn.Module], batch: BatchStart, steps: int, radius: float) -> list[nn.Module]:
     """Return copies of the teachers after `steps` steps of gradient ascent on the batch's cross entropy.
 
-    theta <- theta + (radius / steps) x g / ||g||, with g over all weights, all on the batch's one view and with
+    theta <- theta + (radius / steps) x g / ||g||, with g over all weights. All steps use the batch's one view and
     BatchNorm in eval mode. The copies are frozen and live as long as their batch; the teachers are not changed. (The
     paper's code keeps one perturbed network through all batches of an index, so its perturbations add up.)
 
@@ -35,6 +35,7 @@ def _adjusted(teacher: nn.Module, batch: BatchStart, steps: int, radius: float) 
     images = batch.view(batch.images, batch.images.shape[2]).contiguous(memory_format=torch.channels_last)
     for _ in range(steps):
         logits = _wide_enough(batch.compute).logits(network, images)
+        # A forward pass need not use every weight; unused ones get no gradient and stay as they are.
         gradients = torch.autograd.grad(functional.cross_entropy(logits, batch.labels), weights, allow_unused=True)
         found = [
             (weight, gradient) for weight, gradient in zip(weights, gradients, strict=True) if gradient is not None

@@ -87,6 +87,7 @@ class BatchStore:
         for number, positions in enumerate(batches):
             places[positions, 0], places[positions, 1] = number, np.arange(len(positions))
         for number, row in places.tolist():
+            # A mapped file reads only this image; the copy lets the mapping close at once.
             yield np.array(np.load(self.path(number), mmap_mode="r", allow_pickle=False)[row])
 
 
@@ -117,5 +118,6 @@ class StartFile:
         with atomic_file(self.path) as handle:
             # The header is written by hand, so that the images can follow one by one without an array of them all.
             np.lib.format.write_array_header_2_0(handle, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
+            # strict: too few or too many images are an error.
             for _, image in zip(range(self.shape[0]), self.make(), strict=True):
                 handle.write(np.ascontiguousarray(image).tobytes())

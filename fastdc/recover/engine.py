@@ -71,6 +71,7 @@ def recover(job: RecoverJob, teaching: "Teaching") -> Recovered:
             with _told_where(job, f"batch {number + 1} of {len(batches)}"):
                 run = BatchRun(job, teaching, number, positions, start)
                 store.save(number, *run.run(bar))
+    # Facts are read from the store, so that a resumed recovery averages over all of its batches.
     weights = np.array([len(positions) for positions in batches])
     facts = [store.facts(number) for number in range(len(batches))]
     means = {name: float(np.average([fact[name] for fact in facts], weights=weights)) for name in facts[0]}
@@ -186,7 +187,7 @@ class BatchRun:
         return matchings
 
     def _optimise(self, networks: Sequence[nn.Module], bar: Progress) -> None:
-        scaler = self.compute.scaler()
+        scaler = self.compute.scaler()  # passes everything through unless the precision is fp16
         with ExitStack() as stack:
             matchings = self._matching(stack, networks)
             for iteration in range(self.recipe.iterations):
@@ -211,6 +212,7 @@ class BatchRun:
 
     def _note(self, loss: torch.Tensor, iteration: int, scaler: torch.amp.GradScaler, bar: Progress) -> None:
         """Record the first loss that is not finite; read it, and the scale, from the device only now and then."""
+        # Stays on the device: an `if` on the loss would wait for it in every iteration.
         first = (self.bad < 0) & ~torch.isfinite(loss)
         self.bad = torch.where(first, iteration, self.bad)
         last = iteration + 1 == self.recipe.iterations

@@ -84,6 +84,7 @@ class RecoverJob:
 
         It keeps a recovery from reusing the batches of another one.
         """
+        # The functions and `statistics` have no entry: they follow from the method, its settings and the teachers.
         told: dict[str, Any] = {
             "method": self.method,
             "size": [self.classes, self.ipc, self.image_size],

@@ -11,10 +11,10 @@ def densification(images: Tensor, labels: Tensor, temperature: float = 4.0) -> T
     """Return G-VBSM's data densification, a scalar loss against images of one class becoming alike (paper, eq. 4).
 
     For each class of the batch, the images are pooled to 32 x 32 and the eigenvalues e of their Gram matrix are
-    computed. One dominant eigenvalue means that the images are copies of each other. The term is KL(softmax(e /
-    temperature) || softmax(e)), with no gradient through the softened spectrum. A class with one image adds 0. As
-    published, the spectrum is not scaled, so both sides are one-hot if eigenvalues lie far apart. The term is thus
-    exactly 0 on real images and acts only near noise.
+    computed. One dominant eigenvalue means that the images are copies of each other. The term is
+    KL(softmax(e / temperature) || softmax(e)), with no gradient through the softened spectrum. A class with one image
+    adds 0. As published, the spectrum is not scaled, so both sides are one-hot if eigenvalues lie far apart. The term
+    is thus exactly 0 on real images and acts only near noise.
 
     Args:
         images: [B, 3, S, S], as the teacher sees them.

@@ -26,8 +26,9 @@ class MatchingSpec:
         first_layer_factor: weight of the first matched layer, in the order of the forward pass (SRe2L: 10).
         convolutions: whether the inputs of Conv2d layers are matched too, by channel and by patch (G-VBSM, EDC).
         patch: side of a patch in units of the map; the paper's is 16, or 4 for images up to 64 px.
-        ema: share a of the past in the moving average of the batch's statistics, average <- a * average + (1 - a) *
-            batch, which replaces the batch's statistics (with the batch's gradient); None for the batch alone.
+        ema: share a of the past in the moving average of the batch's statistics,
+            average <- a * average + (1 - a) * batch. The average replaces the batch's statistics but keeps their
+            gradient; None for the batch alone.
         drop: share of the convolutions that each forward pass leaves out at random (G-VBSM's small images).
         statistics: the targets: `running`, the whole set (for BatchNorm inputs, the teacher's running statistics);
             `class`, the mean of the statistics of the batch's classes (LPLD); `mixed`, half the distance to each (EDC).
@@ -83,6 +84,7 @@ class Matching:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> Self:
+        # Runs before the layers' hooks, so that `_seen` holds one forward pass only.
         self._handles.append(self.model.register_forward_pre_hook(lambda _module, _inputs: self._seen.clear()))
         for name, norm in self._norms.items():
             self._handles.append(norm.register_forward_pre_hook(self._watch(name, {"channel": 0})))

@@ -31,6 +31,7 @@ class PixelBatch:
         self._start = start
         numbers = range(int(groups.max()) + 1)
         self._rows = [torch.from_numpy(np.flatnonzero(groups == number)).to(start.device) for number in numbers]
+        # In the order of the groups, like the images that `at` returns.
         self._labels = torch.cat([labels[rows] for rows in self._rows])
         self._joined = 0
         self.images = [start[rows] for rows in self._rows]
@@ -46,9 +47,9 @@ class PixelBatch:
     def at(self, iteration: int) -> torch.Tensor:
         """Return the images that take part in an iteration, float32 [B', 3, side, side].
 
-        It also sets the learning rate and starts a new stage if one is due, so call it once per iteration, in order.
+        It also sets the learning rate and starts a new stage if one is due. Call it once per iteration, in order.
         """
-        if iteration > 0 and iteration in self._stages:
+        if iteration > 0 and iteration in self._stages:  # the constructor starts stage 0
             self.optimizer = self._new_optimizer(self._stages[iteration], self.recipe.residual)
         self._joined = min(iteration // self.recipe.join_every + 1, len(self.images))
         for group in self.optimizer.param_groups:
@@ -77,13 +78,14 @@ class PixelBatch:
     def _new_optimizer(self, side: int, residual: float) -> torch.optim.Adam:
         """Resize the images to `side`, mix in a share of the start, and return a fresh Adam.
 
-        FADRM also makes one per stage.
+        As in FADRM, every stage gets one of its own.
         """
         mixed = []
         for rows, images in zip(self._rows, self.images, strict=True):
             new = resized(images.detach(), side)
             if residual > 0:
                 new = (1 - residual) * new + residual * resized(self._start[rows], side)
+            # A clone, because `resized` returns its argument if the side stays the same.
             mixed.append(new.clone().requires_grad_(True))
         self.images = mixed
         return torch.optim.Adam(self.images, lr=self.recipe.learning_rate, betas=BETAS)

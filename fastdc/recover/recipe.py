@@ -27,8 +27,8 @@ class Recipe:
         jitter_signed: whether it is rolled by -jitter .. jitter pixels instead.
         batch_size: images that are optimised together.
         rounds: groups into which a class's images are split; group g joins after g / rounds of the iterations (DELT).
-        stages: sides of the optimised images, as shares of the stored side, one stage after the other, each for an
-            equal share of the iterations (FADRM).
+        stages: sides of the optimised images, as shares of the stored side, one stage after the other (FADRM). Each
+            stage takes an equal share of the iterations.
         residual: share of the start that is mixed in between two stages (FADRM).
     """
 
@@ -70,6 +70,7 @@ class Recipe:
     def stage_sides(self, image_size: int) -> dict[int, int]:
         """Return the images' side in pixels in every stage, by the stage's first iteration."""
         count = len(self.stages)
+        # With fewer iterations than stages, several stages share a first iteration and the last of them counts.
         return {n * self.iterations // count: round(share * image_size) for n, share in enumerate(self.stages)}
 
 

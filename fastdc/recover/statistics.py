@@ -88,7 +88,9 @@ class _MeanAndVariance(torch.autograd.Function):
 
 
 def batch_moments(values: Tensor, patch: int = 0) -> Moments:
-    """Return moments of every channel over batch, height and width [C], or of every patch over batch and values [P].
+    """Return the moments of every channel [C] or of every patch [P] in a batch.
+
+    Channels are averaged over batch, height and width; patches over batch, channels and pixels.
 
     Args:
         values: [N, C, H, W]; half precision is converted to float32, in which sums of squares do not overflow.
@@ -206,6 +208,7 @@ class _Sums:
 def _moments(averages: list[Tensor], variance: ClassVariance) -> Moments:
     """Combine averages over images: a variance is the mean variance within images plus the variance of their means."""
     mean, mean_square, within = averages
+    # Rounding can make a variance of nearly equal means negative.
     between = (mean_square - mean.square()).clamp(min=0)
     return Moments(mean.float(), (within if variance == "released" else within + between).float())
 
@@ -222,8 +225,8 @@ def measure_statistics(
 ) -> Statistics:
     """Run a frozen network once over a training set, in eval mode on augmented views, as LPLD and G-VBSM do.
 
-    Sums are kept in float64 over the moments of single images, so that neither the batch size nor the order matters
-    beyond the rounding of the network itself.
+    Sums are kept in float64 over the moments of single images. Batch size and order therefore matter only through the
+    rounding of the network itself.
 
     Args:
         model: on the compute device.
@@ -249,6 +252,7 @@ def measure_statistics(
     ):
         for batch in loader.epoch(0):
             labels = batch.labels.to(compute.device)
+            # In place, because the hooks read this list; without classes, all images go to row 0.
             current[:] = [labels if spec.by_class else torch.zeros_like(labels)]
             counts += torch.bincount(current[0], minlength=rows)
             compute.logits(model, compute.images(batch.images))

@@ -34,7 +34,7 @@ class SharedView:
     def __call__(self, images: torch.Tensor, side: int) -> torch.Tensor:
         """Return the view of float images [B, 3, S, S] as [B, 3, side, side]; differentiable.
 
-        It resizes bilinearly without antialiasing, which is enough because a crop is never larger than the view.
+        It resizes bilinearly. Antialiasing is not needed, because a crop is never larger than the view.
         """
         top, left, height, width = self.box
         padded = functional.pad(images, (self.margin,) * 4) if self.margin else images
