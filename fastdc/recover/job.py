@@ -84,7 +84,8 @@ class RecoverJob:
 
         It keeps a recovery from reusing the batches of another one.
         """
-        # The functions and `statistics` have no entry: they follow from the method, its settings and the teachers.
+        # The functions and `statistics` follow from these entries and the training set, which the scratch folder's name
+        # covers.
         told: dict[str, Any] = {
             "method": self.method,
             "size": [self.classes, self.ipc, self.image_size],
