@@ -1,11 +1,11 @@
-"""Whole batches of views from decoded images: what a loader does per batch, in one call without the GIL.
+"""Whole batches of views from decoded images: a loader's work per batch, in one call without the GIL.
 
-A batch may hold several views of each image, each with settings, seed and side of its own (K requests). All of them lie
-in one flat buffer of bytes, view k of position p behind those of all earlier requests and positions, as [S, S, 3]
-levels or, where `levels` is given, as normalised float32.
+A batch may hold several views of each image, each with its own settings, seed and side (K requests). All of them lie in
+one flat buffer of bytes: first all positions of request 0, then those of request 1, and so on. A view is [S, S, 3]
+levels or, if `levels` is given, normalised float32.
 
-An epoch may visit an image several times. Visit v of sample i has the number i + v * N in a set of N samples, and draws
-of its own by that number; visits of the first round are samples.
+An epoch may visit an image several times. In a set of N samples, visit v of sample i has the number i + v * N, which
+addresses random draws of its own. The first round's visit numbers equal the sample numbers.
 """
 
 import numpy as np
@@ -16,12 +16,12 @@ from fastdc.kernels.jit import kernel
 from fastdc.kernels.resize import normalise, normalised_window, resize_window
 from fastdc.kernels.rng import stream_key
 
-# A view as numbers, because numba's parallel loops take arrays but no tuples: the positions of its settings.
+# Positions of a view's settings in an array of numbers: numba's parallel loops take arrays but no tuples.
 SCALE_LOW, SCALE_HIGH, RATIO_LOW, RATIO_HIGH, FLIP_ON, TILE_GRID, RESIZE_SIDE = range(7)
 TILE_WHOLE, TILE_ALIGN, TILE_LOW, TILE_HIGH = range(7, 11)
-VIEW_NUMBERS = 11  # RESIZE_SIDE above 0 means the validation view, for which the other settings do not count
+VIEW_NUMBERS = 11  # RESIZE_SIDE above 0 means the validation view, which ignores the other settings
 
-# Where a view lies: the box of the image, the size to which it is resized, the window in that, and whether mirrored.
+# Positions of a view's place: the box in the image, the size it is resized to, the window in that, and the mirror flag.
 TOP, LEFT, HEIGHT, WIDTH, RESIZED_HEIGHT, RESIZED_WIDTH, WINDOW_TOP, WINDOW_LEFT, MIRROR = range(9)
 PLACE_NUMBERS = 9
 
@@ -38,7 +38,7 @@ def place_view(
     size: int,
     place: NDArray[np.int64],
 ) -> None:
-    """Where the view of an image of (height, width) `sides` lies -> `place` int64 [PLACE_NUMBERS].
+    """Write where the view of an image of (height, width) `sides` lies to `place`, int64 [PLACE_NUMBERS].
 
     Training: a random box (of a mosaic: inside `random_window`), resized to size x size, mirrored or not.
     Validation: shorter side resized to the view's RESIZE_SIDE, then the central size x size window.
@@ -53,6 +53,7 @@ def place_view(
         return
     key = stream_key(seed, epoch, sample)
     window = random_window(key, height, width, int(view[TILE_GRID]), view[TILE_WHOLE], view[TILE_ALIGN])
+    # `tile_scale` applies inside a window smaller than the image, `scale` otherwise.
     whole = window[2] == height and window[3] == width
     low, high = (view[SCALE_LOW], view[SCALE_HIGH]) if whole else (view[TILE_LOW], view[TILE_HIGH])
     place[TOP], place[LEFT], place[HEIGHT], place[WIDTH] = random_crop_in_window(
@@ -73,7 +74,7 @@ def place_views(
     size: int,
     places: NDArray[np.int64],
 ) -> None:
-    """`place_view` of every visit [B] -> `places` int64 [B, PLACE_NUMBERS]; heights and widths are [N]."""
+    """Run `place_view` for every visit [B] -> `places` int64 [B, PLACE_NUMBERS]; heights and widths are [N]."""
     for position in range(samples.shape[0]):
         sample = samples[position] % heights.shape[0]
         place_view(view, seed, epoch, samples[position], (heights[sample], widths[sample]), size, places[position])
@@ -88,10 +89,13 @@ def draw_view(
     levels: NDArray[np.float32],
     out: NDArray[np.uint8],
 ) -> None:
-    """The view at `place` -> `out`, the bytes of [size, size, 3] levels or float32.
+    """Draw the view at `place` to `out`, as the bytes of [size, size, 3] levels or float32.
 
     Args:
         source: uint8 [h, W, 3], the image's rows from `first_row` on; at least those of the box.
+        first_row: row of the image that is row 0 of `source`.
+        place: int64 [PLACE_NUMBERS], see `place_view`.
+        size: side of the view.
         levels: float32 [2, at least 3 * size] to normalise with, or [2, 0] for 8-bit levels.
         out: flat uint8, written.
     """
@@ -108,7 +112,7 @@ def draw_view(
 
 @kernel
 def view_bytes(size: int, levels: NDArray[np.float32]) -> int:
-    """Bytes of one view of side `size`."""
+    """Return the bytes of one view of side `size`."""
     return size * size * _CHANNELS * (4 if levels.shape[1] > 0 else 1)
 
 
@@ -123,10 +127,11 @@ def draw_views(
     count: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """All views of the image at `position` of a batch of `count` samples; see `draw_view`.
+    """Draw all views of the image at `position` of a batch of `count` samples; see `draw_view`.
 
     Args:
-        places: int64 [K, PLACE_NUMBERS]; sides: int64 [K].
+        places: int64 [K, PLACE_NUMBERS].
+        sides: int64 [K].
         out: flat uint8, the whole batch.
     """
     start = 0
@@ -150,10 +155,11 @@ def make_views(
     count: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """Place and draw all views of one whole image [H, W, 3]; see `place_view` and `draw_views`.
+    """Make all views of one whole image [H, W, 3]; see `place_view` and `draw_views`.
 
     Args:
-        views: [K, VIEW_NUMBERS]; seeds, sides: int64 [K].
+        views: [K, VIEW_NUMBERS].
+        seeds, sides: int64 [K].
     """
     places = np.empty((sides.shape[0], PLACE_NUMBERS), np.int64)
     for k in range(sides.shape[0]):
@@ -177,11 +183,11 @@ def resident_share(
     shares: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """The views of every `shares`-th sample of a batch, from position `share` on; with share 0 of 1 the whole batch.
+    """Make the views of every `shares`-th sample of a batch, from `share` on; with share 0 of 1 the whole batch.
 
     Args:
         pixels: flat buffer of decoded images; offsets, heights, widths: [N], where each image lies in it.
-        samples: [B] numbers of visits.
+        samples: [B] visit numbers.
         views: [K, VIEW_NUMBERS]; seeds, sides: int64 [K]; levels: see `draw_view`.
         out: flat uint8, the whole batch, written.
     """
@@ -201,11 +207,12 @@ def finished_share(
     shares: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """Every `shares`-th of a batch of views that are made already, copied or normalised.
+    """Copy or normalise every `shares`-th of a batch of finished views, from position `share` on.
 
     Args:
         finished: uint8 [N, n], the levels of every sample's view, n of them.
-        samples: [B] numbers of visits; levels: see `draw_view`.
+        samples: [B] visit numbers.
+        levels: see `draw_view`.
         out: flat uint8, the whole batch, written.
     """
     length = finished.shape[1] * (4 if levels.shape[1] > 0 else 1)
@@ -217,6 +224,7 @@ def finished_share(
             target[:] = view
             continue
         floats = target.view(np.float32)
+        # `levels` repeats every 3 channels and its length is a multiple of 3, so chunks of that length stay in phase.
         for start in range(0, view.shape[0], row):
             end = min(start + row, view.shape[0])
             normalise(view[start:end], levels, floats[start:end])

@@ -1,6 +1,6 @@
 """Crop boxes: torchvision's RandomResizedCrop law, the same inside one tile of a mosaic, and Resize + CenterCrop.
 
-A box is (top, left, height, width) in pixels. Random boxes are functions of a stream key (see `rng`) alone.
+A box is (top, left, height, width) in pixels. Random boxes depend only on a stream key (see `rng`).
 Source of the law: torchvision.transforms.RandomResizedCrop.get_params and CenterCrop, torchvision 0.29.
 """
 
@@ -26,17 +26,17 @@ Box = tuple[int, int, int, int]
 
 @kernel
 def _round_even(value: float) -> int:
-    """Python's round: half to even."""
+    """Round half to even, like Python's `round`."""
     return int(np.rint(value))
 
 
 @kernel
 def _fallback_box(height: int, width: int, ratio_low: float, ratio_high: float) -> Box:
-    """Largest central box whose aspect ratio is allowed, for images where no attempt fitted."""
+    """Return the largest central box whose aspect ratio is allowed, for images where every attempt failed."""
     box_height, box_width = height, width
     aspect = width / height
     if aspect < ratio_low:
-        box_height = max(_round_even(width / ratio_low), 1)  # torchvision would ask for 0 pixels and fail
+        box_height = max(_round_even(width / ratio_low), 1)  # torchvision fails where this rounds to 0
     elif aspect > ratio_high:
         box_width = max(_round_even(height * ratio_high), 1)
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
@@ -52,9 +52,10 @@ def random_resized_crop(
     ratio_low: float,
     ratio_high: float,
 ) -> Box:
-    """Box of RandomResizedCrop: area uniform in `scale` x image area, aspect ratio log-uniform in `ratio`.
+    """Draw the box of RandomResizedCrop: area uniform in `scale` x image area, aspect ratio log-uniform in `ratio`.
 
-    Ten attempts, then the central fallback. Attempt t always reads draws 4t..4t+3, so a rejected one shifts nothing.
+    After ten failed attempts it is the central fallback. Attempt t always uses draws 4t..4t+3, so a rejected attempt
+    shifts no later draw.
     """
     area = np.float64(height * width)
     log_low, log_high = math.log(ratio_low), math.log(ratio_high)
@@ -72,9 +73,9 @@ def random_resized_crop(
 
 @kernel
 def tile_box(height: int, width: int, grid: int, position: int) -> Box:
-    """Tile number `position` (row by row) of an image cut into grid x grid tiles with edges at round(k * side / grid).
+    """Return tile `position` (row by row) of an image cut into grid x grid tiles with edges at round(k * side / grid).
 
-    Every tile has at least one pixel; tiles overlap only where a side is shorter than `grid` pixels.
+    Every tile has at least one pixel; tiles overlap only if a side is shorter than `grid` pixels.
     """
     row, column = position // grid, position % grid
     top = min(_round_even(row * height / grid), height - 1)
@@ -86,16 +87,17 @@ def tile_box(height: int, width: int, grid: int, position: int) -> Box:
 
 @kernel
 def random_window(key: np.uint64, height: int, width: int, grid: int, whole: float, align: float) -> Box:
-    """Choose the part of a mosaic that one visit may crop from: a tile, a tile-sized window, or all of it.
+    """Choose the part of a mosaic that one visit may crop from: a tile, a tile-sized window, or the whole mosaic.
 
-    With grid = 1 it is the whole image. Tiles are PCA's constrained augmentation (arXiv 2502.06434, section 4). The
-    mixture with whole mosaics is CIM's (arXiv 2607.00916), that with free windows GRID's.
+    With grid = 1 it is the whole image. Tiles are PCA's constrained augmentation (arXiv 2502.06434, section 4). Mixing
+    them with whole mosaics is CIM's (arXiv 2607.00916); mixing them with free windows is GRID's.
 
     Args:
         grid: tiles per side.
         whole: share of visits that see the whole mosaic, 0..1.
-        align: share of the other visits whose window is one of the tiles, 0..1; else it lies anywhere.
+        align: share of the other visits whose window is one of the tiles, 0..1; the rest take it anywhere.
     """
+    # Every draw has a number of its own, so skipping one (whole = 0, align = 1) leaves the others as they are.
     if grid <= 1 or (whole > 0.0 and draw_unit(key, WHOLE) < whole):
         return 0, 0, height, width
     if align < 1.0 and draw_unit(key, ALIGN) >= align:
@@ -110,7 +112,7 @@ def random_window(key: np.uint64, height: int, width: int, grid: int, whole: flo
 def random_crop_in_window(
     key: np.uint64, window: Box, scale_low: float, scale_high: float, ratio_low: float, ratio_high: float
 ) -> Box:
-    """Box of RandomResizedCrop inside `window`; `scale` is relative to the window's area."""
+    """Draw the box of RandomResizedCrop inside `window`; `scale` is relative to the window's area."""
     top, left, box_height, box_width = random_resized_crop(
         key, window[2], window[3], scale_low, scale_high, ratio_low, ratio_high
     )
@@ -119,13 +121,13 @@ def random_crop_in_window(
 
 @kernel
 def random_flip(key: np.uint64) -> bool:
-    """Whether this view is mirrored left to right: probability 1/2."""
+    """Draw whether this view is mirrored left to right, with probability 1/2."""
     return draw_unit(key, FLIP) < 0.5
 
 
 @kernel
 def resized_sides(height: int, width: int, side: int) -> tuple[int, int]:
-    """(height, width) after torchvision's Resize(side): shorter side to `side`, the longer one truncated."""
+    """Return (height, width) after torchvision's Resize(side): shorter side to `side`, the longer one truncated."""
     if height <= width:
         return side, int(side * width / height)
     return int(side * height / width), side
@@ -133,5 +135,5 @@ def resized_sides(height: int, width: int, side: int) -> tuple[int, int]:
 
 @kernel
 def center_offset(length: int, size: int) -> int:
-    """First pixel of torchvision's CenterCrop(size) along a side of `length` >= size pixels."""
+    """Return the first pixel of torchvision's CenterCrop(size) along a side of `length` >= size pixels."""
     return _round_even((length - size) / 2)

@@ -1,6 +1,7 @@
-"""numba's cache on disk, made safe: damaged files, a full disk or a read-only folder cost a compilation, not the work.
+"""A safe version of numba's disk cache: damaged files, a full disk or a read-only folder only cost a compilation.
 
-Built on `numba.core.caching`, whose classes raise whatever a damaged pickle raises, for as long as the file lies there.
+It builds on `numba.core.caching`. Those classes pass on any error that unpickling a damaged file raises, at every start
+until the file is removed.
 """
 
 import hashlib
@@ -14,9 +15,9 @@ from numba.core import caching
 
 from fastdc.progress import say
 
-_CACHING: Any = caching  # half of it has types
+_CACHING: Any = caching  # only about half of it is typed
 DIGEST_BYTES = 16
-SUFFIXES = (".nbi", ".nbc")
+SUFFIXES = (".nbi", ".nbc")  # numba's index and data files
 _warned = False
 
 
@@ -25,7 +26,10 @@ class DamagedFileError(Exception):
 
 
 def warn_once(message: str) -> None:
-    """Print the first warning about the cache in this process; the others say the same of other kernels."""
+    """Print a warning about the cache, only the first time in this process.
+
+    Later warnings would repeat it for other kernels.
+    """
     global _warned
     if not _warned:
         _warned = True
@@ -33,7 +37,7 @@ def warn_once(message: str) -> None:
 
 
 def damaged_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of the cache that cannot be used."""
+    """Yield the cache files that are unreadable or damaged."""
     for path in kernel_files(folder):
         try:
             _read(path)
@@ -42,7 +46,7 @@ def damaged_files(folder: Path) -> Iterator[Path]:
 
 
 def kernel_files(folder: Path) -> list[Path]:
-    """List the files of the cache, sorted."""
+    """List the cache files in `folder`, sorted."""
     return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
 
 
@@ -58,7 +62,10 @@ def _read(path: Path) -> bytes:
 
 
 class _CheckedFiles(_CACHING.IndexDataCacheFile):  # type: ignore[misc]
-    """Index and data files behind a hash of their content: damaged machine code would run."""
+    """Index and data files of the cache, each preceded by a hash of its content.
+
+    Without the hash, damaged machine code would be executed.
+    """
 
     def _load_index(self) -> Any:
         try:
@@ -82,13 +89,13 @@ class _CheckedFiles(_CACHING.IndexDataCacheFile):  # type: ignore[misc]
             handle.write(_digest(data) + data)
 
     def remove(self) -> None:
-        """Remove the index, so that every overload is compiled and kept again."""
+        """Remove the index, so that every overload is compiled and saved again."""
         with suppress(OSError):
             Path(self._index_path).unlink(missing_ok=True)
 
 
 class _Locator(_CACHING._SourceFileBackedLocatorMixin, _CACHING._CacheLocator):  # type: ignore[misc]
-    """Names the folder that was chosen and tried; numba's own would quietly take another."""
+    """Locator that returns the folder picked by `jit.cache_folder`; numba's own would silently take another."""
 
     folder = ""
 
@@ -109,11 +116,12 @@ class _Results(_CACHING.CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class KernelCache(_CACHING.FunctionCache):  # type: ignore[misc]
-    """The compiled overloads of one kernel in `folder`."""
+    """Disk cache of one kernel's compiled overloads, in `folder`."""
 
     _impl_class = _Results
 
     def __init__(self, function: Any, folder: Path) -> None:
+        # FunctionCache builds its locator itself, so the folder reaches it through the class.
         _Locator.folder = str(folder)
         super().__init__(function)
         self._cache_file: Any = _CheckedFiles(
@@ -123,7 +131,7 @@ class KernelCache(_CACHING.FunctionCache):  # type: ignore[misc]
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except Exception as error:  # whatever unpickling, or LLVM, finds wrong
+        except Exception as error:  # unpickling and LLVM raise errors of any type
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             warn_once(f"{self._cache_path}: {reason}; these compiled kernels are made again")
             self._cache_file.remove()

@@ -1,7 +1,7 @@
-"""Spherical k-means: clusters of directions, seeded, deterministic for any number of threads.
+"""Spherical k-means: seeded clusters of directions, deterministic for any number of threads.
 
-Written here because scikit-learn and faiss are no dependencies, faiss's result depends on the number of threads, and
-all it takes beside `Panels` is the search for the nearest centroid.
+Implemented here because scikit-learn and faiss are not dependencies and faiss's result depends on the number of
+threads. Beside `Panels` it needs only the search for the nearest centroid.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fastdc.kernels.jit import kernel
 from fastdc.kernels.panels import LANES, QUAD, Panels, quad_products
 
 ON_CENTROID = 1e-6
-"""A cosine this near to 1 is a sample that lies on its centroid, as far as float32 can tell."""
+"""Largest 1 - cosine of a sample that lies on its centroid, within float32's precision."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Clusters:
     Attributes:
         centroids: float32 [k, D], unit length (or zero).
         assigned: int64 [n], the nearest centroid of every sample; ties go to the lower centroid.
-        cosines: float64 [n], cosine of every sample with it, -1 to 1; float32 would make ties where all are near 1.
-        iterations: how often centroids were moved.
+        cosines: float64 [n], cosine of every sample with its centroid, -1 to 1; float32 would make ties near 1.
+        iterations: how often the centroids were moved.
         converged: whether the last move changed no assignment.
     """
 
@@ -37,12 +37,12 @@ class Clusters:
 
 
 def spherical_kmeans(panels: Panels, clusters: int, seed: int, max_iterations: int) -> Clusters:
-    """k-means on L2-normalised vectors with the cosine as similarity; centroids are their members' normalised sums.
+    """Run k-means on L2-normalised vectors with the cosine as similarity.
 
-    Seeds by k-means++ (Arthur & Vassilvitskii 2007): each next seed is drawn with probability proportional to
-    1 - cos(nearest seed). A cluster that loses all members restarts at the sample farthest from its centroid (lower
-    index first, another sample for each empty cluster); where every sample lies on its centroid, it stays as it was.
-    Stops when no assignment changes. Sums in float64.
+    A centroid is the normalised sum of its members. Seeds by k-means++ (Arthur & Vassilvitskii 2007): each next seed is
+    drawn with probability proportional to 1 - cos(nearest seed). A cluster that loses all members restarts at the
+    sample farthest from its centroid (lower index first, another sample for each empty cluster). It stays as it was if
+    every sample lies on its centroid. Stops when no assignment changes. Sums in float64.
 
     Args:
         panels: vectors, of any length; zero vectors have cosine 0 with all.
@@ -70,19 +70,19 @@ def spherical_kmeans(panels: Panels, clusters: int, seed: int, max_iterations: i
 
 
 def nearest_centroids(unit: Panels, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The centroid [k, D] with the largest product for every sample, int64 [n], and that product, float32 [n]."""
+    """Return every sample's centroid [k, D] of largest product, int64 [n], and that product, float32 [n]."""
     assigned, best = np.empty(unit.size, np.int64), np.empty(unit.size, np.float32)
     unit.share(lambda tiles, part: _nearest_in_panels(centroids, tiles, assigned[part], best[part]))
     return assigned, best
 
 
 def own_cosines(panels: Panels, centroids: NDArray[np.float32], assigned: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Cosine of every sample with the centroid [k, D] it is assigned to, float64 [n]; 0 where either is zero."""
+    """Return every sample's cosine with its assigned centroid [k, D], float64 [n]; 0 if either is zero."""
     points = centroids.astype(np.float64)
     squares = panels.squared_norms() * (points * points).sum(axis=1)[assigned]
     dots = np.empty(panels.size)
     panels.share(lambda tiles, part: _own_dots(points, tiles, assigned[part], dots[part]))
-    np.divide(dots, np.sqrt(squares), out=dots, where=squares > 0)  # where it is 0, the product is 0 too
+    np.divide(dots, np.sqrt(squares), out=dots, where=squares > 0)  # entries with squares == 0 have dots == 0 already
     return np.clip(dots, -1.0, 1.0, out=dots)
 
 
@@ -96,8 +96,8 @@ def _seeds(unit: Panels, clusters: int, seed: int) -> NDArray[np.int64]:
         reach = np.cumsum(gap)
         if reach[-1] > 0:
             drawn = np.searchsorted(reach, generator.random() * reach[-1], side="right")
-            pick = min(int(drawn), int(np.flatnonzero(gap)[-1]))  # the product may round up to the very end
-        else:  # only duplicates are left
+            pick = min(int(drawn), int(np.flatnonzero(gap)[-1]))  # rounding up could reach the end
+        else:  # every remaining sample duplicates a seed: take the lowest index
             pick = int(np.setdiff1d(np.arange(unit.size), chosen[:step])[0])
         chosen[step] = pick
         np.minimum(gap, np.maximum(1.0 - unit.dots(unit.point(pick)), 0.0), out=gap)
@@ -108,11 +108,12 @@ def _seeds(unit: Panels, clusters: int, seed: int) -> NDArray[np.int64]:
 def _moved(
     unit: Panels, assigned: NDArray[np.int64], misfit: NDArray[np.float64], centroids: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The centroids of an assignment; empty clusters restart at the samples that fit worst, if any do not fit."""
+    """Return the centroids of an assignment; empty clusters restart at the worst-fitting samples, if any."""
     clusters = centroids.shape[0]
     members = assigned.copy()
     empty = np.flatnonzero(np.bincount(assigned, minlength=clusters) == 0)
     if empty.size:
+        # Worst fit first; the stable sort breaks ties by the lower index.
         worst = np.argsort(-misfit, kind="stable")[: empty.size]
         worst = worst[misfit[worst] > ON_CENTROID]
         members[worst] = empty[: worst.size]
@@ -130,9 +131,10 @@ def _normalised_rows(sums: NDArray[np.float64]) -> NDArray[np.float32]:
 
 @kernel
 def _member_sums(tiles: NDArray[np.float32], assigned: NDArray[np.int64], clusters: int) -> NDArray[np.float64]:
-    """Sum of each cluster's members in index order, float64 [k, D]."""
+    """Return the sum of each cluster's members in index order, float64 [k, D]."""
     out = np.zeros((clusters, tiles.shape[1]))
     for j in range(assigned.size):
+        # One thread on purpose: the order of additions fixes the last bits.
         t, lane, cluster = j // LANES, j % LANES, assigned[j]
         for k in range(tiles.shape[1]):
             out[cluster, k] += tiles[t, k, lane]
@@ -143,7 +145,7 @@ def _member_sums(tiles: NDArray[np.float32], assigned: NDArray[np.int64], cluste
 def _own_dots(
     points: NDArray[np.float64], tiles: NDArray[np.float32], assigned: NDArray[np.int64], out: NDArray[np.float64]
 ) -> None:
-    """out[j] = points[assigned[j]] . sample j, each sum in index order, in float64."""
+    """Write out[j] = points[assigned[j]] . sample j, each sum in index order, in float64."""
     for j in range(out.size):
         t, lane, own = j // LANES, j % LANES, assigned[j]
         total = 0.0
@@ -169,6 +171,7 @@ def _nearest_in_panels(
             for i in range(rows):
                 for lane in range(lanes):
                     product = np.float32(sums[i, lane])
+                    # Strictly greater: ties go to the lower centroid.
                     if product > best[t * LANES + lane]:
                         best[t * LANES + lane] = product
                         assigned[t * LANES + lane] = first + i

@@ -1,4 +1,4 @@
-"""Herding and k-center: greedy choices by one distance per sample and step. O(n) memory beside the features."""
+"""Herding and k-center: greedy selection with one distance per sample and step, in O(n) memory beside the features."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +8,14 @@ from fastdc.kernels.panels import Panels
 
 
 def herding_order(panels: Panels, budget: int) -> NDArray[np.int64]:
-    """Samples whose running mean follows the mean of all, in order of choice (Welling 2009; Rebuffi et al. 2017).
+    """Return samples whose running mean follows the mean of all, in order of choice.
 
-    Step s picks argmin over the samples left of ||mu - (sum of picked + phi_j) / (s + 1)||, which is the sample nearest
-    to mu * (s + 1) - sum of picked. (DeepCore's code takes the argmax.) O(n D) per step, in float64. What is
-    compared is n times the squared distance, less what all samples share, so that no division by n spoils a tie.
+    Source: Welling 2009; Rebuffi et al. 2017. Step s picks argmin over the remaining samples of
+    ||mu - (sum of picked + phi_j) / (s + 1)||, the sample nearest to mu * (s + 1) - sum of picked. (DeepCore's code
+    takes the argmax.) O(n D) per step, in float64.
+
+    The code compares n times the squared distance, minus the part that all samples share. Without a division by n,
+    rounding breaks no tie.
 
     Args:
         panels: features phi of n samples.
@@ -40,12 +43,18 @@ def herding_order(panels: Panels, budget: int) -> NDArray[np.int64]:
 
 
 def k_center_order(panels: Panels, budget: int) -> NDArray[np.int64]:
-    """Farthest-first traversal (Gonzalez 1985; Sener & Savarese 2018): argmax of the distance to the nearest pick.
+    """Return samples by farthest-first traversal: each maximises the distance to its nearest pick.
 
-    The first pick is the sample nearest to the mean of all (published codes draw it at random), so that the order
-    depends on nothing but the features. One running minimum per sample; distances in float64, O(n D) per step.
+    Source: Gonzalez 1985; Sener & Savarese 2018. The first pick is the sample nearest to the mean of all, so that the
+    order depends only on the features. Published codes draw it at random. One running minimum per sample; distances in
+    float64, O(n D) per step.
 
-    Args and returns: as `herding_order`. Duplicates of picks come last, the lower index first.
+    Args:
+        panels: features of n samples.
+        budget: samples to choose, 1 to n.
+
+    Returns:
+        int64 [budget], in order of choice; ties go to the lower index. Duplicates of picks come last.
 
     Raises:
         MethodError: `budget` is out of range.
@@ -54,6 +63,7 @@ def k_center_order(panels: Panels, budget: int) -> NDArray[np.int64]:
     order = np.empty(budget, np.int64)
     order[0] = int(panels.squared_distances(panels.total() / panels.size).argmin())
     nearest = panels.squared_distances(panels.point(int(order[0])))
+    # -1 marks a pick: below every squared distance, it can never be the argmax again.
     nearest[order[0]] = -1.0
     for step in range(1, budget):
         pick = int(nearest.argmax())
@@ -63,10 +73,10 @@ def k_center_order(panels: Panels, budget: int) -> NDArray[np.int64]:
 
 
 def check_order_budget(name: str, size: int, budget: int) -> None:
-    """Refuse a budget that is not 1 to `size`.
+    """Check that `budget` is from 1 to `size`.
 
     Raises:
-        MethodError: names the method, the budget and the size.
+        MethodError: it is not; the message names the method, the budget and the size.
     """
     if not 1 <= budget <= size:
         raise MethodError(f"{name}: {budget} images asked for, the group has {size}; expected 1 to {size}")

@@ -1,8 +1,8 @@
 """Crops of decoded images, and mosaics of them: the patches of RDED and of the methods that build on it.
 
-A crop is told by three things: the law it was drawn by, a seed and the number of its sample. Its box follows from them
-and the image's sides by the counter-based generator, so that a crop scored in a batch today can be cut again, from the
-same image, when it is stored: a million candidates are kept as numbers, none as pixels.
+Three things identify a crop: the law it was drawn by, a seed and its sample number. The counter-based generator derives
+its box from them and the image's sides. A crop scored in one batch can thus be cut again later from the same image,
+when it is stored. A million candidates are kept as numbers, none as pixels.
 """
 
 from collections.abc import Sequence
@@ -26,17 +26,19 @@ def paste_crop(
     grid: int,
     position: int,
 ) -> None:
-    """Draw the crop (law, seed, sample) of `source` and resize it, antialiased, to tile `position` of `canvas`.
+    """Cut the crop (law, seed, sample) of `source` and resize it, antialiased, into tile `position` of `canvas`.
 
     Args:
         source: uint8 [H, W, 3], C-contiguous.
-        law: float64 [VIEW_NUMBERS], a training view's settings as `kernels.batches` orders them.
+        law: float64 [VIEW_NUMBERS], a training view's settings in the order of `kernels.batches`.
         seed, sample: the crop's address in epoch 0, as the loader draws it.
         canvas: uint8 [S, S, 3], the tile is written; tiles are those of `boxes.tile_box`.
-        grid: tiles per side, 1..S; position: 0..grid**2 - 1, row by row.
+        grid: tiles per side, 1..S.
+        position: 0..grid**2 - 1, row by row.
     """
     top, left, height, width = tile_box(canvas.shape[0], canvas.shape[1], grid, position)
     place = np.empty(PLACE_NUMBERS, np.int64)
+    # Only the box and the flip of the view are used here, so its side (1) does not matter.
     place_view(law, seed, 0, sample, (source.shape[0], source.shape[1]), 1, place)
     tile = np.empty((height, width, 3), np.uint8)
     resize_crop(source, (place[TOP], place[LEFT], place[HEIGHT], place[WIDTH]), place[MIRROR] > 0, tile)
@@ -51,7 +53,7 @@ def combine_crops(
     size: int,
     grid: int,
 ) -> NDArray[np.uint8]:
-    """One size x size mosaic of grid x grid crops, row by row.
+    """Return one size x size mosaic of grid x grid crops, row by row.
 
     Args:
         sources: grid**2 images, uint8 [H, W, 3]; crop k is cut from sources[k].
@@ -64,7 +66,7 @@ def combine_crops(
         uint8 [size, size, 3].
 
     Raises:
-        ValueError: `grid` is outside 1..size, or a list has not grid**2 members.
+        ValueError: `grid` is outside 1..size, or a list does not have grid**2 members.
     """
     if not 1 <= grid <= size:
         raise ValueError(f"grid={grid}: expected 1..{size} tiles per side of {size} pixels")

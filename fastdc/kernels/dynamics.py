@@ -1,7 +1,7 @@
-"""Per-sample training dynamics: one fused pass over a batch of logits.
+"""Per-sample training dynamics in one fused pass over a batch of logits.
 
-A row's exponentials are computed in float32 vector code: Cephes' polynomial for exp, which is right to 2 units in the
-last place. Sums run in a fixed number of lanes, so that they do not depend on how wide a CPU's vectors are.
+A row's exponentials are computed in vectorised float32 by Cephes' polynomial for exp, accurate to 2 units in the last
+place. Sums run in a fixed number of lanes, so that they do not depend on the width of a CPU's vectors.
 """
 
 import math
@@ -14,20 +14,21 @@ from fastdc.kernels.jit import kernel
 from fastdc.kernels.logits import logit_terms
 
 _LANES = 16
-_LOWEST = np.float32(-87.0)  # exp of it is the smallest that float32 holds with full precision
+_LOWEST = np.float32(-87.0)  # exp(-87) is near the smallest float32 that still has full precision
 _LOG2_E = np.float32(1.44269504088896341)
+# ln 2 in two parts: a whole number times the short high part is exact in float32.
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _C0, _C1, _C2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
 _C3, _C4, _C5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
-_WIDE = 40.0  # beyond it squares of the other classes' float32 shares underflow
+_WIDE = 40.0  # beyond it, squares of the other classes' float32 shares underflow
 _TERMS = len(TERMS)
 
 
 @kernel
 def _other_logits(logits: NDArray[np.float32], label: int, x: NDArray[np.float32], lanes: NDArray[np.float32]) -> float:
-    """Copy a row [C] to `x` [n >= C], -inf for the label and behind the end; returns the largest of what is left."""
+    """Copy a row [C] to `x` [n >= C], with -inf for the label and past the end; return the largest other logit."""
     num_classes = logits.size
     for j in range(num_classes):
         x[j] = logits[j]
@@ -50,7 +51,7 @@ def _other_logits(logits: NDArray[np.float32], label: int, x: NDArray[np.float32
 def _exponentials(
     x: NDArray[np.float32], top: np.float32, values: NDArray[np.float32], powers: NDArray[np.int32]
 ) -> None:
-    """x = max(x - top, -87) and exp(x) of every entry; x - top <= 0.
+    """Write max(x - top, -87) to `x` and its exponential to `values`; x - top must be <= 0.
 
     Args:
         x, values: float32 [n], written.
@@ -59,7 +60,7 @@ def _exponentials(
     for j in range(x.size):
         shifted = x[j] - top
         shifted = shifted if shifted > _LOWEST else _LOWEST
-        power = np.int32(shifted * _LOG2_E - _HALF)  # to nearest, because what is truncated is not positive
+        power = np.int32(shifted * _LOG2_E - _HALF)  # rounds to nearest: int32() truncates towards 0, here upwards
         whole = np.float32(power)
         rest = shifted - whole * _LN2_HIGH
         rest = rest - whole * _LN2_LOW
@@ -80,7 +81,7 @@ def _exponentials(
 def _sums(
     values: NDArray[np.float32], x: NDArray[np.float32], lanes: NDArray[np.float32]
 ) -> tuple[float, float, float]:
-    """Sums of `values`, of their squares and of values * x; `lanes` float32 [3, 16] is scratch."""
+    """Return the sums of `values`, of their squares and of values * x; `lanes` float32 [3, 16] is scratch."""
     total, squares, weighted = lanes[0], lanes[1], lanes[2]
     for lane in range(_LANES):
         total[lane] = squares[lane] = weighted[lane] = _ZERO
@@ -105,9 +106,10 @@ def batch_dynamics(
     With p = softmax(z) and label y, per sample: `p_y`; `p_other` = max over j != y of p_j; `margin` =
     z_y - max over j != y of z_j (AUM's term, Pleiss et al. 2020; positive exactly when the sample is classified
     correctly, a tie counts as wrong); `entropy` = -sum p ln p in nats; `el2n` = ||p - onehot(y)||_2 (Paul et al. 2021).
-    Softmax is shifted by the largest logit, so no finite logit overflows; probabilities below 1e-38 count as that.
-    Errors are below 1e-6 (absolute; of p_y, p_other and el2n also relative, down to 1e-38, the least that float32 holds
-    in full). A sample that is right by a margin above 40 is computed in float64.
+
+    Softmax is shifted by the largest logit, so no finite logit overflows. Probabilities below 1e-38 count as 1e-38.
+    Errors are below 1e-6 absolute. Those of p_y, p_other and el2n are also below 1e-6 relative, down to 1e-38, the
+    least that float32 holds in full. A sample that is correct by a margin above 40 is computed in float64.
 
     Args:
         logits: float32 [B, C], C >= 2, finite.
@@ -133,9 +135,10 @@ def batch_dynamics(
             continue
         top = max(own, other)
         _exponentials(x, top, values, powers)
+        # The label's x is the clamp -87, not its own logit; its exponential is added in float64 below.
         values[label] = _ZERO
         values[num_classes:] = _ZERO
-        rest, squares, weighted = _sums(values, x, lanes)  # rest is 1 - p_y without cancellation, for a p_y near 1
+        rest, squares, weighted = _sums(values, x, lanes)  # rest / total is 1 - p_y without cancellation
         shift = np.float64(own) - np.float64(top)
         exponential = math.exp(shift)
         total = rest + exponential
@@ -155,16 +158,17 @@ def batch_final(
     out: NDArray[np.float32],
     exact: NDArray[np.float32],
 ) -> None:
-    """Write what the final pass keeps of a batch into the rows of its record: `logit_terms`, rounded to float32.
+    """Write the final pass's fields of a batch into the rows of its record: `logit_terms`, rounded to float32.
 
-    Beside them goes `feature_norm` = ||h||_2 of the penultimate features h.
+    It adds `feature_norm` = ||h||_2 of the penultimate features h.
 
     Args:
-        logits: float32 [B, C], C >= 2, finite. features: float32 [B, D], finite.
+        logits: float32 [B, C], C >= 2, finite.
+        features: float32 [B, D], finite.
         labels, indices: int64 [B], see `batch_dynamics`.
         out: float32 [8, N], fields in the order of `fastdc.kernels.fields.FINAL_FIELDS`; only columns in `indices` are
             written.
-        exact: float32 [2, N], likewise those of `EXACT_FIELDS`.
+        exact: float32 [2, N], likewise for `EXACT_FIELDS`.
     """
     terms = np.empty((_TERMS, logits.shape[0]))
     logit_terms(logits, labels, terms)

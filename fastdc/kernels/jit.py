@@ -1,9 +1,10 @@
-"""The one decorator of our numba kernels: compiled once per machine, kept on disk, never stale.
+"""Compile numba kernels once per machine and cache them on disk, without ever loading stale code.
 
-numba keeps a compiled kernel for as long as the file that holds it is unchanged, but compiled code also contains the
-kernels it calls from other files. A fix in `boxes.py` would therefore not reach a cached kernel in `batches.py`. So the
-cache folder's name holds a hash of every source file in this room: any change there starts a new folder. And numba
-falls back, without a word, to a folder whose name holds no hash: so the folder is chosen, and tried, here.
+numba keeps a compiled kernel for as long as the file that defines it is unchanged. But the compiled code also contains
+the kernels that it calls from other files. A fix in `boxes.py` would not reach a cached kernel in `batches.py`. The
+name of the cache folder therefore holds a hash of every source file in this package: any change there starts a new
+folder. numba also falls back silently to a folder whose name holds no hash. This module therefore picks and tests the
+folder itself.
 """
 
 import functools
@@ -23,21 +24,23 @@ from fastdc.kernels.cache import KernelCache, damaged_files, kernel_files, warn_
 Function = TypeVar("Function", bound=Callable[..., object])
 
 PROBE_BYTES = 1 << 16
-_CONFIG: Any = numba.config  # its attributes are made at run time, which type checkers cannot see
+_CONFIG: Any = numba.config  # numba sets its attributes at run time, so type checkers cannot see them
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Return the first folder for compiled kernels that can be written; None where there is none at all.
+    """Return the first writable folder for compiled kernels, or None if there is none.
 
-    NUMBA_CACHE_DIR if set, else inside the package, else the user's cache folder, else the temporary folder. The name
-    holds the CPU too: numba tells CPU models apart, but loses that race when two of them fill one shared folder.
-    A warning is given where NUMBA_CACHE_DIR cannot be used, and where another folder takes the place of one in use.
+    Candidates, in order: NUMBA_CACHE_DIR if set, the package itself, the user's cache folder, the temporary folder. The
+    folder's name also identifies the CPU. numba distinguishes CPU models, but its index loses entries when two models
+    write to one shared folder at the same time. Warns if NUMBA_CACHE_DIR cannot be used, and when a new folder replaces
+    one that was in use.
     """
     name, passed = _folder_name(), list[str]()
     for candidate in _candidates():
         folder = candidate / name
+        # Only a folder that the user named, or that already exists, is worth a warning when it cannot be used.
         is_asked, is_known = candidate == Path(_CONFIG.CACHE_DIR or os.devnull), os.path.lexists(folder)
         problem = _write_problem(folder)
         if problem is None:
@@ -53,7 +56,7 @@ def cache_folder() -> Path | None:
 
 
 def examine_cache() -> tuple[str, int, list[str]]:
-    """Return the folder of compiled kernels ("" for none), how many files it has, and the names of damaged ones."""
+    """Return the folder of compiled kernels ("" if none), its number of files and the names of damaged ones."""
     folder = cache_folder()
     if folder is None:
         return "", 0, []
@@ -73,38 +76,45 @@ def _candidates() -> Iterator[Path]:
         yield Path(_CONFIG.CACHE_DIR)
     yield _PACKAGE / "__pycache__"
     user = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    if user.is_absolute():  # without a home the "~" stays
+    if user.is_absolute():  # without a home directory, expanduser leaves the "~" in place
         yield user / "fastdc"
     yield Path(tempfile.gettempdir()) / f"fastdc-{os.getuid()}"
 
 
 def _write_problem(folder: Path) -> str | None:
-    """Return why nothing can be kept in `folder`, which is made if missing; None where it can.
+    """Return why `folder`, created if missing, cannot be written; None if it can.
 
-    Only trying tells: of root, read-only mounts, full disks.
+    Only a trial write is reliable: permission bits do not cover root, read-only mounts and full disks.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(PROBE_BYTES))
-        is_ours = folder.stat().st_uid in (os.getuid(), 0)
-        return None if is_ours else "it belongs to another user"  # compiled code of a stranger is not to be run
+        is_ours = folder.stat().st_uid in (os.getuid(), 0)  # st_uid 0: an image or package installed by root
+        return None if is_ours else "it belongs to another user"  # loading it would run that user's machine code
     except OSError as error:
         return error.strerror or str(error)
 
 
 def kernel(function: Function) -> Function:
-    """Compile `function` with numba: no GIL, no fastmath (results must not depend on vector width), cached on disk."""
+    """Compile `function` with numba and cache it on disk.
+
+    It releases the GIL. fastmath is off, so that results do not depend on the CPU's vector width.
+    """
     return _compile(function, parallel=False)
 
 
 def parallel_kernel(function: Function) -> Function:
-    """As `kernel`, with `prange` loops spread over numba's threads (as many as `numba.set_num_threads` says)."""
+    """Compile `function` like `kernel`, with `prange` loops spread over numba's threads.
+
+    `numba.set_num_threads` sets their number.
+    """
     return _compile(function, parallel=True)
 
 
 def _compile(function: Function, parallel: bool) -> Function:
     dispatcher: Any = njit(nogil=True, error_model="numpy", parallel=parallel)(function)
     if (folder := cache_folder()) is not None:
+        # Same effect as njit(cache=True), but with our folder and checked files.
         dispatcher._cache = KernelCache(function, folder)
     return cast(Function, dispatcher)

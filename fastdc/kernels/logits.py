@@ -1,4 +1,4 @@
-"""Per-sample terms of logits in float64: for `fastdc.scores`, the final pass, and the log's widest margins."""
+"""Per-sample terms of logits in float64, for `fastdc.scores`, the final pass and the log's widest margins."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fastdc.kernels.jit import kernel
 
 LARGEST_LOGIT = 1e150
-"""Logits beyond it are refused: TDDS squares differences of two, and no square must overflow."""
+"""Larger logits are refused: TDDS squares differences of two logits, and no square may overflow."""
 
 
 @kernel
@@ -17,6 +17,7 @@ def first_unusable(logits: NDArray[Any]) -> int:
     """Return the first sample of `logits` [N, C] with a NaN, an infinity or a value beyond `LARGEST_LOGIT`, or -1."""
     for i in range(logits.shape[0]):
         for j in range(logits.shape[1]):
+            # Negated, so that NaN, which fails every comparison, counts as unusable.
             if not abs(np.float64(logits[i, j])) <= LARGEST_LOGIT:
                 return i
     return -1
@@ -24,12 +25,12 @@ def first_unusable(logits: NDArray[Any]) -> int:
 
 @kernel
 def logit_terms(logits: NDArray[Any], labels: NDArray[np.int64], out: NDArray[np.float64]) -> None:
-    """Write the terms of every sample.
+    """Write the terms of every sample into `out`.
 
     With p = softmax(z) and label y: `p_y`; `p_other` = max over j != y of p_j; `p_max` and `p_second`, the two largest
     probabilities (equal in a tie); `margin` = z_y - max over j != y of z_j; `entropy` = -sum p ln p in nats; `el2n` =
-    ||p - onehot(y)||_2; `p_rest` = 1 - p_max; `gap` = p_max - p_second. None loses digits to cancellation when one
-    class takes nearly everything; `el2n` keeps its digits down to 1e-150, where its squares underflow.
+    ||p - onehot(y)||_2; `p_rest` = 1 - p_max; `gap` = p_max - p_second. No term loses digits to cancellation when one
+    class takes nearly all the probability. `el2n` keeps its digits down to 1e-150, where its squares underflow.
 
     Args:
         logits: float32 or float64 [N, C], C >= 2, usable (`first_unusable`).
@@ -49,7 +50,9 @@ def logit_terms(logits: NDArray[Any], labels: NDArray[np.int64], out: NDArray[np
             if j != label and value > other:
                 other = value
         own = np.float64(row[label])
-        rest, others, squares, below = 0.0, 0.0, 0.0, 0.0  # sums over j != winner, j != label, and of e_j (first - z_j)
+        # With e_j = exp(z_j - first): rest sums e_j over j != winner, others and squares sum e_j and e_j ** 2 over
+        # j != label, and below sums e_j (first - z_j).
+        rest, others, squares, below = 0.0, 0.0, 0.0, 0.0
         for j in range(row.size):
             below_first = first - np.float64(row[j])
             share = math.exp(-below_first)
@@ -73,9 +76,9 @@ def logit_terms(logits: NDArray[Any], labels: NDArray[np.int64], out: NDArray[np
 
 @kernel
 def log_normalisers(logits: NDArray[Any], out: NDArray[np.float64]) -> None:
-    """For each sample, out[0] = largest logit and out[1] = ln sum_j exp(z_j - largest); out is float64 [2, N].
+    """Write out[0] = largest logit and out[1] = ln sum_j exp(z_j - largest) of each sample; out is float64 [2, N].
 
-    ln p_j = (z_j - out[0]) - out[1]; apart, so that large logits cost no digits.
+    ln p_j = (z_j - out[0]) - out[1]. The two are kept apart so that large logits cost no digits.
     """
     for i in range(logits.shape[0]):
         row = logits[i]
@@ -96,12 +99,13 @@ def tdds_distances(
     after_norms: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """TDDS's step between consecutive epochs: out[i] = sum_c |p'_c (ln p'_c - ln p_c)|, p' after, p before.
+    """Write TDDS's step between consecutive epochs: out[i] = sum_c |p'_c (ln p'_c - ln p_c)|, p' after, p before.
 
-    A p'_c that underflows to 0 adds 0, the limit of p ln p. Logarithms come from the logits, so none is of 0.
+    A p'_c that underflows to 0 adds 0, the limit of p ln p. Logarithms are computed from the logits, so none is ln 0.
 
     Args:
-        before, after: logits [N, C]; before_norms, after_norms: their `log_normalisers`.
+        before, after: logits [N, C].
+        before_norms, after_norms: their `log_normalisers`.
         out: float64 [N].
     """
     for i in range(after.shape[0]):

@@ -1,4 +1,4 @@
-"""GradMatch: orthogonal matching pursuit with non-negative weights, on inner products alone."""
+"""GradMatch: orthogonal matching pursuit with non-negative weights, using only inner products."""
 
 import math
 
@@ -12,12 +12,15 @@ from fastdc.kernels.similarity import BLOCK, Similarity
 
 
 def matching_order(products: Similarity, ridge: float, budget: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Samples whose weighted gradients sum to the mean gradient (GRAD-MATCH, Killamsetty et al. 2021, algorithm 2).
+    """Choose samples whose weighted gradients sum to the mean gradient (GRAD-MATCH, algorithm 2).
 
-    Minimises ||mean g - sum w_j g_j||^2 + ridge ||w||^2 over w >= 0 with `budget` non-zero weights, greedily: each step
-    picks the sample left whose gradient has the largest inner product with the residual, then refits all weights. Every
-    quantity is made of inner products G = g g^T: the residual's product with g_j is (mean of G)_j - sum w_s G_sj.
-    A step is taken even when no product is positive, so that the budget is met exactly.
+    Source: Killamsetty et al. 2021. Minimises ||mean g - sum w_j g_j||^2 + ridge ||w||^2 over w >= 0 with `budget`
+    non-zero weights, greedily. Each step picks the remaining sample whose gradient has the largest inner product with
+    the residual, then refits all weights. A step is taken even if no product is positive, so that the budget is met
+    exactly.
+
+    Everything is computed from inner products G = g g^T.
+    The residual's product with g_j is (mean of G)_j - sum w_s G_sj.
 
     Args:
         products: inner products of n gradients.
@@ -29,8 +32,8 @@ def matching_order(products: Similarity, ridge: float, budget: int) -> tuple[NDA
         Memory is O(n * budget).
 
     Raises:
-        MethodError: `budget` is out of range, or `ridge` is so small that the rounding of the products makes the system
-            indefinite.
+        MethodError: `budget` is out of range, or `ridge` is so small that the rounding of the products makes the
+            system indefinite.
     """
     check_order_budget("gradmatch", products.size, budget)
     target = _mean_row(products)
@@ -45,6 +48,7 @@ def matching_order(products: Similarity, ridge: float, budget: int) -> tuple[NDA
         chosen[step] = products.rows(range(pick, pick + 1))[0]
         picks = order[: step + 1]
         system = chosen[: step + 1][:, picks].astype(np.float64)
+        # A stride of step + 2 over the flat [step + 1, step + 1] matrix walks its diagonal.
         system.flat[:: step + 2] += ridge
         nonnegative_solve(system, target[picks], weights[: step + 1])
         _check_weights(weights, ridge)
@@ -52,7 +56,7 @@ def matching_order(products: Similarity, ridge: float, budget: int) -> tuple[NDA
 
 
 def _check_weights(weights: NDArray[np.float64], ridge: float) -> None:
-    """Refuse weights that came out of a matrix which float32 products made indefinite."""
+    """Reject weights that are not finite: float32 rounding made their system indefinite."""
     if not np.isfinite(weights).all():
         raise MethodError(
             f"gradmatch: ridge={ridge:g} is lost in the rounding of the gradients' float32 products; raise ridge"
@@ -60,7 +64,7 @@ def _check_weights(weights: NDArray[np.float64], ridge: float) -> None:
 
 
 def _mean_row(products: Similarity) -> NDArray[np.float64]:
-    """Inner product of every gradient with the mean gradient, float64 [n]."""
+    """Return the inner product of every gradient with the mean gradient, float64 [n]."""
     total = np.zeros(products.size)
     for start in range(0, products.size, BLOCK):
         for row in products.rows(range(start, min(start + BLOCK, products.size))):
@@ -72,7 +76,7 @@ def _mean_row(products: Similarity) -> NDArray[np.float64]:
 def residual_products(
     target: NDArray[np.float64], rows: NDArray[np.float32], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """target - sum over s of weights[s] * rows[s], in float64."""
+    """Return target - sum over s of weights[s] * rows[s], in float64."""
     out = target.copy()
     for s in range(weights.size):
         weight = weights[s]
@@ -89,11 +93,12 @@ def nonnegative_solve(system: NDArray[np.float64], target: NDArray[np.float64], 
     Args:
         system: A, symmetric positive definite, float64 [m, m].
         target: b, float64 [m].
-        weights: [m], in: the solution for the leading part, 0 for what is new; out: the solution.
+        weights: [m], in: the solution for the leading part, 0 for new entries; out: the solution.
     """
     size = target.size
     passive = weights > 0.0
     tolerance = 1e-12 * max(np.abs(target).max(), 1e-300)
+    # The bound only guards against cycling through rounding; Lawson and Hanson use 3 n.
     for _ in range(3 * size + 10):
         slopes = target - _times(system, weights)
         best = -1
@@ -112,6 +117,7 @@ def _descend(
 ) -> None:
     """Move to the minimum over the passive weights, dropping those that would turn negative on the way."""
     while True:
+        # Go towards the unconstrained solution until the first weight would turn negative; that one leaves the set.
         members = np.flatnonzero(passive)
         solution = cholesky_solve(system, target, members)
         share, blocking = 1.0, -1
@@ -134,7 +140,7 @@ def _descend(
 
 @kernel
 def _times(system: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A w, each sum in index order."""
+    """Return A w, each sum in index order."""
     out = np.zeros(weights.size)
     for j in range(weights.size):
         if weights[j] != 0.0:
@@ -147,7 +153,7 @@ def _times(system: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray
 def cholesky_solve(
     system: NDArray[np.float64], target: NDArray[np.float64], members: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Solution float64 [k] of A x = b restricted to `members`; A must be positive definite."""
+    """Return the solution, float64 [k], of A x = b restricted to `members`; A must be positive definite."""
     size = members.size
     lower = np.zeros((size, size))
     out = np.empty(size)
@@ -157,6 +163,7 @@ def cholesky_solve(
             for k in range(j):
                 value -= lower[i, k] * lower[j, k]
             lower[i, j] = math.sqrt(value) if i == j else value / lower[j, j]
+        # Forward substitution runs in the same loop as the factorisation.
         value = target[members[i]]
         for k in range(i):
             value -= lower[i, k] * out[k]

@@ -1,4 +1,4 @@
-"""Patch combination: grid x grid whole images, shrunk and tiled into one square image."""
+"""Mosaics of grid x grid whole images, shrunk and tiled into one square image (patch combination)."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from fastdc.kernels.resize import resize_crop
 
 @kernel
 def paste_tile(source: NDArray[np.uint8], canvas: NDArray[np.uint8], grid: int, position: int) -> None:
-    """Shrink (or enlarge) the whole of `source` to tile `position` of `canvas`; its aspect ratio is not kept.
+    """Resize the whole of `source` to tile `position` of `canvas`, without keeping its aspect ratio.
 
     Args:
         source: uint8 [H, W, 3], C-contiguous.
@@ -27,7 +27,7 @@ def paste_tile(source: NDArray[np.uint8], canvas: NDArray[np.uint8], grid: int, 
 
 
 def combine(sources: Sequence[NDArray[np.uint8]], size: int, grid: int) -> NDArray[np.uint8]:
-    """One size x size mosaic of grid x grid whole images, row by row, each resized with antialiasing.
+    """Return one size x size mosaic of grid x grid whole images, row by row, resized with antialiasing.
 
     Args:
         sources: grid**2 images, uint8 [H, W, 3], each of any size.
@@ -48,6 +48,6 @@ def combine(sources: Sequence[NDArray[np.uint8]], size: int, grid: int) -> NDArr
     for position, source in enumerate(sources):
         if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or source.size == 0:
             raise ValueError(f"source {position}: {source.dtype} {list(source.shape)}, expected uint8 [H, W, 3]")
-        # numba would compile anew for an array that is read-only or has gaps.
+        # numba would compile another version for a read-only or non-contiguous array.
         paste_tile(np.require(source, requirements=["C", "W"]), canvas, grid, position)
     return canvas

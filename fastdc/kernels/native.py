@@ -1,7 +1,7 @@
-"""C functions called from compiled kernels, by addresses that are arguments.
+"""Call C functions from compiled kernels, through addresses passed as arguments.
 
-numba's own way to call C (ctypes functions as globals) writes addresses into the compiled code, which then cannot be
-kept on disk. Here addresses arrive as numbers, so the kernels stay cacheable.
+numba's own way to call C is ctypes functions as globals. It writes their addresses into the compiled code, which then
+cannot be cached on disk. Here addresses arrive as ordinary numbers, so the kernels stay cacheable.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,11 @@ LONG, INT = ir.IntType(64), ir.IntType(32)  # pointers travel as 64-bit integers
 
 
 def c_function(result: ir.Type, arguments: list[ir.Type]) -> Callable[..., Any]:
-    """A function for kernels: `call(address, (arguments...))` calls the C function at `address`; all are int64."""
+    """Return a function for kernels that calls a C function of this type: `call(address, (arguments...))`.
+
+    `address`, the arguments and the result are int64. Values of type INT are truncated to 32 bits on the way in and
+    sign-extended on the way out.
+    """
 
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         pointer = builder.inttoptr(values[0], ir.FunctionType(result, arguments).as_pointer())

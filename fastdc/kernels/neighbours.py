@@ -1,4 +1,4 @@
-"""Nearest neighbours, exactly and in blocks, the graph that they span, and D2's message passing over it."""
+"""Exact nearest neighbours computed in blocks, the graph that they span, and D2's message passing on that graph."""
 
 import math
 from dataclasses import dataclass
@@ -13,13 +13,14 @@ from fastdc.kernels.similarity import BLOCK
 
 
 def nearest_neighbours(panels: Panels, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The `count` nearest other samples of each, by Euclidean distance. O(n * count) memory, O(n^2 D) work.
+    """Return the `count` nearest other samples of each sample, by Euclidean distance.
 
-    All pairs are compared (no approximate search), by float32 products of the vectors minus their mean.
+    All pairs are compared (no approximate search), through float32 products of the vectors minus their mean.
+    O(n * count) memory, O(n^2 D) work.
 
     Args:
         panels: n vectors.
-        count: neighbours k, at least 0; fewer are returned where the group has fewer other samples.
+        count: neighbours k, at least 0; fewer are returned if the group has fewer other samples.
 
     Returns:
         (int64 [n, k] neighbours, nearest first, ties to the lower index; float64 [n, k] distances).
@@ -43,17 +44,19 @@ def _nearest_of_block(
     indices: NDArray[np.int64],
     squared: NDArray[np.float64],
 ) -> None:
-    """Fill `indices` and `squared` [m, k] for the samples start..start+m-1 by insertion; products is [m, n]."""
+    """Fill `indices` and `squared` [m, k] for the samples start..start+m-1 by insertion sort; products is [m, n]."""
     count = indices.shape[1]
     for i in range(products.shape[0]):
         filled = 0
         for j in range(products.shape[1]):
             if j == start + i:
                 continue
+            # Rounding can push the squared distance of near-duplicates below 0.
             distance = max(squares[start + i] + squares[j] - 2.0 * products[i, j], 0.0)
             if filled == count and distance >= squared[i, count - 1]:
                 continue
             place = filled if filled < count else count - 1
+            # Strictly greater: an equal distance stays in front, so ties go to the lower index.
             while place > 0 and squared[i, place - 1] > distance:
                 squared[i, place], indices[i, place] = squared[i, place - 1], indices[i, place - 1]
                 place -= 1
@@ -63,7 +66,7 @@ def _nearest_of_block(
 
 @dataclass(frozen=True)
 class NeighbourGraph:
-    """Edges of n samples, those that start at sample i in the places starts[i]..starts[i + 1] - 1.
+    """Edges between n samples; those of sample i are entries starts[i]..starts[i + 1] - 1.
 
     Attributes:
         starts: int64 [n + 1].
@@ -79,21 +82,22 @@ class NeighbourGraph:
 def neighbour_graph(
     neighbours: NDArray[np.int64], distances: NDArray[np.float64], directed: bool = False
 ) -> NeighbourGraph:
-    """Join samples that are neighbours, in both directions where either is among the other's nearest.
+    """Join every sample to its neighbours; by default in both directions, even if only one is near the other.
 
     Args:
-        neighbours, distances: [n, k], as `nearest_neighbours` gives them.
-        directed: edges lead from each sample to its own neighbours only.
+        neighbours, distances: [n, k], from `nearest_neighbours`.
+        directed: edges lead only from each sample to its own neighbours.
 
     Returns:
-        n * k edges where directed, else n * k to 2 n * k. O(n * k) memory, O(n * k log(n * k)) work.
+        n * k edges if directed, else n * k to 2 n * k. O(n * k) memory, O(n * k log(n * k)) work.
     """
     size, count = neighbours.shape
     origins = np.repeat(np.arange(size), count)
+    # One number per edge, so that np.unique removes duplicates and sorts by origin, then by end.
     keys, gaps = origins * size + neighbours.ravel(), distances.ravel()
     if not directed:
         keys, gaps = np.concatenate([keys, neighbours.ravel() * size + origins]), np.concatenate([gaps, gaps])
-    keys, first = np.unique(keys, return_index=True)  # products are symmetric to the bit, so both gaps are one number
+    keys, first = np.unique(keys, return_index=True)  # products are bitwise symmetric: both gaps are equal
     starts = np.searchsorted(keys, np.arange(size + 1) * size)
     return NeighbourGraph(starts, keys % size, gaps[first])
 
@@ -103,15 +107,15 @@ def message_order(
 ) -> NDArray[np.int64]:
     """Choose samples by D2 pruning's messages on a graph (Maharana et al. 2024, section 3).
 
-    Forward message: s_i += sum over neighbours k of exp(-d_ik) s_k (all at once, from the initial scores). Then
-    repeatedly: pick i = argmax s among the samples left; reverse message: s_k -= exp(-gamma d_ik) s_i for its
-    neighbours k.
+    Forward message: s_i += sum over neighbours k of exp(-d_ik) s_k (all at once, from the initial scores). Then repeat:
+    pick i = argmax s among the remaining samples; reverse message: s_k -= exp(-gamma d_ik) s_i for its neighbours k.
 
     Args:
-        scores: float64 [n], high = wanted.
+        graph: edges and distances d of n samples.
+        scores: float64 [n], s; high scores are chosen first.
         gamma: how fast the reverse message fades with distance, at least 0.
         budget: samples to choose, 1 to n.
-        floor: least score that a forward message carries.
+        floor: lowest score that a forward message carries.
 
     Returns:
         int64 [budget], in order of choice; ties go to the lower index.
@@ -133,7 +137,7 @@ def _pass_messages(
     gamma: float,
     budget: int,
 ) -> NDArray[np.int64]:
-    """Do the work of `message_order`; `sent` [n] is what each sample's forward messages carry."""
+    """Run `message_order`; `sent` [n] is the score that each sample's forward messages carry."""
     current = scores.copy()
     for i in range(scores.size):
         for edge in range(starts[i], starts[i + 1]):

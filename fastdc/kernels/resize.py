@@ -1,12 +1,12 @@
-"""Crop + antialiased bilinear resize (+ mirror) of 8-bit RGB, equal to Pillow's bit for bit.
+"""Crop, antialiased bilinear resize and optional mirror of 8-bit RGB images, bit for bit equal to Pillow.
 
-Pillow resizes 8-bit images in two passes, rows first and columns second, with integer weights of 22 fractional bits and
-an 8-bit image in between (Pillow, src/libImaging/Resample.c defines the arithmetic). The same numbers come out here by
-another route: both passes are sums of contiguous lines (`_blend`, which the compiler turns into vector code). For the
-first pass that needs the image on its side, so blocks of 96 rows are turned, blended and turned back inside the cache.
+Pillow resizes 8-bit images in two passes, rows first and columns second. It uses integer weights of 22 fractional bits
+and an 8-bit image in between (Pillow, src/libImaging/Resample.c defines the arithmetic). This module computes the same
+numbers differently: both passes are sums of contiguous lines (`_blend`, which the compiler vectorises). For that the
+first pass needs a transposed image. Blocks of 96 rows are transposed, blended and transposed back inside the cache.
 
-Since Pillow 13 an image whose height shrinks more than its width may go through columns first there (its pull request
-9549). We keep the old order, so that results do not depend on a version; the two differ by at most one level.
+Since Pillow 13 (its pull request 9549), an image whose height shrinks more than its width may go through columns first.
+We keep the old order, so that results do not depend on the version. The two differ by at most one level.
 """
 
 import math
@@ -21,13 +21,13 @@ _SHIFT = np.uint32(_PRECISION_BITS)
 _ROUND = np.uint32(1 << (_PRECISION_BITS - 1))
 _MAXIMUM = np.uint32(255)
 _CHANNELS = 3
-_BLOCK = 96  # rows turned at a time: long lines for `_blend`, while a block of a 500-px image fits in 150 KB
+_BLOCK = 96  # rows transposed at a time: long lines for `_blend`, while a block of a 500-px image fits in 150 KB
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 
 
 @kernel
 def _taps(source_length: int, resized_length: int) -> int:
-    """The most source pixels that one resized pixel reads, rounded up to the four that `_blend` takes at a time."""
+    """Return the most source pixels that one resized pixel reads, rounded up to the four `_blend` takes at once."""
     return (math.ceil(max(source_length / resized_length, 1.0)) * 2 + 4) // 4 * 4
 
 
@@ -40,10 +40,10 @@ def _fill_weights(
     spans: NDArray[np.int64],
     weights: NDArray[np.uint32],
 ) -> None:
-    """Weights of the resized pixels first .. first + n, in reverse order if `mirror`.
+    """Write the weights of the resized pixels first .. first + n - 1, in reverse order if `mirror`.
 
     Args:
-        spans: [n, 2], set to the first source pixel that each resized pixel reads and how many.
+        spans: [n, 2], set to the first source pixel and the number of source pixels that each resized pixel reads.
         weights: [n, taps], set to the triangle filter's values in units of 2**-22.
     """
     scale = source_length / resized_length
@@ -51,7 +51,7 @@ def _fill_weights(
     inverse = 1.0 / stretch
     count_resized = spans.shape[0]
     values = np.empty(weights.shape[1], np.float64)
-    for index in range(count_resized):
+    for index in range(count_resized):  # Pillow's formulas; int() truncates as a cast in C does
         center = (first + index + 0.5) * scale
         start = max(int(center - stretch + 0.5), 0)
         count = min(int(center + stretch + 0.5), source_length) - start
@@ -76,12 +76,13 @@ def _blend(
     sums: NDArray[np.uint32],
     out: NDArray[np.uint8],
 ) -> None:
-    """out = weighted sum of the lines start .. start + count, rounded to 8 bits.
+    """Write the weighted sum of the `count` lines from `start` on, rounded to 8 bits, to `out`.
 
-    Two lines are what enlarging reads, up to four what halving reads; more go through `sums`, four at a time.
-    The weights are never negative, so nothing can fall below 0 and uint32 cannot overflow; behind `count` they are 0.
+    Enlarging reads two lines and halving up to four; more lines go through `sums`, four at a time. Weights are never
+    negative, so no value falls below 0 and uint32 cannot overflow. Weights past `count` are 0.
     """
     length, last = out.shape[0], start + count - 1
+    # The min() repeats the last line where fewer remain; its weight there is 0.
     a, b, wa, wb = lines[start], lines[min(start + 1, last)], weights[0], weights[1]
     if count <= 2:
         for i in range(length):
@@ -107,9 +108,9 @@ def _blend(
 
 @kernel
 def _copy_word(source: NDArray[np.uint8], start: np.uint64, target: NDArray[np.uint8], place: np.uint64) -> None:
-    """Copy a pixel and the byte behind it: the compiler makes one 32-bit load and one store of this.
+    """Copy a pixel and the byte after it; the compiler turns this into one 32-bit load and one 32-bit store.
 
-    Unsigned indices, because numba checks signed ones for counting from the end.
+    Indices are unsigned, because for signed ones numba adds a check for negative (wrap-around) indices.
     """
     low = np.uint32(source[start]) | np.uint32(source[start + _ONE]) << np.uint32(8)
     high = np.uint32(source[start + _TWO]) | np.uint32(source[start + _THREE]) << np.uint32(8)
@@ -122,21 +123,21 @@ def _copy_word(source: NDArray[np.uint8], start: np.uint64, target: NDArray[np.u
 
 @kernel
 def _turn_in(source: NDArray[np.uint8], top: int, left: int, rows: int, turned: NDArray[np.uint8]) -> None:
-    """turned[x, 3 * r + c] = source[top + r, left + x, c] for `rows` rows; one byte behind these is overwritten."""
+    """Write turned[x, 3 * r + c] = source[top + r, left + x, c] for `rows` rows; overwrites one byte after them."""
     flat = source.reshape((source.shape[0], _CHANNELS * source.shape[1]))
     last = turned.shape[0] - 1
     for x in range(last):
         start, line = np.uint64(_CHANNELS * (left + x)), turned[x]
         for r in range(rows):
             _copy_word(flat[top + r], start, line, np.uint64(_CHANNELS * r))
-    for r in range(rows):  # byte by byte, for nothing may lie behind the last pixel
+    for r in range(rows):  # byte by byte: `_copy_word` would read past the image after its last pixel
         for c in range(_CHANNELS):
             turned[last, _CHANNELS * r + c] = source[top + r, left + last, c]
 
 
 @kernel
 def _turn_out(turned: NDArray[np.uint8], rows: int, lines: NDArray[np.uint8]) -> None:
-    """lines[r, 3 * x + c] = turned[x, 3 * r + c]: the reverse of `_turn_in`; one byte behind is overwritten."""
+    """Write lines[r, 3 * x + c] = turned[x, 3 * r + c], the reverse of `_turn_in`; overwrites one byte after it."""
     for r in range(rows):
         start, line = np.uint64(_CHANNELS * r), lines[r]
         for x in range(turned.shape[0]):
@@ -152,7 +153,11 @@ def _resize_rows(
     weights: NDArray[np.uint32],
     lines: NDArray[np.uint8],
 ) -> None:
-    """First pass: source rows from `top` on, resized from column `left` on -> lines [rows, 3 * n + 1 unused]."""
+    """Run the first pass: resize source rows from `top` and column `left` on to `lines` [rows, 3 * n + 1].
+
+    The last byte of each line is unused.
+    """
+    # With `mirror` the spans run backwards, so either end may hold the first pixel.
     first = min(spans[0, 0], spans[-1, 0])
     end = max(spans[0, 0] + spans[0, 1], spans[-1, 0] + spans[-1, 1])
     turned = np.empty((end - first, _CHANNELS * _BLOCK + 1), np.uint8)
@@ -175,10 +180,15 @@ def _first_pass(
     mirror: bool,
     sides: tuple[int, int],
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint32]]:
-    """All rows that a window of (height, width) `sides` reads, resized, and the spans and weights of its columns."""
+    """Resize all rows that a window of (height, width) `sides` reads.
+
+    Returns:
+        (the resized rows, spans and weights of the second pass, which blends these rows).
+    """
     top, left, height, width = box
     out_height, out_width = sides
     columns = np.empty((out_width, 2), np.int64)
+    # Zeros, because `_blend` reads a multiple of 4 weights.
     column_weights = np.zeros((out_width, _taps(width, resized[1])), np.uint32)
     _fill_weights(width, resized[1], offset[1], mirror, columns, column_weights)
     rows = np.empty((out_height, 2), np.int64)
@@ -200,7 +210,7 @@ def resize_window(
     mirror: bool,
     out: NDArray[np.uint8],
 ) -> None:
-    """The window at `offset` of the box's content resized to `resized`; only the window is computed.
+    """Write the window at `offset` of the box's content resized to `resized`; compute only the window.
 
     Args:
         source: uint8 [H, W, 3], C-contiguous.
@@ -219,11 +229,13 @@ def resize_window(
 
 @kernel
 def normalise(line: NDArray[np.uint8], levels: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-    """out = (line - shift) * scale in float32, in this order of operations, which torch's own normalising shares.
+    """Write (line - shift) * scale to `out` in float32.
+
+    The order of operations is that of torch's own normalisation.
 
     Args:
         line: uint8 [n].
-        levels: float32 [2, at least n]: shift and scale of each place, in 8-bit levels.
+        levels: float32 [2, at least n]: shift and scale of each position, in 8-bit levels.
         out: float32 [n], written.
     """
     shift, scale = levels[0], levels[1]
@@ -241,10 +253,12 @@ def normalised_window(
     levels: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """`resize_window`, normalised line by line while the line is in the cache -> `out` float32 [h, w, 3].
+    """Run `resize_window` and normalise each line while it is in the cache -> `out` float32 [h, w, 3].
 
     Args:
+        source, box, resized, offset, mirror: see `resize_window`.
         levels: float32 [2, at least 3 * w], see `normalise`.
+        out: float32 [h, w, 3], C-contiguous, written.
     """
     lines, rows, weights = _first_pass(source, box, resized, offset, mirror, (out.shape[0], out.shape[1]))
     flat = out.reshape((out.shape[0], _CHANNELS * out.shape[1]))
@@ -258,7 +272,7 @@ def normalised_window(
 def resize_crop(
     source: NDArray[np.uint8], box: tuple[int, int, int, int], mirror: bool, out: NDArray[np.uint8]
 ) -> None:
-    """Pillow's `image.crop(box).resize((w, h), BILINEAR)`, then mirrored left to right if asked.
+    """Write Pillow's `image.crop(box).resize((w, h), BILINEAR)`, mirrored left to right if `mirror`.
 
     Args:
         source: uint8 [H, W, 3], C-contiguous.

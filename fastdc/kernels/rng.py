@@ -1,9 +1,10 @@
 """Counter-based random numbers: a draw depends on (seed, epoch, sample, draw number) and on nothing else.
 
-No state is kept, so a batch has the same augmentation for any number of workers, any batch size and order, and after a
-resume. The generator is SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014):
-its output function absorbs seed, epoch and sample one after the other, and the result starts the stream whose n-th
-output is draw number n. All arithmetic is on uint64 (numba turns mixed signs into floats or signed shifts).
+No state is kept. The augmentation of a sample is therefore the same for any number of workers, any batch size and
+order, and after a resume. The generator is SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+generators", OOPSLA 2014). Its output function absorbs seed, epoch and sample one after the other. The result starts a
+stream whose n-th output is draw number n. All arithmetic is on uint64, because numba turns mixed signs into floats or
+signed shifts.
 """
 
 import numpy as np
@@ -28,7 +29,7 @@ _TO_UNIT = 2.0**-53
 
 @kernel
 def _mix(bits: np.uint64) -> np.uint64:
-    """SplitMix64's output function, a bijection of uint64."""
+    """Apply SplitMix64's output function, a bijection of uint64."""
     bits = (bits ^ (bits >> _SHIFT_30)) * _MULTIPLY_1
     bits = (bits ^ (bits >> _SHIFT_27)) * _MULTIPLY_2
     return bits ^ (bits >> _SHIFT_31)
@@ -36,9 +37,9 @@ def _mix(bits: np.uint64) -> np.uint64:
 
 @kernel
 def stream_key(seed: int, epoch: int, sample: int) -> np.uint64:
-    """Start of one sample's stream in one epoch; feed it to `draw_bits`, `draw_unit` and `draw_integer`.
+    """Return the start of one sample's stream in one epoch, for `draw_bits`, `draw_unit` and `draw_integer`.
 
-    numba gives it to Python as an int; wrap it in np.uint64 there, because numba takes a Python int for an int64.
+    numba returns it to Python as an int. Wrap it in np.uint64 there, because numba takes a Python int for an int64.
     """
     key = _mix(np.uint64(seed) + _GOLDEN)
     key = _mix((key ^ np.uint64(epoch)) + _GOLDEN)
@@ -47,23 +48,29 @@ def stream_key(seed: int, epoch: int, sample: int) -> np.uint64:
 
 @kernel
 def draw_bits(key: np.uint64, number: int) -> np.uint64:
-    """Draw `number` of the stream `key`: 64 random bits."""
+    """Return draw `number` of the stream `key`: 64 random bits."""
     return _mix(key + (np.uint64(number) + _ONE) * _GOLDEN)
 
 
 @kernel
 def draw_unit(key: np.uint64, number: int) -> float:
-    """Draw `number` of the stream `key`: float64 in [0, 1), a multiple of 2**-53."""
+    """Return draw `number` of the stream `key`: float64 in [0, 1), a multiple of 2**-53."""
     return np.float64(draw_bits(key, number) >> _SHIFT_11) * _TO_UNIT
 
 
 @kernel
 def draw_integer(key: np.uint64, number: int, count: int) -> int:
-    """Draw `number` of the stream `key`: integer in [0, count), 1 <= count < 2**31; no float is involved."""
+    """Return draw `number` of the stream `key`: integer in [0, count), 1 <= count < 2**31.
+
+    The top 32 bits are multiplied by `count` and shifted, so no float is involved.
+    """
     return int(np.int64(((draw_bits(key, number) >> _SHIFT_32) * np.uint64(count)) >> _SHIFT_32))
 
 
 @kernel
 def draw(seed: int, epoch: int, sample: int, number: int) -> float:
-    """One draw by its full address: float64 in [0, 1). `seed`, `epoch`, `sample`, `number` in [0, 2**63)."""
+    """Return one draw by its full address: float64 in [0, 1).
+
+    `seed`, `epoch`, `sample` and `number` lie in [0, 2**63).
+    """
     return draw_unit(stream_key(seed, epoch, sample), number)

@@ -1,4 +1,4 @@
-"""Work over all samples of an epoch-major array, a chunk of samples at a time on every CPU."""
+"""Process all samples of an epoch-major array in chunks, on every CPU."""
 
 import mmap
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from fastdc.kernels.jit import kernel
 from fastdc.threads import usable_cpus
 
 CHUNK = 65536
-"""Samples per task: 256 KiB of each epoch of a float32 field, long enough to be read well from a disk."""
+"""Samples per task: 256 KiB of each epoch of a float32 field, enough for efficient disk reads."""
 
 BLOCK = 256
-"""Samples that a kernel holds at once, so that all of their epochs stay in the cache of a core."""
+"""Samples that a kernel processes at once, so that all of their epochs stay in a core's cache."""
 
 
 class Rows(NamedTuple):
-    """An epoch-major array as one contiguous, read-only line, so that kernels copy it with vector instructions.
+    """An epoch-major array as one contiguous, read-only vector, so that kernels copy it with vector instructions.
 
     Attributes:
         line: float [(T - 1) * step + N]; epoch t of sample i is line[t * step + i].
@@ -35,8 +35,12 @@ class Rows(NamedTuple):
 
 
 def rows_of(values: NDArray[Any]) -> Rows:
-    """`values` [T, N] as `Rows`; no copy where an epoch's samples are adjacent, as they are in the log's fields."""
+    """Return `values` [T, N] as `Rows`.
+
+    It is a view if an epoch's samples are adjacent in memory, as in the log's fields; otherwise a copy.
+    """
     rows, itemsize = np.asarray(values), values.dtype.itemsize
+    # `line` can only be addressed with a whole, non-negative step between epochs.
     adjacent = rows.strides[1] == itemsize and rows.strides[0] >= 0 and rows.strides[0] % itemsize == 0
     if not adjacent:
         rows = np.ascontiguousarray(rows)
@@ -49,14 +53,16 @@ def rows_of(values: NDArray[Any]) -> Rows:
 def over_samples(
     work: Callable[[int, int], Any], num_samples: int, threads: int | None = None, chunk: int = CHUNK
 ) -> None:
-    """Call `work(start, stop)` for chunks that cover all samples. Chunks are independent, so threads change nothing.
+    """Call `work(start, stop)` for chunks that cover all samples.
 
-    Plain threads, not numba's: the kernels hold no GIL, and numba's pool is the loader's to size.
+    Chunks are independent, so the number of threads does not change the result. It uses plain threads because the
+    kernels release the GIL and numba's pool is sized by the loader.
 
     Args:
         work: handles samples start..stop-1.
-        threads: at once; None takes every usable CPU.
-        chunk: most samples per call; fewer where some thread would have none.
+        num_samples: samples in all.
+        threads: concurrent threads; None for one per usable CPU.
+        chunk: most samples per call; fewer if some thread would be idle.
     """
     workers = threads or usable_cpus()
     size = min(chunk, max(1024, -(-num_samples // workers)))
@@ -64,15 +70,15 @@ def over_samples(
         work(0, num_samples)
         return
     with ThreadPoolExecutor(workers) as pool:
+        # list() waits for every chunk and re-raises the first error.
         list(pool.map(lambda start: work(start, min(start + size, num_samples)), range(0, num_samples, size)))
 
 
 def over_rows(work: Callable[[int, int], Any], rows: Rows, threads: int | None = None) -> None:
-    """As `over_samples`, for work that reads `rows`.
+    """Call `over_samples` for work that reads `rows`.
 
-    Where they are a read-only map of a file, each chunk is asked for ahead, all of its epochs at once, which keeps a
-    disk busy; and its pages are given back afterwards, so that a log of many gigabytes never counts as this process's
-    memory.
+    If they are a read-only file mapping, all epochs of a chunk are prefetched at once, which keeps the disk busy. Its
+    pages are released afterwards, so that a log of many gigabytes never counts as this process's memory.
     """
     mapping = _mapping_of(rows.line)
     if mapping is None:
@@ -92,11 +98,15 @@ def over_rows(work: Callable[[int, int], Any], rows: Rows, threads: int | None =
 
 
 def _mapping_of(array: Any) -> mmap.mmap | None:
-    """The file mapping under an array, if it is one that cannot be written: dropping its pages then loses nothing."""
+    """Return the read-only file mapping under an array, or None.
+
+    Dropping the pages of a read-only mapping loses no data.
+    """
     while array is not None and not isinstance(array, mmap.mmap):
         array = getattr(array, "base", None)
     if array is None:
         return None
+    # mmap has no attribute for its access mode, but a memoryview of it does.
     with memoryview(array) as view:
         return array if view.readonly else None
 

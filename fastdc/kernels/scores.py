@@ -1,7 +1,7 @@
-"""Scores from the dynamics log: aggregation over epochs, one pass over the bytes, O(N) memory.
+"""Scores from the dynamics log: aggregation over epochs in one pass over the bytes and O(N) memory.
 
-Every function takes one field of the log, float32 (or float64) [T, N], which may be memory-mapped and need not be
-contiguous, sums in float64 in epoch order, and gives the same bits for any number of threads.
+Every function takes one field of the log, float32 (or float64) [T, N]. It may be memory-mapped and need not be
+contiguous. Sums are in float64 in epoch order, and their bits do not depend on the number of threads.
 """
 
 from typing import Any
@@ -17,10 +17,12 @@ from fastdc.kernels.samples import BLOCK, load_block, over_rows, rows_of
 def mean_over_epochs(
     values: NDArray[np.floating[Any]], start: int, stop: int, threads: int | None = None
 ) -> NDArray[np.float64]:
-    """Mean of one field over the epochs start..stop-1 (counted from 0).
+    """Return the mean of one field over the epochs start..stop-1 (counted from 0).
 
     Args:
         values: [T, N], one field of the log.
+        start, stop: the window of epochs.
+        threads: concurrent threads; None for one per usable CPU.
 
     Returns:
         float64 [N], summed in float64.
@@ -38,13 +40,15 @@ def mean_over_epochs(
 def forgetting_events(
     margins: NDArray[np.floating[Any]], start: int, stop: int, threads: int | None = None
 ) -> NDArray[np.float64]:
-    """Forgetting of the epochs start..stop-1 (counted from 0), float64 [N].
+    """Count the forgetting events of each sample in the epochs start..stop-1 (counted from 0), float64 [N].
 
-    The number of t with m_{t-1} > 0 >= m_t, correct then wrong (Toneva et al. 2019); a sample that was never correct
-    gets T, which no other can reach, so that it ranks as the hardest; high = hard. A tie (m = 0) is wrong.
+    It is the number of t with m_{t-1} > 0 >= m_t, correct then wrong (Toneva et al. 2019). A sample that was never
+    correct gets T, which no other sample can reach, so it ranks as the hardest. High = hard. A tie (m = 0) is wrong.
 
     Args:
         margins: [T, N], the field "margin" of the log, m_t = z_y - max over j != y of z_j.
+        start, stop: the window of epochs, T = stop - start.
+        threads: concurrent threads; None for one per usable CPU.
 
     Raises:
         MethodError: see `mean_over_epochs`.
@@ -62,20 +66,22 @@ def forgetting_events(
 
 
 def check_epochs(values: NDArray[Any], start: int, stop: int) -> None:
-    """Refuse a window outside the log.
+    """Check that a window of epochs lies inside the log.
 
     Raises:
-        MethodError: names the window and what the log holds.
+        MethodError: it does not; the message names the window and the log's epochs.
     """
     if not 0 <= start < stop <= values.shape[0]:
         raise MethodError(f"epochs {start + 1} to {stop} asked for, the log holds 1 to {values.shape[0]}")
 
 
 def check_finite(values: NDArray[Any], start: int, stop: int, total: NDArray[np.float64]) -> None:
-    """Refuse a log with a value that is not finite, told by its sum over the epochs, `total` [N].
+    """Check that a log has only finite values, from the sum over the epochs, `total` [N].
+
+    Only if a sum is not finite are the values themselves searched.
 
     Raises:
-        MethodError: names the first such epoch, and its first such sample.
+        MethodError: a value is not finite; the message names the first such epoch and its first such sample.
     """
     if np.isfinite(total).all():
         return
@@ -104,7 +110,7 @@ def _follow_margins(
     total: NDArray[np.float64],
     forgetting: NDArray[np.float64],
 ) -> None:
-    """Sum of margins and forgetting of samples start..stop-1 of `Rows`, written to `total` [N] and `forgetting` [N]."""
+    """Write the sum of margins and the forgetting of samples start..stop-1 to `total` and `forgetting`, both [N]."""
     block = np.empty((epochs, BLOCK))
     for begin in range(start, stop, BLOCK):
         width = min(BLOCK, stop - begin)
@@ -116,7 +122,7 @@ def _follow_margins(
 def _follow_block(
     block: NDArray[np.float64], width: int, total: NDArray[np.float64], forgetting: NDArray[np.float64]
 ) -> None:
-    """The work of `_follow_margins` on a block [T, BLOCK]; numbers stand for branches, so that loops run on vectors."""
+    """Run `_follow_margins` on a block [T, BLOCK]. Numbers replace branches, so that the loops are vectorised."""
     ever, before = np.zeros(width), np.zeros(width)
     for epoch in range(block.shape[0]):
         margins = block[epoch]

@@ -1,4 +1,4 @@
-"""Similarities of samples, a few rows at a time, so that no caller needs all of them at once."""
+"""Similarities of samples, a few rows at a time, so that callers never need the whole matrix."""
 
 import math
 from dataclasses import dataclass
@@ -10,28 +10,33 @@ from numpy.typing import NDArray
 from fastdc.kernels.panels import Panels
 
 MATRIX_LIMIT = 8192
-"""Largest group whose similarities are kept whole (256 MiB in float32); larger ones make rows anew when asked."""
+"""Largest group whose similarities are kept whole (256 MiB in float32); larger groups recompute rows on request."""
 BITS = 24
-"""Similarities in [0, 2^e] are rounded to multiples of 2^(e - BITS): float32 holds these, and float64 sums of them are
-exact. Facility location ties by nature (two samples that cover only each other gain the same), and a tie must not be
-decided by the rounding of a sum."""
+"""Similarities in [0, 2^e] are rounded to multiples of 2^(e - BITS).
+
+float32 holds these multiples, and their float64 sums are exact. Facility location has natural ties (two samples that
+cover only each other gain the same), and the rounding of a sum must not decide a tie.
+"""
 BLOCK = 128
-"""Rows that are made at once."""
+"""Rows computed at once."""
 
 
 class Similarity(Protocol):
-    """Symmetric numbers for pairs of samples; a row depends on no other row, and not on how many are asked for."""
+    """Symmetric similarities of pairs of samples; a row depends neither on other rows nor on how many are requested."""
 
     @property
     def size(self) -> int:
         """Number of samples n."""
 
     def rows(self, indices: NDArray[np.int64] | range) -> NDArray[np.float32]:
-        """Similarities of some samples to all: float32 [m, n]."""
+        """Return the similarities of some samples to all: float32 [m, n]."""
 
 
 class CosineSimilarity:
-    """s_ij = 1/2 + cos(phi_i, phi_j) / 2, in [0, 1] as in DeepCore; a zero vector has cosine 0 with all."""
+    """Cosine similarity s_ij = 1/2 + cos(phi_i, phi_j) / 2, in [0, 1] as in DeepCore.
+
+    A zero vector has cosine 0 with all.
+    """
 
     def __init__(self, panels: Panels) -> None:
         self._unit = panels.normalised()
@@ -48,7 +53,7 @@ class CosineSimilarity:
 
 
 class ClippedCosineSimilarity:
-    """s_ij = max(0, cos(phi_i, phi_j)), as R-CAD's code takes it; a zero vector has cosine 0 with all."""
+    """Clipped cosine s_ij = max(0, cos(phi_i, phi_j)), as in R-CAD's code; a zero vector has cosine 0 with all."""
 
     def __init__(self, panels: Panels) -> None:
         self._unit = panels.normalised()
@@ -62,12 +67,16 @@ class ClippedCosineSimilarity:
 
 
 class GaussianSimilarity:
-    """s_ij = exp(-||phi_i - phi_j||^2 / w), with w the mean squared distance of all pairs (1 if all are equal)."""
+    """Gaussian kernel s_ij = exp(-||phi_i - phi_j||^2 / w).
+
+    w is the mean squared distance of all pairs, or 1 if all are equal.
+    """
 
     def __init__(self, panels: Panels) -> None:
         self._panels = panels.centred()
         self._squares = self._panels.self_products().astype(np.float64)
         mean = panels.total() / panels.size
+        # The mean squared distance of all pairs is twice the mean squared distance to the mean.
         spread = 2.0 * float(panels.squared_distances(mean).mean())
         self._width = spread if spread > 0 else 1.0
 
@@ -84,8 +93,8 @@ class GaussianSimilarity:
 class GradientProducts:
     """Inner products of the last layer's gradients, g_i . g_j = (r_i . r_j) (h_i . h_j + 1).
 
-    With p = softmax, y the label and h the features, cross-entropy's gradient is r = p - onehot(y) for the bias and
-    r h^T for the weights: C * (D + 1) numbers per sample, of which none is ever made.
+    Let p be the softmax, y the label and h the features. Cross-entropy's gradient is r = p - onehot(y) for the bias and
+    r h^T for the weights. Those C * (D + 1) numbers per sample are never computed.
 
     Attributes:
         residuals: r, of width C.
@@ -101,21 +110,21 @@ class GradientProducts:
         return self.features.size
 
     def rows(self, indices: NDArray[np.int64] | range) -> NDArray[np.float32]:
-        """Inner products of some samples' gradients with all, float32 [m, n]."""
+        """Return the inner products of some samples' gradients with all, float32 [m, n]."""
         out = self.features.products(self.features.points(indices))
         out += np.float32(1.0)
         out *= self.residuals.products(self.residuals.points(indices))
         return out
 
     def squares(self) -> NDArray[np.float32]:
-        """Squared length of every gradient, to the bit what `rows` has on its diagonal."""
+        """Return the squared length of every gradient, bitwise equal to the diagonal of `rows`."""
         return (self.features.self_products() + np.float32(1.0)) * self.residuals.self_products()
 
 
 class GradientSimilarity:
-    """s_ij = c - ||g_i - g_j||_2 of the last layer's gradients (CRAIG, Mirzasoleiman et al. 2020).
+    """Similarity s_ij = c - ||g_i - g_j||_2 of the last layer's gradients (CRAIG, Mirzasoleiman et al. 2020).
 
-    The constant c = 2 max ||g|| makes every similarity non-negative by the triangle inequality. It changes no choice:
+    By the triangle inequality, the constant c = 2 max ||g|| makes every similarity non-negative. It changes no choice:
     it enters only the first pick's gain, with the same amount for every sample.
     """
 
@@ -134,7 +143,7 @@ class GradientSimilarity:
 
 
 class SimilarityMatrix:
-    """Rows of another similarity, made once and kept: float32 [n, n]."""
+    """Rows of another similarity, computed once and kept: float32 [n, n]."""
 
     def __init__(self, source: Similarity) -> None:
         size = source.size
@@ -154,14 +163,14 @@ class SimilarityMatrix:
 
 
 def kept_when_small(similarity: Similarity, limit: int = MATRIX_LIMIT) -> Similarity:
-    """The same similarities, kept whole where the group has at most `limit` samples."""
+    """Return the same similarities, kept whole if the group has at most `limit` samples."""
     return SimilarityMatrix(similarity) if similarity.size <= limit else similarity
 
 
 def _squared_from_products(
     products: NDArray[np.float32], squares: NDArray[np.float64], indices: NDArray[np.int64] | range
 ) -> NDArray[np.float64]:
-    """||a - b||^2 = a.a + b.b - 2 a.b in float64, never below 0; exactly 0 for equal vectors."""
+    """Return ||a - b||^2 = a.a + b.b - 2 a.b in float64, never below 0; exactly 0 for equal vectors."""
     out = products.astype(np.float64)
     out *= -2.0
     out += squares
@@ -170,7 +179,7 @@ def _squared_from_products(
 
 
 def _rounded(similarities: NDArray[np.floating[Any]], largest: float) -> NDArray[np.float32]:
-    """Similarities in [0, largest], rounded to `BITS` bits below the next power of two."""
+    """Round similarities in [0, largest] to `BITS` bits below the next power of two."""
     quantum = 2.0 ** (math.ceil(math.log2(largest)) - BITS) if largest > 0 else 1.0
     out = similarities / similarities.dtype.type(quantum)
     np.rint(out, out=out)

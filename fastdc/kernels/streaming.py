@@ -1,4 +1,4 @@
-"""Batches straight from a beton: read, decode, crop, resize and mirror in one parallel loop."""
+"""Make batches straight from a beton: read, decode, crop, resize and mirror in one parallel loop."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def _largest(
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],
 ) -> tuple[int, int]:
-    """Bytes of the largest decoded image and of the largest JPEG file among the visits `samples`."""
+    """Return the bytes of the largest decoded image and of the largest JPEG file among the visits `samples`."""
     image, payload = 0, 0
     for visit in samples:
         sample = visit % sizes.shape[0]
@@ -37,7 +37,7 @@ def _largest(
 
 @kernel
 def _rows_of(places: NDArray[np.int64]) -> tuple[int, int]:
-    """First row that any of the boxes of `places` [K, PLACE_NUMBERS] holds, and the row behind the last."""
+    """Return the first row that any box in `places` [K, PLACE_NUMBERS] covers, and the row after the last."""
     first, end = places[0, TOP], places[0, TOP] + places[0, HEIGHT]
     for k in range(1, places.shape[0]):
         first = min(first, places[k, TOP])
@@ -66,14 +66,14 @@ def stream_share(
     shares: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """The views of every `shares`-th sample of a batch, from position `share` on; each sample is decoded once.
+    """Make the views of every `shares`-th sample of a batch, from position `share` on, decoding each sample once.
 
     Args:
         reader, library: see `pread` and `turbojpeg`.
         offsets, sizes, modes, heights, widths: [N], the file's samples.
-        samples: [B] numbers of visits; views, seeds, view_sides: [K], levels: see `batches`.
-        states: [B], set to MADE or FAILED for each sample of the share; a failed sample's views are not written.
-        decodes: [N], counts how often each sample was decoded.
+        samples: [B] visit numbers; views, seeds, view_sides: [K], levels: see `batches`.
+        states: [B], set to MADE or FAILED for each sample of the share; the views of a failed sample are not written.
+        decodes: [N], number of decodes of each sample, incremented.
         out: flat uint8, the whole batch, written.
     """
     count = samples.shape[0]
@@ -93,10 +93,11 @@ def stream_share(
             sound = read_at(reader, start, payload)
             if sound:
                 sound = decode_jpeg(library, decoder, payload, image)
-                if not sound:  # a decoder that met a broken header is left in its middle and refuses every later image
+                # After a broken header, libturbojpeg's handle refuses every later image: start a new one.
+                if not sound:
                     close_decoder(library, decoder)
                     decoder = open_decoder(library)
-        else:  # only the rows that some view shows
+        else:  # raw pixels: read only the rows that some view shows
             first, end = _rows_of(places)
             image = pixels[: (end - first) * width * _CHANNELS].reshape((end - first, width, _CHANNELS))
             sound = size == height * width * _CHANNELS
@@ -128,7 +129,10 @@ def stream_batch(
     shares: int,
     out: NDArray[np.uint8],
 ) -> None:
-    """All `shares` of a batch at once, on numba's threads; see `stream_share`. Interleaved shares even out sizes."""
+    """Make all `shares` of a batch at once, on numba's threads; see `stream_share`.
+
+    Shares are interleaved, which evens out the sizes of their images.
+    """
     for share in prange(shares):
         stream_share(
             reader,
@@ -156,16 +160,16 @@ def stream_batch(
 def decode_views(
     samples: NDArray[np.int64], memory: None, metadata: NDArray[np.void], storage: tuple[NDArray[Any], ...]
 ) -> NDArray[np.uint8]:
-    """The views of a batch, with the arguments that FFCV gives to a decoder.
+    """Make the views of a batch, with the arguments that FFCV passes to a decoder.
 
     Args:
-        samples: [B] numbers of visits.
-        memory, metadata: FFCV's; not used.
+        samples: [B] visit numbers.
+        memory, metadata: FFCV's own arguments, unused.
         storage: reader, library, offsets, sizes, modes, heights, widths, views, seeds, view_sides, levels, numbers,
             decodes, states, out: see `stream_share`; numbers is int64 [2]: epoch, threads.
 
     Returns:
-        `out`; views of samples whose state is FAILED hold anything.
+        `out`; the views of samples whose state is FAILED are undefined.
     """
     reader, library, offsets, sizes, modes, heights, widths = storage[:7]
     views, seeds, view_sides, levels, numbers, decodes, states, out = storage[7:]

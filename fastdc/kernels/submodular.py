@@ -16,12 +16,12 @@ from fastdc.kernels.similarity import BLOCK, Similarity
 def facility_location_order(
     similarity: Similarity, budget: int, demand: NDArray[np.float64] | None = None
 ) -> NDArray[np.int64]:
-    """Greedy order for f(S) = sum over i of w_i max over j in S of s_ij, with f of nothing = 0.
+    """Return the greedy order for f(S) = sum over i of w_i max over j in S of s_ij, with f of the empty set = 0.
 
-    Lazy greedy (Minoux 1978): gains only fall as S grows, so an old gain is an upper bound, and only the top of a heap
-    is computed anew. Without weights, gains are sums in float64 of similarities that are rounded so that the sums are
-    exact: a tie is a tie. With weights the sums are rounded, always in one order: they fall with S all the same, so in
-    both cases the result equals plain greedy's.
+    Lazy greedy (Minoux 1978): gains only fall as S grows, so an old gain is an upper bound. Only the top of a heap is
+    recomputed. Without weights, gains are float64 sums of similarities rounded so that the sums are exact: ties are
+    exact. With weights the sums are rounded, but always in one order, so they also fall as S grows. Both cases
+    therefore give the same result as plain greedy.
 
     Args:
         similarity: non-negative similarities of n samples.
@@ -41,11 +41,12 @@ def facility_location_order(
     def gain(row: NDArray[np.float32]) -> float:
         return coverage_gain(row, covered) if weights is None else weighted_gain(row, covered, weights)
 
-    # (-gain, sample, size of S when the gain was computed): the smallest entry has the largest gain, lowest index first
+    # (-gain, sample, size of S when the gain was computed): heapq pops the largest gain, ties by the lowest index.
     heap = [(-gain(row), j, 0) for j, row in enumerate(_rows(similarity))]
     heapq.heapify(heap)
     order = np.empty(budget, np.int64)
     for step in range(budget):
+        # Recompute the top until it is up to date; then it beats every other upper bound.
         while heap[0][2] != step:
             j = heap[0][1]
             heapq.heapreplace(heap, (-gain(similarity.rows(range(j, j + 1))[0]), j, step))
@@ -56,7 +57,11 @@ def facility_location_order(
 
 
 def _ratios(demand: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide weights by their maximum, so that equal ones are 1 exactly, as if there were none."""
+    """Divide weights by their maximum, so that equal weights become exactly 1, as without weights.
+
+    Raises:
+        MethodError: a weight is negative or not finite.
+    """
     bad = np.flatnonzero(~(np.isfinite(demand) & (demand >= 0)))
     if bad.size:
         raise MethodError(f"facility location: weight {bad[0]} is {demand[bad[0]]}; expected a number from 0 on")
@@ -71,7 +76,7 @@ def _rows(similarity: Similarity) -> Iterator[NDArray[np.float32]]:
 
 @kernel
 def coverage_gain(row: NDArray[np.float32], covered: NDArray[np.float32]) -> float:
-    """Sum over i of max(0, row[i] - covered[i]), in float64."""
+    """Return the sum over i of max(0, row[i] - covered[i]), in float64."""
     total = 0.0
     for i in range(row.size):
         gain = np.float64(row[i]) - np.float64(covered[i])
@@ -92,11 +97,12 @@ def weighted_gain(row: NDArray[np.float32], covered: NDArray[np.float32], weight
 
 
 def graph_cut_order(panels: Panels, balance: float, budget: int) -> NDArray[np.int64]:
-    """Greedy order for graph cut: the gain of j is balance * sum over all i of s_ij - 2 sum over picked i of s_ij.
+    """Return the greedy order for graph cut.
 
-    s_ij = 1/2 + cos/2, as in DeepCore. A pick lowers every gain by one row of similarities, so all gains stay exact at
-    O(n D) per step and nothing is left for a lazy heap to save; the sums over all i are one product with the sum of the
-    unit vectors. Memory is O(n) beside the features. Gains in float64.
+    The gain of j is balance * sum over all i of s_ij - 2 sum over picked i of s_ij.
+    s_ij = 1/2 + cos/2, as in DeepCore. A pick lowers every gain by one row of similarities. All gains thus stay exact
+    at O(n D) per step, and a lazy heap would save nothing. The sums over all i are one product with the sum of the unit
+    vectors. Memory is O(n) beside the features. Gains in float64.
 
     Args:
         panels: features of n samples.
@@ -115,6 +121,7 @@ def graph_cut_order(panels: Panels, balance: float, budget: int) -> NDArray[np.i
     order = np.empty(budget, np.int64)
     for step in range(budget):
         pick = int(gains.argmax())
+        # 2 s_ij = 1 + cos, so this subtracts twice the row of similarities.
         gains -= 1.0 + unit.dots(unit.point(pick))
         order[step], gains[pick] = pick, -np.inf
     return order

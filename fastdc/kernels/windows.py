@@ -1,7 +1,7 @@
-"""Scores from windows that slide over the epochs: Dyn-Unc, DUAL, CAD-Prune and TDDS, with one kernel for all four.
+"""Scores from windows that slide over the epochs: Dyn-Unc, DUAL, CAD-Prune and TDDS share one kernel.
 
-Each window's mean and squared deviations are computed anew, in two passes over values that lie in the cache. That costs
-less than reading the log from a disk, and no rounding builds up, as it does where running sums are updated.
+Each window's mean and squared deviations are computed anew, in two passes over values in the cache. That costs less
+than reading the log from a disk. It also avoids the rounding errors that build up in running sums.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from fastdc.kernels.scores import check_finite
 
 
 class WindowScores(NamedTuple):
-    """What one pass over the windows of p_y gives, each float64 [N]; see `window_scores`."""
+    """Results of one pass over the windows of p_y, each float64 [N]; see `window_scores`."""
 
     dyn_unc: NDArray[np.float64]
     dual: NDArray[np.float64]
@@ -24,20 +24,23 @@ class WindowScores(NamedTuple):
 
 
 def window_scores(p_y: NDArray[np.floating[Any]], window: int = 10, threads: int | None = None) -> WindowScores:
-    """Dyn-Unc and DUAL in one pass, with J = `window` epochs to a window and T - J + 1 windows.
+    """Compute Dyn-Unc and DUAL in one pass, over T - J + 1 windows of J = `window` epochs.
 
     s_k = 10 * standard deviation of p_y over epochs k..k+J-1 (unbiased: divided by J - 1), m_k = its mean there.
     dyn_unc: mean over k of s_k (He et al. 2024). dual: mean over k of s_k * (1 - m_k) (Cho et al. 2025). High = hard.
-    mean: mean of p_y over all T epochs, what DUAL's Beta sampling reads.
+    mean: mean of p_y over all T epochs, which DUAL's Beta sampling reads.
 
     Args:
-        p_y: [T, N], probability of the label; 0 is a value like any other.
+        p_y: [T, N], probability of the label; 0 is an ordinary value.
+        window: epochs J per window, at least 2.
+        threads: concurrent threads; None for one per usable CPU.
 
     Raises:
         MethodError: window < 2, T < window, or a value is not finite.
     """
     epochs = check_window("window", window, 2, p_y.shape[0], window)
     windows = epochs - window + 1
+    # The kernel sums Euclidean norms; norm / sqrt(J - 1) is the unbiased standard deviation.
     weights = np.full(windows, 10.0 / (np.sqrt(window - 1) * windows))
     spread, lean, total = _slide(p_y, 0, window, weights, threads)
     return WindowScores(spread, lean, total / epochs)
@@ -51,14 +54,17 @@ def cad_scores(
     *,
     omit_last: bool = False,
 ) -> NDArray[np.float64]:
-    """CAD-Prune: mean, over the last W = `last_windows` windows of J = `window` epochs, of the standard deviation.
+    """Compute CAD-Prune: the mean standard deviation in the last W = `last_windows` windows of J = `window` epochs.
 
     The standard deviation is unbiased (divided by J - 1). High = hard (Dey et al. 2026). Only the epochs of these
     windows are read.
 
     Args:
-        series: [T, N], what wavers: the probability of the label, or EL2N.
-        omit_last: leave out the window that ends with the last epoch, so that W windows end one epoch earlier.
+        series: [T, N], the fluctuating quantity: the probability of the label, or EL2N.
+        window: epochs J per window, at least 2.
+        last_windows: windows W, at least 1.
+        threads: concurrent threads; None for one per usable CPU.
+        omit_last: leave out the window that ends with the last epoch, so that the W windows end one epoch earlier.
 
     Raises:
         MethodError: window < 2, last_windows < 1, T is below window + last_windows - 1 (one more with `omit_last`), or
@@ -77,7 +83,7 @@ def cad_scores(
 def tdds_scores(
     distances: NDArray[np.floating[Any]], window: int = 10, decay: float = 0.9, threads: int | None = None
 ) -> NDArray[np.float64]:
-    """TDDS: exponentially weighted sum over windows of how far the steps between epochs stray from their mean.
+    """Compute TDDS: an exponentially weighted sum of how far steps between epochs deviate from their window's mean.
 
     q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|. A window of J = `window` epochs k..k+J-1 holds J - 1 steps;
     d_k = Euclidean norm of their deviations from their mean. Score = sum over k = 0..T-J of
@@ -85,6 +91,9 @@ def tdds_scores(
 
     Args:
         distances: [T - 1, N], q_t.
+        window: epochs J per window, at least 3.
+        decay: weight of the newest window, in (0, 1].
+        threads: concurrent threads; None for one per usable CPU.
 
     Raises:
         MethodError: window < 3, T < window, decay outside (0, 1], or a value is not finite.
@@ -98,7 +107,7 @@ def tdds_scores(
 
 
 def check_window(name: str, window: int, smallest: int, epochs: int, needed: int) -> int:
-    """`epochs`, if a window of that length can be laid over them.
+    """Return `epochs` after checking that a window of that length fits into them.
 
     Raises:
         MethodError: the window is shorter than `smallest`, or there are fewer than `needed` epochs.
@@ -113,7 +122,11 @@ def check_window(name: str, window: int, smallest: int, epochs: int, needed: int
 def _slide(
     values: NDArray[Any], first: int, length: int, weights: NDArray[np.float64], threads: int | None
 ) -> NDArray[np.float64]:
-    """float64 [3, N]: see `_slide_chunk`. Raises MethodError where a value is not finite."""
+    """Run `_slide_chunk` over all samples and return its sums, float64 [3, N].
+
+    Raises:
+        MethodError: a value is not finite.
+    """
     rows, out = rows_of(values[first:]), np.zeros((3, values.shape[1]))
 
     def work(start: int, stop: int) -> None:
@@ -135,7 +148,7 @@ def _slide_chunk(
     stop: int,
     out: NDArray[np.float64],
 ) -> None:
-    """Weighted sums over the windows of samples start..stop-1 of `Rows`; window k is rows k..k+length-1.
+    """Write weighted sums over the windows of samples start..stop-1 of `Rows`; window k is rows k..k+length-1.
 
     With m_k the mean and d_k the Euclidean norm of the deviations from it: out[0] = sum_k w_k d_k,
     out[1] = sum_k w_k d_k (1 - m_k), out[2] = sum of all rows.
@@ -151,7 +164,7 @@ def _slide_chunk(
 def _slide_block(
     block: NDArray[np.float64], length: int, weights: NDArray[np.float64], width: int, out: NDArray[np.float64]
 ) -> None:
-    """The sums of `_slide_chunk` for a block [T, BLOCK]. Inner loops run over samples, on vectors."""
+    """Write the sums of `_slide_chunk` for a block [T, BLOCK]. Inner loops run over samples, so they are vectorised."""
     spread, lean, total = np.zeros(width), np.zeros(width), np.zeros(width)
     mean, squares = np.empty(width), np.empty(width)
     for epoch in range(block.shape[0]):
@@ -171,7 +184,7 @@ def _slide_block(
 
 @kernel
 def _mean_of_rows(block: NDArray[np.float64], k: int, length: int, mean: NDArray[np.float64]) -> None:
-    """Mean of rows k..k+length-1. Three rows at a time: half as many loads and stores of the sums."""
+    """Write the mean of rows k..k+length-1. Adding three rows at a time halves the loads and stores of the sums."""
     mean[:] = 0.0
     triples = length - length % 3
     for epoch in range(k, k + triples, 3):
@@ -190,7 +203,7 @@ def _mean_of_rows(block: NDArray[np.float64], k: int, length: int, mean: NDArray
 def _squares_of_rows(
     block: NDArray[np.float64], k: int, length: int, mean: NDArray[np.float64], squares: NDArray[np.float64]
 ) -> None:
-    """Sum of squared deviations of rows k..k+length-1 from `mean`."""
+    """Write the sum of squared deviations of rows k..k+length-1 from `mean`."""
     squares[:] = 0.0
     triples = length - length % 3
     for epoch in range(k, k + triples, 3):

@@ -1,4 +1,4 @@
-"""From a `.beton` to batches of images: three engines, the same batches."""
+"""Load batches of images from a `.beton`: three engines, the same batches."""
 
 from fastdc.loader.batches import Batch, EpochLoader, SharedLoader
 from fastdc.loader.opening import choose_engine, engine_for_part, open_loader, open_shared

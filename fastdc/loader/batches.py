@@ -1,4 +1,4 @@
-"""What every loader shares: batches, the order of samples, and the walk through an epoch."""
+"""Common parts of all loaders: batches, the order of samples, and the iteration through an epoch."""
 
 import os
 from abc import ABC, abstractmethod
@@ -24,8 +24,8 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 [B, S, S, 3], RGB; or float32 [B, 3, S, S] in channels_last memory, normalised with ImageNet's
-            mean and standard deviation. With the device engine on that device.
-        labels: int64 [B], where the images are (but pinned images have labels in ordinary memory).
+            mean and standard deviation. The device engine puts them on its device.
+        labels: int64 [B], on the device of the images (but pinned images have labels in ordinary memory).
         indices: int64 [B], the samples' numbers in the beton, always on the CPU.
     """
 
@@ -35,19 +35,21 @@ class Batch(NamedTuple):
 
 
 class SampleOrder:
-    """The visits of an epoch, in order: rounds through the samples of `indices`, each shuffled anew if asked.
+    """Visits of an epoch, in order: rounds through the samples, each reshuffled if `shuffle` is set.
 
-    The permutation comes from PCG64(derive_seed(seed, "shuffle", epoch=epoch)), so neighbouring seeds share nothing;
-    that of a later round has its number among the seed's parts.
+    The permutation comes from PCG64(derive_seed(seed, "shuffle", epoch=epoch)), so neighbouring seeds share nothing. A
+    later round adds its number to the parts of that seed.
 
     Args:
         samples: int64 [n], sample numbers of a set of `total`.
+        seed: seed of the permutations.
+        shuffle: permute each round; else keep the order of `samples`.
         views: rounds in an epoch, at least 1.
-        total: N; read with several rounds only.
+        total: N; used only with several rounds.
     """
 
     def __init__(self, samples: NDArray[np.int64], seed: int, shuffle: bool, views: int = 1, total: int = 0) -> None:
-        self.samples, self.seed, self.shuffle = samples, int(seed), shuffle  # a numpy integer has no JSON form to hash
+        self.samples, self.seed, self.shuffle = samples, int(seed), shuffle  # seeds are derived from JSON
         self.views, self.total = views, total
 
     def __len__(self) -> int:
@@ -60,20 +62,20 @@ class SampleOrder:
     def _round(self, epoch: int, view: int) -> NDArray[np.int64]:
         if not self.shuffle:
             return self.samples
-        later = {"view": view} if view else {}
+        later = {"view": view} if view else {}  # the first round is the same for any number of rounds
         generator = np.random.Generator(np.random.PCG64(derive_seed(self.seed, "shuffle", epoch=epoch, **later)))
         return generator.permutation(self.samples)
 
 
 class ViewStream(ABC):
-    """Makes the views of batches of samples: the part of a loader in which the engines differ.
+    """Source of the views of batches of samples: the part of a loader in which the engines differ.
 
     Attributes:
         engine: "ffcv", "resident" or "device".
-        labels: int64 [N], the label of every sample; on the device where the batches lie there.
+        labels: int64 [N], the label of every sample; on the device if the batches are there.
         pool: the memory of batches; `pool.made` counts allocations.
-        decodes: uint32 [N], how often each sample was decoded for this stream (by the resident engines: for this
-            process).
+        decodes: uint32 [N], how often each sample was decoded for this stream (by the engines that keep images: for
+            this process).
     """
 
     engine: Engine
@@ -83,18 +85,21 @@ class ViewStream(ABC):
 
     @abstractmethod
     def batches(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
-        """The views of the visits `samples` in `epoch`, batch after batch: one tensor for each distinct request.
+        """Yield the views of the visits `samples` in `epoch`, batch by batch: one tensor for each distinct request.
 
         Visit i + v * N is one of sample i; see `fastdc.kernels.batches`.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Release threads and memory; safe to call twice. Iterators that are still held then raise LoaderError."""
+        """Release threads and memory; safe to call twice. Iterators still in use then raise LoaderError."""
 
 
 def batch_error(path: Path, samples: NDArray[np.int64], failure: BaseException | None) -> LoaderError:
-    """What to raise for a batch whose thread failed: the failure itself if it says what is wrong, else its samples."""
+    """Return the error to raise for a batch whose thread failed.
+
+    It is the failure itself if that is a LoaderError, else a LoaderError that names the batch's samples.
+    """
     if isinstance(failure, LoaderError):
         return failure
     shown = ", ".join(str(sample) for sample in samples[:8]) + (", ..." if len(samples) > 8 else "")
@@ -105,7 +110,7 @@ def batch_error(path: Path, samples: NDArray[np.int64], failure: BaseException |
 
 
 class _Epochs:
-    """What `EpochLoader` and `SharedLoader` have in common: the walk through an epoch."""
+    """Base of `EpochLoader` and `SharedLoader`: the iteration through an epoch."""
 
     def __init__(self, path: Path, stream: ViewStream, order: SampleOrder, batch_size: int) -> None:
         self.path, self.order, self.batch_size = path, order, batch_size
@@ -116,17 +121,20 @@ class _Epochs:
 
     @property
     def engine(self) -> Engine:
-        """The engine that makes the batches."""
+        """Return the engine that makes the batches."""
         return self._stream.engine
 
     @property
     def decodes(self) -> NDArray[np.uint32]:
-        """How often each sample of the file was decoded, uint32 [N]; see `ViewStream`."""
+        """Return how often each sample of the file was decoded, uint32 [N]; see `ViewStream`."""
         return self._stream.decodes
 
     @property
     def buffers_made(self) -> int:
-        """Batches' buffers that were allocated so far; constant once a consumer that keeps no batches is under way."""
+        """Return the number of batch buffers allocated so far.
+
+        It soon stays constant if the consumer keeps no batches.
+        """
         return self._stream.pool.made
 
     def _check(self, epoch: int, start: int) -> None:
@@ -140,23 +148,23 @@ class _Epochs:
             raise LoaderError(f"{self.path}: batch {start} does not exist, an epoch has {self.batches_per_epoch}")
 
     def _walk(self, epoch: int, start: int) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]]:
-        """(views, labels, indices) of each batch, from batch `start` on."""
+        """Yield (views, labels, indices) of each batch, from batch `start` on."""
         samples = self.order.epoch(epoch)[start * self.batch_size :]
         made = self._stream.batches(epoch, samples, self.batch_size)
         try:
             for first in range(0, len(samples), self.batch_size):
-                self._check(epoch, start)
+                self._check(epoch, start)  # again for each batch: the loader may be closed between two of them
                 labels = self._stream.labels
                 indices = torch.from_numpy(samples[first : first + self.batch_size] % len(labels))
                 yield next(made), labels[indices.to(labels.device)], indices
         finally:
             if os.getpid() == self._process:
-                made.close()  # type: ignore[attr-defined]
+                made.close()  # type: ignore[attr-defined]  # ends the epoch's thread even if it is abandoned early
 
     def close(self) -> None:
         """Release threads and memory; safe to call twice."""
         self.closed = True
-        if os.getpid() == self._process:  # the threads of a forked child are gone, and their locks may be held
+        if os.getpid() == self._process:  # a forked child has lost the threads, and their locks may be held
             self._stream.close()
 
     def __enter__(self) -> Self:
@@ -169,14 +177,14 @@ class _Epochs:
 
 
 class EpochLoader(_Epochs):
-    """Batches of one view of a beton's samples; the same batches whichever engine makes them.
+    """Batches of one view of a beton's samples; every engine makes the same batches.
 
     Attributes:
         engine: "ffcv", "resident" or "device".
         path: the beton.
-        view: what is made of each image.
+        view: the view made of each image.
         batch_size: samples in a batch; the last one of an epoch may be shorter.
-        num_samples: samples in an epoch, each as often as it is visited.
+        num_samples: visits in an epoch: the samples times the visits to each.
         batches_per_epoch: batches in an epoch, at least 1.
     """
 
@@ -185,27 +193,26 @@ class EpochLoader(_Epochs):
         self.view = view
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `epoch`, in the same order and with the same pixels however often it is asked for.
+        """Return the batches of epoch `epoch`, with the same order and pixels on every call.
 
-        `start` leaves out that many batches, unmade: a resumed training goes on where it was.
-
-        Epochs may be asked for in any order; an iterator that is dropped early leaves nothing behind.
+        The first `start` batches are skipped without being made, so that a training resumes where it stopped. Epochs
+        may be requested in any order. An iterator that is dropped early leaves nothing behind.
 
         Raises:
-            LoaderError: the loader is closed or belongs to the process before a fork, `epoch` is negative, or (while
-                iterating) a sample cannot be decoded or the file was changed.
+            LoaderError: the loader is closed or belongs to the process before a fork, `epoch` is negative, `start` is
+                out of range, or (while iterating) a sample cannot be decoded or the file was changed.
         """
-        epoch, start = int(epoch), int(start)  # numpy's integers are no part of a seed's text
+        epoch, start = int(epoch), int(start)  # seeds are derived from JSON, which has no numpy integers
         self._check(epoch, start)
         return (Batch(views[0], labels, indices) for views, labels, indices in self._walk(epoch, start))
 
 
 class SharedLoader(_Epochs):
-    """Batches of several views of a beton's samples from one stream, in which every image is decoded once.
+    """Batches of several views of a beton's samples from one stream, which decodes every image once.
 
     Attributes:
         requests: the views, one batch each.
-        engine, path, batch_size, num_samples, batches_per_epoch: as of `EpochLoader`.
+        engine, path, batch_size, num_samples, batches_per_epoch: see `EpochLoader`.
     """
 
     def __init__(
@@ -221,13 +228,13 @@ class SharedLoader(_Epochs):
         self.requests, self._places = tuple(requests), tuple(places)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
-        """The batches of epoch `epoch`, one per request: the same samples, each with its own views.
+        """Return the batches of epoch `epoch`, one per request: the same samples, each with its own views.
 
-        Batch k equals that of `open_loader` with view k, seed k and the same `order_seed`, bit for bit. Equal requests,
-        and the labels and indices of all, share one tensor.
+        Batch k equals that of `open_loader` with view k, seed k and the same `order_seed`, bit for bit. Equal requests
+        share one tensor, and so do the labels and indices of all.
 
         Raises:
-            LoaderError: as `EpochLoader.epoch`.
+            LoaderError: see `EpochLoader.epoch`.
         """
         epoch, start = int(epoch), int(start)
         self._check(epoch, start)

@@ -1,4 +1,4 @@
-"""Memory for batches: used again, but only when nobody can see it any more."""
+"""Batch memory, reused only when no other reference to it is left."""
 
 import sys
 import threading
@@ -12,14 +12,17 @@ _LOCK_SECONDS = 0.1
 
 
 def _count_references(arrays: list[NDArray[np.uint8]]) -> int:
-    """References to the array of a list of one, counted as `BufferPool.take` does; versions of Python differ by one."""
+    """Count the references to the array of a list of one, the way `BufferPool.take` does.
+
+    Versions of Python differ by one.
+    """
     for array in arrays:
         return sys.getrefcount(array)
     raise AssertionError("a list of one")
 
 
-# Of a buffer that nobody uses: by the pool's list, the loop and getrefcount itself. Where a tensor does not add one to
-# it, nothing can be told, and no buffer is used again.
+# References of an unused buffer: the pool's list, the loop variable and getrefcount's argument. If a tensor does not
+# add one, use cannot be detected: the count becomes -1, which no buffer has, and none is reused.
 _PROBE = [np.empty(1, np.uint8)]
 _OWN_REFERENCES = _count_references(_PROBE)
 _PROBE_TENSOR = torch.from_numpy(_PROBE[0])
@@ -38,7 +41,10 @@ class Buffer(ABC):
     array: NDArray[np.uint8]
 
     def tensor(self, start: int, end: int, shape: tuple[int, ...], output: str) -> torch.Tensor:
-        """The bytes start .. end as a tensor of `shape` [B, S, S, 3], float32 ones as [B, 3, S, S], channels_last."""
+        """Return the bytes start .. end - 1 as a tensor of `shape` [B, S, S, 3].
+
+        float32 tensors are returned as [B, 3, S, S] in channels_last memory.
+        """
         flat = self._tensor(start, end)
         if output == "float32":
             return flat.view(torch.float32).view(shape).permute(0, 3, 1, 2)
@@ -46,7 +52,7 @@ class Buffer(ABC):
 
     @abstractmethod
     def _tensor(self, start: int, end: int) -> torch.Tensor:
-        """Some of the bytes, uint8; keeps the memory alive."""
+        """Return some of the bytes as uint8; the tensor keeps the memory alive."""
 
 
 class PlainBuffer(Buffer):
@@ -60,7 +66,7 @@ class PlainBuffer(Buffer):
 
 
 class PinnedBuffer(Buffer):
-    """Page-locked memory of torch's own cache, which reuses it only after the copies that read it have ended."""
+    """Page-locked memory from torch's own cache, which reuses it only after all copies that read it have ended."""
 
     def __init__(self, size: int) -> None:
         self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=True)
@@ -71,33 +77,34 @@ class PinnedBuffer(Buffer):
 
 
 class BufferPool:
-    """Batches' memory, taken again once the consumer has dropped every tensor made of it.
+    """Pool of batch memory that reuses a buffer once the consumer has dropped every tensor made of it.
 
-    Whether it has is read from the array's reference count: a tensor holds its array, and everything made of the tensor
-    (a slice, what autograd saved) holds the tensor's storage. So no batch is ever written to while somebody can see it.
+    The pool reads the array's reference count. A tensor holds its array, and everything derived from the tensor (a
+    slice, tensors saved by autograd) holds the tensor's storage. So no batch is overwritten while a reference to it
+    exists.
 
     Args:
         keep: the most buffers to remember; a consumer that holds more gets new ones.
         pinned: take page-locked memory from torch instead.
 
     Attributes:
-        made: buffers that were allocated so far.
+        made: buffers allocated so far.
     """
 
     def __init__(self, keep: int, pinned: bool = False) -> None:
         self.keep, self.pinned, self.made = keep, pinned, 0
         self._arrays: list[NDArray[np.uint8]] = []
-        self._largest = 0  # what is asked for most of the time; a short last batch takes as much
+        self._largest = 0  # the usual size; a short last batch gets a buffer of this size too
         self._lock = threading.Lock()
 
     def take(self, size: int) -> Buffer:
-        """A buffer of `size` bytes that nobody else uses."""
+        """Return a buffer of `size` bytes that is not in use."""
         if self.pinned:
             self.made += 1
             return PinnedBuffer(size)
         if not self._lock.acquire(timeout=_LOCK_SECONDS):
-            # Its holder may be waiting for this very thread: making an object can start a garbage collection, and that
-            # can close an abandoned epoch of the same loader.
+            # The lock's holder may be waiting for this very thread: allocating an object can start a garbage
+            # collection, which can close an abandoned epoch of the same loader. A fresh buffer avoids that deadlock.
             self.made += 1
             return PlainBuffer(np.empty(size, np.uint8))
         try:
@@ -109,7 +116,7 @@ class BufferPool:
             self.made += 1
             self._arrays.append(array)
             if len(self._arrays) > self.keep:
-                del self._arrays[0]  # whoever still uses it keeps it alive
+                del self._arrays[0]  # tensors that still use it keep it alive
             return PlainBuffer(array)
         finally:
             self._lock.release()

@@ -1,4 +1,4 @@
-"""Checks on what a caller asks for and on what the file holds."""
+"""Checks of a caller's arguments and of the file's content."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ _QUICK_MANIFEST = 1_000_000  # bytes; parsing takes 10 ms
 
 
 def check_samples(path: Path, total: int, indices: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The samples to load as int64: all of them, or `indices` if these are sound.
+    """Return the samples to load as int64: all of them, or `indices` if they are valid.
 
     Raises:
-        LoaderError: there are none, or an index is not an integer, outside 0..total-1, or given twice (a sample has one
-            view per epoch, so a repeated index would be the very same picture again).
+        LoaderError: there are no samples, or an index is not an integer, outside 0..total-1, or repeated. A repeated
+            index would have the same random draws and give an identical picture.
     """
     if total == 0:
         raise LoaderError(f"{path}: holds 0 samples, so there are 0 batches; write it again from a folder with images")
@@ -40,10 +40,10 @@ def check_samples(path: Path, total: int, indices: NDArray[np.int64] | None) -> 
 
 
 def check_labels(file: BetonFile) -> None:
-    """Refuse labels that no loss can take.
+    """Check that a loss can take every label.
 
     Raises:
-        LoaderError: a label is negative, or not below the number of classes in the manifest (where that is at hand).
+        LoaderError: a label is negative, or not below the number of classes in the manifest (if one is available).
     """
     classes = _class_count(file)
     limit = np.iinfo(np.int64).max if classes is None else classes
@@ -55,7 +55,10 @@ def check_labels(file: BetonFile) -> None:
 
 
 def _class_count(file: BetonFile) -> int | None:
-    """Number of classes that the file's manifest names; None where there is none, or a large one (slow to parse)."""
+    """Return the number of classes in the file's manifest.
+
+    It is None without a readable manifest for this file, and for a large manifest, which is slow to parse.
+    """
     path = manifest_path(file.path)
     try:
         if path.stat().st_size > _QUICK_MANIFEST:
@@ -63,16 +66,19 @@ def _class_count(file: BetonFile) -> int | None:
         manifest = parse_manifest(path)
     except (OSError, ManifestError):
         return None
+    # A manifest left over from another file of this name is ignored.
     ours = (manifest.file_bytes, len(manifest.ids)) == (file.structure.file_bytes, file.num_samples)
     return len(manifest.classes) if ours else None
 
 
 def decode_sample(file: BetonFile, sample: int) -> NDArray[np.uint8]:
-    """Pixels of a sample, uint8 [H, W, 3], contiguous and writable: numba compiles anew for arrays that are read-only.
+    """Return the pixels of a sample, uint8 [H, W, 3], contiguous and writable.
+
+    numba would compile another version of its kernels for read-only arrays.
 
     Raises:
-        LoaderError: it cannot be decoded; names the sample and, where the manifest is there, its id. Or the file was
-            changed while it was read.
+        LoaderError: the sample cannot be decoded (the message names it and, if there is a manifest, its id), or the
+            file was changed during the read.
     """
     try:
         return np.require(file.decode(sample), requirements=["C", "W"])

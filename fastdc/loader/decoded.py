@@ -19,7 +19,7 @@ _CHANNELS = 3
 
 
 class DecodedImages(NamedTuple):
-    """All images of a beton: image i is heights[i] x widths[i] x 3 bytes of `pixels`, from offsets[i] on."""
+    """All decoded images of a beton: image i is heights[i] x widths[i] x 3 bytes of `pixels`, from offsets[i] on."""
 
     pixels: NDArray[np.uint8]
     offsets: NDArray[np.int64]
@@ -28,19 +28,19 @@ class DecodedImages(NamedTuple):
 
 
 def resident_key(identity: FileIdentity, view: View) -> tuple[FileIdentity, EvalView | None]:
-    """What the caches call the images that `view` needs: decoded images serve every training view."""
+    """Return the cache key of the images that `view` needs; decoded images serve every training view."""
     return identity, view if isinstance(view, EvalView) else None
 
 
 def resident_bytes(file: StoredFile, view: View) -> int:
-    """Bytes of memory that are kept for `view`: decoded images, or finished validation views."""
+    """Return the bytes of memory kept for `view`: decoded images, or finished validation views."""
     if isinstance(view, EvalView):
         return file.num_samples * view.size * view.size * _CHANNELS
     return int((file.heights * file.widths).sum()) * _CHANNELS
 
 
 def decode_all(file: StoredFile, workers: int) -> DecodedImages:
-    """Every image of `file`, decoded into one buffer.
+    """Decode every image of `file` into one buffer.
 
     Raises:
         LoaderError: an image cannot be decoded, or the file was changed meanwhile.
@@ -57,7 +57,7 @@ def decode_all(file: StoredFile, workers: int) -> DecodedImages:
 
 
 def finish_views(file: StoredFile, view: EvalView, workers: int) -> NDArray[np.uint8]:
-    """The validation view of every image, uint8 [N, S * S * 3]; the decoded images are not kept.
+    """Make the validation view of every image, uint8 [N, S * S * 3]; the decoded images are not kept.
 
     Raises:
         LoaderError: as `decode_all`.
@@ -68,7 +68,7 @@ def finish_views(file: StoredFile, view: EvalView, workers: int) -> NDArray[np.u
 
 
 def finisher(view: EvalView, views: NDArray[np.uint8], first: int) -> Callable[[int, NDArray[np.uint8]], None]:
-    """Writes the view of sample `first` + i to row i of `views` uint8 [n, S * S * 3]."""
+    """Return a function that writes the view of sample `first` + i to row i of `views` uint8 [n, S * S * 3]."""
     plan = ViewPlan([ViewRequest(view)], Delivery())
 
     def finish(sample: int, image: NDArray[np.uint8]) -> None:
@@ -79,7 +79,10 @@ def finisher(view: EvalView, views: NDArray[np.uint8], first: int) -> Callable[[
 
 
 def keeper(rows: NDArray[np.uint8], first: int) -> Callable[[int, NDArray[np.uint8]], None]:
-    """Writes the pixels of sample `first` + i to row i of `rows` uint8 [n, H * W * 3]; all images are of one size."""
+    """Return a function that writes the pixels of sample `first` + i to row i of `rows` uint8 [n, H * W * 3].
+
+    All images must have the same size.
+    """
 
     def keep(sample: int, image: NDArray[np.uint8]) -> None:
         rows[sample - first] = image.reshape(-1)
@@ -90,7 +93,9 @@ def keeper(rows: NDArray[np.uint8], first: int) -> Callable[[int, NDArray[np.uin
 def for_each_image(
     file: StoredFile, workers: int, first: int, end: int, use: Callable[[int, NDArray[np.uint8]], None]
 ) -> None:
-    """Call `use(sample, image)` for the samples first .. end on `workers` threads; decoding and `use` leave the GIL.
+    """Call `use(sample, image)` for the samples first .. end - 1 on `workers` threads.
+
+    Decoding and `use` release the GIL.
 
     Raises:
         LoaderError: an image cannot be decoded, or the file was changed.
@@ -112,5 +117,5 @@ def for_each_image(
             for done in [pool.submit(share, number) for number in range(workers)]:
                 done.result()
         finally:
-            stop.set()  # on Ctrl-C the pool would else decode to the end
+            stop.set()  # without this, Ctrl-C would wait until everything is decoded
     file.check_unchanged(end - 1)

@@ -1,7 +1,7 @@
-"""The device engine: decoded images lie in the memory of the device that trains, and views are made there.
+"""The device engine: decoded images are kept in the memory of the training device, and views are made there.
 
-Crop boxes and flips come from the same kernels as everywhere, on the CPU (a microsecond each), and are all that travels
-to the device for a batch.
+Crop boxes and flips are drawn on the CPU by the same kernels as in the other engines (a microsecond each). They are all
+that is sent to the device for a batch.
 """
 
 import threading
@@ -23,14 +23,14 @@ from fastdc.loader.stored import StoredFile
 from fastdc.loader.views import EvalView
 
 _CHANNELS = 3
-_CHUNK_BYTES = 64_000_000  # decoded at a time on the way to the device
+_CHUNK_BYTES = 64_000_000  # decoded bytes per copy to the device
 
 _CACHES: dict[torch.device, SharedCache] = {}
 _CACHES_LOCK = threading.Lock()
 
 
 def device_cache(device: torch.device) -> SharedCache:
-    """The images that this process keeps on `device`, shared by its loaders."""
+    """Return the cache of images that this process keeps on `device`, shared by its loaders."""
     with _CACHES_LOCK:
         if device not in _CACHES:
             _CACHES[device] = SharedCache(lambda: device_memory(device))
@@ -38,7 +38,7 @@ def device_cache(device: torch.device) -> SharedCache:
 
 
 def device_memory(device: torch.device) -> int:
-    """Bytes that this process can still use on `device`, torch's own reserve included."""
+    """Return the bytes that this process can still use on `device`, including memory that torch holds in reserve."""
     if device.type != "cuda":
         return available_memory()
     free, _ = torch.cuda.mem_get_info(device)
@@ -46,7 +46,7 @@ def device_memory(device: torch.device) -> int:
 
 
 def device_suits(file: StoredFile, plan: ViewPlan, share: int) -> bool:
-    """Whether the images can lie on the device and take at most 1/`share` of the memory that is free there."""
+    """Return whether the images can be kept on the device and take at most 1/`share` of its free memory."""
     device = plan.delivery.device
     (view,) = (request.view for request in plan.requests)
     if resident_key(file.identity, view) in device_cache(device):
@@ -60,7 +60,7 @@ def _one_size(file: StoredFile) -> bool:
 
 
 def open_device(file: StoredFile, plan: ViewPlan, workers: int) -> "DeviceStream":
-    """A stream that keeps the images on the plan's device; decodes unless this process has done so already.
+    """Open a stream that keeps the images on the plan's device; decode unless this process has already done so.
 
     Raises:
         LoaderError: an image cannot be decoded, sizes differ, or the device has too little memory.
@@ -91,7 +91,10 @@ def _check_fits(file: StoredFile, size: int, device: torch.device, validation: b
 
 
 def _upload(file: StoredFile, view: EvalView | None, device: torch.device, workers: int) -> torch.Tensor:
-    """Every image, or its validation view, uint8 [N, H, W, 3] on `device`; chunk by chunk, so that few lie twice."""
+    """Copy every image, or its validation view, to the device as uint8 [N, H, W, 3].
+
+    It works in chunks, so that only one chunk is also in main memory.
+    """
     height, width = (view.size, view.size) if view is not None else (int(file.heights[0]), int(file.widths[0]))
     total, length = file.num_samples, height * width * _CHANNELS
     try:
@@ -105,12 +108,13 @@ def _upload(file: StoredFile, view: EvalView | None, device: torch.device, worke
         end = min(first + chunk, total)
         use = keeper(rows, first) if view is None else finisher(view, rows, first)
         for_each_image(file, workers, first, end, use)
+        # A copy from ordinary memory has ended when copy_ returns, so `rows` can be reused.
         images[first:end].copy_(torch.from_numpy(rows[: end - first]).view(-1, height, width, _CHANNELS))
     return images
 
 
 class DeviceStream(ViewStream):
-    """Batches made on the device from images that lie there.
+    """Batches made on the device from images in its memory.
 
     Args:
         images: uint8 [N, H, W, 3] on the device: decoded images, or finished validation views.
@@ -122,7 +126,7 @@ class DeviceStream(ViewStream):
         device = plan.delivery.device
         self.images, self.closed = images, False
         self.labels = torch.from_numpy(file.labels).to(device)
-        self.pool = BufferPool(0)  # torch's own cache of device memory takes its place
+        self.pool = BufferPool(0)  # unused: torch's own cache manages device memory
         self.decodes = np.ones(file.num_samples, np.uint32)
         self._path, self._plan = file.path, plan
         self._heights, self._widths = file.heights, file.widths
@@ -145,11 +149,12 @@ class DeviceStream(ViewStream):
             chosen = resize_views(chosen, torch.from_numpy(places), request.view.size)
         if self._plan.delivery.output == "uint8":
             return chosen
+        # The permuted tensor keeps its memory order, which is channels_last.
         shifted: torch.Tensor = chosen.permute(0, 3, 1, 2).float() - self._shift
         return shifted.mul_(self._scale)
 
     def _places(self, samples: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-        """Crop boxes and flips of a batch, int64 [B, PLACE_NUMBERS]."""
+        """Return crop boxes and flips of a batch, int64 [B, PLACE_NUMBERS]."""
         plan, places = self._plan, np.empty((len(samples), PLACE_NUMBERS), np.int64)
         seed, side = int(plan.seeds[0]), int(plan.sides[0])
         place_views(plan.views[0], seed, epoch, samples, self._heights, self._widths, side, places)
@@ -157,4 +162,4 @@ class DeviceStream(ViewStream):
 
     def close(self) -> None:
         self.closed = True
-        self.images = self.images.new_empty(0)  # the cache may forget them now
+        self.images = self.images.new_empty(0)  # drop the reference, so that the cache can free them

@@ -1,4 +1,4 @@
-"""The ffcv engine: images are read and decoded in every epoch, for betons that do not fit in memory."""
+"""The ffcv engine: images are read and decoded in every epoch, for betons that do not fit into memory."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -28,25 +28,25 @@ from fastdc.loader.plan import ViewPlan
 from fastdc.loader.stored import StoredFile
 from fastdc.loader.workers import Workers
 
-_NUMBA: Any = numba.config  # its attributes are made at run time
+_NUMBA: Any = numba.config  # numba sets its attributes at run time, so type checkers cannot see them
 
-# Batches in the queue, one in the making, one that the consumer works on, one that it keeps back, one spare.
+# Batches in the queue, one being made, one that the consumer works on, one that it holds back, one spare.
 _BUFFERS = BATCHES_AHEAD + 4
 
 
 def open_ffcv(file: StoredFile, plan: ViewPlan, workers: int) -> "FfcvStream":
-    """A stream of the beton's views through FFCV; it closes `file`."""
+    """Open a stream of the beton's views through FFCV; the stream closes `file`."""
     return FfcvStream(file, plan, workers, ViewPipeline(str(file.path), [ViewDecoder()]))
 
 
 class FfcvStream(ViewStream):
-    """Batches from FFCV's thread; samples that its decoder refuses go to the careful one of `BetonFile`."""
+    """Batches from FFCV's thread; samples that its fast decoder refuses go to the slower one of `BetonFile`."""
 
     engine = "ffcv"
 
     def __init__(self, file: StoredFile, plan: ViewPlan, workers: int, pipeline: ViewPipeline) -> None:
         self._file, self._plan, self._pipeline = file, plan, pipeline
-        self.workers = min(workers, _NUMBA.NUMBA_NUM_THREADS)
+        self.workers = min(workers, _NUMBA.NUMBA_NUM_THREADS)  # numba cannot run more threads than it started with
         self.labels = torch.from_numpy(file.labels)
         self.pool = BufferPool(_BUFFERS, plan.delivery.pinned)
         self.decodes = np.zeros(file.num_samples, np.uint32)
@@ -83,12 +83,12 @@ class FfcvStream(ViewStream):
         for thread in list(self._threads):
             thread.close()
         self._repairs.close()
-        self._file.close()  # only now: its number may be given to another file
+        self._file.close()  # after the threads: the descriptor's number may be reused for another file
         self.pool.clear()
 
 
 class _Maker:
-    """What one epoch's thread does around the compiled decoder; see `BatchMaker`."""
+    """`BatchMaker` of one epoch: takes buffers, and repairs and checks what the compiled decoder wrote."""
 
     def __init__(
         self,
@@ -109,6 +109,7 @@ class _Maker:
         refused = np.flatnonzero(states == FAILED)
         if refused.size:
             self._repairs.run(lambda position: self._remake(samples, position, buffer), refused.tolist())
+        # After the reads: a change made during them shows now.
         self._file.check_unchanged(int(samples[-1]) % self._file.num_samples)
         return self._plan.tensors(buffer, len(samples))
 
@@ -116,7 +117,7 @@ class _Maker:
         """Make the views of a sample that the fast decoder refused.
 
         Raises:
-            LoaderError: it cannot be decoded at all.
+            LoaderError: the slower decoder cannot decode it either.
         """
         plan, visit = self._plan, int(samples[position])
         sample = visit % self._file.num_samples
@@ -137,7 +138,7 @@ class _Maker:
 
 
 class Repairs:
-    """Threads for samples that the fast decoder refuses; started when the first one is met."""
+    """Threads for samples that the fast decoder refuses, started on first use."""
 
     def __init__(self, workers: int) -> None:
         self._pool = Workers(workers, thread_name_prefix="fastdc-repair")
@@ -146,7 +147,7 @@ class Repairs:
         """Remake all `positions`.
 
         Raises:
-            LoaderError: the first one that cannot be made, in order.
+            LoaderError: the error of the first position, in order, that cannot be made.
         """
         if len(positions) == 1:
             remake(positions[0])
@@ -163,5 +164,5 @@ class Repairs:
                 job.cancel()
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._pool.shutdown()

@@ -1,11 +1,12 @@
-"""FFCV's `Loader` with our own decoder, storage and order plugged in; the only module that imports ffcv.
+"""FFCV's `Loader` with our own decoder, storage and order; the only module that imports ffcv.
 
-What of FFCV's behaviour is replaced here, and why (numbers: reference/loading.md, section 1):
-* its decoder decodes coarsely, ignores errors and draws from an unseeded generator (8, C1-F5): `ViewDecoder`;
-* its memory manager walks the allocation table in Python for seconds (32): `FileStorage`;
-* its thread dies of an exception without telling the consumer, cannot be joined, and reuses the memory of batches that
-  were already given out (2, 3, 21, 24, C1-F6): `EpochThread`, and batches that are new arrays;
-* importing it and starting a loader sets torch's and numba's thread counts for the whole process: `kept_thread_counts`.
+It replaces these parts of FFCV:
+* The decoder. It decodes coarsely, ignores errors and draws from an unseeded generator: `ViewDecoder`.
+* The memory manager. It walks the allocation table in Python for seconds: `FileStorage`.
+* The thread. It ends on an exception without informing the consumer, cannot be joined, and reuses the memory of
+  batches that were already delivered: `EpochThread`, and buffers of our own.
+* Importing ffcv and starting a loader change torch's and numba's thread counts for the whole process:
+  `kept_thread_counts`.
 """
 
 import atexit
@@ -39,7 +40,7 @@ _GLOBALS_LOCK = threading.RLock()
 
 @contextmanager
 def kept_thread_counts() -> Iterator[None]:
-    """Undo what the block does to torch's thread count and to numba's for this thread."""
+    """Restore torch's thread count, and numba's for this thread, after the block."""
     prepare_numba()
     torch_threads, numba_threads = torch.get_num_threads(), numba.get_num_threads()
     try:
@@ -51,7 +52,7 @@ def kept_thread_counts() -> Iterator[None]:
 
 @contextmanager
 def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
-    """Another value for one of FFCV's or numba's globals while the block runs; one block at a time."""
+    """Replace one of FFCV's or numba's globals while the block runs; one block at a time."""
     with _GLOBALS_LOCK:
         before = getattr(owner, name)
         setattr(owner, name, value)
@@ -61,7 +62,7 @@ def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
             setattr(owner, name, before)
 
 
-# FFCV keeps two numbers in a numba dictionary, whose code numba compiles at import for 3 to 5 s; a dict does as well.
+# At import, FFCV makes a numba dictionary of two numbers, which numba compiles for 3 to 5 s; a plain dict works too.
 with kept_thread_counts(), replaced(numba.typed, "Dict", dict):
     import ffcv._libffcv
     from ffcv.fields.rgb_image import SimpleRGBImageDecoder
@@ -74,13 +75,13 @@ with kept_thread_counts(), replaced(numba.typed, "Dict", dict):
 
 
 def turbojpeg_addresses() -> NDArray[np.int64]:
-    """Addresses of the TurboJPEG functions that our kernels call, from the library that FFCV is linked with."""
+    """Return the addresses of the TurboJPEG functions that our kernels call, from the library that FFCV links to."""
     library = ctypes.CDLL(ffcv._libffcv.__file__)
     return np.array([ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in FUNCTIONS], np.int64)
 
 
 class StreamArrays(NamedTuple):
-    """What all epochs of a stream share, as `kernels.streaming` takes it: the file and what is made of it."""
+    """Arrays shared by all epochs of a stream, in the order of `kernels.streaming`: the file and its views."""
 
     reader: NDArray[np.int64]
     library: NDArray[np.int64]
@@ -96,15 +97,15 @@ class StreamArrays(NamedTuple):
 
 
 class EpochStorage(MemoryContext):  # type: ignore[misc]
-    """What one epoch's decoder reads and writes: arrays that FFCV hands to compiled code at every batch.
+    """Arrays that one epoch's decoder reads and writes; FFCV passes them to compiled code for every batch.
 
-    Because seed, epoch, view and thread count travel here, none of them needs a compilation, and two epochs that
-    overlap cannot disturb each other.
+    Seed, epoch, view and thread count travel here, so a change of them needs no compilation. Two overlapping epochs
+    cannot interfere with each other.
 
     Args:
-        arrays: what all epochs share.
+        arrays: the arrays that all epochs share.
         numbers: int64 [2]: epoch, threads.
-        decodes: uint32 [N], counts decoded samples.
+        decodes: uint32 [N], number of decodes of each sample.
     """
 
     def __init__(self, arrays: StreamArrays, numbers: NDArray[np.int64], decodes: NDArray[np.uint32]) -> None:
@@ -113,11 +114,11 @@ class EpochStorage(MemoryContext):  # type: ignore[misc]
 
     @property
     def total(self) -> int:
-        """Samples of the file."""
+        """Return the number of samples in the file."""
         return len(self._arrays[-1])
 
     def next_batch(self, states: NDArray[np.uint8], out: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
-        """The state for a batch that is written to `out`."""
+        """Set and return the state for a batch that is written to `out`."""
         self._batch = states, out
         return self.state
 
@@ -133,13 +134,13 @@ class EpochStorage(MemoryContext):  # type: ignore[misc]
 
 
 class BatchMaker(Protocol):
-    """What an epoch's thread asks of its stream."""
+    """Services that an epoch's thread needs from its stream."""
 
     def room(self, count: int) -> Buffer:
-        """Memory for a batch of `count` samples."""
+        """Return memory for a batch of `count` samples."""
 
     def finish(self, samples: NDArray[np.int64], states: NDArray[np.uint8], buffer: Buffer) -> tuple[torch.Tensor, ...]:
-        """The batch that the decoder has written to `buffer`; `states` [B] says which samples it made.
+        """Return the batch that the decoder wrote to `buffer`; `states` [B] marks the samples it made.
 
         Raises:
             LoaderError: a sample cannot be decoded, or the file was changed.
@@ -147,9 +148,9 @@ class BatchMaker(Protocol):
 
 
 class FileStorage(MemoryManager):  # type: ignore[misc]
-    """Gives each epoch the storage that was set for it; knows no allocation table."""
+    """Memory manager that hands each epoch the storage set for it, and needs no allocation table."""
 
-    def __init__(self, reader: Any) -> None:  # FFCV's own constructor is what must not run
+    def __init__(self, reader: Any) -> None:  # no super().__init__(): FFCV's would walk the allocation table
         self.reader = reader
         self.next_epoch: EpochStorage | None = None
 
@@ -158,7 +159,7 @@ class FileStorage(MemoryManager):  # type: ignore[misc]
         return self.next_epoch
 
     def compile_reader(self, *unused: object) -> None:
-        return None  # our decoder reads the file by its own table
+        return None  # our decoder reads the file through `StreamArrays`
 
     @property
     def state_type(self) -> None:
@@ -166,7 +167,7 @@ class FileStorage(MemoryManager):  # type: ignore[misc]
 
 
 class FileOrder(TraversalOrder):  # type: ignore[misc]
-    """Samples in file order; each epoch's real order is given to its `EpochThread`."""
+    """Samples in file order; the real order of each epoch is passed to its `EpochThread`."""
 
     def __init__(self) -> None:
         self.num_samples = 0
@@ -180,10 +181,13 @@ class FileOrder(TraversalOrder):  # type: ignore[misc]
 
 
 class ViewDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
-    """Decode, crop, resize, mirror. A subclass of the field's decoder, else FFCV would put its own one in front."""
+    """Decoder that also crops, resizes and mirrors.
+
+    It subclasses the field's own decoder, because FFCV would otherwise put that one in front.
+    """
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, None]:
-        # No memory from FFCV: it would be reused under the consumer's hands, and allocated anew for every epoch.
+        # No memory from FFCV: it would reuse it while the consumer still holds it, and reallocate it in every epoch.
         return replace(previous_state, jit_mode=True, shape=(1, 1, 3), dtype=np.dtype("u1")), None
 
     def generate_code(self) -> Callable[..., Any]:
@@ -204,7 +208,7 @@ class ViewPipeline(ffcv_loader.Loader):  # type: ignore[misc]
         with kept_thread_counts(), replaced(ffcv_loader, "OSCacheManager", FileStorage):
             super().__init__(
                 path,
-                batch_size=1,
+                batch_size=1,  # `EpochThread` sets the real one
                 num_workers=1,
                 os_cache=True,
                 order=FileOrder(),
@@ -216,33 +220,33 @@ class ViewPipeline(ffcv_loader.Loader):  # type: ignore[misc]
         self.lock = threading.Lock()
 
     def generate_code(self) -> None:
-        # FFCV compiles what a decoder gives it, anew for each loader, which cannot be kept on disk (3 to 15 s). Ours is
-        # compiled already.
+        # FFCV compiles a decoder's code again for each loader (3 to 15 s) and cannot cache it on disk. Ours is already
+        # compiled.
         with replaced(Compiler, "is_enabled", False):
             super().generate_code()
 
 
-# FFCV's threads are daemons: one that returns from torch's C++ while Python ends aborts the process.
+# FFCV's threads are daemons: one that returns from torch's C++ code while Python shuts down aborts the process.
 _RUNNING: "weakref.WeakSet[EpochThread]" = weakref.WeakSet()
 
 
 @atexit.register
 def _stop_epochs() -> None:
-    """Let every epoch that nobody finished end before Python does."""
+    """Stop every unfinished epoch before Python shuts down."""
     for thread in list(_RUNNING):
         thread.close()
 
 
 class EpochThread(EpochIterator):  # type: ignore[misc]
-    """FFCV's epoch iterator, whose thread reports its end however it ends.
+    """FFCV's epoch iterator, with a thread that reports its end in every case.
 
     Args:
         pipeline: the compiled loader.
         samples: int64 [n], in order.
         batch_size: samples in a batch.
         threads: numba threads of the decoder.
-        storage: what the decoder reads.
-        maker: room for each batch, and what is to be done once the decoder has filled it.
+        storage: the arrays that the decoder reads.
+        maker: provides memory for each batch, and finishes the batch once the decoder has filled it.
     """
 
     def __init__(
@@ -258,16 +262,16 @@ class EpochThread(EpochIterator):  # type: ignore[misc]
         self.failure: BaseException | None = None
         self.current = samples[:0]
         self.output_queue: Queue[tuple[torch.Tensor, ...] | None]
-        with pipeline.lock:  # the next lines talk to FFCV's constructor through attributes of the shared loader
+        with pipeline.lock:  # FFCV's constructor takes these two values from attributes of the shared loader
             pipeline.batch_size = batch_size
             pipeline.memory_manager.next_epoch = storage
             super().__init__(pipeline, samples)
         _RUNNING.add(self)
 
     def run(self) -> None:
-        """Make batches until told to stop; the last thing put is None, after success, failure or a stop."""
+        """Make batches until stopped; None is the last item queued, after success, failure or a stop."""
         try:
-            numba.set_num_threads(self.threads)
+            numba.set_num_threads(self.threads)  # per thread, so it has to be set in this one
             for number, samples in enumerate(self.iter_ixes):
                 self.current = samples
                 if not self._put(self._make(number, samples)):
@@ -281,11 +285,11 @@ class EpochThread(EpochIterator):  # type: ignore[misc]
         buffer, states = self.maker.room(len(samples)), np.zeros(len(samples), np.uint8)
         self.storage_state = self.storage.next_batch(states, buffer.array)
         self.run_pipeline(number, samples, number % len(self.cuda_streams), None)
-        self.storage_state = self.storage.next_batch(states, states)  # lets go of the buffer
+        self.storage_state = self.storage.next_batch(states, states)  # releases the buffer
         return self.maker.finish(samples, states, buffer)
 
     def _put(self, item: tuple[torch.Tensor, ...] | None) -> bool:
-        """Hand over `item`; False if the consumer is gone."""
+        """Queue `item`; return False if the consumer is gone."""
         while not self.terminate_event.is_set():
             try:
                 self.output_queue.put(item, timeout=_POLL_SECONDS)
@@ -295,7 +299,7 @@ class EpochThread(EpochIterator):  # type: ignore[misc]
         return False
 
     def take(self, path: Path) -> tuple[torch.Tensor, ...]:
-        """The next batch, owned by the caller.
+        """Return the next batch, owned by the caller.
 
         Raises:
             LoaderError: the thread failed or was closed.
@@ -313,12 +317,12 @@ class EpochThread(EpochIterator):  # type: ignore[misc]
         raise LoaderError(f"{path}: this loader was closed; open it again")
 
     def close(self) -> None:
-        """Stop the thread and wait for it; at most the batch in work is finished."""
+        """Stop the thread and wait for it; at most the current batch is finished."""
         super().close()
         if not self.is_alive() or threading.current_thread() is self:
             return
         try:
-            while True:  # room in the queue wakes a thread that waits to hand over a batch
+            while True:  # emptying the queue wakes a thread that waits to put a batch
                 self.output_queue.get_nowait()
         except Empty:
             pass

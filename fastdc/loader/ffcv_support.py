@@ -1,4 +1,4 @@
-"""Whether FFCV can be used here."""
+"""Detection of a usable FFCV."""
 
 import functools
 import importlib
@@ -7,7 +7,10 @@ import importlib.util
 
 @functools.cache
 def ffcv_problem() -> str | None:
-    """Why FFCV cannot be used, with what to do about it; None when it can. Imports FFCV (about a second) to know."""
+    """Return why FFCV cannot be used and what to do about it; None if it can be used.
+
+    It has to import FFCV, which takes about a second.
+    """
     if importlib.util.find_spec("ffcv") is None:
         return "ffcv is not installed; pip install 'fastdc[ffcv]'"
     try:

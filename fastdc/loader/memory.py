@@ -1,4 +1,4 @@
-"""How much memory may be used, and the process-wide cache of decoded images that it bounds."""
+"""Available memory, and the process-wide cache of decoded images that it bounds."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def available_memory() -> int:
-    """Bytes that this process can still use: what the machine has free, or less where a container's limit is nearer."""
+    """Return the bytes that this process can still use: the machine's free memory, or a tighter container limit."""
     limits = [_machine_available(), _container_available()]
     return min(limit for limit in limits if limit is not None)
 
@@ -27,12 +27,12 @@ def _machine_available() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except OSError:
-        pass  # not Linux: count half of the physical memory as free
+        pass  # not Linux: assume that half of the physical memory is free
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 class _Accounting(NamedTuple):
-    """Names of a control group's files, and of the parts of its use that the kernel gives back when asked."""
+    """File names of a control group, and the parts of its usage that the kernel reclaims on demand."""
 
     limit: str
     used: str
@@ -44,13 +44,16 @@ _VERSION_2 = _Accounting("memory.max", "memory.current", ("inactive_file", "acti
 
 
 def _container_available() -> int | None:
-    """What the tightest of this process's control groups leaves, None without a limit."""
+    """Return the bytes left in the tightest of this process's control groups; None without a limit."""
     found = [_group_available(folder, names) for folder, names in _control_groups()]
     return min((available for available in found if available is not None), default=None)
 
 
 def _control_groups() -> list[tuple[Path, _Accounting]]:
-    """The memory groups of this process with all groups above them: Slurm and systemd set limits on inner ones."""
+    """List the memory groups of this process and all groups above them.
+
+    Slurm and systemd set their limits on inner groups, not on the root.
+    """
     paths = {_VERSION_2: "/", _VERSION_1: "/"}
     try:
         for line in _OWN_GROUPS.read_text().splitlines():
@@ -60,7 +63,7 @@ def _control_groups() -> list[tuple[Path, _Accounting]]:
             elif "memory" in controllers.split(","):
                 paths[_VERSION_1] = path
     except (OSError, ValueError):
-        pass  # no Linux, or an unknown form: the root's limit is what a container sees
+        pass  # not Linux, or an unknown format: keep the root group, which is what a container sees
     groups = []
     for names, path in paths.items():
         root = _CGROUP / "memory" if names is _VERSION_1 else _CGROUP
@@ -72,13 +75,13 @@ def _control_groups() -> list[tuple[Path, _Accounting]]:
 def _group_available(folder: Path, names: _Accounting) -> int | None:
     try:
         limit, used = int((folder / names.limit).read_text()), int((folder / names.used).read_text())
-    except (OSError, ValueError):  # no such file, or the word "max"
+    except (OSError, ValueError):  # no such file, or the value "max", which means no limit
         return None
     return max(limit - used + min(_reclaimable(folder, names), used), 0)
 
 
 def _reclaimable(folder: Path, names: _Accounting) -> int:
-    """Bytes of file cache, which counts as used but makes room for whoever needs it."""
+    """Return the bytes of file cache, which count as used but are freed on demand."""
     try:
         fields = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return sum(int(fields.get(name, 0)) for name in names.reclaimable)
@@ -87,7 +90,7 @@ def _reclaimable(folder: Path, names: _Accounting) -> int:
 
 
 class FileIdentity(NamedTuple):
-    """Which content a path leads to; a file that was rewritten or replaced has another identity."""
+    """Identity of a file's content; a rewritten or replaced file has another one."""
 
     path: str
     size: int
@@ -97,7 +100,7 @@ class FileIdentity(NamedTuple):
 
 
 def file_identity(path: Path) -> FileIdentity:
-    """Identity of the file at `path` now.
+    """Return the identity of the file at `path` now.
 
     Raises:
         LoaderError: there is no readable file.
@@ -110,21 +113,21 @@ def file_identity(path: Path) -> FileIdentity:
 
 
 def identity_of(path: Path, found: os.stat_result) -> FileIdentity:
-    """Identity of the file at `path` whose status is `found`."""
+    """Return the identity of the file at `path` with the status `found`."""
     return FileIdentity(str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
 
 
 class SharedCache:
-    """Values shared by all loaders of the process; the least recently used go when memory gets short.
+    """Cache of values shared by all loaders of the process; the least recently used go when memory gets short.
 
-    A value that a loader still uses stays alive with that loader; the cache only forgets it.
+    A value still used by a loader stays alive with that loader; the cache only forgets it.
 
     Args:
-        free: bytes that can still be used where the values lie; None for the main memory.
+        free: returns the bytes still available where the values lie; None for the main memory.
     """
 
     def __init__(self, free: Callable[[], int] | None = None) -> None:
-        self._free = free or (lambda: available_memory())
+        self._free = free or (lambda: available_memory())  # looked up at each call, so that tests can replace it
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -132,9 +135,9 @@ class SharedCache:
         return key in self._values
 
     def get(self, key: Hashable, size: int, make: Callable[[], Value]) -> Value:
-        """The value of `key`, made by `make` (which needs about `size` bytes) the first time.
+        """Return the value of `key`; the first call makes it with `make`, which needs about `size` bytes.
 
-        One thread makes, others wait: two cells that start together share one decode.
+        One thread makes it while others wait, so two cells that start together share one decode.
         """
         with self._lock:
             if key not in self._values:
@@ -145,7 +148,8 @@ class SharedCache:
             return value
 
     def _make_room(self, size: int) -> None:
-        """Forget old values until these and the new one take at most half of the memory that is free without them."""
+        """Forget the oldest values until the rest and the new one fit into half of the memory free without them."""
+        # `_free` does not count the memory that these values occupy, so it is added back.
         held = sum(known for _, known in self._values.values())
         room = (self._free() + held) // 2
         while self._values and held + size > room:
@@ -153,7 +157,7 @@ class SharedCache:
             held -= known
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all values."""
         with self._lock:
             self._values.clear()
 

@@ -1,4 +1,4 @@
-"""Opening a loader: checks, and the choice of the engine."""
+"""Open a loader: check the arguments and choose the engine."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -26,7 +26,7 @@ EngineChoice = Literal["auto", "ffcv", "resident", "device"]
 SharedEngineChoice = Literal["auto", "ffcv", "resident"]
 
 LARGE_PART_BYTES = 256_000_000
-"""Decoded images of fewer bytes are kept in memory even where only some of them are read."""
+"""Decoded images of fewer bytes are kept in memory even if only some of them are read."""
 
 _RESIDENT_SHARE = 4  # "auto" keeps images in memory when they take at most a quarter of it
 
@@ -48,31 +48,33 @@ def open_loader(
 ) -> EpochLoader:
     """Open a beton as batches of one view.
 
-    All engines, any number of workers and any batch size give the same views (the device engine within one level, which
-    its arithmetic allows): order and augmentation depend only on (seed, epoch, sample). All keep the last, short batch.
+    Order and augmentation depend only on (seed, epoch, sample). The views are therefore the same for all engines, any
+    number of workers and any batch size. Only the device engine's may differ, by at most one level, because of its
+    arithmetic. All engines keep the last, short batch.
 
     Args:
         path: the beton.
         view: `TrainView` or `EvalView`.
         batch_size: samples in a batch, at least 1.
         seed: seed of the augmentation, and of the order unless `order_seed` is given.
-        order_seed: seed of the order, for several loaders that are to see the same samples together.
+        order_seed: seed of the order, for several loaders that must see the same samples together.
         shuffle: a new order in each epoch; else file order, or the order of `indices`.
         indices: the samples to load, each once; None for all.
-        views: visits to each sample in an epoch, each with an order and draws of its own; the first are those of 1.
-        engine: "resident" keeps decoded images in memory, "ffcv" decodes them in every epoch, "device" keeps them in
-            the memory of `device` and makes the views there; "auto" is device when `device` is CUDA and the images, all
-            of one size, take at most a quarter of its free memory, resident when they take at most a quarter of the
-            main memory that is free (or are decoded already), else ffcv.
+        views: visits to each sample in an epoch, each with its own order and draws; the first visits equal those of
+            `views` = 1.
+        engine: "resident" keeps decoded images in memory. "ffcv" decodes them in every epoch. "device" keeps them in
+            the memory of `device` and makes the views there. "auto" is device if `device` is CUDA and the images, all
+            of one size, take at most a quarter of its free memory; resident if they take at most a quarter of the free
+            main memory (or are decoded already); else ffcv.
         workers: threads; None for one per CPU.
         output: "uint8": images are uint8 [B, S, S, 3]; "float32": normalised float32 [B, 3, S, S], see `Batch`.
         device: where the consumer computes; None for the CPU. For CUDA, batches lie in page-locked memory, or with the
             device engine on the device.
 
     Raises:
-        LoaderError: no samples, unsound indices or labels, an undecodable image, or an engine that cannot be used.
-        BetonError: the file is not a sound beton.
-        ConfigError: batch_size, workers, engine, output or device is out of range.
+        LoaderError: no samples, invalid indices or labels, an undecodable image, or an engine that cannot be used.
+        BetonError: the file is not a valid beton.
+        ConfigError: batch_size, workers, views, engine, output or device is out of range.
     """
     delivery = _delivery(output, device)
     _check_settings(batch_size, workers, views, engine, EngineChoice)
@@ -101,13 +103,13 @@ def open_shared(
     k, seed k and the same `order_seed`.
 
     Args:
-        requests: what each consumer sees; at least one.
+        requests: the view of each consumer; at least one.
         order_seed: seed of the order of samples, which all share.
-        path, batch_size, shuffle, indices, views, engine, workers, output, device: as of `open_loader`; there is no
-            device engine.
+        path, batch_size, shuffle, indices, views, engine, workers, output, device: as for `open_loader`, but without
+            the device engine.
 
     Raises:
-        LoaderError, BetonError, ConfigError: as `open_loader`; also, there are no requests.
+        LoaderError, BetonError, ConfigError: as `open_loader`; ConfigError also if there are no requests.
     """
     delivery = _delivery(output, device)
     _check_settings(batch_size, workers, views, engine, SharedEngineChoice)
@@ -129,7 +131,7 @@ def _open(
     workers: int | None,
     shared: bool = False,
 ) -> tuple[ViewStream, SampleOrder]:
-    """The stream of the chosen engine and the order of its samples."""
+    """Return the stream of the chosen engine and the order of its samples."""
     with ExitStack() as stack:
         file = StoredFile(Path(path))
         stack.callback(file.close)
@@ -142,18 +144,18 @@ def _open(
             return open_resident(file, plan, threads), order
         if chosen == "device":
             return open_device(file, plan, threads), order
-        from fastdc.loader.ffcv_engine import open_ffcv  # imports ffcv, which takes a second
+        from fastdc.loader.ffcv_engine import open_ffcv  # here, because it imports ffcv, which takes a second
 
         stream = open_ffcv(file, plan, threads)
-        stack.pop_all()  # the stream reads the file, and closes it
+        stack.pop_all()  # this stream still reads the file, and closes it itself
         return stream, order
-    raise AssertionError("ExitStack swallows nothing")
+    raise AssertionError("ExitStack swallows nothing")  # unreachable; mypy assumes that a context may swallow errors
 
 
 def choose_engine(
     path: Path, view: View, engine: EngineChoice = "auto", device: torch.device | str | None = None
 ) -> Engine:
-    """The engine that `open_loader` would use now; only the file's tables are read.
+    """Return the engine that `open_loader` would use now; it reads only the file's tables.
 
     Raises:
         LoaderError, BetonError, ConfigError: as `open_loader`.
@@ -164,10 +166,10 @@ def choose_engine(
 
 
 def engine_for_part(path: Path, view: View, count: int) -> SharedEngineChoice:
-    """The engine for one pass over `count` samples of a beton: "ffcv" for a small part of a large set, else "auto".
+    """Return the engine for one pass over `count` samples: "ffcv" for a small part of a large beton, else "auto".
 
-    The resident engine decodes the whole set first. For a third of Imagenette-160 the pass takes twice as long that
-    way, and 0.9 GB more memory; but nothing where this process has decoded the set already.
+    The resident engine would decode the whole set first. For a third of Imagenette-160 that doubles the time of the
+    pass and takes 0.9 GB more memory. It costs nothing if this process has decoded the set already.
     """
     with closing(StoredFile(Path(path))) as file:
         held = resident_key(file.identity, view) in CACHE
@@ -177,7 +179,11 @@ def engine_for_part(path: Path, view: View, count: int) -> SharedEngineChoice:
 
 
 def _delivery(output: str, device: torch.device | str | None) -> Delivery:
-    """Raises ConfigError: no such output or device."""
+    """Return the form of the images.
+
+    Raises:
+        ConfigError: no such output or device.
+    """
     if output not in get_args(Output):
         raise ConfigError(f"loader output {output!r} does not exist, expected uint8 or float32")
     try:
@@ -188,7 +194,7 @@ def _delivery(output: str, device: torch.device | str | None) -> Delivery:
         raise ConfigError(f"device {found}: expected cpu or cuda")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {found}: torch finds no CUDA device here; use cpu")
-    if str(found) == "cuda":  # one name for one device, or its cache would hold images twice
+    if str(found) == "cuda":  # name each device one way, or its cache would hold images twice
         found = torch.device("cuda", torch.cuda.current_device())
     return Delivery(output, found)  # type: ignore[arg-type]
 
@@ -206,10 +212,10 @@ def _check_settings(batch_size: int, workers: int | None, views: int, engine: st
 
 
 def _choose_engine(file: StoredFile, plan: ViewPlan, engine: EngineChoice, shared: bool) -> Engine:
-    """The engine to use; see `open_loader`.
+    """Return the engine to use; see `open_loader`.
 
     Raises:
-        LoaderError: an engine is asked for but not usable, or the images fit no way.
+        LoaderError: the requested engine cannot be used, or no engine has room for the images.
     """
     if engine == "ffcv":
         problem = ffcv_problem()
@@ -217,7 +223,7 @@ def _choose_engine(file: StoredFile, plan: ViewPlan, engine: EngineChoice, share
             raise LoaderError(f"{file.path}: the ffcv engine cannot be used: {problem}; or use the resident engine")
         return "ffcv"
     if engine == "device":
-        return "device"  # which checks for itself
+        return "device"  # `open_device` checks whether the images fit
     on_cuda = plan.delivery.device.type == "cuda"
     if engine == "auto" and on_cuda and not shared and device_suits(file, plan, _RESIDENT_SHARE):
         return "device"

@@ -1,4 +1,4 @@
-"""The resident engine: every image is decoded once per process and kept in memory; epochs only crop and resize."""
+"""The resident engine: images are decoded once per process and kept in memory; epochs only crop and resize."""
 
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
@@ -19,14 +19,14 @@ from fastdc.loader.views import EvalView, View
 from fastdc.loader.workers import Workers
 from fastdc.threads import usable_cpus
 
-# Waking a thread costs about 0.1 ms, as much as a batch of this many bytes of levels takes to make.
+# Waking a thread costs about 0.1 ms, the time it takes to make this many bytes of 8-bit levels.
 _BYTES_WORTH_A_THREAD = 200_000
 _BYTES_WORTH_READING_AHEAD = 1_000_000
 _BUFFERS = 5
 
 
 def open_resident(file: StoredFile, plan: ViewPlan, workers: int) -> "ResidentStream":
-    """A resident stream; decodes the file with `workers` threads unless this process has done so already.
+    """Open a resident stream; decode the file with `workers` threads unless this process has already done so.
 
     Raises:
         LoaderError: an image cannot be decoded.
@@ -44,11 +44,11 @@ def open_resident(file: StoredFile, plan: ViewPlan, workers: int) -> "ResidentSt
 
 
 class ResidentStream(ViewStream):
-    """Batches from images in memory, made when asked for.
+    """Batches made on demand from images in memory.
 
     Args:
-        images: decoded images; None where only validation views are asked for.
-        finished: for each validation view asked for, uint8 [N, S * S * 3].
+        images: decoded images; None if only validation views are requested.
+        finished: for each requested validation view, uint8 [N, S * S * 3].
     """
 
     engine = "resident"
@@ -83,23 +83,24 @@ class ResidentStream(ViewStream):
                 if number + 1 < len(parts) and self._reads_ahead(len(chosen)):
                     ahead = self._reader.submit(self._make, parts[number + 1], epoch)
                 yield made
-                del made  # or the consumer's buffer could not be used again
+                del made  # this reference would keep the consumer's buffer from being reused
         finally:
             if ahead is not None:
                 ahead.cancel()
 
     def _reads_ahead(self, count: int) -> bool:
-        """Whether to make the next batch while the consumer works: if it is large and some processor idles meanwhile.
+        """Return whether to make the next batch while the consumer works: if it is large and some CPU is idle.
 
-        A consumer that computes with every CPU only loses by it: its threads wait for the one that was held up.
+        For a consumer that computes on every CPU it only costs time: its threads wait for the one that was held up.
         """
+        # Pinned batches mean that the consumer computes on a GPU, so CPUs are free.
         spare = self._plan.delivery.pinned or torch.get_num_threads() < self._cpus
         return spare and self._plan.batch_bytes(count) >= _BYTES_WORTH_READING_AHEAD
 
     def _made(
         self, samples: NDArray[np.int64], epoch: int, ahead: Future[tuple[torch.Tensor, ...]] | None
     ) -> tuple[torch.Tensor, ...]:
-        """The batch of `samples`, made now unless `ahead` has it.
+        """Return the batch of `samples`, from `ahead` if given, else made now.
 
         Raises:
             LoaderError: it cannot be made; names the samples.
@@ -112,7 +113,7 @@ class ResidentStream(ViewStream):
             raise batch_error(self._path, samples % len(self.labels), error) from error
 
     def _make(self, samples: NDArray[np.int64], epoch: int) -> tuple[torch.Tensor, ...]:
-        # This thread makes one share, the pool the others; a tiny batch is one share.
+        # This thread makes one share and the pool the others; a tiny batch is a single share.
         plan, count = self._plan, len(samples)
         buffer = plan.buffer(self.pool, count)
         levels = plan.batch_bytes(count) // plan.delivery.item_bytes
@@ -139,6 +140,6 @@ class ResidentStream(ViewStream):
 
     def close(self) -> None:
         self.closed = True
-        self._reader.shutdown(cancel_futures=True)  # first: what it makes needs the others
+        self._reader.shutdown(cancel_futures=True)  # first, because its job waits for the other threads
         self._threads.shutdown()
         self.pool.clear()

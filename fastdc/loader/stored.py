@@ -1,8 +1,8 @@
-"""The beton as the loaders read it: by descriptor, not through a mapping, so that no change of the file goes unnoticed.
+"""Read a beton by descriptor instead of a mapping, so that every change of the file is detected.
 
 A mapped file that is cut short kills the process (SIGBUS), and one that is overwritten in place shows other pixels.
-Reads by descriptor fail instead, and size and time of modification tell the rest. A file that is replaced (renamed
-over) leaves the opened one as it was.
+Reads by descriptor fail instead, and the file's size and modification time reveal other changes. Replacing the file
+(renaming another over it) leaves the opened one as it was.
 """
 
 import ctypes
@@ -21,11 +21,11 @@ class StoredFile(BetonFile):
     """A `.beton` that is read by descriptor.
 
     Attributes:
-        identity: which content was opened.
+        identity: identity of the content that was opened.
         descriptor: the open file; -1 once closed.
 
     Raises:
-        BetonError: the file is not a sound beton.
+        BetonError: the file is not a valid beton.
         LoaderError: there is no such file, or it was replaced while it was opened.
     """
 
@@ -33,7 +33,7 @@ class StoredFile(BetonFile):
         self.descriptor = -1
         file_identity(path)
         if not path.is_file():
-            super().__init__(path)  # says what it is; opening a FIFO would block
+            super().__init__(path)  # raises an error that names the kind of file; opening a FIFO would block
         try:
             self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -41,7 +41,7 @@ class StoredFile(BetonFile):
         try:
             self.identity: FileIdentity = identity_of(path, os.fstat(self.descriptor))
             super().__init__(path)
-            super().close()  # the mapping
+            super().close()  # only the mapping; the tables were read
             if file_identity(path) != self.identity:
                 raise LoaderError(f"{path}: was replaced while it was opened; try again")
         except BaseException:
@@ -49,7 +49,7 @@ class StoredFile(BetonFile):
             raise
 
     def payload(self, index: int) -> memoryview:
-        """The stored bytes of sample `index`, copied from the file.
+        """Return the stored bytes of sample `index`, copied from the file.
 
         Raises:
             LoaderError: the file is shorter than it was, cannot be read, or was closed.
@@ -67,13 +67,13 @@ class StoredFile(BetonFile):
         return memoryview(data)
 
     def check_unchanged(self, sample: int) -> None:
-        """Make sure that what was read so far is the content that was opened.
+        """Check that everything read so far is the content that was opened.
 
         Args:
-            sample: the sample that was read last, for the message.
+            sample: the last sample that was read, for the message.
 
         Raises:
-            LoaderError: the file was cut short or written to since.
+            LoaderError: the file was truncated or modified since, or was closed.
         """
         if self.descriptor < 0:
             raise LoaderError(f"{self.path}: was closed; open it again")
@@ -89,11 +89,11 @@ class StoredFile(BetonFile):
         )
 
     def reader(self) -> NDArray[np.int64]:
-        """The file as kernels read it, see `kernels.pread`."""
+        """Return the file in the form kernels read it, see `kernels.pread`."""
         return np.array([pread_address(), self.descriptor], np.int64)
 
     def close(self) -> None:
-        """Close the descriptor. Closing twice is fine."""
+        """Close the descriptor; safe to call twice."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -105,7 +105,7 @@ class StoredFile(BetonFile):
 
 
 def pread_address() -> int:
-    """Address of C's pread with 64-bit positions."""
+    """Return the address of C's pread with 64-bit offsets."""
     library = ctypes.CDLL(None)
-    function = getattr(library, "pread64", None) or library.pread
+    function = getattr(library, "pread64", None) or library.pread  # macOS has only a 64-bit pread
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)

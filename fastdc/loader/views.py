@@ -1,4 +1,4 @@
-"""What a loader makes of an image: the random view of training or the fixed one of validation."""
+"""Views of an image that a loader makes: the random one of training or the fixed one of validation."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -37,7 +37,7 @@ class TrainView:
             chosen tile.
         tile_whole: share of visits to a mosaic that crop from all of it instead, 0..1.
         tile_align: share of the other visits whose window is a tile, 0..1; the rest take a tile-sized window anywhere.
-        tile_scale: as `scale`, for crops inside a tile or such a window; None takes `scale`.
+        tile_scale: `scale` for crops inside a tile or tile-sized window; None means `scale`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -53,7 +53,10 @@ class TrainView:
     tile_scale: tuple[float, float] | None = None
 
     def identity(self) -> dict[str, Any]:
-        """Return what the views depend on. Settings that came later are left out at their defaults: keys stay."""
+        """Return the settings that the views depend on.
+
+        Settings added in later releases are omitted at their defaults, so that existing keys stay valid.
+        """
         later = ("tile_whole", "tile_align", "tile_scale")
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         defaults = {field.name: field.default for field in fields(self)}
@@ -74,7 +77,7 @@ class TrainView:
 
 @dataclass(frozen=True)
 class EvalView:
-    """Shorter side resized to `resize` (antialiased bilinear), then the central size x size pixels.
+    """Resize of the shorter side to `resize` (antialiased bilinear), then the central size x size pixels.
 
     Args:
         size: side of the views, pixels.
@@ -90,6 +93,7 @@ class EvalView:
     def __post_init__(self) -> None:
         _check_side("size", self.size, 1)
         if self.resize == 0:
+            # The dataclass is frozen, so an ordinary assignment would raise.
             object.__setattr__(self, "resize", round(self.size * 256 / 224))
         _check_side("resize", self.resize, self.size)
 
@@ -99,7 +103,7 @@ View = TrainView | EvalView
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """One consumer of a shared stream: what it sees of each image.
+    """View that one consumer of a shared stream requests of each image.
 
     Attributes:
         view: `TrainView` or `EvalView`.
@@ -111,7 +115,7 @@ class ViewRequest:
 
 
 def view_numbers(view: View) -> NDArray[np.float64]:
-    """The view as the kernels take it: float64 [VIEW_NUMBERS], in the order that `kernels.batches` names."""
+    """Return the view in the form the kernels take: float64 [VIEW_NUMBERS], in the order of `kernels.batches`."""
     numbers = np.zeros(VIEW_NUMBERS)
     if isinstance(view, EvalView):
         numbers[RESIZE_SIDE] = view.resize

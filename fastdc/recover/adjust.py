@@ -1,4 +1,4 @@
-"""DWA's directed weight adjustment (Du et al., NeurIPS 2024): teachers pushed away from the images that are to come."""
+"""DWA's directed weight adjustment (Du et al., NeurIPS 2024): teachers pushed away from the batch to be optimised."""
 
 import copy
 from collections.abc import Sequence
@@ -14,15 +14,17 @@ from fastdc.recover.job import BatchStart
 
 
 def adjusted(teachers: Sequence[nn.Module], batch: BatchStart, steps: int, radius: float) -> list[nn.Module]:
-    """Copies of the teachers after `steps` steps of gradient ascent on the batch's cross entropy.
+    """Return copies of the teachers after `steps` steps of gradient ascent on the batch's cross entropy.
 
-    theta <- theta + (radius / steps) x g / ||g||, with g over all weights, all on the batch's one view and with
-    BatchNorm in eval mode. The copies are frozen, and live as long as their batch; the teachers stay as they are. (The
-    paper's code goes on with one perturbed network through the batches of an index, so that perturbations add up.)
+    theta <- theta + (radius / steps) x g / ||g||, with g over all weights. All steps use the batch's one view and
+    BatchNorm in eval mode. The copies are frozen and live as long as their batch; the teachers are not changed. (The
+    paper's code keeps one perturbed network through all batches of an index, so its perturbations add up.)
 
     Args:
+        teachers: networks to copy.
+        batch: the batch before its first iteration.
         steps: K, at least 1.
-        radius: rho, length of the whole way in weight space.
+        radius: rho, total length of the steps in weight space.
     """
     return [_adjusted(teacher, batch, steps, radius) for teacher in teachers]
 
@@ -33,6 +35,7 @@ def _adjusted(teacher: nn.Module, batch: BatchStart, steps: int, radius: float) 
     images = batch.view(batch.images, batch.images.shape[2]).contiguous(memory_format=torch.channels_last)
     for _ in range(steps):
         logits = _wide_enough(batch.compute).logits(network, images)
+        # A forward pass need not use every weight; unused ones get no gradient and stay as they are.
         gradients = torch.autograd.grad(functional.cross_entropy(logits, batch.labels), weights, allow_unused=True)
         found = [
             (weight, gradient) for weight, gradient in zip(weights, gradients, strict=True) if gradient is not None
@@ -45,8 +48,9 @@ def _adjusted(teacher: nn.Module, batch: BatchStart, steps: int, radius: float) 
 
 
 def _wide_enough(compute: Compute) -> Compute:
-    """As the recovery computes; but in float32 instead of fp16, where gradients of early layers are too small for it.
+    """Return the recovery's compute, with float32 in place of fp16.
 
-    The recovery scales its loss against that. Here a few steps are all, so that their time does not matter.
+    Gradients of early layers underflow in fp16. The recovery scales its loss to avoid that; for the few steps here,
+    float32 costs no noticeable time.
     """
     return replace(compute, precision="fp32") if compute.precision == "fp16" else compute

@@ -1,4 +1,4 @@
-"""Which images are optimised together, and where a finished batch is kept. No torch."""
+"""Grouping of images into batches, and storage of finished batches. No torch."""
 
 import io
 import json
@@ -15,12 +15,18 @@ from fastdc.recover.recipe import Layout
 
 
 def batch_positions(layout: Layout, classes: int, ipc: int, batch_size: int) -> list[NDArray[np.int64]]:
-    """Positions (class-major: class x ipc + index) of every batch, int64 [B] each; together they are all images.
+    """Return the positions (class-major: class x ipc + index) of the images of every batch, int64 [B] each.
 
     Args:
         layout: `across`, one image each of `batch_size` consecutive classes, one index after the other (SRe2L);
-            `class`, images of one class alone, at most `batch_size` of them (LPLD); `class_major`, `batch_size`
+            `class`, images of a single class, at most `batch_size` of them (LPLD); `class_major`, `batch_size`
             consecutive images, so that a batch may hold several classes (G-VBSM).
+        classes: number of classes.
+        ipc: images per class.
+        batch_size: most images in a batch.
+
+    Returns:
+        The batches, which together hold every position once.
     """
     grid = np.arange(classes * ipc, dtype=np.int64).reshape(classes, ipc)
     rows = {"across": grid.T, "class": grid, "class_major": grid.reshape(1, -1)}[layout]
@@ -28,7 +34,10 @@ def batch_positions(layout: Layout, classes: int, ipc: int, batch_size: int) -> 
 
 
 def load_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any] | None:
-    """An array that an earlier run kept, mapped to be read; None where none of this kind is there, whole."""
+    """Return an array saved by an earlier run, memory-mapped read-only.
+
+    It is None if the file is missing, damaged or of another type or shape.
+    """
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -38,10 +47,10 @@ def load_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> N
 
 @dataclass(frozen=True)
 class BatchStore:
-    """Finished batches in a folder, one file each, so that a killed recovery loses only the batch that it was in.
+    """Finished batches in a folder, one file each, so that a killed recovery loses only its current batch.
 
     Attributes:
-        folder: where they lie; of one recovery alone.
+        folder: holds the batches of one recovery only.
         shape: of an image, (S, S, 3).
     """
 
@@ -49,11 +58,11 @@ class BatchStore:
     shape: tuple[int, int, int]
 
     def path(self, batch: int) -> Path:
-        """The images of batch number `batch`, uint8 [B, S, S, 3]."""
+        """Return the file with the images of batch number `batch`, uint8 [B, S, S, 3]."""
         return self.folder / f"batch_{batch:06d}.npy"
 
     def save(self, batch: int, images: NDArray[np.uint8], facts: dict[str, float]) -> None:
-        """Keep a finished batch; its images come last and make it count."""
+        """Save a finished batch. The images are written last, because their file marks the batch as finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.path(batch).with_suffix(".json"), json.dumps(facts, sort_keys=True).encode())
         buffer = io.BytesIO()
@@ -61,7 +70,7 @@ class BatchStore:
         write_atomic(self.path(batch), buffer.getvalue())
 
     def finished(self, batch: int, size: int) -> bool:
-        """Whether a whole batch of `size` images is there; what is damaged counts as missing, and is made anew."""
+        """Return whether a whole batch of `size` images is saved; a damaged one counts as missing and is made again."""
         try:
             self.facts(batch)
         except (OSError, ValueError, TypeError):
@@ -69,25 +78,26 @@ class BatchStore:
         return load_array(self.path(batch), np.uint8, (size, *self.shape)) is not None
 
     def facts(self, batch: int) -> dict[str, float]:
-        """What was measured when the batch was finished."""
+        """Return the measurements made when the batch was finished."""
         return dict(json.loads(self.path(batch).with_suffix(".json").read_text()))
 
     def images(self, batches: list[NDArray[np.int64]]) -> Iterator[NDArray[np.uint8]]:
-        """All images, uint8 [S, S, 3], in order of position."""
+        """Yield all images, uint8 [S, S, 3], in order of position."""
         places = np.empty((sum(map(len, batches)), 2), np.int64)
         for number, positions in enumerate(batches):
             places[positions, 0], places[positions, 1] = number, np.arange(len(positions))
         for number, row in places.tolist():
+            # A mapped file reads only this image; the copy lets the mapping close at once.
             yield np.array(np.load(self.path(number), mmap_mode="r", allow_pickle=False)[row])
 
 
 class StartFile:
-    """The images that a recovery starts from, in one file that batches read their rows of.
+    """Start images of a recovery, in one file from which batches read their rows.
 
     Args:
-        path: the file; made at the first `read` where it is not there yet.
+        path: the file; the first `read` makes it if it is missing.
         shape: (M, S, S, 3).
-        make: gives the images, RGB uint8 [S, S, 3], in order of position.
+        make: returns the images, RGB uint8 [S, S, 3], in order of position.
     """
 
     def __init__(
@@ -96,7 +106,7 @@ class StartFile:
         self.path, self.shape, self.make = path, shape, make
 
     def read(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The images at `positions`, uint8 [B, S, S, 3]."""
+        """Return the images at `positions`, uint8 [B, S, S, 3]."""
         images = load_array(self.path, np.uint8, self.shape)
         if images is None:
             self._write()
@@ -106,6 +116,8 @@ class StartFile:
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.path) as handle:
+            # The header is written by hand, so that the images can follow one by one without an array of them all.
             np.lib.format.write_array_header_2_0(handle, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
+            # strict: too few or too many images are an error.
             for _, image in zip(range(self.shape[0]), self.make(), strict=True):
                 handle.write(np.ascontiguousarray(image).tobytes())

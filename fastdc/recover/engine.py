@@ -1,6 +1,6 @@
-"""The recovery: images optimised until frozen networks see their class and familiar statistics in them.
+"""The recovery: optimise images until frozen networks recognise their class and training statistics in them.
 
-SRe2L (Yin, Xing, Shen, NeurIPS 2023), and by its recipe and hooks the methods that came of it.
+It implements SRe2L (Yin, Xing, Shen, NeurIPS 2023) and, through its recipe and hooks, the methods that build on it.
 """
 
 import math
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fastdc.nn.teaching import Teaching
 
 CHECK_EVERY = 100
-"""Iterations between two looks at whether the loss is finite: each one waits for the device."""
+"""Iterations between two checks of whether the loss is finite; each check waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Recovered:
     """A finished recovery.
 
     Attributes:
-        images: gives the images anew at each call, RGB uint8 [S, S, 3], class-major.
-        facts: means over the images, on the full frame and against the teachers as they are: "loss_start", "loss_end"
-            (the whole loss) and "recognised", percent that the first teacher takes for their class.
+        images: yields all images at each call, RGB uint8 [S, S, 3], class-major.
+        facts: means over the images, on the full frame and against the unmodified teachers: "loss_start", "loss_end"
+            (cross entropy plus statistics loss) and "recognised", percent that the first teacher classifies correctly.
     """
 
     images: Callable[[], Iterator[NDArray[np.uint8]]]
@@ -49,11 +49,11 @@ class Recovered:
 
 
 def recover(job: RecoverJob, teaching: "Teaching") -> Recovered:
-    """Run a recovery, or what is left of it: batches that an earlier run finished are taken as they are.
+    """Run a recovery, reusing the batches that an earlier run finished.
 
     Raises:
         DivergedError: a loss is not finite; names method, batch, iteration.
-        MethodError: a teacher does not take images of this side; a batch does not fit into memory.
+        MethodError: a teacher does not accept images of this side; a batch does not fit into memory.
     """
     check_sides(job, teaching.teachers)
     recipe = job.recipe
@@ -71,6 +71,7 @@ def recover(job: RecoverJob, teaching: "Teaching") -> Recovered:
             with _told_where(job, f"batch {number + 1} of {len(batches)}"):
                 run = BatchRun(job, teaching, number, positions, start)
                 store.save(number, *run.run(bar))
+    # Facts are read from the store, so that a resumed recovery averages over all of its batches.
     weights = np.array([len(positions) for positions in batches])
     facts = [store.facts(number) for number in range(len(batches))]
     means = {name: float(np.average([fact[name] for fact in facts], weights=weights)) for name in facts[0]}
@@ -79,14 +80,14 @@ def recover(job: RecoverJob, teaching: "Teaching") -> Recovered:
 
 @torch.no_grad()
 def check_sides(job: RecoverJob, teachers: Sequence[Teacher]) -> None:
-    """Refuse a teacher that cannot take images of the sides that the recovery works at.
+    """Check that every teacher accepts images of the sides that the recovery works at.
 
     Raises:
-        MethodError: names the teacher and both sides; or memory does not suffice for one image.
+        MethodError: a teacher does not (the message names it and both sides), or memory does not suffice for one image.
     """
     for side in sorted(set(job.recipe.stage_sides(job.image_size).values())):
         for teacher in teachers:
-            try:
+            try:  # a forward pass is the only general test of an architecture
                 teacher.model(torch.zeros(1, 3, side, side, device=device_of(teacher.model)))
             except RuntimeError as error:
                 if is_out_of_memory(error):
@@ -102,7 +103,7 @@ def check_sides(job: RecoverJob, teachers: Sequence[Teacher]) -> None:
 
 @contextmanager
 def _told_where(job: RecoverJob, where: str) -> Iterator[None]:
-    """Errors of a batch as errors of its method."""
+    """Add the method and the batch to errors of a batch."""
     try:
         yield
     except DivergedError as error:
@@ -120,8 +121,11 @@ class BatchRun:
     """One batch from its start to its last iterate.
 
     Args:
+        job: the recovery.
+        teaching: its teachers and the compute to run them on.
         number: of the batch; views depend on it.
         positions: of its images, int64 [B].
+        start: the start images; None for noise.
     """
 
     def __init__(
@@ -140,7 +144,7 @@ class BatchRun:
         """Optimise the batch.
 
         Returns:
-            The images, uint8 [B, S, S, 3], and what `Recovered.facts` averages.
+            The images, uint8 [B, S, S, 3], and the values that `Recovered.facts` averages.
 
         Raises:
             DivergedError: the loss or the images became NaN or infinite.
@@ -148,9 +152,10 @@ class BatchRun:
         teachers = [teacher.model for teacher in self.teaching.teachers]
         before, _ = self._full_frame(teachers, self.start)
         self._optimise(self._networks(teachers), bar)
+        # `joining` may have shortened this batch.
         bar.skip(self.job.recipe.iterations - self.recipe.iterations)
         images = self.pixels.result()
-        if not torch.isfinite(images).all():  # the last step had a finite loss, but no finite gradient
+        if not torch.isfinite(images).all():  # the last loss was finite, but its gradient was not
             raise DivergedError("the last iteration left images that are not finite; lower learning_rate, or use fp32")
         levels = to_levels(images)
         after, recognised = self._full_frame(teachers, self.compute.images(torch.from_numpy(levels)))
@@ -169,10 +174,10 @@ class BatchRun:
         return self.job.networks(teachers, BatchStart(self.start, self.labels, view, self.compute))
 
     def _matching(self, stack: ExitStack, networks: Sequence[nn.Module], *, whole: bool = False) -> list[Matching]:
-        """The statistics losses, hooks attached until `stack` is left; their moving averages start with the batch.
+        """Return the statistics losses, with hooks attached until `stack` closes; moving averages start with the batch.
 
         Args:
-            whole: whether every layer counts, also where the method leaves out some.
+            whole: whether every layer counts, even if the method leaves out some at random.
         """
         statistics = self.job.statistics or (None,) * len(networks)
         matchings = []
@@ -182,7 +187,7 @@ class BatchRun:
         return matchings
 
     def _optimise(self, networks: Sequence[nn.Module], bar: Progress) -> None:
-        scaler = self.compute.scaler()
+        scaler = self.compute.scaler()  # passes everything through unless the precision is fp16
         with ExitStack() as stack:
             matchings = self._matching(stack, networks)
             for iteration in range(self.recipe.iterations):
@@ -206,7 +211,8 @@ class BatchRun:
         return loss if extra is None else loss + extra
 
     def _note(self, loss: torch.Tensor, iteration: int, scaler: torch.amp.GradScaler, bar: Progress) -> None:
-        """Remember the first loss that is not finite; ask the device for it, and for the scale, now and then only."""
+        """Record the first loss that is not finite; read it, and the scale, from the device only now and then."""
+        # Stays on the device: an `if` on the loss would wait for it in every iteration.
         first = (self.bad < 0) & ~torch.isfinite(loss)
         self.bad = torch.where(first, iteration, self.bad)
         last = iteration + 1 == self.recipe.iterations
@@ -227,7 +233,7 @@ class BatchRun:
 
     @torch.no_grad()
     def _full_frame(self, teachers: Sequence[nn.Module], images: torch.Tensor) -> tuple[float, float]:
-        """Mean loss over the teachers, and the share in percent that the first one takes for their class."""
+        """Return the mean loss over the teachers, and the percentage of images that the first one recognises."""
         losses, right = [], []
         with ExitStack() as stack:
             for network, matching in zip(teachers, self._matching(stack, teachers, whole=True), strict=True):
@@ -242,9 +248,9 @@ class BatchRun:
 
 
 def joining(recipe: Recipe, ipc: int, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], Recipe]:
-    """The group of every image of a batch, and the recipe of that batch.
+    """Return the group of every image of a batch, and the recipe of that batch.
 
-    A batch without images of the first groups starts when its first group joins, and is that much shorter.
+    A batch without images of the first groups starts when its first group joins, and has fewer iterations accordingly.
     """
     groups = join_groups(ipc, positions, min(recipe.rounds, recipe.iterations))
     first = int(groups.min())

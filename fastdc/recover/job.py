@@ -1,4 +1,4 @@
-"""What the engine is asked to recover, as one object."""
+"""Specification of a recovery, as one object."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +19,7 @@ from fastdc.recover.views import SharedView
 
 @dataclass(frozen=True)
 class BatchStart:
-    """A batch before its first iteration.
+    """State of a batch before its first iteration.
 
     Attributes:
         images: float32 [B, 3, S, S], normalised.
@@ -35,27 +35,28 @@ class BatchStart:
 
 
 Networks = Callable[[Sequence[nn.Module], BatchStart], Sequence[nn.Module]]
-"""The networks that one batch is optimised against, given the teachers'."""
+"""Function that returns the networks that one batch is optimised against, from the teachers."""
 ExtraLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None]
-"""A further term of the loss, of the view [B, 3, S, S] and the labels [B]; or None."""
+"""Function that returns a further loss term, or None, from the view [B, 3, S, S] and the labels [B]."""
 
 
 @dataclass(frozen=True)
 class RecoverJob:
-    """A recovery.
+    """Specification of a recovery.
 
     Attributes:
         method: its name, for messages.
         classes: number of classes.
-        ipc: images of every class.
+        ipc: images per class.
         image_size: side S of the stored images, pixels.
         seed: in [0, 2**63); starts and views depend on it.
-        recipe, layout: its numbers, and which images share a batch.
+        recipe: its numbers.
+        layout: how images are grouped into batches, see `batches.batch_positions`.
         matching: the statistics loss.
-        settings: what else the pixels depend on, JSON-able: the method's settings.
-        statistics: for every teacher what `matching` needs beside its running statistics, or None.
+        settings: further inputs that the pixels depend on, JSON-able: the method's settings.
+        statistics: for every teacher the statistics that `matching` needs beside the running ones, or None.
         start: makes the images to start from, RGB uint8 [S, S, 3], class-major; None starts from N(0, 1) noise.
-        networks: puts other networks in the teachers' place, for one batch (DWA); None takes the teachers.
+        networks: replaces the teachers by other networks, for one batch (DWA); None keeps the teachers.
         extra_loss: a further term of the loss (G-VBSM); None for none.
     """
 
@@ -75,11 +76,16 @@ class RecoverJob:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Class of every image, int64 [classes x ipc], class-major."""
+        """Return the class of every image, int64 [classes x ipc], class-major."""
         return np.repeat(np.arange(self.classes, dtype=np.int64), self.ipc)
 
     def key(self, teachers: Sequence[str], precision: str) -> str:
-        """Names what the pixels depend on, so that batches of another recovery are never taken for this one's."""
+        """Return a key of everything that the pixels depend on.
+
+        It keeps a recovery from reusing the batches of another one.
+        """
+        # The functions and `statistics` follow from these entries and the training set, which the scratch folder's name
+        # covers.
         told: dict[str, Any] = {
             "method": self.method,
             "size": [self.classes, self.ipc, self.image_size],

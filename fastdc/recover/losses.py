@@ -8,12 +8,13 @@ POOLED_SIDE = 32
 
 
 def densification(images: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:
-    """G-VBSM's data densification, a scalar: keeps the images of a class from becoming all alike (eq. 4 of the paper).
+    """Return G-VBSM's data densification, a scalar loss against images of one class becoming alike (paper, eq. 4).
 
-    For each class of the batch, the images are pooled to 32 x 32 and their Gram matrix's eigenvalues taken: one large
-    eigenvalue says that the images are copies of each other. The term is KL(softmax(e / temperature) || softmax(e)),
-    the softened spectrum without gradient. A class with one image adds 0. As published, the spectrum is not scaled, so
-    both sides are one-hot where eigenvalues lie far apart: the term is exactly 0 on real images and acts near noise.
+    For each class of the batch, the images are pooled to 32 x 32 and the eigenvalues e of their Gram matrix are
+    computed. One dominant eigenvalue means that the images are copies of each other. The term is
+    KL(softmax(e / temperature) || softmax(e)), with no gradient through the softened spectrum. A class with one image
+    adds 0. As published, the spectrum is not scaled, so both sides are one-hot if eigenvalues lie far apart. The term
+    is thus exactly 0 on real images and acts only near noise.
 
     Args:
         images: [B, 3, S, S], as the teacher sees them.
@@ -21,7 +22,7 @@ def densification(images: Tensor, labels: Tensor, temperature: float = 4.0) -> T
         temperature: above 1.
 
     Returns:
-        NaN where the images are not finite.
+        The sum over classes; NaN if the images are not finite.
     """
     with torch.autocast(images.device.type, enabled=False):  # eigenvalues need more than half precision
         wide = images if images.dtype == torch.float64 else images.float()
@@ -31,9 +32,9 @@ def densification(images: Tensor, labels: Tensor, temperature: float = 4.0) -> T
 
 
 def _spectrum(rows: Tensor) -> Tensor:
-    """Eigenvalues of the Gram matrix of [n, D], ascending, [n]."""
+    """Return the eigenvalues of the Gram matrix of rows [n, D], ascending, [n]."""
     gram = rows @ rows.T
-    if not gram.isfinite().all():  # torch's own error names no cause; a NaN loss is what the engine looks for
+    if not gram.isfinite().all():  # eigvalsh's error names no cause; the engine checks for a NaN loss
         return gram.diagonal() * float("nan")
     spectrum: Tensor = torch.linalg.eigvalsh(gram)
     return spectrum

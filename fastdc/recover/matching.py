@@ -1,4 +1,4 @@
-"""Statistics matching: how far a batch's layer inputs are from what a teacher saw in training."""
+"""Statistics matching: the distance of a batch's layer inputs from a teacher's training statistics."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ StatisticsKind = Literal["running", "class", "mixed"]
 
 @dataclass(frozen=True)
 class MatchingSpec:
-    """What is matched, and how much it counts.
+    """Selection and weights of the statistics to match.
 
     Attributes:
         mean_weight: weight of the distance between means.
@@ -26,12 +26,12 @@ class MatchingSpec:
         first_layer_factor: weight of the first matched layer, in the order of the forward pass (SRe2L: 10).
         convolutions: whether the inputs of Conv2d layers are matched too, by channel and by patch (G-VBSM, EDC).
         patch: side of a patch in units of the map; the paper's is 16, or 4 for images up to 64 px.
-        ema: share a of the past in the moving average of the batch's statistics, average <- a * average + (1 - a) *
-            batch, which takes the batch's place (with the batch's gradient); None for the batch alone.
-        drop: share of the convolutions that are left out in a forward pass, each at random (G-VBSM's small images).
-        statistics: what is matched with: `running`, the set as a whole (of BatchNorm inputs, the teacher's running
-            statistics); `class`, the mean of the statistics of the batch's classes (LPLD); `mixed`, half the distance
-            to either (EDC).
+        ema: share a of the past in the moving average of the batch's statistics,
+            average <- a * average + (1 - a) * batch. The average replaces the batch's statistics but keeps their
+            gradient; None for the batch alone.
+        drop: share of the convolutions that each forward pass leaves out at random (G-VBSM's small images).
+        statistics: the targets: `running`, the whole set (for BatchNorm inputs, the teacher's running statistics);
+            `class`, the mean of the statistics of the batch's classes (LPLD); `mixed`, half the distance to each (EDC).
     """
 
     mean_weight: float = 1.0
@@ -45,7 +45,7 @@ class MatchingSpec:
 
 
 class _Seen(NamedTuple):
-    """What one layer was given in the last forward pass; `kind` is channel or patch."""
+    """Input of one layer in the last forward pass; `kind` is channel or patch."""
 
     layer: str
     kind: str
@@ -53,15 +53,15 @@ class _Seen(NamedTuple):
 
 
 class Matching:
-    """Watches the layer inputs of one teacher; `loss` is the distance of the last forward pass.
+    """Observer of one teacher's layer inputs; `loss` is the distance of the last forward pass.
 
-    Used as a context manager: hooks are attached on entry and removed on exit. The model is never changed.
+    Use it as a context manager: hooks are attached on entry and removed on exit. The model is never changed.
 
     Args:
         model: the teacher, in eval mode.
-        spec: what is matched.
-        statistics: of the training set, where the spec names classes or convolutions.
-        seed: of the draws of the convolutions that are left out; None leaves out none.
+        spec: the statistics to match.
+        statistics: of the training set; needed if the spec names classes or convolutions.
+        seed: seed for the random choice of convolutions to leave out; None leaves out none.
 
     Raises:
         MethodError: the network has no layer to match.
@@ -84,6 +84,7 @@ class Matching:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> Self:
+        # Runs before the layers' hooks, so that `_seen` holds one forward pass only.
         self._handles.append(self.model.register_forward_pre_hook(lambda _module, _inputs: self._seen.clear()))
         for name, norm in self._norms.items():
             self._handles.append(norm.register_forward_pre_hook(self._watch(name, {"channel": 0})))
@@ -101,20 +102,20 @@ class Matching:
         self.reset()
 
     def reset(self) -> None:
-        """A new batch of images begins: its moving averages start from its own first value."""
+        """Start a new batch of images: its moving averages start from its own first value."""
         self._seen.clear()
         self._averages.clear()
 
     def loss(self, labels: Tensor) -> Tensor:
-        """Weighted sum over the layers of the L2 distances of mean and variance, a scalar (SRe2L eq. 5).
+        """Return the weighted sum over the layers of the L2 distances of mean and variance, a scalar (SRe2L eq. 5).
 
-        Called once per forward pass that counts: it moves the moving averages on.
+        Call it once per forward pass, because it advances the moving averages and the draw of left-out layers.
 
         Args:
             labels: int64 [B], classes of the last forward pass's images.
 
         Raises:
-            MethodError: no forward pass was seen.
+            MethodError: no forward pass was observed.
         """
         if not self._seen:
             raise MethodError("statistics matching: no forward pass of the teacher was seen; run it inside the context")
@@ -123,7 +124,7 @@ class Matching:
         return torch.stack(terms).sum() if terms else labels.new_zeros((), dtype=torch.float32)
 
     def _dropped(self) -> set[str]:
-        """Draw the convolutions that this call leaves out, by seed, call and the layer's number alone."""
+        """Draw the convolutions that this call leaves out, from the seed, the call and the layer's number only."""
         if self.seed is None or not self.spec.drop:
             return set()
         key = np.uint64(stream_key(self.seed, self._calls, 0))
@@ -132,7 +133,7 @@ class Matching:
     def _terms(self, labels: Tensor) -> Iterator[Tensor]:
         spec, first, dropped = self.spec, self._seen[0].layer, self._dropped()
         for number, seen in enumerate(self._seen):
-            if seen.layer in dropped:  # its moving average stays as it is, too
+            if seen.layer in dropped:  # its moving average is not updated either
                 continue
             mean, variance = self._smoothed(number, seen.moments)
             factor = spec.first_layer_factor if seen.layer == first else 1.0
@@ -142,18 +143,19 @@ class Matching:
                 yield factor * share * gap
 
     def _smoothed(self, number: int, moments: Moments) -> Moments:
-        """The moving average's value with the batch's gradient."""
+        """Return the moving average's value with the batch's gradient."""
         keep = self.spec.ema
         if keep is None:
             return moments
         now = Moments(*(value.detach() for value in moments))
-        past = self._averages.get(number, now)  # started at the first batch's value, not at 0 as in the released code
+        past = self._averages.get(number, now)  # starts at the first value; in the released code, at 0
         average = Moments(*(keep * old + (1 - keep) * new for old, new in zip(past, now, strict=True)))
         self._averages[number] = average
+        # new - new.detach() is 0, but carries the gradient.
         return Moments(*(old + (new - new.detach()) for old, new in zip(average, moments, strict=True)))
 
     def _targets(self, seen: _Seen, labels: Tensor) -> Iterator[tuple[float, Moments]]:
-        """What the layer is to look like, each with its share of the loss."""
+        """Yield the layer's target statistics, each with its share of the loss."""
         share = {"running": 0.0, "class": 1.0, "mixed": 0.5}[self.spec.statistics]
         if share > 0:
             assert self.statistics is not None

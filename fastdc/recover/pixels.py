@@ -1,4 +1,4 @@
-"""A batch of images as the optimiser sees it: groups that join one after the other, stages of different sides."""
+"""A batch of images for the optimiser: groups that join one after the other, stages of different sides."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,10 +14,10 @@ BETAS = (0.5, 0.9)
 
 
 class PixelBatch:
-    """The images of one batch, and the Adam that changes them.
+    """Images of one batch and their Adam optimiser.
 
-    Every group of images is a parameter of its own, so that Adam's moments of a group that joins late start when it
-    joins; one moment estimate for all would make its first steps many times too large.
+    Every group of images is a separate parameter, so that Adam's moments of a group start when it joins. With one
+    shared step count, the first steps of a late group would be many times too large.
 
     Args:
         start: float32 [B, 3, S, S], normalised.
@@ -31,6 +31,7 @@ class PixelBatch:
         self._start = start
         numbers = range(int(groups.max()) + 1)
         self._rows = [torch.from_numpy(np.flatnonzero(groups == number)).to(start.device) for number in numbers]
+        # In the order of the groups, like the images that `at` returns.
         self._labels = torch.cat([labels[rows] for rows in self._rows])
         self._joined = 0
         self.images = [start[rows] for rows in self._rows]
@@ -40,12 +41,15 @@ class PixelBatch:
 
     @property
     def side(self) -> int:
-        """Side of the images at this stage, pixels."""
+        """Return the side of the images at this stage, pixels."""
         return int(self.images[0].shape[2])
 
     def at(self, iteration: int) -> torch.Tensor:
-        """The images that take part in an iteration, float32 [B', 3, side, side]; to be called once, in order."""
-        if iteration > 0 and iteration in self._stages:
+        """Return the images that take part in an iteration, float32 [B', 3, side, side].
+
+        It also sets the learning rate and starts a new stage if one is due. Call it once per iteration, in order.
+        """
+        if iteration > 0 and iteration in self._stages:  # the constructor starts stage 0
             self.optimizer = self._new_optimizer(self._stages[iteration], self.recipe.residual)
         self._joined = min(iteration // self.recipe.join_every + 1, len(self.images))
         for group in self.optimizer.param_groups:
@@ -53,18 +57,18 @@ class PixelBatch:
         return torch.cat(self.images[: self._joined]) if self._joined > 1 else self.images[0]
 
     def labels(self) -> torch.Tensor:
-        """Classes of the images that the last `at` gave, int64 [B']."""
+        """Return the classes of the images from the last call of `at`, int64 [B']."""
         return self._labels[: sum(len(rows) for rows in self._rows[: self._joined])]
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Back into the range of valid pixels."""
+        """Clamp the images to the range of valid pixels."""
         for images in self.images[: self._joined]:
             torch.clamp(images, self._low, self._high, out=images)
 
     @torch.no_grad()
     def result(self) -> torch.Tensor:
-        """The whole batch in its own order, float32 [B, 3, S, S]."""
+        """Return the whole batch in its own order, float32 [B, 3, S, S]."""
         whole = torch.empty_like(self._start)
         for rows, images in zip(self._rows, self.images, strict=True):
             whole[rows] = resized(images.detach(), whole.shape[2])
@@ -72,40 +76,47 @@ class PixelBatch:
 
     @torch.no_grad()
     def _new_optimizer(self, side: int, residual: float) -> torch.optim.Adam:
-        """Images at `side`, with a share of the start mixed in, under a fresh Adam (FADRM makes one a stage)."""
+        """Resize the images to `side`, mix in a share of the start, and return a fresh Adam.
+
+        As in FADRM, every stage gets one of its own.
+        """
         mixed = []
         for rows, images in zip(self._rows, self.images, strict=True):
             new = resized(images.detach(), side)
             if residual > 0:
                 new = (1 - residual) * new + residual * resized(self._start[rows], side)
+            # A clone, because `resized` returns its argument if the side stays the same.
             mixed.append(new.clone().requires_grad_(True))
         self.images = mixed
         return torch.optim.Adam(self.images, lr=self.recipe.learning_rate, betas=BETAS)
 
 
 def resized(images: torch.Tensor, side: int) -> torch.Tensor:
-    """Float images [B, 3, S, S] at another side, bilinear without antialiasing, as FADRM's code does it."""
+    """Resize float images [B, 3, S, S] bilinearly without antialiasing, as in FADRM's code."""
     if images.shape[2] == side:
         return images
     return functional.interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
 
 
 def pixel_range(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised values of the levels 0 and 255, float32 [1, 3, 1, 1] each."""
+    """Return the normalised values of the levels 0 and 255, float32 [1, 3, 1, 1] each."""
     mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
     return (0 - mean) / std, (1 - mean) / std
 
 
 def to_levels(images: torch.Tensor) -> NDArray[np.uint8]:
-    """Normalised float32 [B, 3, S, S] as uint8 [B, S, S, 3], rounded to the nearest level."""
+    """Convert normalised float32 [B, 3, S, S] to uint8 [B, S, S, 3], rounded to the nearest level."""
     low, high = pixel_range(images.device)
     levels = ((images - low) / (high - low) * 255).round().clamp(0, 255)
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def noise_start(positions: Sequence[int], side: int, seed: int) -> torch.Tensor:
-    """N(0, 1), float32 [B, 3, side, side]; an image depends on the seed and its position alone, not on its batch."""
+    """Draw N(0, 1) noise, float32 [B, 3, side, side].
+
+    An image depends only on the seed and its position, not on its batch.
+    """
     return torch.stack(list(_noise(positions, side, seed)))
 
 
@@ -116,10 +127,10 @@ def _noise(positions: Sequence[int], side: int, seed: int) -> Iterator[torch.Ten
 
 
 def join_groups(ipc: int, positions: NDArray[np.int64], rounds: int) -> NDArray[np.int64]:
-    """Group of every image: a class's images are split into `rounds` groups as equal as can be, larger ones first.
+    """Return the group of every image: a class's images split into `rounds` nearly equal groups, larger ones first.
 
     Args:
-        ipc: images of a class.
+        ipc: images per class.
         positions: class-major positions, int64 [B].
         rounds: at least 1.
 

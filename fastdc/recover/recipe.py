@@ -1,4 +1,4 @@
-"""What a recovery does, as numbers: the values by which the methods of the family differ. No torch."""
+"""Recipe of a recovery: the numbers in which the methods of the family differ. No torch."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Paper = Literal["paper224", "paper64", "paper32"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The values of one recovery; a method with more of them derives its own recipe.
+    """Settings of one recovery; a method with further settings derives its own recipe.
 
     Attributes:
         iterations: optimiser steps of every image, at least 1.
@@ -22,13 +22,13 @@ class Recipe:
         milestone: share of the iterations over which the lowest area falls from `crop_max` to `crop_min` (CDA); 0 for
             none.
         margin: pixels of the mean colour around the image, within which it is shifted; 0 for none.
-        flip: whether the shared view is mirrored at even odds.
+        flip: whether the shared view is mirrored with probability 1/2.
         jitter: the shared view is rolled by 0 .. jitter pixels down and right, independently; 0 for none.
         jitter_signed: whether it is rolled by -jitter .. jitter pixels instead.
         batch_size: images that are optimised together.
         rounds: groups into which a class's images are split; group g joins after g / rounds of the iterations (DELT).
-        stages: sides, as shares of the stored side, at which the images are optimised one stage after the other, each
-            for an equal share of the iterations (FADRM).
+        stages: sides of the optimised images, as shares of the stored side, one stage after the other (FADRM). Each
+            stage takes an equal share of the iterations.
         residual: share of the start that is mixed in between two stages (FADRM).
     """
 
@@ -49,9 +49,9 @@ class Recipe:
     residual: float = 0.0
 
     def crop_min_at(self, iteration: int) -> float:
-        """The lowest crop area at an iteration counted from 0.
+        """Return the lowest crop area at an iteration counted from 0.
 
-        CDA (Yin & Shen, TMLR 2024), cosine mode: from the whole image down to `crop_min` while t <= milestone x T.
+        CDA (Yin & Shen, TMLR 2024), cosine mode: from `crop_max` down to `crop_min` while t <= milestone x T.
         """
         end = self.milestone * self.iterations
         if end == 0 or iteration > end:
@@ -59,29 +59,30 @@ class Recipe:
         return self.crop_min + (self.crop_max - self.crop_min) * (1 + math.cos(math.pi * iteration / end)) / 2
 
     def learning_rate_at(self, iteration: int) -> float:
-        """The learning rate at an iteration counted from 0: a cosine that would reach 0 at `iterations`."""
+        """Return the learning rate at an iteration counted from 0: a cosine that would reach 0 at `iterations`."""
         return self.learning_rate * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
 
     @property
     def join_every(self) -> int:
-        """Iterations between two groups' joining, at least 1."""
+        """Return the iterations between the joining of one group and the next, at least 1."""
         return max(self.iterations // self.rounds, 1)
 
     def stage_sides(self, image_size: int) -> dict[int, int]:
-        """First iteration of every stage -> the images' side in it, pixels."""
+        """Return the images' side in pixels in every stage, by the stage's first iteration."""
         count = len(self.stages)
+        # With fewer iterations than stages, several stages share a first iteration and the last of them counts.
         return {n * self.iterations // count: round(share * image_size) for n, share in enumerate(self.stages)}
 
 
 @dataclass(frozen=True)
 class Presets:
-    """A method's recipes for the stored sizes of the papers.
+    """A method's recipes for the papers' stored sizes.
 
     Attributes:
         paper224: ImageNet-1K's.
         paper64: Tiny-ImageNet's.
         paper32: CIFAR's.
-        inferred: the numbers of a preset that no public script gives.
+        inferred: settings of a preset that no public script specifies.
     """
 
     paper224: Recipe
@@ -94,12 +95,12 @@ class Presets:
         return {"paper224": self.paper224, "paper64": self.paper64, "paper32": self.paper32}[name]
 
     def at(self, image_size: int) -> Recipe:
-        """The recipe of the data sets whose images have about this side."""
+        """Return the recipe of the data sets whose images have about this side."""
         return self.named(paper_at(image_size))
 
 
 def paper_at(image_size: int) -> Paper:
-    """Name the preset of a stored side in pixels: up to 32, 33 to 127, from 128."""
+    """Return the preset's name for a stored side in pixels: up to 32, 33 to 127, from 128."""
     if image_size <= 32:
         return "paper32"
     return "paper64" if image_size < 128 else "paper224"

@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 
 
 def norm_layers(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
-    """The BatchNorm2d layers that keep running statistics, by their name within the model."""
+    """Return the BatchNorm2d layers that keep running statistics, by their name within the model."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -40,14 +40,14 @@ def norm_layers(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
 
 
 def convolution_layers(model: nn.Module) -> dict[str, nn.Conv2d]:
-    """The Conv2d layers, by their name within the model."""
+    """Return the Conv2d layers, by their name within the model."""
     return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
 
 
 def as_patches(values: Tensor, patch: int) -> Tensor:
-    """Activations by their place in the map, [N, P, C * patch * patch]: G-VBSM's patches (Shao et al., CVPR 2024).
+    """Group activations into patches of the map, [N, P, C * patch * patch], as in G-VBSM (Shao et al., CVPR 2024).
 
-    A map whose sides are not multiples of `patch` is first enlarged to the next ones, bilinearly.
+    A map whose sides are not multiples of `patch` is first enlarged bilinearly to the next multiples.
 
     Args:
         values: [N, C, H, W].
@@ -62,7 +62,7 @@ def as_patches(values: Tensor, patch: int) -> Tensor:
 
 
 class _MeanAndVariance(torch.autograd.Function):
-    """Mean and biased variance over some dimensions, with its gradient in one pass.
+    """Mean and biased variance over some dimensions, with the gradient in one pass.
 
     On a CPU `torch.var_mean` takes three times as long, and its gradient twice.
     """
@@ -82,15 +82,18 @@ class _MeanAndVariance(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         values, mean = ctx.saved_tensors
         to_mean, to_variance = (gradient.reshape(mean.shape) / ctx.count for gradient in gradients)
+        # d mean / dx = 1 / n and d variance / dx = 2 (x - mean) / n; addcmul folds both into one pass over x.
         scale = 2 * to_variance
         return torch.addcmul(to_mean - scale * mean, values, scale), None
 
 
 def batch_moments(values: Tensor, patch: int = 0) -> Moments:
-    """Of every channel over batch, height and width [C]; or of every patch [P] over batch, channels and pixels.
+    """Return the moments of every channel [C] or of every patch [P] in a batch.
+
+    Channels are averaged over batch, height and width; patches over batch, channels and pixels.
 
     Args:
-        values: [N, C, H, W]; half precision is measured in float32, where sums of squares do not overflow.
+        values: [N, C, H, W]; half precision is converted to float32, in which sums of squares do not overflow.
         patch: side of a patch, or 0 for channels.
     """
     values = _wide(values)
@@ -100,7 +103,7 @@ def batch_moments(values: Tensor, patch: int = 0) -> Moments:
 
 
 def image_moments(values: Tensor, patch: int = 0) -> Moments:
-    """`batch_moments` of every image by itself, [N, C] or [N, P]."""
+    """Return `batch_moments` of every single image, [N, C] or [N, P]."""
     values = _wide(values)
     if patch:
         return Moments(*_MeanAndVariance.apply(as_patches(values, patch), (2,)))
@@ -113,16 +116,16 @@ def _wide(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class StatisticsSpec:
-    """Which statistics of a training set are measured.
+    """Selection of the statistics of a training set to measure.
 
     Attributes:
-        by_class: for every class and for the set, else for the set as a whole alone.
-        norms: of the inputs of BatchNorm2d layers.
-        convolutions: of the inputs of Conv2d layers, by channel and by patch.
-        patch: side of a patch.
         image_size: side S of the views, pixels; the map sizes, and with them the patches, depend on it.
-        class_variance: `exact` is a class's variance E[x^2] - E[x]^2. `released` lacks the part between images: the
-            mean of the variances within single images, which is what LPLD's and EDC's released codes arrive at.
+        by_class: measure every class and the set; else only the set as a whole.
+        norms: include the inputs of BatchNorm2d layers.
+        convolutions: include the inputs of Conv2d layers, by channel and by patch.
+        patch: side of a patch.
+        class_variance: `exact` is a class's variance E[x^2] - E[x]^2. `released` omits the variance between images: it
+            is the mean of the variances within single images, which LPLD's and EDC's released codes compute.
         seed: seed of the views' augmentation.
     """
 
@@ -147,7 +150,7 @@ class Statistics:
         self.tensors = tensors
 
     def of_set(self, layer: str, kind: str) -> Moments:
-        """Moments over the whole set, each [D].
+        """Return the moments over the whole set, each [D].
 
         Args:
             layer: name of the layer within the model.
@@ -156,20 +159,22 @@ class Statistics:
         return Moments(*(self.tensors[f"{layer}/{kind}/set/{name}"] for name in Moments._fields))
 
     def of_classes(self, layer: str, kind: str, labels: Tensor) -> Moments:
-        """Mean over the images of a batch of their classes' moments, each [D]: as EDC has it; of one class, LPLD's.
+        """Return the mean over a batch's images of their classes' moments, each [D].
+
+        This is EDC's target; for a batch of one class, it is LPLD's.
 
         Args:
-            layer, kind: as of `of_set`.
+            layer, kind: see `of_set`.
             labels: int64 [B].
         """
         return Moments(*(self.tensors[f"{layer}/{kind}/class/{name}"][labels].mean(0) for name in Moments._fields))
 
     def to(self, device: torch.device) -> "Statistics":
-        """The same on a device."""
+        """Return the same statistics on a device."""
         return Statistics({name: value.to(device) for name, value in self.tensors.items()})
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file, whole or not at all."""
+        """Write a safetensors file atomically."""
         write_atomic(path, safetensors.torch.save({name: value.contiguous() for name, value in self.tensors.items()}))
 
 
@@ -190,19 +195,20 @@ class _Sums:
             total.index_add_(0, places, values)
 
     def by_class(self, counts: Tensor, variance: ClassVariance) -> Moments:
-        """Float32 [C, D] each; `counts` are the images of every row, float64 [C]."""
+        """Return the moments of every row, float32 [C, D] each; `counts` holds the images per row, float64 [C]."""
         assert self.sums is not None
         return _moments([total / counts[:, None] for total in self.sums], variance)
 
     def of_set(self, counts: Tensor) -> Moments:
-        """Float32 [D] each."""
+        """Return the moments over all rows, float32 [D] each."""
         assert self.sums is not None
         return _moments([total.sum(0) / counts.sum() for total in self.sums], "exact")
 
 
 def _moments(averages: list[Tensor], variance: ClassVariance) -> Moments:
-    """From averages over images: a variance is the mean variance within images plus the variance of their means."""
+    """Combine averages over images: a variance is the mean variance within images plus the variance of their means."""
     mean, mean_square, within = averages
+    # Rounding can make a variance of nearly equal means negative.
     between = (mean_square - mean.square()).clamp(min=0)
     return Moments(mean.float(), (within if variance == "released" else within + between).float())
 
@@ -219,13 +225,17 @@ def measure_statistics(
 ) -> Statistics:
     """Run a frozen network once over a training set, in eval mode on augmented views, as LPLD and G-VBSM do.
 
-    Sums are kept in float64 over the moments of single images, so that neither the batch size nor the order matters
-    beyond the rounding of the network itself.
+    Sums are kept in float64 over the moments of single images. Batch size and order therefore matter only through the
+    rounding of the network itself.
 
     Args:
         model: on the compute device.
         train: the training set's beton.
         classes: number of classes C.
+        spec: the statistics to measure.
+        compute: device and precision.
+        batch_size: views per forward pass.
+        show_progress: whether to show a progress bar.
 
     Raises:
         MethodError: a class has no image.
@@ -242,6 +252,7 @@ def measure_statistics(
     ):
         for batch in loader.epoch(0):
             labels = batch.labels.to(compute.device)
+            # In place, because the hooks read this list; without classes, all images go to row 0.
             current[:] = [labels if spec.by_class else torch.zeros_like(labels)]
             counts += torch.bincount(current[0], minlength=rows)
             compute.logits(model, compute.images(batch.images))
@@ -264,7 +275,11 @@ def _finish(sums: dict[str, _Sums], counts: Tensor, spec: StatisticsSpec) -> Sta
 
 @contextmanager
 def _summing(model: nn.Module, rows: int, spec: StatisticsSpec) -> Iterator[tuple[dict[str, _Sums], list[Tensor]]]:
-    """Hooks that add every forward pass to sums by "LAYER/kind"; the list holds the rows of the pass under way."""
+    """Attach hooks that add every forward pass to sums named "LAYER/kind".
+
+    Yields:
+        (the sums, a list with the rows of the current pass's images, which the caller sets).
+    """
     sums: dict[str, _Sums] = {}
     current: list[Tensor] = []
     handles = []
@@ -286,7 +301,9 @@ def _summing(model: nn.Module, rows: int, spec: StatisticsSpec) -> Iterator[tupl
 
 
 def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -> tuple[Statistics, ...]:
-    """Of every teacher; kept in the scratch folder, so that a recovery that goes on does not measure them again.
+    """Return the statistics of every teacher.
+
+    They are cached in the scratch folder, so that a resumed recovery does not measure them again.
 
     Raises:
         MethodError: a class has no image; a batch of views does not fit into memory.
@@ -296,6 +313,7 @@ def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -
     for teacher in teaching.teachers:
         key = content_key({"teacher": teacher.identity, "precision": teaching.compute.key, **asdict(spec)}, 16)
 
+        # The default argument binds this iteration's model.
         def measure(model: nn.Module = teacher.model) -> Statistics:
             return measure_statistics(
                 model,
@@ -321,7 +339,7 @@ def teacher_statistics(teaching: Teaching, classes: int, spec: StatisticsSpec) -
 
 
 def cached_statistics(path: Path, measure: Callable[[], Statistics]) -> Statistics:
-    """The statistics in `path`; measured and written there when it does not exist or is damaged."""
+    """Return the statistics in `path`; if it is missing or damaged, measure them and write the file."""
     if path.exists():
         try:
             return Statistics(safetensors.torch.load_file(path))

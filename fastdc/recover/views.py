@@ -1,4 +1,4 @@
-"""The one random view that all images of a batch share in an iteration: crop, mirror, roll."""
+"""The random view that all images of a batch share in one iteration: crop, mirror, roll."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,13 @@ from fastdc.kernels.rng import draw_integer, stream_key
 from fastdc.recover.recipe import Recipe
 
 RATIO = (3 / 4, 4 / 3)
-ROLL_DOWN, ROLL_RIGHT, SHIFT_DOWN, SHIFT_RIGHT = 62, 63, 64, 65  # draw numbers beside those of `kernels.rng`
+# Draw numbers. `kernels.rng` gives 62 to 65 to views of mosaics, which are never drawn from a recovery's stream.
+ROLL_DOWN, ROLL_RIGHT, SHIFT_DOWN, SHIFT_RIGHT = 62, 63, 64, 65
 
 
 @dataclass(frozen=True)
 class SharedView:
-    """One view.
+    """Random view shared by a batch.
 
     Attributes:
         box: the crop (top, left, height, width) in pixels, of the image with its margin.
@@ -31,9 +32,9 @@ class SharedView:
     margin: int = 0
 
     def __call__(self, images: torch.Tensor, side: int) -> torch.Tensor:
-        """The view of float images [B, 3, S, S] as [B, 3, side, side]; differentiable.
+        """Return the view of float images [B, 3, S, S] as [B, 3, side, side]; differentiable.
 
-        Bilinear without antialiasing: a crop is never larger than the view, but where a stage works above it.
+        It resizes bilinearly. Antialiasing is not needed, because a crop is never larger than the view.
         """
         top, left, height, width = self.box
         padded = functional.pad(images, (self.margin,) * 4) if self.margin else images
@@ -46,10 +47,13 @@ class SharedView:
 
 
 def draw_view(recipe: Recipe, seed: int, batch: int, iteration: int, side: int) -> SharedView:
-    """The view of one iteration of one batch; a pure function of its arguments.
+    """Draw the view of one iteration of one batch; a pure function of its arguments.
 
     Args:
+        recipe: the recovery's numbers.
         seed: the recovery's seed, in [0, 2**63).
+        batch: number of the batch.
+        iteration: counted from 0.
         side: side of the images in pixels.
     """
     key = np.uint64(stream_key(seed, batch, iteration))
