@@ -54,9 +54,9 @@ class CIM(TeacherMethod):
     """Tile the whole images of lowest loss from a random pool, each shrunk by nearest pixels.
 
     Mosaic i of a class holds the images ranked i, n + i, 2n + i, ... (n = ipc). The published method then fits the
-    mosaics to the sources' features in 200 iterations. That step is left out here, and rows say so. Published training
-    takes a tile as it is, resized. Here the protocol's crop is taken inside the tile, as for every set with hints. The
-    setting `fit` has no effect and is refused.
+    mosaics to the sources' features in 200 iterations. That step is left out here, and rows report it. Published
+    training takes a tile as it is, resized. Here the protocol's crop is taken inside the tile, as for every set with
+    hints. The setting `fit` has no effect and is refused.
     """
 
     info = MethodInfo(

@@ -127,8 +127,8 @@ def dyn_unc(seen: Seen, window: int) -> Scores:
 def dual(seen: Seen, window: int) -> Scores:
     """Return DUAL: mean over k = 0..T-J of 10 std(p_y) (1 - mean(p_y)) over epochs k..k+J-1.
 
-    The published constant is J = window = 10. The standard deviation is unbiased (J - 1). Cho et al. 2025. Published:
-    high = hard, the same.
+    The published constant is J = window = 10. The standard deviation is unbiased (J - 1). Cho et al. 2025.
+    Published: high = hard, the same.
     """
     from fastdc.kernels.windows import window_scores
 

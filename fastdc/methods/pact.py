@@ -127,6 +127,7 @@ class PACT(Method):
             sources=sources,
             images=partial(store_mosaics, context.image, sources, context.image_size, mosaic),
             mosaic=mosaic,
+            # Mosaics are larger than S, and training would otherwise take its side from theirs.
             hints={**TileCrop(mosaic.grid).hints, "image_size": context.image_size},
             details={"grid": mosaic.grid, "max_bytes": budget, "sampled_quality": quality},
         )

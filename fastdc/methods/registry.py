@@ -12,6 +12,7 @@ from fastdc.methods.base import NAME_PATTERN, Method
 from fastdc.settings import closest
 
 ENTRY_POINT_GROUP = "fastdc.methods"
+# Helper modules of this folder. Every other module must define METHOD, so a new helper has to be listed here.
 NOT_METHODS = {
     "base",
     "benchmark",
