@@ -16,7 +16,7 @@ from pydantic import Field
 
 from fastdc.beton.hints import PROTOCOL, TileCrop, tile_crop
 from fastdc.errors import ConfigError, MethodError
-from fastdc.methods.config import Fit as Fit
+from fastdc.methods.config import Fit as Fit  # `X as X` re-exports a name for methods and plug-ins
 from fastdc.methods.config import MethodConfig as MethodConfig
 from fastdc.methods.config import inferred_settings as inferred_settings
 from fastdc.methods.config import plain_value
@@ -240,6 +240,7 @@ class Method(ABC):
         Args:
             image_size: side of the stored images in pixels, on which presets depend.
         """
+        # A value that differs from the default is the user's choice, not an inference.
         default = type(config)()
         return tuple(n for n in inferred_settings(type(config)) if getattr(config, n) == getattr(default, n))
 
@@ -269,7 +270,7 @@ class Method(ABC):
             epochs=epochs if "dynamics" in needs else 0,
             final="features" in needs or "outputs" in needs,
             outputs="outputs" in needs,
-            tdds=epochs if "tdds" in needs else 0,
+            tdds=epochs if "tdds" in needs else 0,  # counted in epochs, although a step lies between two
         )
 
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:

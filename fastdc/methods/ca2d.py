@@ -74,6 +74,7 @@ class CA2D(PatchMethod):
     def pools(self, context: MethodContext, config: MethodConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
         """Return `size` images of every class from the end of CAD-Prune's ranking that `keep` names."""
         scores = self.scores(context, config) if context.scores is None else context.scores
+        # `best_of_classes` keeps the lowest values.
         return best_of_classes(context, -scores if _ca2d(config).keep == "hard" else scores, size)
 
     def more_details(self, config: MethodConfig) -> dict[str, Any]:

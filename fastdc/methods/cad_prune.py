@@ -37,6 +37,7 @@ class CADSettings(MethodConfig):
     @property
     def shortest(self) -> int:
         """Return the epochs that W windows span, plus the window that `el2n` leaves out."""
+        # W windows of J epochs, each one epoch later, span J + W - 1 epochs. `el2n` leaves out one more window.
         return self.window + self.last_windows - (self.reading == "true_class")
 
     def of_run(self, name: str, observation: Observation) -> Scores:

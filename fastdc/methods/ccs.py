@@ -96,7 +96,7 @@ class CCS(ScoreMethod):
         """Choose samples by strata, class by class if balanced."""
         settings = _typed(config)
         by_aum = settings.score in ("aum", "aum_softmax")
-        hardness = scores if by_aum else self._hardness(context, settings)
+        hardness = scores if by_aum else self._hardness(context, settings)  # samples are dropped by AUM in any case
         values = -scores if by_aum else scores  # strata divide the published score, and published AUM is high for easy
         # One draw per sample of the whole set, so that a sample's draw does not depend on how the set is grouped.
         draws = np.random.Generator(np.random.PCG64(derive_seed(seed, "ccs strata"))).random(scores.size)

@@ -62,7 +62,7 @@ def check_compressed(method: Method, config: MethodConfig, compressed: Any, cont
     _check_views(where, method, config, compressed)
     for name in ("hints", "details"):
         try:
-            json.dumps(getattr(compressed, name), allow_nan=False)
+            json.dumps(getattr(compressed, name), allow_nan=False)  # by default Python writes NaN, which is not JSON
         except (TypeError, ValueError) as error:
             raise MethodError(f"{where}: its {name} are no plain data ({error}); use numbers, text, lists") from error
 
@@ -86,6 +86,7 @@ def checked_images(make: Callable[[], Iterator[StoredImage]], count: int, image_
     """
     made, expected = 0, (image_size, image_size, 3)
     for image in make():
+        # A JPEG is decoded only to check it; its bytes are stored as they are.
         pixels = _decoded(image, made) if isinstance(image, bytes) else image
         if not isinstance(pixels, np.ndarray) or pixels.shape != expected or pixels.dtype != np.uint8:
             raise MethodError(f"image {made} that the method made is {_form(pixels)}, expected uint8 {list(expected)}")
@@ -136,6 +137,7 @@ def _check_range(what: str, values: NDArray[Any], end: int) -> None:
 
 
 def _are_integers(values: Any, dimensions: int) -> bool:
+    # Kinds i and u leave out bool, which would otherwise pass as labels 0 and 1.
     return isinstance(values, np.ndarray) and values.ndim == dimensions and values.dtype.kind in "iu"
 
 

@@ -58,6 +58,7 @@ class MethodConfig(Settings):
 @cache
 def _later_settings(config: type[MethodConfig]) -> frozenset[str]:
     """Return the later settings of a class and of its bases."""
+    # vars() instead of getattr(), because each class lists only the settings that it adds itself.
     return frozenset(name for base in config.__mro__ for name in vars(base).get("later_settings", ()))
 
 

@@ -9,6 +9,7 @@ from fastdc.methods.starts import Start, medium_images
 from fastdc.recover.recipe import Presets, Recipe
 
 INFERRED = (*SHARED, "milestone", "rounds")
+"""Numbers that are inferred at 64 and 32 px."""
 
 
 class DELTConfig(RecoverConfig):

@@ -88,6 +88,7 @@ def margin(seen: Seen) -> Scores:
     Published: LOW = hard, the difference itself. Its negative would lose the digits of a difference near 1.
     Coleman et al. 2020.
     """
+    # 1 - (p_max - p_second) = p_rest + p_second, a sum of small numbers when the gap is near 1.
     return _one_minus(seen.last("gap"), seen.last("p_rest") + seen.last("p_second"))
 
 
@@ -165,7 +166,7 @@ def grand(seen: Seen) -> Scores:
     so its norm is exact without forming it. Paul et al. 2021, restricted to the last layer as in DeepCore.
     Published: high = hard, the same.
     """
-    return seen.last("el2n") * np.sqrt(seen.last("feature_norm") ** 2 + 1.0)
+    return seen.last("el2n") * np.sqrt(seen.last("feature_norm") ** 2 + 1.0)  # 1 is the input of the bias
 
 
 def _mean(seen: Seen, name: str) -> Scores:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastdc.recover.statistics import Statistics
 
 EASY_POOL = 300
+"""Number of easiest images per class that are cropped."""
 
 
 class EDCConfig(ConvolutionConfig):
@@ -75,7 +76,7 @@ class EDC(RecoverMethod):
     )
     config_class: ClassVar[type[MethodConfig]] = EDCConfig
     layout = "class_major"
-    batch_norm = False
+    batch_norm = False  # alexnet, one of the paper's teachers, has none
     paper_teachers = MappingProxyType({"paper224": 5, "paper64": 5, "paper32": 8})
     presets = Presets(
         paper224=ConvolutionRecipe(

@@ -12,6 +12,7 @@ from fastdc.recover.recipe import Presets, Recipe
 SMALL = 200 / 224
 """Side of every other stage, as a share of the stored side."""
 FOUR_STAGES = Recipe(iterations=2000, jitter=4, stages=(1.0, 1.0, 1.0, 1.0), residual=0.5)
+"""Recipe at 32 px, and FADRM+'s at 64 px; all stages have the stored side."""
 
 
 class FADRMConfig(RecoverConfig):
@@ -73,4 +74,5 @@ class FADRM(RecoverMethod):
 
 
 SEVERAL = replace(FADRM.presets, paper64=FOUR_STAGES)
+"""Presets of FADRM+."""
 METHOD = FADRM()

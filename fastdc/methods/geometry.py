@@ -80,7 +80,7 @@ class Group:
     def _residuals(self, part: NDArray[np.int64]) -> NDArray[np.float32]:
         out = _finite(self.final.outputs(), part, "outputs")
         own = (np.arange(part.size), self.labels[part])
-        out[own] = 0.0
+        out[own] = 0.0  # leaves the label's own probability out of the sum
         out[own] = -out.sum(axis=1, dtype=np.float64)
         return out
 
@@ -130,7 +130,7 @@ def groups_of(context: MethodContext, name: str, balanced: bool) -> list[Group]:
     final = final_features(context, name)
     if not balanced:
         return [Group(np.arange(context.labels.size), context.labels, final, usable_cpus())]
-    order = np.argsort(context.labels, kind="stable")
+    order = np.argsort(context.labels, kind="stable")  # stable: sample numbers ascend within a class
     members = np.split(order, np.cumsum(context.counts)[:-1])
     workers = 1 if len(members) > 1 else usable_cpus()  # `per_group` gives several groups a thread each
     return [Group(part, context.labels, final, workers) for part in members]

@@ -131,7 +131,7 @@ class GVBSM(RecoverMethod):
     )
     config_class: ClassVar[type[MethodConfig]] = GVBSMConfig
     layout = "class_major"
-    batch_norm = False
+    batch_norm = False  # convolutions are matched too, so a teacher may lack BatchNorm
     paper_teachers = MappingProxyType({"paper224": 4, "paper64": 5, "paper32": 5})
     presets = Presets(
         paper224=ConvolutionRecipe(

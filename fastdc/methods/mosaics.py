@@ -72,6 +72,7 @@ def nearest(image: NDArray[np.uint8], height: int, width: int, fit: Fit) -> NDAr
     if fit != "squash":
         sides = image.shape[:2]
         image = fit_image(image, min(sides) if fit == "crop" else max(sides), fit)
+    # Pixel i of n takes source pixel floor(i * length / n), as torch does: no half-pixel shift.
     rows, columns = (np.arange(n) * length // n for n, length in zip((height, width), image.shape[:2], strict=True))
     return np.ascontiguousarray(image[rows[:, None], columns[None, :]])
 

@@ -40,6 +40,7 @@ BIBTEX = """@software{fastdc2026pact,
 }"""
 
 GRIDS = range(2, 9)
+"""Tiles per side that grid=null tries, in this order."""
 STEP = 8
 """Step between the sides of tiles, in pixels. JPEG codes blocks of 8 x 8."""
 SAMPLE = 64
@@ -196,6 +197,7 @@ def _sampled_quality(context: MethodContext, sources: NDArray[np.int64], mosaic:
     """Return the median JPEG quality of `SAMPLE` evenly spaced mosaics; 0 if one exceeds its bytes at every quality."""
     assert mosaic.side is not None
     assert mosaic.max_bytes is not None
+    # With fewer mosaics than `SAMPLE`, positions repeat; `unique` then keeps each mosaic once.
     sample = sources[np.unique(np.linspace(0, len(sources) - 1, SAMPLE).astype(int))]
     pixels: Iterator[NDArray[np.uint8]] = make_mosaics(context.image, sample, mosaic.side, mosaic)
     files = [encode_jpeg_within(image, mosaic.max_bytes) for image in pixels]

@@ -213,6 +213,7 @@ def scored_once(
     from fastdc.nn.view_losses import view_losses
 
     teaching = teaching_of(context, label)
+    # The batch size is part of the identity because rounding depends on it.
     identity = [key, context.image_size, batch_size, samples.tolist(), [teacher.identity for teacher in teachers]]
     path = teaching.scratch / f"losses-{content_key(identity)[:16]}.npy"
     with suppress(OSError, ValueError, EOFError):  # the file is missing or damaged: compute the losses again
@@ -277,7 +278,7 @@ def best_crop_patches(
         best = own.argmin(axis=1)
         ranking = np.argsort(own[np.arange(pool.size), best], kind="stable")
         order = outward(pool.size, (pool.size - 1) // 2) if medium else slice(None)
-        chosen = ranking[order][:needed].reshape(factor**2, ipc).T
+        chosen = ranking[order][:needed].reshape(factor**2, ipc).T  # row i holds the ranks i, n + i, 2n + i, ...
         samples.append(pool[chosen])
         crops.append(best[chosen])
         values.append(own[chosen, best[chosen]])
@@ -309,7 +310,7 @@ def lowest_crops(
     samples, crops = [], []
     for pool, own in by_pool(pools, losses):
         ranking = np.argsort(own.ravel(), kind="stable")[:needed].reshape(ipc, factor**2)
-        samples.append(pool[ranking // law.crops])
+        samples.append(pool[ranking // law.crops])  # flat index = image * crops + crop
         crops.append(ranking % law.crops)
     return Patches(law, np.concatenate(samples), np.concatenate(crops))
 

@@ -58,6 +58,7 @@ class PCA(Method):
             ConfigError: also if the score does not exist or its file cannot be read.
         """
         config = _own(super().configure(settings))
+        # One spelling per score, so that two spellings share a row and a key.
         return config.model_copy(update={"score": config.ranking.text})
 
     def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
@@ -163,7 +164,7 @@ def _sources(
 def _mosaic_rows(pool: NDArray[np.int64], tiles: int, config: PCAConfig, seed: int, label: int) -> NDArray[np.int64]:
     """Return the sources of each mosaic of one class, int64 [ipc, tiles]."""
     if config.order == "spread":
-        return pool.reshape(tiles, -1).T
+        return pool.reshape(tiles, -1).T  # row i holds the ranks i, n + i, 2n + i, ...
     if config.order == "random":
         pool = np.random.Generator(np.random.PCG64([derive_seed(seed, "pca order"), label])).permutation(pool)
     return pool.reshape(-1, tiles)

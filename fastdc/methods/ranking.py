@@ -37,6 +37,7 @@ FORMS = f"{RANDOM}, {TEACHER}, list:FILE, scores:FILE or a method that ranks by 
 TEACHER_BATCH = 256
 """Whole images in a forward pass of the teachers; it affects only time, memory and rounding."""
 KEY = re.compile(r"(?P<path>.+?)(?:#(?P<key>[0-9a-f]{16}))?")
+"""FILE or FILE#KEY. The path is lazy, so that it leaves a key at the end to the second group."""
 
 
 class Ranking:
@@ -95,7 +96,7 @@ class MethodRanking(Ranking):
     config: MethodConfig
     changed: dict[str, Any]
     window: bool = False
-    observed = True
+    observed = True  # without annotation, so a class attribute and not a field
 
     @property
     def text(self) -> str:
@@ -257,6 +258,7 @@ def _content_key(path: Path, where: str) -> str:
         raise ConfigError(f"{where}: cannot be read ({error.strerror}), expected a list of training images") from error
 
 
+# The unused arguments are part of the cache key, so that a changed file is read again.
 @lru_cache(maxsize=64)
 def _key_of(path: Path, _inode: int, _size: int, _changed: int) -> str:
     """Return the key of a file's content; cached per state of the file, because a sweep asks in every cell."""

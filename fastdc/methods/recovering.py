@@ -125,6 +125,7 @@ class RecoverMethod(TeacherMethod):
         """
         assert isinstance(config, RecoverConfig)
         recipe = self.preset(config, image_size)
+        # A setting overrides the recipe's field of the same name.
         names = {field.name for field in fields(recipe)} & set(type(config).model_fields)
         given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
         # Crops and a margin are alternative views of the image, so an explicit crop switches a preset's margin off.
@@ -200,6 +201,7 @@ class RecoverMethod(TeacherMethod):
         )
 
     def _details(self, recipe: Recipe, facts: Mapping[str, float], inferred: Sequence[str]) -> dict[str, Any]:
+        # Lists instead of tuples, as JSON reads them back.
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
         marked = {"inferred": {name: plain[name] for name in inferred}} if inferred else {}
         return {"recipe": plain, "layout": self.layout, **marked, **facts}

@@ -101,6 +101,7 @@ def load_registry() -> Registry:
     """Return a registry of all built-in methods, then every plug-in of the entry-point group `fastdc.methods`."""
     registry = Registry()
     for module in pkgutil.iter_modules(package.__path__):
+        # A failing built-in is a bug and raises; only a plug-in may fail and be recorded.
         if module.name not in NOT_METHODS:
             registry.register(_method_of(importlib.import_module(f"{package.__name__}.{module.name}")))
     for point in entry_points(group=ENTRY_POINT_GROUP):

@@ -33,7 +33,7 @@ def beta_log_weights(
     a = TOTAL - b
     tiny = np.finfo(np.float64).tiny  # keeps ln finite at m = 0 and m = 1, where 0 * -inf would give NaN
     below, above = np.maximum(mean_p, tiny), np.maximum(1 - mean_p, tiny)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore"):  # ln 0 = -inf is the weight of a score of 0
         weights: NDArray[np.float64] = np.log(scores) + (a - 1) * np.log(below) + (b - 1) * np.log(above)
     return weights
 
@@ -53,8 +53,8 @@ def draw_order(log_weights: NDArray[np.float64], seed: int) -> NDArray[np.float6
     """
     noise = np.random.Generator(np.random.PCG64(seed)).gumbel(size=log_weights.size)
     possible = np.isfinite(log_weights)
-    keys = np.where(possible, log_weights, 0.0) + noise
-    order = np.lexsort((-keys, ~possible))
+    keys = np.where(possible, log_weights, 0.0) + noise  # samples of weight 0 are ordered by noise alone
+    order = np.lexsort((-keys, ~possible))  # lexsort's last key is the primary one
     priorities = np.empty(log_weights.size)
     priorities[order] = np.arange(log_weights.size, 0, -1)
     return priorities

@@ -173,6 +173,7 @@ class Log:
                 f"method {self.method}: {self.observation.folder} holds the steps of {found.shape[0] + 1} epochs, "
                 f"last_epoch={self.last_epoch} asked for; observe longer or lower last_epoch"
             )
+        # Row i is the step from epoch i + 1 to i + 2, so T epochs have T - 1 rows.
         return found[self.first_epoch - 1 : self.last_epoch - 1]
 
 

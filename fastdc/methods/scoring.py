@@ -113,6 +113,7 @@ def _like(default: float, key: str, constants: Mapping[str, float]) -> float:
     """Return the constant `key` as given, or `default`. A whole-number default requires a whole number."""
     value: Any = constants.get(key, default)  # Any, because callers may not use a type checker
     whole = isinstance(default, int)
+    # bool is a Real in Python, but True is no sensible constant.
     if isinstance(value, bool) or not isinstance(value, Real) or (whole and not float(value).is_integer()):
         raise MethodError(f"{key}={value}: expected a {'whole ' if whole else ''}number")
     number = float(value)

@@ -29,7 +29,7 @@ def select(
     ipc = _check_request(ipc, keep)
     values, classes = _checked(scores, labels)
     direction = values if keep == "easy" else -values
-    order = np.lexsort((np.arange(values.size), direction))
+    order = np.lexsort((np.arange(values.size), direction))  # by score, then by index
     num_classes = int(classes.max()) + 1
     if not balanced:
         return _first(order, ipc * num_classes)
@@ -107,10 +107,12 @@ def window_of_classes(
     chosen = []
     for label in range(num_classes):
         members = np.flatnonzero(labels == label)
+        # As one class with the budget of all its members, `select` returns the whole ranking.
         ranking = members[select(scores[members], np.zeros_like(members), members.size, keep)]
         width = max(needed, round(pool * members.size / 100))
         start = min(round(offset * members.size / 100), members.size - width)
         window = ranking[max(start, 0) : max(start, 0) + width]
+        # Sorting restores the order of the ranking, which decides who shares a mosaic.
         places = np.sort(_drawn(np.arange(window.size), needed, seed, label)) if width > needed else slice(None)
         chosen.append(window[places])
     return chosen

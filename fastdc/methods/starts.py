@@ -83,6 +83,7 @@ def medium_images(
     chosen = []
     for label in range(len(context.classes)):
         members = np.flatnonzero(context.labels == label)
+        # The loss is -ln of the class's probability, so the lowest probability comes first.
         ranking = members[np.argsort(-losses[members], kind="stable")]
         chosen.append(ranking[outward(members.size, -(-members.size // 2))[:ipc]])
     indices = np.concatenate(chosen).astype(np.int64)
@@ -170,6 +171,7 @@ def mirrored(start: Start, seed: int, *, shuffled: int = 1) -> Start:
     def images() -> Iterator[Pixels]:
         for number, image in enumerate(start.images()):
             generator = np.random.Generator(np.random.PCG64([root, number]))
+            # Drawn before the shuffle, so that shuffling does not change which images are mirrored.
             flipped = image[:, ::-1] if generator.random() < 0.5 else image
             yield np.ascontiguousarray(_shuffled(flipped, shuffled, generator))
 

@@ -20,6 +20,7 @@ def strata_of(values: NDArray[np.float64], strata: int) -> NDArray[np.int64]:
     if high == low:
         return np.zeros(values.size, np.int64)
     position = (values / 2 - low / 2) / (high / 2 - low / 2) * strata  # halved, because high - low may overflow
+    # The maximum has position `strata`, and belongs to the last stratum.
     found: NDArray[np.int64] = np.minimum(position.astype(np.int64), strata - 1)
     return found
 
