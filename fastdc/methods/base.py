@@ -147,9 +147,9 @@ class Compressed:
         labels: int64 [M], class of every stored image.
         sources: int64 [M, K], the training images that each stored image is made of, or optimised from. K is 1 for
             pruning and 0 for images that start as noise.
-        images: function that makes the stored images anew at each call, in order, as RGB uint8 [S, S, 3] or as JPEG
-            files of S x S pixels (S is `mosaic.side` where given). None keeps the source images (K = 1), which are
-            fitted to S x S when stored.
+        images: function that makes the stored images anew at each call, in order. They are RGB uint8 [S, S, 3] or JPEG
+            files of S x S pixels; S is `mosaic.side` if given. None keeps the source images (K = 1), which are fitted
+            to S x S when stored.
         hints: rules for training on the images, for example {"tile_grid": 2}.
         details: facts for the manifest, such as the score range (high = hard); JSON-serialisable.
         encoding: format of the stored images: `jpg` (q75 4:2:0), or `png` where the method's paper uses it. A beton
@@ -218,7 +218,8 @@ class Method(ABC):
     def observer_epochs(self, config: MethodConfig) -> int:
         """Return the last observer epoch that the method reads, counted from 1; 0 if it reads none.
 
-        A method that reads only the final pass returns `WHOLE_SCHEDULE`, because the pass follows the last epoch.
+        `WHOLE_SCHEDULE` stands for all epochs. A method that reads only the final pass also returns it, because the
+        pass follows the last epoch.
         """
         return WHOLE_SCHEDULE if {"features", "outputs"} & set(self.info.needs) else 0
 
@@ -276,8 +277,8 @@ class Method(ABC):
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
         """Return the score that ranks the training images, float64 [N], high = hard; None if there is no ranking.
 
-        The sweep calls this before `compress`, which finds the result in `context.scores`. Lists can then name each
-        image's score, and the ledger can time scoring and choosing apart.
+        `fastdc.compress` calls this before the method's `compress`, which finds the result in `context.scores`. Lists
+        can then name each image's score, and the ledger can time scoring and choosing apart.
         """
         return None
 

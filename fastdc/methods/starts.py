@@ -1,7 +1,7 @@
 """Starts of a recovery other than noise: real images and mosaics of real patches. Imports no torch.
 
-Every function chooses images at once but makes their pixels later, anew at each call, so that a start of ImageNet's
-size takes no memory. Rows are class-major: class 0's `ipc` images come first.
+Every function chooses images at once but makes their pixels later, anew at each call. A start of ImageNet's size thus
+takes no memory. Rows are class-major: class 0's `ipc` images come first.
 """
 
 from collections.abc import Callable, Iterator, Sequence
