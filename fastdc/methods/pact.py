@@ -165,7 +165,7 @@ class PACT(Method):
             scores, context.labels, len(context.classes), ipc * grid**2,
             keep=config.keep, offset=0, pool=config.pool, seed=derive_seed(seed, "pact sources"),
         )  # fmt: skip
-        # Pools come in the order of the ranking; shuffling keeps a mosaic from holding neighbours in it.
+        # With scores, pools come in the order of the ranking; shuffling keeps neighbours from sharing a mosaic.
         order = derive_seed(seed, "pact order")
         mixed = [np.random.Generator(np.random.PCG64([order, n])).permutation(pool) for n, pool in enumerate(pools)]
         return np.concatenate(mixed).reshape(-1, grid**2)

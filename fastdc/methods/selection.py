@@ -113,7 +113,7 @@ def window_of_classes(
         width = max(needed, round(pool * members.size / 100))
         start = min(round(offset * members.size / 100), members.size - width)
         window = ranking[max(start, 0) : max(start, 0) + width]
-        # Sorting restores the order of the ranking, which decides who shares a mosaic.
+        # Sorting restores the order of the ranking, which may decide which images share a mosaic.
         places = np.sort(_drawn(np.arange(window.size), needed, seed, label)) if width > needed else slice(None)
         chosen.append(window[places])
     return chosen
