@@ -1,4 +1,7 @@
-"""One file per method; `get_method("pca")` finds it. Importing this imports no torch."""
+"""Compression methods, one file each; `get_method("pca")` returns one by name.
+
+Importing this package does not import torch.
+"""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -34,27 +37,29 @@ __all__ = [
 
 @cache
 def _registry() -> "Registry":
+    # The registry imports every method file and plug-in, so it waits for the first lookup.
     from fastdc.methods.registry import load_registry
 
     return load_registry()
 
 
 def all_methods() -> dict[str, Method]:
-    """Every usable method by name, in alphabetical order with `full` and `random` first."""
+    """Return every usable method by name, in alphabetical order after `full` and `random`."""
     methods = _registry().methods
     first = [name for name in ("full", "random") if name in methods]
     return {name: methods[name] for name in first + sorted(set(methods) - set(first))}
 
 
 def broken_methods() -> dict[str, str]:
-    """Plug-ins that cannot be used, with the reason."""
+    """Return the plug-ins that failed to load, each with the reason."""
     return dict(_registry().broken)
 
 
 def get_method(name: str) -> Method:
-    """The method called `name`.
+    """Return the method called `name`.
 
     Raises:
-        MethodError: there is none (with the closest name), or it is broken (with the reason).
+        MethodError: no method has this name (the message suggests the closest one), or the method is left out or
+            broken (the message gives the reason).
     """
     return _registry().get(name)

@@ -10,17 +10,19 @@ class AUMConfig(LogConfig):
     """Settings of AUM.
 
     Attributes:
-        softmax: margins of probabilities, as CCS's code takes them, instead of the paper's margins of logits.
+        softmax: whether margins are of probabilities, as in CCS's code, or of logits, as in the paper.
     """
 
     softmax: bool = False
 
 
 class AUM(LogScore):
-    """Score = -(1 / T) sum_t (z_y - max over j != y of z_j), mean over observer runs.
+    """Rank images by the negated area under the margin.
 
-    The paper's AUM is high for easy images; it is negated here, so that high = hard. The paper averages up to the first
-    drop of the learning rate; the observer's cosine has none, so all epochs count, as in CCS (which sums: same ranks).
+    Score = -(1 / T) sum_t (z_y - max over j != y of z_j), averaged over observer runs. The paper's AUM is high for easy
+    images; the sign is flipped here so that high = hard. The paper averages up to the first drop of the learning rate.
+    The observer's cosine schedule has no such drop, so all epochs count. CCS also uses all epochs; it sums them, which
+    gives the same ranks.
     """
 
     info = MethodInfo(
@@ -42,7 +44,7 @@ class AUM(LogScore):
     config_class = AUMConfig
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """The negated area of one run, float64 [N]; high = hard."""
+        """Return the negated area under the margin in one run, float64 [N]; high = hard."""
         assert isinstance(config, AUMConfig)
         return (aum_softmax if config.softmax else aum)(self.seen(observation, config))
 

@@ -1,4 +1,7 @@
-"""What a method is: metadata, a typed config and one `compress` function. No torch, no files."""
+"""The interface of a method: metadata, a typed config and one `compress` function.
+
+Imports no torch and opens no files.
+"""
 
 import re
 from abc import ABC, abstractmethod
@@ -13,7 +16,7 @@ from pydantic import Field
 
 from fastdc.beton.hints import PROTOCOL, TileCrop, tile_crop
 from fastdc.errors import ConfigError, MethodError
-from fastdc.methods.config import Fit as Fit
+from fastdc.methods.config import Fit as Fit  # `X as X` re-exports a name for methods and plug-ins
 from fastdc.methods.config import MethodConfig as MethodConfig
 from fastdc.methods.config import inferred_settings as inferred_settings
 from fastdc.methods.config import plain_value
@@ -31,26 +34,26 @@ Encoding = Literal["jpg", "png"]
 StoredImage = NDArray[np.uint8] | bytes
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 STORED_QUALITY = 75
-"""JPEG quality of stored images, 4:2:0, the same for every method so that accuracy per byte compares like with like."""
+"""JPEG quality of stored images, 4:2:0. It is the same for every method, so that accuracy per byte is comparable."""
 
 VARIANT_PATTERN = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<settings>[^\[\]]*)\])?")
 
 
 class MethodInfo(Settings):
-    """What a method is called, where it comes from and what it needs.
+    """Metadata of a method: its names, its source and its requirements.
 
     Attributes:
         name: registry name, lower case.
         title: the method's name as its paper prints it.
-        family: which kind of compression it is; `reference` marks rows that compress nothing.
+        family: kind of compression; `reference` marks rows that compress nothing.
         paper: title of the paper.
         year: year of publication.
         bibtex: one BibTeX entry, or "" where there is nothing to cite.
-        needs: what must be observed first; empty for methods that need only labels.
+        needs: inputs that must exist before the method runs; empty for methods that need only labels.
         class_balanced: whether every class keeps the same number of images.
         stochastic: whether the subset seed changes the subset.
-        whole_set: whether the result is the training set itself, so that nothing is stored again.
-        published: published top-1 in percent, keyed "imagenet1k/resnet18/hard/ipc10".
+        whole_set: whether the result is the training set itself. Such a set is not stored again.
+        published: published top-1 accuracy in percent, by keys such as "imagenet1k/resnet18/hard/ipc10".
     """
 
     name: str
@@ -67,12 +70,12 @@ class MethodInfo(Settings):
 
     @property
     def observed(self) -> bool:
-        """Whether the method reads an observer's record."""
+        """Return whether the method reads an observer's record."""
         return any(need in OBSERVED for need in self.needs)
 
 
 class Lists(Protocol):
-    """Reads files that rank the training images; see `fastdc.list_scores`."""
+    """Reader of files that rank the training images; see `fastdc.list_scores`."""
 
     def images(self, path: Path) -> NDArray[np.int64]:
         """Return the training images that a list names, in its order, int64 [M]."""
@@ -83,17 +86,17 @@ class Lists(Protocol):
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method may look at.
+    """Inputs of a method.
 
     Attributes:
         labels: int64 [N], the class of every training image.
         classes: class names; `labels` index them.
-        image_size: side S of the images that will be stored, in pixels.
+        image_size: side S of the stored images, in pixels.
         image: decodes training image i to RGB uint8 [H, W, 3].
         observations: one record per observer run; empty unless the method reads them.
-        scores: the method's own scores, float64 [N], where they were computed already.
+        scores: the method's own scores, float64 [N], if they are already computed; else None.
         teaching: networks to run, for a method whose `teachers` names some; else None.
-        lists: reads files that rank the training images.
+        lists: reader of files that rank the training images.
     """
 
     labels: NDArray[np.int64]
@@ -107,22 +110,25 @@ class MethodContext:
 
     @property
     def counts(self) -> list[int]:
-        """Training images of every class."""
+        """Return the number of training images of every class."""
         return [int(count) for count in np.bincount(self.labels, minlength=len(self.classes))]
 
 
 class Mosaic(Settings):
-    """How whole images were tiled into each stored one, which is all that a list needs to make them again.
+    """Layout by which whole images are tiled into each stored image.
+
+    With this layout and a list of sources, the stored images can be made again.
 
     Attributes:
-        grid: tiles per side; a stored image has grid**2 sources, tiles in row-major order.
+        grid: tiles per side. A stored image has grid**2 sources, in row-major order.
         fit: how a source fills its tile.
-        resize: how it is shrunk: with antialiasing, or by its nearest pixels.
-        view: what of a source is shrunk. A number v: its shorter side is resized to round(v * S) first, antialiased,
-            and the central S x S pixels are taken, as validation does with v = 256 / 224. None: the source itself.
+        resize: how a source is shrunk: with antialiasing, or by nearest pixels.
+        view: part of a source that is shrunk. None takes the whole source. With a number v, the shorter side is first
+            resized to round(v * S) with antialiasing. Then the central S x S pixels are cut, as in validation, where
+            v = 256 / 224.
         side: side of the mosaic in pixels; None takes the side S of every stored image.
-        max_bytes: each mosaic is a JPEG of the highest quality that fits so many bytes; None stores it as every image
-            is stored.
+        max_bytes: largest size of a mosaic. Each is a JPEG of the highest quality that fits. None stores mosaics like
+            any other image.
     """
 
     grid: int = Field(ge=1, le=8)
@@ -135,19 +141,20 @@ class Mosaic(Settings):
 
 @dataclass(frozen=True)
 class Compressed:
-    """A compressed set as plain data, before it is written.
+    """Compressed set as plain data, before it is written.
 
     Attributes:
         labels: int64 [M], class of every stored image.
-        sources: int64 [M, K], the training images that each stored image is made of, or optimised from (K = 1 for
-            pruning, 0 for images that start as noise).
-        images: makes the stored images anew at each call, in order, as RGB uint8 [S, S, 3] or as JPEG files of S x S
-            pixels (S is `mosaic.side` where given); None keeps the source images (K = 1), fitted to S x S when stored.
-        hints: what training must know about the images, for example {"tile_grid": 2}.
-        details: facts for the manifest (score range, high = hard, ...), JSON-able.
-        encoding: how the images are stored: `jpg` (q75 4:2:0), or `png` where the method's paper does so. A beton has
-            no PNG: such images lie in it as raw pixels, and count with the bytes of their PNG.
-        mosaic: how the sources were tiled, where the stored images are mosaics of whole images and nothing else.
+        sources: int64 [M, K], the training images that each stored image is made of, or optimised from. K is 1 for
+            pruning and 0 for images that start as noise.
+        images: function that makes the stored images anew at each call, in order. They are RGB uint8 [S, S, 3] or JPEG
+            files of S x S pixels; S is `mosaic.side` if given. None keeps the source images (K = 1), which are fitted
+            to S x S when stored.
+        hints: rules for training on the images, for example {"tile_grid": 2}.
+        details: facts for the manifest, such as the score range (high = hard); JSON-serialisable.
+        encoding: format of the stored images: `jpg` (q75 4:2:0), or `png` where the method's paper uses it. A beton
+            cannot hold PNG, so such images are raw pixels in it. Their size is counted as that of the PNG.
+        mosaic: layout of the sources, if the stored images are mosaics of whole images and nothing else.
     """
 
     labels: NDArray[np.int64]
@@ -160,9 +167,9 @@ class Compressed:
 
 
 class Method(ABC):
-    """One compression method; a subclass is one file in `fastdc/methods` or a plug-in.
+    """Base class of compression methods; each subclass is one file in `fastdc/methods`, or a plug-in.
 
-    `version` enters every cache key: raise it whenever the same settings give another subset.
+    `version` enters every cache key. Raise it whenever the same settings would give a different subset.
     """
 
     info: ClassVar[MethodInfo]
@@ -170,10 +177,11 @@ class Method(ABC):
     version: ClassVar[int] = 1
 
     def configure(self, settings: Mapping[str, Any]) -> MethodConfig:
-        """Typed settings from plain values.
+        """Return typed settings from plain values.
 
         Raises:
-            ConfigError: unknown setting (with the closest valid one) or a value out of range.
+            ConfigError: a setting is unknown (the message suggests the closest one), a value is out of range, or
+                `augment` is given for the whole set.
         """
         config = self.config_class.make(settings, f"method {self.info.name}")
         if self.info.whole_set and config.augment is not None:
@@ -184,18 +192,19 @@ class Method(ABC):
         return config
 
     def training_crop(self, config: MethodConfig) -> TileCrop:
-        """Return the crops that training takes of the stored images, known before they are made.
+        """Return the crops that training takes of the stored images, before the images exist.
 
-        A method whose sets carry hints of their own, the number of views above all, returns the same here.
+        A method whose sets carry hints of their own must return the same rule here. `check_compressed` compares the
+        number of views.
         """
         return tile_crop(config.augment or PROTOCOL, {})
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """Source images per class that `ipc` takes; the sweep checks it before any work."""
+        """Return the number of source images per class that `ipc` takes; a sweep checks it before any work."""
         return ipc
 
     def class_balanced(self, config: MethodConfig) -> bool:
-        """Whether every class must have `images_needed` images, or only the set as a whole."""
+        """Return whether every class must have `images_needed` images, or only the set as a whole."""
         return self.info.class_balanced
 
     def observed(self, config: MethodConfig) -> bool:
@@ -207,18 +216,19 @@ class Method(ABC):
         return self.info.stochastic
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """Last observer epoch (counted from 1) that the method reads, or `WHOLE_SCHEDULE`; 0 when it needs none.
+        """Return the last observer epoch that the method reads, counted from 1; 0 if it reads none.
 
-        A method that reads the final pass alone needs the whole schedule, because that is where the pass is made.
+        `WHOLE_SCHEDULE` stands for all epochs. A method that reads only the final pass also returns it, because the
+        pass follows the last epoch.
         """
         return WHOLE_SCHEDULE if {"features", "outputs"} & set(self.info.needs) else 0
 
     def teachers(self, config: MethodConfig) -> tuple[str, ...]:
-        """The networks that the method runs, as `fastdc.observe.teacher` names them; none by default."""
+        """Return the networks that the method runs, as `fastdc.observe.teacher` names them; none by default."""
         return ()
 
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """In words, how the settings fall short of the paper's ("100 iterations instead of 4000"); shown with rows.
+        """Describe where the settings fall short of the paper's ("100 iterations instead of 4000"); shown with rows.
 
         Args:
             image_size: side of the stored images in pixels, on which presets depend.
@@ -226,46 +236,49 @@ class Method(ABC):
         return ()
 
     def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """Name the settings whose value is our inference, not published; shown with rows.
+        """Return the names of settings whose value is inferred, not published; shown with rows.
 
         Args:
             image_size: side of the stored images in pixels, on which presets depend.
         """
+        # A value that differs from the default is the user's choice, not an inference.
         default = type(config)()
         return tuple(n for n in inferred_settings(type(config)) if getattr(config, n) == getattr(default, n))
 
     def network_visits(
         self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
-        """Images that go forward and backward through a teacher while a set is made; for the estimate of a dry run.
+        """Estimate the forward and backward passes of images through teachers, for a dry run.
 
-        An image that goes forward only counts as a third.
+        An image that only goes forward counts as a third.
 
         Args:
-            images: stored images of the set. train_images: images of the training set. classes: of both.
+            images: number of stored images in the set.
+            train_images: number of images in the training set.
             image_size: side of the stored images in pixels.
+            classes: number of classes, the same in both sets.
         """
         return 0.0
 
     def shortest_log(self, config: MethodConfig) -> int:
-        """Epochs below which the method cannot score at all, for example those of one window."""
+        """Return the fewest epochs from which the method can score, for example those of one window."""
         return 0
 
     def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
-        """The parts of an observer's record that the method reads."""
+        """Return the parts of an observer's record that the method reads."""
         needs, epochs = self.info.needs, self.observer_epochs(config)
         return ObserverNeeds(
             epochs=epochs if "dynamics" in needs else 0,
             final="features" in needs or "outputs" in needs,
             outputs="outputs" in needs,
-            tdds=epochs if "tdds" in needs else 0,
+            tdds=epochs if "tdds" in needs else 0,  # counted in epochs, although a step lies between two
         )
 
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
-        """What the method ranks the training images by, float64 [N], high = hard; None where it has no ranking.
+        """Return the score that ranks the training images, float64 [N], high = hard; None if there is no ranking.
 
-        Asked for before `compress`, which finds it in `context.scores`, so that a list can name each image's score and
-        the ledger can tell scoring from choosing.
+        `fastdc.compress` calls this before the method's `compress`, which finds the result in `context.scores`. Lists
+        can then name each image's score, and the ledger can time scoring and choosing apart.
         """
         return None
 
@@ -281,10 +294,11 @@ class Method(ABC):
 def budget_problem(
     method: Method, config: MethodConfig, classes: Sequence[str], counts: Sequence[int], ipc: int
 ) -> str | None:
-    """Why a training set cannot serve `ipc` images per class, or None.
+    """Return the reason why a training set cannot serve `ipc` images per class, or None if it can.
 
     Args:
-        classes, counts: names and sizes of the training set's classes.
+        classes: names of the training set's classes.
+        counts: number of training images of each class.
     """
     needed = method.images_needed(config, ipc)
     if not method.class_balanced(config):
@@ -300,7 +314,7 @@ def check_budget(method: Method, config: MethodConfig, classes: Sequence[str], c
     """Refuse a budget that the training set cannot serve.
 
     Raises:
-        MethodError: names the class, its size and the number needed.
+        MethodError: a class, or the set as a whole, has fewer images than needed.
     """
     problem = budget_problem(method, config, classes, counts, ipc)
     if problem is not None:
@@ -308,10 +322,10 @@ def check_budget(method: Method, config: MethodConfig, classes: Sequence[str], c
 
 
 def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
-    """`"el2n[keep=hard]"` -> `("el2n", {"keep": "hard"})`.
+    """Split the name of a variant into name and settings: `"el2n[keep=hard]"` -> `("el2n", {"keep": "hard"})`.
 
     Raises:
-        ConfigError: the text is not of the form name or name[key=value,...].
+        ConfigError: the text has neither of the forms name and name[key=value,...].
     """
     match = VARIANT_PATTERN.fullmatch(text.strip())
     if match is None:
@@ -321,7 +335,7 @@ def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def variant_name(name: str, settings: Mapping[str, Any]) -> str:
-    """The display name of a method under `settings`, keys sorted: `el2n[keep=hard]`, or just `el2n`."""
+    """Return the display name of a method under `settings`, keys sorted: `el2n[keep=hard]`, or just `el2n`."""
     if not settings:
         return name
     return f"{name}[{','.join(f'{key}={plain_value(settings[key])}' for key in sorted(settings))}]"

@@ -1,4 +1,4 @@
-"""The paper whose benchmark fastdc implements; cited by the methods that it introduced or measured first."""
+"""Citation of the paper whose benchmark fastdc implements, for the methods that it introduced or measured first."""
 
 TITLE = "Rethinking Large-scale Dataset Compression: Shifting Focus From Labels to Images"
 

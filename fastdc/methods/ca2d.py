@@ -1,4 +1,4 @@
-"""CA2D: RDED's patches from a pool whose difficulty fits the student's training (Dey et al., CVPR 2026)."""
+"""CA2D: RDED's patches from a pool whose difficulty matches the student's training (Dey et al., CVPR 2026)."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,10 +15,10 @@ from fastdc.methods.rded import PatchConfig, PatchMethod
 
 
 class CA2DConfig(CADSettings, PatchConfig):
-    """Settings of CA2D: those of RDED, and of CAD-Prune, which makes the pool.
+    """Settings of CA2D: those of RDED, and those of CAD-Prune, which makes the pool.
 
     Attributes:
-        pool: images per class that CAD-Prune keeps; the paper's size is not known to us, so RDED's (inferred).
+        pool: images per class that CAD-Prune keeps. The paper's size is unknown; RDED's stands in (inferred).
         keep, reading, last_epoch, window, last_windows: see `cad_prune`.
     """
 
@@ -28,16 +28,18 @@ class CA2DConfig(CADSettings, PatchConfig):
     keep: Keep = "hard"
 
     def pruning(self) -> CADConfig:
-        """CAD-Prune's share of the settings."""
+        """Return the settings that belong to CAD-Prune."""
         names = ("keep", "reading", "last_epoch", "window", "last_windows")
         return CADConfig(**{name: getattr(self, name) for name in names})
 
 
 class CA2D(PatchMethod):
-    """The pool is what wavers most at the end of a training as long as the student's; then as RDED.
+    """Prune to a pool with CAD-Prune, then choose and tile crops as RDED does.
 
-    The authors' code is not out. That the crops are chosen and tiled as in RDED is what the paper says; the size of
-    the pool, and so how much of the choice is left to the teacher, is inferred. What CAD measures is open: `reading`.
+    CAD-Prune keeps the images whose predictions vary most at the end of a training as long as the student's. The
+    authors' code is not public. The paper states that crops are chosen and tiled as in RDED. The size of the pool,
+    which decides how much of the choice is left to the teacher, is inferred. The paper leaves open what CAD measures;
+    see the setting `reading`.
     """
 
     info = MethodInfo(
@@ -58,24 +60,25 @@ class CA2D(PatchMethod):
     config_class = CA2DConfig
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """K, of CAD-Prune; the teacher's own epochs are asked for by the teacher."""
+        """Return K of CAD-Prune; the teacher requests its own epochs."""
         return CAD_PRUNE.observer_epochs(_ca2d(config).pruning())
 
     def shortest_log(self, config: MethodConfig) -> int:
-        """The epochs of CAD-Prune's windows."""
+        """Return the epochs of CAD-Prune's windows."""
         return CAD_PRUNE.shortest_log(_ca2d(config).pruning())
 
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
-        """CAD-Prune's, float64 [N], high = hard."""
+        """Return CAD-Prune's scores, float64 [N], high = hard."""
         return CAD_PRUNE.scores(context, _ca2d(config).pruning())
 
     def pools(self, context: MethodContext, config: MethodConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
-        """The end of CAD-Prune's ranking that the settings keep, `size` of every class."""
+        """Return `size` images of every class from the end of CAD-Prune's ranking that `keep` names."""
         scores = self.scores(context, config) if context.scores is None else context.scores
+        # `best_of_classes` keeps the lowest values.
         return best_of_classes(context, -scores if _ca2d(config).keep == "hard" else scores, size)
 
     def more_details(self, config: MethodConfig) -> dict[str, Any]:
-        """What is inferred."""
+        """Return the inferred settings with their values."""
         return {"inferred": {name: getattr(config, name) for name in inferred_settings(CA2DConfig)}}
 
 

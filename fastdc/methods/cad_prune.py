@@ -1,4 +1,4 @@
-"""CAD-Prune: what wavers at the end of a training as long as the student's will be (Dey et al. 2026)."""
+"""CAD-Prune: images whose predictions vary at the end of a training as long as the student's (Dey et al. 2026)."""
 
 from typing import ClassVar, Literal
 
@@ -10,21 +10,23 @@ from fastdc.methods.scored import Log, ScoreConfig, ScoreMethod
 from fastdc.observe.record import Observation
 
 Reading = Literal["true_class", "el2n"]
-"""What wavers. Which of the two the paper means is open."""
+"""Quantity whose variation is measured. The paper leaves open which of the two it means."""
 
 
 class CADSettings(MethodConfig):
     """Settings of compute-aware difficulty (CAD).
 
     Attributes:
-        reading: what wavers; which one the paper means is open. `true_class`: the probability of the label, the last
-            window ends with epoch K (inferred). `el2n`: the norm of the error, as a third party's code reads the paper
-            (github.com/andriotis/ca2d); there the window that ends with epoch K is left out, as in Dyn-Unc's code.
+        reading: quantity whose variation is measured; the paper leaves it open. `true_class` is the probability of the
+            label, and the last window ends with epoch K (inferred). `el2n` is the norm of the error, as third-party
+            code reads the paper (github.com/andriotis/ca2d). That code leaves out the window that ends with epoch K,
+            as Dyn-Unc's code does.
         last_epoch: K, the last observer epoch that is read, counted from 1. The paper matches K to the student's
             compute, epochs * ipc * C / N; 8 is a reproducer's reading of its ImageNet runs. For a run whose learning
             rate also ends at K, give the observer that many epochs.
-        window: J, epochs in a window. 6 is the paper's for ImageNet; the third party's code takes K - W on small sets.
-        last_windows: W, how many of the last windows are averaged.
+        window: J, epochs in a window. 6 is the paper's value for ImageNet; the third-party code takes K - W on small
+            sets.
+        last_windows: W, number of last windows that are averaged.
     """
 
     reading: Reading = Field("true_class", description="inferred")
@@ -34,27 +36,29 @@ class CADSettings(MethodConfig):
 
     @property
     def shortest(self) -> int:
-        """Return the epochs of W windows, and of the one that is left out."""
+        """Return the epochs that W windows span, plus the window that `el2n` leaves out."""
+        # W windows of J epochs, each one epoch later, span J + W - 1 epochs. `el2n` leaves out one more window.
         return self.window + self.last_windows - (self.reading == "true_class")
 
     def of_run(self, name: str, observation: Observation) -> Scores:
         """Return CAD of every training image in one observer run, float64 [N]; high = hard.
 
         Args:
-            name: the method's, for messages.
+            name: name of the method, for messages.
 
         Raises:
-            MethodError: the run is shorter than K, or K shorter than the windows.
+            MethodError: the run is shorter than K, or K is shorter than the windows.
         """
         score = cad_prune if self.reading == "true_class" else cad_prune_el2n
         return score(Log(name, observation, self.last_epoch), self.window, self.last_windows)
 
 
 class CADConfig(CADSettings, ScoreConfig):
-    """Settings of CAD-Prune: those of its score, and of the ranking.
+    """Settings of CAD-Prune: those of its score, and those of the ranking.
 
     Attributes:
-        keep: the paper keeps the high end: difficulty is matched by the length of the run, not by the end kept.
+        keep: end of the ranking that is kept; `hard` is the paper's. The length of the run, not this setting, matches
+            the difficulty to the student.
     """
 
     later_settings: ClassVar[tuple[str, ...]] = ("reading",)
@@ -63,9 +67,10 @@ class CADConfig(CADSettings, ScoreConfig):
 
 
 class CADPrune(ScoreMethod):
-    """Score = mean over W of the last windows of J epochs of the unbiased std (J - 1), mean over observer runs.
+    """Rank images by how much a prediction varies over the last epochs.
 
-    High = hard. What wavers, and which window is the last, is the setting `reading`: the paper's code is not out.
+    Score = mean over the last W windows of J epochs of the unbiased std (J - 1), averaged over observer runs. High =
+    hard. The setting `reading` chooses the quantity and the last window, because the paper's code is not public.
     """
 
     info = MethodInfo(
@@ -92,7 +97,7 @@ class CADPrune(ScoreMethod):
     config_class = CADConfig
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """K."""
+        """Return K, the last epoch that the score reads."""
         return cad_settings(config).last_epoch
 
     def shortest_log(self, config: MethodConfig) -> int:
@@ -100,12 +105,12 @@ class CADPrune(ScoreMethod):
         return cad_settings(config).shortest
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """Compute-aware difficulty of one run, float64 [N]; high = hard."""
+        """Return compute-aware difficulty in one run, float64 [N]; high = hard."""
         return cad_settings(config).of_run(self.info.name, observation)
 
 
 def cad_settings(config: MethodConfig) -> CADSettings:
-    """Return `config` as the settings of CAD that it holds."""
+    """Return `config`, typed as settings of CAD."""
     assert isinstance(config, CADSettings)
     return config
 

@@ -1,4 +1,4 @@
-"""CCS: coverage-centric coreset selection: drop the hardest, then cover the rest evenly (Zheng et al. 2023)."""
+"""CCS, coverage-centric coreset selection: drop the hardest, then cover the rest evenly (Zheng et al. 2023)."""
 
 from typing import Literal
 
@@ -18,21 +18,21 @@ from fastdc.observe.record import Observation
 from fastdc.seeding import derive_seed
 
 EL2N_EPOCHS = 10
-"""Epochs from the first that EL2N averages over, as CCS's ImageNet code does."""
+"""Number of first epochs that EL2N averages over, as in CCS's ImageNet code."""
 
 
 class CCSConfig(MethodConfig):
     """Settings of CCS.
 
     Attributes:
-        beta: share of the samples, those of the lowest AUM, that is dropped first; fewer where the budget could not be
-            met otherwise. .3 is the authors' for keeping 10 % of ImageNet, .2 for 20 %; for smaller budgets none is
-            published.
-        strata: bins of equal width over the range of the score.
-        score: what the strata divide; the authors' AUM is `aum_softmax`. Samples are dropped by AUM in any case.
+        beta: share of the samples that is dropped first, those of the lowest AUM. Fewer are dropped if the budget could
+            not be met otherwise. The authors use .3 to keep 10 % of ImageNet and .2 to keep 20 %. No value is published
+            for smaller budgets.
+        strata: number of bins of equal width over the range of the score.
+        score: score that the strata divide; the authors' AUM is `aum_softmax`. Samples are always dropped by AUM.
         last_epoch: last observer epoch that AUM and forgetting read, counted from 1; null reads the whole schedule.
-        balanced: drop and stratify within each class, `ipc` of each, as the benchmark balances methods; False is
-            the published rule, one global budget of ipc * C.
+        balanced: whether to drop and stratify within each class, `ipc` of each, as the benchmark does. False is the
+            published rule, one global budget of ipc * C.
     """
 
     beta: float = Field(0.3, ge=0, lt=1, description="inferred")
@@ -43,10 +43,11 @@ class CCSConfig(MethodConfig):
 
 
 class CCS(ScoreMethod):
-    """Drop the int(beta N) samples of the lowest AUM, then choose at random from 50 strata of the score.
+    """Drop the int(beta N) samples of the lowest AUM, then choose at random from strata of the score (50 by default).
 
-    Budget: the smallest stratum first, each gives min(size, budget left // strata left); uniformly within. Unlike the
-    authors' code, the highest score is never left out, every class has its own count, and all draws follow the seed.
+    Strata are served from the smallest. Each gives min(size, budget left // strata left) samples, drawn uniformly.
+    Three things differ from the authors' code: the highest score is never left out, every class has its own count, and
+    all draws follow the seed.
     """
 
     info = MethodInfo(
@@ -70,18 +71,18 @@ class CCS(ScoreMethod):
     choice_settings = (*ScoreMethod.choice_settings, "beta", "strata")
 
     def class_balanced(self, config: MethodConfig) -> bool:
-        """As the setting says."""
+        """Return the setting `balanced`."""
         return _typed(config).balanced
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """`last_epoch`, at least what EL2N reads where it is the score, or the whole schedule."""
+        """Return `last_epoch`, at least EL2N's window if EL2N is the score, or the whole schedule."""
         settings = _typed(config)
         if settings.last_epoch is None:
             return WHOLE_SCHEDULE
         return max(settings.last_epoch, EL2N_EPOCHS if settings.score == "el2n" else 0)
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """The score that the strata divide, of one run, float64 [N]; high = hard (AUM negated)."""
+        """Return the score that the strata divide, in one run, float64 [N]; high = hard (AUM is negated)."""
         settings = _typed(config)
         if settings.score == "el2n":
             return el2n_of_run(observation, 1, EL2N_EPOCHS)
@@ -92,11 +93,12 @@ class CCS(ScoreMethod):
     def choose(
         self, context: MethodContext, config: MethodConfig, scores: Scores, ipc: int, seed: int
     ) -> NDArray[np.int64]:
-        """The stratified choice, class by class where balanced."""
+        """Choose samples by strata, class by class if balanced."""
         settings = _typed(config)
         by_aum = settings.score in ("aum", "aum_softmax")
-        hardness = scores if by_aum else self._hardness(context, settings)
-        values = -scores if by_aum else scores  # strata are laid over the score as published: AUM is high for easy
+        hardness = scores if by_aum else self._hardness(context, settings)  # samples are dropped by AUM in any case
+        values = -scores if by_aum else scores  # strata divide the published score, and published AUM is high for easy
+        # One draw per sample of the whole set, so that a sample's draw does not depend on how the set is grouped.
         draws = np.random.Generator(np.random.PCG64(derive_seed(seed, "ccs strata"))).random(scores.size)
         if not settings.balanced:
             groups, budget = [np.arange(scores.size)], ipc * len(context.classes)
@@ -112,7 +114,7 @@ class CCS(ScoreMethod):
 def _cover(
     members: NDArray[np.int64], hardness: Scores, values: Scores, draws: Scores, budget: int, settings: CCSConfig
 ) -> NDArray[np.int64]:
-    """`budget` of `members`: the hardest dropped (ties: the lower index first), the rest covered."""
+    """Choose `budget` of `members`: drop the hardest (ties: the lower index first), then cover the rest."""
     dropped = min(int(settings.beta * members.size), members.size - budget)
     by_hardness = members[np.argsort(-hardness[members], kind="stable")]
     left = np.sort(by_hardness[dropped:])

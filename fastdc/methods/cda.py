@@ -11,18 +11,19 @@ class CDAConfig(RecoverConfig):
     """Settings of CDA.
 
     Attributes:
-        milestone: share of the iterations over which the lowest crop area falls, by a cosine, from the whole image to
-            `crop_min`; 1 in the paper.
+        milestone: share of the iterations over which the smallest crop area falls from the whole image to `crop_min`
+            along a cosine; 1 in the paper.
     """
 
     milestone: float | None = Field(None, ge=0, le=1)
 
 
 class CDA(RecoverMethod):
-    """From whole images to small crops: global structure first, detail later.
+    """Recover images as SRe2L does, with crops that shrink during the run.
 
-    Numbers of the paper's scripts: ImageNet-1K at 224 px, Tiny-ImageNet at 64 px. None is for 32 px: the numbers there
-    are inferred, SRe2L's with the curriculum of crops and mirroring.
+    Global structure comes first, detail later. The numbers are from the paper's scripts for ImageNet-1K at 224 px and
+    Tiny-ImageNet at 64 px. The paper has no script for 32 px. The numbers there are inferred: SRe2L's, with the
+    curriculum of crops and with mirroring.
     """
 
     info = MethodInfo(

@@ -1,4 +1,4 @@
-"""What a method hands over, checked before a byte is stored: methods are also other people's plug-ins."""
+"""Checks of a method's results before anything is stored, because a method may be a third-party plug-in."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext,
 
 
 def check_scores(method: Method, scores: Any, images: int) -> None:
-    """Refuse scores that rank nothing.
+    """Refuse scores that cannot rank the training set.
 
     Args:
-        images: of the training set.
+        images: number of training images.
 
     Raises:
-        MethodError: not one number per training image, or one that is not finite.
+        MethodError: the scores are not one number per training image, or one is not finite.
     """
     if scores is None:
         return
@@ -32,10 +32,10 @@ def check_scores(method: Method, scores: Any, images: int) -> None:
 
 
 def check_compressed(method: Method, config: MethodConfig, compressed: Any, context: MethodContext, ipc: int) -> None:
-    """Refuse a compressed set that is not what was asked for.
+    """Refuse a compressed set that does not fit the method, the training set or `ipc`.
 
     Raises:
-        MethodError: names the method, and the class, image or number that is wrong.
+        MethodError: the set is malformed; the message names the method and the wrong class, image or number.
     """
     where = f"method {method.info.name}"
     if not isinstance(compressed, Compressed):
@@ -62,13 +62,13 @@ def check_compressed(method: Method, config: MethodConfig, compressed: Any, cont
     _check_views(where, method, config, compressed)
     for name in ("hints", "details"):
         try:
-            json.dumps(getattr(compressed, name), allow_nan=False)
+            json.dumps(getattr(compressed, name), allow_nan=False)  # by default Python writes NaN, which is not JSON
         except (TypeError, ValueError) as error:
             raise MethodError(f"{where}: its {name} are no plain data ({error}); use numbers, text, lists") from error
 
 
 def _check_views(where: str, method: Method, config: MethodConfig, compressed: Compressed) -> None:
-    """Refuse another number of views than a sweep was planned with."""
+    """Refuse a number of views other than the one that the sweep was planned with."""
     given, planned = compressed.hints.get("tile_views", 1), method.training_crop(config).views
     if given != planned:
         raise MethodError(
@@ -78,17 +78,20 @@ def _check_views(where: str, method: Method, config: MethodConfig, compressed: C
 
 
 def checked_images(make: Callable[[], Iterator[StoredImage]], count: int, image_size: int) -> Iterator[StoredImage]:
-    """Return the images that a method makes, each checked when it comes.
+    """Yield the images that a method makes, each checked as it arrives.
 
     Raises:
-        MethodError: another number of images than `count`, or one that is not RGB uint8 [S, S, 3] nor a JPEG of it.
+        MethodError: the number of images is not `count`, or an image is neither RGB uint8 [S, S, 3] nor a JPEG of that
+            size.
     """
     made, expected = 0, (image_size, image_size, 3)
     for image in make():
+        # A JPEG is decoded only to check it; its bytes are stored as they are.
         pixels = _decoded(image, made) if isinstance(image, bytes) else image
         if not isinstance(pixels, np.ndarray) or pixels.shape != expected or pixels.dtype != np.uint8:
             raise MethodError(f"image {made} that the method made is {_form(pixels)}, expected uint8 {list(expected)}")
         made += 1
+        # The first surplus image ends the loop, because a plug-in's generator may never end.
         if made > count:
             break
         yield image
@@ -113,7 +116,7 @@ def _check_counts(where: str, balanced: bool, labels: NDArray[Any], context: Met
 
 
 def _check_kept(where: str, compressed: Compressed, context: MethodContext) -> None:
-    """Of a set of kept images: each once, with the label that it has in the training set."""
+    """Require that a set of kept images holds each image once, with its label in the training set."""
     if compressed.sources.shape[1] != 1:
         raise MethodError(f"{where}: kept images with {compressed.sources.shape[1]} sources each, expected 1")
     kept = compressed.sources[:, 0]
@@ -134,9 +137,10 @@ def _check_range(what: str, values: NDArray[Any], end: int) -> None:
 
 
 def _are_integers(values: Any, dimensions: int) -> bool:
+    # Kinds i and u leave out bool, which would otherwise pass as labels 0 and 1.
     return isinstance(values, np.ndarray) and values.ndim == dimensions and values.dtype.kind in "iu"
 
 
 def _form(value: Any) -> str:
-    """Type and shape, for a message."""
+    """Return type and shape, for a message."""
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -1,4 +1,4 @@
-"""CIM's selection and combination: the whole images that a teacher recognises best, tiled (Shang et al., ECCV 2026)."""
+"""CIM's selection and combination: tile the whole images that a teacher recognises best (Shang et al., ECCV 2026)."""
 
 from functools import partial
 from typing import Self
@@ -22,12 +22,12 @@ class CIMConfig(TeacherConfig):
     """Settings of CIM; defaults are those of the published scripts.
 
     Attributes:
-        pool: candidate images per class; all where a class has fewer, more where the mosaics need them.
-        grid: tiles per side of a mosaic. One visit in grid**2 of the training sees all of it, the others one tile.
-        resize: shorter side in pixels before the central S x S pixels are scored and tiled, at least S; null takes
-            the scripts' for the stored side: round(S * 256 / 224) from 128 px on (ImageNet), else S (CIFAR, Tiny). The
-            script that stores ImageNet-1K at 64 px takes 73.
-        batch_size: images in a forward pass of the teachers; only time and memory depend on it, and rounding.
+        pool: candidate images per class; all images if a class has fewer, more if the mosaics need them.
+        grid: tiles per side of a mosaic. One training visit in grid**2 sees the whole mosaic, the others one tile.
+        resize: shorter side in pixels, at least S, to which an image is resized before its central S x S pixels are
+            scored and tiled. null takes the scripts' value for the stored side: round(S * 256 / 224) from 128 px on
+            (ImageNet), else S (CIFAR, Tiny). The script that stores ImageNet-1K at 64 px uses 73.
+        batch_size: images in a forward pass of the teachers; it affects only time, memory and rounding.
     """
 
     pool: int = Field(PAPER_POOL, ge=1)
@@ -41,22 +41,22 @@ class CIMConfig(TeacherConfig):
         return self
 
     def shorter_side(self, size: int) -> int:
-        """Return `resize` for images stored at `size` px."""
+        """Return `resize`, or the scripts' value for images stored at `size` px."""
         return self.resize or (round(size * 256 / 224) if size >= SMALLEST_TILED else size)
 
     @property
     def tile_crop(self) -> TileCrop:
-        """Return what training does with the mosaics."""
+        """Return the rule for training crops of the mosaics."""
         return TileCrop() if self.grid == 1 else TileCrop(self.grid, whole=1 / self.grid**2)
 
 
 class CIM(TeacherMethod):
-    """Tiles the whole images of the lowest loss of a random pool, each shrunk by its nearest pixels.
+    """Tile the whole images of lowest loss from a random pool, each shrunk by nearest pixels.
 
     Mosaic i of a class holds the images ranked i, n + i, 2n + i, ... (n = ipc). The published method then fits the
-    mosaics to the sources' features in 200 iterations; that is not done here, and rows show it. Its training takes a
-    tile as it is, resized; here the protocol's crop is taken inside the tile, as for every set with hints. The setting
-    `fit` does not count.
+    mosaics to the sources' features in 200 iterations. That step is left out here, and rows report it. Published
+    training takes a tile as it is, resized. Here the protocol's crop is taken inside the tile, as for every set with
+    hints. The setting `fit` has no effect and is refused.
     """
 
     info = MethodInfo(
@@ -83,19 +83,19 @@ class CIM(TeacherMethod):
     config_class = CIMConfig
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """Return one image for each tile."""
+        """Return `ipc` times the number of tiles."""
         return ipc * _own(config).grid ** 2
 
     def network_visits(
         self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
-        """Count every image of the pool once forward, by every teacher."""
+        """Count one forward pass of every pooled image through every teacher."""
         own = _own(config)
         pool = min(train_images, max(own.pool * classes, images * own.grid**2))
         return pool * len(self.teachers(config)) / 3
 
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """Name the matching of features, which is left out, and fewer candidates than the scripts'."""
+        """Name the matching of features, which is left out, and a pool smaller than the scripts'."""
         found, pool = ["selection and combination alone, without CIM's matching of features"], _own(config).pool
         if pool < PAPER_POOL:
             found.append(f"{pool} candidate images per class instead of {PAPER_POOL}")
@@ -106,7 +106,7 @@ class CIM(TeacherMethod):
         own, name = _own(config), self.info.name
         check_budget(self, config, context.classes, context.counts, ipc)
         teachers, side = teaching_of(context, name).teachers, own.shorter_side(context.image_size)
-        # the pool of `rded` at the same seed, so that the two differ in what they make of it
+        # The seed of `rded`'s pool, so that both methods choose from the same candidates.
         pools = random_pools(context, max(own.pool, self.images_needed(own, ipc)), derive_seed(seed, "patch pool"))
         every = np.concatenate(pools)
         losses = image_losses(context, teachers, own.batch_size, name, resize=side, samples=every)
@@ -130,9 +130,9 @@ def _own(config: MethodConfig) -> CIMConfig:
 def _best_of_pools(
     pools: list[NDArray[np.int64]], losses: NDArray[np.float64], ipc: int, tiles: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the images of the lowest losses, and these losses, each [C * ipc, tiles], a row for each mosaic.
+    """Return the images of lowest loss, and these losses, each [C * ipc, tiles], one row per mosaic.
 
-    Ties go to the lower image.
+    Ties go to the lower image number.
 
     Args:
         losses: float64, of all pools one after the other.

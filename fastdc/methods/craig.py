@@ -1,4 +1,4 @@
-"""CRAIG: kept images whose gradients stand for those of the whole class (Mirzasoleiman et al. 2020)."""
+"""CRAIG: images whose gradients represent those of the whole class (Mirzasoleiman et al. 2020)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +8,11 @@ from fastdc.methods.geometry import GreedyMethod, Group
 
 
 class Craig(GreedyMethod):
-    """Facility location on s_ij = c - ||g_i - g_j||_2 of the last layer's gradients, by lazy greedy, class by class.
+    """Maximise facility location over last-layer gradients, by lazy greedy, class by class.
 
-    g = (softmax - onehot) x (features, 1), at the trained observer, of the cross-entropy, as in DeepCore. The paper's
-    weights, cluster sizes, are not kept: the benchmark trains every method's images alike. There is no global form,
-    as for facility location.
+    Similarities are s_ij = c - ||g_i - g_j||_2. g = (softmax - onehot) x (features, 1) is the gradient of the
+    cross-entropy at the trained observer, as in DeepCore. The paper's weights (cluster sizes) are not kept, because the
+    benchmark trains every method's images alike. As for facility location, there is no global form.
     """
 
     info = MethodInfo(
@@ -33,8 +33,8 @@ class Craig(GreedyMethod):
     )
 
     def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
-        """Positions as `facility_location_order` chooses them."""
-        # numba takes half a second to import
+        """Return positions as `facility_location_order` chooses them."""
+        # Imported here because numba takes half a second to import.
         from fastdc.kernels.similarity import GradientProducts, GradientSimilarity, kept_when_small
         from fastdc.kernels.submodular import facility_location_order
 

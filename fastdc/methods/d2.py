@@ -1,4 +1,4 @@
-"""D2 pruning: difficulty, spread over and damped by a nearest-neighbour graph (Maharana et al. 2024)."""
+"""D2 pruning: difficulty, spread and damped along a nearest-neighbour graph (Maharana et al. 2024)."""
 
 import math
 from dataclasses import replace
@@ -12,31 +12,33 @@ from fastdc.methods.base import Compressed, Keep, MethodConfig, MethodContext, M
 from fastdc.methods.geometry import FeatureMethod, GeometryConfig, Group, groups_of, per_group
 
 FLOOR = 1e-7
-"""Least score that a message carries on the undirected graph; the official code's epsilon."""
+"""Smallest score that a message carries on the undirected graph; the official code's epsilon."""
 
 Difficulty = Literal["aum", "aum_softmax", "el2n", "forgetting"]
 
 
 class D2Config(GeometryConfig):
-    """Settings of D2 pruning. Defaults are those of the published ImageNet command, which runs the code's graph mode.
+    """Settings of D2 pruning.
+
+    The defaults are those of the published ImageNet command, which runs the code's graph mode.
 
     Attributes:
-        score: where messages start, with its own method's defaults. `aum_softmax` is the command's
-            `accumulated_margin`: margins of probabilities, of all epochs.
+        score: score from which messages start, at the defaults of its own method. `aum_softmax` is the command's
+            `accumulated_margin`: margins of probabilities over all epochs.
         keep: `easy` starts from the reversed difficulty, which is AUM as published. The command does so, because its
             graph mode takes AUM unchanged. `hard` starts from the difficulty, as the paper describes.
-        start: `raw` takes the scores as they are; a negative one then sends 1e-7, as in the official code. `zero`
-            shifts them so that the lowest of the images left is 0, as the official class mode does with AUM.
+        start: `raw` takes the scores as they are; a negative score then sends 1e-7, as in the official code. `zero`
+            shifts the scores so that the lowest of the remaining images is 0, as the official class mode does with AUM.
         neighbours: k of the nearest-neighbour graph, within the class or, with balanced=false, the whole set.
-        graph: `undirected` joins two images where either is among the other's k nearest: the paper's graph, and the
-            command's. `directed` leads from each image to its own k nearest only, as the code does with stored ones.
+        graph: `undirected` joins two images if either is among the other's k nearest: the graph of the paper and the
+            command. `directed` leads from each image only to its own k nearest, as the code does with stored graphs.
         gamma: how fast the reverse message fades with distance.
-        mis_ratio: share of the whole set that is dropped first as mislabelled, the hardest by `mis_score`. A group
-            always keeps as many as it must give.
+        mis_ratio: share of the whole set that is dropped first as mislabelled: the hardest by `mis_score`. A group
+            always keeps as many images as its budget needs.
         mis_score: difficulty by which images are dropped.
-        normalise: distances between features of unit length. The official code takes plain ones.
-        balanced: one graph for each class and the same number of every class. The command asks for it, but its graph
-            mode ignores that and chooses among all (inferred); False does the same.
+        normalise: whether distances are between features scaled to unit length. The official code does not scale them.
+        balanced: whether each class has its own graph and the same number of images. The command requests this, but
+            its graph mode ignores it and chooses among all images (inferred). False does the same.
     """
 
     score: Difficulty = "aum_softmax"
@@ -52,9 +54,11 @@ class D2Config(GeometryConfig):
 
 
 class D2(FeatureMethod):
-    """Forward messages raise images among wanted neighbours; each pick lowers its neighbours (see `message_order`).
+    """Choose images greedily by scores that pass between neighbours.
 
-    The features are the trained observer's penultimate ones. The command's `--stratas 25` acts on a figure only.
+    Forward messages raise images with high-scoring neighbours. Each pick then lowers its neighbours; see
+    `message_order`. The features are the trained observer's penultimate ones. The command's `--stratas 25` affects only
+    a figure.
     """
 
     info = MethodInfo(
@@ -91,8 +95,8 @@ class D2(FeatureMethod):
 
 
 def initial_scores(context: MethodContext, name: Difficulty) -> NDArray[np.float64]:
-    """Return the difficulty of every training image, float64 [N], high = hard, as the method of that name scores it."""
-    from fastdc.methods import get_method  # the registry imports this file
+    """Return the difficulty of every training image as method `name` scores it, float64 [N], high = hard."""
+    from fastdc.methods import get_method  # avoids a cycle: the registry imports this file
 
     method = get_method(name.removesuffix("_softmax"))
     found = method.scores(context, method.configure({"softmax": True} if name == "aum_softmax" else {}))
@@ -101,9 +105,9 @@ def initial_scores(context: MethodContext, name: Difficulty) -> NDArray[np.float
 
 
 def without_hardest(groups: list[Group], hardness: NDArray[np.float64], share: float, budget: int) -> list[Group]:
-    """Drop the int(share * N) hardest of all N images, of equal ones the higher index first.
+    """Drop the int(share * N) hardest of all N images; among equals, the higher index first.
 
-    A group that would be left with fewer than `budget` keeps its `budget` easiest.
+    A group that would keep fewer than `budget` images keeps its `budget` easiest.
 
     Args:
         hardness: float64 [N], high = hard.
@@ -119,8 +123,9 @@ def without_hardest(groups: list[Group], hardness: NDArray[np.float64], share: f
 
 
 def starting_scores(difficulty: NDArray[np.float64], groups: list[Group], config: D2Config) -> NDArray[np.float64]:
-    """Return what each image starts with before messages, float64 [N], high = wanted."""
+    """Return the score of each image before messages, float64 [N], high = preferred."""
     scores = difficulty if config.keep == "hard" else -difficulty
+    # The minimum is taken over the remaining images of all groups, not group by group.
     return scores - min(scores[group.members].min() for group in groups) if config.start == "zero" else scores
 
 
@@ -128,9 +133,9 @@ def graph_choice(group: Group, scores: NDArray[np.float64], config: D2Config, bu
     """Return the sample numbers of `budget` members of one group, in order of choice.
 
     Args:
-        scores: float64 [N], of the whole set, high = wanted.
+        scores: float64 [N], of the whole set, high = preferred.
     """
-    # numba takes half a second to import
+    # Imported here because numba takes half a second to import.
     from fastdc.kernels.neighbours import message_order, nearest_neighbours, neighbour_graph
 
     features, directed = group.features(), config.graph == "directed"

@@ -1,4 +1,4 @@
-"""DELT: medium starts, and images that join one group after the other (Shen et al., CVPR 2025)."""
+"""DELT: starts of medium difficulty, optimised in groups that join one after another (Shen et al., CVPR 2025)."""
 
 from pydantic import Field
 
@@ -9,17 +9,18 @@ from fastdc.methods.starts import Start, medium_images
 from fastdc.recover.recipe import Presets, Recipe
 
 INFERRED = (*SHARED, "milestone", "rounds")
+"""Numbers that are inferred at 64 and 32 px."""
 
 
 class DELTConfig(RecoverConfig):
     """Settings of DELT.
 
     Attributes:
-        fit: how an image to start from becomes S x S; `crop` resizes it to a shorter side of S // 7 * 8 pixels (256 for
-            224) and takes the centre, as the authors' code does.
-        rounds: groups into which a class's images are split; the first is optimised for all iterations, the last for
-            1 / rounds of them.
-        milestone: share of the iterations over which the lowest crop area falls to `crop_min`, as CDA does it.
+        fit: how a start image becomes S x S. `crop` resizes its shorter side to S // 7 * 8 pixels (256 for 224) and
+            takes the centre, as the authors' code does.
+        rounds: number of groups into which a class's images are split. The first group is optimised for all iterations,
+            the last for 1 / rounds of them.
+        milestone: share of the iterations over which the smallest crop area falls to `crop_min`, as in CDA.
     """
 
     rounds: int | None = Field(None, ge=1)
@@ -27,11 +28,13 @@ class DELTConfig(RecoverConfig):
 
 
 class DELT(RecoverMethod):
-    """From real images of medium difficulty; early ones become optimised, late ones stay nearly real: more diversity.
+    """Optimise real images of medium difficulty, in groups that join one after another.
 
-    A group's Adam starts when the group joins. (The paper's code has one Adam for the batch, whose bias correction is
-    over by then: the first steps of a late group are several times too long.) The numbers at 224 px are the paper's
-    script for ImageNet-1K. None is for 64 and 32 px: the numbers there are inferred, CDA's without rolls.
+    Early images are optimised for long, late ones stay nearly real, which makes the set more diverse. A group's Adam
+    starts when the group joins. The paper's code has one Adam for the batch, whose bias correction has faded by then.
+    The first steps of a late group are therefore several times too long there. The numbers at 224 px are from the
+    paper's script for ImageNet-1K. There is no script for 64 and 32 px. The numbers there are inferred: CDA's, without
+    rolls.
     """
 
     version = 2
@@ -62,11 +65,11 @@ class DELT(RecoverMethod):
     )
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """One image to start from for each."""
+        """Return `ipc`: one start image for each stored image."""
         return ipc
 
     def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
-        """Images about the class's median in the first teacher's confidence, the nearest first."""
+        """Return images around the class's median of the first teacher's confidence, the nearest first."""
         return medium_images(context, teaching_of(context, self.info.name).teachers[0], ipc, fit=config.fit)
 
 

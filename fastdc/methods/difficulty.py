@@ -1,16 +1,17 @@
-"""The difficulty scores, one function each: what a method ranks by and what `fastdc.scores` gives are the same code.
+"""Difficulty scores, one function each; the methods and `fastdc.scores` share this code.
 
-Every function takes one training as it was seen, either the observer's log (`fastdc.methods.scored.Log`) or logits
-(`fastdc.methods.trajectory.Trajectory`), and returns float64 [N], high = hard. Importing this imports no numba.
+Every function takes the record of one training, either the observer's log (`fastdc.methods.scored.Log`) or logits
+(`fastdc.methods.trajectory.Trajectory`). It returns float64 [N], high = hard. Importing this module does not import
+numba.
 
-The log holds float32, so a score read from it differs from that of its own float32 logits by at most:
+The log holds float32. A score read from it differs from the score of the same float32 logits by at most:
 
 - forgetting: nothing. aum: 1e-7 of its mean |margin|. el2n: 2e-6 of itself, down to 1e-38.
 - entropy, margin, least_confidence, grand: 3e-7 of itself, down to 1e-38.
-- aum_softmax: 2e-6; 1e-7 among samples that are always sure, which tie below that.
+- aum_softmax: 2e-6; 1e-7 among samples that are always confident, which tie below that.
 - cad_prune, cad_prune_el2n: 2e-6. dyn_unc, dual: 2e-5.
-- tdds: sqrt(window - 1) 2^-11 of the largest -ln p of the sample, because the observer keeps the epoch before as
-  float16 log-probabilities, by design.
+- tdds: sqrt(window - 1) 2^-11 of the largest -ln p of the sample. The observer deliberately keeps the previous epoch
+  as float16 log-probabilities.
 """
 
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ Scores = NDArray[np.float64]
 
 
 class Seen(Protocol):
-    """One training of T epochs on N samples, as scores read it."""
+    """Record of one training of T epochs on N samples, as scores read it."""
 
     def series(self, name: str) -> NDArray[np.floating[Any]]:
         """Return a field of `fastdc.kernels.fields.FIELDS` at every epoch, [T, N]."""
@@ -35,27 +36,29 @@ class Seen(Protocol):
 
 
 def el2n(seen: Seen) -> Scores:
-    """EL2N: (1 / T) sum_t ||softmax(z_t) - onehot(y)||_2. Published: high = hard, the same.
+    """Return EL2N: (1 / T) sum_t ||softmax(z_t) - onehot(y)||_2.
 
-    Paul et al. 2021, "Deep Learning on a Data Diet". 0 (sure and right) to sqrt(2) (sure and wrong).
+    The range is 0 (confident and right) to sqrt(2) (confident and wrong). Paul et al. 2021, "Deep Learning on a Data
+    Diet". Published: high = hard, the same.
     """
     return _mean(seen, "el2n")
 
 
 def forgetting(seen: Seen) -> Scores:
-    """Forgetting: number of t with sample correct at t - 1 and wrong at t. Published: high = hard, the same.
+    """Return forgetting events: the number of t with the sample correct at t - 1 and wrong at t.
 
-    Correct: z_y above every other logit; a tie is wrong. A sample that was never correct gets T, which no other can
-    reach. Toneva et al. 2019.
+    Correct means z_y above every other logit; a tie is wrong. A sample that was never correct gets T, which no other
+    sample can reach. Toneva et al. 2019. Published: high = hard, the same.
     """
-    from fastdc.kernels.scores import forgetting_events  # numba takes half a second; listing methods must not pay it
+    # Imported here because numba takes half a second to import, which would slow every listing of methods.
+    from fastdc.kernels.scores import forgetting_events
 
     margins = seen.series("margin")
     return forgetting_events(margins, 0, margins.shape[0])
 
 
 def aum(seen: Seen) -> Scores:
-    """AUM, area under the margin, negated: -(1 / T) sum_t (z_y - max over j != y of z_j), on logits.
+    """Return the negated area under the margin (AUM) of logits: -(1 / T) sum_t (z_y - max over j != y of z_j).
 
     Published: LOW = hard, without the minus. Pleiss et al. 2020.
     """
@@ -63,33 +66,34 @@ def aum(seen: Seen) -> Scores:
 
 
 def aum_softmax(seen: Seen) -> Scores:
-    """AUM on softmax, negated: -(1 / T) sum_t (p_y - max over j != y of p_j).
+    """Return the negated area under the margin of probabilities: -(1 / T) sum_t (p_y - max over j != y of p_j).
 
-    Published: LOW = hard, without the minus. The variant of CCS's code (Zheng et al. 2023), which sums instead of
-    averaging: T times this.
+    Published: LOW = hard, without the minus. This is the variant of CCS's code (Zheng et al. 2023), which sums instead
+    of averaging: T times this.
     """
     return _mean(seen, "p_other") - _mean(seen, "p_y")
 
 
 def entropy(seen: Seen) -> Scores:
-    """Entropy of the last epoch: -sum_c p_c ln p_c, in nats; p ln p = 0 at p = 0. Published: high = hard, the same.
+    """Return the entropy at the last epoch: -sum_c p_c ln p_c in nats, with p ln p = 0 at p = 0.
 
-    Coleman et al. 2020, "Selection via Proxy".
+    Coleman et al. 2020, "Selection via Proxy". Published: high = hard, the same.
     """
     return seen.last("entropy")
 
 
 def margin(seen: Seen) -> Scores:
-    """Margin of the last epoch: one minus (largest minus second largest probability); 1 in a tie.
+    """Return one minus the margin at the last epoch, the largest minus the second largest probability; 1 in a tie.
 
     Published: LOW = hard, the difference itself. Its negative would lose the digits of a difference near 1.
     Coleman et al. 2020.
     """
+    # 1 - (p_max - p_second) = p_rest + p_second, a sum of small numbers when the gap is near 1.
     return _one_minus(seen.last("gap"), seen.last("p_rest") + seen.last("p_second"))
 
 
 def least_confidence(seen: Seen) -> Scores:
-    """Least confidence of the last epoch: one minus the largest probability, whatever the label.
+    """Return least confidence at the last epoch: one minus the largest probability, whatever the label.
 
     Published: LOW = hard, the largest probability. Its negative would lose the digits of a probability near 1.
     Coleman et al. 2020.
@@ -98,11 +102,11 @@ def least_confidence(seen: Seen) -> Scores:
 
 
 def tdds(seen: Seen, window: int, decay: float) -> Scores:
-    """TDDS: sum over k = 0..T-J of decay * (1 - decay)^(T-J-k) * d_k, J = window = 10, decay = .9.
+    """Return TDDS: sum over k = 0..T-J of decay * (1 - decay)^(T-J-k) * d_k.
 
-    q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|; a window of the J epochs k..k+J-1 holds J - 1 of them; d_k is
-    the Euclidean norm of their deviations from their mean. Logarithms come from log-softmax, without an epsilon.
-    Published: high = hard, the same. Zhang et al. 2024.
+    The published constants are J = window = 10 and decay = .9. q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|. The
+    window of epochs k..k+J-1 holds J - 1 of these, and d_k is the Euclidean norm of their deviations from their mean.
+    Logarithms come from log-softmax, without an epsilon. Zhang et al. 2024. Published: high = hard, the same.
     """
     from fastdc.kernels.windows import tdds_scores
 
@@ -110,10 +114,11 @@ def tdds(seen: Seen, window: int, decay: float) -> Scores:
 
 
 def dyn_unc(seen: Seen, window: int) -> Scores:
-    """Dyn-Unc: mean over k = 0..T-J of 10 * std of p_y over epochs k..k+J-1, J = window = 10.
+    """Return Dyn-Unc: mean over k = 0..T-J of 10 * std of p_y over epochs k..k+J-1.
 
-    Unbiased standard deviation (J - 1). A probability of exactly 0 counts as 0. Published: high = hard, the same. He et
-    al. 2024; their code leaves out the window that ends with the last epoch, as DUAL's does not.
+    The published constant is J = window = 10. The standard deviation is unbiased (J - 1). A probability of exactly 0
+    counts as 0. Published: high = hard, the same. He et al. 2024; their code leaves out the window that ends with the
+    last epoch, DUAL's code does not.
     """
     from fastdc.kernels.windows import window_scores
 
@@ -121,9 +126,10 @@ def dyn_unc(seen: Seen, window: int) -> Scores:
 
 
 def dual(seen: Seen, window: int) -> Scores:
-    """DUAL: mean over k = 0..T-J of 10 std(p_y) (1 - mean(p_y)) over epochs k..k+J-1, J = window = 10.
+    """Return DUAL: mean over k = 0..T-J of 10 std(p_y) (1 - mean(p_y)) over epochs k..k+J-1.
 
-    Unbiased standard deviation (J - 1). Published: high = hard, the same. Cho et al. 2025.
+    The published constant is J = window = 10. The standard deviation is unbiased (J - 1). Cho et al. 2025.
+    Published: high = hard, the same.
     """
     from fastdc.kernels.windows import window_scores
 
@@ -131,10 +137,10 @@ def dual(seen: Seen, window: int) -> Scores:
 
 
 def cad_prune(seen: Seen, window: int, last_windows: int) -> Scores:
-    """CAD-Prune: mean over the last W windows of the std of p_y over J epochs; J = window = 6, W = last_windows = 2.
+    """Return CAD-Prune: mean over the last W windows of the std of p_y over J epochs.
 
-    Unbiased standard deviation (J - 1); the last window ends with the last epoch. Published: high = hard, the same.
-    Dey et al. 2026.
+    The published constants are J = window = 6 and W = last_windows = 2. The standard deviation is unbiased (J - 1). The
+    last window ends with the last epoch. Dey et al. 2026. Published: high = hard, the same.
     """
     from fastdc.kernels.windows import cad_scores
 
@@ -142,10 +148,11 @@ def cad_prune(seen: Seen, window: int, last_windows: int) -> Scores:
 
 
 def cad_prune_el2n(seen: Seen, window: int, last_windows: int) -> Scores:
-    """CAD-Prune on EL2N: the same with ||p - onehot(y)||_2 for p_y; J = window = 6, W = last_windows = 2.
+    """Return CAD-Prune on EL2N: as `cad_prune`, with ||p - onehot(y)||_2 in place of p_y.
 
-    The window that ends with the last epoch is left out, as in Dyn-Unc's code. Published: high = hard, the same. The
-    reading of andriotis/ca2d, which is not the authors'.
+    The constants are J = window = 6 and W = last_windows = 2. The window that ends with the last epoch is left out, as
+    in Dyn-Unc's code. This is the reading of andriotis/ca2d, which is not the authors' code.
+    Published: high = hard, the same.
     """
     from fastdc.kernels.windows import cad_scores
 
@@ -153,13 +160,13 @@ def cad_prune_el2n(seen: Seen, window: int, last_windows: int) -> Scores:
 
 
 def grand(seen: Seen) -> Scores:
-    """GraNd of the last layer at the last epoch: ||d loss / d (W, b)||_2 = ||p - onehot(y)||_2 sqrt(||h||_2^2 + 1).
+    """Return GraNd of the last layer at the last epoch: ||p - onehot(y)||_2 sqrt(||h||_2^2 + 1), h the features.
 
-    h: the features. The gradient of cross entropy is the outer product of p - onehot(y) and (h, 1), so its norm is
-    exact without forming it. Published: high = hard, the same. Paul et al. 2021, with the last layer alone as DeepCore
-    does.
+    This equals ||d loss / d (W, b)||_2. The gradient of cross entropy is the outer product of p - onehot(y) and (h, 1),
+    so its norm is exact without forming it. Paul et al. 2021, restricted to the last layer as in DeepCore.
+    Published: high = hard, the same.
     """
-    return seen.last("el2n") * np.sqrt(seen.last("feature_norm") ** 2 + 1.0)
+    return seen.last("el2n") * np.sqrt(seen.last("feature_norm") ** 2 + 1.0)  # 1 is the input of the bias
 
 
 def _mean(seen: Seen, name: str) -> Scores:
@@ -170,5 +177,5 @@ def _mean(seen: Seen, name: str) -> Scores:
 
 
 def _one_minus(values: Scores, rest: Scores) -> Scores:
-    """Return 1 - values with the digits of the smaller of the two; `rest` is 1 - values as it was kept."""
+    """Return 1 - values without cancellation; `rest` is 1 - values, stored separately in full precision."""
     return np.where(values < 0.5, 1.0 - values, rest)

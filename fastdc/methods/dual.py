@@ -20,10 +20,10 @@ class DualConfig(LogConfig):
 
     Attributes:
         window: J, epochs in a window.
-        sampling: draw images in proportion to score * Beta density of their mean probability, the paper's rule at high
-            pruning rates; False keeps one end of the ranking.
-        exponent: c, how late the Beta density turns to easy images as the pruning rate grows.
-        keep: which end is kept without sampling; `hard` is the paper's. Sampling prefers high scores by itself.
+        sampling: whether images are drawn in proportion to score * Beta density of their mean probability, the paper's
+            rule at high pruning rates. False keeps one end of the ranking.
+        exponent: c; the larger it is, the later the Beta density shifts to easy images as the pruning rate grows.
+        keep: end that is kept without sampling; `hard` is the paper's. Sampling itself prefers high scores.
     """
 
     keep: Keep = "hard"
@@ -39,10 +39,11 @@ class DualConfig(LogConfig):
 
 
 class Dual(LogScore):
-    """Score = mean over windows of J epochs of 10 std(p_y) (1 - mean(p_y)), std unbiased, mean over observer runs.
+    """Draw images by difficulty times uncertainty, with a preference that depends on the pruning rate.
 
-    High = hard. By default images are drawn without replacement with weights s_i BetaPDF(m_i; a, b), m the mean of p_y
-    over all epochs that are read; see `beta_log_weights`. The pruning rate is that of the whole set.
+    Score = mean over windows of J epochs of 10 std(p_y) (1 - mean(p_y)), std unbiased, averaged over observer runs.
+    High = hard. By default images are drawn without replacement with weights s_i BetaPDF(m_i; a, b). m is the mean of
+    p_y over all epochs that are read; see `beta_log_weights`. The pruning rate is that of the whole set.
     """
 
     info = MethodInfo(
@@ -67,19 +68,19 @@ class Dual(LogScore):
     choice_settings = (*LogScore.choice_settings, "sampling", "exponent")
 
     def shortest_log(self, config: MethodConfig) -> int:
-        """The epochs of one window."""
+        """Return the epochs of one window."""
         assert isinstance(config, DualConfig)
         return config.window
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """DUAL of one run, float64 [N]; high = hard."""
+        """Return DUAL in one run, float64 [N]; high = hard."""
         assert isinstance(config, DualConfig)
         return dual(self.seen(observation, config), config.window)
 
     def choose(
         self, context: MethodContext, config: MethodConfig, scores: Scores, ipc: int, seed: int
     ) -> NDArray[np.int64]:
-        """The weighted draw, in the order drawn, or one end of the ranking."""
+        """Draw images by weight, in the order drawn, or take one end of the ranking."""
         assert isinstance(config, DualConfig)
         if not config.sampling:
             return super().choose(context, config, scores, ipc, seed)
@@ -87,10 +88,12 @@ class Dual(LogScore):
         rate = 1 - ipc * len(context.classes) / scores.size
         weights = beta_log_weights(scores, mean_p, rate, config.exponent)
         priorities = draw_order(weights, derive_seed(seed, "dual sampling"))
+        # `draw_order` gives the first draw the highest priority, so "hard" keeps the draws, whatever config.keep is.
         return select_among(priorities, context.labels, len(context.classes), ipc, "hard", config.balanced)
 
     def _mean_p(self, observation: Observation, config: DualConfig) -> Scores:
-        from fastdc.kernels.scores import mean_over_epochs  # numba takes half a second to import
+        # Imported here because numba takes half a second to import.
+        from fastdc.kernels.scores import mean_over_epochs
 
         own = self.seen(observation, config).series("p_y")
         return mean_over_epochs(own, 0, own.shape[0])

@@ -1,4 +1,4 @@
-"""DWA: real starts, and teachers whose weights are adjusted for every batch (Du et al., NeurIPS 2024)."""
+"""DWA: start from real images, and adjust the teachers' weights for every batch (Du et al., NeurIPS 2024)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DWARecipe(Recipe):
-    """SRe2L's numbers, and those of the adjustment; see `DWAConfig`."""
+    """SRe2L's recipe with the numbers of the weight adjustment; see `DWAConfig`."""
 
     iterations: int = 2000
     variance_weight: float = 2.0
@@ -32,10 +32,9 @@ class DWAConfig(RecoverConfig):
     """Settings of DWA.
 
     Attributes:
-        fit: how an image to start from becomes S x S; the authors' code squashes it.
-        steps: K, steps of gradient ascent in a teacher's weights, for every batch anew; 0 leaves the teachers as they
-            are.
-        radius: rho, length of the whole way.
+        fit: how a start image becomes S x S; the authors' code squashes it.
+        steps: K, steps of gradient ascent in a teacher's weights, anew for every batch; 0 leaves the weights unchanged.
+        radius: rho, total length of these steps in weight space.
     """
 
     fit: Fit = "squash"
@@ -44,10 +43,11 @@ class DWAConfig(RecoverConfig):
 
 
 class DWA(RecoverMethod):
-    """From random real images, against teachers pushed away from them: more diverse images, in half the iterations.
+    """Optimise random real images against teachers whose weights are pushed away from them.
 
-    The adjustment is undone after every batch, as the paper says and its code does not. Numbers of the paper's scripts:
-    ImageNet-1K at 224 px, Tiny-ImageNet at 64 px, CIFAR-100 at 32 px (rolled alone: no crop, no mirroring).
+    The images become more diverse, in half of SRe2L's iterations. The adjustment is undone after every batch, as the
+    paper states; its code does not undo it. The numbers are from the paper's scripts for ImageNet-1K at 224 px,
+    Tiny-ImageNet at 64 px and CIFAR-100 at 32 px (rolls only: no crop, no mirroring).
     """
 
     version = 2
@@ -85,15 +85,15 @@ class DWA(RecoverMethod):
     )
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """One image to start from for each."""
+        """Return `ipc`: one start image for each stored image."""
         return ipc
 
     def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
-        """Whole images of the class, at random."""
+        """Draw whole images of each class at random."""
         return random_images(context, ipc, seed, fit=config.fit)
 
     def networks(self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: Recipe) -> "Sequence[nn.Module]":
-        """The teachers adjusted to the batch."""
+        """Return the teachers, adjusted to the batch."""
         from fastdc.recover.adjust import adjusted
 
         assert isinstance(recipe, DWARecipe)

@@ -1,4 +1,4 @@
-"""Dyn-Unc: how much an image's predicted probability wavers during training (He et al. 2024)."""
+"""Dyn-Unc: how much an image's predicted probability varies during training (He et al. 2024)."""
 
 from pydantic import Field
 
@@ -13,8 +13,8 @@ class DynUncConfig(LogConfig):
 
     Attributes:
         window: J, epochs in a window.
-        keep: `hard` is the paper's end, and the default: the low end mixes easy images with those that are always
-            wrong (top-1 below chance on Imagenette at IPC 10).
+        keep: end of the ranking that is kept; `hard` is the paper's. The low end mixes easy images with those that are
+            always wrong (top-1 below chance on Imagenette at IPC 10).
     """
 
     keep: Keep = "hard"
@@ -22,10 +22,11 @@ class DynUncConfig(LogConfig):
 
 
 class DynUnc(LogScore):
-    """Score = mean over windows of J epochs of 10 std(p_y), unbiased (J - 1), mean over observer runs.
+    """Rank images by the variation of their label's probability.
 
-    High = hard, or rather undecided: images that are always right and images that are always wrong both score low. The
-    paper keeps the high end. A probability of exactly 0 counts as 0; the authors' code takes it as missing.
+    Score = mean over windows of J epochs of 10 std(p_y), unbiased (J - 1), averaged over observer runs. High means hard
+    in the sense of undecided: images that are always right and images that are always wrong both score low. The paper
+    keeps the high end. A probability of exactly 0 counts as 0; the authors' code treats it as missing.
     """
 
     info = MethodInfo(
@@ -47,12 +48,12 @@ class DynUnc(LogScore):
     config_class = DynUncConfig
 
     def shortest_log(self, config: MethodConfig) -> int:
-        """The epochs of one window."""
+        """Return the epochs of one window."""
         assert isinstance(config, DynUncConfig)
         return config.window
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """Dynamic uncertainty of one run, float64 [N]; high = hard."""
+        """Return dynamic uncertainty in one run, float64 [N]; high = hard."""
         assert isinstance(config, DynUncConfig)
         return dyn_unc(self.seen(observation, config), config.window)
 

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from fastdc.recover.statistics import Statistics
 
 EASY_POOL = 300
+"""Number of easiest images per class that are cropped."""
 
 
 class EDCConfig(ConvolutionConfig):
     """Settings of EDC.
 
     Attributes:
-        fit: how an image to start from below 128 px becomes S x S; the authors' code squashes it.
-        shuffle: whether the tiles of a mosaic are shuffled before the first step: `paper` shuffles them; `released`
-            leaves them, as the authors' code does, which draws an order and does not use it.
-        statistics: `exact` gives a class the variance E[x^2] - E[x]^2 over all its images; `released` lacks the part
-            between images, as the authors' code does.
+        fit: how a start image below 128 px becomes S x S; the authors' code squashes it.
+        shuffle: whether the tiles of a mosaic are shuffled before the first step. `paper` shuffles them. `released`
+            leaves them in place, as the authors' code does: it draws an order but does not use it.
+        statistics: `exact` gives a class the variance E[x^2] - E[x]^2 over all its images. `released` omits the
+            variance between images, as the authors' code does.
     """
 
     fit: Fit = "squash"
@@ -36,22 +37,23 @@ class EDCConfig(ConvolutionConfig):
 
 
 def small_recipe() -> ConvolutionRecipe:
-    """EDC's numbers for Tiny-ImageNet and CIFAR-100."""
+    """Return EDC's numbers for Tiny-ImageNet and CIFAR-100."""
     return ConvolutionRecipe(
         iterations=2000, learning_rate=0.05, matching_weight=0.01, crop_min=0.5, jitter=0, patch=4, ema=0.8
     )
 
 
 class EDC(RecoverMethod):
-    """From mosaics of easy real patches, G-VBSM's matching with half of each distance to the statistics of the classes.
+    """Optimise mosaics of easy real patches with G-VBSM's matching, half of it against per-class statistics.
 
-    A class's starts are drawn with replacement and mirrored at even odds: from 128 px from as many mosaics, below from
-    its training images. The number of mosaics to draw from is inferred.
+    The starts of a class are drawn with replacement and mirrored with probability 1/2. From 128 px on they are drawn
+    from `ipc` mosaics of the class, below that from its training images. The number of mosaics is inferred.
 
-    The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0, shufflenet_v2_x0_5 and alexnet, in turn;
-    one without BatchNorm, as alexnet, is matched by its convolutions alone. The paper's flatness term has weight 0 in
-    the authors' code, and is left out. Its scripts share a batch among 4 GPUs, each with statistics of its own; here
-    the batch is one. Below 128 px statistics come from RandomResizedCrop's views, the scripts' from shifts in a margin.
+    The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0, shufflenet_v2_x0_5 and alexnet, in turn.
+    A teacher without BatchNorm, such as alexnet, is matched by its convolutions alone. The paper's flatness term has
+    weight 0 in the authors' code and is left out. The scripts split a batch among 4 GPUs, each with its own statistics;
+    here the batch is not split. Below 128 px, statistics come from RandomResizedCrop's views; in the scripts they come
+    from shifts within a margin.
     """
 
     version = 2
@@ -74,7 +76,7 @@ class EDC(RecoverMethod):
     )
     config_class: ClassVar[type[MethodConfig]] = EDCConfig
     layout = "class_major"
-    batch_norm = False
+    batch_norm = False  # alexnet, one of the paper's teachers, has none
     paper_teachers = MappingProxyType({"paper224": 5, "paper64": 5, "paper32": 8})
     presets = Presets(
         paper224=ConvolutionRecipe(
@@ -85,11 +87,11 @@ class EDC(RecoverMethod):
     )
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """Count images of 4 crops each, for mosaics of 4; below 128 px one would do."""
+        """Return `ipc`: an image gives 4 crops, as many as a mosaic has tiles. Below 128 px one image would do."""
         return ipc
 
     def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
-        """Return mosaics of the easiest crops of a class's 300 easiest images; below 128 px any of its images."""
+        """Return mosaics of the easiest crops of a class's 300 easiest images; below 128 px, random training images."""
         assert isinstance(config, EDCConfig)
         tiles = tiles_per_side(None, context.image_size)
         if tiles == 1:
@@ -98,7 +100,7 @@ class EDC(RecoverMethod):
         return mirrored(mosaics, seed, shuffled=tiles if config.shuffle == "paper" else 1)
 
     def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
-        """Convolutions too, half against the set and half against the classes, under a moving average."""
+        """Return matching of convolutions too, half against the set, half against the classes, by moving average."""
         from fastdc.recover.matching import MatchingSpec
 
         assert isinstance(recipe, ConvolutionRecipe)
@@ -111,7 +113,7 @@ class EDC(RecoverMethod):
         )
 
     def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
-        """Of every class and of the set, from one pass of every teacher over the training set."""
+        """Compute the statistics of every class and of the set in one pass of every teacher over the training set."""
         from fastdc.recover.statistics import StatisticsSpec, teacher_statistics
 
         recipe = self.recipe(config, context.image_size)
@@ -123,7 +125,8 @@ class EDC(RecoverMethod):
             convolutions=True,
             patch=recipe.patch,
             class_variance=config.statistics,
-            seed=derive_seed(0, "layer statistics"),  # of the training set alone: the same for every subset seed
+            # The statistics describe the training set, so they must not depend on the subset seed.
+            seed=derive_seed(0, "layer statistics"),
         )
         return teacher_statistics(context.teaching, len(context.classes), spec)
 

@@ -25,10 +25,10 @@ class EL2NRanking(MethodConfig):
     """Settings of a ranking by EL2N.
 
     Attributes:
-        keep: which end of the ranking is kept; `easy` is the benchmark's at small IPC.
+        keep: end of the ranking that is kept; `easy` is the benchmark's at small IPC.
         first_epoch: first observer epoch of the averaging window, counted from 1.
-        last_epoch: last epoch of the window, included. 1 to 10 follows CCS's ImageNet code; that the paper
-            used the same window is inferred.
+        last_epoch: last epoch of the window, included. Epochs 1 to 10 follow CCS's ImageNet code. That the paper used
+            the same window is inferred.
     """
 
     keep: Keep = "easy"
@@ -43,15 +43,15 @@ class EL2NRanking(MethodConfig):
 
 
 class EL2NConfig(EL2NRanking, ScoreConfig):
-    """Settings of EL2N: those of the ranking, and the budget.
+    """Settings of EL2N: those of the ranking, and how the budget is shared.
 
     Attributes:
-        balanced: the same number of every class, as the benchmark does; False is one global ranking.
+        balanced: whether every class keeps the same number of images, as in the benchmark. False is one global ranking.
     """
 
 
 class EL2N(ScoreMethod):
-    """Score ||softmax(f(x)) - onehot(y)||_2, averaged over an epoch window and over observer runs."""
+    """Rank images by ||softmax(f(x)) - onehot(y)||_2, averaged over an epoch window and over observer runs."""
 
     info = MethodInfo(
         name="el2n",
@@ -70,30 +70,30 @@ class EL2N(ScoreMethod):
     config_class = EL2NConfig
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """The window's last epoch."""
+        """Return the last epoch of the window."""
         assert isinstance(config, EL2NConfig)
         return config.last_epoch
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """See `el2n_of_run`."""
+        """Return EL2N in one run, float64 [N]; high = hard."""
         assert isinstance(config, EL2NConfig)
         return el2n_of_run(observation, config.first_epoch, config.last_epoch)
 
 
 def el2n_scores(observations: tuple[Observation, ...], first_epoch: int, last_epoch: int) -> Scores:
-    """EL2N of every training image: mean over epochs first..last (counted from 1) and over observer runs.
+    """Return EL2N of every training image: mean over epochs first..last (counted from 1) and over observer runs.
 
     Returns:
-        float64 [N], 0 (sure and right) to sqrt(2) (sure and wrong).
+        float64 [N], 0 (confident and right) to sqrt(2) (confident and wrong).
 
     Raises:
-        MethodError: there is no observation, or it ends before `last_epoch`.
+        MethodError: there is no observation, or one ends before `last_epoch`.
     """
     return mean_over_runs("el2n", observations, lambda run: el2n_of_run(run, first_epoch, last_epoch))
 
 
 def el2n_of_run(observation: Observation, first_epoch: int, last_epoch: int) -> Scores:
-    """EL2N of one observer run; see `el2n_scores`."""
+    """Return EL2N of every training image in one observer run; see `el2n_scores`."""
     return el2n(Log("el2n", observation, last_epoch, first_epoch))
 
 

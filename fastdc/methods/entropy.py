@@ -8,9 +8,10 @@ from fastdc.observe.record import Observation
 
 
 class Entropy(FinalScore):
-    """Score = -sum_c p_c ln p_c in nats, of the trained observer in eval mode, mean over observer runs.
+    """Rank images by the entropy of the trained observer's prediction.
 
-    The label plays no part. DeepCore keeps the most confident where it is not class-balanced; `keep` decides here.
+    Score = -sum_c p_c ln p_c in nats, in eval mode, averaged over observer runs. The label plays no part. DeepCore
+    keeps the most confident images if it is not class-balanced; here `keep` decides.
     """
 
     info = MethodInfo(
@@ -24,7 +25,7 @@ class Entropy(FinalScore):
     )
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """Entropy of one run, float64 [N]; high = hard."""
+        """Return the entropy in one run, float64 [N]; high = hard."""
         return entropy(self.seen(observation))
 
 

@@ -1,4 +1,4 @@
-"""Facility location: every image of a class has a kept image like it (submodular coverage, as in DeepCore)."""
+"""Facility location: keep an image similar to every image of a class (submodular coverage, as in DeepCore)."""
 
 from typing import Literal
 
@@ -13,17 +13,18 @@ class FacilityLocationConfig(MethodConfig):
     """Settings of facility location.
 
     Attributes:
-        metric: `cosine`, 1/2 + cos/2 as in DeepCore, or `gaussian`, exp(-d^2 / mean d^2 of all pairs) (inferred).
+        metric: similarity of two images: `cosine`, 1/2 + cos/2 as in DeepCore, or `gaussian`, exp(-d^2 / mean d^2 of
+            all pairs) (inferred).
     """
 
     metric: Literal["cosine", "gaussian"] = "cosine"
 
 
 class FacilityLocation(GreedyMethod):
-    """Maximises sum over i of max over kept j of s_ij, by lazy greedy, class by class.
+    """Maximise the sum over i of the maximum over kept j of s_ij, by lazy greedy, class by class.
 
-    Similarities are of the penultimate features (DeepCore takes last-layer gradients, as `craig` does here). There is
-    no global form: it would take n^2 similarities of the whole set, 1.6e12 on ImageNet.
+    Similarities s_ij are between penultimate features. DeepCore takes last-layer gradients instead, as `craig` does
+    here. There is no global form, because it would take n^2 similarities of the whole set, 1.6e12 on ImageNet.
     """
 
     info = MethodInfo(
@@ -45,8 +46,8 @@ class FacilityLocation(GreedyMethod):
     config_class = FacilityLocationConfig
 
     def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
-        """Positions as `facility_location_order` chooses them."""
-        # numba takes half a second to import
+        """Return positions as `facility_location_order` chooses them."""
+        # Imported here because numba takes half a second to import.
         from fastdc.kernels.similarity import CosineSimilarity, GaussianSimilarity, kept_when_small
         from fastdc.kernels.submodular import facility_location_order
 

@@ -1,4 +1,4 @@
-"""FADRM: medium mosaics, several resolutions, and the start mixed in again (Cui et al., NeurIPS 2025)."""
+"""FADRM: start from medium mosaics, alternate resolutions, mix the start in again (Cui et al., NeurIPS 2025)."""
 
 from dataclasses import replace
 
@@ -12,24 +12,25 @@ from fastdc.recover.recipe import Presets, Recipe
 SMALL = 200 / 224
 """Side of every other stage, as a share of the stored side."""
 FOUR_STAGES = Recipe(iterations=2000, jitter=4, stages=(1.0, 1.0, 1.0, 1.0), residual=0.5)
+"""Recipe at 32 px, and FADRM+'s at 64 px; all stages have the stored side."""
 
 
 class FADRMConfig(RecoverConfig):
     """Settings of FADRM.
 
     Attributes:
-        residual: share of the start that is mixed in between two stages; 0.5 in the paper.
+        residual: weight of the start when it is mixed in between two stages; 0.5 in the paper.
     """
 
     residual: float | None = Field(None, ge=0, lt=1)
 
 
 class FADRM(RecoverMethod):
-    """From mosaics of patches of medium difficulty, in stages of 200 and 224 px, half of the start mixed in between.
+    """Optimise mosaics of medium patches in stages of 200 and 224 px, with the start mixed in between stages.
 
-    With several teachers, which take turns (the paper: ResNet-18, DenseNet-121, ShuffleNetV2, MobileNetV2), it is
-    FADRM+: `fadrm[teachers=A+B+C+D]`; its script for 64 px has numbers of its own. Stored as PNG, as the paper does.
-    All numbers are the paper's scripts'.
+    With several teachers the method is FADRM+: `fadrm[teachers=A+B+C+D]`. The teachers take turns; the paper's are
+    ResNet-18, DenseNet-121, ShuffleNetV2 and MobileNetV2. FADRM+'s script for 64 px has numbers of its own. Images are
+    stored as PNG, as in the paper. All numbers are from the paper's scripts.
     """
 
     version = 2
@@ -60,17 +61,18 @@ class FADRM(RecoverMethod):
     )
 
     def presets_for(self, config: MethodConfig) -> Presets:
-        """Return FADRM+'s where several teachers take turns."""
+        """Return FADRM+'s presets if several teachers take turns, else FADRM's."""
         return SEVERAL if len(self.teachers(config)) > 1 else self.presets
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """One image for each patch; a mosaic has 4 from 128 px on, below that 1, the least."""
+        """Return the minimum, one image per stored image; from 128 px on, a mosaic needs 4."""
         return ipc
 
     def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
-        """2 x 2 mosaics of medium patches; below 128 px one patch each."""
+        """Return 2 x 2 mosaics of medium patches; below 128 px, single patches."""
         return medium_mosaics(context, ipc, seed)
 
 
 SEVERAL = replace(FADRM.presets, paper64=FOUR_STAGES)
+"""Presets of FADRM+."""
 METHOD = FADRM()

@@ -7,11 +7,11 @@ from fastdc.observe.record import Observation
 
 
 class Forgetting(LogScore):
-    """Score = number of epochs at which an image turns from correct to wrong, mean over observer runs.
+    """Rank images by the number of epochs at which they turn from correct to wrong, averaged over observer runs.
 
     Each epoch presents an image once, augmented, in train mode, as in the paper. Correct means a positive margin; a tie
-    is wrong. An image that was never correct gets T, the number of epochs, more than any other can reach: the paper
-    ranks those hardest, while CCS's and DeepCore's codes give them 0, as if they were never forgotten.
+    is wrong. An image that was never correct gets T, the number of epochs, which no other image can reach. The paper
+    ranks such images hardest. CCS's and DeepCore's code gives them 0, as if they were never forgotten.
     """
 
     info = MethodInfo(
@@ -33,7 +33,7 @@ class Forgetting(LogScore):
     )
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """Forgetting events of one run, float64 [N]; high = hard."""
+        """Return the forgetting events in one run, float64 [N]; high = hard."""
         return forgetting(self.seen(observation, config))
 
 

@@ -1,4 +1,4 @@
-"""Full: the whole training set, the reference that every compressed set is measured against."""
+"""Full: the whole training set, the reference for every compressed set."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext,
 
 
 class Full(Method):
-    """Keeps every image as it is; ipc and seed do not matter."""
+    """Keep every image as it is; ipc and seed have no effect."""
 
     info = MethodInfo(
         name="full",
@@ -20,11 +20,11 @@ class Full(Method):
     )
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """One image of each class is enough: the whole set has no budget."""
+        """Return 1: the whole set has no budget."""
         return 1
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """All N images, in their order."""
+        """Return all N images, in their order."""
         return Compressed(labels=context.labels, sources=np.arange(context.labels.size, dtype=np.int64)[:, None])
 
 

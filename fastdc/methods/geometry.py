@@ -1,4 +1,4 @@
-"""What methods share that choose by the geometry of the observer's final features. Imports no torch and no numba."""
+"""Bases of the methods that choose by the geometry of the observer's final features. Imports no torch and no numba."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 CHUNK = 4096
-"""Rows read from the feature file at once; a multiple of the kernels' panel size."""
+"""Rows of the feature file that are read at once; a multiple of the kernels' panel size."""
 
 
 class FinalFeatures(Protocol):
-    """What geometry methods read of an observer's final pass, `Observation.final`."""
+    """Arrays of an observer's final pass, `Observation.final`, that geometry methods read."""
 
     def features(self) -> NDArray[np.float16]:
-        """Penultimate features, float16 [N, D], memory-mapped."""
+        """Return penultimate features, float16 [N, D], memory-mapped."""
 
     def outputs(self) -> NDArray[np.float16]:
-        """Softmax probabilities, float16 [N, C], memory-mapped."""
+        """Return softmax probabilities, float16 [N, C], memory-mapped."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The samples among which one choice is made: a class, or the whole set.
+    """Group of samples among which one choice is made: a class, or the whole set.
 
     Attributes:
         members: int64 [n], ascending sample numbers.
         labels: int64 [N], of the whole set.
-        final: the final pass.
+        final: the observer's final pass.
         workers: threads that one kernel call may use.
     """
 
@@ -56,38 +56,39 @@ class Group:
     workers: int
 
     def rows(self) -> NDArray[np.float32]:
-        """The members' features, float32 [n, D].
+        """Return the members' features, float32 [n, D].
 
         Raises:
-            MethodError: names the first sample with a feature that is not finite.
+            MethodError: a feature is not finite; the message names the first such sample.
         """
         return _finite(self.final.features(), self.members, "features")
 
     def features(self) -> "Panels":
-        """The members' features, packed for the kernels; errors as `rows`."""
+        """Return the members' features, packed for the kernels; raises the same errors as `rows`."""
         return self._packed(self.final.features(), lambda part: _finite(self.final.features(), part, "features"))
 
     def residuals(self) -> "Panels":
-        """softmax - onehot(label) of the members, packed for the kernels.
+        """Return softmax - onehot(label) of the members, packed for the kernels.
 
-        The label's entry is minus the sum of all others: 1 - p_y would keep nothing of a p_y near 1 in float16.
+        The label's entry is minus the sum of all others. In float16, 1 - p_y would lose all digits of a p_y near 1.
 
         Raises:
-            MethodError: names the first sample with an output that is not finite.
+            MethodError: an output is not finite; the message names the first such sample.
         """
         return self._packed(self.final.outputs(), self._residuals)
 
     def _residuals(self, part: NDArray[np.int64]) -> NDArray[np.float32]:
         out = _finite(self.final.outputs(), part, "outputs")
         own = (np.arange(part.size), self.labels[part])
-        out[own] = 0.0
+        out[own] = 0.0  # leaves the label's own probability out of the sum
         out[own] = -out.sum(axis=1, dtype=np.float64)
         return out
 
     def _packed(
         self, source: NDArray[np.float16], read: Callable[[NDArray[np.int64]], NDArray[np.float32]]
     ) -> "Panels":
-        from fastdc.kernels.panels import empty_panels, fill_panels  # numba takes half a second to import
+        # Imported here because numba takes half a second to import.
+        from fastdc.kernels.panels import empty_panels, fill_panels
 
         panels = empty_panels(self.members.size, source.shape[1], self.workers)
         for start in range(0, self.members.size, CHUNK):
@@ -104,10 +105,12 @@ def _finite(source: NDArray[np.float16], members: NDArray[np.int64], what: str) 
 
 
 def final_features(context: MethodContext, name: str) -> FinalFeatures:
-    """The final pass of the first observer run; features of different runs span different spaces and are not averaged.
+    """Return the final pass of the first observer run.
+
+    Features of different runs span different spaces, so they cannot be averaged.
 
     Raises:
-        MethodError: there is no observation, it has no final pass, or that is of another set.
+        MethodError: there is no observation, it has no final pass, or the pass is of another set.
     """
     if not context.observations:
         raise MethodError(f"method {name}: needs an observed training; run `fastdc observe` on this training set first")
@@ -119,7 +122,7 @@ def final_features(context: MethodContext, name: str) -> FinalFeatures:
 
 
 def groups_of(context: MethodContext, name: str, balanced: bool) -> list[Group]:
-    """One group per class, in class order, or one group of all. Several groups are to be shared out among threads.
+    """Return one group per class, in class order, or one group of all samples.
 
     Raises:
         MethodError: as `final_features`.
@@ -127,21 +130,21 @@ def groups_of(context: MethodContext, name: str, balanced: bool) -> list[Group]:
     final = final_features(context, name)
     if not balanced:
         return [Group(np.arange(context.labels.size), context.labels, final, usable_cpus())]
-    order = np.argsort(context.labels, kind="stable")
+    order = np.argsort(context.labels, kind="stable")  # stable: sample numbers ascend within a class
     members = np.split(order, np.cumsum(context.counts)[:-1])
-    workers = 1 if len(members) > 1 else usable_cpus()
+    workers = 1 if len(members) > 1 else usable_cpus()  # `per_group` gives several groups a thread each
     return [Group(part, context.labels, final, workers) for part in members]
 
 
 def filled(groups: list[Group]) -> list[Group]:
-    """Without classes that have no image, which a global budget allows."""
+    """Return the groups that have members; under a global budget a class may have no images."""
     return [group for group in groups if group.members.size]
 
 
 def per_group(groups: list[Group], work: Callable[[Group], Result]) -> list[Result]:
-    """`work` of every group, in order; groups are shared out among as many threads as there are CPUs.
+    """Return `work` of every group, in order, computed by as many threads as there are CPUs.
 
-    Kernels release Python's lock, and no group's result depends on another's.
+    Kernels release the GIL, and no group's result depends on another's.
     """
     with ThreadPoolExecutor(min(len(groups), usable_cpus())) as pool:
         return list(pool.map(work, groups))
@@ -151,8 +154,8 @@ class GeometryConfig(MethodConfig):
     """Settings of a choice by geometry.
 
     Attributes:
-        balanced: the same number of every class, each class by itself, as the benchmark does; False is one choice
-            among all images.
+        balanced: whether the same number is chosen within each class, as in the benchmark. False is one choice among
+            all images.
     """
 
     balanced: bool = True
@@ -162,7 +165,7 @@ class DistanceConfig(GeometryConfig):
     """Settings of a ranking by distance from a prototype.
 
     Attributes:
-        keep: `easy` keeps the images nearest to their prototype, the paper's advice where data are scarce; `hard` the
+        keep: `easy` keeps the images nearest to their prototype, the paper's advice for scarce data; `hard` keeps the
             farthest.
     """
 
@@ -170,14 +173,14 @@ class DistanceConfig(GeometryConfig):
 
 
 class FeatureMethod(Method):
-    """A method that reads the trained observer's features; `needs` holds "features", perhaps more."""
+    """Base of the methods that read the trained observer's features; their `needs` include "features"."""
 
     def class_balanced(self, config: MethodConfig) -> bool:
-        """As the setting says; always, where there is no such setting."""
+        """Return the setting `balanced`, or True if the method has no such setting."""
         return config.balanced if isinstance(config, GeometryConfig) else True
 
     def budget(self, context: MethodContext, config: MethodConfig, ipc: int) -> int:
-        """Images to choose in each group.
+        """Return the number of images to choose in each group.
 
         Raises:
             MethodError: the training set cannot serve `ipc`.
@@ -187,14 +190,14 @@ class FeatureMethod(Method):
 
 
 class GreedyMethod(FeatureMethod):
-    """A method that puts the samples of each group in an order, one after the other."""
+    """Base of the methods that choose the samples of each group one after another."""
 
     @abstractmethod
     def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
-        """`budget` distinct positions in `group.members`, most wanted first."""
+        """Return `budget` distinct positions in `group.members`, in order of preference."""
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` images of every class, grouped by class, each in order of choice (or ipc * classes of all)."""
+        """Choose `ipc` images of every class, grouped by class, in order of choice (or ipc * classes of all)."""
         budget = self.budget(context, config, ipc)
         groups = groups_of(context, self.info.name, self.class_balanced(config))
         chosen = np.concatenate(per_group(groups, lambda group: group.members[self.order(group, config, budget)]))
@@ -202,14 +205,14 @@ class GreedyMethod(FeatureMethod):
 
 
 class DistanceMethod(FeatureMethod):
-    """A method that ranks all images by their distance from a prototype."""
+    """Base of the methods that rank all images by their distance from a prototype."""
 
     @abstractmethod
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
-        """Distance of every training image, float64 [N]; high = hard."""
+        """Return the distance of every training image, float64 [N]; high = hard."""
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """The `ipc` nearest (or farthest) images of every class, or ipc * classes of all."""
+        """Choose the `ipc` nearest (or farthest) images of every class, or ipc * classes of all."""
         assert isinstance(config, DistanceConfig)
         self.budget(context, config, ipc)
         scores = self.scores(context, config) if context.scores is None else context.scores
@@ -218,5 +221,5 @@ class DistanceMethod(FeatureMethod):
 
 
 def score_range(scores: NDArray[np.float64]) -> dict[str, float]:
-    """Smallest and largest score of what was kept, for the manifest."""
+    """Return the smallest and largest score of the kept images, for the manifest."""
     return {"score_min": float(scores.min()), "score_max": float(scores.max())}

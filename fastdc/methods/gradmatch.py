@@ -1,4 +1,4 @@
-"""GradMatch: kept images whose weighted gradients sum to the class's mean gradient (Killamsetty et al. 2021)."""
+"""GradMatch: images whose weighted gradients sum to the class's mean gradient (Killamsetty et al. 2021)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +12,21 @@ class GradMatchConfig(MethodConfig):
     """Settings of GradMatch.
 
     Attributes:
-        ridge: weight of ||w||^2 beside the squared error of the mean gradient (DeepCore's lambda, 1, which meets
-            gradients that its loss has divided by the batch). The gradients' products are rounded by about 1e-7 of
-            their squared lengths; a ridge too small to keep the system solvable is refused.
+        ridge: weight of ||w||^2 beside the squared error of the mean gradient. DeepCore's lambda is 1, but its loss has
+            already divided the gradients by the batch size. Products of gradients are rounded by about 1e-7 of their
+            squared lengths. A ridge too small to keep the system solvable is refused.
     """
 
     ridge: float = Field(1.0, ge=1e-6)
 
 
 class GradMatch(GreedyMethod):
-    """Orthogonal matching pursuit with non-negative weights on the last layer's gradients, class by class.
+    """Match the mean last-layer gradient by orthogonal matching pursuit with non-negative weights, class by class.
 
-    g = (softmax - onehot) x (features, 1), at the trained observer. Weights are refitted, non-negative, at each pick
-    (DeepCore makes them so only at the end, and then keeps fewer images than asked for). They serve the choice and are
-    not kept: the benchmark trains every method's images alike. There is no global form: ipc * classes picks would take
-    n * picks inner products, and weights of all picks to refit at each.
+    g = (softmax - onehot) x (features, 1), at the trained observer. Non-negative weights are refitted at each pick.
+    DeepCore enforces the sign only at the end, and then keeps fewer images than requested. The weights serve only the
+    choice. They are not kept, because the benchmark trains every method's images alike. There is no global form: ipc *
+    classes picks would take n * picks inner products, and a refit of all weights at each pick.
     """
 
     info = MethodInfo(
@@ -49,8 +49,8 @@ class GradMatch(GreedyMethod):
     config_class = GradMatchConfig
 
     def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
-        """Positions as `matching_order` chooses them."""
-        # numba takes half a second to import
+        """Return positions as `matching_order` chooses them."""
+        # Imported here because numba takes half a second to import.
         from fastdc.kernels.matching import matching_order
         from fastdc.kernels.similarity import GradientProducts, kept_when_small
 

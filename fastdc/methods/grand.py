@@ -1,4 +1,4 @@
-"""GraNd: the norm of the loss gradient (Paul et al. 2021), of the last layer."""
+"""GraNd: the norm of the last layer's loss gradient (Paul et al. 2021)."""
 
 from fastdc.methods.base import MethodConfig, MethodInfo
 from fastdc.methods.difficulty import Scores, grand
@@ -8,12 +8,13 @@ from fastdc.observe.record import Observation
 
 
 class GraNd(FinalScore):
-    """Score ||d loss / d (W, b)||_2 of the last linear layer at the end of the observer's training, mean over runs.
+    """Rank images by the norm of the last layer's loss gradient.
 
-    The gradient of cross entropy is the outer product of p - onehot(y) and (h, 1), so its norm is
-    ||p - onehot(y)||_2 sqrt(||h||_2^2 + 1), exact, without forming it. The paper takes all parameters at
-    initialisation, which could not be reproduced (Kirsch 2023); the last layer at the end is DeepCore's reading.
-    Several observer runs (10 in the paper) give the expectation.
+    Score = ||d loss / d (W, b)||_2 of the last linear layer at the end of the observer's training, averaged over
+    observer runs. The gradient of cross entropy is the outer product of p - onehot(y) and (h, 1). Its norm is therefore
+    ||p - onehot(y)||_2 sqrt(||h||_2^2 + 1), exact without forming the gradient. The paper takes all parameters at
+    initialisation, a result that could not be reproduced (Kirsch 2023). The last layer at the end of training is
+    DeepCore's reading. Several observer runs (10 in the paper) estimate the expectation.
     """
 
     info = MethodInfo(
@@ -21,7 +22,7 @@ class GraNd(FinalScore):
     )
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """The gradient's norm, float64 [N]; high = hard."""
+        """Return the norm of the gradient in one run, float64 [N]; high = hard."""
         return grand(self.seen(observation))
 
 

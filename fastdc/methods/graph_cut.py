@@ -1,4 +1,4 @@
-"""Graph cut: images like the whole class and unlike each other (submodular, as in DeepCore)."""
+"""Graph cut: images similar to the whole class but not to each other (submodular, as in DeepCore)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,18 @@ class GraphCutConfig(GeometryConfig):
     """Settings of graph cut.
 
     Attributes:
-        representation: weight of being like the whole group against being unlike what is kept (DeepCore's lambda, 1).
+        representation: weight of similarity to the whole group against dissimilarity among kept images (DeepCore's
+            lambda, 1).
     """
 
     representation: float = Field(1.0, ge=0)
 
 
 class GraphCut(GreedyMethod):
-    """Greedy on lambda * sum over all i of s_ij - 2 * sum over kept i of s_ij, s = 1/2 + cos/2 of penultimate features.
+    """Pick greedily the j with the largest lambda * sum over all i of s_ij - 2 * sum over kept i of s_ij.
 
-    O(n D) per pick and O(n) memory, so the global form (`balanced=false`) needs no similarities of all pairs either.
+    s = 1/2 + cos/2 of penultimate features. The cost is O(n D) per pick and O(n) memory. The global form
+    (`balanced=false`) therefore needs no similarities of all pairs either.
     """
 
     info = MethodInfo(
@@ -37,8 +39,9 @@ class GraphCut(GreedyMethod):
     config_class = GraphCutConfig
 
     def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
-        """Positions as `graph_cut_order` chooses them."""
-        from fastdc.kernels.submodular import graph_cut_order  # numba takes half a second to import
+        """Return positions as `graph_cut_order` chooses them."""
+        # Imported here because numba takes half a second to import.
+        from fastdc.kernels.submodular import graph_cut_order
 
         assert isinstance(config, GraphCutConfig)
         return graph_cut_order(group.features(), config.representation, budget)

@@ -20,22 +20,25 @@ if TYPE_CHECKING:
 
 DENSIFICATION_TEMPERATURE = 4.0
 CONVOLUTIONS_FACTOR = 4.0
-"""For estimates: the statistics of every convolution, beside the network. FADRM's table: 17.28 s an image on a 4090,
-against SRe2L's 2.52 s with BatchNorms alone; the four networks explain the rest."""
+"""Estimated cost of matching every convolution, relative to matching BatchNorms alone.
+
+FADRM's table gives 17.28 s an image on a 4090, against SRe2L's 2.52 s with BatchNorms alone. The four networks explain
+the rest of the difference.
+"""
 CPU_LEARNING_RATE = 0.25
-"""Of the preset `cpu`: the paper's 0.05 does not come far from noise in 100 steps."""
+"""Learning rate of the preset `cpu`. With the paper's 0.05, images stay close to noise after 100 steps."""
 CPU_JITTER = 1 / 8
-"""Of the preset `cpu`, as a share of the side: a roll by all of it takes many more steps than 100."""
+"""Jitter of the preset `cpu`, as a share of the side. Rolling by the whole side would need many more than 100 steps."""
 
 
 @dataclass(frozen=True)
 class ConvolutionRecipe(Recipe):
-    """A recipe of the methods that match convolutions.
+    """Recipe of the methods that match convolutions.
 
     Attributes:
-        patch: side of a patch of a layer's input, in units of its map.
-        ema: share of the past in the moving average of the batch's statistics.
-        drop: share of the convolutions that are left out in an iteration, each at random.
+        patch: side of a patch of a layer's input, in pixels of that feature map.
+        ema: weight of the past in the moving average of the batch's statistics.
+        drop: share of the convolutions that an iteration leaves out, each at random.
         densification: weight of data densification.
     """
 
@@ -46,11 +49,11 @@ class ConvolutionRecipe(Recipe):
 
 
 class ConvolutionConfig(RecoverConfig):
-    """Settings of the methods that match convolutions. A setting that is left out takes its preset's value.
+    """Settings of the methods that match convolutions. A setting that is not given takes its preset's value.
 
     Attributes:
-        ema: share of the past in the moving average that stands for a batch's statistics; 0 for the batch alone.
-        patch: side of a patch of a layer's input, in units of its map.
+        ema: weight of the past in the moving average that replaces a batch's statistics; 0 for the batch alone.
+        patch: side of a patch of a layer's input, in pixels of that feature map.
     """
 
     ema: float | None = Field(None, ge=0, lt=1)
@@ -61,17 +64,17 @@ class GVBSMConfig(ConvolutionConfig):
     """Settings of G-VBSM.
 
     Attributes:
-        densification: weight of data densification, which keeps a class's images from becoming alike.
+        densification: weight of data densification, which keeps the images of a class different from each other.
     """
 
     densification: float | None = Field(None, ge=0)
 
 
 def small_recipe(margin: int) -> ConvolutionRecipe:
-    """Return G-VBSM's numbers for images of 32 and 64 px, which are shifted in a margin instead of cropped.
+    """Return G-VBSM's numbers for images of 32 and 64 px, which are shifted within a margin instead of cropped.
 
     Args:
-        margin: pixels, of the mean colour.
+        margin: width in pixels; the margin has the mean colour.
     """
     return ConvolutionRecipe(
         iterations=4000,
@@ -88,14 +91,16 @@ def small_recipe(margin: int) -> ConvolutionRecipe:
 
 
 class GVBSM(RecoverMethod):
-    """Several teachers in turn, the inputs of BatchNorms and of convolutions matched, densified classes.
+    """Match the inputs of BatchNorms and convolutions, with several teachers in turn and densified classes.
 
-    The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0 and shufflenet_v2_x0_5; give as many as
-    there are (`teachers=observer+observer:mobilenet_v2`). One without BatchNorm is matched by its convolutions alone.
-    Batches hold consecutive images, a class after the other; the scripts share one among 2 GPUs, each with statistics
-    of its own. Numbers of the scripts: ImageNet-1K at 224 px, Tiny-ImageNet at 64 px, CIFAR-100 at 32 px. Two things
-    differ from the scripts below 128 px. Statistics come from RandomResizedCrop's views, theirs from shifts in the
-    margin. A batch holds a class's images in a row, at 64 px theirs takes a tenth of them at a time.
+    The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0 and shufflenet_v2_x0_5. Name those that
+    are available (`teachers=observer+observer:mobilenet_v2`). A teacher without BatchNorm is matched by its
+    convolutions alone. Batches hold consecutive images, class after class. The scripts split a batch between 2 GPUs,
+    each with its own statistics. The numbers are from the scripts for ImageNet-1K at 224 px, Tiny-ImageNet at 64 px and
+    CIFAR-100 at 32 px.
+
+    Two things differ from the scripts below 128 px. Statistics come from RandomResizedCrop's views instead of shifts
+    within the margin. A batch holds a class's images in a row; at 64 px the scripts take a tenth of them at a time.
     """
 
     version = 2
@@ -126,7 +131,7 @@ class GVBSM(RecoverMethod):
     )
     config_class: ClassVar[type[MethodConfig]] = GVBSMConfig
     layout = "class_major"
-    batch_norm = False
+    batch_norm = False  # convolutions are matched too, so a teacher may lack BatchNorm
     paper_teachers = MappingProxyType({"paper224": 4, "paper64": 5, "paper32": 5})
     presets = Presets(
         paper224=ConvolutionRecipe(
@@ -137,7 +142,7 @@ class GVBSM(RecoverMethod):
     )
 
     def preset(self, config: RecoverConfig, image_size: int) -> Recipe:
-        """As of the family; `cpu` also takes larger steps and rolls less."""
+        """Return the family's preset; `cpu` also takes larger steps and rolls less."""
         recipe = super().preset(config, image_size)
         if config.preset != "cpu":
             return recipe
@@ -147,12 +152,12 @@ class GVBSM(RecoverMethod):
     def network_visits(
         self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
-        """Matching convolutions takes as long again, several times; besides, one pass over the training set."""
+        """Scale the family's estimate by the cost of convolutions, and add one pass over the training set."""
         visits = super().network_visits(config, images, train_images, image_size, classes)
         return CONVOLUTIONS_FACTOR * visits + len(self.teachers(config)) * train_images / 3
 
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """As of the family, and what `cpu` changes besides."""
+        """Return the family's reductions, and the learning rate and jitter if `cpu` changes them."""
         found, paper = self.recipe(config, image_size), self.presets.at(image_size)
         told = super().reductions(config, image_size)
         if found.learning_rate != paper.learning_rate:
@@ -160,7 +165,7 @@ class GVBSM(RecoverMethod):
         return told + ((f"jitter {found.jitter} instead of {paper.jitter}",) if found.jitter < paper.jitter else ())
 
     def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
-        """Convolutions too, under a moving average."""
+        """Return matching of convolutions too, by a moving average."""
         from fastdc.recover.matching import MatchingSpec
 
         assert isinstance(recipe, ConvolutionRecipe)
@@ -173,7 +178,7 @@ class GVBSM(RecoverMethod):
         )
 
     def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
-        """Of the convolutions' inputs, from one pass of every teacher over the training set."""
+        """Compute statistics of the convolutions' inputs in one pass of every teacher over the training set."""
         from fastdc.recover.statistics import StatisticsSpec, teacher_statistics
 
         recipe = self.recipe(config, context.image_size)
@@ -185,12 +190,13 @@ class GVBSM(RecoverMethod):
             norms=False,
             convolutions=True,
             patch=recipe.patch,
-            seed=derive_seed(0, "layer statistics"),  # of the training set alone: the same for every subset seed
+            # The statistics describe the training set, so they must not depend on the subset seed.
+            seed=derive_seed(0, "layer statistics"),
         )
         return teacher_statistics(context.teaching, len(context.classes), spec)
 
     def extra_loss(self, images: "Tensor", labels: "Tensor", config: MethodConfig) -> "Tensor | None":
-        """Data densification."""
+        """Return the weighted loss of data densification, or None if its weight is 0."""
         from fastdc.recover.losses import densification
 
         recipe = self.recipe(config, images.shape[2])

@@ -8,9 +8,9 @@ from fastdc.methods.geometry import GeometryConfig, GreedyMethod, Group
 
 
 class Herding(GreedyMethod):
-    """Each step picks argmin_j ||mu - (sum of picked + phi_j) / (|S| + 1)|| on the penultimate features.
+    """Pick argmin_j ||mu - (sum of picked + phi_j) / (|S| + 1)|| at each step, on the penultimate features.
 
-    `balanced=false` follows the mean of the whole set. Cost O(n D) per pick.
+    `balanced=false` follows the mean of the whole set. The cost is O(n D) per pick.
     """
 
     info = MethodInfo(
@@ -32,8 +32,9 @@ class Herding(GreedyMethod):
     config_class = GeometryConfig
 
     def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
-        """Positions as `herding_order` chooses them."""
-        from fastdc.kernels.coverage import herding_order  # numba takes half a second to import
+        """Return positions as `herding_order` chooses them."""
+        # Imported here because numba takes half a second to import.
+        from fastdc.kernels.coverage import herding_order
 
         return herding_order(group.features(), budget)
 

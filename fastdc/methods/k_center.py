@@ -1,4 +1,4 @@
-"""k-Center greedy: each image as far as can be from those already kept (Sener & Savarese 2018)."""
+"""k-Center greedy: each image as far as possible from those already kept (Sener & Savarese 2018)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +8,10 @@ from fastdc.methods.geometry import GeometryConfig, GreedyMethod, Group
 
 
 class KCenter(GreedyMethod):
-    """Farthest-first traversal of the penultimate features, started at the image nearest to the mean.
+    """Traverse the penultimate features farthest first, from the image nearest to the mean.
 
-    Published codes start at a random image; a start that depends on the features alone needs no seed. Cost O(n D) per
-    pick and one running minimum per image: O(n) memory (DeepCore keeps budget x n distances).
+    Published code starts at a random image. A start that depends only on the features needs no seed. The cost is O(n D)
+    per pick. Memory is O(n), one running minimum per image; DeepCore keeps budget x n distances.
     """
 
     info = MethodInfo(
@@ -33,8 +33,9 @@ class KCenter(GreedyMethod):
     config_class = GeometryConfig
 
     def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
-        """Positions as `k_center_order` chooses them."""
-        from fastdc.kernels.coverage import k_center_order  # numba takes half a second to import
+        """Return positions as `k_center_order` chooses them."""
+        # Imported here because numba takes half a second to import.
+        from fastdc.kernels.coverage import k_center_order
 
         return k_center_order(group.features(), budget)
 

@@ -1,4 +1,4 @@
-"""Least confidence: how sure the trained observer is of its best guess (Coleman et al. 2020)."""
+"""Least confidence: how unsure the trained observer is of its top prediction (Coleman et al. 2020)."""
 
 from fastdc.methods.base import MethodConfig, MethodInfo
 from fastdc.methods.difficulty import Scores, least_confidence
@@ -8,10 +8,10 @@ from fastdc.observe.record import Observation
 
 
 class LeastConfidence(FinalScore):
-    """Score = 1 - max_c p_c of the trained observer in eval mode, mean over observer runs.
+    """Rank images by the trained observer's lack of confidence.
 
-    High = hard, with the digits of a probability near 1. Probabilities, as published; DeepCore takes logits. The label
-    plays no part.
+    Score = 1 - max_c p_c in eval mode, averaged over observer runs. High = hard, and the score keeps the digits of a
+    probability near 1. The score uses probabilities, as published; DeepCore takes logits. The label plays no part.
     """
 
     info = MethodInfo(
@@ -25,7 +25,7 @@ class LeastConfidence(FinalScore):
     )
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """One minus the confidence of one run, float64 [N], 0 to 1; high = hard."""
+        """Return one minus the confidence in one run, float64 [N], 0 to 1; high = hard."""
         return least_confidence(self.seen(observation))
 
 

@@ -1,4 +1,7 @@
-"""LPLD: label pruning for large-scale distillation (Xiao & He, NeurIPS 2024). Its recovery; pruning is a protocol."""
+"""LPLD: label pruning for large-scale distillation (Xiao & He, NeurIPS 2024).
+
+This file is its recovery. Label pruning is a protocol.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -18,20 +21,21 @@ class LPLDConfig(RecoverConfig):
     """Settings of LPLD beside those of the family.
 
     Attributes:
-        statistics: `exact` gives a class the variance E[x^2] - E[x]^2 over all its images. `released` lacks the part
-            between images, as the authors' code does: it averages single images' statistics (there over about the last
-            10 of a class, here over all).
+        statistics: `exact` gives a class the variance E[x^2] - E[x]^2 over all its images. `released` omits the
+            variance between images, as the authors' code does: it averages the statistics of single images. The code
+            averages over about the last 10 images of a class; here the average is over all.
     """
 
     statistics: Literal["exact", "released"] = "exact"
 
 
 class LPLD(RecoverMethod):
-    """SRe2L with one class at a time, against that class's own BatchNorm statistics.
+    """Recover images as SRe2L does, one class at a time, against that class's own BatchNorm statistics.
 
-    The statistics come from one pass over the training set in eval mode. Batches hold one class's images, so one image
-    per class leaves only the statistics over its pixels. Numbers of the paper's scripts at 224 px and at 64 px, where
-    images are rolled both ways; those at 32 px are SRe2L's (inferred).
+    The statistics come from one pass over the training set in eval mode. A batch holds images of one class. With one
+    image per class, a batch's statistics are over the pixels of a single image. The numbers at 224 px and 64 px are
+    from the paper's scripts; at 64 px images are rolled in both directions. The numbers at 32 px are SRe2L's
+    (inferred).
     """
 
     version = 2
@@ -54,7 +58,7 @@ class LPLD(RecoverMethod):
     )
     config_class: ClassVar[type[MethodConfig]] = LPLDConfig
     layout = "class"
-    presets = Presets(  # the batch is the class: 200 images are the most that the paper stores of one
+    presets = Presets(  # a batch is a class, of which the paper stores at most 200 images
         paper224=Recipe(iterations=4000, learning_rate=0.25, matching_weight=0.01, jitter=32, batch_size=200),
         paper64=Recipe(iterations=4000, learning_rate=0.1, matching_weight=0.05, jitter=4, jitter_signed=True),
         paper32=ROLLED,
@@ -62,7 +66,7 @@ class LPLD(RecoverMethod):
     )
 
     def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
-        """The class's statistics in place of the running ones."""
+        """Return matching against the class's statistics in place of the running ones."""
         from fastdc.recover.matching import MatchingSpec
 
         return MatchingSpec(variance_weight=recipe.variance_weight, statistics="class")
@@ -70,16 +74,17 @@ class LPLD(RecoverMethod):
     def network_visits(
         self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
-        """Besides, one pass over the training set."""
+        """Add one pass over the training set to the family's estimate."""
         return super().network_visits(config, images, train_images, image_size, classes) + train_images / 3
 
     def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
-        """Of every class, from one pass over the training set."""
+        """Compute the statistics of every class in one pass over the training set."""
         from fastdc.recover.statistics import StatisticsSpec, teacher_statistics
 
         assert isinstance(config, LPLDConfig)
         assert context.teaching is not None
-        seed = derive_seed(0, "layer statistics")  # of the training set alone: no other subset seed, no other pass
+        # The statistics describe the training set, so they must not depend on the subset seed.
+        seed = derive_seed(0, "layer statistics")
         spec = StatisticsSpec(context.image_size, class_variance=config.statistics, seed=seed)
         return teacher_statistics(context.teaching, len(context.classes), spec)
 

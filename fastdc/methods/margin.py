@@ -1,4 +1,4 @@
-"""Margin: how close the trained observer's two best guesses are (Coleman et al. 2020)."""
+"""Margin: how close the trained observer's top two predictions are (Coleman et al. 2020)."""
 
 from fastdc.methods.base import MethodConfig, MethodInfo
 from fastdc.methods.difficulty import Scores, margin
@@ -8,10 +8,11 @@ from fastdc.observe.record import Observation
 
 
 class Margin(FinalScore):
-    """Score = 1 - (largest - second largest probability) of the trained observer in eval mode, mean over runs.
+    """Rank images by how close the trained observer's top two probabilities are.
 
-    The paper's margin is low for hard images; one minus it is high = hard, and keeps the digits of a margin near 1. The
-    label plays no part.
+    Score = 1 - (largest - second largest probability) in eval mode, averaged over observer runs. The paper's margin is
+    low for hard images. One minus the margin is high for hard ones, and keeps the digits of a margin near 1. The label
+    plays no part.
     """
 
     info = MethodInfo(
@@ -25,7 +26,7 @@ class Margin(FinalScore):
     )
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """One minus the margin of one run, float64 [N], 0 to 1; high = hard."""
+        """Return one minus the margin in one run, float64 [N], 0 to 1; high = hard."""
         return margin(self.seen(observation))
 
 

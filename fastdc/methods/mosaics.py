@@ -1,4 +1,4 @@
-"""Mosaics of whole images, made by a method or made again from its list."""
+"""Mosaics of whole images, made by a method or remade from its list."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,14 +13,14 @@ from fastdc.methods.base import Fit, Mosaic
 def store_mosaics(
     image: Callable[[int], NDArray[np.uint8]], sources: NDArray[np.int64], size: int, mosaic: Mosaic
 ) -> Iterator[NDArray[np.uint8] | bytes]:
-    """Make one mosaic per row of `sources`: pixels, or JPEG files where `mosaic.max_bytes` is given.
+    """Make one mosaic per row of `sources`: pixels, or JPEG files if `mosaic.max_bytes` is given.
 
     Args:
         image, sources: as in `make_mosaics`.
-        size: side S in pixels, where the mosaic has none of its own.
+        size: side S in pixels, used unless the mosaic has a side of its own.
 
     Raises:
-        MethodError: a mosaic has more than `max_bytes` at the lowest quality.
+        MethodError: a mosaic exceeds `max_bytes` even at the lowest quality.
     """
     for number, pixels in enumerate(make_mosaics(image, sources, mosaic.side or size, mosaic)):
         yield pixels if mosaic.max_bytes is None else _packed(pixels, mosaic.max_bytes, number)
@@ -46,16 +46,18 @@ def make_mosaics(
         sources: int64 [M, grid**2], the training images of each mosaic.
         size: side S in pixels.
     """
-    from fastdc.kernels.boxes import tile_box  # loads numba
+    # Imported here because numba takes half a second to import.
+    from fastdc.kernels.boxes import tile_box
     from fastdc.kernels.mosaics import combine
 
-    tile = -(-size // mosaic.grid)
+    tile = -(-size // mosaic.grid)  # ceiling: the largest tile, where grid does not divide size
     sides = [tile_box(size, size, mosaic.grid, position)[2:] for position in range(mosaic.grid**2)]
     for row in sources:
         images = [image(int(index)) for index in row]
         if mosaic.view is not None:
             images = [central_view(each, size, round(mosaic.view * size)) for each in images]
-        if mosaic.resize == "nearest":  # each to the very size of its tile: `combine` resizes with antialiasing
+        # `combine` resizes with antialiasing, so nearest pixels must already have the exact size of their tile.
+        if mosaic.resize == "nearest":
             images = [nearest(each, *side, mosaic.fit) for each, side in zip(images, sides, strict=True)]
         elif mosaic.fit != "squash":  # `combine` squashes by itself
             images = [fit_image(each, tile, mosaic.fit) for each in images]
@@ -63,20 +65,22 @@ def make_mosaics(
 
 
 def nearest(image: NDArray[np.uint8], height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
-    """Bring an image to height x width by its nearest pixels, as torch's `interpolate(mode="nearest")` picks them.
+    """Resize an image to height x width by nearest pixels, as torch's `interpolate(mode="nearest")` picks them.
 
-    A `crop` or `pad` frames the image first, at its own resolution.
+    A `crop` or `pad` first frames the image at its own resolution.
     """
     if fit != "squash":
         sides = image.shape[:2]
         image = fit_image(image, min(sides) if fit == "crop" else max(sides), fit)
+    # Pixel i of n takes source pixel floor(i * length / n), as torch does: no half-pixel shift.
     rows, columns = (np.arange(n) * length // n for n, length in zip((height, width), image.shape[:2], strict=True))
     return np.ascontiguousarray(image[rows[:, None], columns[None, :]])
 
 
 def central_view(rgb: NDArray[np.uint8], size: int, resize: int) -> NDArray[np.uint8]:
-    """Cut the central `size` x `size` pixels after the shorter side was resized to `resize`, as in validation."""
-    from fastdc.kernels.boxes import center_offset, resized_sides  # loads numba
+    """Resize the shorter side to `resize`, then cut the central `size` x `size` pixels, as in validation."""
+    # Imported here because numba takes half a second to import.
+    from fastdc.kernels.boxes import center_offset, resized_sides
 
     height, width = resized_sides(rgb.shape[0], rgb.shape[1], resize)
     top, left = center_offset(height, size), center_offset(width, size)

@@ -1,4 +1,4 @@
-"""Pure noise: images that hold nothing of the training set, so that all an evaluation learns comes from its labels."""
+"""Pure noise: images without content of the training set, so that a network can learn only from the labels."""
 
 from collections.abc import Iterator
 
@@ -10,18 +10,18 @@ from fastdc.methods.benchmark import BIBTEX, TITLE
 from fastdc.seeding import derive_seed
 
 MEAN = (0.485, 0.456, 0.406)
-"""ImageNet's mean of red, green and blue, levels on the scale 0..1; `fastdc.loader.views` has it too, and torch."""
+"""ImageNet's mean of red, green and blue, on the scale 0..1; equals `fastdc.nn.options.IMAGENET_MEAN`."""
 STD = (0.229, 0.224, 0.225)
-"""Standard deviation of the same."""
+"""ImageNet's standard deviation, likewise; equals `fastdc.nn.options.IMAGENET_STD`."""
 
 
 class Noise(Method):
-    """Every pixel and channel drawn from N(ImageNet's mean, its std^2), clipped to the valid levels.
+    """Draw every pixel and channel from N(ImageNet's mean, its std^2), clipped to valid levels.
 
-    That is standard normal noise in the space in which networks take images, the start of SRe2L's recovery before its
-    first step. Stored as every other image is, JPEG q75 4:2:0, which smooths it but keeps it noise; every class has the
-    same number. Hard labels teach nothing on it; with a teacher's soft labels, the paper's table 20 says, networks do
-    learn.
+    This is standard normal noise in the space of a network's input, the state of SRe2L's recovery before its first
+    step. Like every other image it is stored as JPEG q75 4:2:0, which smooths the noise. Every class has the same
+    number of images. Hard labels on noise carry no information. With a teacher's soft labels networks do learn
+    (the paper's table 20).
     """
 
     info = MethodInfo(
@@ -35,11 +35,11 @@ class Noise(Method):
     )
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """None."""
+        """Return 0: noise has no sources."""
         return 0
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` noise images of every class; image i depends on `seed` and i alone."""
+        """Make `ipc` noise images of every class; image i depends only on `seed` and i."""
         labels = np.repeat(np.arange(len(context.classes), dtype=np.int64), ipc)
         root, side = derive_seed(seed, "noise images"), context.image_size
         return Compressed(
@@ -50,7 +50,7 @@ class Noise(Method):
 
 
 def noise_images(count: int, side: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """`count` images of Gaussian noise, uint8 [side, side, 3].
+    """Yield `count` images of Gaussian noise, uint8 [side, side, 3].
 
     Args:
         side: pixels.

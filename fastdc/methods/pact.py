@@ -1,9 +1,9 @@
-"""PACT: Pack And Crop Tiles. fastdc's own method: more real pixels in the bytes of `random`, and no network.
+"""PACT, Pack And Crop Tiles: fastdc's own method, with more real pixels in the bytes of `random` and no network.
 
-Bytes are the budget. `random` spends them on one image of JPEG quality 75. PACT spends them on a mosaic of four images
-at a lower quality, whose tiles are larger than PCA's: resolution is worth more than JPEG quality.
+The budget is in bytes. `random` spends it on one image of JPEG quality 75. PACT spends it on a mosaic of four images
+at a lower quality. Its tiles are larger than PCA's, because resolution is worth more than JPEG quality.
 Sources are drawn at random by default. PCA's easiest images resemble each other, and a set of hundreds needs variety.
-Training crops inside one tile, as PCA's does. Hard labels, the same number of training steps.
+Training crops inside one tile, as for PCA. Labels are hard, and the number of training steps is the same.
 """
 
 from collections.abc import Iterator
@@ -40,22 +40,23 @@ BIBTEX = """@software{fastdc2026pact,
 }"""
 
 GRIDS = range(2, 9)
+"""Tiles per side that grid=null tries, in this order."""
 STEP = 8
-"""Pixels by which sides of tiles differ: JPEG codes blocks of 8 x 8."""
+"""Step between the sides of tiles, in pixels. JPEG codes blocks of 8 x 8."""
 SAMPLE = 64
-"""Mosaics that a choice of sides is measured on."""
+"""Number of mosaics on which the quality of a tile side is measured."""
 
 
 class PACTConfig(EL2NRanking):
     """Settings of PACT.
 
     Attributes:
-        fit: how a source fills its tile; `squash` keeps all of it, as PCA does.
-        pool: share of a class, from the end that `keep` names, that sources are drawn from, in percent; more where
-            they would not suffice. 100 draws from the whole class and reads no observer.
-        grid: tiles per side; null takes 2, and more where tiles have the side S and bytes are left.
-        lowest_quality: JPEG quality that tiles may not grow below; that of the median mosaic of a sample. On held-out
-            images 21 with larger tiles was as good as 33.
+        fit: how a source fills its tile; `squash` keeps the whole source, as in PCA.
+        pool: share of a class from which sources are drawn, in percent from the end that `keep` names. The pool grows
+            if it has too few images. 100 draws from the whole class and reads no observer.
+        grid: tiles per side; null takes 2, and more if tiles reach the side S with bytes left.
+        lowest_quality: lowest JPEG quality to which larger tiles may lead, for the median mosaic of a sample. On
+            held-out images, 21 with larger tiles was as good as 33.
     """
 
     fit: Fit = "squash"
@@ -71,7 +72,7 @@ class PACTConfig(EL2NRanking):
 
 
 class PACT(Method):
-    """Draw sources at random, pack them by bytes, and crop inside their tiles."""
+    """Draw sources at random, pack them into the bytes of `random`, and crop inside their tiles."""
 
     info = MethodInfo(
         name="pact",
@@ -87,36 +88,36 @@ class PACT(Method):
     version: ClassVar[int] = 1
 
     def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """Nothing: there is no paper to infer from."""
+        """Return nothing, because there is no paper from which to infer."""
         return ()
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """grid**2 sources for each stored image; of the smallest grid where it is chosen later."""
+        """Return grid**2 sources for each stored image; for the smallest grid if the grid is chosen later."""
         return ipc * (_own(config).grid or GRIDS[0]) ** 2
 
     def observed(self, config: MethodConfig) -> bool:
-        """Return whether EL2N is read."""
+        """Return whether the method reads EL2N."""
         return _own(config).pool < 100
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """The last epoch that EL2N reads."""
+        """Return the last epoch of EL2N's window."""
         return _own(config).last_epoch
 
     def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
-        """EL2N's window, or nothing."""
+        """Return EL2N's needs, or none if the whole class is the pool."""
         return super().observer_needs(config) if self.observed(config) else ObserverNeeds()
 
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
-        """EL2N of every training image, float64 [N], high = hard; None where the whole class is drawn from."""
+        """Return EL2N of every training image, float64 [N], high = hard; None if the whole class is the pool."""
         own = _own(config)
         if not self.observed(config):
             return None
         return el2n_scores(context.observations, own.first_epoch, own.last_epoch)
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """Return `ipc` mosaics of every class, none with more bytes than the mean image of `random` at this seed.
+        """Make `ipc` mosaics of every class, none with more bytes than the mean image of `random` at this seed.
 
-        When they are made, `store_mosaics` refuses one that no JPEG quality brings down to that.
+        `store_mosaics` refuses a mosaic that exceeds these bytes even at the lowest JPEG quality.
         """
         own = _own(config)
         check_budget(self, config, context.classes, context.counts, ipc)
@@ -127,6 +128,7 @@ class PACT(Method):
             sources=sources,
             images=partial(store_mosaics, context.image, sources, context.image_size, mosaic),
             mosaic=mosaic,
+            # Mosaics are larger than S, and training would otherwise take its side from theirs.
             hints={**TileCrop(mosaic.grid).hints, "image_size": context.image_size},
             details={"grid": mosaic.grid, "max_bytes": budget, "sampled_quality": quality},
         )
@@ -134,12 +136,13 @@ class PACT(Method):
     def _packed(
         self, context: MethodContext, config: PACTConfig, ipc: int, seed: int, budget: int
     ) -> tuple[NDArray[np.int64], Mosaic, float]:
-        """The sources, how they are tiled, and the median quality of a sample of mosaics.
+        """Return the sources, their layout, and the median quality of a sample of mosaics.
 
-        Bytes buy resolution first, up to S, which is all that training sees; then they buy more tiles.
+        Bytes buy resolution first, up to S, because training resizes to S. Then they buy more tiles.
         """
         size, grid = context.image_size, config.grid or GRIDS[0]
         sources = self._sources(context, config, ipc, grid, seed)
+        # The last and smallest side is taken even if its quality is below `lowest_quality`.
         for tile in tile_sides(size):
             mosaic = Mosaic(grid=grid, fit=config.fit, side=grid * tile, max_bytes=budget)
             quality = _sampled_quality(context, sources, mosaic)
@@ -156,29 +159,33 @@ class PACT(Method):
         return packed
 
     def _sources(self, context: MethodContext, config: PACTConfig, ipc: int, grid: int, seed: int) -> NDArray[np.int64]:
-        """The training images of each mosaic, int64 [ipc * C, grid**2], grouped by class."""
+        """Return the training images of each mosaic, int64 [ipc * C, grid**2], grouped by class."""
         scores = self.scores(context, config) if context.scores is None else context.scores
         pools = window_of_classes(
             scores, context.labels, len(context.classes), ipc * grid**2,
             keep=config.keep, offset=0, pool=config.pool, seed=derive_seed(seed, "pact sources"),
         )  # fmt: skip
+        # With scores, pools come in the order of the ranking; shuffling keeps neighbours from sharing a mosaic.
         order = derive_seed(seed, "pact order")
         mixed = [np.random.Generator(np.random.PCG64([order, n])).permutation(pool) for n, pool in enumerate(pools)]
         return np.concatenate(mixed).reshape(-1, grid**2)
 
 
 def tile_sides(image_size: int) -> list[int]:
-    """Return the sides that tiles may have, in pixels, largest first: S, then multiples of 8 down to half of S."""
+    """Return the possible sides of tiles in pixels, largest first.
+
+    They are S, the multiples of 8 between half of S and S, and half of S (rounded up).
+    """
     half = -(-image_size // 2)
     steps = range(image_size // STEP * STEP, half, -STEP)
     return [image_size, *(side for side in steps if side < image_size), half]
 
 
 def plain_bytes(context: MethodContext, ipc: int, seed: int) -> int:
-    """Return the bytes of the images that `random` keeps at this seed, each coded as a mosaic is.
+    """Return the bytes of the images that `random` keeps at this seed, encoded as a mosaic is.
 
-    `random` itself stores them with standard Huffman tables, which take more: 20 % at 64 px. The budget leaves that
-    gain out, so that images are compared and not encoders.
+    `random` itself stores them with standard Huffman tables, which take 20 % more at 64 px. The budget leaves that
+    gain out, so that the comparison is between images, not encoders.
     """
     size = context.image_size
     chosen = random_balanced(context.labels, len(context.classes), ipc, derive_seed(seed, "random subset"))
@@ -187,9 +194,10 @@ def plain_bytes(context: MethodContext, ipc: int, seed: int) -> int:
 
 
 def _sampled_quality(context: MethodContext, sources: NDArray[np.int64], mosaic: Mosaic) -> float:
-    """Return the median JPEG quality of `SAMPLE` evenly spaced mosaics; 0 where one exceeds its bytes at any."""
+    """Return the median JPEG quality of `SAMPLE` evenly spaced mosaics; 0 if one exceeds its bytes at every quality."""
     assert mosaic.side is not None
     assert mosaic.max_bytes is not None
+    # With fewer mosaics than `SAMPLE`, positions repeat; `unique` then keeps each mosaic once.
     sample = sources[np.unique(np.linspace(0, len(sources) - 1, SAMPLE).astype(int))]
     pixels: Iterator[NDArray[np.uint8]] = make_mosaics(context.image, sample, mosaic.side, mosaic)
     files = [encode_jpeg_within(image, mosaic.max_bytes) for image in pixels]

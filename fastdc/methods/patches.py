@@ -1,4 +1,4 @@
-"""Patches of real images, chosen by how well teachers recognise them. Torch and numba are imported where they run."""
+"""Patches of real images, chosen by the loss of teachers. Torch and numba are imported only where they run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 Losses = NDArray[np.float64]
 Indices = NDArray[np.int64]
 SMALLEST_TILED = 128
-"""Side in pixels from which the papers tile 2 x 2 patches; RDED's scripts keep one patch at 64 and 32 px."""
+"""Smallest side, in pixels, at which the papers tile 2 x 2 patches; RDED's scripts keep one patch at 64 and 32 px."""
 
 
 @dataclass(frozen=True)
 class CropLaw:
-    """How the candidate crops of an image are drawn: RandomResizedCrop's law, each crop with draws of its own.
+    """Law by which the candidate crops of an image are drawn: RandomResizedCrop, with independent draws per crop.
 
     Attributes:
-        seed: subset seed; crop k of sample i depends on (seed, i, k) alone.
+        seed: subset seed; crop k of sample i depends only on (seed, i, k).
         crops: candidates per image.
         scale: lowest and highest area, as shares of the image's area.
         ratio: lowest and highest width / height.
@@ -44,7 +44,7 @@ class CropLaw:
     flip: bool = False
 
     def requests(self, size: int) -> "list[ViewRequest]":
-        """What a loader makes of each image: its crops at size x size pixels."""
+        """Return the views to request from a loader: each image's crops at size x size pixels."""
         from fastdc.loader import TrainView, ViewRequest
 
         view = TrainView(size, self.scale, self.ratio, self.flip)
@@ -54,21 +54,22 @@ class CropLaw:
         return derive_seed(self.seed, "patches", crop=crop)
 
     def draws(self, size: int) -> tuple[NDArray[np.float64], list[int]]:
-        """The law as kernels take it, float64 [VIEW_NUMBERS], and the seed of each candidate number."""
+        """Return the law as kernels take it, float64 [VIEW_NUMBERS], and the seed of each candidate."""
         from fastdc.loader.views import view_numbers
 
         requests = self.requests(size)
+        # The loader derives its augmentation seed the same way, so `mosaics` cuts the crops that were scored.
         return view_numbers(requests[0].view), [derive_seed(request.seed, "augment") for request in requests]
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Chosen crops.
+    """Chosen crops of M mosaics with K tiles.
 
     Attributes:
-        law: what they were drawn by.
-        samples: int64 [M, K], the training image of each patch of each mosaic, row by row.
-        crops: int64 [M, K], its candidate number.
+        law: law by which the crops were drawn.
+        samples: int64 [M, K], the training image of each patch, with tiles in row-major order.
+        crops: int64 [M, K], the candidate number of each patch.
     """
 
     law: CropLaw
@@ -76,7 +77,7 @@ class Patches:
     crops: Indices
 
     def mosaics(self, context: MethodContext) -> Iterator[NDArray[np.uint8]]:
-        """The mosaics, uint8 [S, S, 3]: every patch is cut again, at full resolution, and resized once to its tile."""
+        """Yield the mosaics, uint8 [S, S, 3]; every patch is cut at full resolution and resized once to its tile."""
         from fastdc.kernels.crops import combine_crops
 
         size, grid = context.image_size, round(self.samples.shape[1] ** 0.5)
@@ -87,15 +88,15 @@ class Patches:
 
 
 def tiles_per_side(factor: int | None, image_size: int) -> int:
-    """`factor`, or where the settings leave it open that of the papers for images of this side."""
+    """Return `factor`, or the papers' value for images of this side if `factor` is None."""
     return factor or (2 if image_size >= SMALLEST_TILED else 1)
 
 
 def teaching_of(context: MethodContext, name: str) -> Teaching:
-    """The networks of a method that needs some.
+    """Return the networks of a method that needs some.
 
     Raises:
-        MethodError: there is none.
+        MethodError: the context has no teacher.
     """
     if context.teaching is None or not context.teaching.teachers:
         raise MethodError(f"method {name}: needs a teacher, the context has none; name one in the setting 'teachers'")
@@ -103,10 +104,10 @@ def teaching_of(context: MethodContext, name: str) -> Teaching:
 
 
 def random_pools(context: MethodContext, size: int, seed: int) -> list[Indices]:
-    """`size` training images of every class by a shuffle, fewer where a class has fewer; ascending within a class.
+    """Draw `size` training images of every class, or all if a class has fewer; ascending within a class.
 
     Args:
-        seed: already derived for this purpose; classes draw from streams of their own.
+        seed: already derived for this purpose; every class draws from its own stream.
     """
     pools = []
     for label in range(len(context.classes)):
@@ -117,7 +118,7 @@ def random_pools(context: MethodContext, size: int, seed: int) -> list[Indices]:
 
 
 def best_of_classes(context: MethodContext, values: Losses, size: int) -> list[Indices]:
-    """The `size` images of the lowest `values` [N] of every class, ties to the lower number; ascending."""
+    """Return the `size` images of lowest `values` [N] in every class, ascending; ties go to the lower number."""
     pools = []
     for label in range(len(context.classes)):
         members = np.flatnonzero(context.labels == label)
@@ -127,10 +128,15 @@ def best_of_classes(context: MethodContext, values: Losses, size: int) -> list[I
 
 
 def check_pools(name: str, context: MethodContext, pools: Sequence[Indices], needed: int, what: str) -> None:
-    """Refuse a set of which a class has too few images for its patches.
+    """Refuse a set with too few images in a class.
+
+    Args:
+        name: name of the task, for the message.
+        needed: images that each pool must have.
+        what: what the images are needed for, for the message.
 
     Raises:
-        MethodError: names the class.
+        MethodError: a pool has fewer than `needed` images; the message names the class.
     """
     for label, pool in enumerate(pools):
         if pool.size < needed:
@@ -149,10 +155,11 @@ def crop_losses(
     batch_size: int,
     label: str,
 ) -> Losses:
-    """Loss of every candidate crop of every pooled image, float64 [n, crops], pools one after the other.
+    """Return the loss of every candidate crop of every pooled image, float64 [n, crops], pool after pool.
 
     Args:
         size: side of the crops in pixels; they are framed to `context.image_size`.
+        label: name of the task, for progress and messages.
     """
     key = ["crops", law.seed, law.crops, law.scale, law.ratio, law.flip, size]
     return scored_once(context, np.concatenate(pools), lambda: law.requests(size), key, teachers, batch_size, label)
@@ -167,10 +174,11 @@ def image_losses(
     resize: int = 0,
     samples: Indices | None = None,
 ) -> Losses:
-    """Return the loss of training images, whole: shorter side resized, central S x S pixels; float64 [n].
+    """Return the loss of whole training images, resized and cut to the central S x S pixels, float64 [n].
 
     Args:
-        resize: shorter side after resizing in pixels, at least S; 0 for validation's, round(S * 256 / 224).
+        label: name of the task, for progress and messages.
+        resize: shorter side after resizing, in pixels, at least S; 0 takes validation's, round(S * 256 / 224).
         samples: int64 [n], the images; None for all.
     """
     from fastdc.loader import EvalView, ViewRequest
@@ -191,21 +199,28 @@ def scored_once(
     batch_size: int,
     label: str,
 ) -> Losses:
-    """`view_losses`, kept in the subset's scratch folder, so that a method that was killed later finds them again.
+    """Return `view_losses`, cached in the subset's scratch folder for a run that is killed and resumed.
 
     Args:
-        key: what the requests are, as plain data.
+        samples: int64 [n], the images.
+        requests: makes the views of every image; called only if the cache has no losses.
+        key: plain data that identifies the requests.
+        label: name of the task, for progress and messages.
+
+    Returns:
+        float64 [n, views], in the order of `samples`.
     """
     from fastdc.nn.view_losses import view_losses
 
     teaching = teaching_of(context, label)
+    # The batch size is part of the identity because rounding depends on it.
     identity = [key, context.image_size, batch_size, samples.tolist(), [teacher.identity for teacher in teachers]]
     path = teaching.scratch / f"losses-{content_key(identity)[:16]}.npy"
-    with suppress(OSError, ValueError, EOFError):  # none there, or a damaged one
+    with suppress(OSError, ValueError, EOFError):  # the file is missing or damaged: compute the losses again
         kept = np.load(path, allow_pickle=False)
         if isinstance(kept, np.ndarray) and kept.ndim == 2 and kept.dtype == np.float64 and len(kept) == len(samples):
             return kept
-    order = np.argsort(samples, kind="stable")  # the file is read from front to back
+    order = np.argsort(samples, kind="stable")  # so that the beton is read from front to back
     found = view_losses(
         teaching.train,
         samples[order],
@@ -237,21 +252,22 @@ def best_crop_patches(
     label: str,
     medium: bool = False,
 ) -> tuple[Patches, Losses]:
-    """RDED's choice: of every pooled image the crop of the lowest loss; of these, the lowest fill the mosaics.
+    """Choose patches as RDED does: the easiest crop of every pooled image, then the easiest of these crops.
 
-    Mosaic i of a class holds the patches ranked i, n + i, 2n + i, ... (n = ipc), so that mosaics are about equally
-    easy. Ties go to the lower crop, then the lower image number.
+    The easiest crop is the one of lowest loss. Mosaic i of a class holds the patches ranked i, n + i, 2n + i, ...
+    (n = ipc), so that mosaics are about equally easy. Ties go to the lower crop, then the lower image number.
 
     Args:
         pools: candidates of every class, ascending.
         factor: tiles per side.
-        medium: take the ranking from its median outwards instead of from its easy end.
+        label: name of the task, for progress and messages.
+        medium: whether to take the ranking from its median outwards instead of from its easy end.
 
     Returns:
         The patches of ipc * C mosaics, and their losses, float64 [ipc * C, factor**2].
 
     Raises:
-        MethodError: a class has fewer images than patches, or no teacher is there.
+        MethodError: a class has fewer images than patches, or the context has no teacher.
     """
     needed = ipc * factor**2
     check_pools(label, context, pools, needed, "patches")
@@ -262,7 +278,7 @@ def best_crop_patches(
         best = own.argmin(axis=1)
         ranking = np.argsort(own[np.arange(pool.size), best], kind="stable")
         order = outward(pool.size, (pool.size - 1) // 2) if medium else slice(None)
-        chosen = ranking[order][:needed].reshape(factor**2, ipc).T
+        chosen = ranking[order][:needed].reshape(factor**2, ipc).T  # row i holds the ranks i, n + i, 2n + i, ...
         samples.append(pool[chosen])
         crops.append(best[chosen])
         values.append(own[chosen, best[chosen]])
@@ -280,12 +296,13 @@ def lowest_crops(
     batch_size: int,
     label: str,
 ) -> Patches:
-    """EDC's choice: the crops of the lowest loss, any number of one image; each mosaic holds ranks that follow on.
+    """Choose patches as EDC does: the crops of lowest loss, with any number of crops per image.
 
-    The crops are scored at the full side S, as whole images, and shrunk to their tiles afterwards.
+    Each mosaic holds consecutive ranks. Crops are scored at the full side S, like whole images, and are shrunk to their
+    tiles afterwards.
 
     Raises:
-        MethodError: a class has fewer crops than patches, or no teacher is there.
+        MethodError: a class has fewer crops than patches, or the context has no teacher.
     """
     needed = ipc * factor**2
     check_pools(label, context, pools, -(-needed // law.crops), f"images of {law.crops} crops each")
@@ -293,17 +310,18 @@ def lowest_crops(
     samples, crops = [], []
     for pool, own in by_pool(pools, losses):
         ranking = np.argsort(own.ravel(), kind="stable")[:needed].reshape(ipc, factor**2)
-        samples.append(pool[ranking // law.crops])
+        samples.append(pool[ranking // law.crops])  # flat index = image * crops + crop
         crops.append(ranking % law.crops)
     return Patches(law, np.concatenate(samples), np.concatenate(crops))
 
 
 def by_pool(pools: Sequence[Indices], losses: Losses) -> Iterator[tuple[Indices, Losses]]:
-    """Give every class's pool with its part of `losses`, which holds them one after the other."""
+    """Pair every pool with its part of `losses`, which holds the pools one after the other."""
     ends = np.cumsum([pool.size for pool in pools])
     return zip(pools, np.split(losses, ends[:-1]), strict=True)
 
 
 def outward(count: int, middle: int) -> Indices:
     """Return the places of a ranking of `count` from m = `middle` outwards: m, m + 1, m - 1, m + 2, ..."""
+    # The quarter breaks ties between m + k and m - k in favour of m + k.
     return np.argsort(np.abs(np.arange(count) - middle - 0.25), kind="stable").astype(np.int64)

@@ -1,9 +1,9 @@
-"""PCA: Prune, Combine, Augment (Xiao et al., arXiv 2502.06434). The paper's own method, each part a setting.
+"""PCA: Prune, Combine, Augment (Xiao et al., arXiv 2502.06434), the paper's own method, with a setting for each part.
 
-Prune: the easy end of EL2N over the full training set, the same number of every class.
-Combine: whole images, nothing cropped away, shrunk and tiled grid x grid into each stored image.
-Augment: training crops inside one uniformly chosen tile; that rule travels as hints (`fastdc.beton.hints`).
-The authors released no code for it: settings marked "inferred" are our reading of the paper and its reviews.
+Prune: keep the easy end of EL2N over the full training set, the same number of every class.
+Combine: shrink whole images, without cropping, and tile them grid x grid into each stored image.
+Augment: crop inside one uniformly chosen tile during training. This rule travels as hints (`fastdc.beton.hints`).
+The authors released no code for PCA. Settings marked "inferred" are our reading of the paper and its reviews.
 """
 
 from functools import partial
@@ -33,7 +33,7 @@ from fastdc.seeding import derive_seed
 
 
 class PCA(Method):
-    """EL2N-easy images, tiled whole, cropped inside a tile, hard labels only."""
+    """Tile whole images that are easy by EL2N, and crop inside a tile during training; hard labels only."""
 
     info = MethodInfo(
         name="pca",
@@ -52,61 +52,66 @@ class PCA(Method):
     config_class = PCAConfig
 
     def configure(self, settings: Any) -> MethodConfig:
-        """See `Method.configure`; refuses a score that does not exist, and gives it its one spelling."""
+        """Return typed settings, with `score` in its canonical spelling; see `Method.configure`.
+
+        Raises:
+            ConfigError: also if the score does not exist or its file cannot be read.
+        """
         config = _own(super().configure(settings))
+        # One spelling per score, so that two spellings share a row and a key.
         return config.model_copy(update={"score": config.ranking.text})
 
     def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """Name the settings whose value is our inference, of those that are read."""
+        """Return the names of settings that have an effect and whose value is inferred."""
         unread = _own(config).unread
         return tuple(name for name in super().inferred(config, image_size) if name not in unread)
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """grid**2 sources for each stored image."""
+        """Return grid**2 sources for each stored image."""
         return ipc * _own(config).grid ** 2
 
     def training_crop(self, config: MethodConfig) -> TileCrop:
-        """As the settings say."""
+        """Return the crops of the settings."""
         return _own(config).tile_crop
 
     def teachers(self, config: MethodConfig) -> tuple[str, ...]:
-        """Those of the settings where the score is theirs; else none."""
+        """Return the teachers of the settings if they give the score, else none."""
         own = _own(config)
         return own.teachers if own.score == TEACHER else ()
 
     def network_visits(
         self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
-        """Every training image once forward, by every teacher."""
+        """Count one forward pass of every training image through every teacher."""
         return train_images * len(self.teachers(config)) / 3
 
     def observed(self, config: MethodConfig) -> bool:
-        """Return whether the score is one of the observer's record."""
+        """Return whether the score comes from the observer's record."""
         return _own(config).ranking.observed
 
     def stochastic(self, config: MethodConfig) -> bool:
-        """Return whether sources, or their order, are drawn."""
+        """Return whether sources or their order are random."""
         own = _own(config)
         return own.score == RANDOM or own.pool > 0 or own.order == "random"
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """The last epoch that the score reads."""
+        """Return the last epoch that the score reads."""
         return _own(config).ranking.observer_epochs
 
     def shortest_log(self, config: MethodConfig) -> int:
-        """The shortest that the score can be computed from."""
+        """Return the fewest epochs from which the score can be computed."""
         return _own(config).ranking.shortest_log
 
     def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
-        """What the score reads."""
+        """Return the parts of an observer's record that the score reads."""
         return _own(config).ranking.observer_needs
 
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
-        """The ranking's score of every training image, float64 [N], high = hard; None for `random` and lists."""
+        """Return the ranking's score of every training image, float64 [N], high = hard; None for `random` and lists."""
         return _own(config).ranking.scores(context)
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` mosaics of every class."""
+        """Choose sources and tile them into `ipc` mosaics of every class."""
         own = _own(config)
         check_budget(self, config, context.classes, context.counts, ipc)
         scores = self.scores(context, config) if context.scores is None else context.scores
@@ -133,12 +138,13 @@ def _own(config: MethodConfig) -> PCAConfig:
 def _sources(
     context: MethodContext, config: PCAConfig, scores: NDArray[np.float64] | None, needed: int, seed: int
 ) -> list[NDArray[np.int64]]:
-    """`needed` images of every class from the window of difficulty; see `window_of_classes`.
+    """Choose `needed` images of every class from the window of difficulty; see `window_of_classes`.
 
     Raises:
         MethodError: a list names too few images of a class.
     """
     listed, labels = config.ranking.listed(context), context.labels
+    # A list ranks by position, over the listed images alone; the result is mapped back to training images below.
     if listed is not None:
         scores, labels = np.arange(listed.size, dtype=np.float64), labels[listed]
         counts = np.bincount(labels, minlength=len(context.classes))
@@ -156,16 +162,16 @@ def _sources(
 
 
 def _mosaic_rows(pool: NDArray[np.int64], tiles: int, config: PCAConfig, seed: int, label: int) -> NDArray[np.int64]:
-    """The sources of each mosaic of one class, int64 [ipc, tiles]."""
+    """Return the sources of each mosaic of one class, int64 [ipc, tiles]."""
     if config.order == "spread":
-        return pool.reshape(tiles, -1).T
+        return pool.reshape(tiles, -1).T  # row i holds the ranks i, n + i, 2n + i, ...
     if config.order == "random":
         pool = np.random.Generator(np.random.PCG64([derive_seed(seed, "pca order"), label])).permutation(pool)
     return pool.reshape(-1, tiles)
 
 
 def _range(scores: NDArray[np.float64] | None, sources: NDArray[np.int64]) -> dict[str, float]:
-    """The lowest and highest score of what was chosen, for the manifest."""
+    """Return the lowest and highest score of the chosen images, for the manifest."""
     if scores is None:
         return {}
     return {"score_min": float(scores[sources].min()), "score_max": float(scores[sources].max())}

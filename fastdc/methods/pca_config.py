@@ -1,4 +1,4 @@
-"""Settings of PCA, and which of them belong together."""
+"""Settings of PCA, and the combinations that are refused."""
 
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,34 +12,34 @@ from fastdc.methods.teaching import TeacherConfig
 
 Order = Literal["rank", "spread", "random"]
 CROPS = {"whole": "whole", "align": "align", "scale_min": "scale", "scale_max": "scale"}
-"""Settings of the crops, by their field of `TileCrop`."""
+"""Field of `TileCrop` that each setting of the crops belongs to."""
 
 
 class PCAConfig(EL2NRanking, TeacherConfig):
-    """Settings of PCA: of its ranking, its mosaics, and the crops that training takes of them.
+    """Settings of PCA: those of its ranking, of its mosaics, and of the crops that training takes of them.
 
-    A setting that nothing reads beside the others is refused, because its row would repeat another.
+    A setting that has no effect beside the others is refused, because its row would repeat another.
 
     Attributes:
-        keep: the end of the ranking from which the window begins; `easy` is the paper's.
+        keep: end of the ranking at which the window begins; `easy` is the paper's.
         grid: tiles per side; each stored image holds grid**2 whole source images (2 is inferred).
-        fit: how a source fills its tile; `squash` keeps all of it, which is the method's point (inferred).
-        score: what ranks the images; see `fastdc.methods.ranking`. first_epoch and last_epoch belong to `el2n`.
+        fit: how a source fills its tile; `squash` keeps the whole source, as the method intends (inferred).
+        score: score that ranks the images; see `fastdc.methods.ranking`. first_epoch and last_epoch belong to `el2n`.
         teachers: networks of score=teacher.
-        offset: where the window of difficulty begins, in percent of a class from the end that `keep` names.
+        offset: start of the window of difficulty, in percent of a class from the end that `keep` names.
         pool: width of the window in percent of a class; the sources are drawn from it at random. 0 takes the images
             that follow `offset` in the ranking.
-        order: which sources share a mosaic: `rank` those that follow each other, `spread` ranks i, n + i, 2n + i, ...
-            of n mosaics as RDED does, `random` any (inferred).
-        resize: how a source is shrunk: `antialias`, or `nearest` as RDED's and CIM's codes do (inferred).
+        order: which sources share a mosaic (inferred): `rank` groups consecutive ranks; `spread` groups ranks i, n + i,
+            2n + i, ... of n mosaics, as RDED does; `random` groups any.
+        resize: how a source is shrunk: `antialias`, or `nearest` as in RDED's and CIM's code (inferred).
         whole: share of training visits that crop from the whole mosaic, 0 to 1; the paper's is 0.
-        align: share of the other visits whose window is a tile, 0 to 1; the rest take a tile-sized window anywhere. The
-            paper's is 1.
+        align: share of the other visits whose window is a tile, 0 to 1; the paper's is 1. The rest take a tile-sized
+            window at any position.
         scale_min: smallest area of a crop as a share of its tile; null takes the protocol's (inferred).
-        scale_max: largest area likewise; read with scale_min.
-        views: visits to each stored image in an epoch, each with a crop of its own; the paper's is 1. An epoch has as
-            many times the steps.
-        augment: see whole, align, scale_min, scale_max and views instead.
+        scale_max: largest area of a crop as a share of its tile; read only with scale_min.
+        views: visits to each stored image in an epoch, each with its own crop; the paper's is 1. The steps of an epoch
+            grow by this factor.
+        augment: not available; use whole, align, scale_min, scale_max and views.
     """
 
     later_settings: ClassVar[tuple[str, ...]] = (
@@ -71,7 +71,7 @@ class PCAConfig(EL2NRanking, TeacherConfig):
 
     @property
     def unread(self) -> dict[str, str]:
-        """Settings that nothing reads beside the others, each with the reason."""
+        """Return the settings that have no effect beside the others, each with the reason."""
         crops = TileCrop(self.grid, self.whole).unread
         unread = {name: crops[field] for name, field in CROPS.items() if field in crops}
         unread["augment"] = "beside pca's own crops: whole, align, scale_min, scale_max and views"
@@ -91,7 +91,7 @@ class PCAConfig(EL2NRanking, TeacherConfig):
 
     @property
     def ranking(self) -> Ranking:
-        """What ranks the sources.
+        """Return the ranking of the sources.
 
         Raises:
             ConfigError: see `ranking_of`.
@@ -99,11 +99,14 @@ class PCAConfig(EL2NRanking, TeacherConfig):
         return ranking_of("pca", self.score, {"first_epoch": self.first_epoch, "last_epoch": self.last_epoch})
 
     def identity(self) -> dict[str, Any]:
-        """See `MethodConfig.identity`; a score of another method is known by that method's version and settings."""
+        """Return the settings on which a subset depends, as plain data; see `MethodConfig.identity`.
+
+        A score of another method is identified by that method's version and settings.
+        """
         return {**super().identity(), **self.ranking.identity}
 
     @property
     def tile_crop(self) -> TileCrop:
-        """What training does with the mosaics."""
+        """Return the rule for training crops of the mosaics."""
         scale = None if self.scale_min is None else (self.scale_min, self.scale_max)
         return TileCrop(self.grid, self.whole, self.align, scale, self.views)

@@ -1,4 +1,4 @@
-"""Supervised prototypes: distance to the mean direction of the own class (Sorscher et al. 2022)."""
+"""Supervised prototypes: distance to the mean direction of an image's own class (Sorscher et al. 2022)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,10 @@ from fastdc.methods.ssp import METHOD as SSP
 
 
 class Prototypes(DistanceMethod):
-    """Score d_i = 1 - cos(phi_i, mean of the L2-normalised features of i's class): SSP with labels for clusters."""
+    """Rank images by the distance to their class's prototype: SSP with classes in place of clusters.
+
+    Score d_i = 1 - cos(phi_i, mean of the L2-normalised features of i's class).
+    """
 
     info = MethodInfo(
         name="prototypes",
@@ -23,7 +26,7 @@ class Prototypes(DistanceMethod):
     config_class = DistanceConfig
 
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
-        """Distance of every training image to its class's prototype, float64 [N], 0 to 2; high = hard."""
+        """Return the distance of every training image to its class's prototype, float64 [N], 0 to 2; high = hard."""
         groups = filled(groups_of(context, self.info.name, balanced=True))
         out = np.empty(context.labels.size)
         for group, distances in zip(groups, per_group(groups, prototype_distances), strict=True):
@@ -32,12 +35,12 @@ class Prototypes(DistanceMethod):
 
 
 def prototype_distances(group: Group) -> NDArray[np.float64]:
-    """1 - cos(phi, mean direction) of every member, float64 [n]; a zero vector has cosine 0 with all."""
+    """Return 1 - cos(phi, mean direction) of every member, float64 [n]; a zero vector has cosine 0 with all."""
     features = group.features()
     prototype = features.normalised().total()
     squares = features.squared_norms() * (prototype * prototype).sum()
-    dots = features.dots(prototype)  # of the features as they are: unit vectors are rounded to float32
-    np.divide(dots, np.sqrt(squares), out=dots, where=squares > 0)  # where it is 0, the product is 0 too
+    dots = features.dots(prototype)  # of unscaled features, because unit vectors are rounded to float32
+    np.divide(dots, np.sqrt(squares), out=dots, where=squares > 0)  # elsewhere the product is already 0
     return 1.0 - np.clip(dots, -1.0, 1.0, out=dots)
 
 

@@ -1,4 +1,4 @@
-"""R-CAD: kept images that cover their class, where images that waver demand it more (andriotis/ca2d, 2026)."""
+"""R-CAD: images that cover their class, with more weight on images that vary (andriotis/ca2d, 2026)."""
 
 from dataclasses import replace
 
@@ -14,10 +14,10 @@ from fastdc.observe.needs import ObserverNeeds
 
 
 class RCADConfig(CADSettings):
-    """Settings of R-CAD: those of its weights, CAD.
+    """Settings of R-CAD: those of CAD, which gives the weights.
 
     Attributes:
-        reading: see `cad_prune`; R-CAD's own code weighs by `el2n`.
+        reading: see `cad_prune`; R-CAD's own code weights by `el2n`.
         last_epoch, window, last_windows: see `cad_prune`.
     """
 
@@ -26,12 +26,12 @@ class RCADConfig(CADSettings):
 
 
 class RCAD(FeatureMethod):
-    """Maximises sum over i of CAD_i max over kept j of max(0, cos(phi_i, phi_j)), by lazy greedy, class by class.
+    """Maximise the sum over i of CAD_i max over kept j of max(0, cos(phi_i, phi_j)), by lazy greedy, class by class.
 
-    Equal weights instead of CAD give facility location. phi are the penultimate features of the first observer run,
-    trained to its end. CAD is that of the first K epochs of the same trainings, averaged over the runs. The code takes
-    phi of another finished network, and CAD of a training that ends at K. There is no global form, as for facility
-    location.
+    With equal weights in place of CAD this is facility location. phi are the penultimate features of the first observer
+    run at the end of its training. CAD is of the first K epochs of the same trainings, averaged over the runs. R-CAD's
+    own code takes phi of another finished network, and CAD of a training that ends at K. As for facility location,
+    there is no global form.
     """
 
     info = MethodInfo(
@@ -65,7 +65,7 @@ class RCAD(FeatureMethod):
         return cad_settings(config).shortest
 
     def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
-        """Ask for K epochs of the log, and the features at the end of the schedule."""
+        """Return K epochs of the log, and the features at the end of the schedule."""
         return replace(super().observer_needs(config), epochs=cad_settings(config).last_epoch)
 
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
@@ -83,12 +83,12 @@ class RCAD(FeatureMethod):
 
 
 def weighted_cover(group: Group, scores: NDArray[np.float64], budget: int) -> NDArray[np.int64]:
-    """Return `budget` positions in `group.members`, most wanted first.
+    """Return `budget` positions in `group.members`, in order of choice.
 
     Args:
-        scores: float64 [N], of the whole set: how much each image demands to be covered.
+        scores: float64 [N], of the whole set: the weight of covering each image.
     """
-    # numba takes half a second to import
+    # Imported here because numba takes half a second to import.
     from fastdc.kernels.similarity import ClippedCosineSimilarity, kept_when_small
     from fastdc.kernels.submodular import facility_location_order
 

@@ -1,4 +1,4 @@
-"""Random: the baseline that soft-label distillation was long not compared with."""
+"""Random: the baseline with which soft-label distillation was not compared for a long time."""
 
 from fastdc.methods.base import Compressed, Method, MethodConfig, MethodContext, MethodInfo, check_budget
 from fastdc.methods.benchmark import BIBTEX, TITLE
@@ -7,7 +7,7 @@ from fastdc.seeding import derive_seed
 
 
 class Random(Method):
-    """Uniform without replacement, the same number of every class."""
+    """Draw images uniformly without replacement, the same number of every class."""
 
     info = MethodInfo(
         name="random",
@@ -25,7 +25,7 @@ class Random(Method):
     )
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` images of every class, drawn by `seed`."""
+        """Draw `ipc` images of every class by `seed`."""
         check_budget(self, config, context.classes, context.counts, ipc)
         chosen = random_balanced(context.labels, len(context.classes), ipc, derive_seed(seed, "random subset"))
         return Compressed(labels=context.labels[chosen], sources=chosen[:, None])

@@ -1,15 +1,15 @@
-"""What a method of mosaics ranks its sources by: a score of the observer, a teacher's loss, a file, or nothing.
+"""Rankings of the sources of mosaics: by a score of the observer, a teacher's loss, a file, or none.
 
-`ranking_of` reads the text of such a setting:
+`ranking_of` parses the setting `score`:
 
-* `random` ranks nothing: sources are drawn.
-* A method that ranks by a score (`el2n`, `aum`, ...), with settings of that score: `aum+last_epoch=30`.
-* `teacher` is the cross-entropy of each whole image under the method's teachers.
-* `list:FILE` takes the images that a list names, in its order; others are no sources.
+* `random` ranks nothing; sources are drawn at random.
+* The name of a method that ranks by a score (`el2n`, `aum`, ...), with settings of that score: `aum+last_epoch=30`.
+* `teacher` ranks by the cross-entropy of each whole image under the method's teachers.
+* `list:FILE` takes the images that a list names, in its order; other images are not used.
 * `scores:FILE` takes a number for every training image, high = hard, from the third column of a list or an .npy file.
 
-A file is known by its content. `pinned` writes the key of the content behind the name, and a file that holds something
-else by then is refused.
+A file is identified by its content. `Ranking.text` appends the key of the content to the name. A file whose content has
+changed since then is refused.
 """
 
 import re
@@ -35,124 +35,129 @@ RANDOM, EL2N, TEACHER = "random", "el2n", "teacher"
 FILES = ("list", "scores")
 FORMS = f"{RANDOM}, {TEACHER}, list:FILE, scores:FILE or a method that ranks by a score ({EL2N}, aum, forgetting)"
 TEACHER_BATCH = 256
-"""Whole images in a forward pass of the teachers; only time and memory depend on it, and rounding."""
+"""Whole images in a forward pass of the teachers; it affects only time, memory and rounding."""
 KEY = re.compile(r"(?P<path>.+?)(?:#(?P<key>[0-9a-f]{16}))?")
+"""FILE or FILE#KEY. The path is lazy, so that it leaves a key at the end to the second group."""
 
 
 class Ranking:
-    """Ranks nothing: sources are drawn from the whole class."""
+    """Base class of rankings; itself the ranking `random`, which draws sources from the whole class."""
 
     observed = False
-    """Whether it reads an observer's record."""
+    """Whether the ranking reads an observer's record."""
 
     @property
     def text(self) -> str:
-        """The setting in its one spelling."""
+        """Return the setting in its canonical spelling."""
         return RANDOM
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a subset depends on beside the setting's text."""
+        """Return data on which a subset depends beside the text of the setting."""
         return {}
 
     @property
     def observer_epochs(self) -> int:
-        """The last epoch of the observer that is read."""
+        """Return the last epoch of the observer that the ranking reads."""
         return 0
 
     @property
     def shortest_log(self) -> int:
-        """Epochs below which there is no score."""
+        """Return the fewest epochs from which a score can be computed."""
         return 0
 
     @property
     def observer_needs(self) -> ObserverNeeds:
-        """The parts of the observer's record that are read."""
+        """Return the parts of the observer's record that the ranking reads."""
         return ObserverNeeds()
 
     def scores(self, context: MethodContext) -> Scores | None:
-        """Return the score of every training image, float64 [N], high = hard; None where there is none."""
+        """Return the score of every training image, float64 [N], high = hard; None if there is none."""
         return None
 
     def listed(self, context: MethodContext) -> NDArray[np.int64] | None:
-        """Return the only images that may be sources, int64 [M], easiest first; None for all."""
+        """Return the images that may be sources, int64 [M], easiest first; None if all may."""
         return None
 
 
 @dataclass(frozen=True)
 class MethodRanking(Ranking):
-    """By the score of a method.
+    """Ranking by the score of another method.
 
     Attributes:
-        scorer, config: the method, and its settings.
-        changed: those that are not at their defaults.
-        window: whether they are settings of the method that ranks, in whose identity they are already.
+        scorer: the method that scores.
+        config: settings of `scorer`.
+        changed: the settings that are not at their defaults.
+        window: whether the settings are those of the method that uses the ranking. They are then already part of its
+            identity.
     """
 
     scorer: ScoreMethod
     config: MethodConfig
     changed: dict[str, Any]
     window: bool = False
-    observed = True
+    observed = True  # without annotation, so a class attribute and not a field
 
     @property
     def text(self) -> str:
-        """See `Ranking`."""
+        """See the base class `Ranking`."""
         parts = [] if self.window else [f"{name}={_spelled(self.changed[name])}" for name in sorted(self.changed)]
         return "+".join([self.scorer.info.name, *parts])
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The method's version and settings."""
+        """Return the version and settings of the scoring method."""
         return {} if self.window else {"scorer": {"version": self.scorer.version, "config": self.config.identity()}}
 
     @property
     def observer_epochs(self) -> int:
-        """See `Ranking`."""
+        """See the base class `Ranking`."""
         return self.scorer.observer_epochs(self.config)
 
     @property
     def shortest_log(self) -> int:
-        """See `Ranking`."""
+        """See the base class `Ranking`."""
         return self.scorer.shortest_log(self.config)
 
     @property
     def observer_needs(self) -> ObserverNeeds:
-        """See `Ranking`."""
+        """See the base class `Ranking`."""
         return self.scorer.observer_needs(self.config)
 
     def scores(self, context: MethodContext) -> Scores:
-        """See `Ranking`."""
+        """See the base class `Ranking`."""
         return self.scorer.scores(context, self.config)
 
 
 @dataclass(frozen=True)
 class TeacherRanking(Ranking):
-    """By the cross-entropy of each whole image under the teachers; with several, of their mean logits.
+    """Ranking by the cross-entropy of each whole image under the teachers; with several, of their mean logits.
 
     Attributes:
-        method: for messages.
+        method: name of the method, for messages.
     """
 
     method: str
 
     @property
     def text(self) -> str:
-        """See `Ranking`."""
+        """See the base class `Ranking`."""
         return TEACHER
 
     def scores(self, context: MethodContext) -> Scores:
-        """Return the loss, float64 [N]: shorter side to S, the central S x S pixels, natural logarithm."""
+        """Return the loss in nats, float64 [N], of each image resized to shorter side S and cut to S x S."""
         teachers = teaching_of(context, self.method).teachers
         return image_losses(context, teachers, TEACHER_BATCH, self.method, resize=context.image_size)
 
 
 @dataclass(frozen=True)
 class FileRanking(Ranking):
-    """By a file.
+    """Ranking by a file.
 
     Attributes:
-        kind: one of `FILES`. path: the file. key: of its content.
+        kind: one of `FILES`.
+        path: the file.
+        key: key of the file's content.
     """
 
     kind: str
@@ -161,20 +166,20 @@ class FileRanking(Ranking):
 
     @property
     def text(self) -> str:
-        """See `Ranking`."""
+        """See the base class `Ranking`."""
         return f"{self.kind}:{self.path}#{self.key}"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The content, wherever the file lies."""
+        """Return the content's key without the path, so that a file may move."""
         return {"score": f"{self.kind}#{self.key}"}
 
     def scores(self, context: MethodContext) -> Scores | None:
-        """Return those of the file; a list has none, only an order."""
+        """Return the scores of the file; None for a list, which has only an order."""
         return self._lists(context).scores(self.path) if self.kind == "scores" else None
 
     def listed(self, context: MethodContext) -> NDArray[np.int64] | None:
-        """Return the images of a list, in its order."""
+        """Return the images of a list, in its order; None for a file of scores."""
         return self._lists(context).images(self.path) if self.kind == "list" else None
 
     def _lists(self, context: MethodContext) -> Lists:
@@ -183,15 +188,15 @@ class FileRanking(Ranking):
 
 
 def ranking_of(method: str, text: str, settings: dict[str, Any]) -> Ranking:
-    """Return what the setting `score` of `method` asks for.
+    """Return the ranking that the setting `score` of `method` names.
 
     Args:
-        method: for messages.
-        settings: of `el2n`, which are settings of `method` itself.
+        method: name of the method, for messages.
+        text: value of the setting.
+        settings: settings of `el2n`, which are settings of `method` itself.
 
     Raises:
-        ConfigError: there is no such score, it has no such setting, or a file cannot be read or holds another content
-            than its key says.
+        ConfigError: the score does not exist, it lacks a setting, or a file cannot be read or does not match its key.
     """
     kind, colon, rest = text.partition(":")
     if colon and kind in FILES:
@@ -199,7 +204,7 @@ def ranking_of(method: str, text: str, settings: dict[str, Any]) -> Ranking:
     if text in (RANDOM, TEACHER):
         return Ranking() if text == RANDOM else TeacherRanking(method)
     name, *parts = text.split("+")
-    from fastdc.methods import get_method
+    from fastdc.methods import get_method  # avoids a cycle: the registry imports the methods that import this file
 
     scorer = get_method(name)
     if not isinstance(scorer, ScoreMethod):
@@ -241,10 +246,10 @@ def _file_ranking(method: str, kind: str, rest: str) -> FileRanking:
 
 
 def _content_key(path: Path, where: str) -> str:
-    """The key of what a file holds.
+    """Return the key of a file's content.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read.
     """
     try:
         found = path.stat()
@@ -253,9 +258,10 @@ def _content_key(path: Path, where: str) -> str:
         raise ConfigError(f"{where}: cannot be read ({error.strerror}), expected a list of training images") from error
 
 
+# The unused arguments are part of the cache key, so that a changed file is read again.
 @lru_cache(maxsize=64)
 def _key_of(path: Path, _inode: int, _size: int, _changed: int) -> str:
-    """`_content_key`, once for each state of the file: a sweep asks in every cell."""
+    """Return the key of a file's content; cached per state of the file, because a sweep asks in every cell."""
     return bytes_key(path.read_bytes(), 16)
 
 

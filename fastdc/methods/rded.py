@@ -1,4 +1,4 @@
-"""RDED: mosaics of the real patches that a teacher recognises best (Sun et al., CVPR 2024). Nothing is optimised."""
+"""RDED: mosaics of the real patches that a teacher recognises best, without optimisation (Sun et al., CVPR 2024)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,18 +14,18 @@ from fastdc.methods.teaching import TeacherConfig, TeacherMethod
 from fastdc.seeding import derive_seed
 
 PAPER_POOL, PAPER_CROPS = 300, 5
-"""Candidates of the published scripts: images per class, and crops of each."""
+"""Candidates in the published scripts: images per class, and crops of each."""
 
 
 class PatchConfig(TeacherConfig):
     """Settings of RDED; defaults are those of the published scripts.
 
     Attributes:
-        pool: candidate images per class; all where a class has fewer, more where the mosaics need them.
+        pool: candidate images per class; all images if a class has fewer, more if the mosaics need them.
         crops: candidate crops per image.
         min_scale: smallest area of a crop, as a share of the image's; the largest is the whole image.
-        factor: tiles per side of a mosaic; null takes the papers' for the stored side: 2 from 128 px on, else 1.
-        batch_size: crops in a forward pass of the teachers; only time and memory depend on it, and rounding.
+        factor: tiles per side of a mosaic; null takes the papers' value for the stored side: 2 from 128 px on, else 1.
+        batch_size: crops in a forward pass of the teachers; it affects only time, memory and rounding.
     """
 
     pool: int = Field(PAPER_POOL, ge=1)
@@ -36,25 +36,25 @@ class PatchConfig(TeacherConfig):
 
 
 class PatchMethod(TeacherMethod):
-    """A method that tiles the best crops of a pool of real images; a subclass says which pool."""
+    """Base of the methods that tile the best crops of a pool of real images; a subclass may override `pools`."""
 
     config_class: ClassVar[type[MethodConfig]] = PatchConfig
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """One image for each patch; of a factor that depends on the stored side, the least."""
+        """Return one image for each patch; the minimum if the factor depends on the stored side."""
         return ipc * (_patch(config).factor or 1) ** 2
 
     def network_visits(
         self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
-        """Every crop of the pool once forward, by every teacher."""
+        """Count one forward pass of every crop of the pool through every teacher."""
         settings = _patch(config)
         needed = images * tiles_per_side(settings.factor, image_size) ** 2
         pool = min(train_images, max(settings.pool * classes, needed))
         return pool * settings.crops * len(self.teachers(config)) / 3
 
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """Fewer candidates than the scripts'."""
+        """Name a pool or a number of crops smaller than the scripts'."""
         settings, found = _patch(config), []
         if settings.pool < PAPER_POOL:
             found.append(f"{settings.pool} candidate images per class instead of {PAPER_POOL}")
@@ -63,11 +63,11 @@ class PatchMethod(TeacherMethod):
         return tuple(found)
 
     def pools(self, context: MethodContext, config: MethodConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
-        """Candidates of every class, ascending; `size` of each, fewer where it has fewer. At random here."""
+        """Return `size` candidates of every class, ascending, or all if a class has fewer; drawn at random here."""
         return random_pools(context, size, derive_seed(seed, "patch pool"))
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` mosaics of every class."""
+        """Choose patches and tile them into `ipc` mosaics of every class."""
         settings = _patch(config)
         check_budget(self, config, context.classes, context.counts, ipc)
         name, factor = self.info.name, tiles_per_side(settings.factor, context.image_size)
@@ -90,16 +90,16 @@ class PatchMethod(TeacherMethod):
         )
 
     def more_details(self, config: MethodConfig) -> dict[str, Any]:
-        """Further facts for the manifest."""
+        """Return further facts for the manifest."""
         return {}
 
 
 class RDED(PatchMethod):
-    """Of a random pool, each image's crop of the lowest loss; of these, the lowest, tiled.
+    """Take each image's crop of lowest loss from a random pool, and tile the lowest of these.
 
-    Trained on as every other set is: RDED's own training crops inside a tile and shuffles the tiles, which the
-    benchmark does for no method, so no hint goes with it. A patch is cut at its tile's size, where the code enlarges
-    by nearest neighbour if the side is odd.
+    Training is the same as on every other set. RDED's own training crops inside a tile and shuffles the tiles. The
+    benchmark does so for no method, so the set carries no hint. A patch is resized to its tile's size. For an odd side,
+    the published code enlarges it by nearest neighbour instead.
     """
 
     info = MethodInfo(

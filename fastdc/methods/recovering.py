@@ -1,7 +1,7 @@
-"""Base of the methods that optimise images against frozen teachers: SRe2L's family. No torch at import.
+"""Base of SRe2L's family: the methods that optimise images against frozen teachers. Imports no torch.
 
-A method of the family is a file of its own that declares what differs from SRe2L: its `presets` (the numbers of its
-paper per stored size), its `layout`, and those of the hooks below that it needs.
+Each method of the family is a file of its own that declares its differences from SRe2L. These are its `presets` (the
+numbers of its paper per stored size), its `layout`, and the hooks below that it needs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 Preset = Literal["auto", "paper224", "paper64", "paper32", "cpu"]
 SHARED = ("iterations", "learning_rate", "matching_weight", "crop_min", "jitter", "batch_size")
-"""Settings of the family of which every script names a value."""
+"""Settings of the family that every script sets."""
 CPU_ITERATIONS = 100
-"""Iterations of the preset `cpu`: enough that a teacher of small images recognises nearly all of them."""
+"""Iterations of the preset `cpu`: enough for a teacher of small images to recognise nearly all of them."""
 
 
 class RecoverConfig(TeacherConfig):
-    """Settings of every method of the family. A setting that is left out takes its preset's value.
+    """Settings of every method of the family. A setting that is not given takes its preset's value.
 
     Attributes:
-        preset: whose numbers: the paper's at 224, 64 or 32 px; `auto` takes the paper's at the stored size
-            (from 128 px, 33 to 127 px, up to 32 px); `cpu` is `auto` with 100 iterations, for tests and demos at
-            about 28 px (at 64 px, SRe2L's images take some 300 until their teacher recognises all of them).
+        preset: source of the numbers: the paper's at 224, 64 or 32 px. `auto` chooses by the stored size (from 128 px,
+            33 to 127 px, up to 32 px). `cpu` is `auto` with 100 iterations, for tests and demos at about 28 px. (At
+            64 px, SRe2L's images need some 300 iterations until their teacher recognises all of them.)
         iterations: optimiser steps of every image.
-        learning_rate: Adam's, at the first step.
+        learning_rate: Adam's learning rate at the first step.
         matching_weight: weight of the statistics loss beside the cross entropy.
-        variance_weight: weight of the variances inside the statistics loss; the means have 1.
-        crop_min: lowest area of the shared crop, as a share of the image's; takes the place of a margin.
-        jitter: pixels by which the view is rolled at most.
-        batch_size: images that are optimised together; lower it where memory is short (batches share statistics, so
-            the images change with it).
+        variance_weight: weight of the variances inside the statistics loss; the means have weight 1.
+        crop_min: smallest area of the shared crop, as a share of the image's area. It replaces a preset's margin.
+        jitter: largest roll of the view, in pixels.
+        batch_size: images that are optimised together. A smaller batch needs less memory, but also changes the images,
+            because a batch shares statistics.
     """
 
     preset: Preset = "auto"
@@ -60,15 +60,15 @@ class RecoverConfig(TeacherConfig):
 
 
 class RecoverMethod(TeacherMethod):
-    """A method of the family: its recipe, and the hooks by which it departs from SRe2L.
+    """Base of the family's methods: a recipe, and the hooks by which a method departs from SRe2L.
 
     Attributes:
         presets: the paper's numbers per stored size.
-        layout: which images share a batch, see `fastdc.recover.batches.batch_positions`.
-        encoding: how the paper stores its images.
-        paper_teachers: how many networks the scripts recover from, by preset; 1 where it names none.
-        reducible: numbers of the recipe below which a run counts as reduced, in words.
-        batch_norm: whether a teacher without BatchNorm is refused; not where convolutions are matched as well.
+        layout: which images share a batch; see `fastdc.recover.batches.batch_positions`.
+        encoding: format in which the paper stores its images.
+        paper_teachers: number of networks that the scripts recover from, by preset; 1 for presets not listed.
+        reducible: numbers of the recipe that count as reduced below the paper's value, with their names in words.
+        batch_norm: whether a teacher without BatchNorm is refused. Methods that also match convolutions accept it.
     """
 
     config_class: ClassVar[type[MethodConfig]] = RecoverConfig
@@ -84,68 +84,70 @@ class RecoverMethod(TeacherMethod):
     # ---- hooks -----------------------------------------------------------------------------------------------------
 
     def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start | None:
-        """Images to start from; None for N(0, 1) noise."""
+        """Return the images to start from, or None for N(0, 1) noise."""
         return None
 
     def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
-        """The statistics loss; the teacher's running statistics by default."""
+        """Return the statistics loss; by default it matches the teacher's running statistics."""
         from fastdc.recover.matching import MatchingSpec
 
         return MatchingSpec(variance_weight=recipe.variance_weight)
 
     def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
-        """For every teacher what `matching` needs beside its running statistics."""
+        """Return the statistics of every teacher that `matching` needs beside the running ones; None by default."""
         return [None] * len(teaching_of(context, self.info.name).teachers)
 
     def networks(self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: Recipe) -> "Sequence[nn.Module]":
-        """The networks that one batch is optimised against; the teachers themselves by default."""
+        """Return the networks against which a batch is optimised; the teachers themselves by default."""
         return teachers
 
     def extra_loss(self, images: "Tensor", labels: "Tensor", config: MethodConfig) -> "Tensor | None":
-        """A further term of the loss, of the view [B, 3, S, S] and its labels [B]; None for none."""
+        """Return a further loss term of the view [B, 3, S, S] and its labels [B], or None."""
         return None
 
-    # ---- what the hooks are used for -------------------------------------------------------------------------------
+    # ---- the method, built from the hooks --------------------------------------------------------------------------
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
-        """None: by default images start as noise. A method with a real start says how many that takes."""
+        """Return 0, because images start as noise by default; a method with a real start overrides this."""
         return 0
 
     def network_visits(
         self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
-        """Every image once an iteration."""
+        """Count every image once per iteration."""
         return float(self.recipe(config, image_size).iterations * images)
 
     def recipe(self, config: MethodConfig, image_size: int) -> Recipe:
-        """The preset's numbers, with those that the settings name in their place.
+        """Return the preset's numbers, overridden by the settings that are given.
 
         Args:
-            image_size: side of the stored images, pixels; the paper's presets go by it.
+            image_size: side of the stored images in pixels, on which presets depend.
         """
         assert isinstance(config, RecoverConfig)
         recipe = self.preset(config, image_size)
+        # A setting overrides the recipe's field of the same name.
         names = {field.name for field in fields(recipe)} & set(type(config).model_fields)
         given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+        # Crops and a margin are alternative views of the image, so an explicit crop switches a preset's margin off.
         return replace(recipe, **given | ({"margin": 0} if "crop_min" in given else {}))
 
     def presets_for(self, config: MethodConfig) -> Presets:
-        """Return the method's presets, where they depend on further settings."""
+        """Return the presets under these settings; a method overrides this if they depend on the settings."""
         return self.presets
 
     def preset(self, config: RecoverConfig, image_size: int) -> Recipe:
-        """The numbers of the settings' preset."""
+        """Return the numbers of the preset that the settings name."""
         recipe = self.presets_for(config).named(_paper(config, image_size))
         return replace(recipe, iterations=CPU_ITERATIONS) if config.preset == "cpu" else recipe
 
     def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """Add the preset's numbers that no public script gives and the settings leave out."""
+        """Return inferred settings, with the preset's numbers that neither a public script nor the settings give."""
         assert isinstance(config, RecoverConfig)
         names = self.presets_for(config).inferred.get(_paper(config, image_size), ())
         return super().inferred(config, image_size) + tuple(name for name in names if getattr(config, name) is None)
 
     def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
-        """`reducible` numbers, and teachers, below the paper's at this size."""
+        """Describe the `reducible` numbers, and the number of teachers, that are below the paper's at this size."""
         recipe, paper = self.recipe(config, image_size), self.presets_for(config).at(image_size)
         pairs = [(getattr(recipe, name), getattr(paper, name), words) for name, words in self.reducible.items()]
         pairs.append((len(self.teachers(config)), self.paper_teachers.get(paper_at(image_size), 1), "teachers"))
@@ -154,7 +156,7 @@ class RecoverMethod(TeacherMethod):
     def job(
         self, context: MethodContext, config: MethodConfig, ipc: int, seed: int, start: Start | None
     ) -> "RecoverJob":
-        """The recovery as the engine takes it."""
+        """Return the recovery as a job for the engine."""
         from fastdc.recover.job import RecoverJob
 
         recipe = self.recipe(config, context.image_size)
@@ -175,7 +177,7 @@ class RecoverMethod(TeacherMethod):
         )
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """`ipc` recovered images of every class.
+        """Recover `ipc` images of every class.
 
         Raises:
             MethodError: a teacher has no BatchNorm; a batch does not fit into memory.
@@ -199,6 +201,7 @@ class RecoverMethod(TeacherMethod):
         )
 
     def _details(self, recipe: Recipe, facts: Mapping[str, float], inferred: Sequence[str]) -> dict[str, Any]:
+        # Lists instead of tuples, as JSON reads them back.
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
         marked = {"inferred": {name: plain[name] for name in inferred}} if inferred else {}
         return {"recipe": plain, "layout": self.layout, **marked, **facts}

@@ -1,4 +1,4 @@
-"""Where methods are found by name: the files of this folder and the plug-ins of other packages."""
+"""Registry of methods by name: the files of this folder and the plug-ins of other packages."""
 
 import importlib
 import inspect
@@ -12,6 +12,7 @@ from fastdc.methods.base import NAME_PATTERN, Method
 from fastdc.settings import closest
 
 ENTRY_POINT_GROUP = "fastdc.methods"
+# Helper modules of this folder. Every other module must define METHOD, so a new helper has to be listed here.
 NOT_METHODS = {
     "base",
     "benchmark",
@@ -43,15 +44,16 @@ LEFT_OUT = {
         "(2 cores); use gradmatch"
     ),
 }
-"""Methods that users ask for and that are not here, with the reason.
+"""Methods that users may expect but that are left out, with the reason.
 
-GLISTER's 57 ms: numpy, float32, median of 7: the softmax of 1,281 x 1,000 logits after a rank-1 update, their mean
-gradient over 513 features and its product with every sample's. GradMatch: `benchmarks/geometry.py`, second line.
+GLISTER's 57 ms are the median of 7 runs of numpy in float32: the softmax of 1,281 x 1,000 logits after a rank-1 update,
+their mean gradient over 513 features, and its product with the gradient of every sample. GradMatch's time is from
+`benchmarks/geometry.py`, second line.
 """
 
 
 class Registry:
-    """Methods by name; a plug-in that cannot be used is kept with the reason instead of stopping the others."""
+    """Registry of methods by name; a plug-in that fails to load is recorded with the reason and stops no other."""
 
     def __init__(self) -> None:
         self.methods: dict[str, Method] = {}
@@ -61,7 +63,8 @@ class Registry:
         """Add one method.
 
         Raises:
-            MethodError: the name is not lower case letters, digits, - and _, or is taken (both origins are named).
+            MethodError: the name is malformed (not lower-case letters, digits, - and _) or taken; then the message
+                names both origins.
         """
         name = method.info.name
         if not NAME_PATTERN.fullmatch(name):
@@ -73,10 +76,11 @@ class Registry:
         self.methods[name] = method
 
     def get(self, name: str) -> Method:
-        """The method called `name`.
+        """Return the method called `name`.
 
         Raises:
-            MethodError: there is none (with the closest name), or it is left out or broken (with the reason).
+            MethodError: no method has this name (the message suggests the closest one), or the method is left out or
+                broken (the message gives the reason).
         """
         if name not in self.methods and name in self.broken:
             raise MethodError(f"method '{name}' cannot be used: {self.broken[name]}")
@@ -88,22 +92,23 @@ class Registry:
 
 
 def origin(method: Method) -> str:
-    """Where a method is defined, as file:line."""
+    """Return the place where a method is defined, as file:line."""
     cls = type(method)
     return f"{inspect.getsourcefile(cls)}:{inspect.getsourcelines(cls)[1]}"
 
 
 def load_registry() -> Registry:
-    """All built-in methods, then every plug-in of the entry-point group `fastdc.methods`."""
+    """Return a registry of all built-in methods, then every plug-in of the entry-point group `fastdc.methods`."""
     registry = Registry()
     for module in pkgutil.iter_modules(package.__path__):
+        # A failing built-in is a bug and raises; only a plug-in may fail and be recorded.
         if module.name not in NOT_METHODS:
             registry.register(_method_of(importlib.import_module(f"{package.__name__}.{module.name}")))
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             loaded = point.load()
             registry.register(_method_of(loaded) if isinstance(loaded, ModuleType) else _checked(loaded))
-        except Exception as error:  # whatever a stranger's code raises, the other methods must go on
+        except Exception as error:  # third-party code may raise anything, and other methods must still load
             registry.broken[point.name] = f"{point.value}: {type(error).__name__}: {error}"
     return registry
 

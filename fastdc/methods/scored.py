@@ -1,4 +1,7 @@
-"""Base of the methods that rank training images by one score of the observed training. No torch, no numba."""
+"""Bases of the methods that rank training images by one score of the observed training.
+
+Imports no torch and no numba.
+"""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -29,8 +32,9 @@ class ScoreConfig(MethodConfig):
     """Settings of a ranking.
 
     Attributes:
-        keep: which end of the ranking is kept; `easy` is the benchmark's at small IPC, `hard` most papers'.
-        balanced: the same number of every class, as the benchmark does; False is one global ranking for ipc * C.
+        keep: end of the ranking that is kept; `easy` is the benchmark's at small IPC, `hard` that of most papers.
+        balanced: whether every class keeps the same number of images, as in the benchmark. False is one global ranking
+            for ipc * C images.
     """
 
     keep: Keep = "easy"
@@ -38,7 +42,7 @@ class ScoreConfig(MethodConfig):
 
 
 class LogConfig(ScoreConfig):
-    """Settings of a ranking by what the log says of all epochs up to one.
+    """Settings of a ranking by the log of all epochs up to one.
 
     Attributes:
         last_epoch: last observer epoch that is read, counted from 1; null reads the observer's whole schedule.
@@ -48,22 +52,22 @@ class LogConfig(ScoreConfig):
 
 
 class ScoreMethod(Method):
-    """A method whose choice follows from a score of every training image.
+    """Base of the methods that choose by a score of every training image.
 
-    A subclass defines `run_scores`, for one observer run; `scores` averages it over the runs, and `compress` keeps the
-    end of the ranking that the settings name. One that chooses in another way overrides `choose`.
+    A subclass defines `run_scores` for one observer run. `scores` averages it over the runs, and `compress` keeps the
+    end of the ranking that the settings name. A subclass that chooses in another way overrides `choose`.
     """
 
     config_class: ClassVar[type[MethodConfig]] = ScoreConfig
     choice_settings: ClassVar[tuple[str, ...]] = ("fit", "augment", "keep", "balanced")
-    """Settings that the score does not read; they choose among scored images."""
+    """Settings that affect only the choice among scored images, not the score."""
 
     @abstractmethod
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """Scores of one observer run, float64 [N], high = hard."""
+        """Return the scores of one observer run, float64 [N], high = hard."""
 
     def scores(self, context: MethodContext, config: MethodConfig) -> Scores:
-        """Scores averaged over the observer runs, float64 [N], high = hard.
+        """Return the scores averaged over the observer runs, float64 [N], high = hard.
 
         Raises:
             MethodError: there is no observation, or one lacks what the method reads.
@@ -71,18 +75,18 @@ class ScoreMethod(Method):
         return mean_over_runs(self.info.name, context.observations, lambda run: self.run_scores(run, config))
 
     def class_balanced(self, config: MethodConfig) -> bool:
-        """As the setting says."""
+        """Return the setting `balanced`."""
         return bool(_ranking(config).balanced)
 
     def choose(
         self, context: MethodContext, config: MethodConfig, scores: Scores, ipc: int, seed: int
     ) -> NDArray[np.int64]:
-        """Indices to keep, int64 [ipc * C], most wanted first, class by class where balanced; see `select`."""
+        """Return the indices to keep, int64 [ipc * C], in order of preference, by class if balanced; see `select`."""
         ranking = _ranking(config)
         return select_among(scores, context.labels, len(context.classes), ipc, ranking.keep, ranking.balanced)
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
-        """The chosen images, whole; `details` holds the range of their scores."""
+        """Keep the chosen images whole; `details` holds the range of their scores."""
         check_budget(self, config, context.classes, context.counts, ipc)
         scores = self.scores(context, config) if context.scores is None else context.scores
         chosen = self.choose(context, config, scores, ipc, seed)
@@ -94,33 +98,34 @@ class ScoreMethod(Method):
 
 
 class LogScore(ScoreMethod):
-    """A score of the dynamics log of all epochs up to `last_epoch`, or of the whole schedule."""
+    """Base of the scores that read the dynamics log of all epochs up to `last_epoch`, or of the whole schedule."""
 
     config_class = LogConfig
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """`last_epoch`, or the whole schedule."""
+        """Return `last_epoch`, or the whole schedule."""
         return _log(config).last_epoch or WHOLE_SCHEDULE
 
     def seen(self, observation: Observation, config: MethodConfig) -> "Log":
-        """Return the epochs that the settings name, as the functions of `fastdc.methods.difficulty` read them."""
+        """Return the epochs that the settings name, in the form that `fastdc.methods.difficulty` reads."""
         return Log(self.info.name, observation, _log(config).last_epoch or observation.epochs)
 
 
 class FinalScore(ScoreMethod):
-    """A score of the pass at the end of the observer's training.
+    """Base of the scores that read the pass at the end of the observer's training.
 
-    It needs the digits near 0 and 1, which a pass of fastdc 0.1 lacks. Such a pass is made again, from the weights.
+    These scores need the digits near 0 and 1, which a pass of fastdc 0.1 lacks. Such a pass is made again from the
+    weights.
     """
 
     version = 2
 
     def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
-        """Ask for the pass with `EXACT_FIELDS`."""
+        """Return the needs of the method, with `EXACT_FIELDS` in the final pass."""
         return replace(super().observer_needs(config), exact=True)
 
     def seen(self, observation: Observation) -> "Log":
-        """Return the trained observer, as the functions of `fastdc.methods.difficulty` read it."""
+        """Return the trained observer, in the form that `fastdc.methods.difficulty` reads."""
         return Log(self.info.name, observation, observation.epochs)
 
 
@@ -129,7 +134,8 @@ class Log:
     """Epochs of one observer run; implements `fastdc.methods.difficulty.Seen`.
 
     Attributes:
-        method: for messages.
+        method: name of the method, for messages.
+        observation: record of the run.
         first_epoch, last_epoch: the epochs that are read, counted from 1, both included.
     """
 
@@ -142,7 +148,7 @@ class Log:
         """Return a field of the log, float32 [T, N], memory-mapped.
 
         Raises:
-            MethodError: the log is shorter.
+            MethodError: the log ends before `last_epoch`.
         """
         if self.observation.epochs < self.last_epoch:
             raise MethodError(
@@ -152,14 +158,14 @@ class Log:
         return self.observation.field(name)[self.first_epoch - 1 : self.last_epoch]
 
     def last(self, name: str) -> Scores:
-        """Return a scalar of the final pass, whatever `last_epoch`; see `final_field`."""
+        """Return a scalar of the final pass, regardless of `last_epoch`; see `final_field`."""
         return final_field(self.observation, name)
 
     def steps(self) -> NDArray[np.float32]:
         """Return TDDS's distances, float32 [T - 1, N], memory-mapped.
 
         Raises:
-            MethodError: they were not kept up to `last_epoch`.
+            MethodError: the record holds fewer steps than `last_epoch` needs.
         """
         found = self.observation.tdds
         if found.shape[0] < self.last_epoch - 1:
@@ -167,11 +173,15 @@ class Log:
                 f"method {self.method}: {self.observation.folder} holds the steps of {found.shape[0] + 1} epochs, "
                 f"last_epoch={self.last_epoch} asked for; observe longer or lower last_epoch"
             )
+        # Row i is the step from epoch i + 1 to i + 2, so T epochs have T - 1 rows.
         return found[self.first_epoch - 1 : self.last_epoch - 1]
 
 
 def final_field(observation: Observation, name: str) -> Scores:
-    """One scalar of the final pass, float64 [N]; names in `fastdc.kernels.fields`: `FINAL_FIELDS`, `EXACT_FIELDS`.
+    """Return one scalar of the final pass, float64 [N].
+
+    Args:
+        name: one of `FINAL_FIELDS` or `EXACT_FIELDS` of `fastdc.kernels.fields`.
 
     Raises:
         MethodError: the pass was not made, or a value is not finite.
@@ -186,10 +196,13 @@ def final_field(observation: Observation, name: str) -> Scores:
 def mean_over_runs(
     name: str, observations: tuple[Observation, ...], run_scores: Callable[[Observation], Scores]
 ) -> Scores:
-    """`run_scores(observation)` averaged over the runs.
+    """Return `run_scores(observation)`, averaged over the runs.
+
+    Args:
+        name: name of the method, for messages.
 
     Raises:
-        MethodError: there is none.
+        MethodError: there is no observation.
     """
     if not observations:
         raise MethodError(f"method {name}: needs an observed training; run `fastdc observe` on this training set first")

@@ -1,4 +1,4 @@
-"""Difficulty scores straight from logits: `fastdc.scores`. Importing this imports no numba.
+"""Difficulty scores from logits: `fastdc.scores`. Importing this module does not import numba.
 
 The methods of this folder compute the same scores from the observer's log, with the same functions
 (`fastdc.methods.difficulty`).
@@ -23,16 +23,16 @@ Sign = Literal["hard", "published"]
 
 @dataclass(frozen=True)
 class Score:
-    """One difficulty score.
+    """Description of one difficulty score.
 
     Attributes:
-        formula: the published score, in words and symbols, one line.
-        hard: which end of the published score marks hard samples.
-        source: paper.
-        compute: the score with high = hard; takes what was seen and the constants.
-        published: the score with the paper's sign; None where that is `compute`.
-        constants: keyword arguments of `fastdc.scores` with their published defaults.
-        features: whether it also takes features.
+        formula: the published score, in words and symbols, on one line.
+        hard: end of the published score that marks hard samples.
+        source: the paper.
+        compute: function that returns the score with high = hard from a `Seen` and the constants.
+        published: function that returns the score with the paper's sign; None if that is `compute`.
+        constants: keyword arguments of `fastdc.scores`, with their published defaults.
+        features: whether the score also needs features.
     """
 
     formula: str
@@ -55,26 +55,27 @@ def scores(
 ) -> Scores:
     """Return the score `name` of every sample, high = hard, as `fastdc.select` takes it.
 
-    Names: el2n, grand, forgetting, aum, aum_softmax, entropy, margin, least_confidence, tdds, dyn_unc, dual, cad_prune,
-    cad_prune_el2n: the methods that rank by them. CCS has none of its own; its strata divide `aum`.
-    `fastdc.methods.scoring.SCORES` lists the published formulas. Those of aum, aum_softmax, margin and least_confidence
-    are low for hard samples: aum and aum_softmax are negated, of the other two it is one minus the published score.
+    The names are those of the methods that rank by the scores: el2n, grand, forgetting, aum, entropy, margin,
+    least_confidence, tdds, dyn_unc, dual and cad_prune. The variants aum_softmax and cad_prune_el2n are settings of
+    such methods. CCS has no score of its own; its strata divide `aum`. `fastdc.methods.scoring.SCORES` lists the
+    published formulas. Four of them are low for hard samples. aum and aum_softmax are therefore negated; margin and
+    least_confidence are one minus the published score.
 
     Args:
         name: a key of `SCORES`.
-        logits: [T, N, C], of T epochs in order; float32 or float64, C >= 2.
+        logits: [T, N, C], of T epochs in order; any real type, C >= 2.
         labels: int [N], each in 0..C-1.
         sign: `hard` gives high = hard for every score; `published` gives the paper's formula.
-        features: [N, D], the input of the last linear layer at the last epoch; for `grand` alone.
-        constants: `window` (dyn_unc, dual, tdds 10, cad_prune and cad_prune_el2n 6), `decay` (tdds .9), `last_windows`
-            (cad_prune and cad_prune_el2n 2).
+        features: [N, D], the input of the last linear layer at the last epoch; only for `grand`.
+        constants: `window` (default 10 for dyn_unc, dual and tdds, 6 for cad_prune and cad_prune_el2n), `decay` (.9 for
+            tdds), `last_windows` (2 for cad_prune and cad_prune_el2n).
 
     Returns:
-        float64 [N], computed in float64. The observer's log keeps float32: `fastdc.methods.difficulty` gives bounds.
+        float64 [N], computed in float64. The observer's log keeps float32; `fastdc.methods.difficulty` gives bounds.
 
     Raises:
-        MethodError: unknown name, sign or constant; a shape, label, logit or feature that cannot be used (with sample
-            and epoch, counted from 1); fewer epochs than a window needs.
+        MethodError: a name, sign or constant is unknown; a shape, label, logit or feature cannot be used (the message
+            gives the sample, and the epoch counted from 1); or there are fewer epochs than a window needs.
     """
     if name not in SCORES:
         raise MethodError(f"unknown score '{name}'; {closest(name, SCORES)}")
@@ -95,8 +96,9 @@ def scores(
 
 
 def _of_all(trajectory: Trajectory, compute: Callable[[Seen], Scores]) -> Scores:
-    """Score all samples, a chunk of them at a time, so that memory beside the logits is O(N)."""
-    from fastdc.kernels.samples import over_samples  # numba takes half a second to import
+    """Score all samples in chunks, so that memory beside the logits is O(N)."""
+    # Imported here because numba takes half a second to import.
+    from fastdc.kernels.samples import over_samples
 
     out = np.empty(trajectory.samples)
 
@@ -108,9 +110,10 @@ def _of_all(trajectory: Trajectory, compute: Callable[[Seen], Scores]) -> Scores
 
 
 def _like(default: float, key: str, constants: Mapping[str, float]) -> float:
-    """The constant `key` as given, or `default`; where the default is a whole number, so must the value be."""
-    value: Any = constants.get(key, default)  # callers are not checked by a type checker
+    """Return the constant `key` as given, or `default`. A whole-number default requires a whole number."""
+    value: Any = constants.get(key, default)  # Any, because callers may not use a type checker
     whole = isinstance(default, int)
+    # bool is a Real in Python, but True is no sensible constant.
     if isinstance(value, bool) or not isinstance(value, Real) or (whole and not float(value).is_integer()):
         raise MethodError(f"{key}={value}: expected a {'whole ' if whole else ''}number")
     number = float(value)
@@ -199,4 +202,4 @@ SCORES: dict[str, Score] = {
         features=True,
     ),
 }
-"""Every score that `fastdc.scores` knows. Formulas are the published ones; `hard` says which of their ends is hard."""
+"""Every score of `fastdc.scores`. Formulas are the published ones; `hard` gives the end that marks hard samples."""

@@ -1,4 +1,4 @@
-"""Budgets and selection: pure functions of scores and labels."""
+"""Selection of a budget of images, as pure functions of scores and labels."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,26 +10,27 @@ from fastdc.methods.base import Keep
 def select(
     scores: ArrayLike, labels: ArrayLike, ipc: int, keep: Keep = "easy", balanced: bool = True
 ) -> NDArray[np.int64]:
-    """Indices to keep, most wanted first.
+    """Return the indices of the images to keep, in order of preference.
 
     Args:
-        scores: float [N], high = hard, as `fastdc.scores` gives every score by default.
+        scores: float [N], high = hard, as `fastdc.scores` returns every score by default.
         labels: int [N], classes 0..C-1; C is the largest label + 1.
         ipc: images per class, at least 1.
         keep: `easy` keeps the lowest scores, `hard` the highest.
-        balanced: True keeps `ipc` of every class, class by class; False keeps the best ipc * C of all.
+        balanced: True keeps `ipc` of every class, class by class; False keeps the first ipc * C of all.
 
     Returns:
-        int64 [ipc * C]. Ties go to the lower index. Balanced: grouped by class, in class order.
+        int64 [ipc * C]. Ties go to the lower index. If balanced, the result is grouped by class, in class order.
 
     Raises:
-        MethodError: shapes differ, a score is NaN or infinite, a label is not a whole number from 0 on, ipc < 1, keep
-            is neither of the two, or a class (or the set) has fewer images than asked for.
+        MethodError: an argument is invalid: shapes differ, a score is NaN or infinite, a label is negative or no
+            integer, ipc is no integer or below 1, or keep is unknown. Also if a class (or the set) has fewer images
+            than requested.
     """
     ipc = _check_request(ipc, keep)
     values, classes = _checked(scores, labels)
     direction = values if keep == "easy" else -values
-    order = np.lexsort((np.arange(values.size), direction))
+    order = np.lexsort((np.arange(values.size), direction))  # by score, then by index
     num_classes = int(classes.max()) + 1
     if not balanced:
         return _first(order, ipc * num_classes)
@@ -45,16 +46,17 @@ def select(
 def select_among(
     scores: ArrayLike, labels: NDArray[np.int64], num_classes: int, ipc: int, keep: Keep, balanced: bool
 ) -> NDArray[np.int64]:
-    """`select` for a set of `num_classes` classes, of which a global budget counts those without images too."""
+    """Return `select` for a set of `num_classes` classes; a global budget also counts classes without images."""
     if balanced:
         return select(scores, labels, ipc, keep)
+    # `select` would take the number of classes from the labels, so one class gets the whole budget instead.
     return select(scores, np.zeros_like(labels), ipc * num_classes, keep)
 
 
 def random_balanced(labels: NDArray[np.int64], num_classes: int, ipc: int, seed: int) -> NDArray[np.int64]:
-    """`ipc` distinct indices of every class, uniformly at random.
+    """Draw `ipc` distinct indices of every class, uniformly at random.
 
-    Each class draws from a stream of its own, so adding a class leaves the others' choice alone.
+    Each class draws from its own stream, so adding a class does not change the choice in the others.
 
     Args:
         labels: int64 [N]; every class has at least `ipc` images.
@@ -84,32 +86,34 @@ def window_of_classes(
 ) -> list[NDArray[np.int64]]:
     """Choose `needed` images of every class from a window of its ranking.
 
-    The window begins at `offset` percent of the class. One that would reach past the class's end is moved back, so that
-    offset 100 is the other end of the ranking.
+    The window begins at `offset` percent of the class. A window that would pass the end of the class is moved back, so
+    offset 100 gives the other end of the ranking.
 
     Args:
-        scores: float64 [N], high = hard; None ranks nothing, and draws from the whole class.
+        scores: float64 [N], high = hard; None draws from the whole class without a ranking.
         labels: int64 [N], classes 0..num_classes-1, each with at least `needed` images.
-        keep: the end from which offsets count.
-        offset: in percent, 0..100.
-        pool: width in percent, 0..100; at least `needed` images. 0 is exactly these.
-        seed: already derived for this purpose; classes draw from streams of their own.
+        keep: end of the ranking from which offsets count.
+        offset: start of the window in percent of a class, 0..100.
+        pool: width of the window in percent of a class, 0..100, but at least `needed` images; 0 takes exactly these.
+        seed: already derived for this purpose; every class draws from its own stream.
 
     Returns:
-        Per class int64 [needed]: in the ranking's order, or without a ranking in the order drawn.
+        Per class int64 [needed], in the order of the ranking; without scores, in the order drawn.
 
     Raises:
-        MethodError: a class has fewer images, or a score is not finite.
+        MethodError: a class is empty, or a score is not finite.
     """
     if scores is None:
         return [_drawn(np.flatnonzero(labels == label), needed, seed, label) for label in range(num_classes)]
     chosen = []
     for label in range(num_classes):
         members = np.flatnonzero(labels == label)
+        # As one class with the budget of all its members, `select` returns the whole ranking.
         ranking = members[select(scores[members], np.zeros_like(members), members.size, keep)]
         width = max(needed, round(pool * members.size / 100))
         start = min(round(offset * members.size / 100), members.size - width)
         window = ranking[max(start, 0) : max(start, 0) + width]
+        # Sorting restores the order of the ranking, which may decide which images share a mosaic.
         places = np.sort(_drawn(np.arange(window.size), needed, seed, label)) if width > needed else slice(None)
         chosen.append(window[places])
     return chosen
@@ -121,7 +125,7 @@ def _drawn(members: NDArray[np.int64], count: int, seed: int, label: int) -> NDA
 
 
 def _check_request(ipc: int, keep: str) -> int:
-    """`ipc` as Python's int: a NumPy integer of few bits would overflow when it is multiplied."""
+    """Check `ipc` and `keep`, and return `ipc` as a Python int, because a small NumPy integer would overflow."""
     if keep not in ("easy", "hard"):
         raise MethodError(f"select: keep={keep!r}; expected 'easy' or 'hard'")
     if isinstance(ipc, bool) or not isinstance(ipc, (int, np.integer)):

@@ -1,18 +1,21 @@
-"""SRe2L: squeeze, recover, relabel (Yin, Xing & Shen, NeurIPS 2023). The recover stage; relabelling is a protocol."""
+"""SRe2L: squeeze, recover, relabel (Yin, Xing & Shen, NeurIPS 2023).
+
+This file is the recover stage. Relabelling is a protocol.
+"""
 
 from fastdc.methods.base import MethodInfo
 from fastdc.methods.recovering import RecoverMethod
 from fastdc.recover.recipe import Presets, Recipe
 
 ROLLED = Recipe(iterations=1000, crop_min=1.0, flip=False, jitter=4)
-"""SRe2L's recipe for images of 32 px: rolled alone, as the README beside its script says too."""
+"""SRe2L's recipe for images of 32 px: rolls only, which the README beside its script confirms."""
 
 
 class SRe2L(RecoverMethod):
-    """From noise, one image each of 100 classes at a time: cross entropy and BatchNorm's running statistics.
+    """Optimise noise against cross entropy and BatchNorm's running statistics, one image each of 100 classes at a time.
 
-    Numbers of the paper's scripts: ImageNet-1K at 224 px, Tiny-ImageNet at 64 px, CIFAR-100 at 32 px. At 64 px images
-    are rolled both ways. At 32 px they are rolled alone: no crop, no mirroring.
+    The numbers are from the paper's scripts for ImageNet-1K at 224 px, Tiny-ImageNet at 64 px and CIFAR-100 at 32 px.
+    At 64 px images are rolled in both directions. At 32 px images are only rolled: no crop, no mirroring.
     """
 
     version = 2

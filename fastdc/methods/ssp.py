@@ -1,4 +1,4 @@
-"""SSP: distance to the nearest of k prototypes found without labels (Sorscher et al. 2022)."""
+"""SSP: distance to the nearest of k prototypes that are found without labels (Sorscher et al. 2022)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ class SSPConfig(DistanceConfig):
 
     Attributes:
         clusters: number of prototypes k; 0 takes the number of classes, as the paper does on ImageNet.
-        max_iterations: most k-means iterations; it stops sooner when no image changes its cluster (inferred).
-        kmeans_seed: of the k-means++ seeds. Part of the score: the subset seed does not change it (inferred).
+        max_iterations: maximum of k-means iterations (inferred). It stops earlier if no image changes its cluster.
+        kmeans_seed: seed of k-means++ (inferred). It is part of the score, which the subset seed does not change.
     """
 
     clusters: int = Field(0, ge=0)
@@ -24,10 +24,11 @@ class SSPConfig(DistanceConfig):
 
 
 class SSP(DistanceMethod):
-    """Score d_i = 1 - cos(phi_i, nearest prototype); prototypes are the centroids of spherical k-means over all images.
+    """Rank images by the distance to the nearest centroid of spherical k-means over all images.
 
-    The paper clusters SwAV's self-supervised features; here they are the observer's, which has seen labels. Seeds are
-    drawn by sample number, so that the same images in another order may end in other prototypes.
+    Score d_i = 1 - cos(phi_i, nearest prototype). The paper clusters SwAV's self-supervised features. Here the features
+    are the observer's, which was trained with labels. Initial centroids are drawn by sample number, so the same images
+    in another order may give other prototypes.
     """
 
     info = MethodInfo(
@@ -49,8 +50,9 @@ class SSP(DistanceMethod):
     config_class = SSPConfig
 
     def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
-        """Distance of every training image to the nearest prototype, float64 [N], 0 to 2; high = hard."""
-        from fastdc.kernels.clusters import spherical_kmeans  # numba takes half a second to import
+        """Return the distance of every training image to the nearest prototype, float64 [N], 0 to 2; high = hard."""
+        # Imported here because numba takes half a second to import.
+        from fastdc.kernels.clusters import spherical_kmeans
 
         assert isinstance(config, SSPConfig)
         (everything,) = groups_of(context, self.info.name, balanced=False)

@@ -1,7 +1,7 @@
-"""What a recovery may start from instead of noise: real images and mosaics of real patches. No torch is imported here.
+"""Starts of a recovery other than noise: real images and mosaics of real patches. Imports no torch.
 
-Every function chooses now and makes the pixels later, each time anew, so that a start of ImageNet's size takes no
-memory. Rows are class-major: class 0's `ipc` images come first.
+Every function chooses images at once but makes their pixels later, anew at each call. A start of ImageNet's size thus
+takes no memory. Rows are class-major: class 0's `ipc` images come first.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,11 +36,12 @@ Pixels = NDArray[np.uint8]
 
 
 class Start(NamedTuple):
-    """Images to start from.
+    """Images from which a recovery starts.
 
     Attributes:
-        sources: int64 [C * ipc, K], the training images that each of them is made of.
-        images: makes them anew at each call, in order, as RGB uint8 [S, S, 3], S = `context.image_size`.
+        sources: int64 [C * ipc, K], the training images of which each start image is made.
+        images: function that makes the start images anew at each call, in order, as RGB uint8 [S, S, 3] with
+            S = `context.image_size`.
     """
 
     sources: NDArray[np.int64]
@@ -48,7 +49,7 @@ class Start(NamedTuple):
 
 
 def random_images(context: MethodContext, ipc: int, seed: int, *, fit: Fit = "crop") -> Start:
-    """Whole images, uniformly at random without replacement; DWA's start (Du et al., NeurIPS 2024).
+    """Draw whole images uniformly without replacement; DWA's start (Du et al., NeurIPS 2024).
 
     Args:
         ipc: images per class; every class has at least as many.
@@ -65,23 +66,24 @@ def medium_images(
     """Choose whole images of medium difficulty; DELT's start (Shen et al., CVPR 2025).
 
     The n images of a class are ranked by the teacher's probability of their class, lowest first. They are taken from
-    place ceil(n / 2) outwards, the easier neighbour first. That is the authors' code: data_selection.py, store_medium.
-    One pass over the training set.
+    place ceil(n / 2) outwards, the easier neighbour first, as in `store_medium` of the authors' data_selection.py. This
+    takes one pass over the training set.
 
     Args:
         ipc: images per class; every class has at least as many.
-        fit: how an image becomes S x S; `crop` resizes it to a shorter side of S // 7 * 8 pixels before, as the code.
+        fit: how an image becomes S x S; `crop` first resizes its shorter side to S // 7 * 8 pixels, as in the code.
         batch_size: images in a forward pass.
 
     Raises:
-        MethodError: an output of the teacher is not finite, or memory does not suffice.
+        MethodError: an output of the teacher is not finite, or memory is insufficient.
     """
     side = context.image_size
-    resize = max(side // 7 * 8, side)
+    resize = max(side // 7 * 8, side)  # S // 7 * 8 is below S for small sides, such as 8 for 13
     losses = image_losses(context, [teacher], batch_size, "rank images by confidence", resize=resize)
     chosen = []
     for label in range(len(context.classes)):
         members = np.flatnonzero(context.labels == label)
+        # The loss is -ln of the class's probability, so the lowest probability comes first.
         ranking = members[np.argsort(-losses[members], kind="stable")]
         chosen.append(ranking[outward(members.size, -(-members.size // 2))[:ipc]])
     indices = np.concatenate(chosen).astype(np.int64)
@@ -102,24 +104,25 @@ def easy_mosaics(
     batch_size: int = 256,
     again: bool = False,
 ) -> Start:
-    """Mosaics of the easiest crops of the easiest images; EDC's start (Shao et al., NeurIPS 2024).
+    """Make mosaics of the easiest crops of the easiest images; EDC's start (Shao et al., NeurIPS 2024).
 
-    Easy is a low cross-entropy of the teachers' mean logits: first of the whole image (the code squashes it to a
-    square; here it is resized and cropped as in validation), then of RandomResizedCrops with mirroring. The code draws
-    one crop for 64 images together and drops the last 300 % 64 images; here every image has crops of its own.
+    Easy means a low cross-entropy of the teachers' mean logits, first of the whole image, then of RandomResizedCrops
+    with mirroring. Two things differ from the authors' code. The code squashes the whole image to a square; here it is
+    resized and cropped as in validation. The code draws one crop for 64 images together and drops the last 300 % 64
+    images; here every image has its own crops.
 
     Args:
         ipc: mosaics per class.
         seed: subset seed.
-        teachers: None for all of the context's.
-        pool: images per class that are cropped, the easiest.
+        teachers: the networks; None for all of the context's.
+        pool: number of easiest images per class that are cropped.
         crops: crops per image.
-        factor: tiles per side; None for the papers': 2 from 128 px on, else 1.
+        factor: tiles per side; None takes the papers' value: 2 from 128 px on, else 1.
         batch_size: images or crops in a forward pass.
-        again: whether the `ipc` starts of a class are drawn from its mosaics with replacement, as EDC's recovery does.
+        again: whether the `ipc` starts of a class are drawn from its mosaics with replacement, as in EDC's recovery.
 
     Raises:
-        MethodError: a class has too few images, an output is not finite, or memory does not suffice.
+        MethodError: a class has too few images, an output is not finite, or memory is insufficient.
     """
     chosen = _teachers(context, teachers, "easy mosaics")
     losses = image_losses(context, chosen, batch_size, "find easy images")
@@ -154,20 +157,21 @@ def images_again(context: MethodContext, ipc: int, seed: int, *, fit: Fit = "squ
 
 
 def mirrored(start: Start, seed: int, *, shuffled: int = 1) -> Start:
-    """Mirror every image of a start at even odds, and shuffle its tiles; EDC's augmentation of its starts.
+    """Mirror every image of a start with probability 1/2, and shuffle its tiles; EDC's augmentation of its starts.
 
-    Rows of tiles are shuffled, and columns of tiles, as EDC's `ShufflePatches` is meant to do; the released code draws
-    the order and then leaves every tile in its place.
+    Columns and rows of tiles are shuffled, as EDC's `ShufflePatches` is meant to do. The released code draws the order
+    but leaves every tile in its place.
 
     Args:
         seed: subset seed.
-        shuffled: tiles per side that are shuffled; 1 for none.
+        shuffled: tiles per side; 1 shuffles nothing.
     """
     root = derive_seed(seed, "mirror starts")
 
     def images() -> Iterator[Pixels]:
         for number, image in enumerate(start.images()):
             generator = np.random.Generator(np.random.PCG64([root, number]))
+            # Drawn before the shuffle, so that shuffling does not change which images are mirrored.
             flipped = image[:, ::-1] if generator.random() < 0.5 else image
             yield np.ascontiguousarray(_shuffled(flipped, shuffled, generator))
 
@@ -192,17 +196,17 @@ def medium_mosaics(
     factor: int | None = None,
     batch_size: int = 256,
 ) -> Start:
-    """RDED's mosaics, of patches of medium difficulty; FADRM's start (Cui et al., NeurIPS 2025).
+    """Make RDED's mosaics with patches of medium difficulty; FADRM's start (Cui et al., NeurIPS 2025).
 
-    As `rded` makes them, but the ranking of the best crops is taken from its median outwards. The authors offer their
-    patches as a download, without the code that made them: this reading is inferred.
+    The mosaics are made as by `rded`, but the ranking of the best crops is taken from its median outwards. The authors
+    offer their patches as a download, without the code that made them. This reading is inferred.
 
     Args:
-        ipc, seed, teachers, crops, factor, batch_size: as of `easy_mosaics`.
-        pool: images per class that are cropped, at random; more where ipc * factor**2 are needed.
+        ipc, seed, teachers, crops, factor, batch_size: as in `easy_mosaics`.
+        pool: number of random images per class that are cropped; at least ipc * factor**2 are taken.
 
     Raises:
-        MethodError: a class has too few images, an output is not finite, or memory does not suffice.
+        MethodError: a class has too few images, an output is not finite, or memory is insufficient.
     """
     tiles = tiles_per_side(factor, context.image_size)
     patches, _ = best_crop_patches(
@@ -228,7 +232,7 @@ def _start(context: MethodContext, patches: Patches) -> Start:
 
 
 def _drawn(patches: Patches, ipc: int, seed: int) -> Patches:
-    """Draw `ipc` mosaics of every class from its `ipc`, with replacement."""
+    """Draw `ipc` of the `ipc` mosaics of every class, with replacement."""
     generator = np.random.Generator(np.random.PCG64(derive_seed(seed, "draw starts")))
     firsts = np.arange(0, len(patches.samples), ipc)
     rows = (firsts[:, None] + generator.integers(ipc, size=(len(firsts), ipc))).ravel()

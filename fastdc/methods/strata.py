@@ -1,4 +1,4 @@
-"""Stratified choice along a score, as CCS makes it (Zheng et al. 2023): pure functions."""
+"""Stratified choice along a score, as in CCS (Zheng et al. 2023), as pure functions."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,29 +7,33 @@ from fastdc.errors import MethodError
 
 
 def strata_of(values: NDArray[np.float64], strata: int) -> NDArray[np.int64]:
-    """The stratum 0..strata-1 of each value: equal widths over [min, max], each without its upper edge but the last.
+    """Return the stratum 0..strata-1 of each value, for strata of equal width over [min, max].
 
-    The authors' code ends the last one at 1.0001 * max, which leaves the maximum out where it is negative. Equal values
-    are all in stratum 0.
+    Only the last stratum includes its upper edge. The authors' code ends it at 1.0001 * max, which leaves a negative
+    maximum out. If all values are equal, they are in stratum 0.
 
     Args:
         values: [n], finite, n >= 1.
+        strata: number of strata.
     """
     low, high = values.min(), values.max()
     if high == low:
         return np.zeros(values.size, np.int64)
-    position = (values / 2 - low / 2) / (high / 2 - low / 2) * strata  # halves: the range may exceed the largest float
+    position = (values / 2 - low / 2) / (high / 2 - low / 2) * strata  # halved, because high - low may overflow
+    # The maximum has position `strata`, and belongs to the last stratum.
     found: NDArray[np.int64] = np.minimum(position.astype(np.int64), strata - 1)
     return found
 
 
 def strata_budgets(sizes: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
-    """How many each stratum gives: the smallest first, each min(its size, budget left // strata left).
+    """Return how many samples each stratum gives.
 
-    Strata of equal size are served in their order.
+    Strata are served from the smallest, those of equal size in their order. Each gives min(its size, budget left //
+    strata left).
 
     Args:
-        sizes: int64 [S].
+        sizes: int64 [S], samples in each stratum.
+        budget: samples to give in total.
 
     Returns:
         int64 [S], sum = `budget`.
@@ -50,10 +54,13 @@ def strata_budgets(sizes: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
 def choose_in_strata(
     values: NDArray[np.float64], draws: NDArray[np.float64], budget: int, strata: int
 ) -> NDArray[np.int64]:
-    """Positions of `budget` values, spread over strata, uniformly at random within each.
+    """Return the positions of `budget` values, spread over strata and random within each.
 
     Args:
-        values: [n], finite. draws: [n], independent uniform numbers; the smallest of a stratum are taken.
+        values: [n], finite.
+        draws: [n], independent uniform random numbers; the smallest in a stratum are taken.
+        budget: number of values to choose.
+        strata: number of strata.
 
     Returns:
         int64 [budget], stratum by stratum.
@@ -61,7 +68,7 @@ def choose_in_strata(
     stratum = strata_of(values, strata)
     sizes = np.bincount(stratum, minlength=strata)
     budgets = strata_budgets(sizes, budget)
-    order = np.lexsort((draws, stratum))
+    order = np.lexsort((draws, stratum))  # by stratum, then by draw: lexsort's last key is the primary one
     starts = np.cumsum(sizes) - sizes
     rank = np.arange(values.size) - np.repeat(starts, sizes)
     return order[rank < np.repeat(budgets, sizes)].astype(np.int64)

@@ -12,10 +12,10 @@ class TDDSConfig(ScoreConfig):
     """Settings of TDDS.
 
     Attributes:
-        last_epoch: T, the last observer epoch that is read, counted from 1. 30 is the paper's for CIFAR; its ImageNet
-            code is not published.
+        last_epoch: T, the last observer epoch that is read, counted from 1. 30 is the paper's value for CIFAR; its
+            ImageNet code is not published.
         window: J, epochs in a window.
-        decay: weight of the newest window; each older one counts 1 - decay of the next.
+        decay: weight of the newest window; each older window has 1 - decay times the weight of the next.
     """
 
     last_epoch: int = Field(30, ge=3, description="inferred")
@@ -24,12 +24,14 @@ class TDDSConfig(ScoreConfig):
 
 
 class TDDS(ScoreMethod):
-    """Score = sum over windows k = 0..T-J of decay (1 - decay)^(T-J-k) ||q - mean(q)||_2, mean over observer runs.
+    """Rank images by how unevenly their predictions change from epoch to epoch.
 
-    q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|; the window of the J epochs k..k+J-1 holds J - 1 of them. High =
-    hard; the paper keeps the high end. The weights make it a score of about the last J + 2 epochs before T.
+    Score = sum over windows k = 0..T-J of decay (1 - decay)^(T-J-k) ||q - mean(q)||_2, averaged over observer runs.
+    q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|; the window of epochs k..k+J-1 holds J - 1 of these. High =
+    hard; the paper keeps the high end. With these weights the score depends on about the last J + 2 epochs up to T.
 
-    Read from the observer's record, q is right to about 1e-3: the epoch before is kept as float16 log-probabilities.
+    In the observer's record, q is accurate to about 1e-3, because the previous epoch is kept as float16
+    log-probabilities.
     """
 
     info = MethodInfo(
@@ -51,17 +53,17 @@ class TDDS(ScoreMethod):
     config_class = TDDSConfig
 
     def observer_epochs(self, config: MethodConfig) -> int:
-        """T."""
+        """Return T, the last epoch that the score reads."""
         assert isinstance(config, TDDSConfig)
         return config.last_epoch
 
     def shortest_log(self, config: MethodConfig) -> int:
-        """The epochs of one window."""
+        """Return the epochs of one window."""
         assert isinstance(config, TDDSConfig)
         return config.window
 
     def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
-        """TDDS of one run, float64 [N]; high = hard."""
+        """Return TDDS in one run, float64 [N]; high = hard."""
         assert isinstance(config, TDDSConfig)
         return tdds(Log(self.info.name, observation, config.last_epoch), config.window, config.decay)
 

@@ -1,4 +1,4 @@
-"""Base of the methods that run teachers: frozen networks that are trained, or read from a file, before. No torch."""
+"""Base of the methods that run teachers: frozen networks, trained beforehand or read from a file. Imports no torch."""
 
 import re
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ class TeacherConfig(MethodConfig):
 
     Attributes:
         teachers: the networks, as `fastdc.observe.teacher` names them ("observer", "observer:resnet50",
-            "resnet18@weights.pth", "efficientnet_lite0", ...); a list, or a text with "," or "+" between them.
+            "resnet18@weights.pth", "efficientnet_lite0", ...). A list, or one string with "," or "+" as separator.
     """
 
     teachers: tuple[str, ...] = Field(("observer",), min_length=1)
@@ -25,16 +25,19 @@ class TeacherConfig(MethodConfig):
 
 
 def split_teachers(text: str) -> tuple[str, ...]:
-    """`"observer+observer:vgg11_bn"` -> two names. A comma does the same where it ends nothing else."""
+    """Split a string at "+" or ",": `"observer+observer:vgg11_bn"` gives two names.
+
+    In the name of a variant, only "+" can be used, because a comma ends the setting there.
+    """
     return tuple(part.strip() for part in re.split(r"[,+]", text) if part.strip())
 
 
 class TeacherMethod(Method):
-    """A method that runs the teachers of its settings; they come in `MethodContext.teaching`."""
+    """Base of the methods that run the teachers of their settings, which `MethodContext.teaching` holds."""
 
     config_class: ClassVar[type[MethodConfig]] = TeacherConfig
 
     def teachers(self, config: MethodConfig) -> tuple[str, ...]:
-        """As the settings say."""
+        """Return the teachers of the settings."""
         assert isinstance(config, TeacherConfig)
         return config.teachers

@@ -1,4 +1,4 @@
-"""Logits of several epochs, checked, as difficulty scores read them: the terms of the observer's log in float64."""
+"""Checked logits of several epochs, read as the terms of the observer's log in float64."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from fastdc.errors import MethodError
 from fastdc.kernels.fields import TERMS
 
 CHUNK = 1024
-"""Samples per task: a thousand rows of a thousand logits are enough work for a thread."""
+"""Samples per task; a thousand rows of a thousand logits are enough work for a thread."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Trajectory:
     Attributes:
         logits: real numbers [T, N, C].
         labels: int64 [N].
-        norms: float64 [N], Euclidean norms of the features at the last epoch; None where none were given.
-        first: number of its first sample, for messages.
+        norms: float64 [N], Euclidean norms of the features at the last epoch; None without features.
+        first: number of the first sample within the whole set, for messages.
     """
 
     logits: NDArray[Any]
@@ -31,10 +31,10 @@ class Trajectory:
 
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike, features: ArrayLike | None = None) -> "Trajectory":
-        """Check shapes, types, labels and features; the logits themselves are checked by `part`.
+        """Return a trajectory with checked shapes, types, labels and features; `part` checks the logits' values.
 
         Raises:
-            MethodError: names what was found and what was expected.
+            MethodError: an input is unusable; the message gives what was found and what was expected.
         """
         values, classes = real_array("logits", logits), np.asarray(labels)
         if values.ndim != 3 or min(values.shape) < 1 or values.shape[2] < 2:
@@ -55,19 +55,19 @@ class Trajectory:
 
     @property
     def epochs(self) -> int:
-        """T."""
+        """Return T, the number of epochs."""
         return int(self.logits.shape[0])
 
     @property
     def samples(self) -> int:
-        """N."""
+        """Return N, the number of samples."""
         return int(self.logits.shape[1])
 
     def part(self, start: int, stop: int) -> "Trajectory":
-        """Return the samples start..stop-1, with every logit of theirs checked.
+        """Return the samples start..stop-1, with all their logits checked.
 
         Raises:
-            MethodError: a logit is NaN, infinite or beyond the largest that is allowed.
+            MethodError: a logit is NaN, infinite or larger in magnitude than `LARGEST_LOGIT`.
         """
         norms = None if self.norms is None else self.norms[start:stop]
         found = Trajectory(self.logits[:, start:stop], self.labels[start:stop], norms, self.first + start)
@@ -76,14 +76,14 @@ class Trajectory:
         return found
 
     def series(self, name: str) -> NDArray[np.float64]:
-        """Return a term of `fastdc.kernels.fields.TERMS` at every epoch, float64 [T, N]."""
+        """Return the term `name` of `fastdc.kernels.fields.TERMS` at every epoch, float64 [T, N]."""
         out = np.empty((self.epochs, self.samples))
         for epoch in range(self.epochs):
             out[epoch] = self._term(name, epoch)
         return out
 
     def last(self, name: str) -> NDArray[np.float64]:
-        """Return a term at the last epoch, or `feature_norm`; float64 [N]."""
+        """Return the term `name` at the last epoch, or `feature_norm`; float64 [N]."""
         if name == "feature_norm":
             assert self.norms is not None, "features were given"
             return self.norms
@@ -102,7 +102,7 @@ class Trajectory:
         return out
 
     def _term(self, name: str, epoch: int) -> NDArray[np.float64]:
-        """A term at an epoch, counted from 0, float64 [N]."""
+        """Return a term at an epoch, counted from 0, float64 [N]."""
         from fastdc.kernels.logits import logit_terms
 
         out = np.empty((len(TERMS), self.samples))
@@ -111,7 +111,7 @@ class Trajectory:
         return found
 
     def _normalisers(self, epoch: int) -> NDArray[np.float64]:
-        """float64 [2, N]: see `log_normalisers`."""
+        """Return the normalisers of an epoch, counted from 0, float64 [2, N]; see `log_normalisers`."""
         from fastdc.kernels.logits import log_normalisers
 
         out = np.empty((2, self.samples))
@@ -119,7 +119,8 @@ class Trajectory:
         return out
 
     def _epoch(self, epoch: int) -> NDArray[Any]:
-        """The logits of an epoch, counted from 0: contiguous float32 or float64 [N, C]."""
+        """Return the logits of an epoch, counted from 0, as contiguous float32 or float64 [N, C]."""
+        # float32 stays as it is, which saves memory; every other type becomes float64.
         kind = np.float32 if self.logits.dtype == np.float32 else np.float64
         return np.ascontiguousarray(self.logits[epoch], dtype=kind)
 
@@ -129,6 +130,7 @@ class Trajectory:
         values = self._epoch(epoch)
         bad = first_unusable(values)
         if bad >= 0:
+            # `not abs(value) <= ...` is also true for NaN.
             worst = next(value for value in values[bad].tolist() if not abs(value) <= LARGEST_LOGIT)
             raise MethodError(
                 f"epoch {epoch + 1}, sample {self.first + bad}: found logit {worst}, expected finite ones up to "
@@ -137,13 +139,13 @@ class Trajectory:
 
 
 def real_array(what: str, values: ArrayLike) -> NDArray[Any]:
-    """`values` as an array of floats or whole numbers.
+    """Return `values` as an array of floats or whole numbers.
 
     Args:
-        what: names them in messages.
+        what: name of the values in messages.
 
     Raises:
-        MethodError: they are of another type, or rows differ in length.
+        MethodError: the values are of another type, or rows differ in length.
     """
     try:
         found = np.asarray(values)
@@ -155,10 +157,10 @@ def real_array(what: str, values: ArrayLike) -> NDArray[Any]:
 
 
 def _norms(features: ArrayLike, samples: int) -> NDArray[np.float64]:
-    """Euclidean norm of every sample's features [N, D], float64 [N].
+    """Return the Euclidean norm of every sample's features [N, D], float64 [N].
 
     Raises:
-        MethodError: another shape or type, or a sum of squares that is not finite.
+        MethodError: the shape or type is wrong, or a sum of squares is not finite.
     """
     values = real_array("features", features)
     if values.ndim != 2 or values.shape[0] != samples:

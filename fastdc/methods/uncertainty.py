@@ -1,4 +1,4 @@
-"""What the rankings by the trained observer's uncertainty share: entropy, margin, least confidence."""
+"""Citation shared by the rankings by the trained observer's uncertainty: entropy, margin, least confidence."""
 
 PAPER = "Selection via Proxy: Efficient Data Selection for Deep Learning"
 
