@@ -193,7 +193,7 @@ def _file_hash(file: Path) -> str:
 
 @lru_cache
 def _hash_once(file: Path, _inode: int, _size: int, _changed: int) -> str:
-    """Return the first 32 hex digits of a file's SHA-256, cached by file state because every cell of a grid needs it."""
+    """Return the first 32 hex digits of a file's SHA-256, cached by file state: every cell of a grid needs it."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:32]
 
