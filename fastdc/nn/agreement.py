@@ -4,18 +4,18 @@ The rules:
 
 - Sample: the same number of images from each of at most 2,000 classes. The target is 3 per class, clamped to 600 to
   2,000 images in all, and rounded up to whole images per class.
-- Another order is clearly better: where the two orders disagree, it is right at least twice as often, and the sign
-  test confirms this at the 0.1 % level. It must also be above chance and, with 5 classes or more, above random orders.
+- Another order is clearly better: where the two orders disagree, it is right at least twice as often. The sign test
+  confirms this at the 0.1 % level. It must also be above chance and, with 5 classes or more, above random orders.
 - Chance: the share of correct guesses if the same guesses were shuffled over the images (as in Cohen's kappa). It is
   1/C where all classes have equally many images.
 - Above chance: a binomial test against that share, at the 1 % level.
 - At chance, first rule, both parts required. The guesses are not above chance or, with 5 classes or more, not above
-  999 random orders at the 5 % level. And so few are correct that a teacher of accuracy chance ** (2/3) would do as
-  badly with probability 0.1 % at most. That accuracy is 63 % for 2 classes, 22 % for 10, 5 % for 100, 1 % for 1,000.
-  A small sample meets neither test; the caller then warns instead of refusing.
+  999 random orders at the 5 % level. And a teacher of accuracy chance ** (2/3) would have as few correct guesses with
+  probability 0.1 % at most. That accuracy is 63 % for 2 classes, 22 % for 10, 5 % for 100, 1 % for 1,000. Too small a
+  sample shows neither "at chance" nor "above chance"; the caller then warns instead of refusing.
 - At chance, second rule: the outputs are in an unknown order that gets some classes right by luck. One half of the
   images matches each output with its most frequent class. On the other half this match is right at least twice as
-  often as the order in use, and clearly better by the rule above.
+  often as the order in use. It is also clearly better by the rule above.
 """
 
 import math
@@ -100,6 +100,7 @@ def measure_agreement(
         sample = draw_sample(labels)
         if np.unique(labels[sample]).size < 2:
             return None
+        # Decoded lazily, so that only one batch of pixels is in memory.
         images = (fit_image(beton.decode(int(index)), image_size, "crop") for index in sample)
         batches = -(-sample.size // BATCH)
         guesses = np.concatenate([_guess(teacher, images, compute) for _ in range(batches)])
@@ -201,7 +202,7 @@ def _above(right: int, images: int, chance: float) -> bool:
 def _above_random_orders(labels: Numbers, guesses: Numbers, classes: int) -> bool:
     """Return whether agreement exceeds that of random class orders; always True below 5 classes."""
     present = np.unique(labels)
-    if present.size < LEAST_CLASSES:
+    if present.size < LEAST_CLASSES:  # so few classes have too few orders for a test at this level
         return True
     table = np.zeros((classes, classes), np.int64)
     np.add.at(table, (labels, guesses), 1)

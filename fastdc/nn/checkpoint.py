@@ -42,9 +42,9 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)  # data only: no code in the pickle runs
         found, state = content["identity"], content["state"]
-        state = dict(state)
+        state = dict(state)  # a damaged file may hold something else, which fails here
     except DAMAGE as error:
         if "allocate" in str(error):
             raise  # out of memory: the file itself may be whole

@@ -53,6 +53,7 @@ def read_facts(path: Path) -> Facts | None:
         MethodError: it is not a whole safetensors file, or its metadata is damaged.
     """
     try:
+        # framework="np" keeps torch out.
         with safe_open(path, framework="np") as file:  # also checks the length of the file
             metadata = file.metadata() or {}
         if FACTS_KEY not in metadata:

@@ -193,6 +193,7 @@ class Fit:
         ended = self.batches_done == self.plan.steps
         if ended:
             self._end_epoch()
+        # After `_end_epoch`, so that the recorder has the whole epoch before a checkpoint follows it.
         self._save(force=ended and self.plan.checkpoint_epochs and self.plan.checkpoint is not None)
 
     def _end_epoch(self) -> None:
@@ -238,6 +239,7 @@ class Fit:
         Raises:
             DivergedError: the loss or a gradient is not finite.
         """
+        # The norm of all gradients is finite only if each of them is.
         norm = torch.zeros_like(loss)
         if not self.scaler.is_enabled():
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -252,7 +254,7 @@ class Fit:
         now = time.monotonic()
         if self.plan.checkpoint is None or not (force or now - self._last_save >= self.plan.checkpoint_seconds):
             return
-        self._last_save = self._stop_clock()
+        self._last_save = self._stop_clock()  # brings `seconds`, which is saved below, up to date
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -291,8 +293,8 @@ class Fit:
 def fit_together(fits: Sequence[Fit], stream: SharedEpochs) -> list[DivergedError | None]:
     """Train several runs to completion on one stream of batches; run k takes the k-th batch of each tuple.
 
-    A kill can leave the checkpoints at different places. The stream then starts at the earliest of them, and a run
-    that is further ahead skips batches until the stream reaches its place.
+    A kill can leave the checkpoints at different places. The stream then starts at the earliest of them. A run that is
+    further ahead skips batches until the stream reaches its place.
 
     Returns:
         For each run None, or the error with which it diverged; a diverged run does not stop the others.
@@ -308,6 +310,7 @@ def fit_together(fits: Sequence[Fit], stream: SharedEpochs) -> list[DivergedErro
         epoch, start = min((fit.epoch, fit.batches_done) for fit in going)
         for step, batches in enumerate(_timed(join_lone_sample(stream.epoch(epoch, start)), going), start):
             for k, (fit, batch) in enumerate(zip(fits, batches, strict=True)):
+                # Finished or diverged runs, and those ahead of the stream, skip this batch.
                 if faults[k] is None and (fit.epoch, fit.batches_done) == (epoch, step):
                     faults[k] = _take(fit, batch)
     for fit, fault in zip(fits, faults, strict=True):

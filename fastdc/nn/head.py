@@ -16,7 +16,7 @@ class _Float32(nn.Module):
 
     def forward(self, values: torch.Tensor) -> Any:
         with torch.autocast(values.device.type, enabled=False):
-            return super().forward(values.float())
+            return super().forward(values.float())  # the layer's own: next in the order of `_float32_kind`'s bases
 
 
 @lru_cache

@@ -16,6 +16,7 @@ COMMON_ARCHS = {
 """Names that every torchvision release has; accepted without importing it, which takes three seconds."""
 CONVNET_SMALLEST_MAP = 3
 TIMM_PREFIX = "timm:"
+# Matched in full, so that vgg16_bn is not among them.
 WITHOUT_BATCH_NORM = re.compile(r"alexnet|vgg\d+|vit_.*|swin_.*|convnext_.*|squeezenet.*")
 CONVNET_PATTERN = re.compile(r"convnet(?P<depth>[1-6])?(?:_w(?P<width>[1-9][0-9]{0,3}))?")
 RESNET10_PATTERN = re.compile(r"resnet10(?:_w(?P<width>[1-9][0-9]{0,3}))?")

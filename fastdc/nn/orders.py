@@ -34,6 +34,7 @@ def order_columns(order: OrderName, classes: Sequence[str]) -> Columns | None:
     keys = _KEYS[order](classes)
     if keys is None:
         return None
+    # The name breaks ties of equal keys, such as those of 01 and 1.
     columns = [0] * len(classes)
     for output, place in enumerate(sorted(range(len(classes)), key=lambda place: (keys[place], classes[place]))):
         columns[place] = output

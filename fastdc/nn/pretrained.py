@@ -213,6 +213,7 @@ def _torchvision_weights(spec: str) -> tuple[str, Any]:
     name, at, wanted = spec.partition(":")[2].partition("@")
     check_arch(name)
     try:
+        # Weights without class names cannot be matched to a data set; some networks have no V1 weights.
         known = {each.name: each for each in models.get_model_weights(name) if each.meta.get("categories")}
         first = known.get(FIRST_WEIGHTS) or next(iter(known.values()))
     except (ValueError, StopIteration) as error:

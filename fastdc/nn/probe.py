@@ -57,7 +57,7 @@ def probe_steps(arch: str, image_size: int, num_classes: int, compute: Compute) 
         ConfigError: the architecture is unknown, or too large for images of that size.
     """
     model = build_model(arch, num_classes, image_size, seed=0).to(compute.device)
-    optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01), lr=1e-6, fused=True)
+    optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01), lr=1e-6, fused=True)  # too slow to diverge on noise
     plan = FitPlan(  # more steps than will run: an epoch's end would do more than a step
         epochs=1, steps=10**9, learning_rate=lambda *_: 1e-6, loss=nn.functional.cross_entropy, seed=0, checkpoint=None
     )
@@ -87,6 +87,6 @@ def _seconds(fit: Fit, images: int, image_size: int, num_classes: int, repeats: 
         start = time.monotonic()
         fit.take(batch)
         if fit.compute.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize()  # or the clock would see the launches only
         taken.append(time.monotonic() - start)
     return min(taken)

@@ -11,6 +11,7 @@ STAGES = 4
 def resnet18_small(num_classes: int) -> nn.Module:
     """Build ResNet-18 for small images, with a 3x3 stride-1 stem and no max-pooling."""
     model = models.resnet18(weights=None, num_classes=num_classes)
+    # The new stem needs the initialisation that torchvision's constructor gave the old one.
     model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
@@ -20,8 +21,8 @@ def resnet18_small(num_classes: int) -> nn.Module:
 def resnet10(num_classes: int, width: int = RESNET10_WIDTH) -> nn.Sequential:
     """Build a ResNet-10 (He et al. 2016, one basic block in each of four stages) for images of 28 to 112 px.
 
-    The stem is a 3x3 convolution of stride 2, so that 112 px end in a 7 px map, as in ResNet-18 at 224 px. Global
-    average pooling accepts any side. Width 32 has 1.2 million parameters.
+    The stem is a 3x3 convolution of stride 2. Images of 112 px therefore end in a 7 px map, as in ResNet-18 at 224 px.
+    Global average pooling accepts any side. Width 32 has 1.2 million parameters.
 
     Args:
         width: channels of the first stage; each further stage doubles them.

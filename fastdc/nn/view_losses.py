@@ -32,8 +32,8 @@ def view_losses(
     """Compute the cross-entropy (natural logarithm) of every view of every sample with the sample's class.
 
     Each image is read and decoded once for all of its views. With several teachers the loss is that of their mean
-    logits, as in EDC's code. A view smaller than `side` is centred in a frame of the mean colour, which is zero after
-    normalisation, as in RDED's code.
+    logits, as in EDC's code. A view smaller than `side` is centred in a frame of the mean colour (zero after
+    normalisation), as in RDED's code.
 
     Args:
         path: the beton.

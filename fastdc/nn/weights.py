@@ -125,6 +125,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _plain(path: Path, content: Any) -> State:
+    # Some frameworks nest more than once.
     while isinstance(content, dict) and (nested := _nested(path, content)):
         content = content[nested]
     tensors = isinstance(content, dict) and content and all(isinstance(item, torch.Tensor) for item in content.values())
@@ -186,6 +187,7 @@ def _named_as(path: Path, state: State, expected: State) -> State:
     unwrapped = state if expected.keys() <= state.keys() else _unwrapped(path, state)
     unwrapped.pop(AVERAGE_COUNT, None)
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
+    # Every prefix of a whole network precedes its first weight, so these are all the candidates.
     ends = f".{needed[0]}"
     starts = ["", *(name.removesuffix(ends) + "." for name in unwrapped if name.endswith(ends))]
     whole = sorted(start for start in starts if all(start + name in unwrapped for name in needed))
@@ -231,5 +233,6 @@ def side_of(state: State, arch: str, guess: int) -> int:
     heads = [tensor for tensor in state.values() if tensor.ndim == 2]
     if not maps or not heads:
         return guess
+    # The output layer reads channels * side**2 values; each block has one convolution and halves the side.
     depth, side = len(maps), round((heads[-1].shape[1] / maps[-1].shape[0]) ** 0.5)
     return guess if guess >> depth == side else max(side, 1) << depth

@@ -27,9 +27,9 @@ def choose_observer(
 ) -> ObserverConfig:
     """Choose the observer for a request.
 
-    Given settings win. Without any, the observer that was started first in `workdir` on this training set serves all
-    requests, so that the choice does not change as more observers are trained. If there is none, return the settings
-    of a new one.
+    Given settings win. Without any, the observer that was started first in `workdir` on this training set serves.
+    The choice therefore does not change as more observers are trained. If there is none, return the settings of a new
+    one.
 
     Args:
         train: the training set's beton; read only to find the default side.

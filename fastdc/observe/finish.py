@@ -130,6 +130,7 @@ class _Arrays:
             raise DivergedError("the observer's outputs or features are not finite; lower its lr or use fp32")
         scalars = np.empty((len(FINAL_FIELDS), len(indices)), np.float32)
         exact = np.empty((len(EXACT_FIELDS), len(indices)), np.float32)
+        # The kernel's arrays hold this batch only, so its sample numbers are rows of the batch.
         batch_final(logits.numpy(), features.contiguous().numpy(), labels, np.arange(len(indices)), scalars, exact)
         self.scalars[:, indices], self.exact[:, indices] = scalars, exact
         self.features[indices] = halved.numpy()
@@ -146,7 +147,7 @@ class _Arrays:
             array.flush()
         for array in arrays:
             part = Path(str(array.filename))
-            os.replace(part, part.with_suffix(""))
+            os.replace(part, part.with_suffix(""))  # drops `.part`
 
 
 def _create(path: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> "np.memmap[Any, Any]":

@@ -109,6 +109,7 @@ class Observation:
 
     def _final_serves(self, needs: ObserverNeeds) -> bool:
         final = load_final(self.folder)
+        # `>=` of booleans is implication: what is needed must be there.
         return final is not None and final.has_outputs >= needs.outputs and final.exact >= needs.exact
 
     def missing(self, needs: ObserverNeeds, schedule: int) -> ObserverNeeds:
@@ -117,6 +118,7 @@ class Observation:
         A final pass that lacks something is recomputed as a whole, and keeps the probabilities of the earlier one.
         """
         final = load_final(self.folder) if needs.final else None
+        # `epochs` is reduced to what the log alone must have; the other needs have fields of their own.
         return ObserverNeeds(
             epochs=0
             if self.epochs >= replace(needs, final=False, tdds=0, weights=False).last_epoch(schedule)
@@ -150,14 +152,14 @@ def append_epoch(folder: Path, epoch: int, values: NDArray[np.float32]) -> None:
     if bad.size:
         raise ManifestError(f"{folder}: epoch {epoch + 1} has no dynamics of sample {bad[0]} ({bad.size} in all)")
     path = folder / LOG_NAME
-    path.touch()
+    path.touch()  # "r+b" does not create the file
     with path.open("r+b") as handle:
         # A killed run may have left all or part of this epoch: write at the epoch's own place, and cut the rest off.
         handle.seek(epoch * values.nbytes)
         handle.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
         handle.truncate()
         handle.flush()
-        os.fsync(handle.fileno())
+        os.fsync(handle.fileno())  # before `commit`, which must never count an epoch that is not on disk
 
 
 def commit(observation: Observation) -> None:

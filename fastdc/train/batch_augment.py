@@ -4,7 +4,7 @@ Each image has its own random numbers, but the operation is drawn once per batch
 only on (seed, epoch, step) and the batch size. A resumed run and any device therefore use the same draws.
 
 DSA is "differentiable siamese augmentation" (Zhao & Bilen, ICML 2021). Training on a finished set has no siamese pair
-and needs no gradient through it, so here it is a plain random augmentation of normalised images.
+and needs no gradient through the augmentation. Here it is therefore a plain random augmentation of normalised images.
 """
 
 import math
@@ -72,6 +72,7 @@ def augment_batch(images: torch.Tensor, draw: Draw) -> torch.Tensor:
     changed = images
     for operation in draw.operations:
         changed = _apply(operation, changed, numbers, draw)
+    # Indexing and warping lose channels_last, in which the network computes faster.
     last = images.is_contiguous(memory_format=torch.channels_last)
     return changed.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -128,6 +129,7 @@ def _cut_out(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor
     """Blank a square of half the side around a uniformly drawn centre, clipped at the image's edge."""
     side = images.shape[-1]
     edge = int(side * CUTOUT + 0.5)
+    # As in DSA's code, an even edge has one more centre than the side has pixels.
     starts = torch.from_numpy(_integers(uniform, side + 1 - edge % 2) - edge // 2).to(images.device)
     place = torch.arange(side, device=images.device) - starts[:, :, None]
     rows, columns = ((place >= 0) & (place < edge)).unbind(1)

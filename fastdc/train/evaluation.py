@@ -46,8 +46,8 @@ def evaluate(
 ) -> EvaluationResult:
     """Train a network on `subset` under one protocol, and measure its accuracy on `val`.
 
-    On CPU, equal settings give bit-equal accuracy, for any loader and number of loader workers, and whether or not the
-    run was killed and resumed.
+    On CPU, equal settings give bit-equal accuracy. It does not depend on the loader, on the number of its workers, or
+    on whether the run was killed and resumed.
 
     Args:
         subset, val: betons with the same classes in the same order.
@@ -71,7 +71,7 @@ def evaluate(
     start = time.monotonic()
     if checkpoint is not None:
         check_not_input(checkpoint, (subset, val))
-    teacher = teacher if settings.protocol.soft else None
+    teacher = teacher if settings.protocol.soft else None  # not part of a hard training's identity
     check_source(settings.protocol, teacher, labels_root)
     pair = open_pair(subset, val, allow_missing_classes)
     compute = choose_compute(settings.precision, settings.threads)
@@ -230,7 +230,7 @@ def open_shared_loader(pair: Pair, settings: Sequence[EvaluateSettings], compute
         order_seed=_order_seed(first),
         shuffle=True,
         views=views[0],
-        engine="auto" if first.loader == "device" else first.loader,
+        engine="auto" if first.loader == "device" else first.loader,  # shared streams have no device engine
         workers=first.loader_workers,
         device=compute.device,
     )

@@ -142,6 +142,7 @@ class AskedTeacher:
             answer = self.compute.logits(self.teacher.model, images)
             self._seconds += time.monotonic() - start
             return answer
+        # Events measure the device's time without waiting for it; they are read before the next pass.
         self._count_events()
         first, last = _event(), _event()
         first.record()

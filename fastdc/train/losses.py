@@ -36,7 +36,7 @@ def kl_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> 
 
     As in the benchmark's code there is no factor T**2. Gradients therefore shrink with T, which AdamW compensates.
     """
-    expected = functional.softmax(teacher / temperature, dim=1)
+    expected = functional.softmax(teacher / temperature, dim=1)  # 0 for logits that were not stored (minus infinity)
     return functional.kl_div(functional.log_softmax(logits / temperature, dim=1), expected, reduction="batchmean")
 
 

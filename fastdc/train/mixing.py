@@ -73,8 +73,9 @@ def draw_cutmix(seed: int, epoch: int, step: int, batch: int, side: int, alpha: 
     The box has sqrt(1 - Beta(alpha, alpha)) of the image's side and a uniformly drawn centre. It is clipped at the
     image's edge, and `share` is computed after clipping.
     """
+    # The order of draws must not change: stored labels fit these boxes and partners.
     generator = _generator(seed, "cutmix", epoch, step)
-    edge = int(side * math.sqrt(1.0 - generator.beta(alpha, alpha)))
+    edge = int(side * math.sqrt(1.0 - generator.beta(alpha, alpha)))  # halved below, so an odd edge loses a pixel
     row, column = (int(centre) for centre in generator.integers(side, size=2))
     top, bottom = max(row - edge // 2, 0), min(row + edge // 2, side)
     left, right = max(column - edge // 2, 0), min(column + edge // 2, side)

@@ -43,5 +43,6 @@ def batch_at(loader: Epochs, layout: LabelLayout, epoch: int, step: int) -> Batc
 
 
 def _first(stream: Iterator[tuple[Batch, ...]], step: int, layout: LabelLayout) -> tuple[Batch, ...]:
+    # Only an epoch's last batch can gain a lone sample. For the others, looking ahead would decode a batch in vain.
     is_last = step == len(layout.sizes) - 1
     return next(join_lone_sample(stream if is_last else islice(stream, 1)))

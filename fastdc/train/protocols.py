@@ -35,8 +35,7 @@ STORED_FIELDS = ("label_topk", "label_ratio", "label_seed")
 RECIPE_FIELDS = ("mix_target", "batch_augment", "decay_all", "tile_whole")
 """Settings that recipes of other papers use, and the benchmark's tables 12 and 22."""
 LATER_FIELDS = frozenset({"order", "labels", "mix", "mix_alpha", *SOFT_FIELDS, *STORED_FIELDS, *RECIPE_FIELDS})
-"""Fields added after version 1. At their defaults they are absent from the serialised form, so that older results keep
-their keys."""
+"""Fields added after version 1. At their defaults they are not serialised, so that older results keep their keys."""
 
 
 class Protocol(Settings):

@@ -54,7 +54,7 @@ class StoredLabelling(Labelling):
     """Labelling from a file. Several trainings may share one, because its only state is the open file."""
 
     def __init__(self, file: LabelFile) -> None:
-        super().__init__(file.layout.protocol, 0, file.layout.classes)
+        super().__init__(file.layout.protocol, 0, file.layout.classes)  # stored labels ignore the training seed
         self.file = file
         self._descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -88,7 +88,7 @@ class StoredLabelling(Labelling):
         """
         layout = self.file.layout
         first, end = (int(row) * layout.row.itemsize for row in layout.first_rows[slot : slot + 2])
-        data = os.pread(self._descriptor, end - first, first)
+        data = os.pread(self._descriptor, end - first, first)  # has no file position that trainings could disturb
         if len(data) != end - first:
             raise LoaderError(f"{self.file.path}: was cut short while it was read; run again, it is made anew")
         return np.frombuffer(data, layout.row)
@@ -207,7 +207,7 @@ class Relabelling:
 
     def _rows(self, logits: torch.Tensor) -> NDArray[np.void]:
         """Return logits as stored rows; among equal logits at the edge of top-k, torch.topk chooses."""
-        kept = logits.half()
+        kept = logits.half()  # before the check: values beyond fp16's range become infinite
         check_answers(kept, self.ask.teacher)
         rows = np.empty(len(logits), self.layout.row)
         if self.layout.protocol.label_topk is not None:
@@ -218,6 +218,7 @@ class Relabelling:
 
     def finish(self, told: dict[str, Any]) -> LabelFile:
         """Write `labels.json`, and rename the complete file to its final name."""
+        # labels.json goes first: without labels.bin beside it, `find_labels` takes the labels for missing.
         sha256, seconds = _sha256(self.part), self.ask.seconds
         write_atomic(self.folder / "labels.json", _json({**told, "sha256": sha256, "seconds": seconds}))
         os.replace(self.part, self.folder / "labels.bin")

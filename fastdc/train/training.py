@@ -22,7 +22,7 @@ from fastdc.nn.models import build_model, decay_weights_only
 from fastdc.nn.predict import Accuracy, measure_accuracy
 from fastdc.progress import Progress
 from fastdc.track import emit
-from fastdc.train.label_layout import hard_label_bytes as hard_label_bytes  # re-exported for older importers
+from fastdc.train.label_layout import hard_label_bytes as hard_label_bytes  # re-exported
 from fastdc.train.label_layout import label_bytes
 from fastdc.train.labelling import Labelling
 from fastdc.train.losses import make_loss
@@ -197,6 +197,7 @@ def make_training(
         checkpoint_seconds=checkpoint_seconds,
         targets=labelling,
     )
+    # The compiled module shares its weights with `model`, which the optimizer and the validation use.
     network: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     fit = Fit(network, make_optimizer(model, protocol), compute, plan, curve)
     return Training(pair, settings, compute, curve, fit, labelling, teacher)
@@ -339,7 +340,7 @@ def training_side(subset: Path, manifest: Manifest) -> int:
     """
     hinted = manifest.hints.get("image_size")
     if hinted is not None:
-        if type(hinted) is not int:
+        if type(hinted) is not int:  # isinstance would accept True
             raise ConfigError(
                 f"{subset}: hint image_size={hinted!r}: expected a whole number of pixels; make the set again, or give "
                 "--image-size"
