@@ -1,1 +1,1 @@
-"""Networks and the one training loop; shared by `observe` and `train`, knows neither methods nor protocols."""
+"""Networks and the training loop that `observe` and `train` share; independent of methods and protocols."""

@@ -1,20 +1,21 @@
-"""How well a teacher's guesses agree with a data set's classes, in the order it is used and in the other named ones.
+"""Test how well a teacher's guesses agree with a data set's classes, in its class order and in the other named ones.
 
 The rules:
 
-- The sample: equally many images of every class, 3 of each but 600 to 2,000 in all.
-- Another order is clearly better: among the images on which the two differ it is right at least twice as often, by the
-  sign test at level 0.1 %. And it is itself above chance and above random orders.
-- Chance: the share that the same guesses would get right if they were dealt to the images at random (Cohen's kappa);
-  1/C where every class has equally many.
-- Above chance: the binomial test against it, at level 1 %.
-- At chance, first: not above chance, or, of 5 classes and more, not above 999 random orders at level 5 %. Besides, so
-  few right that a teacher of accuracy chance ** (2/3) (63 % of 2 classes, 22 % of 10, 5 % of 100, 1 % of 1,000) shows
-  as few with a probability of 0.1 % at most. Few images prove nothing, so that a
-  line warns.
-- At chance, second: no better than outputs in a random order, which may hit some classes. Half of the images match each
-  output with the class that it names most often. On the other half this match is right at least twice as often as the
-  order in which the teacher is used, and clearly better by the rule above.
+- Sample: the same number of images from each of at most 2,000 classes. The target is 3 per class, clamped to 600 to
+  2,000 images in all, and rounded up to whole images per class.
+- Another order is clearly better: where the two orders disagree, it is right at least twice as often. The sign test
+  confirms this at the 0.1 % level. It must also be above chance and, with 5 classes or more, above random orders.
+- Chance: the share of correct guesses if the same guesses were shuffled over the images (as in Cohen's kappa). It is
+  1/C where all classes have equally many images.
+- Above chance: a binomial test against that share, at the 1 % level.
+- At chance, first rule, both parts required. The guesses are not above chance or, with 5 classes or more, not above
+  999 random orders at the 5 % level. And a teacher of accuracy chance ** (2/3) would have as few correct guesses with
+  probability 0.1 % at most. That accuracy is 63 % for 2 classes, 22 % for 10, 5 % for 100, 1 % for 1,000. Too small a
+  sample shows neither "at chance" nor "above chance"; the caller then warns instead of refusing.
+- At chance, second rule: the outputs are in an unknown order that gets some classes right by luck. One half of the
+  images matches each output with its most frequent class. On the other half this match is right at least twice as
+  often as the order in use. It is also clearly better by the rule above.
 """
 
 import math
@@ -44,18 +45,18 @@ Numbers = NDArray[np.int64]
 
 
 class Agreement(NamedTuple):
-    """What a sample of images shows of a teacher.
+    """Result of comparing a teacher's guesses with the classes of a sample of images.
 
     Attributes:
-        images: how many were asked. right: how many it names rightly in the order in which it is used.
-        chance: share that these guesses get right when dealt at random.
-        at_chance: whether it is no better than that.
-        above_chance: whether it is shown to be better; of few images both may be False.
-        better: another order that is clearly better: name, columns and how many it gets right; None for none. The name
-            is None for the data set's own order where that is no named one.
+        images: sample size. right: correct guesses in the class order in use.
+        chance: share of these guesses that would be correct if shuffled over the images.
+        at_chance: whether the guesses are no better than chance.
+        above_chance: whether they are shown to be better. A small sample may leave both False.
+        better: another order that is clearly better, as (name, columns, correct guesses); None if there is none. The
+            name is None for the data set's own order where no named order equals it.
         tried: names of the other orders that were compared.
-        matched: of the images that were not used to match outputs with classes, how many are right so, and how many in
-            the order in which it is used.
+        matched: correct guesses on the held-out half of the sample: by matching outputs to classes on the other half,
+            and in the order in use.
     """
 
     images: int
@@ -76,17 +77,17 @@ def measure_agreement(
     image_size: int,
     compute: Compute,
 ) -> Agreement | None:
-    """Compare a teacher's first guesses on a sample of a beton's images with their classes.
+    """Compare a teacher's top-1 guesses on a sample of a beton's images with their classes.
 
-    Draws no random number of torch, and trains nothing.
+    torch's random state and the network's weights stay unchanged.
 
     Args:
-        classes: the teacher's, in the data set's order; those of the beton are matched by name.
-        columns: the order in which it is used: the output of each class; None for the data set's.
-        image_size: side of the images that it gets, in pixels: shorter side resized, centre cropped.
+        classes: class names in the data set's order; the beton's classes are matched to them by name.
+        columns: output of each class, in the class order in use; None for the data set's order.
+        image_size: side of the teacher's input in pixels: shorter side resized, then centre-cropped.
 
     Returns:
-        None where the beton has images of fewer than two of these classes.
+        The comparison, or None where the beton has images of fewer than two of these classes.
 
     Raises:
         MethodError: an output is NaN or infinite.
@@ -99,6 +100,7 @@ def measure_agreement(
         sample = draw_sample(labels)
         if np.unique(labels[sample]).size < 2:
             return None
+        # Decoded lazily, so that only one batch of pixels is in memory.
         images = (fit_image(beton.decode(int(index)), image_size, "crop") for index in sample)
         batches = -(-sample.size // BATCH)
         guesses = np.concatenate([_guess(teacher, images, compute) for _ in range(batches)])
@@ -107,10 +109,10 @@ def measure_agreement(
 
 
 def draw_sample(labels: Numbers) -> Numbers:
-    """Return sample numbers, ascending: equally many of each class; of a class with fewer, all.
+    """Draw sample numbers, ascending: the same number from each class, or all of a class that has fewer.
 
     Args:
-        labels: int64 [N]; below 0 for images to leave out.
+        labels: int64 [N]; negative for images to leave out.
     """
     generator = np.random.Generator(np.random.PCG64(derive_seed(0, "class order of a teacher")))
     present = np.unique(labels[labels >= 0])
@@ -122,7 +124,7 @@ def draw_sample(labels: Numbers) -> Numbers:
 
 @torch.inference_mode()
 def _guess(teacher: Teacher, images: Iterator[NDArray[np.uint8]], compute: Compute) -> Numbers:
-    """Return the classes that a teacher names for the next batch of images, int64 [B]."""
+    """Return the teacher's top-1 outputs for the next batch of images, int64 [B]."""
     pixels = np.stack(list(islice(images, BATCH)))
     logits = compute.logits(teacher.model, compute.images(torch.from_numpy(pixels)))
     if not bool(torch.isfinite(logits).all()):
@@ -135,13 +137,13 @@ def compare_orders(labels: Numbers, guesses: Numbers, used: Columns, orders: Map
     """Judge guesses by the rules of this module.
 
     Args:
-        labels, guesses: int64 [n], classes in the data set's order; guesses as `used` reads the outputs.
-        used: the order in which the teacher is used.
-        orders: those to compare, by name.
+        labels, guesses: int64 [n], classes in the data set's order; `used` has already been applied to the guesses.
+        used: output of each class in the order in use.
+        orders: named orders to compare with it.
     """
     each, dealt = np.bincount(labels, minlength=len(used)), np.bincount(guesses, minlength=len(used))
     chance = float(each @ dealt) / labels.size**2
-    outputs = np.array(used)[guesses]
+    outputs = np.array(used)[guesses]  # back to the network's raw outputs, which every order reads in its own way
     hits = guesses == labels
     right = int(hits.sum())
     own = tuple(range(len(used)))
@@ -150,7 +152,7 @@ def compare_orders(labels: Numbers, guesses: Numbers, used: Columns, orders: Map
         others[None] = own
     better = []
     for name, columns in others.items():
-        named = np.argsort(columns)[outputs]
+        named = np.argsort(columns)[outputs]  # argsort inverts the permutation: output -> class
         found = named == labels
         if _clearly_better(hits, found, chance) and _above_random_orders(labels, named, len(used)):
             better.append((name, columns, int(found.sum())))
@@ -165,13 +167,16 @@ def compare_orders(labels: Numbers, guesses: Numbers, used: Columns, orders: Map
 
 
 def _matched(labels: Numbers, guesses: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return whether the held-out images are right by the match of the others, and which those are: half of each class.
+    """Match outputs to classes on half of each class and apply the match to the held-out half.
 
-    A guess that the others never show stays unmatched; ties go to the class that the guess names.
+    An output that never occurs in the first half keeps its own class. Ties also go to the output's own class.
+
+    Returns:
+        Whether each held-out image is right by the match, and a mask [n] of the held-out images.
     """
     order = np.argsort(labels, kind="stable")
     rank = np.empty(labels.size, np.int64)
-    rank[order] = np.arange(labels.size) - np.searchsorted(labels[order], labels[order])
+    rank[order] = np.arange(labels.size) - np.searchsorted(labels[order], labels[order])  # place within its class
     held_out = rank % 2 == 1
     match: dict[int, int] = {}
     for guess in np.unique(guesses[~held_out]).tolist():
@@ -195,24 +200,24 @@ def _above(right: int, images: int, chance: float) -> bool:
 
 
 def _above_random_orders(labels: Numbers, guesses: Numbers, classes: int) -> bool:
-    """Return whether the agreement is more than an order of the classes at random would give; True below 5 classes."""
+    """Return whether agreement exceeds that of random class orders; always True below 5 classes."""
     present = np.unique(labels)
-    if present.size < LEAST_CLASSES:
+    if present.size < LEAST_CLASSES:  # so few classes have too few orders for a test at this level
         return True
     table = np.zeros((classes, classes), np.int64)
     np.add.at(table, (labels, guesses), 1)
     generator = np.random.Generator(np.random.PCG64(derive_seed(0, "random class orders")))
     every = np.arange(classes)
     found = np.array([table[every, generator.permutation(classes)].sum() for _ in range(RANDOM_ORDERS)])
-    as_good = int((found >= np.trace(table)).sum())
+    as_good = int((found >= np.trace(table)).sum())  # the 1 below counts the order in use: a permutation test's p
     return (1 + as_good) / (1 + RANDOM_ORDERS) <= RANDOM_LEVEL
 
 
 def _tail(count: int, trials: int, share: float) -> float:
-    """Return P(X <= count) of a binomial variable; 1 where the share leaves no doubt."""
+    """Return P(X <= count) for X ~ Binomial(trials, share); exactly 0 or 1 where `share` is 0 or 1."""
     if not 0.0 < share < 1.0:
         return 1.0 if share == 0.0 or count >= trials else 0.0
-    heads, tails = math.log(share), math.log1p(-share)
+    heads, tails = math.log(share), math.log1p(-share)  # in logarithms: the coefficients overflow a float
     whole = math.lgamma(trials + 1)
     return math.fsum(
         math.exp(whole - math.lgamma(k + 1) - math.lgamma(trials - k + 1) + k * heads + (trials - k) * tails)

@@ -1,4 +1,4 @@
-"""Checkpoints: one file, replaced atomically, loaded without running code from it."""
+"""Checkpoints in a single file, replaced atomically and loaded without executing pickled code."""
 
 import io
 import os
@@ -11,14 +11,18 @@ import torch
 from fastdc.errors import CheckpointError
 from fastdc.files import write_atomic
 
-# What torch raises of a file with a changed byte: it may lie in the archive, the pickle, or a text in either.
+# torch.load raises any of these for one changed byte, which may lie in the archive, in the pickle, or in a string.
 DAMAGE = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError)
 CHECKPOINT_SECONDS = 300.0
-"""Longest time between two checkpoints, at most 10 minutes (design.md, Repeatability)."""
+"""Time between two checkpoints, and so the most work that a kill loses; keep it at 10 minutes or less."""
 
 
 def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, text, lists and dictionaries of them) under the run's identity."""
+    """Write `state` together with the run's identity.
+
+    Args:
+        state: tensors, numbers, strings, and lists and dictionaries of them; nothing else can be loaded again.
+    """
     buffer = io.BytesIO()
     torch.save({"identity": identity, "state": state}, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,22 +30,24 @@ def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
-    """The state saved under `identity`, or None when there is none.
+    """Load the state saved under `identity`, or return None if there is no checkpoint.
+
+    Also deletes temporary files that a killed run left beside it.
 
     Raises:
         CheckpointError: the file is damaged, or belongs to another run.
     """
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        leftover.unlink(missing_ok=True)  # of a run that was killed while it saved; the run is ours alone
+        leftover.unlink(missing_ok=True)  # from a run killed while saving; no other process writes this checkpoint
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)  # data only: no code in the pickle runs
         found, state = content["identity"], content["state"]
-        state = dict(state)
+        state = dict(state)  # a damaged file may hold something else, which fails here
     except DAMAGE as error:
         if "allocate" in str(error):
-            raise  # short of memory, which says nothing about the file
+            raise  # out of memory: the file itself may be whole
         kind = type(error).__name__
         raise CheckpointError(f"{path}: not a whole checkpoint ({kind}); move it away to start over") from error
     if found != identity:
@@ -50,5 +56,5 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a checkpoint that cannot be used, so that a training can start over and nothing is lost."""
+    """Rename an unusable checkpoint to `NAME.damaged`, replacing an earlier one, so that training can start over."""
     os.replace(path, path.with_name(f"{path.name}.damaged"))

@@ -1,4 +1,4 @@
-"""Where and how precisely a network computes."""
+"""Device and numeric precision of a network's computation."""
 
 import platform
 from contextlib import AbstractContextManager, nullcontext
@@ -25,18 +25,18 @@ from fastdc.nn.options import (
 from fastdc.threads import keep_freed_memory, set_compute_threads, usable_cpus
 
 SMALLEST_SCALE = 2.0**-10
-"""Of fp16's gradients. It begins at 2**16 and is halved with every step that is skipped: below, none was taken."""
+"""Smallest loss scale of fp16 training. It starts at 2**16, and every skipped step halves it."""
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Compute:
-    """A device with a precision.
+    """Device, precision and thread count of a computation.
 
     Attributes:
         device: cpu or cuda.
-        precision: fp32 (IEEE), tf32 (float32 with TF32 products, CUDA only), bf16 or fp16; the last two are autocast.
+        precision: fp32 (IEEE), tf32 (float32 with TF32 products, CUDA only), bf16 or fp16; the last two use autocast.
         threads: torch CPU threads.
     """
 
@@ -45,9 +45,9 @@ class Compute:
     threads: int
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context that the forward pass runs in. What float32 means is set until another precision computes.
+        """Return the context manager for a forward pass, and set the process-wide float32 mode (IEEE or TF32).
 
-        So the backward pass that follows computes alike.
+        The mode stays set after the context ends, so that the backward pass uses it too.
         """
         set_float32("tf32" if self.precision == "tf32" else "ieee")
         if self.precision not in AUTOCAST:
@@ -55,12 +55,13 @@ class Compute:
         return torch.autocast(self.device.type, dtype=AUTOCAST[self.precision])
 
     def logits(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """Return a network's logits, float32 [B, C], of images [B, 3, S, S]; every forward pass goes through here.
+        """Return a network's logits, float32 [B, C], for images [B, 3, S, S]; every forward pass uses this method.
 
-        Under autocast the last layer computes in float32 from its reduced input. Logits rounded to bf16 tie.
+        Under autocast the last layer computes in float32 from its reduced input, because logits rounded to bf16 tie.
 
         Raises:
-            ConfigError: the network does not end in a linear layer or convolution, so that its logits are not float32.
+            ConfigError: the logits are not float32 under autocast, because the network does not end in a linear layer
+                or convolution.
         """
         reduced = self.precision in AUTOCAST
         if reduced:
@@ -75,29 +76,30 @@ class Compute:
         return found.float()
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Loss scaling; only fp16 needs it, elsewhere it passes through."""
+        """Return a gradient scaler, which passes values through unchanged unless the precision is fp16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def images(self, images: torch.Tensor) -> torch.Tensor:
-        """Images as a network takes them: float32 [B, 3, S, S], channels_last, normalised with ImageNet's mean and std.
+        """Return network input: float32 [B, 3, S, S], channels_last, normalised with ImageNet's mean and std.
 
         Args:
-            images: uint8 [B, S, S, 3]; or what is to come out, from a loader with `output="float32"`.
+            images: uint8 [B, S, S, 3]. Float images from a loader with `output="float32"` are ready, and only moved.
         """
         if images.dtype != torch.uint8:
             return images.to(self.device, non_blocking=True)
+        # Bytes are uploaded, a quarter of float32's size. Permuting them on the device gives channels_last for free.
         shift, scale = self._normalisation
         return (images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() - shift).mul_(scale)
 
     @cached_property
     def _normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Shift and scale of 8-bit levels, float32 [1, 3, 1, 1] on the device; uploaded once, not per batch."""
+        """Return shift and scale of 8-bit levels, float32 [1, 3, 1, 1] on the device; uploaded once, not per batch."""
         shift = torch.tensor(IMAGENET_MEAN, device=self.device).mul_(255).view(1, 3, 1, 1)
         scale = torch.tensor(IMAGENET_STD, device=self.device).mul_(255).reciprocal_().view(1, 3, 1, 1)
         return shift, scale
 
     def told(self) -> dict[str, Any]:
-        """What computed, for the record: precision, threads, device with its model, and versions."""
+        """Return the record's fields on the computation: precision, threads, device and its model, and versions."""
         return {
             "precision": self.precision,
             "threads": self.threads,
@@ -108,22 +110,26 @@ class Compute:
 
     @property
     def machine(self) -> str:
-        """Model of the GPU, or of the CPU, that computes."""
+        """Return the model name of the GPU, or of the CPU where there is no GPU."""
         return self.device_name if self.device.type == "cuda" else cpu_name()
 
     @property
     def key(self) -> str:
-        """The precision as content keys name it."""
+        """Return the precision as it appears in content keys."""
         return precision_key(self.precision, self.device.type)
 
     @property
     def device_name(self) -> str:
-        """ "cpu", or the CUDA device's product name."""
+        """Return "cpu", or the CUDA device's product name."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
 
 
 def choose_compute(precision: Precision, threads: int) -> Compute:
-    """CUDA when there is one, else the CPU; `auto` precision is bf16 on CUDA and fp32 on CPU; sets torch's threads.
+    """Choose CUDA if available, else the CPU, and set torch's thread count.
+
+    Args:
+        precision: `auto` is bf16 on CUDA and fp32 on the CPU.
+        threads: CPU threads of torch; 0 for every usable CPU.
 
     Raises:
         ConfigError: see `check_precision`.
@@ -132,19 +138,19 @@ def choose_compute(precision: Precision, threads: int) -> Compute:
     set_compute_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
-        keep_freed_memory()
+        keep_freed_memory()  # or the kernel would clear the same pages again at every step
     resolved = resolve_precision(precision, device.type)
     check_precision(resolved, device.type, torch.cuda.get_device_capability() if device.type == "cuda" else None)
     return Compute(device, resolved, threads)
 
 
 def no_scale_left(scaler: torch.amp.GradScaler) -> bool:
-    """Whether gradients are infinite at any scale, so that every step is skipped. Reads the device."""
+    """Return whether fp16 gradients overflow at every loss scale, so that no step is taken; waits for the device."""
     return scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short. torch has a class for CUDA's memory, and words alone for the CPU's."""
+    """Return whether an error means out of memory. torch has an exception class for CUDA, but only text for the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(
@@ -153,7 +159,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def environment() -> dict[str, Any]:
-    """Versions that a result depends on, and the machine's CPU."""
+    """Return the versions that a result depends on, and the machine's CPU and system."""
     packages = ("torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow")
     versions = {name: installed_version(name) for name in packages}
     return {

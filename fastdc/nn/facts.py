@@ -1,4 +1,4 @@
-"""What a weights file says of its network, and which of a network's outputs are a data set's classes. No torch."""
+"""Metadata of weights files, and the match of a network's outputs to a data set's classes. Imports no torch."""
 
 import json
 import zipfile
@@ -16,23 +16,23 @@ from fastdc.errors import MethodError
 from fastdc.nn.options import IMAGENET_MEAN, IMAGENET_STD
 
 FACTS_KEY = "fastdc"
-"""The only metadata key of our files: safetensors writes several keys in an order that changes from run to run."""
+"""The only metadata key in fastdc's files. safetensors writes several keys in an order that varies between runs."""
 
 SEEN_IMAGENET = "has seen ImageNet's training images, which hold Imagenette's validation images"
 IMAGENET_CLASSES = 1000
 Kind = Literal["observer", "file", "lite0", "torchvision", "timm"]
-"""Where a teacher comes from."""
+"""Source of a teacher's network."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The metadata of a weights file.
+    """Metadata of a weights file.
 
     Attributes:
-        arch: network by name (`fastdc.nn.models`).
-        classes: names of its outputs, in their order.
+        arch: architecture name (`fastdc.nn.models`).
+        classes: class name of each output, in order.
         image_size: side of the training crops in pixels.
-        mean, std: of the three channels, on a scale from 0 to 1: what its input was normalised with.
+        mean, std: normalisation of the three input channels, on a scale from 0 to 1.
     """
 
     arch: str
@@ -42,18 +42,19 @@ class Facts:
     std: tuple[float, ...] = IMAGENET_STD
 
     def to_metadata(self) -> dict[str, str]:
-        """As safetensors keeps it: one key, sorted JSON."""
+        """Return safetensors metadata: one key that holds sorted JSON."""
         return {FACTS_KEY: json.dumps(asdict(self), sort_keys=True)}
 
 
 def read_facts(path: Path) -> Facts | None:
-    """The metadata of a safetensors file, None where it has none of ours; its tensors are not read.
+    """Read fastdc's metadata from a safetensors file without reading its tensors; None if it has none.
 
     Raises:
         MethodError: it is not a whole safetensors file, or its metadata is damaged.
     """
     try:
-        with safe_open(path, framework="np") as file:  # checks that the file is as long as its header says
+        # framework="np" keeps torch out.
+        with safe_open(path, framework="np") as file:  # also checks the length of the file
             metadata = file.metadata() or {}
         if FACTS_KEY not in metadata:
             return None
@@ -74,36 +75,39 @@ def _parse(content: dict[str, object]) -> Facts:
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a file is a zip archive with its end, as `torch.save` writes them."""
+    """Return whether a file is a zip archive with an intact end record, as `torch.save` writes."""
     try:
         return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # of an end that is damaged
+    except zipfile.BadZipFile:  # `is_zipfile` itself fails on some damaged end records
         return False
 
 
 @cache
 def imagenet_wnids() -> tuple[str, ...]:
-    """The 1000 classes of ImageNet-1K, in the order in which every pretrained network has them."""
+    """Return the WordNet ids of ImageNet-1K's 1000 classes, in the output order of all pretrained networks."""
     return tuple(files("fastdc.nn").joinpath("imagenet_wnids.txt").read_text().split())
 
 
 def lacks_wnids(classes: Sequence[str]) -> bool:
-    """Return whether these are as many classes as ImageNet's, and none goes by its WordNet id."""
+    """Return whether there are 1000 classes, as in ImageNet-1K, but none is named by a WordNet id."""
     return len(classes) == IMAGENET_CLASSES and not set(classes) & set(imagenet_wnids())
 
 
 def find_columns(who: str, known: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | None:
-    """Which outputs of a network are a data set's classes; None where they are all of them in its order.
+    """Find the output of each of a data set's classes by name.
 
-    Names are compared in one spelling (`one_spelling`).
+    Names are compared after `one_spelling`.
 
     Args:
-        who: the network, for the message.
-        known: names of its outputs, in their order.
-        classes: of the data set.
+        who: the network's name in the error message.
+        known: class names of the network's outputs, in order.
+        classes: class names of the data set.
+
+    Returns:
+        One output number per class, or None if the outputs are exactly these classes in this order.
 
     Raises:
-        MethodError: it does not know one of the classes.
+        MethodError: the network lacks one of the classes.
     """
     outputs, wanted = (tuple(map(one_spelling, names)) for names in (known, classes))
     if outputs == wanted:

@@ -1,7 +1,7 @@
 """The training loop: mixed precision, non-finite losses caught before they reach the weights, bit-equal resume.
 
-One training takes its batches from a loader of its own (`Fit.run`), or several take theirs from one shared stream
-(`fit_together`); their results are the same, because each has its own random numbers and its own clock.
+A single training reads its own loader (`Fit.run`); several can share one stream (`fit_together`). Both give the same
+results, because each training keeps its own random state. Each also keeps its own clock.
 """
 
 import math
@@ -27,52 +27,62 @@ Targets = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[torch.Tensor, A
 
 
 class Epochs(Protocol):
-    """Where a training takes its batches from; an `EpochLoader` is one."""
+    """Source of batches for one training, such as an `EpochLoader`."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` from batch `start` on."""
+        """Yield the batches of `epoch` from batch `start` on."""
 
 
 class SharedEpochs(Protocol):
-    """Where several trainings take theirs from; a `SharedLoader` is one."""
+    """Source of batches for several trainings, such as a `SharedLoader`."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
-        """The tuples of batches of `epoch` from batch `start` on."""
+        """Yield the batches of `epoch` from batch `start` on, as tuples with one batch per training."""
 
 
 class Recorder(Protocol):
-    """What listens to a training: the observer's log, or the evaluation's curve."""
+    """Callbacks of a training, implemented by the observer's log and the evaluation's curve."""
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """After the forward pass of every batch; `logits`, float32 [B, C], are detached."""
+        """Record a batch after its loss is known to be finite and before the weights change.
+
+        Args:
+            logits: float32 [B, C], detached.
+        """
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
-        """After the last step of `epoch` (counted from 0): mean loss over samples, learning rate of its first step."""
+        """Record the end of an epoch.
+
+        Args:
+            epoch: counted from 0.
+            loss: mean over the epoch's samples.
+            lr: learning rate of its first step.
+        """
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold to go on; restored by `restore`."""
+        """Return the state for a checkpoint, in the form that `restore` takes."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over the state of a checkpoint."""
+        """Restore the state from a checkpoint."""
 
 
 @dataclass(frozen=True)
 class FitPlan:
-    """How to train.
+    """Schedule, loss and checkpointing of one training.
 
     Attributes:
-        epochs: train the epochs 0..epochs-1.
+        epochs: number of epochs; they are counted from 0.
         steps: steps per epoch, see `steps_per_epoch`.
         learning_rate: (epoch, step within it, steps per epoch) -> learning rate of that step.
-        loss: (logits [B, C], labels [B] or what `targets` gives) -> scalar, mean over the batch.
-        seed: training seed; dropout and the like draw from it.
+        loss: (logits [B, C], labels [B] or the targets from `targets`) -> scalar, mean over the batch.
+        seed: training seed of dropout and other random layers.
         checkpoint: file for resuming, or None.
         identity: key of the run; a checkpoint of another run is refused.
-        checkpoint_seconds: longest time between two checkpoints.
-        checkpoint_epochs: also one after every epoch, for a recorder that cannot go back further.
-        targets: (images float32 [B, 3, S, S], labels int64 [B], epoch, step within it) -> the images that the network
-            sees, and what `loss` compares its logits with. None: both as they are. It must depend on its arguments
-            alone, or a resumed run would end elsewhere.
+        checkpoint_seconds: time between two checkpoints, checked after every step.
+        checkpoint_epochs: whether to save after every epoch too, for a recorder that cannot go back further.
+        targets: (images float32 [B, 3, S, S], labels int64 [B], epoch, step within it) -> the network's input images
+            and the targets of `loss`; None passes images and labels on unchanged. It must depend on its arguments
+            alone, or a resumed run would give other results.
     """
 
     epochs: int
@@ -88,11 +98,11 @@ class FitPlan:
 
 
 class Fit:
-    """One training run; `run` does all of it, or what a checkpoint left to do.
+    """One training run, fresh or resumed from a checkpoint.
 
     Attributes:
-        epoch, batches_done: the batch that it takes next.
-        seconds: time spent in this run, that before a resume included.
+        epoch, batches_done: place of the next batch.
+        seconds: training time, including the time before a resume.
     """
 
     def __init__(
@@ -113,7 +123,7 @@ class Fit:
 
     @property
     def finished(self) -> bool:
-        """Whether the plan is done."""
+        """Return whether all epochs of the plan are done."""
         return self.epoch >= self.plan.epochs
 
     def run(self, loader: Epochs) -> None:
@@ -131,7 +141,10 @@ class Fit:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The run's clock goes and its random numbers are in place; outside the block both belong to others."""
+        """Run a block with this training's clock running and its random state installed.
+
+        Several trainings in one process take turns. Each block restores the random state that it found.
+        """
         self._clock = time.monotonic()
         others = self._random_states()
         if self._generators is not None:
@@ -159,16 +172,16 @@ class Fit:
         return now
 
     def elapsed(self) -> float:
-        """Seconds of training so far, those before a resume included; for calls from inside `running`."""
+        """Return seconds of training so far, including those before a resume; valid only inside `running`."""
         return self.seconds + time.monotonic() - self._clock
 
     def take(self, batch: Batch) -> None:
-        """One step, and after an epoch's last one what is to be done then.
+        """Train on one batch; after an epoch's last batch also finish the epoch. Save a checkpoint when one is due.
 
         Raises:
             DivergedError: see `run`.
         """
-        if self.batches_done == 0:
+        if self.batches_done == 0:  # reseeding per epoch makes dropout independent of anything drawn before
             torch.manual_seed(derive_seed(self.plan.seed, "epoch", epoch=self.epoch))
         loss = self._step(batch, self.plan.learning_rate(self.epoch, self.batches_done, self.plan.steps))
         self.loss_sum += loss * len(batch.labels)
@@ -180,6 +193,7 @@ class Fit:
         ended = self.batches_done == self.plan.steps
         if ended:
             self._end_epoch()
+        # After `_end_epoch`, so that the recorder has the whole epoch before a checkpoint follows it.
         self._save(force=ended and self.plan.checkpoint_epochs and self.plan.checkpoint is not None)
 
     def _end_epoch(self) -> None:
@@ -189,7 +203,7 @@ class Fit:
         self.epoch, self.batches_done, self.loss_sum, self.samples = self.epoch + 1, 0, 0.0, 0
 
     def end(self) -> None:
-        """Keep the finished run, so that one that is killed later need not train again."""
+        """Save the finished run, so that a process killed after training need not train again."""
         self._save(force=self.plan.checkpoint is not None)
 
     def _step(self, batch: Batch, lr: float) -> float:
@@ -218,11 +232,14 @@ class Fit:
         )
 
     def _check_finite(self, loss: torch.Tensor, lr: float) -> float:
-        """The loss as a number, once it and the gradients are known to be finite (one device read for both).
+        """Return the loss as a number after checking it and the gradients, with one device read for both.
+
+        Infinite gradients under fp16 pass: the scaler skips that step and lowers its scale.
 
         Raises:
-            DivergedError: they are not. Infinite gradients of fp16 are the scaler's business: it skips the step.
+            DivergedError: the loss or a gradient is not finite.
         """
+        # The norm of all gradients is finite only if each of them is.
         norm = torch.zeros_like(loss)
         if not self.scaler.is_enabled():
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -237,7 +254,7 @@ class Fit:
         now = time.monotonic()
         if self.plan.checkpoint is None or not (force or now - self._last_save >= self.plan.checkpoint_seconds):
             return
-        self._last_save = self._stop_clock()
+        self._last_save = self._stop_clock()  # brings `seconds`, which is saved below, up to date
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -251,10 +268,10 @@ class Fit:
         save_checkpoint(self.plan.checkpoint, self.plan.identity, state)
 
     def resume(self) -> None:
-        """Go on where the checkpoint is, if there is one.
+        """Continue from the checkpoint if there is one.
 
         Raises:
-            CheckpointError: it is damaged, or of another run.
+            CheckpointError: the checkpoint is damaged, or belongs to another run.
         """
         self.model.train()
         state = load_checkpoint(self.plan.checkpoint, self.plan.identity) if self.plan.checkpoint else None
@@ -265,7 +282,7 @@ class Fit:
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.batches_done, self.samples = state["place"]
         self.loss_sum, self.seconds = state["sums"]
-        self.recorder.restore(state["recorder"])
+        self.recorder.restore(state["recorder"])  # after the place: a recorder may read `epoch` and `finished`
         torch.set_rng_state(state["generator"])
         if state["device_generator"] is not None:
             torch.cuda.set_rng_state(state["device_generator"])
@@ -274,16 +291,16 @@ class Fit:
 
 
 def fit_together(fits: Sequence[Fit], stream: SharedEpochs) -> list[DivergedError | None]:
-    """Train several runs to their ends on one stream of batches; run k takes the k-th batch of each tuple.
+    """Train several runs to completion on one stream of batches; run k takes the k-th batch of each tuple.
 
-    Runs that a kill left at different places meet again: the stream starts where the last of them is, and whoever is
-    further takes nothing until it comes by.
+    A kill can leave the checkpoints at different places. The stream then starts at the earliest of them. A run that is
+    further ahead skips batches until the stream reaches its place.
 
     Returns:
-        For each run None, or why it diverged; the others go on without it.
+        For each run None, or the error with which it diverged; a diverged run does not stop the others.
 
     Raises:
-        CheckpointError: the checkpoint of one of them cannot be used.
+        CheckpointError: a checkpoint cannot be used.
     """
     faults: list[DivergedError | None] = [None] * len(fits)
     for fit in fits:
@@ -293,6 +310,7 @@ def fit_together(fits: Sequence[Fit], stream: SharedEpochs) -> list[DivergedErro
         epoch, start = min((fit.epoch, fit.batches_done) for fit in going)
         for step, batches in enumerate(_timed(join_lone_sample(stream.epoch(epoch, start)), going), start):
             for k, (fit, batch) in enumerate(zip(fits, batches, strict=True)):
+                # Finished or diverged runs, and those ahead of the stream, skip this batch.
                 if faults[k] is None and (fit.epoch, fit.batches_done) == (epoch, step):
                     faults[k] = _take(fit, batch)
     for fit, fault in zip(fits, faults, strict=True):
@@ -307,12 +325,12 @@ def _take(fit: Fit, batch: Batch) -> DivergedError | None:
         with fit.running():
             fit.take(batch)
     except DivergedError as error:
-        return error.with_traceback(None)  # whose frames would hold the step's memory while the others train
+        return error.with_traceback(None)  # its frames would keep this step's tensors alive
     return None
 
 
 def _timed(stream: Iterator[tuple[Batch, ...]], fits: Sequence[Fit]) -> Iterator[tuple[Batch, ...]]:
-    """The stream; the time that it is waited for is shared out among the runs."""
+    """Pass a stream on, and divide the time spent waiting for it equally among the runs."""
     while True:
         start = time.monotonic()
         batches = next(stream, None)
@@ -324,12 +342,15 @@ def _timed(stream: Iterator[tuple[Batch, ...]], fits: Sequence[Fit]) -> Iterator
 
 
 def join_lone_sample(stream: Iterable[tuple[Batch, ...]]) -> Iterator[tuple[Batch, ...]]:
-    """Tuples of batches of the same samples as they are, but a last one of a single sample joins the one before it.
+    """Merge a last batch of a single sample into the batch before it, and pass all others on unchanged.
 
-    Where every batch is of one sample, that is what was asked for, and they stay. BatchNorm cannot normalise one sample
-    on a 1 x 1 map, and dropping the sample would train on a smaller set.
+    BatchNorm cannot normalise one sample on a 1 x 1 map, and dropping the sample would train on a smaller set. With a
+    batch size of 1 every batch stays as it is.
+
+    Args:
+        stream: tuples of batches that hold the same samples, one batch per training.
     """
-    waiting: tuple[Batch, ...] | None = None
+    waiting: tuple[Batch, ...] | None = None  # always one behind: only the end of the stream shows which is last
     for batches in stream:
         if waiting is not None and len(batches[0].labels) == 1 < len(waiting[0].labels):
             batches = tuple(map(_join, waiting, batches))
@@ -345,6 +366,6 @@ def _join(first: Batch, second: Batch) -> Batch:
 
 
 def steps_per_epoch(loader: EpochLoader | SharedLoader) -> int:
-    """Batches of one epoch after `join_lone_sample`."""
+    """Return the number of batches in an epoch after `join_lone_sample`."""
     lone = loader.batches_per_epoch > 1 and loader.num_samples % loader.batch_size == 1
     return loader.batches_per_epoch - int(lone)

@@ -1,4 +1,4 @@
-"""The last layer of a network, which computes its logits in float32 also under autocast."""
+"""The last layer of a network, switched to float32 so that logits keep full precision under autocast."""
 
 from functools import lru_cache
 from typing import Any
@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 LAYERS = (nn.Linear, nn.Conv2d)
-_widened: "WeakSet[nn.Module]" = WeakSet()
+_widened: "WeakSet[nn.Module]" = WeakSet()  # networks already switched, so that a forward pass need not search again
 
 
 class _Float32(nn.Module):
-    """Turn autocast off for one layer. Its weights are float32 already, its input is made so."""
+    """Mixin that turns autocast off for one layer: its weights are float32 already, and its input is converted."""
 
     def forward(self, values: torch.Tensor) -> Any:
         with torch.autocast(values.device.type, enabled=False):
-            return super().forward(values.float())
+            return super().forward(values.float())  # the layer's own: next in the order of `_float32_kind`'s bases
 
 
 @lru_cache
@@ -25,7 +25,7 @@ def _float32_kind(kind: Any) -> Any:
 
 
 def head_layers(model: nn.Module) -> list[nn.Module]:
-    """Return the layers that give a network's logits: the last linear layer or convolution, or a row of equal ones.
+    """Return the output layers of a network: its last linear layer or convolution, and equal ones directly before it.
 
     Distilled transformers end in two such layers, whose outputs are averaged.
     """
@@ -39,16 +39,16 @@ def head_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def _shape(layer: nn.Module) -> tuple[bool, int]:
-    """Kind and number of outputs; a head may have inputs of another width than its neighbour."""
+    """Return type and number of outputs; two heads of one network may differ in the width of their inputs."""
     weight: Any = layer.weight
     return isinstance(layer, nn.Linear), weight.shape[0]
 
 
 def widen_head(model: nn.Module) -> None:
-    """Make the last layer compute in float32 from now on, whatever autocast says; its weights and name stay.
+    """Make a network's output layers compute in float32 from now on, even under autocast.
 
-    Only the layer's class changes, to a subclass of it. So copies of the network, its hooks and its state dict go on
-    as before.
+    Only each layer's class changes, to a subclass of its own. Weights, names, copies of the network, hooks and the
+    state dict therefore stay valid.
     """
     if model in _widened:
         return

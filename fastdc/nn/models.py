@@ -1,4 +1,4 @@
-"""Networks by name: torchvision's and timm's classifiers, and three for images of 28 to 112 px."""
+"""Networks by name: the classifiers of torchvision and timm, and three families for images of 28 to 112 px."""
 
 import torch
 from torch import nn
@@ -10,25 +10,25 @@ from fastdc.nn.residual import RESNET10_WIDTH, resnet10, resnet18_small
 from fastdc.seeding import derive_seed
 
 CONVNET_WIDTH = 128
-AUXILIARY_ARCHS = ("googlenet", "inception_v3")
+AUXILIARY_ARCHS = ("googlenet", "inception_v3")  # with their auxiliary heads, training would return tuples
 
 
 def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.Module:
-    """A network with fresh weights, channels_last, on the CPU; the same seed gives the same weights.
+    """Build a network with fresh weights, channels_last, on the CPU; the same seed gives the same weights.
 
     Args:
         arch: a torchvision classifier ("resnet18", "mobilenet_v2", ...), "timm:NAME", or one for small images.
-            "resnet10" has one basic block a stage and global average pooling, for 28 to 112 px. Its first stage has 32
-            channels, that of "resnet10_w64" 64. "resnet18_small" is ResNet-18 with a 3x3 stride-1 stem and no
-            max-pooling, for 28 to 64 px. "convnet" has blocks of convolution, BatchNorm, ReLU and 2x2 max-pooling down
-            to a map of 3 px or just above. It has 128 channels, "convnet_w32" has 32; "convnet4" has 4 blocks.
+            "resnet10" has one basic block per stage and global average pooling, for 28 to 112 px. Its first stage has
+            32 channels; that of "resnet10_w64" has 64. "resnet18_small" is ResNet-18 with a 3x3 stride-1 stem and no
+            max-pooling, for 28 to 64 px. "convnet" stacks blocks of convolution, BatchNorm, ReLU and 2x2 max-pooling
+            down to a map of 3 to 5 px. It has 128 channels, "convnet_w32" has 32; "convnet4" has 4 blocks.
         image_size: side of the input in pixels; only "convnet" depends on it.
 
     Raises:
-        ConfigError: unknown architecture, or an image too small for it.
+        ConfigError: the architecture is unknown, or the image is too small for it.
     """
     check_arch(arch)
-    generator_state = torch.get_rng_state()
+    generator_state = torch.get_rng_state()  # building a network must not advance the caller's random numbers
     torch.manual_seed(derive_seed(seed, "initial weights"))
     try:
         return _new_model(arch, num_classes, image_size).to(memory_format=torch.channels_last)
@@ -56,10 +56,10 @@ def _new_model(arch: str, num_classes: int, image_size: int) -> nn.Module:
 
 
 def convnet(num_classes: int, image_size: int, depth: int | None, width: int) -> nn.Sequential:
-    """The small ConvNet of the distillation literature, with BatchNorm in place of InstanceNorm.
+    """Build the small ConvNet of the distillation literature, with BatchNorm in place of InstanceNorm.
 
     Args:
-        depth: number of blocks, each halving the map; None goes down to a map of 3 to 5 px.
+        depth: number of blocks, each of which halves the map; None continues down to a map of 3 to 5 px.
 
     Raises:
         ConfigError: the image is too small for `depth` halvings.
@@ -79,9 +79,9 @@ def convnet(num_classes: int, image_size: int, depth: int | None, width: int) ->
 
 
 def decay_weights_only(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameter groups in which only parameters called "weight" of two or more dimensions decay.
+    """Return parameter groups that decay only parameters with "weight" in their name and two or more dimensions.
 
-    This is the benchmark's rule (paper.md section 1), so Swin's position tables and ViT's class token do not decay.
+    This is the benchmark's rule (arXiv 2502.06434). Swin's position tables and ViT's class token do not decay.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     decayed = [p for name, p in named if "weight" in name and p.ndim >= 2]

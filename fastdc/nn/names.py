@@ -1,4 +1,4 @@
-"""Architecture names, checked without importing torch where that is possible."""
+"""Architecture names, checked without importing torch where possible."""
 
 import difflib
 import math
@@ -13,24 +13,25 @@ COMMON_ARCHS = {
     *("mobilenet_v3_large", "efficientnet_b0", "swin_t", "vit_b_16", "vgg11", "vgg16", "alexnet", "densenet121"),
     *("shufflenet_v2_x1_0", "convnext_tiny"),
 }
-"""Names that every torchvision has: known without importing it, which takes three seconds."""
+"""Names that every torchvision release has; accepted without importing it, which takes three seconds."""
 CONVNET_SMALLEST_MAP = 3
 TIMM_PREFIX = "timm:"
+# Matched in full, so that vgg16_bn is not among them.
 WITHOUT_BATCH_NORM = re.compile(r"alexnet|vgg\d+|vit_.*|swin_.*|convnext_.*|squeezenet.*")
 CONVNET_PATTERN = re.compile(r"convnet(?P<depth>[1-6])?(?:_w(?P<width>[1-9][0-9]{0,3}))?")
 RESNET10_PATTERN = re.compile(r"resnet10(?:_w(?P<width>[1-9][0-9]{0,3}))?")
 
 
 def is_own_arch(arch: str) -> bool:
-    """Whether `arch` is one of fastdc's small-image networks."""
+    """Return whether `arch` is one of fastdc's networks for small images."""
     return arch in SMALL_ARCHS or any(pattern.fullmatch(arch) for pattern in (CONVNET_PATTERN, RESNET10_PATTERN))
 
 
 def check_arch(arch: str) -> None:
-    """Refuse an architecture that does not exist.
+    """Check that an architecture exists.
 
     Raises:
-        ConfigError: with the closest known name.
+        ConfigError: it is unknown, or needs timm, which is not installed. An unknown name gets the closest known one.
     """
     if is_own_arch(arch) or arch in COMMON_ARCHS:
         return
@@ -58,12 +59,12 @@ def _check_timm(arch: str) -> None:
 
 
 def lacks_batch_norm(arch: str) -> bool:
-    """Whether a network is known to have no BatchNorm; told by its name, so that nothing has to be built."""
+    """Return whether a network is known by its name to have no BatchNorm, without building it."""
     return WITHOUT_BATCH_NORM.fullmatch(arch) is not None
 
 
 def no_batch_norm(name: str, arch: str) -> str:
-    """Why a teacher cannot serve a method that matches BatchNorm statistics."""
+    """Return the error message for a teacher without BatchNorm in a method that matches BatchNorm statistics."""
     return (
         f"teacher {name}: {arch} has no BatchNorm layers, whose running statistics this method matches; take a network "
         "with BatchNorm, for example resnet18 or mobilenet_v2"
@@ -71,9 +72,10 @@ def no_batch_norm(name: str, arch: str) -> str:
 
 
 def takes_side(arch: str, trained: int, side: int) -> bool:
-    """Whether a network that was trained on images of `trained` pixels takes images of `side` pixels.
+    """Return whether a network trained on images of `trained` pixels accepts images of `side` pixels.
 
-    A convnet's last layer fits one size of map only, a vision transformer's position table one number of patches.
+    A convnet's last layer fits a single map size. The position table of torchvision's vision transformers fits a
+    single number of patches.
     """
     match = CONVNET_PATTERN.fullmatch(arch)
     if match is None:
@@ -83,5 +85,5 @@ def takes_side(arch: str, trained: int, side: int) -> bool:
 
 
 def convnet_depth(image_size: int) -> int:
-    """Blocks of a convnet whose name gives no number: halvings down to a map of 3 to 5 px."""
+    """Return the default number of a convnet's blocks: as many halvings as lead to a map of 3 to 5 px."""
     return max(1, int(math.log2(image_size / CONVNET_SMALLEST_MAP)))

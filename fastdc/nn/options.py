@@ -1,4 +1,4 @@
-"""Choices that settings name, and what `auto` means; apart from the code that needs torch."""
+"""Device and precision settings, the meaning of `auto`, and input normalisation. Imports no torch."""
 
 import os
 import platform
@@ -11,34 +11,34 @@ from fastdc.errors import ConfigError
 Device = Literal["cpu", "cuda"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 PAPER_PRECISION = "fp32"
-"""Of the benchmark that the protocols come from."""
+"""Precision of the benchmark whose protocols fastdc follows."""
 TF32_CAPABILITY = (8, 0)
-"""Of the first GPUs that multiply in TF32 (Ampere)."""
+"""CUDA compute capability of the first GPUs with TF32 (Ampere)."""
 NUMERICS_VERSION = 2
-"""Raised whenever a precision computes otherwise. 2: fp32 on CUDA is IEEE, and logits are computed in float32."""
+"""Raised whenever a precision's arithmetic changes. 2: fp32 on CUDA is IEEE, and logits are computed in float32."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Mean of red, green and blue over ImageNet's training set, levels on the scale 0..1."""
+"""Mean of red, green and blue over ImageNet's training set, on a scale from 0 to 1."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Standard deviation of the same."""
+"""Standard deviation of red, green and blue, on the same scale."""
 
 
 def resolve_precision(precision: Precision, device: str) -> str:
-    """What `auto` means on a device of this type."""
+    """Resolve `auto` for a device type: bf16 on CUDA, fp32 on the CPU."""
     if precision != "auto":
         return precision
     return "bf16" if device == "cuda" else "fp32"
 
 
 def check_precision(precision: str, device: str, capability: tuple[int, int] | None = None) -> None:
-    """Refuse a resolved precision that a device does not have.
+    """Check that a device supports a resolved precision.
 
     Args:
-        capability: of the GPU, where it is known.
+        capability: compute capability of the GPU, where known.
 
     Raises:
-        ConfigError: fp16 on a CPU, where its convolutions are not built for training; TF32 on a CPU, on a GPU without
-            the units for it, or where the environment turns it off.
+        ConfigError: fp16 on a CPU, for which torch has no fp16 convolutions for training. TF32 on a CPU, on a GPU
+            before Ampere, or where NVIDIA_TF32_OVERRIDE turns it off.
     """
     if device == "cpu" and precision in ("fp16", "tf32"):
         raise ConfigError(f"precision {precision}: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
@@ -50,20 +50,20 @@ def check_precision(precision: str, device: str, capability: tuple[int, int] | N
 
 
 def precision_key(precision: str, device: str) -> str:
-    """Return how content keys name a resolved precision: with the version of its arithmetic.
+    """Return a resolved precision as content keys name it, with the version of its arithmetic.
 
-    fp32 on a CPU is named without one. It computes as it always has.
+    fp32 on a CPU has no version, because its arithmetic has never changed.
     """
     return precision if (precision, device) == ("fp32", "cpu") else f"{precision}/{NUMERICS_VERSION}"
 
 
 def tell_precision(precision: str) -> str:
-    """Return a precision as tables show it, beside the paper's where it is another."""
+    """Return a precision as tables show it, followed by the paper's where they differ."""
     return precision if precision == PAPER_PRECISION else f"{precision} (paper: {PAPER_PRECISION})"
 
 
 def cpu_name() -> str:
-    """Return the model of this machine's CPU."""
+    """Return the model name of this machine's CPU."""
     try:
         with open("/proc/cpuinfo") as handle:
             names = [line.partition(":")[2].strip() for line in handle if line.startswith("model name")]
@@ -73,7 +73,7 @@ def cpu_name() -> str:
 
 
 def installed_version(package: str) -> str | None:
-    """Version of a package; None where it is not installed."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -81,9 +81,10 @@ def installed_version(package: str) -> str | None:
 
 
 def guess_device() -> Device:
-    """Where torch will compute, found out without importing it (2 s)."""
+    """Guess the device that torch will use, without the 2 s that its import takes."""
     build = installed_version("torch")
     if build is None:
         return "cpu"
+    # /dev/nvidiactl exists while the driver is loaded, and only CPU wheels carry "+cpu" in their version.
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
     return "cuda" if Path("/dev/nvidiactl").exists() and "+cpu" not in build and not hidden else "cpu"

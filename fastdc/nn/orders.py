@@ -1,5 +1,6 @@
-"""Named orders of classes, in which networks of other programs have their outputs. Imports no torch but for names of
-ImageNet's classes.
+"""Named class orders that other programs use for a network's outputs.
+
+Imports torch only to look up ImageNet's English class names.
 """
 
 import re
@@ -10,10 +11,10 @@ from fastdc.errors import ConfigError
 
 OrderName = Literal["text", "numeric", "natural", "wordnet"]
 ORDERS: tuple[OrderName, ...] = get_args(OrderName)
-"""Where two of them are one order for a data set, the first one names it."""
+"""All order names. Where two of them give a data set the same order, the first one names it."""
 
 Columns = tuple[int, ...]
-"""For each class of a data set, in its order, the output of a network that is this class's."""
+"""Output number of each class of a data set, in the data set's class order."""
 
 WNID = re.compile(r"(?<![0-9A-Za-z])n[0-9]{8}(?![0-9])")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
@@ -21,18 +22,19 @@ EXPECTED = {"numeric": "a number", "wordnet": "a WordNet id (n01440764) or one o
 
 
 def order_columns(order: OrderName, classes: Sequence[str]) -> Columns | None:
-    """Return which output is each class's where outputs are in a named order.
+    """Return the output of each class if a network's outputs are in a named order.
 
-    `text` sorts names as strings, as torchvision's ImageFolder does: class1, class10, class2. `natural` takes digits in
-    a name as a number: class1, class2, class10. `numeric` takes whole names as numbers: 0, 1, 10, 100 and -1.5.
+    `text` sorts names as strings, as torchvision's ImageFolder does: class1, class10, class2. `natural` reads digits in
+    a name as numbers: class1, class2, class10. `numeric` reads whole names as numbers, such as 0, 10 and -1.5.
     `wordnet` sorts by WordNet id, found in each name or through ImageNet's English names.
 
     Returns:
-        None where the names have no such order.
+        One output number per class, or None if these names have no such order.
     """
     keys = _KEYS[order](classes)
     if keys is None:
         return None
+    # The name breaks ties of equal keys, such as those of 01 and 1.
     columns = [0] * len(classes)
     for output, place in enumerate(sorted(range(len(classes)), key=lambda place: (keys[place], classes[place]))):
         columns[place] = output
@@ -40,10 +42,10 @@ def order_columns(order: OrderName, classes: Sequence[str]) -> Columns | None:
 
 
 def require_columns(order: OrderName, classes: Sequence[str]) -> Columns:
-    """Return `order_columns`.
+    """Return `order_columns`, which must exist.
 
     Raises:
-        ConfigError: the names have no such order.
+        ConfigError: the class names have no such order.
     """
     found = order_columns(order, classes)
     if found is None:
@@ -55,7 +57,7 @@ def require_columns(order: OrderName, classes: Sequence[str]) -> Columns:
 
 
 def distinct_orders(classes: Sequence[str]) -> dict[OrderName, Columns]:
-    """Return the orders that these names have, each once, under its first name."""
+    """Return the orders that these class names have, without duplicates, each under its first name."""
     found: dict[OrderName, Columns] = {}
     for order in ORDERS:
         columns = order_columns(order, classes)
@@ -79,12 +81,12 @@ def _wordnet(classes: Sequence[str]) -> list[Any] | None:
     ids = [match[0] for match in found if match is not None]
     if len(ids) == len(classes):
         return ids
-    return None if ids else _places_in_imagenet(classes)
+    return None if ids else _places_in_imagenet(classes)  # ids in some names only give no order
 
 
 def _places_in_imagenet(classes: Sequence[str]) -> list[Any] | None:
-    """Return places of English names among ImageNet's classes; None where one is unknown or names two."""
-    from torchvision.models import ResNet18_Weights  # torch
+    """Return the places of English names among ImageNet's classes; None if one is unknown or ambiguous."""
+    from torchvision.models import ResNet18_Weights  # imports torch, so only where names need it
 
     places: dict[str, list[int]] = {}
     for place, name in enumerate(ResNet18_Weights.IMAGENET1K_V1.meta["categories"]):

@@ -1,4 +1,4 @@
-"""Accuracy over a data set, counted in whole numbers."""
+"""Accuracy over a data set, kept as integer counts."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from fastdc.loader import EpochLoader
 from fastdc.nn.device import Compute
 
 TOP5_CLASSES = 6
-"""Below this many classes top-5 says nothing."""
+"""Fewest classes for which top-5 accuracy is meaningful."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Counts of right answers.
+    """Counts of correct predictions.
 
     Attributes:
-        top1_counts: int64 [C], right first guesses of every class.
-        class_counts: int64 [C], samples of every class.
-        top5_count: samples whose class is among the first five guesses; None below 6 classes.
+        top1_counts: int64 [C], correct top-1 predictions for each class.
+        class_counts: int64 [C], samples of each class.
+        top5_count: samples whose class is among the five largest logits; None below 6 classes.
     """
 
     top1_counts: torch.Tensor
@@ -29,17 +29,17 @@ class Accuracy:
 
     @property
     def top1(self) -> float:
-        """Top-1 accuracy in percent."""
+        """Return top-1 accuracy in percent."""
         return 100.0 * int(self.top1_counts.sum()) / int(self.class_counts.sum())
 
     @property
     def top5(self) -> float | None:
-        """Top-5 accuracy in percent; None below 6 classes."""
+        """Return top-5 accuracy in percent, or None below 6 classes."""
         return None if self.top5_count is None else 100.0 * self.top5_count / int(self.class_counts.sum())
 
     @property
     def per_class(self) -> tuple[float | None, ...]:
-        """Top-1 of every class in percent; None for a class without samples."""
+        """Return each class's top-1 accuracy in percent, or None for a class without samples."""
         pairs = zip(self.top1_counts.tolist(), self.class_counts.tolist(), strict=True)
         return tuple(100.0 * right / count if count else None for right, count in pairs)
 
@@ -52,12 +52,12 @@ def measure_accuracy(
     compute: Compute,
     classes: torch.Tensor | None = None,
 ) -> Accuracy:
-    """Evaluate `model` in eval mode over one pass of `loader`; the model is left in eval mode.
+    """Measure the accuracy of `model` over one pass of `loader`, and leave the model in eval mode.
 
-    Ties between logits go to the lower class, for top-1 and top-5 alike.
+    Ties between logits go to the lower class number, for top-1 and top-5 alike.
 
     Args:
-        classes: int64, per label of the loader the class that it stands for; None where labels are classes.
+        classes: int64, class number of each of the loader's labels; None where they are equal.
 
     Raises:
         DivergedError: an output is NaN or infinite.
@@ -67,7 +67,7 @@ def measure_accuracy(
     total = torch.zeros(num_classes, dtype=torch.int64)
     top5 = 0
     for batch in loader.epoch(0):
-        labels = batch.labels.cpu()  # the device engine keeps them beside the images
+        labels = batch.labels.cpu()  # the device engine puts labels on the GPU with the images
         labels = labels if classes is None else classes[labels]
         logits = compute.logits(model, compute.images(batch.images)).cpu()
         if not torch.isfinite(logits).all():
@@ -80,7 +80,10 @@ def measure_accuracy(
 
 
 def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Classes that come before the label, int64 [B]: those of a larger logit, or of an equal one and a lower number."""
+    """Return how many classes rank before each label, int64 [B].
+
+    A class ranks before the label if its logit is larger, or equal and its number lower.
+    """
     own = logits.gather(1, labels[:, None])
     lower = torch.arange(logits.shape[1]) < labels[:, None]
     return ((logits > own) | ((logits == own) & lower)).sum(1)

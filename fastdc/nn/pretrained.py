@@ -1,4 +1,4 @@
-"""Builds teachers: from files of weights, and from packages that bring a trained network."""
+"""Build teachers from weights files and from packages that provide pretrained networks."""
 
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -24,20 +24,22 @@ from fastdc.nn.teacher import Teacher, freeze
 from fastdc.nn.weights import build_from, read_weights, side_of
 
 LITE0_MEAN, LITE0_STD = (127 / 255,) * 3, (128 / 255,) * 3
-"""EfficientNet-Lite's input is (level - 127) / 128 with levels 0..255."""
+"""Normalisation of EfficientNet-Lite's input, which is (level - 127) / 128 for levels 0..255."""
 PRETRAINED_SIDE = 224
 FIRST_WEIGHTS = "IMAGENET1K_V1"
-"""What `torchvision:NAME` means: the weights that torchvision published first, which the benchmark and the papers use.
-Its DEFAULT are later ones for many networks."""
+"""Weights that `torchvision:NAME` stands for: those published first, which the benchmark and the papers use.
+For many networks torchvision's DEFAULT is a later set."""
 
 
 class Pretrained(NamedTuple):
-    """What a package says of a pretrained network.
+    """Description of a pretrained network, from the package that provides it.
 
     Attributes:
-        name: as tables show it, with the name of its weights.
-        weights: which weights, by an address or name that changes when they do.
-        mean, std: what its input is normalised with, on a scale from 0 to 1.
+        name: name for tables, which includes the name of the weights.
+        arch: architecture name.
+        weights: address or name of the weights; it changes when the weights do.
+        image_size: side of its input in pixels.
+        mean, std: normalisation of its input, on a scale from 0 to 1.
     """
 
     name: str
@@ -49,7 +51,7 @@ class Pretrained(NamedTuple):
 
 
 class Planned(Protocol):
-    """What is asked of a plan (`fastdc.observe.teacher.TeacherPlan`, which also knows of observers)."""
+    """The part of `fastdc.observe.teacher_plan.TeacherPlan` that building a teacher reads."""
 
     @property
     def spec(self) -> str: ...
@@ -76,11 +78,11 @@ class Planned(Protocol):
 
 
 class Adapted(nn.Module):
-    """A network behind the input and the classes that fastdc gives every teacher.
+    """Network adapted to fastdc's input normalisation and to the data set's classes.
 
     Args:
-        mean, std: normalisation that the network expects, in place of ImageNet's.
-        columns: outputs that are the data set's classes; None for all.
+        mean, std: normalisation that the network expects; its input arrives normalised with ImageNet's.
+        columns: output of each class of the data set; None for all outputs in their order.
     """
 
     shift: torch.Tensor
@@ -93,6 +95,7 @@ class Adapted(nn.Module):
         super().__init__()
         self.network = network
         self.renormalised = (mean, std) != (IMAGENET_MEAN, IMAGENET_STD)
+        # The change of normalisation is one scale and shift per channel, computed in float64 and rounded once.
         own_mean, own_std = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
         given_mean, given_std = (torch.tensor(each, dtype=torch.float64) for each in (IMAGENET_MEAN, IMAGENET_STD))
         self.register_buffer("scale", (given_std / own_std).float().view(1, 3, 1, 1), persistent=False)
@@ -100,7 +103,7 @@ class Adapted(nn.Module):
         self.register_buffer("columns", None if columns is None else torch.tensor(columns), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [B, C] of images [B, 3, S, S] that are normalised with ImageNet's mean and std."""
+        """Return logits [B, C] for images [B, 3, S, S] normalised with ImageNet's mean and std."""
         logits: torch.Tensor = self.network(images * self.scale + self.shift if self.renormalised else images)
         return logits if self.columns is None else logits[:, self.columns]
 
@@ -115,13 +118,13 @@ def build_teacher(
     seconds: float = 0.0,
     image_size: int = PRETRAINED_SIDE,
 ) -> Teacher:
-    """The teacher of a plan, on the device.
+    """Build the teacher of a plan on the device.
 
     Args:
-        kind: where its weights come from; an observer's come from a file.
-        file, facts: that file and what it says of itself; None takes the plan's.
+        kind: source of the weights; for an observer this is "file".
+        file, facts: weights file and its metadata; None takes the plan's.
         seconds: wall time of its training.
-        image_size: side of the images that it will get, in pixels.
+        image_size: side in pixels of the images it will see; used where the plan has no side.
 
     Raises:
         MethodError: see `fastdc.observe.teacher_load.load_teacher`.
@@ -151,7 +154,12 @@ def _note(plan: Planned, kind: Kind, columns: tuple[int, ...] | None) -> str:
 def _from_file(
     file: Path, facts: Facts | None, plan: Planned, guess: int
 ) -> tuple[nn.Module, tuple[int, ...] | None, int]:
-    """Network, columns and side; of a file that names no classes the number of outputs decides."""
+    """Return network, columns and side.
+
+    For a file that does not name its classes, the number of outputs decides. 1000 outputs are ImageNet's, unless an
+    order was given or the data set has 1000 classes without WordNet ids. Any other number must equal that of the data
+    set's classes, and the plan's columns apply.
+    """
     state = read_weights(file)
     side = facts.image_size if facts is not None else side_of(state, plan.arch, guess)
     network, outputs = build_from(file, state, plan.arch, side)
@@ -180,10 +188,10 @@ def _lite0(file: Path) -> nn.Module:
 
 
 def describe_pretrained(spec: str) -> Pretrained:
-    """What torchvision or timm says of one of its pretrained networks.
+    """Describe a pretrained network of torchvision or timm.
 
     Raises:
-        ConfigError: there is none, it was not trained on ImageNet-1K, or timm is not installed.
+        ConfigError: the network or weights do not exist, are not for ImageNet-1K, or timm is not installed.
     """
     if spec.startswith(TIMM_PREFIX):
         return _describe_timm(spec)
@@ -195,16 +203,17 @@ def describe_pretrained(spec: str) -> Pretrained:
 
 
 def _torchvision_weights(spec: str) -> tuple[str, Any]:
-    """Return the network and weights that `torchvision:NAME[@WEIGHTS]` means; V1 is short for IMAGENET1K_V1.
+    """Parse `torchvision:NAME[@WEIGHTS]` into a network name and weights; V1 is short for IMAGENET1K_V1.
 
     Raises:
-        ConfigError: torchvision has no such network or weights; lists those it has.
+        ConfigError: torchvision has no such network or weights. The message lists the weights it has.
     """
     from torchvision import models
 
     name, at, wanted = spec.partition(":")[2].partition("@")
     check_arch(name)
     try:
+        # Weights without class names cannot be matched to a data set; some networks have no V1 weights.
         known = {each.name: each for each in models.get_model_weights(name) if each.meta.get("categories")}
         first = known.get(FIRST_WEIGHTS) or next(iter(known.values()))
     except (ValueError, StopIteration) as error:
@@ -236,7 +245,7 @@ def _describe_timm(spec: str) -> Pretrained:
 
 
 def _download(spec: str) -> nn.Module:
-    """The pretrained network; its package keeps the weights in its own cache."""
+    """Download a pretrained network, or take it from its package's own cache."""
     try:
         network: nn.Module
         if spec.startswith(TIMM_PREFIX):
@@ -249,7 +258,7 @@ def _download(spec: str) -> nn.Module:
             name, weights = _torchvision_weights(spec)
             network = models.get_model(name, weights=weights)
         return network
-    except Exception as error:  # whatever the network, a proxy or a cache may raise
+    except Exception as error:  # connection, proxy and cache fail with errors of many kinds
         reason = " ".join(str(error).split())[:200]
         raise MethodError(
             f"teacher {spec}: its weights cannot be had ({type(error).__name__}: {reason}); download them on another "

@@ -1,4 +1,4 @@
-"""What a training step takes here, measured on a few: the ground under an estimate made before any work."""
+"""Measure the time of a training step on this machine, as the basis of estimates before a run."""
 
 import time
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ LONG_STEP_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of a training step: `step` for itself (launches, optimizer) and `image` for each of its images."""
+    """Seconds of a training step: a constant `step` (launches, optimizer) plus `image` for each image."""
 
     step: float
     image: float
 
 
 class _NoRecord:
-    """Listens to nothing."""
+    """Recorder that records nothing."""
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
         """See `Recorder`."""
@@ -44,10 +44,11 @@ class _NoRecord:
 
 
 def probe_steps(arch: str, image_size: int, num_classes: int, compute: Compute) -> StepCost:
-    """Time the training steps of a fresh network, by the loop that trains every network, on images of noise.
+    """Time training steps of a fresh network on noise images, in the loop that trains every network.
 
-    Two batch sizes tell the cost of a step from that of an image. The second is as large as a second allows, so that
-    the probe ends in seconds on any machine. Reading and augmenting images are not in it.
+    Two batch sizes separate the cost of a step from that of an image. The first is 8; the second is 16 to 128, as
+    large as a step of one second allows. The probe therefore ends in seconds on any machine. Reading and augmenting
+    images are not included.
 
     Args:
         arch, image_size, num_classes: as for `build_model`.
@@ -56,16 +57,16 @@ def probe_steps(arch: str, image_size: int, num_classes: int, compute: Compute) 
         ConfigError: the architecture is unknown, or too large for images of that size.
     """
     model = build_model(arch, num_classes, image_size, seed=0).to(compute.device)
-    optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01), lr=1e-6, fused=True)
-    plan = FitPlan(
+    optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01), lr=1e-6, fused=True)  # too slow to diverge on noise
+    plan = FitPlan(  # more steps than will run: an epoch's end would do more than a step
         epochs=1, steps=10**9, learning_rate=lambda *_: 1e-6, loss=nn.functional.cross_entropy, seed=0, checkpoint=None
     )
     fit = Fit(model, optimizer, compute, plan, _NoRecord())
     with fit.running():
         fit.resume()
-        _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=1)  # allocates, chooses kernels
+        _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=1)  # warm-up: allocations and kernel selection
         few = _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=1)
-        if few > LONG_STEP_SECONDS:  # the images are all that counts
+        if few > LONG_STEP_SECONDS:  # so slow that the constant part does not matter
             again = _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=REPEATS - 1)
             return StepCost(step=0.0, image=min(few, again) / FEW_IMAGES)
         most = max(2 * FEW_IMAGES, min(MOST_IMAGES, int(LONG_STEP_SECONDS / few * FEW_IMAGES)))
@@ -76,7 +77,7 @@ def probe_steps(arch: str, image_size: int, num_classes: int, compute: Compute) 
 
 
 def _seconds(fit: Fit, images: int, image_size: int, num_classes: int, repeats: int = REPEATS) -> float:
-    """Seconds of a step; the fastest of several, the others were disturbed."""
+    """Return the seconds of the fastest of several steps; the slower ones were disturbed by other load."""
     generator = torch.Generator().manual_seed(images)
     pixels = torch.randint(0, 256, (images, image_size, image_size, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, num_classes, (images,), generator=generator)
@@ -86,6 +87,6 @@ def _seconds(fit: Fit, images: int, image_size: int, num_classes: int, repeats: 
         start = time.monotonic()
         fit.take(batch)
         if fit.compute.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize()  # or the clock would see the launches only
         taken.append(time.monotonic() - start)
     return min(taken)

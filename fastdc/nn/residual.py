@@ -1,4 +1,4 @@
-"""Residual networks for small images: ResNet-18 without its early halvings, and a ResNet-10 of any width."""
+"""Residual networks for small images: ResNet-18 without its early downsampling, and a ResNet-10 of any width."""
 
 from torch import nn
 from torchvision import models
@@ -9,8 +9,9 @@ STAGES = 4
 
 
 def resnet18_small(num_classes: int) -> nn.Module:
-    """Build ResNet-18 for small images: 3x3 stride-1 stem, no max-pooling."""
+    """Build ResNet-18 for small images, with a 3x3 stride-1 stem and no max-pooling."""
     model = models.resnet18(weights=None, num_classes=num_classes)
+    # The new stem needs the initialisation that torchvision's constructor gave the old one.
     model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
@@ -18,10 +19,10 @@ def resnet18_small(num_classes: int) -> nn.Module:
 
 
 def resnet10(num_classes: int, width: int = RESNET10_WIDTH) -> nn.Sequential:
-    """Build a ResNet-10 for images of 28 to 112 px: He et al. 2016, one basic block in each of four stages.
+    """Build a ResNet-10 (He et al. 2016, one basic block in each of four stages) for images of 28 to 112 px.
 
-    Its stem is one 3x3 convolution of stride 2, so that 112 px end in the 7 px map of ResNet-18 at 224. Global average
-    pooling takes any side. Width 32 has 1.2 million parameters.
+    The stem is a 3x3 convolution of stride 2. Images of 112 px therefore end in a 7 px map, as in ResNet-18 at 224 px.
+    Global average pooling accepts any side. Width 32 has 1.2 million parameters.
 
     Args:
         width: channels of the first stage; each further stage doubles them.
@@ -38,7 +39,7 @@ def resnet10(num_classes: int, width: int = RESNET10_WIDTH) -> nn.Sequential:
 
 
 def _block(channels: int, out: int, stride: int) -> nn.Module:
-    """One basic block; where the shape changes its shortcut is a 1x1 convolution, as in torchvision's ResNets."""
+    """Build a basic block; where the shape changes, its shortcut is a 1x1 convolution, as in torchvision's ResNets."""
     shortcut = None
     if stride > 1 or channels != out:
         shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
@@ -46,7 +47,7 @@ def _block(channels: int, out: int, stride: int) -> nn.Module:
 
 
 def _initialise(network: nn.Module) -> None:
-    """Draw the weights as torchvision's ResNets do (He et al. 2015, fan-out)."""
+    """Initialise convolutions as torchvision's ResNets do (He et al. 2015, fan-out)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""What a method that runs networks computes with. Imports no torch, so that methods can be listed without it."""
+"""Resources of a method that runs networks. Imports no torch, so that methods can be listed without it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Teaching:
-    """What a method that runs networks computes with.
+    """Teachers, device, training set and scratch space of a method that runs networks.
 
     Attributes:
         teachers: the networks that `Method.teachers` names, in that order; frozen, in eval mode, on the device.
         compute: device and precision.
         train: the training set's beton, for methods that run a teacher over it.
-        scratch: a folder of this subset alone. What lies there survives a kill, and goes when the subset is stored.
+        scratch: folder for this subset only. Its files survive a kill, and are deleted once the subset is stored.
         show_progress: whether to report progress on stderr.
     """
 

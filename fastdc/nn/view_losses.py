@@ -1,4 +1,4 @@
-"""How well frozen networks recognise views of training images: one pass of an image set, in batches on the device."""
+"""Losses of frozen networks on views of training images, in one pass over the images."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,22 +29,22 @@ def view_losses(
     label: str,
     show_progress: bool = False,
 ) -> NDArray[np.float64]:
-    """Cross-entropy of every view of every sample with the sample's class, natural logarithm.
+    """Compute the cross-entropy (natural logarithm) of every view of every sample with the sample's class.
 
-    Every image is read and decoded once for all of its views. With several teachers the loss is that of their mean
-    logits, as in EDC's code. A view smaller than `side` is put in the middle of a frame of the mean colour: zeros after
-    normalising, as in RDED's code.
+    Each image is read and decoded once for all of its views. With several teachers the loss is that of their mean
+    logits, as in EDC's code. A view smaller than `side` is centred in a frame of the mean colour (zero after
+    normalisation), as in RDED's code.
 
     Args:
         path: the beton.
         samples: int64 [n], distinct sample numbers; memory does not grow with the size of the images.
         requests: K views of one size, none larger than `side`.
-        side: of the images that the teachers get, in pixels.
-        batch_size: views in a forward pass, about.
-        label: what is being done, for the progress line.
+        side: side of the teachers' input in pixels.
+        batch_size: approximate number of views in a forward pass; at least one image's K views.
+        label: text of the progress line.
 
     Returns:
-        float64 [n, K], in the order of `samples`.
+        Losses, float64 [n, K], in the order of `samples`.
 
     Raises:
         MethodError: a loss is not finite, or memory does not suffice for `batch_size`.
@@ -83,11 +83,11 @@ def view_losses(
 def _losses(
     batches: Sequence[Batch], frame: torch.Tensor, teachers: Sequence[Teacher], compute: Compute
 ) -> NDArray[np.float64]:
-    """Losses of one batch, float64 [B, K].
+    """Compute the losses of one batch, float64 [B, K].
 
     Args:
-        frame: [at least K * B, 3, S, S]; the views are written into its middle, an odd pixel is left below and to the
-            right. It is the same for all batches: making and clearing one takes longer than the views.
+        frame: zeros [at least K * B, 3, S, S]. The views are written into its middle; an odd pixel is left at the
+            bottom and right. All batches reuse it, because allocating and clearing one takes longer than the views.
     """
     count = len(batches[0].labels)
     for number, batch in enumerate(batches):
@@ -97,7 +97,7 @@ def _losses(
         frame[number * count : (number + 1) * count, :, low : low + size, low : low + size] = views
     images, labels = frame[: count * len(batches)], batches[0].labels.to(compute.device).repeat(len(batches))
     logits = torch.stack([compute.logits(teacher.model, images).double() for teacher in teachers]).mean(0)
-    # In float64, or all views that a good teacher is sure of (loss < 1e-7) would tie at 0.
+    # In float32, all views of which a good teacher is certain (loss < 1e-7) would tie at 0.
     losses = functional.cross_entropy(logits, labels, reduction="none")
     return losses.view(len(batches), -1).T.cpu().numpy()
 
@@ -114,7 +114,7 @@ def _check_finite(losses: NDArray[np.float64], samples: NDArray[np.int64], teach
 
 @contextmanager
 def _memory(batch_size: int, side: int) -> Iterator[None]:
-    """Say what to lower when a forward pass does not fit."""
+    """Turn an out-of-memory error into one that names the setting to lower."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""Weights on disk: written as safetensors, read from there or from a checkpoint, without running code from it."""
+"""Weights files: written as safetensors, read from safetensors or checkpoints without executing pickled code."""
 
 import errno
 import pickle
@@ -19,32 +19,33 @@ from fastdc.nn.names import CONVNET_PATTERN
 from fastdc.progress import say
 
 NESTED = ("state_dict", "model", "model_state_dict")
-"""Where training scripts put the weights in their checkpoints."""
+"""Keys under which training scripts store the weights in a checkpoint."""
 AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "ema")
-"""Where they put the running mean of the weights, which is read where the checkpoint has nothing else."""
+"""Keys of the running mean of the weights, which is read only if the checkpoint has no other weights."""
 WRAPPERS = ("module", "_orig_mod")
-"""What DataParallel and torch.compile put into the names of a network, or of parts of it."""
-AVERAGE_COUNT = "n_averaged"
+"""Name parts that DataParallel and torch.compile insert, for a whole network or for parts of it."""
+AVERAGE_COUNT = "n_averaged"  # a counter that torch.optim.swa_utils.AveragedModel saves among the weights
 PROBE_CLASSES = 9973
-"""A number of classes that no layer has by chance."""
+"""Number of classes that no layer's width equals by chance, so that it identifies the output layer."""
 
 State = dict[str, torch.Tensor]
 
 
 def save_weights(path: Path, model: nn.Module, facts: Facts) -> None:
-    """Write a network's weights and buffers; the same ones give the same bytes."""
+    """Write a network's weights and buffers; equal values give equal bytes."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomic(path, safetensors.torch.save(state, facts.to_metadata()))
 
 
 def read_weights(path: Path) -> State:
-    """The weights of a safetensors file, or of a checkpoint that `torch.save` wrote (.pt, .pth), on the CPU.
+    """Read the weights of a safetensors file, or of a checkpoint that `torch.save` wrote (.pt, .pth), to the CPU.
 
-    Those of a checkpoint may lie under "state_dict", "model" or "model_state_dict".
+    A checkpoint may hold them under "state_dict", "model" or "model_state_dict", or averaged ones under a key of
+    `AVERAGED`. No code from the file is executed.
 
     Raises:
-        MethodError: the file is damaged, holds anything but plain data (none of which is run), or no weights; or one of
-            the weights is NaN or infinite.
+        MethodError: the file is damaged, holds more than plain data, or holds no weights; or a weight is NaN or
+            infinite.
     """
     state = _plain(path, _read(path))
     for name, tensor in state.items():
@@ -59,7 +60,7 @@ def _read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's on the pickle's protocol; what cannot be read is an error below
+            warnings.simplefilter("ignore")  # torch warns of the pickle's protocol; unreadable files fail below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _is_checkpoint(path):
@@ -68,7 +69,7 @@ def _read(path: Path) -> Any:
             f"{path}: holds more than weights, which could run foreign code; nothing of it was run. Save its "
             "state_dict alone, best as safetensors"
         ) from error
-    except Exception as error:  # of damaged bytes torch and Python's readers raise nearly anything
+    except Exception as error:  # for damaged bytes torch and Python's readers raise almost any exception
         if not _is_damage(error):
             raise
         raise MethodError(
@@ -77,14 +78,14 @@ def _read(path: Path) -> Any:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether it speaks of the file's content, not of the disk, of permissions or of memory."""
+    """Return whether an error is due to the file's content, rather than to the disk, permissions or memory."""
     if isinstance(error, OSError):
-        return error.errno == errno.EINVAL  # torch seeks before the start of a file that was cut
+        return error.errno == errno.EINVAL  # for a truncated file torch seeks to before its start
     return not isinstance(error, MemoryError) and "allocate" not in str(error)
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether it begins as `torch.save` or pickle begin a file."""
+    """Return whether a file starts like one of `torch.save` or pickle."""
     with path.open("rb") as file:
         head = file.read(4)
     return head[:1] == b"\x80" or (head == b"PK\x03\x04" and is_archive(path))
@@ -95,14 +96,14 @@ PROGRAMS = {
     "serialized_exported_program.json": ("torch.export", "torch.export.load({!r}).state_dict"),
     "models/model.json": ("torch.export", "torch.export.load({!r}).state_dict"),
 }
-"""Files in an archive that holds a program: what it is, and what gets the weights out of it."""
+"""Files that identify an archive as a program: the kind of program, and the code that extracts its weights."""
 
 
 def _check_program(path: Path) -> None:
-    """Refuse archives that hold a program besides the weights.
+    """Refuse an archive that holds a program besides the weights.
 
     Raises:
-        MethodError: says how to get the weights out.
+        MethodError: it does; the message explains how to extract the weights.
     """
     names = _names(path)
     found = [PROGRAMS[end] for end in PROGRAMS if any(name == end or name.endswith(f"/{end}") for name in names)]
@@ -115,7 +116,7 @@ def _check_program(path: Path) -> None:
 
 
 def _names(path: Path) -> list[str]:
-    """Return the names in an archive; none of what is no archive or a damaged one, of which torch says more."""
+    """Return the file names in an archive; none if it is damaged or not an archive, which torch reports better."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -124,6 +125,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _plain(path: Path, content: Any) -> State:
+    # Some frameworks nest more than once.
     while isinstance(content, dict) and (nested := _nested(path, content)):
         content = content[nested]
     tensors = isinstance(content, dict) and content and all(isinstance(item, torch.Tensor) for item in content.values())
@@ -137,7 +139,7 @@ def _plain(path: Path, content: Any) -> State:
 
 
 def _nested(path: Path, content: dict[Any, Any]) -> str:
-    """Return the key under which the weights lie; empty where they lie here."""
+    """Return the key that holds the weights, or "" if they are not nested."""
     plain = [key for key in NESTED if isinstance(content.get(key), dict)]
     averaged = [key for key in AVERAGED if isinstance(content.get(key), dict)]
     if plain and averaged:
@@ -146,17 +148,17 @@ def _nested(path: Path, content: dict[Any, Any]) -> str:
 
 
 def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn.Module, int]:
-    """The network that these weights are of, with its number of outputs.
+    """Build the network that these weights belong to, and return it with its number of outputs.
 
     Args:
-        path: for messages.
-        arch: network by name.
-        image_size: side that it was trained at, in pixels; see `side_of`.
+        path: file name for error messages.
+        arch: architecture name.
+        image_size: side of its training images in pixels; see `side_of`.
 
     Raises:
-        MethodError: the weights are of another network.
+        MethodError: the weights belong to another network.
     """
-    with torch.device("meta"):
+    with torch.device("meta"):  # names and shapes only, without memory
         probe = build_model(arch, PROBE_CLASSES, image_size, 0).state_dict()
     heads = [name for name, tensor in probe.items() if tensor.ndim and tensor.shape[0] == PROBE_CLASSES]
     state = _named_as(path, state, probe)
@@ -167,7 +169,7 @@ def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn
     model = build_model(arch, outputs, image_size, 0)
     expected = model.state_dict()
     for name, tensor in expected.items():
-        if name.endswith("num_batches_tracked"):  # old checkpoints have none, and eval mode does not read it
+        if name.endswith("num_batches_tracked"):  # old checkpoints lack it, and eval mode ignores it
             state.setdefault(name, tensor)
     _compare(path, arch, expected, state)
     model.load_state_dict(state)
@@ -175,16 +177,17 @@ def build_from(path: Path, state: State, arch: str, image_size: int) -> tuple[nn
 
 
 def _named_as(path: Path, state: State, expected: State) -> State:
-    """Return the weights under the network's own names, without wrappers and without the attribute that held it.
+    """Rename weights to the network's own names, without wrappers or the name of the attribute that held the network.
 
-    What lies beside such an attribute (a loss's buffers in a Lightning checkpoint) is left out.
+    Entries beside that attribute, such as a loss's buffers in a Lightning checkpoint, are dropped.
 
     Raises:
-        MethodError: two weights, or two networks, would have the same names.
+        MethodError: the file holds one weight twice, or several networks that match.
     """
     unwrapped = state if expected.keys() <= state.keys() else _unwrapped(path, state)
     unwrapped.pop(AVERAGE_COUNT, None)
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
+    # Every prefix of a whole network precedes its first weight, so these are all the candidates.
     ends = f".{needed[0]}"
     starts = ["", *(name.removesuffix(ends) + "." for name in unwrapped if name.endswith(ends))]
     whole = sorted(start for start in starts if all(start + name in unwrapped for name in needed))
@@ -220,9 +223,9 @@ def _compare(path: Path, arch: str, expected: State, found: State) -> None:
 
 
 def side_of(state: State, arch: str, guess: int) -> int:
-    """Side in pixels that a "convnet" of these weights takes: `guess` where it fits, else the smallest one.
+    """Return the input side in pixels of a "convnet" with these weights: `guess` if it fits, else the smallest.
 
-    Other networks take every side, and get `guess`.
+    For any other architecture return `guess`.
     """
     if CONVNET_PATTERN.fullmatch(arch) is None:
         return guess
@@ -230,5 +233,6 @@ def side_of(state: State, arch: str, guess: int) -> int:
     heads = [tensor for tensor in state.values() if tensor.ndim == 2]
     if not maps or not heads:
         return guess
+    # The output layer reads channels * side**2 values; each block has one convolution and halves the side.
     depth, side = len(maps), round((heads[-1].shape[1] / maps[-1].shape[0]) ** 0.5)
     return guess if guess >> depth == side else max(side, 1) << depth

@@ -1,4 +1,4 @@
-"""The observer: one training on the full set whose per-sample dynamics serve every score-based method."""
+"""The observer: one training on the full set, whose record of each sample serves every score-based method."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ __all__ = ["Observation", "ObserverConfig", "choose_observer", "load_observation
 
 
 def __getattr__(name: str) -> object:
-    """`observe` needs torch; it is imported when it is first asked for."""
+    """Import `observe`, which needs torch, on first access."""
     if name == "observe":
         from fastdc.observe.run import observe
 

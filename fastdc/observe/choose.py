@@ -1,4 +1,4 @@
-"""Which observer serves a request that names none. Imports no torch."""
+"""Choice of the observer for a request. Imports no torch."""
 
 import json
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from fastdc.observe.record import INDEX_NAME
 from fastdc.progress import say
 
 LARGEST_DEFAULT_SIDE = 224
+"""Largest training side, in pixels, of an observer whose side was not given."""
 
 
 def choose_observer(
@@ -24,24 +25,26 @@ def choose_observer(
     given: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> ObserverConfig:
-    """The observer for a request.
+    """Choose the observer for a request.
 
-    Settings that are given win. With none given, the first observer that was trained in `workdir` on this training
-    set serves everything that follows, so that the answer does not change as more are trained; where there is none,
-    the default one will be trained.
+    Given settings win. Without any, the observer that was started first in `workdir` on this training set serves.
+    The choice therefore does not change as more observers are trained. If there is none, return the settings of a new
+    one.
 
     Args:
+        train: the training set's beton; read only to find the default side.
         train_hash: content hash of `train`.
-        given: settings of `ObserverConfig` that the user asked for.
-        defaults: settings that a new observer takes over from the request (the size of the stored images, ...);
-            without "image_size" it trains on the training images' median shorter side, at most 224 pixels.
+        workdir: folder that holds the observers.
+        given: settings of `ObserverConfig` from the user.
+        defaults: settings that a new observer takes from the request, such as the size of the stored images. Without
+            "image_size" it trains at the training images' median shorter side, at most 224 pixels.
 
     Returns:
-        Settings whose `auto` values are resolved for this machine (or as the found observer was trained).
+        Settings whose `auto` values are resolved for this machine, or those of the observer that was found.
 
     Raises:
         ConfigError: a given setting is unknown or out of range.
-        ManifestError: a record in `workdir` is damaged, so that the first one cannot be told.
+        ManifestError: a record in `workdir` is damaged, so that the first observer cannot be determined.
     """
     if not given and (first := first_observer(workdir, train_hash)) is not None:
         return first
@@ -52,7 +55,13 @@ def choose_observer(
 
 
 def first_observer(workdir: Path, train_hash: str) -> ObserverConfig | None:
-    """Settings of the observer that was started first in `workdir` on this training set."""
+    """Return the settings of the observer that was started first in `workdir` on this training set, or None.
+
+    Extra observers (`observer:ARCH`) and those of another `OBSERVER_VERSION` or `NUMERICS_VERSION` do not count.
+
+    Raises:
+        ManifestError: a record in `workdir` is damaged.
+    """
     found: list[tuple[float, ObserverConfig]] = []
     for index in workdir.glob(f"observers/*/{INDEX_NAME}"):
         try:
@@ -72,13 +81,13 @@ def first_observer(workdir: Path, train_hash: str) -> ObserverConfig | None:
 
 
 def observer_folder(workdir: Path, train_hash: str, config: ObserverConfig, run: int) -> Path:
-    """Where one run's record lies: a folder named by everything the run depends on."""
+    """Return the folder of one run's record; its name is a key of everything that the run depends on."""
     key = content_key(config.identity(train_hash, run), 12)
     return workdir / "observers" / f"{config.arch}-{key}"
 
 
 def tell_observer(train_hash: str, workdir: Path, observer: ObserverConfig) -> None:
-    """Say on stderr which observer is read."""
+    """Report on stderr which observer is read."""
     folder = observer_folder(workdir, train_hash, observer, 0)
     more = f" and {observer.runs - 1} more runs" if observer.runs > 1 else ""
     say(f"observer {folder}{more}: {observer.arch}, {observer.image_size} px")

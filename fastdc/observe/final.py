@@ -1,4 +1,4 @@
-"""The record of the pass at the end of an observer's training: outputs and features of every sample. No torch."""
+"""Record of the final pass of an observer: outputs and features of every training image. Imports no torch."""
 
 import json
 import math
@@ -18,15 +18,15 @@ SCALARS_NAME, EXACT_NAME, FEATURES_NAME, OUTPUTS_NAME = "final.f32", "final_exac
 
 @dataclass(frozen=True)
 class FinalPass:
-    """What the trained observer says of every training image, in eval mode, on its validation view.
+    """Outputs and features of the trained observer for every training image, in eval mode on the validation view.
 
     Attributes:
-        folder: where its files lie.
+        folder: folder of its files.
         epoch: whole epochs of training before it.
-        seconds: its wall time.
+        seconds: wall time of the pass.
         num_samples: N. width: D, length of the penultimate features. num_classes: C.
         has_outputs: whether the probabilities were kept.
-        exact: whether `EXACT_FIELDS` were kept; a pass of fastdc 0.1 has none.
+        exact: whether `EXACT_FIELDS` were kept; fastdc 0.1 did not keep them.
     """
 
     folder: Path
@@ -39,10 +39,13 @@ class FinalPass:
     exact: bool = True
 
     def field(self, name: str) -> NDArray[np.float32]:
-        """One scalar of every sample, float32 [N], memory-mapped; a name of `FINAL_FIELDS` or `EXACT_FIELDS`.
+        """Return one scalar of every sample, float32 [N], memory-mapped.
+
+        Args:
+            name: one of `FINAL_FIELDS` or `EXACT_FIELDS`.
 
         Raises:
-            ManifestError: it was not kept.
+            ManifestError: the pass did not keep this field.
         """
         if name in EXACT_FIELDS and not self.exact:
             raise ManifestError(
@@ -55,14 +58,14 @@ class FinalPass:
         return found
 
     def features(self) -> NDArray[np.float16]:
-        """Penultimate features (the input of the last linear layer), float16 [N, D], memory-mapped."""
+        """Return the penultimate features (input of the last linear layer), float16 [N, D], memory-mapped."""
         return np.memmap(self.folder / FEATURES_NAME, "<f2", "r", shape=(self.num_samples, self.width))
 
     def outputs(self) -> NDArray[np.float16]:
-        """Softmax probabilities, float16 [N, C], memory-mapped.
+        """Return the softmax probabilities, float16 [N, C], memory-mapped.
 
         Raises:
-            ManifestError: they were not kept.
+            ManifestError: the pass did not keep them.
         """
         if not self.has_outputs:
             raise ManifestError(
@@ -72,17 +75,18 @@ class FinalPass:
 
 
 def commit_final(final: FinalPass) -> None:
-    """Record that the pass is whole; its arrays must be on disk."""
+    """Write the index that declares the pass complete; its arrays must be on disk already."""
+    # `exact` shows in the list of fields, so that an index of fastdc 0.1 reads alike.
     content = {name: value for name, value in asdict(final).items() if name not in ("folder", "exact")}
     content["fields"] = FINAL_FIELDS + EXACT_FIELDS * final.exact
     write_atomic(final.folder / INDEX_NAME, json.dumps(content, indent=1, sort_keys=True).encode())
 
 
 def load_final(folder: Path) -> FinalPass | None:
-    """The final pass in `folder`, or None when none was committed there.
+    """Load the final pass in `folder`, or return None if none was committed.
 
     Raises:
-        ManifestError: the record is damaged, or an array is shorter than it says.
+        ManifestError: the record is damaged, or an array has another size than it states.
     """
     path = folder / INDEX_NAME
     if not path.exists():
@@ -103,7 +107,7 @@ def load_final(folder: Path) -> FinalPass | None:
 
 
 def _sizes(final: FinalPass) -> dict[str, int]:
-    """Bytes of every array."""
+    """Return the expected size of each file in bytes."""
     sizes = {
         SCALARS_NAME: 4 * len(FINAL_FIELDS) * final.num_samples,
         FEATURES_NAME: 2 * final.num_samples * final.width,

@@ -1,4 +1,4 @@
-"""The pass at the end of an observer's training: one forward pass over the training set, nothing is trained."""
+"""Final pass of an observer: one forward pass of the trained network over the training set."""
 
 import os
 import time
@@ -32,20 +32,20 @@ def final_pass(
     outputs: bool,
     show_progress: bool = False,
 ) -> FinalPass:
-    """Outputs and penultimate features of every image of `train`, kept in `folder`.
+    """Compute outputs and penultimate features of every image of `train`, and write them to `folder`.
 
-    The view is the validation's (shorter side to 256/224 of `image_size`, centre crop), in file order, so that the
-    record depends on the weights alone. A killed pass leaves no record, and is made again; the record of an earlier
-    one stays whole.
+    Images are seen as in validation (shorter side resized to 256/224 of `image_size`, then centre crop), in file
+    order. The record therefore depends on the weights alone. A killed pass leaves no record of its own, and starts
+    over; an earlier pass stays in place until the new one is complete.
 
     Args:
-        model: trained; left in eval mode.
-        epoch: whole epochs of training before it.
-        outputs: keep every probability too, 2 N C bytes.
+        model: trained network; left in eval mode.
+        epoch: whole epochs of training before the pass.
+        outputs: whether to keep every probability too, which takes 2 N C bytes.
 
     Raises:
-        MethodError: the network has no linear layer at its end.
-        DivergedError: an output or feature is not finite, or too large for 16 bits.
+        MethodError: the network has no linear layer.
+        DivergedError: a logit is not finite, or a feature is not finite in float16.
     """
     start = time.monotonic()
     model.eval()
@@ -72,10 +72,10 @@ def final_pass(
 
 
 class _Penultimate:
-    """Catches what goes into the last linear layer of a network.
+    """Context manager that captures the input of a network's last linear layer.
 
     Raises:
-        MethodError: there is none.
+        MethodError: the network has no linear layer.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -98,13 +98,13 @@ class _Penultimate:
         self._caught = inputs[0]
 
     def take(self) -> torch.Tensor:
-        """The features [B, D] of the batch that went through just now."""
+        """Return the features [B, D] of the latest batch."""
         assert self._caught is not None, "the network has run"
         return self._caught.flatten(1)
 
 
 class _Arrays:
-    """The arrays of the pass on disk, under names of their own until they are whole."""
+    """Arrays of the pass on disk, in `.part` files until they are complete."""
 
     def __init__(self, folder: Path, samples: int, width: int, classes: int, outputs: bool) -> None:
         self.num_classes = classes
@@ -120,12 +120,17 @@ class _Arrays:
         labels: NDArray[np.int64],
         indices: NDArray[np.int64],
     ) -> None:
-        """Keep one batch."""
+        """Write one batch.
+
+        Raises:
+            DivergedError: a logit is not finite, or a feature is not finite in float16.
+        """
         halved = features.half()
         if not (torch.isfinite(logits).all() and torch.isfinite(halved).all()):
             raise DivergedError("the observer's outputs or features are not finite; lower its lr or use fp32")
         scalars = np.empty((len(FINAL_FIELDS), len(indices)), np.float32)
         exact = np.empty((len(EXACT_FIELDS), len(indices)), np.float32)
+        # The kernel's arrays hold this batch only, so its sample numbers are rows of the batch.
         batch_final(logits.numpy(), features.contiguous().numpy(), labels, np.arange(len(indices)), scalars, exact)
         self.scalars[:, indices], self.exact[:, indices] = scalars, exact
         self.features[indices] = halved.numpy()
@@ -133,17 +138,20 @@ class _Arrays:
             self.outputs[indices] = logits.softmax(dim=1).half().numpy()
 
     def close(self) -> None:
-        """Make everything durable, then take the place of an earlier pass, whose record must not name half a file."""
+        """Flush all arrays to disk, then rename them over those of an earlier pass.
+
+        The order matters: the earlier pass's record must never refer to a partly written file.
+        """
         arrays = [self.scalars, self.exact, self.features, *([] if self.outputs is None else [self.outputs])]
         for array in arrays:
             array.flush()
         for array in arrays:
             part = Path(str(array.filename))
-            os.replace(part, part.with_suffix(""))
+            os.replace(part, part.with_suffix(""))  # drops `.part`
 
 
 def _create(path: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> "np.memmap[Any, Any]":
-    part = path.with_name(f"{path.name}.part")  # what lies at `path` may be mapped by a reader, and named by a record
+    part = path.with_name(f"{path.name}.part")  # `path` may be in use by a reader or a record
     with part.open("wb") as handle:
-        os.posix_fallocate(handle.fileno(), 0, shape[0] * shape[1] * dtype.itemsize)  # a full disk shows here
+        os.posix_fallocate(handle.fileno(), 0, shape[0] * shape[1] * dtype.itemsize)  # fails now if the disk is full
     return np.memmap(part, dtype, "r+", shape=shape)

@@ -1,12 +1,12 @@
-"""What a method, or several, must have observed before it can choose. Imports no torch."""
+"""Parts of an observer's record that methods need. Imports no torch."""
 
 from dataclasses import dataclass
 
 WHOLE_SCHEDULE = -1
-"""Instead of a number of epochs: all that the observer's schedule has."""
+"""Value of `ObserverNeeds.epochs` for all epochs of the observer's schedule."""
 
 OBSERVED = ("dynamics", "features", "outputs", "tdds")
-"""Needs of a method that the observer serves."""
+"""Names of the needs, among those that a method declares, that the observer serves."""
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class ObserverNeeds:
     """Parts of an observer's record.
 
     Attributes:
-        epochs: epochs of the log that are read, or `WHOLE_SCHEDULE`; 0 reads none.
-        final: the pass at the end of the schedule: outputs' scalars and penultimate features.
-        exact: that pass as fastdc 0.2 makes it: scalars in full precision, `EXACT_FIELDS` among them.
-        outputs: in that pass also every probability, float16 [N, C].
-        tdds: TDDS's distance between consecutive epochs, for these many epochs; 0 for none.
+        epochs: number of epochs of the log, or `WHOLE_SCHEDULE`; 0 for none.
+        final: the pass at the end of the schedule, with scalars of the outputs and penultimate features.
+        outputs: that pass also with every probability, float16 [N, C].
+        tdds: number of epochs, from the first on, with TDDS's distances between consecutive epochs; 0 for none.
         weights: the weights at the end of the schedule, for a teacher.
+        exact: that pass as of fastdc 0.2, with scalars in full precision and `EXACT_FIELDS`.
     """
 
     epochs: int = 0
@@ -30,7 +30,7 @@ class ObserverNeeds:
     exact: bool = False
 
     def __or__(self, other: "ObserverNeeds") -> "ObserverNeeds":
-        """What both need."""
+        """Combine two needs into one that covers both."""
         whole = WHOLE_SCHEDULE in (self.epochs, other.epochs)
         return ObserverNeeds(
             WHOLE_SCHEDULE if whole else max(self.epochs, other.epochs),
@@ -42,7 +42,7 @@ class ObserverNeeds:
         )
 
     def last_epoch(self, schedule: int) -> int:
-        """The epoch up to which a schedule of `schedule` epochs has to be trained."""
+        """Return how many epochs of a schedule of `schedule` epochs must be trained."""
         if self.final or self.weights or self.epochs == WHOLE_SCHEDULE:
             return schedule
         return min(max(self.epochs, self.tdds), schedule)

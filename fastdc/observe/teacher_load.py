@@ -1,4 +1,4 @@
-"""Teachers themselves: trained or read, and compared with the data set's classes before anything uses them."""
+"""Loading of teachers: train or read the network, and check it against the data set's classes before use."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from fastdc.nn.teacher import Teacher
 
 _measured: "dict[tuple[object, ...], Agreement | None]" = {}
-"""By teacher, state of the beton and side: a grid asks for every cell."""
+"""Agreements by teacher, state of the beton, and side: every cell of a grid needs them."""
 
 
 def weights_file(plan: TeacherPlan, workdir: Path) -> Path:
-    """Where an observer's weights lie, or will lie."""
+    """Return the path of an observer's weights, which may not exist yet."""
     from fastdc.observe.choose import observer_folder
     from fastdc.observe.record import WEIGHTS_NAME
 
@@ -39,23 +39,28 @@ def load_teacher(
     image_size: int | None = None,
     images: Path | None = None,
 ) -> "Teacher":
-    """Return the network, its guesses compared with the classes of some images (`fastdc.nn.agreement` has the rules).
+    """Load a teacher, and check its guesses against the classes of some images by the rules of `fastdc.nn.agreement`.
 
-    An observer that is not there yet, or not whole, is trained first; of one that guesses badly a line on stderr warns.
-    So does a line where too few images are there to show that another teacher is above chance.
+    An observer that is missing or incomplete is trained first. An observer of this training set that fails the check
+    gives a warning on stderr; any other teacher is refused. Another teacher also gives a warning if there are too few
+    images to show that it is above chance.
 
     Args:
-        train: the training set; None where none may be trained.
-        also: what methods will read of the same observer, so that one training keeps it all.
-        image_size: side of the images that it will get, in pixels; None for the side it was trained at.
-        images: beton whose images it is asked about; None takes `train`, and asks nothing where that is None too.
+        plan: the teacher.
+        train: the training set; None forbids training.
+        workdir: folder of observers.
+        compute: device and precision.
+        show_progress: whether to report progress on stderr.
+        also: needs of methods that use the same observer, so that one training covers all of them.
+        image_size: side in pixels of the images it will see; None for the side it was trained at.
+        images: beton to check it on; None takes `train`. If both are None there is no check.
 
     Raises:
-        MethodError: the file is damaged, holds more than weights, other classes, NaN; or a training is needed and
-            `train` is None.
-        TeacherError: its outputs are in another order than the classes, it guesses no better than chance, or its
-            network takes no images of this size.
-        FastDCError: whatever `observe` raises.
+        MethodError: the file is damaged, or holds more than weights, other classes, or NaN. Or a training is needed
+            and `train` is None.
+        TeacherError: the outputs are in another class order, the guesses are no better than chance, or the network
+            does not accept images of this size.
+        FastDCError: any error of `observe`.
     """
     guess = image_size or plan.image_size or PRETRAINED_SIDE
     teacher = _load(plan, train, workdir, compute, show_progress, also, guess)
@@ -81,7 +86,7 @@ def _load(
     if plan.observer is None:
         return build_teacher(plan.kind, plan, compute, image_size=side)
     seconds = _observe(plan, train, workdir, show_progress, also)
-    set_compute_threads(compute.threads)  # a training sets its own number; who finds it done must compute alike
+    set_compute_threads(compute.threads)  # undoes the observer's own thread count, if it trained just now
     file = weights_file(plan, workdir)
     facts = read_facts(file)
     if facts is None or (facts.arch, facts.classes) != (plan.arch, plan.classes):
@@ -92,7 +97,7 @@ def _load(
 def _observe(
     plan: TeacherPlan, train: Path | None, workdir: Path, show_progress: bool, also: ObserverNeeds | None
 ) -> float:
-    """Have the observer trained; seconds that its training took."""
+    """Train the observer if its weights are missing, and return the seconds that its training took."""
     from fastdc.observe.record import load_observation
 
     assert plan.observer is not None
@@ -108,11 +113,11 @@ def _observe(
         )
     from fastdc.observe.run import observe
 
-    wanted = needs if also is None or plan.extra else needs | also  # what methods read, they read of their observer
+    wanted = needs if also is None or plan.extra else needs | also  # methods never read an extra teacher
     options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra, "show_progress": show_progress}
     try:
         (record,) = observe(train, workdir, plan.observer, needs=wanted, **options)
-    except MethodError:  # without what the methods need, which a teacher does not
+    except MethodError:  # the methods' needs may be impossible; a teacher can do without them
         if wanted == needs:
             raise
         (record,) = observe(train, workdir, plan.observer, needs=needs, **options)
@@ -126,9 +131,9 @@ def _check_agreement(
 
     state = images.stat()
     key = (plan.identity, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, side)
-    known = key in _measured
+    known = key in _measured  # then its warnings were given already
     if not known:
-        columns = plan.columns if plan.order is not None else None  # columns by name give the data set's order
+        columns = plan.columns if plan.order is not None else None  # matched by name, the outputs are in order
         _measured[key] = measure_agreement(teacher, images, plan.classes, columns, side, compute)
     found = _measured[key]
     if found is None:
@@ -147,7 +152,7 @@ def _check_agreement(
 
 
 def _problem(plan: TeacherPlan, found: "Agreement", images: Path, side: int) -> str | None:
-    """Return what is wrong with a teacher of this agreement, and what to do; None for nothing."""
+    """Return an error message with a remedy for a teacher that fails the check, or None if it passes."""
     asked = f"{found.images:,} images of {images}"
     used = f"{plan.order} order" if plan.order is not None else "data set's order"
     if found.better is not None:
@@ -188,7 +193,7 @@ def _share(right: int, found: "Agreement") -> str:
 
 
 def _is_own(plan: TeacherPlan) -> bool:
-    """Return whether it is an observer of this training set, by name or by its file."""
+    """Return whether a teacher is an observer of this training set, given by name or by its weights file."""
     from fastdc.observe.record import load_observation
 
     if plan.observer is not None:

@@ -1,4 +1,4 @@
-"""A teacher before it is loaded, and what can be refused of it then. No torch."""
+"""Plans of teachers, and the checks that need no loaded network. Imports no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,23 +19,24 @@ PRETRAINED_SIDE = 224
 
 @dataclass(frozen=True)
 class TeacherPlan:
-    """A teacher before it is loaded: everything of it that can be known without torch.
+    """Description of a teacher that is not loaded yet.
 
     Attributes:
-        spec: its name as given.
-        name: as tables show it.
-        arch: network by name.
-        identity: content key of all that its outputs depend on.
-        observer: the observer whose weights it takes when its whole schedule is done; None for one that comes trained.
-        extra: whether that is another one than the observer of the methods.
-        kind: where it comes from.
-        train_hash: content hash of the training set. classes: of the data set, in its order.
-        file: its weights, where they lie in a file that came trained.
-        facts: what that file says of itself.
-        columns: outputs that are the data set's classes; None for all of them, or where only the file's length shows.
-        order: the order of its outputs as given, where its file does not name its classes; None for the data set's.
-        image_size: side it was trained at in pixels; None where only its weights show it.
-        note: what a reader of its results must know.
+        spec: name as given by the user.
+        name: name for tables.
+        arch: architecture name.
+        identity: content key of everything its outputs depend on.
+        observer: observer whose weights at the end of the schedule it takes; None for a pretrained network.
+        kind: source of the network.
+        train_hash: content hash of the training set. classes: the data set's class names, in order.
+        file: weights file of a pretrained network, if it has one.
+        facts: that file's metadata.
+        columns: output of each class of the data set; None for all outputs in order, or where the number of outputs,
+            which is read from the weights, decides.
+        order: given class order of the outputs, where the file does not name its classes; None for the data set's.
+        image_size: side of its training images in pixels; None where only the weights show it.
+        extra: whether `observer` differs from the observer of the methods.
+        note: caveat to show beside its results.
     """
 
     spec: str
@@ -56,20 +57,22 @@ class TeacherPlan:
 
     @property
     def named(self) -> bool:
-        """Whether it names its classes, by which its outputs are matched."""
+        """Return whether the network names its classes, so that its outputs are matched by name."""
         return self.facts is not None or self.kind not in ("file", "observer")
 
     @property
     def is_observer(self) -> bool:
-        """Whether it is the very observer that methods read."""
+        """Return whether this is the observer that methods read."""
         return self.observer is not None and not self.extra
 
 
 def check_side(plan: "TeacherPlan | Teacher", image_size: int) -> None:
-    """Refuse a teacher whose network takes no images of `image_size` pixels; a plan may not know yet.
+    """Refuse a teacher whose network does not accept images of `image_size` pixels.
+
+    A plan without a side passes; the loaded teacher is checked again.
 
     Raises:
-        TeacherError: names both sides.
+        TeacherError: the network accepts only the side it was trained at.
     """
     if plan.image_size is not None and not takes_side(plan.arch, plan.image_size, image_size):
         raise TeacherError(
@@ -79,20 +82,22 @@ def check_side(plan: "TeacherPlan | Teacher", image_size: int) -> None:
 
 
 def check_batch_norm(plan: TeacherPlan) -> None:
-    """Refuse, before it is trained or loaded, a network that is known to have no BatchNorm.
+    """Refuse a network that is known to have no BatchNorm before it is trained or loaded.
+
+    Used for methods that match BatchNorm's running statistics.
 
     Raises:
-        MethodError: for methods that match its running statistics.
+        MethodError: the architecture has no BatchNorm.
     """
     if lacks_batch_norm(plan.arch):
         raise MethodError(no_batch_norm(plan.name, plan.arch))
 
 
 def check_order_used(order: OrderName | None, plans: Sequence[TeacherPlan]) -> None:
-    """Refuse a class order that none of the teachers needs.
+    """Refuse a class order that no teacher needs.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: an order is given, and no teacher uses it.
     """
     if order is not None and not any(plan.order for plan in plans):
         raise ConfigError(

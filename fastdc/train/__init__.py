@@ -1,4 +1,4 @@
-"""Protocols and the evaluation of a compressed set. `evaluate` needs torch and is imported when first asked for."""
+"""Protocols and the evaluation of a compressed set."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ __all__ = ["EvaluateSettings", "EvaluationResult", "Protocol", "evaluate", "get_
 
 
 def __getattr__(name: str) -> object:
-    """See the module's docstring."""
+    """Import `evaluate`, which needs torch, on first access."""
     if name == "evaluate":
         from fastdc.train.evaluation import evaluate
 

@@ -1,10 +1,10 @@
-"""Random changes of a batch on its device: DSA in its two readings, and colour jitter with lighting.
+"""Random augmentation of a batch on its device: two variants of DSA, and colour jitter with lighting.
 
-Every image has random numbers of its own; which operation runs is drawn once for a batch. Draws are made on the CPU
-from (seed, epoch, step) and the batch's size alone: they are those of a resumed run, and of any device.
+Each image has its own random numbers, but the operation is drawn once per batch. Draws are made on the CPU and depend
+only on (seed, epoch, step) and the batch size. A resumed run and any device therefore use the same draws.
 
-DSA is "differentiable siamese augmentation" (Zhao & Bilen, ICML 2021). Where a network is trained on a finished set,
-nothing is siamese and no gradient is needed: it is a random augmentation of normalised images.
+DSA is "differentiable siamese augmentation" (Zhao & Bilen, ICML 2021). Training on a finished set has no siamese pair
+and needs no gradient through the augmentation. Here it is therefore a plain random augmentation of normalised images.
 """
 
 import math
@@ -30,17 +30,18 @@ JITTER, LIGHTING = 0.4, 0.1
 GREY = (0.299, 0.587, 0.114)
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
-"""Principal components of ImageNet's colours, a column each (Krizhevsky et al., NeurIPS 2012)."""
+"""Principal components of ImageNet's colours, one per column (Krizhevsky et al., NeurIPS 2012)."""
 
 
 class Draw(NamedTuple):
-    """The random numbers of one batch of B images.
+    """Random numbers for one batch of B images.
 
     Attributes:
-        operations: what is done, in order.
-        uniform: float64 [B, 8] in [0, 1), a column for each use.
-        normal: float64 [B, 3], standard normal.
-        order: int64 [B, 3], a permutation for each image.
+        operations: names of the operations to apply, in order.
+        uniform: float64 [B, 8] in [0, 1). Columns: 0 flip, 1 to 3 colour or jitter, 4 and 5 crop, scale or rotation,
+            6 and 7 cutout.
+        normal: float64 [B, 3], standard normal, for lighting.
+        order: int64 [B, 3], a permutation for each image, for jitter.
     """
 
     operations: tuple[str, ...]
@@ -50,10 +51,10 @@ class Draw(NamedTuple):
 
 
 def draw_augment(kind: BatchAugment, seed: int, epoch: int, step: int, batch: int) -> Draw:
-    """Return the random numbers of a batch of `batch` images.
+    """Draw the random numbers for a batch of `batch` images.
 
-    `dsa` runs one of its six operations, with equal chances. `idc` flips, changes colours, then crops, scales or
-    rotates, then cuts out; so do the codes of IDC and CIM.
+    `dsa` applies one of its six operations, each with equal probability. `idc` applies flip, colour, one of crop, scale
+    and rotation, then cutout, as the code of IDC and CIM does.
     """
     generator = np.random.Generator(np.random.PCG64(derive_seed(seed, "batch augment", epoch=epoch, step=step)))
     operations: tuple[str, ...] = (kind,)
@@ -66,11 +67,12 @@ def draw_augment(kind: BatchAugment, seed: int, epoch: int, step: int, batch: in
 
 
 def augment_batch(images: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Return changed images, float32 [B, 3, S, S] and normalised as `images`, in their memory format."""
+    """Return augmented images, float32 [B, 3, S, S], normalised like `images` and in the same memory format."""
     numbers = torch.from_numpy(draw.uniform).to(images)
     changed = images
     for operation in draw.operations:
         changed = _apply(operation, changed, numbers, draw)
+    # Indexing and warping lose channels_last, in which the network computes faster.
     last = images.is_contiguous(memory_format=torch.channels_last)
     return changed.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -92,7 +94,7 @@ def _apply(operation: str, images: torch.Tensor, numbers: torch.Tensor, draw: Dr
 
 
 def _each(values: torch.Tensor) -> torch.Tensor:
-    """Shape one number per image, [B], to [B, 1, 1, 1]."""
+    """Reshape one number per image, [B], to [B, 1, 1, 1]."""
     return values[:, None, None, None]
 
 
@@ -106,12 +108,12 @@ def _color(images: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 def _integers(uniform: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Return uniform integers below `count`."""
-    return np.minimum((uniform * count).astype(np.int64), count - 1)
+    """Map uniform numbers to integers below `count`."""
+    return np.minimum((uniform * count).astype(np.int64), count - 1)  # the product may round up to `count`
 
 
 def _shift(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor:
-    """Move by up to an eighth of the side, in whole pixels; what enters is 0, the mean colour."""
+    """Shift by up to an eighth of the side, in whole pixels; vacated pixels become 0, the mean colour."""
     side = images.shape[-1]
     most = int(side * CROP + 0.5)
     moves = torch.from_numpy(_integers(uniform, 2 * most + 1) - most).to(images.device)
@@ -124,9 +126,10 @@ def _shift(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor:
 
 
 def _cut_out(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor:
-    """Blank a square of half the side around a uniform centre; what of it lies outside is lost."""
+    """Blank a square of half the side around a uniformly drawn centre, clipped at the image's edge."""
     side = images.shape[-1]
     edge = int(side * CUTOUT + 0.5)
+    # As in DSA's code, an even edge has one more centre than the side has pixels.
     starts = torch.from_numpy(_integers(uniform, side + 1 - edge % 2) - edge // 2).to(images.device)
     place = torch.arange(side, device=images.device) - starts[:, :, None]
     rows, columns = ((place >= 0) & (place < edge)).unbind(1)
@@ -134,14 +137,14 @@ def _cut_out(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor
 
 
 def _scaling(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return maps of output to input coordinates that stretch each axis by its own factor, [B, 2, 3]."""
+    """Return affine maps from output to input coordinates that scale each axis by its own factor, [B, 2, 3]."""
     maps = np.zeros((len(uniform), 2, 3))
     maps[:, [0, 1], [0, 1]] = uniform * (SCALE - 1 / SCALE) + 1 / SCALE
     return maps
 
 
 def _rotation(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return maps that turn by up to 15 degrees either way, [B, 2, 3]."""
+    """Return affine maps that rotate by up to 15 degrees either way, [B, 2, 3]."""
     angle = (uniform - 0.5) * 2 * ROTATE
     zero = np.zeros_like(angle)
     rows = [[np.cos(angle), -np.sin(angle), zero], [np.sin(angle), np.cos(angle), zero]]
@@ -149,21 +152,22 @@ def _rotation(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _warp(images: torch.Tensor, maps: NDArray[np.float64]) -> torch.Tensor:
-    """Read each output pixel where its map sends it, bilinearly; outside is 0."""
+    """Sample each output pixel bilinearly at the input position that its map gives; outside is 0."""
     grid = functional.affine_grid(torch.from_numpy(maps).to(images), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)
 
 
 def _jitter(images: torch.Tensor, uniform: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """Change brightness, contrast and saturation by up to 40 % in random order, then the light; levels are not clipped.
+    """Change brightness, contrast and saturation by up to 40 % in random order, then lighting, without clipping levels.
 
-    Each of the three moves an image towards black, its mean grey or its own grey, or away from it.
+    Brightness moves an image towards black or away from it, contrast towards its mean grey, and saturation towards its
+    own grey version.
     """
     mean, std, grey = (images.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD, GREY))
     levels = images * std + mean
     shares, order = (uniform * 2 - 1) * JITTER, torch.from_numpy(draw.order).to(images.device)
     for turn in range(3):
-        which = order[:, turn]
+        which = order[:, turn]  # per image: 0 brightness (target 0), 1 contrast, 2 saturation
         tone = (levels * grey).sum(1, keepdim=True)
         target = tone * _each(which == 2) + tone.mean((1, 2, 3), keepdim=True) * _each(which == 1)
         levels = levels + _each(shares.gather(1, which[:, None])[:, 0]) * (target - levels)

@@ -1,4 +1,4 @@
-"""Evaluation: train a network from scratch on a compressed set, measure it on the validation set."""
+"""Evaluation: train a network from scratch on a compressed set, and measure it on the validation set."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastdc.nn.teacher import Teacher
 
 VALIDATION_BATCH = 256
-"""Speed only: batch statistics are frozen in eval mode, so the batch does not change the accuracy's meaning."""
+"""Images per validation batch. It matters for speed only, because BatchNorm's statistics are fixed in eval mode."""
 
 
 @one_use()
@@ -44,31 +44,34 @@ def evaluate(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     name: str = "",
 ) -> EvaluationResult:
-    """Accuracy of a network trained on `subset` under one protocol.
+    """Train a network on `subset` under one protocol, and measure its accuracy on `val`.
 
-    On CPU, equal settings give equal accuracy, bit for bit, for any loader and number of loader workers, and
-    whether or not the run was killed and resumed.
+    On CPU, equal settings give bit-equal accuracy. It does not depend on the loader, on the number of its workers, or
+    on whether the run was killed and resumed.
 
     Args:
         subset, val: betons with the same classes in the same order.
-        teacher: network that gives the labels of a soft protocol; ignored by a hard one.
-        labels_root: folder of stored labels, one folder inside for each set of them (`WORKDIR/labels`). They are made
-            unless they lie there; needed for labels=stored only.
-        allow_missing_classes: match classes by name; `val` may lack some, whose accuracy is None.
-        checkpoint: file that a killed run resumes from; kept until the caller removes it.
-        name: what its events are about (`fastdc.track`).
+        settings: the protocol and how to run it.
+        teacher: network that labels images for a soft protocol; a hard protocol ignores it.
+        labels_root: folder of stored labels (`WORKDIR/labels`), with a subfolder for each set of labels. Missing labels
+            are made. Needed for labels=stored only.
+        allow_missing_classes: whether to match classes by name; `val` may lack some, whose accuracy is None.
+        checkpoint: file from which a killed run resumes; the caller removes it.
+        show_progress: whether to report progress on stderr.
+        checkpoint_seconds: time between two checkpoints.
+        name: name of the run in its events (`fastdc.track`).
 
     Raises:
-        ConfigError: class lists differ, unknown architecture, precision that the device lacks; a soft protocol without
-            a teacher or, for stored labels, without a folder; a teacher of other classes.
-        DivergedError: a loss became NaN or infinite, or a teacher's answer that is to be stored.
-        OutputError: `checkpoint` names the subset or the validation set; labels do not fit on the disk.
+        ConfigError: class lists differ, the architecture is unknown, or the device lacks the precision. Or a soft
+            protocol has no teacher or no folder for stored labels, or the teacher has other classes.
+        DivergedError: a loss, or a teacher's logit to be stored, is NaN or infinite.
+        OutputError: `checkpoint` is the subset or the validation set, or labels do not fit on the disk.
         BetonError, LoaderError, ManifestError: a file is damaged.
     """
     start = time.monotonic()
     if checkpoint is not None:
         check_not_input(checkpoint, (subset, val))
-    teacher = teacher if settings.protocol.soft else None
+    teacher = teacher if settings.protocol.soft else None  # not part of a hard training's identity
     check_source(settings.protocol, teacher, labels_root)
     pair = open_pair(subset, val, allow_missing_classes)
     compute = choose_compute(settings.precision, settings.threads)
@@ -104,24 +107,27 @@ def evaluate_together(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     names: Sequence[str] = (),
 ) -> list[EvaluationResult | DivergedError]:
-    """Accuracy of several networks on one subset, trained side by side from one stream: every image is decoded once.
+    """Train several networks on one subset side by side, so that every image is decoded once, and measure each.
 
-    Each result is that of `evaluate` with the same settings, on CPU bit for bit; `train_seconds` is each one's own.
-    Networks of one seed see one order of samples anyway; of several seeds only with `order=shared` in the protocol, or
-    stored labels.
+    Each result is that of `evaluate` with the same settings, bit-equal on CPU; `train_seconds` is counted per network.
+    Networks with one seed share their order of samples. Different seeds do so only with `order=shared` in the protocol
+    or with stored labels.
 
     Args:
         subset, val: as in `evaluate`.
-        settings: one per network; they differ in `arch`, `seed` and `augment` only.
+        settings: one per network; they differ only in `arch`, `augment` and, where the order is shared, `seed`.
         teacher, labels_root, allow_missing_classes: as in `evaluate`.
-        checkpoints: one file per network, or none at all. names: one per network as in `evaluate`, or none at all.
+        checkpoints: one file per network, or none at all.
+        show_progress, checkpoint_seconds: as in `evaluate`.
+        names: one per network as in `evaluate`, or none at all.
 
     Returns:
-        In the order of `settings`, each one's result, or how it diverged; the others are not disturbed by that.
+        For each of `settings`, its result or the error with which it diverged; a diverged run does not affect others.
 
     Raises:
-        ConfigError: the settings cannot share a stream; or as `evaluate`.
-        OutputError, BetonError, LoaderError, ManifestError: as `evaluate`.
+        ConfigError: the settings cannot share a stream, or as in `evaluate`.
+        DivergedError: a teacher's logit to be stored is NaN or infinite.
+        OutputError, BetonError, LoaderError, ManifestError: as in `evaluate`.
     """
     start = time.monotonic()
     check_shareable(settings)
@@ -160,10 +166,10 @@ def evaluate_together(
 
 
 def check_shareable(settings: Sequence[EvaluateSettings]) -> None:
-    """Refuse networks that could not share one stream and still give the results of separate runs.
+    """Check that networks can share one stream and still give the results of separate runs.
 
     Raises:
-        ConfigError: names the first setting that differs.
+        ConfigError: there is no network, or a setting differs that must not.
     """
     if not settings:
         raise ConfigError("no networks to train together, expected at least one")
@@ -183,10 +189,11 @@ def check_shareable(settings: Sequence[EvaluateSettings]) -> None:
 
 
 def open_training_loader(pair: Pair, settings: EvaluateSettings, compute: Compute) -> EpochLoader:
-    """Training views of the subset: its hints followed, unless told otherwise.
+    """Open the subset with its training views, which follow its hints unless `augment` says otherwise.
 
     Raises:
-        ConfigError: augmentation on the device without a GPU, where it is slow and, a level off, changes results.
+        ConfigError: the loader is `device` and there is no GPU. It would be slow there, and its pixels, which may
+            differ by one level, would change results.
     """
     _check_loader(settings, compute)
     return open_loader(
@@ -204,10 +211,10 @@ def open_training_loader(pair: Pair, settings: EvaluateSettings, compute: Comput
 
 
 def open_shared_loader(pair: Pair, settings: Sequence[EvaluateSettings], compute: Compute) -> SharedLoader:
-    """The training views of several networks, from one stream.
+    """Open one stream with the training views of several networks.
 
     Raises:
-        ConfigError: they take several numbers of views of an image in an epoch, so that their steps differ.
+        ConfigError: the networks take different numbers of views per image and epoch, so their steps differ.
     """
     first, views = settings[0], sorted({pair.views(each) for each in settings})
     _check_loader(first, compute)
@@ -223,14 +230,14 @@ def open_shared_loader(pair: Pair, settings: Sequence[EvaluateSettings], compute
         order_seed=_order_seed(first),
         shuffle=True,
         views=views[0],
-        engine="auto" if first.loader == "device" else first.loader,
+        engine="auto" if first.loader == "device" else first.loader,  # shared streams have no device engine
         workers=first.loader_workers,
         device=compute.device,
     )
 
 
 def open_val_loader(pair: Pair, settings: EvaluateSettings, compute: Compute) -> EpochLoader:
-    """Validation views at the protocol's resize."""
+    """Open the validation set at the protocol's resize."""
     size = pair.side(settings)
     view = EvalView(size, round(size * settings.protocol.validate_resize))
     return open_loader(
@@ -244,9 +251,9 @@ def _check_loader(settings: EvaluateSettings, compute: Compute) -> None:
 
 
 def training_view(pair: Pair, settings: EvaluateSettings) -> TrainView:
-    """Return what training sees of an image: the protocol's crop, in the tiles that hints or `augment` name.
+    """Return the training view: the protocol's crop, inside the tiles that the hints or `augment` name.
 
-    A protocol's own share of whole mosaics holds where the hints are followed and name none.
+    The protocol's share of whole mosaics applies where the hints are followed and do not give one.
     """
     protocol, hints = settings.protocol, pair.stored.hints
     rule = tile_crop(settings.augment, hints)
@@ -268,13 +275,13 @@ def _stream_seed(settings: EvaluateSettings) -> int:
 
 
 def _order_seed(settings: EvaluateSettings) -> int:
-    """Seed of the order of samples: the stream's own, or one for all seeds."""
+    """Return the seed of the sample order: the stream's own, or one that all training seeds share."""
     shared = settings.protocol.order == "shared" and settings.protocol.labels != "stored"
     return derive_seed(0, "shared order") if shared else _stream_seed(settings)
 
 
 class OneOf:
-    """One training's batches of a shared stream."""
+    """Source of one training's batches from a shared stream."""
 
     def __init__(self, stream: SharedLoader, number: int) -> None:
         self.stream, self.number = stream, number
@@ -285,7 +292,7 @@ class OneOf:
 
 
 def _pooled(loader: EpochLoader, pair: Pair, settings: EvaluateSettings) -> Epochs:
-    """The batches that a training takes: the epochs as they come, or a pool's where labels are pruned."""
+    """Return a training's source of batches: the loader itself, or a pool of its batches if labels are pruned."""
     layout = _pool_of(pair, settings)
     return loader if layout is None else PooledEpochs(loader, layout)
 

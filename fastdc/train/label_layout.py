@@ -1,7 +1,7 @@
-"""Which labels of a training are stored, where they lie in their file, and how many bytes they take.
+"""Layout of a file of stored labels: which labels it holds, where, and how many bytes they take.
 
-Labels are counted in batches: (epoch, step) of the stream that they were made on is one batch, its rows one per image.
-All of it is arithmetic on a protocol and the size of a set; imports no torch.
+The unit is a batch, which is one (epoch, step) of the stream that the labels were made on. It has one row per image.
+Everything follows from a protocol and the size of a set. Imports no torch.
 """
 
 import math
@@ -18,24 +18,24 @@ from fastdc.seeding import derive_seed
 from fastdc.train.protocols import Protocol
 
 LOGIT_BYTES = 2
-"""A logit is stored in fp16."""
+"""Bytes of a stored logit, which is fp16."""
 
 
 def hard_label_bytes(num_classes: int) -> int:
-    """Whole bytes that name one of `num_classes` classes."""
+    """Return the whole bytes needed to name one of `num_classes` classes, at least 1."""
     return max(1, math.ceil(math.log2(num_classes) / 8)) if num_classes > 1 else 1
 
 
 def label_bytes(protocol: Protocol, images: int, classes: int, views: int = 1) -> int:
-    """Bytes of the labels that train on a set under a protocol.
+    """Return the bytes of all labels that a training on a set uses under a protocol.
 
     Args:
-        images, classes: stored images of the set, and its classes.
-        views: visits to each image in an epoch.
+        images, classes: number of stored images of the set, and of its classes.
+        views: visits to each image per epoch.
 
     Returns:
-        Of hard labels, the bytes that name each image's class. Of online labels, which are not stored, those of fp16
-        logits of every view in every epoch. Of stored labels, the size of their file.
+        For hard labels, the bytes that name each image's class. For online labels, which are not stored, the bytes of
+        fp16 logits for every view in every epoch. For stored labels, the size of their file.
 
     Raises:
         ConfigError: `label_topk` is above the number of classes.
@@ -48,7 +48,10 @@ def label_bytes(protocol: Protocol, images: int, classes: int, views: int = 1) -
 
 
 def row_type(topk: int | None, classes: int) -> np.dtype[np.void]:
-    """One stored label: `logits` fp16 [k]; with top-k also `classes` [k], in the smallest unsigned type.
+    """Return the type of a stored label: `logits` fp16 [k], and with top-k `classes` [k] in the smallest unsigned type.
+
+    Args:
+        topk: number of logits kept, k; None keeps all, so that k is `classes`.
 
     Raises:
         ConfigError: `topk` is above the number of classes.
@@ -62,7 +65,7 @@ def row_type(topk: int | None, classes: int) -> np.dtype[np.void]:
 
 
 def step_sizes(images: int, batch_size: int) -> list[int]:
-    """Images in each step of an epoch; a last one of a single image joins the step before it, as in `nn.fit`."""
+    """Return the images in each step of an epoch; a last step of one image joins the step before, as in `nn.fit`."""
     sizes = [batch_size] * (images // batch_size) + [images % batch_size] * (images % batch_size > 0)
     if len(sizes) > 1 and sizes[-1] == 1 < sizes[-2]:
         sizes[-2:] = [sizes[-2] + 1]
@@ -70,7 +73,7 @@ def step_sizes(images: int, batch_size: int) -> list[int]:
 
 
 class Place(NamedTuple):
-    """A batch of the stream: the epoch and step that it is made in, and its number in the file if it has one."""
+    """Batch of the stream: its epoch and step, and its number in the file (-1 without a file)."""
 
     epoch: int
     step: int
@@ -79,10 +82,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelLayout:
-    """The file of stored labels: the kept batches in order of (epoch, step), rows in the batch's order.
+    """Layout of a file of stored labels: the kept batches in order of (epoch, step), rows in the batch's order.
 
     Attributes:
-        protocol: of labels=stored. images, classes: of the set. views: visits to each image in an epoch.
+        protocol: a protocol with labels=stored.
+        images, classes: number of the set's images and classes.
+        views: visits to each image per epoch.
     """
 
     protocol: Protocol
@@ -92,24 +97,25 @@ class LabelLayout:
 
     @property
     def epochs(self) -> int:
-        """Return the epochs of the training."""
+        """Return the number of epochs of the training."""
         return self.protocol.epochs_for(self.images, self.classes)
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Rows of each step of an epoch."""
+        """Return the number of rows in each step of an epoch."""
         return step_sizes(self.images * self.views, self.protocol.batch_for(self.images))
 
     @cached_property
     def row(self) -> np.dtype[np.void]:
-        """Type of one row."""
+        """Return the type of one row."""
         return row_type(self.protocol.label_topk, self.classes)
 
     @cached_property
     def kept(self) -> NDArray[np.int64]:
-        """The kept batches as epoch * steps + step, int64 [K], ascending; a random 1/label_ratio of them, at least 1.
+        """Return the kept batches as epoch * steps + step, int64 [K], ascending.
 
-        LPLD (Xiao & He, NeurIPS 2024): whole batches are drawn from the pool of all epochs.
+        They are a random 1/label_ratio of the batches of all epochs, at least 1. Whole batches are kept, as in LPLD
+        (Xiao & He, NeurIPS 2024).
         """
         total = self.epochs * len(self.sizes)
         if self.protocol.label_ratio == 1:
@@ -120,28 +126,28 @@ class LabelLayout:
 
     @cached_property
     def first_rows(self) -> NDArray[np.int64]:
-        """First row of each kept batch, and at the end the number of rows; int64 [K + 1]."""
+        """Return the first row of each kept batch, followed by the total number of rows, int64 [K + 1]."""
         rows = np.asarray(self.sizes, np.int64)[self.kept % len(self.sizes)]
         return np.concatenate([[0], np.cumsum(rows)])
 
     @property
     def file_bytes(self) -> int:
-        """Size of the file."""
+        """Return the size of the file in bytes."""
         return int(self.first_rows[-1]) * self.row.itemsize
 
     def slots_of(self, epoch: int) -> Sequence[int]:
-        """Numbers of the kept batches that were made in `epoch`; they follow one another."""
+        """Return the numbers of the kept batches made in `epoch`; they are consecutive."""
         steps = len(self.sizes)
         first, end = np.searchsorted(self.kept, [epoch * steps, (epoch + 1) * steps])
         return range(int(first), int(end))
 
     def place(self, slot: int) -> Place:
-        """Where the batch `slot` of the file was made."""
+        """Return the epoch and step in which batch `slot` of the file was made."""
         epoch, step = divmod(int(self.kept[slot]), len(self.sizes))
         return Place(epoch, step, slot)
 
     def drawn(self, epoch: int, step: int) -> Place:
-        """The stored batch that a training takes in a step: its own, or with label_ratio above 1 one of the pool."""
+        """Return the stored batch for a training step: its own or, with label_ratio above 1, a random kept one."""
         if self.protocol.label_ratio == 1:
             return Place(epoch, step, epoch * len(self.sizes) + step)
         draw = derive_seed(self.protocol.label_seed, "label draw", epoch=epoch, step=step)

@@ -1,4 +1,4 @@
-"""Where a training's labels come from, by its protocol."""
+"""Source of a training's labels, by its protocol."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from fastdc.nn.teacher import Teacher
 
 LABEL_FIELDS = ("mix", "label_topk", "label_ratio", "label_seed")
-"""What stored labels depend on of a protocol, beside the view, the numbers that follow from the set, and mixing."""
+"""Fields of a protocol that stored labels depend on as they are; `LabelSource._told` adds those that it resolves."""
 SCHEMA = 1
 
 
 @dataclass
 class LabelSource:
-    """Gives every training of one subset its labels.
+    """Factory of the labels of all trainings on one subset; it keeps files of stored labels open between them.
 
     Attributes:
-        stored: the subset. compute: where the networks run.
-        teacher: the network that soft labels come from. root: folder of stored labels.
+        stored: the subset's manifest. compute: device and precision.
+        teacher: the network that makes soft labels. root: folder of stored labels.
     """
 
     stored: "Manifest"
@@ -43,13 +43,15 @@ class LabelSource:
     def labelling(
         self, settings: EvaluateSettings, view: TrainView, loader: Epochs, views: int = 1
     ) -> Labelling | None:
-        """What gives a training its labels; None for plain hard ones. Stored ones are made if they are missing.
+        """Return a training's labelling, or None for plain hard labels. Missing stored labels are made now.
 
         Args:
-            view, loader: what the training sees, and the stream of it. views: visits to each image in an epoch.
+            settings: settings of the training.
+            view, loader: the training's view, and its stream of batches.
+            views: visits to each image per epoch.
 
         Raises:
-            ConfigError, DivergedError, OutputError: as `evaluate`.
+            ConfigError, DivergedError, OutputError: as in `evaluate`.
         """
         protocol, classes = settings.protocol, len(self.stored.classes)
         if not protocol.soft:
@@ -66,6 +68,7 @@ class LabelSource:
     ) -> Labelling:
         assert self.root is not None
         layout = LabelLayout(protocol, len(self.stored.ids), len(self.stored.classes), views)
+        # Fields that came later are absent at their defaults, so that earlier files keep their keys.
         told = self._told(protocol, view, teacher) | ({} if views == 1 else {"views": views})
         folder = self.root / content_key(told)
         if folder not in self._files:
@@ -75,7 +78,7 @@ class LabelSource:
         return self._files[folder]
 
     def _told(self, protocol: Protocol, view: TrainView, teacher: "Teacher") -> dict[str, Any]:
-        """All that the labels depend on; sums of another precision or thread count round differently."""
+        """Return everything that the labels depend on, including precision and threads, which affect rounding."""
         compute = self.compute
         return {
             "schema": SCHEMA,
@@ -93,16 +96,16 @@ class LabelSource:
         }
 
     def close(self) -> None:
-        """Close the files."""
+        """Close all files of stored labels."""
         for file in self._files.values():
             file.close()
 
 
 def check_source(protocol: Protocol, teacher: "Teacher | None", root: Path | None) -> None:
-    """Refuse a soft protocol that has no one to ask, or nowhere to keep the answers.
+    """Check that a soft protocol has a teacher and, for stored labels, a folder.
 
     Raises:
-        ConfigError: says what is missing.
+        ConfigError: one of them is missing.
     """
     if protocol.soft and teacher is None:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a training learns from: the stored class, a teacher's word on every batch, or that word read from a file."""
+"""Targets of a training: hard labels, or a teacher's logits on each batch. `stored_labels` reads them from a file."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 
 
 def stream_seed(protocol: Protocol, seed: int) -> int:
-    """Seed of crops, flips and mixing, and of the order where it is a training's own.
+    """Return the seed of crops, flips and mixing, and of the sample order unless all seeds share it.
 
-    Stored labels fit one stream alone, that of their label seed, whatever the training seed is; it is the stream of
-    online labels with that training seed.
+    Stored labels fit only the stream of their label seed, whatever the training seed. Online labels with a training
+    seed equal to that label seed use the same stream.
     """
     return derive_seed(protocol.label_seed if protocol.labels == "stored" else seed, "training")
 
 
 class Labelling:
-    """Augments and mixes a batch and makes its targets; the `targets` of a `FitPlan`."""
+    """Augmentation, mixing and targets of batches with hard labels; the `targets` of a `FitPlan`.
+
+    Subclasses give soft labels.
+    """
 
     def __init__(self, protocol: Protocol, seed: int, classes: int) -> None:
         self.protocol, self.classes = protocol, classes
@@ -36,18 +39,18 @@ class Labelling:
 
     @property
     def seconds(self) -> float:
-        """Time that the teacher's forward passes took; 0 without a teacher."""
+        """Return the seconds of the teacher's forward passes; 0 without a teacher."""
         return 0.0
 
     def restore(self, seconds: float) -> None:
-        """Take over the time of the run that a checkpoint holds, where it belongs to the run."""
+        """Restore the teacher's seconds from a checkpoint; does nothing where they do not belong to the run."""
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, epoch: int, step: int) -> tuple[torch.Tensor, Any]:
-        """Return the images that the network sees, [B, 3, S, S], and what its logits are compared with.
+        """Augment and mix a batch, and make its targets.
 
         Returns:
-            Of soft labels `SoftTargets`. Of hard ones class shares [B, C] where images are mixed, and the labels as
-            they are where they are not, or where `mix_target` is `own`.
+            The network's input images [B, 3, S, S], and the targets. Soft labels give `SoftTargets`. Hard labels give
+            class shares [B, C] for mixed images; otherwise, or if `mix_target` is `own`, the labels themselves.
         """
         place = self.place(epoch, step)
         images, mixed = self.mixed(images, place)
@@ -61,23 +64,26 @@ class Labelling:
         return mix_classes(labels, self.classes, mixed) if self.protocol.loss == "mse_ce" else None
 
     def place(self, epoch: int, step: int) -> Place:
-        """Where the stream makes the batch that a training takes at (epoch, step): there, but for pruned labels."""
+        """Return the place in the stream of the batch that a training takes at (epoch, step).
+
+        It is (epoch, step) itself, except where labels are pruned.
+        """
         return Place(epoch, step)
 
     def mixed(self, images: torch.Tensor, place: Place) -> tuple[torch.Tensor, Mixed | None]:
-        """Return the images of the stream's batch at `place`, augmented and mixed, and how they share classes."""
+        """Augment and mix the images of the stream's batch at `place`; also return the mixing, or None."""
         protocol, where = self.protocol, (self._seed, place.epoch, place.step)
         if protocol.batch_augment != "none":
             images = augment_batch(images, draw_augment(protocol.batch_augment, *where, len(images)))
         return mix_batch(protocol.mix, images, *where, protocol.alpha)
 
     def logits(self, images: torch.Tensor, place: Place) -> torch.Tensor:
-        """The teacher's logits of a mixed batch, float32 [B, C] on the images' device."""
+        """Return the teacher's logits of a mixed batch, float32 [B, C] on the images' device."""
         raise AssertionError("hard labels need no logits")
 
 
 class OnlineLabelling(Labelling):
-    """Labels that a teacher gives while the network trains."""
+    """Labelling by a teacher that runs during the training."""
 
     def __init__(self, protocol: Protocol, seed: int, classes: int, compute: Compute, teacher: "Teacher") -> None:
         super().__init__(protocol, seed, classes)
@@ -85,20 +91,20 @@ class OnlineLabelling(Labelling):
 
     @property
     def seconds(self) -> float:
-        """See `Labelling`."""
+        """Return the seconds of the teacher's forward passes in this run."""
         return self._ask.seconds
 
     def restore(self, seconds: float) -> None:
-        """Count on from the time of the run that a checkpoint holds."""
+        """Restore the teacher's seconds from a checkpoint."""
         self._ask.restore(seconds)
 
     def logits(self, images: torch.Tensor, place: Place) -> torch.Tensor:
-        """The teacher's logits; they are used and forgotten."""
+        """Compute the teacher's logits; they are not stored."""
         return self._ask(images)
 
 
 class AskedTeacher:
-    """A teacher, its answers checked and its time counted."""
+    """Teacher with a check of its logits' shape and a count of its time."""
 
     def __init__(self, teacher: "Teacher", classes: int, compute: Compute) -> None:
         self.teacher, self.classes, self.compute = teacher, classes, compute
@@ -107,20 +113,20 @@ class AskedTeacher:
 
     @property
     def seconds(self) -> float:
-        """Time that its forward passes took on the device."""
+        """Return the seconds that its forward passes took on the device."""
         self._count_events()
         return self._seconds
 
     def restore(self, seconds: float) -> None:
-        """Count on from there."""
+        """Set the count to that of a checkpoint, and discard a pass that is not counted yet."""
         self._seconds, self._events = seconds, None
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits float32 [B, C] of normalised images [B, 3, S, S].
+        """Return logits, float32 [B, C], for normalised images [B, 3, S, S].
 
         Raises:
-            ConfigError: they are of another number of classes.
+            ConfigError: the teacher has another number of classes.
         """
         logits = self._timed(images)
         if logits.shape != (len(images), self.classes):
@@ -136,6 +142,7 @@ class AskedTeacher:
             answer = self.compute.logits(self.teacher.model, images)
             self._seconds += time.monotonic() - start
             return answer
+        # Events measure the device's time without waiting for it; they are read before the next pass.
         self._count_events()
         first, last = _event(), _event()
         first.record()
@@ -145,7 +152,7 @@ class AskedTeacher:
         return answer
 
     def _count_events(self) -> None:
-        """Add the last pass's time. The training has read that step's loss since, so that nothing is waited for."""
+        """Add the last pass's time; the training has read that step's loss since, so this does not block."""
         if self._events is not None:
             start, end = self._events
             end.synchronize()
@@ -158,10 +165,13 @@ def _event() -> torch.cuda.Event:
 
 
 def check_answers(logits: torch.Tensor, teacher: "Teacher") -> None:
-    """Refuse labels that are no numbers, or none in the range of their stored type.
+    """Check that logits to be stored are finite.
+
+    Args:
+        logits: already converted to fp16, so that values beyond its range are infinite.
 
     Raises:
-        DivergedError: names the teacher.
+        DivergedError: a logit is NaN or infinite.
     """
     if not bool(torch.isfinite(logits).all()):
         raise DivergedError(

@@ -1,4 +1,4 @@
-"""What a network's logits are compared with: the stored class, or what a teacher said."""
+"""Losses against hard labels or a teacher's logits."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ from fastdc.train.protocols import Protocol
 
 
 class SoftTargets(NamedTuple):
-    """A batch's soft labels.
+    """Soft labels of a batch.
 
     Attributes:
-        logits: the teacher's, float32 [B, C]; minus infinity for classes that were not stored.
-        classes: class shares by area of the mixed images, float32 [B, C]; None where no loss reads them.
+        logits: the teacher's logits, float32 [B, C]; minus infinity for classes that were not stored.
+        classes: class shares of the mixed images, float32 [B, C]; None where the loss does not read them.
     """
 
     logits: torch.Tensor
@@ -23,7 +23,7 @@ class SoftTargets(NamedTuple):
 
 
 def make_loss(protocol: Protocol) -> Loss:
-    """The protocol's loss: (logits [B, C], targets) -> scalar. Targets are `SoftTargets` if it is soft."""
+    """Return a protocol's loss: (logits [B, C], targets) -> scalar. A soft protocol's targets are `SoftTargets`."""
     if not protocol.soft:
         return nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
     if protocol.loss == "kl":
@@ -32,15 +32,15 @@ def make_loss(protocol: Protocol) -> Loss:
 
 
 def kl_loss(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL(softmax(teacher / T) || softmax(logits / T)), summed over classes, mean over the batch.
+    """Compute KL(softmax(teacher / T) || softmax(logits / T)), summed over classes, mean over the batch.
 
-    There is no factor T**2, as in the benchmark's code: gradients shrink with T, which AdamW evens out.
+    As in the benchmark's code there is no factor T**2. Gradients therefore shrink with T, which AdamW compensates.
     """
-    expected = functional.softmax(teacher / temperature, dim=1)
+    expected = functional.softmax(teacher / temperature, dim=1)  # 0 for logits that were not stored (minus infinity)
     return functional.kl_div(functional.log_softmax(logits / temperature, dim=1), expected, reduction="batchmean")
 
 
 def mse_ce_loss(logits: torch.Tensor, targets: SoftTargets, ce_weight: float) -> torch.Tensor:
-    """Mean squared difference of logits, plus the weighted cross-entropy with the class shares (G-VBSM, EDC)."""
+    """Compute the mean squared difference of logits plus weighted cross-entropy with class shares (G-VBSM, EDC)."""
     assert targets.classes is not None
     return functional.mse_loss(logits, targets.logits) + ce_weight * functional.cross_entropy(logits, targets.classes)

@@ -1,7 +1,7 @@
 """Mixing of a batch's images: CutMix (Yun et al., ICCV 2019), mixup (Zhang et al., ICLR 2018) and cutout.
 
-Draws are counter-based: they depend on (seed, epoch, step) and the batch's size alone, so that labels made once
-fit the images that a later training mixes anew.
+Draws depend only on (seed, epoch, step) and the size of the batch and its images. Labels made once therefore fit the
+images that a later training mixes again.
 """
 
 import math
@@ -16,16 +16,16 @@ from fastdc.seeding import derive_seed
 from fastdc.train.protocols import Mix
 
 CUTOUT_SHARE = 0.5
-"""Side of a blanked square as a share of the image's; a comment of the benchmark's code, which sets no value."""
+"""Side of the blanked square as a share of the image's; taken from a comment, as the benchmark's code sets no value."""
 
 
 class CutMix(NamedTuple):
-    """The mixing of one batch.
+    """CutMix of one batch.
 
     Attributes:
-        partners: int64 [B], the image that each image's box comes from.
-        top, bottom, left, right: the box, in pixels; the same for all images.
-        share: part of an image's area that stays its own.
+        partners: int64 [B], the image from which each image's box is pasted.
+        top, bottom, left, right: the box in pixels, the same for all images.
+        share: share of each image's area that is kept.
     """
 
     partners: NDArray[np.int64]
@@ -37,10 +37,10 @@ class CutMix(NamedTuple):
 
 
 class Mixup(NamedTuple):
-    """The averaging of one batch.
+    """Mixup of one batch.
 
     Attributes:
-        partners: int64 [B], the image that each image is averaged with.
+        partners: int64 [B], the image with which each image is averaged.
         share: weight of the image itself.
     """
 
@@ -54,7 +54,7 @@ Mixed = CutMix | Mixup
 def mix_batch(
     mix: Mix, images: torch.Tensor, seed: int, epoch: int, step: int, alpha: float
 ) -> tuple[torch.Tensor, Mixed | None]:
-    """Return the mixed images [B, 3, S, S], and how they share classes; None where each keeps its own."""
+    """Mix images [B, 3, S, S], and also return how they share classes; None where each keeps its own class."""
     batch, side = len(images), images.shape[-1]
     if mix == "cutmix":
         cut = draw_cutmix(seed, epoch, step, batch, side, alpha)
@@ -68,13 +68,14 @@ def mix_batch(
 
 
 def draw_cutmix(seed: int, epoch: int, step: int, batch: int, side: int, alpha: float) -> CutMix:
-    """The mixing of a batch of `batch` images of side x side pixels.
+    """Draw the CutMix of a batch of `batch` images of side x side pixels.
 
-    The box has sqrt(1 - Beta(alpha, alpha)) of the image's side, its centre is uniform, and what of it lies outside is
-    cut off; `share` is counted after that.
+    The box has sqrt(1 - Beta(alpha, alpha)) of the image's side and a uniformly drawn centre. It is clipped at the
+    image's edge, and `share` is computed after clipping.
     """
+    # The order of draws must not change: stored labels fit these boxes and partners.
     generator = _generator(seed, "cutmix", epoch, step)
-    edge = int(side * math.sqrt(1.0 - generator.beta(alpha, alpha)))
+    edge = int(side * math.sqrt(1.0 - generator.beta(alpha, alpha)))  # halved below, so an odd edge loses a pixel
     row, column = (int(centre) for centre in generator.integers(side, size=2))
     top, bottom = max(row - edge // 2, 0), min(row + edge // 2, side)
     left, right = max(column - edge // 2, 0), min(column + edge // 2, side)
@@ -83,14 +84,14 @@ def draw_cutmix(seed: int, epoch: int, step: int, batch: int, side: int, alpha: 
 
 
 def draw_mixup(seed: int, epoch: int, step: int, batch: int, alpha: float) -> Mixup:
-    """Return the averaging of a batch: one weight from Beta(alpha, alpha), and partners by a shuffle."""
+    """Draw the mixup of a batch: one weight from Beta(alpha, alpha), and partners by a permutation."""
     generator = _generator(seed, "mixup", epoch, step)
     share = float(generator.beta(alpha, alpha))
     return Mixup(generator.permutation(batch), share)
 
 
 def draw_cutout(seed: int, epoch: int, step: int, side: int) -> tuple[int, int, int]:
-    """Return top, left and edge of the square that a batch loses, in pixels; it lies in the image, uniformly."""
+    """Draw top, left and edge, in pixels, of the square that a batch loses; it lies entirely inside the image."""
     edge = int(side * CUTOUT_SHARE)
     top, left = _generator(seed, "cutout", epoch, step).integers(side - edge + 1, size=2)
     return int(top), int(left), edge
@@ -101,7 +102,7 @@ def _generator(seed: int, purpose: str, epoch: int, step: int) -> np.random.Gene
 
 
 def mix_images(images: torch.Tensor, cut: CutMix) -> torch.Tensor:
-    """New images [B, 3, S, S], in the memory format of the old; the old ones stay as they are."""
+    """Return new images [B, 3, S, S] with the box pasted, in the memory format of `images`, which stay unchanged."""
     mixed = images.clone()
     box = (..., slice(cut.top, cut.bottom), slice(cut.left, cut.right))
     mixed[box] = images[box][_partners(cut, images)]
@@ -114,14 +115,14 @@ def average_images(images: torch.Tensor, blend: Mixup) -> torch.Tensor:
 
 
 def blank_square(images: torch.Tensor, top: int, left: int, edge: int) -> torch.Tensor:
-    """Return new images that are 0, the mean colour of normalised images, in one square; the same for all of them."""
+    """Return new images with one square, the same in all, set to 0, the mean colour of normalised images."""
     blanked = images.clone()
     blanked[..., top : top + edge, left : left + edge] = 0
     return blanked
 
 
 def mix_classes(labels: torch.Tensor, classes: int, mixed: Mixed | None) -> torch.Tensor:
-    """Class shares of mixed images, float32 [B, C]; one-hot where nothing was mixed."""
+    """Return class shares of mixed images, float32 [B, C]; one-hot where nothing was mixed."""
     own = functional.one_hot(labels, classes).float()
     if mixed is None:
         return own

@@ -1,7 +1,7 @@
-"""Training protocols: frozen, named, versioned presets. Their sources stand in `fastdc.train.recipes`.
+"""Training protocols: frozen, named, versioned presets. `fastdc.train.recipes` gives their sources.
 
-A protocol that differs from its preset says so in its name, `hard*epochs=60`, so that two protocols never share
-a column of a table. Imports no torch: planning a sweep must be quick.
+A protocol that differs from its preset has the differences in its name, as in `hard*epochs=60`. Two protocols
+therefore never share a column of a table. Imports no torch, so that planning a sweep is quick.
 """
 
 from collections.abc import Mapping
@@ -24,72 +24,73 @@ Labels = Literal["hard", "online", "stored"]
 Mix = Literal["none", "cutmix", "mixup", "cutout"]
 BatchAugment = Literal["none", "dsa", "idc", "jitter"]
 MIX_ALPHA = {"none": 1.0, "cutmix": 1.0, "mixup": 0.8, "cutout": 1.0}
-"""Parameter of the Beta distribution where `mix_alpha` gives none: that of the benchmark's YAML files."""
+"""Default of `mix_alpha`, from the benchmark's YAML files."""
 MIXED_CLASSES = ("cutmix", "mixup")
 """Kinds of mixing after which an image holds two classes."""
 
 SOFT_FIELDS = ("temperature", "loss", "ce_weight")
-"""Read with labels=online and labels=stored only."""
+"""Settings that apply to labels=online and labels=stored only."""
 STORED_FIELDS = ("label_topk", "label_ratio", "label_seed")
-"""Read with labels=stored only."""
+"""Settings that apply to labels=stored only."""
 RECIPE_FIELDS = ("mix_target", "batch_augment", "decay_all", "tile_whole")
-"""Read by recipes of other papers, and by the paper's tables 12 and 22."""
+"""Settings that recipes of other papers use, and the benchmark's tables 12 and 22."""
 LATER_FIELDS = frozenset({"order", "labels", "mix", "mix_alpha", *SOFT_FIELDS, *STORED_FIELDS, *RECIPE_FIELDS})
-"""Fields younger than version 1; left out of the serialised form where they are at their default, so that old results
-keep their keys."""
+"""Fields added after version 1. At their defaults they are not serialised, so that older results keep their keys."""
 
 
 class Protocol(Settings):
-    """How a network is trained from scratch on a compressed set and validated.
+    """Settings that train a network from scratch on a compressed set and validate it.
 
     Attributes:
         base: name of the preset it starts from.
         version: raised whenever the preset's meaning changes; part of every cache key.
-        epochs: passes over the stored images, with one augmented view of each unless the set's crops ask for more; or
-            "ipc" for the number that MinimaxDiffusion's code takes for so many images per class (`fastdc.train.rules`).
-        batch_size: images per step, or the name of a rule (`fastdc.train.rules`): "small" is clamp(N/10, 10, 128) with
-            N stored images, "cim" is 10, 50, 100 or 200 by N.
-        optimizer: `adamw`, or `sgd` (Nesterov off).
-        lr: learning rate at the first epoch.
-        weight_decay: `adamw` applies it to weights of two or more dimensions only, `sgd` to every parameter.
-        decay_all: let `adamw` decay every parameter, too.
-        momentum: of `sgd`.
-        schedule: by epoch. `cosine` is a half wave to 0, `linear` a line to 0, `constant` keeps `lr`; `idc` and `dc`
-            are steps (`fastdc.train.rules`).
+        epochs: passes over the stored images, with one augmented view of each unless the set's crops require more. Or
+            "ipc" for the number that MinimaxDiffusion's code uses for this many images per class
+            (`fastdc.train.rules`).
+        batch_size: images per step, or the name of a rule (`fastdc.train.rules`). With N stored images, "small" is
+            clamp(N/10, 10, 128), and "cim" is 10, 50, 100 or 200.
+        optimizer: `adamw`, or `sgd` (without Nesterov momentum).
+        lr: learning rate of the first epoch.
+        weight_decay: `adamw` applies it only to weights of two or more dimensions, `sgd` to every parameter.
+        decay_all: whether `adamw` decays every parameter too.
+        momentum: momentum of `sgd`.
+        schedule: learning rate by epoch. `cosine` is a half wave to 0, `linear` a line to 0, `constant` keeps `lr`;
+            `idc` and `dc` are steps (`fastdc.train.rules`).
         crop_scale_min: smallest crop area of RandomResizedCrop, as a share of the image; the largest is 1. At 1 the
-            whole image, or the whole tile of a mosaic, is seen.
-        tile_whole: share of visits to a mosaic that see the whole of it, or "grid" for 1 / grid**2. It holds where
-            the set's hints name a tile_grid and no tile_whole, and with `augment=method` only.
-        flip: random horizontal flip.
-        batch_augment: random change of every image on the device, after crop and flip (`fastdc.train.batch_augment`).
-            `dsa` is one of six operations per batch (Zhao & Bilen, ICML 2021), `idc` several of them (Kim et al., ICML
-            2022; CIM), `jitter` colour jitter and lighting (MinimaxDiffusion).
-        order: `own` shuffles by the training seed; `shared` gives all seeds one order of samples, so that several can
-            be trained from one stream of decoded images. Initial weights and augmentation stay the seed's own.
-        label_smoothing: share of the label spread over all classes; of hard labels only.
+            network sees the whole image, or the whole tile of a mosaic.
+        tile_whole: share of visits to a mosaic that see all of it, or "grid" for 1 / grid**2. It applies with
+            `augment=method` only, where the set's hints have a tile_grid but no tile_whole.
+        flip: whether to flip images horizontally at random.
+        batch_augment: random augmentation on the device, after crop and flip (`fastdc.train.batch_augment`). `dsa` is
+            one of six operations per batch (Zhao & Bilen, ICML 2021), `idc` several of them (Kim et al., ICML 2022;
+            CIM), `jitter` colour jitter and lighting (MinimaxDiffusion).
+        order: `own` shuffles by the training seed. `shared` gives all seeds one order of samples, so that several
+            networks can train from one stream of decoded images. Initial weights and augmentation still follow the
+            seed.
+        label_smoothing: share of the label that is spread over all classes; for hard labels only.
         validate_every: epochs between validations, counted from epoch 0; the last epoch is always validated.
         validate_resize: shorter side before the centre crop of S, as a multiple of S (256/224).
-        labels: `hard` is the stored class. `online` is what a teacher in eval mode says of every training batch as the
-            network sees it. `stored` are the same labels made once, before training, and read from a file (FKD; Shen &
-            Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", ECCV 2022): order, crops, flips and
-            mixing then belong to `label_seed`, whatever the training seed; initial weights stay the seed's own.
-        mix: once per batch, one draw for all its images. `cutmix` pastes a box of another image of the batch into
-            every image (Yun et al., ICCV 2019), `mixup` averages it with another (Zhang et al., ICLR 2018); hard labels
-            are then mixed by share, and a teacher sees the mixed images. `cutout` blanks a square of half the side
-            (DeVries & Taylor, 2017; the side is inferred).
-        mix_alpha: the share that an image keeps is drawn from Beta(mix_alpha, mix_alpha); None is 1 for `cutmix` and
-            0.8 for `mixup`.
-        mix_target: hard label of a mixed image. `mixed` is the classes by share; `own` is the class of the image
-            itself, as the benchmark's released code has it.
-        temperature: divides the logits of teacher and student alike before the softmax of `kl`.
-        loss: of soft labels. `kl` is KL(teacher || student) at `temperature`, mean over the batch, without the factor
-            temperature**2; `mse_ce` is the mean squared difference of logits plus `ce_weight` times the cross-entropy
-            with the (mixed) class (G-VBSM: 0.1, EDC: 0.025).
-        ce_weight: see `loss`.
-        label_topk: stored labels keep only the largest so many logits of each row (LPQLD's quantisation); the softmax
-            is then over these alone, and classes left out have probability 0. None keeps all.
-        label_ratio: stored labels keep one of so many batches of all epochs (LPLD's pruning, 10 to 40); every training
-            step draws one of the kept batches, with replacement.
+        labels: `hard` is the stored class. `online` are the logits of a teacher in eval mode for every training batch,
+            as the network sees it. `stored` are the same logits, computed once before training and read from a file
+            (FKD; Shen & Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", ECCV 2022). Order,
+            crops, flips and mixing then follow `label_seed`; initial weights still follow the training seed.
+        mix: mixing, with one draw per batch. `cutmix` pastes a box from another image of the batch into every image
+            (Yun et al., ICCV 2019); `mixup` averages two images (Zhang et al., ICLR 2018). Hard labels are then mixed
+            by share, and a teacher sees the mixed images. `cutout` blanks a square of half the side (DeVries & Taylor,
+            2017; the side is inferred).
+        mix_alpha: Beta(mix_alpha, mix_alpha) gives the share that an image keeps; None is 1 for `cutmix` and 0.8 for
+            `mixup`.
+        mix_target: hard label of a mixed image. `mixed` is its classes by share; `own` is the class of the image
+            itself, as in the benchmark's released code.
+        temperature: divisor of the logits of both teacher and student before the softmax of `kl`.
+        loss: loss of soft labels. `kl` is KL(teacher || student) at `temperature`, mean over the batch, without the
+            factor temperature**2. `mse_ce` is the mean squared difference of logits plus `ce_weight` times the
+            cross-entropy with the (mixed) class.
+        ce_weight: weight of the cross-entropy in `mse_ce` (G-VBSM: 0.1, EDC: 0.025).
+        label_topk: number of logits per stored label, the largest ones (LPQLD's quantisation). The softmax is then over
+            these alone, and the other classes have probability 0. None keeps all.
+        label_ratio: stored labels keep one in this many batches of all epochs (LPLD's pruning, 10 to 40). Every
+            training step draws one of the kept batches, with replacement.
         label_seed: seed of everything random in stored labels.
     """
 
@@ -139,7 +140,7 @@ class Protocol(Settings):
     @field_validator("mix_alpha", mode="after")
     @classmethod
     def _one_spelling(cls, value: float | None, info: ValidationInfo) -> float | None:
-        """Read the kind's own value as None, so that both are one name and one key."""
+        """Turn the default of this kind of mixing into None, so that both spellings have one name and one key."""
         return None if value == MIX_ALPHA.get(info.data.get("mix", "none")) else value
 
     @field_validator("tile_whole", mode="after")
@@ -157,7 +158,7 @@ class Protocol(Settings):
 
     @model_validator(mode="after")
     def _settings_are_read(self) -> "Protocol":
-        """Refuse a setting that would change the protocol's name and nothing else."""
+        """Refuse a setting that would change the protocol's name but not its results."""
         for name, where in (self._unread_of_labels() | self._unread_of_training()).items():
             if not self._is_default(name):
                 raise ValueError(f"{name} is read {where}")
@@ -168,7 +169,7 @@ class Protocol(Settings):
         return self
 
     def _unread_of_labels(self) -> dict[str, str]:
-        """Return the settings that nothing reads with these labels and loss, and where they are read."""
+        """Return the settings without effect under these labels and loss, each with the condition for an effect."""
         labels = f"found labels={self.labels}"
         unread: dict[str, str] = {}
         if self.labels != "stored":
@@ -184,7 +185,7 @@ class Protocol(Settings):
         return unread
 
     def _unread_of_training(self) -> dict[str, str]:
-        """Return the same of mixing and optimizer."""
+        """Return the settings without effect under this mixing and optimizer, as `_unread_of_labels` does."""
         unread: dict[str, str] = {}
         if self.soft:
             unread["mix_target"] = f"with labels=hard only, found labels={self.labels}"
@@ -200,13 +201,13 @@ class Protocol(Settings):
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without fields that came later and say nothing new, see `LATER_FIELDS`."""
+        """Serialise without the `LATER_FIELDS` that are at their defaults."""
         fields: dict[str, Any] = dump(self)
         return {key: value for key, value in fields.items() if key not in LATER_FIELDS or not self._is_default(key)}
 
     @property
     def name(self) -> str:
-        """The preset's name, with everything that differs from it: `hard*batch_size=64,epochs=60`."""
+        """Return the preset's name followed by all differences from it, as in `hard*batch_size=64,epochs=60`."""
         preset = PRESETS[self.base]
         changed = {key: value for key, value in self if value != getattr(preset, key)}
         if not changed:
@@ -215,12 +216,12 @@ class Protocol(Settings):
 
     @property
     def soft(self) -> bool:
-        """Whether labels come from a teacher."""
+        """Return whether labels come from a teacher."""
         return self.labels != "hard"
 
     @property
     def shares_order(self) -> bool:
-        """Whether all training seeds see one order of samples, so that they can share one stream."""
+        """Return whether all training seeds use one order of samples, so that they can share a stream."""
         return self.order == "shared" or self.labels == "stored"
 
     @property
@@ -229,19 +230,19 @@ class Protocol(Settings):
         return MIX_ALPHA[self.mix] if self.mix_alpha is None else self.mix_alpha
 
     def batch_for(self, images: int) -> int:
-        """Images per step for a set of `images` stored images."""
+        """Return the images per step for a set of `images` stored images."""
         return self.batch_size if isinstance(self.batch_size, int) else BATCH_RULES[self.batch_size](images)
 
     def epochs_for(self, images: int, classes: int) -> int:
-        """Return the epochs for a set of `images` stored images in `classes` classes."""
+        """Return the number of epochs for a set of `images` stored images in `classes` classes."""
         return epochs_by_ipc(images // classes, classes) if self.epochs == "ipc" else self.epochs
 
     def validated(self, epoch: int, epochs: int) -> bool:
-        """Whether validation runs after `epoch` (counted from 0) of `epochs`."""
+        """Return whether validation runs after `epoch` (counted from 0) of `epochs`."""
         return epoch % self.validate_every == 0 or epoch == epochs - 1
 
     def whole_share(self, grid: int) -> float:
-        """Return the share of visits to a mosaic of grid x grid tiles that see the whole of it."""
+        """Return the share of visits to a mosaic of grid x grid tiles that see all of it."""
         return 1 / grid**2 if self.tile_whole == "grid" else self.tile_whole
 
 
@@ -292,10 +293,11 @@ PRESETS: dict[str, Protocol] = {
 
 
 def get_protocol(name: str, overrides: Mapping[str, Any] | None = None) -> Protocol:
-    """A preset by name, or a changed one by its full name (`hard*epochs=60`), with further overrides.
+    """Return a preset by its name, or a changed one by its full name (`hard*epochs=60`), with further overrides.
 
     Raises:
-        ConfigError: unknown preset (with the closest one), unknown setting, or a value out of range.
+        ConfigError: unknown preset (the message names the closest one), unknown setting, a value out of range, or a
+            setting without effect.
     """
     base, _, changes = name.partition("*")
     if base not in PRESETS:

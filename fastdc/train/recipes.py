@@ -1,7 +1,4 @@
-"""Where each training protocol comes from, what of it is inferred, and how it differs from its source.
-
-Imports no torch.
-"""
+"""Source of each training protocol, its inferred settings, and its differences from the source. Imports no torch."""
 
 from dataclasses import dataclass
 
@@ -14,12 +11,13 @@ LAST_EPOCH = "the last epoch is reported; the source reports its best validation
 
 @dataclass(frozen=True)
 class Recipe:
-    """The origin of a preset.
+    """Origin of a preset.
 
     Attributes:
-        title: what it is, in a line. source: paper, repository and commit.
-        inferred: its settings that the source does not state.
-        notes: what is otherwise than in the source, or what the source does for other sets.
+        title: one-line description.
+        source: paper, repository and commit.
+        inferred: settings that the source does not state.
+        notes: differences from the source, or what the source does for other sets.
     """
 
     title: str
@@ -68,9 +66,14 @@ RECIPES = {
 
 
 def inferred_of(protocol: str) -> tuple[str, ...]:
-    """Return the settings of a protocol, by its full name, that its source does not state."""
+    """Return the settings that a protocol's source does not state.
+
+    Args:
+        protocol: full name; settings that it changes are not inferred.
+    """
     base, _, changes = protocol.partition("*")
     changed = parse_settings(changes.split(",")) if changes else {}
     inferred = RECIPES[base].inferred if base in RECIPES else ()
+    # "schedule's factor" depends on the setting before its apostrophe.
     names = [name for name in inferred if name.partition("'")[0] not in changed]
     return (*names, *(["the side of cutout"] if changed.get("mix") == "cutout" else []))

@@ -1,4 +1,4 @@
-"""What one evaluation is run with, and what comes out of it. Imports no torch."""
+"""Settings and result of one evaluation. Imports no torch."""
 
 from typing import Any, Literal
 
@@ -14,17 +14,17 @@ class EvaluateSettings(Settings):
     """Settings of one evaluation.
 
     Attributes:
-        protocol: how to train and validate.
-        arch: network by name (`fastdc.nn.models`).
-        seed: training seed: initial weights, shuffling, augmentation.
-        augment: `method` follows the subset's hints (PCA's crop inside one tile), `protocol` ignores them, `tile:2` and
-            its like crop inside tiles whatever the hints are (`fastdc.beton.hints`).
+        protocol: settings of training and validation.
+        arch: architecture name (`fastdc.nn.models`).
+        seed: training seed of initial weights, shuffling and augmentation.
+        augment: `method` follows the subset's hints (such as PCA's crop inside one tile), `protocol` ignores them, and
+            values like `tile:2` crop inside tiles whatever the hints are (`fastdc.beton.hints`).
         precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
         threads: CPU threads of torch; 0 takes every usable CPU. Part of the result's identity on CPU.
         image_size: side S of training crops in pixels; None takes the subset's side, or 224 where sides differ.
-        loader: engine that feeds training; the result does not depend on it.
-        loader_workers: threads that decode; the result does not depend on it.
-        compile: run the network through torch.compile.
+        loader: engine that feeds the training; the result does not depend on it.
+        loader_workers: number of decoding threads; the result does not depend on it.
+        compile: whether to run the network through torch.compile.
     """
 
     protocol: Protocol
@@ -44,25 +44,29 @@ class EvaluationResult(Settings):
 
     Attributes:
         top1, top5: accuracy of the last epoch in percent; top5 is None below 6 classes.
-        top1_best: best accuracy over all validations in percent; shown, never ranked.
+        top1_best: best accuracy over all validations in percent; shown, but never used for ranking.
         epochs, steps: training length; a step is one optimizer update.
-        images: stored images; image_bytes: of these, JPEG files as they are and raw pixels as PNG.
-        labels: what was trained on: `hard`, or a teacher's `online` or `stored` labels.
-        label_bytes: of hard labels, the whole bytes that name a class; of stored ones, the bytes of their file; of
-            online ones what nobody stores: fp16 logits of every image in every epoch.
+        images: number of stored images.
+        image_bytes: their size, with JPEG files as stored and raw pixels as PNG.
+        label_bytes: size of the labels, see `fastdc.train.label_layout.label_bytes`. Online labels, which are not
+            stored, count as fp16 logits of every view in every epoch.
+        labels: kind of labels: `hard`, or a teacher's `online` or `stored` labels.
         label_file: SHA-256 of the file of stored labels, else None.
-        teacher: name of the network that gave the labels, None for hard ones. teacher_note: what to know about it.
-        teacher_seconds: wall time of the teacher's training, 0 for a pretrained one.
-        relabel_seconds: time of the teacher's forward passes: within this training for online labels, once for all
-            trainings for stored ones.
+        teacher: name of the network that made the labels; None for hard labels.
+        teacher_note: caveat about the teacher.
+        teacher_seconds: wall time of the teacher's training; 0 for a pretrained teacher.
+        relabel_seconds: time of the teacher's forward passes. It is part of this training for online labels, and
+            spent once for all trainings for stored labels.
         seconds: wall time of this call.
-        train_seconds: wall time of training steps and validation, those before a resume included.
-        per_class: last epoch's accuracy of every class in percent, in class order; None without validation images.
-        curve: one entry per epoch: epoch, lr, loss, and top1 where validated.
-        protocol: the protocol's name with what was changed.
-        precision: the resolved one (fp32, tf32, bf16, fp16).
-        threads: torch CPU threads. device: "cpu" or the CUDA device's name. machine: model of the GPU, or of the CPU.
-        environment: versions of what the result depends on.
+        train_seconds: wall time of training steps and validation, including those before a resume.
+        per_class: accuracy of each class at the last epoch in percent, in class order; None without validation images.
+        curve: one entry per epoch with epoch, lr, loss, and top1 (None where not validated).
+        protocol: full name of the protocol, which includes its changes.
+        precision: resolved precision (fp32, tf32, bf16, fp16).
+        threads: torch CPU threads.
+        device: "cpu" or the CUDA device's name.
+        machine: model name of the GPU, or of the CPU.
+        environment: versions that the result depends on.
     """
 
     top1: float

@@ -1,9 +1,10 @@
-"""Soft labels made once, in a file: nothing but logits, for order, crops, flips and mixing are drawn again.
+"""Soft labels stored in a file.
 
-`ROOT/KEY/labels.bin` holds the rows of `LabelLayout`; `labels.json` beside it says what they are, with their SHA-256.
-While they are made, rows lie in `labels.part`, and `progress.json` says how many epochs of them are on the disk.
+The file holds logits only, because order, crops, flips and mixing can be drawn again. `ROOT/KEY/labels.bin` holds the
+rows of `LabelLayout`; `labels.json` beside it describes them and holds their SHA-256. While labels are made, the rows
+are in `labels.part`, and `progress.json` counts the epochs that are safely on disk.
 
-The file is read by descriptor, not through a mapping: a mapped file that is cut short kills the process.
+The file is read by descriptor, not through a mapping: truncating a mapped file would kill the process.
 """
 
 import errno
@@ -36,11 +37,11 @@ HASH_BLOCK = 1 << 24
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A whole file of stored labels.
+    """Complete file of stored labels.
 
     Attributes:
-        path: `labels.bin`. layout: what lies where in it. sha256: of its content.
-        seconds: time that the teacher's forward passes took when it was made.
+        path: path of `labels.bin`. layout: its layout. sha256: hash of its content.
+        seconds: time of the teacher's forward passes that made it.
     """
 
     path: Path
@@ -50,27 +51,27 @@ class LabelFile:
 
 
 class StoredLabelling(Labelling):
-    """Labels read from a file. Trainings may share one: it keeps nothing but the open file."""
+    """Labelling from a file. Several trainings may share one, because its only state is the open file."""
 
     def __init__(self, file: LabelFile) -> None:
-        super().__init__(file.layout.protocol, 0, file.layout.classes)
+        super().__init__(file.layout.protocol, 0, file.layout.classes)  # stored labels ignore the training seed
         self.file = file
         self._descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
 
     @property
     def seconds(self) -> float:
-        """See `LabelFile`."""
+        """Return the seconds of the teacher's forward passes that made the file."""
         return self.file.seconds
 
     def place(self, epoch: int, step: int) -> Place:
-        """The stored batch that a training takes in a step."""
+        """Return the stored batch that a training takes in a step."""
         return self.file.layout.drawn(epoch, step)
 
     def logits(self, images: torch.Tensor, place: Place) -> torch.Tensor:
-        """The stored logits of a batch; minus infinity where top-k left them out.
+        """Read the stored logits of a batch, float32 [B, C]; minus infinity where top-k left them out.
 
         Raises:
-            LoaderError: the file was cut short since it was opened.
+            LoaderError: the file was truncated since it was opened.
         """
         rows = self.rows(place.slot)
         stored = torch.from_numpy(rows["logits"].astype(np.float32)).to(images.device, non_blocking=True)
@@ -80,10 +81,14 @@ class StoredLabelling(Labelling):
         return stored.new_full((len(stored), self.classes), -torch.inf).scatter_(1, index, stored)
 
     def rows(self, slot: int) -> NDArray[np.void]:
-        """The rows of the kept batch `slot`, see `row_type`."""
+        """Read the rows of the kept batch `slot` (`row_type`).
+
+        Raises:
+            LoaderError: the file was truncated since it was opened.
+        """
         layout = self.file.layout
         first, end = (int(row) * layout.row.itemsize for row in layout.first_rows[slot : slot + 2])
-        data = os.pread(self._descriptor, end - first, first)
+        data = os.pread(self._descriptor, end - first, first)  # has no file position that trainings could disturb
         if len(data) != end - first:
             raise LoaderError(f"{self.file.path}: was cut short while it was read; run again, it is made anew")
         return np.frombuffer(data, layout.row)
@@ -100,7 +105,7 @@ class StoredLabelling(Labelling):
 
 
 def find_labels(folder: Path, layout: LabelLayout) -> LabelFile | None:
-    """The file of stored labels in `folder`, every byte as it was written; None where it is missing or damaged."""
+    """Return the file of stored labels in `folder` after checking its hash; None if it is missing or damaged."""
     path = folder / "labels.bin"
     try:
         told = json.loads((folder / "labels.json").read_bytes())
@@ -125,24 +130,28 @@ def make_labels(
     told: dict[str, Any],
     show_progress: bool = False,
 ) -> LabelFile:
-    """The labels in `folder`: those that lie there, or made now by the teacher, one pass over all kept batches.
+    """Return the labels in `folder`; if there are none, make them in one pass of the teacher over all kept batches.
 
-    A pass that was killed goes on at the epoch it was in; the file is the same bytes as of one that was not.
+    A killed pass continues at the start of its current epoch, and gives the same bytes as an uninterrupted one.
 
     Args:
-        folder: of these labels alone; its name is their key.
-        loader: the stream that they belong to.
-        told: what to write into `labels.json` beside hash and time.
+        folder: folder for these labels only; its name is their key.
+        layout: layout of the file.
+        loader: the stream that the labels belong to.
+        compute, teacher: device and network that make the labels.
+        told: content of `labels.json` beside hash and time.
+        show_progress: whether to report progress on stderr.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
-        ConfigError, DivergedError: the teacher's answers cannot be stored.
+        ConfigError: the teacher has another number of classes.
+        DivergedError: a logit is NaN or infinite in fp16.
     """
     if (found := find_labels(folder, layout)) is not None:
         return found
     _make_folder(folder)
     with locked(folder.with_suffix(".lock")):  # two runs that need the same labels make them once
-        if (found := find_labels(folder, layout)) is not None:  # made by the run that was waited for
+        if (found := find_labels(folder, layout)) is not None:  # made while this run waited
             return found
         (folder / "labels.bin").unlink(missing_ok=True)
         relabelling = Relabelling(folder, layout, AskedTeacher(teacher, layout.classes, compute))
@@ -153,7 +162,7 @@ def make_labels(
 
 
 class Relabelling:
-    """The pass that makes a file of labels."""
+    """Pass of a teacher that makes a file of labels."""
 
     def __init__(self, folder: Path, layout: LabelLayout, ask: AskedTeacher) -> None:
         self.folder, self.layout, self.ask = folder, layout, ask
@@ -162,31 +171,31 @@ class Relabelling:
         self.epochs_done = self._resume()
 
     def _resume(self) -> int:
-        """Epochs that an earlier run has finished; makes room on the disk for a new file."""
+        """Return the epochs that an earlier run finished; if none are usable, allocate a new file."""
         try:
             state = json.loads(self.state.read_bytes())
             if self.part.stat().st_size == self.layout.file_bytes:
                 self.ask.restore(float(state["seconds"]))
                 return int(state["epochs"])
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # none, or not to be trusted: it only ever saves time
+            pass  # missing or damaged; progress only saves time, so start over
         self.state.unlink(missing_ok=True)
         _reserve(self.part, self.layout.file_bytes)
         return 0
 
     def run(self, loader: Epochs, bar: Progress) -> None:
-        """Make the labels of the epochs that are missing."""
+        """Make the labels of the missing epochs."""
         epochs = self.layout.epochs
         bar.skip(sum(len(self.layout.slots_of(epoch)) for epoch in range(self.epochs_done)))
         with self.part.open("r+b", buffering=0) as handle:
             for epoch in range(self.epochs_done, epochs):
                 self._epoch(loader, epoch, handle.fileno(), bar)
-                os.fsync(handle.fileno())
+                os.fsync(handle.fileno())  # before the progress file, which must never count rows that are not on disk
                 write_atomic(self.state, _json({"epochs": epoch + 1, "seconds": self.ask.seconds}))
 
     def _epoch(self, loader: Epochs, epoch: int, descriptor: int, bar: Progress) -> None:
         places = [self.layout.place(slot) for slot in self.layout.slots_of(epoch)]
-        if len(places) == len(self.layout.sizes):  # all are kept: one walk through the epoch
+        if len(places) == len(self.layout.sizes):  # all are kept: iterate once instead of seeking to each
             batches = (pair[0] for pair in join_lone_sample((batch,) for batch in loader.epoch(epoch)))
         else:
             batches = (batch_at(loader, self.layout, epoch, place.step) for place in places)
@@ -197,8 +206,8 @@ class Relabelling:
             bar.advance(1, f"epoch {epoch + 1}/{self.layout.epochs}")
 
     def _rows(self, logits: torch.Tensor) -> NDArray[np.void]:
-        """Rows as they are stored; of equal logits at the edge of top-k, which are kept is torch.topk's choice."""
-        kept = logits.half()
+        """Return logits as stored rows; among equal logits at the edge of top-k, torch.topk chooses."""
+        kept = logits.half()  # before the check: values beyond fp16's range become infinite
         check_answers(kept, self.ask.teacher)
         rows = np.empty(len(logits), self.layout.row)
         if self.layout.protocol.label_topk is not None:
@@ -208,7 +217,8 @@ class Relabelling:
         return rows
 
     def finish(self, told: dict[str, Any]) -> LabelFile:
-        """Give the whole file its name."""
+        """Write `labels.json`, and rename the complete file to its final name."""
+        # labels.json goes first: without labels.bin beside it, `find_labels` takes the labels for missing.
         sha256, seconds = _sha256(self.part), self.ask.seconds
         write_atomic(self.folder / "labels.json", _json({**told, "sha256": sha256, "seconds": seconds}))
         os.replace(self.part, self.folder / "labels.bin")
@@ -225,17 +235,17 @@ def _make_folder(folder: Path) -> None:
 
 
 def _reserve(path: Path, size: int) -> None:
-    """A new file that has its place on the disk, so that a full one shows before any work is done.
+    """Create a file and allocate its space, so that a full disk fails before any work is done.
 
     Raises:
-        OutputError: there is not enough room.
+        OutputError: there is not enough space, or the file cannot be written.
     """
     path.unlink(missing_ok=True)
     try:
         with path.open("wb") as handle:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(handle.fileno(), 0, size)
-            else:  # macOS: a full disk shows when it is full
+            else:  # macOS cannot allocate ahead: a full disk fails while writing
                 handle.truncate(size)
     except OSError as error:
         path.unlink(missing_ok=True)
@@ -244,7 +254,7 @@ def _reserve(path: Path, size: int) -> None:
 
 def _write_at(descriptor: int, data: bytes, place: int, path: Path) -> None:
     try:
-        while data:
+        while data:  # a single write may be partial
             count = os.pwrite(descriptor, data, place)
             data, place = data[count:], place + count
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One network on its way through a protocol: what an evaluation trains, and what it reports of it."""
+"""The training of one network under a protocol, and the result that it reports."""
 
 import time
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from fastdc.nn.models import build_model, decay_weights_only
 from fastdc.nn.predict import Accuracy, measure_accuracy
 from fastdc.progress import Progress
 from fastdc.track import emit
-from fastdc.train.label_layout import hard_label_bytes as hard_label_bytes  # was here before there were soft labels
+from fastdc.train.label_layout import hard_label_bytes as hard_label_bytes  # re-exported
 from fastdc.train.label_layout import label_bytes
 from fastdc.train.labelling import Labelling
 from fastdc.train.losses import make_loss
@@ -39,7 +39,7 @@ DEFAULT_IMAGE_SIZE = 224
 
 @dataclass(frozen=True)
 class Pair:
-    """A compressed set and the validation set that it is measured on; their classes are the same.
+    """Compressed set with its validation set, whose classes were checked against each other.
 
     Attributes:
         subset, val: the betons. stored, validation: their manifests.
@@ -52,7 +52,7 @@ class Pair:
 
     @property
     def val_classes(self) -> tuple[int, ...] | None:
-        """Per class of the validation set its number in the subset, by name; None where both number them alike."""
+        """Return the subset's number of each validation class, matched by name; None if the class lists are equal."""
         stored, validation = (tuple(map(one_spelling, one.classes)) for one in (self.stored, self.validation))
         if stored == validation:
             return None
@@ -60,27 +60,27 @@ class Pair:
         return tuple(numbers[name] for name in validation)
 
     def views(self, settings: EvaluateSettings) -> int:
-        """Visits to each stored image in an epoch."""
+        """Return the visits to each stored image per epoch."""
         return tile_crop(settings.augment, self.stored.hints).views
 
     def side(self, settings: EvaluateSettings) -> int:
-        """Side of the training crops in pixels."""
+        """Return the side of the training crops in pixels."""
         return settings.image_size or training_side(self.subset, self.stored)
 
     def epochs(self, protocol: Protocol) -> int:
-        """Return the epochs that the protocol trains on the subset."""
+        """Return the number of epochs that the protocol trains on the subset."""
         return protocol.epochs_for(len(self.stored.ids), len(self.stored.classes))
 
 
 def open_pair(subset: Path, val: Path, allow_missing_classes: bool = False) -> Pair:
-    """Read both manifests.
+    """Read both manifests, and check that classes and labels fit together.
 
     Args:
-        allow_missing_classes: match classes by name; the validation set may lack some.
+        allow_missing_classes: whether to match classes by name; the validation set may lack some.
 
     Raises:
         ConfigError: the class lists differ.
-        BetonError, ManifestError: a file is damaged.
+        BetonError, ManifestError: a file is damaged, or has a label without a class.
     """
     stored, validation = describe_beton(subset), describe_beton(val)
     check_same_classes(stored, validation, subset, val, allow_missing_classes)
@@ -91,12 +91,13 @@ def open_pair(subset: Path, val: Path, allow_missing_classes: bool = False) -> P
 
 @dataclass(frozen=True)
 class Training:
-    """A network with everything that trains and validates it.
+    """Network with everything that trains and validates it.
 
     Attributes:
-        pair: the data. settings: what was asked for. compute: where it computes.
-        curve: what it reached so far. fit: the run.
-        labelling: what gives the labels, None for plain hard ones. teacher: the network behind soft ones.
+        pair: the data sets. settings: settings of the evaluation. compute: device and precision.
+        curve: validations so far. fit: the training run.
+        labelling: maker of the targets; None for plain hard labels.
+        teacher: network that makes soft labels; None for hard labels.
     """
 
     pair: Pair
@@ -108,10 +109,10 @@ class Training:
     teacher: "Teacher | None" = None
 
     def result(self, engine: str, seconds: float) -> EvaluationResult:
-        """What the finished run says.
+        """Return the result of the finished run.
 
         Args:
-            engine: the loader that fed it.
+            engine: engine of the loader that fed it.
             seconds: wall time of the call.
         """
         last, plan = self.curve.last, self.fit.plan
@@ -131,7 +132,7 @@ class Training:
         )
 
     def _described(self) -> dict[str, Any]:
-        """What was trained on what."""
+        """Return the result's fields on data, settings and machine."""
         stored, settings = self.pair.stored, self.settings
         size = len(stored.ids), len(stored.classes), self.pair.views(settings)
         return {
@@ -149,7 +150,7 @@ class Training:
         }
 
     def _labelled(self) -> dict[str, Any]:
-        """Where its labels came from."""
+        """Return the result's fields on labels and teacher."""
         told: dict[str, Any] = {"labels": self.settings.protocol.labels}
         if self.labelling is not None:
             told["relabel_seconds"] = self.labelling.seconds
@@ -173,13 +174,13 @@ def make_training(
     teacher: "Teacher | None" = None,
     name: str = "",
 ) -> Training:
-    """Build the network and everything around it; nothing is trained yet.
+    """Build a training without starting it.
 
     Args:
         steps: training steps per epoch.
-        checkpoint: file that a killed run resumes from, or None.
+        checkpoint: file from which a killed run resumes, or None.
         labelling, teacher: see `Training`.
-        name: what its events are about.
+        name: name of the run in its events.
     """
     size, protocol, classes = pair.side(settings), settings.protocol, len(pair.stored.classes)
     epochs = pair.epochs(protocol)
@@ -196,19 +197,20 @@ def make_training(
         checkpoint_seconds=checkpoint_seconds,
         targets=labelling,
     )
+    # The compiled module shares its weights with `model`, which the optimizer and the validation use.
     network: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
     fit = Fit(network, make_optimizer(model, protocol), compute, plan, curve)
     return Training(pair, settings, compute, curve, fit, labelling, teacher)
 
 
 def watch(trainings: list[Training], bar: Progress) -> None:
-    """Let the trainings report to one progress bar."""
+    """Attach one progress bar to all trainings."""
     for training in trainings:
         training.fit.progress = bar
 
 
 class Curve:
-    """Validates at the protocol's epochs, keeps one entry per epoch and tells it to who listens (`fastdc.track`)."""
+    """Recorder that validates at the protocol's epochs, and keeps and publishes an entry per epoch (`fastdc.track`)."""
 
     def __init__(
         self,
@@ -231,7 +233,7 @@ class Curve:
 
     @property
     def last(self) -> Accuracy:
-        """Accuracy of the last epoch; measured again when a finished run was resumed."""
+        """Return the accuracy of the last epoch; after resuming a finished run it is measured again."""
         if self._last is None:
             self._last = self._measure()
         return self._last
@@ -241,44 +243,44 @@ class Curve:
 
     @property
     def best(self) -> float:
-        """Best top-1 over all validations in percent; shown, never ranked."""
+        """Return the best top-1 over all validations in percent; shown, but never used for ranking."""
         return max(float(entry["top1"]) for entry in self.entries if entry["top1"] is not None)
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """Count its images, for their rate."""
+        """Count the batch's images, for the rate."""
         self._images += len(batch.labels)
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
-        """Validate where the protocol says so."""
+        """Validate if the protocol does so at this epoch, then add an entry and publish it."""
         rate = self._images / max(time.monotonic() - self._clock, 1e-9)
         entry: dict[str, Any] = {"epoch": epoch, "lr": lr, "loss": loss, "top1": None}
         if self.protocol.validated(epoch, self.epochs):
             self._last = self._measure()
             entry["top1"] = self._last.top1
         self.entries.append(entry)
-        told = {**entry, "epoch": epoch + 1, "epochs": self.epochs}
+        told = {**entry, "epoch": epoch + 1, "epochs": self.epochs}  # events count epochs from 1, entries from 0
         emit("epoch", cell=self.name, **told, images_per_second=round(rate, 1))
         self._images, self._clock = 0, time.monotonic()
 
     def state(self) -> dict[str, Any]:
-        """The curve so far, and the time that the teacher took."""
+        """Return the curve so far and, with a labelling, the seconds of the teacher's forward passes."""
         state: dict[str, Any] = {"entries": self.entries}
         return state if self.labelling is None else {**state, "relabel_seconds": self.labelling.seconds}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take the curve of a checkpoint."""
+        """Restore the curve and the teacher's seconds from a checkpoint."""
         self.entries = list(state["entries"])
         if self.labelling is not None:
             self.labelling.restore(state["relabel_seconds"])
 
 
 def learning_rate(protocol: Protocol, epoch: int, epochs: int) -> float:
-    """Return the rate of `epoch` (counted from 0) of `epochs`, by the protocol's schedule."""
+    """Return the learning rate of `epoch` (counted from 0) of `epochs`, by the protocol's schedule."""
     return protocol.lr * rate_share(protocol.schedule, epoch, epochs)
 
 
 def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
-    """Return AdamW, which decays weight matrices only unless `decay_all` is set, or SGD, which decays everything."""
+    """Return SGD, which decays every parameter, or AdamW, which decays weight matrices only unless `decay_all`."""
     if protocol.optimizer == "sgd":
         return torch.optim.SGD(
             model.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
@@ -291,13 +293,13 @@ def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimize
 def check_same_classes(
     stored: Manifest, validation: Manifest, subset: Path, val: Path, allow_missing: bool = False
 ) -> None:
-    """Refuse a validation set whose labels mean something else.
+    """Refuse a validation set whose labels mean other classes than the subset's.
 
     Args:
-        allow_missing: it may lack classes, and order them otherwise: they are matched by name.
+        allow_missing: whether it may lack classes or order them otherwise, because they are matched by name.
 
     Raises:
-        ConfigError: the first class that differs, or the two counts.
+        ConfigError: the classes differ. The message names the first that does, or the two counts.
     """
     unknown = unknown_classes((subset, stored), (val, validation))
     if unknown is not None and stored.classes != validation.classes:
@@ -318,10 +320,10 @@ def check_same_classes(
 
 
 def check_label_range(path: Path, num_classes: int) -> None:
-    """Refuse labels that no output of the network stands for; on a GPU they end in an assertion without a name.
+    """Refuse labels without an output of the network, which on a GPU would fail an assertion that names no file.
 
     Raises:
-        BetonError: names the first sample with such a label.
+        BetonError: a label is out of range. The message names the first such sample.
     """
     with BetonFile(path) as beton:
         outside = np.flatnonzero((beton.labels < 0) | (beton.labels >= num_classes))
@@ -331,14 +333,14 @@ def check_label_range(path: Path, num_classes: int) -> None:
 
 
 def training_side(subset: Path, manifest: Manifest) -> int:
-    """Return the side of training crops: the subset's hint, its images' side, or 224 where sides differ.
+    """Return the side of training crops: the subset's hint, else its images' side, or 224 if their sides differ.
 
     Raises:
-        ConfigError: the hint is of another type.
+        ConfigError: the hint is not a whole number.
     """
     hinted = manifest.hints.get("image_size")
     if hinted is not None:
-        if type(hinted) is not int:
+        if type(hinted) is not int:  # isinstance would accept True
             raise ConfigError(
                 f"{subset}: hint image_size={hinted!r}: expected a whole number of pixels; make the set again, or give "
                 "--image-size"
@@ -352,6 +354,7 @@ def training_side(subset: Path, manifest: Manifest) -> int:
 def _identity(
     pair: Pair, settings: EvaluateSettings, size: int, compute: Compute, teacher: "Teacher | None" = None
 ) -> str:
+    # Excluded: what does not change the result, and what follows below in its resolved form.
     plain = settings.model_dump(exclude={"loader", "loader_workers", "threads", "precision", "image_size"})
     return content_key(
         {
