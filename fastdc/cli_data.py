@@ -485,8 +485,8 @@ def _soft_labels(
     check_order_used(order, [plan])
     check_side(plan, side)
     compute = choose_compute(settings.precision, settings.threads)
-    # `images` check the teacher; validation images serve a subset better than its own, a training set uses itself.
-    # A subset without its manifest looks like a training set, so it takes the validation images too.
+    # The teacher is checked on these images. A full training set serves best; a compressed set ("train" in its
+    # manifest) takes the validation set. So does a set without a manifest, which may be a compressed one.
     images = val if manifest.inferred or "train" in manifest.made else subset
     loaded = load_teacher(plan, None, workdir or Path(), compute, not quiet, image_size=side, images=images)
     return {"teacher": loaded, "labels_root": workdir / "labels" if workdir is not None else None}

