@@ -41,7 +41,7 @@ def cell(
         "threads": threads,
         "device": options.device,
     }
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}  # `evaluate` takes a GPU if it sees one
     betons = {"subset": str(data.beton(folders[0])), "val": str(data.beton(folders[1]))}
     files = {"subset": str(folders[0]), "val": str(folders[1]), "classes": 10}
     ours = Contender("fastdc", "contenders.cells:Ours", {**shared, **betons}, (threads,), hidden, 300)

@@ -110,6 +110,7 @@ def child(name: str, folder: Path, args: argparse.Namespace) -> None:
     from fastdc.methods import get_method
 
     scores = np.random.default_rng(1).random(args.samples)
+    # Random scores replace the aggregation of a log, which is not measured here.
     cast(Any, d2).initial_scores = lambda context, name: scores[: context.labels.size]
     method = get_method(name)
     config = method.configure(json.loads(args.set))

@@ -56,7 +56,7 @@ def generate(folder: Path, samples: int, epochs: int) -> Observation:
             values[2] = 8 * (values[0] - values[1])
             values[3], values[4] = 3 * (1 - values[0]), 1.4 * (1 - values[0])
             append_epoch(folder, epoch, values)
-            if epoch:
+            if epoch:  # TDDS needs two epochs for a step
                 steps.write((values[3] * noise[0]).tobytes())
     observation = Observation(folder, samples, tuple(float(e) for e in range(1, epochs + 1)), {}, 1, 0.0, {})
     commit(observation)

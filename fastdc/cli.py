@@ -163,7 +163,7 @@ def sweep_command(
     options |= {"workdir": workdir, "protocols": protocol, "archs": arch, "image_size": image_size, "threads": threads}
     options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
     options |= {"teacher": teacher, "teacher_order": teacher_order, "track": track}
-    options["allow_missing_classes"] = allow_missing_classes or None
+    options["allow_missing_classes"] = allow_missing_classes or None  # an absent flag must not override the file's key
     options["holdout"] = holdout
     options["observer"] = parse_settings(observer or []) or None
     given = {
@@ -327,7 +327,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: command line without the program's name; None takes `sys.argv`.
     """
-    from typer._click.exceptions import ClickException
+    from typer._click.exceptions import ClickException  # typer's own copy of click; the public click has other classes
 
     arguments = sys.argv[1:] if arguments is None else arguments
     # Set the log form before the options are parsed, so that parsing errors are reported in it too.
@@ -335,7 +335,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         with one_use():
             code = app(args=arguments or ["--help"], prog_name="fastdc", standalone_mode=False)
-        print(end="", flush=True)
+        print(end="", flush=True)  # a full disk or a closed pipe shows here, where it can still be reported
         return code if isinstance(code, int) else 0
     except FastDCError as error:
         say_error(str(error))

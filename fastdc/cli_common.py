@@ -152,7 +152,7 @@ LogOption = Annotated[
     typer.Option(
         "--log",
         help="Progress on stderr. auto: bars on a terminal, else plain lines; json: an object per line.",
-        callback=lambda log: choose_log(log.value) or log,
+        callback=lambda log: choose_log(log.value) or log,  # a callback returns the value; `choose_log` returns None
     ),
 ]
 AUGMENT_HELP = (

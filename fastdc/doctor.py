@@ -28,7 +28,9 @@ INSTALL_FFCV = (
 )
 MIN_DISK_GB, MIN_SHM_MB, MIN_MEMORY_GB = 5.0, 64.0, 4.0
 
+# FFCV, a mismatched torchvision and a broken numba can crash on import, so each probe is the code of a process.
 FFCV_PROBE = "import ffcv; from ffcv.loader import Loader; import ffcv.libffcv; print('Loader and native library load')"
+# numba silently takes another threading layer if tbb is missing, so the probe prints the one in use.
 TBB_PROBE = """
 import numba, numpy
 numba.config.THREADING_LAYER = "tbb"
@@ -41,6 +43,7 @@ def total(values):
 total(numpy.ones(1000))
 print(numba.threading_layer())
 """
+# nms is a compiled operator of torchvision, which fails beside a torch that it was not built for.
 TORCH_PROBE = """
 import torch, torchvision
 from torchvision import ops
@@ -192,6 +195,7 @@ def _memory() -> Check:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return Check("memory", "ok", "unknown on this system")
+    # The kernel's "kB" are 1024 bytes; the warning needs no such precision.
     values = {line.partition(":")[0]: int(line.split()[1]) / 1e6 for line in lines if line.split()[1].isdigit()}
     return _amount("memory", values["MemAvailable"], "GB free", MIN_MEMORY_GB, "close other programs")
 

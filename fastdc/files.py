@@ -105,7 +105,7 @@ def _check_creatable(path: Path) -> None:
 
 def _too_long(path: Path) -> OutputError:
     """Return the error for a name too long to gain the affixes of its temporary file."""
-    length, more = len(os.fsencode(path.name)), len(_temporary_name(Path("x")).name) - 1
+    length, more = len(os.fsencode(path.name)), len(_temporary_name(Path("x")).name) - 1  # minus the "x"
     return OutputError(
         f"{path}: the name has {length} bytes and gets {more} more while it is written, which is too long for its "
         "file system (mostly 255); choose a shorter name"

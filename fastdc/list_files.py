@@ -183,6 +183,7 @@ def _read_comment(path: Path, text: str) -> Combined | None:
 
 
 def _text_lines(path: Path, text: str) -> Iterator[Line]:
+    # Unlike splitlines, split does not break ids at further line separators of Unicode, such as U+2028.
     for number, row in enumerate(text.split("\n"), 1):
         if not row.strip() or row.lstrip().startswith("#"):
             continue

@@ -126,6 +126,7 @@ def read_list(
 
 
 def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int64]) -> int:
+    # If the complete line is the id, its blanks or commas belong to the id, and no class follows.
     if line.row.strip() != _written(manifest.ids[index]):
         _check_label(line, manifest, int(labels[index]))
     return index

@@ -147,7 +147,7 @@ class Progress:
         if self._live is not None:
             if self._live.close(self) and self.enabled:
                 write_error(f"{self.line()}\n")
-        elif self.enabled and self._last > self._start:
+        elif self.enabled and self._last > self._start:  # `_last` moves only when a line is shown
             self._show(time.monotonic())
 
     def _show(self, now: float) -> None:

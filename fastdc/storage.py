@@ -51,7 +51,7 @@ def _samples(
     if fit is None:
         for name, label, row in zip(ids, compressed.labels, compressed.sources, strict=True):
             index = int(row[0])
-            raw = beton.modes[index] == 1
+            raw = beton.modes[index] == 1  # 0 is JPEG
             yield Sample(beton.decode(index) if raw else bytes(beton.payload(index)), int(label), name)
         return
     if compressed.images is not None:
@@ -61,7 +61,7 @@ def _samples(
     else:
         images = (fit_image(beton.decode(int(row[0])), image_size, fit) for row in compressed.sources)
     for image, label, name in zip(images, compressed.labels, ids, strict=True):
-        if isinstance(image, bytes) or compressed.encoding == "png":
+        if isinstance(image, bytes) or compressed.encoding == "png":  # JPEGs made by the method, or raw pixels
             yield Sample(image, int(label), name)
         else:
             yield Sample(encode_jpeg(image, STORED_QUALITY), int(label), name)

@@ -99,7 +99,7 @@ class LiveBars:
         longest = max((2 * depth + len(bar.label) for depth, bar in enumerate(self._bars)), default=0)
         rows: list[RenderableType] = []
         for number, bar in enumerate(self._bars):
-            depth = min(number, 1) if bar.beside else number
+            depth = min(number, 1) if bar.beside else number  # parallel runs share the level below the sweep
             indent, size = "  " * depth, (min(44, width // 3, longest), min(24, width // 6) if width >= NARROW else 0)
             rows.append(_row(indent + bar.label, bar.done, bar.total, _brief(bar.figures()), size, width))
             if bar.inner and bar.inner > 1:
@@ -118,7 +118,7 @@ def _row(label: str, done: int, total: int | None, figures: str, size: tuple[int
     if size[1]:
         row.add_column(width=size[1])
         cells.insert(1, ProgressBar(total=total, completed=done, width=size[1], pulse=total is None))
-    room = width - sum(size) - len(cells) + 1
+    room = width - sum(size) - len(cells) + 1  # one blank between cells
     row.add_column(width=max(1, min(len(figures), room)), no_wrap=True, overflow="ellipsis")
     row.add_row(*cells)
     return row

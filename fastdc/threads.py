@@ -95,6 +95,7 @@ def _group_folders(groups: Path, membership: Path) -> Iterator[Path]:
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
+        # Version 1 mounts a folder per controller or set of controllers ("cpu,cpuacct"); version 2 names none.
         root = groups / controllers if controllers else groups
         root = root if root.is_dir() else groups / "cpu"
         # In a container the path may be the host's, of which only the root is mounted; missing levels have no quota.

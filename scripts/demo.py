@@ -51,7 +51,7 @@ def run_sweeps(path: Path, config: SweepConfig) -> int:
     outputs = (None, subprocess.DEVNULL)
     started = [
         subprocess.Popen(command, stdout=output)
-        for command, output in zip(commands[: usable_cpus()], outputs, strict=False)
+        for command, output in zip(commands[: usable_cpus()], outputs, strict=False)  # one CPU: the first alone
     ]
     _leave_signals_to(started)
     codes = [process.wait() for process in started]
@@ -116,7 +116,7 @@ def describe(records: Iterable[Record], config: SweepConfig) -> list[str]:
 
 
 def against_baseline(records: list[Record], method: str, setting: dict[str, Any]) -> Paired | None:
-    """Return a method's paired difference from the baseline; None where the two share no seed."""
+    """Return a method's paired difference from the baseline; None if they share no seed."""
     try:
         return compare_methods(records, method, BASELINE, **setting)[0].result
     except ConfigError:

@@ -67,6 +67,7 @@ def imports(tree: ast.Module, name: str, path: Path, names: Mapping[str, Path]) 
         if isinstance(node, ast.Import):
             wanted += [item.name for item in node.names]
         elif isinstance(node, ast.ImportFrom):
+            # Level 1 of a relative import is the file's own package, each further level one above.
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, node.module] if node.module else above)
             wanted += [f"{base}.{item.name}" for item in node.names]

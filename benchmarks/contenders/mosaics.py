@@ -125,5 +125,5 @@ class Rded(Mosaics):
             canvas[:, :, top : top + side, left : left + side] = tile
         pixels = (self._undo(canvas)[0].numpy().transpose((1, 2, 0)) * 255).astype(np.uint8)
         out = io.BytesIO()
-        Image.fromarray(pixels).save(out, "JPEG")
+        Image.fromarray(pixels).save(out, "JPEG")  # Pillow's default quality is 75, as on our side
         return out.getvalue()

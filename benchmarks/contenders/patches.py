@@ -164,6 +164,6 @@ class Rded(Pool):
         for image in self._undo(canvas):
             out = io.BytesIO()
             pixels = (image.numpy().transpose((1, 2, 0)) * 255).astype(np.uint8)
-            Image.fromarray(pixels).save(out, "JPEG")
+            Image.fromarray(pixels).save(out, "JPEG")  # Pillow's default quality is 75, as on our side
             stored.append(out.getvalue())
         return stored

@@ -82,6 +82,7 @@ def group_results(rows: Iterable[Row], wanted: Iterable[Wanted]) -> list[Result]
     for each in wanted:
         asked.setdefault((*each.axes, each.observer), []).append(each.seed)
     results: dict[tuple[Value, ...], Result] = {}
+    # Lines without a mark come first, so that the newest group keeps the plain name.
     for shown, runs in sorted(group_rows(records), key=lambda pair: "#" in pair[0].method):
         plain = shown.model_copy(update={"method": shown.method.partition("#")[0]})
         # Unlike in fastdc's tables, the observer is an axis here; only lines that agree in all axes need a mark.

@@ -163,7 +163,7 @@ def _charts(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str]) -> lis
         x = log_axis("images per class", counts, lambda value: f"{value:g}", counts)
         series = _series(compressed, methods, ipcs, [float(row.ipc or 0) for row in compressed])
         figures.append(_figure("Accuracy against IPC", x, y, series, whole))
-    stored = [float((row.image_bytes or 0) + (row.label_bytes or 0)) or 1.0 for row in compressed]
+    stored = [float((row.image_bytes or 0) + (row.label_bytes or 0)) or 1.0 for row in compressed]  # log axis: no 0
     x = log_axis("stored bytes, images and labels", stored, lambda value: f"{_short(value)}B")
     caption = "Accuracy against stored bytes"
     if any(row.labels == "online" for row in compressed):
@@ -215,4 +215,4 @@ def _short(value: float) -> str:
     for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= factor:
             return f"{value / factor:g} {unit}"
-    return f"{value:g} "
+    return f"{value:g} "  # a blank in place of the prefix, before the unit

@@ -73,6 +73,7 @@ def linear_axis(label: str, values: Sequence[float]) -> Axis:
         low, high = low - 1.0, high + 1.0
     step = 10 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
+    # The slack keeps a value that is itself a tick from adding another one through rounding.
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = [(index * step, f"{index * step:.6g}") for index in range(first, last + 1)]
     return Axis(label, first * step, last * step, False, ticks)
@@ -92,7 +93,7 @@ def log_axis(label: str, values: Sequence[float], text: Callable[[float], str], 
         factors = (1, 2, 5) if high / low < 100 else (1,)
         ticks = [factor * 10.0**power for power in decades for factor in factors]
         ticks = [tick for tick in ticks if low <= tick <= high]
-        ticks = ticks[:: -(-len(ticks) // 7)]
+        ticks = ticks[:: -(-len(ticks) // 7)]  # every n-th tick, n = ceil(count / 7)
     return Axis(label, low, high, True, [(tick, text(tick)) for tick in ticks])
 
 

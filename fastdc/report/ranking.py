@@ -164,6 +164,7 @@ def _rank(column: Sequence[Scored], min_seeds: int | None) -> Ranking | None:
     scores.sort(key=lambda pair: (-fmean(pair[1]), pair[0].method))
     pairs = list(combinations(range(len(scores)), 2))
     results = [paired(scores[i][1], scores[j][1]) for i, j in pairs]
+    # p is None only if there is one common seed; the adjusted values are then dropped.
     adjusted: Sequence[float | None] = holm([result.p or 0.0 for result in results])
     adjusted = adjusted if len(common) > 1 else [None] * len(pairs)
     by_pair = {pair: (result, p) for pair, result, p in zip(pairs, results, adjusted, strict=True)}

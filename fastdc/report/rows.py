@@ -179,7 +179,7 @@ def shared_observer(rows: Iterable[Row]) -> SharedObserver | None:
     """
     spent: dict[str, float] = {}
     for row in rows:
-        name = re.split(r"[\[#]", row.method)[0]
+        name = re.split(r"[\[#]", row.method)[0]  # without settings and mark
         if row.observer_seconds:
             spent[name] = max(spent.get(name, 0.0), row.observer_seconds)
     return SharedObserver(len(spent), max(spent.values()), sum(spent.values())) if len(spent) > 1 else None
@@ -229,7 +229,7 @@ def _labels_of(protocol: str) -> Labels:
 def _numbers(done: list[dict[str, Any]]) -> dict[str, Any]:
     top1 = [float(run["top1"]) for run in done]
     if max(top1) > 100.0:
-        raise ValueError("top1")
+        raise ValueError("top1")  # `damage_named` turns it into an error that names the run
     top5 = [float(run["top5"]) for run in done if run.get("top5") is not None]
     cost = {part: fmean(run["cost"].get(part, 0.0) for run in done) for part in COST_OF_SUBSET}
     numbers = {

@@ -142,6 +142,7 @@ def per_class(found: Sequence[Found], names: Sequence[str]) -> Heat | None:
     lines = [(number, [(f"{reference[index]:.0f}", 0) for index in chosen])]
     for method, values in others:
         differences = [values[index] - reference[index] for index in chosen]
+        # U+2212 is the minus sign, which is as wide as the plus.
         lines.append((method, [(f"{value:+.1f}".replace("-", "\u2212"), _shade(value)) for value in differences]))
     shown = [measured[index] for index in chosen]
     labels = [plain(names[index]) if len(names) == of else f"class {index}" for index in shown]
