@@ -70,7 +70,7 @@ def compress_identity(
     teachers: Sequence[TeacherPlan] = (),
     machine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return everything that a subset depends on, as plain data; its `content_key` names the subset.
+    """Return all inputs that determine a subset, as plain data; its `content_key` names the subset.
 
     Args:
         ipc: stored images per class; ignored, like `image_size`, by methods that store the whole set.

@@ -2,8 +2,8 @@
 
 A list has one line per image: its id (or path, or number), and optionally its class and a score, separated by tabs.
 Lines that begin with # name the columns and, in a list of mosaics, record how these were made. Characters in names
-that would break the format (a tab, a line end, a # or blank at the edge) are written as escapes, `\\u0009` for a tab,
-and matched in this form when a list is read.
+that would break the format are written as escapes, such as `\\u0009` for a tab. They are a tab, a line end, and a # or
+blank at the edge. Names are matched in this form when a list is read.
 """
 
 import re

@@ -21,7 +21,7 @@ def locked(path: Path, timeout: float = -1) -> Iterator[bool]:
     """Hold the lock file `path` while the block runs.
 
     On a file system without locks the block runs unprotected, after one warning. filelock's own substitute, a marker
-    file, is not used, because the marker of a process killed on another host would block every later command.
+    file, is not used: a process killed on another host would leave its marker, which blocks every later command.
 
     Args:
         timeout: seconds to wait for another process; -1 waits without limit.

@@ -72,7 +72,7 @@ class StoredSets:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Names are METHOD-...-KEY.beton. In reverse order, the first file by name wins if several share a key.
+        # Files are named METHOD-ipcN-KEY.beton. Reversed, so that the first by name wins if several share a key.
         paths = sorted((folder / "subsets").glob("*-*.beton"), reverse=True)
         self._paths = {path.stem.rpartition("-")[2]: path for path in paths}
 
