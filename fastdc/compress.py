@@ -131,7 +131,7 @@ def check_teachers(method: Method, plans: Sequence[TeacherPlan], image_size: int
 def machine_identity(precision: Precision, threads: int, device: str | None = None) -> dict[str, Any]:
     """Return what computed values depend on besides their inputs: device, precision and threads.
 
-    Threads count on the CPU only, where sums over another number of threads round differently.
+    Threads matter only on the CPU, where sums over another number of threads round differently.
 
     Args:
         threads: CPU threads; 0 takes all usable ones.
@@ -295,7 +295,7 @@ def with_crops(method: Method, config: MethodConfig, compressed: Compressed) -> 
 def _scratch(workdir: Path, identity: Mapping[str, Any], keep: bool) -> Iterator[Path]:
     """Yield a folder for the unfinished images of one subset, locked against other processes.
 
-    It is removed once the subset is stored. After a failure it stays, so that the next call resumes.
+    It is removed once the subset is stored. After a failure its files stay, so that the next call resumes.
 
     Args:
         keep: whether the method needs the folder; False only yields its path.
