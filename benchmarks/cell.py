@@ -1,9 +1,9 @@
-"""One whole hard-label evaluation cell: fastdc beside rethinkdc's training loop.
+"""Race one complete hard-label evaluation cell: fastdc beside rethinkdc's training loop.
 
     python benchmarks/cell.py [--quick] [--device cuda] [--imagenette TAR]
 
-Fewer epochs than the protocol's 300, so that five repetitions fit; validated after the first and the last epoch, with
-as many validation images as keep validation's share of the protocol's work (about a tenth).
+A cell has fewer epochs than the protocol's 300, so that five repetitions fit. It is validated after the first and the
+last epoch. The number of validation images keeps validation's share of the protocol's work, about a tenth.
 """
 
 import os
@@ -18,7 +18,7 @@ WORKERS = (1, 2, 4)
 
 
 def races(options: Options) -> list[Race]:
-    """A 28-px ConvNet on Fashion-MNIST and ResNet-18 at 64 px; ResNet-18 as torchvision has it, as the paper's code."""
+    """Return the races: a 28-px ConvNet on Fashion-MNIST, and torchvision's ResNet-18 at 64 px, as in the paper."""
     data = Prepared(options)
     train, val = data.fashion(data.sizes.small_train), data.fashion(data.sizes.fashion_val, "val")
     photos, photos_val = data.small_photos(), data.small_photos_val()
@@ -32,7 +32,7 @@ def races(options: Options) -> list[Race]:
 def cell(
     options: Options, data: Prepared, work: str, folders: tuple[Path, Path], arch: str, size: int, epochs: int
 ) -> Race:
-    """One kind of cell."""
+    """Return the race of one kind of cell."""
     threads = len(os.sched_getaffinity(0))
     shared: dict[str, Any] = {
         "arch": arch,
@@ -41,7 +41,7 @@ def cell(
         "threads": threads,
         "device": options.device,
     }
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}  # `evaluate` takes a GPU if it sees one
     betons = {"subset": str(data.beton(folders[0])), "val": str(data.beton(folders[1]))}
     files = {"subset": str(folders[0]), "val": str(folders[1]), "classes": 10}
     ours = Contender("fastdc", "contenders.cells:Ours", {**shared, **betons}, (threads,), hidden, 300)

@@ -1,12 +1,12 @@
-"""What the environment of a CPU cell costs: how its OpenMP threads wait, and how its memory is handed back.
+"""Measure the cost of a CPU cell's environment: how OpenMP threads wait, and how malloc returns memory.
 
     python benchmarks/environment.py [--repeat 5] [--epochs 60] [--beside 0,1] [--only spinning|memory]
     python benchmarks/environment.py --data data/imagenette --arch resnet18 --image-size 64 --epochs 3
 
-One cell in a process of its own for each variant, in turns. By default it is a ConvNet of 32 channels on 10
-random images a class of Fashion-MNIST, 28 px, all CPUs (needs the data of `make demo`). `--beside 1` runs an equal
-training next to each of them, as on a shared host. Median (min to max) of wall and of CPU seconds. All variants must
-give the same accuracy.
+Each variant trains one cell in its own process, and the variants take turns. The default cell is a ConvNet of 32
+channels on 10 random images per class of Fashion-MNIST, 28 px, all CPUs; it needs the data of `make demo`.
+`--beside 1` runs an equal training next to each cell, as on a shared host. The tables show the median (min to max) of
+wall and CPU seconds. All variants must give the same accuracy.
 """
 
 import argparse
@@ -38,7 +38,7 @@ MEMORY = {
 
 
 class Figure(NamedTuple):
-    """One run: seconds of training by the clock and on the CPUs, and its accuracy in percent."""
+    """Measurements of one run: wall and CPU seconds of training, and its accuracy in percent."""
 
     wall: float
     cpu: float
@@ -46,7 +46,7 @@ class Figure(NamedTuple):
 
 
 def train(subset: Path, val: Path, epochs: int, arch: str, image_size: int) -> Figure:
-    """Train one cell in this process; a short training first leaves out imports and compilation."""
+    """Train one cell in this process; a short training first keeps imports and compilation out of the figures."""
     from fastdc.train import EvaluateSettings, evaluate, get_protocol
 
     def once(length: int) -> Figure:
@@ -60,7 +60,7 @@ def train(subset: Path, val: Path, epochs: int, arch: str, image_size: int) -> F
 
 
 def start(arguments: list[str], variables: dict[str, str]) -> "subprocess.Popen[str]":
-    """Start a training in a process of its own."""
+    """Start a training in its own process."""
     chosen = {name for variant in (*SPINNING.values(), *MEMORY.values()) for name in variant}
     environment = {name: value for name, value in os.environ.items() if name not in chosen} | variables
     command = [sys.executable, __file__, "--child", *arguments]
@@ -68,7 +68,7 @@ def start(arguments: list[str], variables: dict[str, str]) -> "subprocess.Popen[
 
 
 def measure(arguments: list[str], variables: dict[str, str], beside: int) -> Figure:
-    """Run one training, and `beside` equal ones next to it that end with it."""
+    """Run one training, and `beside` equal ones next to it until it ends."""
     with ExitStack() as stack:
         for _ in range(beside):
             other = stack.enter_context(start([*arguments, "--forever"], variables))
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def run_child(subset: Path, val: Path, options: Any) -> None:
-    """Train once and print the figure, or train until the process is ended."""
+    """Train once and print the figure, or train until the process is killed."""
     work = partial(train, subset, val, options.epochs, options.arch, options.image_size)
     while options.forever:
         work()

@@ -1,12 +1,12 @@
-"""Seconds and peak memory of every geometry method, each in a process of its own.
+"""Measure seconds and peak memory of every geometry method, each in its own process.
 
     python benchmarks/geometry.py                                            # 100,000 x 512, 100 classes, 100 per class
     python benchmarks/geometry.py --samples 5200 --classes 4 --outputs 1000  # 4 classes of ImageNet-1K's size: x 250
 
-Features are generated: a Gaussian cloud around each class's centre, non-negative like those behind a ReLU, float16 in a
-file, mapped as an observer's are. D2's starting scores are drawn at random (aggregating a log is another benchmark).
-Compilation of the kernels is not counted. Peak memory is the process's own (anonymous) memory at its highest, sampled
-every 5 ms, over what it held before the first call; pages of the mapped files are the system's.
+Features are generated: a Gaussian cloud around each class's centre, non-negative as after a ReLU, stored as float16 in
+a mapped file, as an observer's are. D2's starting scores are random, because aggregating a log is another benchmark.
+Compilation of the kernels is not counted. Peak memory is the maximum of the process's anonymous memory, sampled every
+5 ms, minus its value before the first call. Pages of the mapped files do not count.
 """
 
 import argparse
@@ -28,7 +28,7 @@ METHODS = "herding,k_center,moderate,prototypes,ssp,graph_cut,facility_location,
 
 @dataclass(frozen=True)
 class MappedPass:
-    """Features and outputs in files, with the interface of an observer's final pass."""
+    """Features and outputs in files, behind the interface of an observer's final pass."""
 
     folder: Path
     samples: int
@@ -44,13 +44,13 @@ class MappedPass:
 
 @dataclass(frozen=True)
 class Mapped:
-    """What a method reads of an observation."""
+    """Stand-in for an observation, with the part that a method reads."""
 
     final: MappedPass
 
 
 def generate(folder: Path, args: argparse.Namespace) -> None:
-    """Write features and outputs, class by class interleaved."""
+    """Write features and outputs, with the classes interleaved."""
     generator = np.random.default_rng(0)
     centers = generator.standard_normal((args.classes, args.width), np.float32)
     with (folder / "features.f16").open("wb") as features, (folder / "outputs.f16").open("wb") as outputs:
@@ -65,7 +65,7 @@ def generate(folder: Path, args: argparse.Namespace) -> None:
 
 
 def context_over(final: MappedPass, classes: int) -> Any:
-    """A method's context over the files."""
+    """Return a method's context over the files."""
     from fastdc.methods import MethodContext
 
     return MethodContext(
@@ -78,7 +78,7 @@ def context_over(final: MappedPass, classes: int) -> Any:
 
 
 def own_memory() -> int:
-    """Anonymous resident memory of this process in bytes."""
+    """Return the anonymous resident memory of this process in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
@@ -86,7 +86,7 @@ def own_memory() -> int:
 
 
 class Peak:
-    """Samples `own_memory` until closed."""
+    """Context manager that samples `own_memory` in a thread."""
 
     def __enter__(self) -> "Peak":
         self.start = self.highest = own_memory()
@@ -110,11 +110,12 @@ def child(name: str, folder: Path, args: argparse.Namespace) -> None:
     from fastdc.methods import get_method
 
     scores = np.random.default_rng(1).random(args.samples)
+    # Random scores replace the aggregation of a log, which is not measured here.
     cast(Any, d2).initial_scores = lambda context, name: scores[: context.labels.size]
     method = get_method(name)
     config = method.configure(json.loads(args.set))
     small = context_over(MappedPass(folder, 64, args.width, args.outputs), 2)
-    method.compress(small, config, 2, 0)  # compiles
+    method.compress(small, config, 2, 0)  # compiles the kernels
     whole = context_over(MappedPass(folder, args.samples, args.width, args.outputs), args.classes)
     seconds: list[float] = []
     with Peak() as peak:

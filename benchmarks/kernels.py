@@ -1,4 +1,4 @@
-"""Scores from logits and 2 x 2 mosaics: fastdc's kernels beside numpy, torch, Pillow and the official codes' ways.
+"""Race scores from logits and 2 x 2 mosaics: fastdc's kernels beside numpy, torch, Pillow and the official codes.
 
 python benchmarks/kernels.py [--quick] [--imagenette TAR]
 """
@@ -11,7 +11,7 @@ from prepared import Prepared
 
 
 def races(options: Options) -> list[Race]:
-    """Scores of 1000 classes, mosaics from raw pixels and from JPEGs."""
+    """Return the races: scores of 1000 classes, mosaics from raw pixels and from JPEGs."""
     data = Prepared(options)
     folder = data.compressed()
     return [
@@ -24,7 +24,7 @@ def races(options: Options) -> list[Race]:
 
 
 def scores(options: Options, scratch: Path, images: Path) -> Race:
-    """EL2N and AUM of every sample from the logits of a training's epochs: as many as CCS observes on ImageNet."""
+    """Return the race to EL2N and AUM of every sample from logits, over as many epochs as CCS observes on ImageNet."""
     samples, classes, epochs = (96, 100, 2) if options.quick else (1024, 1000, 60)
 
     def side(name: str, kind: str, some: int = samples, note: str = "", **more: str) -> Contender:
@@ -45,7 +45,7 @@ def scores(options: Options, scratch: Path, images: Path) -> Race:
 
 
 def mosaics(work: str, folder: Path, beton: Path, goal: float, limit: str) -> Race:
-    """Mosaics per second, JPEG q75 in memory."""
+    """Return a race in mosaics per second, encoded as JPEG q75 in memory."""
     files = {"folder": str(folder)}
     ours = Contender("fastdc", "contenders.mosaics:Ours", {**files, "beton": str(beton)})
     peers = (

@@ -1,8 +1,8 @@
-"""Epochs over a beton of 224-px JPEGs: fastdc's loader beside stock FFCV, torchvision, WebDataset and DALI.
+"""Race epochs over a beton of 224-px JPEGs: fastdc's loader beside stock FFCV, torchvision, WebDataset and DALI.
 
     python benchmarks/loader.py [--quick] [--device cuda] [--imagenette TAR]
 
-All read the same images. An epoch decodes every image once; what each side delivered is counted in the row's facts.
+All sides read the same images. An epoch decodes every image once. The facts of a row count what each side delivered.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ MODELS = 4
 
 
 def races(options: Options) -> list[Race]:
-    """Epochs (float, uint8, raw), the start, the change of epochs, a shared stream; on CUDA training too."""
+    """Return the races: epochs (float, uint8, raw), start, turnaround, shared stream, and on CUDA also training."""
     data = Prepared(options)
     folder = data.loaded()
     jpeg, raw = data.beton(folder), data.beton(data.compressed(), "raw")
@@ -40,13 +40,13 @@ def races(options: Options) -> list[Race]:
 
 
 def ours(beton: Path, output: str, loaders: int = 1, name: str = "fastdc") -> Contender:
-    """fastdc's streaming engine."""
+    """Return the contender for fastdc's streaming engine."""
     arguments = {"beton": str(beton), "size": SIZE, "output": output, "engine": "ffcv", "loaders": loaders}
     return Contender(name, "contenders.ours:Epoch", arguments, WORKERS, trial="fastdc ffcv 224", compiles=True)
 
 
 def stock(beton: Path, output: str) -> Contender:
-    """Stock FFCV's loader."""
+    """Return the contender for stock FFCV's loader."""
     arguments = {"beton": str(beton), "size": SIZE, "output": output}
     return Contender(
         STOCK, "contenders.stock_ffcv:Epoch", arguments, WORKERS, ENVIRONMENT, trial=STOCK_TRIAL, compiles=True
@@ -54,13 +54,13 @@ def stock(beton: Path, output: str) -> Contender:
 
 
 def torchvision(folder: Path) -> Contender:
-    """torchvision's loader as rethinkdc sets it."""
+    """Return the contender for torchvision's loader, configured as in rethinkdc."""
     arguments = {"folder": str(folder), "size": SIZE}
     return Contender(TORCHVISION, "contenders.torchvision_loader:Epoch", arguments, WORKERS, trial=TORCHVISION_TRIAL)
 
 
 def float_epoch(data: Prepared, folder: Path, jpeg: Path) -> Race:
-    """The epoch that a CPU training reads."""
+    """Return the race over epochs of float batches, as a CPU training reads them."""
     shards = {"shards": data.shards(folder), "size": SIZE}
     webdataset = Contender("WebDataset", "contenders.webdataset_loader:Epoch", shards, WORKERS)
     files = {"folder": str(folder), "size": SIZE}
@@ -81,12 +81,12 @@ def float_epoch(data: Prepared, folder: Path, jpeg: Path) -> Race:
 
 
 def stock_epoch(work: str, beton: Path, note: str) -> Race:
-    """An epoch of 8-bit batches beside stock FFCV; the design sets no goal for it."""
+    """Return the race over epochs of 8-bit batches beside stock FFCV, which has no goal."""
     return Race(work, "images/s", ours(beton, "uint8"), (Peer(stock(beton, "uint8")),), note=note)
 
 
 def first_batch(jpeg: Path) -> Race:
-    """From opening to the first batch, in new processes on a warm machine."""
+    """Return the race from opening to the first batch, in new processes with warm file caches."""
 
     def side(name: str, label: str) -> Contender:
         arguments = {"side": label, "beton": str(jpeg), "size": SIZE, "output": "float32"}
@@ -101,7 +101,7 @@ def first_batch(jpeg: Path) -> Race:
 
 
 def turnaround(jpeg: Path) -> Race:
-    """What the change of epochs costs beyond the time that a batch takes."""
+    """Return the race over the cost of starting the next epoch, beyond the time of one batch."""
     epoch = {"beton": str(jpeg), "size": SIZE, "output": "float32"}
     ours_arguments = {**epoch, "engine": "ffcv", "epochs": 3}
     mine = Contender(
@@ -121,7 +121,7 @@ def turnaround(jpeg: Path) -> Race:
 
 
 def shared_stream(jpeg: Path) -> Race:
-    """K models from one stream, or from a loader each."""
+    """Return the race that feeds K models from one stream, or from one loader each."""
     arguments = {"beton": str(jpeg), "size": SIZE, "output": "uint8", "engine": "ffcv", "views": MODELS}
     mine = Contender(
         f"fastdc, one stream for {MODELS}", "contenders.ours:SharedEpoch", arguments, WORKERS, trial="fastdc ffcv 224"

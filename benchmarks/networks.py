@@ -1,8 +1,9 @@
-"""Training speed of small networks on one CPU thread: images/s of forward, backward and AdamW, median of three runs.
+"""Measure training speed of small networks on one CPU thread: images/s of forward, backward and AdamW.
 
     python benchmarks/networks.py
 
-Images are noise and lie in memory, so that no loader is measured. Run it on a machine left alone.
+The figure is the median of three runs. Images are noise in memory, so that no loader is measured. Run it on an idle
+machine.
 """
 
 import statistics
@@ -19,7 +20,7 @@ BATCH, STEPS, RUNS, CLASSES = 50, 4, 3, 10
 
 
 def speeds(arch: str, side: int, precision: str) -> list[float]:
-    """Return images/s of each run."""
+    """Return images/s of each run, after a short warm-up."""
     model = build_model(arch, CLASSES, side, seed=0).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     images = torch.randn(BATCH, 3, side, side).contiguous(memory_format=torch.channels_last)

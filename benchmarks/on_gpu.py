@@ -1,4 +1,4 @@
-"""The race on a CUDA device: ResNet-18, bf16, batch 128, fed by fastdc and by torchvision's loader with all cores."""
+"""Define the race on a CUDA device: ResNet-18, bf16, batch 128, fed by fastdc and by torchvision with all cores."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ BATCH = 128
 
 
 def training_race(work: str, engine: str, folder: Path, beton: Path, size: int) -> Race:
-    """Images per second of training, and how busy the GPU was (in the rows' facts)."""
+    """Return the race in images per second of training; the rows' facts hold the GPU's utilisation."""
     cores = len(os.sched_getaffinity(0))
     common = {"size": size, "device": "cuda", "batch_size": BATCH}
     ours = Contender(

@@ -1,4 +1,4 @@
-"""RDED's patches: fastdc's crops by numbers beside the official code's steps with Pillow and torch.
+"""Race RDED's patches: fastdc's crops by numbers beside the official code's steps with Pillow and torch.
 
 python benchmarks/patches.py [--quick] [--imagenette TAR]
 """
@@ -9,7 +9,7 @@ from prepared import Prepared
 
 
 def races(options: Options) -> list[Race]:
-    """RDED at 224 px, its network's own time left out."""
+    """Return the races of RDED at 224 px, without the time of its network."""
     data = Prepared(options)
     folder = data.pool()
     pool = data.sizes.pool

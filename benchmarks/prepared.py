@@ -1,7 +1,7 @@
-"""The files that are raced over: made once from Imagenette-160 or Fashion-MNIST, kept, and used by every contender.
+"""Prepare the files of the races: made once from Imagenette-160 or Fashion-MNIST, kept, and shared by all contenders.
 
-Imagenette's photographs have 160 px on their shorter side, so the 224-px sets are enlarged from them: as many bytes to
-read and pixels to decode as real ones of that size, though softer.
+Imagenette's photographs have 160 px on their shorter side, so the 224-px sets are enlarged from them. They have as
+many bytes to read and pixels to decode as real images of that size, but look softer.
 """
 
 import gzip
@@ -25,11 +25,11 @@ from fastdc.beton import write_beton
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 BILINEAR = Image.Resampling.BILINEAR
 VERSION = 2
-"""Raised when the same names come to hold other files."""
+"""Version of the prepared files, raised when their content changes under the same names."""
 
 
 class Picture(NamedTuple):
-    """One source image: its class (folder name), its name, and the file's bytes."""
+    """Source image: its class (folder name), its name, and the file's bytes."""
 
     label: str
     name: str
@@ -38,7 +38,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many images of each of the ten classes the sets hold (at most; classes differ)."""
+    """Largest number of images per class in each set of ten classes."""
 
     photos: int = 10_000
     loaded: int = 240
@@ -54,10 +54,10 @@ QUICK = Sizes(photos=12, loaded=12, odd=6, compressed=12, pool=6, small_train=4,
 
 
 class Prepared:
-    """Where the sets lie; each is made when first asked for.
+    """Prepared sets, each made on first use.
 
     Attributes:
-        source: "imagenette" or "fashion_mnist". folder: where everything is kept.
+        source: "imagenette" or "fashion_mnist". folder: folder of all sets.
     """
 
     def __init__(self, options: Options) -> None:
@@ -68,44 +68,44 @@ class Prepared:
 
     @property
     def told(self) -> str:
-        """What the 224-px images are, for the rows' notes."""
+        """Return a description of the 224-px images for the rows' notes."""
         if self.source == "imagenette":
             return "Imagenette-160 enlarged to 224 px and cropped square, JPEG q90"
         return "Fashion-MNIST enlarged to 224 px, JPEG q90"
 
     def photos(self) -> Path:
-        """All training images at 224 x 224, JPEG q90 4:2:0, a folder per class."""
+        """Return all training images at 224 x 224, JPEG q90 4:2:0, one folder per class."""
         return self._folder("photos224", self.sizes.photos, "train", lambda image, _: square(image, 224))
 
     def loaded(self) -> Path:
-        """The part of `photos` that the loaders read, as a folder."""
+        """Return the part of `photos` that the loaders read, as a folder."""
         return self._folder("loaded224", self.sizes.loaded, "train", lambda image, _: square(image, 224))
 
     def odd(self) -> Path:
-        """Square images of 160 to 500 px a side, JPEG q90.
+        """Return square images with sides of 160 to 500 px, JPEG q90.
 
-        Square, because FFCV limits the longer side and fastdc the shorter one: only so do both make the same pixels.
+        FFCV limits the longer side and fastdc the shorter one, so both make the same pixels only from square images.
         """
         return self._folder("odd160-500", self.sizes.odd, "train", lambda image, number: square(image, side_of(number)))
 
     def compressed(self) -> Path:
-        """A compressed set as `compress` stores it: 224 x 224, JPEG q75."""
+        """Return a compressed set as `compress` stores it: 224 x 224, JPEG q75."""
         return self._folder("compressed224", self.sizes.compressed, "train", lambda image, _: square(image, 224), 75)
 
     def pool(self) -> Path:
-        """Candidates of a patch method: 224 x 224, JPEG q90."""
+        """Return candidates of a patch method: 224 x 224, JPEG q90."""
         return self._folder("pool224", self.sizes.pool, "train", lambda image, _: square(image, 224))
 
     def small_photos(self) -> Path:
-        """Ten images per class at 64 x 64, JPEG q75: a compressed set for small networks."""
+        """Return a compressed set for small networks: ten images per class at 64 x 64, JPEG q75."""
         return self._folder("photos64", self.sizes.small_train, "train", lambda image, _: square(image, 64), 75)
 
     def small_photos_val(self) -> Path:
-        """A few validation images of each class, untouched."""
+        """Return a few validation images of each class, unchanged."""
         return self._folder("photos64-val", self.sizes.photos_val, "val", None)
 
     def fashion(self, per_class: int, split: str = "train") -> Path:
-        """Fashion-MNIST at 28 x 28: JPEG q75 for training, PNG (lossless) for validation."""
+        """Return Fashion-MNIST at 28 x 28: JPEG q75 for training, PNG (lossless) for validation."""
         quality = 75 if split == "train" else 0
         return self._make(
             f"fashion28-{split}-{per_class}",
@@ -113,14 +113,14 @@ class Prepared:
         )
 
     def beton(self, folder: Path, encoding: str = "keep") -> Path:
-        """`folder` as a beton."""
+        """Return `folder` as a beton."""
         out = self.folder / f"{folder.name}-{encoding}.beton"
         if not out.exists():
             write_beton(folder, out, encoding=encoding)  # type: ignore[arg-type]
         return out
 
     def shards(self, folder: Path, images: int = 500) -> list[str]:
-        """`folder` as tar shards for WebDataset: NAME.jpg beside NAME.cls."""
+        """Return `folder` as tar shards for WebDataset, with NAME.jpg beside NAME.cls."""
         out = self._make(f"{folder.name}-shards", lambda path: write_shards(folder, path, images))
         return sorted(str(path) for path in out.glob("*.tar"))
 
@@ -139,7 +139,7 @@ class Prepared:
         return self._make(name, make)
 
     def _make(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The folder `name`, made whole or not at all."""
+        """Return the folder `name`, made atomically if it does not exist."""
         out = self.folder / name
         if not out.exists():
             spare = out.with_name(f"{name}.{os.getpid()}.tmp")
@@ -152,10 +152,12 @@ class Prepared:
 
 
 def find_imagenette(given: Path | None) -> Path | None:
-    """Imagenette-160 as a tar or folder: as given, FASTDC_IMAGENETTE, the checkout's data folder, ../shared/data.
+    """Find Imagenette-160 as a tar or folder; return None if there is none.
+
+    The order is: `given`, FASTDC_IMAGENETTE, the checkout's data folder, a shared tar beside the checkout.
 
     Raises:
-        SystemExit: one was given that is not there.
+        SystemExit: the given path does not exist.
     """
     named = given or (Path(os.environ["FASTDC_IMAGENETTE"]) if os.environ.get("FASTDC_IMAGENETTE") else None)
     if named is not None:
@@ -169,7 +171,7 @@ def find_imagenette(given: Path | None) -> Path | None:
 
 
 def read_imagenette(source: Path, split: str) -> Iterator[Picture]:
-    """The images of one split, in order of class and name."""
+    """Yield the images of one split, in order of class and name."""
     if source.is_dir():
         for path in sorted((source / split).glob("*/*")):
             yield Picture(path.parent.name, path.stem, path.read_bytes())
@@ -183,7 +185,7 @@ def read_imagenette(source: Path, split: str) -> Iterator[Picture]:
 
 
 def fashion_pictures(split: str, per_class: int) -> Iterator[Picture]:
-    """The first images of every class of Fashion-MNIST, as PNG.
+    """Yield the first images of every class of Fashion-MNIST, as PNG.
 
     Raises:
         SystemExit: Debian's package is not installed.
@@ -202,7 +204,7 @@ def fashion_pictures(split: str, per_class: int) -> Iterator[Picture]:
 
 
 def first_of_each(pictures: Iterable[Picture], per_class: int) -> Iterator[Picture]:
-    """At most `per_class` pictures of each class."""
+    """Yield at most `per_class` pictures of each class."""
     seen: dict[str, int] = {}
     for picture in pictures:
         seen[picture.label] = seen.get(picture.label, 0) + 1
@@ -211,12 +213,12 @@ def first_of_each(pictures: Iterable[Picture], per_class: int) -> Iterator[Pictu
 
 
 def side_of(number: int) -> int:
-    """A side between 160 and 500 px, spread evenly and in no order."""
-    return 160 + number * 2_654_435_761 % 341
+    """Return a side between 160 and 500 px, evenly distributed and without visible order."""
+    return 160 + number * 2_654_435_761 % 341  # Knuth's multiplicative hash
 
 
 def square(image: Image.Image, side: int) -> Image.Image:
-    """The central square, resized to `side` x `side`."""
+    """Return the central square of an image, resized to `side` x `side`."""
     edge = min(image.size)
     left, top = (image.width - edge) // 2, (image.height - edge) // 2
     return image.resize((side, side), BILINEAR, (left, top, left + edge, top + edge))
@@ -241,12 +243,12 @@ def save_all(
 
     with ThreadPoolExecutor() as pool:
         numbered = enumerate(pictures)
-        while chunk := list(islice(numbered, 256)):  # so that a whole archive never waits in memory
+        while chunk := list(islice(numbered, 256)):  # chunks, so that the archive is never in memory at once
             list(pool.map(lambda pair: save(*pair), chunk))
 
 
 def write_shards(folder: Path, out: Path, images: int) -> None:
-    """Tar shards of `images` images each, shuffled once, as WebDataset's users do."""
+    """Write tar shards of `images` images each, shuffled once, as is usual with WebDataset."""
     classes = sorted(path.name for path in folder.iterdir())
     paths = sorted(folder.glob("*/*.jpg"))
     order = np.random.default_rng(0).permutation(len(paths))
@@ -259,13 +261,13 @@ def write_shards(folder: Path, out: Path, images: int) -> None:
 
 
 def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add a file to a tar."""
+    """Add a file to a tar archive."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """Number of images of a folder set and their bytes."""
+    """Return the number of images in a folder set and their bytes."""
     sizes = [path.stat().st_size for path in folder.glob("*/*")]
     return {"images": len(sizes), "bytes": sum(sizes)}

@@ -1,8 +1,8 @@
-"""Epochs over a compressed set after the first: fastdc's resident engine beside stock FFCV and torchvision.
+"""Race epochs over a compressed set after the first: fastdc's resident engine beside stock FFCV and torchvision.
 
     python benchmarks/resident.py [--quick] [--device cuda] [--imagenette TAR]
 
-A compressed set fits in memory: fastdc decodes it once. After the race the three paths (FFCV, memory, device) are
+A compressed set fits in memory, so fastdc decodes it once. After the race the three paths (FFCV, memory, device) are
 compared image by image.
 """
 
@@ -19,7 +19,7 @@ WRITING = "writing such batches alone"
 
 
 def races(options: Options) -> list[Race]:
-    """A 224-px and a 28-px set; on CUDA training from the device's memory too."""
+    """Return the races over a 224-px and a 28-px set, and on CUDA also training from the device's memory."""
     data = Prepared(options)
     folder = data.compressed()
     beton = data.beton(folder)
@@ -45,7 +45,10 @@ def races(options: Options) -> list[Race]:
 def epochs(
     work: str, folder: Path, beton: Path, size: int, goals: tuple[int, int], rounds: tuple[int, int, int], note: str
 ) -> Race:
-    """Epochs of floats; each side does as many a repetition as make it long enough to time."""
+    """Return the race over epochs of float batches; `rounds` is each side's epochs per repetition.
+
+    Faster sides do more epochs, so that a repetition is long enough to time.
+    """
     batches = {"beton": str(beton), "size": size, "output": "float32"}
     mine, theirs, slow = rounds
     ours = Contender(
@@ -68,7 +71,7 @@ def epochs(
         trial=f"torchvision {size}",
     )
     peers = [Peer(stock, goals[0], wall=WRITING), Peer(torchvision, goals[1], wall=WRITING)]
-    if size == 224:  # smaller batches stay in the cache, where the memory is no wall
+    if size == 224:  # smaller batches stay in the cache, where memory bandwidth is no limit
         images = sum(1 for _ in folder.glob("*/*"))
         shape = {"shape": [min(128, images), 3, size, size], "epochs": mine, "images": images}
         peers.append(Peer(Contender(WRITING, "contenders.ours:CopyAlone", shape, WORKERS), None, "1x"))

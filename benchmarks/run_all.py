@@ -1,9 +1,9 @@
-"""All benchmarks, one after the other: what `make bench` runs, on a machine left alone.
+"""Run all benchmarks one after the other, as `make bench` does; use an idle machine.
 
     python benchmarks/run_all.py [--quick] [--device cuda] [--imagenette TAR] [--only TEXT]
 
-Results: benchmarks/out/summary.json, ratios.png, machine.json and one CSV per script. `benchmarks/scale.py` (a million
-files) is not among them.
+Results are benchmarks/out/summary.json, ratios.png, machine.json and one CSV per script. `benchmarks/scale.py` (a
+million files) is not included.
 """
 
 import sys
@@ -28,7 +28,7 @@ SCRIPTS = {
 
 
 def main() -> None:
-    """Run every script; exits with 1 if something of ours failed to run."""
+    """Run every script; exit with 1 if a contender of fastdc failed to run."""
     start = time.perf_counter()
     options = parse_options(__doc__ or "")
     rows = []

@@ -1,9 +1,9 @@
-"""A data set of ImageNet's shape written at once: seconds and peak memory of `fastdc write-beton`, and of reading back.
+"""Measure `fastdc write-beton` on a data set of ImageNet's shape: seconds and peak memory of writing and reading back.
 
     python benchmarks/scale.py [--images 1281167] [--classes 1000] [--work DIR]
 
-The tree's files are hard links to a few tiny JPEGs per class, so that the number of files is the load, not their bytes.
-Every step runs in a process of its own, whose peak memory the system reports. The last line is the result as JSON.
+The tree's files are hard links to a few tiny JPEGs per class, so the load is the number of files, not their bytes.
+Every step runs in its own process, whose peak memory the system reports. The last line is the result as JSON.
 """
 
 import argparse
@@ -24,12 +24,12 @@ _DISTINCT = 4  # different JPEGs per class; ext4 allows 65,000 links to each
 
 
 def count_class(label: int, images: int, classes: int) -> int:
-    """How many images a class has."""
+    """Return how many images a class has."""
     return images // classes + (label < images % classes)
 
 
 def generate(work: Path, images: int, classes: int) -> dict[str, Any]:
-    """Make work/tree/CLASS/CLASS_NUMBER.JPEG: sorted names as long as ImageNet's, classes as equal as they can be."""
+    """Make work/tree/CLASS/CLASS_NUMBER.JPEG, with names as long as ImageNet's and classes of nearly equal size."""
     import numpy as np
     import simplejpeg
 
@@ -49,7 +49,7 @@ def generate(work: Path, images: int, classes: int) -> dict[str, Any]:
 
 
 def list_images(work: Path, images: int, classes: int) -> dict[str, Any]:
-    """Find classes and images as the writer does, without reading any."""
+    """List classes and images as the writer does, without reading any image."""
     import numpy as np
 
     from fastdc.beton.opening import open_source
@@ -60,7 +60,7 @@ def list_images(work: Path, images: int, classes: int) -> dict[str, Any]:
 
 
 def open_beton(work: Path, images: int, classes: int) -> dict[str, Any]:
-    """Open the beton, without its manifest, and count."""
+    """Open the beton without its manifest, and count the images of each class."""
     import numpy as np
 
     from fastdc.beton import BetonFile
@@ -70,7 +70,7 @@ def open_beton(work: Path, images: int, classes: int) -> dict[str, Any]:
 
 
 def load_manifest(work: Path, images: int, classes: int) -> dict[str, Any]:
-    """Load the manifest, checked against the beton, and compare the first and last id with the tree."""
+    """Load the manifest, which checks it against the beton, and compare the first and last id with the tree."""
     from fastdc.beton import load_manifest
 
     manifest = load_manifest(work / "out.beton")
@@ -89,12 +89,12 @@ STEPS: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
 
 
 def measure(command: list[str]) -> dict[str, Any]:
-    """Run a command; its seconds, peak memory in MB, CPU seconds, and what it printed as JSON in its last line."""
+    """Run a command; return its seconds, CPU seconds, peak memory in MB, and the JSON of its last output line."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, it reports the usage of this child alone
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
@@ -110,7 +110,7 @@ def measure(command: list[str]) -> dict[str, Any]:
 
 
 def run(work: Path, images: int, classes: int) -> dict[str, Any]:
-    """All steps, the results printed as they come."""
+    """Run all steps and print each result as it comes."""
 
     def step(name: str) -> list[str]:
         sizes = ["--images", str(images), "--classes", str(classes)]
@@ -136,12 +136,13 @@ def run(work: Path, images: int, classes: int) -> dict[str, Any]:
         if name in ("list", "open", "manifest"):
             check_counts(name, results[name], images, classes)
         print(f"{name:9}", ", ".join(f"{key} {value:,}" for key, value in results[name].items()), flush=True)
-    results["own_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # a floor of all the others
+    # A child inherits the peak of the process that it was forked from, so this is a lower bound of all figures.
+    results["own_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return results
 
 
 def check_counts(name: str, result: dict[str, Any], images: int, classes: int) -> None:
-    """Refuse a step that found other images per class than were made; put two sums in place of its `counts`."""
+    """Check a step's images per class against those made; replace its `counts` by the two totals."""
     found, made = result.pop("counts"), [count_class(label, images, classes) for label in range(classes)]
     if len(found) != classes:
         raise SystemExit(f"{name}: found {len(found)} classes, expected {classes}")
@@ -152,7 +153,7 @@ def check_counts(name: str, result: dict[str, Any], images: int, classes: int) -
 
 
 def main() -> None:
-    """Read the command line; with --step run one step, else all of them."""
+    """Run one step with --step, else all of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--classes", type=int, default=CLASSES)

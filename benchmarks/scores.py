@@ -1,11 +1,11 @@
-"""Aggregation of every score method over a generated dynamics log of ImageNet's size, against reading the same bytes.
+"""Time every score method's aggregation of a generated dynamics log of ImageNet's size, against reading its bytes.
 
     python benchmarks/scores.py --folder /tmp/scores            # 2.8 GB of disk, deleted afterwards
     python benchmarks/scores.py --samples 50000 --repeats 3     # a quick look
 
-Every row is what the method's `run_scores` does for one observer run: from the files to float64 [N]. "read" is reading
-the bytes that this method needs, of the same files, into one reused buffer. "cold" first asks the system to forget the
-files. Medians of `--repeats` runs after one that is not counted (it compiles); warm and cold alike.
+Every row times the method's `run_scores` for one observer run: from the files to float64 [N]. "read" reads the bytes
+that this method needs from the same files into one reused buffer. "cold" first drops the files from the system's
+cache. Figures are medians of `--repeats` runs, warm and cold. A first run, which compiles, is not counted.
 """
 
 import argparse
@@ -43,7 +43,7 @@ EPOCHS_READ = {"el2n": (0, 10), "cad_prune": (1, 8)}
 
 
 def generate(folder: Path, samples: int, epochs: int) -> Observation:
-    """A log of plausible values, and TDDS steps, written as the observer writes them."""
+    """Write a log of plausible values, and TDDS steps, in the observer's format."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     difficulty = generator.random(samples, np.float32)
@@ -56,7 +56,7 @@ def generate(folder: Path, samples: int, epochs: int) -> Observation:
             values[2] = 8 * (values[0] - values[1])
             values[3], values[4] = 3 * (1 - values[0]), 1.4 * (1 - values[0])
             append_epoch(folder, epoch, values)
-            if epoch:
+            if epoch:  # TDDS needs two epochs for a step
                 steps.write((values[3] * noise[0]).tobytes())
     observation = Observation(folder, samples, tuple(float(e) for e in range(1, epochs + 1)), {}, 1, 0.0, {})
     commit(observation)
@@ -64,7 +64,7 @@ def generate(folder: Path, samples: int, epochs: int) -> Observation:
 
 
 def scorers(observation: Observation) -> dict[str, Callable[[], NDArray[np.float64]]]:
-    """One call for each row."""
+    """Return one call for each row of the table."""
 
     def method_call(name: str, **settings: object) -> Callable[[], NDArray[np.float64]]:
         method = get_method(name)
@@ -81,7 +81,7 @@ def scorers(observation: Observation) -> dict[str, Callable[[], NDArray[np.float
 
 
 def read_bytes(observation: Observation, name: str) -> int:
-    """Read what row `name` needs, epoch by epoch; bytes read."""
+    """Read the bytes that row `name` needs, epoch by epoch; return their number."""
     samples, total = observation.num_samples, 0
     buffer = memoryview(bytearray(4 * samples))
     first, last = EPOCHS_READ.get(name, (0, observation.epochs))
@@ -98,7 +98,7 @@ def read_bytes(observation: Observation, name: str) -> int:
 
 
 def seconds(work: Callable[[], object], repeats: int, before: Callable[[], None]) -> list[float]:
-    """Wall time of each of `repeats` runs."""
+    """Return the wall time of each of `repeats` runs; `before` runs untimed before each."""
     taken = []
     for _ in range(repeats):
         before()
@@ -109,7 +109,7 @@ def seconds(work: Callable[[], object], repeats: int, before: Callable[[], None]
 
 
 def forget(observation: Observation) -> None:
-    """Ask the system to drop the files from its cache."""
+    """Ask the system to drop the files from its cache, which requires that they are on disk."""
     for name in (LOG_NAME, TDDS_FILE):
         with (observation.folder / name).open("rb") as handle:
             os.fsync(handle.fileno())
@@ -117,7 +117,7 @@ def forget(observation: Observation) -> None:
 
 
 def peak_mib() -> float:
-    """The process's largest resident memory so far."""
+    """Return the process's largest resident memory so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

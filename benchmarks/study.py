@@ -1,14 +1,15 @@
-"""The study: run its blocks, keep every finished row as text, and draw tables, claims and figures from these rows.
+"""Run the study's blocks, keep every finished row as text, and draw tables, claims and figures from these rows.
 
     python benchmarks/study.py run [--study DIR] [--blocks 1,2] [--hours 2]
     python benchmarks/study.py draw|export [--study DIR]
     python benchmarks/study.py verify N [--study DIR] [--seed 0] [--workdir DIR]
     python benchmarks/study.py entropy [--study DIR] [--teacher NAME] [--seeds 0-2]
 
-`run` goes on where it stopped; finished rows are written to DIR/rows.jsonl and DIR/rows.csv after every seed. Beside
-the data, a new machine needs rows.jsonl alone: a row that it holds is not trained again. DIR/study.yaml lists the runs.
-`draw` reads rows.jsonl alone, and no beton. `export` writes the rows of a store that a killed run left. `verify` trains
-N rows again from nothing. `entropy` asks a trained network how sure it is of each method's images.
+DIR/study.yaml lists the runs. `run` resumes where it stopped, and writes finished rows to DIR/rows.jsonl and
+DIR/rows.csv after every seed. A new machine needs only the data and rows.jsonl, because rows in it are not trained
+again. `draw` reads the text files of DIR and no beton. `export` writes the rows of a store that a killed run left.
+`verify` trains N rows again from scratch. `entropy` measures how certain a trained network is about each method's
+images.
 """
 
 import argparse
@@ -25,7 +26,7 @@ STUDY = Path(__file__).resolve().parent / "results" / "imagenette64"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; bad input is one line on stderr and exit code 2."""
+    """Run a command line and return its exit code; bad input gives one line on stderr and code 2."""
     options = _parser().parse_args(arguments)
     try:
         return _act(options)

@@ -1,9 +1,9 @@
-"""What a sweep costs besides its work: plan, store and resume, per cell and for 10,000 cells.
+"""Measure the overhead of a sweep: plan, store and resume, per cell and for 10,000 cells.
 
     python benchmarks/sweep.py [--cells 10000] [--repeat 5]
 
-No peer: these are the limits of design.md (10,000 finished cells resume within 1 s, a cell that does nothing costs at
-most 50 ms). Medians, in ms by the wall clock and in ms of this process.
+There is no peer, but there are limits: 10,000 finished cells resume within 1 s, and an empty cell costs at most 50 ms.
+Figures are medians, in ms by the wall clock and in ms of this process.
 """
 
 import argparse
@@ -34,7 +34,7 @@ DETAIL = {"curve": [{"epoch": 1, "lr": 0.001, "loss": 1.0, "top1": 50.0}] * 60, 
 
 
 def make_config(folder: Path, cells: int) -> SweepConfig:
-    """A grid of at least so many cells on a set of two classes."""
+    """Return a grid of at least `cells` cells on a set of two classes."""
     images = np.random.default_rng(0).integers(0, 256, (2, 20, 8, 8, 3), dtype=np.uint8)
     samples = [Sample(image, label, f"{label}/{i}") for label in (0, 1) for i, image in enumerate(images[label])]
     for split in ("train", "val"):
@@ -46,12 +46,12 @@ def make_config(folder: Path, cells: int) -> SweepConfig:
 
 
 def do_nothing(_: Cell) -> CellResult:
-    """A cell without work."""
+    """Return the result of a cell without doing any work."""
     return CellResult(SUMMARY, DETAIL)
 
 
 def finish_all(plan: Plan) -> None:
-    """The plan's store with a result in every row, and the folder with every subset's files."""
+    """Fill the plan's store with a result in every row, and its folder with every subset's files."""
     plan.config.workdir.mkdir()
     (plan.config.workdir / "subsets").mkdir()
     with Store(plan.store_path) as store:
@@ -66,7 +66,7 @@ def finish_all(plan: Plan) -> None:
 
 
 def measure(repeat: int, work: Callable[[], object]) -> tuple[float, float]:
-    """Median ms of `work` by the wall clock, and of this process."""
+    """Return the median ms of `work` by the wall clock, and of CPU time of this process."""
     found = []
     for _ in range(repeat):
         wall, own = time.perf_counter(), time.process_time()
@@ -76,7 +76,7 @@ def measure(repeat: int, work: Callable[[], object]) -> tuple[float, float]:
 
 
 def resume(config: SweepConfig) -> None:
-    """What a sweep with nothing left to do does."""
+    """Do what a sweep does when every cell is finished."""
     plan = make_plan(config)
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
@@ -84,7 +84,7 @@ def resume(config: SweepConfig) -> None:
 
 
 def rows(folder: Path, cells: int, repeat: int) -> list[tuple[str, float, float]]:
-    """What is measured, with both times."""
+    """Return the measured steps with both times in ms."""
     config = make_config(folder, cells)
     plan = make_plan(config)
     finish_all(plan)

@@ -1,9 +1,9 @@
-"""Writing a beton: images per second of fastdc's writer beside stock FFCV's `DatasetWriter`, and beside the disk.
+"""Race the writing of betons: images per second of fastdc beside stock FFCV's `DatasetWriter`, and beside the disk.
 
     python benchmarks/writer.py [--quick] [--imagenette TAR]
 
-Stock FFCV reads torchvision's `ImageFolder` and stores 'jpg': it decodes and encodes every image. `keep` copies a JPEG
-as it is. Our side flushes the file to the disk, stock FFCV does not.
+Stock FFCV reads torchvision's `ImageFolder` and stores 'jpg', so it decodes and encodes every image. `keep` copies a
+JPEG unchanged. Our side flushes the file to the disk, stock FFCV does not.
 """
 
 from contenders.stock_ffcv import ENVIRONMENT
@@ -15,7 +15,7 @@ WORKERS = (1, 2, 4)
 
 
 def races(options: Options) -> list[Race]:
-    """Copying a 224-px folder, and resizing a folder of 160 to 500 px to 224."""
+    """Return the races: copying a 224-px folder, and resizing a folder of 160 to 500 px to 224."""
     data = Prepared(options)
     scratch = data.folder / "written"
     photos, odd = str(data.photos()), str(data.odd())

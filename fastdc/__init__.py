@@ -1,12 +1,12 @@
 """fastdc: large-scale dataset compression under one fair, fast, repeatable benchmark.
 
-The public API, imported when first used (torch only where it is needed):
+Each public name is imported on first use, so torch loads only where it is needed:
 
 - `write_beton`, `verify_beton`, `BetonFile`, `Manifest`: data as FFCV `.beton` files with a manifest.
 - `open_loader`: batches from a beton, the same for every engine and number of workers.
-- `fastdc.observe.observe`: one training on the full set; its dynamics serve every score-based method.
-- `compress_beton`, `select`, `all_methods`, `get_method`: methods and the subsets that they make.
-- `scores`: the difficulty scores of the literature, straight from logits, high = hard.
+- `fastdc.observe.observe`: one logged training on the full set; every score-based method reads its dynamics.
+- `compress_beton`, `select`, `all_methods`, `get_method`: compression methods and the subsets they make.
+- `scores`: the difficulty scores of the literature, computed directly from logits, high = hard.
 - `evaluate`: accuracy of a network trained from scratch on a subset under one protocol.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastdc.train import EvaluateSettings, get_protocol
     from fastdc.train.evaluation import evaluate
 
-bound_spinning()  # before torch is loaded, which reads the setting once
+bound_spinning()  # must precede the first import of torch: libgomp reads the variable only once
 
 __version__ = "0.3.0"
 
@@ -64,7 +64,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for, so that `fastdc --help` stays quick."""
+    """Import a public name on first access, which keeps `fastdc --help` fast."""
     if name not in _MODULES:
         raise AttributeError(f"module 'fastdc' has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

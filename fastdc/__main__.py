@@ -1,4 +1,4 @@
-"""`python -m fastdc`: the command line, for where the `fastdc` program is not on the path."""
+"""Run the command line as `python -m fastdc`, for when the `fastdc` program is not on the path."""
 
 from fastdc.cli import main
 

@@ -1,6 +1,9 @@
-"""The command line. Commands parse, call one function of a room and print; heavy imports happen inside them.
+"""Define the command line.
 
-Exit codes: 0 all good, 1 some run failed, 2 bad or damaged input, 130 interrupted.
+Each command parses its options, calls one function of the library and prints the result. Heavy imports stay inside
+the commands, so that `--help` is fast.
+
+Exit codes: 0 success, 1 some run failed, 2 bad or damaged input, 130 interrupted.
 """
 
 import errno
@@ -72,7 +75,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Options that come before the command."""
+    """Accept the options that precede the command."""
 
 
 app.command("write-beton", short_help="Write a folder or archive of images as one file.")(cli_data.write_beton_command)
@@ -138,10 +141,10 @@ def sweep_command(
 
     Options replace keys of CONFIG.yaml (train, val, holdout, workdir, methods, ipc, seeds, protocols, archs, observer,
     teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, track,
-    allow_missing_classes). Paths are relative to the current folder. Run again, it does only what is missing;
-    several sweeps may share one workdir. A run that fails is a row with its reason, and the exit code is 1.
-    `--rerun all` trains again but reuses subsets and observers, which are the same for the same content; a result
-    stays until its new one is there, and an interrupted one goes on where it was.
+    allow_missing_classes). Paths are relative to the current folder. A second call does only what is missing.
+    Several sweeps may share one workdir. A failed run becomes a row with its reason, and the exit code is 1.
+    `--rerun all` trains again but reuses subsets and observers, because equal content makes equal ones. An old result
+    stays until the new one replaces it, and an interrupted rerun resumes.
 
     Example:
 
@@ -160,7 +163,7 @@ def sweep_command(
     options |= {"workdir": workdir, "protocols": protocol, "archs": arch, "image_size": image_size, "threads": threads}
     options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
     options |= {"teacher": teacher, "teacher_order": teacher_order, "track": track}
-    options["allow_missing_classes"] = allow_missing_classes or None
+    options["allow_missing_classes"] = allow_missing_classes or None  # an absent flag must not override the file's key
     options["holdout"] = holdout
     options["observer"] = parse_settings(observer or []) or None
     given = {
@@ -178,7 +181,7 @@ def sweep_command(
 
 
 def _launcher(launcher: Launcher, address: str | None, gpus_per_run: float | None) -> Any:
-    """What runs the cells somewhere else; None for this process."""
+    """Return the launcher that runs the cells elsewhere, or None to run them in this process."""
     if launcher is Launcher.local:
         for option, value in (("--address", address), ("--gpus-per-run", gpus_per_run)):
             if value is not None:
@@ -228,8 +231,8 @@ def report_command(
 ) -> None:
     """Print the results of a sweep: mean and standard deviation over seeds, bytes, seconds, and what failed.
 
-    A mean over part of the seeds is marked, for example 2/3. Accuracy is the last epoch's, std has ddof=1. DIR may
-    also be a folder with a study's rows.jsonl.
+    A mean over only part of the seeds is marked, for example 2/3. Accuracy is that of the last epoch; std uses ddof=1.
+    DIR may also be a folder with a study's rows.jsonl.
 
     Example:
 
@@ -268,7 +271,7 @@ app.command("rank", short_help="Rank the methods, with ties.")(cli_report.rank_c
 def methods_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list and nothing else.")] = False,
 ) -> None:
-    """List every compression method, what it needs, and plug-ins that cannot be used.
+    """List every compression method and what it needs, and plug-ins that failed to load.
 
     Example:
 
@@ -301,9 +304,9 @@ app.command("protocols", short_help="List the training protocols.")(protocols_co
 def doctor_command(
     workdir: Annotated[Path, typer.Option(metavar="DIR", help="Folder whose disk is looked at.")] = Path(),
 ) -> None:
-    """Say what this machine offers fastdc and what to do about what is missing.
+    """Report what this machine offers fastdc and how to fix what is missing.
 
-    Exit code 0 when fastdc can work (warnings allowed: without FFCV the in-memory loader does the work), else 1.
+    Exit code 0 when fastdc can work, else 1. Warnings are allowed: without FFCV the in-memory loader does the work.
     """
     from fastdc.doctor import examine, is_usable, report
 
@@ -317,20 +320,22 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; prints errors instead of raising them.
+    """Run one command and return its exit code, printing errors instead of raising them.
+
+    With FASTDC_DEBUG=1 in the environment an unexpected exception is raised.
 
     Args:
         arguments: command line without the program's name; None takes `sys.argv`.
     """
-    from typer._click.exceptions import ClickException
+    from typer._click.exceptions import ClickException  # typer's own copy of click; the public click has other classes
 
     arguments = sys.argv[1:] if arguments is None else arguments
-    # Known before the options are read: what is wrong with them is told in this form too.
+    # Set the log form before the options are parsed, so that parsing errors are reported in it too.
     choose_log("json" if re.search(r"(^|\0)--log[\0=]json(\0|$)", "\0".join(arguments)) else "auto")
     try:
         with one_use():
             code = app(args=arguments or ["--help"], prog_name="fastdc", standalone_mode=False)
-        print(end="", flush=True)
+        print(end="", flush=True)  # a full disk or a closed pipe shows here, where it can still be reported
         return code if isinstance(code, int) else 0
     except FastDCError as error:
         say_error(str(error))
@@ -355,7 +360,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _file_problem(error: OSError) -> str | None:
-    """What to say about a path or a disk; None for an error that is about neither."""
+    """Return the message for an error of a path or a disk; None for any other error."""
     where = "output" if error.filename is None else os.fsdecode(error.filename)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{where}: disk full ({error.strerror}); free space and run again"
@@ -363,22 +368,22 @@ def _file_problem(error: OSError) -> str | None:
 
 
 def _open_streams() -> None:
-    """Give a process that was started with a standard stream closed (`>&-`) one that leads nowhere.
+    """Replace every closed standard stream (`>&-`) by one to /dev/null.
 
-    Otherwise the next file that is opened gets the number of stdout, and whatever a library prints goes into it.
+    Otherwise the next file that is opened gets the descriptor of stdout, and library output corrupts that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # POSIX assigns the lowest free number, which is this one
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (open as long as the process)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (stays open as long as the process lives)
 
 
 def _flush(stream: TextIO) -> None:
-    """Flush what is left; where that fails, drop it, or the interpreter complains while it exits."""
+    """Flush a stream, or drop its content if that fails: the interpreter would print a traceback at exit."""
     try:
         stream.flush()
     except OSError:
@@ -386,16 +391,16 @@ def _flush(stream: TextIO) -> None:
 
 
 def main() -> None:
-    """Entry point of the `fastdc` program."""
+    """Run the `fastdc` program."""
     _open_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP; leave that in place
             signal.signal(number, _interrupt)
     warnings.showwarning = lambda message, category, *_, **__: say_error(f"{category.__name__}: {message}", "warning: ")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Unicode gets "?" in place of an exception
-    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout is sys.__stdout__:  # not what `_open_streams` opened
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?" instead of raising
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout is sys.__stdout__:  # not the one from `_open_streams`
         sys.stdout = outlive_reader(sys.stdout)
     code = run()
     _flush(sys.stdout)

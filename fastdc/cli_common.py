@@ -1,4 +1,4 @@
-"""Choices, options and the error line that the commands share."""
+"""Define the choices, options and error line that the commands share."""
 
 import os
 from enum import StrEnum
@@ -12,7 +12,7 @@ from fastdc.progress import choose_log, say
 
 
 class Encoding(StrEnum):
-    """How stored images are encoded."""
+    """Encoding of stored images."""
 
     keep = "keep"
     jpg = "jpg"
@@ -20,14 +20,14 @@ class Encoding(StrEnum):
 
 
 class IndexOrder(StrEnum):
-    """What the indices of a list count."""
+    """Numbering that the indices of a list refer to."""
 
     imagefolder = "imagefolder"
     own = "own"
 
 
 class OnError(StrEnum):
-    """What an unreadable image does."""
+    """Reaction to an unreadable image."""
 
     fail = "fail"
     skip = "skip"
@@ -47,7 +47,7 @@ class Precision(StrEnum):
 
 
 class Order(StrEnum):
-    """Orders of classes by name."""
+    """Order of classes by name."""
 
     text = "text"
     numeric = "numeric"
@@ -56,7 +56,7 @@ class Order(StrEnum):
 
 
 class Engine(StrEnum):
-    """How batches are made."""
+    """Engine that makes batches."""
 
     auto = "auto"
     ffcv = "ffcv"
@@ -65,7 +65,7 @@ class Engine(StrEnum):
 
 
 class Together(StrEnum):
-    """Whether runs share one stream of decoded images."""
+    """Policy for sharing one stream of decoded images between runs."""
 
     auto = "auto"
     always = "always"
@@ -73,7 +73,7 @@ class Together(StrEnum):
 
 
 class Rerun(StrEnum):
-    """Which runs a sweep runs again."""
+    """Selection of the runs that a sweep repeats."""
 
     missing = "missing"
     failed = "failed"
@@ -81,14 +81,14 @@ class Rerun(StrEnum):
 
 
 class Launcher(StrEnum):
-    """Where a sweep's runs are run."""
+    """Place where a sweep executes its runs."""
 
     local = "local"
     ray = "ray"
 
 
 class Log(StrEnum):
-    """How progress is told on stderr."""
+    """Form of progress on stderr."""
 
     auto = "auto"
     plain = "plain"
@@ -152,7 +152,7 @@ LogOption = Annotated[
     typer.Option(
         "--log",
         help="Progress on stderr. auto: bars on a terminal, else plain lines; json: an object per line.",
-        callback=lambda log: choose_log(log.value) or log,
+        callback=lambda log: choose_log(log.value) or log,  # a callback returns the value; `choose_log` returns None
     ),
 ]
 AUGMENT_HELP = (
@@ -165,7 +165,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Root of every random decision.")
 
 
 class _LeavablePipe(FileIO):
-    """A stream that drops what is written to it once its reader has gone."""
+    """Raw stream that drops its output once the reader has closed the pipe."""
 
     def write(self, data: Any) -> int:
         try:
@@ -178,9 +178,9 @@ class _LeavablePipe(FileIO):
 
 
 def outlive_reader(stream: TextIOWrapper) -> TextIOWrapper:
-    """Return a stream in place of stdout whose reader may leave early (`| head -1`).
+    """Return a replacement for stdout whose reader may exit early (`| head -1`).
 
-    The command then ends as if all had been read, with its own exit code.
+    The command then finishes as if all output had been read, with its own exit code.
     """
     raw = _LeavablePipe(stream.fileno(), "wb", closefd=False)
     return TextIOWrapper(BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering)

@@ -1,4 +1,4 @@
-"""Commands on data: write and verify betons, observe, compress, evaluate."""
+"""Define the commands on data: write and verify betons, observe, compress, evaluate."""
 
 import json
 from collections import Counter
@@ -81,7 +81,7 @@ def write_beton_command(
 ) -> None:
     """Write images laid out as class/img or split/class/img, or parquet shards, into one FFCV file.
 
-    OUT.json beside it is the manifest: classes, counts, what was converted or skipped, a hash of every sample.
+    The manifest OUT.json beside it lists classes, counts, conversions, skipped files and a hash of every sample.
 
     Example:
 
@@ -117,7 +117,7 @@ def write_beton_command(
 
 
 def class_lines(made: "Manifest") -> list[str]:
-    """Return what may surprise about the classes: only numbers for names, or classes without images."""
+    """Return a line for each surprise about the classes: numbers in place of names, or classes without images."""
     lines = []
     if made.made.get("class_names") == "numbers":
         last = made.classes[-1]
@@ -132,7 +132,7 @@ def class_lines(made: "Manifest") -> list[str]:
 
 
 def skipped_lines(made: "Manifest") -> list[str]:
-    """One line for images that cannot be read, one for files that are none, each with its first example."""
+    """Return one line for unreadable images and one for files that are not images, each with its first example."""
     names = {"unreadable": "unreadable images", "not_image": "files that are not images"}
     counts = Counter(item.kind for item in made.skipped)
     first = {item.kind: item for item in reversed(made.skipped)}
@@ -149,9 +149,9 @@ def verify_beton_command(
         bool, typer.Option("--deep", help="Decode every sample and compare its hash; reads it all.")
     ] = False,
 ) -> None:
-    """Check a beton: truncation, damaged tables, bad labels, a manifest of another file.
+    """Check a beton for truncation, damaged tables, bad labels and a manifest of another file.
 
-    Exit code 0 when sound, 2 when not, with one line for each problem.
+    Exit code 0 when sound. Exit code 2 otherwise, with one line for each problem.
 
     Example:
 
@@ -187,8 +187,9 @@ def observe_command(
 ) -> None:
     """Train the observer once on the full set and keep every sample's dynamics for the methods that read them.
 
-    With its whole schedule done its weights are kept too: a teacher for methods and soft labels (--teacher observer).
-    Found again by content: a second call with the same data and settings returns at once. A killed one goes on.
+    Once its whole schedule is done, its weights are kept too, as a teacher for methods and soft labels
+    (--teacher observer). Records are found by content, so a second call with the same data and settings returns at
+    once. A killed training resumes.
 
     Example:
 
@@ -259,11 +260,11 @@ def compress_command(
 ) -> None:
     """Compress a training set to IPC images per class and write them as a beton.
 
-    Methods that read training dynamics, or run the observer as a teacher, run `fastdc observe` first where its result
-    is missing in --workdir. A distillation that was killed goes on where it was. Beside the SUBSET.beton of other
-    methods goes SUBSET.list.tsv: id, class and score (high = hard) of the kept images. `from-list LIST TRAIN.beton`
-    stores the images that a list names, made by fastdc or elsewhere: one id, path or index per line, optionally with
-    its class; or indices as .npy. A list of mosaics makes the mosaics again.
+    Methods that read training dynamics, or use the observer as a teacher, first run `fastdc observe` if its result
+    is missing in --workdir. A killed distillation resumes. Other methods also write SUBSET.list.tsv beside
+    SUBSET.beton, with id, class and score (high = hard) of the kept images. `from-list LIST TRAIN.beton`
+    stores the images that a list names. Such a list, made by fastdc or elsewhere, has one id, path or index per line,
+    optionally with its class; or it holds indices as .npy. A list of mosaics makes the mosaics again.
 
     Example:
 
@@ -328,7 +329,7 @@ def _compress(
     options: dict[str, Any],
     quiet: bool,
 ) -> None:
-    """Check what can be checked, then `compress_beton` with these options."""
+    """Run `compress_beton` with these options, after every check that needs no training."""
     from fastdc.beton import describe_beton
     from fastdc.compress import check_observer, compress_beton
     from fastdc.methods import get_method, parse_variant
@@ -401,8 +402,9 @@ def evaluate_command(
 ) -> None:
     """Train a network from scratch on a subset and measure it on the validation set.
 
-    The accuracy reported is the last epoch's. --set overrides the protocol, and its name says so. The labels of soft
-    protocols come from --teacher: by default the observer that `fastdc observe` trained in --workdir.
+    The reported accuracy is that of the last epoch. --set overrides settings of the protocol, and its name then shows
+    them. Soft protocols take their labels from --teacher, by default the observer that `fastdc observe` trained in
+    --workdir.
 
     Example:
 
@@ -445,7 +447,7 @@ def evaluate_command(
 
 
 def _one_run(name: str, subset: Path, settings: "EvaluateSettings") -> "AbstractContextManager[dict[str, Any]]":
-    """Tells who listens of an evaluation outside a sweep."""
+    """Publish the events of an evaluation outside a sweep to the trackers."""
     from fastdc.hashing import content_key
     from fastdc.track import one_run
 
@@ -463,7 +465,7 @@ def _soft_labels(
     workdir: Path | None,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Where the labels of a soft protocol come from, for `evaluate`; nothing for hard ones."""
+    """Return the arguments of `evaluate` that give a soft protocol its labels; none for hard labels."""
     if not settings.protocol.soft:
         for option, value in (("--teacher", teacher), ("--teacher-order", order)):
             if value is not None:
@@ -483,7 +485,8 @@ def _soft_labels(
     check_order_used(order, [plan])
     check_side(plan, side)
     compute = choose_compute(settings.precision, settings.threads)
-    # A training set itself has the better ones. Without its manifest, a subset looks like one.
+    # The teacher is checked on these images. A full training set serves best; a compressed set ("train" in its
+    # manifest) takes the validation set. So does a set without a manifest, which may be a compressed one.
     images = val if manifest.inferred or "train" in manifest.made else subset
     loaded = load_teacher(plan, None, workdir or Path(), compute, not quiet, image_size=side, images=images)
     return {"teacher": loaded, "labels_root": workdir / "labels" if workdir is not None else None}

@@ -1,4 +1,4 @@
-"""The command that lists training protocols."""
+"""Define the command that lists training protocols."""
 
 import json
 from typing import Annotated
@@ -9,9 +9,9 @@ import typer
 def protocols_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list and nothing else.")] = False,
 ) -> None:
-    """List every training protocol with its source, what of it is inferred, and how it differs from the source.
+    """List every training protocol with its source, its inferred settings, and how it differs from the source.
 
-    Settings change one: `hard*epochs=60,mix=mixup`. The changed protocol is a table of its own.
+    Settings change a protocol: `hard*epochs=60,mix=mixup`. A changed protocol gets its own table.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Commands on results: compare, rank."""
+"""Define the commands on results: compare, rank."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +26,7 @@ class RankForm(StrEnum):
 
 
 class Epoch(StrEnum):
-    """The epoch whose accuracy is compared."""
+    """Epoch whose accuracy is compared."""
 
     last = "last"
     best = "best"
@@ -66,11 +66,11 @@ def compare_command(
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="table is for people, json for programs.")] = Form.table,
 ) -> None:
-    """Compare methods over the seeds that both of a pair finished, in every setting that they share.
+    """Compare pairs of methods over the seeds that both finished, in every setting that they share.
 
     Prints the mean difference, its 95 % interval, the p-value of the exact two-sided permutation test on the pairs (of
-    the paired t test above 40), and how many seeds it takes to show a difference. Of several comparisons p is also
-    adjusted for their number (Holm). `full`, which has no IPC, is compared with the others at each of theirs.
+    the paired t test above 40), and how many seeds a difference needs to show. With several comparisons, p is also
+    adjusted for their number (Holm). `full` has no IPC, so it is compared with the other methods at each of theirs.
 
     Example:
 
@@ -127,8 +127,9 @@ def rank_command(
 ) -> None:
     """Rank the methods of each setting by their mean over the seeds that all of them finished; ties share places.
 
-    A method's rank is the range of places that are possible: 2-4 where one method is better for certain and three
-    cannot be told apart. Certain is what the exact paired permutation test shows at 5 % after Holm over all pairs.
+    A rank is the range of places that a method may hold: 2-4 where one method is better for certain and three
+    cannot be separated. Certain means significant at 5 % in the exact paired permutation test, after Holm over all
+    pairs.
 
     Example:
 

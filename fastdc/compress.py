@@ -1,4 +1,4 @@
-"""From a method's name to a stored subset: observe what is missing, run the method, write the beton."""
+"""Make a stored subset from a method's name: train missing observers, run the method, write the beton."""
 
 import shutil
 import time
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
     from fastdc.nn.device import Compute
 
 DEFAULT_IMAGE_SIZE = 224
-"""Side of stored images in pixels, unless another is given."""
+"""Default side of stored images in pixels."""
 
 
 @dataclass(frozen=True)
 class CompressResult:
-    """A stored subset.
+    """Description of a stored subset.
 
     Attributes:
-        manifest: what was written.
-        seconds: wall time of "observer" (what the parts of the record that the method reads took, also when they were
-            there already), "teacher" (the training of the networks that the method runs; of the observer only what
-            is not counted there), "scoring", "selection" (for distillation the making of the images) and "writing"
-            (images decoded, encoded, written).
+        manifest: manifest of the written beton.
+        seconds: wall time by stage. "observer" covers the parts of the record that the method reads, even if they
+            existed already. "teacher" is the training of the networks that the method runs; time of the observer
+            that counts under "observer" is left out. "scoring" and "selection" follow (for distillation, selection
+            is the making of the images). "writing" is decoding, encoding and writing the images.
     """
 
     manifest: Manifest
@@ -70,11 +70,13 @@ def compress_identity(
     teachers: Sequence[TeacherPlan] = (),
     machine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Everything that a subset depends on, as plain data; its `content_key` names the subset.
+    """Return all inputs that determine a subset, as plain data; its `content_key` names the subset.
 
     Args:
-        teachers: what `plan_teachers` gives, for a method that runs networks.
-        machine: what they compute on (`machine_identity`), on which the images depend.
+        ipc: stored images per class; ignored, like `image_size`, by methods that store the whole set.
+        seed: subset seed; ignored by methods that are not stochastic.
+        teachers: result of `plan_teachers`, for a method that runs networks.
+        machine: result of `machine_identity`, on which the images then depend; ignored without teachers.
 
     Raises:
         MethodError, ConfigError: unknown method or setting.
@@ -106,19 +108,19 @@ def plan_teachers(
     observer: ObserverConfig,
     order: OrderName | None = None,
 ) -> tuple[TeacherPlan, ...]:
-    """The networks that a method runs, checked without loading them.
+    """Return the networks that a method runs, checked without loading them.
 
     Raises:
-        MethodError, ConfigError: one is unknown, of other classes, or its file is not there.
+        MethodError, ConfigError: a network is unknown or has other classes, or its file is missing.
     """
     return tuple(plan_teacher(spec, train, manifest, workdir, observer, order) for spec in method.teachers(config))
 
 
 def check_teachers(method: Method, plans: Sequence[TeacherPlan], image_size: int) -> None:
-    """Refuse, before any training, teachers that take no images of this size, or lack BatchNorm where it is needed.
+    """Refuse, before any training, teachers that reject this image size or lack a BatchNorm that the method needs.
 
     Raises:
-        MethodError: names the teacher.
+        MethodError: a teacher does not fit; the message names it.
     """
     for plan in plans:
         check_side(plan, image_size)
@@ -127,10 +129,13 @@ def check_teachers(method: Method, plans: Sequence[TeacherPlan], image_size: int
 
 
 def machine_identity(precision: Precision, threads: int, device: str | None = None) -> dict[str, Any]:
-    """What computed values depend on besides their inputs; threads only where sums of another count round differently.
+    """Return what computed values depend on besides their inputs: device, precision and threads.
+
+    Threads matter only on the CPU, where sums over another number of threads round differently.
 
     Args:
-        device: "cpu" or "cuda"; None finds out without importing torch.
+        threads: CPU threads; 0 takes all usable ones.
+        device: "cpu" or "cuda"; None detects it without importing torch.
     """
     device = device or guess_device()
     resolved = resolve_precision(precision, device)
@@ -162,21 +167,21 @@ def compress_beton(
 ) -> CompressResult:
     """Compress `train` to `ipc` images per class and store them at `out`, S x S, JPEG q75 4:2:0.
 
-    Beside it goes X.list.tsv: the kept training images with class and, where the method has one, score (high = hard).
-    The whole set (method `full`) is stored as it is, byte for byte. A method that makes images keeps its progress under
-    `workdir`: killed, it goes on where it was.
+    A selection or mosaic method also writes X.list.tsv beside X.beton: the kept training images with class and, if
+    the method scores them, score (high = hard). The whole set (method `full`) is stored byte for byte. A method that
+    makes images keeps its progress under `workdir`, so a killed call resumes.
 
     Args:
         ipc: stored images per class, at least 1.
         seed: subset seed; only stochastic methods depend on it.
-        image_size: side S in pixels.
+        image_size: side S in pixels, at least 8.
         settings: the method's settings.
-        workdir: where observers are kept.
-        observer: how to train the observer, where the method needs one; None takes `choose_observer`'s.
-        also: what other methods will read of the same observer, so that one training keeps it all.
+        workdir: folder of observers and of unfinished images.
+        observer: how to train the observer, if the method needs one; None takes `choose_observer`'s.
+        also: what other methods will read of the same observer, so that one training records it all.
         teacher_order: class order of the outputs of teachers whose files do not name their classes; None for the data
             set's.
-        precision, threads: what the method's networks compute with, where it runs some.
+        precision, threads: number format and CPU threads of the method's networks, if it runs any.
 
     Raises:
         MethodError: unknown method, IPC out of range for the smallest class.
@@ -203,7 +208,7 @@ def compress_beton(
         method, settings or {}, manifest.content_hash, ipc, seed, image_size, observer, plans, machine
     )
     needs = chosen.observer_needs(config)
-    if any(plan.is_observer for plan in plans):  # one training for both
+    if any(plan.is_observer for plan in plans):  # the same training serves as record and as teacher
         also = (also or needs) | ObserverNeeds(WHOLE_SCHEDULE)
     made = {
         "tool": "fastdc",
@@ -217,7 +222,7 @@ def compress_beton(
         BetonFile(train) as beton,
         _scratch(workdir, identity, keep=bool(plans)) as scratch,
     ):
-        check_beton_output(out, force, [train])  # another process may have written it while this one waited
+        check_beton_output(out, force, [train])  # another process may have written it during the wait for the lock
         observed = chosen.observed(config)
         observations = _observe(chosen, train, workdir, observer, needs, also, show_progress) if observed else ()
         context = MethodContext(
@@ -240,7 +245,7 @@ def compress_beton(
 
 
 def check_sizes(method: str, ipc: int, image_size: int) -> None:
-    """Refuse numbers that no method can serve.
+    """Refuse an IPC or image size that no method supports.
 
     Raises:
         MethodError: fewer than one image per class.
@@ -253,7 +258,7 @@ def check_sizes(method: str, ipc: int, image_size: int) -> None:
 
 
 def _keep_list(out: Path, method: Method, compressed: Compressed, context: MethodContext, manifest: Manifest) -> None:
-    """Write X.list.tsv of kept or tiled images beside X.beton; for images made otherwise, remove an earlier one."""
+    """Write X.list.tsv of kept or tiled images beside X.beton; for synthesised images, remove a stale one."""
     if compressed.mosaic is not None or (compressed.sources.shape[1] > 0 and method.info.family != "distillation"):
         combined = Combined.of(method, compressed, context.image_size)
         kept = compressed.sources.ravel().tolist()
@@ -265,7 +270,10 @@ def _keep_list(out: Path, method: Method, compressed: Compressed, context: Metho
 def _run_method(
     method: Method, config: MethodConfig, context: MethodContext, ipc: int, seed: int
 ) -> tuple[MethodContext, Compressed, dict[str, float]]:
-    """The context with the method's scores, what it hands over, both checked, and the seconds of either step."""
+    """Return the context with the method's scores, its compressed set, and the seconds of both steps.
+
+    Scores and set are checked, because the method may be a plug-in.
+    """
     start = time.monotonic()
     context = replace(context, scores=method.scores(context, config))
     check_scores(method, context.scores, len(context.labels))
@@ -276,8 +284,8 @@ def _run_method(
 
 
 def with_crops(method: Method, config: MethodConfig, compressed: Compressed) -> Compressed:
-    """Return the set with the crops that its settings name in place of the method's own."""
-    if config.augment is None or not isinstance(compressed, Compressed):  # anything else is refused by the next check
+    """Return the set with its crop hints replaced by those of `config.augment`, if given."""
+    if config.augment is None or not isinstance(compressed, Compressed):  # `check_compressed` refuses any other type
         return compressed
     others = {name: value for name, value in compressed.hints.items() if name not in HINTS}
     return replace(compressed, hints=others | method.training_crop(config).hints)
@@ -285,10 +293,12 @@ def with_crops(method: Method, config: MethodConfig, compressed: Compressed) -> 
 
 @contextmanager
 def _scratch(workdir: Path, identity: Mapping[str, Any], keep: bool) -> Iterator[Path]:
-    """A folder for what a method has made so far of one subset; removed when the subset is stored, not when it fails.
+    """Yield a folder for the unfinished images of one subset, locked against other processes.
+
+    It is removed once the subset is stored. After a failure its files stay, so that the next call resumes.
 
     Args:
-        keep: whether the method needs it at all.
+        keep: whether the method needs the folder; False only yields its path.
     """
     folder = workdir / "making" / content_key(dict(identity))[:16]
     if not keep:
@@ -296,7 +306,7 @@ def _scratch(workdir: Path, identity: Mapping[str, Any], keep: bool) -> Iterator
         return
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder.with_suffix(".lock")
-    with locked(lock):  # two processes that make one subset make it once, or one after the other
+    with locked(lock):  # processes that make the same subset take turns
         folder.mkdir(exist_ok=True)
         try:
             yield folder
@@ -304,11 +314,11 @@ def _scratch(workdir: Path, identity: Mapping[str, Any], keep: bool) -> Iterator
         finally:
             if not folder.exists() or not any(folder.iterdir()):
                 shutil.rmtree(folder, ignore_errors=True)
-                lock.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that, and makes a new one
+                lock.unlink(missing_ok=True)  # while held: a waiting process notices and makes a new lock file
 
 
 def _choose_compute(precision: Precision, threads: int) -> "Compute":
-    from fastdc.nn.device import choose_compute  # torch, only where networks run
+    from fastdc.nn.device import choose_compute  # imports torch, so only if networks run
 
     return choose_compute(precision, threads)
 
@@ -323,7 +333,10 @@ def _teaching(
     image_size: int,
     show_progress: bool,
 ) -> Teaching | None:
-    """The method's networks, trained or read; an observer among them with all that others will read of it."""
+    """Return the method's networks, trained or loaded; None if it runs none.
+
+    An observer among them also records what `also` names.
+    """
     if compute is None:
         return None
     teachers = tuple(
@@ -335,7 +348,10 @@ def _teaching(
 def _networks_cost(
     context: MethodContext, plans: Sequence[TeacherPlan], needs: ObserverNeeds, observer: ObserverConfig
 ) -> dict[str, float]:
-    """Seconds of trainings that the method lives on, each once: a network that is the observer as well counts there."""
+    """Return the seconds of the trainings that the method depends on, each counted once.
+
+    A network that is also the observer counts under "observer".
+    """
     observed = sum(observation.cost(needs, observer.epochs) for observation in context.observations)
     teachers = context.teaching.teachers if context.teaching is not None else ()
     trained = {plan.identity: (teacher, plan) for teacher, plan in zip(teachers, plans, strict=True)}
@@ -358,20 +374,21 @@ def compress_list(
     index_order: Order = "imagefolder",
     force: bool = False,
 ) -> Manifest:
-    """Store the training images that a list names, as `compress_beton` would have stored them, in the list's order.
+    """Store the training images that a list names, in the list's order, as `compress_beton` stores them.
 
-    A list of mosaics (PCA's) makes the mosaics again, hints included: the same bytes as the set that it lies beside.
-    X.list.tsv beside it names them again, so that none of an earlier subset stays; where that is `source`, it is left
-    as it is.
+    A list of mosaics (PCA's) makes the mosaics again, hints included. The bytes equal those of the set beside the
+    list. X.list.tsv is rewritten beside `out`, so that no list of an earlier subset stays. If that file is `source`
+    itself, it is left untouched.
 
     Args:
         source: the list; see `fastdc.lists.read_list`.
         image_size: side S in pixels; None takes that of a list of mosaics, else 224.
         fit: how an image becomes S x S, or fills its tile; None takes that of a list of mosaics, else "crop".
-        index_order: what indices count; see `read_list`.
+        index_order: numbering of the indices; see `read_list`.
 
     Raises:
         MethodError: an entry of the list is not usable; names its line.
+        ConfigError: the list cannot be read, or packed mosaics are requested at another size.
         OutputError: `out` exists and `force` is false, or cannot be written.
     """
     check_beton_output(out, force, [train, source])
@@ -407,7 +424,7 @@ def compress_list(
 
 
 def _check_side(source: Path, found: ImageList, size: int) -> None:
-    """Refuse another size for packed mosaics, whose side and bytes were matched to theirs."""
+    """Refuse another size for packed mosaics: their side and byte budget belong to the recorded size."""
     combined = found.combined
     if combined is not None and combined.side is not None and size != combined.image_size:
         raise ConfigError(
@@ -417,7 +434,7 @@ def _check_side(source: Path, found: ImageList, size: int) -> None:
 
 
 def _from_list(source: Path, found: ImageList, beton: BetonFile, image_size: int, fit: Fit | None) -> Compressed:
-    """Return what a list names: images as they are, or made into mosaics."""
+    """Return the images of a list as a compressed set: unchanged, or combined into mosaics."""
     labels = beton.labels[found.sources[:, 0]]
     if found.combined is None:
         return Compressed(labels, found.sources)
@@ -427,10 +444,10 @@ def _from_list(source: Path, found: ImageList, beton: BetonFile, image_size: int
 
 
 def check_observer(method: Method, config: MethodConfig, observer: ObserverConfig) -> None:
-    """Refuse, before any training, a method that reads later epochs than the observer has.
+    """Refuse, before any training, a method whose epochs or windows do not fit the observer's schedule.
 
     Raises:
-        MethodError: names both.
+        MethodError: the method reads later epochs than the observer has, or fewer epochs than its windows need.
     """
     needs = method.observer_needs(config)
     needed = max(needs.epochs, needs.tdds)
@@ -456,12 +473,12 @@ def _observe(
     also: ObserverNeeds | None,
     show_progress: bool,
 ) -> tuple[Observation, ...]:
-    """The records that the method reads, with what others need too, where this observer can serve them."""
-    from fastdc.observe.run import observe  # torch, only where a training is needed
+    """Return the records that the method reads; they also serve other methods if this observer can."""
+    from fastdc.observe.run import observe  # imports torch, so only if the method reads an observer
 
     try:
         return observe(train, workdir, observer, needs=needs | (also or needs), show_progress=show_progress)
-    except MethodError:  # what the others need is none of this method's business
+    except MethodError:  # needs of other methods that this observer cannot meet must not fail this method
         if also is None or needs | also == needs:
             raise
         return observe(train, workdir, observer, needs=needs, show_progress=show_progress)

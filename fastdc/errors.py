@@ -1,6 +1,7 @@
-"""The errors that a user can cause. Each message says what was found, where, what was expected and what to do.
+"""Define the errors that a user can cause.
 
-The command line prints them as one line, without a traceback, and exits with `exit_code`.
+Each message states what was found, where, what was expected and what to do. The command line prints it as one line,
+without a traceback, and exits with `exit_code`.
 """
 
 
@@ -39,7 +40,7 @@ class MethodError(FastDCError):
 
 
 class TeacherError(MethodError):
-    """A teacher is there, but its outputs or its size of image do not fit the data set."""
+    """A teacher exists, but its outputs or its image size do not fit the data set."""
 
 
 class StoreError(FastDCError):
@@ -51,7 +52,7 @@ class CheckpointError(FastDCError):
 
 
 class DivergedError(FastDCError):
-    """Training met a loss that is NaN or infinite."""
+    """Training reached a loss that is NaN or infinite."""
 
     exit_code = 1
 

@@ -1,7 +1,8 @@
-"""Named points at which a test lets fastdc crash. Off unless the environment variable FASTDC_FAULT asks for one.
+"""Define named points at which a test makes fastdc crash.
 
-`FASTDC_FAULT=file.written:3` kills the process (SIGKILL) the third time that it comes by the point `file.written`;
-`...:3:full` raises "No space left on device" there instead, `...:3:interrupt` sends SIGINT. Read nowhere else.
+They are off unless the environment variable FASTDC_FAULT names one. `FASTDC_FAULT=file.written:3` kills the process
+(SIGKILL) when it reaches the point `file.written` for the third time. `...:3:full` raises "No space left on device"
+there instead, and `...:3:interrupt` sends SIGINT. No other module reads the variable.
 """
 
 import errno
@@ -9,14 +10,14 @@ import os
 import signal
 
 POINTS = (
-    "file.written",  # the temporary file is whole and on disk, its name is not
-    "file.replaced",  # it has its name; what names it (a manifest, a row) may not be there
-    "store.created",  # a new store lies under a temporary name
-    "store.registering",  # rows of a sweep are entered, not committed
-    "store.claimed",  # a run is taken, and not begun
+    "file.written",  # the temporary file is complete and on disk, but not yet renamed
+    "file.replaced",  # the file is renamed; a manifest or row that refers to it may not exist yet
+    "store.created",  # a new store exists under a temporary name
+    "store.registering",  # the rows of a sweep are inserted, not committed
+    "store.claimed",  # a run is claimed, not started
     "store.finishing",  # result and state are written, not committed
-    "store.finished",  # committed; the checkpoint still lies there
-    "subset.made",  # a subset is whole, what it took is not stored
+    "store.finished",  # result and state are committed; the checkpoint still exists
+    "subset.made",  # a subset is complete, its cost is not stored
 )
 ACTIONS = ("kill", "full", "interrupt")
 
@@ -25,10 +26,10 @@ _wanted: tuple[str, int, str] | None = None
 
 
 def arm(wish: str | None) -> None:
-    """Set what FASTDC_FAULT sets, from now on; None for nothing.
+    """Arm the fault that `wish` describes as FASTDC_FAULT does, and reset all counts; None or "" disarms.
 
     Raises:
-        ValueError: not POINT:COUNT or POINT:COUNT:ACTION.
+        ValueError: `wish` is not POINT:COUNT or POINT:COUNT:ACTION.
     """
     global _wanted
     _counts.clear()
@@ -43,7 +44,7 @@ def arm(wish: str | None) -> None:
 
 
 def hit(point: str) -> None:
-    """Come by a point: nothing, unless a test asked for a crash here."""
+    """Count a visit to `point`, and crash if a test armed this visit."""
     if _wanted is None or _wanted[0] != point:
         return
     _counts[point] = _counts.get(point, 0) + 1

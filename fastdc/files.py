@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: temporary name, fsync, atomic rename."""
+"""Write files that are either complete or absent: temporary name, fsync, atomic rename."""
 
 import errno
 import fcntl
@@ -21,18 +21,18 @@ def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
 
     Args:
         path: the file to write.
-        force: an existing file may be replaced.
-        inputs: what the command reads; these may never be replaced, `force` or not.
+        force: whether an existing file may be replaced.
+        inputs: files that the command reads; they are never replaced, even with `force`.
 
     Raises:
-        OutputError: `path` is one of `inputs`, it exists and `force` is false, it is a folder, device or pipe, or its
-            folder is missing or cannot be written, or its name is too long.
+        OutputError: `path` is one of `inputs`; it exists and `force` is false; it is a folder, device or pipe; its
+            folder is missing or cannot be written; or its name is too long.
     """
     _check_name(path)
     check_not_input(path, inputs)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected a file name to write; give the file a name inside it")
-    if path.exists() and not path.is_file():  # /dev/stdout, say: a rename would put a file in its place
+    if path.exists() and not path.is_file():  # for example /dev/stdout: the rename would replace the device by a file
         raise OutputError(f"{path}: is a device or pipe, expected a file to write; give the name of a file")
     if path.exists() and not force:
         raise OutputError(f"{path}: exists already; choose another name or add --force to replace it")
@@ -43,10 +43,10 @@ def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
 
 
 def check_not_input(path: Path, inputs: Sequence[Path]) -> None:
-    """Refuse an output that is one of the files which the command reads: `force` is no permission to lose those.
+    """Refuse an output that is also an input of the command; `force` does not permit losing an input.
 
     Raises:
-        OutputError: `path` leads to the same file as one of `inputs`, by whatever name or link.
+        OutputError: `path` leads to the same file as one of `inputs`, by any name or link.
     """
     for given in inputs:
         if _is_same_file(path, given):
@@ -55,7 +55,7 @@ def check_not_input(path: Path, inputs: Sequence[Path]) -> None:
 
 
 def _is_same_file(first: Path, second: Path) -> bool:
-    """Whether both lead to one file, or, where there is none yet, to one place."""
+    """Return whether both paths lead to one file or, if a file does not exist yet, to one location."""
     try:
         return os.path.samefile(first, second)
     except OSError:  # one of them does not exist
@@ -63,12 +63,12 @@ def _is_same_file(first: Path, second: Path) -> bool:
 
 
 def _temporary_name(path: Path) -> Path:
-    """Return a name beside `path` for its content while that is written."""
+    """Return a random hidden name beside `path`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _check_name(path: Path) -> None:
-    """Refuse a path that the system cannot even look up.
+    """Refuse a path that the system cannot look up.
 
     Raises:
         OutputError: the name, or the path to it, is too long.
@@ -81,10 +81,12 @@ def _check_name(path: Path) -> None:
 
 
 def _check_creatable(path: Path) -> None:
-    """Refuse a file that cannot be made. Root passes every permission bit, so only trying shows it.
+    """Refuse a file that cannot be created.
+
+    A probe file is created, because permission bits prove nothing for root or on read-only mounts.
 
     Raises:
-        OutputError: its name is too long for the temporary one, its folder is read-only, or the disk is full.
+        OutputError: the temporary name would be too long, the folder is read-only, or the disk is full.
     """
     probe, folder = _temporary_name(path), path.parent
     try:
@@ -97,13 +99,13 @@ def _check_creatable(path: Path) -> None:
             raise OutputError(f"{path}: disk full ({error.strerror}); free space and run again") from error
         raise OutputError(f"{path}: folder {folder} is read-only for this user; choose another folder") from error
     finally:
-        with suppress(OSError):  # nearly always gone; Ctrl-C may come between the two
+        with suppress(OSError):  # usually gone already; Ctrl-C may arrive between `touch` and `unlink`
             probe.unlink()
 
 
 def _too_long(path: Path) -> OutputError:
-    """Return the error for a name that has no room for the temporary one beside it."""
-    length, more = len(os.fsencode(path.name)), len(_temporary_name(Path("x")).name) - 1
+    """Return the error for a name too long to gain the affixes of its temporary file."""
+    length, more = len(os.fsencode(path.name)), len(_temporary_name(Path("x")).name) - 1  # minus the "x"
     return OutputError(
         f"{path}: the name has {length} bytes and gets {more} more while it is written, which is too long for its "
         "file system (mostly 255); choose a shorter name"
@@ -114,7 +116,8 @@ def _too_long(path: Path) -> OutputError:
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success it is fsynced and renamed to `path`, else removed.
 
-    What writers of the same file left that were killed goes first; a writer that lives holds a lock on its own.
+    Temporary files that killed writers of the same path left behind are removed first. A live writer holds a lock on
+    its own, which protects it.
 
     Raises:
         OutputError: the disk is full, over quota, or the file size limit is reached.
@@ -126,7 +129,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             handle.flush()
             os.fsync(handle.fileno())
             hit("file.written")
-            os.replace(temporary, path)  # still open, so still locked
+            os.replace(temporary, path)  # the handle is still open, so the file is still locked
         sync_folder(path.parent)
         hit("file.replaced")
 
@@ -144,34 +147,36 @@ def _disk_full_named(path: Path) -> Iterator[None]:
 
 
 def remove_temporaries(found: Iterable[Path]) -> None:
-    """Remove those of these temporary and lock files that no process holds: the system drops the lock of a dead one."""
+    """Remove the given temporary and lock files that no process holds; the system drops a dead process's lock."""
     for stale in found:
-        with suppress(OSError), stale.open("r+b") as handle:  # NFS locks only what may be written
+        with suppress(OSError), stale.open("r+b") as handle:  # NFS grants exclusive locks on writable handles only
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             stale.unlink()
 
 
 @contextmanager
 def open_temporary(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """Make a file beside `path`, locked to show that its writer lives; at the end it is removed, unless it was renamed.
+    """Create a locked temporary file beside `path`; it is removed at the end unless it was renamed.
 
-    It is named before it is made, so that Ctrl-C leaves none at any moment.
+    The lock shows other processes that the writer is alive. The name is chosen before the file is created, so that
+    Ctrl-C never leaves a file behind.
     """
     while True:
         temporary = _temporary_name(path)
         try:
             with temporary.open("w+b") as handle:
-                with suppress(OSError):  # a file system without locks: what killed writers left stays there
+                with suppress(OSError):  # a file system without locks: leftovers of killed writers stay
                     fcntl.flock(handle, fcntl.LOCK_EX)
+                # Another writer may have removed the file as a leftover before it was locked; then try a new name.
                 if temporary.exists():
                     yield handle, temporary
                     return
         finally:
-            temporary.unlink(missing_ok=True)  # another writer may have taken it for a leftover before it was locked
+            temporary.unlink(missing_ok=True)  # missing after a rename, or where another writer removed it
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees either the old file or the new one, whole."""
+    """Write `data` to `path` atomically: a reader sees either the old file or the complete new one."""
     with atomic_file(path) as handle:
         handle.write(data)
 
@@ -182,17 +187,17 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # a mount that cannot sync folders
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # some mounts cannot sync folders
             raise
     finally:
         os.close(descriptor)
 
 
 def prepare_workdir(workdir: Path) -> None:
-    """Make the folder and see that it can be written.
+    """Create the workdir and check that it can be written.
 
     Raises:
-        OutputError: it cannot be made, is a file, or is read-only.
+        OutputError: the folder cannot be created, is a file, or is read-only.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -202,8 +207,8 @@ def prepare_workdir(workdir: Path) -> None:
 
 
 def existing_folder(path: Path) -> Path:
-    """`path`, or the nearest folder above it that exists: the disk that it will lie on."""
+    """Return `path`, or its nearest existing parent, which lies on the disk that `path` will use."""
     path = path.absolute()
-    while not os.path.exists(path):  # Path.exists raises where a folder above may not be entered
+    while not os.path.exists(path):  # unlike this, Path.exists raises if a parent may not be entered
         path = path.parent
     return path

@@ -1,8 +1,8 @@
-"""The one place where torch's switches for float32 products are set: CUDA's (matmul, cuDNN) and the CPU's (oneDNN).
+"""Set torch's switches for float32 products: CUDA's (matmul, cuDNN) and the CPU's (oneDNN).
 
-torch 2.9 added `fp32_precision` beside its `allow_tf32` switches, and reading one kind raises where they disagree. Its
-own code still reads the older ones (torch.compile, torch.export). So both are written here, always to one meaning. The
-switches belong to the process, not to a thread.
+No other module may set them. torch 2.9 added `fp32_precision` beside its `allow_tf32` switches, and reading one kind
+raises if they disagree. Its own code still reads the older kind (torch.compile, torch.export). Both kinds are
+therefore always written together, with the same meaning. The switches belong to the process, not to a thread.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ Products = Literal["ieee", "tf32"]
 
 
 class Switch(NamedTuple):
-    """One of torch's switches: how it is read and set, and its value for each kind of product."""
+    """Accessors of one torch switch, and its value for each kind of product."""
 
     read: Callable[[], Any]
     write: Callable[[Any], None]
@@ -23,7 +23,7 @@ class Switch(NamedTuple):
 
 
 def switches() -> tuple[Switch, ...]:
-    """Return every switch of the installed torch that decides how float32 is multiplied, in the order of writing."""
+    """Return every switch of the installed torch that affects float32 products, in the order of writing."""
     from torch import backends
 
     return _since_2_9() if hasattr(backends.cuda.matmul, "fp32_precision") else _before_2_9()
@@ -36,15 +36,15 @@ def _since_2_9() -> tuple[Switch, ...]:
     matmul, cudnn, cpu = backends.cuda.matmul, backends.cudnn, backends.mkldnn
     return (
         _both(matmul, matmul, "ieee", "tf32"),
-        _attribute(cudnn, "fp32_precision", "none", "none"),  # below it, convolutions and RNNs have their own
-        _both(cudnn, cudnn.conv, "ieee", "tf32"),  # the older switch resets that of RNNs, which therefore comes last
+        _attribute(cudnn, "fp32_precision", "none", "none"),  # convolutions and RNNs, below it, have their own
+        _both(cudnn, cudnn.conv, "ieee", "tf32"),  # the older switch resets that of RNNs, so rnn must come last
         _attribute(cudnn.rnn, "fp32_precision", "ieee", "tf32"),
         *(_attribute(owner, "fp32_precision", "ieee", "ieee") for owner in (cpu.matmul, cpu.conv, cpu.rnn)),
     )
 
 
 def _both(older: Any, newer: Any, ieee: str, tf32: str) -> Switch:
-    """A switch of both kinds; the newer one is read, which never raises."""
+    """Return a switch that writes both kinds and reads the newer one, which never raises."""
 
     def write(value: str) -> None:
         older.allow_tf32 = value == "tf32"
@@ -65,7 +65,7 @@ def _attribute(owner: Any, name: str, ieee: Any, tf32: Any) -> Switch:
 
 
 def set_float32(products: Products) -> None:
-    """Set how float32 is multiplied in this process: as IEEE says, or with TF32's 10-bit fractions on CUDA.
+    """Set how this process multiplies float32: by IEEE rules, or with TF32's 10-bit fractions on CUDA.
 
     On the CPU both mean IEEE. torch's faster CPU modes are never used.
     """
@@ -75,7 +75,7 @@ def set_float32(products: Products) -> None:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Multiply float32 as IEEE says within the block, and leave the switches as they were."""
+    """Multiply float32 by IEEE rules within the block, then restore the switches."""
     found = [(switch, switch.read()) for switch in switches()]
     set_float32("ieee")
     try:

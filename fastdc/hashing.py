@@ -1,4 +1,4 @@
-"""Content hashes: the identity of data and of everything derived from it."""
+"""Compute content hashes, which identify data and everything derived from it."""
 
 import hashlib
 import json
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def content_key(value: Any, length: int = 32) -> str:
-    """Hex SHA-256 of the canonical JSON of `value`, cut to `length` characters.
+    """Return the hex SHA-256 of the canonical JSON of `value`, cut to `length` characters.
 
-    Dictionaries are sorted by key, so the order in which settings were given does not matter.
+    Dictionaries are sorted by key, so the order of settings does not matter.
 
     Raises:
         ValueError: `value` holds NaN or infinity.
@@ -19,5 +19,5 @@ def content_key(value: Any, length: int = 32) -> str:
 
 
 def bytes_key(data: bytes | memoryview, length: int = 32) -> str:
-    """Hex SHA-256 of `data`, cut to `length` characters (32 hex digits = 128 bits)."""
+    """Return the hex SHA-256 of `data`, cut to `length` characters (32 hex digits = 128 bits)."""
     return hashlib.sha256(data).hexdigest()[:length]

@@ -1,7 +1,7 @@
-"""Read lists of kept images: their lines, and the comment that records how images were combined.
+"""Parse lists of kept images: their lines, and the comment that records how images were combined.
 
-A list of mosaics begins with `# fastdc-list 2 {...}`; its fourth column numbers the stored images. Numpy files of
-indices are lists too.
+A list of mosaics begins with `# fastdc-list 2 {...}`; its fourth column numbers the stored images. A NumPy file of
+indices is a list too.
 """
 
 import re
@@ -21,21 +21,21 @@ from fastdc.settings import Settings, first_problem
 
 MAX_LIST_BYTES = 1 << 30
 LIST_VERSION = 2
-"""Of lists whose comment records how images were combined. Version 1 had no such comment."""
+"""Version of lists whose comment records how images were combined. Version 1 had no such comment."""
 _MARK = re.compile(r"#\s*fastdc-list\s*(\d*)\s*(.*)")
 _ONE_BY_ONE = "to store its images one by one, give a list without comments: grep -v '^#' LIST | cut -f1 > ids.txt"
 
 
 class Combined(Settings):
-    """How several images became one, as the comment of a list records it.
+    """Record of how several images became one, as kept in the comment of a list.
 
     Attributes:
-        method: what combined them.
-        tiles: images in each stored image; their lines follow each other in the list, in the order of the tiles.
-        grid, fit, resize, view, side, max_bytes: see `Mosaic`; grid is None where the method does not record how it
+        method: method that combined them.
+        tiles: source images in each stored image; their lines are consecutive in the list, in the order of the tiles.
+        grid, fit, resize, view, side, max_bytes: see `Mosaic`; grid is None if the method does not record how it
             combines images.
         image_size: side S of a subset's images in pixels.
-        hints: what training must know (`tile_grid`).
+        hints: training hints of the set (`tile_grid`).
     """
 
     method: str
@@ -57,7 +57,7 @@ class Combined(Settings):
 
     @classmethod
     def of(cls, method: Method, compressed: Compressed, image_size: int) -> "Combined | None":
-        """Describe what a method combined; None where it keeps images as they are."""
+        """Describe how a method combined images; None if it keeps images unchanged."""
         mosaic, tiles = compressed.mosaic, int(compressed.sources.shape[1])
         if mosaic is None and tiles == 1:
             return None
@@ -65,13 +65,13 @@ class Combined(Settings):
         return cls(method=method.info.name, tiles=tiles, image_size=image_size, hints=compressed.hints, **how)
 
     def mosaic(self, path: Path, fit: Fit | None = None) -> Mosaic:
-        """Return how to make the images again.
+        """Return the mosaic settings that make the images again.
 
         Args:
             path: the list. fit: replaces the list's.
 
         Raises:
-            MethodError: the list does not record it.
+            MethodError: the list does not record them.
         """
         if self.grid is None or self.fit is None:
             raise MethodError(
@@ -82,18 +82,18 @@ class Combined(Settings):
         return Mosaic(grid=self.grid, fit=fit or self.fit, **values)
 
     def line(self) -> str:
-        """Return the comment; without settings that are not used, so that older fastdcs read it."""
+        """Return the comment line; unused settings are left out, so that older versions of fastdc can read it."""
         unused = {name for name in ("view", "side", "max_bytes") if getattr(self, name) is None}
         return f"# fastdc-list {LIST_VERSION} {self.model_dump_json(exclude=unused)}"
 
 
 class Line(NamedTuple):
-    """One entry of a list.
+    """Entry of a list.
 
     Attributes:
         where: the file and the entry's place in it, for messages.
         image: the id, path or index. label: the class, if given.
-        row: all of the line, as it stands there.
+        row: the complete line, unchanged.
         stored: number of the stored image, in a list of combined ones. score: the text of the third cell.
     """
 
@@ -106,7 +106,7 @@ class Line(NamedTuple):
 
 
 class ListFile(NamedTuple):
-    """A list as it was read, with nothing looked up yet."""
+    """Parsed list whose images are not yet matched with a training set."""
 
     lines: list[Line]
     combined: Combined | None
@@ -118,7 +118,7 @@ def read_list_file(path: Path) -> ListFile:
 
     Raises:
         ConfigError: the file cannot be read, is neither, or has a comment of a newer version.
-        MethodError: a line names no image, or the list is of mosaics and an older fastdc wrote it.
+        MethodError: a line names no image, an index is negative, or an older fastdc wrote a list of mosaics.
     """
     if path.suffix == ".npy":
         return ListFile(list(_numpy_lines(path)), None, indices=True)
@@ -152,7 +152,7 @@ def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_LIST_BYTES} bytes, expected a list of image ids")
-        return path.read_text(encoding="utf-8-sig")  # Windows programs begin a text with a mark
+        return path.read_text(encoding="utf-8-sig")  # Windows programs write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(
@@ -161,7 +161,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_comment(path: Path, text: str) -> Combined | None:
-    """Return how images were combined, where a comment above the first image records it."""
+    """Return how images were combined, if a comment above the first image records it; None otherwise."""
     for number, row in enumerate(text.split("\n"), 1):
         if row.strip() and not row.lstrip().startswith("#"):
             return None
@@ -183,6 +183,7 @@ def _read_comment(path: Path, text: str) -> Combined | None:
 
 
 def _text_lines(path: Path, text: str) -> Iterator[Line]:
+    # Unlike splitlines, split does not break ids at further line separators of Unicode, such as U+2028.
     for number, row in enumerate(text.split("\n"), 1):
         if not row.strip() or row.lstrip().startswith("#"):
             continue
@@ -200,15 +201,18 @@ def _text_lines(path: Path, text: str) -> Iterator[Line]:
 
 
 def _split_spaces(row: str) -> list[str]:
-    """A line without tabs: commas or blanks between its cells, as other programs write.
+    """Split a line without tabs at commas or, if it has none, at blanks, as other programs write them.
 
-    An id with blanks or commas may stand alone on its line; before a class one with commas needs a tab.
+    An id with blanks or commas may stand alone on its line. An id with commas that precedes a class needs a tab.
     """
     return [cell.strip() for cell in row.split(",")] if "," in row else row.split()
 
 
 def _refuse_old_mosaics(path: Path, lines: list[Line]) -> None:
-    """Refuse a list of mosaics of fastdc 0.1, which the manifest of the set beside it gives away."""
+    """Refuse a list of mosaics of fastdc 0.1, recognised by the manifest of the set beside it.
+
+    That version joined the ids of a mosaic's sources with `+` in the manifest and wrote no comment into the list.
+    """
     if not path.name.endswith(".list.tsv") or not lines:
         return
     manifest = path.with_name(f"{path.name.removesuffix('.list.tsv')}.json")

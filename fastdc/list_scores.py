@@ -1,4 +1,4 @@
-"""Rankings that were made elsewhere: the images of a list in its order, or a score for every training image."""
+"""Read rankings made elsewhere: the images of a list in its order, or a score for every training image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ BY_ID = "name images by id or path"
 
 @dataclass(frozen=True)
 class TrainingLists:
-    """Reads files that rank the images of one training set; implements `fastdc.methods.base.Lists`.
+    """Reader of files that rank the images of one training set; implements `fastdc.methods.base.Lists`.
 
     Attributes:
         manifest: of the training set. labels: int64 [N], classes of its images.
@@ -27,7 +27,7 @@ class TrainingLists:
     labels: NDArray[np.int64]
 
     def images(self, path: Path) -> NDArray[np.int64]:
-        """Return the training images that a list names, in its order; of mosaics, their sources. int64 [M].
+        """Return the training images that a list names, in its order, int64 [M]; for mosaics, their sources.
 
         Raises:
             MethodError: an entry does not fit the training set, or an image is named twice.
@@ -43,12 +43,12 @@ class TrainingLists:
     def scores(self, path: Path) -> NDArray[np.float64]:
         """Return the score of every training image, high = hard, float64 [N].
 
-        An .npy file holds numbers [N] in the order of the training set. A text has the columns id, class and score, as
-        X.list.tsv does, with a line for every training image in any order.
+        An .npy file holds numbers [N] in the order of the training set. A text file has the columns id, class and
+        score, as X.list.tsv does, with one line for every training image in any order.
 
         Raises:
-            MethodError: it lacks an image, or an entry does not fit the training set.
-            ConfigError: the file cannot be read, or holds something else.
+            MethodError: an image is missing, an entry does not fit the training set, or a score is not finite.
+            ConfigError: the file cannot be read.
         """
         if path.suffix == ".npy":
             return self._array(path)

@@ -1,8 +1,9 @@
-"""Lists of kept images as plain text that other programs can read, and lists that were made elsewhere.
+"""Write lists of kept images as plain text for other programs, and read lists made here or elsewhere.
 
-One line per image: its id (or path, or number), and optionally its class and a score, separated by tabs. Lines that
-begin with # name the columns, and in a list of mosaics how these were made. Names that would break this (a tab,
-a line end, a # or blank at the edge) are written with escapes, `\\u0009` for a tab, and found again by them.
+A list has one line per image: its id (or path, or number), and optionally its class and a score, separated by tabs.
+Lines that begin with # name the columns and, in a list of mosaics, record how these were made. Characters in names
+that would break the format are written as escapes, such as `\\u0009` for a tab. They are a tab, a line end, and a # or
+blank at the edge. Names are matched in this form when a list is read.
 """
 
 import re
@@ -26,16 +27,16 @@ ORDER_ADVICE = "name images by id or path, or, where the indices count the image
 SHOWN = 200
 UNSAFE = re.compile(r"\A[#\s]|\s\Z|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 TITLES = frozenset({"id", "index", "image", "path", "file", "filename", "name"})
-"""What the first column of a list is called, where its first line says so."""
+"""Headings of the first column by which a header line is recognised."""
 
 
 class ImageList(NamedTuple):
     """Training images that a list names.
 
     Attributes:
-        sources: int64 [M, K], per stored image those it is made of; K = 1 where images are kept as they are.
-        combined: how they are combined; None where they are not.
-        lines: the lines that name them, of `sources` row by row.
+        sources: int64 [M, K], the images that each stored image is made of; K = 1 if images are kept unchanged.
+        combined: how they are combined; None if they are not.
+        lines: the lines that name them, in the order of `sources`, row by row.
     """
 
     sources: NDArray[np.int64]
@@ -44,7 +45,7 @@ class ImageList(NamedTuple):
 
 
 def list_path(subset: Path) -> Path:
-    """Where the list of a subset's images lies: X.list.tsv beside X.beton."""
+    """Return the path of a subset's list: X.list.tsv beside X.beton."""
     return subset.with_suffix(".list.tsv")
 
 
@@ -60,7 +61,7 @@ def write_list(
 
     Args:
         manifest: of the training set. labels: int64 [N], classes of its images.
-        kept: of combined images all sources, those of the first stored image first.
+        kept: indices of the images; for combined images all sources, those of the first stored image first.
         scores: float64 [N] by training image, high = hard, or None.
         combined: how each stored image was made of several, or None.
     """
@@ -79,7 +80,7 @@ def _row(manifest: Manifest, labels: NDArray[np.int64], scores: NDArray[np.float
 
 
 def _written(name: str) -> str:
-    """A name as a cell of a list: itself, but for what would be read as another cell, line or comment."""
+    """Return a name as a cell of a list; characters that would start another cell, line or comment are escaped."""
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
 
 
@@ -92,18 +93,18 @@ def read_list(
 ) -> ImageList:
     """Read which training images a list names, in its order.
 
-    An image may be named by its id, by a path that ends in its id, by its file name alone where only one image has it,
-    or in a list of nothing but numbers that are no ids by its index. The class, where given, is a name or a number.
+    An image may be named by its id, by a path that ends in its id, or by its file name alone if only one image has it.
+    If all lines are numbers and not all of them are ids, they are indices. The class, if given, is a name or a number.
 
     Args:
         manifest: of the training set. labels: int64 [N], classes of its images.
-        index_order: what indices count: the samples of torchvision's ImageFolder over the same folder, or the beton's
-            `own`. Where the two are known to be the same, both are taken.
-        advice: what to do about indices of another order.
+        index_order: numbering of indices: `imagefolder` for the samples of torchvision's ImageFolder over the same
+            folder, `own` for the images of the beton. The former is refused where the two may differ.
+        advice: what to do about indices of another order, for the message.
 
     Raises:
-        MethodError: an unknown, ambiguous or repeated image, a class that is not the image's, an empty list, mosaics
-            that are not whole, or indices of another order; with the list's line.
+        MethodError: an unknown, ambiguous or repeated image, a class that is not the image's, an empty list,
+            incomplete mosaics, or indices of another order. Errors of one line name it.
         ConfigError: the file cannot be read.
     """
     lines, combined, indices = read_list_file(path)
@@ -125,6 +126,7 @@ def read_list(
 
 
 def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int64]) -> int:
+    # If the complete line is the id, its blanks or commas belong to the id, and no class follows.
     if line.row.strip() != _written(manifest.ids[index]):
         _check_label(line, manifest, int(labels[index]))
     return index
@@ -140,14 +142,14 @@ def _refuse_repeats(lines: Sequence[Line], found: NDArray[np.int64]) -> None:
 
 
 def _place(where: str) -> str:
-    """A line of the same file."""
+    """Return the place of an entry without its file, for a message that names the file already."""
     return f"line {where.rpartition(':')[2]}" if where[-1].isdigit() else f"entry {where.rpartition('[')[2][:-1]}"
 
 
 def _group(
     path: Path, lines: Sequence[Line], found: NDArray[np.int64], labels: NDArray[np.int64], combined: Combined
 ) -> NDArray[np.int64]:
-    """The sources of each stored image, int64 [M, K]."""
+    """Return the sources of each stored image, int64 [M, K]; refuse incomplete or mixed groups of lines."""
     tiles, begun = combined.tiles, set[str]()
     for start in range(0, len(lines), tiles):
         first, own = lines[start], lines[start : start + tiles]
@@ -171,10 +173,13 @@ def _group(
 
 
 def check_index_order(path: Path, manifest: Manifest, advice: str = ORDER_ADVICE, what: str = "indices") -> None:
-    """Refuse indices where image i need not be ImageFolder's; of older files look at what the manifest shows.
+    """Refuse indices unless image i of the beton is sample i of ImageFolder.
+
+    Manifests of older versions do not record the order. If such a manifest shows no reason against it, the indices
+    are accepted with a note.
 
     Raises:
-        MethodError: names the reason.
+        MethodError: the orders differ or may differ; the message gives the reason.
     """
     if manifest.order == "imagefolder":
         return
@@ -192,7 +197,7 @@ def check_index_order(path: Path, manifest: Manifest, advice: str = ORDER_ADVICE
 
 
 def _why_own(manifest: Manifest) -> str | None:
-    """Return why the order is not ImageFolder's; None where the manifest shows no reason."""
+    """Return why the order is not ImageFolder's; None if the manifest shows no reason."""
     if manifest.inferred:
         return "its manifest is missing, which records their order"
     if "holdout" in manifest.made:
@@ -222,7 +227,7 @@ Find = Callable[[Line], int]
 
 
 def _numbers(manifest: Manifest) -> Find:
-    """Images by their index in the beton."""
+    """Return a function that finds an image by its index in the beton."""
 
     def find(line: Line) -> int:
         index = int(line.image)
@@ -234,7 +239,7 @@ def _numbers(manifest: Manifest) -> Find:
 
 
 def _by_id(manifest: Manifest) -> dict[str, int]:
-    """Images by their ids as a list writes them; -1 where several share one."""
+    """Return indices of images by their ids as a list writes them; -1 for an id that several images share."""
     found: dict[str, int] = {}
     for index, name in enumerate(manifest.ids):
         text = _written(name)
@@ -243,13 +248,14 @@ def _by_id(manifest: Manifest) -> dict[str, int]:
 
 
 def _names(manifest: Manifest, by_id: dict[str, int]) -> Find:
-    """Images by id, by a path that ends in an id, or by nothing but a file name that only one image has."""
+    """Return a function that finds an image by its id, by a path that ends in an id, or by a unique file name."""
     by_file: dict[str, int] = {}
     for index, name in enumerate(manifest.ids):
         file = name.rpartition("/")[2]
         by_file[file] = -1 if file in by_file else index
 
     def find(line: Line) -> int:
+        # The whole line comes first: an id may contain the blanks or commas at which the line was split.
         given = (line.row.strip(), line.image, *_tails(line.image.replace("\\", "/")))
         index = next((by_id[name] for name in given if name in by_id), by_file.get(line.image))
         if index is None:
@@ -275,7 +281,7 @@ def _unknown(image: str, by_id: dict[str, int], manifest: Manifest) -> str:
 
 
 def _tails(name: str) -> Iterator[str]:
-    """A path, and what is left of it without its first folders."""
+    """Yield a path, then its tails: the path without its first folder, without its first two, and so on."""
     while name:
         yield name
         name = name.partition("/")[2]

@@ -1,4 +1,4 @@
-"""Locks between processes, and file systems that have none, as some NFS and Lustre mounts."""
+"""Lock files between processes, and detect file systems without locks, such as some NFS and Lustre mounts."""
 
 import errno
 import fcntl
@@ -20,8 +20,8 @@ _warned: set[int] = set()
 def locked(path: Path, timeout: float = -1) -> Iterator[bool]:
     """Hold the lock file `path` while the block runs.
 
-    A file system without locks gives one warning, and the block runs unprotected. filelock's own substitute, a marker
-    file, is not used: what a killed process of another host leaves would block every later command.
+    On a file system without locks the block runs unprotected, after one warning. filelock's own substitute, a marker
+    file, is not used: a process killed on another host would leave its marker, which blocks every later command.
 
     Args:
         timeout: seconds to wait for another process; -1 waits without limit.
@@ -42,14 +42,14 @@ def locked(path: Path, timeout: float = -1) -> Iterator[bool]:
 
 
 def missing_locks(folder: Path) -> str | None:
-    """Return why files in `folder` cannot be locked, in the system's words; None where they can, or where none fits.
+    """Return the system's reason why files in `folder` cannot be locked; None if they can, or on any other error.
 
-    Both kinds are tried: `flock` of our lock files and `fcntl` of SQLite.
+    Both kinds of lock are tried: `flock`, which our lock files use, and `fcntl`, which SQLite uses.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(probe, fcntl.LOCK_UN)  # NFS makes one kind of both, which would exclude each other
+            fcntl.flock(probe, fcntl.LOCK_UN)  # NFS maps both kinds to one, so they would exclude each other
             fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return os.strerror(error.errno) if error.errno in NO_LOCKS else None
@@ -57,7 +57,7 @@ def missing_locks(folder: Path) -> str | None:
 
 
 def _warn_once(folder: Path, reason: str) -> None:
-    """Warn of the file system that holds `folder`, once for each process."""
+    """Warn about the file system that holds `folder`, once per process."""
     device = folder.stat().st_dev
     if device not in _warned:
         _warned.add(device)

@@ -1,4 +1,4 @@
-"""Progress on stderr: live bars on a terminal, one plain line now and then elsewhere, JSON lines for programs."""
+"""Show progress on stderr: live bars on a terminal, periodic plain lines elsewhere, JSON lines for programs."""
 
 import json
 import math
@@ -24,36 +24,36 @@ _bars: "LiveBars | None" = None
 
 
 def choose_log(style: LogStyle) -> None:
-    """How this process tells what it does: `auto` is live bars on a terminal and plain lines elsewhere."""
+    """Set the form of this process's log; `auto` is live bars on a terminal and plain lines elsewhere."""
     global _style
     _style = style
 
 
 def log_style() -> LogStyle:
-    """See `choose_log`."""
+    """Return the form that `choose_log` set."""
     return _style
 
 
 def error_stream() -> TextIO | None:
-    """stderr; None where the process was started with it closed."""
+    """Return stderr; None if the process was started with it closed."""
     return sys.stderr
 
 
 def write_error(text: str) -> bool:
-    """Write text to stderr as it is; False where nobody can read it, which must not end the work."""
+    """Write text to stderr unchanged; return False if that fails, which must not end the work."""
     stream = error_stream()
     if stream is None:
         return False
     try:
         stream.write(text)
         stream.flush()
-    except (OSError, ValueError):  # ValueError: the stream was closed within Python
+    except (OSError, ValueError):  # ValueError: Python code closed the stream
         return False
     return True
 
 
 def write_json(value: dict[str, Any]) -> bool:
-    """Write one JSON object as a line on stderr; False as `write_error`. What JSON has no number for becomes null."""
+    """Write one JSON object as a line on stderr; NaN and infinity become null. Return False if writing fails."""
     return write_error(json.dumps(_finite(value), allow_nan=False, default=str) + "\n")
 
 
@@ -66,10 +66,10 @@ def _finite(value: Any) -> Any:
 
 
 def say(message: str, *, told: bool = False) -> bool:
-    """Write a message to stderr as one line that cannot act on the terminal; False where nobody can read it.
+    """Write a message to stderr as one line without control characters; return False if writing fails.
 
     Args:
-        told: programs hear of it otherwise, by an event: it is not in the JSON log.
+        told: whether an event reports the same to programs; the JSON log then leaves the message out.
     """
     text = plain(" ".join(message.split()))
     if _style == "json":
@@ -80,7 +80,7 @@ def say(message: str, *, told: bool = False) -> bool:
 
 
 def live_bars() -> "LiveBars | None":
-    """The bars of this process's terminal; None where stderr is no terminal, or cannot move its cursor."""
+    """Return the bars of this process's terminal; None if stderr is no terminal or cannot move its cursor."""
     global _bars
     stream = error_stream()
     if _style != "auto" or stream is None or stream.closed or not stream.isatty():
@@ -95,20 +95,20 @@ def live_bars() -> "LiveBars | None":
 
 
 class Progress:
-    """Counts work done and says how fast it goes and how long it will still take.
+    """Counter of finished work that reports its rate and the time left.
 
     Args:
-        label: what is being done ("write train.beton").
-        total: how many units there are; None when unknown.
-        unit: the unit's plural name ("images").
+        label: name of the work ("write train.beton").
+        total: number of units; None if unknown.
+        unit: plural name of the unit ("images").
         enabled: False keeps it silent.
-        inner: units of one part of the work (steps of an epoch), which gets a bar of its own on a terminal.
+        inner: units of one part of the work (steps of an epoch), which gets its own bar on a terminal.
 
     Attributes:
-        note: shown behind the rate.
-        rated: False where units differ too much for a rate to tell anything.
-        ends: when all will be done, by `time.monotonic`; read where `rated` is False, None where nobody knows.
-        beside: runs side by side with others of the kind, not inside the bar above.
+        note: text shown after the rate.
+        rated: False if units differ too much for a rate to mean anything.
+        ends: expected end by `time.monotonic`, None if unknown; read only if `rated` is False.
+        beside: whether the work runs in parallel with others of its kind, not inside the bar above.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Progress:
             self._live.open(self)
 
     def advance(self, count: int = 1, note: str = "", images: int = 0) -> None:
-        """Add `count` finished units, made of `images` images; `note` (the loss, say) is shown behind the rate."""
+        """Add `count` finished units, made of `images` images; `note` (such as the loss) is shown after the rate."""
         self.done += count
         self._images += images
         self.note = note
@@ -138,16 +138,16 @@ class Progress:
             self._show(now)
 
     def skip(self, count: int) -> None:
-        """Count `count` units that were done in an earlier run: they tell nothing about this one's rate."""
+        """Add `count` units that an earlier run finished; they are excluded from this run's rate."""
         self.done += count
         self._skipped += count
 
     def close(self) -> None:
-        """Show the final line, if anything was shown before; of bars inside others nothing stays on a terminal."""
+        """Show the final line, if a line was shown before; on a terminal, only the outermost bar leaves one."""
         if self._live is not None:
             if self._live.close(self) and self.enabled:
                 write_error(f"{self.line()}\n")
-        elif self.enabled and self._last > self._start:
+        elif self.enabled and self._last > self._start:  # `_last` moves only when a line is shown
             self._show(time.monotonic())
 
     def _show(self, now: float) -> None:
@@ -159,18 +159,18 @@ class Progress:
             self.enabled = write_error(f"{self.line(now)}\n")
 
     def rate(self, now: float | None = None) -> float:
-        """Units per second in this process."""
+        """Return units per second in this process."""
         return (self.done - self._skipped) / self._seconds(now)
 
     def left(self, now: float | None = None) -> float | None:
-        """Seconds still to go; None where nobody knows."""
+        """Return the seconds left; None if unknown."""
         if not self.rated:
             return None if self.ends is None else max(0.0, self.ends - (time.monotonic() if now is None else now))
         rate = self.rate(now)
         return (self.total - self.done) / rate if self.total and rate > 0 else None
 
     def figures(self, now: float | None = None) -> list[str]:
-        """How much is done, how fast, and how long it still takes."""
+        """Return texts for the work done, its rate and the time left."""
         parts = [f"{self.done:,}" + (f"/{self.total:,}" if self.total else "") + f" {self.unit}"]
         if self.rated and self.done > self._skipped:
             parts.append(_rate(self.rate(now), self.unit))
@@ -180,7 +180,7 @@ class Progress:
         return parts + ([] if left is None else [f"{format_seconds(left)} left"])
 
     def line(self, now: float | None = None) -> str:
-        """All of it as one line."""
+        """Return label, figures and note as one line."""
         parts = self.figures(now) + ([self.note] if self.note else [])
         return plain(f"{self.label}: {', '.join(parts)}")
 
@@ -188,7 +188,7 @@ class Progress:
         return max((time.monotonic() if now is None else now) - self._start, 1e-9)
 
     def _told(self, now: float) -> dict[str, Any]:
-        """The same for programs."""
+        """Return the same figures as a JSON event for programs."""
         told = {"time": round(time.time(), 3), "event": "progress", "task": self.label, "done": self.done}
         told |= {"total": self.total, "unit": self.unit, "per_second": round(self.rate(now), 3)}
         if self._images:
@@ -204,7 +204,7 @@ def _rate(rate: float, unit: str) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration as people say it: 45 s, 12 min 5 s, 3 h 20 min."""
+    """Return a duration for people: 45 s, 12 min 5 s, 3 h 20 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -217,7 +217,7 @@ def format_seconds(seconds: float) -> str:
 def progress(
     label: str, total: int | None, unit: str = "images", enabled: bool = True, inner: int | None = None
 ) -> Iterator[Progress]:
-    """A `Progress` that is closed however the block ends."""
+    """Yield a `Progress` that is closed even if the block raises."""
     bar = Progress(label, total, unit, enabled, inner)
     try:
         yield bar

@@ -1,4 +1,4 @@
-"""Seeds derived by name, so that every random decision states what it depends on."""
+"""Derive seeds by name, so that every random decision states what it depends on."""
 
 import hashlib
 import json
@@ -7,11 +7,13 @@ SeedPart = str | int | float | bool | None
 
 
 def derive_seed(root: int, purpose: str, **parts: SeedPart) -> int:
-    """Seed for one purpose: the first 63 bits of SHA-256 over the canonical JSON of its named parts.
+    """Return the seed for one purpose: 63 bits of SHA-256 over the canonical JSON of its named parts.
+
+    The first eight bytes are read as a little-endian integer, whose lowest bit is dropped.
 
     Args:
         root: the run's root seed.
-        purpose: what the seed is for ("shuffle", "init", ...); different purposes never share a stream.
+        purpose: use of the seed ("shuffle", "init", ...); different purposes never share a stream.
         parts: everything else the decision may depend on (epoch, method, ipc, ...). Order does not matter.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Typed settings: frozen pydantic models whose errors are one line and name the closest valid key."""
+"""Define typed settings: frozen pydantic models whose errors are one line and name the closest valid key."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ class Settings(BaseModel):
 
     @classmethod
     def make(cls, values: Mapping[str, Any], where: str) -> Self:
-        """Build from plain values.
+        """Build the settings from plain values.
 
         Args:
             values: field name -> value; text such as "1e-3" is converted to the field's type.
@@ -30,6 +30,7 @@ class Settings(BaseModel):
         if unknown:
             raise ConfigError(f"{where}: unknown setting '{unknown[0]}'; {closest(unknown[0], cls.model_fields)}")
         for key, value in values.items():
+            # pydantic would convert True to 1 where a number is expected.
             if isinstance(value, bool) and bool not in _types(cls.model_fields[key].annotation):
                 raise ConfigError(f"{where}: {key}={str(value).lower()}: found yes or no, expected a value")
         try:
@@ -39,14 +40,14 @@ class Settings(BaseModel):
 
 
 def _types(annotation: Any) -> set[Any]:
-    """The plain types of an annotation: `int | None` -> {int, NoneType}."""
+    """Return an annotation and its arguments: those of `int | None` are int and NoneType."""
     return {annotation, *get_args(annotation)}
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem of a pydantic error in one line: field, value found, what was expected.
+    """Return the first problem of a pydantic error as one line: field, value found, what was expected.
 
-    What is wrong with several settings at once has no field of its own: its message says it all.
+    A problem of several settings together has no field, so its message alone is returned.
     """
     problem = error.errors()[0]
     if not problem["loc"]:
@@ -57,7 +58,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Help for a name that is not known: the closest one, and the whole list."""
+    """Return help for an unknown name: the closest known one, if any, and the complete list."""
     names = sorted(known)
     if not names:
         return "there are none to choose from"
@@ -67,10 +68,12 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """`["epochs=60", "flip=false"]` -> `{"epochs": 60, "flip": False}`; values are YAML scalars.
+    """Parse `["epochs=60", "flip=false"]` into `{"epochs": 60, "flip": False}`.
+
+    Values are YAML scalars or lists; see `parse_scalar`.
 
     Raises:
-        ConfigError: a pair without "=", an empty or repeated key, or a value that is not a plain scalar.
+        ConfigError: a pair lacks "=", a key is empty or repeated, or a value is not plain.
     """
     settings: dict[str, Any] = {}
     for pair in pairs:
@@ -84,7 +87,11 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def parse_scalar(text: str, key: str) -> Any:
-    """A YAML scalar or flat list of scalars; anything else is refused."""
+    """Parse a plain YAML value: a scalar or a list.
+
+    Raises:
+        ConfigError: `text` is not YAML, or is a mapping.
+    """
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:

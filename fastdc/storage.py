@@ -1,4 +1,4 @@
-"""How a compressed set is stored: S x S JPEGs of quality 75, or raw pixels (which count as PNG), as one beton."""
+"""Store a compressed set as one beton: S x S JPEGs of quality 75, or raw pixels (which count as PNG)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from fastdc.methods.base import STORED_QUALITY, Fit
 from fastdc.methods.checking import checked_images
 
 STORAGE_VERSION = 1
-"""Raised whenever the same images are stored as other bytes; part of every cache key."""
+"""Version of the stored bytes, raised whenever equal images are stored differently; part of every cache key."""
 
 
 def store_compressed(
@@ -27,8 +27,9 @@ def store_compressed(
 
     Args:
         beton, manifest: the training set.
-        fit: how a kept image becomes S x S; None stores it as it is.
-        made: how, for the manifest.
+        fit: how a kept image becomes S x S; None stores its bytes unchanged.
+        image_size: side S in pixels; a mosaic with its own side overrides it.
+        made: provenance for the manifest.
     """
     return write_samples(
         out,
@@ -50,7 +51,7 @@ def _samples(
     if fit is None:
         for name, label, row in zip(ids, compressed.labels, compressed.sources, strict=True):
             index = int(row[0])
-            raw = beton.modes[index] == 1
+            raw = beton.modes[index] == 1  # 0 is JPEG
             yield Sample(beton.decode(index) if raw else bytes(beton.payload(index)), int(label), name)
         return
     if compressed.images is not None:
@@ -60,14 +61,14 @@ def _samples(
     else:
         images = (fit_image(beton.decode(int(row[0])), image_size, fit) for row in compressed.sources)
     for image, label, name in zip(images, compressed.labels, ids, strict=True):
-        if isinstance(image, bytes) or compressed.encoding == "png":
+        if isinstance(image, bytes) or compressed.encoding == "png":  # JPEGs made by the method, or raw pixels
             yield Sample(image, int(label), name)
         else:
             yield Sample(encode_jpeg(image, STORED_QUALITY), int(label), name)
 
 
 def _sample_ids(compressed: Compressed, manifest: Manifest) -> list[str]:
-    """The ids of the training images that each stored image comes from; of one from noise its class and number."""
+    """Return an id for each stored image: those of its training images, or class and number if it has none."""
     if compressed.sources.shape[1] > 0:
         return ["+".join(manifest.ids[index] for index in row) for row in compressed.sources]
     return [f"{manifest.classes[label]}/made-{number:06d}" for number, label in enumerate(compressed.labels)]

@@ -1,4 +1,4 @@
-"""Bars on a terminal, one line for each piece of work that is inside another: sweep, run, epoch."""
+"""Draw progress bars on a terminal, one line for each level of nested work: sweep, run, epoch."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 NARROW = 60
-"""With fewer columns there is room for numbers only."""
+"""Columns below which bars are left out and only numbers are shown."""
 
 
 class _Console(Console):
-    """A console that leaves the cursor visible: a process that is killed could not bring it back."""
+    """Console that never hides the cursor, because a killed process could not restore it."""
 
     def show_cursor(self, show: bool = True) -> bool:
         return False
 
 
 class LiveBars:
-    """The open bars of a process at the bottom of its terminal; messages go above them.
+    """Open bars of a process at the bottom of its terminal, with messages printed above them.
 
-    Nothing here runs by itself: the work that advances draws. What cannot be drawn is given up without a word.
+    There is no drawing thread: each advance of the work draws. If drawing fails, the bars are dropped silently.
 
     Args:
         stream: the terminal.
@@ -43,11 +43,11 @@ class LiveBars:
 
     @property
     def shown(self) -> bool:
-        """Whether bars are on the screen."""
+        """Return whether bars are on the screen."""
         return self._live is not None
 
     def open(self, bar: "Progress") -> None:
-        """Draw a further bar, inside those that are open."""
+        """Add a bar inside the open ones, and draw."""
         self._bars.append(bar)
         if self._live is None:
             self._live = Live(
@@ -62,12 +62,12 @@ class LiveBars:
         self.refresh()
 
     def refresh(self) -> None:
-        """Draw all as they stand now."""
+        """Redraw all open bars."""
         if self._live is not None:
             self._safely(self._live.refresh)
 
     def close(self, bar: "Progress") -> bool:
-        """Take a bar away; whether it was the outermost, so that its last line is worth keeping."""
+        """Remove a bar; return whether it was the outermost, whose final line should stay on the screen."""
         if bar not in self._bars:
             return False
         outermost = self._bars[0] is bar
@@ -80,7 +80,7 @@ class LiveBars:
         return outermost
 
     def print(self, text: str) -> bool:
-        """A line above the bars; False where nobody can read it."""
+        """Print a line above the bars; return False if the terminal is gone."""
         return self._safely(lambda: self._console.print(Text(text), soft_wrap=True))
 
     def _safely(self, draw: Callable[[], object]) -> bool:
@@ -94,12 +94,12 @@ class LiveBars:
         return True
 
     def _render(self) -> RenderableType:
-        """A row for each bar and for the part within it, and below them what the bar has to note."""
+        """Return a row for each bar, one for its inner part, and its note below them."""
         width = self._console.width
         longest = max((2 * depth + len(bar.label) for depth, bar in enumerate(self._bars)), default=0)
         rows: list[RenderableType] = []
         for number, bar in enumerate(self._bars):
-            depth = min(number, 1) if bar.beside else number
+            depth = min(number, 1) if bar.beside else number  # parallel runs share the level below the sweep
             indent, size = "  " * depth, (min(44, width // 3, longest), min(24, width // 6) if width >= NARROW else 0)
             rows.append(_row(indent + bar.label, bar.done, bar.total, _brief(bar.figures()), size, width))
             if bar.inner and bar.inner > 1:
@@ -111,21 +111,21 @@ class LiveBars:
 
 
 def _row(label: str, done: int, total: int | None, figures: str, size: tuple[int, int], width: int) -> Table:
-    """No wider than its text: a terminal that is made narrower would wrap what fills its lines."""
+    """Return a row no wider than its text, because full-width lines would wrap when the terminal is narrowed."""
     row = Table.grid(padding=(0, 1))
     row.add_column(width=size[0], no_wrap=True, overflow="ellipsis")
     cells: list[RenderableType] = [_text(label), _text(figures)]
     if size[1]:
         row.add_column(width=size[1])
         cells.insert(1, ProgressBar(total=total, completed=done, width=size[1], pulse=total is None))
-    room = width - sum(size) - len(cells) + 1
+    room = width - sum(size) - len(cells) + 1  # one blank between cells
     row.add_column(width=max(1, min(len(figures), room)), no_wrap=True, overflow="ellipsis")
     row.add_row(*cells)
     return row
 
 
 def _brief(figures: list[str]) -> str:
-    """What counts most comes first: a narrow window cuts the end off."""
+    """Join figures with the time left before the rates, because a narrow window cuts off the end."""
     done, *rest = figures
     return ", ".join([done, *reversed(rest)])
 

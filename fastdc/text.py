@@ -1,4 +1,4 @@
-"""Text from file names, classes and plug-ins made harmless for a terminal, and for JSON."""
+"""Sanitise text from file names, classes and plug-ins for terminals and JSON."""
 
 import re
 
@@ -6,12 +6,12 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060
 
 
 def plain(text: str) -> str:
-    """Without control characters, terminal escapes and direction marks; each becomes `?`."""
+    """Return `text` with every control character, terminal escape and direction mark replaced by `?`."""
     return CONTROL.sub("?", text)
 
 
 def printable(name: str) -> str:
-    """`name` with bytes that are not UTF-8 escaped, so that JSON can hold it."""
+    """Return `name` with bytes that are not UTF-8 escaped, so that JSON can hold it."""
     if name.isascii():
-        return name  # the usual case, without a copy
+        return name  # the common case, without a copy
     return name.encode("utf-8", "backslashreplace").decode()

@@ -1,6 +1,6 @@
-"""The one place where thread counts are set: numba's and torch's pools fight when each takes every core.
+"""Set thread counts, and other process-wide settings of a training (spinning, malloc).
 
-Here too is what else a training asks of its process.
+No other module may set thread counts: numba's and torch's pools compete when each takes every core.
 """
 
 import ctypes
@@ -11,28 +11,28 @@ from pathlib import Path
 from typing import Any
 
 SPIN_COUNT = "1000"
-"""Rounds that an OpenMP thread waits actively before it sleeps; libgomp's own default lasts milliseconds.
+"""Iterations that an OpenMP thread spins before it sleeps; libgomp's own default lasts milliseconds.
 
-On a host with other work, spinning threads keep each other from the cores that they wait for. Measured by
+On a busy host, spinning threads occupy the very cores that other threads wait for. Measured by
 `benchmarks/environment.py`.
 """
 WAIT_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
-"""Variables by which a user chooses how threads wait; any of them switches our choice off."""
+"""Environment variables by which a user sets how threads wait; any of them disables our choice."""
 
 MALLOC_VARIABLES = ("FASTDC_MALLOC", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-"""Variables by which a user chooses how malloc hands memory back; any of them switches our choice off."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Environment variables by which a user sets how malloc returns memory; any of them disables our choice."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameter numbers of mallopt, from glibc's malloc.h
 LARGEST_THRESHOLD = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 2**31 - 1}
-"""The most that glibc's mallopt takes, in bytes; source: malloc/malloc.c."""
+"""Largest values that glibc's mallopt accepts, in bytes; source: malloc/malloc.c."""
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set how long OpenMP threads spin, unless the user has chosen.
+    """Limit how long OpenMP threads spin, unless the user has set it.
 
-    libgomp reads the variable once, when torch is loaded; a later change has no effect. So this runs when fastdc is
+    libgomp reads the variable once, when torch loads, and ignores later changes. This therefore runs when fastdc is
     imported. Results do not depend on it.
     """
     if not any(name in environment for name in WAIT_VARIABLES):
@@ -40,20 +40,20 @@ def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc's malloc keep freed memory for the next step; return whether it was set.
+    """Make glibc's malloc keep freed memory for the next step; return whether that worked.
 
-    By default it gives a tensor's memory back to the kernel, which then clears every page anew at each training step.
-    The process stays as large as its largest step. Results do not depend on it.
+    By default it returns a tensor's memory to the kernel, which then zeroes every page again at each training step.
+    With this setting the process stays as large as its largest step. Results do not depend on it.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in MALLOC_VARIABLES):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    taken = [mallopt(name, value) for name, value in LARGEST_THRESHOLD.items()]  # both, whatever the first returns
+    taken = [mallopt(name, value) for name, value in LARGEST_THRESHOLD.items()]  # set both even if the first fails
     return taken == [1, 1]
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process is to use: those of `host_cpus`, at most OMP_NUM_THREADS."""
+    """Return how many CPUs this process should use: `host_cpus`, but at most OMP_NUM_THREADS."""
     return min(host_cpus(), openmp_limit(os.environ) or host_cpus())
 
 
@@ -65,7 +65,7 @@ def host_cpus() -> int:
 
 
 def openmp_limit(environment: Mapping[str, str]) -> int | None:
-    """Return the number of threads that OMP_NUM_THREADS names; None where it is unset or no number.
+    """Return the number of threads that OMP_NUM_THREADS sets; None if it is unset or not a positive number.
 
     OpenMP allows one number for each level of nesting ("4,2"); the first one counts.
     """
@@ -74,19 +74,19 @@ def openmp_limit(environment: Mapping[str, str]) -> int | None:
 
 
 def cpu_quota(groups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
-    """Return the CPUs that the control groups of this process grant, the smallest of all levels; None without a limit.
+    """Return the CPUs that this process's control groups grant, the minimum over all levels; None without a limit.
 
-    A container of 1.5 CPUs on a host of 64 shows all 64 to programs that do not ask. Both versions of control groups
-    are read; source: Linux, Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst.
+    A container with 1.5 CPUs on a host of 64 shows all 64 to programs that do not read this limit. Both versions of
+    control groups are read; source: Linux, Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst.
 
     Args:
-        groups: where control groups are mounted. membership: the file that names this process's groups.
+        groups: mount point of control groups. membership: the file that names this process's groups.
     """
     return min((quota for folder in _group_folders(groups, membership) if (quota := _quota_of(folder))), default=None)
 
 
 def _group_folders(groups: Path, membership: Path) -> Iterator[Path]:
-    """Every folder that may limit this process: its group and the groups above, in both versions."""
+    """Yield every folder that may limit this process: its group and all parent groups, in both versions."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:  # not Linux, or /proc is hidden
@@ -95,15 +95,16 @@ def _group_folders(groups: Path, membership: Path) -> Iterator[Path]:
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
+        # Version 1 mounts a folder per controller or set of controllers ("cpu,cpuacct"); version 2 names none.
         root = groups / controllers if controllers else groups
         root = root if root.is_dir() else groups / "cpu"
-        # Inside a container the path may be the host's, of which only the root is mounted: missing levels are skipped.
+        # In a container the path may be the host's, of which only the root is mounted; missing levels have no quota.
         group = Path(path.lstrip("/"))
         yield from (root / level for level in (group, *group.parents))
 
 
 def _quota_of(folder: Path) -> float | None:
-    """CPUs that one control group grants; None where it sets no limit."""
+    """Return the CPUs that one control group grants; None if it sets no limit."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()
@@ -115,9 +116,9 @@ def _quota_of(folder: Path) -> float | None:
 
 
 def prepare_numba() -> None:
-    """Choose numba's threading layer; call before the first parallel kernel.
+    """Select numba's threading layer; call before the first parallel kernel.
 
-    Two live FFCV loaders abort the process under numba's `workqueue` layer; `tbb` is safe for them.
+    Two live FFCV loaders abort the process under numba's `workqueue` layer. `tbb` is safe with several loaders.
     """
     import numba
 
@@ -126,7 +127,7 @@ def prepare_numba() -> None:
 
 
 def set_compute_threads(threads: int) -> None:
-    """Give torch `threads` CPU threads. Results on CPU are bit-equal only for an equal count.
+    """Set torch's number of CPU threads. Results on CPU are bit-equal only for equal counts.
 
     Raises:
         ValueError: `threads` is below 1.

@@ -1,8 +1,8 @@
-"""Run a sweep as one or two processes on one store, write its page, and print what its rows show.
+"""Run a sweep as one or two processes on one store, write its page, and print a summary of its rows.
 
     python scripts/demo.py configs/demo.yaml
 
-Run again, it finds every run done.
+A second call finds every run done.
 """
 
 import os
@@ -41,17 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_sweeps(path: Path, config: SweepConfig) -> int:
-    """Run the sweep, on two CPUs in two processes; return the exit code of the one whose output is shown.
+    """Run the sweep, with two or more CPUs in two processes; return the exit code of the one whose output is shown.
 
-    The second process takes the methods from the last one on. It trains the observer while the first one trains what
-    needs none.
+    The second process takes the methods in reverse order. It trains the observer while the first one runs methods
+    that need none.
     """
     sweep = [sys.executable, "-m", "fastdc", "sweep", str(path)]
     commands = [sweep, [*sweep, "--quiet", "--methods", ",".join(reversed(config.methods))]]
     outputs = (None, subprocess.DEVNULL)
     started = [
         subprocess.Popen(command, stdout=output)
-        for command, output in zip(commands[: usable_cpus()], outputs, strict=False)
+        for command, output in zip(commands[: usable_cpus()], outputs, strict=False)  # one CPU: the first alone
     ]
     _leave_signals_to(started)
     codes = [process.wait() for process in started]
@@ -59,7 +59,11 @@ def run_sweeps(path: Path, config: SweepConfig) -> int:
 
 
 def _leave_signals_to(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Wait for the sweeps' own good end: a terminal interrupts the whole group, `kill` one process alone."""
+    """Let the sweeps handle signals and end cleanly.
+
+    Ctrl-C reaches the whole process group, so this process ignores it. SIGTERM reaches this process alone, so it is
+    forwarded.
+    """
 
     def end_them(_number: int, _frame: object) -> None:
         for process in processes:
@@ -70,7 +74,7 @@ def _leave_signals_to(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
 
 
 def conclude(config: SweepConfig) -> list[str]:
-    """Write the page; return the lines that end the demo."""
+    """Write the page; return the closing lines of the demo."""
     page = config.workdir / "page.html"
     with Store(config.workdir / "store.sqlite", readonly=True) as store:
         records = store.records()
@@ -84,9 +88,9 @@ def conclude(config: SweepConfig) -> list[str]:
 
 
 def describe(records: Iterable[Record], config: SweepConfig) -> list[str]:
-    """Return what the rows of a demo show, one sentence a line: both orders, and which differences count.
+    """Return a summary of a demo's rows, one sentence per line: the paper's order, ours, and the differences.
 
-    Rows of another network, IPC or protocol than the first ones of `config` are left out.
+    Only rows with the first network, IPC and protocol of `config` are used.
     """
     records = list(records)
     setting: dict[str, Any] = {"ipc": config.ipc[0], "protocol": config.protocols[0], "arch": config.archs[0]}
@@ -112,7 +116,7 @@ def describe(records: Iterable[Record], config: SweepConfig) -> list[str]:
 
 
 def against_baseline(records: list[Record], method: str, setting: dict[str, Any]) -> Paired | None:
-    """Return a method's paired difference from the baseline; None where the two share no seed."""
+    """Return a method's paired difference from the baseline; None if they share no seed."""
     try:
         return compare_methods(records, method, BASELINE, **setting)[0].result
     except ConfigError:
@@ -120,7 +124,7 @@ def against_baseline(records: list[Record], method: str, setting: dict[str, Any]
 
 
 def published_top1(method: str, ipc: int) -> float | None:
-    """Return the benchmark's top-1 of a method on ImageNet-1K, in percent: ResNet-18, hard labels."""
+    """Return a method's published top-1 on ImageNet-1K in percent (ResNet-18, hard labels); None if there is none."""
     return load_registry().get(method.partition("[")[0]).info.published.get(f"imagenet1k/resnet18/hard/ipc{ipc}")
 
 
@@ -135,7 +139,7 @@ def listed(means: dict[str, float]) -> str:
 
 
 def judge(name: str, result: Paired) -> str:
-    """Return a method's difference from the baseline in words: `pca +8.1 (+7.6 to +8.6: better)`."""
+    """Return a method's difference from the baseline as text: `pca +8.1 (+7.6 to +8.6: better)`."""
     difference = f"{name} {result.mean:+.1f}"
     if result.low is None or result.high is None:
         return difference
@@ -144,12 +148,12 @@ def judge(name: str, result: Paired) -> str:
 
 
 def is_above(result: Paired) -> bool:
-    """Return whether the whole interval of a difference is above 0."""
+    """Return whether the complete interval of a difference is above 0."""
     return result.low is not None and result.low > 0
 
 
 def weigh(result: Paired) -> str:
-    """Return a sentence about what so few seeds can show."""
+    """Return a sentence about what this number of seeds can prove."""
     seeds = f"{result.n} paired seed{'s' * (result.n > 1)}"
     if result.smallest_p <= 0.05:
         return f"These are {seeds}; fastdc compare gives the exact p-values."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment and installs fastdc into it, editable, with FFCV and the development tools.
+# Make the virtual environment and install fastdc into it, editable, with FFCV and the development tools.
 set -euo pipefail
 
 : "${PYTHON:=python3}" "${VENV:=.venv}"
@@ -11,7 +11,7 @@ if sys.version_info < (3, 11):
     sys.exit(f"fastdc: found Python {sys.version.split()[0]}, needs 3.11 or newer; name one: make setup PYTHON=python3.11")
 CHECK
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
-# torch and torchvision come first and as a matching pair; constraints.txt has the tested versions.
+# Install torch and torchvision first, as a matching pair; constraints.txt has the tested versions.
 "$VENV/bin/pip" install -qq torch torchvision --constraint constraints.txt
 if ! "$VENV/bin/pip" install -qq --editable '.[ffcv,dev]' --constraint constraints.txt; then
     echo "fastdc: FFCV could not be built (its messages are above); everything but the FFCV engine will work" >&2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that fastdc needs, if any is missing: what FFCV compiles against, and real images for
-# the demo and the tests. Needs root only then. FASTDC_SKIP_SYSTEM=1 leaves the system alone.
-# With the argument `browser`: the browser in which the tests open the report page, where it can be installed.
+# Install the Debian packages that fastdc needs: the libraries that FFCV compiles against, and real images for the demo
+# and the tests. This needs root only if a package is missing. FASTDC_SKIP_SYSTEM=1 leaves the system unchanged.
+# With the argument `browser`, install the browser in which the tests open the report page, if possible.
 set -euo pipefail
 
 : "${PYTHON:=python3}"
@@ -15,11 +15,11 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
     exit 0
 fi
 case "$(command -v "$PYTHON" || true)" in
-    /usr/bin/*) packages+=(python3-venv python3-dev) ;; # Debian's own Python comes without them
+    /usr/bin/*) packages+=(python3-venv python3-dev) ;; # Debian ships them separately from its Python
 esac
 [ "${1:-}" != browser ] || packages=() optional=(chromium)
 
-absent() { # those of the packages named that are not installed
+absent() { # print the given packages that are not installed
     local package status
     for package in "$@"; do
         status=$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null || true)

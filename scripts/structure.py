@@ -1,10 +1,10 @@
-"""Measure the plan of the house: rooms, arrows between them, circles, files, functions, comments.
+"""Measure the structure of a package: rooms, arrows between them, circles, files, functions, comments.
 
     python scripts/structure.py [FOLDER] [--arrows] [--json]
 
 A room is a folder or a file directly under FOLDER (default: fastdc). An arrow is an import of one room by another,
-inside functions and for type checkers too; a circle is a set of rooms, or of files of one room, that import each other.
-Imports nothing of what it measures.
+including imports inside functions and for type checkers. A circle is a set of rooms, or of files of one room, that
+import each other. The script parses the measured code without importing it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 Arrows = Mapping[str, set[str]]
-"""What each room or file imports."""
+"""Imports of each room or file."""
 LONG_FILE, LONG_FUNCTION = 300, 60
 
 
@@ -54,19 +54,20 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def module_name(path: Path, folder: Path) -> str:
-    """Return the dotted name of a file: fastdc.beton.format, fastdc.beton."""
+    """Return the dotted module name of a file: fastdc.beton.format, fastdc.beton."""
     parts = path.relative_to(folder.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports(tree: ast.Module, name: str, path: Path, names: Mapping[str, Path]) -> set[str]:
-    """Return the modules of the package that a file imports, itself left out."""
+    """Return the modules of the package that a file imports, except itself."""
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
     wanted: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             wanted += [item.name for item in node.names]
         elif isinstance(node, ast.ImportFrom):
+            # Level 1 of a relative import is the file's own package, each further level one above.
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, node.module] if node.module else above)
             wanted += [f"{base}.{item.name}" for item in node.names]
@@ -75,7 +76,7 @@ def imports(tree: ast.Module, name: str, path: Path, names: Mapping[str, Path]) 
 
 
 def nearest(wanted: str, names: Mapping[str, Path]) -> str | None:
-    """Return the module that defines `wanted`, a module or a name in one; None for other packages."""
+    """Return the module of `wanted`, which is a module or a name in one; None for other packages."""
     if wanted in names:
         return wanted
     head = wanted.rpartition(".")[0]
@@ -83,7 +84,7 @@ def nearest(wanted: str, names: Mapping[str, Path]) -> str | None:
 
 
 def room_of(name: str) -> str:
-    """Return the room of a module; the package's own `__init__` is one too."""
+    """Return the room of a module; the package's own `__init__` is a room too."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else parts[0]
 
@@ -102,14 +103,14 @@ def within_rooms(files: Arrows) -> dict[str, set[str]]:
 
 
 def circles(arrows: Arrows) -> list[list[str]]:
-    """Return the sets of two or more that reach each other, largest first."""
+    """Return the sets of two or more members that reach each other, largest first."""
     reached = {name: reachable(name, arrows) for name in arrows}
     groups = {tuple(sorted(other for other in reached[name] if name in reached[other])) for name in arrows}
     return sorted((list(group) for group in groups if len(group) > 1), key=lambda group: (-len(group), group))
 
 
 def reachable(start: str, arrows: Arrows) -> set[str]:
-    """Return everything that `start` imports, directly or not."""
+    """Return everything that `start` imports, directly or indirectly."""
     found: set[str] = set()
     left = [start]
     while left:
@@ -125,13 +126,13 @@ def functions_of(tree: ast.Module) -> Iterable[Any]:
 
 
 def comment_count(path: Path) -> int:
-    """Return the lines of a file that hold a comment."""
+    """Return the number of comments in a file."""
     tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
     return sum(token.type == tokenize.COMMENT for token in tokens)
 
 
 def show(figures: Mapping[str, Any], arrows: bool) -> Iterable[str]:
-    """Yield the lines for people."""
+    """Yield the figures as lines of text."""
     for name, value in figures.items():
         if name == "arrows by room":
             continue

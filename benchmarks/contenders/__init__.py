@@ -1,1 +1,1 @@
-"""The contenders: fastdc's side in `ours`, every peer in a file of its own."""
+"""Contenders of the races: fastdc's side in `ours`, every peer in its own file."""

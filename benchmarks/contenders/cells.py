@@ -1,10 +1,10 @@
-"""One whole hard-label evaluation: fastdc's `evaluate` beside the training loop of the paper's released code.
+"""Contenders for a complete hard-label evaluation: fastdc's `evaluate`, and the training loop of the released code.
 
-Both train the same architecture from the same weights for the same epochs with AdamW and a cosine per epoch, validate
-after the same epochs, and have the same number of CPU threads. `rethinkdc`'s loop is written anew from its description:
-fp32, NCHW, PIL for every image, workers that start anew in every epoch, three meters read with `.item()` at every step,
-a per-class loop over Python numbers in validation, validation batches of a quarter. Its lines that move data to CUDA,
-and its reports to a web service, are left out.
+Both train the same architecture from the same weights for the same epochs with AdamW and a cosine per epoch. They
+validate after the same epochs and have the same number of CPU threads. `rethinkdc`'s loop is a reimplementation from
+its description: fp32, NCHW, PIL for every image, workers that restart in every epoch, three meters read with `.item()`
+at every step, a per-class loop over Python numbers in validation, validation batches of a quarter of the size. Its
+reports to a web service are left out.
 """
 
 import math
@@ -27,8 +27,8 @@ class Cell:
     """Settings that both sides share.
 
     Args:
-        arch: architecture. size: side of the views in pixels. epochs: length of the training; validated after the
-            first and the last one. threads: CPU threads of torch. device: "cpu" or "cuda".
+        arch: architecture. size: side of the views in pixels. epochs: length of the training, validated after the
+            first and the last epoch. threads: CPU threads of torch. device: "cpu" or "cuda".
     """
 
     def __init__(self, arch: str, size: int, epochs: int, threads: int, device: str = "cpu") -> None:
@@ -37,24 +37,24 @@ class Cell:
         self.seed = 0
 
     def prepare(self, workers: int) -> None:
-        """Threads of torch, and of loading."""
+        """Set the threads of torch and the number of loader workers."""
         torch.set_num_threads(self.threads)
         self.workers = workers
 
     def check(self) -> dict[str, Any]:
-        """Nothing more than the accuracies."""
+        """Check nothing; the facts hold the accuracies."""
         return {}
 
 
 class Ours(Cell):
-    """fastdc."""
+    """Cell trained by fastdc."""
 
     def __init__(self, subset: str, val: str, **shared: Any) -> None:
         super().__init__(**shared)
         self._subset, self._val = Path(subset), Path(val)
 
     def repeat(self, share: float) -> Outcome:
-        """A cell with the next seed; with a share, of fewer epochs."""
+        """Train a cell with the next seed; a share below 1 shortens it."""
         epochs = max(round(self.epochs * share), 2)
         settings = EvaluateSettings(
             protocol=get_protocol("hard", {"epochs": epochs, "validate_every": epochs}),
@@ -71,14 +71,14 @@ class Ours(Cell):
 
 
 class Rethinkdc(Cell):
-    """The released code's loop."""
+    """Cell trained by the released code's loop."""
 
     def __init__(self, subset: str, val: str, classes: int, **shared: Any) -> None:
         super().__init__(**shared)
         self._subset, self._val, self._classes = subset, val, classes
 
     def repeat(self, share: float) -> Outcome:
-        """A cell with the next seed; with a share, of fewer epochs."""
+        """Train a cell with the next seed; a share below 1 shortens it."""
         epochs = max(round(self.epochs * share), 2)
         torch.manual_seed(self.seed)
         model = build_model(self.arch, self._classes, self.size, self.seed).to(self.device)
@@ -114,7 +114,7 @@ class Meter:
 
 
 class Meters:
-    """Loss, top-1 and top-5 of every step, each read from the device at once."""
+    """Meters of loss, top-1 and top-5, each read from the device immediately, as in the released code."""
 
     def __init__(self) -> None:
         self.loss, self.top1, self.top5 = Meter(), Meter(), Meter()
@@ -131,7 +131,7 @@ class Meters:
 
 
 def train_epoch(model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer, device: str) -> None:
-    """One epoch of steps."""
+    """Train one epoch."""
     model.train()
     meters, criterion = Meters(), nn.CrossEntropyLoss()
     for data, target in loader:
@@ -146,7 +146,7 @@ def train_epoch(model: nn.Module, loader: Any, optimizer: torch.optim.Optimizer,
 
 @torch.no_grad()
 def validate(model: nn.Module, loader: Any, device: str) -> float:
-    """Top-1 in percent; counts every class in a loop over samples."""
+    """Return top-1 in percent; the loop over samples that counts classes belongs to the released code."""
     model.eval()
     meters, criterion = Meters(), nn.CrossEntropyLoss()
     right: dict[int, int] = defaultdict(int)

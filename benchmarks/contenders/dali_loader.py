@@ -1,4 +1,4 @@
-"""NVIDIA DALI's CPU pipeline, as its ImageNet example sets it: crop while decoding, resize, mirror and normalise."""
+"""Contender: NVIDIA DALI's CPU pipeline, as in its ImageNet example: crop while decoding, resize, mirror, normalise."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
 from contenders.delivered import Delivered
 
-fn: Any = dali_operations  # their contents are made at run time, which type checkers cannot see
+fn: Any = dali_operations  # DALI fills these modules at run time, which type checkers cannot see
 types: Any = dali_types
 MEAN = [0.485 * 255, 0.456 * 255, 0.406 * 255]
 STD = [0.229 * 255, 0.224 * 255, 0.225 * 255]
@@ -20,7 +20,7 @@ STD = [0.229 * 255, 0.224 * 255, 0.225 * 255]
 
 @pipeline_def(enable_conditionals=False)
 def train_pipeline(folder: str, size: int) -> Any:
-    """JPEG files of a folder -> float32 [3, S, S] normalised views, and labels."""
+    """Define a pipeline from JPEG files of a folder to normalised views, float32 [3, S, S], and labels."""
     encoded, labels = fn.readers.file(file_root=folder, random_shuffle=True, name="Reader")
     images = fn.decoders.image_random_crop(
         encoded, device="cpu", output_type=types.RGB, random_area=[0.08, 1.0], random_aspect_ratio=[3 / 4, 4 / 3]
@@ -33,7 +33,7 @@ def train_pipeline(folder: str, size: int) -> Any:
 
 
 class Epoch:
-    """One epoch over all images."""
+    """Runner of epochs over all images."""
 
     def __init__(self, folder: str, size: int, batch_size: int = 128) -> None:
         self._settings: dict[str, Any] = {"folder": folder, "size": size, "batch_size": batch_size}
@@ -48,7 +48,7 @@ class Epoch:
         )
 
     def repeat(self, share: float) -> Outcome:
-        """A whole epoch, whatever the share: an epoch left early would go on into the next."""
+        """Run a complete epoch whatever the share, because an interrupted epoch would continue in the next."""
         delivered = Delivered()
         for batch in self._batches:
             delivered.take(batch[0]["images"], batch[0]["labels"])
@@ -56,5 +56,5 @@ class Epoch:
         return Outcome(delivered.images, facts=delivered.facts)
 
     def check(self) -> dict[str, Any]:
-        """Nothing more than what was counted."""
+        """Check nothing; the facts hold the counts."""
         return {}

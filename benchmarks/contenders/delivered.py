@@ -1,4 +1,4 @@
-"""What an epoch delivered: counted on every side alike, so that no side may skip or repeat images unseen."""
+"""Count what an epoch delivered, in the same way on every side, so that skipped or repeated images show."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 
 @dataclass
 class Delivered:
-    """Counts batches as they come. Reads one value of each, so that a batch that is made lazily is made.
+    """Counter of delivered batches; it reads one value of each, which forces lazily made batches.
 
     Attributes:
         images: images so far. batches: batches so far.
@@ -24,7 +24,7 @@ class Delivered:
     _touched: float = 0.0
 
     def take(self, images: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor | None = None) -> None:
-        """Count a batch; labels and indices are copied, for some peers write to them again."""
+        """Count a batch; labels are copied, because some peers reuse their memory."""
         self.images += len(images)
         self.batches += 1
         self._touched += float(images[-1, -1, -1, -1])
@@ -35,7 +35,7 @@ class Delivered:
             self._shape, self._dtype = list(images.shape), str(images.dtype)
 
     def facts(self) -> dict[str, Any]:
-        """Images, images per label, and how many different samples where the peer tells which."""
+        """Return the number of images, images per label, and of different samples if the peer reports indices."""
         labels = torch.cat(self._labels).long()
         facts: dict[str, Any] = {
             "images": self.images,

@@ -1,9 +1,9 @@
-"""From opening a beton to its first batch, each time in a new process.
-
-The clock starts when the library and what it needs of torch are imported, for both sides, and stops when the first
-batch is in hand. What imports take is told beside it.
+"""Contender: from opening a beton to its first batch, each time in a new process.
 
     python -m contenders.fresh_start SIDE BETON SIZE OUTPUT WORKERS
+
+On both sides the clock starts after the library and its parts of torch are imported, and stops at the first batch.
+The time of these imports is reported separately.
 """
 
 import json
@@ -17,7 +17,7 @@ from harness.race import Outcome
 
 
 class FreshStart:
-    """Runs a new process per repetition."""
+    """Runner that starts a new process per repetition."""
 
     def __init__(self, side: str, beton: str, size: int, output: str) -> None:
         self._arguments = [side, beton, str(size), output]
@@ -28,10 +28,10 @@ class FreshStart:
         self._workers = workers
 
     def repeat(self, share: float) -> Outcome:
-        """One process.
+        """Run one process.
 
         Raises:
-            RuntimeError: it failed; with its last line.
+            RuntimeError: the process failed; the message is its last line on stderr.
         """
         command = [sys.executable, "-m", "contenders.fresh_start", *self._arguments, str(self._workers)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -41,12 +41,12 @@ class FreshStart:
         return Outcome(1, seconds=facts["seconds"], facts=lambda: facts)
 
     def check(self) -> dict[str, Any]:
-        """Nothing more than what was measured."""
+        """Check nothing; the facts hold the measurements."""
         return {}
 
 
 def main(side: str, beton: str, size: int, output: str, workers: int) -> None:
-    """Import, then open and take a batch; prints both times. Ends at once: FFCV's thread would go on for an epoch."""
+    """Import, then open and take a batch, and print both times."""
     begin = time.perf_counter()
     first = (
         prepare_ours(beton, size, output, workers) if side == "ours" else prepare_stock(beton, size, output, workers)
@@ -55,11 +55,11 @@ def main(side: str, beton: str, size: int, output: str, workers: int) -> None:
     shape = list(first().shape)
     seconds = time.perf_counter() - imported
     print(json.dumps({"seconds": seconds, "imports_seconds": imported - begin, "batch": shape}), flush=True)
-    os._exit(0)
+    os._exit(0)  # a normal exit would wait for FFCV's thread, which runs to the end of the epoch
 
 
 def prepare_ours(beton: str, size: int, output: str, workers: int) -> Any:
-    """Imports of fastdc's loader; what it imports later counts."""
+    """Import fastdc's loader and return the timed step; what that imports later counts."""
     import torch  # noqa: F401
 
     from fastdc.loader import TrainView, open_loader
@@ -80,7 +80,7 @@ def prepare_ours(beton: str, size: int, output: str, workers: int) -> Any:
 
 
 def prepare_stock(beton: str, size: int, output: str, workers: int) -> Any:
-    """Imports of FFCV's loader, fields and operations."""
+    """Import FFCV's loader, fields and operations, and return the timed step."""
     import ffcv.fields.basics
     import ffcv.loader
     import ffcv.transforms  # noqa: F401

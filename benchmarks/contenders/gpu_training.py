@@ -1,4 +1,4 @@
-"""Training steps on a device, fed by fastdc or by torchvision's loader: how fast, and how busy the device is."""
+"""Contenders: training steps on a device, fed by fastdc or by torchvision's loader, with the device's utilisation."""
 
 import shutil
 import subprocess
@@ -21,7 +21,7 @@ Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 
 class Training(ABC):
-    """Epochs of ResNet-18 steps (bf16, channels_last, SGD); subclasses say where batches come from."""
+    """Runner of ResNet-18 epochs (bf16, channels_last, SGD); subclasses supply the batches."""
 
     def __init__(self, size: int, device: str, batch_size: int, epochs: int = 3) -> None:
         self.size, self.device, self.batch_size, self._epochs = size, torch.device(device), batch_size, epochs
@@ -36,10 +36,10 @@ class Training(ABC):
 
     @abstractmethod
     def epoch(self, number: int) -> Batches:
-        """Batches on the device: float32 [B, 3, S, S], int64 [B]."""
+        """Return an iterator over batches on the device: float32 [B, 3, S, S], int64 [B]."""
 
     def repeat(self, share: float) -> Outcome:
-        """Some epochs; the clock stops when the device is done."""
+        """Train some epochs, whatever the share, and wait until the device is done."""
         images = 0
         with BusyMeter(self.device) as meter:
             for _ in range(self._epochs):
@@ -62,12 +62,12 @@ class Training(ABC):
             torch.cuda.synchronize(self.device)
 
     def check(self) -> dict[str, Any]:
-        """Which device it was."""
+        """Report which device was used."""
         return {"gpu": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "none"}
 
 
 class Ours(Training):
-    """Fed by fastdc; with the engine "device" the set lies in the device's memory and is augmented there."""
+    """Training fed by fastdc; with engine "device" the set is kept in the device's memory and augmented there."""
 
     def __init__(self, beton: str, engine: str, size: int, device: str, batch_size: int, epochs: int = 3) -> None:
         super().__init__(size, device, batch_size, epochs)
@@ -76,7 +76,7 @@ class Ours(Training):
         self._loader: Any = None
 
     def prepare(self, workers: int) -> None:
-        """Open; 8-bit batches, which the device turns into floats."""
+        """Open the loader; it makes 8-bit batches, which the device converts to floats."""
         settings: dict[str, Any] = {"engine": self._engine, "device": self.device, "workers": workers}
         self._loader = open_loader(
             self._beton, TrainView(self.size), batch_size=self.batch_size, shuffle=True, **settings
@@ -89,7 +89,7 @@ class Ours(Training):
 
 
 class Torchvision(Training):
-    """Fed by torchvision's loader; copies from pinned memory without waiting, which rethinkdc does not even do."""
+    """Training fed by torchvision's loader, with non-blocking copies from pinned memory, which rethinkdc lacks."""
 
     def __init__(self, folder: str, size: int, device: str, batch_size: int, epochs: int = 3) -> None:
         super().__init__(size, device, batch_size, epochs)
@@ -97,7 +97,7 @@ class Torchvision(Training):
         self._loader: Any = None
 
     def prepare(self, workers: int) -> None:
-        """Open."""
+        """Open the loader."""
         self._loader = train_loader(self._folder, self.size, self.batch_size, workers)
 
     def epoch(self, number: int) -> Batches:
@@ -108,7 +108,7 @@ class Torchvision(Training):
 
 
 class BusyMeter:
-    """Mean of nvidia-smi's utilisation while the block runs; `percent` is None where there is no nvidia-smi."""
+    """Context manager that averages nvidia-smi's utilisation; `percent` is None without nvidia-smi."""
 
     def __init__(self, device: torch.device) -> None:
         program = shutil.which("nvidia-smi") if device.type == "cuda" else None
@@ -125,7 +125,7 @@ class BusyMeter:
     def __exit__(self, *problem: object) -> None:
         if self._process is None:
             return
-        time.sleep(0.2)
+        time.sleep(0.2)  # one more sampling period, so that even a short block has a sample
         self._process.terminate()
         lines = self._process.communicate()[0].split()
         values = [float(line) for line in lines if line.replace(".", "", 1).isdigit()]

@@ -1,6 +1,6 @@
-"""2 x 2 mosaics of whole images, encoded as JPEG q75: from a beton, with Pillow, and by the steps of RDED's code.
+"""Contenders: 2 x 2 mosaics of whole images as JPEG q75, from a beton, with Pillow, and by the steps of RDED's code.
 
-One thread on every side; the result stays in memory.
+Every side uses one thread. The result stays in memory.
 """
 
 import io
@@ -22,32 +22,32 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Mosaics(ABC):
-    """Makes mosaics of a folder's images, `MOST` at most; mosaic i is of the images 4i .. 4i + 3 in file order."""
+    """Runner that makes at most `MOST` mosaics of a folder's images; mosaic i has images 4i .. 4i + 3 in file order."""
 
     def __init__(self, folder: str, size: int = 224) -> None:
         self.paths, self.size = sorted(Path(folder).glob("*/*.jpg")), size
         self.count = min(len(self.paths) // TILES, MOST)
 
     def prepare(self, workers: int) -> None:
-        """One thread."""
+        """Limit torch to one thread."""
         torch.set_num_threads(1)
 
     def repeat(self, share: float) -> Outcome:
-        """All mosaics."""
+        """Make all mosaics, whatever the share."""
         size = sum(len(self.encode(number)) for number in range(self.count))
         return Outcome(self.count, facts=lambda: {"mosaics": self.count, "jpeg_bytes": size})
 
     @abstractmethod
     def encode(self, number: int) -> bytes:
-        """Mosaic `number` as JPEG."""
+        """Return mosaic `number` as JPEG."""
 
     def check(self) -> dict[str, Any]:
-        """Nothing to compare."""
+        """Compare nothing."""
         return {}
 
 
 class Ours(Mosaics):
-    """fastdc: decode from the beton, shrink and tile in a kernel, encode."""
+    """Mosaics by fastdc: decode from the beton, shrink and tile in a kernel, encode."""
 
     def __init__(self, folder: str, beton: str, size: int = 224) -> None:
         from fastdc.beton import BetonFile, load_manifest
@@ -59,7 +59,7 @@ class Ours(Mosaics):
         self._order = [places[path.stem] for path in self.paths]
 
     def canvas(self, number: int) -> NDArray[np.uint8]:
-        """The mosaic's pixels."""
+        """Return a mosaic's pixels."""
         from fastdc.kernels.mosaics import combine
 
         chosen = self._order[number * TILES : (number + 1) * TILES]
@@ -72,7 +72,7 @@ class Ours(Mosaics):
         return encode_jpeg(self.canvas(number), QUALITY)
 
     def check(self) -> dict[str, Any]:
-        """Largest difference to Pillow's mosaics, in levels; an error above 1."""
+        """Return the largest difference from Pillow's mosaics, in 8-bit levels; above 1 is an error."""
         apart = max(
             int(np.abs(self.canvas(number).astype(int) - np.asarray(pillow_mosaic(self, number), int)).max())
             for number in range(self.count)
@@ -82,7 +82,7 @@ class Ours(Mosaics):
 
 
 def pillow_mosaic(of: Mosaics, number: int) -> Image.Image:
-    """The mosaic by Pillow alone: open, resize (antialiased bilinear), paste."""
+    """Return the mosaic made by Pillow alone: open, resize (antialiased bilinear), paste."""
     canvas, side = Image.new("RGB", (of.size, of.size)), of.size // GRID
     for position, path in enumerate(of.paths[number * TILES : (number + 1) * TILES]):
         tile = pil_loader(str(path)).resize((side, side), Image.Resampling.BILINEAR)
@@ -91,7 +91,7 @@ def pillow_mosaic(of: Mosaics, number: int) -> Image.Image:
 
 
 class Pillow(Mosaics):
-    """Pillow alone, without a detour through floats."""
+    """Mosaics by Pillow alone, without a detour through floats."""
 
     def encode(self, number: int) -> bytes:
         """See the base class."""
@@ -101,8 +101,11 @@ class Pillow(Mosaics):
 
 
 class Rded(Mosaics):
-    """The steps of RDED's code: PIL, ToTensor, patches of half size, Normalize, tiles interpolated into a float
-    canvas, denormalise, `Image.fromarray`, save. Its random crop is the whole image here; its network is left out."""
+    """Mosaics by the steps of RDED's code, with its random crop replaced by the whole image and without its network.
+
+    The steps are PIL, ToTensor, patches of half size, Normalize, tiles interpolated into a float canvas, denormalise,
+    `Image.fromarray`, save.
+    """
 
     def __init__(self, folder: str, size: int = 224) -> None:
         super().__init__(folder, size)
@@ -122,5 +125,5 @@ class Rded(Mosaics):
             canvas[:, :, top : top + side, left : left + side] = tile
         pixels = (self._undo(canvas)[0].numpy().transpose((1, 2, 0)) * 255).astype(np.uint8)
         out = io.BytesIO()
-        Image.fromarray(pixels).save(out, "JPEG")
+        Image.fromarray(pixels).save(out, "JPEG")  # Pillow's default quality is 75, as on our side
         return out.getvalue()

@@ -1,4 +1,4 @@
-"""fastdc's side of the races over files and epochs."""
+"""Contenders: fastdc's side of the races over files and epochs, and the physical limits of some."""
 
 import hashlib
 import os
@@ -20,21 +20,21 @@ COMPARED = 500  # images
 
 
 class Decodes:
-    """Counts how often each image is decoded, from now on, by the loaders' own count."""
+    """Counter of decodes per image since its construction, from the loaders' own counts."""
 
     def __init__(self, loaders: list[Any]) -> None:
         self._loaders = loaders
         self._before = [loader.decodes.copy() for loader in loaders]
 
     def facts(self, epochs: int) -> dict[str, Any]:
-        """Fewest and most decodes of any image by one loader in one epoch."""
+        """Return the fewest and most decodes of any image by one loader in one epoch."""
         pairs = zip(self._loaders, self._before, strict=True)
         counts = np.stack([loader.decodes - before for loader, before in pairs]) / epochs
         return {"decodes_per_image_and_epoch": [float(counts.min()), float(counts.max())]}
 
 
 class Epoch:
-    """Whole epochs of one engine, from one loader or from several one after the other."""
+    """Runner of epochs of one engine, from one loader or from several in turn."""
 
     def __init__(
         self, beton: str, size: int, output: str, engine: str, batch_size: int = 128, epochs: int = 1, loaders: int = 1
@@ -46,20 +46,20 @@ class Epoch:
         self._next = 0
 
     def prepare(self, workers: int) -> None:
-        """Open as many loaders as asked for, with seeds of their own."""
+        """Open the loaders, each with its own seed."""
         torch.set_num_threads(1)
         self.close()
         for seed in range(self._count):
             self._loaders.append(open_loader(self._beton, self._view, seed=seed, workers=workers, **self._settings))
 
     def close(self) -> None:
-        """Close what an earlier `prepare` opened."""
+        """Close the loaders that an earlier `prepare` opened."""
         for loader in self._loaders:
             loader.close()
         self._loaders.clear()
 
     def repeat(self, share: float) -> Outcome:
-        """The next epochs, each loader's after the other's."""
+        """Run the next epochs, one loader after the other, whatever the share."""
         delivered, decodes = Delivered(), Decodes(self._loaders)
         for _ in range(self._epochs):
             for loader in self._loaders:
@@ -69,21 +69,21 @@ class Epoch:
         return Outcome(delivered.images, facts=lambda: delivered.facts() | decodes.facts(self._epochs))
 
     def check(self) -> dict[str, Any]:
-        """Nothing more than what was counted."""
+        """Check nothing; the facts hold the counts."""
         return {}
 
 
 class Turnaround(Epoch):
-    """From an epoch's last batch to the next one's first."""
+    """Runner that times the gap from an epoch's last batch to the next epoch's first."""
 
     def repeat(self, share: float) -> Outcome:
-        """See `between_epochs`."""
+        """Measure with `between_epochs`."""
         (loader,) = self._loaders
         return between_epochs(loader.epoch, self._epochs)
 
 
 class SharedEpoch:
-    """K views of every image from one stream that decodes it once."""
+    """Runner of epochs with K views of every image from one stream, which decodes the image once."""
 
     def __init__(self, beton: str, size: int, output: str, engine: str, views: int, batch_size: int = 128) -> None:
         self._beton, self._view, self._views = Path(beton), TrainView(size), views
@@ -102,7 +102,7 @@ class SharedEpoch:
         self._stream = open_shared(self._beton, requests, order_seed=0, workers=workers, **self._settings)
 
     def repeat(self, share: float) -> Outcome:
-        """The next epoch, all views of it."""
+        """Run the next epoch with all its views, whatever the share."""
         delivered, decodes = Delivered(), Decodes([self._stream])
         for batches in self._stream.epoch(self._next):
             for batch in batches:
@@ -111,17 +111,17 @@ class SharedEpoch:
         return Outcome(delivered.images, facts=lambda: delivered.facts() | decodes.facts(1))
 
     def check(self) -> dict[str, Any]:
-        """Nothing more than what was counted."""
+        """Check nothing; the facts hold the counts."""
         return {}
 
 
 class ResidentEpoch(Epoch):
-    """As `Epoch`; afterwards all three paths are compared."""
+    """Runner like `Epoch` that finally compares all three paths."""
 
     def check(self) -> dict[str, Any]:
-        """Largest difference of the three paths over one epoch of at most 500 images, in levels of 8 bits.
+        """Return the largest differences between the three paths in one epoch of at most 500 images, in 8-bit levels.
 
-        An error if ffcv and resident differ at all, or device by more than one level.
+        It is an error if resident differs from ffcv at all, or device by more than one level.
         """
         settings = {**self._settings, "output": "uint8"}
         with BetonFile(self._beton) as file:
@@ -139,7 +139,7 @@ class ResidentEpoch(Epoch):
 
 
 def by_sample(epoch: Any) -> dict[int, torch.Tensor]:
-    """Views of an epoch by sample number, uint8 [S, S, 3] on the CPU."""
+    """Return the views of an epoch by sample number, uint8 [S, S, 3] on the CPU."""
     views: dict[int, torch.Tensor] = {}
     for images, _, indices in epoch:
         for image, index in zip(images.cpu(), indices.tolist(), strict=True):
@@ -148,27 +148,27 @@ def by_sample(epoch: Any) -> dict[int, torch.Tensor]:
 
 
 def difference(left: dict[int, torch.Tensor], right: dict[int, torch.Tensor]) -> int:
-    """Largest difference of any two views of the same sample; 256 if the samples are not the same."""
+    """Return the largest difference between two views of a sample; 256 if the sets of samples differ."""
     if left.keys() != right.keys():
         return 256
     return max(int((left[key].int() - right[key].int()).abs().max()) for key in left)
 
 
 class Writer:
-    """`write_beton` of a folder."""
+    """Runner that writes a folder with `write_beton`."""
 
     def __init__(self, folder: str, out: str, settings: dict[str, Any]) -> None:
         self._folder, self._out, self._settings = Path(folder), Path(out), settings
         self._workers = 1
 
     def prepare(self, workers: int) -> None:
-        """Remember the number of threads."""
+        """Make the output folder and remember the number of threads."""
         self._out.parent.mkdir(parents=True, exist_ok=True)
         self._workers = workers
 
     def repeat(self, share: float) -> Outcome:
-        """Write the whole folder, whatever the share."""
-        os.sync()  # what another contender left to be written must not slow this one
+        """Write the complete folder, whatever the share."""
+        os.sync()  # pending writes of another contender must not slow this one
         start = time.perf_counter()
         manifest = write_beton(self._folder, self._out, workers=self._workers, force=True, **self._settings)
         return Outcome(
@@ -181,7 +181,7 @@ class Writer:
         return self._out.stat().st_size
 
     def check(self) -> dict[str, Any]:
-        """Whether every payload is its file byte for byte ("keep"), and how large the images are otherwise."""
+        """Report the longest side; with "keep", also check that every payload equals its file byte for byte."""
         with BetonFile(self._out) as file:
             facts: dict[str, Any] = {
                 "images": file.num_samples,
@@ -203,7 +203,7 @@ class Writer:
 
 
 class DecodeAlone:
-    """libturbojpeg alone: every JPEG of the beton decoded with the accurate DCT, on threads; nothing else is done."""
+    """Limit: libturbojpeg alone decodes every JPEG of the beton with the accurate DCT, on threads."""
 
     def __init__(self, beton: str) -> None:
         self._file = BetonFile(beton)
@@ -214,7 +214,7 @@ class DecodeAlone:
         self._workers = workers
 
     def repeat(self, share: float) -> Outcome:
-        """Every image once."""
+        """Decode every image once, whatever the share."""
         count = self._file.num_samples
 
         def decode(first: int) -> int:
@@ -230,7 +230,7 @@ class DecodeAlone:
 
 
 class CopyAlone:
-    """Memory alone: as many batches as an epoch has, each written once with values that lie in the cache."""
+    """Limit: memory alone, where every batch of the epochs is written once with values from the cache."""
 
     def __init__(self, shape: list[int], epochs: int, images: int) -> None:
         self._shape, self._rounds = shape, epochs * -(-images // shape[0])
@@ -238,11 +238,11 @@ class CopyAlone:
         self._batches = [torch.empty(shape) for _ in range(4)]
 
     def prepare(self, workers: int) -> None:
-        """Threads of the copy."""
+        """Set the threads of the copy."""
         torch.set_num_threads(workers)
 
     def repeat(self, share: float) -> Outcome:
-        """Fill batches in turn, so that none is in the cache when it comes round."""
+        """Fill four batches in turn, so that none is still in the cache when its turn comes again."""
         for number in range(self._rounds):
             self._batches[number % len(self._batches)].copy_(self._source)
         return Outcome(self._rounds * self._shape[0])
@@ -253,7 +253,7 @@ class CopyAlone:
 
 
 class Disk:
-    """The disk alone: as many bytes as the beton has, written one after the other and flushed."""
+    """Limit: the disk alone writes as many bytes as the image files have, sequentially, and flushes them."""
 
     def __init__(self, folder: str, out: str) -> None:
         sizes = [path.stat().st_size for path in Path(folder).glob("*/*")]
@@ -261,11 +261,11 @@ class Disk:
         self._block = np.random.default_rng(0).integers(0, 256, 8 << 20, dtype=np.uint8).tobytes()
 
     def prepare(self, workers: int) -> None:
-        """Nothing to open."""
+        """Make the output folder."""
         self._out.parent.mkdir(parents=True, exist_ok=True)
 
     def repeat(self, share: float) -> Outcome:
-        """Write, flush to the disk, delete."""
+        """Write, flush to the disk and delete; the deletion is not timed."""
         os.sync()
         start = time.perf_counter()
         with self._out.open("wb") as handle:

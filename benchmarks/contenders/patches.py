@@ -1,8 +1,8 @@
-"""RDED from stored images to encoded mosaics: fastdc's method, and the steps of the official code.
+"""Contenders: RDED from stored images to encoded mosaics, by fastdc's method and by the steps of the official code.
 
-The teacher is one that costs next to nothing (the mean colour, then a matrix), because the real one costs both sides
-the same. Every class is a pool of `POOL` images with `CROPS` crops each; the lowest-loss crops become `IPC` mosaics.
-One thread on every side; the result stays in memory.
+The teacher costs almost nothing (the mean colour, then a matrix), because a real one costs both sides the same. All
+images of a class form its pool, with `CROPS` crops each. The crops of lowest loss become `ipc` mosaics. Every side
+uses one thread. The result stays in memory.
 """
 
 import io
@@ -26,7 +26,7 @@ CROPS, TILES = 5, GRID**2
 
 
 class MeanColour(nn.Module):
-    """Logits from the mean colour; fixed weights."""
+    """Network that computes logits from the mean colour with fixed weights."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class MeanColour(nn.Module):
         self.weights = nn.Parameter(torch.randn((3, classes), generator=generator), requires_grad=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, S, S] -> [B, classes]."""
+        """Map images [B, 3, S, S] to logits [B, classes]."""
         return images.mean((2, 3)) @ self.weights
 
 
 class Pool(ABC):
-    """A folder of classes, all of whose images are candidates.
+    """Runner over a folder of classes, all of whose images are candidates.
 
     Args:
         folder: a folder per class, the same number of JPEGs in each.
@@ -53,27 +53,27 @@ class Pool(ABC):
         self.images = sum(len(paths) for paths in self.paths)
 
     def prepare(self, workers: int) -> None:
-        """One thread."""
+        """Limit torch to one thread."""
         torch.set_num_threads(1)
 
     def repeat(self, share: float) -> Outcome:
-        """All classes."""
+        """Make the mosaics of all classes, whatever the share."""
         stored = self.encoded()
         return Outcome(self.images, facts=lambda: {"mosaics": len(stored), "jpeg_bytes": sum(map(len, stored))})
 
     @abstractmethod
     def encoded(self) -> list[bytes]:
-        """Every mosaic as JPEG."""
+        """Return every mosaic as JPEG."""
 
     def check(self) -> dict[str, Any]:
-        """Nothing to compare: the random crops are its own."""
+        """Compare nothing, because each side draws its own random crops."""
         return {}
 
 
 class Ours(Pool):
     """fastdc's `rded`: crops by the loader's kernels, cut again from the beton for the mosaics.
 
-    Every repetition decodes all images anew, and those of the mosaics once more.
+    Every repetition decodes all images again, and those of the mosaics a second time.
     """
 
     def __init__(self, folder: str, beton: str, ipc: int) -> None:
@@ -98,7 +98,7 @@ class Ours(Pool):
         teacher = Teacher("mean colour", "0", "mean", freeze(MeanColour(len(names)), cpu), self.size, 0.0)
         method = get_method("rded")
         config = method.configure({"pool": len(self.paths[0]), "crops": CROPS, "factor": GRID})
-        CACHE.clear()
+        CACHE.clear()  # otherwise the resident engine would reuse the images that the last repetition decoded
         with tempfile.TemporaryDirectory() as scratch, BetonFile(self._beton) as beton:
             teaching = Teaching((teacher,), Compute(cpu, "fp32", 1), self._beton, Path(scratch))
             context = MethodContext(beton.labels, names, self.size, beton.decode, teaching=teaching)
@@ -107,7 +107,7 @@ class Ours(Pool):
             return compressed, [image for image in compressed.images() if not isinstance(image, bytes)]
 
     def check(self) -> dict[str, Any]:
-        """That every mosaic holds images of its class, and that two runs make the same."""
+        """Check that every mosaic holds only images of its class, and that two runs give equal mosaics."""
         from fastdc.beton import BetonFile
 
         (compressed, first), (_, second) = self._mosaics(), self._mosaics()
@@ -119,8 +119,11 @@ class Ours(Pool):
 
 
 class Rded(Pool):
-    """The steps of RDED's code: PIL, ToTensor, five antialiased RandomResizedCrops of the float image, Normalize, a
-    frame of zeros, cross-entropy, the best crop of each image, tiles into a float canvas, denormalise, save."""
+    """Steps of RDED's code.
+
+    They are PIL, ToTensor, five antialiased RandomResizedCrops of the float image, Normalize, a frame of zeros,
+    cross-entropy, the best crop of each image, tiles in a float canvas, denormalise, save.
+    """
 
     def __init__(self, folder: str, ipc: int) -> None:
         super().__init__(folder, ipc)
@@ -161,6 +164,6 @@ class Rded(Pool):
         for image in self._undo(canvas):
             out = io.BytesIO()
             pixels = (image.numpy().transpose((1, 2, 0)) * 255).astype(np.uint8)
-            Image.fromarray(pixels).save(out, "JPEG")
+            Image.fromarray(pixels).save(out, "JPEG")  # Pillow's default quality is 75, as on our side
             stored.append(out.getvalue())
         return stored

@@ -1,7 +1,7 @@
-"""From logits to scores: fastdc's fused pass beside numpy, torch and the ways of the official codes.
+"""Contenders: scores from logits by fastdc's fused pass, by numpy and torch, and as the official codes compute them.
 
-Every side gets the same logits batch by batch, as a training would give them, for some epochs, and ends with EL2N and
-AUM of every sample. One thread on every side.
+Every side receives the same logits batch by batch, as in a training, for some epochs. It ends with EL2N and AUM of
+every sample, except DeepCore. Every side uses one thread.
 """
 
 import pickle
@@ -21,7 +21,7 @@ BATCH = 256
 
 
 class Logits(NamedTuple):
-    """One batch: float32 [B, C], int64 [B], int64 [B]."""
+    """Batch of logits, labels and sample indices: float32 [B, C], int64 [B], int64 [B]."""
 
     values: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -29,14 +29,14 @@ class Logits(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Per sample: mean EL2N and mean margin, [N] each."""
+    """Mean EL2N and mean margin of every sample, [N] each."""
 
     el2n: NDArray[Any]
     aum: NDArray[Any]
 
 
 class Scoring(ABC):
-    """Common to all ways.
+    """Base of all contenders.
 
     Args:
         samples, classes, epochs: sizes of a repetition.
@@ -50,24 +50,24 @@ class Scoring(ABC):
         self.logits = generator.standard_normal((samples, classes), np.float32) * 3
         self.logits[np.arange(samples), self.labels] += generator.standard_normal(samples, np.float32) * 4 + 6
         self.order = generator.permutation(samples)
-        # Batches are made before the clock starts: in a training they come out of the network.
+        # Batches are made before the clock starts, because in a training the network computes them.
         self.batches = [self._batch(self.order[start : start + BATCH]) for start in range(0, samples, BATCH)]
 
     def _batch(self, indices: NDArray[np.int64]) -> Logits:
         return Logits(self.logits[indices], self.labels[indices], indices)
 
     def prepare(self, workers: int) -> None:
-        """One thread."""
+        """Limit torch to one thread and make the scratch folder."""
         torch.set_num_threads(1)
         self.scratch.mkdir(parents=True, exist_ok=True)
 
     def repeat(self, share: float) -> Outcome:
-        """All epochs, and the scores."""
+        """Take all epochs and compute the scores, whatever the share."""
         self.score()
         return Outcome(self.samples * self.epochs, facts=self.facts)
 
     def facts(self) -> dict[str, Any]:
-        """What lies between training and scoring."""
+        """Return the size of the data kept between training and scoring."""
         return {"bytes_kept_per_sample_and_epoch": self.kept_bytes() // (self.samples * self.epochs)}
 
     @abstractmethod
@@ -75,18 +75,21 @@ class Scoring(ABC):
         """Take all batches of all epochs, then compute the scores."""
 
     def kept_bytes(self) -> int:
-        """Bytes kept for all samples and epochs."""
+        """Return the bytes kept for all samples and epochs; by default five float32 each."""
         return 5 * 4 * self.samples * self.epochs
 
     def check(self) -> dict[str, Any]:
-        """Largest difference to scores in float64; an error above 0.01 (fp16 logs reach a few thousandths)."""
+        """Return the largest difference from float64 scores; 0.01 or more is an error.
+
+        Logs in fp16 reach a few thousandths.
+        """
         found, expected = self.score(), self.reference()
         apart = max(float(np.abs(left - right).max()) for left, right in zip(found, expected, strict=True))
         facts: dict[str, Any] = {"largest_error": float(f"{apart:.2g}")}
         return facts if apart < 0.01 else {**facts, "error": f"scores are {apart:.2g} off"}
 
     def reference(self) -> Scores:
-        """The scores in float64."""
+        """Return the scores, computed in float64."""
         exact = self.logits.astype(np.float64)
         exact -= exact.max(1, keepdims=True)
         p = np.exp(exact)
@@ -98,12 +101,12 @@ class Scoring(ABC):
         return Scores(np.sqrt((p**2).sum(1)), margins)
 
     def margin_terms(self, logits: NDArray[Any], p: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """What the margin is taken from; AUM's paper says logits, CCS takes probabilities."""
+        """Return the values of which the margin is computed: logits in AUM's paper, probabilities in CCS."""
         return logits, logits
 
 
 def largest_other(values: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[Any]:
-    """Largest value of every row without the label's."""
+    """Return the largest value of every row, excluding the label's."""
     others = values.copy()
     others[np.arange(len(labels)), labels] = -np.inf
     result: NDArray[Any] = others.max(1)
@@ -111,7 +114,7 @@ def largest_other(values: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[An
 
 
 class Ours(Scoring):
-    """fastdc: one fused pass per batch into five scalars a sample, appended to a file per epoch; then means."""
+    """Scoring by fastdc: one fused pass per batch to five scalars per sample, appended to a file per epoch; means."""
 
     def score(self) -> Scores:
         """See the base class."""
@@ -130,7 +133,10 @@ class Ours(Scoring):
         return Scores(el2n, mean_over_epochs(kept[:, 2], 0, self.epochs))
 
     def check(self) -> dict[str, Any]:
-        """As the base class; and that memory grows with the number of samples alone, by measuring half of them too."""
+        """Check as the base class; also report peak memory per sample for half and for all samples.
+
+        The two agree if memory grows only with the number of samples.
+        """
         facts, peaks = super().check(), []
         for samples in (self.samples // 2, self.samples):
             part = Ours(samples, self.classes, self.epochs, str(self.scratch))
@@ -142,7 +148,7 @@ class Ours(Scoring):
 
 
 class Numpy(Scoring):
-    """The same five scalars with numpy, a batch at a time."""
+    """Scoring by numpy: the same five scalars, one batch at a time."""
 
     def score(self) -> Scores:
         """See the base class."""
@@ -154,7 +160,7 @@ class Numpy(Scoring):
 
 
 def numpy_dynamics(batch: Logits) -> NDArray[np.float32]:
-    """p of the label, largest other p, margin, entropy, EL2N: float32 [5, B]."""
+    """Return p of the label, largest other p, margin, entropy, EL2N: float32 [5, B]."""
     logits, rows = batch.values, np.arange(len(batch.labels))
     shifted = logits - logits.max(1, keepdims=True)
     exponentials = np.exp(shifted)
@@ -169,7 +175,7 @@ def numpy_dynamics(batch: Logits) -> NDArray[np.float32]:
 
 
 class Torch(Scoring):
-    """The same five scalars with torch, a batch at a time."""
+    """Scoring by torch: the same five scalars, one batch at a time."""
 
     def score(self) -> Scores:
         """See the base class."""
@@ -182,7 +188,7 @@ class Torch(Scoring):
 
 @torch.no_grad()
 def torch_dynamics(batch: Logits) -> torch.Tensor:
-    """As `numpy_dynamics`."""
+    """Return the values of `numpy_dynamics` as a tensor."""
     logits, label = torch.from_numpy(batch.values), torch.from_numpy(batch.labels)[:, None]
     log_p = functional.log_softmax(logits, 1)
     p = log_p.exp()
@@ -198,10 +204,10 @@ def torch_dynamics(batch: Logits) -> torch.Tensor:
 
 
 class Ccs(Scoring):
-    """CCS: training keeps log-probabilities in fp16 and pickles them; scoring loads them, twice, batch by batch.
+    """Scoring by CCS: training pickles log-probabilities in fp16; scoring loads them twice, batch by batch.
 
-    Its scoring program learns the labels by loading every training image with the training's transforms: so it is done
-    where a folder of images is given (as many as there are samples; their labels themselves are not used here).
+    Its scoring program reads the labels by loading every training image with the training's transforms. This is
+    repeated here if a folder with as many images as samples is given; the labels read are not used.
     """
 
     def __init__(self, samples: int, classes: int, epochs: int, scratch: str, images: str = "") -> None:
@@ -209,15 +215,15 @@ class Ccs(Scoring):
         self._images = images
 
     def margin_terms(self, logits: NDArray[Any], p: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """CCS takes the margin of probabilities."""
+        """Return probabilities, of which CCS computes the margin."""
         return p, p
 
     def kept_bytes(self) -> int:
-        """Its pickles."""
+        """Return the bytes of its pickles."""
         return sum(path.stat().st_size for path in self.scratch.glob("td-*.pickle"))
 
     def score(self) -> Scores:
-        """Training's log, then EL2N's pass, then the pass for forgetting, correctness and margin."""
+        """Write the training's log, then run the pass for EL2N and the pass for forgetting, correctness and margin."""
         for epoch in range(self.epochs):
             self._log(epoch)
         self._read_labels()
@@ -258,7 +264,7 @@ class Ccs(Scoring):
 
 
 def ccs_el2n(kept: dict[str, torch.Tensor], labels: torch.Tensor, indices: torch.Tensor, output: torch.Tensor) -> None:
-    """Add a batch's EL2N: squared differences to one-hot labels."""
+    """Add a batch's EL2N: the L2 distance of probabilities from one-hot labels."""
     p = torch.exp(output.float())
     target = functional.one_hot(labels[indices], p.shape[1])
     kept["el2n"][indices] += functional.mse_loss(p, target.float(), reduction="none").sum(1).sqrt()
@@ -281,17 +287,17 @@ def ccs_dynamics(
 
 
 class DeepCore(Scoring):
-    """DeepCore: forgetting at every batch, and at the end its three uncertainties, each by a pass of its own.
+    """Scoring by DeepCore: forgetting at every batch, and three uncertainties per epoch, each in a separate pass.
 
     It has neither EL2N nor AUM, so its scores are not compared.
     """
 
     def kept_bytes(self) -> int:
-        """Forgetting events and the last correctness."""
+        """Return the bytes of forgetting events and of the last correctness."""
         return 8 * self.samples * self.epochs
 
     def score(self) -> Scores:
-        """The last epoch's batches are those that the uncertainties are computed of."""
+        """Count forgetting events and compute the three uncertainties; only the last one is returned."""
         events, last = torch.zeros(self.samples), torch.zeros(self.samples)
         for _ in range(self.epochs):
             for batch in self.batches:
@@ -307,24 +313,24 @@ class DeepCore(Scoring):
         return Scores(scores, scores)
 
     def check(self) -> dict[str, Any]:
-        """Nothing to compare with."""
+        """Check nothing, because there is no reference."""
         return {}
 
 
 def least_confidence(logits: torch.Tensor) -> NDArray[Any]:
-    """Minus the largest logit."""
+    """Return minus the largest logit."""
     return -logits.max(1).values.numpy()
 
 
 def entropy(logits: torch.Tensor) -> NDArray[Any]:
-    """Minus the entropy."""
+    """Return minus the entropy."""
     p = functional.softmax(logits, 1).numpy()
     result: NDArray[Any] = (np.log(p + 1e-6) * p).sum(1)
     return result
 
 
 def margin(logits: torch.Tensor) -> NDArray[Any]:
-    """Largest less second largest probability."""
+    """Return the largest minus the second largest probability."""
     p = functional.softmax(logits, 1)
     rows, first = torch.arange(len(p)), p.argmax(1)
     largest = p[rows, first].clone()
@@ -333,10 +339,10 @@ def margin(logits: torch.Tensor) -> NDArray[Any]:
 
 
 class PerSample(Scoring):
-    """A Python loop over the samples of every batch, as the official Forgetting code keeps its statistics."""
+    """Scoring by a Python loop over the samples of every batch, as in the official Forgetting code."""
 
     def score(self) -> Scores:
-        """Sorts each sample's outputs to find the largest other one; keeps lists by sample."""
+        """Compute statistics sample by sample, sorting its outputs, and keep lists by sample."""
         kept: dict[int, tuple[list[float], list[bool], list[float]]] = {}
         for _ in range(self.epochs):
             for batch in self.batches:
@@ -359,5 +365,5 @@ class PerSample(Scoring):
         )
 
     def kept_bytes(self) -> int:
-        """Two boxed floats, a flag, and their places in three lists."""
+        """Return the bytes of two boxed floats and three list entries; the flags are shared objects."""
         return (2 * 24 + 3 * 8) * self.samples * self.epochs

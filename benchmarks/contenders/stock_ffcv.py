@@ -1,4 +1,4 @@
-"""Stock FFCV, as its documentation shows it. Its hazards (reference/loading.md, section 1) are steered around."""
+"""Contenders: stock FFCV, used as its documentation shows, with its known hazards avoided."""
 
 import os
 import time
@@ -15,13 +15,17 @@ from contenders.turnaround import between_epochs
 MEAN = np.array([0.485, 0.456, 0.406]) * 255
 STD = np.array([0.229, 0.224, 0.225]) * 255
 ENVIRONMENT = {"NUMBA_NUM_THREADS": "4", "NUMBA_THREADING_LAYER": "tbb"}
-"""Four, so that 4 workers may be tried on 2 cores; tbb, because two loaders abort the process under `workqueue`."""
+"""Environment of FFCV's processes.
+
+Four threads allow a trial of 4 workers on 2 cores. tbb is needed, because two loaders abort the process under
+`workqueue`.
+"""
 
 
 def image_pipeline(size: int, output: str) -> list[Any]:
-    """RandomResizedCrop, flip, and for "float32" ImageNet's normalisation.
+    """Return the image pipeline: RandomResizedCrop, flip, and for "float32" ImageNet's normalisation.
 
-    A new list for every loader, because FFCV takes operations out of it. On the CPU `NormalizeImage` must stand before
+    Every loader needs a new list, because FFCV removes operations from it. On the CPU `NormalizeImage` must precede
     `ToTensor`, where it is compiled.
     """
     from ffcv.fields.rgb_image import RandomResizedCropRGBImageDecoder
@@ -34,7 +38,7 @@ def image_pipeline(size: int, output: str) -> list[Any]:
 
 
 def open_stock(beton: str, size: int, output: str, batch_size: int, workers: int) -> Any:
-    """FFCV's loader with random order, everything else at its defaults; the short last batch is kept."""
+    """Open FFCV's loader with random order, OS cache and the short last batch kept; other settings are defaults."""
     from ffcv.fields.basics import IntDecoder
     from ffcv.loader import Loader, OrderOption
     from ffcv.transforms import Squeeze, ToTensor
@@ -52,7 +56,7 @@ def open_stock(beton: str, size: int, output: str, batch_size: int, workers: int
 
 
 class Epoch:
-    """Whole epochs of FFCV's loader."""
+    """Runner of complete epochs of FFCV's loader."""
 
     def __init__(self, beton: str, size: int, output: str, batch_size: int = 128, epochs: int = 1) -> None:
         self._open: Callable[[int], Any] = lambda workers: open_stock(beton, size, output, batch_size, workers)
@@ -60,11 +64,11 @@ class Epoch:
         self._loader: Any = None
 
     def prepare(self, workers: int) -> None:
-        """A loader with new code for this number of workers; it compiles in its first epoch."""
+        """Open a loader, whose code for this number of workers compiles in its first epoch."""
         self._loader = self._open(workers)
 
     def repeat(self, share: float) -> Outcome:
-        """All epochs, whatever the share: an early stop leaks FFCV's thread and buffers."""
+        """Run all epochs whatever the share, because an early stop leaks FFCV's thread and buffers."""
         delivered = Delivered()
         for _ in range(self._epochs):
             for images, labels in self._loader:
@@ -72,27 +76,27 @@ class Epoch:
         return Outcome(delivered.images, facts=delivered.facts)
 
     def check(self) -> dict[str, Any]:
-        """Nothing more than what was counted."""
+        """Check nothing; the facts hold the counts."""
         return {}
 
 
 class Turnaround(Epoch):
-    """From an epoch's last batch to the next one's first."""
+    """Runner that times the gap from an epoch's last batch to the next epoch's first."""
 
     def repeat(self, share: float) -> Outcome:
-        """See `between_epochs`."""
+        """Measure with `between_epochs`."""
         return between_epochs(lambda _: iter(self._loader), self._epochs)
 
 
 class Writer:
-    """`DatasetWriter` over torchvision's `ImageFolder`, as FFCV's guide writes a data set."""
+    """Runner of `DatasetWriter` over torchvision's `ImageFolder`, as in FFCV's guide."""
 
     def __init__(self, folder: str, out: str, max_resolution: int | None) -> None:
         self._folder, self._out, self._max_resolution = folder, Path(out), max_resolution
         self._workers = 1
 
     def prepare(self, workers: int) -> None:
-        """Import, and list the folder once so that its entries are cached as they are for fastdc."""
+        """Import, and list the folder once, so that its entries are cached as they are for fastdc."""
         from torchvision.datasets import ImageFolder
 
         self._workers = workers
@@ -100,7 +104,7 @@ class Writer:
         self._data = ImageFolder(self._folder)
 
     def repeat(self, share: float) -> Outcome:
-        """List and write the folder."""
+        """List the folder and write it, or a share of its images."""
         from ffcv.fields import IntField, RGBImageField
         from ffcv.writer import DatasetWriter
         from torchvision.datasets import ImageFolder
@@ -117,7 +121,7 @@ class Writer:
         )
 
     def check(self) -> dict[str, Any]:
-        """Whether its file opens, and how large its images are."""
+        """Check that its file opens, and report the longest side of its images."""
         from fastdc.beton import BetonFile
 
         with BetonFile(self._out) as file:

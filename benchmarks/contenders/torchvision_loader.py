@@ -1,7 +1,7 @@
-"""torchvision's `ImageFolder` and torch's `DataLoader`, set as the paper's released code (`rethinkdc`) sets them.
+"""Contender: torchvision's `ImageFolder` and torch's `DataLoader`, configured as in the released code (`rethinkdc`).
 
-PIL, RandomResizedCrop + flip + ToTensor + Normalize, `shuffle`, `pin_memory`, no persistent workers: they start anew in
-every epoch.
+It uses PIL, RandomResizedCrop + flip + ToTensor + Normalize, `shuffle` and `pin_memory`. Workers are not persistent,
+so they restart in every epoch.
 """
 
 from typing import Any
@@ -18,19 +18,19 @@ NORMALIZE = transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 
 
 
 def train_transform(size: int) -> transforms.Compose:
-    """The training view of the benchmark's code, for views of `size` pixels."""
+    """Return the training transform of the released code, for views of `size` pixels."""
     crop = transforms.RandomResizedCrop(size, scale=(0.08, 1.0))
     return transforms.Compose([crop, transforms.RandomHorizontalFlip(), transforms.ToTensor(), NORMALIZE])
 
 
 def val_transform(size: int) -> transforms.Compose:
-    """Its validation view."""
+    """Return its validation transform."""
     resize = transforms.Resize(round(size * 256 / 224))
     return transforms.Compose([resize, transforms.CenterCrop(size), transforms.ToTensor(), NORMALIZE])
 
 
 def train_loader(folder: str, size: int, batch_size: int, workers: int, share: float = 1.0) -> DataLoader[Any]:
-    """The training loader; with a share below 1 over that part of the images."""
+    """Return the training loader; a share below 1 limits it to that part of the images."""
     data: Any = ImageFolder(folder, train_transform(size))
     if share < 1:
         step = round(1 / share)
@@ -39,13 +39,13 @@ def train_loader(folder: str, size: int, batch_size: int, workers: int, share: f
 
 
 def val_loader(folder: str, size: int, batch_size: int, workers: int) -> DataLoader[Any]:
-    """The validation loader; its batches are a quarter of the training's."""
+    """Return the validation loader, whose batches have a quarter of the training's size."""
     data = ImageFolder(folder, val_transform(size))
     return DataLoader(data, batch_size=batch_size // 4, shuffle=False, num_workers=workers, pin_memory=True)
 
 
 class Epoch:
-    """Whole epochs of the training loader."""
+    """Runner of epochs of the training loader."""
 
     def __init__(self, folder: str, size: int, batch_size: int = 128, epochs: int = 1) -> None:
         self._settings = (folder, size, batch_size)
@@ -53,13 +53,13 @@ class Epoch:
         self._loader: DataLoader[Any] | None = None
 
     def prepare(self, workers: int) -> None:
-        """List the folder; workers start with each epoch."""
+        """List the folder; worker processes start later, with each epoch."""
         torch.set_num_threads(1)  # in this process torch only moves batches
         self._workers = workers
         self._loader = train_loader(*self._settings, workers)
 
     def repeat(self, share: float) -> Outcome:
-        """Epochs over all images, or one over a share of them."""
+        """Run the epochs over all images, or one epoch over a share of them."""
         loader = self._loader if share == 1 else train_loader(*self._settings, self._workers, share)
         delivered = Delivered()
         for _ in range(self._epochs if share == 1 else 1):
@@ -68,5 +68,5 @@ class Epoch:
         return Outcome(delivered.images, facts=delivered.facts)
 
     def check(self) -> dict[str, Any]:
-        """Nothing more than what was counted."""
+        """Check nothing; the facts hold the counts."""
         return {}

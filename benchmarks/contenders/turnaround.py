@@ -1,4 +1,4 @@
-"""What it costs to go from one epoch to the next."""
+"""Measure the cost of going from one epoch to the next."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,10 +8,10 @@ from harness.race import Outcome
 
 
 def between_epochs(epoch: Callable[[int], Iterable[object]], epochs: int) -> Outcome:
-    """Median time from the last batch of an epoch to the first of the next, less the usual time between two batches.
+    """Measure the median time from an epoch's last batch to the next epoch's first, minus the time between two batches.
 
-    The consumer does nothing, so the usual time is what one batch takes to make; the rest is what the change of epochs
-    costs.
+    The consumer does nothing, so the time between two batches is the time to make one. The rest is the cost of the
+    turnaround.
     """
     gaps: list[float] = []
     within: list[float] = []
@@ -26,4 +26,4 @@ def between_epochs(epoch: Callable[[int], Iterable[object]], epochs: int) -> Out
             last = now
     usual, gap = float(np.median(within)), float(np.median(gaps))
     facts = {"usual_batch_ms": round(usual * 1e3, 2), "whole_gap_ms": round(gap * 1e3, 2), "epochs": epochs}
-    return Outcome(1, seconds=max(gap - usual, 1e-6), facts=lambda: facts)
+    return Outcome(1, seconds=max(gap - usual, 1e-6), facts=lambda: facts)  # positive, because ratios divide by it

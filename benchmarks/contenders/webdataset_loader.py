@@ -1,4 +1,4 @@
-"""WebDataset as its documentation shows it: tar shards, a shuffle buffer, torchvision's transforms."""
+"""Contender: WebDataset as its documentation shows, with tar shards, a shuffle buffer and torchvision's transforms."""
 
 import random
 from typing import Any
@@ -15,7 +15,7 @@ BUFFER = 1000
 
 
 class Epoch:
-    """One epoch over all shards."""
+    """Runner of epochs over all shards."""
 
     def __init__(self, shards: list[str], size: int, batch_size: int = 128) -> None:
         self._shards, self._batch_size = shards, batch_size
@@ -23,12 +23,12 @@ class Epoch:
         self._workers = 1
 
     def prepare(self, workers: int) -> None:
-        """Set the number of workers; they start with each epoch, and each reads shards of its own."""
+        """Set the number of workers, which start with each epoch and read separate shards."""
         torch.set_num_threads(1)
         self._workers = workers
 
     def repeat(self, share: float) -> Outcome:
-        """An epoch over as many whole shards as the share asks for, at least one for each worker."""
+        """Run an epoch over this share of the shards, rounded, but at least one shard per worker."""
         shards = list(self._shards)
         random.shuffle(shards)
         wanted = max(round(share * len(shards)), min(self._workers, len(shards)))
@@ -46,5 +46,5 @@ class Epoch:
         return Outcome(delivered.images, facts=delivered.facts)
 
     def check(self) -> dict[str, Any]:
-        """Nothing more than what was counted."""
+        """Check nothing; the facts hold the counts."""
         return {}

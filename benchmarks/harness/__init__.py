@@ -1,1 +1,1 @@
-"""The harness of all benchmarks: contenders in processes of their own, taking turns, measured alike."""
+"""Harness of all benchmarks: contenders run in separate processes, take turns, and are measured alike."""

@@ -1,9 +1,9 @@
-"""The process of one contender: told over a pipe what to do, it sleeps in between.
+"""Run one contender in its own process, which obeys commands from a pipe and sleeps in between.
 
     python -m harness.child MODULE:CLASS JSON_ARGUMENTS
 
-Every line on stdin is a command, every line on the first stdout an answer, both JSON. Whatever a library prints goes to
-stderr, which the harness keeps for the case of a failure.
+Every line on stdin is a command, every line on the original stdout an answer, both as JSON. Output of libraries is
+redirected to stderr, which the harness keeps for error messages.
 """
 
 import importlib
@@ -21,24 +21,24 @@ from harness.race import Runner
 def main() -> None:
     """Serve commands until the pipe closes."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
+    os.dup2(2, 1)  # on the level of descriptors, so that output of C libraries cannot mix with answers
     serve(make_runner(sys.argv[1], json.loads(sys.argv[2])), sys.stdin, answers)
 
 
 def make_runner(factory: str, arguments: dict[str, Any]) -> "Deferred":
-    """The contender; it is made by the first command, so that an import that fails is an answer too."""
+    """Return the contender, which the first command constructs, so that a failing import becomes an answer."""
     return Deferred(factory, arguments)
 
 
 class Deferred:
-    """Imports and constructs a runner when first needed."""
+    """Runner that is imported and constructed on first use."""
 
     def __init__(self, factory: str, arguments: dict[str, Any]) -> None:
         self._factory, self._arguments = factory, arguments
         self._runner: Runner | None = None
 
     def get(self) -> Runner:
-        """The runner."""
+        """Return the runner."""
         if self._runner is None:
             module, _, name = self._factory.partition(":")
             self._runner = getattr(importlib.import_module(module), name)(**self._arguments)
@@ -46,7 +46,7 @@ class Deferred:
 
 
 def serve(runner: Deferred, commands: IO[str], answers: IO[str]) -> None:
-    """Answer each command; an exception is an answer, not an end."""
+    """Answer each command; an exception becomes an answer and does not end the process."""
     for line in commands:
         try:
             answer = obey(runner.get(), json.loads(line))
@@ -57,7 +57,7 @@ def serve(runner: Deferred, commands: IO[str], answers: IO[str]) -> None:
 
 
 def obey(runner: Runner, command: dict[str, Any]) -> dict[str, Any]:
-    """Do one command and measure it."""
+    """Execute one command and return its result with measurements."""
     start, cpu = time.perf_counter(), cpu_seconds()
     if command["do"] == "prepare":
         runner.prepare(command["workers"])
@@ -72,7 +72,7 @@ def obey(runner: Runner, command: dict[str, Any]) -> dict[str, Any]:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of its children that have ended (a DataLoader's workers end with each epoch)."""
+    """Return the CPU time of this process and its finished children (a DataLoader's workers end with each epoch)."""
     used = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 

@@ -1,4 +1,4 @@
-"""The ratios as bars, each with its goal."""
+"""Draw the ratios as bars, each with its goal."""
 
 import io
 from pathlib import Path
@@ -9,18 +9,20 @@ from PIL import Image
 from harness.results import number
 
 COLOURS = 64
-"""A palette, because the figure is kept in the repository: a third of the size."""
+"""Colours of the figure's palette, which makes the file in the repository a third of the size."""
 
 
 def draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Bars of all ratios on a logarithmic axis, with the goal as a mark and the spread as a whisker; PNG.
+    """Draw all ratios as bars on a logarithmic axis, with a mark at the goal and a whisker for the spread, as PNG.
+
+    Nothing is written if no row has a ratio.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     import matplotlib
 
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # before pyplot is imported, which would look for a display
     from matplotlib import pyplot
 
     shown = [row for row in rows if row["ratio"] is not None]
@@ -43,11 +45,11 @@ def draw(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     axes.set_title(title, fontsize=8.5)
     axes.margins(y=0.01)
     drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=130, bbox_inches="tight")  # long names at the left are not cut
+    figure.savefig(drawn, dpi=130, bbox_inches="tight")  # "tight" keeps long names at the left complete
     Image.open(drawn).convert("RGB").quantize(COLOURS).save(path, "PNG", optimize=True)
     pyplot.close(figure)
 
 
 def colour(row: dict[str, Any]) -> str:
-    """Blue where the goal is met, red where it is missed, grey where there is none."""
+    """Return blue if the goal is met, red if it is missed, grey if there is none."""
     return {True: "#3b75af", False: "#c44e52", None: "#b0b0b0"}[row["met"]]

@@ -1,4 +1,4 @@
-"""What a figure depends on: the machine, the versions, the hour."""
+"""Describe what a figure depends on: machine, versions, date."""
 
 import datetime
 import os
@@ -14,7 +14,7 @@ PACKAGES = (
 
 
 def describe_machine() -> dict[str, Any]:
-    """CPU, cores, memory, kernel, GPU, versions, date and how busy the machine is."""
+    """Return CPU, cores, memory, kernel, GPU, versions, date and load of the machine."""
     cpu = cpu_info()
     return {
         "cpu": cpu.get("model name", platform.processor()),
@@ -33,14 +33,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def short_name(machine: dict[str, Any]) -> str:
-    """The machine in a few words."""
+    """Return the machine in a few words."""
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
     cpu = f"{machine['cpu']} (family/model {machine['cpu_family_model']})"
     return f"{cpu}, {machine['cores']} cores, {machine['memory_gb']:g} GB, Linux {machine['kernel']}{gpu}"
 
 
 def cpu_info() -> dict[str, str]:
-    """The first processor's lines of /proc/cpuinfo."""
+    """Return the first processor's entries of /proc/cpuinfo; empty where that file does not exist."""
     try:
         block = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
     except OSError:
@@ -50,7 +50,7 @@ def cpu_info() -> dict[str, str]:
 
 
 def gpu_name() -> str:
-    """The CUDA device's name, or ""; without importing torch where no driver is loaded."""
+    """Return the CUDA device's name, or ""; torch is imported only if a driver is loaded."""
     if not Path("/dev/nvidiactl").exists():
         return ""
     import torch
@@ -59,7 +59,7 @@ def gpu_name() -> str:
 
 
 def version_of(package: str) -> str | None:
-    """Installed version, or None."""
+    """Return the installed version of a package; None if it is missing."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,15 +1,18 @@
-"""Memory of a process and its children: shared pages count once (PSS), page cache of mapped files not at all."""
+"""Measure the memory of a process and its children.
+
+Shared pages count once, as proportional shares (PSS). The page cache of mapped files does not count.
+"""
 
 from pathlib import Path
 
 
 def tree_bytes(root: int) -> int:
-    """Anonymous memory of `root` and of all processes below it, bytes; 0 when it is gone."""
+    """Return the anonymous and shared memory of `root` and its descendants in bytes; 0 if it has ended."""
     return sum(process_bytes(pid) for pid in tree(root))
 
 
 def tree(root: int) -> list[int]:
-    """`root` and its descendants."""
+    """Return `root` and its descendants."""
     found, waiting = [], [root]
     while waiting:
         pid = waiting.pop()
@@ -19,7 +22,7 @@ def tree(root: int) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Processes started by any thread of `pid`."""
+    """Return the processes started by any thread of `pid`."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
     except OSError:
@@ -34,7 +37,7 @@ def children(pid: int) -> list[int]:
 
 
 def process_bytes(pid: int) -> int:
-    """Proportional share of anonymous and shared memory of one process."""
+    """Return the proportional share of anonymous and shared memory of one process in bytes."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

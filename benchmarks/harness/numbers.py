@@ -1,11 +1,11 @@
-"""Statistics of repetitions."""
+"""Compute statistics of repetitions."""
 
 from collections.abc import Sequence
 from statistics import median, quantiles
 
 
 def spread(values: Sequence[float]) -> list[float]:
-    """Smallest, first quartile, third quartile and largest value."""
+    """Return the smallest value, first quartile, third quartile and largest value."""
     ordered = sorted(values)
     if len(ordered) == 1:
         return [ordered[0]] * 4
@@ -14,7 +14,7 @@ def spread(values: Sequence[float]) -> list[float]:
 
 
 def significant(value: float, digits: int = 4) -> float:
-    """`value` with so many digits that mean something."""
+    """Return `value` rounded to this many significant digits."""
     return float(f"{value:.{digits}g}")
 
 

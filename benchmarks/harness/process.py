@@ -1,4 +1,4 @@
-"""The harness's end of the pipe to a contender's process: asks with a time limit, and ends what hangs."""
+"""Control a contender's process over a pipe: send commands with a time limit, and kill what hangs."""
 
 import json
 import os
@@ -20,15 +20,15 @@ SAMPLE_SECONDS = 0.05
 
 
 class ContenderError(Exception):
-    """A contender failed or hung: one line that says how."""
+    """A contender failed or hung; the message is one line."""
 
 
 class ContenderProcess:
-    """A running contender.
+    """Running contender.
 
     Attributes:
-        contender: what runs. workers: the number it was last prepared with.
-        peak_bytes: most memory seen while `ask` sampled it.
+        contender: its description. workers: the number it was last prepared with.
+        peak_bytes: largest memory that `ask` has sampled.
     """
 
     def __init__(self, contender: Contender) -> None:
@@ -45,16 +45,16 @@ class ContenderProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment,
-            start_new_session=True,  # so that its workers can be ended with it
+            start_new_session=True,  # its own process group, so that `kill` reaches its workers
         )
 
     @property
     def pid(self) -> int:
-        """The contender's process."""
+        """Return the id of the contender's process."""
         return self._process.pid
 
     def prepare(self, workers: int) -> dict[str, Any]:
-        """Have it open its files for `workers` workers.
+        """Let the contender open its files for `workers` workers.
 
         Raises:
             ContenderError: it failed or hung.
@@ -63,9 +63,9 @@ class ContenderProcess:
         return self.ask({"do": "prepare", "workers": workers})
 
     def repeat(self, share: float = 1.0, sample_memory: bool = False) -> dict[str, Any]:
-        """Have it do one repetition; see `child.obey` for the answer.
+        """Let the contender do one repetition; see `child.obey` for the answer.
 
-        Sampling memory takes CPU time from it, so only repetitions that are not timed are sampled.
+        Sampling memory takes CPU time from the contender, so use it only for repetitions that are not timed.
 
         Raises:
             ContenderError: it failed or hung.
@@ -73,7 +73,7 @@ class ContenderProcess:
         return self.ask({"do": "repeat", "share": share}, sample_memory)
 
     def check(self) -> dict[str, Any]:
-        """Have it check its work.
+        """Let the contender check its work.
 
         Raises:
             ContenderError: it failed or hung, or the work was wrong.
@@ -81,10 +81,11 @@ class ContenderProcess:
         return self.ask({"do": "check"})
 
     def ask(self, command: dict[str, Any], sample_memory: bool = False) -> dict[str, Any]:
-        """One command, one answer.
+        """Send one command and return its answer.
 
         Raises:
-            ContenderError: the answer is an error, or did not come in time; then the process is ended.
+            ContenderError: the answer is an error, the process is gone, or no answer came in time. In the last case
+                the process is killed.
         """
         assert self._process.stdin is not None
         try:
@@ -123,13 +124,13 @@ class ContenderProcess:
         return lines[-1][:200] if lines else "it said nothing"
 
     def kill(self) -> None:
-        """End it and its workers at once."""
+        """Kill the contender and its workers."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:
-        """Let it end by itself, or end it after 5 s."""
+        """Let the contender exit, or kill it after 5 s."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             with suppress(OSError):
                 self._process.stdin.close()

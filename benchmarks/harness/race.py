@@ -1,4 +1,4 @@
-"""What is raced: contenders, the goal against each peer, and how a result is read. Plain data, nothing runs here."""
+"""Define races as plain data: contenders, the goal against each peer, and the meaning of results."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Any, Literal, Protocol
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a contender says of one repetition.
+    """Result of one repetition, as a contender reports it.
 
     Attributes:
-        count: units done (images, cells, mosaics, ...); 1 where the time itself is the result.
-        seconds: the time to report, where it is not the wall time of the whole call.
-        facts: called after the clock has stopped; what was delivered, for the record.
+        count: units done (images, cells, mosaics, ...); 1 if the time itself is the result.
+        seconds: the time to report; None for the wall time of the call.
+        facts: returns what was delivered, for the record; called after the clock has stopped.
     """
 
     count: float
@@ -21,20 +21,20 @@ class Outcome:
 
 
 class Runner(Protocol):
-    """The code of a contender, living in a process of its own.
+    """Code of a contender, which runs in its own process.
 
-    `prepare` may be called again with another number of workers; what it opened before is then its own business to
-    close. `repeat` does one repetition, or about `share` of one when worker counts are tried out.
+    `prepare` may be called again with another number of workers; it must then close what it opened before. `repeat`
+    does one repetition, or about `share` of one during trials of worker counts.
     """
 
     def prepare(self, workers: int) -> None:
-        """Open files and start what outlives a repetition."""
+        """Open files and start everything that outlives a repetition."""
 
     def repeat(self, share: float) -> Outcome:
-        """One repetition."""
+        """Do one repetition."""
 
     def check(self) -> dict[str, Any]:
-        """After all repetitions: whether the work was right. {"error": why} makes the contender fail."""
+        """Check the work after all repetitions and return facts; {"error": why} makes the contender fail."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Contender:
     """One side of a race.
 
     Attributes:
-        name: as shown.
+        name: displayed name.
         factory: "module:Class" of a `Runner`, with `arguments` (JSON) for its constructor.
-        workers: counts to try, the best of which runs; a single one is taken as it is.
-        trial: name of the trial; contenders of one name share its result, so that only the first of them runs it.
-        compiles: whether its first repetition after `prepare` is not like the others, so that trials need two.
-        environment: variables of its process.
-        timeout: seconds after which one command of it counts as hanging.
-        note: said beside its figures.
+        workers: worker counts to try, of which the best runs; a single one is used without a trial.
+        trial: name of the trial; contenders with equal names share its result, so that only the first runs it.
+        compiles: whether the first repetition after `prepare` compiles code, so that a trial needs two.
+        environment: environment variables of its process.
+        timeout: seconds after which a command counts as hanging.
+        note: remark shown beside its figures.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Contender:
 
 @dataclass(frozen=True)
 class Peer:
-    """A contender that ours is compared with.
+    """Contender that ours is compared with.
 
     Attributes:
-        goal: how many times better ours is to be; None where there is no goal.
-        limit: the wall that the ratio cannot pass, in words.
-        wall: name of another contender of the race whose figure, measured in the same run, is that wall.
+        goal: target for how many times better ours is; None without a goal.
+        limit: physical limit of the ratio, in words.
+        wall: name of another contender of the race whose figure, measured in the same run, is that limit.
     """
 
     contender: Contender
@@ -81,14 +81,15 @@ class Peer:
 
 @dataclass(frozen=True)
 class Race:
-    """One piece of work, done by ours and by peers in turn.
+    """One piece of work, done in turn by ours and by peers.
 
     Attributes:
-        work: what is done, as shown.
-        unit: of the figures, "images/s" or "ms".
-        kind: "rate" (count / seconds, more is better) or "time" (seconds x `scale`, less is better).
-        most: highest value of ours that still meets the goal (for times), in `unit`.
-        note: said beside every row.
+        work: displayed name of the work.
+        unit: unit of the figures, for example "images/s" or "ms".
+        kind: "rate" (count / seconds, more is better) or "time" (seconds / count x `scale`, less is better).
+        scale: factor from seconds to `unit`, for times.
+        most: largest value of ours that still meets the goal (for times), in `unit`.
+        note: remark shown beside every row.
     """
 
     work: str
@@ -101,9 +102,9 @@ class Race:
     note: str = ""
 
     def value(self, count: float, seconds: float) -> float:
-        """A repetition's figure in `unit`."""
+        """Return a repetition's figure in `unit`."""
         return count / seconds if self.kind == "rate" else seconds / count * self.scale
 
     def ratio(self, ours: float, theirs: float) -> float:
-        """How many times better ours is."""
+        """Return how many times better ours is."""
         return ours / theirs if self.kind == "rate" else theirs / ours

@@ -1,4 +1,4 @@
-"""What the benchmarks leave behind: summary.json, one CSV per script, machine.json, and the table on the screen."""
+"""Write the benchmarks' results: summary.json, one CSV per script, machine.json, and the printed table."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ COLUMNS = (
 
 
 def save_rows(folder: Path, script: str, rows: list[dict[str, Any]], lines: list[dict[str, Any]]) -> None:
-    """Put the rows of `script` into summary.json, in place of its earlier ones, and write its CSV anew."""
+    """Replace the rows of `script` in summary.json, and rewrite its CSV."""
     folder.mkdir(parents=True, exist_ok=True)
     others = [row for row in load_rows(folder) if row["script"] != script]
     write_text(folder / "summary.json", json.dumps([*others, *rows], indent=1) + "\n")
@@ -31,7 +31,7 @@ def save_machine(folder: Path, machine: dict[str, Any]) -> None:
 
 
 def load_rows(folder: Path) -> list[dict[str, Any]]:
-    """All rows of summary.json; none where there is no such file."""
+    """Return all rows of summary.json; none if the file does not exist."""
     try:
         rows: list[dict[str, Any]] = json.loads((folder / "summary.json").read_text())
     except FileNotFoundError:
@@ -40,14 +40,14 @@ def load_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step."""
+    """Replace a file atomically."""
     spare = path.with_suffix(f".{os.getpid()}.tmp")
     spare.write_text(text)
     os.replace(spare, path)
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
-    """The rows as Markdown: figures, ratio and spread, goal, whether it is met, and the wall."""
+    """Return the rows as a Markdown table: figures, ratio and spread, goal, whether it is met, and the limit."""
     lines = [
         "| work | peer | fastdc | peer's | unit | ratio (min..max) | goal | met | limit |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -61,14 +61,14 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """A figure with at most four digits."""
+    """Return a figure with at most four significant digits, or all digits before the point."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def ratio_text(row: dict[str, Any]) -> str:
-    """The ratio with its spread, or why there is none."""
+    """Return the ratio with its spread, or the reason why there is none."""
     if row["ratio"] is None:
         return row["failed"]["ours"] or row["failed"]["theirs"] or "not run"
     low, high = row["spread"]
@@ -76,7 +76,7 @@ def ratio_text(row: dict[str, Any]) -> str:
 
 
 def goal_text(row: dict[str, Any]) -> str:
-    """The goal, as a ratio and as a figure of ours."""
+    """Return the goal as a ratio and as a figure of ours."""
     parts = [] if row["goal"] is None else [f">= {row['goal']:g}x"]
     if row["most"] is not None:
         parts.append(f"<= {row['most']:g} {row['unit']}")
@@ -84,5 +84,5 @@ def goal_text(row: dict[str, Any]) -> str:
 
 
 def met_text(row: dict[str, Any]) -> str:
-    """Whether the goal is met."""
+    """Return whether the goal is met, as text."""
     return {True: "yes", False: "NO", None: "-"}[row["met"]]

@@ -1,4 +1,4 @@
-"""From records to the rows of summary.json, and to the lines of the CSV."""
+"""Convert records to the rows of summary.json and the lines of the CSV."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ MEGABYTE = 1e6
 
 
 def summary_rows(script: str, race: Race, records: list[Record], machine: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per peer.
+    """Return one row per peer.
 
-    `ratio` is that of the medians; `spread` holds the smallest and largest ratio of one turn (ours and the peer's
-    repetition right after each other). `met` is None where there is no goal or the peer is not there to be compared.
+    `ratio` is the ratio of the medians. `spread` holds the smallest and largest ratio of a turn, in which ours and the
+    peers do one repetition each. `met` is None without a goal, or if the peer gave no figures to compare.
     """
     sides = zip(race.peers, records[1:], strict=True)
     return [_row(script, race, peer, records, theirs, machine) for peer, theirs in sides]
@@ -66,7 +66,7 @@ def _ratio(race: Race, ours: Record, theirs: Record) -> tuple[float | None, list
 
 
 def _wall(race: Race, peer: Peer, records: list[Record], theirs: Record) -> float | None:
-    """The ratio that the peer's wall reached in this run."""
+    """Return the ratio that the peer's wall reached in this run; None if it has none or gave no figures."""
     for record in records:
         if record.contender.name == peer.wall and record.values and theirs.values:
             return significant(race.ratio(median(record.values), median(theirs.values)))
@@ -74,7 +74,7 @@ def _wall(race: Race, peer: Peer, records: list[Record], theirs: Record) -> floa
 
 
 def _met(race: Race, peer: Peer, ours: Record, ratio: float | None, best: float | None) -> bool | None:
-    """Whether the goal is met; a failure of ours never is."""
+    """Return whether the goal is met; it is missed if ours failed, and None if there is nothing to judge."""
     if peer.goal is None and race.most is None:
         return None
     if ours.failure or best is None:
@@ -102,18 +102,18 @@ def _cpu_percent(record: Record) -> float | None:
 
 
 def _facts(record: Record) -> dict[str, Any]:
-    """What the last repetition delivered, and what the check found."""
+    """Return the facts of the last repetition and of the check."""
     last: dict[str, Any] = record.repetitions[-1]["facts"] if record.repetitions else {}
     return {**last, **record.checked}
 
 
 def csv_rows(script: str, race: Race, records: list[Record], machine: dict[str, Any]) -> list[dict[str, Any]]:
-    """One line per timed repetition and per trial of a worker count."""
+    """Return one line per timed repetition, per trial of a worker count, and per failure."""
     common = {"date": machine["date"], "script": script, "work": race.work, "unit": race.unit}
     lines = []
     for record in records:
         side = {"contender": record.contender.name, "peak_mb": round(record.peak_bytes / MEGABYTE)}
-        here = record.tried_in == f"{race.work}, {race.unit}"
+        here = record.tried_in == f"{race.work}, {race.unit}"  # a shared trial is listed only with its own race
         for count, value in record.trials.items() if here else ():
             lines.append({**common, **side, "kind": "trial", "workers": count, "value": significant(value, 6)})
         for number, (value, answer) in enumerate(zip(record.values, record.repetitions, strict=True), 1):

@@ -1,4 +1,4 @@
-"""Running a race: worker counts tried out, a warm-up, then repetitions in turn: A B C A B C ..."""
+"""Run a race: try worker counts, warm up, then repeat in turn: A B C A B C ..."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,20 +13,21 @@ from harness.race import Contender, Race
 TRIAL_SHARE = 0.25
 _TRIALS: dict[str, tuple[int, dict[int, float], str]] = {}
 """Trials of this process by name: best number of workers, figures, race."""
-PAUSE_SECONDS = 0.1  # threads that spin after their last work have gone to sleep by then
+PAUSE_SECONDS = 0.1  # by then the last contender's spinning threads have gone to sleep
 
 
 @dataclass
 class Record:
-    """What one contender did in a race.
+    """Record of one contender in a race.
 
     Attributes:
-        contender: who. workers: with which number of workers.
-        trials: figure by number of workers, where several were tried; tried_in: in which race, with which unit.
-        values: the figure of each timed repetition. repetitions: what else is known of them, in the same order.
-        first_seconds: start of the process, opening and warm-up (with whatever is compiled), together.
-        peak_bytes: most memory during opening's end and warm-up.
-        checked: what its check found. failure: why it gave no figures, or "".
+        contender: its description. workers: number of workers it ran with.
+        trials: figure by number of workers, if several were tried; tried_in: race and unit of the trial.
+        values: figure of each timed repetition. repetitions: the complete answers, in the same order.
+        first_seconds: time of opening and the warm-up repetition, compilation included; also imports, if no trial
+            preceded it.
+        peak_bytes: largest memory during the warm-up repetition.
+        checked: facts of its check. failure: why it failed, or "".
     """
 
     contender: Contender
@@ -42,9 +43,9 @@ class Record:
 
 
 def run_race(race: Race, repetitions: int, say: Callable[[str], None] = print) -> list[Record]:
-    """Run all contenders of `race`; the first record is ours, the others the peers' in their order.
+    """Run all contenders of `race`; return our record first, then those of the peers in their order.
 
-    A contender that fails or hangs gives a record with its failure; the others go on.
+    If a contender fails or hangs, its record names the failure, and the others continue.
     """
     contenders = [race.ours, *(peer.contender for peer in race.peers)]
     records = [Record(contender, contender.workers[0]) for contender in contenders]
@@ -74,7 +75,7 @@ def _processes(contenders: list[Contender]) -> Iterator[list[ContenderProcess]]:
 
 
 def _attempt(record: Record, step: Callable[[], None]) -> None:
-    """Do a step of a contender that is still in the race."""
+    """Run a step of a contender, unless it has failed before; record a new failure."""
     if record.failure:
         return
     try:
@@ -94,9 +95,9 @@ def _warm_up(race: Race, record: Record, process: ContenderProcess) -> None:
 
 
 def _choose_workers(race: Race, record: Record, process: ContenderProcess) -> None:
-    """The best number of workers, from an earlier trial of that name or from a new one."""
+    """Choose the best number of workers from an earlier trial of that name or from a new one."""
     name = record.contender.trial
-    if name not in _TRIALS or not name:
+    if name not in _TRIALS or not name:  # contenders without a name share no trial
         figures = _try_workers(race, process, record.contender.workers)
         best = max(figures, key=lambda count: race.ratio(figures[count], 1.0))
         _TRIALS[name] = best, figures, f"{race.work}, {race.unit}"
@@ -104,10 +105,10 @@ def _choose_workers(race: Race, record: Record, process: ContenderProcess) -> No
 
 
 def _try_workers(race: Race, process: ContenderProcess, counts: tuple[int, ...]) -> dict[int, float]:
-    """Figure by number of workers; a count that the contender refuses is left out.
+    """Return the figure by number of workers; counts with which the contender fails are left out.
 
     Raises:
-        ContenderError: it refused all of them.
+        ContenderError: it failed with all of them.
     """
     figures: dict[int, float] = {}
     refused: ContenderError | None = None

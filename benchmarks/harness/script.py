@@ -1,4 +1,4 @@
-"""What every benchmark script does with its races: parse the command line, run, keep, print."""
+"""Run the races of a benchmark script: parse the command line, run, store and print results."""
 
 import argparse
 import sys
@@ -24,15 +24,15 @@ QUICK_REPETITIONS = 2
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says.
+    """Options of the command line.
 
     Attributes:
-        quick: tiny sizes and two repetitions: to see that everything runs, not to learn a speed.
+        quick: whether to use tiny sizes and two repetitions, as a smoke test without meaningful speeds.
         device: "cpu" or "cuda".
-        imagenette: its tar or folder, if given.
-        data: where derived files are kept. out: where results go.
+        imagenette: tar or folder of Imagenette-160, if given.
+        data: folder of derived files. out: folder of results.
         repetitions: timed repetitions of every contender.
-        only: races whose name contains this.
+        only: text that the names of the races to run contain.
     """
 
     quick: bool
@@ -45,7 +45,7 @@ class Options:
 
 
 def parse_options(description: str, arguments: Sequence[str] | None = None) -> Options:
-    """Read the command line; a quick run keeps its data and results apart from real ones."""
+    """Parse the command line; a quick run keeps its data and results separate from real ones."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes, two repetitions: a smoke test")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda adds the races on a GPU")
@@ -68,7 +68,7 @@ def parse_options(description: str, arguments: Sequence[str] | None = None) -> O
 
 
 def run_script(name: str, options: Options, races: Callable[[Options], list[Race]]) -> list[dict[str, Any]]:
-    """Run the races of script `name`, keep the results in `options.out`, and return its summary rows."""
+    """Run the races of script `name`, store the results in `options.out`, and return its summary rows."""
     start = time.perf_counter()
     machine = describe_machine()
     print(f"{name}.py on {short_name(machine)}; {machine['date']}; load {machine['load_before']}", flush=True)
@@ -90,7 +90,7 @@ def run_script(name: str, options: Options, races: Callable[[Options], list[Race
 
 
 def finish(options: Options, rows: list[dict[str, Any]]) -> int:
-    """Print the table of `rows`, draw the figure of all that is kept; 1 if something of ours failed to run."""
+    """Print the table of `rows` and draw the figure of all stored rows; return 1 if a contender of fastdc failed."""
     print(table(rows))
     kept = load_rows(options.out)
     try:
@@ -102,6 +102,6 @@ def finish(options: Options, rows: list[dict[str, Any]]) -> int:
 
 
 def main(name: str, description: str, races: Callable[[Options], list[Race]]) -> None:
-    """The whole of a script."""
+    """Run a complete script."""
     options = parse_options(description)
     sys.exit(finish(options, run_script(name, options, races)))

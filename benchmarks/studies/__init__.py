@@ -1,1 +1,1 @@
-"""The study: what runs, its rows as text, and the tables, claims and figures that follow from these rows."""
+"""Study: its runs, their rows as text, and the tables, claims and figures computed from these rows."""

@@ -1,4 +1,4 @@
-"""Read what the study asks of its rows: questions.yaml (tables, contrasts), claims.yaml (made beforehand)."""
+"""Read the questions of the study: questions.yaml (tables, contrasts) and claims.yaml (made beforehand)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +15,11 @@ AXES = ("method", "ipc", "protocol", "arch", "augment", "image_size", "precision
 Kind = TypeVar("Kind", bound=Settings)
 Value = str | int | float | None
 Side = dict[str, Value]
-"""One of two things that are compared: values of axes, `method` among them."""
+"""One side of a comparison: values of axes, `method` among them."""
 
 
 def spelled(method: str) -> str:
-    """Return a method as rows spell it: settings sorted, those at their defaults left out; an unknown one as it is."""
+    """Return a method as rows spell it: settings sorted, defaults left out; an unknown method is unchanged."""
     from fastdc.methods import get_method
 
     try:
@@ -33,7 +33,7 @@ def spelled(method: str) -> str:
 
 
 def _side(value: Any) -> Any:
-    """Return a side as a mapping of axes; a method alone stands for one."""
+    """Return a side as a mapping of axes; a plain text is the method."""
     side = {"method": value} if isinstance(value, str) else value
     if not isinstance(side, Mapping) or not isinstance(side.get("method"), str):
         raise ValueError("expected a method, or a mapping of axes that names one")
@@ -48,11 +48,11 @@ def _known_axes(value: Mapping[str, Any]) -> None:
 
 
 class Contrast(Settings):
-    """Two rows that are compared seed by seed: the accuracy of `a` less that of `b`.
+    """Comparison of two rows seed by seed: the accuracy of `a` minus that of `b`.
 
     Attributes:
-        name: in a few words. a, b: each a method, or a mapping of axes.
-        column: axes that both have, beside the file's own `column`.
+        name: short name. a, b: each a method, or a mapping of axes.
+        column: axes that both sides share; they override the file's own `column`.
     """
 
     name: str
@@ -70,10 +70,10 @@ class Contrast(Settings):
 
 
 class Claim(Contrast):
-    """A contrast that was claimed beforehand.
+    """Contrast with a claim made beforehand.
 
     Attributes:
-        statement: in words. direction: ">" claims that `a` is better, "<" that `b` is.
+        statement: the claim in words. direction: ">" claims that `a` is better, "<" that `b` is.
     """
 
     statement: str
@@ -81,7 +81,13 @@ class Claim(Contrast):
 
 
 class Claims(Settings):
-    """claims.yaml. `pairs`: paired seeds that a verdict needs, `level`: of the adjusted p, `note`: what was known."""
+    """Content of claims.yaml.
+
+    Attributes:
+        note: what was known when the claims were made. column: axes of sides that do not name them.
+        pairs: paired seeds that a verdict needs. level: significance level of the adjusted p.
+        claims: the claims, which form one family.
+    """
 
     note: str = ""
     column: Side
@@ -91,15 +97,15 @@ class Claims(Settings):
 
 
 class Table(Settings):
-    """A choice of rows, one table for every setting that they have apart from `lines`.
+    """Selection of rows, with one table for every setting of the axes other than `lines`.
 
     Attributes:
-        methods: as rows spell them, `*` for any text: `pca[*]` is pca with any settings, `pca[score=*` that of any
+        methods: as rows spell them, with `*` for any text: `pca[*]` is pca with any settings, `pca[score=*` with any
             score.
-        where: per axis the values that are taken, texts as shell patterns; an axis left out takes all.
+        where: accepted values per axis, texts as shell patterns; an axis that is missing accepts all.
         lines: axes in which the lines of one table differ.
-        baseline: what every line is compared with; the axes that it leaves out are the line's own.
-        curves: draw accuracy against epochs too.
+        baseline: side that every line is compared with; axes that it leaves out are the line's own.
+        curves: whether to draw accuracy against epochs too.
     """
 
     methods: tuple[str, ...]
@@ -125,9 +131,12 @@ class Table(Settings):
 
 
 class Question(Settings):
-    """One question of the study: its letter, its words, what answers it.
+    """Question of the study.
 
-    `entropy` names methods whose images a network is asked about (`study.py entropy`), at the file's IPC.
+    Attributes:
+        id: its letter. title: its words. note: a remark.
+        tables, contrasts: what answers it.
+        entropy: methods for whose images `study.py entropy` measures a network's entropy, at the file's IPC.
     """
 
     id: str
@@ -139,7 +148,7 @@ class Question(Settings):
 
 
 class Questions(Settings):
-    """questions.yaml. `column`: axes of every side of a contrast that it does not name itself."""
+    """Content of questions.yaml; `column` holds axes of the sides of contrasts that do not name them."""
 
     column: Side
     questions: tuple[Question, ...]
@@ -149,7 +158,7 @@ def read_questions(study: Path) -> Questions:
     """Return the questions of DIR/questions.yaml.
 
     Raises:
-        ConfigError: names line and field.
+        ConfigError: the file is invalid; names line and field.
     """
     return _read(study / "questions.yaml", Questions)
 
@@ -158,7 +167,7 @@ def read_claims(study: Path) -> Claims:
     """Return the claims of DIR/claims.yaml.
 
     Raises:
-        ConfigError: names line and field; or two claims have one name.
+        ConfigError: the file is invalid, with line and field, or two claims share a name.
     """
     found = _read(study / "claims.yaml", Claims)
     names = [claim.name for claim in found.claims]
@@ -174,6 +183,6 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
         return kind(**document.values)
     except ValidationError as error:
         place = tuple(error.errors()[0]["loc"])
-        while place and place not in document.lines:
+        while place and place not in document.lines:  # a missing field has no line: use that of its parent
             place = place[:-1]
         raise ConfigError(f"{path}:{document.lines.get(place, 1)}: {first_problem(error)}") from error

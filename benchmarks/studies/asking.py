@@ -1,4 +1,4 @@
-"""Ask a trained network how sure it is of each method's stored images, whole and under crops, and keep the answers."""
+"""Measure a trained network's entropy on each method's stored images, whole and cropped, and store it."""
 
 import csv
 import io
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from fastdc.nn.teacher import Teacher
 
 AREAS = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.08)
-"""Shares of the area that a crop keeps, down to the least that the protocols' crops keep."""
+"""Shares of the area that a crop keeps, down to the smallest of the protocols' crops."""
 CROPS = 4
-"""Crops of each image and area."""
+"""Number of crops of each image and area."""
 BATCH = 100
 DIGITS = 6
 KINDS = ("image", "hints")
-"""Crops of the whole stored image, and those that the hints of a set ask for."""
+"""Kinds of crops: of the whole stored image, and those that a set's hints prescribe."""
 
 Answers = dict[float, NDArray[np.float64]]
-"""By area, entropies of all images of a set, float64 [N]."""
+"""Entropies of all images of a set by area, float64 [N]."""
 
 
 class Network(NamedTuple):
-    """The network that is asked, under the name that entropy.csv gives it."""
+    """Network whose entropy is measured, under the name that entropy.csv gives it."""
 
     name: str
     teacher: "Teacher"
@@ -49,18 +49,21 @@ class Network(NamedTuple):
 
 
 def measure(study: Path, spec: str, seeds: Sequence[int]) -> int:
-    """Write entropy.csv: the entropy of a network's answers to the images of every method that questions.yaml names.
+    """Write entropy.csv: a network's entropy on the images of every method that questions.yaml lists under `entropy`.
 
-    Lines of other networks are kept. A set that is not in the work folder is made again, its observer included; so is
-    the network, where it is an observer whose training ended early, after the epochs that a score reads.
+    Lines of other networks are kept. A set that is missing in the work folder is made again, its observer included.
+    An observer whose training ended early, after the epochs that a score reads, is trained to the end.
 
     Args:
         spec: the network, as `fastdc.observe.teacher` names it. `observer` is that of the smallest seed of the study
-            that is not among `seeds`, so that it chose none of the images.
-        seeds: of the sets.
+            that is not among `seeds`, so that it selected none of the images.
+        seeds: seeds of the sets.
+
+    Returns:
+        The exit code 0.
 
     Raises:
-        ConfigError: questions.yaml names no method, or study.yaml has no such seed.
+        ConfigError: questions.yaml names no method or IPC, or study.yaml lacks a seed.
         FastDCError: a set or the network cannot be made.
     """
     questions, blocks = read_questions(study), read_blocks(study)
@@ -82,7 +85,7 @@ def measure(study: Path, spec: str, seeds: Sequence[int]) -> int:
 
 
 def _other_seed(blocks: Sequence[Block], seeds: Sequence[int]) -> SweepConfig:
-    """Return a sweep of the smallest seed that is not among these."""
+    """Return a sweep of the study's smallest seed that is not among these."""
     there = {sweep.seeds[0]: sweep for block in blocks for sweep in block.sweeps}
     unknown, others = set(seeds) - set(there), sorted(set(there) - set(seeds))
     if unknown or not seeds or not others:
@@ -107,7 +110,7 @@ def _network(sweep: SweepConfig, spec: str) -> Network:
 def _sets(
     blocks: Sequence[Block], method: str, ipc: int, seeds: Sequence[int]
 ) -> Iterator[tuple[Path, dict[str, TileCrop]]]:
-    """Yield the set of every seed, made where it is missing, with its kinds of crops."""
+    """Yield the set of every seed, made if it is missing, with its kinds of crops."""
     from fastdc.beton import describe_beton
     from fastdc.sweep.cell import CellRunner
 
@@ -126,7 +129,7 @@ def _sets(
 
 
 def _plan(blocks: Sequence[Block], method: str, ipc: int, seed: int) -> Plan | None:
-    """Return a plan of one method's set, by the settings of the block that trains on it."""
+    """Return a plan of one method's set with the settings of the block that trains on it; None without such a block."""
     for block in blocks:
         for sweep in block.sweeps:
             wanted = wanted_rows([Block(block.name, [sweep])]) if sweep.seeds == (seed,) else []
@@ -143,12 +146,12 @@ def _answers(network: Network, path: Path, crop: TileCrop) -> Answers:
 
 
 def _view(side: int, crop: TileCrop, area: float) -> "EvalView | TrainView":
-    """Return the view that keeps this share of an image, or of a tile or window inside it; unmirrored."""
+    """Return the view that keeps this share of an image, or of a tile or window inside it, without flips."""
     from fastdc.loader import EvalView, TrainView
 
     if area == 1.0 and crop.grid == 1:
         return EvalView(side, side)
-    ratio = (1.0, 1.0) if area == 1.0 else (3 / 4, 4 / 3)  # all of a square fits only as a square
+    ratio = (1.0, 1.0) if area == 1.0 else (3 / 4, 4 / 3)  # the full area of a square fits only as a square
     view = TrainView(side, (area, area), ratio, flip=False, tile_grid=crop.grid)
     return replace(view, tile_whole=crop.whole, tile_align=crop.align)
 

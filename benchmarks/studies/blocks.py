@@ -1,4 +1,4 @@
-"""Read study.yaml: the blocks of the study, a sweep for each seed, and the rows that they ask for."""
+"""Read study.yaml: the blocks of the study, a sweep for each seed, and the rows that they request."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
@@ -20,14 +20,14 @@ OWN = ("name", "seeds")
 
 
 class Block(NamedTuple):
-    """One part of the study: its name, and a sweep for each seed."""
+    """Part of the study: its name, and a sweep for each seed."""
 
     name: str
     sweeps: list[SweepConfig]
 
 
 class Axes(NamedTuple):
-    """What was trained on what, as labels of rows show it; `ipc` is None for the whole set."""
+    """Settings of a row, as its label shows them; `ipc` is None for the whole set."""
 
     method: str
     ipc: int | None
@@ -39,7 +39,7 @@ class Axes(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A row that study.yaml asks for. `block` counts from 1; `observer` is None where none is read."""
+    """Row that study.yaml requests. `block` counts from 1; `observer` is None if the method reads none."""
 
     block: int
     name: str
@@ -49,10 +49,10 @@ class Wanted(NamedTuple):
 
 
 def read_blocks(study: Path) -> list[Block]:
-    """Return the blocks of DIR/study.yaml, one sweep a seed, each with an observer of that seed.
+    """Return the blocks of DIR/study.yaml, with one sweep per seed, whose observer has the same seed.
 
     Raises:
-        ConfigError: the file is no such study; names line, block and field.
+        ConfigError: the file is not a valid study; names line, block and field.
     """
     path = study / "study.yaml"
     document = read_yaml(path)
@@ -110,7 +110,9 @@ def _sweep(values: Mapping[str, Any], observer: dict[str, Any], seed: int) -> Sw
 
 
 def wanted_rows(blocks: Iterable[Block]) -> list[Wanted]:
-    """Return the rows that the blocks ask for, each once, in their order. Reads no beton and imports no torch.
+    """Return the rows that the blocks request, each once, in their order.
+
+    This reads no beton and does not import torch.
 
     Raises:
         ConfigError, MethodError: a block names a method, protocol or setting that does not exist.

@@ -1,4 +1,4 @@
-"""What the page and the CSV files are made of, and how single values are written."""
+"""Define the data behind the page and the CSV files, and format single values."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ NOTHING = "-"
 
 
 class Study(NamedTuple):
-    """All that the page is made of."""
+    """Everything that the page is made from."""
 
     name: str
     rows: list[Row]
@@ -30,13 +30,13 @@ class Study(NamedTuple):
 
 
 def side_name(side: Side) -> str:
-    """Return a side in words: `pca`, crops: protocol."""
+    """Return a side as text: `pca`, crops: protocol."""
     others = heading({axis: value for axis, value in side.items() if axis != "method"})
     return ", ".join([f"`{side['method']}`", *([others] if others else [])])
 
 
 def heading(axes: Mapping[str, Value]) -> str:
-    """Return axes in words; those that are not given are left out."""
+    """Return axes as text; axes without a value are left out, except an IPC of None, which is all images."""
     words = {
         "ipc": "IPC {}",
         "image_size": "{} px",
@@ -52,7 +52,7 @@ def heading(axes: Mapping[str, Value]) -> str:
 
 
 def environments(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Return what computed the rows: each machine, commit and set of libraries once, with its count of rows."""
+    """Return the environments of the rows: each machine, commit and set of libraries once, with its number of rows."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         made = row["provenance"] or {}

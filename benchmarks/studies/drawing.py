@@ -1,6 +1,6 @@
-"""Draw the study: from rows.jsonl, entropy.csv and the YAML files to the page, the CSV files and the figures.
+"""Draw the study: make the page, the CSV files and the figures from rows.jsonl, entropy.csv and the YAML files.
 
-No beton, no store and no torch are needed, and equal files give equal bytes.
+This needs no beton, store or torch. Equal files give equal bytes.
 """
 
 import json
@@ -22,10 +22,10 @@ FIGURES = "figures"
 
 
 def outputs(study: Path) -> dict[str, bytes]:
-    """Return what `draw` writes, by path inside the folder.
+    """Return the files that `draw` writes, by path inside the folder.
 
     Raises:
-        ConfigError, StoreError: a file of the study is unsound; names line and field.
+        ConfigError, StoreError: a file of the study is invalid; names line and field.
     """
     rows, entropies = read_rows(study), read_entropies(study)
     wanted = wanted_rows(read_blocks(study))
@@ -56,7 +56,7 @@ def outputs(study: Path) -> dict[str, bytes]:
 
 
 def draw(study: Path) -> list[str]:
-    """Write the outputs, remove figures that no row gives any more, and return the names written."""
+    """Write the outputs, remove stale figures, and return the names written."""
     found = outputs(study)
     for name, data in found.items():
         (study / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Read entropy.csv: how unsure a trained network is of each method's images, whole and cropped."""
+"""Read entropy.csv: a trained network's entropy on each method's images, whole and cropped."""
 
 import csv
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ FILE = "entropy.csv"
 
 
 class Entropy(NamedTuple):
-    """Mean entropy of a network's answers to one method's images under one crop; one line of entropy.csv.
+    """Line of entropy.csv: mean entropy of a network's predictions on one method's images under one crop.
 
     Attributes:
-        network: that was asked. method: as rows spell it. ipc: its images per class.
-        crops: "image" for crops of the whole stored image, "hints" for those that the method's own hints ask for.
+        network: name of the network. method: as rows spell it. ipc: images per class of its sets.
+        crops: "image" for crops of the whole stored image, "hints" for those that the method's own hints prescribe.
         area: share of the area that a crop keeps; 1 is all of it.
         entropy, spread: mean and standard deviation over images of -sum p log p, in nats; each image's is the mean over
             its crops.
-        images, sets: how many images of how many stored sets.
+        images, sets: number of images, and of the stored sets that they come from.
     """
 
     network: str
@@ -34,10 +34,10 @@ class Entropy(NamedTuple):
 
 
 def read_entropies(study: Path) -> list[Entropy]:
-    """Return the lines of DIR/entropy.csv; none where there is no such file.
+    """Return the lines of DIR/entropy.csv; none if the file does not exist.
 
     Raises:
-        ConfigError: a line is not of this form; names it.
+        ConfigError: a line is malformed; names it.
     """
     path = study / FILE
     if not path.exists():
@@ -55,7 +55,7 @@ def _entropy(path: Path, number: int, line: dict[str, str]) -> Entropy:
 
 
 def entropy_table(entropies: Sequence[Entropy]) -> str:
-    """Return the numbers in Markdown: a line for each method and kind of crop, a column for each share of the area."""
+    """Return a Markdown table with a line for each method and kind of crop, and a column for each share of the area."""
     areas = sorted({each.area for each in entropies}, reverse=True)
     cells: dict[tuple[str, str, int, str, int], dict[float, str]] = {}
     for each in entropies:

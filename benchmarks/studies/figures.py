@@ -1,4 +1,4 @@
-"""The figures of the study: accuracies of each question, accuracy against epochs, entropy against crops."""
+"""Make the figures of the study: accuracies of each question, accuracy against epochs, entropy against crops."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from studies.results import Result, tables_of
 
 
 class Figure(NamedTuple):
-    """A file of `figures/`, the question that it belongs to, and what it shows in words."""
+    """File of `figures/`: its name, the id of its question, a description, and its text."""
 
     name: str
     question: str
@@ -22,7 +22,7 @@ class Figure(NamedTuple):
 
 
 def figures(questions: Sequence[Question], results: Sequence[Result], entropies: Sequence[Entropy]) -> list[Figure]:
-    """Return every figure that the rows and entropies give."""
+    """Return every figure for which there are rows or entropies."""
     found = []
     for question in questions:
         found += [*_accuracies(question, results), *_curves(question, results)]
@@ -63,7 +63,7 @@ def _curves(question: Question, results: Sequence[Result]) -> Iterator[Figure]:
 
 
 def _curve(line: Result) -> list[tuple[float, float]]:
-    """Return epochs trained (an epoch counts from 0 in a row) and mean accuracy, where every seed was validated."""
+    """Return epochs trained and mean accuracy, for epochs at which every seed was validated; rows count from 0."""
     curves = [{point["epoch"]: point["top1"] for point in row["detail"]["curve"]} for row in line.runs.values()]
     common = sorted(set.intersection(*map(set, curves)))
     return [(epoch + 1, fmean(curve[epoch] for curve in curves)) for epoch in common]
@@ -84,5 +84,5 @@ def _entropies(question: Question, entropies: Sequence[Entropy]) -> Iterator[Fig
 
 
 def _slug(text: str) -> str:
-    """Return words as part of a file's name, which stays when other figures come."""
+    """Return a text as part of a file name; it depends on the text alone, so names are stable."""
     return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")

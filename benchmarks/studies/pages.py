@@ -1,4 +1,4 @@
-"""The study as text: README.md with a section for every question, and the same numbers as CSV."""
+"""Write the study's README.md, with a section for every question."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ PAPER = "ImageNet-1K, 224 px, resnet18, 300 epochs in batches of 128 (`hard`), f
 
 
 def page(study: Study) -> str:
-    """Return README.md."""
+    """Return the text of README.md."""
     parts = [_opening(study), _claims(study)]
     parts += [_question(study, question) for question in study.questions.questions]
     parts += [_not_run(study), _environment(study)]
@@ -98,7 +98,7 @@ def _figures(study: Study, question: Question) -> list[tuple[str, str]]:
 
 
 def _shown_table(study: Study, asked: Table, shared: Mapping[str, Value], lines: Sequence[Result]) -> str:
-    """Return one table under its heading; a line in its place where nothing ran."""
+    """Return one table under its heading, or a single line if nothing ran."""
     if not any(line.runs for line in lines):
         names = ", ".join(dict.fromkeys(f"`{line.axes['method']}`" for line in lines))
         return f"**{heading(shared)}: not run** ({names})."
@@ -123,7 +123,7 @@ def _line(study: Study, asked: Table, line: Result) -> list[str]:
 
 
 def _remarks(line: Result) -> str:
-    """Return how a run is smaller than its paper's, which observer and teacher it reads, and what is inferred."""
+    """Return remarks on a run: how it is smaller than its paper's, its observer and teacher, inferred settings."""
     shown = line.shown
     assert shown is not None
     parts = list(shown.reduced)
@@ -134,7 +134,7 @@ def _remarks(line: Result) -> str:
 
 
 def _reduced(lines: Sequence[Result]) -> str:
-    """Return how a table's trainings differ from the paper's, by the rows' own labels."""
+    """Return how a table's trainings differ from the paper's, according to the rows' labels."""
     shown = [line.shown for line in lines if line.shown is not None]
     first = shown[0]
     batches = sorted({int(row["label"]["batch"]) for line in lines for row in line.runs.values()})
@@ -166,7 +166,7 @@ def _contrast_line(asked: Contrast, found: Compared) -> list[str]:
 
 
 def _not_run(study: Study) -> str:
-    """Return what study.yaml asks for and rows lack, block by block."""
+    """Return the section on requested rows that have not run, block by block."""
     parts = ["## Not run"]
     if not study.missing:
         return "\n\n".join([*parts, "Every row that `study.yaml` asks for has run."])

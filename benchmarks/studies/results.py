@@ -1,4 +1,4 @@
-"""Rows grouped over their seeds, found by their axes, and compared seed by seed."""
+"""Group rows over their seeds, find them by their axes, and compare them seed by seed."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,11 +15,11 @@ from studies.blocks import Axes, Wanted
 from studies.rows import Row
 
 NEUTRAL = "observer"
-"""An axis that a side leaves open: a method reads one observer or none."""
+"""Axis that does not separate tables or baselines, because a method reads one observer or none."""
 
 
 class Mean(NamedTuple):
-    """Mean over n seeds, and half of its 95 % t interval; None for one seed."""
+    """Mean over n seeds, and half the width of its 95 % t interval; `half` is None for one seed."""
 
     n: int
     mean: float
@@ -27,11 +27,11 @@ class Mean(NamedTuple):
 
 
 class Result(NamedTuple):
-    """One line of a table: what was run, and its runs by seed.
+    """Line of a table: its settings, and its runs by seed.
 
     Attributes:
-        axes: by name, as in `studies.asked.AXES`. shown: the row of fastdc's own tables; None where nothing ran.
-        runs: rows by seed. seeds: those that study.yaml asks for.
+        axes: values by name, as in `studies.asked.AXES`. shown: the row of fastdc's own tables; None if nothing ran.
+        runs: rows by seed. seeds: seeds that study.yaml requests.
     """
 
     axes: Mapping[str, Value]
@@ -40,21 +40,21 @@ class Result(NamedTuple):
     seeds: tuple[int, ...]
 
     def accuracies(self, metric: str = "top1") -> dict[int, float]:
-        """Return accuracies in percent by seed: of the last epoch, or with "top1_best" of the best one."""
+        """Return accuracies in percent by seed: of the last epoch with "top1", of the best one with "top1_best"."""
         return {seed: float(row["summary"][metric]) for seed, row in sorted(self.runs.items())}
 
     def mean(self, metric: str = "top1") -> Mean | None:
-        """Return the mean over seeds; None where nothing ran."""
+        """Return the mean over seeds; None if nothing ran."""
         return mean_of(list(self.accuracies(metric).values()))
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """Return seeds that are asked for and not run."""
+        """Return requested seeds that have not run."""
         return tuple(seed for seed in self.seeds if seed not in self.runs)
 
 
 class Compared(NamedTuple):
-    """Two lines over the seeds of both; `pairs` is None where they share none."""
+    """Comparison of two lines over their common seeds; `pairs` is None if there are none."""
 
     a: Result | None
     b: Result | None
@@ -62,7 +62,7 @@ class Compared(NamedTuple):
 
 
 def mean_of(values: Sequence[float]) -> Mean | None:
-    """Return the mean with its interval; None of nothing."""
+    """Return the mean of the values with its interval; None if there are no values."""
     if not values:
         return None
     half = student_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
@@ -70,11 +70,10 @@ def mean_of(values: Sequence[float]) -> Mean | None:
 
 
 def group_results(rows: Iterable[Row], wanted: Iterable[Wanted]) -> list[Result]:
-    """Return one result for each setting that ran or is asked for; those that ran first.
+    """Return one result for each setting that ran or is requested; those that ran come first.
 
-    Runs on held-out training images are left out: they choose settings and are no result.
-
-    Runs of an older version of a method, or of other data, are lines of their own: their names end in `#` and a hash.
+    Runs validated on held-out training images are left out, because they choose settings and are not results. Runs of
+    an older version of a method, or of other data, form their own lines, whose names end in `#` and a hash.
     """
     rows = [row for row in rows if not row["label"].get("holdout")]
     by_key = {row["key"]: row for row in rows}
@@ -83,9 +82,10 @@ def group_results(rows: Iterable[Row], wanted: Iterable[Wanted]) -> list[Result]
     for each in wanted:
         asked.setdefault((*each.axes, each.observer), []).append(each.seed)
     results: dict[tuple[Value, ...], Result] = {}
+    # Lines without a mark come first, so that the newest group keeps the plain name.
     for shown, runs in sorted(group_rows(records), key=lambda pair: "#" in pair[0].method):
         plain = shown.model_copy(update={"method": shown.method.partition("#")[0]})
-        # Another observer makes a line of its own by its axis; only what is alike in all axes gets a mark.
+        # Unlike in fastdc's tables, the observer is an axis here; only lines that agree in all axes need a mark.
         mark = f"{plain.method}#{str(runs[0].label['group'])[:6]}"
         line = plain if _identity(plain) not in results else plain.model_copy(update={"method": mark})
         seeds = tuple(asked.pop(_identity(line), ()))
@@ -97,19 +97,19 @@ def group_results(rows: Iterable[Row], wanted: Iterable[Wanted]) -> list[Result]
 
 
 def lacking(wanted: Iterable[Wanted], rows: Iterable[Row]) -> list[Wanted]:
-    """Return the rows that are asked for and not there; compared by what they are labelled as, not by content key."""
+    """Return the requested rows that are missing; rows are matched by their labels, not by content key."""
     rows = [row for row in rows if not row["label"].get("holdout")]
     there = {(axes_of(row), row["label"].get("observer"), row["label"]["seed"]) for row in rows}
     return [each for each in wanted if (each.axes, each.observer, each.seed) not in there]
 
 
 def axes_of(row: Row) -> Axes:
-    """Return what a row was trained on."""
+    """Return the axes of a row."""
     return Axes(*(row["label"][axis] for axis in Axes._fields))
 
 
 def _started(row: Row) -> float:
-    """Return a number that grows with the time at which a run began; 0 where that was not kept."""
+    """Return a number that grows with a run's start time; 0 if that is unknown."""
     text = str((row["provenance"] or {}).get("started", ""))
     return float("".join(filter(str.isdigit, text)) or 0)
 
@@ -123,10 +123,10 @@ def _axes(identity: tuple[Value, ...]) -> dict[str, Value]:
 
 
 def find(results: Iterable[Result], side: Mapping[str, Value]) -> Result | None:
-    """Return the result that a side names.
+    """Return the result that a side names; None if there is none.
 
-    Of several that it leaves open: one that study.yaml asks for, then the one with most runs, then the first. Rows of a
-    method that read another observer before stand beside it, and must not decide a claim.
+    If several fit, results that study.yaml requests come first, then those with the most runs, then the first one. A
+    method may also have rows that read another observer earlier; these must not decide a claim.
     """
     fitting = [each for each in results if all(each.axes[axis] == value for axis, value in side.items())]
     return max(fitting, key=lambda each: (bool(each.seeds), len(each.runs)), default=None)
@@ -143,15 +143,15 @@ def compare(a: Result | None, b: Result | None) -> Compared:
 
 
 def contrast(results: Sequence[Result], column: Side, asked: Contrast) -> Compared:
-    """Compare the two sides of a contrast; each names axes, then its column does, then the file's."""
+    """Compare the two sides of a contrast; axes come from the side, else from its column, else from the file's."""
     sides = [{**column, **asked.column, **side} for side in (asked.a, asked.b)]
     return compare(find(results, sides[0]), find(results, sides[1]))
 
 
 def tables_of(results: Iterable[Result], asked: Table) -> Iterator[tuple[dict[str, Value], list[Result]]]:
-    """Yield each table: the axes that its lines share, and the lines, best first; those not run last.
+    """Yield each table as the axes that its lines share, and the lines: best first, those not run last.
 
-    The observer is shared by no table: methods that read none stand beside others.
+    The observer is never a shared axis, because a table mixes methods with and without one.
     """
     shared = [axis for axis in AXES if axis not in (*asked.lines, NEUTRAL)]
     tables: dict[tuple[Value, ...], list[Result]] = {}
@@ -169,8 +169,8 @@ def _chosen(result: Result, asked: Table) -> bool:
 
 
 def _method_fits(method: str, pattern: str) -> bool:
-    open_end = pattern.removesuffix("]") if pattern.endswith("*]") else pattern  # older versions end in `]#0123ab`
-    return fnmatchcase(method, open_end.replace("[", "[[]"))  # no class of characters: settings begin
+    open_end = pattern.removesuffix("]") if pattern.endswith("*]") else pattern  # marked lines end in `]#0123ab`
+    return fnmatchcase(method, open_end.replace("[", "[[]"))  # `[` begins settings, not a class of characters
 
 
 def _fits(found: Value, wanted: Value) -> bool:
@@ -180,7 +180,7 @@ def _fits(found: Value, wanted: Value) -> bool:
 
 
 def _heading_order(heading: tuple[Value, ...]) -> tuple[Any, ...]:
-    """Order numbers by size, the whole set last."""
+    """Return a sort key with numbers by size, then texts, then None (the whole set)."""
     return tuple((value is None, isinstance(value, str), value if value is not None else 0) for value in heading)
 
 
@@ -190,7 +190,7 @@ def _line_order(result: Result) -> tuple[Any, ...]:
 
 
 def baseline_of(results: Sequence[Result], line: Result, baseline: Side) -> Result | None:
-    """Return what a line is compared with: the baseline at the line's own axes; None for the baseline itself."""
+    """Return the baseline at the line's own axes; None for the baseline itself."""
     side = {axis: value for axis, value in line.axes.items() if axis != NEUTRAL} | baseline
     found = find(results, side)
     return None if found is line else found

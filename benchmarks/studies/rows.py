@@ -1,4 +1,4 @@
-"""Rows of the study as text: rows.jsonl, from which a store is restored, and rows.csv, which is read by people."""
+"""Read and write rows of the study as text: rows.jsonl, from which a store is restored, and rows.csv for people."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from fastdc.report.escape import csv_text
 from fastdc.sweep.store import Planned, Store
 
 Row = dict[str, Any]
-"""A finished run: key, axes, label, summary, detail, provenance, as a store keeps them."""
+"""Finished run: key, axes, label, summary, detail, provenance, as a store keeps them."""
 
 PARTS = ("key", "axes", "label", "summary", "detail", "provenance")
 COLUMNS = (
@@ -24,10 +24,10 @@ COLUMNS = (
 
 
 def read_rows(study: Path) -> list[Row]:
-    """Return the rows of DIR/rows.jsonl; none where there is no such file.
+    """Return the rows of DIR/rows.jsonl; none if the file does not exist.
 
     Raises:
-        StoreError: a line is no row; names it.
+        StoreError: a line is not a row; names it.
     """
     path = study / "rows.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
@@ -46,7 +46,7 @@ def _parsed(path: Path, number: int, line: str) -> Row:
 
 
 def restore(study: Path, store: Store) -> int:
-    """Enter the committed rows that a store lacks; return how many."""
+    """Insert the committed rows that a store lacks; return their number."""
     states = store.states()
     missing = [row for row in read_rows(study) if states.get(row["key"]) != "done"]
     store.register(Planned(row["key"], row["axes"], row["label"]) for row in missing)
@@ -58,7 +58,7 @@ def restore(study: Path, store: Store) -> int:
 
 
 def export(study: Path, store: Store) -> int:
-    """Write every finished run of a store to rows.jsonl and rows.csv, beside those that they hold; return how many."""
+    """Add every finished run of a store to rows.jsonl and rows.csv; return the total number of rows."""
     axes, known = store.axes(), {row["key"]: row for row in read_rows(study)}
     for record in store.records():
         if record.state == "done" and record.key not in known and record.summary is not None:
@@ -77,7 +77,7 @@ def export(study: Path, store: Store) -> int:
 
 
 def without_gaps(detail: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what a validation did not measure: a curve of 300 epochs has 7 that count."""
+    """Return details without the curve's epochs that were not validated; of 300 epochs, 7 remain."""
     curve = [entry for entry in detail.get("curve", []) if entry.get("top1") is not None]
     return {**detail, "curve": curve}
 
@@ -85,11 +85,11 @@ def without_gaps(detail: Mapping[str, Any]) -> dict[str, Any]:
 def _order(row: Row) -> tuple[Any, ...]:
     label = row["label"]
     names = ("dataset", "ipc", "protocol", "augment", "arch", "method")
-    return (*(str(label[name]).rjust(5) for name in names), label["seed"], row["key"])
+    return (*(str(label[name]).rjust(5) for name in names), label["seed"], row["key"])  # rjust sorts IPC by size
 
 
 def rows_csv(rows: Iterable[Row]) -> str:
-    """Return rows as CSV: a method's plain name and its settings in columns of their own, one line a run."""
+    """Return rows as CSV, one line per run, with a method's plain name and its settings in separate columns."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -101,7 +101,7 @@ def rows_csv(rows: Iterable[Row]) -> str:
 
 
 def split_method(text: str) -> tuple[str, str]:
-    """Return name and settings: `"el2n[keep=hard]"` -> `("el2n", "keep=hard")`. A method without settings has none."""
+    """Split a method into name and settings: `"el2n[keep=hard]"` -> `("el2n", "keep=hard")`; "" without settings."""
     name, _, settings = text.partition("[")
     return name, settings.removesuffix("]")
 
@@ -109,7 +109,7 @@ def split_method(text: str) -> tuple[str, str]:
 def _observer_seed(row: Row) -> int | None:
     """Return the seed of the observer that a run reads, as record or as teacher; None for a run that reads none.
 
-    Every seed of the study has an observer of that seed. A network of seconds was trained here: a pretrained one has 0.
+    Every seed of the study has its own observer. A teacher that took seconds was trained here; a pretrained one took 0.
     """
     cost = row["summary"].get("cost", {})
     trained = (cost.get("observer"), cost.get("teacher"), row["summary"].get("teacher_seconds"))

@@ -16,23 +16,25 @@ from studies.rows import export, read_rows, restore
 
 
 def run(study: Path, chosen: set[int], hours: float) -> int:
-    """Run the chosen blocks, all where none is chosen, until they are done or the time is over.
+    """Run the chosen blocks, or all if none is chosen, until they are done or the time is over.
 
-    Every row that the blocks ask for may be in rows.jsonl already. Then nothing is trained, and the betons may be
-    missing.
+    If rows.jsonl holds every requested row, the betons may be missing. In that case nothing is trained.
+
+    Args:
+        chosen: numbers of blocks, from 1. hours: no further seed starts after this time.
 
     Returns:
-        0; 1 where a run failed.
+        The exit code: 0, or that of a sweep in which a run failed.
 
     Raises:
-        ConfigError: the study's files are unsound, there is no such block, or rows are missing and so are the betons.
+        ConfigError: the study's files are invalid, a block does not exist, or rows and betons are both missing.
     """
     blocks, end = read_blocks(study), time.monotonic() + hours * 3600
     wanted = [each for each in wanted_rows(blocks) if not chosen or each.block in chosen]
     unknown = chosen - set(range(1, len(blocks) + 1))
     if unknown:
         raise ConfigError(f"--blocks {min(unknown)}: expected 1 to {len(blocks)}")
-    draw(study)  # refuses unsound files before hours of training
+    draw(study)  # refuses invalid files before hours of training
     missing = lacking(wanted, read_rows(study))
     if absent := _absent_beton(blocks):
         return _without_betons(absent, wanted, missing)
@@ -70,7 +72,7 @@ def _absent_beton(blocks: list[Block]) -> Path | None:
 
 
 def _without_betons(absent: Path, wanted: Sequence[Wanted], missing: Sequence[Wanted]) -> int:
-    """Report that no row is missing; refuse to go on where one is."""
+    """Report that no row is missing, or refuse to continue if one is."""
     if missing:
         first = missing[0]
         raise ConfigError(
@@ -82,7 +84,7 @@ def _without_betons(absent: Path, wanted: Sequence[Wanted], missing: Sequence[Wa
 
 
 def export_all(study: Path) -> int:
-    """Export a store that a run left behind, for example one that was killed, and draw from it."""
+    """Export the store that a run left, for example a killed one, and draw from it."""
     workdir = read_blocks(study)[0].sweeps[0].workdir
     with Store(workdir / "store.sqlite", readonly=True) as store:
         print(f"{export(study, store)} rows")

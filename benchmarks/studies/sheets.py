@@ -1,4 +1,4 @@
-"""The study's tables and claims as CSV."""
+"""Write the study's tables and claims as CSV."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from studies.results import Result, baseline_of, compare, tables_of
 from studies.rows import split_method
 
 DIGITS = 6
-"""The last bits of an interval depend on the machine's mathematical library."""
+"""Decimals of numbers, because the last bits of an interval depend on the machine's mathematical library."""
 
 
 def tables_csv(study: Study) -> str:

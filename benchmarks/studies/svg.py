@@ -1,7 +1,7 @@
 """Draw standalone SVG files: dots with intervals, and lines with a legend. Equal input gives equal bytes.
 
-They are written as text, without a chart library: tables and figures must come out equal on every machine, and a
-library's bytes change with its version and its fonts. No clock, no random ids; coordinates have one decimal.
+They are written as text without a chart library, whose bytes would change with its version and fonts. Figures must be
+equal on every machine. They contain no time and no random ids, and coordinates have one decimal.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from fastdc.report.charts import Axis, linear_axis
 
 WIDTH, LABEL, RIGHT, STEP, FOOT = 760, 300, 24, 20, 44
 LETTER = 6.5
-"""Width of a letter, on the average."""
+"""Average width of a letter in pixels."""
 COLOURS = ("#4269d0", "#e08a00", "#e5484d", "#20a39e", "#3ca951", "#e55fa8", "#8e6bd8", "#7fa5e8", "#9c6b4e", "#8a94a0")
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
 
 class Dot(NamedTuple):
-    """A mean with the half of its interval (None: no interval) on a line of its own; a heading has no mean."""
+    """Mean with half the width of its interval (None: no interval), on its own line; a heading has no mean."""
 
     label: str
     mean: float | None = None
@@ -26,14 +26,14 @@ class Dot(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Points (x, y) from left to right, joined, under one name."""
+    """Named curve through points (x, y) from left to right."""
 
     label: str
     points: list[tuple[float, float]]
 
 
 def dots(title: str, label: str, lines: Sequence[Dot]) -> str:
-    """Draw one line for each dot, labels at the left; the axis below spans all intervals."""
+    """Draw one line for each dot, with labels at the left; the axis below spans all intervals."""
     ends = [line.mean + sign * (line.half or 0.0) for line in lines if line.mean is not None for sign in (-1, 1)]
     axis, bottom = linear_axis(label, ends), 34 + STEP * len(lines)
     longest = max((len(line.label) for line in lines if line.mean is not None), default=0)
@@ -60,7 +60,7 @@ def _dot(axis: Axis, mean: float, half: float | None, sides: tuple[float, float]
 
 
 def lines(title: str, labels: tuple[str, str], series: Sequence[Line]) -> str:
-    """Draw lines over a common axis, the legend at the right in the order given; `labels` are those of x and y."""
+    """Draw curves over a common axis, with a legend at the right; `labels` are those of x and y."""
     top, bottom, left, right = 34, 34 + max(260, 18 * len(series)), 58, WIDTH - LABEL
     x = linear_axis(labels[0], [x for one in series for x, _ in one.points])
     y = linear_axis(labels[1], [y for one in series for _, y in one.points])
@@ -77,7 +77,7 @@ def lines(title: str, labels: tuple[str, str], series: Sequence[Line]) -> str:
 
 
 def _across(axis: Axis, left: float, right: float, top: float, bottom: float) -> list[str]:
-    """Draw a grid of upright lines with their numbers, and the axis' label below."""
+    """Draw vertical grid lines with their numbers, and the axis label below."""
     parts = []
     for value, text in axis.ticks:
         place = _x(axis, value, left, right)

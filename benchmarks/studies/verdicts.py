@@ -1,4 +1,4 @@
-"""The verdict on every claim: computed from the rows, with Holm's correction over all claims of claims.yaml."""
+"""Judge every claim from the rows, with Holm's correction over all claims of claims.yaml."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ Verdict = Literal["supported", "contradicted", "not decided", "not run"]
 
 
 class Judged(NamedTuple):
-    """A claim and what follows for it from the rows.
+    """Claim with its verdict.
 
     Attributes:
-        p: exact two-sided permutation p; None below the pairs that a verdict needs. adjusted: the same by Holm.
-        why: what a verdict lacks; empty for one that is decided.
+        p: exact two-sided permutation p; None with fewer pairs than a verdict needs. adjusted: p adjusted by Holm.
+        why: why there is no verdict; empty if the claim is decided.
     """
 
     claim: Claim
@@ -30,8 +30,8 @@ class Judged(NamedTuple):
 def judge(results: Sequence[Result], asked: Claims) -> list[Judged]:
     """Return every claim with its verdict.
 
-    The family is all claims of the file. One that has no test yet counts with p = 1, so that verdicts do not depend on
-    which claims are run first.
+    The family is all claims of the file. A claim without a test yet counts with p = 1, so that verdicts do not depend
+    on which claims run first.
     """
     found = [contrast(results, asked.column, claim) for claim in asked.claims]
     p_values = [_p(each, asked.pairs) for each in found]
@@ -75,5 +75,5 @@ def absent(found: Compared) -> str:
 
 
 def pairs_needed(claims: int, level: float) -> int:
-    """Return the paired seeds with which the smallest exact p, 2 / 2^n, passes Holm's first step among these claims."""
+    """Return the fewest paired seeds with which the smallest exact p, 2 / 2^n, passes Holm's first step."""
     return math.floor(1 - math.log2(level / claims)) + 1

@@ -1,4 +1,4 @@
-"""Train rows of the study again, from nothing, and compare every digit."""
+"""Train rows of the study again from scratch, and compare every digit."""
 
 import random
 import tempfile
@@ -20,16 +20,16 @@ from studies.rows import Row, read_rows, without_gaps
 
 
 def verify(study: Path, count: int, seed: int, workdir: Path | None) -> int:
-    """Train `count` rows, chosen at random, again in a new folder, observers too; print a line for each.
+    """Train `count` random rows again in a new folder, observers included; print a line for each.
 
     Args:
-        seed: of the choice. workdir: a folder that is kept, new or empty; None takes one that is removed.
+        seed: seed of the choice. workdir: a new or empty folder, which is kept; None takes one that is removed.
 
     Returns:
-        0; 1 where a digit differs, or a row cannot be made any more.
+        The exit code: 0, or 1 if a digit differs or a row can no longer be made.
 
     Raises:
-        ConfigError: there are not so many rows, or `workdir` holds something already.
+        ConfigError: there are fewer rows, or `workdir` is not empty.
     """
     rows, blocks = read_rows(study), read_blocks(study)
     if not 1 <= count <= len(rows):
@@ -52,7 +52,7 @@ def _new_folder(workdir: Path | None) -> Iterator[Path]:
 
 
 def _verify_one(row: Row, blocks: Sequence[Block], folder: Path) -> bool:
-    """Train one row again, print how it compares, and return whether it differs."""
+    """Train one row again, print the comparison, and return whether it differs or cannot be made."""
     name = name_of(row)
     sweep = find_sweep(row, blocks, folder)
     if sweep is None:
@@ -72,7 +72,7 @@ def _verify_one(row: Row, blocks: Sequence[Block], folder: Path) -> bool:
 
 
 def name_of(row: Row) -> str:
-    """Return a row in words."""
+    """Return a short description of a row."""
     label = row["label"]
     ipc = "all" if label["ipc"] is None else label["ipc"]
     crops = "" if label["augment"] == "method" else f" augment {label['augment']}"
@@ -81,14 +81,15 @@ def name_of(row: Row) -> str:
 
 
 def find_sweep(row: Row, blocks: Sequence[Block], folder: Path) -> SweepConfig | None:
-    """Return a sweep of this row alone that works in `folder`; None where no block gives the row's key."""
+    """Return a sweep of this row alone that works in `folder`; None if no block gives the row's key."""
     label = row["label"]
     for sweep in (sweep for block in blocks for sweep in block.sweeps if sweep.seeds == (label["seed"],)):
         own = {"methods": (label["method"],), "workdir": folder, "archs": (label["arch"],)}
         own |= {"augment": (label["augment"],), "ipc": sweep.ipc if label["ipc"] is None else (label["ipc"],)}
         if label["arch"] not in sweep.archs or label["augment"] not in sweep.augment:
             continue
-        for protocol in sweep.protocols:  # a method's own settings change its name: the key decides
+        # A method's own protocol settings change the protocol's name, so rows are matched by key.
+        for protocol in sweep.protocols:
             alone = sweep.model_copy(update={**own, "protocols": (protocol,)})
             if _gives(alone, row["key"]):
                 return alone
@@ -96,7 +97,7 @@ def find_sweep(row: Row, blocks: Sequence[Block], folder: Path) -> SweepConfig |
 
 
 def _gives(sweep: SweepConfig, key: str) -> bool:
-    """Return whether a sweep's plan has this key; a plan that is refused has none."""
+    """Return whether a sweep's plan has this key; a refused plan has none."""
     try:
         return any(cell.key == key for cell in make_plan(sweep).cells)
     except (ConfigError, MethodError):
@@ -104,7 +105,7 @@ def _gives(sweep: SweepConfig, key: str) -> bool:
 
 
 def differences(row: Row, summary: dict[str, Any], detail: dict[str, Any]) -> list[str]:
-    """Return what differs between a row and its second training, in words."""
+    """Return the differences between a row and its second training, as texts."""
     faults = [
         f"{name} {row['summary'][name]!r}, now {summary[name]!r}"
         for name in ("top1", "top1_best")
@@ -119,6 +120,6 @@ def differences(row: Row, summary: dict[str, Any], detail: dict[str, Any]) -> li
 
 
 def _elsewhere(row: Row) -> str:
-    """Return a note where the row comes from another type of CPU, on which sums may round differently."""
+    """Return a note if the row was trained on another type of CPU, on which sums may round differently; else ""."""
     made_on, here = (row["provenance"] or {}).get("device_name"), cpu_name()
     return "" if made_on == here else f" (trained on {made_on}, now on {here})"

@@ -1,4 +1,4 @@
-"""Tables of a sweep's results, and one page with all of it."""
+"""Render a sweep's results as tables and as one HTML page."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ __all__ = ["Format", "Row", "make_rows", "render", "show", "write_page"]
 
 
 def write_page(results: Results, folder: Path, out: Path) -> int:
-    """`fastdc.report.page.write_page`, with a sentence where the extra `report` is missing.
+    """Call `fastdc.report.page.write_page`, with a readable error if the extra `report` is missing.
 
     Raises:
-        ConfigError: jinja2 is not installed.
-        OutputError: `out` cannot be written, or is another file than such a page.
+        ConfigError: jinja2 or markupsafe is not installed.
+        OutputError: `out` cannot be written, or is a file other than such a page.
     """
     try:
         from fastdc.report import page

@@ -1,4 +1,4 @@
-"""The page's leaderboard and charts: rows that may be compared, with significance groups."""
+"""Make the page's leaderboard and charts: comparable rows, with significance groups."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -16,13 +16,13 @@ from fastdc.sweep.store import Record
 
 
 class Line(NamedTuple):
-    """A line of the leaderboard, ready to show.
+    """Line of the leaderboard, ready to show.
 
     Attributes:
-        row: its numbers. method: number of its method on this page. group: significance letters. best: the best, or not
-            to be told apart from it. cells: text by column.
-        left, middle, right: mean - std, mean, mean + std on a scale of 0..100 that the table shares; None without a
-            result.
+        row: its numbers. method: number of its method on this page. group: significance letters. best: whether it is
+            the best or not significantly different from it. cells: text by column.
+        left, middle, right: mean - std, mean, mean + std on a scale of 0..100 that the lines of one IPC share; None
+            without a result.
     """
 
     row: Row
@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What may be ranked: the methods of one table at one IPC. `tied`: no two of them can be told apart."""
+    """Methods that may be ranked: those of one table at one IPC. `tied`: no two of them differ significantly."""
 
     ipc: str
     lines: list[Line]
@@ -46,7 +46,7 @@ class Block(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What one data set, protocol and network share. `methods` are the numbers of those that have results."""
+    """Results of one data set, protocol and network. `methods` are the numbers of those that have results."""
 
     title: str
     dataset: str
@@ -65,13 +65,13 @@ def make_setups(
     means: Means,
     sets: StoredSets,
 ) -> list[Setup]:
-    """Every table of the sweep with its charts.
+    """Return every table of the sweep with its charts.
 
     Args:
-        pairs: from `group_rows`. methods, ipcs: names and IPC on the page, by number. means: details of the runs.
+        pairs: from `group_rows`. methods, ipcs: names and IPC on the page, by number. means: reader of run details.
         sets: stored sets, for the names of the classes.
     """
-    records = {id(row): runs for row, runs in pairs}
+    records = {id(row): runs for row, runs in pairs}  # by identity: `tables` returns the same row objects
     setups = []
     for title, rows in tables([row for row, _ in pairs]):
         names = class_names(sets, (records[id(row)] for row in rows))
@@ -92,12 +92,12 @@ def make_setups(
 
 
 def _notes(rows: list[Row]) -> list[str]:
-    """The table's notes, without the reasons of rows that have no result: those stand in the rows themselves."""
+    """Return the table's notes without the reasons of rows that lack a result, because those rows show them."""
     return notes([row if row.n else row.model_copy(update={"reason": None}) for row in rows])
 
 
 def _lines(rows: list[Row], methods: Sequence[str], places: dict[str, str]) -> list[Line]:
-    """The rows of one IPC, with letters, places and a shared scale."""
+    """Return the lines of one IPC, with letters, places and a shared scale."""
     standing = standings([sample_of(row) for row in rows])
     spans = [
         (row.top1_mean - (row.top1_std or 0.0), row.top1_mean + (row.top1_std or 0.0))
@@ -111,6 +111,7 @@ def _lines(rows: list[Row], methods: Sequence[str], places: dict[str, str]) -> l
         if row.top1_mean is not None:
             spread = row.top1_std or 0.0
             values = (row.top1_mean - spread, row.top1_mean, row.top1_mean + spread)
+            # 4..96 keeps whiskers and dots inside the cell.
             scale = [round(4 + 92 * (value - low) / (high - low or 1.0), 1) for value in values]
         lines.append(
             Line(
@@ -126,14 +127,14 @@ def _lines(rows: list[Row], methods: Sequence[str], places: dict[str, str]) -> l
 
 
 def sample_of(row: Row) -> Sample | None:
-    """What the significance test compares; None where there is no spread."""
+    """Return the sample that the significance test compares; None if the row has no spread."""
     if row.top1_mean is None or row.top1_std is None:
         return None
     return Sample(row.top1_mean, row.top1_std, row.n)
 
 
 def _cells(row: Row) -> dict[str, str]:
-    """A row's texts by column."""
+    """Return a row's texts by column."""
     cells = {"method": plain(row.method), "reason": plain(row.reason or "")}
     cells["n"] = str(row.n) if row.n == row.seeds else f"{row.n}/{row.seeds}"
     if row.top1_mean is None:
@@ -150,7 +151,7 @@ def _cells(row: Row) -> dict[str, str]:
 
 
 def _charts(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str]) -> list[Figure]:
-    """Accuracy against IPC (with two or more), stored bytes and compress-seconds."""
+    """Return charts of accuracy against IPC (if there are two or more), stored bytes and seconds to compress."""
     compressed = [row for row in rows if row.ipc is not None]
     if not compressed:
         return []
@@ -162,7 +163,7 @@ def _charts(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str]) -> lis
         x = log_axis("images per class", counts, lambda value: f"{value:g}", counts)
         series = _series(compressed, methods, ipcs, [float(row.ipc or 0) for row in compressed])
         figures.append(_figure("Accuracy against IPC", x, y, series, whole))
-    stored = [float((row.image_bytes or 0) + (row.label_bytes or 0)) or 1.0 for row in compressed]
+    stored = [float((row.image_bytes or 0) + (row.label_bytes or 0)) or 1.0 for row in compressed]  # log axis: no 0
     x = log_axis("stored bytes, images and labels", stored, lambda value: f"{_short(value)}B")
     caption = "Accuracy against stored bytes"
     if any(row.labels == "online" for row in compressed):
@@ -202,7 +203,7 @@ def _series(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str], places
 
 
 def _told(row: Row) -> str:
-    """What a point says of itself."""
+    """Return the tooltip of a point."""
     cells = _cells(row)
     accuracy = f"{cells['top1']} {cells['std']}".strip()
     bytes_ = f"images {cells['images']}, labels {cells['labels']}, compressed in {cells['compress']}"
@@ -210,8 +211,8 @@ def _told(row: Row) -> str:
 
 
 def _short(value: float) -> str:
-    """Round numbers of an axis: 200 k, 1 M."""
+    """Return a round number of an axis with its SI prefix: 200 k, 1 M."""
     for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= factor:
             return f"{value / factor:g} {unit}"
-    return f"{value:g} "
+    return f"{value:g} "  # a blank in place of the prefix, before the unit

@@ -1,6 +1,7 @@
-"""Small charts as SVG text. No chart library: one that draws in the page evaluates code, which a strict policy forbids.
+"""Draw small charts as SVG text.
 
-Everything is drawn with presentation attributes and classes of page.css, for inline styles are forbidden as well.
+A chart library that draws in the page would evaluate code, which the page's content security policy forbids. Inline
+styles are forbidden too, so everything uses presentation attributes and classes of page.css.
 """
 
 import math
@@ -11,7 +12,7 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 280
 LEFT, RIGHT, TOP, BOTTOM = 44, 14, 10, 42
-COLOURS = 10  # k0..k9 in page.css; further methods get another marker and dash
+COLOURS = 10  # k0..k9 in page.css; further methods reuse them with another marker and dash
 SHAPES = (
     '<circle cx="{x}" cy="{y}" r="{r}"/>',
     '<path d="M{x} {y}m-{r} -{r}h{d}v{d}h-{d}z"/>',
@@ -21,11 +22,11 @@ SHAPES = (
 
 
 class Point(NamedTuple):
-    """A result.
+    """Result in a chart.
 
     Attributes:
-        x, y: where. spread: standard deviation of y. note: said when it is pointed at.
-        ipc: number of its filter choice. hollow: drawn as an outline.
+        x, y: position in values of the axes. spread: standard deviation of y. note: tooltip.
+        ipc: number of its filter choice; None if no filter applies. hollow: drawn as an outline.
     """
 
     x: float
@@ -45,10 +46,11 @@ class Series(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """Values to pixels.
+    """Axis of a chart.
 
     Attributes:
-        label: what it shows, with its unit. low, high: its ends. log: logarithmic. ticks: value and text of each.
+        label: quantity with its unit. low, high: its ends. log: whether it is logarithmic. ticks: value and text of
+            each tick.
     """
 
     label: str
@@ -58,26 +60,31 @@ class Axis(NamedTuple):
     ticks: list[tuple[float, str]]
 
     def place(self, value: float) -> float:
-        """Share of the axis, 0 at its low end."""
+        """Return the position of a value as a share of the axis, 0 at its low end and 1 at its high end."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
 
 def linear_axis(label: str, values: Sequence[float]) -> Axis:
-    """An axis with about five round ticks that holds all values."""
+    """Return an axis that holds all values, with about five round ticks."""
     low, high = min(values), max(values)
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - 1.0, high + 1.0
     step = 10 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
+    # The slack keeps a value that is itself a tick from adding another one through rounding.
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = [(index * step, f"{index * step:.6g}") for index in range(first, last + 1)]
     return Axis(label, first * step, last * step, False, ticks)
 
 
 def log_axis(label: str, values: Sequence[float], text: Callable[[float], str], ticks: Sequence[float] = ()) -> Axis:
-    """A logarithmic axis; its ticks are round numbers, of a wide one decades, unless given."""
+    """Return a logarithmic axis that holds all values, with a margin of 25 % at both ends.
+
+    Ticks that are not given are round numbers. On an axis over two decades or more they are powers of ten, at most
+    seven.
+    """
     low, high = min(values) / 1.25, max(values) * 1.25
     if not ticks and high / low < 10:
         ticks = [tick for tick, _ in linear_axis(label, (low, high)).ticks if low <= tick <= high]
@@ -86,23 +93,26 @@ def log_axis(label: str, values: Sequence[float], text: Callable[[float], str], 
         factors = (1, 2, 5) if high / low < 100 else (1,)
         ticks = [factor * 10.0**power for power in decades for factor in factors]
         ticks = [tick for tick in ticks if low <= tick <= high]
-        ticks = ticks[:: -(-len(ticks) // 7)]
+        ticks = ticks[:: -(-len(ticks) // 7)]  # every n-th tick, n = ceil(count / 7)
     return Axis(label, low, high, True, [(tick, text(tick)) for tick in ticks])
 
 
 def marker(method: int, x: float, y: float, radius: float = 4.0) -> Markup:
-    """The sign of a method: its shape; the colour is the class k0..k9 of an element around it."""
+    """Return the marker of a method: its shape; the colour comes from class k0..k9 of an enclosing element."""
     shape = SHAPES[method // COLOURS % len(SHAPES)]
     return Markup(shape.format(x=_round(x), y=_round(y), r=_round(radius), d=_round(2 * radius)))
 
 
 def key(method: int) -> Markup:
-    """A method's sign for tables and legends."""
+    """Return a method's marker for tables and legends."""
     return Markup('<svg class="key k{}" viewBox="0 0 10 10">{}</svg>').format(method % COLOURS, marker(method, 5, 5))
 
 
 def scatter(x: Axis, y: Axis, series: Sequence[Series], reference: Sequence[Point] = ()) -> Markup:
-    """Results with their spread; those of one method joined. `reference` points are lines across (the whole set)."""
+    """Return a chart of results with their spread; points of one method are joined.
+
+    Each of the `reference` points (the whole set) is a horizontal line.
+    """
     parts = [_frame(x, y)]
     for point in reference:
         height = _round(_y(y, point.y))
@@ -118,7 +128,7 @@ def scatter(x: Axis, y: Axis, series: Sequence[Series], reference: Sequence[Poin
 
 
 def curves(x: Axis, y: Axis, series: Sequence[Series]) -> Markup:
-    """A line for each method."""
+    """Return a chart with one line for each method."""
     parts = [_frame(x, y)]
     for one in series:
         group = Markup('<g class="series k{}" data-m="{}" data-note="{}">')
@@ -173,5 +183,5 @@ def _y(axis: Axis, value: float) -> float:
 
 
 def _round(value: float) -> float:
-    """A tenth of a pixel is enough."""
+    """Round to a tenth of a pixel, which keeps the page small."""
     return round(value, 1)

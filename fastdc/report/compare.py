@@ -1,4 +1,4 @@
-"""Compare methods seed by seed, in every setting that both of a pair were run in; Holm over all that are compared."""
+"""Compare methods seed by seed, in every setting in which both of a pair ran; Holm over all comparisons."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,17 +14,17 @@ from fastdc.settings import closest
 from fastdc.sweep.store import Record
 
 SHOWN = 4
-"""Settings that a message lists of a method."""
+"""Most values of one axis that a message lists for a method."""
 
 
 class Comparison(NamedTuple):
-    """Two methods in one setting.
+    """Comparison of two methods in one setting.
 
     Attributes:
-        first, second: their rows; of a whole set and others, which have an IPC, each has its own.
+        first, second: their rows; the IPC differs only if one of them trains on the whole set.
         seeds: those that both finished. means: mean accuracy of both over these seeds, in percent.
         result: the paired difference, first - second.
-        p_holm: its p-value, adjusted for all comparisons that were asked for together; None for one seed.
+        p_holm: its p-value, adjusted for all comparisons of the same call; None for one seed.
     """
 
     first: Row
@@ -36,7 +36,7 @@ class Comparison(NamedTuple):
 
     @property
     def ipc(self) -> int | None:
-        """Images per class; of a whole set and another one those of the other."""
+        """Return the images per class; if one method trains on the whole set, those of the other."""
         return self.second.ipc if self.first.ipc is None else self.first.ipc
 
 
@@ -50,7 +50,7 @@ def compare_methods(
     arch: str | None = None,
     epoch: str = "last",
 ) -> list[Comparison]:
-    """Compare two methods in all settings that both have finished runs of; see `compare_pairs`."""
+    """Compare two methods in all settings in which both have finished runs; see `compare_pairs`."""
     return compare_pairs(records, [(first, second)], ipc=ipc, protocol=protocol, arch=arch, epoch=epoch)
 
 
@@ -63,9 +63,9 @@ def compare_pairs(
     arch: str | None = None,
     epoch: str = "last",
 ) -> list[Comparison]:
-    """Compare pairs of methods in all settings that both of a pair have finished runs of.
+    """Compare pairs of methods in all settings in which both of a pair have finished runs.
 
-    A method that trains on the whole set has no IPC and is compared with the others at each of theirs.
+    A method that trains on the whole set has no IPC, so it is compared with the others at each of theirs.
 
     Args:
         records: from `open_results`.
@@ -74,8 +74,8 @@ def compare_pairs(
         epoch: "last", or "best" for the best epoch, which overstates accuracy.
 
     Raises:
-        ConfigError: no run is of this setting, a method is not among the runs, or a pair shares no seed in any of the
-            settings.
+        ConfigError: no run is of this setting, a method is not among the runs, a pair names one method twice, or a
+            pair shares no seed in any setting.
     """
     groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
     found: list[Comparison] = []
@@ -99,10 +99,13 @@ def compare_against(
     arch: str | None = None,
     epoch: str = "last",
 ) -> tuple[list[Comparison], list[str]]:
-    """Compare every other method with one; arguments as `compare_pairs`'s.
+    """Compare every other method with one reference; further arguments are those of `compare_pairs`.
 
     Args:
-        reference: second of every pair. methods: only these; one that cannot be compared is an error then.
+        reference: second method of every pair. methods: only these; if given, one that cannot be compared is an error.
+
+    Raises:
+        ConfigError: as in `compare_pairs`, or no method shares a finished seed with the reference.
 
     Returns:
         The comparisons, and the methods that share no finished seed with the reference.
@@ -126,7 +129,7 @@ def check_names(groups: Iterable[Group], names: Iterable[str]) -> None:
     """Refuse a method that is not among the runs.
 
     Raises:
-        ConfigError: names the closest one.
+        ConfigError: a name is unknown; the message suggests the closest one.
     """
     known = sorted({row.method for row, _ in groups})
     for name in names:
@@ -140,7 +143,7 @@ def _refuse_itself(first: str, second: str) -> None:
 
 
 def with_holm(found: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with their p-values adjusted for the number of those that are tested."""
+    """Return the comparisons with Holm-adjusted p-values; comparisons of one seed are not tested and not counted."""
     tested = [index for index, each in enumerate(found) if each.result.p is not None]
     adjusted = dict(zip(tested, holm([found[index].result.p or 0.0 for index in tested]), strict=True))
     return [each._replace(p_holm=adjusted.get(index)) for index, each in enumerate(found)]
@@ -168,7 +171,7 @@ def _comparable(first: Row, second: Row) -> bool:
 
 
 def _why_none(groups: Sequence[Group], first: str, second: str, epoch: str) -> str:
-    """What two methods lack to be compared: a seed of one setting, or a setting."""
+    """Return why two methods cannot be compared: no common seed in a shared setting, or no shared setting."""
     sides = [[(row, scores_of(runs, epoch)) for row, runs in groups if row.method == name] for name in (first, second)]
     named = f"'{plain(first)}' and '{plain(second)}' share no finished seed in any setting"
     for row, scores in sides[0]:
@@ -231,7 +234,7 @@ def comparison_table(found: Sequence[Comparison], detect: float | None, epoch: s
 
 
 def _closing(found: Sequence[Comparison], claims: int) -> list[str]:
-    """What so many claims with so few seeds cannot show."""
+    """Return a note if there are too few seeds for any of these claims to become significant."""
     most = max((each.result.n for each in found), default=0)
     needed = seeds_for_claims(claims)
     if claims < 2 or most >= needed:

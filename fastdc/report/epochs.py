@@ -1,4 +1,4 @@
-"""Accuracy against epochs of every row, and its best epoch, apart from the last one that is ranked."""
+"""Report accuracy against epochs and the best epoch of every row; only the last epoch is ranked."""
 
 import json
 from collections.abc import Sequence
@@ -12,14 +12,17 @@ from fastdc.report.settings import Group
 from fastdc.report.table import aligned, ipc_text, tables
 
 COLUMNS = 8
-"""Epochs before the last that a table shows at most."""
+"""Most epochs that a table shows besides the last one."""
 RULE = (
     "accuracy after so many epochs, top-1 %, mean over n seeds; best: best epoch of each run, overstated, never ranked"
 )
 
 
 class Validated(NamedTuple):
-    """Accuracy of a row after `epoch` epochs, in percent: mean and sample standard deviation over `n` runs."""
+    """Accuracy of a row after `epoch` epochs, in percent: mean and sample standard deviation over `n` runs.
+
+    `std` uses ddof=1 and is None for one run.
+    """
 
     epoch: int
     mean: float
@@ -28,10 +31,10 @@ class Validated(NamedTuple):
 
 
 def accuracy_by_epoch(results: Results, group: Group) -> list[Validated]:
-    """Return the validations of a row's finished runs, by epoch.
+    """Return the validations of a row's finished runs, by epoch, counted from 1.
 
     Raises:
-        StoreError: what is stored of a run is damaged.
+        StoreError: the stored data of a run are damaged.
     """
     found: dict[int, list[float]] = {}
     for record in group[1]:
@@ -68,7 +71,7 @@ def _cells(row: Row, course: dict[int, Validated], epochs: Sequence[int]) -> lis
 
 
 def _thinned(epochs: Sequence[int]) -> list[int]:
-    """At most `COLUMNS` of them, evenly, both ends included."""
+    """Return at most `COLUMNS` of the epochs, evenly spaced, both ends included."""
     if len(epochs) <= COLUMNS:
         return list(epochs)
     return [epochs[round(index * (len(epochs) - 1) / (COLUMNS - 1))] for index in range(COLUMNS)]

@@ -1,4 +1,4 @@
-"""Text from file names, classes and plug-ins made harmless for the format that shows it."""
+"""Escape text from file names, classes and plug-ins for the format that shows it."""
 
 from fastdc.text import plain
 
@@ -20,17 +20,18 @@ LATEX = {
     "|": r"\textbar{}",
     '"': r"\symbol{34}",  # \textquotedbl is an error in LaTeX's default encoding
 }
-FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")  # the wide ones: Excel in Japanese
+FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")  # Japanese Excel also accepts the full-width forms
 
 
 def csv_text(text: str) -> str:
-    """A text cell that no spreadsheet runs as a formula: one that could start one gets a leading quote."""
+    """Return a cell that no spreadsheet runs as a formula: a text that could start one gets a leading quote."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def latex(text: str) -> str:
-    """Text with every character that LaTeX would act on replaced.
+    r"""Return text with every special character of LaTeX replaced.
 
-    A first `[` or `*` would be taken for an argument of the line's end before it: LaTeX then never ends.
+    A leading `[` or `*` would be read as an argument of the `\\` before it, and LaTeX would never finish. An empty
+    group before it prevents that.
     """
     return ("{}" if text.startswith(("[", "*")) else "") + "".join(LATEX.get(one, one) for one in plain(text))

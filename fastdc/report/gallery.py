@@ -1,4 +1,4 @@
-"""The stored images of every method, as they lie in `DIR/subsets`, so that people see what networks train on."""
+"""Show the stored images of every method, from `DIR/subsets`, as networks see them before augmentation."""
 
 import base64
 import io
@@ -20,12 +20,12 @@ from fastdc.sweep.store import Record
 
 BUDGET = 8_000_000  # bytes of images on a page, before base64 makes them a third longer
 CHOICES = ((10, 5), (10, 3), (6, 3), (4, 3), (4, 2), (3, 2), (2, 2), (2, 1), (1, 1))  # classes, images of each
-LARGE = 64_000  # an image of more bytes is shown smaller
+LARGE = 64_000  # an image of more bytes is encoded again, smaller
 SHOWN_SIDE = 256
 
 
 class Picture(NamedTuple):
-    """An image of the page: its data URI, what it is, and its sides in pixels."""
+    """Image of the page: its data URI, a description, and its sides in pixels."""
 
     uri: str
     text: str
@@ -34,7 +34,7 @@ class Picture(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What one method stored: number of the method, a caption, and for every class shown its images."""
+    """Stored images of one method: number of the method, a caption, and the images of every class shown."""
 
     method: int
     caption: str
@@ -42,9 +42,10 @@ class Shown(NamedTuple):
 
 
 class Shelf(NamedTuple):
-    """The methods of one data set at one IPC and image size (px), made of all of it or without what a sweep held out.
+    """Methods of one data set at one IPC and image size (px).
 
-    `classes` are number and name of those shown.
+    `held_out` is a text for the share that the sweep held out, empty if none. `classes` holds number and name of the
+    classes shown.
     """
 
     dataset: str
@@ -57,7 +58,7 @@ class Shelf(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A stored set that can be shown."""
+    """Stored set that can be shown."""
 
     method: int
     name: str
@@ -67,18 +68,19 @@ class Found(NamedTuple):
 
 
 class StoredSets:
-    """The stored sets of a sweep's workdir. The folder is listed once: looking for each set would read it each time."""
+    """Index of the stored sets in a sweep's workdir, listed once instead of once for each set."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Files are named METHOD-ipcN-KEY.beton. Reversed, so that the first by name wins if several share a key.
         paths = sorted((folder / "subsets").glob("*-*.beton"), reverse=True)
         self._paths = {path.stem.rpartition("-")[2]: path for path in paths}
 
     def find(self, records: Iterable[Record]) -> tuple[Path, Manifest, int] | None:
-        """The first stored set of these runs that is there: its beton, its manifest, its seed.
+        """Return the first stored set of these runs that exists, by seed: its beton, its manifest, its seed.
 
         Raises:
-            FastDCError: it is there, and damaged.
+            FastDCError: the set exists, but is damaged.
         """
         for record in sorted(records, key=lambda each: int(each.label.get("seed", 0))):
             path = self._paths.get(str(record.label.get("subset", "")))
@@ -88,10 +90,10 @@ class StoredSets:
 
 
 def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[str], sets: StoredSets) -> list[Shelf]:
-    """Shelves by data set, IPC and image size. What is missing or damaged is named in their notes.
+    """Return shelves by data set, IPC and image size; their notes name missing and damaged sets.
 
     Args:
-        pairs: from `group_rows`. methods: names on the page, by number. sets: of the sweep.
+        pairs: from `group_rows`. methods: names on the page, by number. sets: stored sets of the sweep.
     """
     shelves: dict[tuple[str, str, int, str], tuple[dict[int, Found], dict[str, None]]] = {}
     for row, records in pairs:
@@ -101,7 +103,7 @@ def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[st
         key = (plain(row.dataset), ipc_text(row), row.image_size, held_out)
         found, troubles = shelves.setdefault(key, ({}, {}))
         number = methods.index(plain(row.method))
-        if number in found:  # another protocol or network, the same set
+        if number in found:  # a row of another protocol or network that used the same set
             continue
         try:
             subset = sets.find(records)
@@ -125,12 +127,12 @@ def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[st
 
 
 def _trouble(error: FastDCError, folder: Path) -> str:
-    """The error without the folders above the sweep's: a page is shown to people whom those do not concern."""
+    """Return the error without the path of the sweep's folder, because pages are shared with other people."""
     return plain(str(error).replace(f"{folder}/", ""))
 
 
 def _extent(found: Sequence[Found]) -> tuple[int, int]:
-    """How many classes, and images of each, fit into the page."""
+    """Return how many classes, and images of each, fit into the page."""
     for classes, images in CHOICES:
         total = 0.0
         for each in found:
@@ -165,7 +167,11 @@ def _shelf(
 
 
 def _strips(found: Found, classes: Sequence[int], images: int) -> tuple[list[tuple[int, list[Picture]]], int]:
-    """The first stored images of every class, and their bytes."""
+    """Return the first stored images of every class, and their total bytes.
+
+    Raises:
+        BetonError: an image is damaged, or the set was replaced after it was found.
+    """
     strips, used = [], 0
     with BetonFile(found.path) as beton:
         if len(beton) != len(found.manifest.hashes):
@@ -182,10 +188,10 @@ def _strips(found: Found, classes: Sequence[int], images: int) -> tuple[list[tup
 
 
 def _encoded(beton: BetonFile, index: int, expected: str) -> tuple[str, bytes, tuple[int, int]]:
-    """Kind, bytes and sides of a stored image; JPEG as it is stored, raw pixels as PNG, large ones smaller.
+    """Return format, bytes and sides of a stored image: JPEG as stored, raw pixels as PNG, large ones reduced.
 
     Raises:
-        BetonError: its bytes are not those that the manifest names.
+        BetonError: its hash differs from the manifest's.
     """
     data = bytes(beton.payload(index))
     if bytes_key(data) != expected:

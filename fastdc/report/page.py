@@ -1,4 +1,7 @@
-"""One offline HTML page of a sweep: leaderboard, charts, stored images. Nothing is fetched and nothing is evaluated."""
+"""Write one offline HTML page of a sweep: leaderboard, charts, stored images.
+
+The page fetches nothing and evaluates no code beyond its own script.
+"""
 
 import base64
 import hashlib
@@ -24,15 +27,15 @@ MARK = b'<meta name="generator" content="fastdc'
 
 
 def write_page(results: Results, folder: Path, out: Path) -> int:
-    """Write the page of a sweep; returns its bytes.
+    """Write the page of a sweep and return its size in bytes.
 
     Args:
-        results: of the sweep, or committed rows.
-        folder: where they lie: a sweep's workdir, whose stored images are shown.
+        results: results of the sweep, or committed rows.
+        folder: folder of the results; stored images of a sweep's workdir are shown.
         out: the file; an earlier page there is replaced.
 
     Raises:
-        OutputError: `out` cannot be written, or is another file than such a page.
+        OutputError: `out` cannot be written, or is a file other than such a page.
     """
     if out.exists() and not out.is_dir() and not _is_page(out):
         raise OutputError(f"{out}: exists already and is no page of fastdc; give --html another name")
@@ -43,9 +46,9 @@ def write_page(results: Results, folder: Path, out: Path) -> int:
 
 
 def _is_page(path: Path) -> bool:
-    """Whether the file is a page of ours, which a newer one may replace."""
+    """Return whether the file is a page of fastdc, which a newer one may replace."""
     try:
-        if not path.is_file():  # a pipe: reading would wait for ever
+        if not path.is_file():  # reading a pipe would block
             return False
         with path.open("rb") as handle:
             return MARK in handle.read(500)
@@ -54,7 +57,7 @@ def _is_page(path: Path) -> bool:
 
 
 def make_page(results: Results, folder: Path) -> str:
-    """The page as text, all of it in one file. Every text of the store is escaped."""
+    """Return the complete page as text; every text of the store is escaped."""
     pairs = group_rows(results.records())
     methods = list(dict.fromkeys(plain(row.method) for row, _ in pairs))
     counts = {ipc_text(row): row.ipc or 0 for row, _ in pairs if row.ipc is not None}
@@ -88,7 +91,7 @@ def _asset(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Content security policy: this style, this script, embedded images, and nothing else whatever."""
+    """Return a content security policy that allows only this style, this script and embedded images."""
     style_hash, script_hash = (
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)
     )
@@ -99,7 +102,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def _filters(setups: list[Setup], ipcs: list[str]) -> dict[str, tuple[str, list[str]]]:
-    """Heading and choices of each filter, by name."""
+    """Return heading and choices of each filter, by name."""
     return {
         "dataset": ("data set", list(dict.fromkeys(setup.dataset for setup in setups))),
         "protocol": ("protocol", list(dict.fromkeys(setup.protocol for setup in setups))),

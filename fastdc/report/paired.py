@@ -1,4 +1,4 @@
-"""Compare two methods over the same seeds: difference, interval, exact permutation test, seeds that a claim needs."""
+"""Compare two methods over the same seeds: difference, interval, exact permutation test, number of seeds needed."""
 
 import math
 from collections.abc import Sequence
@@ -14,17 +14,20 @@ from fastdc.report.significance import incomplete_beta
 LEVEL, POWER = 0.05, 0.8
 EXACT_PAIRS = 40
 SLACK = 1e-9
-"""Sums of differences in percent that are closer than this are equal: accuracies are multiples of 100 / N."""
+"""Tolerance within which sums of differences in percent count as equal.
+
+Accuracies are multiples of 100 / N, so sums that should be equal differ only by rounding.
+"""
 
 
 class Paired(NamedTuple):
-    """The difference of two methods over n paired seeds, in percentage points.
+    """Difference of two methods over n paired seeds, in percentage points.
 
     Attributes:
         n: pairs. mean: mean of first - second. std: its sample standard deviation (ddof=1); None for one pair.
         low, high: the 95 % confidence interval of Student's t for the mean; None for one pair.
         p: two-sided p-value of `sign_flip_p`; None for one pair.
-        smallest_p: the least p that n pairs can give, 2 / 2^n.
+        smallest_p: the smallest p that the exact test can give for n pairs, 2 / 2^n.
     """
 
     n: int
@@ -37,10 +40,10 @@ class Paired(NamedTuple):
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
-    """Compare two methods whose entries of one index share a seed.
+    """Compare two methods by accuracies that are paired by seed.
 
     Args:
-        first, second: accuracies in percent, [n] each, n >= 1.
+        first, second: accuracies in percent, [n] each, n >= 1; entries of equal index share a seed.
     """
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     n, mean = len(differences), fmean(differences)
@@ -63,9 +66,10 @@ def mean_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
 def sign_flip_p(differences: NDArray[np.float64]) -> float:
     """Return the two-sided p-value of the exact sign-flip permutation test on paired differences [n].
 
-    Under the null hypothesis every difference has either sign with equal chance (Fisher 1935). p is the share of the
-    2^n sign patterns whose sum is at least as far from 0 as the one found. All patterns are counted up to 40 pairs: the
-    sums of each half are sorted, then matched. Above that the paired t test takes its place.
+    Under the null hypothesis every difference has either sign with equal probability (Fisher 1935). p is the share of
+    the 2^n sign patterns whose sum is at least as far from 0 as the observed one. Up to 40 pairs all patterns are
+    counted by meeting in the middle: the sums of both halves are listed, one half sorted, then matched. Above 40 pairs
+    the paired t test is used instead.
     """
     n, observed = len(differences), abs(float(differences.sum()))
     if n > EXACT_PAIRS:
@@ -74,12 +78,13 @@ def sign_flip_p(differences: NDArray[np.float64]) -> float:
     threshold = observed - SLACK
     if threshold <= 0:
         return 1.0
+    # Count the patterns with left + right >= threshold; by symmetry the other tail holds as many.
     above = right.size - np.searchsorted(right, threshold - left, "left")
     return 2.0 * float(above.sum()) / 2.0**n
 
 
 def _signed_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """All sums of these values under either sign, float64 [2^n]."""
+    """Return the sums of these values under all sign patterns, float64 [2^n]."""
     sums = np.zeros(1)
     for value in values:
         sums = np.concatenate([sums + value, sums - value])
@@ -94,13 +99,13 @@ def _t_test_p(differences: NDArray[np.float64]) -> float:
 
 
 def _student_tail(t: float, freedom: int) -> float:
-    """Two-sided tail probability of Student's t."""
+    """Return the two-sided tail probability of Student's t."""
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t), t * t / (freedom + t * t))
 
 
 @lru_cache(maxsize=1024)
 def student_quantile(freedom: int, level: float = LEVEL) -> float:
-    """Return t with a two-sided tail probability of `level`, by bisection."""
+    """Return the t whose two-sided tail probability is `level`, by bisection."""
     low, high = 0.0, 1.0
     while _student_tail(high, freedom) > level:
         low, high = high, high * 2
@@ -111,13 +116,13 @@ def student_quantile(freedom: int, level: float = LEVEL) -> float:
 
 
 def seeds_needed(difference: float, std: float) -> int | None:
-    """Return how many paired seeds show a difference at the 5 % level in 4 of 5 studies; None for no difference.
+    """Return the paired seeds needed to show a difference at the 5 % level with power 80 %; None for no difference.
 
-    The sample size of a paired t test with Guenther's correction (1981). At least 6, with which alone the exact test
-    can give p < 0.05.
+    This is the sample size of a paired t test with Guenther's correction (1981). It is at least 6, the fewest pairs
+    with which the exact test can give p < 0.05.
 
     Args:
-        difference: to be seen, in percentage points. std: of the paired differences.
+        difference: difference to detect, in percentage points. std: standard deviation of the paired differences.
     """
     if abs(difference) < SLACK:
         return None
@@ -128,12 +133,12 @@ def seeds_needed(difference: float, std: float) -> int | None:
 
 
 def seeds_for_claims(claims: int) -> int:
-    """Return the least number of pairs with which one of so many claims can reach p < 0.05 after `holm`."""
+    """Return the fewest pairs with which one of this many claims can reach p < 0.05 after `holm`."""
     return math.floor(1 - math.log2(LEVEL / max(1, claims))) + 1
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for several claims, in the order given (Holm 1979)."""
+    """Return p-values adjusted for their number by Holm's method (1979), in the order given."""
     adjusted, running = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))

@@ -1,8 +1,9 @@
-"""Rank the methods of a setting by their mean over common seeds, with the places that chance leaves open.
+"""Rank the methods of a setting by their mean over common seeds, with a confidence range of places for each.
 
-A method's places follow Mogstad et al. (2024): the first is 1 + the number of methods that are better for certain, the
-last is the number of methods - those that are worse for certain. Certain is what the exact paired permutation test
-shows at 5 % after Holm over all pairs of the setting: with a chance of 95 % no method lies outside its places.
+A method's places follow Mogstad et al. (2024). The first is 1 + the number of significantly better methods. The last
+is the number of methods - the number of significantly worse ones. A difference is significant if the exact paired
+permutation test gives p < 5 % after Holm over all pairs of the setting. With 95 % confidence, all methods lie within
+their places.
 """
 
 import json
@@ -28,16 +29,17 @@ PLACES = (
 )
 RankStyle = Literal["table", "markdown", "json"]
 Scored = tuple[Row, dict[int, float]]
-"""A row with its accuracy by seed."""
+"""Row with its accuracy by seed."""
 
 
 class Ranked(NamedTuple):
-    """A method of a ranking.
+    """Method of a ranking.
 
     Attributes:
-        row: its row. mean: over the common seeds, in percent. low, high: its 95 % interval; None for one seed.
-        first, last: the places that are possible.
-        behind: difference to the method with the best mean, paired; None for that one. p: of it, after Holm.
+        row: its row. mean: over the common seeds, in percent. low, high: 95 % interval of the mean; None for one seed.
+        first, last: range of possible places.
+        behind: paired difference from the method with the best mean; None for that method itself. p: p-value of this
+            difference after Holm; None for one seed.
         finished: all seeds that it finished.
     """
 
@@ -53,7 +55,7 @@ class Ranked(NamedTuple):
 
 
 class PairTest(NamedTuple):
-    """Two methods of a ranking, the better mean first; `p` after Holm, None for one seed."""
+    """Test of two methods of a ranking, the better mean first; `p` is adjusted by Holm, None for one seed."""
 
     first: str
     second: str
@@ -62,11 +64,11 @@ class PairTest(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """The methods of one setting, best mean first.
+    """Ranking of the methods of one setting, best mean first.
 
     Attributes:
-        row: one of theirs. seeds: those that all finished; where there are none, `methods` is empty too.
-        tests: every pair. finished: seeds by method. left_out: number of seeds of methods that have too few.
+        row: row of one of the methods. seeds: those that all methods finished; without any, `methods` is empty too.
+        tests: tests of all pairs. finished: seeds by method. left_out: seeds finished by each method that has too few.
     """
 
     row: Row
@@ -78,7 +80,7 @@ class Ranking(NamedTuple):
 
     @property
     def claims(self) -> int:
-        """Pairs that were tested."""
+        """Return the number of tested pairs."""
         return sum(test.p is not None for test in self.tests)
 
 
@@ -96,8 +98,8 @@ def rank_methods(
 
     Args:
         records: from `open_results`.
-        methods: only these; none takes all.
-        min_seeds: only methods with so many finished seeds; None is 2 where two methods have them, else 1.
+        methods: only these; empty takes all.
+        min_seeds: fewest finished seeds of a ranked method; None is 2 if two methods have as many, else 1.
         ipc, protocol, arch: only this setting; None takes all.
         epoch: "last", or "best" for the best epoch, which overstates accuracy.
 
@@ -127,11 +129,12 @@ def _why_none(rankings: Sequence[Ranking], min_seeds: int | None) -> str:
 
 
 def _sortable(value: Any) -> tuple[bool, bool, Any]:
+    # Python cannot compare None, numbers and texts: None goes last, numbers before texts.
     return value is None, isinstance(value, str), value if value is not None else 0
 
 
 class _Column(NamedTuple):
-    """The methods of one setting that have the seeds: accuracy by seed; what they have in common, and the others."""
+    """Methods of one setting with enough seeds, their common seeds, and the seed counts of those left out."""
 
     rows: list[Scored]
     common: tuple[int, ...]
@@ -139,7 +142,7 @@ class _Column(NamedTuple):
 
 
 def _column(column: Sequence[Scored], min_seeds: int | None) -> _Column | None:
-    """None where fewer than two methods have the seeds."""
+    """Choose the methods with enough seeds; return None if there are fewer than two."""
     least = min_seeds or (2 if sum(len(scores) > 1 for _, scores in column) > 1 else 1)
     left_out = {row.method: len(scores) for row, scores in column if len(scores) < least}
     rows = [(row, scores) for row, scores in column if len(scores) >= least]
@@ -149,7 +152,7 @@ def _column(column: Sequence[Scored], min_seeds: int | None) -> _Column | None:
 
 
 def _rank(column: Sequence[Scored], min_seeds: int | None) -> Ranking | None:
-    """The ranking of one setting's methods; None where fewer than two have the seeds."""
+    """Rank the methods of one setting; return None if fewer than two have enough seeds."""
     chosen = _column(column, min_seeds)
     if chosen is None:
         return None
@@ -161,10 +164,11 @@ def _rank(column: Sequence[Scored], min_seeds: int | None) -> Ranking | None:
     scores.sort(key=lambda pair: (-fmean(pair[1]), pair[0].method))
     pairs = list(combinations(range(len(scores)), 2))
     results = [paired(scores[i][1], scores[j][1]) for i, j in pairs]
+    # p is None only if there is one common seed; the adjusted values are then dropped.
     adjusted: Sequence[float | None] = holm([result.p or 0.0 for result in results])
     adjusted = adjusted if len(common) > 1 else [None] * len(pairs)
     by_pair = {pair: (result, p) for pair, result, p in zip(pairs, results, adjusted, strict=True)}
-    certain = [pair for pair, (_, p) in by_pair.items() if p is not None and p < LEVEL]  # the first of a pair is better
+    certain = [pair for pair, (_, p) in by_pair.items() if p is not None and p < LEVEL]  # pairs are (better, worse)
     ranked = []
     for place, (row, values) in enumerate(scores):
         first = 1 + sum(worse == place for _, worse in certain)
@@ -181,7 +185,9 @@ def _finished(ranking: Ranking) -> str:
 
 
 def places_of(groups: Iterable[Group]) -> dict[str, str]:
-    """Return the possible places by method of the rows of one setting; nothing where none can be told.
+    """Return the possible places of the methods of one setting, by method.
+
+    The result is empty if there are fewer than two methods or common seeds, or more than `MOST` methods.
 
     Args:
         groups: rows with their runs.
@@ -191,7 +197,7 @@ def places_of(groups: Iterable[Group]) -> dict[str, str]:
     if column is None or len(column.common) < 2:
         return {}
     count = len(column.rows)
-    if len(column.common) < seeds_for_claims(math.comb(count, 2)):  # no test needed to know that none can pass
+    if len(column.common) < seeds_for_claims(math.comb(count, 2)):  # too few seeds for any test to be significant
         return {row.method: place_text(1, count) for row, _ in column.rows}
     ranking = _rank(rows, 2)
     return {each.row.method: place_text(each.first, each.last) for each in (ranking.methods if ranking else ())}
@@ -201,7 +207,7 @@ HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "to the first", "
 
 
 def render_ranking(rankings: Sequence[Ranking], style: RankStyle, epoch: str = "last") -> str:
-    """Return rankings as text, without a trailing newline; `epoch` is what they were made of."""
+    """Return rankings as text, without a trailing newline; `epoch` names the epoch whose accuracy they compare."""
     if style == "json":
         return json.dumps([{**_as_data(ranking), "epoch": epoch} for ranking in rankings], indent=1, allow_nan=False)
     several = len({(ranking.row.device, ranking.row.threads) for ranking in rankings}) > 1
@@ -225,7 +231,7 @@ def _block(ranking: Ranking, style: RankStyle, tell_machine: bool, epoch: str) -
 
 
 def place_text(first: int, last: int) -> str:
-    """Return the places that are possible: `1`, or `2-4`."""
+    """Return a range of places as text: `1`, or `2-4`."""
     return str(first) if first == last else f"{first}-{last}"
 
 
@@ -248,7 +254,7 @@ def _interval(low: float | None, high: float | None, sign: str = "") -> str:
 
 
 def _notes(ranking: Ranking) -> list[str]:
-    """How the places were found, and what keeps them apart or not."""
+    """Return notes on the test, its limits, the seeds, and the methods left out."""
     n, claims = len(ranking.seeds), ranking.claims
     lines = []
     if n == 1:

@@ -1,6 +1,6 @@
-"""Results to read: the store of a sweep, or the finished runs of a study that were committed as text.
+"""Open results for reading: the store of a sweep, or the finished runs of a study committed as text.
 
-`benchmarks/study.py` writes both forms: rows.jsonl holds all of a run, rows.csv what a table needs of it.
+`benchmarks/study.py` writes two text files. rows.jsonl holds everything about a run, rows.csv only what a table needs.
 """
 
 import csv
@@ -23,17 +23,17 @@ MEASURES = ("top1", "top1_best", "train_seconds")
 
 
 class Results(Protocol):
-    """What reports read."""
+    """Interface that reports read from."""
 
     def records(self) -> list[Record]:
         """Return every run."""
 
     def detail(self, key: str) -> dict[str, Any] | None:
-        """Return accuracy by class and the course of training of a finished run."""
+        """Return per-class accuracy and the training curve of a finished run; None if there is none."""
 
 
 class Committed:
-    """Finished runs of a text file."""
+    """Finished runs of a text file; implements `Results`."""
 
     def __init__(self, records: list[Record], details: dict[str, dict[str, Any]]) -> None:
         self._records, self._details = records, details
@@ -49,14 +49,15 @@ class Committed:
 
 @contextmanager
 def open_results(folder: Path, whole: bool = False) -> Iterator[Results]:
-    """Open the results in a folder to be read: store.sqlite, else rows.jsonl, else rows.csv.
+    """Open the results in a folder for reading: store.sqlite, else rows.jsonl, else rows.csv.
 
     Args:
-        folder: or one of these text files itself.
-        whole: more is read than accuracies, which rows.csv does not hold.
+        folder: the folder, or one of these text files itself.
+        whole: whether more than accuracies will be read, which rows.csv does not hold.
 
     Raises:
-        StoreError: there are none, or they are damaged; with file and line.
+        StoreError: there are no results, rows.csv is not enough, or the results are damaged. Damage of a text file is
+            reported with file and line.
     """
     path = folder if folder.is_file() else _committed(folder)
     if path is not None and path.suffix == ".jsonl":
@@ -72,7 +73,7 @@ def open_results(folder: Path, whole: bool = False) -> Iterator[Results]:
 
 
 def _committed(folder: Path) -> Path | None:
-    """The text file in a folder without a store."""
+    """Return the text file of a folder without a store; None if the folder has a store or neither file."""
     if (folder / "store.sqlite").exists():
         return None
     return next((folder / name for name in (WHOLE, SHORT) if (folder / name).exists()), None)
@@ -105,7 +106,7 @@ def _read_whole(path: Path) -> Committed:
 
 def _read_short(path: Path) -> Committed:
     records: dict[tuple[str, int], Record] = {}
-    for number, row in enumerate(csv.DictReader(_read_text(path).splitlines()), 2):
+    for number, row in enumerate(csv.DictReader(_read_text(path).splitlines()), 2):  # line 1 is the heading
         try:
             record = _short_record(row)
         except (ValueError, TypeError, KeyError) as error:

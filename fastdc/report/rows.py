@@ -1,4 +1,7 @@
-"""From runs to rows: one row per method, IPC and protocol, over its seeds. Knows the store, computes no accuracy."""
+"""Aggregate runs into rows: one row per method, IPC and protocol, over its seeds.
+
+Accuracies are read from the store, never computed here.
+"""
 
 import re
 from collections import Counter
@@ -19,35 +22,38 @@ COST_OF_SUBSET = ("observer", "teacher", "scoring", "selection", "writing")
 
 
 class Row(Settings):
-    """One line of the result table.
+    """Line of the result table.
 
     Attributes:
-        dataset, method, ipc, protocol, arch, precision, augment, image_size: what was run; `ipc` is None where the
-            whole training set was used.
-        device, threads: what computed; `threads` is None on a GPU, where it changes no result.
-        holdout: share of the training set that was held out and measured on; None for the validation set.
-        machines: models of the GPUs or CPUs that computed the finished runs; empty for runs of an older fastdc.
-        labels: what was trained on: `hard`, or a teacher's `online` or `stored` labels.
-        teacher: the network that gave soft labels; teacher_note: what to know about it.
+        dataset, method, ipc, protocol, arch, precision, augment, image_size: settings of the runs; `ipc` is None if
+            the whole training set was used.
+        device, threads: device type and CPU threads; `threads` is None on a GPU, where it changes no result.
+        holdout: share of the training set that was held out for validation; None if the validation set was used.
+        machines: models of the GPUs or CPUs that computed the finished runs. Runs of older versions name only a GPU,
+            so this may be empty.
+        labels: training labels: `hard`, or a teacher's `online` or `stored` labels.
+        teacher: network that gave soft labels; teacher_note: a remark on it.
         observer: how the observer that the method reads was trained; None for methods that read none.
         reduced: what makes the method's run smaller than its paper's, for example "200 iterations instead of 4000".
-        inferred: settings of the method that no paper states and that are at our default.
-        n: finished runs; `seeds`: runs asked for. A mean is over `n` runs, so `n < seeds` must be shown with it.
+        inferred: settings of the method that no paper states and that have our default.
+        n: finished runs; `seeds`: requested runs. A mean is over `n` runs, so `n < seeds` must be shown with it.
         subsets: distinct stored sets that the `n` runs trained on. With 1, the spread is that of training alone.
         top1_mean, top1_std: last epoch's accuracy in percent over seeds; std with ddof=1, None for n = 1.
-        top5_mean: None below 6 classes. top1_best_mean: best epoch's; never ranked.
-        images, image_bytes: of one stored set, mean over subsets.
-        label_bytes: of its labels; of `online` ones, which nobody stores, fp16 logits of every image in every epoch.
+        top5_mean: None below 6 classes. top1_best_mean: best epoch's accuracy; never ranked.
+        images, image_bytes: size of one stored set, mean over runs.
+        label_bytes: bytes of its labels. `online` labels are not stored; for them it is the size of fp16 logits of
+            every image in every epoch.
         epochs, steps: training length.
-        compress_seconds: making one subset from the data: networks, scores, choice (of a distillation: the making of
-            the images) and writing. observer_seconds (what this method reads of it, as if trained for it alone),
-            networks_seconds (training of the networks that it runs), scoring_seconds, selection_seconds: those parts;
-            the observer is shared by all methods that read it, and trained once.
-        teacher_seconds: training of the network that gave soft labels, 0 for a pretrained one.
-        relabel_seconds: its forward passes: of `online` labels within the training, of `stored` ones once before all.
-        train_seconds: training and validating one network, mean over runs.
-        status: `done` all runs finished; `partial` some; else what became of them.
-        reason: why runs are missing, None when `done`.
+        compress_seconds: time to make one subset from the data: networks, scores, selection (for a distillation, the
+            making of the images) and writing. Its parts are observer_seconds, networks_seconds, scoring_seconds and
+            selection_seconds. observer_seconds covers what this method reads, as if the observer were trained for it
+            alone; in fact all methods share one observer. networks_seconds is the training of the networks it runs.
+        teacher_seconds: training of the network that gave soft labels; 0 for a pretrained one.
+        relabel_seconds: its forward passes. For `online` labels they run during training, for `stored` ones once
+            before it.
+        train_seconds: time to train and validate one network, mean over runs.
+        status: `done` if all runs finished; `partial` if some did; else the state of the others.
+        reason: why runs are missing; None when `done`.
     """
 
     dataset: str
@@ -99,10 +105,10 @@ AXES = (
 
 
 def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> list[Row]:
-    """Rows of a store, grouped by everything that a result depends on but the seeds.
+    """Return the rows of a store, grouped by everything that a result depends on except the seeds.
 
-    Runs of other data, another method version or another observer are rows of their own even where the visible axes
-    are equal; the older ones get a mark (`random#3f2a91`), so that nothing is averaged that does not belong together.
+    Runs of other data, another method version or another observer form their own rows even if the visible axes are
+    equal. The older rows get a mark (`random#3f2a91`). Runs that are not comparable are thus never averaged.
 
     Args:
         records: from `Store.records`.
@@ -117,7 +123,7 @@ def make_rows(records: Iterable[Record], keys: Iterable[str] | None = None) -> l
 
 
 def group_rows(records: Iterable[Record]) -> list[tuple[Row, list[Record]]]:
-    """As `make_rows`, each row with the runs that it stands for.
+    """Return the rows of `make_rows`, each with the runs that it summarises.
 
     Raises:
         StoreError: a run's label or result is not what a sweep writes.
@@ -128,10 +134,11 @@ def group_rows(records: Iterable[Record]) -> list[tuple[Row, list[Record]]]:
             groups.setdefault(str(record.label["group"]), []).append(record)
     shown: dict[tuple[Any, ...], str] = {}
     rows = []
-    # Newest first: the plain name belongs to the group that was worked on last.
+    # Newest first: the most recently changed group keeps the plain name.
     for group in sorted(groups, key=lambda name: -max(record.changed for record in groups[name])):
         with damage_named(groups[group][0].key):
-            groups[group].sort(key=lambda record: (int(record.label["seed"]), record.key))  # not as they were finished
+            # Sort by seed, because the order of the records depends on when runs finished.
+            groups[group].sort(key=lambda record: (int(record.label["seed"]), record.key))
             row = _row(groups[group])
         axes = tuple(getattr(row, axis) for axis in AXES)
         if axes in shown:
@@ -143,7 +150,7 @@ def group_rows(records: Iterable[Record]) -> list[tuple[Row, list[Record]]]:
 
 @contextmanager
 def damage_named(key: str) -> Iterator[None]:
-    """A stored value that is missing, of another type or out of range becomes an error that names the run."""
+    """Convert errors from missing, mistyped or out-of-range stored values into a `StoreError` that names the run."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -152,12 +159,12 @@ def damage_named(key: str) -> Iterator[None]:
 
 
 class SharedObserver(NamedTuple):
-    """What sharing one observer saved.
+    """Time saved by sharing one observer.
 
     Attributes:
-        methods: how many read it.
-        seconds: its training, as far as the one that reads most of it needs.
-        alone: what a training for each of them would have taken, as separate codes do it.
+        methods: number of methods that read it.
+        seconds: its training time, up to what the most demanding method reads.
+        alone: total time if each method trained its own observer, as separate codes do.
     """
 
     methods: int
@@ -166,10 +173,13 @@ class SharedObserver(NamedTuple):
 
 
 def shared_observer(rows: Iterable[Row]) -> SharedObserver | None:
-    """The ledger of the observer, each method once, whatever its IPC and settings; None if fewer than two use it."""
+    """Return what sharing the observer saved; None if fewer than two methods read it.
+
+    Each method counts once, with its most expensive row, whatever its IPC and settings.
+    """
     spent: dict[str, float] = {}
     for row in rows:
-        name = re.split(r"[\[#]", row.method)[0]
+        name = re.split(r"[\[#]", row.method)[0]  # without settings and mark
         if row.observer_seconds:
             spent[name] = max(spent.get(name, 0.0), row.observer_seconds)
     return SharedObserver(len(spent), max(spent.values()), sum(spent.values())) if len(spent) > 1 else None
@@ -203,13 +213,13 @@ def _row(records: list[Record]) -> Row:
 
 
 def _machines(done: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Models of what computed; runs of an older fastdc name a GPU alone, as their device."""
+    """Return the models of the GPUs or CPUs; runs of older versions name only a GPU, as their device."""
     named = (run.get("machine") or run.get("device") for run in done)
     return tuple(sorted({str(name) for name in named if name and name != "cpu"}))
 
 
 def _labels_of(protocol: str) -> Labels:
-    """What a protocol trains on, by its name; of one that this version does not know, hard labels."""
+    """Return the labels of a protocol by its name; "hard" if this version does not know it."""
     try:
         return get_protocol(protocol).labels
     except ConfigError:
@@ -219,7 +229,7 @@ def _labels_of(protocol: str) -> Labels:
 def _numbers(done: list[dict[str, Any]]) -> dict[str, Any]:
     top1 = [float(run["top1"]) for run in done]
     if max(top1) > 100.0:
-        raise ValueError("top1")
+        raise ValueError("top1")  # `damage_named` turns it into an error that names the run
     top5 = [float(run["top5"]) for run in done if run.get("top5") is not None]
     cost = {part: fmean(run["cost"].get(part, 0.0) for run in done) for part in COST_OF_SUBSET}
     numbers = {
@@ -253,7 +263,7 @@ def _status(states: Counter[str]) -> Status:
 
 
 def _reason(records: list[Record]) -> str | None:
-    """Why runs are missing, each reason once with its seeds."""
+    """Return why runs are missing, each reason once with its seeds; None if none are."""
     reasons: dict[str, list[int]] = {}
     for record in records:
         if record.state == "skipped":

@@ -1,4 +1,4 @@
-"""Which runs may be compared: the settings of a set of results, and the seeds that finished in each."""
+"""Determine which runs may be compared: the settings of a set of results, and the finished seeds of each."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,13 +10,15 @@ from fastdc.sweep.store import Record
 
 METRICS = {"last": "top1", "best": "top1_best"}
 Group = tuple[Row, list[Record]]
-"""A row with its runs."""
+"""Row with its runs."""
 
 
 def choose_groups(
     records: Iterable[Record], *, ipc: int | None = None, protocol: str | None = None, arch: str | None = None
 ) -> list[Group]:
-    """Return the rows of a setting with their runs; None takes all. Whole sets, which have no IPC, belong to each.
+    """Return the rows of a setting with their runs; None takes all.
+
+    Rows of whole sets have no IPC and belong to every one.
 
     Raises:
         ConfigError: no run is of this setting.
@@ -35,7 +37,7 @@ def _fits(row: Row, asked: dict[str, Any]) -> bool:
 
 
 def _there(records: Sequence[Record]) -> str:
-    """What results hold of each setting that can be asked for."""
+    """Return the values that the results have of each setting, for a message."""
     labels = [record.label for record in records]
     ipcs = sorted({label["ipc"] for label in labels if label["ipc"] is not None})
     others = {name: sorted({str(label[name]) for label in labels}) for name in ("protocol", "arch")}
@@ -44,23 +46,23 @@ def _there(records: Sequence[Record]) -> str:
 
 
 def epoch_title(epoch: str) -> str:
-    """Return what a title adds where another epoch's accuracy than the last one's is compared."""
+    """Return the suffix of a title for accuracies of the best epoch; empty for the last epoch."""
     return "" if epoch == "last" else ", best epoch of each run (overstated)"
 
 
 def setting_of(row: Row, without: Sequence[str] = ("method",)) -> tuple[Any, ...]:
-    """Return the axes of a row that must be equal where methods are compared."""
+    """Return the values of a row's axes that must be equal for methods to be compared."""
     return tuple(getattr(row, axis) for axis in AXES if axis not in without)
 
 
 def scores_of(runs: Iterable[Record], epoch: str) -> dict[int, float]:
-    """Return the accuracy in percent by seed of the runs that finished; `epoch` is "last" or "best"."""
+    """Return the accuracy in percent of the finished runs, by seed; `epoch` is "last" or "best"."""
     done = [run for run in runs if run.state == "done" and run.summary]
     return {int(run.label["seed"]): float((run.summary or {})[METRICS[epoch]]) for run in done}
 
 
 def seed_text(seeds: Iterable[int]) -> str:
-    """Return seeds for people: `0-4, 7`."""
+    """Return seeds as text, with ranges: `0-4, 7`."""
     spans: list[list[int]] = []
     for seed in sorted(seeds):
         if spans and seed == spans[-1][-1] + 1:
@@ -71,5 +73,5 @@ def seed_text(seeds: Iterable[int]) -> str:
 
 
 def ipc_title(row: Row) -> str:
-    """Return the images per class as a title names them."""
+    """Return the images per class as a title shows them."""
     return "all images" if row.ipc is None else f"IPC {row.ipc}"

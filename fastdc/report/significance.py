@@ -1,6 +1,6 @@
-"""Which differences of two means over seeds are more than chance: Welch's test, false discovery rate, letters.
+"""Find significant differences of means over seeds: Welch's test, false discovery rate, letters.
 
-scipy is no dependency of fastdc, so the distribution function is here; the tests compare it with scipy's.
+scipy is not a dependency of fastdc, so the distribution function is implemented here; tests compare it with scipy's.
 """
 
 import math
@@ -16,7 +16,7 @@ TEST = (
 )
 LETTERS = string.ascii_letters
 LIKE_BEST = "≈ best"
-MOST = 100  # methods of a table that are compared each with each
+MOST = 100  # largest number of methods of a table whose pairs are all compared
 
 
 class Sample(NamedTuple):
@@ -28,35 +28,35 @@ class Sample(NamedTuple):
 
 
 def welch_p(first: Sample, second: Sample) -> float:
-    """Two-sided p-value of Welch's t test (1947), unequal variances; both samples need n >= 2.
+    """Return the two-sided p-value of Welch's t test (1947) for unequal variances; both samples need n >= 2.
 
-    Two samples without any spread differ for certain (0.0) or not at all (1.0).
+    If neither sample has any spread, p is 0.0 for different means and 1.0 for equal ones.
     """
     first_error, second_error = first.std * first.std / first.n, second.std * second.std / second.n
     error = first_error + second_error
     if error == 0.0:
         return 1.0 if first.mean == second.mean else 0.0
     t = (first.mean - second.mean) / math.sqrt(error)
-    shares = first_error / error, second_error / error  # squares of the errors themselves could vanish
+    shares = first_error / error, second_error / error  # shares, because squares of tiny errors would underflow
     freedom = 1.0 / (shares[0] ** 2 / (first.n - 1) + shares[1] ** 2 / (second.n - 1))
     return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t), t * t / (freedom + t * t))
 
 
 def incomplete_beta(a: float, b: float, x: float, rest: float) -> float:
-    """Regularised incomplete beta function I_x(a, b) by its continued fraction (DLMF 8.17.22).
+    """Return the regularised incomplete beta function I_x(a, b) by its continued fraction (DLMF 8.17.22).
 
-    `rest` is 1 - x, given apart because the difference loses digits near x = 1.
+    `rest` is 1 - x, passed separately because the subtraction would lose digits near x = 1.
     """
     if x <= 0.0 or rest <= 0.0:
         return 0.0 if x <= 0.0 else 1.0
-    if x > (a + 1) / (a + b + 2):  # the fraction converges fast on the other side
+    if x > (a + 1) / (a + b + 2):  # the fraction converges faster for 1 - I_{1-x}(b, a)
         return 1.0 - incomplete_beta(b, a, rest, x)
     front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(rest)
     return math.exp(front) / a / _fraction(a, b, x)
 
 
 def _fraction(a: float, b: float, x: float) -> float:
-    """1 + d1/(1 + d2/(1 + ...)) by Lentz' method, until a further term changes nothing."""
+    """Evaluate 1 + d1/(1 + d2/(1 + ...)) by Lentz's method, until another term changes nothing."""
     value, ratio, inverse = 1.0, 1.0, 0.0
     for index in range(1, 1000):
         m = index // 2
@@ -73,9 +73,9 @@ def _fraction(a: float, b: float, x: float) -> float:
 
 
 def different_pairs(samples: Sequence[Sample | None], rate: float = RATE) -> set[tuple[int, int]]:
-    """Pairs (i, j), i < j, whose means differ: Benjamini and Hochberg (1995) over all pairs.
+    """Return the pairs (i, j), i < j, whose means differ, by Benjamini and Hochberg (1995) over all pairs.
 
-    None, or one run only, is compared with nothing.
+    Entries that are None or have only one run are not compared.
     """
     return _discoveries(samples, combinations(_compared(samples), 2), rate)
 
@@ -87,7 +87,7 @@ def _compared(samples: Sequence[Sample | None]) -> list[int]:
 def _discoveries(
     samples: Sequence[Sample | None], pairs: Iterable[tuple[int, int]], rate: float
 ) -> set[tuple[int, int]]:
-    """Of these pairs those that differ, at this false discovery rate."""
+    """Return those of the pairs that differ, at this false discovery rate."""
     tested = [(welch_p(first, second), (i, j)) for i, j in pairs if (first := samples[i]) and (second := samples[j])]
     tested.sort()
     count = len(tested)
@@ -96,11 +96,11 @@ def _discoveries(
 
 
 def letters(samples: Sequence[Sample | None], rate: float = RATE) -> list[str] | None:
-    """Significance groups: two methods differ if and only if they share no letter. Empty where n < 2.
+    """Return significance groups: two methods differ if and only if they share no letter; "" for n < 2.
 
-    Compact letter display by insert-and-absorb (Piepho, 2004). Letters run in the order of the samples, so give the
-    best first. None where nobody could read them: more than `MOST` methods, or more groups than letters (their number
-    may grow exponentially with that of the methods).
+    This is the compact letter display by insert-and-absorb (Piepho, 2004). Letters follow the order of the samples,
+    so pass the best first. The result is None if letters would be unreadable: for more than `MOST` methods, or more
+    groups than letters. The number of groups can grow exponentially with the number of methods.
     """
     told = _compared(samples)
     if len(told) > MOST:
@@ -120,16 +120,17 @@ def letters(samples: Sequence[Sample | None], rate: float = RATE) -> list[str] |
 
 
 class Standing(NamedTuple):
-    """What the leaderboard shows of a method: its letters, and whether it is the best or may equal it."""
+    """Standing of a method on the leaderboard: its letters, and whether it is the best or may equal the best."""
 
     group: str
     best: bool
 
 
 def standings(samples: Sequence[Sample | None], rate: float = RATE) -> list[Standing]:
-    """Standing of every method, the best first. Where letters are too many, each is compared with the best alone.
+    """Return the standing of every method; pass the best first.
 
-    Where no two can be told apart only the first is called the best: all of them in bold would say nothing.
+    If there are too many letters, each method is compared with the best alone. If no two methods differ, only the
+    first is marked as best, because marking all of them would be meaningless.
     """
     found = letters(samples, rate)
     if found is None:

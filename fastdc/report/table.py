@@ -1,4 +1,4 @@
-"""The result table: for people on a terminal or in a log file, and as CSV, JSON and LaTeX."""
+"""Render the result table for a terminal or a log file, and as CSV, JSON and LaTeX."""
 
 import csv
 import io
@@ -21,10 +21,10 @@ STYLES = {"done": "", "partial": "yellow", "skipped": "dim", "pending": "dim", "
 
 
 class Column(NamedTuple):
-    """A column as people see it.
+    """Column of the table for people.
 
     Attributes:
-        heading: its first line. cell: the text of a row that has results.
+        heading: its first line. cell: function that returns the text of a row with results.
     """
 
     heading: str
@@ -32,12 +32,12 @@ class Column(NamedTuple):
 
 
 def render(rows: list[Row], style: Format) -> str:
-    """The rows as text, without a trailing newline. Plain: no colours, no cursor movements."""
+    """Return the rows as plain text, without colours, cursor movements or a trailing newline."""
     return {"table": plain_table, "csv": csv_table, "json": json_table, "latex": latex_table}[style](rows)
 
 
 def show(rows: list[Row]) -> None:
-    """Print the table on stdout: with colours on a terminal, as plain text elsewhere."""
+    """Print the table on stdout, with colours on a terminal and as plain text elsewhere."""
     if rows and sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM", "") != "dumb":
         _show_rich(rows)
     else:
@@ -45,9 +45,13 @@ def show(rows: list[Row]) -> None:
 
 
 def title(row: Row, tell_machine: bool = False) -> str:
-    """Return what the rows of one table have in common; the device and its threads only where they tell tables apart.
+    """Return the settings that the rows of one table share.
 
-    A precision that is not the paper's stands beside the protocol: `hard, bf16 (paper: fp32)`.
+    A precision other than the paper's follows the protocol directly: `hard, bf16 (paper: fp32)`.
+
+    Args:
+        row: any row of the table.
+        tell_machine: whether to add device and threads, for results in which these differ between tables.
     """
     paper = row.precision == PAPER_PRECISION
     computed = row.precision if paper else tell_precision(row.precision)
@@ -65,7 +69,11 @@ def title(row: Row, tell_machine: bool = False) -> str:
 
 
 def columns_of(rows: list[Row]) -> list[Column]:
-    """The columns of one table. With a teacher's labels its time is one, and the costs of compression are one."""
+    """Return the columns of one table that follow the accuracy and `n`.
+
+    With hard labels, the parts of the compression time have their own columns. With a teacher's labels, they become
+    one column, followed by the time to relabel.
+    """
     columns = [
         Column("images", lambda row: f"{row.images:,}"),
         Column("size", lambda row: size(row.image_bytes or 0)),
@@ -86,17 +94,17 @@ def _time(heading: str, *fields: str) -> Column:
 
 
 def label_size(row: Row) -> str:
-    """Bytes of the labels; of online ones, which nobody stores, what they would take."""
+    """Return the bytes of the labels as text; online labels are marked as not stored."""
     return size(row.label_bytes or 0) + (" not stored" if row.labels == "online" else "")
 
 
 def headings(columns: list[Column]) -> list[str]:
-    """The first line of a table."""
+    """Return the first line of a table."""
     return ["method", "IPC", "top-1 %", "n", *[column.heading for column in columns]]
 
 
 def cells(row: Row, columns: list[Column]) -> list[str]:
-    """The row's cells as shown to people; a mean over part of the seeds is marked `2/3`."""
+    """Return the row's cells for people; a mean over part of the seeds is marked `2/3`."""
     if row.n == 0:
         return [plain(row.method), ipc_text(row), row.status, f"0/{row.seeds}", *[""] * len(columns)]
     accuracy = f"{row.top1_mean:.2f}" + (f" ± {row.top1_std:.2f}" if row.top1_std is not None else "") + mixed(row)
@@ -105,24 +113,24 @@ def cells(row: Row, columns: list[Column]) -> list[str]:
 
 
 def mixed(row: Row) -> str:
-    """Return the mark of a mean over runs that different models of GPU or CPU computed."""
+    """Return `*` for a mean over runs on different models of GPU or CPU, else an empty text."""
     return "*" if len(row.machines) > 1 else ""
 
 
 def ipc_text(row: Row) -> str:
-    """Images per class as shown; `all` for the whole set."""
+    """Return the images per class as text; `all` for the whole set."""
     return "all" if row.ipc is None else str(row.ipc)
 
 
 def duration(seconds: float) -> str:
-    """Short, for four columns side by side: 0.05 s, 3.2 s, 45 s, 1.9 min, 2.5 h."""
+    """Return a duration as a text short enough for four columns: 0.05 s, 3.2 s, 45 s, 1.9 min, 2.5 h."""
     if seconds < 120:
         return f"{seconds:.{2 if 0 < seconds < 1 else 1 if seconds < 10 else 0}f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def size(count: int) -> str:
-    """Bytes for people, decimal units: 161.4 kB."""
+    """Return a number of bytes as text in decimal units: 161.4 kB."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
@@ -130,8 +138,10 @@ def size(count: int) -> str:
 
 
 def notes(rows: list[Row]) -> list[str]:
-    """One line for every row that lacks runs, with the reason; for means over different machines; for inferred and
-    reduced settings, of methods and protocols; for the teacher; for the observer and its cost.
+    """Return the notes below a table, one line each.
+
+    They cover missing runs with their reasons, means over different machines, inferred and reduced settings of methods
+    and protocols, the teacher and its labels, the rule for sizes, and the observer and its cost.
     """
     lines = [f"{plain(row.method)} ipc {ipc_text(row)}: {plain(row.reason)}" for row in rows if row.reason]
     lines += [
@@ -161,7 +171,7 @@ def notes(rows: list[Row]) -> list[str]:
 
 
 def _protocol_notes(rows: list[Row]) -> list[str]:
-    """Return which settings of the table's protocols no source states."""
+    """Return notes on settings of the table's protocols that no source states."""
     inferred = {name: inferred_of(name) for name in dict.fromkeys(row.protocol for row in rows)}
     return [
         plain(f"protocol {name}: {', '.join(settings)} inferred, not published")
@@ -171,7 +181,7 @@ def _protocol_notes(rows: list[Row]) -> list[str]:
 
 
 def _label_notes(rows: list[Row]) -> list[str]:
-    """Who gave the labels of a table, and how its label bytes and times are to be read."""
+    """Return notes on the teachers of a table, and on the meaning of its label bytes and times."""
     methods: dict[str, list[str]] = {}
     for row in rows:
         if row.n and row.teacher is not None:
@@ -194,13 +204,13 @@ def _label_notes(rows: list[Row]) -> list[str]:
 
 
 def tables(rows: list[Row]) -> list[tuple[str, list[Row]]]:
-    """Rows that may be compared with each other, under their title."""
+    """Group consecutive rows that may be compared with each other, under their title."""
     differ = len({(row.device, row.threads) for row in rows}) > 1
     return [(text, list(group)) for text, group in groupby(rows, key=lambda row: title(row, differ))]
 
 
 def plain_table(rows: list[Row]) -> str:
-    """Aligned columns of text, one block for each data set, protocol and network."""
+    """Return aligned columns of text, one block for each table of comparable rows."""
     if not rows:
         return "no results yet"
     blocks = []
@@ -212,7 +222,7 @@ def plain_table(rows: list[Row]) -> str:
 
 
 def aligned(grid: list[list[str]], left: Sequence[int] = tuple(range(LEFT_ALIGNED))) -> list[str]:
-    """Return the lines of a table of texts; the columns `left` are flush left, the others right."""
+    """Return the lines of a grid of texts; the columns `left` are flush left, the others flush right."""
     widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
     return [
         "  ".join(
@@ -234,14 +244,14 @@ def _show_rich(rows: list[Row]) -> None:
         columns = columns_of(group)
         grid = [headings(columns), *[cells(row, columns) for row in group]]
         if sum(max(map(len, texts)) + 3 for texts in zip(*grid, strict=True)) > console.width:
-            print(plain_table(group) + "\n")  # a narrow terminal wraps lines; rich would cut numbers short
+            print(plain_table(group) + "\n")  # a narrow terminal wraps plain lines; rich would truncate numbers
             continue
         table = Table(title=Text(text), title_justify="left", box=box.SIMPLE_HEAD)
         for column, heading in enumerate(grid[0]):
             table.add_column(heading, justify="left" if column < LEFT_ALIGNED else "right", no_wrap=True)
         for _ipc, same in groupby(group, key=lambda row: row.ipc):
             for row in same:
-                texts = [Text(value) for value in cells(row, columns)]  # Text: no markup
+                texts = [Text(value) for value in cells(row, columns)]  # Text, because a str would be parsed as markup
                 table.add_row(*texts, style=STYLES[row.status])
             table.add_section()
         console.print(table)
@@ -250,12 +260,12 @@ def _show_rich(rows: list[Row]) -> None:
 
 
 def json_table(rows: list[Row]) -> str:
-    """A list of objects, one per row, every field of `Row`; missing numbers are null."""
+    """Return a JSON list with one object per row, all fields of `Row`; missing numbers are null."""
     return json.dumps([row.model_dump(mode="json") for row in rows], indent=1, allow_nan=False)
 
 
 def csv_table(rows: list[Row]) -> str:
-    """RFC 4180 with a heading; missing numbers are empty."""
+    """Return the rows as CSV (RFC 4180, but lines end in LF) with a heading; missing numbers are empty."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(Row.model_fields)
@@ -271,7 +281,7 @@ def _csv_cell(value: Any) -> Any:
 
 
 def latex_table(rows: list[Row]) -> str:
-    """One `tabular` per table of results; needs the package booktabs."""
+    """Return one `tabular` per table of comparable rows; needs the LaTeX package booktabs."""
     blocks = []
     for text, group in tables(rows):
         columns = columns_of(group)

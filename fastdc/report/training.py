@@ -1,4 +1,4 @@
-"""What the details of runs show: accuracy of every class, and the course of training."""
+"""Summarise the details of runs: accuracy of every class, and the course of training."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -15,21 +15,21 @@ from fastdc.report.results import Results
 from fastdc.report.rows import Row, damage_named
 from fastdc.sweep.store import Record
 
-COLUMNS = 20  # classes of the table; of more, those in which the methods differ most
-POINTS = 60  # of a curve
-STEPS = (1.0, 3.0, 6.0, 10.0, 16.0)  # points of accuracy between the shades of a difference
+COLUMNS = 20  # most classes in the table; of more, those with the largest differences are shown
+POINTS = 60  # most points of a curve, apart from its last
+STEPS = (1.0, 3.0, 6.0, 10.0, 16.0)  # differences in percentage points at which the shade deepens
 BASELINE = "random"
 
 
 class Figure(NamedTuple):
-    """A chart and what stands above it."""
+    """Chart with its caption."""
 
     caption: str
     svg: Markup
 
 
 class Course(NamedTuple):
-    """Mean over a row's runs: accuracy of each class in percent, and (epoch, value) of loss and of top-1.
+    """Means over a row's runs: accuracy of each class in percent, and (epoch, value) of loss and of top-1.
 
     A class without validation images has None.
     """
@@ -44,11 +44,12 @@ Found = tuple[Row, int, Course]
 
 
 class Heat(NamedTuple):
-    """A table of accuracies by class.
+    """Table of accuracies by class.
 
     Attributes:
-        classes: names of the columns. baseline: what the differences are against. of: classes in all.
-        lines: number of a method (-1: the mean of all), and for each class a text and a shade -5..5.
+        classes: names of the columns. baseline: reference of the differences. of: total number of classes.
+        lines: number of a method (-1: the mean of all), and for each class a text and a shade -5..5. The first line
+            is the baseline's.
     """
 
     classes: list[str]
@@ -58,7 +59,7 @@ class Heat(NamedTuple):
 
 
 def reader(results: Results, environments: dict[str, None]) -> Means:
-    """A function that reads and averages the details of runs; what computed them is added to `environments`."""
+    """Return a function that reads and averages the details of runs, and adds their software to `environments`."""
 
     def means(records: list[Record]) -> Course:
         with damage_named(records[0].key):
@@ -85,7 +86,7 @@ def _environment(values: dict[str, Any]) -> str:
 
 
 def _thinned(curve: Iterable[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    """Mean over runs by epoch (from 1), then over stretches of epochs so that few points are left."""
+    """Return means over runs by epoch (from 1), then over blocks of epochs if there are more than `POINTS`."""
     epochs: dict[int, list[float]] = {}
     for entry in curve:
         if entry.get(name) is not None:
@@ -96,7 +97,7 @@ def _thinned(curve: Iterable[dict[str, Any]], name: str) -> list[tuple[float, fl
         return points
     parts = [points[start : start + stride] for start in range(0, len(points) - 1, stride)]
     thin = [(fmean(x for x, _ in part), fmean(y for _, y in part)) for part in parts]
-    return [*thin, points[-1]]  # the last epoch's value is the one that is reported
+    return [*thin, points[-1]]  # keep the last epoch exact, because its value is the reported one
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -107,7 +108,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def class_names(sets: StoredSets, rows: Iterable[list[Record]]) -> tuple[str, ...]:
-    """Names of the classes, as the first stored set that is sound tells them; empty where none is."""
+    """Return the names of the classes from the first intact stored set; empty if there is none."""
     for records in rows:
         try:
             found = sets.find(records)
@@ -119,9 +120,9 @@ def class_names(sets: StoredSets, rows: Iterable[list[Record]]) -> tuple[str, ..
 
 
 def per_class(found: Sequence[Found], names: Sequence[str]) -> Heat | None:
-    """Differences by class against random, or against the mean of all methods; None where there is nothing to compare.
+    """Return differences by class from random, or from the mean of all methods; None if nothing can be compared.
 
-    The last epoch's accuracies, as the leaderboard's.
+    Like the leaderboard, it uses the last epoch's accuracies.
     """
     courses = [(row.method, method, course.per_class) for row, method, course in found if course.per_class]
     of = len(courses[0][2]) if courses else 0
@@ -141,6 +142,7 @@ def per_class(found: Sequence[Found], names: Sequence[str]) -> Heat | None:
     lines = [(number, [(f"{reference[index]:.0f}", 0) for index in chosen])]
     for method, values in others:
         differences = [values[index] - reference[index] for index in chosen]
+        # U+2212 is the minus sign, which is as wide as the plus.
         lines.append((method, [(f"{value:+.1f}".replace("-", "\u2212"), _shade(value)) for value in differences]))
     shown = [measured[index] for index in chosen]
     labels = [plain(names[index]) if len(names) == of else f"class {index}" for index in shown]
@@ -153,7 +155,7 @@ def _shade(difference: float) -> int:
 
 
 def curve_figures(found: Sequence[Found]) -> list[Figure]:
-    """Training loss and validation accuracy by epoch."""
+    """Return charts of training loss and validation accuracy by epoch."""
     figures = []
     for caption, label, name in (
         ("Training loss", "loss", "loss"),
@@ -172,7 +174,7 @@ def curve_figures(found: Sequence[Found]) -> list[Figure]:
 
 
 def _said(row: Row, name: str, last: float) -> str:
-    """What a curve says of itself; the best epoch is kept apart from the last."""
+    """Return the tooltip of a curve, which names the best epoch separately from the last."""
     text = f"{row.method}: {last:.4g} at the end"
     if name == "top1" and row.top1_best_mean is not None:
         text += f"; {row.top1_best_mean:.4g} in the best epoch of each run, which is never ranked"
