@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastdc.beton import BetonFile, decode_image, encode_jpeg_within, load_manifest
+from fastdc.beton import BetonFile, decode_image, encode_jpeg_within, fit_image, load_manifest
 from fastdc.compress import compress_beton, compress_list
 from fastdc.errors import ConfigError, MethodError
 from fastdc.methods import get_method
 from fastdc.methods.base import Mosaic
 from fastdc.methods.mosaics import store_mosaics
-from fastdc.methods.pact import tile_sides
+from fastdc.methods.pact import ENCODERS, tile_sides
 from fastdc.observe import ObserverConfig
 from fastdc.train.evaluation import evaluate
 from fastdc.train.protocols import get_protocol
@@ -49,6 +49,18 @@ def grid_of(path: Path) -> int:
     return grid
 
 
+def sizes_of(path: Path) -> list[int]:
+    with BetonFile(path) as beton:
+        return [len(beton.payload(index)) for index in range(len(beton))]
+
+
+def random_source(betons: Any, tmp_path: Path, index: int) -> Any:
+    """Decode the training image that image `index` of random's set was."""
+    wanted = load_manifest(tmp_path / "plain.beton").ids[index]
+    with BetonFile(betons.train) as beton:
+        return beton.decode(load_manifest(betons.train).ids.index(wanted))
+
+
 def side_of(path: Path) -> int:
     with BetonFile(path) as beton:
         (side,) = {*beton.widths.tolist(), *beton.heights.tolist()}
@@ -61,6 +73,23 @@ def test_it_never_takes_more_bytes_than_random(betons: Any, tmp_path: Path, seed
     plain = load_manifest(compress(betons, tmp_path, "random", "plain", seed=seed))
     assert packed.counts == plain.counts
     assert 0.5 * plain.image_bytes < packed.image_bytes <= plain.image_bytes
+
+
+def test_the_budget_leaves_the_gain_of_the_encoder_out(betons: Any, tmp_path: Path) -> None:
+    given: dict[str, Any] = {
+        name: compress(betons, tmp_path, name=name, settings={"budget": name}) for name in ENCODERS
+    }
+    plain = load_manifest(compress(betons, tmp_path, "random", "plain"))
+    largest = {name: max(sizes_of(path)) for name, path in given.items()}
+    assert largest["encoded"] < largest["stored"] <= plain.image_bytes / sum(plain.counts)
+    encoded = []
+    for index in range(sum(plain.counts)):
+        buffer = io.BytesIO()
+        pixels = fit_image(random_source(betons, tmp_path, index), 28, "crop")
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=75, subsampling=2, optimize=True)
+        encoded.append(buffer.tell())
+    details: Any = load_manifest(given["encoded"]).made["details"]
+    assert details["max_bytes"] == sum(encoded) // len(encoded)
 
 
 def test_a_mosaic_that_no_quality_brings_within_its_bytes_is_refused(betons: Any, tmp_path: Path) -> None:
