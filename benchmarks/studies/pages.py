@@ -28,12 +28,16 @@ def _opening(study: Study) -> str:
         f"# The study: {study.name}\n\n"
         "`python benchmarks/study.py draw` writes this page, the figures and all CSV files from `rows.jsonl`. Change "
         "`study.yaml` (what runs), `questions.yaml` (tables) or `claims.yaml` (claims) instead.\n\n"
-        f"{done} of the {len(study.wanted)} rows that `study.yaml` asks for have run. Accuracies are top-1 in "
-        "percent on the validation set after the last epoch, mean ± 95 % t interval over n seeds; one seed has no "
-        "interval. Differences are paired by seed. The best epoch overstates accuracy and stands beside it only. Bytes "
-        "are those of the stored images + those of their labels. Each seed has an observer of its own. Crops: `method` "
-        "is what each method asks for, `protocol` crops every set from the whole stored image, `tile:2` every set "
-        f"inside tiles of 2 x 2. The paper's setting is {PAPER}; what differs stands above each table."
+        f"{done} of the {len(study.wanted)} rows that `study.yaml` asks for have run. PCA (Prune, Combine, Augment) is "
+        "the method of the paper, arXiv 2502.06434: the easiest real images, tiled 2 x 2, cropped inside a tile. PACT "
+        "(Pack And Crop Tiles) is fastdc's own. The observer is the network whose training gives the scores; what the "
+        "paper leaves open is marked as inferred.\n\n"
+        "Accuracies are top-1 in percent on the validation set after the last epoch: mean ± half of the 95 % t "
+        "interval over n seeds; one seed has no interval. Differences are paired by seed. The accuracy of the best "
+        "epoch is biased upwards; it is listed for reference and enters no test. Bytes are those of the stored images "
+        "+ those of their labels. Each seed has an observer of its own. Crops: `method` is what each method asks for, "
+        "`protocol` crops every set from the whole stored image, `tile:2` every set inside tiles of 2 x 2. The paper's "
+        f"setting is {PAPER}; what differs stands above each table."
     )
 
 
@@ -50,8 +54,9 @@ def _claims(study: Study) -> str:
         f"`claims.yaml` lists {len(asked.claims)} claims: "
         + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         + f". A verdict needs {asked.pairs} paired seeds and p < {asked.level:g} after Holm's correction over all of "
-        "them. p is two-sided, of the exact permutation test. "
-        f"n pairs give no p below 2 / 2^n, so that the first claim to pass needs {needed} pairs. "
+        "them. p is two-sided, from the exact sign-flip test on the paired differences. With n pairs it cannot fall "
+        f"below 2 / 2^n; under Holm with {len(asked.claims)} claims that takes at least {needed} pairs. A claim that "
+        "has not run counts as p = 1. "
         f"A claim's axes, where it names no others: {heading(asked.column)}."
         + (f" {asked.note}" if asked.note else ""),
         "",
@@ -198,11 +203,17 @@ def _environment(study: Study) -> str:
         "## How it was run",
         "",
         "`python benchmarks/study.py run` in a clone with `data/imagenette` written by `writers/imagenette.py`; "
-        "`environment.json` has the libraries. `python benchmarks/study.py verify 3` trains three rows again.",
+        "`environment.json` has the libraries. `python benchmarks/study.py verify 3` trains three rows again. A "
+        "modified checkout differs from its commit: `run` itself rewrites the committed rows and this page.",
         "",
     ]
     body = [
-        [str(each["rows"]), str(each["device_name"]), str(each["threads"]), str(each["fastdc"]), str(each["git"])[:12]]
+        [*(str(each[name]) for name in ("rows", "device_name", "threads", "fastdc")), _commit(str(each["git"]))]
         for each in environments(study.rows)
     ]
     return "\n".join([*lines, *markdown(("rows", "machine", "threads", "fastdc", "commit"), body)])
+
+
+def _commit(described: str) -> str:
+    """Return a commit in short, as `git describe --dirty` names it."""
+    return described[:12] + (" (modified)" if described.endswith("-dirty") else "")
