@@ -55,7 +55,7 @@ def test_equal_rows_give_equal_bytes_in_any_order(folder: Path) -> None:
 
 def test_the_committed_outputs_are_what_the_committed_rows_give() -> None:
     """Rows, tables and claims cannot drift apart: `python benchmarks/study.py draw` writes them again."""
-    inputs = {"study.yaml", "questions.yaml", "claims.yaml", "rows.jsonl", "entropy.csv"}
+    inputs = {"study.yaml", "questions.yaml", "claims.yaml", "choices.md", "rows.jsonl", "entropy.csv"}
     files = [path for path in study.STUDY.rglob("*") if path.is_file()]
     found = outputs(study.STUDY)
     assert {str(path.relative_to(study.STUDY)) for path in files} - inputs == set(found)

@@ -36,7 +36,7 @@ def test_one_observer_serves_every_pruning_method(make_config: Callable[..., Swe
     images = 2 * len(plan.train.classes)
     for row in rows:
         entries = [line for line in lists[row.method].read_text().splitlines() if not line.startswith("#")]
-        assert len(entries) == images * (4 if row.method == "pca" else 1), row.method
+        assert len(entries) == images * (4 if row.method in ("pca", "pact") else 1), row.method
         assert (row.observer_seconds or 0) > 0 or row.method == "random"
     ledger = shared_observer(rows)
     assert ledger is not None
