@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from fastdc.report.escape import plain
+from fastdc.report.paired import seeds_for_claims
 from studies.asked import Contrast, Question, Table, Value
 from studies.blocks import Wanted
 from studies.cells import NOTHING, Study, environments, heading, interval, markdown, mean_text, side_name, signed
 from studies.entropies import entropy_table
 from studies.results import Compared, Result, baseline_of, compare, contrast, tables_of
-from studies.verdicts import Judged, absent, pairs_needed
+from studies.verdicts import Judged, absent
 
 PAPER = "ImageNet-1K, 224 px, resnet18, 300 epochs in batches of 128 (`hard`), fp32"
 
@@ -46,7 +47,7 @@ def _opening(study: Study) -> str:
 
 def _claims(study: Study) -> str:
     asked = study.claims
-    needed = pairs_needed(len(asked.claims), asked.level)
+    needed = seeds_for_claims(len(asked.claims), asked.level)
     counts = Counter(each.verdict for each in study.judged)
     lines = [
         "## Claims",

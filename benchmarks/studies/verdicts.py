@@ -1,10 +1,9 @@
 """Judge every claim from the rows, with Holm's correction over all claims of claims.yaml."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from fastdc.report.paired import holm
+from fastdc.report.paired import holm, seeds_for_claims
 from studies.asked import Claim, Claims
 from studies.results import Compared, Result, contrast
 
@@ -59,7 +58,7 @@ def _judged(claim: Claim, found: Compared, p: float | None, adjusted: float | No
 
 
 def _undecided(pairs: int, asked: Claims) -> str:
-    enough = pairs_needed(len(asked.claims), asked.level)
+    enough = seeds_for_claims(len(asked.claims), asked.level)
     few = f"; {pairs} pairs pass only after other claims have passed, {enough} can pass first"
     return f"adjusted p is not below {asked.level:g}{few if pairs < enough else ''}"
 
@@ -72,8 +71,3 @@ def absent(found: Compared) -> str:
         return f"study.yaml asks for no rows of {' and '.join(unasked)}"
     missing = [name for name, side in sides.items() if side is not None and not side.runs]
     return f"no rows of {' and '.join(missing)}" if missing else "no seed in common"
-
-
-def pairs_needed(claims: int, level: float) -> int:
-    """Return the fewest paired seeds with which the smallest exact p, 2 / 2^n, passes Holm's first step."""
-    return math.floor(1 - math.log2(level / claims)) + 1

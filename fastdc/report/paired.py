@@ -132,9 +132,9 @@ def seeds_needed(difference: float, std: float) -> int | None:
     return max(math.ceil(needed), math.ceil(1 - math.log2(LEVEL)))
 
 
-def seeds_for_claims(claims: int) -> int:
-    """Return the fewest pairs with which one of this many claims can reach p < 0.05 after `holm`."""
-    return math.floor(1 - math.log2(LEVEL / max(1, claims))) + 1
+def seeds_for_claims(claims: int, level: float = LEVEL) -> int:
+    """Return the fewest pairs with which one of this many claims can reach p < level after `holm`."""
+    return math.floor(1 - math.log2(level / max(1, claims))) + 1
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from fastdc.beton.missing import one_use
 from fastdc.errors import DivergedError, FastDCError
@@ -32,9 +32,6 @@ from fastdc.sweep.provenance import Watch
 from fastdc.sweep.signals import signals_interrupt
 from fastdc.sweep.store import Rerun, Store
 from fastdc.track import emit, watching
-
-if TYPE_CHECKING:
-    pass
 
 POLL_SECONDS = 0.5
 

@@ -16,9 +16,9 @@ from studies.blocks import read_blocks, wanted_rows
 from studies.drawing import draw, outputs
 from studies.results import contrast, group_results, tables_of
 from studies.rows import read_rows, rows_csv
-from studies.verdicts import Judged, judge, pairs_needed
+from studies.verdicts import Judged, judge
 
-from fastdc.report.paired import holm
+from fastdc.report.paired import holm, seeds_for_claims
 from tests.benchmarks.conftest import BENCHMARKS
 from tests.benchmarks.study_rows import CLAIMS, row, rows_of, write_study
 
@@ -118,7 +118,7 @@ def test_too_few_pairs_decide_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("claims", "needed"), [(1, 6), (6, 8), (7, 9), (12, 9), (13, 10)])
 def test_the_pairs_that_can_decide_among_claims(claims: int, needed: int) -> None:
-    assert pairs_needed(claims, 0.05) == needed
+    assert seeds_for_claims(claims, 0.05) == needed
     assert claims * 2 / 2**needed < 0.05 <= claims * 2 / 2 ** (needed - 1)
 
 
