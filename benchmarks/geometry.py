@@ -106,7 +106,7 @@ class Peak:
 
 def child(name: str, folder: Path, args: argparse.Namespace) -> None:
     """Run one method and print its numbers as JSON."""
-    import fastdc.methods.d2 as d2
+    import fastdc.methods.pruning.d2 as d2
     from fastdc.methods import get_method
 
     scores = np.random.default_rng(1).random(args.samples)

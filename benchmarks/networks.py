@@ -12,8 +12,8 @@ import time
 import torch
 from torch import nn
 
+from fastdc.common.threads import keep_freed_memory
 from fastdc.nn.models import build_model
-from fastdc.threads import keep_freed_memory
 
 NETWORKS = (("resnet10", 64), ("resnet10", 28), ("resnet18", 64), ("convnet_w32", 64), ("convnet_w32", 28))
 BATCH, STEPS, RUNS, CLASSES = 50, 4, 3, 10

@@ -52,7 +52,7 @@ def list_images(work: Path, images: int, classes: int) -> dict[str, Any]:
     """List classes and images as the writer does, without reading any image."""
     import numpy as np
 
-    from fastdc.beton.opening import open_source
+    from fastdc.beton.sources.open_source import open_source
 
     with open_source(work / "tree") as source:
         items, found = source.contents.items, len(source.contents.classes)
@@ -117,7 +117,14 @@ def run(work: Path, images: int, classes: int) -> dict[str, Any]:
         return [sys.executable, __file__, "--step", name, "--work", str(work), *sizes]
 
     beton = work / "out.beton"
-    write = [sys.executable, "-c", "from fastdc.cli import main; main()", "write-beton", str(work / "tree"), str(beton)]
+    write = [
+        sys.executable,
+        "-c",
+        "from fastdc.cli.main import main; main()",
+        "write-beton",
+        str(work / "tree"),
+        str(beton),
+    ]
     results: dict[str, Any] = {"images": images, "classes": classes}
     for name, command in (
         ("generate", step("generate")),

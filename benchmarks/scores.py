@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.kernels.fields import FIELDS
-from fastdc.kernels.windows import tdds_scores
+from fastdc.common.threads import usable_cpus
+from fastdc.kernels.scores.fields import FIELDS
+from fastdc.kernels.scores.windows import tdds_scores
 from fastdc.methods import get_method
-from fastdc.methods.scored import ScoreMethod
-from fastdc.observe.record import LOG_NAME, Observation, append_epoch, commit
-from fastdc.threads import usable_cpus
+from fastdc.methods.bases.score_methods import ScoreMethod
+from fastdc.observe.dynamics_log import LOG_NAME, Observation, append_epoch, commit
 
 TDDS_FILE = "steps.f32"
 READS: dict[str, tuple[str, ...]] = {

@@ -20,11 +20,11 @@ import numpy as np
 
 from fastdc.beton import Sample, write_samples
 from fastdc.report import make_rows
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.leftovers import remove_leftovers
-from fastdc.sweep.plan import Cell, Plan, make_plan
-from fastdc.sweep.run import CellResult, missing_cells, run_plan
-from fastdc.sweep.store import Store
+from fastdc.sweep.cells import Cell, Plan, make_plan
+from fastdc.sweep.run_cells import CellResult, missing_cells, run_plan
+from fastdc.sweep.store.leftovers import remove_leftovers
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 SUMMARY: dict[str, Any] = {
     "top1": 50.0, "top5": None, "top1_best": 51.0, "epochs": 60, "steps": 60, "images": 20, "image_bytes": 9000,

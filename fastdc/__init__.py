@@ -13,30 +13,30 @@ Each public name is imported on first use, so torch loads only where it is neede
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastdc.threads import bound_spinning
+from fastdc._version import __version__
+from fastdc.common.threads import bound_spinning
 
 if TYPE_CHECKING:
     from fastdc.beton import BetonFile, Manifest, verify_beton, write_beton
-    from fastdc.compress import compress_beton
-    from fastdc.errors import FastDCError
+    from fastdc.common.errors import FastDCError
     from fastdc.loader import open_loader
     from fastdc.methods import all_methods, get_method, select
-    from fastdc.methods.scoring import scores
+    from fastdc.methods.scores_of_logits import scores
     from fastdc.observe import ObserverConfig
+    from fastdc.subsets.compress import compress_beton
     from fastdc.train import EvaluateSettings, get_protocol
     from fastdc.train.evaluation import evaluate
 
 bound_spinning()  # must precede the first import of torch: libgomp reads the variable only once
 
-__version__ = "0.3.0"
 
 _HOMES = {
     "fastdc.beton": ("BetonFile", "Manifest", "verify_beton", "write_beton"),
-    "fastdc.compress": ("compress_beton",),
-    "fastdc.errors": ("FastDCError",),
+    "fastdc.subsets.compress": ("compress_beton",),
+    "fastdc.common.errors": ("FastDCError",),
     "fastdc.loader": ("open_loader",),
     "fastdc.methods": ("all_methods", "get_method", "select"),
-    "fastdc.methods.scoring": ("scores",),
+    "fastdc.methods.scores_of_logits": ("scores",),
     "fastdc.observe": ("ObserverConfig",),
     "fastdc.train": ("EvaluateSettings", "get_protocol"),
     "fastdc.train.evaluation": ("evaluate",),

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastdc.errors import ConfigError, FastDCError
+from fastdc.common.errors import ConfigError, FastDCError
+from fastdc.common.threads import usable_cpus
 from fastdc.methods.registry import load_registry
 from fastdc.report import make_rows, write_page
 from fastdc.report.compare import compare_methods
-from fastdc.report.paired import Paired
-from fastdc.sweep.config import SweepConfig, load_config
-from fastdc.sweep.store import Record, Store
-from fastdc.threads import usable_cpus
+from fastdc.report.paired_tests import Paired
+from fastdc.sweep.store.results import Record, Store
+from fastdc.sweep.sweep_config import SweepConfig, load_config
 
 BASELINE, PAPERS = "random", "pca"
 EMBEDDED, PHOTOGRAPHS = "fashion_mnist", "make demo SET=imagenette"

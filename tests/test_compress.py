@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from fastdc.beton import BetonFile, describe_beton, load_manifest, resize_image, write_beton
-from fastdc.compress import compress_beton, compress_identity, compress_list
-from fastdc.errors import ConfigError, MethodError, OutputError
+from fastdc.common.errors import ConfigError, MethodError, OutputError
 from fastdc.observe import ObserverConfig, load_observation
-from fastdc.observe.needs import ObserverNeeds
+from fastdc.observe.record_needs import ObserverNeeds
+from fastdc.subsets.compress import compress_beton, compress_identity, compress_list
 
 OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
 WINDOW = {"last_epoch": 3}

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.compress import CompressResult, compress_beton
-from fastdc.errors import OutputError
+from fastdc.common.errors import OutputError
 from fastdc.methods import Compressed, MethodContext, MethodInfo, _registry
-from fastdc.methods.base import MethodConfig
-from fastdc.methods.teaching import TeacherMethod
+from fastdc.methods.bases.method import MethodConfig
+from fastdc.methods.bases.teacher_methods import TeacherMethod
 from fastdc.observe import ObserverConfig, load_observation
-from fastdc.observe.needs import ObserverNeeds
+from fastdc.observe.record_needs import ObserverNeeds
+from fastdc.subsets.compress import CompressResult, compress_beton
 
 OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
 

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from torch import nn
 
-from fastdc.cli import sweep_command
+from fastdc.cli.main import sweep_command
 from fastdc.nn.models import build_model
-from fastdc.sweep.config import SweepConfig, load_config
-from fastdc.sweep.store import Record
+from fastdc.sweep.store.results import Record
+from fastdc.sweep.sweep_config import SweepConfig, load_config
 from tests.conftest import Betons
 from tests.processes import start_process
 from tests.report.test_result_rows import done

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fastdc.beton.output import beton_output
-from fastdc.errors import OutputError
-from fastdc.files import atomic_file, check_output, write_atomic
+from fastdc.beton.output_pair import beton_output
+from fastdc.common.errors import OutputError
+from fastdc.common.files import atomic_file, check_output, write_atomic
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     code = (
-        "import resource, signal, sys; from pathlib import Path; from fastdc.files import write_atomic\n"
-        "from fastdc.errors import OutputError\n"
+        "import resource, signal, sys; from pathlib import Path; from fastdc.common.files import write_atomic\n"
+        "from fastdc.common.errors import OutputError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: write_atomic(Path(sys.argv[1]), b'x' * 5000)\n"
@@ -93,7 +93,7 @@ def test_an_input_is_no_output_even_with_force(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
     out = tmp_path / "[a] x.json"
     code = (
-        "import os, sys; from pathlib import Path; from fastdc.files import atomic_file\n"
+        "import os, sys; from pathlib import Path; from fastdc.common.files import atomic_file\n"
         "with atomic_file(Path(sys.argv[1])) as handle:\n    handle.write(b'half'); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(out)], timeout=60).returncode == -9
@@ -119,7 +119,7 @@ def interrupted(work: Callable[[], None], moment: int) -> bool:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal passed
-        if not frame.f_code.co_filename.endswith(("fastdc/files.py", "filelock/_unix.py")):
+        if not frame.f_code.co_filename.endswith(("fastdc/common/files.py", "filelock/_unix.py")):
             return None
         passed += event == "line"
         if passed == moment:

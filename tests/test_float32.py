@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import fastdc
-from fastdc.errors import ConfigError
-from fastdc.float32 import Products, exact_float32, set_float32, switches
+from fastdc.common.errors import ConfigError
+from fastdc.common.float32 import Products, exact_float32, set_float32, switches
+from fastdc.common.precision import check_precision, precision_key, shown_precision
 from fastdc.nn.device import choose_compute
-from fastdc.nn.options import check_precision, precision_key, tell_precision
 
 BACKENDS: Any = torch.backends
 NEW = hasattr(BACKENDS.cuda.matmul, "fp32_precision")
@@ -90,7 +90,7 @@ def test_torchs_own_code_reads_older_switches_after_ours(legacy: bool) -> None:
 MIXED = """
 import sys
 import torch
-from fastdc.float32 import exact_float32, set_float32
+from fastdc.common.float32 import exact_float32, set_float32
 if sys.argv[1] == "True":
     torch.backends.cudnn.allow_tf32 = True
     torch.set_float32_matmul_precision("high")
@@ -167,4 +167,4 @@ def test_keys_and_titles_of_precisions() -> None:
     assert precision_key("fp32", "cpu") == "fp32"  # as it always was
     others = {precision_key(each, "cuda") for each in ("fp32", "tf32", "bf16", "fp16")} | {precision_key("bf16", "cpu")}
     assert others == {"fp32/2", "tf32/2", "bf16/2", "fp16/2"}
-    assert [tell_precision(each) for each in ("fp32", "bf16")] == ["fp32", "bf16 (paper: fp32)"]
+    assert [shown_precision(each) for each in ("fp32", "bf16")] == ["fp32", "bf16 (paper: fp32)"]

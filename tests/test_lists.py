@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from fastdc.beton import Manifest, Skipped
 from fastdc.beton.manifest import INFERRED
-from fastdc.errors import ConfigError, MethodError
-from fastdc.list_files import Combined
-from fastdc.lists import list_path, read_list, write_list
+from fastdc.common.errors import ConfigError, MethodError
+from fastdc.subsets.list_files import Combined
+from fastdc.subsets.lists import list_path, read_list, write_list
 
 LABELS = np.array([0, 0, 1, 1, 2], np.int64)
 IDS = ("cat/1.jpg", "cat/with blank.jpg", "dog/1.jpg", "dog/2.jpg", "owl/x.jpg")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastdc.progress import Progress, format_seconds, progress, say
+from fastdc.common.log import Progress, format_seconds, progress, say
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ def test_durations_read_like_people_say_them(seconds: float, text: str) -> None:
 def test_plain_lines_have_rate_time_left_and_note(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdc.progress.PLAIN_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("fastdc.common.log.PLAIN_INTERVAL_SECONDS", 0.0)
     with progress("write x", 10, "images") as bar:
         bar.advance(5, "class a")
     lines = capsys.readouterr().err.splitlines()
@@ -33,7 +33,7 @@ def test_short_work_and_disabled_progress_print_nothing(capsys: pytest.CaptureFi
 
 def test_a_process_without_stderr_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
-    monkeypatch.setattr("fastdc.progress.PLAIN_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("fastdc.common.log.PLAIN_INTERVAL_SECONDS", 0.0)
     with progress("write x", 10) as bar:
         bar.advance(5)
     assert bar.done == 5
@@ -43,7 +43,7 @@ def test_a_process_without_stderr_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_full_device_ends_the_progress_and_not_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = open("/dev/full", "w")  # noqa: SIM115  (its buffer cannot be flushed when it is closed)
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.setattr("fastdc.progress.PLAIN_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("fastdc.common.log.PLAIN_INTERVAL_SECONDS", 0.0)
     bar = Progress("write x", 10)
     bar.advance(5)
     assert not bar.enabled

@@ -2,8 +2,7 @@
 
 import pytest
 
-from fastdc.hashing import bytes_key, content_key
-from fastdc.seeding import derive_seed
+from fastdc.common.keys import bytes_key, content_key, derive_seed
 
 GOLDEN_SEED = 8_648_960_712_471_351_112
 GOLDEN_KEY = "cf0c4895ed707baaf7f40eaf8263541a"

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import Field
 
-from fastdc.errors import ConfigError
-from fastdc.settings import Settings, parse_settings
+from fastdc.common.errors import ConfigError
+from fastdc.common.settings import Settings, parse_settings
 
 
 class Example(Settings):

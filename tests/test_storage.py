@@ -9,7 +9,7 @@ from PIL import Image
 
 from fastdc.beton import BetonFile, describe_beton, load_manifest, verify_beton
 from fastdc.methods import Compressed
-from fastdc.storage import store_compressed
+from fastdc.subsets.store_subset import store_compressed
 
 
 def store(betons: Any, out: Path, **changes: Any) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.threads import (
+from fastdc.common.threads import (
     MALLOC_VARIABLES,
     WAIT_VARIABLES,
     bound_spinning,
@@ -76,7 +76,7 @@ def test_usable_cpus_stay_within_every_bound(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_quota_below_one_cpu_is_one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastdc.threads.cpu_quota", lambda: 0.5)
+    monkeypatch.setattr("fastdc.common.threads.cpu_quota", lambda: 0.5)
     assert host_cpus() == 1
 
 
@@ -108,7 +108,7 @@ def test_libgomp_takes_the_bound(tmp_path: Path) -> None:
 FREED = """
 import resource, sys
 import torch
-from fastdc.threads import keep_freed_memory
+from fastdc.common.threads import keep_freed_memory
 assert keep_freed_memory() is (sys.argv[1] == "kept")
 def step():
     return sum(float(torch.ones(1 << 20).sum()) for _ in range(8))  # 4 MB, allocated and freed eight times

@@ -7,9 +7,9 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from fastdc.errors import OutputError, SourceError
-from fastdc.files import atomic_file
-from fastdc.progress import Progress, progress
+from fastdc.common.errors import OutputError, SourceError
+from fastdc.common.files import atomic_file
+from fastdc.common.log import Progress, progress
 
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 60.0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastdc.beton import Sample, load_manifest, write_samples
 from fastdc.beton.manifest import manifest_path, parse_manifest
-from fastdc.errors import FastDCError, ManifestError, SourceError
+from fastdc.common.errors import FastDCError, ManifestError, SourceError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = (

@@ -21,9 +21,9 @@ from pathlib import Path
 from labels import find_path, flat_images, parse_labels, read_labels, read_member, regroup
 from recipe import DataSet, Found, Split, make_parser, run
 
-from fastdc.beton.archives import open_tree
-from fastdc.beton.sources import Tree, list_classes
-from fastdc.errors import SourceError
+from fastdc.beton.sources.archives import open_tree
+from fastdc.beton.sources.trees import Tree, list_classes
+from fastdc.common.errors import SourceError
 
 IMAGENET = DataSet(
     name="imagenet",

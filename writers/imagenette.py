@@ -14,9 +14,9 @@ from download import Archive, get_archive
 from labels import find_path
 from recipe import DataSet, Found, Split, make_parser, run
 
-from fastdc.beton.archives import open_tree
-from fastdc.beton.sources import list_classes
-from fastdc.errors import SourceError
+from fastdc.beton.sources.archives import open_tree
+from fastdc.beton.sources.trees import list_classes
+from fastdc.common.errors import SourceError
 
 CLASSES = (
     "n01440764",  # tench

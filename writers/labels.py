@@ -13,10 +13,10 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from fastdc.beton.archives import open_tree
-from fastdc.beton.regroup import RegroupedTree
-from fastdc.beton.sources import Tree, is_image
-from fastdc.errors import SourceError
+from fastdc.beton.sources.archives import open_tree
+from fastdc.beton.sources.regroup import RegroupedTree
+from fastdc.beton.sources.trees import Tree, is_image
+from fastdc.common.errors import SourceError
 
 _WNID = re.compile(r"\bn\d{8}\b")
 _FILE = re.compile(r"(?:ILSVRC2012_)?val_\d+")

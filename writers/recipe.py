@@ -19,12 +19,12 @@ from fastdc.beton import Manifest, load_manifest, write_beton
 from fastdc.beton.classes import read_class_names
 from fastdc.beton.convert import DEFAULT_QUALITY
 from fastdc.beton.manifest import manifest_path, parse_manifest
-from fastdc.beton.opening import Opened
-from fastdc.beton.output import check_beton_output
-from fastdc.beton.sources import Contents, Item, Items, Tree
+from fastdc.beton.output_pair import check_beton_output
+from fastdc.beton.sources.open_source import Opened
+from fastdc.beton.sources.trees import Contents, Item, Items, Tree
 from fastdc.beton.texts import Texts
-from fastdc.errors import FastDCError, ManifestError, OutputError, SourceError
-from fastdc.progress import say
+from fastdc.common.errors import FastDCError, ManifestError, OutputError, SourceError
+from fastdc.common.log import say
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Ours(Mosaics):
 
     def canvas(self, number: int) -> NDArray[np.uint8]:
         """Return a mosaic's pixels."""
-        from fastdc.kernels.mosaics import combine
+        from fastdc.kernels.views.mosaics import combine
 
         chosen = self._order[number * TILES : (number + 1) * TILES]
         return combine([self._file.decode(index) for index in chosen], self.size, GRID)

@@ -88,11 +88,11 @@ class Ours(Pool):
 
     def _mosaics(self) -> tuple[Any, list[NDArray[np.uint8]]]:
         from fastdc.beton import BetonFile
-        from fastdc.loader.memory import CACHE
+        from fastdc.loader.image_cache import CACHE
         from fastdc.methods import MethodContext, get_method
         from fastdc.nn.device import Compute
-        from fastdc.nn.teacher import Teacher, freeze
-        from fastdc.nn.teaching import Teaching
+        from fastdc.teachers.network import Teacher, freeze
+        from fastdc.teachers.resources import Teaching
 
         cpu, names = torch.device("cpu"), tuple(path.name for path in self.classes)
         teacher = Teacher("mean colour", "0", "mean", freeze(MeanColour(len(names)), cpu), self.size, 0.0)

@@ -118,8 +118,8 @@ class Ours(Scoring):
 
     def score(self) -> Scores:
         """See the base class."""
-        from fastdc.kernels.dynamics import batch_dynamics
-        from fastdc.kernels.scores import mean_over_epochs
+        from fastdc.kernels.scores.dynamics import batch_dynamics
+        from fastdc.kernels.scores.epochs import mean_over_epochs
 
         values = np.empty((5, self.samples), np.float32)
         path = self.scratch / "dynamics.f32"

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.hints import TileCrop, tile_crop
-from fastdc.errors import ConfigError
-from fastdc.files import prepare_workdir, write_atomic
-from fastdc.progress import say
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import Plan, make_plan
-from fastdc.sweep.store import Store
+from fastdc.common.errors import ConfigError
+from fastdc.common.files import prepare_workdir, write_atomic
+from fastdc.common.log import say
+from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from studies.asked import read_questions, spelled
 from studies.blocks import Block, read_blocks, wanted_rows
 from studies.entropies import FILE, Entropy, read_entropies
@@ -25,7 +25,7 @@ from studies.entropies import FILE, Entropy, read_entropies
 if TYPE_CHECKING:
     from fastdc.loader import Batch, EvalView, TrainView
     from fastdc.nn.device import Compute
-    from fastdc.nn.teacher import Teacher
+    from fastdc.teachers.network import Teacher
 
 AREAS = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.08)
 """Shares of the area that a crop keeps, down to the smallest of the protocols' crops."""
@@ -55,7 +55,7 @@ def measure(study: Path, spec: str, seeds: Sequence[int]) -> int:
     An observer whose training ended early, after the epochs that a score reads, is trained to the end.
 
     Args:
-        spec: the network, as `fastdc.observe.teacher` names it. `observer` is that of the smallest seed of the study
+        spec: the network, as `fastdc.teachers.names` names it. `observer` is that of the smallest seed of the study
             that is not among `seeds`, so that it selected none of the images.
         seeds: seeds of the sets.
 
@@ -96,8 +96,8 @@ def _other_seed(blocks: Sequence[Block], seeds: Sequence[int]) -> SweepConfig:
 
 def _network(sweep: SweepConfig, spec: str) -> Network:
     from fastdc.nn.device import choose_compute
-    from fastdc.observe.teacher import OBSERVER, plan_teacher
-    from fastdc.observe.teacher_load import load_teacher
+    from fastdc.teachers.load import load_teacher
+    from fastdc.teachers.names import OBSERVER, plan_teacher
 
     plan = make_plan(sweep.model_copy(update={"methods": ("random",), "ipc": (1,)}))
     prepare_workdir(sweep.workdir)
@@ -112,7 +112,7 @@ def _sets(
 ) -> Iterator[tuple[Path, dict[str, TileCrop]]]:
     """Yield the set of every seed, made if it is missing, with its kinds of crops."""
     from fastdc.beton import describe_beton
-    from fastdc.sweep.cell import CellRunner
+    from fastdc.sweep.cell_runner import CellRunner
 
     for seed in seeds:
         plan = _plan(blocks, method, ipc, seed)

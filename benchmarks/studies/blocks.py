@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from fastdc.errors import ConfigError, FastDCError
-from fastdc.nn.options import guess_device, resolve_precision
-from fastdc.observe.config import ObserverConfig
-from fastdc.settings import closest, first_problem
-from fastdc.sweep.config import SweepConfig, expand_numbers
-from fastdc.sweep.preflight import Variant, resolve_protocols, resolve_variants
+from fastdc.common.errors import ConfigError, FastDCError
+from fastdc.common.machine import guess_device
+from fastdc.common.precision import resolve_precision
+from fastdc.common.settings import closest, first_problem
+from fastdc.observe.observer_config import ObserverConfig
+from fastdc.sweep.plan_checks import Variant, resolve_protocols, resolve_variants
+from fastdc.sweep.sweep_config import SweepConfig, expand_numbers
 from fastdc.sweep.yaml_file import Document, read_yaml
 
 PATHS = ("train", "val", "workdir")

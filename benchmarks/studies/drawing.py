@@ -6,7 +6,7 @@ This needs no beton, store or torch. Equal files give equal bytes.
 import json
 from pathlib import Path
 
-from fastdc.files import write_atomic
+from fastdc.common.files import write_atomic
 from studies.asked import read_claims, read_questions
 from studies.blocks import read_blocks, wanted_rows
 from studies.cells import Study, environments

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 
 FILE = "entropy.csv"
 

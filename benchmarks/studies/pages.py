@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from fastdc.report.escape import plain
-from fastdc.report.paired import seeds_for_claims
+from fastdc.report.paired_tests import seeds_for_claims
 from studies.asked import Contrast, Question, Table, Value
 from studies.blocks import Wanted
 from studies.cells import NOTHING, Study, environments, heading, interval, markdown, mean_text, side_name, signed

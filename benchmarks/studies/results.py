@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from fastdc.report.paired import Paired, paired, student_quantile
+from fastdc.report.paired_tests import Paired, paired, student_quantile
 from fastdc.report.rows import Row as Shown
 from fastdc.report.rows import group_rows
-from fastdc.sweep.store import Record
+from fastdc.sweep.store.results import Record
 from studies.asked import AXES, Contrast, Side, Table, Value
 from studies.blocks import Axes, Wanted
 from studies.rows import Row

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastdc.errors import StoreError
-from fastdc.files import write_atomic
+from fastdc.common.errors import StoreError
+from fastdc.common.files import write_atomic
 from fastdc.report.escape import csv_text
-from fastdc.sweep.store import Planned, Store
+from fastdc.sweep.store.results import Planned, Store
 
 Row = dict[str, Any]
 """Finished run: key, axes, label, summary, detail, provenance, as a store keeps them."""

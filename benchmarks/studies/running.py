@@ -4,11 +4,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fastdc.errors import ConfigError
-from fastdc.files import prepare_workdir
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.run import run_sweep
-from fastdc.sweep.store import Store
+from fastdc.common.errors import ConfigError
+from fastdc.common.files import prepare_workdir
+from fastdc.sweep.run_cells import run_sweep
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from studies.blocks import Block, Wanted, read_blocks, wanted_rows
 from studies.drawing import draw
 from studies.results import lacking

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from fastdc.report.charts import Axis, linear_axis
+from fastdc.report.page.charts import Axis, linear_axis
 
 WIDTH, LABEL, RIGHT, STEP, FOOT = 760, 300, 24, 20, 44
 LETTER = 6.5

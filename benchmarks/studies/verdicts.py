@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from fastdc.report.paired import holm, seeds_for_claims
+from fastdc.report.paired_tests import holm, seeds_for_claims
 from studies.asked import Claim, Claims
 from studies.results import Compared, Result, contrast
 

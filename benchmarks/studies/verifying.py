@@ -8,13 +8,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from fastdc.errors import ConfigError, MethodError
-from fastdc.files import prepare_workdir
-from fastdc.nn.options import cpu_name
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import run_sweep
-from fastdc.sweep.store import Store
+from fastdc.common.errors import ConfigError, MethodError
+from fastdc.common.files import prepare_workdir
+from fastdc.common.machine import cpu_name
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import run_sweep
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from studies.blocks import Block, read_blocks
 from studies.rows import Row, read_rows, without_gaps
 

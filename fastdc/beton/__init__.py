@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         resize_short,
     )
     from fastdc.beton.manifest import Manifest, Skipped, describe_beton, load_manifest, manifest_path, sample_id
-    from fastdc.beton.output import check_beton_output
+    from fastdc.beton.output_pair import check_beton_output
     from fastdc.beton.reader import BetonFile
     from fastdc.beton.texts import one_spelling
     from fastdc.beton.verify import verify_beton
@@ -43,7 +43,7 @@ _HOMES = {
         "resize_short",
     ),
     "manifest": ("Manifest", "Skipped", "describe_beton", "load_manifest", "manifest_path", "sample_id"),
-    "output": ("check_beton_output",),
+    "output_pair": ("check_beton_output",),
     "reader": ("BetonFile",),
     "texts": ("one_spelling",),
     "verify": ("verify_beton",),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastdc.beton.manifest import load_manifest, parse_manifest
 from fastdc.beton.texts import one_spelling, show_spelling
-from fastdc.errors import SourceError
+from fastdc.common.errors import SourceError
 
 _MAX_BYTES = 1 << 24
 _WANTED = "expected a .beton, its .json, or a text file with one class name per line"

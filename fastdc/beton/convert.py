@@ -16,23 +16,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-import fastdc
-from fastdc.beton.bulk import BUFFER_BYTES, Block, BulkReader, bulk_reader
+from fastdc._version import __version__
 from fastdc.beton.format import MODE_JPEG
 from fastdc.beton.images import Resize, check_pixels, encode_jpeg, read_image, resize_image, resize_many, resize_short
-from fastdc.beton.jpeg import read_jpeg_header
+from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped
-from fastdc.beton.opening import Files, Opened, open_source
-from fastdc.beton.order import in_imagefolder
-from fastdc.beton.output import beton_output
+from fastdc.beton.output_pair import beton_output
 from fastdc.beton.pages import BetonWriter, Payload, hash_payload
-from fastdc.beton.sources import Contents, Fetch, FileFetch, FolderTree
+from fastdc.beton.sample_order import in_imagefolder
+from fastdc.beton.sources.jpeg_folder import BUFFER_BYTES, Block, BulkReader, bulk_reader
+from fastdc.beton.sources.open_source import Files, Opened, open_source
+from fastdc.beton.sources.trees import Contents, Fetch, FileFetch, FolderTree
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit, make_payload
-from fastdc.errors import ConfigError, OutputError, SourceError
-from fastdc.progress import progress
-from fastdc.text import printable
-from fastdc.threads import usable_cpus
+from fastdc.common.errors import ConfigError, OutputError, SourceError
+from fastdc.common.log import progress
+from fastdc.common.text import printable
+from fastdc.common.threads import usable_cpus
 
 Encoding = Literal["keep", "jpg", "raw"]
 OnError = Literal["fail", "skip"]
@@ -390,7 +390,7 @@ def _finish(handle: Any, out: Path, writer: BetonWriter, tally: _Tally, contents
 def _describe(opened: Opened, recipe: Recipe, tally: _Tally) -> Origin:
     made = {
         "tool": "fastdc write-beton",
-        "version": fastdc.__version__,
+        "version": __version__,
         "encoding": recipe.encoding,
         "quality": recipe.quality if recipe.encoding == "jpg" else None,
         "resolution": recipe.resolution,

@@ -11,7 +11,7 @@ from fastdc.beton.format import MODE_RAW
 from fastdc.beton.images import png_bytes
 from fastdc.beton.manifest import Manifest
 from fastdc.beton.reader import BetonFile
-from fastdc.threads import usable_cpus
+from fastdc.common.threads import usable_cpus
 
 _IMAGES_PER_TASK = 128
 

@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.errors import BetonError
+from fastdc.common.errors import BetonError
 
 VERSION = 2
 MODE_JPEG, MODE_RAW = 0, 1

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import AfterValidator
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 
 METHOD, PROTOCOL, TILE = "method", "protocol", "tile"
 TILE_FORM = f"{TILE}:GRID[+whole=SHARE][+align=SHARE][+scale=LOW-HIGH][+views=COUNT]"

@@ -9,9 +9,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from fastdc.beton.jpeg import read_jpeg_header
-from fastdc.beton.kinds import HEAD_BYTES, find_kind
-from fastdc.errors import SourceError
+from fastdc.beton.image_kinds import HEAD_BYTES, find_kind
+from fastdc.beton.jpeg_header import read_jpeg_header
+from fastdc.common.errors import SourceError
 
 MAX_PIXELS = 178_956_970
 """Largest number of pixels accepted. It is Pillow's own limit against decompression bombs (0.5 GiB of RGB)."""
@@ -308,7 +308,7 @@ def resize_many(rgb: Rgb, height: int, width: int) -> Rgb:
 
     The first call loads numba and, once per machine, compiles the kernel. That does not pay off for a few images.
     """
-    from fastdc.kernels.resize import resize_crop
+    from fastdc.kernels.views.resize import resize_crop
 
     out = np.empty((height, width, 3), np.uint8)
     resize_crop(np.ascontiguousarray(rgb), (0, 0, rgb.shape[0], rgb.shape[1]), False, out)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from fastdc.beton.format import Structure, as_bytes, make_preamble
-from fastdc.beton.missing import warn_missing
-from fastdc.beton.order import Order
+from fastdc.beton.missing_manifest import warn_missing
 from fastdc.beton.reader import BetonFile, inspect_beton
+from fastdc.beton.sample_order import Order
 from fastdc.beton.texts import Texts
-from fastdc.errors import BetonError, ManifestError
-from fastdc.hashing import bytes_key, content_key
+from fastdc.common.errors import BetonError, ManifestError
+from fastdc.common.keys import bytes_key, content_key
 
 SCHEMA_VERSION = 1
 INFERRED = "inferred from the beton"

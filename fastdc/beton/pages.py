@@ -10,8 +10,6 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton.bulk import Block
-from fastdc.beton.disk import start_writeback, write_all
 from fastdc.beton.format import (
     ALLOCATION,
     DEFAULT_PAGE_SIZE,
@@ -25,10 +23,12 @@ from fastdc.beton.format import (
     as_bytes,
     make_preamble,
 )
-from fastdc.beton.output import explain_errors
-from fastdc.beton.sources import read_range
+from fastdc.beton.output_pair import explain_errors
+from fastdc.beton.positioned_writes import start_writeback, write_all
+from fastdc.beton.sources.jpeg_folder import Block
+from fastdc.beton.sources.trees import read_range
 from fastdc.beton.texts import Texts, hex_texts
-from fastdc.errors import SourceError
+from fastdc.common.errors import SourceError
 
 DIGEST_BYTES = 16
 _METADATA_ROW, _ALLOCATION_ROW = struct.Struct("<BHHQ3xq"), struct.Struct("<QQQ")  # one row of METADATA, of ALLOCATION

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastdc.beton.format import MODE_JPEG, Problem, Structure, read_structure
 from fastdc.beton.images import decode_payload
-from fastdc.errors import BetonError, SourceError
+from fastdc.common.errors import BetonError, SourceError
 
 
 class BetonFile:

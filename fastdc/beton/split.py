@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.manifest import INFERRED, Manifest, hash_content
-from fastdc.beton.output import beton_output
+from fastdc.beton.output_pair import beton_output
 from fastdc.beton.pages import BetonWriter, Payload, hash_payload
 from fastdc.beton.reader import BetonFile
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit
-from fastdc.errors import BetonError, ConfigError
-from fastdc.progress import progress
+from fastdc.common.errors import BetonError, ConfigError
+from fastdc.common.log import progress
 
 SPLIT_SEED = 0
 """Seed of every draw, the same for all methods and seeds, so that they see the same images."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from fastdc.beton.format import METADATA_START, Problem, Structure, make_preamble
 from fastdc.beton.manifest import Manifest, find_mismatch, manifest_path, parse_manifest
-from fastdc.beton.missing import warn_missing
+from fastdc.beton.missing_manifest import warn_missing
 from fastdc.beton.reader import BetonFile, inspect_beton
-from fastdc.errors import BetonError, ManifestError
-from fastdc.hashing import bytes_key
-from fastdc.threads import usable_cpus
+from fastdc.common.errors import BetonError, ManifestError
+from fastdc.common.keys import bytes_key
+from fastdc.common.threads import usable_cpus
 
 _CHUNK = 1 << 22
 _SAMPLES_PER_TASK = 128

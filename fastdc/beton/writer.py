@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from fastdc.beton.format import MODE_JPEG, MODE_RAW
 from fastdc.beton.images import png_bytes
-from fastdc.beton.jpeg import read_jpeg_header
+from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped, dump_manifest, hash_content, hash_structure, manifest_path
-from fastdc.beton.order import Order
-from fastdc.beton.output import beton_output, explain_errors
+from fastdc.beton.output_pair import beton_output, explain_errors
 from fastdc.beton.pages import BetonWriter, Payload, hash_payload
+from fastdc.beton.sample_order import Order
 from fastdc.beton.texts import Texts
-from fastdc.errors import SourceError
-from fastdc.files import atomic_file
-from fastdc.text import printable
+from fastdc.common.errors import SourceError
+from fastdc.common.files import atomic_file
+from fastdc.common.text import printable
 
 
 class Sample(NamedTuple):

@@ -1,0 +1,1 @@
+"""numba kernels on arrays, one package per use; each call releases the GIL."""

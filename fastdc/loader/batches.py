@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fastdc.errors import LoaderError
+from fastdc.common.errors import LoaderError
+from fastdc.common.keys import derive_seed
 from fastdc.loader.buffers import BufferPool
-from fastdc.loader.views import View, ViewRequest
-from fastdc.seeding import derive_seed
+from fastdc.loader.view_settings import View, ViewRequest
 
 Engine = Literal["ffcv", "resident", "device"]
 
@@ -87,7 +87,7 @@ class ViewStream(ABC):
     def batches(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield the views of the visits `samples` in `epoch`, batch by batch: one tensor for each distinct request.
 
-        Visit i + v * N is one of sample i; see `fastdc.kernels.batches`.
+        Visit i + v * N is one of sample i; see `fastdc.kernels.views.view_batches`.
         """
 
     @abstractmethod

@@ -6,7 +6,7 @@ Importing this package does not import torch.
 from functools import cache
 from typing import TYPE_CHECKING
 
-from fastdc.methods.base import (
+from fastdc.methods.bases.method import (
     Compressed,
     Method,
     MethodConfig,
@@ -15,7 +15,7 @@ from fastdc.methods.base import (
     parse_variant,
     variant_name,
 )
-from fastdc.methods.selection import select
+from fastdc.methods.bases.selection import select
 
 if TYPE_CHECKING:
     from fastdc.methods.registry import Registry

@@ -1,4 +1,4 @@
-"""Registry of methods by name: the files of this folder and the plug-ins of other packages."""
+"""Registry of methods by name: the files of the family folders and the plug-ins of other packages."""
 
 import importlib
 import inspect
@@ -6,37 +6,14 @@ import pkgutil
 from importlib.metadata import entry_points
 from types import ModuleType
 
-import fastdc.methods as package
-from fastdc.errors import MethodError
-from fastdc.methods.base import NAME_PATTERN, Method
-from fastdc.settings import closest
+from fastdc.common.errors import MethodError
+from fastdc.common.settings import closest
+from fastdc.methods import combination, distillation, pruning, reference
+from fastdc.methods.bases.method import NAME_PATTERN, Method
 
 ENTRY_POINT_GROUP = "fastdc.methods"
-# Helper modules of this folder. Every other module must define METHOD, so a new helper has to be listed here.
-NOT_METHODS = {
-    "base",
-    "benchmark",
-    "checking",
-    "config",
-    "difficulty",
-    "geometry",
-    "mosaics",
-    "patches",
-    "pca_config",
-    "ranking",
-    "recovering",
-    "registry",
-    "sampling",
-    "scored",
-    "scoring",
-    "selection",
-    "starts",
-    "strata",
-    "teaching",
-    "trajectory",
-    "uncertainty",
-}
-
+FOLDERS = (reference, pruning, distillation, combination)
+"""Packages of built-in methods, one for each family; every module in them defines METHOD."""
 LEFT_OUT = {
     "glister": (
         "it scores images on a held-out set, which the observer does not keep, and each pick takes a new gradient of "
@@ -100,10 +77,10 @@ def origin(method: Method) -> str:
 def load_registry() -> Registry:
     """Return a registry of all built-in methods, then every plug-in of the entry-point group `fastdc.methods`."""
     registry = Registry()
-    for module in pkgutil.iter_modules(package.__path__):
-        # A failing built-in is a bug and raises; only a plug-in may fail and be recorded.
-        if module.name not in NOT_METHODS:
-            registry.register(_method_of(importlib.import_module(f"{package.__name__}.{module.name}")))
+    for folder in FOLDERS:
+        for module in pkgutil.iter_modules(folder.__path__):
+            # A failing built-in is a bug and raises; only a plug-in may fail and be recorded.
+            registry.register(_method_of(importlib.import_module(f"{folder.__name__}.{module.name}")))
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             loaded = point.load()

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from fastdc.errors import CheckpointError
-from fastdc.files import write_atomic
+from fastdc.common.errors import CheckpointError
+from fastdc.common.files import write_atomic
 
 # torch.load raises any of these for one changed byte, which may lie in the archive, in the pickle, or in a string.
 DAMAGE = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, pickle.UnpicklingError)

@@ -9,20 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-import fastdc
-from fastdc.errors import ConfigError
-from fastdc.float32 import set_float32
-from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
-from fastdc.nn.head import widen_head
-from fastdc.nn.options import (
-    Precision,
-    check_precision,
-    cpu_name,
-    installed_version,
-    precision_key,
-    resolve_precision,
-)
-from fastdc.threads import keep_freed_memory, set_compute_threads, usable_cpus
+from fastdc._version import __version__
+from fastdc.common.choices import Precision
+from fastdc.common.errors import ConfigError
+from fastdc.common.float32 import set_float32
+from fastdc.common.machine import cpu_name, installed_version
+from fastdc.common.precision import check_precision, precision_key, resolve_precision
+from fastdc.common.threads import keep_freed_memory, set_compute_threads, usable_cpus
+from fastdc.loader.view_settings import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.nn.float32_head import widen_head
 
 SMALLEST_SCALE = 2.0**-10
 """Smallest loss scale of fp16 training. It starts at 2**16, and every skipped step halves it."""
@@ -166,6 +161,6 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": cpu_name(),
         "system": platform.system(),
-        "fastdc": fastdc.__version__,
+        "fastdc": __version__,
         **versions,
     }

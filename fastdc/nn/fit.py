@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from fastdc.errors import DivergedError
+from fastdc.common.errors import DivergedError
+from fastdc.common.keys import derive_seed
+from fastdc.common.log import Progress
 from fastdc.loader import Batch, EpochLoader, SharedLoader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
 from fastdc.nn.device import Compute, no_scale_left
-from fastdc.progress import Progress
-from fastdc.seeding import derive_seed
 
 Loss = Callable[[torch.Tensor, Any], torch.Tensor]
 Targets = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[torch.Tensor, Any]]

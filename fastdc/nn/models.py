@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from torchvision import models
 
-from fastdc.errors import ConfigError
-from fastdc.nn.names import CONVNET_PATTERN, RESNET10_PATTERN, TIMM_PREFIX, check_arch, convnet_depth
+from fastdc.common.errors import ConfigError
+from fastdc.common.keys import derive_seed
+from fastdc.nn.arch_names import CONVNET_PATTERN, RESNET10_PATTERN, TIMM_PREFIX, check_arch, convnet_depth
 from fastdc.nn.residual import RESNET10_WIDTH, resnet10, resnet18_small
-from fastdc.seeding import derive_seed
 
 CONVNET_WIDTH = 128
 AUXILIARY_ARCHS = ("googlenet", "inception_v3")  # with their auxiliary heads, training would return tuples

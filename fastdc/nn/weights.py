@@ -11,12 +11,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from fastdc.errors import MethodError
-from fastdc.files import write_atomic
-from fastdc.nn.facts import Facts, is_archive
+from fastdc.common.errors import MethodError
+from fastdc.common.files import write_atomic
+from fastdc.common.log import say
+from fastdc.nn.arch_names import CONVNET_PATTERN
 from fastdc.nn.models import build_model
-from fastdc.nn.names import CONVNET_PATTERN
-from fastdc.progress import say
+from fastdc.nn.weights_facts import Facts, is_archive
 
 NESTED = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts store the weights in a checkpoint."""

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from fastdc.observe.choose import choose_observer, observer_folder
-from fastdc.observe.config import ObserverConfig
-from fastdc.observe.record import Observation, load_observation
+from fastdc.observe.choose_observer import choose_observer, observer_folder
+from fastdc.observe.dynamics_log import Observation, load_observation
+from fastdc.observe.observer_config import ObserverConfig
 
 if TYPE_CHECKING:
-    from fastdc.observe.run import observe
+    from fastdc.observe.train_observer import observe
 
 __all__ = ["Observation", "ObserverConfig", "choose_observer", "load_observation", "observe", "observer_folder"]
 
@@ -15,7 +15,7 @@ __all__ = ["Observation", "ObserverConfig", "choose_observer", "load_observation
 def __getattr__(name: str) -> object:
     """Import `observe`, which needs torch, on first access."""
     if name == "observe":
-        from fastdc.observe.run import observe
+        from fastdc.observe.train_observer import observe
 
         return observe
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from fastdc.errors import DivergedError, MethodError
+from fastdc.common.errors import DivergedError, MethodError
+from fastdc.common.keys import derive_seed
+from fastdc.common.log import Progress, progress
 from fastdc.nn.device import is_out_of_memory, no_scale_left
-from fastdc.nn.teacher import Teacher, device_of
-from fastdc.progress import Progress, progress
-from fastdc.recover.batches import BatchStore, StartFile, batch_positions
-from fastdc.recover.job import BatchStart, RecoverJob
-from fastdc.recover.matching import Matching
+from fastdc.recover.finished_batches import BatchStore, StartFile, batch_positions
 from fastdc.recover.pixels import PixelBatch, join_groups, noise_start, to_levels
-from fastdc.recover.recipe import Recipe
-from fastdc.recover.views import draw_view
-from fastdc.seeding import derive_seed
+from fastdc.recover.recovery_job import BatchStart, RecoverJob
+from fastdc.recover.recovery_recipe import Recipe
+from fastdc.recover.shared_view import draw_view
+from fastdc.recover.statistics_matching import Matching
+from fastdc.teachers.network import Teacher, device_of
 
 if TYPE_CHECKING:
-    from fastdc.nn.teaching import Teaching
+    from fastdc.teachers.resources import Teaching
 
 CHECK_EVERY = 100
 """Iterations between two checks of whether the loss is finite; each check waits for the device."""

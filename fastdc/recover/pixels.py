@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
-from fastdc.recover.recipe import Recipe
+from fastdc.loader.view_settings import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.recover.recovery_recipe import Recipe
 
 BETAS = (0.5, 0.9)
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fastdc.errors import ConfigError
-from fastdc.report.results import Results
+from fastdc.common.errors import ConfigError
+from fastdc.report.read_results import Results
 from fastdc.report.rows import Row, make_rows
 from fastdc.report.table import Format, render, show
 
@@ -11,16 +11,16 @@ __all__ = ["Format", "Row", "make_rows", "render", "show", "write_page"]
 
 
 def write_page(results: Results, folder: Path, out: Path) -> int:
-    """Call `fastdc.report.page.write_page`, with a readable error if the extra `report` is missing.
+    """Call `fastdc.report.page.document.write_page`, with a readable error if the extra `report` is missing.
 
     Raises:
         ConfigError: jinja2 or markupsafe is not installed.
         OutputError: `out` cannot be written, or is a file other than such a page.
     """
     try:
-        from fastdc.report import page
+        from fastdc.report.page import document
     except ModuleNotFoundError as error:
         if error.name not in ("jinja2", "markupsafe"):
             raise
         raise ConfigError(f"--html: needs {error.name}; pip install 'fastdc[report]' brings it") from error
-    return page.write_page(results, folder, out)
+    return document.write_page(results, folder, out)

@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
+from fastdc.common.settings import closest
+from fastdc.report.comparable import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.escape import plain
-from fastdc.report.paired import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
+from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
 from fastdc.report.rows import AXES, Row
-from fastdc.report.settings import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.table import title
-from fastdc.settings import closest
-from fastdc.sweep.store import Record
+from fastdc.sweep.store.results import Record
 
 SHOWN = 4
 """Most values of one axis that a message lists for a method."""

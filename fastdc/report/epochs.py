@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from fastdc.report.comparable import Group
 from fastdc.report.escape import plain
-from fastdc.report.results import Results
+from fastdc.report.read_results import Results
 from fastdc.report.rows import Row, damage_named
-from fastdc.report.settings import Group
 from fastdc.report.table import aligned, ipc_text, tables
 
 COLUMNS = 8

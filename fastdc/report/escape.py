@@ -1,6 +1,6 @@
 """Escape text from file names, classes and plug-ins for the format that shows it."""
 
-from fastdc.text import plain
+from fastdc.common.text import plain
 
 __all__ = ["csv_text", "latex", "plain"]
 

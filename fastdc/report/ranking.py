@@ -13,15 +13,15 @@ from itertools import combinations, groupby
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
+from fastdc.report.comparable import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.compare import check_names
 from fastdc.report.escape import plain
-from fastdc.report.paired import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
+from fastdc.report.group_tests import MOST
+from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
 from fastdc.report.rows import AXES, Row
-from fastdc.report.settings import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
-from fastdc.report.significance import MOST
 from fastdc.report.table import aligned, title
-from fastdc.sweep.store import Record
+from fastdc.sweep.store.results import Record
 
 PLACES = (
     "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "

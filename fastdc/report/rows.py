@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
-from fastdc.errors import ConfigError, StoreError
+from fastdc.common.errors import ConfigError, StoreError
+from fastdc.common.settings import Settings
 from fastdc.report.escape import plain
-from fastdc.settings import Settings
-from fastdc.sweep.store import Record
+from fastdc.sweep.store.results import Record
 from fastdc.train.protocols import Labels, get_protocol
 
 Status = Literal["done", "partial", "failed", "diverged", "skipped", "pending"]

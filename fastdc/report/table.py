@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
-from fastdc.nn.options import PAPER_PRECISION, tell_precision
+from fastdc.common.precision import PAPER_PRECISION, shown_precision
 from fastdc.report.escape import csv_text, latex, plain
 from fastdc.report.rows import Row, shared_observer
 from fastdc.train.recipes import inferred_of
@@ -54,7 +54,7 @@ def title(row: Row, tell_machine: bool = False) -> str:
         tell_machine: whether to add device and threads, for results in which these differ between tables.
     """
     paper = row.precision == PAPER_PRECISION
-    computed = row.precision if paper else tell_precision(row.precision)
+    computed = row.precision if paper else shown_precision(row.precision)
     names = (row.protocol, row.arch, computed) if paper else (row.protocol, computed, row.arch)
     text = f"{row.dataset}: {', '.join(names)}, {row.image_size} px"
     if row.augment != "method":

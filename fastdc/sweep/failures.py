@@ -3,7 +3,7 @@
 import errno
 from typing import Literal
 
-from fastdc.errors import (
+from fastdc.common.errors import (
     BetonError,
     CheckpointError,
     DivergedError,

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastdc.errors import FastDCError, OutputError
-from fastdc.hashing import content_key
-from fastdc.locks import locked
-from fastdc.progress import say
-from fastdc.sweep.config import SweepConfig
+from fastdc.common.errors import FastDCError, OutputError
+from fastdc.common.keys import content_key
+from fastdc.common.locks import locked
+from fastdc.common.log import say
+from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.beton.split import Part
-    from fastdc.sweep.plan import Plan
+    from fastdc.sweep.cells import Plan
 
 NAMES = ("train.beton", "held-out.beton")
 BYTES_PER_IMAGE = 200

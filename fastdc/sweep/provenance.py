@@ -13,11 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fastdc
-from fastdc.nn.options import cpu_name, installed_version
+from fastdc._version import __version__
+from fastdc.common.machine import cpu_name, installed_version
 
 if TYPE_CHECKING:
-    from fastdc.sweep.plan import Cell, SubsetPlan
+    from fastdc.sweep.cells import Cell, SubsetPlan
 
 LIBRARIES = ("torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow", "safetensors", "timm", "ray")
 GIT_SECONDS = 5.0
@@ -56,8 +56,8 @@ class Watch:
 def versions() -> dict[str, Any]:
     """Return the versions of fastdc, Python and the libraries, which do not change while this process runs."""
     return {
-        "fastdc": fastdc.__version__,
-        "git": commit(Path(__file__).parent.parent.parent),
+        "fastdc": __version__,
+        "git": commit(Path(__file__).parents[2]),
         "python": sys.version.split()[0],
         "libraries": {name: found for name in LIBRARIES if (found := installed_version(name)) is not None},
     }

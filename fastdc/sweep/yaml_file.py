@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 12

@@ -5,6 +5,6 @@
 
 from fastdc.track.events import Event, emit, listening, one_run
 from fastdc.track.trackers import TRACKERS, check_trackers, tracking
-from fastdc.track.watching import watching
+from fastdc.track.watch import watching
 
 __all__ = ["TRACKERS", "Event", "check_trackers", "emit", "listening", "one_run", "tracking", "watching"]

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastdc.errors import DivergedError
-from fastdc.progress import say
+from fastdc.common.errors import DivergedError
+from fastdc.common.log import say
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]

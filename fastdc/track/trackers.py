@@ -17,9 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from fastdc.errors import ConfigError
-from fastdc.progress import say
-from fastdc.settings import closest
+from fastdc.common.errors import ConfigError
+from fastdc.common.log import say
+from fastdc.common.settings import closest
 from fastdc.track.events import Event, listening
 
 HANG_SECONDS = 60.0
@@ -49,9 +49,9 @@ class Kind(NamedTuple):
 
 
 TRACKERS = {
-    "tensorboard": Kind("tensorboard", "fastdc.track.to_tensorboard:TensorBoard", "TensorBoard"),
-    "wandb": Kind("wandb", "fastdc.track.to_wandb:WeightsAndBiases", "Weights & Biases"),
-    "mlflow": Kind("mlflow", "fastdc.track.to_mlflow:MLflow", "MLflow"),
+    "tensorboard": Kind("tensorboard", "fastdc.track.tensorboard_tracker:TensorBoard", "TensorBoard"),
+    "wandb": Kind("wandb", "fastdc.track.wandb_tracker:WeightsAndBiases", "Weights & Biases"),
+    "mlflow": Kind("mlflow", "fastdc.track.mlflow_tracker:MLflow", "MLflow"),
 }
 
 
@@ -153,7 +153,7 @@ class Remote:
         try:
             self._process = subprocess.Popen(
                 # -P keeps the current folder off the import path, where a file could shadow a module.
-                [sys.executable, "-P", "-m", "fastdc.track.child", str(os.getpid())],
+                [sys.executable, "-P", "-m", "fastdc.track.tracker_process", str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from fastdc.train.label_layout import label_bytes
+from fastdc.train.evaluate_settings import EvaluateSettings, EvaluationResult
+from fastdc.train.labels.layout import label_bytes
 from fastdc.train.protocols import Protocol, get_protocol
-from fastdc.train.settings import EvaluateSettings, EvaluationResult
 
 if TYPE_CHECKING:
     from fastdc.train.evaluation import evaluate

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from fastdc.nn.options import IMAGENET_MEAN, IMAGENET_STD
-from fastdc.seeding import derive_seed
+from fastdc.common.keys import derive_seed
+from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.train.protocols import BatchAugment
 
 FLIP = 0.5

@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastdc.beton.hints import METHOD, tile_crop
-from fastdc.beton.missing import one_use
-from fastdc.errors import ConfigError, DivergedError
-from fastdc.files import check_not_input
+from fastdc.beton.missing_manifest import one_use
+from fastdc.common.errors import ConfigError, DivergedError
+from fastdc.common.files import check_not_input
+from fastdc.common.keys import derive_seed
+from fastdc.common.log import progress
 from fastdc.loader import Batch, EpochLoader, EvalView, SharedLoader, TrainView, ViewRequest, open_loader, open_shared
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
 from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.fit import Epochs, SharedEpochs, fit_together, steps_per_epoch
-from fastdc.progress import progress
-from fastdc.seeding import derive_seed
-from fastdc.train.label_layout import LabelLayout
-from fastdc.train.label_source import LabelSource, check_source
-from fastdc.train.labelling import stream_seed
-from fastdc.train.pool import PooledEpochs, PooledSharedEpochs
-from fastdc.train.settings import EvaluateSettings, EvaluationResult
-from fastdc.train.training import Pair, make_training, open_pair, watch
+from fastdc.train.evaluate_settings import EvaluateSettings, EvaluationResult
+from fastdc.train.labels.batch_pool import PooledEpochs, PooledSharedEpochs
+from fastdc.train.labels.layout import LabelLayout
+from fastdc.train.labels.source import LabelSource, check_source
+from fastdc.train.labels.targets import stream_seed
+from fastdc.train.network_training import Pair, make_training, open_pair, watch
 
 if TYPE_CHECKING:
-    from fastdc.nn.teacher import Teacher
+    from fastdc.teachers.network import Teacher
 
 VALIDATION_BATCH = 256
 """Images per validation batch. It matters for speed only, because BatchNorm's statistics are fixed in eval mode."""

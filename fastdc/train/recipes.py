@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fastdc.settings import parse_settings
+from fastdc.common.settings import parse_settings
 
 BENCHMARK = "Xiao et al., arXiv 2502.06434; ArmandXiao/Rethinking-Dataset-Compression 91d1ef0"
 NO_LOADER_CROP = "crops and flips are DSA's alone; an image or tile is loaded whole"

@@ -11,10 +11,10 @@ from studies.results import axes_of
 from studies.rows import export, read_rows, restore, rows_csv
 from studies.running import run
 
-from fastdc.errors import ConfigError, StoreError
-from fastdc.report.results import open_results
+from fastdc.common.errors import ConfigError, StoreError
+from fastdc.report.read_results import open_results
 from fastdc.report.rows import make_rows
-from fastdc.sweep.store import Planned, Store
+from fastdc.sweep.store.results import Planned, Store
 from tests.benchmarks.study_rows import STUDY, row, rows_of, write_study
 from tests.report.test_result_rows import done
 

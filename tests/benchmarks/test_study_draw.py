@@ -18,7 +18,7 @@ from studies.results import contrast, group_results, tables_of
 from studies.rows import read_rows, rows_csv
 from studies.verdicts import Judged, judge
 
-from fastdc.report.paired import holm, seeds_for_claims
+from fastdc.report.paired_tests import holm, seeds_for_claims
 from tests.benchmarks.conftest import BENCHMARKS
 from tests.benchmarks.study_rows import CLAIMS, row, rows_of, write_study
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fastdc.beton import BetonFile
-from fastdc.beton.opening import open_source
+from fastdc.beton.sources.open_source import open_source
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

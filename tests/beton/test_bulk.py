@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastdc.beton import BetonFile, bulk, load_manifest, verify_beton, write_beton
-from fastdc.beton.bulk import BUFFER_BYTES, bulk_reader
-from fastdc.beton.opening import open_source
-from fastdc.beton.sources import FileFetch
-from fastdc.errors import SourceError
+from fastdc.beton import BetonFile, load_manifest, verify_beton, write_beton
+from fastdc.beton.sources import jpeg_folder as bulk
+from fastdc.beton.sources.jpeg_folder import BUFFER_BYTES, bulk_reader
+from fastdc.beton.sources.open_source import open_source
+from fastdc.beton.sources.trees import FileFetch
+from fastdc.common.errors import SourceError
 
 pytestmark = pytest.mark.timeout(60)
 NEVER = 10**9
@@ -201,7 +202,7 @@ def test_memory_does_not_grow_with_the_size_of_the_images(tmp_path, start_python
 import resource, sys, time
 from pathlib import Path
 from fastdc.beton import bulk, convert
-from fastdc.beton.opening import open_source
+from fastdc.beton.sources.open_source import open_source
 bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = int(sys.argv[2])
 with open_source(Path(sys.argv[1])) as opened:
     recipe = convert._choose_means(convert._make_recipe(None, None, None), opened)
@@ -230,7 +231,7 @@ def test_full_disk(tmp_path, start_python, make_folder):
 import resource, sys
 from pathlib import Path
 from fastdc.beton import bulk, write_beton
-from fastdc.errors import OutputError
+from fastdc.common.errors import OutputError
 bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = 1
 limit = (8 << 20) + 100_000
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fastdc.beton import BetonFile, decode_image, load_manifest, resize_short, verify_beton, write_beton
 from fastdc.beton import convert as convert_module
-from fastdc.errors import ConfigError, OutputError, SourceError
+from fastdc.common.errors import ConfigError, OutputError, SourceError
 from tests.beton.conftest import resampled
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fastdc.beton import BetonFile, Sample, decode_image, describe_beton, verify_beton, write_beton, write_samples
 from fastdc.beton import format as beton_format
-from fastdc.errors import BetonError
+from fastdc.common.errors import BetonError
 
 ffcv_fields = pytest.importorskip("ffcv.fields", reason="the oracle; install fastdc[ffcv]")
 ffcv_types = pytest.importorskip("ffcv.types")

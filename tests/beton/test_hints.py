@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdc.beton.hints import TileCrop, check_augment, check_tiles, tile_crop
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 
 
 def test_method_follows_the_hints_and_protocol_ignores_them() -> None:

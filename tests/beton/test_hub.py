@@ -5,8 +5,8 @@ import os
 import pytest
 
 from fastdc.beton import write_beton
-from fastdc.beton.hub import enter_hub_cache
-from fastdc.errors import SourceError
+from fastdc.beton.sources.hub_cache import enter_hub_cache
+from fastdc.common.errors import SourceError
 
 OLD, NEW = "0" * 40, "1" * 40
 

@@ -20,7 +20,7 @@ from fastdc.beton.images import (
     resize_many,
     resize_short,
 )
-from fastdc.errors import SourceError
+from fastdc.common.errors import SourceError
 from tests.beton.conftest import resampled, smooth
 
 

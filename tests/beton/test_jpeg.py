@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from fastdc.beton.jpeg import read_jpeg_header
+from fastdc.beton.jpeg_header import read_jpeg_header
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 20}, {"subsampling": 0}, {"dpi": (72, 72)}])

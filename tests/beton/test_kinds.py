@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import features
 
-from fastdc.beton.archives import open_tree
 from fastdc.beton.convert import write_beton
 from fastdc.beton.images import decode_image
-from fastdc.errors import SourceError
+from fastdc.beton.sources.archives import open_tree
+from fastdc.common.errors import SourceError
 
 
 @pytest.mark.parametrize(

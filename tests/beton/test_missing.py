@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from fastdc.beton import describe_beton, verify_beton
-from fastdc.beton.missing import one_use
-from fastdc.cli import run
-from fastdc.compress import compress_beton
-from fastdc.errors import ConfigError
+from fastdc.beton.missing_manifest import one_use
+from fastdc.cli.main import run
+from fastdc.common.errors import ConfigError
 from fastdc.observe import ObserverConfig
+from fastdc.subsets.compress import compress_beton
 from fastdc.train import EvaluateSettings, get_protocol
 from fastdc.train.evaluation import evaluate
 

@@ -13,10 +13,10 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from fastdc.beton import load_manifest, write_beton
-from fastdc.beton.archives import open_tree
-from fastdc.beton.order import IMAGEFOLDER_SUFFIXES, is_imagefolder_order
-from fastdc.beton.sources import Contents, list_contents
-from fastdc.errors import SourceError
+from fastdc.beton.sample_order import IMAGEFOLDER_SUFFIXES, is_imagefolder_order
+from fastdc.beton.sources.archives import open_tree
+from fastdc.beton.sources.trees import Contents, list_contents
+from fastdc.common.errors import SourceError
 
 TREES = {
     "flat": ("b/2.png", "b/10.JPEG", "a/x.jpg", "a/X.jpg", "a/notes.txt", "a/.DS_Store"),

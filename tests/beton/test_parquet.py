@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastdc.beton import BetonFile, load_manifest, verify_beton, write_beton
-from fastdc.beton.opening import open_source
-from fastdc.errors import SourceError
+from fastdc.beton.sources.open_source import open_source
+from fastdc.common.errors import SourceError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -41,7 +41,7 @@ def test_any_number_of_workers_writes_the_same_file(hub, tmp_path, encoding):
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_batches_of_any_size_give_every_row_once(hub, jpegs, monkeypatch, tmp_path, batch):
-    monkeypatch.setattr("fastdc.beton.parquet._MAX_BATCH", batch)
+    monkeypatch.setattr("fastdc.beton.sources.parquet._MAX_BATCH", batch)
     write_beton(hub, tmp_path / "x.beton", split="train")
     assert payloads(tmp_path / "x.beton") == jpegs
 

@@ -4,8 +4,8 @@ import pytest
 
 from fastdc.beton import write_beton
 from fastdc.beton.classes import read_class_names
-from fastdc.beton.opening import open_source
-from fastdc.errors import OutputError, SourceError
+from fastdc.beton.sources.open_source import open_source
+from fastdc.common.errors import OutputError, SourceError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

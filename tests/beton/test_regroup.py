@@ -6,11 +6,11 @@ import tarfile
 import pytest
 
 from fastdc.beton import BetonFile, write_beton
-from fastdc.beton.archives import open_tree
-from fastdc.beton.opening import Opened
-from fastdc.beton.regroup import RegroupedTree
-from fastdc.beton.sources import FolderTree, list_classes
-from fastdc.errors import SourceError
+from fastdc.beton.sources.archives import open_tree
+from fastdc.beton.sources.open_source import Opened
+from fastdc.beton.sources.regroup import RegroupedTree
+from fastdc.beton.sources.trees import FolderTree, list_classes
+from fastdc.common.errors import SourceError
 
 
 def tar_bytes(files):

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastdc.beton import archives
-from fastdc.beton.sources import list_contents
-from fastdc.errors import SourceError
+from fastdc.beton.sources import archives, list_contents
+from fastdc.common.errors import SourceError
 
 
 def find(source, split=None):

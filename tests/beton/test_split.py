@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastdc.beton import BetonFile, Sample, describe_beton, load_manifest, verify_beton, write_samples
 from fastdc.beton.split import held_out, split_beton, write_part
-from fastdc.errors import BetonError, ConfigError
+from fastdc.common.errors import BetonError, ConfigError
 
 
 def by_hand(labels: list[int], hashes: list[str], share: float) -> list[bool]:

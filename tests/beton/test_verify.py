@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastdc.beton import BetonFile, Sample, describe_beton, load_manifest, verify_beton, write_samples
 from fastdc.beton.format import ALLOCATION, HEADER, METADATA, METADATA_START
-from fastdc.errors import BetonError, FastDCError
+from fastdc.common.errors import BetonError, FastDCError
 
 pytestmark = pytest.mark.timeout(60)
 COUNT = 6

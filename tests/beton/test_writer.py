@@ -17,7 +17,7 @@ from fastdc.beton import (
 from fastdc.beton.format import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MODE_RAW
 from fastdc.beton.pages import BetonWriter, Payload
 from fastdc.beton.writer import make_payload
-from fastdc.errors import OutputError, SourceError
+from fastdc.common.errors import OutputError, SourceError
 
 ORIGIN = {"dataset": "test", "split": None, "source": "memory", "made": {"tool": "test"}}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastdc.beton import Sample, load_manifest, verify_beton, write_beton, write_samples
-from fastdc.errors import ManifestError, OutputError, SourceError
+from fastdc.common.errors import ManifestError, OutputError, SourceError
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -106,7 +106,7 @@ def test_full_disk(tmp_path, start_python, make_folder, options):
 import resource, sys
 from pathlib import Path
 from fastdc.beton import write_beton
-from fastdc.errors import OutputError
+from fastdc.common.errors import OutputError
 limit = (8 << 20) + 100_000
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
@@ -134,7 +134,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from fastdc.beton import Sample, write_samples
-from fastdc.errors import OutputError
+from fastdc.common.errors import OutputError
 limit = 10 << 20
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 pixel = np.zeros((1, 1, 3), np.uint8)

@@ -9,9 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from fastdc.beton.archives import open_tree
-from fastdc.beton.sources import list_contents
-from fastdc.errors import SourceError
+from fastdc.beton.sources.archives import open_tree
+from fastdc.beton.sources.trees import list_contents
+from fastdc.common.errors import SourceError
 
 
 def classes_of(path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastdc.cli import run
+from fastdc.cli.main import run
 
 FASTDC = [sys.executable, "-m", "fastdc"]
 NETWORK = ["--arch", "convnet1_w4", "--protocol", "hard-small", "--set", "epochs=2", "--threads", "1"]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fastdc import cli, doctor
 from fastdc.beton import load_manifest
-from fastdc.cli import app, run
+from fastdc.cli import doctor
+from fastdc.cli.main import app, run
+from fastdc.cli.main import main as cli
 from tests.cli.conftest import NETWORK, only_line
 from tests.cli.test_cli_start import SURFACE
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.cli import run
-from fastdc.sweep.store import Store
+from fastdc.cli.main import run
+from fastdc.sweep.store.results import Store
 from tests.cli.conftest import FASTDC, only_line
 
 
@@ -192,7 +192,7 @@ def test_a_folder_that_may_not_be_entered_is_named(capsys: pytest.CaptureFixture
 def test_closed_or_full_streams_are_no_error_of_ours(
     arguments: str, stdout: str, stderr: str, code: int, tmp_path: Path
 ) -> None:
-    command = f"{sys.executable} -m fastdc.cli {arguments} {stdout} {stderr}"
+    command = f"{sys.executable} -m fastdc.cli.main {arguments} {stdout} {stderr}"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert done.stderr == (
@@ -205,7 +205,7 @@ def test_a_sweep_without_streams_keeps_its_store_whole(work: Path, tmp_path: Pat
     """With stdout closed the store would get its number, and every print would go into it."""
     grid = f"--train {work}/train.beton --val {work}/val.beton --workdir {tmp_path}/runs --methods random --ipc 1"
     network = "--protocol hard-small*epochs=1 --arch convnet1_w4 --image-size 32 --threads 1"
-    command = f"{sys.executable} -m fastdc.cli sweep {grid} {network} >&- 2>&-"
+    command = f"{sys.executable} -m fastdc.cli.main sweep {grid} {network} >&- 2>&-"
     assert subprocess.run(command, shell=True, timeout=100).returncode == 0
     with Store(tmp_path / "runs" / "store.sqlite", readonly=True) as store:
         assert [record.state for record in store.records()] == ["done"]
@@ -246,7 +246,7 @@ def test_a_reader_that_leaves_is_no_error(arguments: list[str], finished: Path) 
 
 def test_a_reader_that_leaves_does_not_hide_a_failure() -> None:
     code = "from fastdc import doctor; doctor.REQUIRED = ('none-such',)"
-    main = "import sys; sys.argv[1:] = ['doctor']; from fastdc.cli import main; main()"
+    main = "import sys; sys.argv[1:] = ['doctor']; from fastdc.cli.main import main; main()"
     assert leave(["-c", f"{code}; {main}"]) == (1, "")
 
 

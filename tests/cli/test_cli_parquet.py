@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fastdc.beton import load_manifest
-from fastdc.cli import run
+from fastdc.cli.main import run
 from tests.cli.conftest import only_line
 
 pa = pytest.importorskip("pyarrow")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fastdc.cli import app
+from fastdc.cli.main import app
 from tests.cli.conftest import FASTDC
 
 
@@ -24,7 +24,7 @@ def test_help_comes_within_half_a_second() -> None:
     "arguments", [["--help"], ["methods"], ["methods", "--json"], ["protocols"], ["sweep", "--help"], ["--version"]]
 )
 def test_listing_and_help_import_no_torch(arguments: list[str]) -> None:
-    code = f"import sys; from fastdc.cli import run; run({arguments!r}); sys.exit('torch' in sys.modules)"
+    code = f"import sys; from fastdc.cli.main import run; run({arguments!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
 
 

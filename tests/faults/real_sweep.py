@@ -10,18 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastdc import faults
+from fastdc.common import crash_points as faults
 from fastdc.report import make_rows
-from fastdc.sweep.store import Store
+from fastdc.sweep.store.results import Store
 
 TIMES = ("compress_seconds", "observer_seconds", "scoring_seconds", "selection_seconds", "train_seconds")
 
 
 def import_all() -> None:
     """What a sweep imports while it runs."""
-    import fastdc.compress
-    import fastdc.observe.run
-    import fastdc.sweep.cell
+    import fastdc.observe.train_observer
+    import fastdc.subsets.compress
+    import fastdc.sweep.cell_runner
     import fastdc.train.evaluation  # noqa: F401
 
 
@@ -38,7 +38,7 @@ def fork_sweep(config: str, fault: str | None) -> int:
     if child == 0:
         code = 70
         try:
-            from fastdc.cli import run
+            from fastdc.cli.main import run
 
             faults.arm(fault)
             os.dup2(2, 1)

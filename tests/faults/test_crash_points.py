@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import fastdc
-from fastdc import faults
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.store import Store
+from fastdc.common import crash_points as faults
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.faults.real_sweep import table
 from tests.processes import start_process
 
@@ -35,11 +35,11 @@ FAKE = """
 import os, sys
 from pathlib import Path
 from fastdc import faults
-from fastdc.files import write_atomic
-from fastdc.sweep.config import load_config
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import CellResult, prepare_workdir, run_plan
-from fastdc.sweep.store import Store
+from fastdc.common.files import write_atomic
+from fastdc.sweep.sweep_config import load_config
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import CellResult, prepare_workdir, run_plan
+from fastdc.sweep.store.results import Store
 
 plan = make_plan(load_config(Path(sys.argv[1]), {}))
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.errors import OutputError
-from fastdc.sweep import preview as preview_module
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.preview import preview
-from fastdc.sweep.store import Planned, Store
+from fastdc.common.errors import OutputError
+from fastdc.sweep.forecast import preview as preview_module
+from fastdc.sweep.forecast.preview import preview
+from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.faults.real_sweep import table
 from tests.faults.test_crash_points import GRID, Run, leftovers, run_real, subsets
 
@@ -38,8 +38,8 @@ def test_full_at_a_file_of_a_real_sweep(
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from fastdc.errors import FastDCError
-from fastdc.sweep.store import Store
+from fastdc.common.errors import FastDCError
+from fastdc.sweep.store.results import Store
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Store(Path(sys.argv[1])) as store:
@@ -75,8 +75,8 @@ def test_a_dry_run_warns_before_anything_is_written(make_config: Make, monkeypat
 
 
 def test_the_message_names_the_file(tmp_path: Path) -> None:
-    from fastdc import faults
-    from fastdc.files import write_atomic
+    from fastdc.common import crash_points as faults
+    from fastdc.common.files import write_atomic
 
     (tmp_path / "x.json").write_text("old")
     faults.arm("file.written:1:full")

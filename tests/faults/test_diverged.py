@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from fastdc.cli import run
+from fastdc.cli.main import run
 from fastdc.report import make_rows
-from fastdc.sweep.cell import CellRunner
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import Cell, make_plan
-from fastdc.sweep.run import CellResult, prepare_workdir, run_plan
-from fastdc.sweep.store import Store
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import Cell, make_plan
+from fastdc.sweep.run_cells import CellResult, prepare_workdir, run_plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 STEP = 3
@@ -35,7 +35,7 @@ def test_nan_at_step_k_of_one_seed(
     make_config: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     poison = Poison()
-    monkeypatch.setattr("fastdc.train.training.make_loss", lambda _: poison)
+    monkeypatch.setattr("fastdc.train.network_training.make_loss", lambda _: poison)
     plan = make_plan(make_config(seeds="0-2", protocols="hard-small*epochs=4"))
     prepare_workdir(plan.config.workdir)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.cli import run
-from fastdc.errors import MethodError
+from fastdc.cli.main import run
+from fastdc.common.errors import MethodError
 from fastdc.methods.registry import Registry
-from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.faults.test_wrong_method import Plugin
 
 Make = Callable[..., SweepConfig]

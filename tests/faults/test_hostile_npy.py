@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.errors import CheckpointError
-from fastdc.methods import patches
+from fastdc.common.errors import CheckpointError
+from fastdc.methods.bases import patches
 from fastdc.nn.checkpoint import load_checkpoint, save_checkpoint
-from fastdc.recover.batches import BatchStore, StartFile
-from fastdc.sweep.cell import CellRunner
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import prepare_workdir, run_plan
-from fastdc.sweep.store import Store
+from fastdc.recover.finished_batches import BatchStore, StartFile
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 GRID: dict[str, Any] = {"methods": "el2n[last_epoch=2]", "seeds": "0", "observer": {"arch": "convnet1_w4", "epochs": 2}}
@@ -97,7 +97,7 @@ def test_losses_of_a_killed_method_are_measured_again_where_they_are_damaged(
 
     teaching = SimpleNamespace(scratch=tmp_path / "scratch", train=None, compute=None, show_progress=False)
     context: Any = SimpleNamespace(image_size=4)
-    monkeypatch.setattr("fastdc.nn.view_losses.view_losses", view_losses)
+    monkeypatch.setattr("fastdc.teachers.view_losses.view_losses", view_losses)
     monkeypatch.setattr(patches, "teaching_of", lambda *_: teaching)
 
     def losses() -> list[float]:

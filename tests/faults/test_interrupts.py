@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.store import Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.processes import start_process
 
 Make = Callable[..., SweepConfig]
@@ -23,7 +23,7 @@ SWEEP = """
 import sys, time
 from pathlib import Path
 from fastdc.sweep import cell
-from fastdc.sweep.run import CellResult
+from fastdc.sweep.run_cells import CellResult
 
 log, seconds, cleaning = Path(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
 
@@ -42,7 +42,7 @@ def run(self, cell):
 
 cell.CellRunner.run = run
 sys.argv[1:] = ["sweep", sys.argv[1]]
-from fastdc.cli import main
+from fastdc.cli.main import main
 main()
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.sweep.store import Planned, Store
+from fastdc.sweep.store.results import Planned, Store
 from tests.conftest import Betons
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
@@ -105,7 +105,7 @@ def test_a_sweep_says_that_there_are_no_locks(
 READING = """
 import sys
 from pathlib import Path
-from fastdc.sweep.store import Store
+from fastdc.sweep.store.results import Store
 with Store(Path(sys.argv[1]), readonly=True) as store:
     print(store.states(), len(store.records()))
 """
@@ -125,9 +125,9 @@ def test_reading_needs_no_locks(number: int, mode: str, python: Run, tmp_path: P
 LOSING = """
 import os, sys
 from pathlib import Path
-from fastdc.errors import StoreError
+from fastdc.common.errors import StoreError
 from fastdc.sweep import schema
-from fastdc.sweep.store import Store
+from fastdc.sweep.store.results import Store
 schema.LOCK_SECONDS = 1
 folder = os.environ.pop("NO_LOCKS_IN")
 with Store(Path(folder, "store.sqlite")) as store:

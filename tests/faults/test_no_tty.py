@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.store import Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 
@@ -17,14 +17,14 @@ Make = Callable[..., SweepConfig]
 SWEEP = """
 import sys
 from fastdc.sweep import cell
-from fastdc.sweep.run import CellResult
+from fastdc.sweep.run_cells import CellResult
 
 def run(self, cell):
     numbers = dict.fromkeys(("epochs", "steps", "images", "image_bytes", "label_bytes", "train_seconds"), 1)
     return CellResult({"top1": 50.0, "top1_best": 50.0, "top5": None, "cost": {}, **numbers}, {})
 
 cell.CellRunner.run = run
-from fastdc.cli import main
+from fastdc.cli.main import main
 main()
 """
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from fastdc.sweep.store import Planned, Store
+from fastdc.sweep.store.results import Planned, Store
 
 OWNER, COLLEAGUE = 65533, 65534
 Act = Callable[[int, str], str]
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to be
 PRELUDE = """
 import sqlite3, sys
 from pathlib import Path
-from fastdc.errors import StoreError
-from fastdc.sweep.store import Planned, Store
+from fastdc.common.errors import StoreError
+from fastdc.sweep.store.results import Planned, Store
 path = Path(sys.argv[1])
 """
 REGISTER = """

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.cli import run
-from fastdc.sweep import cell
-from fastdc.sweep.config import SweepConfig
+from fastdc.cli.main import run
+from fastdc.sweep import cell_runner as cell
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 Write = Callable[[SweepConfig, Path], Path]

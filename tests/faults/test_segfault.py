@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.sweep.alone import _death
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.store import Store
+from fastdc.sweep.launch.own_process import _death
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.faults.real_sweep import table
 from tests.processes import start_process
 
@@ -24,7 +24,7 @@ PLUGIN = """
 import ctypes, os, time
 from pathlib import Path
 from fastdc.methods import MethodInfo
-from fastdc.methods.random import METHOD
+from fastdc.methods.pruning.random import METHOD
 
 class Deadly(type(METHOD)):
     info = METHOD.info.model_copy(update={"name": "deadly"})
@@ -62,7 +62,7 @@ def start(plugin: Path, make_config: Make, write_yaml: Write, tmp_path: Path) ->
 
     def run(how: str, *arguments: str) -> "subprocess.Popen[str]":
         (plugin / "how").write_text(how)
-        command = [sys.executable, "-P", "-m", "fastdc.cli", "sweep", str(config), *arguments]
+        command = [sys.executable, "-P", "-m", "fastdc", "sweep", str(config), *arguments]
         path = f"{plugin}{os.pathsep}{Path(__file__).parents[2]}"
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         (plugin / "here").mkdir(exist_ok=True)

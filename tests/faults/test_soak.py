@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.store import Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.faults.real_sweep import table
 from tests.processes import start_process
 
@@ -34,13 +34,13 @@ DRIVER = """
 import json, os, random, sys
 from pathlib import Path
 from fastdc import faults
-from fastdc.errors import DivergedError, FastDCError, LoaderError, MethodError
-from fastdc.files import write_atomic
-from fastdc.sweep.config import load_config
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import CellResult, prepare_workdir, run_plan
-from fastdc.sweep.signals import signals_interrupt
-from fastdc.sweep.store import Store
+from fastdc.common.errors import DivergedError, FastDCError, LoaderError, MethodError
+from fastdc.common.files import write_atomic
+from fastdc.sweep.sweep_config import load_config
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import CellResult, prepare_workdir, run_plan
+from fastdc.sweep.stop_signals import signals_interrupt
+from fastdc.sweep.store.results import Store
 
 plan = make_plan(load_config(Path(sys.argv[1]), {}))
 numbers = dict.fromkeys(("epochs", "steps", "images", "image_bytes", "label_bytes", "train_seconds"), 1)

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdc.compress import compress_beton
-from fastdc.errors import MethodError
+from fastdc.common.errors import MethodError
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, MethodInfo, _registry
-from fastdc.methods.base import Mosaic
-from fastdc.sweep.cell import CellRunner
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import prepare_workdir, run_plan
-from fastdc.sweep.store import Store
+from fastdc.methods.bases.method import Mosaic
+from fastdc.subsets.compress import compress_beton
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 Change = Callable[[Compressed, MethodContext], Any]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastdc.train.batch_augment import augment_batch, draw_augment
-from fastdc.train.mixing import mix_batch
+from fastdc.train.batch_mixing import mix_batch
 from fastdc.train.protocols import BatchAugment, Mix
 
 pytestmark = [

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.float32 import set_float32, switches
-from fastdc.kernels.batches import PLACE_NUMBERS, place_views
+from fastdc.common.float32 import set_float32, switches
+from fastdc.kernels.views.view_batches import PLACE_NUMBERS, place_views
 from fastdc.loader import Batch, EvalView, TrainView, open_loader
-from fastdc.loader.device_resize import resize_views
-from fastdc.loader.views import view_numbers
+from fastdc.loader.engines.device_resize import resize_views
+from fastdc.loader.view_settings import view_numbers
 from fastdc.nn.device import Compute
 from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
 from fastdc.nn.models import build_model

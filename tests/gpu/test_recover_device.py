@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.errors import MethodError
+from fastdc.common.errors import MethodError
 from fastdc.nn.device import Compute
 from fastdc.nn.models import build_model
-from fastdc.nn.teacher import Teacher, freeze
-from fastdc.nn.teaching import Teaching
 from fastdc.recover.engine import recover
-from fastdc.recover.job import RecoverJob
-from fastdc.recover.matching import MatchingSpec
-from fastdc.recover.recipe import Recipe
+from fastdc.recover.recovery_job import RecoverJob
+from fastdc.recover.recovery_recipe import Recipe
+from fastdc.recover.statistics_matching import MatchingSpec
+from fastdc.teachers.network import Teacher, freeze
+from fastdc.teachers.resources import Teaching
 from tests.gpu.test_device_engine import PRECISIONS, no_cuda
 
 

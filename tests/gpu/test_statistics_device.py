@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastdc.recover.losses import densification
-from fastdc.recover.statistics import batch_moments, image_moments
+from fastdc.recover.image_losses import densification
+from fastdc.recover.layer_statistics import batch_moments, image_moments
 from tests.gpu.test_device_engine import no_cuda
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fastdc.kernels.batches import PLACE_NUMBERS, finished_share, make_views, place_views, resident_share
-from fastdc.kernels.resize import resize_crop
-from fastdc.loader.views import EvalView, TrainView, View, view_numbers
+from fastdc.kernels.views.resize import resize_crop
+from fastdc.kernels.views.view_batches import PLACE_NUMBERS, finished_share, make_views, place_views, resident_share
+from fastdc.loader.view_settings import EvalView, TrainView, View, view_numbers
 
 SHAPES = [(20, 30), (41, 17), (8, 8), (64, 64), (5, 50)]
 

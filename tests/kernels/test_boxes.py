@@ -12,7 +12,9 @@ from PIL import Image
 from scipy import stats
 from torchvision import transforms
 
-from fastdc.kernels.boxes import (
+from fastdc.kernels.core.jit import kernel
+from fastdc.kernels.core.rng import draw_bits, draw_unit, stream_key
+from fastdc.kernels.views.boxes import (
     center_offset,
     random_crop_in_window,
     random_flip,
@@ -21,8 +23,6 @@ from fastdc.kernels.boxes import (
     resized_sides,
     tile_box,
 )
-from fastdc.kernels.jit import kernel
-from fastdc.kernels.rng import draw_bits, draw_unit, stream_key
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 SIDES = [(224, 224), (160, 213), (33, 500), (500, 33), (28, 28), (5, 3), (2, 2), (1, 9)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fastdc.doctor import CACHE_PROBE
+from fastdc.cli.doctor import CACHE_PROBE
 from tests.kernels.test_jit import PROGRAM
 
 Damage = Callable[[bytes], bytes]
@@ -127,7 +127,7 @@ def test_a_disk_that_is_full_from_the_start(tmp_path: Path, filled: tuple[Path, 
 
 
 def test_a_disk_that_gets_full(tmp_path: Path, filled: tuple[Path, int]) -> None:
-    flips, loaded, (warning,) = run(tmp_path, f"import fastdc.kernels.rng; {FULL}")
+    flips, loaded, (warning,) = run(tmp_path, f"import fastdc.kernels.core.rng; {FULL}")
     assert (flips, loaded) == (filled[1], 0)
     assert warning.startswith(f"warning: {folder_of(tmp_path)}: compiled kernels cannot be kept (File too large)")
     assert run(tmp_path).flips == filled[1]

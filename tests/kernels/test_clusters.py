@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import MethodError
-from fastdc.kernels.clusters import nearest_centroids, spherical_kmeans
-from fastdc.kernels.panels import pack
+from fastdc.common.errors import MethodError
+from fastdc.kernels.geometry.clusters import nearest_centroids, spherical_kmeans
+from fastdc.kernels.geometry.products import pack
 
 
 def blobs(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import MethodError
-from fastdc.kernels.coverage import herding_order, k_center_order
-from fastdc.kernels.panels import Panels, pack
+from fastdc.common.errors import MethodError
+from fastdc.kernels.geometry.coverage import herding_order, k_center_order
+from fastdc.kernels.geometry.products import Panels, pack
 
 Order = Callable[[Panels, int], np.ndarray]
 

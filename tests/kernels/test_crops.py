@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastdc.kernels.crops import combine_crops
-from fastdc.kernels.rng import draw
+from fastdc.kernels.core.rng import draw
+from fastdc.kernels.views.crops import combine_crops
 from fastdc.loader import TrainView
-from fastdc.loader.views import view_numbers
+from fastdc.loader.view_settings import view_numbers
 from tests.kernels.test_mosaics import noise
 
 Box = tuple[int, int, int, int]

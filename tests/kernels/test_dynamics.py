@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.kernels.dynamics import batch_dynamics
-from fastdc.kernels.fields import FIELDS
+from fastdc.kernels.scores.dynamics import batch_dynamics
+from fastdc.kernels.scores.fields import FIELDS
 
 
 def run(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastdc.beton.jpeg import read_jpeg_header
-from fastdc.kernels.files import plain_jpeg_size
+from fastdc.beton.jpeg_header import read_jpeg_header
+from fastdc.kernels.jpeg.jpeg_files import plain_jpeg_size
 
 
 def encode(mode: str = "RGB", size: tuple[int, int] = (23, 17), **options: object) -> bytes:

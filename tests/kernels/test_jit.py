@@ -14,7 +14,7 @@ PROGRAM = """
 import os
 exec(os.environ.get("FASTDC_TEST_PRELUDE", ""))
 import numpy as np
-from fastdc.kernels.boxes import random_flip  # calls draw_unit of rng.py
+from fastdc.kernels.views.boxes import random_flip  # calls draw_unit of rng.py
 print(sum(random_flip(np.uint64(key)) for key in range(64)), sum(random_flip.stats.cache_hits.values()))
 """
 

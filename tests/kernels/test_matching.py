@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import MethodError
-from fastdc.kernels.matching import matching_order, nonnegative_solve
-from fastdc.kernels.panels import pack
-from fastdc.kernels.similarity import GradientProducts
+from fastdc.common.errors import MethodError
+from fastdc.kernels.geometry.gradient_matching import matching_order, nonnegative_solve
+from fastdc.kernels.geometry.products import pack
+from fastdc.kernels.geometry.similarity import GradientProducts
 from tests.kernels.test_submodular import features, slow_gradients
 
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastdc.kernels.mosaics import combine
+from fastdc.kernels.views.mosaics import combine
 
 
 def noise(height: int, width: int, seed: int) -> NDArray[np.uint8]:

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import MethodError
-from fastdc.kernels.neighbours import NeighbourGraph, message_order, nearest_neighbours, neighbour_graph
-from fastdc.kernels.panels import pack
+from fastdc.common.errors import MethodError
+from fastdc.kernels.geometry.neighbours import NeighbourGraph, message_order, nearest_neighbours, neighbour_graph
+from fastdc.kernels.geometry.products import pack
 
 
 def slow_neighbours(rows: np.ndarray, count: int) -> list[list[int]]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.kernels.panels import Panels, pack
+from fastdc.kernels.geometry.products import Panels, pack
 
 
 def vectors(size: int, width: int, seed: int = 0) -> np.ndarray:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastdc.kernels.pread import read_at
-from fastdc.loader.stored import pread_address
+from fastdc.kernels.jpeg.pread import read_at
+from fastdc.loader.descriptor import pread_address
 
 
 @pytest.fixture

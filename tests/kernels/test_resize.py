@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fastdc.kernels.resize import resize_crop, resize_window
+from fastdc.kernels.views.resize import resize_crop, resize_window
 
 Box = tuple[int, int, int, int]
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fastdc.kernels.jit import kernel
-from fastdc.kernels.rng import draw, draw_bits, draw_integer, draw_unit, stream_key
+from fastdc.kernels.core.jit import kernel
+from fastdc.kernels.core.rng import draw, draw_bits, draw_integer, draw_unit, stream_key
 
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15

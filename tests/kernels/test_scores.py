@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import MethodError
-from fastdc.kernels.scores import forgetting_events, mean_over_epochs
+from fastdc.common.errors import MethodError
+from fastdc.kernels.scores.epochs import forgetting_events, mean_over_epochs
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import MethodError
-from fastdc.kernels import samples as samples_module
-from fastdc.kernels.windows import cad_scores, tdds_scores, window_scores
+from fastdc.common.errors import MethodError
+from fastdc.kernels.scores import chunks as samples_module
+from fastdc.kernels.scores.windows import cad_scores, tdds_scores, window_scores
 
 
 def windows_of(values: np.ndarray, length: int) -> np.ndarray:

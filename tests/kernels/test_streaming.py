@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastdc.kernels.batches import make_views
-from fastdc.kernels.streaming import FAILED, MADE, decode_views
-from fastdc.loader.ffcv_pipeline import turbojpeg_addresses
-from fastdc.loader.stored import pread_address
-from fastdc.loader.views import TrainView, view_numbers
+from fastdc.kernels.jpeg.streaming import FAILED, MADE, decode_views
+from fastdc.kernels.views.view_batches import make_views
+from fastdc.loader.descriptor import pread_address
+from fastdc.loader.engines.ffcv_pipeline import turbojpeg_addresses
+from fastdc.loader.view_settings import TrainView, view_numbers
 
 LIBRARY = turbojpeg_addresses()
 VIEW = view_numbers(TrainView(10))

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import MethodError
-from fastdc.kernels.panels import pack
-from fastdc.kernels.similarity import (
+from fastdc.common.errors import MethodError
+from fastdc.kernels.geometry.products import pack
+from fastdc.kernels.geometry.similarity import (
     ClippedCosineSimilarity,
     CosineSimilarity,
     GaussianSimilarity,
@@ -16,7 +16,7 @@ from fastdc.kernels.similarity import (
     SimilarityMatrix,
     kept_when_small,
 )
-from fastdc.kernels.submodular import coverage_gain, facility_location_order, graph_cut_order, weighted_gain
+from fastdc.kernels.geometry.submodular import coverage_gain, facility_location_order, graph_cut_order, weighted_gain
 
 
 def features(size: int, width: int, seed: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastdc.kernels.turbojpeg import close_decoder, decode_jpeg, open_decoder
-from fastdc.loader.ffcv_pipeline import turbojpeg_addresses
+from fastdc.kernels.jpeg.turbojpeg import close_decoder, decode_jpeg, open_decoder
+from fastdc.loader.engines.ffcv_pipeline import turbojpeg_addresses
 
 LIBRARY = turbojpeg_addresses()
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastdc.errors import LoaderError
+from fastdc.common.errors import LoaderError
+from fastdc.common.keys import derive_seed
 from fastdc.loader.batches import SampleOrder
-from fastdc.loader.checks import check_samples
-from fastdc.seeding import derive_seed
+from fastdc.loader.file_checks import check_samples
 
 PATH = Path("some.beton")
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from fastdc.beton import BetonFile
-from fastdc.errors import BetonError, LoaderError
+from fastdc.common.errors import BetonError, LoaderError
 from fastdc.loader import EvalView, TrainView, open_loader
 from tests.loader.conftest import SAMPLES, Shelf, jpeg, picture, write
 
@@ -193,7 +193,7 @@ def test_a_fork_is_told_to_open_again(shelf: Shelf, engine: str) -> None:
     program = f"""
 import os, time
 from pathlib import Path
-from fastdc.errors import BetonError, LoaderError
+from fastdc.common.errors import BetonError, LoaderError
 from fastdc.loader import TrainView, open_loader
 path = Path({str(shelf.jpeg)!r})
 loader = open_loader(path, TrainView(64), batch_size=3, engine={engine!r})

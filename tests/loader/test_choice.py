@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from fastdc.errors import LoaderError
-from fastdc.loader import TrainView, choose_engine, engine_for_part, open_loader, opening
-from fastdc.loader.ffcv_support import ffcv_problem
-from fastdc.loader.memory import CACHE
+from fastdc.common.errors import LoaderError
+from fastdc.loader import TrainView, choose_engine, engine_for_part, open_loader
+from fastdc.loader import choose_engine as opening
+from fastdc.loader.engines.ffcv_support import ffcv_problem
+from fastdc.loader.image_cache import CACHE
 
 
 @pytest.mark.parametrize("engine", ["auto", "ffcv", "resident", "device"])

@@ -9,10 +9,12 @@ import numba
 import numpy as np
 import pytest
 
-from fastdc.kernels import batches, resize, streaming
+from fastdc.kernels.jpeg import streaming
+from fastdc.kernels.views import resize
+from fastdc.kernels.views import view_batches as batches
 from fastdc.loader import EpochLoader, EvalView, TrainView, ViewRequest, open_loader, open_shared
-from fastdc.loader.opening import EngineChoice, SharedEngineChoice
-from fastdc.loader.plan import Output
+from fastdc.loader.choose_engine import EngineChoice, SharedEngineChoice
+from fastdc.loader.stream import Output
 from tests.loader.conftest import SAMPLES, Shelf
 
 ENGINES: tuple[SharedEngineChoice, ...] = ("resident", "ffcv")

@@ -9,12 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import LoaderError
-from fastdc.kernels.batches import PLACE_NUMBERS, draw_view, place_views
-from fastdc.loader import EvalView, TrainView, device_engine, open_loader
-from fastdc.loader.device_engine import device_cache
-from fastdc.loader.device_resize import resize_views
-from fastdc.loader.views import View, view_numbers
+from fastdc.common.errors import LoaderError
+from fastdc.kernels.views.view_batches import PLACE_NUMBERS, draw_view, place_views
+from fastdc.loader import EvalView, TrainView, open_loader
+from fastdc.loader.engines import device as device_engine
+from fastdc.loader.engines.device import device_cache
+from fastdc.loader.engines.device_resize import resize_views
+from fastdc.loader.view_settings import View, view_numbers
 from tests.loader.conftest import Shelf, jpeg, picture, write
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastdc.loader import Batch, EpochLoader, EvalView, TrainView, open_loader
-from fastdc.loader.opening import EngineChoice
+from fastdc.loader.choose_engine import EngineChoice
 from tests.loader.conftest import SAMPLES, Shelf
 
 VIEWS = {

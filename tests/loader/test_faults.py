@@ -18,14 +18,14 @@ import pytest
 import torch
 
 from fastdc.beton import BetonFile
-from fastdc.errors import LoaderError
+from fastdc.common.errors import LoaderError
 from fastdc.loader import EpochLoader, EvalView, TrainView, ViewRequest, open_loader
 from fastdc.loader.batches import SampleOrder
-from fastdc.loader.ffcv_engine import FfcvStream
-from fastdc.loader.ffcv_pipeline import Compiler, State, ViewDecoder, ViewPipeline, ffcv_loader
-from fastdc.loader.opening import EngineChoice
-from fastdc.loader.plan import Delivery, ViewPlan
-from fastdc.loader.stored import StoredFile
+from fastdc.loader.choose_engine import EngineChoice
+from fastdc.loader.descriptor import StoredFile
+from fastdc.loader.engines.ffcv import FfcvStream
+from fastdc.loader.engines.ffcv_pipeline import Compiler, State, ViewDecoder, ViewPipeline, ffcv_loader
+from fastdc.loader.stream import Delivery, ViewPlan
 from tests.loader.conftest import SAMPLES, Shelf
 
 # Imported only now, because ffcv_pipeline must be the first to import ffcv: it keeps torch's thread count.
@@ -284,7 +284,7 @@ def test_leaving_python_in_the_middle_of_an_epoch_is_quiet(shelf: Shelf) -> None
 import sys, time, torch
 from pathlib import Path
 from fastdc.loader import TrainView, open_loader
-from fastdc.loader.ffcv_engine import _Maker
+from fastdc.loader.engines.ffcv import _Maker
 
 made = _Maker.finish
 def make_longer(self, *given):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.errors import LoaderError
-from fastdc.loader import memory
-from fastdc.loader.memory import SharedCache, available_memory, file_identity
+from fastdc.common.errors import LoaderError
+from fastdc.loader import image_cache as memory
+from fastdc.loader.image_cache import SharedCache, available_memory, file_identity
 
 
 def test_available_memory_is_between_nothing_and_all() -> None:

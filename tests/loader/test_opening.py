@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.errors import BetonError, ConfigError, LoaderError
-from fastdc.loader import EvalView, TrainView, open_loader, opening
-from fastdc.loader.memory import CACHE
-from fastdc.loader.opening import EngineChoice
+from fastdc.common.errors import BetonError, ConfigError, LoaderError
+from fastdc.loader import EvalView, TrainView, open_loader
+from fastdc.loader import choose_engine as opening
+from fastdc.loader.choose_engine import EngineChoice
+from fastdc.loader.image_cache import CACHE
 from tests.loader.conftest import Shelf, jpeg, picture, write
 
 ENGINES: tuple[EngineChoice, ...] = ("resident", "ffcv")
@@ -113,7 +114,7 @@ def test_without_ffcv_the_resident_engine_works_and_the_other_says_why(shelf: Sh
 import sys
 sys.modules["ffcv"] = None  # what Python does for a package that must not be imported
 from pathlib import Path
-from fastdc.errors import LoaderError
+from fastdc.common.errors import LoaderError
 from fastdc.loader import TrainView, open_loader
 path = Path({str(shelf.jpeg)!r})
 with open_loader(path, TrainView(8), batch_size=50) as loader:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 from fastdc.loader import EvalView, TrainView, open_loader
 from fastdc.nn.device import Compute
 from tests.loader.conftest import Shelf

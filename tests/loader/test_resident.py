@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from fastdc.loader import EvalView, TrainView, open_loader
-from fastdc.loader.decoded import DecodedImages, resident_bytes
-from fastdc.loader.memory import CACHE
-from fastdc.loader.resident import ResidentStream
-from fastdc.loader.stored import StoredFile
+from fastdc.loader.descriptor import StoredFile
+from fastdc.loader.engines.decoded import DecodedImages, resident_bytes
+from fastdc.loader.engines.resident import ResidentStream
+from fastdc.loader.image_cache import CACHE
 from tests.loader.conftest import Shelf, jpeg, picture, write
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.errors import ConfigError, LoaderError
+from fastdc.common.errors import ConfigError, LoaderError
 from fastdc.loader import Batch, EvalView, TrainView, ViewRequest, open_loader, open_shared
 from tests.loader.conftest import Shelf
 

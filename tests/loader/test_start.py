@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastdc.errors import LoaderError
+from fastdc.common.errors import LoaderError
 from fastdc.loader import TrainView, open_loader
 
 

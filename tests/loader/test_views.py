@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 from fastdc.loader import EvalView, TrainView
 
 

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import ConfigError
-from fastdc.kernels.batches import draw_view, place_view
+from fastdc.common.errors import ConfigError
+from fastdc.kernels.views.view_batches import draw_view, place_view
 from fastdc.loader import TrainView, ViewRequest, open_loader, open_shared
 from fastdc.loader.batches import SampleOrder
-from fastdc.loader.plan import ViewPlan
-from fastdc.loader.views import view_numbers
+from fastdc.loader.stream import ViewPlan
+from fastdc.loader.view_settings import view_numbers
 from fastdc.nn.fit import steps_per_epoch
 from tests.loader.conftest import SAMPLES, Shelf, picture
 from tests.loader.test_engines import assert_equal, joined
@@ -88,7 +88,7 @@ def test_a_visit_draws_by_its_number_and_shows_its_sample(shelf: Shelf) -> None:
 
 
 def _uint8() -> Any:
-    from fastdc.loader.plan import Delivery
+    from fastdc.loader.stream import Delivery
 
     return Delivery()
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdc.kernels.dynamics import batch_dynamics
-from fastdc.kernels.fields import FIELDS
+from fastdc.kernels.scores.dynamics import batch_dynamics
+from fastdc.kernels.scores.fields import FIELDS
 from fastdc.methods import MethodContext
-from fastdc.observe.record import Observation, append_epoch, commit, load_observation
+from fastdc.observe.dynamics_log import Observation, append_epoch, commit, load_observation
 from tests.methods.score_references import log_softmax, softmax
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdc.compress import check_observer, compress_beton, compress_identity
-from fastdc.errors import ConfigError, MethodError
-from fastdc.hashing import content_key
+from fastdc.common.errors import ConfigError, MethodError
+from fastdc.common.keys import content_key
 from fastdc.methods import MethodContext, get_method
-from fastdc.methods.base import WHOLE_SCHEDULE
-from fastdc.observe.config import ObserverConfig
+from fastdc.methods.bases.method import WHOLE_SCHEDULE
+from fastdc.observe.observer_config import ObserverConfig
+from fastdc.subsets.compress import check_observer, compress_beton, compress_identity
 from tests.conftest import Betons
 from tests.methods.final_pass import made_up_context
 from tests.methods.observed import Case, make_case

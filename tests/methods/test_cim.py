@@ -13,16 +13,16 @@ from torch.nn.functional import interpolate
 from torchvision.transforms import CenterCrop, Compose, Resize
 
 from fastdc.beton import BetonFile
-from fastdc.compress import compress_beton, compress_list
-from fastdc.errors import ConfigError, MethodError
+from fastdc.common.errors import ConfigError, MethodError
+from fastdc.common.keys import derive_seed
 from fastdc.methods import Compressed, MethodContext, get_method
-from fastdc.methods.base import Mosaic
-from fastdc.methods.mosaics import make_mosaics
-from fastdc.methods.patches import random_pools
+from fastdc.methods.bases.method import Mosaic
+from fastdc.methods.bases.mosaics import make_mosaics
+from fastdc.methods.bases.patches import random_pools
 from fastdc.nn.device import Compute
-from fastdc.nn.teaching import Teaching
 from fastdc.observe import ObserverConfig
-from fastdc.seeding import derive_seed
+from fastdc.subsets.compress import compress_beton, compress_list
+from fastdc.teachers.resources import Teaching
 from tests.conftest import CLASSES, Betons
 from tests.methods.test_patches import TinyNet, reference_loss, teacher_of, with_teachers
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastdc.beton import decode_image, encode_jpeg
 from fastdc.methods import Compressed, MethodContext, get_method
-from fastdc.methods.noise import MEAN, STD, noise_images
+from fastdc.methods.reference.noise import MEAN, STD, noise_images
 
 
 def compress(ipc: int, seed: int) -> Compressed:

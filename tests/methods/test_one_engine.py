@@ -8,14 +8,15 @@ import pytest
 import torch
 
 import fastdc
-from fastdc.kernels.dynamics import batch_dynamics, batch_final
-from fastdc.kernels.fields import EXACT_FIELDS, FIELDS, FINAL_FIELDS
-from fastdc.methods import difficulty, get_method
-from fastdc.methods.scored import ScoreMethod
-from fastdc.methods.scoring import SCORES
-from fastdc.observe.final import EXACT_NAME, FEATURES_NAME, SCALARS_NAME, FinalPass, commit_final
-from fastdc.observe.record import LOG_NAME, TDDS_NAME, Observation, append_epoch, commit, load_observation
-from fastdc.observe.tdds import TddsRecorder
+from fastdc.kernels.scores.dynamics import batch_dynamics, batch_final
+from fastdc.kernels.scores.fields import EXACT_FIELDS, FIELDS, FINAL_FIELDS
+from fastdc.methods import get_method
+from fastdc.methods.bases import difficulty
+from fastdc.methods.bases.score_methods import ScoreMethod
+from fastdc.methods.scores_of_logits import SCORES
+from fastdc.observe.dynamics_log import LOG_NAME, TDDS_NAME, Observation, append_epoch, commit, load_observation
+from fastdc.observe.final_outputs import EXACT_NAME, FEATURES_NAME, SCALARS_NAME, FinalPass, commit_final
+from fastdc.observe.tdds_log import TddsRecorder
 
 EPOCHS = 12
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -101,7 +102,7 @@ def seen(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Observ
 
 
 def bound(name: str, expected: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The bounds that `fastdc.methods.difficulty` states."""
+    """The bounds that `fastdc.methods.bases.difficulty` states."""
     own = np.take_along_axis(logits, labels[None, :, None], 2)[..., 0].astype(np.float64)
     others = np.where(np.arange(logits.shape[2]) == labels[:, None], -np.inf, logits).max(2)
     absolute = {"forgetting": 0.0, "aum_softmax": 2e-6, "dyn_unc": 2e-5, "dual": 2e-5}

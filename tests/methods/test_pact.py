@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fastdc.beton import BetonFile, decode_image, encode_jpeg_within, fit_image, load_manifest
-from fastdc.compress import compress_beton, compress_list
-from fastdc.errors import ConfigError, MethodError
+from fastdc.common.errors import ConfigError, MethodError
 from fastdc.methods import get_method
-from fastdc.methods.base import Mosaic
-from fastdc.methods.mosaics import store_mosaics
-from fastdc.methods.pact import ENCODERS, tile_sides
+from fastdc.methods.bases.method import Mosaic
+from fastdc.methods.bases.mosaics import store_mosaics
+from fastdc.methods.combination.pact import ENCODERS, tile_sides
 from fastdc.observe import ObserverConfig
+from fastdc.subsets.compress import compress_beton, compress_list
+from fastdc.train.evaluate_settings import EvaluateSettings
 from fastdc.train.evaluation import evaluate
+from fastdc.train.network_training import training_side
 from fastdc.train.protocols import get_protocol
-from fastdc.train.settings import EvaluateSettings
-from fastdc.train.training import training_side
 from tests.methods.final_pass import made_up_context
 
 OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)

@@ -13,13 +13,13 @@ from torch import nn
 from torchvision.transforms import CenterCrop, Compose, Resize
 
 from fastdc.beton import BetonFile, fit_image
-from fastdc.compress import compress_beton
-from fastdc.errors import MethodError
+from fastdc.common.errors import MethodError
+from fastdc.common.keys import derive_seed
 from fastdc.loader import TrainView
 from fastdc.methods import Compressed, MethodContext, get_method
-from fastdc.methods.patches import CropLaw, outward
-from fastdc.methods.recovering import RecoverMethod
-from fastdc.methods.starts import (
+from fastdc.methods.bases.patches import CropLaw, outward
+from fastdc.methods.bases.recovery_methods import RecoverMethod
+from fastdc.methods.bases.recovery_starts import (
     Start,
     easy_mosaics,
     images_again,
@@ -29,10 +29,10 @@ from fastdc.methods.starts import (
     random_images,
 )
 from fastdc.nn.device import Compute
-from fastdc.nn.teacher import Teacher, freeze
-from fastdc.nn.teaching import Teaching
 from fastdc.observe import ObserverConfig
-from fastdc.seeding import derive_seed
+from fastdc.subsets.compress import compress_beton
+from fastdc.teachers.network import Teacher, freeze
+from fastdc.teachers.resources import Teaching
 from tests.conftest import CLASSES, Betons
 from tests.kernels.test_crops import drawn_box, pillow_crop
 from tests.methods.observed import make_case

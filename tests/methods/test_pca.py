@@ -8,14 +8,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fastdc.compress import compress_identity
-from fastdc.errors import ConfigError
-from fastdc.hashing import content_key
+from fastdc.common.errors import ConfigError
+from fastdc.common.keys import content_key
 from fastdc.methods import get_method
-from fastdc.methods.base import Compressed
-from fastdc.methods.selection import window_of_classes
-from fastdc.observe.config import ObserverConfig
-from fastdc.observe.needs import ObserverNeeds
+from fastdc.methods.bases.method import Compressed
+from fastdc.methods.bases.selection import window_of_classes
+from fastdc.observe.observer_config import ObserverConfig
+from fastdc.observe.record_needs import ObserverNeeds
+from fastdc.subsets.compress import compress_identity
 from tests.methods.observed import Case, make_case
 
 KEYS = {

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdc.methods import MethodContext, get_method, select
-from fastdc.methods.moderate import central_order
+from fastdc.methods.pruning.moderate import central_order
 from tests.methods.final_pass import context_of, made_up_context
 
 

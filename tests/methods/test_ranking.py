@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fastdc.beton import BetonFile, describe_beton, load_manifest
-from fastdc.compress import compress_beton, compress_identity
-from fastdc.errors import ConfigError, FastDCError, MethodError
-from fastdc.hashing import content_key
-from fastdc.list_scores import TrainingLists
+from fastdc.common.errors import ConfigError, FastDCError, MethodError
+from fastdc.common.keys import content_key
 from fastdc.methods import get_method, parse_variant, variant_name
 from fastdc.nn.device import choose_compute
-from fastdc.observe.config import ObserverConfig
-from fastdc.observe.teacher import plan_teacher
-from fastdc.observe.teacher_load import load_teacher
-from fastdc.sweep.config import load_config, split_names
+from fastdc.observe.observer_config import ObserverConfig
+from fastdc.subsets.compress import compress_beton, compress_identity
+from fastdc.subsets.list_scores import TrainingLists
+from fastdc.sweep.sweep_config import load_config, split_names
+from fastdc.teachers.load import load_teacher
+from fastdc.teachers.names import plan_teacher
 from tests.methods.observed import Case, make_case
 
 OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)

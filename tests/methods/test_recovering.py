@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 from fastdc.methods import get_method
-from fastdc.methods.recovering import RecoverMethod
-from fastdc.recover.recipe import Recipe
+from fastdc.methods.bases.recovery_methods import RecoverMethod
+from fastdc.recover.recovery_recipe import Recipe
 
 
 def family(name: str) -> RecoverMethod:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.errors import ConfigError, MethodError
+from fastdc.common.errors import ConfigError, MethodError
 from fastdc.methods import all_methods, get_method, parse_variant, variant_name
 from fastdc.methods.registry import Registry
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdc.errors import ConfigError, MethodError
+from fastdc.common.errors import ConfigError, MethodError
 from fastdc.methods import all_methods, get_method
-from fastdc.methods.base import WHOLE_SCHEDULE
-from fastdc.methods.scored import ScoreMethod
+from fastdc.methods.bases.method import WHOLE_SCHEDULE
+from fastdc.methods.bases.score_methods import ScoreMethod
 from tests.methods import score_references as references
 from tests.methods.observed import Case, FinishedObservation, InMemoryFinal, make_case, observe_logits
 from tests.methods.test_selection import slow_select

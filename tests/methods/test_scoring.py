@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastdc
-from fastdc.errors import MethodError
+from fastdc.common.errors import MethodError
+from fastdc.common.threads import usable_cpus
 from fastdc.methods import all_methods
-from fastdc.methods.scoring import SCORES
-from fastdc.methods.trajectory import CHUNK
-from fastdc.threads import usable_cpus
+from fastdc.methods.bases.logit_trajectory import CHUNK
+from fastdc.methods.scores_of_logits import SCORES
 from tests.methods.score_references import REFERENCES, grand
 
 NAMES = sorted(SCORES)

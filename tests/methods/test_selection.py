@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.errors import MethodError
+from fastdc.common.errors import MethodError
 from fastdc.methods import select
-from fastdc.methods.selection import random_balanced, select_among
+from fastdc.methods.bases.selection import random_balanced, select_among
 
 
 def slow_select(scores: list[float], labels: list[int], ipc: int, keep: str) -> list[int]:

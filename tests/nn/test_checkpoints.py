@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from fastdc.errors import MethodError
+from fastdc.common.errors import MethodError
 from fastdc.nn.models import build_model
 from fastdc.nn.weights import State, build_from, read_weights
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastdc.errors import CheckpointError, DivergedError
+from fastdc.common.errors import CheckpointError, DivergedError
 from fastdc.loader import Batch, EpochLoader, TrainView, open_loader
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan, join_lone_sample, steps_per_epoch

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastdc.errors import CheckpointError
+from fastdc.common.errors import CheckpointError
 from fastdc.loader import SharedLoader, TrainView, ViewRequest, open_loader, open_shared
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan, fit_together, steps_per_epoch

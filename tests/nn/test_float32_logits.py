@@ -12,19 +12,19 @@ from torch import nn
 from torch.nn import functional
 
 from fastdc.beton import BetonFile, describe_beton, fit_image
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 from fastdc.loader import Batch, EvalView, ViewRequest, open_loader
-from fastdc.nn import agreement
+from fastdc.nn.accuracy import measure_accuracy
 from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.fit import Fit, FitPlan
-from fastdc.nn.head import head_layers
+from fastdc.nn.float32_head import head_layers
 from fastdc.nn.models import build_model
-from fastdc.nn.predict import measure_accuracy
-from fastdc.nn.teacher import Teacher, freeze
-from fastdc.nn.view_losses import view_losses
 from fastdc.observe import ObserverConfig, observe
-from fastdc.observe.needs import ObserverNeeds
-from fastdc.train.labelling import AskedTeacher
+from fastdc.observe.record_needs import ObserverNeeds
+from fastdc.teachers import agreement
+from fastdc.teachers.network import Teacher, freeze
+from fastdc.teachers.view_losses import view_losses
+from fastdc.train.labels.targets import AskedTeacher
 
 LINEAR_HEADS = ("convnet_w8", "resnet18_small", "resnet18", "mobilenet_v2", "swin_t", "convnext_tiny", "googlenet")
 

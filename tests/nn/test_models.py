@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 from fastdc.nn.models import build_model, decay_weights_only
 
 

@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from fastdc.errors import ConfigError
-from fastdc.nn.agreement import Agreement, _tail, compare_orders, draw_sample
-from fastdc.nn.facts import imagenet_wnids
-from fastdc.nn.orders import ORDERS, OrderName, distinct_orders, order_columns, require_columns
+from fastdc.common.errors import ConfigError
+from fastdc.nn.weights_facts import imagenet_wnids
+from fastdc.teachers.agreement import Agreement, _tail, compare_orders, draw_sample
+from fastdc.teachers.class_orders import ORDERS, OrderName, distinct_orders, order_columns, require_columns
 
 
 @pytest.mark.parametrize(

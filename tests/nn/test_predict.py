@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from fastdc.errors import DivergedError
+from fastdc.common.errors import DivergedError
 from fastdc.loader import EvalView, open_loader
+from fastdc.nn.accuracy import measure_accuracy, rank_of_label
 from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
-from fastdc.nn.predict import measure_accuracy, rank_of_label
 
 
 def test_rank_breaks_ties_by_class() -> None:

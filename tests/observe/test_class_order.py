@@ -14,17 +14,18 @@ import safetensors.torch
 import torch
 
 from fastdc.beton import Sample, describe_beton, load_manifest, write_samples
-from fastdc.cli import run
-from fastdc.errors import TeacherError
-from fastdc.nn import agreement
+from fastdc.cli.main import run
+from fastdc.common.errors import TeacherError
 from fastdc.nn.device import Compute
-from fastdc.nn.facts import Facts
 from fastdc.nn.models import build_model
 from fastdc.nn.weights import save_weights
-from fastdc.observe import ObserverConfig, teacher_load
-from fastdc.observe.run import observe
-from fastdc.observe.teacher import plan_for
-from fastdc.observe.teacher_load import load_teacher
+from fastdc.nn.weights_facts import Facts
+from fastdc.observe import ObserverConfig
+from fastdc.observe.train_observer import observe
+from fastdc.teachers import agreement
+from fastdc.teachers import load as teacher_load
+from fastdc.teachers.load import load_teacher
+from fastdc.teachers.names import plan_for
 from fastdc.train import EvaluateSettings, evaluate, get_protocol
 from tests.conftest import FASHION_MNIST, Betons
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.errors import ManifestError, MethodError
-from fastdc.kernels.fields import FINAL_FIELDS
+from fastdc.common.errors import ManifestError, MethodError
+from fastdc.common.keys import derive_seed
+from fastdc.kernels.scores.fields import FINAL_FIELDS
 from fastdc.loader import EvalView, open_loader
 from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
 from fastdc.observe import ObserverConfig
-from fastdc.observe.final import EXACT_NAME, FEATURES_NAME, INDEX_NAME, OUTPUTS_NAME, SCALARS_NAME, load_final
-from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
-from fastdc.observe.record import LOG_NAME, WEIGHTS_NAME
-from fastdc.observe.run import CHECKPOINT_NAME, observe
-from fastdc.seeding import derive_seed
+from fastdc.observe.dynamics_log import LOG_NAME, WEIGHTS_NAME
+from fastdc.observe.final_outputs import EXACT_NAME, FEATURES_NAME, INDEX_NAME, OUTPUTS_NAME, SCALARS_NAME, load_final
+from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
+from fastdc.observe.train_observer import CHECKPOINT_NAME, observe
 
 CONFIG = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
 FINAL = ObserverNeeds(final=True, outputs=True)
@@ -167,7 +167,7 @@ def test_a_pass_killed_over_an_earlier_one_leaves_that_whole(
     (record,) = observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(final=True))
     features = (record.folder / FEATURES_NAME).read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("fastdc.observe.finish.batch_final", lambda *_: 1 / 0)
+        patch.setattr("fastdc.observe.final_pass.batch_final", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             observe(betons.train, tmp_path, CONFIG, needs=FINAL)
     assert load_final(record.folder) is not None

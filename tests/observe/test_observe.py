@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdc.errors import ConfigError, ManifestError
-from fastdc.kernels.fields import FIELDS
+from fastdc.common.errors import ConfigError, ManifestError
+from fastdc.kernels.scores.fields import FIELDS
 from fastdc.observe import ObserverConfig, load_observation
-from fastdc.observe.record import INDEX_NAME, LOG_NAME, append_epoch
-from fastdc.observe.run import CHECKPOINT_NAME, observe
+from fastdc.observe.dynamics_log import INDEX_NAME, LOG_NAME, append_epoch
+from fastdc.observe.train_observer import CHECKPOINT_NAME, observe
 
 CONFIG = ObserverConfig(arch="convnet_w8", epochs=6, batch_size=32, lr=0.05, image_size=28, threads=1)
 
@@ -64,7 +64,7 @@ OBSERVE = """
 import sys
 from pathlib import Path
 from fastdc.observe import ObserverConfig
-from fastdc.observe.run import observe
+from fastdc.observe.train_observer import observe
 config = ObserverConfig(arch="convnet_w8", epochs=200, batch_size=32, lr=0.05, image_size=28, threads=1)
 observe(Path(sys.argv[1]), Path(sys.argv[2]), config, stop_after=int(sys.argv[3]), checkpoint_seconds=0.05)
 """

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.errors import ManifestError, MethodError
-from fastdc.kernels.fields import FIELDS
+from fastdc.common.errors import ManifestError, MethodError
+from fastdc.kernels.scores.fields import FIELDS
 from fastdc.loader import Batch
 from fastdc.nn.fit import Fit
 from fastdc.observe import ObserverConfig, load_observation
-from fastdc.observe.needs import ObserverNeeds
-from fastdc.observe.record import LOG_NAME, TDDS_NAME
-from fastdc.observe.run import FOLLOWING_CHECKPOINT_NAME, DynamicsRecorder, observe
-from fastdc.observe.tdds import ROLLING_NAMES, TddsRecorder
+from fastdc.observe.dynamics_log import LOG_NAME, TDDS_NAME
+from fastdc.observe.record_needs import ObserverNeeds
+from fastdc.observe.tdds_log import ROLLING_NAMES, TddsRecorder
+from fastdc.observe.train_observer import FOLLOWING_CHECKPOINT_NAME, DynamicsRecorder, observe
 
 CONFIG = ObserverConfig(arch="convnet_w8", epochs=5, batch_size=32, lr=0.05, image_size=28, threads=1)
 

@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from fastdc.beton import Manifest
-from fastdc.errors import ConfigError, FastDCError, MethodError
+from fastdc.common.errors import ConfigError, FastDCError, MethodError
 from fastdc.nn.device import Compute
-from fastdc.nn.facts import Facts, imagenet_wnids
 from fastdc.nn.models import build_model
-from fastdc.nn.teacher import Teacher
 from fastdc.nn.weights import save_weights
+from fastdc.nn.weights_facts import Facts, imagenet_wnids
 from fastdc.observe import ObserverConfig
-from fastdc.observe.record import WEIGHTS_NAME
-from fastdc.observe.teacher import plan_for, plan_for_subset, plan_teacher
-from fastdc.observe.teacher_load import load_teacher
-from fastdc.observe.teacher_plan import TeacherPlan, check_side
+from fastdc.observe.dynamics_log import WEIGHTS_NAME
+from fastdc.teachers.load import load_teacher
+from fastdc.teachers.names import plan_for, plan_for_subset, plan_teacher
+from fastdc.teachers.network import Teacher
+from fastdc.teachers.plan import TeacherPlan, check_side
 
 Plan = Callable[[str], TeacherPlan]
 Load = Callable[[str], Teacher]
@@ -34,7 +34,7 @@ import sys
 from pathlib import Path
 from fastdc.beton import describe_beton
 from fastdc.observe import choose_observer
-from fastdc.observe.teacher import plan_teacher
+from fastdc.teachers.names import plan_teacher
 train, workdir = Path(sys.argv[1]), Path(sys.argv[2])
 manifest = describe_beton(train)
 observer = choose_observer(train, manifest.content_hash, workdir)

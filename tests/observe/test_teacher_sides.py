@@ -7,14 +7,14 @@ import pytest
 import safetensors.torch
 import torch
 
-from fastdc.cli import run
-from fastdc.errors import TeacherError
+from fastdc.cli.main import run
+from fastdc.common.errors import TeacherError
 from fastdc.nn.device import Compute
 from fastdc.nn.models import build_model
 from fastdc.observe import ObserverConfig
-from fastdc.observe.teacher import plan_for
-from fastdc.observe.teacher_load import load_teacher
-from fastdc.observe.teacher_plan import check_side
+from fastdc.teachers.load import load_teacher
+from fastdc.teachers.names import plan_for
+from fastdc.teachers.plan import check_side
 
 
 @pytest.mark.parametrize("side", [28, 32, 64, 96])

@@ -10,11 +10,11 @@ import torch
 from safetensors import safe_open
 
 from fastdc.beton import Manifest
-from fastdc.nn.facts import FACTS_KEY, Facts, read_facts
+from fastdc.nn.weights_facts import FACTS_KEY, Facts, read_facts
 from fastdc.observe import ObserverConfig, choose_observer, load_observation
-from fastdc.observe.needs import WHOLE_SCHEDULE, ObserverNeeds
-from fastdc.observe.record import INDEX_NAME, LOG_NAME, WEIGHTS_NAME
-from fastdc.observe.run import CHECKPOINT_NAME, observe
+from fastdc.observe.dynamics_log import INDEX_NAME, LOG_NAME, WEIGHTS_NAME
+from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
+from fastdc.observe.train_observer import CHECKPOINT_NAME, observe
 
 WEIGHTS = ObserverNeeds(WHOLE_SCHEDULE, weights=True)
 

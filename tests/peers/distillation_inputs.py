@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastdc.common.keys import derive_seed
 from fastdc.loader import TrainView
-from fastdc.seeding import derive_seed
 from tests.kernels.test_crops import drawn_box, pillow_crop
 
 CLASSES, CROPS, SIDE = 3, 3, 24

@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from fastdc.methods import get_method
-from fastdc.methods.recovering import RecoverMethod
+from fastdc.methods.bases.recovery_methods import RecoverMethod
 from fastdc.nn.device import Compute
-from fastdc.recover.adjust import adjusted
-from fastdc.recover.job import BatchStart
-from fastdc.recover.losses import densification
-from fastdc.recover.matching import Matching, MatchingSpec
-from fastdc.recover.statistics import ClassVariance, Statistics, StatisticsSpec, _finish, _summing
-from fastdc.recover.views import SharedView
+from fastdc.recover.image_losses import densification
+from fastdc.recover.layer_statistics import ClassVariance, Statistics, StatisticsSpec, _finish, _summing
+from fastdc.recover.recovery_job import BatchStart
+from fastdc.recover.shared_view import SharedView
+from fastdc.recover.statistics_matching import Matching, MatchingSpec
+from fastdc.recover.weight_adjustment import adjusted
 from tests.peers.distillation_inputs import CLASSES, LABELS, SIDE, PlainNet, images, values
 
 RUNNING, CLASSWISE, CONVOLUTIONS = values("running"), values("classes"), values("convolutions")

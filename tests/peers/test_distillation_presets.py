@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fastdc.methods import get_method
-from fastdc.methods.patches import tiles_per_side
-from fastdc.methods.rded import PatchConfig
-from fastdc.methods.recovering import RecoverConfig, RecoverMethod
+from fastdc.methods.bases.patches import tiles_per_side
+from fastdc.methods.bases.recovery_methods import RecoverConfig, RecoverMethod
+from fastdc.methods.distillation.rded import PatchConfig
 
 TABLE = json.loads((Path(__file__).parent / "values" / "distillation_presets.json").read_text())["rows"]
 RECOVERING = [row for row in TABLE if row["method"] != "rded"]

@@ -9,14 +9,14 @@ import torch
 
 from fastdc.beton import BetonFile, Sample, write_samples
 from fastdc.methods import MethodContext, get_method
-from fastdc.methods.patches import CropLaw, crop_losses, image_losses, outward
-from fastdc.methods.recovering import RecoverMethod
+from fastdc.methods.bases.patches import CropLaw, crop_losses, image_losses, outward
+from fastdc.methods.bases.recovery_methods import RecoverMethod
 from fastdc.nn.device import Compute
-from fastdc.nn.teacher import Teacher, freeze
-from fastdc.nn.teaching import Teaching
 from fastdc.recover.engine import joining
 from fastdc.recover.pixels import PixelBatch
-from fastdc.recover.recipe import Recipe
+from fastdc.recover.recovery_recipe import Recipe
+from fastdc.teachers.network import Teacher, freeze
+from fastdc.teachers.resources import Teaching
 from tests.peers.distillation_inputs import CLASSES, PlainNet, images, scene, values
 
 SCHEDULES, RDED, CIM = values("schedules"), values("rded"), values("cim")

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdc.kernels.neighbours import message_order, nearest_neighbours, neighbour_graph
-from fastdc.kernels.panels import pack
+from fastdc.kernels.geometry.neighbours import message_order, nearest_neighbours, neighbour_graph
+from fastdc.kernels.geometry.products import pack
 from fastdc.methods import MethodContext, get_method
-from fastdc.methods.d2 import FLOOR
-from fastdc.methods.strata import strata_of
+from fastdc.methods.bases.strata import strata_of
+from fastdc.methods.pruning.d2 import FLOOR
 from tests.methods.final_pass import context_of
 from tests.peers.pruning_inputs import bell, demand_series, many_scores, network, official
 

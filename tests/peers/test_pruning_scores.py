@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import fastdc
-from fastdc.kernels.windows import tdds_scores
+from fastdc.kernels.scores.windows import tdds_scores
 from fastdc.methods import get_method
-from fastdc.methods.sampling import beta_log_weights
-from fastdc.observe.record import TDDS_NAME, Observation
-from fastdc.observe.tdds import TddsRecorder
+from fastdc.methods.bases.sampling import beta_log_weights
+from fastdc.observe.dynamics_log import TDDS_NAME, Observation
+from fastdc.observe.tdds_log import TddsRecorder
 from tests.methods.observed import observe_logits
 from tests.peers.pruning_inputs import CLASSES, EPOCHS, NEVER_LEARNED, dynamics, network, official
 

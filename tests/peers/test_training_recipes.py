@@ -12,10 +12,10 @@ from torch import nn
 from fastdc.nn.device import choose_compute
 from fastdc.train import get_protocol
 from fastdc.train.batch_augment import Draw, augment_batch
+from fastdc.train.network_training import make_optimizer
 from fastdc.train.protocols import PRESETS
 from fastdc.train.recipes import RECIPES
-from fastdc.train.rules import epochs_by_ipc, rate_share
-from fastdc.train.training import make_optimizer
+from fastdc.train.size_rules import epochs_by_ipc, rate_share
 
 TABLE = json.loads((Path(__file__).parent / "values" / "training_recipes.json").read_text())
 ROWS = TABLE["rows"]

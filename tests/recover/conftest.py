@@ -14,8 +14,8 @@ from fastdc.beton import Sample, write_samples
 from fastdc.methods import MethodContext
 from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.models import build_model
-from fastdc.nn.teacher import Teacher, freeze
-from fastdc.nn.teaching import Teaching
+from fastdc.teachers.network import Teacher, freeze
+from fastdc.teachers.resources import Teaching
 from tests.conftest import FASHION_MNIST
 
 CLASSES = 10

@@ -9,11 +9,11 @@ from torch.nn import functional
 
 from fastdc.nn.device import Compute
 from fastdc.nn.models import build_model
-from fastdc.nn.teacher import Teacher
-from fastdc.recover.adjust import adjusted
-from fastdc.recover.job import BatchStart
-from fastdc.recover.recipe import Recipe
-from fastdc.recover.views import draw_view
+from fastdc.recover.recovery_job import BatchStart
+from fastdc.recover.recovery_recipe import Recipe
+from fastdc.recover.shared_view import draw_view
+from fastdc.recover.weight_adjustment import adjusted
+from fastdc.teachers.network import Teacher
 
 
 @pytest.mark.parametrize("steps", [1, 5])

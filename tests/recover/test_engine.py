@@ -11,20 +11,20 @@ import torch
 from torch.nn import functional
 from torchvision.transforms import functional as vision
 
-from fastdc.errors import DivergedError, MethodError
-from fastdc.loader.views import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.common.errors import DivergedError, MethodError
+from fastdc.common.keys import derive_seed
+from fastdc.loader.view_settings import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.methods import MethodContext
 from fastdc.nn.device import Compute
 from fastdc.nn.models import build_model
-from fastdc.nn.teacher import Teacher, freeze
-from fastdc.nn.teaching import Teaching
 from fastdc.recover.engine import joining, recover
-from fastdc.recover.job import RecoverJob
-from fastdc.recover.matching import MatchingSpec
 from fastdc.recover.pixels import PixelBatch, noise_start
-from fastdc.recover.recipe import Recipe
-from fastdc.recover.views import draw_view
-from fastdc.seeding import derive_seed
+from fastdc.recover.recovery_job import RecoverJob
+from fastdc.recover.recovery_recipe import Recipe
+from fastdc.recover.shared_view import draw_view
+from fastdc.recover.statistics_matching import MatchingSpec
+from fastdc.teachers.network import Teacher, freeze
+from fastdc.teachers.resources import Teaching
 
 RECIPE = Recipe(iterations=6, jitter=2, batch_size=4)
 

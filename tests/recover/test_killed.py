@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastdc.compress import compress_beton
 from fastdc.observe import ObserverConfig
+from fastdc.subsets.compress import compress_beton
 
 CODE = """
 import sys

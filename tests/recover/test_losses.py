@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.recover.losses import densification
+from fastdc.recover.image_losses import densification
 
 
 def reference(images: np.ndarray, labels: list[int], temperature: float) -> float:

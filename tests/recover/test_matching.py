@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fastdc.errors import ConfigError, MethodError
-from fastdc.recover.matching import Matching, MatchingSpec
-from fastdc.recover.statistics import Statistics
+from fastdc.common.errors import ConfigError, MethodError
+from fastdc.recover.layer_statistics import Statistics
+from fastdc.recover.statistics_matching import Matching, MatchingSpec
 from tests.recover.references import channel_moments, gap, inputs_of, norm_moments, patch_moments, small_net
 
 PATCH = 4

@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn import functional
 
 from fastdc.methods import Compressed, MethodConfig, MethodContext, get_method
-from fastdc.methods.base import MethodInfo
-from fastdc.methods.recovering import RecoverMethod
-from fastdc.methods.starts import Start
+from fastdc.methods.bases.method import MethodInfo
+from fastdc.methods.bases.recovery_methods import RecoverMethod
+from fastdc.methods.bases.recovery_starts import Start
 from fastdc.nn.device import Compute
-from fastdc.nn.teacher import Teacher
-from fastdc.recover.job import BatchStart
-from fastdc.recover.matching import MatchingSpec
-from fastdc.recover.recipe import Presets, Recipe
+from fastdc.recover.recovery_job import BatchStart
+from fastdc.recover.recovery_recipe import Presets, Recipe
+from fastdc.recover.statistics_matching import MatchingSpec
+from fastdc.teachers.network import Teacher
 
 IPC = 2
 

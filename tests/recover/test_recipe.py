@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import functional as vision
 
-from fastdc.recover.batches import batch_positions
+from fastdc.recover.finished_batches import batch_positions
 from fastdc.recover.pixels import join_groups, noise_start
-from fastdc.recover.recipe import Presets, Recipe, paper_at
-from fastdc.recover.views import draw_view
+from fastdc.recover.recovery_recipe import Presets, Recipe, paper_at
+from fastdc.recover.shared_view import draw_view
 
 
 def test_curriculum_is_cdas_cosine() -> None:

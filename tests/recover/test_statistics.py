@@ -8,7 +8,7 @@ import torch
 
 from fastdc.loader import TrainView, open_loader
 from fastdc.nn.device import Compute
-from fastdc.recover.statistics import (
+from fastdc.recover.layer_statistics import (
     Statistics,
     StatisticsSpec,
     batch_moments,

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from fastdc.errors import ConfigError, MethodError
+from fastdc.common.errors import ConfigError, MethodError
 from fastdc.methods import Compressed, MethodContext
-from fastdc.methods.edc import EDC
-from fastdc.methods.gvbsm import GVBSM, ConvolutionRecipe
-from fastdc.methods.lpld import LPLD
-from fastdc.methods.recovering import RecoverMethod
+from fastdc.methods.bases.recovery_methods import RecoverMethod
+from fastdc.methods.distillation.edc import EDC
+from fastdc.methods.distillation.gvbsm import GVBSM, ConvolutionRecipe
+from fastdc.methods.distillation.lpld import LPLD
 from fastdc.nn.device import Compute
-from fastdc.nn.teacher import Teacher
-from fastdc.recover.losses import densification
-from fastdc.recover.matching import Matching, MatchingSpec
+from fastdc.recover.image_losses import densification
+from fastdc.recover.statistics_matching import Matching, MatchingSpec
+from fastdc.teachers.network import Teacher
 from tests.recover.conftest import CLASSES, SIDE
 
 IPC = 3

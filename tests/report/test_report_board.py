@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fastdc.report.page import make_page
+from fastdc.report.page.document import make_page
+from fastdc.report.page.run_details import COLUMNS, POINTS, Course, per_class, reader
 from fastdc.report.rows import make_rows
-from fastdc.report.training import COLUMNS, POINTS, Course, per_class, reader
-from fastdc.sweep.store import Record
+from fastdc.sweep.store.results import Record
 from tests.report.test_report_page import Sweep, label, summary
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.report.page import write_page
-from fastdc.sweep.store import Store
+from fastdc.report.page.document import write_page
+from fastdc.sweep.store.results import Store
 from tests.report.browser import Browser, needs_browser
 from tests.report.test_report_page import Sweep, write_subset
 from tests.report.test_report_page import sweep as sweep  # the fixture

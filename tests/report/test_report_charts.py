@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdc.report.charts import (
+from fastdc.report.page.charts import (
     COLOURS,
     HEIGHT,
     LEFT,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fastdc import cli
+from fastdc.cli.main import main as cli
 from fastdc.report.epochs import COLUMNS
-from fastdc.report.results import open_results
+from fastdc.report.read_results import open_results
 from tests.report.test_report_page import label, summary
 
 

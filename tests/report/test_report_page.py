@@ -16,15 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastdc import cli
 from fastdc.beton import BetonFile, Sample, encode_jpeg, write_samples
-from fastdc.errors import ConfigError, OutputError, StoreError
-from fastdc.report import gallery
-from fastdc.report.page import make_page, write_page
-from fastdc.sweep.cell import DETAIL_FIELDS, CellRunner
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.store import Planned, Store
+from fastdc.cli.main import main as cli
+from fastdc.common.errors import ConfigError, OutputError, StoreError
+from fastdc.report.page import gallery, make_page, write_page
+from fastdc.sweep.cell_runner import DETAIL_FIELDS, CellRunner
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.conftest import Betons
 
 EVIL = "</script><b onclick=alert(1)>\u202e'\"{{7*7}}"
@@ -235,7 +234,17 @@ def test_only_a_page_is_replaced(sweep: Sweep, tmp_path: Path) -> None:
 def test_command_writes_the_page_and_keeps_stdout_json(sweep: Sweep, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     sweep.store.close()
-    command = [sys.executable, "-m", "fastdc.cli", "report", str(sweep.folder), "--format", "json", "--html", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "fastdc.cli.main",
+        "report",
+        str(sweep.folder),
+        "--format",
+        "json",
+        "--html",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(json.loads(done.stdout)) > 5
     assert str(out) in done.stderr
@@ -393,7 +402,7 @@ def test_bold_is_the_best_and_what_may_equal_it(tmp_path: Path) -> None:
 def test_missing_extra_is_a_sentence(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fastdc.report
 
-    monkeypatch.delitem(sys.modules, "fastdc.report.page")
+    monkeypatch.delitem(sys.modules, "fastdc.report.page.document")
     monkeypatch.delattr(fastdc.report, "page", raising=False)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ConfigError, match=r"--html: needs jinja2; pip install 'fastdc\[report\]'"):

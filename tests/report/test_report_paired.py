@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fastdc.report.paired import (
+from fastdc.report.paired_tests import (
     EXACT_PAIRS,
     holm,
     mean_interval,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc import cli
-from fastdc.errors import ConfigError
+from fastdc.cli.main import main as cli
+from fastdc.common.errors import ConfigError
 from fastdc.report.ranking import Ranking, rank_methods, render_ranking
-from fastdc.sweep.store import Record
+from fastdc.sweep.store.results import Record
 from tests.report.test_report_compare import store_of
 from tests.report.test_result_rows import done, other
 

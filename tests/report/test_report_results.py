@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fastdc import cli
-from fastdc.errors import StoreError
+from fastdc.cli.main import main as cli
+from fastdc.common.errors import StoreError
 from fastdc.report.compare import compare_methods
-from fastdc.report.results import open_results
+from fastdc.report.read_results import open_results
 from fastdc.report.rows import make_rows
 from tests.report.test_report_compare import runs, store_of
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fastdc.report.significance import (
+from fastdc.report.group_tests import (
     LIKE_BEST,
     Sample,
     different_pairs,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fastdc.errors import StoreError
+from fastdc.common.errors import StoreError
 from fastdc.report.rows import Row, make_rows, shared_observer
-from fastdc.sweep.store import Record
+from fastdc.sweep.store.results import Record
 
 LABEL = {
     "dataset": "tiny",

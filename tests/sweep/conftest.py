@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastdc.beton import Sample, write_samples
-from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.processes import start_process
 
 CLASSES = ("bark", "moss", "sand")
@@ -89,7 +89,7 @@ def start_python(code: str, *arguments: str) -> "subprocess.Popen[str]":
 
 def start_sweep(config: Path, *arguments: str) -> "subprocess.Popen[str]":
     """`fastdc sweep` in a process of its own."""
-    return start_python("from fastdc.cli import main; main()", "sweep", str(config), *arguments)
+    return start_python("from fastdc.cli.main import main; main()", "sweep", str(config), *arguments)
 
 
 @pytest.fixture

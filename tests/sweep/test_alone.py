@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from fastdc.sweep.alone import Alone
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import prepare_workdir
-from fastdc.sweep.store import Store
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.launch.own_process import Alone
+from fastdc.sweep.run_cells import prepare_workdir
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fastdc import progress
-from fastdc.sweep.bars import MOST_BARS, RunBars
+from fastdc.common import log as progress
+from fastdc.sweep.launch.remote_bars import MOST_BARS, RunBars
 from tests.sweep.test_launch import epoch_event
 
 
@@ -42,7 +42,7 @@ def test_a_run_that_starts_over_counts_from_where_it_is(capsys: pytest.CaptureFi
 
 
 def test_there_are_never_more_bars_than_a_screen_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastdc.sweep.bars.live_bars", lambda: object())
+    monkeypatch.setattr("fastdc.sweep.launch.remote_bars.live_bars", lambda: object())
     bars = RunBars(enabled=True)
     for number in range(50):
         bars.hear(epoch_event(str(number), 1))

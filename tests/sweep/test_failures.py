@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastdc
-from fastdc.errors import (
+from fastdc.common.errors import (
     BetonError,
     ConfigError,
     DivergedError,
@@ -21,12 +21,12 @@ from fastdc.errors import (
     OutputError,
 )
 from fastdc.nn.device import environment
-from fastdc.sweep.config import SweepConfig
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.failures import classify, ends_sweep
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.preview import preview
+from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.provenance import Watch, commit, peak_memory
-from fastdc.sweep.store import Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.sweep.test_sweep_run import accuracy, failing, sweep
 
 Make = Callable[..., SweepConfig]

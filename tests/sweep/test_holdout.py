@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from fastdc import cli
 from fastdc.beton import load_manifest, verify_beton
-from fastdc.errors import ConfigError, OutputError
+from fastdc.cli.main import main as cli
+from fastdc.common.errors import ConfigError, OutputError
 from fastdc.report import make_rows
-from fastdc.report.page import make_page
+from fastdc.report.page.document import make_page
 from fastdc.report.table import plain_table
-from fastdc.sweep.config import SweepConfig, load_config
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.holdout import NAMES, write_holdout
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.preview import preview
-from fastdc.sweep.run import run_sweep
-from fastdc.sweep.store import Store
-from fastdc.sweep.worker import CellWorker, Home, this_fastdc
+from fastdc.sweep.launch.worker import CellWorker, Home, this_fastdc
+from fastdc.sweep.run_cells import run_sweep
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig, load_config
 
 Make = Callable[..., SweepConfig]
 GRID: dict[str, Any] = {
@@ -154,9 +154,9 @@ WRITE = """
 import sys
 from pathlib import Path
 from fastdc import faults
-from fastdc.sweep.config import load_config
+from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.holdout import write_holdout
-from fastdc.sweep.plan import make_plan
+from fastdc.sweep.cells import make_plan
 
 plan = make_plan(load_config(Path(sys.argv[1]), {}))
 faults.arm(sys.argv[2] or None)

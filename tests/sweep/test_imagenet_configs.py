@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fastdc.beton import Sample, encode_jpeg, write_samples
-from fastdc.nn.facts import imagenet_wnids
-from fastdc.sweep.config import SweepConfig, load_config
-from fastdc.sweep.estimate import make_bill, rough_rates
-from fastdc.sweep.plan import Plan, make_plan
-from fastdc.sweep.preview import preview
+from fastdc.nn.weights_facts import imagenet_wnids
+from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.forecast.estimate import make_bill, rough_rates
+from fastdc.sweep.forecast.preview import preview
+from fastdc.sweep.sweep_config import SweepConfig, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PER_CLASS = 400  # PCA takes four images for each stored one; ImageNet's smallest class has 732

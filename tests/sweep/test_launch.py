@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from fastdc.errors import MethodError, OutputError, WorkerError
-from fastdc.sweep import launch
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.launch import Call, Event, PoolSpread
-from fastdc.sweep.plan import Plan, make_plan
-from fastdc.sweep.run import CellFailure, Outcome, Together, failure_of, prepare_workdir, run_plan
-from fastdc.sweep.store import Store
-from fastdc.sweep.worker import Answer
+from fastdc.common.errors import MethodError, OutputError, WorkerError
+from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.launch import scheduler as launch
+from fastdc.sweep.launch.scheduler import Call, Event, PoolSpread
+from fastdc.sweep.launch.worker import Answer
+from fastdc.sweep.run_cells import CellFailure, Outcome, Together, failure_of, prepare_workdir, run_plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.track import listening
 from tests.sweep.test_sweep_run import accuracy
 
@@ -24,7 +24,7 @@ React = Callable[[int, Call, tuple[Any, ...]], "Answer | str | None"]
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastdc.sweep.run.POLL_SECONDS", 0.001)
+    monkeypatch.setattr("fastdc.sweep.run_cells.POLL_SECONDS", 0.001)
 
 
 class FakePool:

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from fastdc import cli
-from fastdc.errors import ConfigError
+from fastdc.cli.main import main as cli
+from fastdc.common.errors import ConfigError
+from fastdc.common.threads import host_cpus
 from fastdc.report import make_rows
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.launch_ray import RayLauncher, lost_reason
-from fastdc.sweep.run import run_sweep
-from fastdc.sweep.store import Store
-from fastdc.threads import host_cpus
+from fastdc.sweep.launch.ray_actors import RayLauncher, lost_reason
+from fastdc.sweep.run_cells import run_sweep
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.processes import start_process
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'fastdc[ray]'")
@@ -135,7 +135,7 @@ class Marked:
     def __init__(self, config: Path, *arguments: str) -> None:
         self.mark = f"FASTDC_TEST_MARK={secrets.token_hex(8)}"
         name, value = self.mark.split("=")
-        command = [sys.executable, "-m", "fastdc.cli", "sweep", str(config), "--launcher", "ray", "--log", "json"]
+        command = [sys.executable, "-m", "fastdc", "sweep", str(config), "--launcher", "ray", "--log", "json"]
         self.told = config.with_suffix(".log")
         with self.told.open("w") as errors:
             self.process = start_process(
@@ -258,7 +258,7 @@ def test_an_address_where_nobody_listens_is_one_line(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fastdc.sweep.launch_ray.REACH_SECONDS", 0.1)
+    monkeypatch.setattr("fastdc.sweep.launch.ray_actors.REACH_SECONDS", 0.1)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.errors import StoreError
+from fastdc.common.errors import StoreError
 from fastdc.report import make_rows
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import missing_cells
-from fastdc.sweep.schema import SCHEMA_VERSION
-from fastdc.sweep.store import Store
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import missing_cells
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.schema import SCHEMA_VERSION
+from fastdc.sweep.sweep_config import SweepConfig
 
 OLD = sorted((Path(__file__).parent / "stores").glob("store_v*.sqlite"))
 STATES = {"done": 4, "failed": 1, "diverged": 1, "interrupted": 1, "running": 1, "pending": 1}
@@ -89,7 +89,7 @@ def test_two_sweeps_bring_one_store_up_to_date_at_once(old: Path) -> None:
 
 
 def test_an_upgrade_that_is_cut_off_leaves_the_old_store(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastdc.sweep import schema
+    from fastdc.sweep.store import schema
 
     monkeypatch.setattr(schema, "ADDED", {**schema.ADDED, "no_such_table": "x TEXT"})
     with pytest.raises(StoreError):

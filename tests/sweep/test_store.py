@@ -15,10 +15,10 @@ from typing import Literal
 
 import pytest
 
-from fastdc.errors import StoreError
-from fastdc.sweep.lease import Owner, is_dead, process_birth, this_owner
-from fastdc.sweep.schema import SCHEMA_VERSION
-from fastdc.sweep.store import Planned, Store
+from fastdc.common.errors import StoreError
+from fastdc.sweep.store.lease import Owner, is_dead, process_birth, this_owner
+from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.schema import SCHEMA_VERSION
 
 
 def runs(count: int, skip: str | None = None) -> list[Planned]:
@@ -167,7 +167,7 @@ def test_a_skipped_row_gives_way_when_the_run_becomes_possible(store: Store) -> 
 def claim_and_die(path: Path, redo: bool = False) -> None:
     """Claim k0 in another process that is then killed with -9."""
     code = (
-        "import sys, os, signal; from pathlib import Path; from fastdc.sweep.store import Store;"
+        "import sys, os, signal; from pathlib import Path; from fastdc.sweep.store.results import Store;"
         f"assert Store(Path(sys.argv[1])).claim('k0', {redo}); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], timeout=60).returncode == -9
@@ -308,7 +308,7 @@ RACE = """
 import sys
 from pathlib import Path
 from typing import Literal
-from fastdc.sweep.store import Planned, Store
+from fastdc.sweep.store.results import Planned, Store
 path, count = Path(sys.argv[1]), int(sys.argv[2])
 keys = [f"k{i}" for i in range(count)]
 mine = []
@@ -414,7 +414,7 @@ def test_a_write_ahead_log_without_its_store_is_not_played_into_a_new_one(tmp_pa
     with sqlite3.connect(path) as db:
         db.executemany("INSERT INTO subsets VALUES (?, '', '{}')", [(str(i),) for i in range(300)])
     Store(path).close()
-    code = "import os, sys; from pathlib import Path; from fastdc.sweep.store import Planned, Store;"
+    code = "import os, sys; from pathlib import Path; from fastdc.sweep.store.results import Planned, Store;"
     code += "Store(Path(sys.argv[1])).register([Planned('k', 'a', {})]); os._exit(0)"  # as kill -9 leaves it
     assert subprocess.run([sys.executable, "-c", code, str(path)], timeout=60).returncode == 0
     log = path.with_name("store.sqlite-wal")

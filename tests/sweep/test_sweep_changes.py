@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import Plan, make_plan
-from fastdc.sweep.preview import preview
-from fastdc.sweep.store import Store
+from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.forecast.preview import preview
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.sweep.test_sweep_run import accuracy, sweep
 
 Make = Callable[..., SweepConfig]

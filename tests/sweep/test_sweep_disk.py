@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastdc.observe import observe
-from fastdc.observe.needs import ObserverNeeds
-from fastdc.observe.record import LOG_NAME
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.disk import disk_needed
-from fastdc.sweep.estimate import subsets_left
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.preview import observers_left
+from fastdc.observe.dynamics_log import LOG_NAME
+from fastdc.observe.record_needs import ObserverNeeds
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.forecast.disk import disk_needed
+from fastdc.sweep.forecast.estimate import subsets_left
+from fastdc.sweep.forecast.preview import observers_left
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 

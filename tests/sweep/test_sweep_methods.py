@@ -7,11 +7,11 @@ import pytest
 from fastdc.methods import all_methods, get_method
 from fastdc.report import make_rows
 from fastdc.report.rows import shared_observer
-from fastdc.sweep.cell import CellRunner
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import prepare_workdir, run_plan
-from fastdc.sweep.store import Store
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 DISTILLATION = [name for name, method in all_methods().items() if method.info.family == "distillation"]
 PRUNING = [name for name, method in all_methods().items() if method.info.family in ("pruning", "combination")]

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from fastdc.beton import BetonFile, Sample, describe_beton, encode_jpeg, write_samples
-from fastdc.compress import machine_identity
-from fastdc.errors import ConfigError, FastDCError, MethodError
-from fastdc.hashing import content_key
+from fastdc.common.errors import ConfigError, FastDCError, MethodError
+from fastdc.common.keys import content_key
 from fastdc.methods import get_method
-from fastdc.observe.config import ObserverConfig
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.disk import stored_label_bytes
-from fastdc.sweep.plan import Cell, make_plan
+from fastdc.observe.observer_config import ObserverConfig
+from fastdc.subsets.compress import machine_identity
+from fastdc.sweep.cells import Cell, make_plan
+from fastdc.sweep.forecast.disk import stored_label_bytes
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 Write = Callable[..., Path]

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from fastdc.nn.probe import StepCost
-from fastdc.sweep import probe as probe_module
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import Plan, make_plan
-from fastdc.sweep.preview import preview
-from fastdc.sweep.probe import probe_networks
+from fastdc.nn.step_time import StepCost
+from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.forecast import probe as probe_module
+from fastdc.sweep.forecast.preview import preview
+from fastdc.sweep.forecast.probe import probe_networks
+from fastdc.sweep.sweep_config import SweepConfig
 from tests.sweep.test_sweep_run import sweep
 
 Make = Callable[..., SweepConfig]
@@ -40,7 +40,7 @@ def test_the_time_is_that_of_the_probe(make_config: Make) -> None:
 
 
 def _shown(seconds: float) -> str:
-    from fastdc.progress import format_seconds
+    from fastdc.common.log import format_seconds
 
     return format_seconds(seconds)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fastdc.report import make_rows
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.store import Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -21,11 +21,11 @@ Start = Callable[..., "subprocess.Popen[str]"]
 SWEEP = """
 import sys, time
 from pathlib import Path
-from fastdc.sweep.config import load_config
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import CellResult, prepare_workdir, run_plan
-from fastdc.sweep.signals import signals_interrupt
-from fastdc.sweep.store import Store
+from fastdc.sweep.sweep_config import load_config
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import CellResult, prepare_workdir, run_plan
+from fastdc.sweep.stop_signals import signals_interrupt
+from fastdc.sweep.store.results import Store
 
 config, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 rerun = sys.argv[4] if len(sys.argv) > 4 else "missing"
@@ -201,7 +201,7 @@ def test_two_sweeps_that_redo_everything_share_the_work(
 
 TWICE = """
 import time
-from fastdc.sweep.signals import signals_interrupt
+from fastdc.sweep.stop_signals import signals_interrupt
 
 with signals_interrupt():
     try:

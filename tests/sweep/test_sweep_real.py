@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from fastdc.report import make_rows
-from fastdc.sweep.cell import CellRunner
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import Together, prepare_workdir, run_plan
-from fastdc.sweep.store import Store
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import Together, prepare_workdir, run_plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -34,7 +34,7 @@ TIMES = ("compress_seconds", "observer_seconds", "scoring_seconds", "selection_s
 
 CACHED = """
 import sys, time
-from fastdc.cli import run
+from fastdc.cli.main import run
 code = run(["sweep", sys.argv[1]])
 print("seconds", time.process_time())
 print("heavy", [name for name in ("torch", "numba", "ffcv") if name in sys.modules])
@@ -44,11 +44,11 @@ sys.exit(code)
 SWEEP_WITH_CHECKPOINTS = """
 import sys
 from pathlib import Path
-from fastdc.sweep.cell import CellRunner
-from fastdc.sweep.config import load_config
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.run import prepare_workdir, run_plan
-from fastdc.sweep.store import Store
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.sweep_config import load_config
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.sweep.store.results import Store
 
 plan = make_plan(load_config(Path(sys.argv[1]), {}))
 prepare_workdir(plan.config.workdir)
@@ -76,7 +76,7 @@ def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = {"train": f"{tiny}/train.beton", "val": f"{tiny}/val.beton", "workdir": f"{folder}/work", "seeds": "0-1"}
     values |= {"archs": "convnet1_w4", "observer": {"arch": "convnet1_w4"}, "image_size": 28, "threads": 1, **GRID}
     (folder / "grid.yaml").write_text(json.dumps(values))
-    command = [sys.executable, "-m", "fastdc.cli", "sweep", str(folder / "grid.yaml")]
+    command = [sys.executable, "-m", "fastdc", "sweep", str(folder / "grid.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     (folder / "out.txt").write_text(done.stdout)
@@ -278,7 +278,7 @@ def test_damaged_subsets_are_made_again(whole: Path) -> None:
     for victim, damage in zip(sorted((work / "subsets").glob("random-*.beton")), (cut, zero_a_payload), strict=True):
         victim.write_bytes(damage(victim.read_bytes()))
         assert victim.read_bytes() != before[victim.name]
-    command = [sys.executable, "-m", "fastdc.cli", "sweep", str(whole / "grid.yaml"), "--rerun", "all", "-q"]
+    command = [sys.executable, "-m", "fastdc", "sweep", str(whole / "grid.yaml"), "--rerun", "all", "-q"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ, "FASTDC_DEBUG": "1"})
     assert done.returncode == 0, done.stderr
     assert "(8 run now)" in done.stdout

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.errors import DivergedError, MethodError, OutputError, StoreError
+from fastdc.common.errors import DivergedError, MethodError, OutputError, StoreError
 from fastdc.report import make_rows
-from fastdc.sweep.alive import SilentWorkers
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import Cell, Plan, make_plan
-from fastdc.sweep.preview import preview
-from fastdc.sweep.run import (
+from fastdc.sweep.cells import Cell, Plan, make_plan
+from fastdc.sweep.forecast.preview import preview
+from fastdc.sweep.run_cells import (
     CellResult,
     InThisProcess,
     Outcome,
@@ -26,7 +24,9 @@ from fastdc.sweep.run import (
     run_sweep,
     split_groups,
 )
-from fastdc.sweep.store import Rerun, Store
+from fastdc.sweep.store.heartbeats import SilentWorkers
+from fastdc.sweep.store.results import Rerun, Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 

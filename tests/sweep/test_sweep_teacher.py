@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.cli import run
-from fastdc.errors import ConfigError, MethodError
+from fastdc.cli.main import run
+from fastdc.common.errors import ConfigError, MethodError
 from fastdc.methods import Compressed, MethodContext, MethodInfo, _registry
-from fastdc.methods.base import MethodConfig
-from fastdc.methods.teaching import TeacherMethod
+from fastdc.methods.bases.method import MethodConfig
+from fastdc.methods.bases.teacher_methods import TeacherMethod
 from fastdc.nn.models import build_model
-from fastdc.observe.run import observe
-from fastdc.sweep.cell import CellRunner
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import Plan, make_plan
-from fastdc.sweep.preview import observers_left, preview
-from fastdc.sweep.run import Outcome, Together, run_plan
-from fastdc.sweep.store import Store
+from fastdc.observe.train_observer import observe
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.forecast.preview import observers_left, preview
+from fastdc.sweep.run_cells import Outcome, Together, run_plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 
@@ -213,7 +213,7 @@ def test_a_teacher_whose_training_diverges_is_trained_once(make_config: Make, mo
         trainings.append(args[0])
         return observe(*args, **options)
 
-    monkeypatch.setattr("fastdc.observe.run.observe", counted)
+    monkeypatch.setattr("fastdc.observe.train_observer.observe", counted)
     config = make_config(**{**SOFT, "observer": {**SOFT["observer"], "lr": 1e30}}, methods="random", together="never")
     _, outcome, store = sweep(config)
     assert outcome.states == {"diverged": 2}
@@ -253,7 +253,7 @@ def test_evaluate_takes_a_teacher(
 
 def test_planning_a_soft_sweep_imports_no_torch(make_config: Make) -> None:
     config = make_config(**SOFT, methods="random,herding", teacher="observer:resnet34")
-    code = "import sys; from fastdc.sweep.config import SweepConfig; from fastdc.sweep.plan import make_plan; "
+    code = "import sys; from fastdc.sweep.sweep_config import SweepConfig; from fastdc.sweep.cells import make_plan; "
     code += "make_plan(SweepConfig.model_validate_json(sys.argv[1])); print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, config.model_dump_json()]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

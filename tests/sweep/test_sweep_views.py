@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from fastdc.beton import BetonFile, Sample, describe_beton, load_manifest, write_samples
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 from fastdc.report import make_rows, render
-from fastdc.sweep.cell import CellRunner
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.disk import stored_label_bytes
-from fastdc.sweep.estimate import make_bill, rough_rates
-from fastdc.sweep.plan import Cell, make_plan
-from fastdc.sweep.run import prepare_workdir, run_plan
-from fastdc.sweep.store import Store
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import Cell, make_plan
+from fastdc.sweep.forecast.disk import stored_label_bytes
+from fastdc.sweep.forecast.estimate import make_bill, rough_rates
+from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 

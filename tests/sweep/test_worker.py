@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import fastdc
-from fastdc.errors import MethodError
-from fastdc.sweep.config import SweepConfig
-from fastdc.sweep.plan import Cell, Plan, make_plan
-from fastdc.sweep.run import CellFailure, CellResult, prepare_workdir
-from fastdc.sweep.store import Store
-from fastdc.sweep.worker import Answer, CellWorker, Home, News, this_fastdc
+from fastdc.common.errors import MethodError
+from fastdc.sweep.cells import Cell, Plan, make_plan
+from fastdc.sweep.launch.worker import Answer, CellWorker, Home, News, this_fastdc
+from fastdc.sweep.run_cells import CellFailure, CellResult, prepare_workdir
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.track import emit
 
 Make = Callable[..., SweepConfig]
@@ -47,7 +47,7 @@ def test_other_code_of_the_same_version_is_another_fastdc(tmp_path: Path, monkey
     for name in ("__init__.py", "deep/kernel.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x = 1")
-    monkeypatch.setattr(fastdc, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(fastdc._version, "__file__", str(tmp_path / "__init__.py"))
     before = this_fastdc()
     (tmp_path / "deep" / "kernel.py").write_text("x = 2")
     assert this_fastdc() != before
@@ -99,7 +99,7 @@ def test_an_answer_has_the_result_its_costs_and_what_computed_it(plan: Plan, tmp
 def test_news_come_while_a_run_goes_on_and_once_more_with_its_answer(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdc.sweep.worker.NEWS_SECONDS", 0.0)
+    monkeypatch.setattr("fastdc.sweep.launch.worker.NEWS_SECONDS", 0.0)
     worker, go_on = opened(plan, tmp_path), threading.Event()
 
     def train(_runner: object, cell: Cell) -> CellResult:
@@ -109,7 +109,7 @@ def test_news_come_while_a_run_goes_on_and_once_more_with_its_answer(
         emit("epoch", cell=cell.name, epoch=3)
         return CellResult({"top1": 1.0}, {})
 
-    monkeypatch.setattr("fastdc.sweep.cell.CellRunner.run", train)
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.run", train)
     first = 0
     for cell in plan.cells:  # numbers go on from one request to the next
         go_on.clear()
@@ -166,5 +166,5 @@ def failing(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Ex
     def fail(_runner: object, _cell: object) -> None:
         raise error
 
-    monkeypatch.setattr("fastdc.sweep.cell.CellRunner.run", fail)
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.run", fail)
     return worker.run([plan.cells[0].key], {})

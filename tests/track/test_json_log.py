@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fastdc import progress as module
-from fastdc.cli import run
-from fastdc.progress import choose_log, progress, say, write_json
+from fastdc.cli.main import run
+from fastdc.common import log as module
+from fastdc.common.log import choose_log, progress, say, write_json
 from fastdc.track import listening, one_run
 from tests.sweep.conftest import start_python
 from tests.track.test_tracked_sweep import write_grid
@@ -106,7 +106,7 @@ def test_progress_says_in_json_what_it_says_in_words(
 WARNS = """
 import warnings
 from fastdc import cli
-from fastdc.progress import choose_log
+from fastdc.common.log import choose_log
 def run() -> int:
     choose_log("json")
     warnings.warn("odd\\nthings")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fastdc import progress as module
-from fastdc.progress import Progress, choose_log, live_bars, progress, say
+from fastdc.common import log as module
+from fastdc.common.log import Progress, choose_log, live_bars, progress, say
 from fastdc.track import emit, watching
 
 

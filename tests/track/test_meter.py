@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastdc.sweep.meter import Meter
+from fastdc.sweep.sweep_progress import Meter
 from fastdc.track import listening
 
 

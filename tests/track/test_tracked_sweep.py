@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fastdc.cli import run
-from fastdc.sweep.store import Store
+from fastdc.cli.main import run
+from fastdc.sweep.store.results import Store
 from tests.sweep.conftest import make_tiny
 
 pytest.importorskip("tensorboard", reason="the real TensorBoard is an extra: pip install 'fastdc[trackers]'")
@@ -74,7 +74,7 @@ def test_a_sweep_shows_its_curves_in_tensorboard(tmp_path: Path, capsys: pytest.
 def test_a_finished_sweep_starts_no_tracker(tmp_path: Path) -> None:
     grid = write_grid(tmp_path, methods="random")
     assert run(["sweep", str(grid), "--quiet"]) == 0
-    code = f"from fastdc.cli import run; run(['sweep', {str(grid)!r}, '--track', 'tensorboard'])"
+    code = f"from fastdc.cli.main import run; run(['sweep', {str(grid)!r}, '--track', 'tensorboard'])"
     code += "; import sys; sys.exit('tensorboard' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
     assert not (tmp_path / "work" / "tensorboard").exists()
@@ -126,7 +126,7 @@ def test_two_sweeps_that_begin_at_once_share_an_experiment(tmp_path: Path, monke
     pytest.importorskip("mlflow", reason="pip install 'fastdc[trackers]'")
     from mlflow.tracking import MlflowClient
 
-    from fastdc.track.to_mlflow import MLflow
+    from fastdc.track.mlflow_tracker import MLflow
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")

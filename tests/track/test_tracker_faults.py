@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastdc.track import emit, listening, trackers, tracking
-from fastdc.track.child import redacted
+from fastdc.track.tracker_process import redacted
 from fastdc.track.trackers import TRACKERS, Kind
 from tests.sweep.conftest import start_python
 
@@ -230,4 +230,4 @@ def test_no_key_is_on_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         command = (process / "cmdline").read_bytes()
         assert (process / "oom_score_adj").read_text() == "1000\n"  # where memory runs out, training stays
         assert (process / "stat").read_text().rpartition(")")[2].split()[16] == str(min(os.nice(0) + 10, 19))
-    assert command.split(b"\0")[1:4] == [b"-P", b"-m", b"fastdc.track.child"]
+    assert command.split(b"\0")[1:4] == [b"-P", b"-m", b"fastdc.track.tracker_process"]

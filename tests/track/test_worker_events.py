@@ -4,10 +4,10 @@ import os
 import pickle
 from pathlib import Path
 
-from fastdc.sweep.config import load_config
-from fastdc.sweep.plan import make_plan
-from fastdc.sweep.store import Store
-from fastdc.sweep.worker import CellWorker, Home, this_fastdc
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.launch.worker import CellWorker, Home, this_fastdc
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import load_config
 from fastdc.track import listening
 from tests.track.test_tracked_sweep import write_grid
 

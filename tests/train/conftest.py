@@ -10,7 +10,7 @@ from torch import nn
 from fastdc.loader import TrainView, open_loader
 from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
-from fastdc.nn.teacher import Teacher
+from fastdc.teachers.network import Teacher
 from fastdc.train import EvaluateSettings, EvaluationResult, get_protocol
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fastdc.nn.options import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.train.batch_augment import DSA_OPERATIONS, Draw, augment_batch, draw_augment
 from fastdc.train.protocols import BatchAugment
 

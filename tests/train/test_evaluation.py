@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from fastdc.beton import BetonFile, Sample, describe_beton, write_samples
-from fastdc.errors import ConfigError, DivergedError, OutputError
+from fastdc.common.errors import ConfigError, DivergedError, OutputError
 from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
-from fastdc.train.training import check_same_classes, hard_label_bytes
+from fastdc.train.network_training import check_same_classes, hard_label_bytes
 from tests.conftest import fashion_images
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 from fastdc.train import get_protocol
-from fastdc.train.label_layout import LabelLayout, Place, label_bytes, row_type, step_sizes
+from fastdc.train.labels.layout import LabelLayout, Place, label_bytes, row_type, step_sizes
 
 
 def test_300_epochs_of_imagenet_at_ipc_10_take_six_billion_bytes() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fastdc.beton import BetonFile, Sample, write_samples
-from fastdc.cli import run
-from fastdc.errors import ConfigError
-from fastdc.sweep.store import Store
+from fastdc.cli.main import run
+from fastdc.common.errors import ConfigError
+from fastdc.sweep.store.results import Store
 from fastdc.train import EvaluateSettings, get_protocol
 from fastdc.train.evaluation import evaluate
 from tests.conftest import CLASSES

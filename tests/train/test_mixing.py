@@ -6,8 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.train.losses import SoftTargets, kl_loss, mse_ce_loss
-from fastdc.train.mixing import CutMix, Mixup, draw_cutmix, draw_cutout, draw_mixup, mix_batch, mix_classes, mix_images
+from fastdc.train.batch_mixing import (
+    CutMix,
+    Mixup,
+    draw_cutmix,
+    draw_cutout,
+    draw_mixup,
+    mix_batch,
+    mix_classes,
+    mix_images,
+)
+from fastdc.train.target_losses import SoftTargets, kl_loss, mse_ce_loss
 
 
 @settings(deadline=None)

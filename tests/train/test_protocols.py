@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from fastdc.errors import ConfigError
-from fastdc.hashing import content_key
+from fastdc.common.errors import ConfigError
+from fastdc.common.keys import content_key
 from fastdc.nn.device import Compute
 from fastdc.train import EvaluateSettings, Protocol, get_protocol
+from fastdc.train.network_training import _identity, learning_rate
 from fastdc.train.protocols import PRESETS
-from fastdc.train.training import _identity, learning_rate
 
 
 def test_hard_is_the_benchmarks_protocol() -> None:

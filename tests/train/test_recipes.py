@@ -10,10 +10,10 @@ from torch.nn import functional
 from fastdc.beton import write_samples
 from fastdc.train import EvaluateSettings, evaluate, get_protocol
 from fastdc.train.evaluation import evaluate_together, training_view
-from fastdc.train.label_layout import label_bytes
-from fastdc.train.labelling import Labelling
-from fastdc.train.losses import make_loss
-from fastdc.train.training import open_pair
+from fastdc.train.labels.layout import label_bytes
+from fastdc.train.labels.targets import Labelling
+from fastdc.train.network_training import open_pair
+from fastdc.train.target_losses import make_loss
 from tests.conftest import CLASSES, fashion_images
 from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
 
@@ -82,7 +82,7 @@ def test_every_augmentation_and_mixing_changes_what_is_learnt(betons: Any) -> No
 def test_epochs_by_ipc_reach_the_training(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """120 images of 3 classes are 40 of each: 1500 epochs; a thousandth of them here."""
     assert get_protocol("minimax-hl").epochs_for(120, 3) == 1500
-    monkeypatch.setattr("fastdc.train.rules.MINIMAX_EPOCHS", ((10, 3), (50, 2)))
+    monkeypatch.setattr("fastdc.train.size_rules.MINIMAX_EPOCHS", ((10, 3), (50, 2)))
     result = evaluate(betons.train, betons.val, settings("minimax-hl", protocol={"epochs": "ipc"}))
     assert (result.epochs, result.steps, len(result.curve)) == (2, 4, 2)
     assert result.protocol == "minimax-hl"

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from fastdc.errors import ConfigError, DivergedError
+from fastdc.common.errors import ConfigError, DivergedError
 from fastdc.train import evaluate, get_protocol
 from fastdc.train.evaluation import evaluate_together
-from fastdc.train.label_layout import Place
-from fastdc.train.labelling import Labelling
+from fastdc.train.labels.layout import Place
+from fastdc.train.labels.targets import Labelling
 from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
 
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from fastdc.errors import ConfigError, DivergedError, LoaderError, OutputError
+from fastdc.common.errors import ConfigError, DivergedError, LoaderError, OutputError
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import join_lone_sample
 from fastdc.train import evaluate
 from fastdc.train.evaluation import evaluate_together, open_training_loader, training_view
-from fastdc.train.label_layout import label_bytes
-from fastdc.train.label_source import LabelSource
-from fastdc.train.losses import SoftTargets
-from fastdc.train.pool import PooledEpochs
-from fastdc.train.stored_labels import StoredLabelling
-from fastdc.train.training import open_pair
+from fastdc.train.labels.batch_pool import PooledEpochs
+from fastdc.train.labels.layout import label_bytes
+from fastdc.train.labels.source import LabelSource
+from fastdc.train.labels.stored import StoredLabelling
+from fastdc.train.network_training import open_pair
+from fastdc.train.target_losses import SoftTargets
 from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fastdc.errors import ConfigError, DivergedError, OutputError
+from fastdc.common.errors import ConfigError, DivergedError, OutputError
 from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
 from fastdc.train.evaluation import evaluate_together
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from fastdc.beton import BetonFile, Sample, describe_beton, write_samples
-from fastdc.errors import ConfigError
+from fastdc.common.errors import ConfigError
 from fastdc.nn.fit import Fit
 from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
 from fastdc.train.evaluation import evaluate_together
-from fastdc.train.label_layout import LabelLayout, label_bytes
+from fastdc.train.labels.layout import LabelLayout, label_bytes
 from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
 
 

@@ -1,0 +1,3 @@
+"""Version of fastdc, which results record."""
+
+__version__ = "0.3.0"

@@ -1,0 +1,59 @@
+"""Warn about a beton whose manifest is missing: once per use, even if progress is off."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastdc.common.log import say
+
+if TYPE_CHECKING:
+    from fastdc.beton.manifest import Manifest
+
+_warned: set[Path] | None = None  # None outside every `one_use` block, where each call warns
+
+
+@contextmanager
+def one_use(known: Iterable[Path] = ()) -> Iterator[None]:
+    """Limit warnings in the block to one per file, however often it is read.
+
+    A block inside another belongs to the outer one.
+
+    Args:
+        known: files that another process has already warned about.
+    """
+    global _warned
+    outer = _warned
+    _warned = {*map(_place, known)} if outer is None else outer
+    try:
+        yield
+    finally:
+        _warned = outer
+
+
+def warn_missing(beton: Path, manifest: Path) -> None:
+    """Warn that `beton` has no manifest, and state what is assumed instead."""
+    place = _place(beton)
+    if _warned is not None and place in _warned:
+        return
+    say(
+        f"warning: {beton}: its manifest {manifest.name} is missing, so its classes are called by number, and hints "
+        "such as PCA's tile_grid are unknown: images train whole, as with --augment protocol; copy the manifest along"
+    )
+    if _warned is not None:
+        _warned.add(place)
+
+
+def _place(beton: Path) -> Path:
+    return Path(beton).absolute()
+
+
+def unknown_classes(*betons: "tuple[Path, Manifest]") -> str | None:
+    """Return the reason why these betons' classes cannot be compared by name; None if all have a manifest."""
+    for path, manifest in betons:
+        if manifest.inferred:
+            return (
+                f"{path}: its manifest {Path(path).with_suffix('.json').name} is missing, so its classes are only "
+                f"known as 0..{len(manifest.classes) - 1}; copy the manifest along, or write the file again with fastdc"
+            )
+    return None

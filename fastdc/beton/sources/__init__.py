@@ -1,0 +1,1 @@
+"""Find classes and images in folders, archives and parquet shards."""

@@ -1,0 +1,11 @@
+"""Choices that several settings and options share, each defined once."""
+
+from typing import Literal
+
+Device = Literal["cpu", "cuda"]
+"""Device that a network runs on."""
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+"""Number format of a training; `auto` is bf16 on CUDA and fp32 on a CPU."""
+EngineChoice = Literal["auto", "ffcv", "resident", "device"]
+"""Engine of a loader; `auto` chooses by size, format and free memory."""

@@ -1,0 +1,214 @@
+"""Write files that are either complete or absent: temporary name, fsync, atomic rename."""
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+from typing import IO
+
+from fastdc.common.crash_points import hit
+from fastdc.common.errors import OutputError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Refuse, before any work is done, an output that cannot or should not be written.
+
+    Args:
+        path: the file to write.
+        force: whether an existing file may be replaced.
+        inputs: files that the command reads; they are never replaced, even with `force`.
+
+    Raises:
+        OutputError: `path` is one of `inputs`; it exists and `force` is false; it is a folder, device or pipe; its
+            folder is missing or cannot be written; or its name is too long.
+    """
+    _check_name(path)
+    check_not_input(path, inputs)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder, expected a file name to write; give the file a name inside it")
+    if path.exists() and not path.is_file():  # for example /dev/stdout: the rename would replace the device by a file
+        raise OutputError(f"{path}: is a device or pipe, expected a file to write; give the name of a file")
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists already; choose another name or add --force to replace it")
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: folder {folder} does not exist; create it first (mkdir -p {folder})")
+    _check_creatable(path)
+
+
+def check_not_input(path: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output that is also an input of the command; `force` does not permit losing an input.
+
+    Raises:
+        OutputError: `path` leads to the same file as one of `inputs`, by any name or link.
+    """
+    for given in inputs:
+        if _is_same_file(path, given):
+            name = "" if path == given else f" ({given})"
+            raise OutputError(f"{path}: is an input of this command{name}; give the output another name")
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    """Return whether both paths lead to one file or, if a file does not exist yet, to one location."""
+    try:
+        return os.path.samefile(first, second)
+    except OSError:  # one of them does not exist
+        return os.path.realpath(first) == os.path.realpath(second)
+
+
+def _temporary_name(path: Path) -> Path:
+    """Return a random hidden name beside `path`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a path that the system cannot look up.
+
+    Raises:
+        OutputError: the name, or the path to it, is too long.
+    """
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _too_long(path) from error
+
+
+def _check_creatable(path: Path) -> None:
+    """Refuse a file that cannot be created.
+
+    A probe file is created, because permission bits prove nothing for root or on read-only mounts.
+
+    Raises:
+        OutputError: the temporary name would be too long, the folder is read-only, or the disk is full.
+    """
+    probe, folder = _temporary_name(path), path.parent
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _too_long(path) from error
+        if error.errno in DISK_FULL:
+            raise OutputError(f"{path}: disk full ({error.strerror}); free space and run again") from error
+        raise OutputError(f"{path}: folder {folder} is read-only for this user; choose another folder") from error
+    finally:
+        with suppress(OSError):  # usually gone already; Ctrl-C may arrive between `touch` and `unlink`
+            probe.unlink()
+
+
+def _too_long(path: Path) -> OutputError:
+    """Return the error for a name too long to gain the affixes of its temporary file."""
+    length, more = len(os.fsencode(path.name)), len(_temporary_name(Path("x")).name) - 1  # minus the "x"
+    return OutputError(
+        f"{path}: the name has {length} bytes and gets {more} more while it is written, which is too long for its "
+        "file system (mostly 255); choose a shorter name"
+    )
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`; on success it is fsynced and renamed to `path`, else removed.
+
+    Temporary files that killed writers of the same path left behind are removed first. A live writer holds a lock on
+    its own, which protects it.
+
+    Raises:
+        OutputError: the disk is full, over quota, or the file size limit is reached.
+    """
+    remove_temporaries(path.parent.glob(f".{escape(path.name)}.????????.tmp"))
+    with _disk_full_named(path):
+        with open_temporary(path) as (handle, temporary):
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+            hit("file.written")
+            os.replace(temporary, path)  # the handle is still open, so the file is still locked
+        sync_folder(path.parent)
+        hit("file.replaced")
+
+
+@contextmanager
+def _disk_full_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise OutputError(
+                f"{path}: disk full while writing ({error.strerror}); free space and run again"
+            ) from error
+        raise
+
+
+def remove_temporaries(found: Iterable[Path]) -> None:
+    """Remove the given temporary and lock files that no process holds; the system drops a dead process's lock."""
+    for stale in found:
+        with suppress(OSError), stale.open("r+b") as handle:  # NFS grants exclusive locks on writable handles only
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stale.unlink()
+
+
+@contextmanager
+def open_temporary(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Create a locked temporary file beside `path`; it is removed at the end unless it was renamed.
+
+    The lock shows other processes that the writer is alive. The name is chosen before the file is created, so that
+    Ctrl-C never leaves a file behind.
+    """
+    while True:
+        temporary = _temporary_name(path)
+        try:
+            with temporary.open("w+b") as handle:
+                with suppress(OSError):  # a file system without locks: leftovers of killed writers stay
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                # Another writer may have removed the file as a leftover before it was locked; then try a new name.
+                if temporary.exists():
+                    yield handle, temporary
+                    return
+        finally:
+            temporary.unlink(missing_ok=True)  # missing after a rename, or where another writer removed it
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically: a reader sees either the old file or the complete new one."""
+    with atomic_file(path) as handle:
+        handle.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # some mounts cannot sync folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def prepare_workdir(workdir: Path) -> None:
+    """Create the workdir and check that it can be written.
+
+    Raises:
+        OutputError: the folder cannot be created, is a file, or is read-only.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        check_output(workdir / "store.sqlite", force=True)
+    except OSError as error:
+        raise OutputError(f"{workdir}: cannot be made ({error.strerror}); choose another --workdir") from error
+
+
+def existing_folder(path: Path) -> Path:
+    """Return `path`, or its nearest existing parent, which lies on the disk that `path` will use."""
+    path = path.absolute()
+    while not os.path.exists(path):  # unlike this, Path.exists raises if a parent may not be entered
+        path = path.parent
+    return path

@@ -1,0 +1,52 @@
+"""Resolve, check and name the precision of a training. Imports no torch."""
+
+import os
+
+from fastdc.common.choices import Precision
+from fastdc.common.errors import ConfigError
+
+PAPER_PRECISION = "fp32"
+"""Precision of the benchmark whose protocols fastdc follows."""
+TF32_CAPABILITY = (8, 0)
+"""CUDA compute capability of the first GPUs with TF32 (Ampere)."""
+NUMERICS_VERSION = 2
+"""Raised whenever a precision's arithmetic changes. 2: fp32 on CUDA is IEEE, and logits are computed in float32."""
+
+
+def resolve_precision(precision: Precision, device: str) -> str:
+    """Resolve `auto` for a device type: bf16 on CUDA, fp32 on the CPU."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device == "cuda" else "fp32"
+
+
+def check_precision(precision: str, device: str, capability: tuple[int, int] | None = None) -> None:
+    """Check that a device supports a resolved precision.
+
+    Args:
+        capability: compute capability of the GPU, where known.
+
+    Raises:
+        ConfigError: fp16 on a CPU, for which torch has no fp16 convolutions for training. TF32 on a CPU, on a GPU
+            before Ampere, or where NVIDIA_TF32_OVERRIDE turns it off.
+    """
+    if device == "cpu" and precision in ("fp16", "tf32"):
+        raise ConfigError(f"precision {precision}: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
+    if precision == "tf32" and capability is not None and capability < TF32_CAPABILITY:
+        found = ".".join(map(str, capability))
+        raise ConfigError(f"precision tf32: this GPU has compute capability {found}, expected 8.0 or higher; use fp32")
+    if precision == "tf32" and os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        raise ConfigError("precision tf32: NVIDIA_TF32_OVERRIDE=0 turns it off; unset it, or use fp32")
+
+
+def precision_key(precision: str, device: str) -> str:
+    """Return a resolved precision as content keys name it, with the version of its arithmetic.
+
+    fp32 on a CPU has no version, because its arithmetic has never changed.
+    """
+    return precision if (precision, device) == ("fp32", "cpu") else f"{precision}/{NUMERICS_VERSION}"
+
+
+def shown_precision(precision: str) -> str:
+    """Return a precision as tables show it, followed by the paper's where they differ."""
+    return precision if precision == PAPER_PRECISION else f"{precision} (paper: {PAPER_PRECISION})"

@@ -1,0 +1,101 @@
+"""Define typed settings: frozen pydantic models whose errors are one line and name the closest valid key."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fastdc.common.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of every settings object: immutable, unknown keys refused, NaN and infinity refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def make(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Build the settings from plain values.
+
+        Args:
+            values: field name -> value; text such as "1e-3" is converted to the field's type.
+            where: what the settings belong to, for the message ("protocol hard", "method pca").
+
+        Raises:
+            ConfigError: an unknown key (with the closest valid one) or a value out of range.
+        """
+        unknown = sorted(set(values) - set(cls.model_fields))
+        if unknown:
+            raise ConfigError(f"{where}: unknown setting '{unknown[0]}'; {closest(unknown[0], cls.model_fields)}")
+        for key, value in values.items():
+            # pydantic would convert True to 1 where a number is expected.
+            if isinstance(value, bool) and bool not in _types(cls.model_fields[key].annotation):
+                raise ConfigError(f"{where}: {key}={str(value).lower()}: found yes or no, expected a value")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError(f"{where}: {first_problem(error)}") from error
+
+
+def _types(annotation: Any) -> set[Any]:
+    """Return an annotation and its arguments: those of `int | None` are int and NoneType."""
+    return {annotation, *get_args(annotation)}
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first problem of a pydantic error as one line: field, value found, what was expected.
+
+    A problem of several settings together has no field, so its message alone is returned.
+    """
+    problem = error.errors()[0]
+    if not problem["loc"]:
+        return problem["msg"].removeprefix("Value error, ")
+    field = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{field}={problem['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return help for an unknown name: the closest known one, if any, and the complete list."""
+    names = sorted(known)
+    if not names:
+        return "there are none to choose from"
+    matches = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{matches[0]}'? " if matches else ""
+    return f"{hint}known: {', '.join(names)}"
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """Parse `["epochs=60", "flip=false"]` into `{"epochs": 60, "flip": False}`.
+
+    Values are YAML scalars or lists; see `parse_scalar`.
+
+    Raises:
+        ConfigError: a pair lacks "=", a key is empty or repeated, or a value is not plain.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"setting '{pair}': expected key=value, for example epochs=60")
+        if key.strip() in settings:
+            raise ConfigError(f"setting '{key.strip()}': given twice; keep one")
+        settings[key.strip()] = parse_scalar(text, key.strip())
+    return settings
+
+
+def parse_scalar(text: str, key: str) -> Any:
+    """Parse a plain YAML value: a scalar or a list.
+
+    Raises:
+        ConfigError: `text` is not YAML, or is a mapping.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"setting '{key}={text}': not a plain value; quote it or simplify it") from error
+    if isinstance(value, dict):
+        raise ConfigError(f"setting '{key}={text}': found a mapping, expected a plain value")
+    return value

@@ -1,0 +1,1 @@
+"""Compile, cache and seed numba kernels, and call C from them."""

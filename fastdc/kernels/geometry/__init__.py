@@ -1,0 +1,1 @@
+"""Distances, neighbours, clusters and greedy covers of feature vectors."""

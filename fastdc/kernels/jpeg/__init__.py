@@ -1,0 +1,1 @@
+"""Read files and decode JPEGs without the GIL."""

@@ -1,0 +1,1 @@
+"""Training dynamics of logits, and scores from epochs of them."""

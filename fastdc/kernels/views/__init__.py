@@ -1,0 +1,1 @@
+"""Views of decoded images: boxes, crops, resize, mosaics, whole batches."""

@@ -1,0 +1,165 @@
+"""The device engine: decoded images are kept in the memory of the training device, and views are made there.
+
+Crop boxes and flips are drawn on the CPU by the same kernels as in the other engines (a microsecond each). They are all
+that is sent to the device for a batch.
+"""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fastdc.common.errors import LoaderError
+from fastdc.kernels.views.view_batches import PLACE_NUMBERS, place_views
+from fastdc.loader.batches import ViewStream
+from fastdc.loader.buffers import BufferPool
+from fastdc.loader.descriptor import StoredFile
+from fastdc.loader.engines.decoded import finisher, for_each_image, keeper, resident_bytes, resident_key
+from fastdc.loader.engines.device_resize import resize_views, send
+from fastdc.loader.image_cache import SharedCache, available_memory
+from fastdc.loader.stream import ViewPlan, normal_levels
+from fastdc.loader.view_settings import EvalView
+
+_CHANNELS = 3
+_CHUNK_BYTES = 64_000_000  # decoded bytes per copy to the device
+
+_CACHES: dict[torch.device, SharedCache] = {}
+_CACHES_LOCK = threading.Lock()
+
+
+def device_cache(device: torch.device) -> SharedCache:
+    """Return the cache of images that this process keeps on `device`, shared by its loaders."""
+    with _CACHES_LOCK:
+        if device not in _CACHES:
+            _CACHES[device] = SharedCache(lambda: device_memory(device))
+        return _CACHES[device]
+
+
+def device_memory(device: torch.device) -> int:
+    """Return the bytes that this process can still use on `device`, including memory that torch holds in reserve."""
+    if device.type != "cuda":
+        return available_memory()
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def device_suits(file: StoredFile, plan: ViewPlan, share: int) -> bool:
+    """Return whether the images can be kept on the device and take at most 1/`share` of its free memory."""
+    device = plan.delivery.device
+    (view,) = (request.view for request in plan.requests)
+    if resident_key(file.identity, view) in device_cache(device):
+        return True
+    equal = isinstance(view, EvalView) or _one_size(file)
+    return equal and resident_bytes(file, view) <= device_memory(device) // share
+
+
+def _one_size(file: StoredFile) -> bool:
+    return bool((file.heights == file.heights[0]).all() and (file.widths == file.widths[0]).all())
+
+
+def open_device(file: StoredFile, plan: ViewPlan, workers: int) -> "DeviceStream":
+    """Open a stream that keeps the images on the plan's device; decode unless this process has already done so.
+
+    Raises:
+        LoaderError: an image cannot be decoded, sizes differ, or the device has too little memory.
+    """
+    device, (request,) = plan.delivery.device, plan.requests
+    view, cache = request.view, device_cache(plan.delivery.device)
+    key, size = resident_key(file.identity, view), resident_bytes(file, view)
+    if key not in cache:
+        _check_fits(file, size, device, isinstance(view, EvalView))
+    images = cache.get(key, size, lambda: _upload(file, view if isinstance(view, EvalView) else None, device, workers))
+    return DeviceStream(file, plan, images)
+
+
+def _check_fits(file: StoredFile, size: int, device: torch.device, validation: bool) -> None:
+    if not (validation or _one_size(file)):
+        other = int(np.flatnonzero((file.heights != file.heights[0]) | (file.widths != file.widths[0]))[0])
+        sides = [f"sample {sample} is {file.heights[sample]} x {file.widths[sample]} pixels" for sample in (0, other)]
+        raise LoaderError(
+            f"{file.path}: {sides[0]}, {sides[1]}; the device engine needs images of one size; use the resident "
+            "engine, or write the images in one size"
+        )
+    free = device_memory(device)
+    if size > free:
+        raise LoaderError(
+            f"{file.path}: its images take {size / 1e6:,.1f} MB on {device}, where {free / 1e6:,.1f} MB are free; use "
+            "the resident or the ffcv engine"
+        )
+
+
+def _upload(file: StoredFile, view: EvalView | None, device: torch.device, workers: int) -> torch.Tensor:
+    """Copy every image, or its validation view, to the device as uint8 [N, H, W, 3].
+
+    It works in chunks, so that only one chunk is also in main memory.
+    """
+    height, width = (view.size, view.size) if view is not None else (int(file.heights[0]), int(file.widths[0]))
+    total, length = file.num_samples, height * width * _CHANNELS
+    try:
+        images = torch.empty((total, height, width, _CHANNELS), dtype=torch.uint8, device=device)
+    except torch.OutOfMemoryError as error:
+        needed = f"{device} has no {total * length / 1e6:,.0f} MB for its images"
+        raise LoaderError(f"{file.path}: {needed}; use the resident or the ffcv engine") from error
+    chunk = max(_CHUNK_BYTES // length, 1)
+    rows = np.empty((min(chunk, total), length), np.uint8)
+    for first in range(0, total, chunk):
+        end = min(first + chunk, total)
+        use = keeper(rows, first) if view is None else finisher(view, rows, first)
+        for_each_image(file, workers, first, end, use)
+        # A copy from ordinary memory has ended when copy_ returns, so `rows` can be reused.
+        images[first:end].copy_(torch.from_numpy(rows[: end - first]).view(-1, height, width, _CHANNELS))
+    return images
+
+
+class DeviceStream(ViewStream):
+    """Batches made on the device from images in its memory.
+
+    Args:
+        images: uint8 [N, H, W, 3] on the device: decoded images, or finished validation views.
+    """
+
+    engine = "device"
+
+    def __init__(self, file: StoredFile, plan: ViewPlan, images: torch.Tensor) -> None:
+        device = plan.delivery.device
+        self.images, self.closed = images, False
+        self.labels = torch.from_numpy(file.labels).to(device)
+        self.pool = BufferPool(0)  # unused: torch's own cache manages device memory
+        self.decodes = np.ones(file.num_samples, np.uint32)
+        self._path, self._plan = file.path, plan
+        self._heights, self._widths = file.heights, file.widths
+        levels = torch.from_numpy(normal_levels()).to(device)
+        self._shift, self._scale = levels.view(2, 1, 3, 1, 1)
+
+    def batches(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        for start in range(0, len(samples), batch_size):
+            if self.closed:
+                raise LoaderError(f"{self._path}: this loader was closed; open it again")
+            yield (self._make(samples[start : start + batch_size], epoch),)
+
+    @torch.no_grad()
+    def _make(self, samples: NDArray[np.int64], epoch: int) -> torch.Tensor:
+        device = self.images.device
+        chosen = self.images[send(torch.from_numpy(samples % len(self.images)), device)]
+        (request,) = self._plan.requests
+        if not isinstance(request.view, EvalView):
+            places = self._places(samples, epoch)
+            chosen = resize_views(chosen, torch.from_numpy(places), request.view.size)
+        if self._plan.delivery.output == "uint8":
+            return chosen
+        # The permuted tensor keeps its memory order, which is channels_last.
+        shifted: torch.Tensor = chosen.permute(0, 3, 1, 2).float() - self._shift
+        return shifted.mul_(self._scale)
+
+    def _places(self, samples: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        """Return crop boxes and flips of a batch, int64 [B, PLACE_NUMBERS]."""
+        plan, places = self._plan, np.empty((len(samples), PLACE_NUMBERS), np.int64)
+        seed, side = int(plan.seeds[0]), int(plan.sides[0])
+        place_views(plan.views[0], seed, epoch, samples, self._heights, self._widths, side, places)
+        return places
+
+    def close(self) -> None:
+        self.closed = True
+        self.images = self.images.new_empty(0)  # drop the reference, so that the cache can free them

@@ -1,0 +1,1 @@
+"""What methods share: the interface, rankings, selection, patches, mosaics, recoveries."""

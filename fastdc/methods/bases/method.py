@@ -1,0 +1,341 @@
+"""The interface of a method: metadata, a typed config and one `compress` function.
+
+Imports no torch and opens no files.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.beton.hints import PROTOCOL, TileCrop, tile_crop
+from fastdc.common.errors import ConfigError, MethodError
+from fastdc.common.settings import Settings, parse_settings
+from fastdc.methods.bases.method_config import Fit as Fit  # `X as X` re-exports a name for methods and plug-ins
+from fastdc.methods.bases.method_config import MethodConfig as MethodConfig
+from fastdc.methods.bases.method_config import inferred_settings as inferred_settings
+from fastdc.methods.bases.method_config import plain_value
+from fastdc.observe.dynamics_log import Observation
+from fastdc.observe.record_needs import OBSERVED, ObserverNeeds
+from fastdc.observe.record_needs import WHOLE_SCHEDULE as WHOLE_SCHEDULE  # methods return it
+from fastdc.teachers.resources import Teaching
+
+Family = Literal["reference", "pruning", "distillation", "combination"]
+Need = Literal["dynamics", "features", "outputs", "tdds", "teacher", "bn_statistics"]
+Keep = Literal["easy", "hard"]
+Resize = Literal["antialias", "nearest"]
+Encoding = Literal["jpg", "png"]
+StoredImage = NDArray[np.uint8] | bytes
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
+STORED_QUALITY = 75
+"""JPEG quality of stored images, 4:2:0. It is the same for every method, so that accuracy per byte is comparable."""
+
+VARIANT_PATTERN = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<settings>[^\[\]]*)\])?")
+
+
+class MethodInfo(Settings):
+    """Metadata of a method: its names, its source and its requirements.
+
+    Attributes:
+        name: registry name, lower case.
+        title: the method's name as its paper prints it.
+        family: kind of compression; `reference` marks rows that compress nothing.
+        paper: title of the paper.
+        year: year of publication.
+        bibtex: one BibTeX entry, or "" where there is nothing to cite.
+        needs: inputs that must exist before the method runs; empty for methods that need only labels.
+        class_balanced: whether every class keeps the same number of images.
+        stochastic: whether the subset seed changes the subset.
+        whole_set: whether the result is the training set itself. Such a set is not stored again.
+        published: published top-1 accuracy in percent, by keys such as "imagenet1k/resnet18/hard/ipc10".
+    """
+
+    name: str
+    title: str
+    family: Family
+    paper: str
+    year: int
+    bibtex: str
+    needs: tuple[Need, ...] = ()
+    class_balanced: bool = True
+    stochastic: bool = False
+    whole_set: bool = False
+    published: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def observed(self) -> bool:
+        """Return whether the method reads an observer's record."""
+        return any(need in OBSERVED for need in self.needs)
+
+
+class Lists(Protocol):
+    """Reader of files that rank the training images; see `fastdc.subsets.list_scores`."""
+
+    def images(self, path: Path) -> NDArray[np.int64]:
+        """Return the training images that a list names, in its order, int64 [M]."""
+
+    def scores(self, path: Path) -> NDArray[np.float64]:
+        """Return the score of every training image, high = hard, float64 [N]."""
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """Inputs of a method.
+
+    Attributes:
+        labels: int64 [N], the class of every training image.
+        classes: class names; `labels` index them.
+        image_size: side S of the stored images, in pixels.
+        image: decodes training image i to RGB uint8 [H, W, 3].
+        observations: one record per observer run; empty unless the method reads them.
+        scores: the method's own scores, float64 [N], if they are already computed; else None.
+        teaching: networks to run, for a method whose `teachers` names some; else None.
+        lists: reader of files that rank the training images.
+    """
+
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    image_size: int
+    image: Callable[[int], NDArray[np.uint8]]
+    observations: tuple[Observation, ...] = ()
+    scores: NDArray[np.float64] | None = None
+    teaching: Teaching | None = None
+    lists: Lists | None = None
+
+    @property
+    def counts(self) -> list[int]:
+        """Return the number of training images of every class."""
+        return [int(count) for count in np.bincount(self.labels, minlength=len(self.classes))]
+
+
+class Mosaic(Settings):
+    """Layout by which whole images are tiled into each stored image.
+
+    With this layout and a list of sources, the stored images can be made again.
+
+    Attributes:
+        grid: tiles per side. A stored image has grid**2 sources, in row-major order.
+        fit: how a source fills its tile.
+        resize: how a source is shrunk: with antialiasing, or by nearest pixels.
+        view: part of a source that is shrunk. None takes the whole source. With a number v, the shorter side is first
+            resized to round(v * S) with antialiasing. Then the central S x S pixels are cut, as in validation, where
+            v = 256 / 224.
+        side: side of the mosaic in pixels; None takes the side S of every stored image.
+        max_bytes: largest size of a mosaic. Each is a JPEG of the highest quality that fits. None stores mosaics like
+            any other image.
+    """
+
+    grid: int = Field(ge=1, le=8)
+    fit: Fit
+    resize: Resize = "antialias"
+    view: float | None = Field(None, ge=1)
+    side: int | None = Field(None, ge=8, le=32768)
+    max_bytes: int | None = Field(None, ge=1)
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Compressed set as plain data, before it is written.
+
+    Attributes:
+        labels: int64 [M], class of every stored image.
+        sources: int64 [M, K], the training images that each stored image is made of, or optimised from. K is 1 for
+            pruning and 0 for images that start as noise.
+        images: function that makes the stored images anew at each call, in order. They are RGB uint8 [S, S, 3] or JPEG
+            files of S x S pixels; S is `mosaic.side` if given. None keeps the source images (K = 1), which are fitted
+            to S x S when stored.
+        hints: rules for training on the images, for example {"tile_grid": 2}.
+        details: facts for the manifest, such as the score range (high = hard); JSON-serialisable.
+        encoding: format of the stored images: `jpg` (q75 4:2:0), or `png` where the method's paper uses it. A beton
+            cannot hold PNG, so such images are raw pixels in it. Their size is counted as that of the PNG.
+        mosaic: layout of the sources, if the stored images are mosaics of whole images and nothing else.
+    """
+
+    labels: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    images: Callable[[], Iterator[StoredImage]] | None = None
+    hints: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    encoding: Encoding = "jpg"
+    mosaic: Mosaic | None = None
+
+
+class Method(ABC):
+    """Base class of compression methods; each subclass is one file in `fastdc/methods`, or a plug-in.
+
+    `version` enters every cache key. Raise it whenever the same settings would give a different subset.
+    """
+
+    info: ClassVar[MethodInfo]
+    config_class: ClassVar[type[MethodConfig]] = MethodConfig
+    version: ClassVar[int] = 1
+
+    def configure(self, settings: Mapping[str, Any]) -> MethodConfig:
+        """Return typed settings from plain values.
+
+        Raises:
+            ConfigError: a setting is unknown (the message suggests the closest one), a value is out of range, or
+                `augment` is given for the whole set.
+        """
+        config = self.config_class.make(settings, f"method {self.info.name}")
+        if self.info.whole_set and config.augment is not None:
+            raise ConfigError(
+                f"method {self.info.name}: augment={config.augment} is stored with a set, and the whole set is none; "
+                f"give it to every set with --augment {config.augment}"
+            )
+        return config
+
+    def training_crop(self, config: MethodConfig) -> TileCrop:
+        """Return the crops that training takes of the stored images, before the images exist.
+
+        A method whose sets carry hints of their own must return the same rule here. `check_compressed` compares the
+        number of views.
+        """
+        return tile_crop(config.augment or PROTOCOL, {})
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """Return the number of source images per class that `ipc` takes; a sweep checks it before any work."""
+        return ipc
+
+    def class_balanced(self, config: MethodConfig) -> bool:
+        """Return whether every class must have `images_needed` images, or only the set as a whole."""
+        return self.info.class_balanced
+
+    def observed(self, config: MethodConfig) -> bool:
+        """Return whether the method reads an observer's record under these settings."""
+        return self.info.observed
+
+    def stochastic(self, config: MethodConfig) -> bool:
+        """Return whether the subset seed changes the subset under these settings."""
+        return self.info.stochastic
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """Return the last observer epoch that the method reads, counted from 1; 0 if it reads none.
+
+        `WHOLE_SCHEDULE` stands for all epochs. A method that reads only the final pass also returns it, because the
+        pass follows the last epoch.
+        """
+        return WHOLE_SCHEDULE if {"features", "outputs"} & set(self.info.needs) else 0
+
+    def teachers(self, config: MethodConfig) -> tuple[str, ...]:
+        """Return the networks that the method runs, as `fastdc.teachers.names` names them; none by default."""
+        return ()
+
+    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """Describe where the settings fall short of the paper's ("100 iterations instead of 4000"); shown with rows.
+
+        Args:
+            image_size: side of the stored images in pixels, on which presets depend.
+        """
+        return ()
+
+    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """Return the names of settings whose value is inferred, not published; shown with rows.
+
+        Args:
+            image_size: side of the stored images in pixels, on which presets depend.
+        """
+        # A value that differs from the default is the user's choice, not an inference.
+        default = type(config)()
+        return tuple(n for n in inferred_settings(type(config)) if getattr(config, n) == getattr(default, n))
+
+    def network_visits(
+        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+    ) -> float:
+        """Estimate the forward and backward passes of images through teachers, for a dry run.
+
+        An image that only goes forward counts as a third.
+
+        Args:
+            images: number of stored images in the set.
+            train_images: number of images in the training set.
+            image_size: side of the stored images in pixels.
+            classes: number of classes, the same in both sets.
+        """
+        return 0.0
+
+    def shortest_log(self, config: MethodConfig) -> int:
+        """Return the fewest epochs from which the method can score, for example those of one window."""
+        return 0
+
+    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+        """Return the parts of an observer's record that the method reads."""
+        needs, epochs = self.info.needs, self.observer_epochs(config)
+        return ObserverNeeds(
+            epochs=epochs if "dynamics" in needs else 0,
+            final="features" in needs or "outputs" in needs,
+            outputs="outputs" in needs,
+            tdds=epochs if "tdds" in needs else 0,  # counted in epochs, although a step lies between two
+        )
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
+        """Return the score that ranks the training images, float64 [N], high = hard; None if there is no ranking.
+
+        `fastdc.subsets` calls this before the method's `compress`, which finds the result in `context.scores`. Lists
+        can then name each image's score, and the ledger can time scoring and choosing apart.
+        """
+        return None
+
+    @abstractmethod
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """Choose or make the stored images.
+
+        Raises:
+            MethodError: a class has fewer images than `images_needed`, or the scores are unusable.
+        """
+
+
+def budget_problem(
+    method: Method, config: MethodConfig, classes: Sequence[str], counts: Sequence[int], ipc: int
+) -> str | None:
+    """Return the reason why a training set cannot serve `ipc` images per class, or None if it can.
+
+    Args:
+        classes: names of the training set's classes.
+        counts: number of training images of each class.
+    """
+    needed = method.images_needed(config, ipc)
+    if not method.class_balanced(config):
+        asked = needed * len(classes)
+        return f"ipc={ipc} needs {asked} images, the set has {sum(counts)}" if sum(counts) < asked else None
+    smallest = min(range(len(counts)), key=lambda label: counts[label])
+    if counts[smallest] >= needed:
+        return None
+    return f"ipc={ipc} needs {needed} images of every class, class '{classes[smallest]}' has {counts[smallest]}"
+
+
+def check_budget(method: Method, config: MethodConfig, classes: Sequence[str], counts: Sequence[int], ipc: int) -> None:
+    """Refuse a budget that the training set cannot serve.
+
+    Raises:
+        MethodError: a class, or the set as a whole, has fewer images than needed.
+    """
+    problem = budget_problem(method, config, classes, counts, ipc)
+    if problem is not None:
+        raise MethodError(f"method {method.info.name}: {problem}; lower --ipc or add images")
+
+
+def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
+    """Split the name of a variant into name and settings: `"el2n[keep=hard]"` -> `("el2n", {"keep": "hard"})`.
+
+    Raises:
+        ConfigError: the text has neither of the forms name and name[key=value,...].
+    """
+    match = VARIANT_PATTERN.fullmatch(text.strip())
+    if match is None:
+        raise ConfigError(f"method '{text}': expected name or name[key=value,key=value]")
+    inside = match["settings"]
+    return match["name"].strip(), parse_settings(inside.split(",")) if inside else {}
+
+
+def variant_name(name: str, settings: Mapping[str, Any]) -> str:
+    """Return the display name of a method under `settings`, keys sorted: `el2n[keep=hard]`, or just `el2n`."""
+    if not settings:
+        return name
+    return f"{name}[{','.join(f'{key}={plain_value(settings[key])}' for key in sorted(settings))}]"

@@ -1,0 +1,158 @@
+"""Selection of a budget of images, as pure functions of scores and labels."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastdc.common.errors import MethodError
+from fastdc.methods.bases.method import Keep
+
+
+def select(
+    scores: ArrayLike, labels: ArrayLike, ipc: int, keep: Keep = "easy", balanced: bool = True
+) -> NDArray[np.int64]:
+    """Return the indices of the images to keep, in order of preference.
+
+    Args:
+        scores: float [N], high = hard, as `fastdc.scores` returns every score by default.
+        labels: int [N], classes 0..C-1; C is the largest label + 1.
+        ipc: images per class, at least 1.
+        keep: `easy` keeps the lowest scores, `hard` the highest.
+        balanced: True keeps `ipc` of every class, class by class; False keeps the first ipc * C of all.
+
+    Returns:
+        int64 [ipc * C]. Ties go to the lower index. If balanced, the result is grouped by class, in class order.
+
+    Raises:
+        MethodError: an argument is invalid: shapes differ, a score is NaN or infinite, a label is negative or no
+            integer, ipc is no integer or below 1, or keep is unknown. Also if a class (or the set) has fewer images
+            than requested.
+    """
+    ipc = _check_request(ipc, keep)
+    values, classes = _checked(scores, labels)
+    direction = values if keep == "easy" else -values
+    order = np.lexsort((np.arange(values.size), direction))  # by score, then by index
+    num_classes = int(classes.max()) + 1
+    if not balanced:
+        return _first(order, ipc * num_classes)
+    grouped = order[np.argsort(classes[order], kind="stable")]
+    counts = np.bincount(classes, minlength=num_classes)
+    if counts.min() < ipc:
+        short = int(np.argmin(counts))
+        raise MethodError(f"select: class {short} has {counts[short]} images, ipc={ipc} asked for; lower the ipc")
+    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+    return grouped[(starts[:, None] + np.arange(ipc)[None, :]).ravel()].astype(np.int64)
+
+
+def select_among(
+    scores: ArrayLike, labels: NDArray[np.int64], num_classes: int, ipc: int, keep: Keep, balanced: bool
+) -> NDArray[np.int64]:
+    """Return `select` for a set of `num_classes` classes; a global budget also counts classes without images."""
+    if balanced:
+        return select(scores, labels, ipc, keep)
+    # `select` would take the number of classes from the labels, so one class gets the whole budget instead.
+    return select(scores, np.zeros_like(labels), ipc * num_classes, keep)
+
+
+def random_balanced(labels: NDArray[np.int64], num_classes: int, ipc: int, seed: int) -> NDArray[np.int64]:
+    """Draw `ipc` distinct indices of every class, uniformly at random.
+
+    Each class draws from its own stream, so adding a class does not change the choice in the others.
+
+    Args:
+        labels: int64 [N]; every class has at least `ipc` images.
+        seed: already derived for this purpose.
+
+    Returns:
+        int64 [ipc * num_classes], grouped by class, in class order.
+    """
+    chosen = []
+    for label in range(num_classes):
+        members = np.flatnonzero(labels == label)
+        generator = np.random.Generator(np.random.PCG64([seed, label]))
+        chosen.append(generator.permutation(members)[:ipc])
+    return np.concatenate(chosen).astype(np.int64)
+
+
+def window_of_classes(
+    scores: NDArray[np.float64] | None,
+    labels: NDArray[np.int64],
+    num_classes: int,
+    needed: int,
+    *,
+    keep: Keep,
+    offset: float,
+    pool: float,
+    seed: int,
+) -> list[NDArray[np.int64]]:
+    """Choose `needed` images of every class from a window of its ranking.
+
+    The window begins at `offset` percent of the class. A window that would pass the end of the class is moved back, so
+    offset 100 gives the other end of the ranking.
+
+    Args:
+        scores: float64 [N], high = hard; None draws from the whole class without a ranking.
+        labels: int64 [N], classes 0..num_classes-1, each with at least `needed` images.
+        keep: end of the ranking from which offsets count.
+        offset: start of the window in percent of a class, 0..100.
+        pool: width of the window in percent of a class, 0..100, but at least `needed` images; 0 takes exactly these.
+        seed: already derived for this purpose; every class draws from its own stream.
+
+    Returns:
+        Per class int64 [needed], in the order of the ranking; without scores, in the order drawn.
+
+    Raises:
+        MethodError: a class is empty, or a score is not finite.
+    """
+    if scores is None:
+        return [_drawn(np.flatnonzero(labels == label), needed, seed, label) for label in range(num_classes)]
+    chosen = []
+    for label in range(num_classes):
+        members = np.flatnonzero(labels == label)
+        # As one class with the budget of all its members, `select` returns the whole ranking.
+        ranking = members[select(scores[members], np.zeros_like(members), members.size, keep)]
+        width = max(needed, round(pool * members.size / 100))
+        start = min(round(offset * members.size / 100), members.size - width)
+        window = ranking[max(start, 0) : max(start, 0) + width]
+        # Sorting restores the order of the ranking, which may decide which images share a mosaic.
+        places = np.sort(_drawn(np.arange(window.size), needed, seed, label)) if width > needed else slice(None)
+        chosen.append(window[places])
+    return chosen
+
+
+def _drawn(members: NDArray[np.int64], count: int, seed: int, label: int) -> NDArray[np.int64]:
+    generator = np.random.Generator(np.random.PCG64([seed, label]))
+    return generator.permutation(members)[:count].astype(np.int64)
+
+
+def _check_request(ipc: int, keep: str) -> int:
+    """Check `ipc` and `keep`, and return `ipc` as a Python int, because a small NumPy integer would overflow."""
+    if keep not in ("easy", "hard"):
+        raise MethodError(f"select: keep={keep!r}; expected 'easy' or 'hard'")
+    if isinstance(ipc, bool) or not isinstance(ipc, (int, np.integer)):
+        raise MethodError(f"select: ipc={ipc!r}; expected a whole number")
+    if ipc < 1:
+        raise MethodError(f"select: ipc={ipc}; expected at least 1")
+    return int(ipc)
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    try:
+        values, classes = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise MethodError(f"select: expected scores and labels as arrays of numbers; {error}") from error
+    if values.ndim != 1 or values.shape != classes.shape or values.size == 0:
+        raise MethodError(f"select: scores {values.shape} and labels {classes.shape} must be equal, 1-D, not empty")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise MethodError(f"select: score of sample {bad[0]} is {values[bad[0]]}; {bad.size} scores are not finite")
+    if classes.dtype.kind not in "iu":
+        raise MethodError(f"select: labels of type {classes.dtype}; expected integers")
+    if classes.min() < 0:
+        raise MethodError(f"select: label {classes.min()} of sample {int(classes.argmin())} is negative")
+    return values, classes.astype(np.int64)
+
+
+def _first(order: NDArray[np.intp], budget: int) -> NDArray[np.int64]:
+    if budget > order.size:
+        raise MethodError(f"select: {budget} images asked for, the set has {order.size}; lower the ipc")
+    return order[:budget].astype(np.int64)

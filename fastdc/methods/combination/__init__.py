@@ -1,0 +1,1 @@
+"""Methods that combine real images into mosaics."""

@@ -1,0 +1,180 @@
+"""PCA: Prune, Combine, Augment (Xiao et al., arXiv 2502.06434), the paper's own method, with a setting for each part.
+
+Prune: keep the easy end of EL2N over the full training set, the same number of every class.
+Combine: shrink whole images, without cropping, and tile them grid x grid into each stored image.
+Augment: crop inside one uniformly chosen tile during training. This rule travels as hints (`fastdc.beton.hints`).
+The authors released no code for PCA. Settings marked "inferred" are our reading of the paper and its reviews.
+"""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton.hints import TileCrop
+from fastdc.common.errors import MethodError
+from fastdc.common.keys import derive_seed
+from fastdc.methods.bases.benchmark_citation import BIBTEX, TITLE
+from fastdc.methods.bases.method import (
+    Compressed,
+    Method,
+    MethodConfig,
+    MethodContext,
+    MethodInfo,
+    Mosaic,
+    check_budget,
+)
+from fastdc.methods.bases.mosaics import make_mosaics
+from fastdc.methods.bases.pca_config import PCAConfig
+from fastdc.methods.bases.selection import window_of_classes
+from fastdc.methods.bases.source_ranking import RANDOM, TEACHER
+from fastdc.observe.record_needs import ObserverNeeds
+
+
+class PCA(Method):
+    """Tile whole images that are easy by EL2N, and crop inside a tile during training; hard labels only."""
+
+    info = MethodInfo(
+        name="pca",
+        title="PCA",
+        family="combination",
+        paper=TITLE,
+        year=2025,
+        bibtex=BIBTEX,
+        needs=("dynamics",),
+        published={
+            "imagenet1k/resnet18/hard/ipc10": 22.8,
+            "imagenet1k/resnet18/hard/ipc50": 39.1,
+            "imagenet1k/resnet18/hard/ipc100": 45.5,
+        },
+    )
+    config_class = PCAConfig
+
+    def configure(self, settings: Any) -> MethodConfig:
+        """Return typed settings, with `score` in its canonical spelling; see `Method.configure`.
+
+        Raises:
+            ConfigError: also if the score does not exist or its file cannot be read.
+        """
+        config = _own(super().configure(settings))
+        # One spelling per score, so that two spellings share a row and a key.
+        return config.model_copy(update={"score": config.ranking.text})
+
+    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """Return the names of settings that have an effect and whose value is inferred."""
+        unread = _own(config).unread
+        return tuple(name for name in super().inferred(config, image_size) if name not in unread)
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """Return grid**2 sources for each stored image."""
+        return ipc * _own(config).grid ** 2
+
+    def training_crop(self, config: MethodConfig) -> TileCrop:
+        """Return the crops of the settings."""
+        return _own(config).tile_crop
+
+    def teachers(self, config: MethodConfig) -> tuple[str, ...]:
+        """Return the teachers of the settings if they give the score, else none."""
+        own = _own(config)
+        return own.teachers if own.score == TEACHER else ()
+
+    def network_visits(
+        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+    ) -> float:
+        """Count one forward pass of every training image through every teacher."""
+        return train_images * len(self.teachers(config)) / 3
+
+    def observed(self, config: MethodConfig) -> bool:
+        """Return whether the score comes from the observer's record."""
+        return _own(config).ranking.observed
+
+    def stochastic(self, config: MethodConfig) -> bool:
+        """Return whether sources or their order are random."""
+        own = _own(config)
+        return own.score == RANDOM or own.pool > 0 or own.order == "random"
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """Return the last epoch that the score reads."""
+        return _own(config).ranking.observer_epochs
+
+    def shortest_log(self, config: MethodConfig) -> int:
+        """Return the fewest epochs from which the score can be computed."""
+        return _own(config).ranking.shortest_log
+
+    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+        """Return the parts of an observer's record that the score reads."""
+        return _own(config).ranking.observer_needs
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
+        """Return the ranking's score of every training image, float64 [N], high = hard; None for `random` and lists."""
+        return _own(config).ranking.scores(context)
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """Choose sources and tile them into `ipc` mosaics of every class."""
+        own = _own(config)
+        check_budget(self, config, context.classes, context.counts, ipc)
+        scores = self.scores(context, config) if context.scores is None else context.scores
+        tiles = own.grid**2
+        pools = _sources(context, own, scores, ipc * tiles, derive_seed(seed, "pca window"))
+        sources = np.concatenate([_mosaic_rows(pool, tiles, own, seed, label) for label, pool in enumerate(pools)])
+        mosaic = Mosaic(grid=own.grid, fit=own.fit, resize=own.resize)
+        inferred = {name: getattr(own, name) for name in self.inferred(config, context.image_size)}
+        return Compressed(
+            labels=context.labels[sources[:, 0]],
+            sources=sources,
+            images=partial(make_mosaics, context.image, sources, context.image_size, mosaic),
+            mosaic=mosaic,
+            hints=own.tile_crop.hints,
+            details={**_range(scores, sources), "inferred": inferred},
+        )
+
+
+def _own(config: MethodConfig) -> PCAConfig:
+    assert isinstance(config, PCAConfig)
+    return config
+
+
+def _sources(
+    context: MethodContext, config: PCAConfig, scores: NDArray[np.float64] | None, needed: int, seed: int
+) -> list[NDArray[np.int64]]:
+    """Choose `needed` images of every class from the window of difficulty; see `window_of_classes`.
+
+    Raises:
+        MethodError: a list names too few images of a class.
+    """
+    listed, labels = config.ranking.listed(context), context.labels
+    # A list ranks by position, over the listed images alone; the result is mapped back to training images below.
+    if listed is not None:
+        scores, labels = np.arange(listed.size, dtype=np.float64), labels[listed]
+        counts = np.bincount(labels, minlength=len(context.classes))
+        if counts.min() < needed:
+            short = int(counts.argmin())
+            raise MethodError(
+                f"method pca: score={config.score}: names {counts[short]} images of class '{context.classes[short]}', "
+                f"{needed} are needed; lower --ipc or grid, or take a longer list"
+            )
+    pools = window_of_classes(
+        scores, labels, len(context.classes), needed,
+        keep=config.keep, offset=config.offset, pool=config.pool, seed=seed,
+    )  # fmt: skip
+    return pools if listed is None else [listed[pool] for pool in pools]
+
+
+def _mosaic_rows(pool: NDArray[np.int64], tiles: int, config: PCAConfig, seed: int, label: int) -> NDArray[np.int64]:
+    """Return the sources of each mosaic of one class, int64 [ipc, tiles]."""
+    if config.order == "spread":
+        return pool.reshape(tiles, -1).T  # row i holds the ranks i, n + i, 2n + i, ...
+    if config.order == "random":
+        pool = np.random.Generator(np.random.PCG64([derive_seed(seed, "pca order"), label])).permutation(pool)
+    return pool.reshape(-1, tiles)
+
+
+def _range(scores: NDArray[np.float64] | None, sources: NDArray[np.int64]) -> dict[str, float]:
+    """Return the lowest and highest score of the chosen images, for the manifest."""
+    if scores is None:
+        return {}
+    return {"score_min": float(scores[sources].min()), "score_max": float(scores[sources].max())}
+
+
+METHOD = PCA()

@@ -1,0 +1,1 @@
+"""Methods that synthesise images, or choose patches with a teacher."""

@@ -1,0 +1,90 @@
+"""CA2D: RDED's patches from a pool whose difficulty matches the student's training (Dey et al., CVPR 2026)."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.methods.bases.method import Keep, MethodConfig, MethodContext, MethodInfo, inferred_settings
+from fastdc.methods.bases.patches import best_of_classes
+from fastdc.methods.distillation.rded import PatchConfig, PatchMethod
+from fastdc.methods.pruning.cad_prune import METHOD as CAD_PRUNE
+from fastdc.methods.pruning.cad_prune import CADConfig, CADSettings
+
+
+class CA2DConfig(CADSettings, PatchConfig):
+    """Settings of CA2D: those of RDED, and those of CAD-Prune, which makes the pool.
+
+    Attributes:
+        pool: images per class that CAD-Prune keeps. The paper's size is unknown; RDED's stands in (inferred).
+        keep, reading, last_epoch, window, last_windows: see `cad_prune`.
+    """
+
+    later_settings: ClassVar[tuple[str, ...]] = (*PatchConfig.later_settings, "reading")
+
+    pool: int = Field(300, ge=1, description="inferred")
+    keep: Keep = "hard"
+
+    def pruning(self) -> CADConfig:
+        """Return the settings that belong to CAD-Prune."""
+        names = ("keep", "reading", "last_epoch", "window", "last_windows")
+        return CADConfig(**{name: getattr(self, name) for name in names})
+
+
+class CA2D(PatchMethod):
+    """Prune to a pool with CAD-Prune, then choose and tile crops as RDED does.
+
+    CAD-Prune keeps the images whose predictions vary most at the end of a training as long as the student's. The
+    authors' code is not public. The paper states that crops are chosen and tiled as in RDED. The size of the pool,
+    which decides how much of the choice is left to the teacher, is inferred. The paper leaves open what CAD measures;
+    see the setting `reading`.
+    """
+
+    info = MethodInfo(
+        name="ca2d",
+        title="CA2D",
+        family="distillation",
+        paper=CAD_PRUNE.info.paper,
+        year=CAD_PRUNE.info.year,
+        bibtex=CAD_PRUNE.info.bibtex,
+        needs=("dynamics", "teacher"),
+        stochastic=True,
+        published={
+            "imagenet1k/resnet18/hard-authors-recipe/ipc10": 15.25,
+            "imagenet1k/resnet18/hard-authors-recipe/ipc50": 41.72,
+            "imagenet1k/resnet18/hard-authors-recipe/ipc100": 46.32,
+        },
+    )
+    config_class = CA2DConfig
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """Return K of CAD-Prune; the teacher requests its own epochs."""
+        return CAD_PRUNE.observer_epochs(_ca2d(config).pruning())
+
+    def shortest_log(self, config: MethodConfig) -> int:
+        """Return the epochs of CAD-Prune's windows."""
+        return CAD_PRUNE.shortest_log(_ca2d(config).pruning())
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+        """Return CAD-Prune's scores, float64 [N], high = hard."""
+        return CAD_PRUNE.scores(context, _ca2d(config).pruning())
+
+    def pools(self, context: MethodContext, config: MethodConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
+        """Return `size` images of every class from the end of CAD-Prune's ranking that `keep` names."""
+        scores = self.scores(context, config) if context.scores is None else context.scores
+        # `best_of_classes` keeps the lowest values.
+        return best_of_classes(context, -scores if _ca2d(config).keep == "hard" else scores, size)
+
+    def more_details(self, config: MethodConfig) -> dict[str, Any]:
+        """Return the inferred settings with their values."""
+        return {"inferred": {name: getattr(config, name) for name in inferred_settings(CA2DConfig)}}
+
+
+def _ca2d(config: MethodConfig) -> CA2DConfig:
+    assert isinstance(config, CA2DConfig)
+    return config
+
+
+METHOD = CA2D()

@@ -1,0 +1,134 @@
+"""EDC: elucidating the design space of dataset condensation (Shao, Zhou, Chen & Shen, NeurIPS 2024)."""
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fastdc.common.keys import derive_seed
+from fastdc.methods.bases.method import Fit, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.patches import tiles_per_side
+from fastdc.methods.bases.recovery_methods import RecoverMethod
+from fastdc.methods.bases.recovery_starts import Start, easy_mosaics, images_again, mirrored
+from fastdc.methods.distillation.gvbsm import ConvolutionConfig, ConvolutionRecipe
+from fastdc.recover.recovery_recipe import Presets, Recipe
+
+if TYPE_CHECKING:
+    from fastdc.recover.layer_statistics import Statistics
+    from fastdc.recover.statistics_matching import MatchingSpec
+
+EASY_POOL = 300
+"""Number of easiest images per class that are cropped."""
+
+
+class EDCConfig(ConvolutionConfig):
+    """Settings of EDC.
+
+    Attributes:
+        fit: how a start image below 128 px becomes S x S; the authors' code squashes it.
+        shuffle: whether the tiles of a mosaic are shuffled before the first step. `paper` shuffles them. `released`
+            leaves them in place, as the authors' code does: it draws an order but does not use it.
+        statistics: `exact` gives a class the variance E[x^2] - E[x]^2 over all its images. `released` omits the
+            variance between images, as the authors' code does.
+    """
+
+    fit: Fit = "squash"
+    shuffle: Literal["released", "paper"] = "released"
+    statistics: Literal["exact", "released"] = "exact"
+
+
+def small_recipe() -> ConvolutionRecipe:
+    """Return EDC's numbers for Tiny-ImageNet and CIFAR-100."""
+    return ConvolutionRecipe(
+        iterations=2000, learning_rate=0.05, matching_weight=0.01, crop_min=0.5, jitter=0, patch=4, ema=0.8
+    )
+
+
+class EDC(RecoverMethod):
+    """Optimise mosaics of easy real patches with G-VBSM's matching, half of it against per-class statistics.
+
+    The starts of a class are drawn with replacement and mirrored with probability 1/2. From 128 px on they are drawn
+    from `ipc` mosaics of the class, below that from its training images. The number of mosaics is inferred.
+
+    The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0, shufflenet_v2_x0_5 and alexnet, in turn.
+    A teacher without BatchNorm, such as alexnet, is matched by its convolutions alone. The paper's flatness term has
+    weight 0 in the authors' code and is left out. The scripts split a batch among 4 GPUs, each with its own statistics;
+    here the batch is not split. Below 128 px, statistics come from RandomResizedCrop's views; in the scripts they come
+    from shifts within a margin.
+    """
+
+    version = 2
+    info = MethodInfo(
+        name="edc",
+        title="EDC",
+        family="distillation",
+        paper="Elucidating the Design Space of Dataset Condensation",
+        year=2024,
+        bibtex=(
+            "@inproceedings{shao2024elucidating,\n"
+            "  title={Elucidating the Design Space of Dataset Condensation},\n"
+            "  author={Shao, Shitong and Zhou, Zikai and Chen, Huanran and Shen, Zhiqiang},\n"
+            "  booktitle={Advances in Neural Information Processing Systems},\n"
+            "  year={2024}\n"
+            "}"
+        ),
+        needs=("teacher",),
+        stochastic=True,
+    )
+    config_class: ClassVar[type[MethodConfig]] = EDCConfig
+    layout = "class_major"
+    batch_norm = False  # alexnet, one of the paper's teachers, has none
+    paper_teachers = MappingProxyType({"paper224": 5, "paper64": 5, "paper32": 8})
+    presets = Presets(
+        paper224=ConvolutionRecipe(
+            iterations=1000, learning_rate=0.05, matching_weight=0.1, crop_min=0.5, jitter=0, batch_size=80, ema=0.8
+        ),
+        paper64=small_recipe(),
+        paper32=small_recipe(),
+    )
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """Return `ipc`: an image gives 4 crops, as many as a mosaic has tiles. Below 128 px one image would do."""
+        return ipc
+
+    def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
+        """Return mosaics of the easiest crops of a class's 300 easiest images; below 128 px, random training images."""
+        assert isinstance(config, EDCConfig)
+        tiles = tiles_per_side(None, context.image_size)
+        if tiles == 1:
+            return mirrored(images_again(context, ipc, seed, fit=config.fit), seed)
+        mosaics = easy_mosaics(context, ipc, seed, pool=max(EASY_POOL, ipc), again=True)
+        return mirrored(mosaics, seed, shuffled=tiles if config.shuffle == "paper" else 1)
+
+    def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
+        """Return matching of convolutions too, half against the set, half against the classes, by moving average."""
+        from fastdc.recover.statistics_matching import MatchingSpec
+
+        assert isinstance(recipe, ConvolutionRecipe)
+        return MatchingSpec(
+            variance_weight=recipe.variance_weight,
+            convolutions=True,
+            patch=recipe.patch,
+            ema=recipe.ema,
+            statistics="mixed",
+        )
+
+    def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
+        """Compute the statistics of every class and of the set in one pass of every teacher over the training set."""
+        from fastdc.recover.layer_statistics import StatisticsSpec, teacher_statistics
+
+        recipe = self.recipe(config, context.image_size)
+        assert isinstance(config, EDCConfig)
+        assert isinstance(recipe, ConvolutionRecipe)
+        assert context.teaching is not None
+        spec = StatisticsSpec(
+            context.image_size,
+            convolutions=True,
+            patch=recipe.patch,
+            class_variance=config.statistics,
+            # The statistics describe the training set, so they must not depend on the subset seed.
+            seed=derive_seed(0, "layer statistics"),
+        )
+        return teacher_statistics(context.teaching, len(context.classes), spec)
+
+
+METHOD = EDC()

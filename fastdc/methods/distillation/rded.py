@@ -1,0 +1,138 @@
+"""RDED: mosaics of the real patches that a teacher recognises best, without optimisation (Sun et al., CVPR 2024)."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.common.keys import derive_seed
+from fastdc.methods.bases.method import Compressed, MethodConfig, MethodContext, MethodInfo, check_budget
+from fastdc.methods.bases.patches import CropLaw, best_crop_patches, random_pools, teaching_of, tiles_per_side
+from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
+
+PAPER_POOL, PAPER_CROPS = 300, 5
+"""Candidates in the published scripts: images per class, and crops of each."""
+
+
+class PatchConfig(TeacherConfig):
+    """Settings of RDED; defaults are those of the published scripts.
+
+    Attributes:
+        pool: candidate images per class; all images if a class has fewer, more if the mosaics need them.
+        crops: candidate crops per image.
+        min_scale: smallest area of a crop, as a share of the image's; the largest is the whole image.
+        factor: tiles per side of a mosaic; null takes the papers' value for the stored side: 2 from 128 px on, else 1.
+        batch_size: crops in a forward pass of the teachers; it affects only time, memory and rounding.
+    """
+
+    pool: int = Field(PAPER_POOL, ge=1)
+    crops: int = Field(PAPER_CROPS, ge=1, le=64)
+    min_scale: float = Field(0.08, gt=0, le=1)
+    factor: int | None = Field(None, ge=1, le=8)
+    batch_size: int = Field(256, ge=1)
+
+
+class PatchMethod(TeacherMethod):
+    """Base of the methods that tile the best crops of a pool of real images; a subclass may override `pools`."""
+
+    config_class: ClassVar[type[MethodConfig]] = PatchConfig
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """Return one image for each patch; the minimum if the factor depends on the stored side."""
+        return ipc * (_patch(config).factor or 1) ** 2
+
+    def network_visits(
+        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+    ) -> float:
+        """Count one forward pass of every crop of the pool through every teacher."""
+        settings = _patch(config)
+        needed = images * tiles_per_side(settings.factor, image_size) ** 2
+        pool = min(train_images, max(settings.pool * classes, needed))
+        return pool * settings.crops * len(self.teachers(config)) / 3
+
+    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+        """Name a pool or a number of crops smaller than the scripts'."""
+        settings, found = _patch(config), []
+        if settings.pool < PAPER_POOL:
+            found.append(f"{settings.pool} candidate images per class instead of {PAPER_POOL}")
+        if settings.crops < PAPER_CROPS:
+            found.append(f"{settings.crops} candidate crops per image instead of {PAPER_CROPS}")
+        return tuple(found)
+
+    def pools(self, context: MethodContext, config: MethodConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
+        """Return `size` candidates of every class, ascending, or all if a class has fewer; drawn at random here."""
+        return random_pools(context, size, derive_seed(seed, "patch pool"))
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """Choose patches and tile them into `ipc` mosaics of every class."""
+        settings = _patch(config)
+        check_budget(self, config, context.classes, context.counts, ipc)
+        name, factor = self.info.name, tiles_per_side(settings.factor, context.image_size)
+        patches, losses = best_crop_patches(
+            context,
+            self.pools(context, config, max(settings.pool, ipc * factor**2), seed),
+            CropLaw(seed, settings.crops, scale=(settings.min_scale, 1.0)),
+            teaching_of(context, name).teachers,
+            ipc=ipc,
+            factor=factor,
+            batch_size=settings.batch_size,
+            label=name,
+        )
+        return Compressed(
+            labels=np.repeat(np.arange(len(context.classes), dtype=np.int64), ipc),
+            sources=patches.samples,
+            images=partial(patches.mosaics, context),
+            details={"factor": factor, "loss_min": float(losses.min()), "loss_max": float(losses.max())}
+            | self.more_details(config),
+        )
+
+    def more_details(self, config: MethodConfig) -> dict[str, Any]:
+        """Return further facts for the manifest."""
+        return {}
+
+
+class RDED(PatchMethod):
+    """Take each image's crop of lowest loss from a random pool, and tile the lowest of these.
+
+    Training is the same as on every other set. RDED's own training crops inside a tile and shuffles the tiles. The
+    benchmark does so for no method, so the set carries no hint. A patch is resized to its tile's size. For an odd side,
+    the published code enlarges it by nearest neighbour instead.
+    """
+
+    info = MethodInfo(
+        name="rded",
+        title="RDED",
+        family="distillation",
+        paper="On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm",
+        year=2024,
+        bibtex=(
+            "@inproceedings{sun2024diversity,\n"
+            "  title={On the Diversity and Realism of Distilled Dataset: "
+            "An Efficient Dataset Distillation Paradigm},\n"
+            "  author={Sun, Peng and Shi, Bei and Yu, Daiwei and Lin, Tao},\n"
+            "  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},\n"
+            "  year={2024}\n"
+            "}"
+        ),
+        needs=("teacher",),
+        stochastic=True,
+        published={
+            "imagenet1k/resnet18/hard/ipc10": 11.5,
+            "imagenet1k/resnet18/hard/ipc50": 30.8,
+            "imagenet1k/resnet18/hard/ipc100": 39.2,
+            "imagenet1k/resnet18/soft/ipc10": 38.4,
+            "imagenet1k/resnet18/soft/ipc50": 56.2,
+            "imagenet1k/resnet18/soft/ipc100": 60.2,
+        },
+    )
+
+
+def _patch(config: MethodConfig) -> PatchConfig:
+    assert isinstance(config, PatchConfig)
+    return config
+
+
+METHOD = RDED()

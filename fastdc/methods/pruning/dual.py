@@ -1,0 +1,102 @@
+"""DUAL: difficulty times uncertainty, sampled towards easy images at high pruning rates (Cho et al. 2025)."""
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from fastdc.common.keys import derive_seed
+from fastdc.methods.bases.difficulty import Scores, dual
+from fastdc.methods.bases.method import Keep, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.sampling import beta_log_weights, draw_order
+from fastdc.methods.bases.score_methods import LogConfig, LogScore, mean_over_runs
+from fastdc.methods.bases.selection import select_among
+from fastdc.observe.dynamics_log import Observation
+
+
+class DualConfig(LogConfig):
+    """Settings of DUAL.
+
+    Attributes:
+        window: J, epochs in a window.
+        sampling: whether images are drawn in proportion to score * Beta density of their mean probability, the paper's
+            rule at high pruning rates. False keeps one end of the ranking.
+        exponent: c; the larger it is, the later the Beta density shifts to easy images as the pruning rate grows.
+        keep: end that is kept without sampling; `hard` is the paper's. Sampling itself prefers high scores.
+    """
+
+    keep: Keep = "hard"
+    window: int = Field(10, ge=2)
+    sampling: bool = True
+    exponent: float = Field(11, gt=0)
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.sampling and self.keep == "easy":
+            raise ValueError("keep=easy needs sampling=false: sampling prefers high scores by its own rule")
+        return self
+
+
+class Dual(LogScore):
+    """Draw images by difficulty times uncertainty, with a preference that depends on the pruning rate.
+
+    Score = mean over windows of J epochs of 10 std(p_y) (1 - mean(p_y)), std unbiased, averaged over observer runs.
+    High = hard. By default images are drawn without replacement with weights s_i BetaPDF(m_i; a, b). m is the mean of
+    p_y over all epochs that are read; see `beta_log_weights`. The pruning rate is that of the whole set.
+    """
+
+    info = MethodInfo(
+        name="dual",
+        title="DUAL",
+        family="pruning",
+        paper="Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction Uncertainty",
+        year=2025,
+        bibtex=(
+            "@inproceedings{cho2025lightweight,\n"
+            "  title={Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction "
+            "Uncertainty},\n"
+            "  author={Cho, Yeseul and Shin, Baekrok and Kang, Changmin and Yun, Chulhee},\n"
+            "  booktitle={International Conference on Machine Learning},\n"
+            "  year={2025}\n"
+            "}"
+        ),
+        needs=("dynamics",),
+        stochastic=True,
+    )
+    config_class = DualConfig
+    choice_settings = (*LogScore.choice_settings, "sampling", "exponent")
+
+    def shortest_log(self, config: MethodConfig) -> int:
+        """Return the epochs of one window."""
+        assert isinstance(config, DualConfig)
+        return config.window
+
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+        """Return DUAL in one run, float64 [N]; high = hard."""
+        assert isinstance(config, DualConfig)
+        return dual(self.seen(observation, config), config.window)
+
+    def choose(
+        self, context: MethodContext, config: MethodConfig, scores: Scores, ipc: int, seed: int
+    ) -> NDArray[np.int64]:
+        """Draw images by weight, in the order drawn, or take one end of the ranking."""
+        assert isinstance(config, DualConfig)
+        if not config.sampling:
+            return super().choose(context, config, scores, ipc, seed)
+        mean_p = mean_over_runs(self.info.name, context.observations, lambda run: self._mean_p(run, config))
+        rate = 1 - ipc * len(context.classes) / scores.size
+        weights = beta_log_weights(scores, mean_p, rate, config.exponent)
+        priorities = draw_order(weights, derive_seed(seed, "dual sampling"))
+        # `draw_order` gives the first draw the highest priority, so "hard" keeps the draws, whatever config.keep is.
+        return select_among(priorities, context.labels, len(context.classes), ipc, "hard", config.balanced)
+
+    def _mean_p(self, observation: Observation, config: DualConfig) -> Scores:
+        # Imported here because numba takes half a second to import.
+        from fastdc.kernels.scores.epochs import mean_over_epochs
+
+        own = self.seen(observation, config).series("p_y")
+        return mean_over_epochs(own, 0, own.shape[0])
+
+
+METHOD = Dual()

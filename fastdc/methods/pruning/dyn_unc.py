@@ -1,0 +1,61 @@
+"""Dyn-Unc: how much an image's predicted probability varies during training (He et al. 2024)."""
+
+from pydantic import Field
+
+from fastdc.methods.bases.difficulty import Scores, dyn_unc
+from fastdc.methods.bases.method import Keep, MethodConfig, MethodInfo
+from fastdc.methods.bases.score_methods import LogConfig, LogScore
+from fastdc.observe.dynamics_log import Observation
+
+
+class DynUncConfig(LogConfig):
+    """Settings of Dyn-Unc.
+
+    Attributes:
+        window: J, epochs in a window.
+        keep: end of the ranking that is kept; `hard` is the paper's. The low end mixes easy images with those that are
+            always wrong (top-1 below chance on Imagenette at IPC 10).
+    """
+
+    keep: Keep = "hard"
+    window: int = Field(10, ge=2)
+
+
+class DynUnc(LogScore):
+    """Rank images by the variation of their label's probability.
+
+    Score = mean over windows of J epochs of 10 std(p_y), unbiased (J - 1), averaged over observer runs. High means hard
+    in the sense of undecided: images that are always right and images that are always wrong both score low. The paper
+    keeps the high end. A probability of exactly 0 counts as 0; the authors' code treats it as missing.
+    """
+
+    info = MethodInfo(
+        name="dyn_unc",
+        title="Dyn-Unc",
+        family="pruning",
+        paper="Large-scale Dataset Pruning with Dynamic Uncertainty",
+        year=2024,
+        bibtex=(
+            "@inproceedings{he2024large,\n"
+            "  title={Large-scale Dataset Pruning with Dynamic Uncertainty},\n"
+            "  author={He, Muyang and Yang, Shuo and Huang, Tiejun and Zhao, Bo},\n"
+            "  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops},\n"
+            "  year={2024}\n"
+            "}"
+        ),
+        needs=("dynamics",),
+    )
+    config_class = DynUncConfig
+
+    def shortest_log(self, config: MethodConfig) -> int:
+        """Return the epochs of one window."""
+        assert isinstance(config, DynUncConfig)
+        return config.window
+
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+        """Return dynamic uncertainty in one run, float64 [N]; high = hard."""
+        assert isinstance(config, DynUncConfig)
+        return dyn_unc(self.seen(observation, config), config.window)
+
+
+METHOD = DynUnc()

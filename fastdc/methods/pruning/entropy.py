@@ -1,0 +1,32 @@
+"""Entropy: how evenly the trained observer spreads its probability (Coleman et al. 2020)."""
+
+from fastdc.methods.bases.difficulty import Scores, entropy
+from fastdc.methods.bases.method import MethodConfig, MethodInfo
+from fastdc.methods.bases.score_methods import FinalScore
+from fastdc.methods.bases.uncertainty_citation import BIBTEX, PAPER
+from fastdc.observe.dynamics_log import Observation
+
+
+class Entropy(FinalScore):
+    """Rank images by the entropy of the trained observer's prediction.
+
+    Score = -sum_c p_c ln p_c in nats, in eval mode, averaged over observer runs. The label plays no part. DeepCore
+    keeps the most confident images if it is not class-balanced; here `keep` decides.
+    """
+
+    info = MethodInfo(
+        name="entropy",
+        title="Entropy",
+        family="pruning",
+        paper=PAPER,
+        year=2020,
+        bibtex=BIBTEX,
+        needs=("features",),
+    )
+
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+        """Return the entropy in one run, float64 [N]; high = hard."""
+        return entropy(self.seen(observation))
+
+
+METHOD = Entropy()

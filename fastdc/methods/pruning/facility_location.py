@@ -1,0 +1,59 @@
+"""Facility location: keep an image similar to every image of a class (submodular coverage, as in DeepCore)."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.methods.bases.feature_methods import GreedyMethod, Group
+from fastdc.methods.bases.method import MethodConfig, MethodInfo
+
+
+class FacilityLocationConfig(MethodConfig):
+    """Settings of facility location.
+
+    Attributes:
+        metric: similarity of two images: `cosine`, 1/2 + cos/2 as in DeepCore, or `gaussian`, exp(-d^2 / mean d^2 of
+            all pairs) (inferred).
+    """
+
+    metric: Literal["cosine", "gaussian"] = "cosine"
+
+
+class FacilityLocation(GreedyMethod):
+    """Maximise the sum over i of the maximum over kept j of s_ij, by lazy greedy, class by class.
+
+    Similarities s_ij are between penultimate features. DeepCore takes last-layer gradients instead, as `craig` does
+    here. There is no global form, because it would take n^2 similarities of the whole set, 1.6e12 on ImageNet.
+    """
+
+    info = MethodInfo(
+        name="facility_location",
+        title="Facility location",
+        family="pruning",
+        paper="Submodular Combinatorial Information Measures with Applications in Machine Learning",
+        year=2021,
+        bibtex=(
+            "@inproceedings{iyer2021submodular,\n"
+            "  title={Submodular Combinatorial Information Measures with Applications in Machine Learning},\n"
+            "  author={Iyer, Rishabh and Khargoankar, Ninad and Bilmes, Jeff and Asnani, Himanshu},\n"
+            "  booktitle={Algorithmic Learning Theory},\n"
+            "  year={2021}\n"
+            "}"
+        ),
+        needs=("features",),
+    )
+    config_class = FacilityLocationConfig
+
+    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+        """Return positions as `facility_location_order` chooses them."""
+        # Imported here because numba takes half a second to import.
+        from fastdc.kernels.geometry.similarity import CosineSimilarity, GaussianSimilarity, kept_when_small
+        from fastdc.kernels.geometry.submodular import facility_location_order
+
+        assert isinstance(config, FacilityLocationConfig)
+        measure = CosineSimilarity if config.metric == "cosine" else GaussianSimilarity
+        return facility_location_order(kept_when_small(measure(group.features())), budget)
+
+
+METHOD = FacilityLocation()

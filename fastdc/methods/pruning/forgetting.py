@@ -1,0 +1,40 @@
+"""Forgetting: how often training unlearns an image (Toneva et al. 2019)."""
+
+from fastdc.methods.bases.difficulty import Scores, forgetting
+from fastdc.methods.bases.method import MethodConfig, MethodInfo
+from fastdc.methods.bases.score_methods import LogScore
+from fastdc.observe.dynamics_log import Observation
+
+
+class Forgetting(LogScore):
+    """Rank images by the number of epochs at which they turn from correct to wrong, averaged over observer runs.
+
+    Each epoch presents an image once, augmented, in train mode, as in the paper. Correct means a positive margin; a tie
+    is wrong. An image that was never correct gets T, the number of epochs, which no other image can reach. The paper
+    ranks such images hardest. CCS's and DeepCore's code gives them 0, as if they were never forgotten.
+    """
+
+    info = MethodInfo(
+        name="forgetting",
+        title="Forgetting",
+        family="pruning",
+        paper="An Empirical Study of Example Forgetting during Deep Neural Network Learning",
+        year=2019,
+        bibtex=(
+            "@inproceedings{toneva2019empirical,\n"
+            "  title={An Empirical Study of Example Forgetting during Deep Neural Network Learning},\n"
+            "  author={Toneva, Mariya and Sordoni, Alessandro and Tachet des Combes, Remi and Trischler, Adam and "
+            "Bengio, Yoshua and Gordon, Geoffrey J.},\n"
+            "  booktitle={International Conference on Learning Representations},\n"
+            "  year={2019}\n"
+            "}"
+        ),
+        needs=("dynamics",),
+    )
+
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+        """Return the forgetting events in one run, float64 [N]; high = hard."""
+        return forgetting(self.seen(observation, config))
+
+
+METHOD = Forgetting()

@@ -1,0 +1,43 @@
+"""k-Center greedy: each image as far as possible from those already kept (Sener & Savarese 2018)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.methods.bases.feature_methods import GeometryConfig, GreedyMethod, Group
+from fastdc.methods.bases.method import MethodConfig, MethodInfo
+
+
+class KCenter(GreedyMethod):
+    """Traverse the penultimate features farthest first, from the image nearest to the mean.
+
+    Published code starts at a random image. A start that depends only on the features needs no seed. The cost is O(n D)
+    per pick. Memory is O(n), one running minimum per image; DeepCore keeps budget x n distances.
+    """
+
+    info = MethodInfo(
+        name="k_center",
+        title="k-Center greedy",
+        family="pruning",
+        paper="Active Learning for Convolutional Neural Networks: A Core-Set Approach",
+        year=2018,
+        bibtex=(
+            "@inproceedings{sener2018active,\n"
+            "  title={Active Learning for Convolutional Neural Networks: A Core-Set Approach},\n"
+            "  author={Sener, Ozan and Savarese, Silvio},\n"
+            "  booktitle={International Conference on Learning Representations},\n"
+            "  year={2018}\n"
+            "}"
+        ),
+        needs=("features",),
+    )
+    config_class = GeometryConfig
+
+    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+        """Return positions as `k_center_order` chooses them."""
+        # Imported here because numba takes half a second to import.
+        from fastdc.kernels.geometry.coverage import k_center_order
+
+        return k_center_order(group.features(), budget)
+
+
+METHOD = KCenter()

@@ -1,0 +1,89 @@
+"""Moderate: images at a medium distance from the median of their class (Xia et al. 2023)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.methods.bases.feature_methods import (
+    FeatureMethod,
+    GeometryConfig,
+    Group,
+    filled,
+    groups_of,
+    per_group,
+    score_range,
+)
+from fastdc.methods.bases.method import Compressed, MethodConfig, MethodContext, MethodInfo
+
+
+class Moderate(FeatureMethod):
+    """Keep the images whose distance d_i = ||phi_i - median(class)||_2 is around the median distance.
+
+    The median of a class is taken per feature. The kept band is the central `ipc` ranks of d, nearest to the middle
+    rank first. It is taken per class, as in the paper, or among all images (`balanced=false`), as in its code. In both
+    cases every class has its own median.
+    """
+
+    info = MethodInfo(
+        name="moderate",
+        title="Moderate",
+        family="pruning",
+        paper="Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep Learning",
+        year=2023,
+        bibtex=(
+            "@inproceedings{xia2023moderate,\n"
+            "  title={Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep "
+            "Learning},\n"
+            "  author={Xia, Xiaobo and Liu, Jiale and Yu, Jun and Shen, Xu and Han, Bo and Liu, Tongliang},\n"
+            "  booktitle={International Conference on Learning Representations},\n"
+            "  year={2023}\n"
+            "}"
+        ),
+        needs=("features",),
+    )
+    config_class = GeometryConfig
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+        """Return the distance of every training image to its class's median, float64 [N]; high = atypical."""
+        groups = filled(groups_of(context, self.info.name, balanced=True))
+        out = np.empty(context.labels.size)
+        for group, distances in zip(groups, per_group(groups, median_distances), strict=True):
+            out[group.members] = distances
+        return out
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """Choose the middle of the ranking by distance, of every class or of all images."""
+        budget = self.budget(context, config, ipc)
+        scores = self.scores(context, config) if context.scores is None else context.scores
+        groups = groups_of(context, self.info.name, self.class_balanced(config))
+        chosen = np.concatenate([g.members[central_order(scores[g.members], budget)] for g in groups])
+        return Compressed(context.labels[chosen], chosen[:, None], details=score_range(scores[chosen]))
+
+
+def median_distances(group: Group) -> NDArray[np.float64]:
+    """Return the distance of every member to the group's per-feature median, float64 [n]."""
+    # Imported here because numba takes half a second to import.
+    from fastdc.kernels.geometry.products import pack
+
+    rows = group.rows()
+    panels = pack(rows, group.workers)
+    center = np.zeros(panels.tiles.shape[1])  # panels are padded with zeros beyond the D features
+    median = np.median(rows, axis=0)
+    center[: median.size] = median
+    return np.sqrt(panels.squared_distances(center))
+
+
+def central_order(distances: NDArray[np.float64], budget: int) -> NDArray[np.int64]:
+    """Return the positions of the `budget` central ranks of `distances` [n], the middle rank first, then outwards.
+
+    With n samples sorted by distance (ties by index), these ranks start at floor((n - budget) / 2). They are the
+    quantile band [1/2 - r/2, 1/2 + r/2] for r = budget / n. Of two ranks equally far from the middle, the lower comes
+    first.
+    """
+    sorted_positions = np.argsort(distances, kind="stable")
+    ranks = np.arange(distances.size)
+    # Twice the distance to the middle rank, which is a half-integer for even sizes.
+    outwards = np.argsort(np.abs(2 * ranks - (distances.size - 1)), kind="stable")
+    return sorted_positions[outwards[:budget]].astype(np.int64)
+
+
+METHOD = Moderate()

@@ -1,0 +1,47 @@
+"""Supervised prototypes: distance to the mean direction of an image's own class (Sorscher et al. 2022)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.methods.bases.feature_methods import DistanceConfig, DistanceMethod, Group, filled, groups_of, per_group
+from fastdc.methods.bases.method import MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.pruning.ssp import METHOD as SSP
+
+
+class Prototypes(DistanceMethod):
+    """Rank images by the distance to their class's prototype: SSP with classes in place of clusters.
+
+    Score d_i = 1 - cos(phi_i, mean of the L2-normalised features of i's class).
+    """
+
+    info = MethodInfo(
+        name="prototypes",
+        title="Supervised prototypes",
+        family="pruning",
+        paper=SSP.info.paper,
+        year=SSP.info.year,
+        bibtex=SSP.info.bibtex,
+        needs=("features",),
+    )
+    config_class = DistanceConfig
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+        """Return the distance of every training image to its class's prototype, float64 [N], 0 to 2; high = hard."""
+        groups = filled(groups_of(context, self.info.name, balanced=True))
+        out = np.empty(context.labels.size)
+        for group, distances in zip(groups, per_group(groups, prototype_distances), strict=True):
+            out[group.members] = distances
+        return out
+
+
+def prototype_distances(group: Group) -> NDArray[np.float64]:
+    """Return 1 - cos(phi, mean direction) of every member, float64 [n]; a zero vector has cosine 0 with all."""
+    features = group.features()
+    prototype = features.normalised().total()
+    squares = features.squared_norms() * (prototype * prototype).sum()
+    dots = features.dots(prototype)  # of unscaled features, because unit vectors are rounded to float32
+    np.divide(dots, np.sqrt(squares), out=dots, where=squares > 0)  # elsewhere the product is already 0
+    return 1.0 - np.clip(dots, -1.0, 1.0, out=dots)
+
+
+METHOD = Prototypes()

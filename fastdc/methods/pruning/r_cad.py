@@ -1,0 +1,99 @@
+"""R-CAD: images that cover their class, with more weight on images that vary (andriotis/ca2d, 2026)."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fastdc.methods.bases.feature_methods import FeatureMethod, Group, groups_of, per_group, score_range
+from fastdc.methods.bases.method import Compressed, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.score_methods import mean_over_runs
+from fastdc.methods.pruning.cad_prune import CADSettings, Reading, cad_settings
+from fastdc.observe.record_needs import ObserverNeeds
+
+
+class RCADConfig(CADSettings):
+    """Settings of R-CAD: those of CAD, which gives the weights.
+
+    Attributes:
+        reading: see `cad_prune`; R-CAD's own code weights by `el2n`.
+        last_epoch, window, last_windows: see `cad_prune`.
+    """
+
+    reading: Reading = "el2n"
+    last_epoch: int = Field(8, ge=2, description="inferred")
+
+
+class RCAD(FeatureMethod):
+    """Maximise the sum over i of CAD_i max over kept j of max(0, cos(phi_i, phi_j)), by lazy greedy, class by class.
+
+    With equal weights in place of CAD this is facility location. phi are the penultimate features of the first observer
+    run at the end of its training. CAD is of the first K epochs of the same trainings, averaged over the runs. R-CAD's
+    own code takes phi of another finished network, and CAD of a training that ends at K. As for facility location,
+    there is no global form.
+    """
+
+    info = MethodInfo(
+        name="r_cad",
+        title="R-CAD",
+        family="pruning",
+        paper="R-CAD and SHARP: relational selection beyond CA2D on CIFAR-100 (hard-label)",
+        year=2026,
+        bibtex=(
+            "@misc{andriotis2026rcad,\n"
+            "  title={R-CAD and SHARP: relational selection beyond CA2D on CIFAR-100 (hard-label)},\n"
+            "  author={Andriotis, Nikolaos},\n"
+            "  howpublished={REPORT.md of https://github.com/andriotis/ca2d, commit c7ff13c},\n"
+            "  year={2026}\n"
+            "}"
+        ),
+        needs=("dynamics", "features"),
+        published={  # means of five trainings
+            "cifar100/resnet18/hard-authors-recipe/ipc10": 16.48,
+            "cifar100/resnet18/hard-authors-recipe/ipc50": 36.24,
+            "cifar100/resnet18/hard-authors-recipe/ipc100": 36.86,
+            "tinyimagenet/resnet18/hard-authors-recipe/ipc10": 6.87,
+            "tinyimagenet/resnet18/hard-authors-recipe/ipc50": 24.62,
+            "tinyimagenet/resnet18/hard-authors-recipe/ipc100": 34.66,
+        },
+    )
+    config_class = RCADConfig
+
+    def shortest_log(self, config: MethodConfig) -> int:
+        """Return the epochs of CAD's windows."""
+        return cad_settings(config).shortest
+
+    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+        """Return K epochs of the log, and the features at the end of the schedule."""
+        return replace(super().observer_needs(config), epochs=cad_settings(config).last_epoch)
+
+    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+        """Return CAD of every training image, float64 [N]; high = hard."""
+        settings, name = cad_settings(config), self.info.name
+        return mean_over_runs(name, context.observations, lambda run: settings.of_run(name, run))
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """Choose `ipc` images of every class, each class in order of choice."""
+        budget = self.budget(context, config, ipc)
+        scores = self.scores(context, config) if context.scores is None else context.scores
+        groups = groups_of(context, self.info.name, balanced=True)
+        chosen = np.concatenate(per_group(groups, lambda group: group.members[weighted_cover(group, scores, budget)]))
+        return Compressed(context.labels[chosen], chosen[:, None], details=score_range(scores[chosen]))
+
+
+def weighted_cover(group: Group, scores: NDArray[np.float64], budget: int) -> NDArray[np.int64]:
+    """Return `budget` positions in `group.members`, in order of choice.
+
+    Args:
+        scores: float64 [N], of the whole set: the weight of covering each image.
+    """
+    # Imported here because numba takes half a second to import.
+    from fastdc.kernels.geometry.similarity import ClippedCosineSimilarity, kept_when_small
+    from fastdc.kernels.geometry.submodular import facility_location_order
+
+    similarity = kept_when_small(ClippedCosineSimilarity(group.features()))
+    return facility_location_order(similarity, budget, scores[group.members])
+
+
+METHOD = RCAD()

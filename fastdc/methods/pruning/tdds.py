@@ -1,0 +1,71 @@
+"""TDDS: how unevenly an image's predictions move late in training (Zhang et al. 2024)."""
+
+from pydantic import Field
+
+from fastdc.methods.bases.difficulty import Scores, tdds
+from fastdc.methods.bases.method import MethodConfig, MethodInfo
+from fastdc.methods.bases.score_methods import Log, ScoreConfig, ScoreMethod
+from fastdc.observe.dynamics_log import Observation
+
+
+class TDDSConfig(ScoreConfig):
+    """Settings of TDDS.
+
+    Attributes:
+        last_epoch: T, the last observer epoch that is read, counted from 1. 30 is the paper's value for CIFAR; its
+            ImageNet code is not published.
+        window: J, epochs in a window.
+        decay: weight of the newest window; each older window has 1 - decay times the weight of the next.
+    """
+
+    last_epoch: int = Field(30, ge=3, description="inferred")
+    window: int = Field(10, ge=3)
+    decay: float = Field(0.9, gt=0, le=1)
+
+
+class TDDS(ScoreMethod):
+    """Rank images by how unevenly their predictions change from epoch to epoch.
+
+    Score = sum over windows k = 0..T-J of decay (1 - decay)^(T-J-k) ||q - mean(q)||_2, averaged over observer runs.
+    q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|; the window of epochs k..k+J-1 holds J - 1 of these. High =
+    hard; the paper keeps the high end. With these weights the score depends on about the last J + 2 epochs up to T.
+
+    In the observer's record, q is accurate to about 1e-3, because the previous epoch is kept as float16
+    log-probabilities.
+    """
+
+    info = MethodInfo(
+        name="tdds",
+        title="TDDS",
+        family="pruning",
+        paper="Spanning Training Progress: Temporal Dual-Depth Scoring (TDDS) for Enhanced Dataset Pruning",
+        year=2024,
+        bibtex=(
+            "@inproceedings{zhang2024spanning,\n"
+            "  title={Spanning Training Progress: Temporal Dual-Depth Scoring (TDDS) for Enhanced Dataset Pruning},\n"
+            "  author={Zhang, Xin and Du, Jiawei and Li, Yunsong and Xie, Weiying and Zhou, Joey Tianyi},\n"
+            "  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},\n"
+            "  year={2024}\n"
+            "}"
+        ),
+        needs=("tdds",),
+    )
+    config_class = TDDSConfig
+
+    def observer_epochs(self, config: MethodConfig) -> int:
+        """Return T, the last epoch that the score reads."""
+        assert isinstance(config, TDDSConfig)
+        return config.last_epoch
+
+    def shortest_log(self, config: MethodConfig) -> int:
+        """Return the epochs of one window."""
+        assert isinstance(config, TDDSConfig)
+        return config.window
+
+    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+        """Return TDDS in one run, float64 [N]; high = hard."""
+        assert isinstance(config, TDDSConfig)
+        return tdds(Log(self.info.name, observation, config.last_epoch), config.window, config.decay)
+
+
+METHOD = TDDS()

@@ -1,0 +1,1 @@
+"""Rows that other methods are compared with."""

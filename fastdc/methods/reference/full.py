@@ -1,0 +1,31 @@
+"""Full: the whole training set, the reference for every compressed set."""
+
+import numpy as np
+
+from fastdc.methods.bases.method import Compressed, Method, MethodConfig, MethodContext, MethodInfo
+
+
+class Full(Method):
+    """Keep every image as it is; ipc and seed have no effect."""
+
+    info = MethodInfo(
+        name="full",
+        title="Full set",
+        family="reference",
+        paper="",
+        year=0,
+        bibtex="",
+        class_balanced=False,
+        whole_set=True,
+    )
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """Return 1: the whole set has no budget."""
+        return 1
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """Return all N images, in their order."""
+        return Compressed(labels=context.labels, sources=np.arange(context.labels.size, dtype=np.int64)[:, None])
+
+
+METHOD = Full()

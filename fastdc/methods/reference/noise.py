@@ -1,0 +1,66 @@
+"""Pure noise: images without content of the training set, so that a network can learn only from the labels."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.common.keys import derive_seed
+from fastdc.methods.bases.benchmark_citation import BIBTEX, TITLE
+from fastdc.methods.bases.method import Compressed, Method, MethodConfig, MethodContext, MethodInfo
+
+MEAN = (0.485, 0.456, 0.406)
+"""ImageNet's mean of red, green and blue, on the scale 0..1; equals `fastdc.common.precision.IMAGENET_MEAN`."""
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's standard deviation, likewise; equals `fastdc.common.precision.IMAGENET_STD`."""
+
+
+class Noise(Method):
+    """Draw every pixel and channel from N(ImageNet's mean, its std^2), clipped to valid levels.
+
+    This is standard normal noise in the space of a network's input, the state of SRe2L's recovery before its first
+    step. Like every other image it is stored as JPEG q75 4:2:0, which smooths the noise. Every class has the same
+    number of images. Hard labels on noise carry no information. With a teacher's soft labels networks do learn
+    (the paper's table 20).
+    """
+
+    info = MethodInfo(
+        name="noise",
+        title="Pure noise",
+        family="reference",
+        paper=TITLE,
+        year=2025,
+        bibtex=BIBTEX,
+        stochastic=True,
+    )
+
+    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+        """Return 0: noise has no sources."""
+        return 0
+
+    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+        """Make `ipc` noise images of every class; image i depends only on `seed` and i."""
+        labels = np.repeat(np.arange(len(context.classes), dtype=np.int64), ipc)
+        root, side = derive_seed(seed, "noise images"), context.image_size
+        return Compressed(
+            labels=labels,
+            sources=np.empty((labels.size, 0), np.int64),
+            images=lambda: noise_images(labels.size, side, root),
+        )
+
+
+def noise_images(count: int, side: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield `count` images of Gaussian noise, uint8 [side, side, 3].
+
+    Args:
+        side: pixels.
+        seed: already derived for this purpose.
+    """
+    mean, std = np.array(MEAN), np.array(STD)
+    for number in range(count):
+        generator = np.random.Generator(np.random.PCG64([seed, number]))
+        levels = 255 * (mean + std * generator.standard_normal((side, side, 3)))
+        yield np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+METHOD = Noise()

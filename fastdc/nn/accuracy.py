@@ -1,0 +1,89 @@
+"""Accuracy over a data set, kept as integer counts."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fastdc.common.errors import DivergedError
+from fastdc.loader import EpochLoader
+from fastdc.nn.device import Compute
+
+TOP5_CLASSES = 6
+"""Fewest classes for which top-5 accuracy is meaningful."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Counts of correct predictions.
+
+    Attributes:
+        top1_counts: int64 [C], correct top-1 predictions for each class.
+        class_counts: int64 [C], samples of each class.
+        top5_count: samples whose class is among the five largest logits; None below 6 classes.
+    """
+
+    top1_counts: torch.Tensor
+    class_counts: torch.Tensor
+    top5_count: int | None
+
+    @property
+    def top1(self) -> float:
+        """Return top-1 accuracy in percent."""
+        return 100.0 * int(self.top1_counts.sum()) / int(self.class_counts.sum())
+
+    @property
+    def top5(self) -> float | None:
+        """Return top-5 accuracy in percent, or None below 6 classes."""
+        return None if self.top5_count is None else 100.0 * self.top5_count / int(self.class_counts.sum())
+
+    @property
+    def per_class(self) -> tuple[float | None, ...]:
+        """Return each class's top-1 accuracy in percent, or None for a class without samples."""
+        pairs = zip(self.top1_counts.tolist(), self.class_counts.tolist(), strict=True)
+        return tuple(100.0 * right / count if count else None for right, count in pairs)
+
+
+@torch.no_grad()
+def measure_accuracy(
+    model: nn.Module,
+    loader: EpochLoader,
+    num_classes: int,
+    compute: Compute,
+    classes: torch.Tensor | None = None,
+) -> Accuracy:
+    """Measure the accuracy of `model` over one pass of `loader`, and leave the model in eval mode.
+
+    Ties between logits go to the lower class number, for top-1 and top-5 alike.
+
+    Args:
+        classes: int64, class number of each of the loader's labels; None where they are equal.
+
+    Raises:
+        DivergedError: an output is NaN or infinite.
+    """
+    model.eval()
+    right = torch.zeros(num_classes, dtype=torch.int64)
+    total = torch.zeros(num_classes, dtype=torch.int64)
+    top5 = 0
+    for batch in loader.epoch(0):
+        labels = batch.labels.cpu()  # the device engine puts labels on the GPU with the images
+        labels = labels if classes is None else classes[labels]
+        logits = compute.logits(model, compute.images(batch.images)).cpu()
+        if not torch.isfinite(logits).all():
+            raise DivergedError("the network's outputs on the validation set are not finite; lower lr or use fp32")
+        rank = rank_of_label(logits, labels)
+        right += torch.bincount(labels[rank == 0], minlength=num_classes)
+        total += torch.bincount(labels, minlength=num_classes)
+        top5 += int((rank < 5).sum())
+    return Accuracy(right, total, top5 if num_classes >= TOP5_CLASSES else None)
+
+
+def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return how many classes rank before each label, int64 [B].
+
+    A class ranks before the label if its logit is larger, or equal and its number lower.
+    """
+    own = logits.gather(1, labels[:, None])
+    lower = torch.arange(logits.shape[1]) < labels[:, None]
+    return ((logits > own) | ((logits == own) & lower)).sum(1)

@@ -1,0 +1,1 @@
+"""Write the offline HTML page of a sweep."""

@@ -1,0 +1,139 @@
+"""Open results for reading: the store of a sweep, or the finished runs of a study committed as text.
+
+`benchmarks/study.py` writes two text files. rows.jsonl holds everything about a run, rows.csv only what a table needs.
+"""
+
+import csv
+import json
+from calendar import timegm
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import strptime
+from typing import Any, Protocol
+
+from fastdc.common.errors import StoreError
+from fastdc.common.keys import content_key
+from fastdc.sweep.store.results import Record, Store
+
+WHOLE, SHORT = "rows.jsonl", "rows.csv"
+LABELS = ("dataset", "method", "protocol", "augment", "arch", "precision")
+COUNTS = ("image_size", "seed", "images", "image_bytes", "epochs", "steps")
+MEASURES = ("top1", "top1_best", "train_seconds")
+
+
+class Results(Protocol):
+    """Interface that reports read from."""
+
+    def records(self) -> list[Record]:
+        """Return every run."""
+
+    def detail(self, key: str) -> dict[str, Any] | None:
+        """Return per-class accuracy and the training curve of a finished run; None if there is none."""
+
+
+class Committed:
+    """Finished runs of a text file; implements `Results`."""
+
+    def __init__(self, records: list[Record], details: dict[str, dict[str, Any]]) -> None:
+        self._records, self._details = records, details
+
+    def records(self) -> list[Record]:
+        """See `Results`."""
+        return self._records
+
+    def detail(self, key: str) -> dict[str, Any] | None:
+        """See `Results`."""
+        return self._details.get(key)
+
+
+@contextmanager
+def open_results(folder: Path, whole: bool = False) -> Iterator[Results]:
+    """Open the results in a folder for reading: store.sqlite, else rows.jsonl, else rows.csv.
+
+    Args:
+        folder: the folder, or one of these text files itself.
+        whole: whether more than accuracies will be read, which rows.csv does not hold.
+
+    Raises:
+        StoreError: there are no results, rows.csv is not enough, or the results are damaged. Damage of a text file is
+            reported with file and line.
+    """
+    path = folder if folder.is_file() else _committed(folder)
+    if path is not None and path.suffix == ".jsonl":
+        yield _read_whole(path)
+        return
+    if path is not None and path.suffix == ".csv":
+        if whole:
+            raise StoreError(f"{path}: holds accuracies alone; this command needs {WHOLE} beside it")
+        yield _read_short(path)
+        return
+    with Store(folder / "store.sqlite", readonly=True) as store:
+        yield store
+
+
+def _committed(folder: Path) -> Path | None:
+    """Return the text file of a folder without a store; None if the folder has a store or neither file."""
+    if (folder / "store.sqlite").exists():
+        return None
+    return next((folder / name for name in (WHOLE, SHORT) if (folder / name).exists()), None)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); restore it, for example from its repository") from error
+
+
+def _read_whole(path: Path) -> Committed:
+    records: list[Record] = []
+    details: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(_read_text(path).splitlines(), 1):
+        try:
+            row = json.loads(line)
+            key, label, summary = str(row["key"]), dict(row["label"]), dict(row["summary"])
+            started = (row.get("provenance") or {}).get("started")
+            changed = float(timegm(strptime(started, "%Y-%m-%dT%H:%M:%SZ"))) if started else 0.0
+            details[key] = dict(row.get("detail") or {})
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise StoreError(
+                f"{path}:{number}: is no row of a study ({type(error).__name__}: {error}); export it again"
+            ) from error
+        records.append(Record(key, label, "done", None, summary, changed))
+    return Committed(records, details)
+
+
+def _read_short(path: Path) -> Committed:
+    records: dict[tuple[str, int], Record] = {}
+    for number, row in enumerate(csv.DictReader(_read_text(path).splitlines()), 2):  # line 1 is the heading
+        try:
+            record = _short_record(row)
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"{path}:{number}: is no row of a study ({type(error).__name__}: {error}); export it again"
+            ) from error
+        place = record.label["group"], record.label["seed"]
+        if place in records:
+            raise StoreError(
+                f"{path}:{number}: a second row of {record.label['method']}, seed {place[1]}, in one setting; {WHOLE} "
+                "tells versions of a method apart: put it beside this file"
+            )
+        records[place] = record
+    return Committed(list(records.values()), {})
+
+
+def _short_record(row: dict[str, str]) -> Record:
+    label: dict[str, Any] = {name: row[name] for name in LABELS} | {name: int(row[name]) for name in COUNTS[:2]}
+    if row.get("settings"):
+        label["method"] += f"[{row['settings']}]"
+    label["ipc"] = None if row["ipc"] in ("", "all") else int(row["ipc"])
+    label["threads"] = int(row["threads"]) if row.get("threads") else None
+    label["device"] = row.get("device") or None
+    label["holdout"] = float(row["holdout"]) if row.get("holdout") else None
+    group = content_key({name: value for name, value in label.items() if name != "seed"})
+    summary: dict[str, Any] = {name: int(row[name]) for name in COUNTS[2:]}
+    summary |= {name: float(row[name]) for name in MEASURES}
+    summary |= {"label_bytes": int(row.get("label_bytes") or 0), "cost": {}}
+    key = row.get("key") or f"{group}/{label['seed']}"
+    return Record(key, {**label, "group": group}, "done", None, summary, 0.0)

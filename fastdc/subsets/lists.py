@@ -1,0 +1,297 @@
+"""Write lists of kept images as plain text for other programs, and read lists made here or elsewhere.
+
+A list has one line per image: its id (or path, or number), and optionally its class and a score, separated by tabs.
+Lines that begin with # name the columns and, in a list of mosaics, record how these were made. Characters in names
+that would break the format are written as escapes, such as `\\u0009` for a tab. They are a tab, a line end, and a # or
+blank at the edge. Names are matched in this form when a list is read.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton import Manifest
+from fastdc.beton.sample_order import Order, in_imagefolder, is_imagefolder_order
+from fastdc.common.errors import MethodError
+from fastdc.common.files import write_atomic
+from fastdc.common.log import say
+from fastdc.subsets.list_files import Combined, Line, read_list_file
+
+HEADER = "# id\tclass\tscore"
+MAX_DIGITS = 18
+ORDER_ADVICE = "name images by id or path, or, where the indices count the images of the beton, add --index-order own"
+SHOWN = 200
+UNSAFE = re.compile(r"\A[#\s]|\s\Z|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+TITLES = frozenset({"id", "index", "image", "path", "file", "filename", "name"})
+"""Headings of the first column by which a header line is recognised."""
+
+
+class ImageList(NamedTuple):
+    """Training images that a list names.
+
+    Attributes:
+        sources: int64 [M, K], the images that each stored image is made of; K = 1 if images are kept unchanged.
+        combined: how they are combined; None if they are not.
+        lines: the lines that name them, in the order of `sources`, row by row.
+    """
+
+    sources: NDArray[np.int64]
+    combined: Combined | None
+    lines: tuple[Line, ...] = ()
+
+
+def list_path(subset: Path) -> Path:
+    """Return the path of a subset's list: X.list.tsv beside X.beton."""
+    return subset.with_suffix(".list.tsv")
+
+
+def write_list(
+    path: Path,
+    manifest: Manifest,
+    labels: NDArray[np.int64],
+    kept: Iterable[int],
+    scores: NDArray[np.float64] | None,
+    combined: Combined | None = None,
+) -> None:
+    """Write ids, classes and scores of the training images `kept`, in their order.
+
+    Args:
+        manifest: of the training set. labels: int64 [N], classes of its images.
+        kept: indices of the images; for combined images all sources, those of the first stored image first.
+        scores: float64 [N] by training image, high = hard, or None.
+        combined: how each stored image was made of several, or None.
+    """
+    rows = (_row(manifest, labels, scores, index) for index in kept)
+    head = [HEADER]
+    if combined is not None:
+        tiles = combined.tiles
+        head = [combined.line(), f"{HEADER}\timage"]
+        rows = (f"{row}\t{place // tiles}" for place, row in enumerate(rows))
+    write_atomic(path, ("\n".join([*head, *rows]) + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _row(manifest: Manifest, labels: NDArray[np.int64], scores: NDArray[np.float64] | None, index: int) -> str:
+    score = "" if scores is None else f"{scores[index]:.9g}"
+    return "\t".join((_written(manifest.ids[index]), _written(manifest.classes[labels[index]]), score))
+
+
+def _written(name: str) -> str:
+    """Return a name as a cell of a list; characters that would start another cell, line or comment are escaped."""
+    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
+
+
+def read_list(
+    path: Path,
+    manifest: Manifest,
+    labels: NDArray[np.int64],
+    index_order: Order = "imagefolder",
+    advice: str = ORDER_ADVICE,
+) -> ImageList:
+    """Read which training images a list names, in its order.
+
+    An image may be named by its id, by a path that ends in its id, or by its file name alone if only one image has it.
+    If all lines are numbers and not all of them are ids, they are indices. The class, if given, is a name or a number.
+
+    Args:
+        manifest: of the training set. labels: int64 [N], classes of its images.
+        index_order: numbering of indices: `imagefolder` for the samples of torchvision's ImageFolder over the same
+            folder, `own` for the images of the beton. The former is refused where the two may differ.
+        advice: what to do about indices of another order, for the message.
+
+    Raises:
+        MethodError: an unknown, ambiguous or repeated image, a class that is not the image's, an empty list,
+            incomplete mosaics, or indices of another order. Errors of one line name it.
+        ConfigError: the file cannot be read.
+    """
+    lines, combined, indices = read_list_file(path)
+    ids = _by_id(manifest)
+    if lines and lines[0].image.lower() in TITLES and lines[0].image not in ids:
+        del lines[0]
+    if not lines:
+        raise MethodError(f"{path}: holds no images, expected one id per line")
+    digits = all(_is_number(line.image) for line in lines)
+    numbers = indices or (digits and not all(line.image in ids for line in lines))
+    find = _numbers(manifest) if numbers else _names(manifest, ids)
+    found = np.fromiter((_checked(find(line), line, manifest, labels) for line in lines), np.int64, len(lines))
+    if numbers and index_order == "imagefolder":
+        check_index_order(path, manifest, advice)
+    if combined is not None:
+        return ImageList(_group(path, lines, found, labels, combined), combined, tuple(lines))
+    _refuse_repeats(lines, found)
+    return ImageList(found[:, None], None, tuple(lines))
+
+
+def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int64]) -> int:
+    # If the complete line is the id, its blanks or commas belong to the id, and no class follows.
+    if line.row.strip() != _written(manifest.ids[index]):
+        _check_label(line, manifest, int(labels[index]))
+    return index
+
+
+def _refuse_repeats(lines: Sequence[Line], found: NDArray[np.int64]) -> None:
+    seen: dict[int, str] = {}
+    for line, index in zip(lines, found.tolist(), strict=True):
+        if seen.setdefault(index, line.where) != line.where:
+            raise MethodError(
+                f"{line.where}: '{_short(line.image)}' was named in {_place(seen[index])} already; name each image once"
+            )
+
+
+def _place(where: str) -> str:
+    """Return the place of an entry without its file, for a message that names the file already."""
+    return f"line {where.rpartition(':')[2]}" if where[-1].isdigit() else f"entry {where.rpartition('[')[2][:-1]}"
+
+
+def _group(
+    path: Path, lines: Sequence[Line], found: NDArray[np.int64], labels: NDArray[np.int64], combined: Combined
+) -> NDArray[np.int64]:
+    """Return the sources of each stored image, int64 [M, K]; refuse incomplete or mixed groups of lines."""
+    tiles, begun = combined.tiles, set[str]()
+    for start in range(0, len(lines), tiles):
+        first, own = lines[start], lines[start : start + tiles]
+        if not _is_number(first.stored) or first.stored in begun:
+            raise MethodError(
+                f"{first.where}: '{_short(first.stored)}' in the fourth column, expected the number of a stored image, "
+                "whose lines follow each other"
+            )
+        begun.add(first.stored)
+        whole = [line.stored for line in own] == [first.stored] * tiles
+        after = lines[start + tiles].stored if start + tiles < len(lines) else ""
+        if not whole or after == first.stored:
+            count = sum(line.stored == first.stored for line in lines)
+            raise MethodError(
+                f"{first.where}: stored image {first.stored} has {count} lines, expected {tiles} that follow each "
+                "other; keep or remove all lines of an image"
+            )
+        if len(set(labels[found[start : start + tiles]].tolist())) > 1:
+            raise MethodError(f"{first.where}: stored image {first.stored} is of several classes, expected one")
+    return found.reshape(-1, tiles)
+
+
+def check_index_order(path: Path, manifest: Manifest, advice: str = ORDER_ADVICE, what: str = "indices") -> None:
+    """Refuse indices unless image i of the beton is sample i of ImageFolder.
+
+    Manifests of older versions do not record the order. If such a manifest shows no reason against it, the indices
+    are accepted with a note.
+
+    Raises:
+        MethodError: the orders differ or may differ; the message gives the reason.
+    """
+    if manifest.order == "imagefolder":
+        return
+    reason = _why_own(manifest)
+    if manifest.order is None and reason is None:
+        say(
+            f"note: {path}: holds {what}, and the manifest of {manifest.dataset} is of a fastdc that did not record "
+            "the order of images; it looks like ImageFolder's, unless hidden images were left out: write it again"
+        )
+        return
+    raise MethodError(
+        f"{path}: holds {what}, but images of {manifest.dataset} are not numbered as torchvision's ImageFolder does "
+        f"({reason or 'hidden images, litter or linked folders were left out'}); {advice}"
+    )
+
+
+def _why_own(manifest: Manifest) -> str | None:
+    """Return why the order is not ImageFolder's; None if the manifest shows no reason."""
+    if manifest.inferred:
+        return "its manifest is missing, which records their order"
+    if "holdout" in manifest.made:
+        return "a sweep holds part of them out"
+    lost = [skipped.path for skipped in manifest.skipped if skipped.kind == "unreadable"]
+    if manifest.made.get("tool") != "fastdc write-beton" or "columns" in manifest.made:
+        return "they do not come from class folders"
+    if manifest.made.get("selection") is not None:
+        return "only some classes were written"
+    if any(map(in_imagefolder, lost)):
+        return f"{len(lost)} unreadable images were skipped, such as {lost[0]}"
+    other = next((name for name in manifest.ids if not in_imagefolder(name)), None)
+    if other is not None:
+        return f"ImageFolder does not read files such as {other}"
+    return None if is_imagefolder_order(manifest.ids) else "its folders or classes stand in another order"
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MAX_DIGITS
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+Find = Callable[[Line], int]
+
+
+def _numbers(manifest: Manifest) -> Find:
+    """Return a function that finds an image by its index in the beton."""
+
+    def find(line: Line) -> int:
+        index = int(line.image)
+        if index >= len(manifest.ids):
+            raise MethodError(f"{line.where}: image {index} does not exist, expected 0..{len(manifest.ids) - 1}")
+        return index
+
+    return find
+
+
+def _by_id(manifest: Manifest) -> dict[str, int]:
+    """Return indices of images by their ids as a list writes them; -1 for an id that several images share."""
+    found: dict[str, int] = {}
+    for index, name in enumerate(manifest.ids):
+        text = _written(name)
+        found[text] = -1 if text in found else index
+    return found
+
+
+def _names(manifest: Manifest, by_id: dict[str, int]) -> Find:
+    """Return a function that finds an image by its id, by a path that ends in an id, or by a unique file name."""
+    by_file: dict[str, int] = {}
+    for index, name in enumerate(manifest.ids):
+        file = name.rpartition("/")[2]
+        by_file[file] = -1 if file in by_file else index
+
+    def find(line: Line) -> int:
+        # The whole line comes first: an id may contain the blanks or commas at which the line was split.
+        given = (line.row.strip(), line.image, *_tails(line.image.replace("\\", "/")))
+        index = next((by_id[name] for name in given if name in by_id), by_file.get(line.image))
+        if index is None:
+            raise MethodError(f"{line.where}: image '{_short(line.image)}' {_unknown(line.image, by_id, manifest)}")
+        if index < 0:
+            raise MethodError(
+                f"{line.where}: several images are called '{_short(line.image)}'; give the class folder too, "
+                "or their indices"
+            )
+        return index
+
+    return find
+
+
+def _unknown(image: str, by_id: dict[str, int], manifest: Manifest) -> str:
+    parts = image.split("+")
+    if len(parts) > 1 and all(part in by_id for part in parts):
+        return (
+            f"is made of {len(parts)} images of the training set, and its name does not record their crops or tiles; "
+            "give the X.list.tsv of a method of whole images (pca), or run the method again"
+        )
+    return f"is not in the training set, expected ids such as '{manifest.ids[0]}'"
+
+
+def _tails(name: str) -> Iterator[str]:
+    """Yield a path, then its tails: the path without its first folder, without its first two, and so on."""
+    while name:
+        yield name
+        name = name.partition("/")[2]
+
+
+def _check_label(line: Line, manifest: Manifest, label: int) -> None:
+    name = manifest.classes[label]
+    if line.label is None or line.label == _written(name) or (_is_number(line.label) and int(line.label) == label):
+        return
+    raise MethodError(
+        f"{line.where}: image '{_short(line.image)}' is listed as class '{_short(line.label)}', the training "
+        f"set says '{name}' ({label}); check that the list belongs to this set"
+    )

@@ -1,0 +1,74 @@
+"""Store a compressed set as one beton: S x S JPEGs of quality 75, or raw pixels (which count as PNG)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, write_samples
+from fastdc.methods import Compressed
+from fastdc.methods.bases.method import STORED_QUALITY, Fit
+from fastdc.methods.check_result import checked_images
+
+STORAGE_VERSION = 1
+"""Version of the stored bytes, raised whenever equal images are stored differently; part of every cache key."""
+
+
+def store_compressed(
+    out: Path,
+    compressed: Compressed,
+    beton: BetonFile,
+    manifest: Manifest,
+    fit: Fit | None,
+    image_size: int,
+    made: dict[str, Any],
+    force: bool,
+) -> Manifest:
+    """Write a compressed set as a beton.
+
+    Args:
+        beton, manifest: the training set.
+        fit: how a kept image becomes S x S; None stores its bytes unchanged.
+        image_size: side S in pixels; a mosaic with its own side overrides it.
+        made: provenance for the manifest.
+    """
+    return write_samples(
+        out,
+        _samples(compressed, beton, manifest, fit, image_size),
+        classes=manifest.classes,
+        dataset=manifest.dataset,
+        split=manifest.split,
+        source=f"{manifest.dataset} {manifest.content_hash}",
+        made=made,
+        hints=compressed.hints,
+        force=force,
+    )
+
+
+def _samples(
+    compressed: Compressed, beton: BetonFile, manifest: Manifest, fit: Fit | None, image_size: int
+) -> Iterator[Sample]:
+    ids = _sample_ids(compressed, manifest)
+    if fit is None:
+        for name, label, row in zip(ids, compressed.labels, compressed.sources, strict=True):
+            index = int(row[0])
+            raw = beton.modes[index] == 1  # 0 is JPEG
+            yield Sample(beton.decode(index) if raw else bytes(beton.payload(index)), int(label), name)
+        return
+    if compressed.images is not None:
+        mosaic = compressed.mosaic
+        side = image_size if mosaic is None or mosaic.side is None else mosaic.side
+        images = checked_images(compressed.images, len(compressed.labels), side)
+    else:
+        images = (fit_image(beton.decode(int(row[0])), image_size, fit) for row in compressed.sources)
+    for image, label, name in zip(images, compressed.labels, ids, strict=True):
+        if isinstance(image, bytes) or compressed.encoding == "png":  # JPEGs made by the method, or raw pixels
+            yield Sample(image, int(label), name)
+        else:
+            yield Sample(encode_jpeg(image, STORED_QUALITY), int(label), name)
+
+
+def _sample_ids(compressed: Compressed, manifest: Manifest) -> list[str]:
+    """Return an id for each stored image: those of its training images, or class and number if it has none."""
+    if compressed.sources.shape[1] > 0:
+        return ["+".join(manifest.ids[index] for index in row) for row in compressed.sources]
+    return [f"{manifest.classes[label]}/made-{number:06d}" for number, label in enumerate(compressed.labels)]

@@ -1,0 +1,312 @@
+"""Run a cell: make or find its subset, then train its network. Only this file of the package starts torch."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastdc.common.choices import Device
+from fastdc.common.crash_points import hit
+from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, TeacherError
+from fastdc.common.locks import locked
+from fastdc.common.log import say
+from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
+from fastdc.sweep.cells import Cell, Plan, SubsetPlan
+from fastdc.sweep.provenance import sha256_of
+from fastdc.sweep.run_cells import CellResult
+
+if TYPE_CHECKING:
+    from fastdc.teachers.network import Teacher
+    from fastdc.teachers.plan import TeacherPlan
+    from fastdc.train import EvaluateSettings, EvaluationResult
+
+DETAIL_FIELDS = ("per_class", "curve", "environment")
+CONTENT = "sha256"  # key of `subset_content`, which is stored among the seconds of a subset's cost
+NO_COST = {"observer": 0.0, "teacher": 0.0, "scoring": 0.0, "selection": 0.0, "writing": 0.0}
+
+
+def actual_device() -> Device:
+    """Return the device on which torch computes on this machine."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class SubsetCosts(Protocol):
+    """Record of what subsets cost to make, such as the store."""
+
+    def subset_cost(self, key: str) -> dict[str, Any] | None:
+        """Return the seconds by part for the subset of this content key; None if it is not known to be made."""
+
+    def keep_subset_cost(self, key: str, label: str, cost: dict[str, Any]) -> None:
+        """Keep the cost of making a subset."""
+
+
+class CellRunner:
+    """Runner of the cells of one plan in this process, where they share decoded images and compiled kernels.
+
+    Args:
+        plan: the checked sweep.
+        costs: record of the subsets that are made; the store, or its stand-in on another host.
+        show_progress: show bars and messages on stderr.
+        checkpoint_seconds: longest time between two checkpoints of a training; None keeps the trainer's default.
+    """
+
+    def __init__(
+        self, plan: Plan, costs: SubsetCosts, show_progress: bool = False, checkpoint_seconds: float | None = None
+    ) -> None:
+        self.plan, self.costs, self.show_progress = plan, costs, show_progress
+        self._checkpointing: dict[str, Any] = (
+            {} if checkpoint_seconds is None else {"checkpoint_seconds": checkpoint_seconds}
+        )
+        self._broken: dict[str, FastDCError] = {}
+        self._whole: set[tuple[Path, int, int, int]] = set()
+        self._teacher: Teacher | FastDCError | None = None
+
+    def run(self, cell: Cell) -> CellResult:
+        """Run one cell and return its result.
+
+        Raises:
+            FastDCError: the method or the training cannot serve the cell; DivergedError if the loss is not finite.
+        """
+        from fastdc.train.evaluation import evaluate
+
+        assert cell.subset is not None
+        cost = self.make_subset(cell.subset)
+        paths, settings = (cell.subset.path, self.plan.config.val_file), self._settings(cell)
+        options: dict[str, Any] = {"show_progress": self.show_progress, "name": cell.name}
+        options["allow_missing_classes"] = self.plan.config.allow_missing_classes
+        options |= {**self._checkpointing, **self._labels(cell)}
+        checkpoint = self._checkpoint(cell)
+        try:
+            result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
+        except CheckpointError as error:
+            from fastdc.nn.checkpoint import set_aside
+
+            # The checkpoint is damaged or of an older version. It only saves time, so training starts over.
+            say(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
+            set_aside(checkpoint)
+            result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
+        return self._finish(cell, result, cost)
+
+    def group(self, cells: Sequence[Cell]) -> list[list[Cell]]:
+        """Group cells that share one stream of decoded images; each group stands where its first cell stood."""
+        groups: dict[object, list[Cell]] = {}
+        for cell in cells:
+            groups.setdefault(self._stream(cell), []).append(cell)
+        return list(groups.values())
+
+    def _stream(self, cell: Cell) -> object:
+        """Return what the cells of one stream have in common, or the cell's own key if sharing does not pay."""
+        wanted = self.plan.config.together
+        if cell.subset is None or wanted == "never" or (wanted == "auto" and not self._decoding_counts(cell)):
+            return cell.key
+        # With order=shared or stored labels all seeds see the images in one order, so they can share a stream.
+        return cell.subset.key, cell.protocol.name, cell.views, None if cell.protocol.shares_order else cell.seed
+
+    def _decoding_counts(self, cell: Cell) -> bool:
+        """Return whether decoding may slow a training down: a GPU waits while every epoch decodes its images anew."""
+        assert cell.subset is not None
+        if self.plan.device == "cpu" or not cell.subset.path.exists():  # a subset still to be made is a small one
+            return False
+        from fastdc.loader import TrainView, choose_engine
+
+        view = TrainView(self.plan.config.image_size)
+        try:
+            # Only "ffcv" decodes in every epoch; the other engines keep the decoded images.
+            return choose_engine(cell.subset.path, view, self.plan.config.loader, self.plan.device) == "ffcv"
+        except FastDCError:  # the run itself makes the subset again, or reports the fault
+            return False
+
+    def run_together(self, cells: Sequence[Cell]) -> list[CellResult | Exception]:
+        """Train cells of one subset at once; return for each its result, or the error by which it diverged."""
+        from fastdc.train.evaluation import evaluate_together
+
+        subset = cells[0].subset
+        assert subset is not None
+        cost = self.make_subset(subset)
+        results = evaluate_together(
+            subset.path,
+            self.plan.config.val_file,
+            [self._settings(cell) for cell in cells],
+            checkpoints=[self._checkpoint(cell) for cell in cells],
+            names=[cell.name for cell in cells],
+            allow_missing_classes=self.plan.config.allow_missing_classes,
+            show_progress=self.show_progress,
+            **self._checkpointing,
+            **self._labels(cells[0]),
+        )
+        return [
+            result if isinstance(result, DivergedError) else self._finish(cell, result, cost)
+            for cell, result in zip(cells, results, strict=True)
+        ]
+
+    def _finish(self, cell: Cell, result: "EvaluationResult", cost: dict[str, Any]) -> CellResult:
+        """Build the row of a finished cell."""
+        assert cell.subset is not None
+        summary = result.model_dump(mode="json")
+        detail = {name: summary.pop(name) for name in DETAIL_FIELDS}
+        detail["subset"] = str(cell.subset.path)
+        return CellResult({**summary, "cost": cost}, detail, self._checkpoint(cell).parent)
+
+    def _checkpoint(self, cell: Cell) -> Path:
+        return self.plan.config.workdir / "checkpoints" / cell.key / "checkpoint.pt"
+
+    def _settings(self, cell: Cell) -> "EvaluateSettings":
+        from fastdc.train import EvaluateSettings
+
+        config = self.plan.config
+        return EvaluateSettings(
+            protocol=cell.protocol,
+            arch=cell.arch,
+            seed=cell.seed,
+            augment=cell.label["augment"],
+            precision=config.precision,
+            threads=self.plan.threads,
+            image_size=config.image_size,
+            loader=config.loader,
+        )
+
+    def _labels(self, cell: Cell) -> dict[str, Any]:
+        """Return the options of `evaluate` that name the source of soft labels; none for a hard protocol."""
+        if cell.teacher is None:
+            return {}
+        return {"teacher": self.teacher(cell.teacher), "labels_root": self.plan.config.workdir / "labels"}
+
+    def teacher(self, teacher: "TeacherPlan") -> "Teacher":
+        """Return the network that gives soft labels, loaded once.
+
+        If it cannot be loaded, every later call raises the same error without another try.
+
+        Raises:
+            FastDCError: see `load_teacher`.
+        """
+        if self._teacher is None:
+            try:
+                self._teacher = self._load(teacher)
+            except FastDCError as error:  # also if its training diverges: it would do so again for every cell
+                self._teacher = error
+        if isinstance(self._teacher, FastDCError):
+            raise self._teacher
+        return self._teacher
+
+    def _load(self, teacher: "TeacherPlan") -> "Teacher":
+        from fastdc.nn.device import choose_compute
+        from fastdc.teachers.load import load_teacher
+
+        config = self.plan.config
+        compute = choose_compute(config.precision, self.plan.threads)
+        data, needs = (config.train, config.workdir, compute), observer_needs(self.plan.runnable)
+        return load_teacher(teacher, *data, self.show_progress, needs, image_size=config.image_size)
+
+    def check_teachers(self, cells: Sequence[Cell]) -> None:
+        """Refuse, before any work, teachers that come trained and do not fit the data set's classes or image size.
+
+        Any other fault of such a teacher becomes the reason of each cell that needs it.
+
+        Raises:
+            TeacherError: see `load_teacher`.
+        """
+        plans = {plan.identity: plan for cell in cells for plan in cell.teachers if plan.observer is None}
+        for plan in plans.values():
+            try:
+                self._load(plan)
+            except TeacherError:
+                raise
+            except FastDCError:
+                continue
+
+    def make_network(self, key: str) -> None:
+        """Train the network named `key`, one of the `networks_of` the plan's cells, unless it is trained already.
+
+        Raises:
+            FastDCError: see `observe` and `load_teacher`.
+        """
+        from fastdc.observe.train_observer import observe
+
+        config, cells = self.plan.config, self.plan.runnable
+        needs = observer_needs(cells)
+        if key == OBSERVER and any(cell.subset and cell.subset.variant.observed for cell in cells):
+            observe(config.train, config.workdir, self.plan.observer, needs=needs, show_progress=self.show_progress)
+        teachers = (teacher for cell in cells for teacher in cell.teachers if network_key(teacher) == key)
+        if (teacher := next(teachers, None)) is not None:
+            self._load(teacher)
+
+    def make_subset(self, subset: SubsetPlan) -> dict[str, Any]:
+        """Make the subset, unless an undamaged one of known cost exists; return its cost in seconds by part.
+
+        If the method fails, later calls for the same subset raise the same error without another try.
+        """
+        if subset.ipc is None:
+            return dict(NO_COST)
+        if subset.key in self._broken:
+            raise self._broken[subset.key]
+        subset.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
+            cost = self.costs.subset_cost(subset.key)
+            # A cost without CONTENT was stored by an older fastdc.
+            if cost is not None and self._is_whole(subset.path, cost.get(CONTENT)):
+                return {part: seconds for part, seconds in cost.items() if part != CONTENT}
+            try:
+                return self._compress(subset)
+            except FastDCError as error:
+                self._broken[subset.key] = error
+                raise
+
+    def _is_whole(self, path: Path, made_as: list[str] | None) -> bool:
+        """Return `is_whole` and whether the content is `made_as`, checked once for each state of the file.
+
+        The check reads every image, which would be too slow for each cell.
+        """
+        if not path.exists():
+            return False
+        found = path.stat()
+        state = (path, found.st_ino, found.st_size, found.st_mtime_ns)
+        if state not in self._whole and is_whole(path) and made_as in (None, subset_content(path)):
+            self._whole.add(state)
+        return state in self._whole
+
+    def _compress(self, subset: SubsetPlan) -> dict[str, Any]:
+        from fastdc.subsets.compress import compress_beton
+
+        config = self.plan.config
+        start = time.monotonic()
+        assert subset.ipc is not None
+        made = compress_beton(
+            subset.variant.method.info.name,
+            config.train,
+            subset.path,
+            ipc=subset.ipc,
+            seed=subset.seed,
+            image_size=config.image_size,
+            settings=subset.variant.settings,
+            workdir=config.workdir,
+            observer=self.plan.observer,
+            also=observer_needs(self.plan.runnable),  # one observer run records what all methods of the plan read
+            teacher_order=config.teacher_order if subset.variant.needs_order else None,
+            precision=config.precision,
+            threads=self.plan.threads,
+            force=True,  # a damaged file, or one of unknown cost, may be there
+            show_progress=self.show_progress,
+        )
+        cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
+        hit("subset.made")
+        kept = {**cost, CONTENT: subset_content(subset.path)}
+        self.costs.keep_subset_cost(subset.key, f"{subset.variant.name} ipc {subset.ipc}", kept)
+        return cost
+
+
+def subset_content(path: Path) -> list[str]:
+    """Return the SHA-256 of a subset's beton and manifest, by which a later change of either is found."""
+    return [sha256_of(path), sha256_of(path.with_suffix(".json"))]
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a subset exists and every byte agrees with its manifest; a damaged one is made again."""
+    from fastdc.beton import load_manifest, verify_beton
+
+    try:
+        load_manifest(path)
+        return not verify_beton(path, deep=True)
+    except FastDCError:
+        return False

@@ -1,0 +1,1 @@
+"""Estimate time and disk of a sweep before it runs."""

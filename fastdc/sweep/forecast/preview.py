@@ -1,0 +1,191 @@
+"""Preview a sweep: its cells, which of them are cached, time and disk. Writes nothing."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastdc.common.log import format_seconds
+from fastdc.common.text import plain
+from fastdc.observe.record_needs import ObserverNeeds
+from fastdc.sweep.cell_networks import observer_needs, reads_observer
+from fastdc.sweep.cells import Cell, Plan, make_plan
+from fastdc.sweep.forecast.disk import Disk
+from fastdc.sweep.forecast.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
+from fastdc.sweep.forecast.probe import Probe, probed_rates
+from fastdc.sweep.run_cells import Launcher, missing_cells
+from fastdc.sweep.store.results import Record, Rerun, Store
+from fastdc.sweep.sweep_config import SweepConfig
+
+if TYPE_CHECKING:
+    from fastdc.observe import Observation, ObserverConfig
+
+LONG_SECONDS = 100 * 3600.0
+GPU_WORK_SECONDS = 3600.0
+"""GPU work from which on a dry run on a CPU also reports the time on a GPU."""
+
+
+def preview(
+    config: SweepConfig, rerun: Rerun = "missing", launcher: Launcher | None = None, probe: Probe | None = None
+) -> list[str]:
+    """Return the lines that `fastdc sweep --dry-run` prints.
+
+    Args:
+        config: the sweep's configuration.
+        rerun: which finished or failed runs the sweep would run again.
+        launcher: what would run the cells; None runs them one after the other in this process.
+        probe: function that times some training steps of networks without a finished run in the store, such as
+            `probe_networks`. None takes rough rates and does not start torch.
+
+    Raises:
+        FastDCError: the sweep itself would be refused before any work.
+    """
+    plan, workers = _planned(config, launcher)
+    records = _records(plan.store_path)
+    states = {record.key: record.state for record in records}
+    todo = missing_cells(plan, states, rerun)
+    left = observers_left(plan, todo)
+    rates = measured_rates(records, plan)
+    if probe is not None:
+        rates = probed_rates(plan, todo, rates, left, probe)
+    waiting = {cell.key for cell in todo}
+    stored = {record.key: record for record in records}
+    lines = [_line(cell, stored.get(cell.key), cell.key in waiting, rates) for cell in plan.cells]
+    expected = estimate(plan, todo, rates, left)
+    return [*lines, "", *_summary(plan, states, todo, expected, workers), *_on_a_gpu(plan, todo, left)]
+
+
+def _planned(config: SweepConfig, launcher: Launcher | None) -> tuple[Plan, int | None]:
+    """Return the plan and the number of cells that run side by side; None if this process runs them itself."""
+    if launcher is None:
+        return make_plan(config), None
+    try:
+        plan = make_plan(config, launcher.device())
+        return plan, launcher.workers(plan)
+    finally:
+        launcher.close()
+
+
+def _records(path: Path) -> list[Record]:
+    if not path.exists():
+        return []
+    with Store(path, readonly=True) as store:
+        return store.records()
+
+
+def _line(cell: Cell, record: Record | None, runs: bool, rates: Rates) -> str:
+    if cell.skip is not None:
+        return plain(f"skipped  {cell.name}: {cell.skip}")
+    if not runs and record is not None:
+        if record.state == "done":
+            return f"cached   {cell.name}"
+        kind = f" ({record.failure})" if record.failure and record.failure != record.state else ""
+        return plain(f"{record.state:<8} {cell.name}{kind}: {record.reason}")
+    return f"missing  {cell.name} (about {_hours(rates.seconds(cell))})"
+
+
+def _summary(
+    plan: Plan, states: dict[str, str], todo: list[Cell], expected: Estimate, workers: int | None
+) -> Iterable[str]:
+    skipped = len(plan.cells) - len(plan.runnable)
+    waiting = {cell.key for cell in todo}
+    count = Counter(states.get(cell.key) for cell in plan.runnable if cell.key not in waiting)
+    failed = count["failed"] + count["diverged"]
+    if plan.holdout is not None:
+        yield plain(plan.holdout.line)
+    yield (
+        f"{len(plan.cells)} runs: {count['done']} cached, {len(todo)} to run, {skipped} skipped"
+        + (f", {failed} failed before (--rerun failed tries them again)" if failed else "")
+    )
+    where = "this machine's" if workers is None else "one worker's"
+    yield f"time: about {_hours(expected.seconds)} on {where} {plan.device} ({expected.basis})"
+    yield from _parts(expected.bill)
+    if workers is not None and todo:
+        together = min(workers, len(todo))
+        observers = expected.bill.observers  # not divided: one worker trains them while most others wait
+        yield f"{together} at a time: about {_hours(observers + (expected.seconds - observers) / together)}"
+    yield (
+        f"disk: about {_bytes(expected.disk.most)} ({_disk(expected.disk)}); "
+        f"{_bytes(expected.free_bytes)} free at {plan.config.workdir}"
+    )
+    if expected.disk.most > expected.free_bytes:
+        yield "warning: the disk is too small; free space or choose another --workdir"
+
+
+def _disk(disk: Disk) -> str:
+    """Describe the bytes by part."""
+    parts = [(disk.subsets, "new subsets"), (disk.labels, "soft labels"), (disk.observers, "observers")]
+    parts += [(disk.making, "while a set is recovered"), (disk.holdout, "the two parts of the training set")]
+    return ", ".join(f"{what} {_bytes(count)}" for count, what in parts if count or what == "new subsets")
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def _parts(bill: Bill) -> Iterable[str]:
+    """Describe the time by part, the largest first; yield nothing if there is only one part."""
+    parts = [(seconds, f"{protocol} trainings") for protocol, seconds in bill.trainings.items()]
+    parts += [(seconds, f"{method} sets") for method, seconds in bill.sets.items()]
+    parts += [(bill.observers, "observers")] if bill.observers else []
+    if len(parts) > 1:
+        told = sorted(parts, key=lambda part: -part[0])
+        yield "  of it " + ", ".join(f"{what} {_hours(seconds)}" for seconds, what in told)
+
+
+def _hours(seconds: float) -> str:
+    """Format a duration; a long one in whole hours."""
+    return f"{seconds / 3600:,.0f} h" if seconds >= LONG_SECONDS else format_seconds(seconds)
+
+
+def _on_a_gpu(plan: Plan, todo: list[Cell], left: "list[tuple[ObserverConfig, int]]") -> Iterable[str]:
+    """Describe the same work in GPU-hours, if the dry run is on a CPU and the work is large."""
+    rates = rough_rates(plan, "cuda")
+    bill = make_bill(plan, todo, rates, left)
+    if plan.device == "cpu" and bill.seconds >= GPU_WORK_SECONDS:
+        yield (
+            f"on one GPU such as an A100 or RTX 4090, {rates.precision}: about {bill.seconds / 3600:,.0f} GPU-hours, "
+            "right within a factor of 3"
+        )
+        yield from _parts(bill)
+
+
+def observers_left(plan: Plan, todo: list[Cell]) -> list[tuple["ObserverConfig", int]]:
+    """Return the observers that still have to be trained for these cells, each with its epochs over all its runs."""
+    records = list(observer_records(plan.config.workdir))
+    train_hash, extra = plan.train.content_hash, ObserverNeeds(weights=True)
+    needs = observer_needs(cell for cell in todo if reads_observer(cell))
+    found = [(plan.observer, _epochs_left(plan.observer, train_hash, needs, records))]
+    others = {teacher.identity: teacher for cell in todo for teacher in cell.teachers if teacher.extra}
+    for teacher in others.values():
+        assert teacher.observer is not None
+        found.append((teacher.observer, _epochs_left(teacher.observer, train_hash, extra, records)))
+    return [(observer, epochs) for observer, epochs in found if epochs]
+
+
+def _epochs_left(
+    observer: "ObserverConfig", train_hash: str, needs: ObserverNeeds, records: "Iterable[Observation]"
+) -> int:
+    schedule = observer.epochs
+    if not needs.last_epoch(schedule):
+        return 0
+    runs = 1 if needs == ObserverNeeds(weights=True) else observer.runs  # a teacher takes the weights of run 0 only
+    wanted = [observer.identity(train_hash, run) for run in range(runs)]
+    left = dict.fromkeys(range(runs), needs.last_epoch(schedule))
+    for record in records:
+        if record.identity in wanted:
+            missing = record.missing(needs, schedule)
+            # TDDS's distances need every epoch from the first on, so epochs trained without them count for nothing.
+            done = record.tdds_epochs if missing.tdds else record.epochs
+            left[wanted.index(record.identity)] = max(0, missing.last_epoch(schedule) - done)
+    return sum(left.values())
+
+
+def observer_records(workdir: Path) -> Iterable["Observation"]:
+    """Generate the records of all observer runs in a workdir, without torch."""
+    from fastdc.observe import load_observation
+
+    for folder in sorted(workdir.glob("observers/*")):
+        record = load_observation(folder)
+        if record is not None:
+            yield record

@@ -1,0 +1,1 @@
+"""Run cells on workers: in this process, in one of their own, or on Ray."""

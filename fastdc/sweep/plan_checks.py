@@ -1,0 +1,287 @@
+"""Refuse, before any work, names, settings and data that do not fit a sweep. Does not import torch."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
+from fastdc.beton.missing_manifest import unknown_classes
+from fastdc.common.choices import Device
+from fastdc.common.errors import ConfigError, MethodError
+from fastdc.observe.record_needs import OBSERVED
+from fastdc.sweep.sweep_config import SweepConfig
+
+if TYPE_CHECKING:
+    from fastdc.beton import Manifest
+    from fastdc.methods import Method, MethodConfig
+    from fastdc.observe.observer_config import ObserverConfig
+    from fastdc.teachers.plan import TeacherPlan
+    from fastdc.train.protocols import Protocol
+
+NEEDS_SERVED = (*OBSERVED, "teacher", "bn_statistics")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Describe a method as the sweep runs it.
+
+    Attributes:
+        name: method name, with the settings that differ from the defaults in brackets.
+        method: the method itself.
+        config: its checked settings.
+        settings: the settings that differ from the defaults, as plain data.
+        protocol_settings: overrides of the protocol for this method.
+        explicit: the method is requested by name, not through `all`. If it cannot run, that is an error instead of a
+            skipped row.
+        skip: why it cannot run at all; None if it can.
+        teachers: the networks that it runs.
+    """
+
+    name: str
+    method: "Method"
+    config: "MethodConfig"
+    settings: dict[str, Any]
+    protocol_settings: dict[str, Any]
+    explicit: bool = False
+    skip: str | None = None
+    teachers: "tuple[TeacherPlan, ...]" = ()
+
+    @property
+    def whole_set(self) -> bool:
+        """Return whether the method keeps the whole training set, whatever the ipc."""
+        return self.method.info.whole_set
+
+    @property
+    def observed(self) -> bool:
+        """Return whether the method reads the observer's record."""
+        return self.method.observed(self.config)
+
+    @property
+    def needs_order(self) -> bool:
+        """Return whether the class order of one of its teachers is given by the user."""
+        return any(teacher.order is not None for teacher in self.teachers)
+
+
+def resolve_variants(config: SweepConfig) -> list[Variant]:
+    """Return the configured methods of a sweep in the requested order; `all` stands for every unbroken method.
+
+    Raises:
+        ConfigError, MethodError: a name is unknown or broken, a setting is unknown, or one has two values.
+    """
+    from fastdc.methods import all_methods, get_method, parse_variant
+
+    variants: dict[str, Variant] = {}
+    for text in config.methods:
+        named = [(name, {}) for name in all_methods()] if text == "all" else [parse_variant(text)]
+        for name, settings in named:
+            variant = _variant(get_method(name), settings, config.set.get(name, {}))
+            known = variants.get(variant.name, variant)
+            variants[variant.name] = replace(known, explicit=known.explicit or text != "all")
+    for name in config.set:
+        get_method(name)  # raises for an unknown name; a file may configure methods that this sweep leaves out
+    return list(variants.values())
+
+
+def merge_settings(what: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge the settings of `set` with those given on the spot, such as in the brackets of a variant.
+
+    Args:
+        what: owner of the settings, for the message.
+        own: settings given on the spot.
+        given: settings of `set`.
+
+    Raises:
+        ConfigError: both give the same setting different values.
+    """
+    for key in own:
+        if key in given and given[key] != own[key]:
+            raise ConfigError(f"{what}: asked for {key}={own[key]}, but set says {key}={given[key]}; keep one of them")
+    return {**given, **own}
+
+
+def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> Variant:
+    from fastdc.methods import variant_name
+
+    prefix = "protocol."
+    protocol = {key.removeprefix(prefix): value for key, value in common.items() if key.startswith(prefix)}
+    common = {key: value for key, value in common.items() if not key.startswith(prefix)}
+    settings = merge_settings(f"method {method.info.name}", own, common)
+    config = method.configure(settings)
+    default = method.config_class().model_dump(mode="json")
+    dumped = config.model_dump(mode="json")
+    # A setting given at its default value changes neither the name nor the key.
+    changed = {key: dumped[key] for key in settings if dumped.get(key) != default.get(key)}
+    skip = None
+    missing = [need for need in method.info.needs if need not in NEEDS_SERVED]
+    if missing:
+        skip = f"needs {', '.join(missing)}, which this version of fastdc does not provide"
+    return Variant(variant_name(method.info.name, changed), method, config, changed, protocol, skip=skip)
+
+
+def resolve_protocols(config: SweepConfig, variant: Variant) -> list["Protocol"]:
+    """Return the protocols of a sweep, with the overrides that a method has for them.
+
+    Raises:
+        ConfigError: a protocol or setting is unknown, or a value is out of range.
+    """
+    from fastdc.train.protocols import get_protocol
+
+    try:
+        return [get_protocol(name, variant.protocol_settings) for name in config.protocols]
+    except ConfigError as error:
+        if variant.protocol_settings:
+            raise ConfigError(f"set {variant.method.info.name}.protocol: {error}") from error
+        raise
+
+
+def resolve_observer(config: SweepConfig, train: "Manifest", device: Device) -> "ObserverConfig":
+    """Return the observer's settings: those given, or those of the observer in the workdir for this training set.
+
+    Args:
+        config: the sweep's configuration.
+        train: manifest of the training set.
+        device: where the sweep computes; a new observer is trained there too.
+
+    Raises:
+        ConfigError: a setting or the network is unknown, or a value is out of range.
+    """
+    from fastdc.observe import choose_observer
+
+    defaults: dict[str, Any] = {"image_size": config.image_size, "precision": config.precision}
+    defaults |= {"threads": config.threads, "device": device}
+    observer = choose_observer(config.train, train.content_hash, config.workdir, config.observer, defaults)
+    check_archs([observer.arch])
+    return observer
+
+
+def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", observer: "ObserverConfig") -> Variant:
+    """Return the variant with the networks that its method runs, marked as skipped if they cannot serve it.
+
+    Raises:
+        MethodError: they cannot serve a method that is requested by name.
+    """
+    from fastdc.subsets.compress import check_teachers, plan_teachers
+
+    if variant.skip is not None:
+        return variant
+    try:
+        data = (config.train, train, config.workdir, observer, config.teacher_order)
+        plans = plan_teachers(variant.method, variant.config, *data)
+        check_teachers(variant.method, plans, config.image_size)
+    except (ConfigError, MethodError) as error:
+        if variant.explicit:
+            raise MethodError(f"method {variant.name}: {error}") from error
+        return replace(variant, skip=str(error))
+    return replace(variant, teachers=plans)
+
+
+def resolve_teacher(
+    config: SweepConfig, train: "Manifest", observer: "ObserverConfig", protocols: "Iterable[Protocol]"
+) -> "TeacherPlan | None":
+    """Return the network that gives soft labels; None if no protocol uses them.
+
+    Raises:
+        ConfigError, MethodError: there is no such teacher, or it cannot serve this data set.
+    """
+    if not any(protocol.soft for protocol in protocols):
+        return None
+    from fastdc.teachers.names import plan_teacher
+    from fastdc.teachers.plan import check_side
+
+    teacher = plan_teacher(config.teacher, config.train, train, config.workdir, observer, config.teacher_order)
+    check_side(teacher, config.image_size)
+    return teacher
+
+
+def check_archs(archs: Iterable[str]) -> None:
+    """Refuse a network that does not exist.
+
+    Raises:
+        ConfigError: a network is unknown; names the closest one.
+    """
+    from fastdc.nn.arch_names import check_arch
+
+    for arch in archs:
+        check_arch(arch)
+
+
+def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> None:
+    """Refuse a validation set with other classes, or with the same classes in another order.
+
+    With `allow_missing_classes` it may lack some classes of the training set, in any order.
+
+    Raises:
+        ConfigError: the classes differ; lists the first differences.
+    """
+    from fastdc.beton import one_spelling
+
+    # Unicode spells some names in two ways, and macOS often takes the one that other systems do not.
+    names, val_names = (list(map(one_spelling, each.classes)) for each in (train, val))
+    if names == val_names:
+        return
+    unknown = unknown_classes((config.train, train), (config.val_file, val))
+    if unknown is not None:
+        raise ConfigError(unknown)
+    lost = missing_classes(train.classes, val.classes)
+    if config.allow_missing_classes and lost is not None:
+        return
+    where = f"train {config.train} and val {config.val}"
+    if sorted(names) == sorted(val_names):
+        at = next(i for i, pair in enumerate(zip(names, val_names, strict=True)) if pair[0] != pair[1])
+        raise ConfigError(
+            f"{where}: same classes in another order, first at class {at}: '{names[at]}' and '{val_names[at]}'; "
+            f"{order_advice(config.train, config.val_file)}"
+        )
+    only_train = [name for name in names if name not in set(val_names)]
+    only_val = [name for name in val_names if name not in set(names)]
+    raise ConfigError(
+        f"{where}: classes differ ({len(train.classes)} and {len(val.classes)}): {_some(only_train)} only in train, "
+        f"{_some(only_val)} only in val; write both from folders with the same class names"
+        f"{ALLOW_MISSING if lost else ''}"
+    )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return f"{shown}, ... ({len(names)})" if len(names) > 3 else shown or "none"
+
+
+def check_ipc(train: "Manifest", config: SweepConfig, variants: list[Variant]) -> None:
+    """Refuse an IPC that no method can serve; a sweep without IPC can only train on the whole set.
+
+    Raises:
+        ConfigError: the IPC is missing, or too large; names the class that is too small and the number needed.
+    """
+    from fastdc.methods.bases.method import budget_problem
+
+    budgeted = [variant for variant in variants if not variant.whole_set]
+    if budgeted and not config.ipc:
+        raise ConfigError(
+            f"--ipc is missing; method '{budgeted[0].name}' needs the images per class, for example --ipc 10,50"
+        )
+    for ipc in config.ipc if budgeted else ():
+        problems = [budget_problem(item.method, item.config, train.classes, train.counts, ipc) for item in budgeted]
+        if None not in problems:
+            raise ConfigError(f"{config.train}: {budgeted[0].name}: {problems[0]}; lower --ipc or add images")
+
+
+def why_not(train: "Manifest", observer: "ObserverConfig", variant: Variant, ipc: int | None) -> str | None:
+    """Return why a method cannot run on these data with this observer; None if it can.
+
+    Raises:
+        MethodError: a method that is requested by name cannot run.
+    """
+    from fastdc.methods.bases.method import budget_problem
+    from fastdc.subsets.compress import check_observer
+
+    reason = variant.skip
+    if reason is None and ipc is not None:
+        reason = budget_problem(variant.method, variant.config, train.classes, train.counts, ipc)
+    if reason is None:
+        try:
+            check_observer(variant.method, variant.config, observer)
+        except MethodError as error:
+            reason = str(error).removeprefix(f"method {variant.method.info.name}: ")
+    if reason is not None and variant.explicit:
+        raise MethodError(f"method {variant.name}: {reason}; leave it out, or change what it needs")
+    return reason

@@ -1,0 +1,1 @@
+"""Keep results in one SQLite file that several sweeps may share."""

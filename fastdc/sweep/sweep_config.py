@@ -1,0 +1,315 @@
+"""Read and check the configuration of a sweep: a YAML file merged with the command line, which wins."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from fastdc.beton.hints import Augment
+from fastdc.common.choices import EngineChoice, Precision
+from fastdc.common.errors import ConfigError
+from fastdc.common.log import say
+from fastdc.common.settings import Settings, closest, parse_settings
+from fastdc.sweep.yaml_file import Location, read_yaml
+from fastdc.teachers.class_orders import OrderName
+from fastdc.track.trackers import check_trackers
+
+MAX_SEEDS = 1000
+OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
+
+
+class SweepConfig(Settings):
+    """Describe a grid of runs: methods x ipc x protocols x archs x augment x seeds.
+
+    Paths are relative to the current directory.
+
+    Attributes:
+        train: beton of the training set.
+        val: beton of the validation set, with the same classes in the same order; not read with `holdout`.
+        holdout: share of every training class that replaces the validation set, for choices that must not see it.
+            Methods, observers and teachers never read the held-out images. None or 0 holds out nothing.
+        allow_missing_classes: match the classes of `val` by name; it may lack some, whose accuracy is null.
+        workdir: folder of the store, subsets and observers; created if missing.
+        methods: method names or variants (`el2n[keep=hard]`), or `all`.
+        ipc: stored images per class; `full` ignores it.
+        seeds: training seeds; stochastic methods draw one subset per seed.
+        protocols: protocol names, with overrides (`hard*epochs=60`).
+        archs: networks trained from scratch.
+        observer: settings of the observer that methods with dynamics share, including its precision and threads.
+            Without any, the first observer trained in `workdir` serves, or else the default at `image_size`.
+        pool_observers: average runs of sweeps that differ only in the observer's seed in one row; otherwise each
+            observer has its own rows. It changes no result and no key.
+        teacher: network that gives the labels of soft protocols, as `fastdc.teachers.names` names it: the observer,
+            a file or a pretrained network. Methods that run teachers have their own setting for them.
+        teacher_order: class order of the outputs of teachers whose files do not name their classes (`ARCH@FILE`),
+            including the methods' teachers; None for the data set's order.
+        image_size: side of the stored images, in pixels.
+        set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
+        augment: cropping rules, each of which gets its own table. `method` follows the hints of a subset, `protocol`
+            ignores them, `tile:2` crops inside tiles of every set (`fastdc.beton.hints`).
+        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
+        threads: CPU threads of each training; 0 takes every usable CPU.
+        loader: engine that makes the batches. All engines give the same batches; pixels of `device` may differ by one
+            level.
+        together: train runs that differ only in `archs` at once, from one stream that decodes every image once. Under
+            a protocol with order=shared or stored labels they may also differ in `seeds`. On CPU the digits stay the
+            same. `auto` does so on CUDA for sets too large to be kept decoded, where decoding takes most of the time.
+        track: trackers that receive the curves (`fastdc.track`); no result depends on them.
+    """
+
+    train: Path
+    val: Path | None = None
+    holdout: float | None = None
+    workdir: Path
+    allow_missing_classes: bool = False
+    methods: tuple[str, ...] = Field(("all",), min_length=1)
+    ipc: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    protocols: tuple[str, ...] = Field(("hard",), min_length=1)
+    archs: tuple[str, ...] = Field(("resnet18",), min_length=1)
+    observer: dict[str, Any] = Field(default_factory=dict)
+    pool_observers: bool = False
+    teacher: str = Field("observer", min_length=1)
+    teacher_order: OrderName | None = None
+    image_size: int = Field(224, ge=8, le=4096)
+    set: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    augment: tuple[Augment, ...] = Field(("method",), min_length=1)
+    precision: Precision = "auto"
+    threads: int = Field(0, ge=0)
+    loader: EngineChoice = "auto"
+    together: Literal["auto", "always", "never"] = "auto"
+    track: tuple[str, ...] = ()
+
+    @property
+    def val_file(self) -> Path:
+        """Return the path of the validation set; with `holdout` it is known only once the sweep is planned."""
+        assert self.val is not None
+        return self.val
+
+    @field_validator("holdout", mode="after")
+    @classmethod
+    def _share(cls, value: float | None) -> float | None:
+        if value is not None and not 0.0 <= value < 1.0:
+            raise ValueError("expected a share of each class between 0 and 1, such as 0.2")
+        return value or None  # one value for "no holdout", so that `--holdout 0` turns off that of a file
+
+    @model_validator(mode="after")
+    def _validated_on_something(self) -> Self:
+        if self.val is None and self.holdout is None:
+            raise ValueError("val is missing; give a validation set, or holdout")
+        return self
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _split_methods(cls, value: Any) -> Any:
+        return _each(value, split_names)
+
+    @field_validator("protocols", mode="before")
+    @classmethod
+    def _split_protocols(cls, value: Any) -> Any:
+        return _each(value, split_protocols)
+
+    @field_validator("archs", mode="before")
+    @classmethod
+    def _split_archs(cls, value: Any) -> Any:
+        return _each(value, split_names)
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _split_augment(cls, value: Any) -> Any:
+        return _each(value, split_names)
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _split_track(cls, value: Any) -> Any:
+        return _each(value, split_names)
+
+    @field_validator("track")
+    @classmethod
+    def _known_trackers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return check_trackers(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    @field_validator("ipc", "seeds", mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return _each(value, expand_numbers)
+
+    @field_validator("ipc")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if value and min(value) < 1:
+            raise ValueError("expected at least 1 image per class")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _not_negative(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value) < 0:
+            raise ValueError("expected seeds from 0 up")
+        return value
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _nest(cls, value: Any) -> Any:
+        return nest_settings(value)
+
+
+def _each(value: Any, split: Any) -> Any:
+    items = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):  # a bool is an int in Python
+        raise ValueError("expected a list of names or numbers")
+    flat = [part for item in items for part in split(str(item))]
+    return list(dict.fromkeys(flat))  # a repeated value adds no run
+
+
+def split_names(text: str) -> list[str]:
+    """Split names at commas outside brackets: `"random,el2n[keep=hard,balanced=false]"` holds two names."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+
+
+def split_protocols(text: str) -> list[str]:
+    """Split protocol names: `"hard,hard*epochs=60,batch_size=32"` holds two.
+
+    A `key=value` belongs to the name before it.
+    """
+    names: list[str] = []
+    for part in split_names(text):
+        if names and "=" in part and "*" not in part:
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    return names
+
+
+def expand_numbers(text: str) -> list[int]:
+    """Expand numbers and ranges: `"0,3,5-7"` -> `[0, 3, 5, 6, 7]`.
+
+    Raises:
+        ValueError: a part is not a whole number, or a range runs backwards or exceeds `MAX_SEEDS`.
+    """
+    numbers: list[int] = []
+    for part in str(text).split(","):
+        match = re.fullmatch(r"\s*([-+]?\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise ValueError(f"found '{part}', expected whole numbers such as 10,50 or a range such as 0-2")
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if last < first or last - first >= MAX_SEEDS:
+            raise ValueError(f"range '{part}': expected first-last, at most {MAX_SEEDS} long")
+        numbers.extend(range(first, last + 1))
+    return numbers
+
+
+def nest_settings(value: Any) -> Any:
+    """Nest settings by method.
+
+    `{"pca.grid": 3, "full": {"protocol.epochs": 4}}` -> `{"pca": {"grid": 3}, "full": {"protocol.epochs": 4}}`.
+
+    Raises:
+        ValueError: the value is not a mapping, a key names no method, or a setting is given twice.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a mapping such as {pca.grid: 3}")
+    nested: dict[str, dict[str, Any]] = {}
+    for key, inner in value.items():
+        for path, setting in _flatten(str(key), inner):
+            method, dot, name = path.partition(".")
+            if not dot or not name:
+                raise ValueError(
+                    f"found '{path}', expected METHOD.key (pca.grid=3) or METHOD.protocol.key (full.protocol.epochs=4)"
+                )
+            if name in nested.setdefault(method, {}):
+                raise ValueError(f"'{path}' is given twice; keep one")
+            nested[method][name] = setting
+    return nested
+
+
+def _flatten(path: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [(path, value)]
+    return [pair for key, inner in value.items() for pair in _flatten(f"{path}.{key}", inner)]
+
+
+def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Iterable[str] = ()) -> SweepConfig:
+    """Read the configuration of a sweep from a YAML file and the command line.
+
+    Args:
+        path: YAML file, or None.
+        overrides: values from the command line by field name. Each replaces the file's value; those of `observer`
+            replace it key by key.
+        settings: `METHOD.key=value` from `--set`; each replaces the same setting of the file's `set`.
+
+    Raises:
+        ConfigError: `file:line: key: ...` or `--option: ...`, one line, for the first problem.
+    """
+    document = read_yaml(path) if path else None
+    lines: dict[Location, int] = document.lines if document else {}
+    values = dict(document.values) if document else {}
+    for key in values:
+        if key not in SweepConfig.model_fields:
+            raise ConfigError(f"{path}:{lines[(key,)]}: unknown key '{key}'; {closest(key, SweepConfig.model_fields)}")
+    given = parse_settings(settings)
+    file_observer = values.get("observer")
+    values |= overrides
+    # `observer` is merged key by key; every other option replaces the file's value.
+    if "observer" in overrides and isinstance(file_observer, dict):
+        values["observer"] = file_observer | overrides["observer"]
+    if given:
+        values["set"] = _merged_settings(values.get("set", {}), given)
+    needed = ("train", "workdir") if values.get("holdout") else ("train", "val", "workdir")
+    missing = [key for key in needed if values.get(key) is None]
+    if missing:
+        where = f"{path}: no key '{missing[0]}'" if path else f"--{missing[0]} is missing"
+        raise ConfigError(f"{where}; a sweep needs train, val (or holdout) and workdir, in its YAML file or as options")
+    try:
+        config = SweepConfig(**values)
+    except ValidationError as error:
+        raise ConfigError(_located(error, path, lines, set(overrides) | ({"set"} if given else set()))) from error
+    _check_used(config.methods, nest_settings(given))
+    _check_val(config, "val" in overrides)
+    return config
+
+
+def _check_val(config: SweepConfig, given: bool) -> None:
+    """Refuse a `--val` that would not be read; for one in the file only write a note."""
+    if config.holdout is None or config.val is None:
+        return
+    reason = f"is not read with holdout={config.holdout:g}, which evaluates on held-out training images"
+    if given:
+        raise ConfigError(f"--val {config.val}: {reason}; leave one out (--holdout 0 turns a file's off)")
+    say(f"note: val {config.val} {reason}")
+
+
+def _check_used(methods: Iterable[str], given: Iterable[str]) -> None:
+    """Refuse a `--set` for a method that the sweep leaves out, because it would change nothing."""
+    swept = [name.partition("[")[0].strip() for name in methods]
+    for name in given:
+        if "all" not in swept and name not in swept:
+            raise ConfigError(f"--set {name}...: is not among the methods {', '.join(swept)}; {closest(name, swept)}")
+
+
+def _merged_settings(file: Any, given: dict[str, Any]) -> Any:
+    try:
+        base, new = nest_settings(file), nest_settings(given)
+    except ValueError as error:
+        raise ConfigError(f"--set: {error}") from error
+    return {method: base.get(method, {}) | new.get(method, {}) for method in [*base, *new]}
+
+
+def _located(error: ValidationError, path: Path | None, lines: dict[Location, int], options: set[str]) -> str:
+    """Describe the first problem and its place: a command-line option, or file:line."""
+    problem = error.errors()[0]
+    location = tuple(problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    text = f"{'.'.join(map(str, location))}={problem['input']!r}: {message[:1].lower()}{message[1:]}"
+    field = str(location[0]) if location else ""
+    if field in options or path is None:
+        return f"{OPTIONS.get(field, '--' + field.replace('_', '-'))}: {text}"
+    while location and location not in lines:  # values split from one item have no line of their own
+        location = location[:-1]
+    return f"{path}:{lines.get(location, 1)}: {text}"

@@ -1,0 +1,48 @@
+"""Random access to a stream's batches, for trainings whose labels are pruned."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from fastdc.loader import Batch
+from fastdc.nn.fit import Epochs, SharedEpochs, join_lone_sample
+from fastdc.train.labels.layout import LabelLayout
+
+
+class PooledEpochs:
+    """Source of a training's batches where labels are pruned: each step takes a kept batch, drawn by `LabelLayout`.
+
+    Order, crops and flips are those of the epoch in which the batch was labelled.
+    """
+
+    def __init__(self, loader: Epochs, layout: LabelLayout) -> None:
+        self.loader, self.layout = loader, layout
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of `epoch` from step `start` on."""
+        for step in range(start, len(self.layout.sizes)):
+            place = self.layout.drawn(epoch, step)
+            yield batch_at(self.loader, self.layout, place.epoch, place.step)
+
+
+class PooledSharedEpochs:
+    """`PooledEpochs` for several trainings that share a stream."""
+
+    def __init__(self, loader: SharedEpochs, layout: LabelLayout) -> None:
+        self.loader, self.layout = loader, layout
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        """Yield the tuples of batches of `epoch` from step `start` on."""
+        for step in range(start, len(self.layout.sizes)):
+            place = self.layout.drawn(epoch, step)
+            yield _first(self.loader.epoch(place.epoch, place.step), place.step, self.layout)
+
+
+def batch_at(loader: Epochs, layout: LabelLayout, epoch: int, step: int) -> Batch:
+    """Return the batch of one step; an epoch's last one includes the single sample that `join_lone_sample` merges."""
+    return _first(((batch,) for batch in loader.epoch(epoch, step)), step, layout)[0]
+
+
+def _first(stream: Iterator[tuple[Batch, ...]], step: int, layout: LabelLayout) -> tuple[Batch, ...]:
+    # Only an epoch's last batch can gain a lone sample. For the others, looking ahead would decode a batch in vain.
+    is_last = step == len(layout.sizes) - 1
+    return next(join_lone_sample(stream if is_last else islice(stream, 1)))
