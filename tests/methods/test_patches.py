@@ -34,7 +34,7 @@ from fastdc.subsets.compress import compress_beton
 from fastdc.teachers.network import Teacher, freeze
 from fastdc.teachers.resources import Teaching
 from tests.conftest import CLASSES, Betons
-from tests.kernels.test_crops import drawn_box, pillow_crop
+from tests.kernels.views.test_crops import drawn_box, pillow_crop
 from tests.methods.observed import make_case
 
 SIDE = 32

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastdc.common.keys import derive_seed
 from fastdc.loader import TrainView
-from tests.kernels.test_crops import drawn_box, pillow_crop
+from tests.kernels.views.test_crops import drawn_box, pillow_crop
 
 CLASSES, CROPS, SIDE = 3, 3, 24
 LABELS = (0, 2, 2, 1, 2, 0)

@@ -22,7 +22,7 @@ from tests.conftest import Betons
 from tests.processes import start_process
 from tests.report.test_result_rows import done
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "configs" / name for name in ("demo.yaml", "demo_imagenette.yaml")]
 sys.path.insert(0, str(ROOT / "scripts"))
 

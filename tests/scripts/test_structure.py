@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "structure.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "structure.py"
 FILES = {
     "__init__.py": "",
     "low.py": "import os\n",

@@ -13,7 +13,7 @@ from fastdc.kernels.core.rng import draw
 from fastdc.kernels.views.crops import combine_crops
 from fastdc.loader import TrainView
 from fastdc.loader.view_settings import view_numbers
-from tests.kernels.test_mosaics import noise
+from tests.kernels.views.test_mosaics import noise
 
 Box = tuple[int, int, int, int]
 

@@ -11,7 +11,7 @@ from fastdc.common.errors import MethodError
 from fastdc.kernels.geometry.gradient_matching import matching_order, nonnegative_solve
 from fastdc.kernels.geometry.products import pack
 from fastdc.kernels.geometry.similarity import GradientProducts
-from tests.kernels.test_submodular import features, slow_gradients
+from tests.kernels.geometry.test_submodular import features, slow_gradients
 
 
 def slow_solve(system: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastdc.cli.doctor import CACHE_PROBE
-from tests.kernels.test_jit import PROGRAM
+from tests.kernels.core.test_jit import PROGRAM
 
 Damage = Callable[[bytes], bytes]
 
