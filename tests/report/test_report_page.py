@@ -19,7 +19,8 @@ from PIL import Image
 from fastdc.beton import BetonFile, Sample, encode_jpeg, write_samples
 from fastdc.cli.main import main as cli
 from fastdc.common.errors import ConfigError, OutputError, StoreError
-from fastdc.report.page import gallery, make_page, write_page
+from fastdc.report.page import gallery
+from fastdc.report.page.document import make_page, write_page
 from fastdc.sweep.cell_runner import DETAIL_FIELDS, CellRunner
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.store.results import Planned, Store

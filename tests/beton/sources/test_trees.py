@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fastdc.beton.sources import archives, list_contents
+from fastdc.beton.sources import archives
+from fastdc.beton.sources.trees import list_contents
 from fastdc.common.errors import SourceError
 
 
