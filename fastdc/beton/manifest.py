@@ -265,3 +265,14 @@ def describe_beton(beton: Path) -> Manifest:
             file_bytes=file.structure.file_bytes,
             structure_hash=hash_structure(file.structure),
         )
+
+
+def unknown_classes(*betons: tuple[Path, Manifest]) -> str | None:
+    """Return the reason why these betons' classes cannot be compared by name; None if all have a manifest."""
+    for path, manifest in betons:
+        if manifest.inferred:
+            return (
+                f"{path}: its manifest {Path(path).with_suffix('.json').name} is missing, so its classes are only "
+                f"known as 0..{len(manifest.classes) - 1}; copy the manifest along, or write the file again with fastdc"
+            )
+    return None

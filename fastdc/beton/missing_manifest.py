@@ -3,12 +3,8 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastdc.common.log import say
-
-if TYPE_CHECKING:
-    from fastdc.beton.manifest import Manifest
 
 _warned: set[Path] | None = None  # None outside every `one_use` block, where each call warns
 
@@ -46,14 +42,3 @@ def warn_missing(beton: Path, manifest: Path) -> None:
 
 def _place(beton: Path) -> Path:
     return Path(beton).absolute()
-
-
-def unknown_classes(*betons: "tuple[Path, Manifest]") -> str | None:
-    """Return the reason why these betons' classes cannot be compared by name; None if all have a manifest."""
-    for path, manifest in betons:
-        if manifest.inferred:
-            return (
-                f"{path}: its manifest {Path(path).with_suffix('.json').name} is missing, so its classes are only "
-                f"known as 0..{len(manifest.classes) - 1}; copy the manifest along, or write the file again with fastdc"
-            )
-    return None

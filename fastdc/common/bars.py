@@ -1,7 +1,7 @@
 """Draw progress bars on a terminal, one line for each level of nested work: sweep, run, epoch."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import Protocol, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,12 +11,24 @@ from rich.text import Text
 
 from fastdc.common.text import plain
 
-if TYPE_CHECKING:
-    from fastdc.common.log import Progress
-
-
 NARROW = 60
 """Columns below which bars are left out and only numbers are shown."""
+
+
+class Work(Protocol):
+    """State of a piece of work that a bar shows; `fastdc.common.log.Progress` has it."""
+
+    label: str
+    done: int
+    total: int | None
+    unit: str
+    inner: int | None
+    note: str
+    enabled: bool
+    beside: bool
+
+    def figures(self) -> list[str]:
+        """Return texts for the work done, its rate and the time left."""
 
 
 class _Console(Console):
@@ -39,14 +51,14 @@ class LiveBars:
         self.stream = stream
         self._console = _Console(file=stream, highlight=False, markup=False, emoji=False)
         self._live: Live | None = None
-        self._bars: list[Progress] = []
+        self._bars: list[Work] = []
 
     @property
     def shown(self) -> bool:
         """Return whether bars are on the screen."""
         return self._live is not None
 
-    def open(self, bar: "Progress") -> None:
+    def open(self, bar: Work) -> None:
         """Add a bar inside the open ones, and draw."""
         self._bars.append(bar)
         if self._live is None:
@@ -66,7 +78,7 @@ class LiveBars:
         if self._live is not None:
             self._safely(self._live.refresh)
 
-    def close(self, bar: "Progress") -> bool:
+    def close(self, bar: Work) -> bool:
         """Remove a bar; return whether it was the outermost, whose final line should stay on the screen."""
         if bar not in self._bars:
             return False

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
-from fastdc.beton.missing_manifest import unknown_classes
+from fastdc.beton.manifest import unknown_classes
 from fastdc.common.choices import Device
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.observe.record_needs import OBSERVED

@@ -12,7 +12,7 @@ from torch import nn
 from fastdc.beton import BetonFile, Manifest, count_image_bytes, describe_beton, one_spelling
 from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
 from fastdc.beton.hints import tile_crop
-from fastdc.beton.missing_manifest import unknown_classes
+from fastdc.beton.manifest import unknown_classes
 from fastdc.common.errors import BetonError, ConfigError
 from fastdc.common.keys import content_key
 from fastdc.common.log import Progress

@@ -197,7 +197,7 @@ def test_the_list_of_points_is_the_code(tmp_path: Path) -> None:
     found = {name for path in package.rglob("*.py") for name in re.findall(r'\bhit\("([^"]+)"\)', path.read_text())}
     assert found == set(faults.POINTS)
     readers = [path.name for path in package.rglob("*.py") if "FASTDC_FAULT" in path.read_text()]
-    assert readers == ["faults.py"]
+    assert readers == ["crash_points.py"]
     assert "FASTDC_FAULT" not in os.environ
 
 

@@ -126,7 +126,7 @@ LOSING = """
 import os, sys
 from pathlib import Path
 from fastdc.common.errors import StoreError
-from fastdc.sweep import schema
+from fastdc.sweep.store import schema
 from fastdc.sweep.store.results import Store
 schema.LOCK_SECONDS = 1
 folder = os.environ.pop("NO_LOCKS_IN")

@@ -16,7 +16,7 @@ Make = Callable[..., SweepConfig]
 # The whole command, with cells that cost nothing.
 SWEEP = """
 import sys
-from fastdc.sweep import cell
+from fastdc.sweep import cell_runner as cell
 from fastdc.sweep.run_cells import CellResult
 
 def run(self, cell):

@@ -175,7 +175,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, start_python, 
     script = """
 import resource, sys
 from pathlib import Path
-from fastdc.beton import bulk, write_beton
+from fastdc.beton import write_beton
+from fastdc.beton.sources import jpeg_folder as bulk
 bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = 1
 source, out = map(Path, sys.argv[1:])
 def peak():
@@ -201,7 +202,8 @@ def test_memory_does_not_grow_with_the_size_of_the_images(tmp_path, start_python
     script = """
 import resource, sys, time
 from pathlib import Path
-from fastdc.beton import bulk, convert
+from fastdc.beton import convert
+from fastdc.beton.sources import jpeg_folder as bulk
 from fastdc.beton.sources.open_source import open_source
 bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = int(sys.argv[2])
 with open_source(Path(sys.argv[1])) as opened:
@@ -230,7 +232,8 @@ def test_full_disk(tmp_path, start_python, make_folder):
     script = """
 import resource, sys
 from pathlib import Path
-from fastdc.beton import bulk, write_beton
+from fastdc.beton import write_beton
+from fastdc.beton.sources import jpeg_folder as bulk
 from fastdc.common.errors import OutputError
 bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = 1
 limit = (8 << 20) + 100_000
@@ -252,7 +255,8 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path, start_python, make_folder):
     script = """
 import os, signal, sys, threading
 from pathlib import Path
-from fastdc.beton import bulk, write_beton
+from fastdc.beton import write_beton
+from fastdc.beton.sources import jpeg_folder as bulk
 bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = 1
 write_beton(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
 Path(sys.argv[2]).unlink()
