@@ -21,6 +21,7 @@ LogStyle = Literal["auto", "plain", "json"]
 
 _style: LogStyle = "auto"
 _bars: "LiveBars | None" = None
+_shown = True
 
 
 def choose_log(style: LogStyle) -> None:
@@ -32,6 +33,17 @@ def choose_log(style: LogStyle) -> None:
 def log_style() -> LogStyle:
     """Return the form that `choose_log` set."""
     return _style
+
+
+@contextmanager
+def progress_shown(shown: bool) -> Iterator[None]:
+    """Show progress of the work in the block, or hide it; a block inside a hidden one stays hidden."""
+    global _shown
+    outer, _shown = _shown, _shown and shown
+    try:
+        yield
+    finally:
+        _shown = outer
 
 
 def error_stream() -> TextIO | None:
@@ -101,7 +113,7 @@ class Progress:
         label: name of the work ("write train.beton").
         total: number of units; None if unknown.
         unit: plural name of the unit ("images").
-        enabled: False keeps it silent.
+        enabled: False keeps it silent, as `progress_shown(False)` does around it.
         inner: units of one part of the work (steps of an epoch), which gets its own bar on a terminal.
 
     Attributes:
@@ -114,14 +126,15 @@ class Progress:
     def __init__(
         self, label: str, total: int | None, unit: str = "images", enabled: bool = True, inner: int | None = None
     ) -> None:
-        self.label, self.total, self.unit, self.enabled, self.inner = label, total, unit, enabled, inner
+        self.label, self.total, self.unit, self.inner = label, total, unit, inner
+        self.enabled = enabled and _shown
         self.done = self._skipped = self._images = 0
         self.note = ""
         self.ends: float | None = None
         self.rated = True
         self.beside = False
         self._start = self._last = time.monotonic()
-        self._live = live_bars() if enabled else None
+        self._live = live_bars() if self.enabled else None
         if self._live is not None:
             self._live.open(self)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastdc.common.log import Progress, format_seconds, progress, say
+from fastdc.common.log import Progress, format_seconds, progress, progress_shown, say
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,15 @@ def test_a_full_device_ends_the_progress_and_not_the_work(monkeypatch: pytest.Mo
 def test_messages_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert say("red \x1b[31m\nand \u202e turned")
     assert capsys.readouterr().err == "red ?[31m and ? turned\n"
+
+
+def test_work_in_a_hidden_block_shows_no_progress(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastdc.common.log.PLAIN_INTERVAL_SECONDS", 0.0)
+    with progress_shown(False), progress_shown(True), progress("write x", 10) as bar:
+        bar.advance(5)
+    assert capsys.readouterr().err == ""
+    with progress("write x", 10) as bar:
+        bar.advance(5)
+    assert "5/10 images" in capsys.readouterr().err
