@@ -113,7 +113,7 @@ def test_cpu_time_and_memory_of_the_whole_tree_are_told(diary: Path) -> None:
         answer = process.repeat(sample_memory=True)
     finally:
         process.close()
-    assert 0.3 * answer["wall"] < answer["cpu"] < 2.2 * answer["wall"]
+    assert 0.8 <= answer["cpu"] < 2.2 * answer["wall"]
     assert process.peak_bytes > 120e6  # its own 64 MB and its child's
 
 

@@ -64,14 +64,14 @@ class Hanging(Toy):
 
 
 class Busy(Toy):
-    """Computes for `seconds`, and holds 64 MB meanwhile; so does a child of its."""
+    """Use `seconds` of CPU time and hold 64 MB; a child holds as much."""
 
     def repeat(self, share: float) -> Outcome:
         held = bytearray(64 << 20)
         code = "import sys, time\nheld = bytearray(64 << 20)\ntime.sleep(float(sys.argv[1]))"
         child = subprocess.Popen([sys.executable, "-c", code, str(self._seconds)])
-        end = time.perf_counter() + self._seconds
-        while time.perf_counter() < end:
+        end = time.process_time() + self._seconds
+        while time.process_time() < end:
             pass
         child.wait()
         return Outcome(len(held))
