@@ -13,7 +13,7 @@ ifeq ($(wildcard $(DEMO)),)
 $(error SET=$(SET): expected fashion_mnist or imagenette)
 endif
 
-.PHONY: setup check test test-gpu demo bench format clean
+.PHONY: setup check test test-gpu demo bench docs format clean
 
 setup: $(VENV)/.ready
 
@@ -50,9 +50,14 @@ bench: setup
 	$(BIN)/pip install -qq --editable '.[bench]' --constraint constraints.txt || echo "bench: some peers are missing" >&2
 	$(BIN)/python benchmarks/run_all.py
 
+# The site, from docs/ and the package's docstrings. Any warning is an error. Only pip reads the network.
+docs: setup
+	$(BIN)/pip install -qq --editable '.[docs]' --constraint constraints.txt
+	$(BIN)/sphinx-build -q -W --keep-going -d build/doctrees docs site
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf runs data
+	rm -rf runs data site build docs/methods docs/generated
