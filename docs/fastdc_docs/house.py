@@ -1,39 +1,48 @@
-"""Generate the drawing of the data flow and the table of rooms, from the docstrings of fastdc's packages."""
+"""Generate the drawing of the data flow and the table of rooms, from import-linter's layers and the docstrings."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 from fastdc_docs.settings_table import table
 
-PACKAGE = Path(__file__).parents[2] / "fastdc"
+ROOT = Path(__file__).parents[2]
 FLOW = (
-    ("beton", "files + manifest"),
+    ("beton", "images, manifest"),
     ("loader", "batches"),
     ("nn", "networks"),
     ("observe", "dynamics log"),
     ("teachers", "frozen networks"),
-    ("methods", "kept or new images"),
+    ("methods", "compressed set"),
     ("subsets", "subset's beton"),
     ("train", "accuracy"),
     ("sweep", "result rows"),
     ("report", ""),
 )
-"""The rooms in the order of the flow, each with what it passes on."""
+"""The rooms that data passes through, each with what it passes on; `layers` has the same order."""
 WIDTH, HEIGHT, GAP, DROP, PER_ROW = 120, 44, 60, 60, 4
 
 
 def house_pages() -> dict[str, str]:
     """Return the generated parts of the page on architecture, by path below `docs`."""
-    return {"generated/rooms.md": "\n".join(room_table(PACKAGE)) + "\n", "generated/flow.html": drawing()}
+    return {"generated/rooms.md": "\n".join(room_table()) + "\n", "generated/flow.html": drawing()}
 
 
-def room_table(package: Path) -> list[str]:
+def layers() -> list[str]:
+    """Return the rooms in the order in which they may import each other, from the one that imports no other."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    return [room for layer in reversed(found) for room in layer.split(" | ")]
+
+
+def room_table() -> list[str]:
     """Return the table of rooms and of the packages inside them, each with the first line of its docstring."""
-    rows = []
-    for path in sorted(package.rglob("__init__.py")):
-        folder = path.parent.relative_to(package)
-        if folder.parts:
-            rows.append([f"`{folder.as_posix()}/`", first_line(path)])
+    package = ROOT / "fastdc"
+    rows = [
+        [f"`{path.parent.relative_to(package).as_posix()}/`", first_line(path)]
+        for room in layers()
+        for path in sorted((package / room).rglob("__init__.py"))
+    ]
     return table(["folder of `fastdc/`", "what it does"], rows)
 
 

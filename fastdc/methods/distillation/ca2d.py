@@ -34,12 +34,16 @@ class CA2DConfig(CADSettings, PatchConfig):
 
 
 class CA2D(PatchMethod):
-    """Prune to a pool with CAD-Prune, then choose and tile crops as RDED does.
+    r"""Prune to a pool with CAD-Prune, then choose and tile crops as RDED does.
 
-    CAD-Prune keeps the images whose predictions vary most at the end of a training as long as the student's. The
-    authors' code is not public. The paper states that crops are chosen and tiled as in RDED. The size of the pool,
-    which decides how much of the choice is left to the teacher, is inferred. The paper leaves open what CAD measures;
-    see the setting `reading`.
+    CAD-Prune keeps the images whose predictions vary most at the end of a training as long as the student's. The paper
+    states that crops are chosen and tiled as in RDED. The size of the pool, which decides how much of the choice is
+    left to the teacher, is inferred.
+
+    $$P_c = \mathrm{top}_{300} \, \mathrm{CAD}(D_c), \quad S_c = \mathrm{RDED}(P_c)$$
+
+    Differences:
+        The authors' code is not public. The paper leaves open what CAD measures; see the setting `reading`.
     """
 
     info = MethodInfo(

@@ -19,11 +19,13 @@ class CDAConfig(RecoverConfig):
 
 
 class CDA(RecoverMethod):
-    """Recover images as SRe2L does, with crops that shrink during the run.
+    r"""Recover images as SRe2L does, with crops that shrink during the run.
 
-    Global structure comes first, detail later. The numbers are from the paper's scripts for ImageNet-1K at 224 px and
-    Tiny-ImageNet at 64 px. The paper has no script for 32 px. The numbers there are inferred: SRe2L's, with the
-    curriculum of crops and with mirroring.
+    The smallest crop begins as the whole image and falls along a cosine, so that global structure comes first and
+    detail later. The numbers are from the paper's scripts for ImageNet-1K at 224 px and Tiny-ImageNet at 64 px. The
+    paper has no script for 32 px: SRe2L's numbers, with the curriculum and with mirroring, are inferred there.
+
+    $$a_{\min}(t) = a + (1 - a) \, \tfrac{1}{2} \left( 1 + \cos \frac{\pi t}{T} \right), \quad a = 0.08$$
     """
 
     info = MethodInfo(

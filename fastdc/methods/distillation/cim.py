@@ -51,12 +51,18 @@ class CIMConfig(TeacherConfig):
 
 
 class CIM(TeacherMethod):
-    """Tile the whole images of lowest loss from a random pool, each shrunk by nearest pixels.
+    r"""Tile the whole images of lowest loss from a random pool, each shrunk by nearest pixels.
 
-    Mosaic i of a class holds the images ranked i, n + i, 2n + i, ... (n = ipc). The published method then fits the
-    mosaics to the sources' features in 200 iterations. That step is left out here, and rows report it. Published
-    training takes a tile as it is, resized. Here the protocol's crop is taken inside the tile, as for every set with
-    hints. The setting `fit` has no effect and is refused.
+    The pool holds 300 images of every class, and a teacher scores their central squares. Mosaic i of a class holds the
+    images ranked i, n + i, 2n + i, ... (n = ipc). The setting `fit` has no effect and is refused.
+
+    $$x_i = \mathrm{tile}(r_i, r_{n+i}, r_{2n+i}, r_{3n+i}), \quad r = \mathrm{argsort} \; \ell(f(x), y)$$
+
+    Differences:
+        * The published method then fits the mosaics to the sources' features in 200 iterations. That step is left out
+          here, and rows report it.
+        * Published training takes a tile as it is, resized. Here the protocol's crop is taken inside the tile, as for
+          every set with hints; the protocol `cim-hl` trains as published.
     """
 
     info = MethodInfo(

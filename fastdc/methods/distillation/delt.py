@@ -28,13 +28,17 @@ class DELTConfig(RecoverConfig):
 
 
 class DELT(RecoverMethod):
-    """Optimise real images of medium difficulty, in groups that join one after another.
+    r"""Optimise real images of medium difficulty, in groups that join one after another.
 
-    Early images are optimised for long, late ones stay nearly real, which makes the set more diverse. A group's Adam
-    starts when the group joins. The paper's code has one Adam for the batch, whose bias correction has faded by then.
-    The first steps of a late group are therefore several times too long there. The numbers at 224 px are from the
-    paper's script for ImageNet-1K. There is no script for 64 and 32 px. The numbers there are inferred: CDA's, without
-    rolls.
+    Early images are optimised for long, late ones stay nearly real, which makes the set more diverse. A start lies near
+    the middle of its class's ranking by the first teacher's confidence. The numbers at 224 px are from the paper's
+    script for ImageNet-1K; those at 64 and 32 px are inferred: CDA's, without rolls.
+
+    $$\text{iterations}(g) = T \left( 1 - \frac{g}{R} \right), \quad g = 0, \ldots, R - 1$$
+
+    Differences:
+        A group's Adam starts when the group joins. The authors' code has one Adam for the batch, whose bias correction
+        has faded by then, so that the first steps of a late group are several times too long there.
     """
 
     version = 2

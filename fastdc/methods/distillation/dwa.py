@@ -43,11 +43,22 @@ class DWAConfig(RecoverConfig):
 
 
 class DWA(RecoverMethod):
-    """Optimise random real images against teachers whose weights are pushed away from them.
+    r"""Optimise random real images against teachers whose weights are pushed away from them.
 
-    The images become more diverse, in half of SRe2L's iterations. The adjustment is undone after every batch, as the
-    paper states; its code does not undo it. The numbers are from the paper's scripts for ImageNet-1K at 224 px,
-    Tiny-ImageNet at 64 px and CIFAR-100 at 32 px (rolls only: no crop, no mirroring).
+    Before each batch, a few steps of gradient ascent move the teachers' weights to where the batch's loss is higher.
+    The images become more diverse, in half of SRe2L's iterations. The numbers are from the paper's scripts for
+    ImageNet-1K at 224 px, Tiny-ImageNet at 64 px and CIFAR-100 at 32 px (rolls only: no crop, no mirroring).
+
+    $$
+    \theta \leftarrow \theta + \frac{\rho}{K} \frac{g}{\lVert g \rVert_2},
+    \quad g = \nabla_\theta \, \ell(f_\theta(x), y),
+    \quad K \text{ times}
+    $$
+
+    Differences:
+        * The adjustment is undone after every batch, as the paper states. The authors' code lets adjustments add up.
+        * The teachers are frozen during the recovery. In the authors' code their gradients of one batch enter the first
+          ascent of the next, and those of the ascent enter the first step of the images.
     """
 
     version = 2

@@ -44,16 +44,29 @@ def small_recipe() -> ConvolutionRecipe:
 
 
 class EDC(RecoverMethod):
-    """Optimise mosaics of easy real patches with G-VBSM's matching, half of it against per-class statistics.
+    r"""Optimise mosaics of easy real patches with G-VBSM's matching, half of it against per-class statistics.
 
     The starts of a class are drawn with replacement and mirrored with probability 1/2. From 128 px on they are drawn
-    from `ipc` mosaics of the class, below that from its training images. The number of mosaics is inferred.
+    from `ipc` mosaics of the class (inferred), below that from its training images. The paper's teachers at 224 px are
+    resnet18, mobilenet_v2, efficientnet_b0, shufflenet_v2_x0_5 and alexnet, in turn.
 
-    The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0, shufflenet_v2_x0_5 and alexnet, in turn.
-    A teacher without BatchNorm, such as alexnet, is matched by its convolutions alone. The paper's flatness term has
-    weight 0 in the authors' code and is left out. The scripts split a batch among 4 GPUs, each with its own statistics;
-    here the batch is not split. Below 128 px, statistics come from RandomResizedCrop's views; in the scripts they come
-    from shifts within a margin.
+    $$
+    \min_x \; \ell(f_k(x), y) + \alpha \sum_l w_l \left( \tfrac{1}{2} \, d(\bar\mu_l, \bar\sigma^2_l; \text{set}) +
+    \tfrac{1}{2} \, d(\bar\mu_l, \bar\sigma^2_l; \text{classes}) \right)
+    $$
+
+    Here d is the sum of the L2 distances of mean and variance. A teacher without BatchNorm, such as alexnet, is matched
+    by its convolutions alone.
+
+    Differences:
+        * Moving averages start at the first batch; in the authors' code they start at 0.
+        * A class's variance includes the part between images (`statistics=released` leaves it out, as the code does).
+        * The paper shuffles the tiles of a start. The authors' code draws an order but does not use it, which is the
+          default here too; `shuffle=paper` shuffles.
+        * The paper's flatness term has weight 0 in the authors' code and is left out.
+        * The scripts split a batch among 4 GPUs, each with its own statistics. Here the batch is not split.
+        * Below 128 px, statistics come from RandomResizedCrop's views; in the scripts they come from shifts within a
+          margin.
     """
 
     version = 2

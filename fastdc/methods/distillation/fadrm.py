@@ -26,11 +26,21 @@ class FADRMConfig(RecoverConfig):
 
 
 class FADRM(RecoverMethod):
-    """Optimise mosaics of medium patches in stages of 200 and 224 px, with the start mixed in between stages.
+    r"""Optimise mosaics of medium patches in stages of 200 and 224 px, with the start mixed in between stages.
 
-    With several teachers the method is FADRM+: `fadrm[teachers=A+B+C+D]`. The teachers take turns; the paper's are
-    ResNet-18, DenseNet-121, ShuffleNetV2 and MobileNetV2. FADRM+'s script for 64 px has numbers of its own. Images are
-    stored as PNG, as in the paper. All numbers are from the paper's scripts.
+    The start is mixed in again between two stages, so that the images stay close to real ones. Half of the stages are
+    smaller than the stored image, which saves time. With several teachers the method is FADRM+:
+    `fadrm[teachers=A+B+C+D]`; they take turns, and the paper's are ResNet-18, DenseNet-121, ShuffleNetV2 and
+    MobileNetV2.
+
+    $$x \leftarrow \lambda \, x_0 + (1 - \lambda) \, x \quad \text{between two stages}, \quad \lambda = 0.5$$
+
+    FADRM+'s script for 64 px has numbers of its own. Images are stored as PNG, as in the paper. All numbers are from
+    the paper's scripts.
+
+    Differences:
+        The authors offer their starting patches as a download, without the code that made them. Here they are RDED's,
+        from the median of the ranking outwards (inferred).
     """
 
     version = 2

@@ -91,16 +91,30 @@ def small_recipe(margin: int) -> ConvolutionRecipe:
 
 
 class GVBSM(RecoverMethod):
-    """Match the inputs of BatchNorms and convolutions, with several teachers in turn and densified classes.
+    r"""Match the inputs of BatchNorms and convolutions, with several teachers in turn and densified classes.
 
-    The paper's teachers at 224 px are resnet18, mobilenet_v2, efficientnet_b0 and shufflenet_v2_x0_5. Name those that
-    are available (`teachers=observer+observer:mobilenet_v2`). A teacher without BatchNorm is matched by its
-    convolutions alone. Batches hold consecutive images, class after class. The scripts split a batch between 2 GPUs,
-    each with its own statistics. The numbers are from the scripts for ImageNet-1K at 224 px, Tiny-ImageNet at 64 px and
-    CIFAR-100 at 32 px.
+    Channels and patches of every convolution's input are matched too, by a moving average over the iterations. A term
+    on the spectrum of a class's images keeps them different from each other. The paper's teachers at 224 px are
+    resnet18, mobilenet_v2, efficientnet_b0 and shufflenet_v2_x0_5: name those that are available
+    (`teachers=observer+observer:mobilenet_v2`).
 
-    Two things differ from the scripts below 128 px. Statistics come from RandomResizedCrop's views instead of shifts
-    within the margin. A batch holds a class's images in a row; at 64 px the scripts take a tenth of them at a time.
+    $$
+    \min_x \; \ell(f_k(x), y) + \alpha \sum_l w_l \left( \lVert \bar\mu_l - \hat\mu_l \rVert_2 + \lVert \bar\sigma^2_l -
+    \hat\sigma^2_l \rVert_2 \right) + \beta \, \mathrm{KL}(e / \tau \,\Vert\, e),
+    \quad k = t \bmod K
+    $$
+
+    Here e are the eigenvalues of the class's Gram matrix, as softmax distributions. A teacher without BatchNorm is
+    matched by its convolutions alone. Batches hold consecutive images, class after class. The numbers are from the
+    scripts for ImageNet-1K at 224 px, Tiny-ImageNet at 64 px and CIFAR-100 at 32 px.
+
+    Differences:
+        * Moving averages start at the first batch. In the authors' code they start at 0, by a type test that is never
+          true.
+        * The scripts split a batch between 2 GPUs, each with its own statistics. Here the batch is not split.
+        * Below 128 px, statistics come from RandomResizedCrop's views; in the scripts they come from shifts within a
+          margin.
+        * A batch holds a class's images in a row; at 64 px the scripts take a tenth of them at a time.
     """
 
     version = 2

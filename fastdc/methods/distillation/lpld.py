@@ -30,12 +30,24 @@ class LPLDConfig(RecoverConfig):
 
 
 class LPLD(RecoverMethod):
-    """Recover images as SRe2L does, one class at a time, against that class's own BatchNorm statistics.
+    r"""Recover images as SRe2L does, one class at a time, against that class's own BatchNorm statistics.
 
-    The statistics come from one pass over the training set in eval mode. A batch holds images of one class. With one
+    The statistics come from one pass over the training set in eval mode. A batch holds images of one class; with one
     image per class, a batch's statistics are over the pixels of a single image. The numbers at 224 px and 64 px are
-    from the paper's scripts; at 64 px images are rolled in both directions. The numbers at 32 px are SRe2L's
-    (inferred).
+    from the paper's scripts, those at 32 px are SRe2L's (inferred).
+
+    $$
+    \min_x \; \ell(f(x), y) + \alpha \sum_l w_l \left( \lVert \mu_l(x) - \hat\mu_{l,y} \rVert_2 + \lVert \sigma^2_l(x) -
+    \hat\sigma^2_{l,y} \rVert_2 \right)
+    $$
+
+    At 64 px images are rolled in both directions.
+
+    Differences:
+        * A class's variance includes the part between images, and its statistics are over all images. The authors' code
+          averages single images, about the last ten of a class (`statistics=released` leaves the part between images
+          out).
+        * Label pruning is a protocol here (`label_ratio`), not part of the set.
     """
 
     version = 2

@@ -95,11 +95,21 @@ class PatchMethod(TeacherMethod):
 
 
 class RDED(PatchMethod):
-    """Take each image's crop of lowest loss from a random pool, and tile the lowest of these.
+    r"""Take each image's crop of lowest loss from a random pool, and tile the lowest of these.
 
-    Training is the same as on every other set. RDED's own training crops inside a tile and shuffles the tiles. The
-    benchmark does so for no method, so the set carries no hint. A patch is resized to its tile's size. For an odd side,
-    the published code enlarges it by nearest neighbour instead.
+    The pool holds 300 images of every class, each with 5 random crops. A teacher scores them, and the best crop of an
+    image stands for it. No image is optimised: mosaic i holds the patches ranked i, n + i, 2n + i and 3n + i (n = ipc).
+
+    $$
+    c_j = \mathrm{argmin}_{c \in \text{crops of } j} \; \ell(f(c), y),
+    \quad x_i = \mathrm{tile}(r_i, r_{n+i}, r_{2n+i}, r_{3n+i}),
+    \quad r = \mathrm{argsort} \; \ell(f(c_j), y)
+    $$
+
+    Differences:
+        * RDED's own training crops inside a tile and shuffles the tiles. The benchmark does so for no method, so the
+          set carries no hint.
+        * A patch is resized to its tile's size. For an odd side, the published code enlarges it by nearest neighbour.
     """
 
     info = MethodInfo(

@@ -12,10 +12,23 @@ ROLLED = Recipe(iterations=1000, crop_min=1.0, flip=False, jitter=4)
 
 
 class SRe2L(RecoverMethod):
-    """Optimise noise against cross entropy and BatchNorm's running statistics, one image each of 100 classes at a time.
+    r"""Optimise noise against cross entropy and BatchNorm's running statistics, one image of each class at a time.
 
-    The numbers are from the paper's scripts for ImageNet-1K at 224 px, Tiny-ImageNet at 64 px and CIFAR-100 at 32 px.
-    At 64 px images are rolled in both directions. At 32 px images are only rolled: no crop, no mirroring.
+    A batch holds one image each of 100 classes. The images become what a frozen teacher recognises as their class, with layer inputs whose mean and variance are
+    those of real images. Every step sees one random crop of the whole batch, mirrored and rolled. The numbers are from
+    the paper's scripts for ImageNet-1K at 224 px, Tiny-ImageNet at 64 px and CIFAR-100 at 32 px.
+
+    $$
+    \min_x \; \ell(f(x), y) + \alpha \sum_l w_l \left( \lVert \mu_l(x) - \hat\mu_l \rVert_2 + \lVert \sigma^2_l(x) -
+    \hat\sigma^2_l \rVert_2 \right)
+    $$
+
+    The first layer has weight 10, the others 1. At 64 px images are rolled in both directions. At 32 px they are only
+    rolled: no crop, no mirroring.
+
+    Differences:
+        The numbers are those of the scripts, not the defaults of the code's arguments, which no script uses. Labels are
+        not part of the set: relabelling is a protocol.
     """
 
     version = 2

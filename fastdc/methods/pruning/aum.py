@@ -17,12 +17,18 @@ class AUMConfig(LogConfig):
 
 
 class AUM(LogScore):
-    """Rank images by the negated area under the margin.
+    r"""Rank images by the negated area under the margin.
 
-    Score = -(1 / T) sum_t (z_y - max over j != y of z_j), averaged over observer runs. The paper's AUM is high for easy
-    images; the sign is flipped here so that high = hard. The paper averages up to the first drop of the learning rate.
-    The observer's cosine schedule has no such drop, so all epochs count. CCS also uses all epochs; it sums them, which
-    gives the same ranks.
+    The margin is the label's logit minus the largest other one. Its mean over the epochs of a training is low for
+    images that the network learns late or never, mislabelled ones among them. Several observer runs are averaged.
+
+    $$s_i = -\frac{1}{T} \sum_{t=1}^{T} \left( z^t_{i,y_i} - \max_{j \neq y_i} z^t_{i,j} \right)$$
+
+    Differences:
+        * The paper's AUM is high for easy images. The sign is flipped here, so that high = hard.
+        * The paper averages up to the first drop of the learning rate. The observer's cosine schedule has no such drop,
+          so all epochs count.
+        * CCS's code takes margins of probabilities (`softmax=true`) and sums them, which gives the same ranks.
     """
 
     info = MethodInfo(

@@ -67,10 +67,16 @@ class CADConfig(CADSettings, ScoreConfig):
 
 
 class CADPrune(ScoreMethod):
-    """Rank images by how much a prediction varies over the last epochs.
+    r"""Rank images by how much a prediction varies over the last epochs.
 
-    Score = mean over the last W windows of J epochs of the unbiased std (J - 1), averaged over observer runs. High =
-    hard. The setting `reading` chooses the quantity and the last window, because the paper's code is not public.
+    The observer is trained for as long as the student will be, so that the difficulty fits the student's compute. The
+    score is the mean over the last W windows of J epochs of the unbiased standard deviation, averaged over observer
+    runs. The setting `reading` chooses the quantity and the last window, because the paper leaves both open.
+
+    $$s_i = \frac{1}{W} \sum_{k=K-J-W+2}^{K-J+1} \mathrm{std}(p^{k..k+J-1}_{i,y_i})$$
+
+    Differences:
+        The paper's code is not public. `reading=el2n` follows third-party code (github.com/andriotis/ca2d).
     """
 
     info = MethodInfo(

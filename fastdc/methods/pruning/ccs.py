@@ -43,11 +43,19 @@ class CCSConfig(MethodConfig):
 
 
 class CCS(ScoreMethod):
-    """Drop the int(beta N) samples of the lowest AUM, then choose at random from strata of the score (50 by default).
+    r"""Drop the int(beta N) samples of the lowest AUM, then choose at random from strata of the score (50 by default).
 
-    Strata are served from the smallest. Each gives min(size, budget left // strata left) samples, drawn uniformly.
-    Three things differ from the authors' code: the highest score is never left out, every class has its own count, and
-    all draws follow the seed.
+    The strata have equal width over the range of the score, so the choice covers easy and hard images alike. They are
+    served from the smallest. Each gives what it has, at most an equal share of the budget that is left, drawn
+    uniformly.
+
+    $$m_b = \min \left( |R_b|, \left\lfloor \frac{\text{budget left}}{\text{strata left}} \right\rfloor \right)$$
+
+    Differences:
+        * The highest score is never left out. The authors' code ends the last stratum at 1.0001 times the maximum,
+          which leaves a negative maximum out.
+        * With `balanced=true` every class has its own count. The authors' code applies the last class's to all.
+        * All draws follow the seed. The authors' code sets none.
     """
 
     info = MethodInfo(

@@ -8,11 +8,18 @@ from fastdc.methods.bases.method import MethodConfig, MethodInfo
 
 
 class Craig(GreedyMethod):
-    """Maximise facility location over last-layer gradients, by lazy greedy, class by class.
+    r"""Maximise facility location over last-layer gradients, by lazy greedy, class by class.
 
-    Similarities are s_ij = c - ||g_i - g_j||_2. g = (softmax - onehot) x (features, 1) is the gradient of the
-    cross-entropy at the trained observer, as in DeepCore. The paper's weights (cluster sizes) are not kept, because the
-    benchmark trains every method's images alike. As for facility location, there is no global form.
+    Images whose gradients represent those of the whole class are kept. The gradient g is that of the cross entropy at
+    the trained observer, as in DeepCore. As for facility location, there is no global form.
+
+    $$
+    S = \mathrm{argmax}_S \sum_{i \in D_c} \max_{j \in S} (C - \lVert g_i - g_j \rVert_2),
+    \quad g = (p - e_y) \otimes (h, 1)
+    $$
+
+    Differences:
+        The paper's weights (cluster sizes) are not kept, because the benchmark trains every method's images alike.
     """
 
     info = MethodInfo(

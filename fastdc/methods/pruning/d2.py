@@ -54,11 +54,20 @@ class D2Config(GeometryConfig):
 
 
 class D2(FeatureMethod):
-    """Choose images greedily by scores that pass between neighbours.
+    r"""Choose images greedily by scores that pass between neighbours.
 
-    Forward messages raise images with high-scoring neighbours. Each pick then lowers its neighbours; see
-    `message_order`. The features are the trained observer's penultimate ones. The command's `--stratas 25` affects only
-    a figure.
+    Forward messages raise images with high-scoring neighbours. Each pick then lowers its neighbours, so that the choice
+    spreads over the graph; see `message_order`. The features are the trained observer's penultimate ones.
+
+    $$
+    s_i \leftarrow s_i + \sum_{k \in N(i)} e^{-d_{ik}} s_k,
+    \quad \text{after each pick } i: \; s_k \leftarrow s_k - e^{-\gamma d_{ik}} s_i
+    $$
+
+    Differences:
+        * The published command asks for class balance, but its graph mode ignores it. Here each class has a graph of
+          its own; `balanced=false` chooses as the command does.
+        * The command's `--stratas 25` affects only a figure and is left out.
     """
 
     info = MethodInfo(

@@ -39,11 +39,21 @@ class DualConfig(LogConfig):
 
 
 class Dual(LogScore):
-    """Draw images by difficulty times uncertainty, with a preference that depends on the pruning rate.
+    r"""Draw images by difficulty times uncertainty, with a preference that depends on the pruning rate.
 
-    Score = mean over windows of J epochs of 10 std(p_y) (1 - mean(p_y)), std unbiased, averaged over observer runs.
-    High = hard. By default images are drawn without replacement with weights s_i BetaPDF(m_i; a, b). m is the mean of
-    p_y over all epochs that are read; see `beta_log_weights`. The pruning rate is that of the whole set.
+    The score multiplies the variation of the label's probability by its distance from 1, window by window. By default
+    images are drawn without replacement, with a weight that moves to easy images as the pruning rate grows. Here m is
+    the mean of p_y over all epochs that are read, and the rate is that of the whole set; see `beta_log_weights`.
+
+    $$
+    s_i = \frac{10}{T - J + 1} \sum_{k=0}^{T-J} \mathrm{std}(p^{k..k+J-1}_{i,y_i}) \left( 1 -
+    \mathrm{mean}(p^{k..k+J-1}_{i,y_i}) \right),
+    \quad w_i = s_i \, \mathrm{Beta}(m_i; a, b)
+    $$
+
+    Differences:
+        The released ImageNet scorer writes the path in place of the scores, and its default arguments contradict each
+        other. This method follows the paper.
     """
 
     info = MethodInfo(

@@ -22,11 +22,17 @@ class DynUncConfig(LogConfig):
 
 
 class DynUnc(LogScore):
-    """Rank images by the variation of their label's probability.
+    r"""Rank images by the variation of their label's probability.
 
-    Score = mean over windows of J epochs of 10 std(p_y), unbiased (J - 1), averaged over observer runs. High means hard
-    in the sense of undecided: images that are always right and images that are always wrong both score low. The paper
-    keeps the high end. A probability of exactly 0 counts as 0; the authors' code treats it as missing.
+    The variation is taken in every window of J epochs and averaged over the windows. High means hard in the sense of
+    undecided: images that are always right and images that are always wrong both score low. The paper keeps the high
+    end.
+
+    $$s_i = \frac{10}{T - J + 1} \sum_{k=0}^{T-J} \mathrm{std}(p^{k..k+J-1}_{i,y_i})$$
+
+    Differences:
+        * A probability of exactly 0 counts as 0. The authors' code treats it as missing.
+        * The window that ends with the last epoch is read too. The authors' code leaves it out, DUAL's does not.
     """
 
     info = MethodInfo(

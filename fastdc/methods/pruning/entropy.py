@@ -8,10 +8,15 @@ from fastdc.observe.dynamics_log import Observation
 
 
 class Entropy(FinalScore):
-    """Rank images by the entropy of the trained observer's prediction.
+    r"""Rank images by the entropy of the trained observer's prediction.
 
-    Score = -sum_c p_c ln p_c in nats, in eval mode, averaged over observer runs. The label plays no part. DeepCore
-    keeps the most confident images if it is not class-balanced; here `keep` decides.
+    The entropy is low where the network is sure of a class, right or wrong: the label plays no part. It is taken once,
+    in eval mode after the last epoch, in nats. Several observer runs are averaged.
+
+    $$s_i = -\sum_c p_{i,c} \ln p_{i,c}$$
+
+    Differences:
+        DeepCore's code keeps the most confident images if it is not class-balanced. Here `keep` decides.
     """
 
     info = MethodInfo(

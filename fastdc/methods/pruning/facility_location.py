@@ -21,10 +21,16 @@ class FacilityLocationConfig(MethodConfig):
 
 
 class FacilityLocation(GreedyMethod):
-    """Maximise the sum over i of the maximum over kept j of s_ij, by lazy greedy, class by class.
+    r"""Maximise the sum over all images of the similarity to the nearest kept one, by lazy greedy, class by class.
 
-    Similarities s_ij are between penultimate features. DeepCore takes last-layer gradients instead, as `craig` does
-    here. There is no global form, because it would take n^2 similarities of the whole set, 1.6e12 on ImageNet.
+    An image is worth keeping if it resembles images that no kept one resembles. Similarities s_ij are between
+    penultimate features of the trained observer. There is no global form, because it would take n^2 similarities of the
+    whole set, 1.6e12 on ImageNet.
+
+    $$S = \mathrm{argmax}_S \sum_{i \in D_c} \max_{j \in S} s_{ij}$$
+
+    Differences:
+        DeepCore's code takes last-layer gradients in place of features, as `craig` does here.
     """
 
     info = MethodInfo(

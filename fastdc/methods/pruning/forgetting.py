@@ -7,11 +7,16 @@ from fastdc.observe.dynamics_log import Observation
 
 
 class Forgetting(LogScore):
-    """Rank images by the number of epochs at which they turn from correct to wrong, averaged over observer runs.
+    r"""Rank images by the number of epochs at which they turn from correct to wrong, averaged over observer runs.
 
     Each epoch presents an image once, augmented, in train mode, as in the paper. Correct means a positive margin; a tie
-    is wrong. An image that was never correct gets T, the number of epochs, which no other image can reach. The paper
-    ranks such images hardest. CCS's and DeepCore's code gives them 0, as if they were never forgotten.
+    is wrong. An image that was never correct gets T, the number of epochs, which no other image can reach.
+
+    $$s_i = \sum_{t=2}^{T} [\, \mathrm{correct}^{t-1}_i \wedge \neg \mathrm{correct}^{t}_i \,]$$
+
+    Differences:
+        CCS's and DeepCore's code gives 0 to images that were never correct, as if they were never forgotten. The paper
+        ranks them hardest, and so does this method.
     """
 
     info = MethodInfo(

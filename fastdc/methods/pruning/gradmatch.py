@@ -21,12 +21,20 @@ class GradMatchConfig(MethodConfig):
 
 
 class GradMatch(GreedyMethod):
-    """Match the mean last-layer gradient by orthogonal matching pursuit with non-negative weights, class by class.
+    r"""Match the mean last-layer gradient by orthogonal matching pursuit with non-negative weights, class by class.
 
-    g = (softmax - onehot) x (features, 1), at the trained observer. Non-negative weights are refitted at each pick.
-    DeepCore enforces the sign only at the end, and then keeps fewer images than requested. The weights serve only the
-    choice. They are not kept, because the benchmark trains every method's images alike. There is no global form: ipc *
-    classes picks would take n * picks inner products, and a refit of all weights at each pick.
+    Each pick is the image whose gradient fits what the weighted picks still miss of the class's mean gradient.
+    Non-negative weights are refitted at each pick. There is no global form: ipc * classes picks would take n * picks
+    inner products, and a refit of all weights at each pick.
+
+    $$
+    \min_{S, \, w \geq 0} \left\lVert \frac{1}{n} \sum_{i \in D_c} g_i - \sum_{j \in S} w_j g_j \right\rVert_2,
+    \quad g = (p - e_y) \otimes (h, 1)
+    $$
+
+    Differences:
+        * DeepCore's code enforces the sign of the weights only at the end, and then keeps fewer images than requested.
+        * The weights serve only the choice, because the benchmark trains every method's images alike.
     """
 
     info = MethodInfo(

@@ -8,13 +8,17 @@ from fastdc.observe.dynamics_log import Observation
 
 
 class GraNd(FinalScore):
-    """Rank images by the norm of the last layer's loss gradient.
+    r"""Rank images by the norm of the last layer's loss gradient.
 
-    Score = ||d loss / d (W, b)||_2 of the last linear layer at the end of the observer's training, averaged over
-    observer runs. The gradient of cross entropy is the outer product of p - onehot(y) and (h, 1). Its norm is therefore
-    ||p - onehot(y)||_2 sqrt(||h||_2^2 + 1), exact without forming the gradient. The paper takes all parameters at
-    initialisation, a result that could not be reproduced (Kirsch 2023). The last layer at the end of training is
-    DeepCore's reading. Several observer runs (10 in the paper) estimate the expectation.
+    The norm is taken after the observer's last epoch. The gradient of the cross entropy is the outer product of p -
+    onehot(y) and the features (h, 1), so its norm is exact without forming it. Several observer runs (10 in the paper)
+    estimate the expectation.
+
+    $$s_i = \lVert \nabla_{(W,b)} \ell_i \rVert_2 = \lVert p_i - e_{y_i} \rVert_2 \, \sqrt{\lVert h_i \rVert_2^2 + 1}$$
+
+    Differences:
+        The paper takes all parameters at initialisation, a result that could not be reproduced (Kirsch 2023). The last
+        layer at the end of training is DeepCore's reading, without its division by the batch size.
     """
 
     info = MethodInfo(

@@ -21,10 +21,18 @@ class GraphCutConfig(GeometryConfig):
 
 
 class GraphCut(GreedyMethod):
-    """Pick greedily the j with the largest lambda * sum over all i of s_ij - 2 * sum over kept i of s_ij.
+    r"""Pick greedily the image that is most similar to the whole class and least similar to the picks.
 
-    s = 1/2 + cos/2 of penultimate features. The cost is O(n D) per pick and O(n) memory. The global form
-    (`balanced=false`) therefore needs no similarities of all pairs either.
+    Similarities are half of one plus the cosine of penultimate features. The cost is O(n D) per pick and O(n) memory.
+    The global form (`balanced=false`) therefore needs no similarities of all pairs either.
+
+    $$
+    j = \mathrm{argmax}_j \; \lambda \sum_{i \in D_c} s_{ij} - 2 \sum_{i \in S} s_{ij},
+    \quad s_{ij} = \tfrac{1}{2} + \tfrac{1}{2} \cos(\varphi_i, \varphi_j)
+    $$
+
+    Differences:
+        DeepCore's default greedy need not end for this function. Plain greedy is used here.
     """
 
     info = MethodInfo(

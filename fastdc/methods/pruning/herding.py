@@ -8,9 +8,16 @@ from fastdc.methods.bases.method import MethodConfig, MethodInfo
 
 
 class Herding(GreedyMethod):
-    """Pick argmin_j ||mu - (sum of picked + phi_j) / (|S| + 1)|| at each step, on the penultimate features.
+    r"""Pick images so that their mean feature follows the class mean.
 
-    `balanced=false` follows the mean of the whole set. The cost is O(n D) per pick.
+    Each step adds the image that brings the mean of the picks closest to the mean of the class. Features are the
+    trained observer's penultimate ones. `balanced=false` follows the mean of the whole set; the cost is O(n D) per
+    pick.
+
+    $$j = \mathrm{argmin}_j \left\lVert \mu - \frac{\varphi_j + \sum_{i \in S} \varphi_i}{|S| + 1} \right\rVert_2$$
+
+    Differences:
+        DeepCore's code takes the farthest image at each step, an error of sign.
     """
 
     info = MethodInfo(

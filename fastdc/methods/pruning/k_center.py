@@ -8,10 +8,16 @@ from fastdc.methods.bases.method import MethodConfig, MethodInfo
 
 
 class KCenter(GreedyMethod):
-    """Traverse the penultimate features farthest first, from the image nearest to the mean.
+    r"""Traverse the penultimate features farthest first, from the image nearest to the mean.
 
-    Published code starts at a random image. A start that depends only on the features needs no seed. The cost is O(n D)
-    per pick. Memory is O(n), one running minimum per image; DeepCore keeps budget x n distances.
+    Each pick is the image farthest from all earlier picks, so that no image lies far from a kept one. The cost is O(n
+    D) per pick. Memory is O(n), one running minimum per image.
+
+    $$j = \mathrm{argmax}_j \min_{i \in S} \lVert \varphi_j - \varphi_i \rVert_2$$
+
+    Differences:
+        * Published code starts at a random image. A start that depends only on the features needs no seed.
+        * DeepCore's code keeps budget x n distances, which does not fit into memory for ImageNet.
     """
 
     info = MethodInfo(

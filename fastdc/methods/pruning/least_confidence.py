@@ -8,10 +8,15 @@ from fastdc.observe.dynamics_log import Observation
 
 
 class LeastConfidence(FinalScore):
-    """Rank images by the trained observer's lack of confidence.
+    r"""Rank images by the trained observer's lack of confidence.
 
-    Score = 1 - max_c p_c in eval mode, averaged over observer runs. High = hard, and the score keeps the digits of a
-    probability near 1. The score uses probabilities, as published; DeepCore takes logits. The label plays no part.
+    The score is one minus the largest probability, in eval mode after the last epoch. It keeps the digits of a
+    probability near 1. The label plays no part; several observer runs are averaged.
+
+    $$s_i = 1 - \max_c p_{i,c}$$
+
+    Differences:
+        The score uses probabilities, as published. DeepCore's code takes logits.
     """
 
     info = MethodInfo(

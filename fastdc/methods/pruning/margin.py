@@ -10,9 +10,13 @@ from fastdc.observe.dynamics_log import Observation
 class Margin(FinalScore):
     """Rank images by how close the trained observer's top two probabilities are.
 
-    Score = 1 - (largest - second largest probability) in eval mode, averaged over observer runs. The paper's margin is
-    low for hard images. One minus the margin is high for hard ones, and keeps the digits of a margin near 1. The label
-    plays no part.
+    The paper's margin is low for hard images. One minus the margin is high for hard ones, and keeps the digits of a
+    margin near 1. The label plays no part; the pass is in eval mode, and several observer runs are averaged.
+
+    $$s_i = 1 - (p_{i,(1)} - p_{i,(2)})$$
+
+    Differences:
+        DeepCore's code keeps the most confident images if it is not class-balanced. Here `keep` decides.
     """
 
     info = MethodInfo(

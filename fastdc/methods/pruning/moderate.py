@@ -16,11 +16,15 @@ from fastdc.methods.bases.method import Compressed, MethodConfig, MethodContext,
 
 
 class Moderate(FeatureMethod):
-    """Keep the images whose distance d_i = ||phi_i - median(class)||_2 is around the median distance.
+    r"""Keep the images whose distance from their class's median is around the median distance.
 
-    The median of a class is taken per feature. The kept band is the central `ipc` ranks of d, nearest to the middle
-    rank first. It is taken per class, as in the paper, or among all images (`balanced=false`), as in its code. In both
-    cases every class has its own median.
+    The median of a class is taken per feature. The kept band is the central `ipc` ranks of the distance, nearest to the
+    middle rank first. With `balanced=false` the band is of all images, but every class keeps its own median.
+
+    $$d_i = \lVert \varphi_i - \mathrm{median}(\varphi_{D_{y_i}}) \rVert_2, \quad S_c = \text{central ranks of } d$$
+
+    Differences:
+        The authors' code takes one band of all images. The default is a band of each class, as in the paper.
     """
 
     info = MethodInfo(

@@ -9,9 +9,15 @@ from fastdc.methods.pruning.ssp import METHOD as SSP
 
 
 class Prototypes(DistanceMethod):
-    """Rank images by the distance to their class's prototype: SSP with classes in place of clusters.
+    r"""Rank images by the distance to their class's prototype: SSP with classes in place of clusters.
 
-    Score d_i = 1 - cos(phi_i, mean of the L2-normalised features of i's class).
+    A prototype is the mean direction of a class's features. Images near it are typical of their class. Features are the
+    trained observer's penultimate ones.
+
+    $$
+    s_i = 1 - \cos(\varphi_i, \mu_{y_i}),
+    \quad \mu_c = \mathrm{mean}_{i \in D_c} \frac{\varphi_i}{\lVert \varphi_i \rVert_2}
+    $$
     """
 
     info = MethodInfo(

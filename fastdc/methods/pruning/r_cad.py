@@ -26,12 +26,16 @@ class RCADConfig(CADSettings):
 
 
 class RCAD(FeatureMethod):
-    """Maximise the sum over i of CAD_i max over kept j of max(0, cos(phi_i, phi_j)), by lazy greedy, class by class.
+    r"""Cover each class as facility location does, with more weight on images that vary, by lazy greedy.
 
-    With equal weights in place of CAD this is facility location. phi are the penultimate features of the first observer
-    run at the end of its training. CAD is of the first K epochs of the same trainings, averaged over the runs. R-CAD's
-    own code takes phi of another finished network, and CAD of a training that ends at K. As for facility location,
-    there is no global form.
+    The weight is CAD of the first K epochs, averaged over the observer runs. The features are the penultimate ones of
+    the first run at the end of its training. With equal weights this is facility location; there is no global form
+    either.
+
+    $$S = \mathrm{argmax}_S \sum_{i \in D_c} \mathrm{CAD}_i \max_{j \in S} \max(0, \cos(\varphi_i, \varphi_j))$$
+
+    Differences:
+        R-CAD's own code takes the features of another finished network, and CAD of a training that ends at K.
     """
 
     info = MethodInfo(

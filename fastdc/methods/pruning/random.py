@@ -7,7 +7,16 @@ from fastdc.methods.bases.selection import random_balanced
 
 
 class Random(Method):
-    """Draw images uniformly without replacement, the same number of every class."""
+    r"""Draw images uniformly without replacement, the same number of every class.
+
+    Each class draws from a stream of its own, so that another class changes nothing in it. No network is trained and no
+    image is read. Soft-label distillation was not compared with this baseline for a long time.
+
+    $$S_c \sim \mathrm{Uniform}\{A \subset D_c : |A| = \mathrm{ipc}\}$$
+
+    Differences:
+        The benchmark released its random sets, but no code that draws them. Here each subset seed draws another set.
+    """
 
     info = MethodInfo(
         name="random",

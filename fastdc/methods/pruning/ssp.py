@@ -24,11 +24,17 @@ class SSPConfig(DistanceConfig):
 
 
 class SSP(DistanceMethod):
-    """Rank images by the distance to the nearest centroid of spherical k-means over all images.
+    r"""Rank images by the distance to the nearest centroid of spherical k-means over all images.
 
-    Score d_i = 1 - cos(phi_i, nearest prototype). The paper clusters SwAV's self-supervised features. Here the features
-    are the observer's, which was trained with labels. Initial centroids are drawn by sample number, so the same images
-    in another order may give other prototypes.
+    The centroids are found without labels, as many as there are classes. Images near a centroid are typical, those far
+    from every one are not. Initial centroids are drawn by sample number, so the same images in another order may give
+    others.
+
+    $$s_i = 1 - \max_k \cos(\varphi_i, \mu_k)$$
+
+    Differences:
+        The paper clusters SwAV's self-supervised features. Here the features are the observer's, which was trained with
+        labels.
     """
 
     info = MethodInfo(

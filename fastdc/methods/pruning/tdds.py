@@ -24,14 +24,24 @@ class TDDSConfig(ScoreConfig):
 
 
 class TDDS(ScoreMethod):
-    """Rank images by how unevenly their predictions change from epoch to epoch.
+    r"""Rank images by how unevenly their predictions change from epoch to epoch.
 
-    Score = sum over windows k = 0..T-J of decay (1 - decay)^(T-J-k) ||q - mean(q)||_2, averaged over observer runs.
-    q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|; the window of epochs k..k+J-1 holds J - 1 of these. High =
-    hard; the paper keeps the high end. With these weights the score depends on about the last J + 2 epochs up to T.
+    The change between two epochs is the divergence of the predicted probabilities. In each window of J epochs its
+    spread is measured, and late windows weigh most. With the published weights the score depends on about the last J +
+    2 epochs up to T; the paper keeps the high end.
+
+    $$
+    q_t = \sum_c | p^{t+1}_c (\ln p^{t+1}_c - \ln p^t_c) |,
+    \quad s_i = \sum_{k=0}^{T-J} \gamma (1 - \gamma)^{T-J-k} \, \lVert q_{k..k+J-2} - \bar q \rVert_2
+    $$
 
     In the observer's record, q is accurate to about 1e-3, because the previous epoch is kept as float16
     log-probabilities.
+
+    Differences:
+        * Logarithms come from log-softmax, without an epsilon.
+        * The authors' code stores its scores sorted, not in the order of the samples. Its ImageNet code is not
+          published.
     """
 
     info = MethodInfo(

@@ -6,7 +6,13 @@ from fastdc.methods.bases.method import Compressed, Method, MethodConfig, Method
 
 
 class Full(Method):
-    """Keep every image as it is; ipc and seed have no effect."""
+    """Keep every image as it is; ipc and seed have no effect.
+
+    The row shows what a network reaches on the whole training set under the same protocol. It is the reference for
+    every compressed set. The set is not stored again.
+
+    $$S = D$$
+    """
 
     info = MethodInfo(
         name="full",

@@ -16,12 +16,16 @@ STD = (0.229, 0.224, 0.225)
 
 
 class Noise(Method):
-    """Draw every pixel and channel from N(ImageNet's mean, its std^2), clipped to valid levels.
+    r"""Draw every pixel and channel from N(ImageNet's mean, its std^2), clipped to valid levels.
 
     This is standard normal noise in the space of a network's input, the state of SRe2L's recovery before its first
-    step. Like every other image it is stored as JPEG q75 4:2:0, which smooths the noise. Every class has the same
-    number of images. Hard labels on noise carry no information. With a teacher's soft labels networks do learn
-    (the paper's table 20).
+    step. Every class has the same number of images, so hard labels on them carry no information. With a teacher's soft
+    labels networks do learn (the paper's table 20).
+
+    $$x_{uvc} \sim \mathcal{N}(\mu_c, \sigma_c^2), \quad \mu = (.485, .456, .406), \quad \sigma = (.229, .224, .225)$$
+
+    Differences:
+        The images are stored as JPEG q75 4:2:0 like every other set, which smooths the noise.
     """
 
     info = MethodInfo(
