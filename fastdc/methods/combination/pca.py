@@ -1,4 +1,4 @@
-"""PCA: Prune, Combine, Augment (Xiao et al., arXiv 2502.06434), the paper's own method, with a setting for each part."""
+"""PCA: Prune, Combine, Augment (Xiao et al., arXiv 2502.06434), the paper's own method; each part is a setting."""
 
 from functools import partial
 from typing import Any, ClassVar, Literal, Self

@@ -14,9 +14,10 @@ ROLLED = Recipe(iterations=1000, crop_min=1.0, flip=False, jitter=4)
 class SRe2L(RecoverMethod):
     r"""Optimise noise against cross entropy and BatchNorm's running statistics, one image of each class at a time.
 
-    A batch holds one image each of 100 classes. The images become what a frozen teacher recognises as their class, with layer inputs whose mean and variance are
-    those of real images. Every step sees one random crop of the whole batch, mirrored and rolled. The numbers are from
-    the paper's scripts for ImageNet-1K at 224 px, Tiny-ImageNet at 64 px and CIFAR-100 at 32 px.
+    A batch holds one image each of 100 classes, of which every step sees one random crop, mirrored and rolled. The
+    images become what a frozen teacher recognises as their class, with layer inputs whose mean and variance are those
+    of real images. The numbers are from the paper's scripts for ImageNet-1K at 224 px, Tiny-ImageNet at 64 px and
+    CIFAR-100 at 32 px.
 
     $$
     \min_x \; \ell(f(x), y) + \alpha \sum_l w_l \left( \lVert \mu_l(x) - \hat\mu_l \rVert_2 + \lVert \sigma^2_l(x) -
