@@ -27,8 +27,7 @@ html_math_renderer = "mathml"  # the browser draws formulas without a script, so
 
 default_role = "literal"  # docstrings write `name` as Markdown does
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented_params"
+autodoc_typehints = "none"  # numpy's aliases would fill lines; the docstrings give dtypes, shapes and units
+napoleon_attr_annotations = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-python_use_unqualified_type_names = True

@@ -94,7 +94,7 @@ class Manifest(BaseModel):
 
     @property
     def inferred(self) -> bool:
-        """Return whether this was inferred for want of a manifest: classes and ids are numbers, hints are unknown."""
+        """Return whether no manifest was found, so that classes and ids are numbers and hints are unknown."""
         return self.made.get("tool") == INFERRED
 
     @model_validator(mode="after")

@@ -20,11 +20,13 @@ class BetonFile:
 
     Attributes:
         path: the file.
-        num_samples: N.
-        labels: [N] int64.
-        heights, widths: [N] int64, pixels.
-        modes: [N] uint8, 0 = JPEG, 1 = raw RGB.
-        offsets, sizes: [N] int64, byte range of each payload in the file.
+        num_samples: number N of samples.
+        labels: class of each sample, int64 [N].
+        heights: pixels, int64 [N].
+        widths: pixels, int64 [N].
+        modes: 0 = JPEG, 1 = raw RGB, uint8 [N].
+        offsets: first byte of each payload in the file, int64 [N].
+        sizes: bytes of each payload, int64 [N].
         payload_bytes: sum of `sizes`.
 
     Raises:

@@ -21,8 +21,10 @@ class ObserverConfig(Settings):
         arch: architecture name (`fastdc.nn.models`).
         epochs: length of the cosine schedule in epochs; training may stop earlier (`stop_after` of `observe`).
         batch_size: images per step.
-        lr, momentum, weight_decay: settings of SGD, which decays every parameter.
-        lr_min: learning rate at the end of the half cosine that starts at `lr`; updated every step.
+        lr: SGD's learning rate at the start of a half cosine, which is updated every step.
+        lr_min: learning rate at its end.
+        momentum: SGD's momentum.
+        weight_decay: SGD's weight decay, of every parameter.
         image_size: side of the training crops in pixels (RandomResizedCrop(0.08, 1) and flip).
         precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
         device: `auto` is CUDA where available.
