@@ -25,7 +25,7 @@ WIDTH, HEIGHT, GAP, DROP, PER_ROW = 120, 44, 60, 60, 4
 
 def house_pages() -> dict[str, str]:
     """Return the generated parts of the page on architecture, by path below `docs`."""
-    return {"generated/rooms.md": "\n".join(room_table()) + "\n", "generated/flow.html": drawing()}
+    return {"generated/rooms.txt": "\n".join(room_table()) + "\n", "generated/flow.html": drawing()}
 
 
 def layers() -> list[str]:

@@ -50,34 +50,26 @@ SCALE = {"images": 10_000, "train_images": 1_281_167, "image_size": 224, "classe
 
 
 def method_pages() -> dict[str, str]:
-    """Return the page of every built-in method and the index of all, Markdown by path below `docs`."""
+    """Return the page of every built-in method and the tables of all, Markdown by path below `docs`."""
     methods = {name: method for name, method in all_methods().items() if type(method).__module__.startswith("fastdc.")}
     figures, own = read_published(PUBLISHED), own_rows(ROWS)
     pages = {f"methods/{name}.md": page(method, figures, own) for name, method in methods.items()}
-    return {"methods/index.md": index(methods.values()), **pages}
+    return {"generated/methods.txt": index(methods.values()), **pages}
 
 
 def index(methods: Iterable[Method]) -> str:
-    """Return the page that lists all methods by family."""
+    """Return the tables of all methods, one for each family."""
     by_family: dict[str, list[Method]] = defaultdict(list)
     for method in methods:
         by_family[method.info.family].append(method)
-    lines = [
-        "# Methods",
-        "",
-        "Each page is made from the method's own file when the site is built: its docstring, its settings and its",
-        "metadata. `fastdc methods --json` prints the same facts. *Reads* names what must exist before a method runs;",
-        "a sweep makes it when it is missing, once for all methods.",
-        "",
-    ]
+    lines = []
     for family, title in FAMILIES.items():
         rows = [
-            [f"[`{m.info.name}`]({m.info.name}.md)", m.info.title, summary(m), reads(m), str(m.info.year or "")]
+            [f"[`{m.info.name}`](methods/{m.info.name}.md)", m.info.title, summary(m), reads(m), str(m.info.year or "")]
             for m in by_family[family]
         ]
         lines += [f"## {title}", "", *table(["name", "method", "what it does", "reads", "year"], rows), ""]
-    names = [f"{method.info.title} <{method.info.name}>" for found in by_family.values() for method in found]
-    return "\n".join([*lines, ":::{toctree}", ":hidden:", "", *sorted(names, key=str.lower), ":::", ""])
+    return "\n".join(lines)
 
 
 def page(method: Method, figures: Mapping[str, Any], own: Mapping[str, list[list[str]]]) -> str:

@@ -30,18 +30,19 @@ def test_every_method_has_a_page_with_text_formula_settings_and_reference(name: 
     assert method.info.bibtex in page
 
 
-def test_the_index_links_every_page() -> None:
-    index = PAGES["methods/index.md"]
-    assert set(PAGES) == {"methods/index.md", *(f"methods/{name}.md" for name in NAMES)}
-    assert all(f"[`{name}`]({name}.md)" in index and f"<{name}>" in index for name in NAMES)
+def test_the_tables_of_methods_link_every_page() -> None:
+    tables = PAGES["generated/methods.txt"]
+    assert set(PAGES) == {"generated/methods.txt", *(f"methods/{name}.md" for name in NAMES)}
+    assert all(f"[`{name}`](methods/{name}.md)" in tables for name in NAMES)
 
 
 def test_settings_show_ranges_marks_and_the_numbers_of_each_size() -> None:
     assert "| `grid` | whole number ≥ 1, ≤ 8 | `2` \\* | tiles per side;" in PAGES["methods/pca.md"]
     assert "| `keep` | `easy`, `hard` | `hard` |" in PAGES["methods/dual.md"]
     assert "| `0.25` (224 px)<br>`0.1` (64 px)<br>`0.25` (32 px) |" in PAGES["methods/sre2l.md"]
-    assert "| `milestone` | number ≥ 0, ≤ 1 or `null` | `1.0` (224 px)<br>`1.0` (64 px)<br>`1.0` \\* (32 px) |" in (
-        PAGES["methods/cda.md"]
+    assert (
+        "| `milestone` | number ≥ 0, ≤ 1 or `null` | `1.0` (224 px)<br>`1.0` (64 px)<br>`1.0` \\* (32 px) |"
+        in (PAGES["methods/cda.md"])
     )
 
 
