@@ -80,7 +80,7 @@ def page(method: Method, figures: Mapping[str, Any], own: Mapping[str, list[list
         [
             f"# {info.title}",
             "",
-            f"`{info.name}` · {info.family} · {source(method)}",
+            f"`{info.name}` · {info.family} · {source(method)} · `{file(method)}`",
             "",
             text,
             "",
@@ -102,6 +102,11 @@ def section(title: str, lines: Iterable[str]) -> list[str]:
 def source(method: Method) -> str:
     """Return the paper and year of a method."""
     return f"{method.info.paper}, {method.info.year}" if method.info.paper else "no paper"
+
+
+def file(method: Method) -> str:
+    """Return the file of a method, relative to the repository."""
+    return Path(inspect.getfile(type(method))).relative_to(ROOT).as_posix()
 
 
 def described(method: Method) -> tuple[str, str]:

@@ -35,7 +35,8 @@ def default(method: Method, config: MethodConfig, name: str) -> str:
     numbers = [marked(getattr(recipe(config, side), name), name in method.inferred(config, side)) for side in SIDES]
     if len(set(numbers)) == 1:
         return numbers[0]
-    return "<br>".join(f"{number} ({side} px)" for number, side in zip(numbers, SIDES, strict=True))
+    lines = [f"{number} ({side} px)" for number, side in zip(numbers, SIDES, strict=True)]
+    return "<br>".join(lines).replace(" ", "\u00a0")  # a narrow column would break after each word
 
 
 def marked(value: Any, inferred: bool) -> str:
