@@ -1,9 +1,9 @@
-"""Generate the pages of the documentation that must not go stale: methods, the house and its drawing."""
+"""Generate the pages of the documentation that must not go stale: methods, the packages and their drawing."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastdc_docs.house import house_pages
+from fastdc_docs.architecture import architecture_pages
 from fastdc_docs.method_pages import method_pages
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def setup(app: "Sphinx") -> dict[str, Any]:
 
 def write_pages(docs: Path) -> None:
     """Write the generated pages below `docs`, and remove those of methods that are gone."""
-    pages = {docs / name: text for name, text in (method_pages() | house_pages()).items()}
+    pages = {docs / name: text for name, text in (method_pages() | architecture_pages()).items()}
     for stale in set((docs / "methods").glob("*.md")) - set(pages):
         stale.unlink()
     for path, text in pages.items():

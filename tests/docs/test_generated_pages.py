@@ -1,10 +1,10 @@
-"""The generated pages hold every method, every setting, every figure and every room."""
+"""The generated pages hold every method, every setting, every figure and every package."""
 
 import re
 from pathlib import Path
 
 import pytest
-from fastdc_docs import house
+from fastdc_docs import architecture
 from fastdc_docs.method_pages import described, method_pages, own_rows
 from fastdc_docs.settings_table import meaning
 from pydantic import Field
@@ -74,16 +74,16 @@ def test_our_accuracy_is_the_mean_and_spread_over_seeds(tmp_path: Path) -> None:
     assert [(row[0], *row[-2:]) for row in found] == [("`pca`", "1", "45.50"), ("`pca[grid=3]`", "2", "41.00 ± 1.41")]
 
 
-def test_every_room_has_a_row_and_the_drawing_follows_the_layers() -> None:
+def test_every_package_has_a_row_and_the_drawing_follows_the_layers() -> None:
     package = Path(fastdc.__file__).parent
     packages = {path.parent.relative_to(package).as_posix() for path in package.rglob("__init__.py")} - {"."}
-    rows = [line.split("|") for line in house.room_table()[2:]]
+    rows = [line.split("|") for line in architecture.package_table()[2:]]
     assert {cells[1].strip(" `/") for cells in rows} == packages
     assert all(cells[2].strip().endswith(".") for cells in rows), "expected a docstring in every __init__.py"
-    flow, layers = [room for room, _ in house.FLOW], house.layers()
-    assert all(room in layers for room in flow)
-    assert sum(f">{room}</text>" in house.drawing() for room in flow) == len(flow)
-    order = [layers.index(room) for room in flow if room not in ("subsets", "train")]  # these two share a layer
+    flow, layers = [name for name, _ in architecture.FLOW], architecture.layers()
+    assert all(name in layers for name in flow)
+    assert sum(f">{name}</text>" in architecture.drawing() for name in flow) == len(flow)
+    order = [layers.index(name) for name in flow if name not in ("subsets", "train")]  # these two share a layer
     assert order == sorted(order)
 
 

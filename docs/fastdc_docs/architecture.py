@@ -1,4 +1,4 @@
-"""Generate the drawing of the data flow and the table of rooms, from import-linter's layers and the docstrings."""
+"""Generate the drawing of the data flow and the table of packages, from import-linter's layers and the docstrings."""
 
 import ast
 import tomllib
@@ -19,29 +19,29 @@ FLOW = (
     ("sweep", "result rows"),
     ("report", ""),
 )
-"""The rooms that data passes through, each with what it passes on; `layers` has the same order."""
+"""The packages that data passes through, each with what it passes on; `layers` has the same order."""
 WIDTH, HEIGHT, GAP, DROP, PER_ROW = 120, 44, 60, 60, 4
 
 
-def house_pages() -> dict[str, str]:
+def architecture_pages() -> dict[str, str]:
     """Return the generated parts of the page on architecture, by path below `docs`."""
-    return {"generated/rooms.txt": "\n".join(room_table()) + "\n", "generated/flow.html": drawing()}
+    return {"generated/packages.txt": "\n".join(package_table()) + "\n", "generated/flow.html": drawing()}
 
 
 def layers() -> list[str]:
-    """Return the rooms in the order in which they may import each other, from the one that imports no other."""
+    """Return the packages in the order in which they may import each other, from the one that imports no other."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     found = settings["tool"]["importlinter"]["contracts"][0]["layers"]
-    return [room for layer in reversed(found) for room in layer.split(" | ")]
+    return [package for layer in reversed(found) for package in layer.split(" | ")]
 
 
-def room_table() -> list[str]:
-    """Return the table of rooms and of the packages inside them, each with the first line of its docstring."""
-    package = ROOT / "fastdc"
+def package_table() -> list[str]:
+    """Return the table of packages and of those inside them, each with the first line of its docstring."""
+    root = ROOT / "fastdc"
     rows = [
-        [f"`{path.parent.relative_to(package).as_posix()}/`", first_line(path)]
-        for room in layers()
-        for path in sorted((package / room).rglob("__init__.py"))
+        [f"`{path.parent.relative_to(root).as_posix()}/`", first_line(path)]
+        for package in layers()
+        for path in sorted((root / package).rglob("__init__.py"))
     ]
     return table(["folder of `fastdc/`", "what it does"], rows)
 
@@ -54,7 +54,7 @@ def first_line(path: Path) -> str:
 def drawing() -> str:
     """Return the flow as an inline SVG: rows of boxes with arrows, every second row from right to left."""
     corners = [corner(place) for place in range(len(FLOW))]
-    boxes = [box(room, *at) for (room, _), at in zip(FLOW, corners, strict=True)]
+    boxes = [box(package, *at) for (package, _), at in zip(FLOW, corners, strict=True)]
     ways = zip(FLOW, corners, corners[1:], strict=False)
     arrows = [arrow(passed, *start, *end) for (_, passed), start, end in ways]
     width = PER_ROW * (WIDTH + GAP) - GAP
@@ -74,11 +74,11 @@ def corner(place: int) -> tuple[int, int]:
     return column * (WIDTH + GAP), row * (HEIGHT + DROP)
 
 
-def box(room: str, x: int, y: int) -> str:
-    """Return a room as a box."""
+def box(package: str, x: int, y: int) -> str:
+    """Return a package as a box."""
     return (
         f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
-        f'<text x="{x + WIDTH // 2}" y="{y + HEIGHT // 2 + 5}">{room}</text>'
+        f'<text x="{x + WIDTH // 2}" y="{y + HEIGHT // 2 + 5}">{package}</text>'
     )
 
 
