@@ -13,7 +13,7 @@ ifeq ($(wildcard $(DEMO)),)
 $(error SET=$(SET): expected fashion_mnist or imagenette)
 endif
 
-.PHONY: setup check test test-gpu demo bench docs format clean
+.PHONY: setup check test test-gpu demo bench format clean
 
 setup: $(VENV)/.ready
 
@@ -51,6 +51,7 @@ bench: setup
 	$(BIN)/python benchmarks/run_all.py
 
 # The site, from docs/ and the package's docstrings. Any warning is an error. Only pip reads the network.
+.PHONY: docs
 docs: setup
 	$(BIN)/pip install -qq --editable '.[docs]' --constraint constraints.txt
 	$(BIN)/sphinx-build -q -W --keep-going -d build/doctrees docs site
