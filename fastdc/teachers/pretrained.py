@@ -8,7 +8,8 @@ from torch import nn
 
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from fastdc.nn.arch_names import TIMM_PREFIX, check_arch
+from fastdc.nn.arch_names import check_arch
+from fastdc.nn.architectures.timm_models import PREFIX as TIMM_PREFIX
 from fastdc.nn.device import Compute
 from fastdc.nn.weights import build_from, read_weights, side_of
 from fastdc.nn.weights_facts import (

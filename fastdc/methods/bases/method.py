@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -32,7 +33,6 @@ Keep = Literal["easy", "hard"]
 Resize = Literal["antialias", "nearest"]
 Encoding = Literal["jpg", "png"]
 StoredImage = NDArray[np.uint8] | bytes
-NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 STORED_QUALITY = 75
 """JPEG quality of stored images, 4:2:0. It is the same for every method, so that accuracy per byte is comparable."""
 
@@ -170,11 +170,13 @@ class Method(ABC):
     """Base class of compression methods; each subclass is one file in `fastdc/methods`, or a plug-in.
 
     `version` enters every cache key. Raise it whenever the same settings would give a different subset.
+    `quick_settings` are those under which `fastdc check` runs a method whose defaults take longer than a minute.
     """
 
     info: ClassVar[MethodInfo]
     config_class: ClassVar[type[MethodConfig]] = MethodConfig
     version: ClassVar[int] = 1
+    quick_settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def configure(self, settings: Mapping[str, Any]) -> MethodConfig:
         """Return typed settings from plain values.

@@ -72,6 +72,7 @@ class RecoverMethod(TeacherMethod):
     """
 
     config_class: ClassVar[type[MethodConfig]] = RecoverConfig
+    quick_settings = MappingProxyType({"iterations": 4})
     presets: ClassVar[Presets]
     layout: ClassVar[Layout] = "across"
     encoding: ClassVar[Encoding] = "jpg"
