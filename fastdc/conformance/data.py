@@ -8,7 +8,7 @@ import numpy as np
 from fastdc.beton import Sample, write_samples
 
 CLASSES = ("bark", "moss", "sand")
-SIDE = 28
+SIDE, BLOCK = 28, 7
 PER_CLASS = {"train": 40, "val": 10}
 
 
@@ -21,10 +21,11 @@ def write_set(folder: Path, split: str) -> Path:
 
 
 def _samples(split: str) -> Iterator[Sample]:
-    """Generate noise around a pattern per class, which is quickly learned."""
-    patterns = np.random.default_rng(7).integers(0, 256, (len(CLASSES), SIDE, SIDE, 3))
+    """Generate noise around a pattern of coloured blocks per class, which is quickly learned."""
+    blocks = np.random.default_rng(7).integers(0, 256, (len(CLASSES), SIDE // BLOCK, SIDE // BLOCK, 3))
+    patterns = blocks.repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)
     noise = np.random.default_rng(list(PER_CLASS).index(split))
     for label, pattern in enumerate(patterns):
         for number in range(PER_CLASS[split]):
-            pixels = pattern * 0.6 + noise.normal(50, 60, (SIDE, SIDE, 3))
+            pixels = pattern * 0.8 + noise.normal(25, 40, (SIDE, SIDE, 3))
             yield Sample(np.clip(pixels, 0, 255).astype(np.uint8), label, f"{CLASSES[label]}/{number}")
