@@ -1,7 +1,7 @@
 """Run the checks of a suite one by one, each to its end whatever the others find."""
 
+import inspect
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -40,14 +40,12 @@ class Suite:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
-        self.stack = ExitStack()
 
     def run(self) -> Iterator[Outcome]:
         """Run all checks and yield their outcomes."""
-        with self.stack:
-            for name in vars(type(self)):
-                if not name.startswith("_"):
-                    yield Outcome(name.replace("_", " "), self._problem(name))
+        for name, value in vars(type(self)).items():
+            if inspect.isfunction(value) and not name.startswith("_"):
+                yield Outcome(name.replace("_", " "), self._problem(name))
 
     def _problem(self, check: str) -> str | None:
         try:
