@@ -75,7 +75,7 @@ def check_command(
 def _kinds() -> list[dict[str, str]]:
     from fastdc.conformance.kinds import KINDS
 
-    return [{"name": name, "title": f"entry points {kind.group}"} for name, kind in KINDS.items()]
+    return [{"name": name, "title": f"entry points fastdc.{name}"} for name in KINDS]
 
 
 def _parts(kind: Kind) -> list[dict[str, str]]:

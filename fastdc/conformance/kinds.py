@@ -1,4 +1,4 @@
-"""Kinds of parts that other packages can add: their registries, entry-point groups and suites."""
+"""Kinds of parts that other packages can add, by entry points of the group `fastdc.KIND`: registries and suites."""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -12,13 +12,11 @@ class Kind(NamedTuple):
     """Kind of parts. Modules are named, because some import torch.
 
     Attributes:
-        group: the entry-point group of plug-ins.
         registry: function that returns the registry, as `module:function`.
         suite: the suite, as `module:class`.
         title: function that returns the line for lists of a part.
     """
 
-    group: str
     registry: str
     suite: str
     title: Callable[[Any], str]
@@ -26,31 +24,26 @@ class Kind(NamedTuple):
 
 KINDS = {
     "methods": Kind(
-        "fastdc.methods",
         "fastdc.methods:_registry",
         "fastdc.conformance.method_suite:MethodSuite",
         lambda method: method.info.paper or method.info.title,
     ),
     "architectures": Kind(
-        "fastdc.architectures",
         "fastdc.nn.arch_names:architectures",
         "fastdc.conformance.architecture_suite:ArchitectureSuite",
         lambda architecture: architecture.title + ("" if architecture.batch_norm else "; no BatchNorm"),
     ),
     "protocols": Kind(
-        "fastdc.protocols",
         "fastdc.train.protocols:protocols",
         "fastdc.conformance.protocol_suite:ProtocolSuite",
         lambda preset: preset.recipe.title,
     ),
     "sources": Kind(
-        "fastdc.sources",
         "fastdc.beton.sources.open_source:sources",
         "fastdc.conformance.source_suite:SourceSuite",
         lambda source: source.title,
     ),
     "trackers": Kind(
-        "fastdc.trackers",
         "fastdc.track.trackers:all_trackers",
         "fastdc.conformance.tracker_suite:TrackerSuite",
         lambda tracker: tracker.title,
