@@ -88,8 +88,8 @@ def failed(error: ConformanceError) -> dict[str, str]:
 
 
 def test_a_method(install: Install) -> None:
-    install("methods", "sharp = sharp_method", "wrong = wrong_method:METHOD", wrong_method=WRONG_METHOD)
-    check_method("sharp")
+    install("methods", "sharpness = sharpness", "wrong = wrong_method:METHOD", wrong_method=WRONG_METHOD)
+    check_method("sharpness")
     with pytest.raises(ConformanceError, match="methods: wrong") as error:
         check_method("wrong")
     assert failed(error.value) == {
