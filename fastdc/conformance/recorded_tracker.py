@@ -38,6 +38,7 @@ class Recorded(Tracker):
         if os.environ.get(FAULT) == "fail":
             raise RuntimeError("a fault of the suite")
         if os.environ.get(FAULT) == "hang":
+            self._note("hang", cell)
             time.sleep(HANG_SECONDS)
         self.inner.log(cell, epoch, seconds, values)
         self._note("log", cell, epoch)

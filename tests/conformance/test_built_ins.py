@@ -8,7 +8,7 @@ import pytest
 from fastdc.conformance.kinds import KINDS, _check, registry_of
 
 QUICK = {
-    "methods": {"random", "full", "noise", "el2n", "herding", "pca", "rded", "sre2l"},
+    "methods": {"random", "full", "noise", "pca", "sre2l"},
     "architectures": {"convnet", "resnet10"},
     "protocols": {"hard", "soft"},
 }
