@@ -4,6 +4,7 @@ python examples/patterns.py photos              (photos/train and photos/val)
 """
 
 import argparse
+import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 CLASSES = ("checks", "dots", "rings", "stripes")
+HUES = 0.15
+"""Half the range of hues of a class, where the whole circle is 1."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,8 +38,13 @@ def draw_split(folder: Path, count: int, size: int, random: np.random.Generator)
 
 
 def draw(kind: str, size: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a pattern of two random colours, uint8 [size, size, 3], at a random angle, pitch and place, with noise."""
-    first, second = random.integers(0, 256, (2, 3))
+    """Return a noisy pattern at a random angle, pitch and place, uint8 [size, size, 3].
+
+    Its first colour comes from a range of hues that overlaps with those of other classes. The second one is any colour.
+    """
+    hue = CLASSES.index(kind) / len(CLASSES) + random.uniform(-HUES, HUES)
+    first = 255 * np.array(colorsys.hsv_to_rgb(hue, random.uniform(0.5, 1), random.uniform(0.5, 1)))
+    second = random.integers(0, 256, 3)
     angle, pitch = random.uniform(0, np.pi), random.uniform(0.25, 0.9)
     y, x = np.mgrid[:size, :size] - random.uniform(0, size, (2, 1, 1))
     u = pitch * (x * np.cos(angle) + y * np.sin(angle))
