@@ -14,12 +14,14 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Generic, TypeVar
 
 from fastdc.beton.image_kinds import HEAD_BYTES, find_kind
+from fastdc.beton.positioned_io import read_range
 from fastdc.beton.sample_order import below, in_imagefolder
-from fastdc.beton.sources.trees import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, is_hidden, is_image, read_range
+from fastdc.beton.sources.trees import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, check_size, is_hidden, is_image
 from fastdc.beton.sources.zip_names import member_names
 from fastdc.common.errors import SourceError
 from fastdc.common.log import say
@@ -172,6 +174,17 @@ class ArchiveTree(Generic[Member]):
         self._left_out, self._links = set(), {}
         return members
 
+    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
+        """Yield a reader for each path; see `Tree`. The order is that of `paths`."""
+        for number, path in enumerate(paths):
+            yield number, partial(self._read, self.members[path])
+
+    def _read(self, member: Member) -> bytes:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release the archive."""
+
     def list_folder(self, path: str, follow: bool = True) -> Listing:
         """List the folders and files directly in `path`; see `Tree`."""
         folders, files = self._folders[path]
@@ -203,13 +216,8 @@ class PlainTarTree(ArchiveTree[tuple[int, int]]):
                 except _DAMAGE as error:
                     raise SourceError(f"{self.source}: {name} in it is no whole tar ({error}); get it again") from error
 
-    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """Yield a reader for each path; see `Tree`. The order is that of `paths`."""
-        for number, path in enumerate(paths):
-            # The default argument binds this path's member; a plain closure would see the loop's last one.
-            yield number, lambda member=self.members[path]: self._read(*member)  # type: ignore[misc]
-
-    def _read(self, offset: int, size: int) -> bytes:
+    def _read(self, member: tuple[int, int]) -> bytes:
+        offset, size = member
         _check_size(offset, size)
         data = read_range(self._descriptor, offset, size)
         if len(data) != size:
@@ -217,7 +225,6 @@ class PlainTarTree(ArchiveTree[tuple[int, int]]):
         return data
 
     def close(self) -> None:
-        """Close the archive."""
         os.close(self._descriptor)
 
 
@@ -249,9 +256,6 @@ class PackedTarTree(ArchiveTree[tuple[int, int]]):
         except _DAMAGE as error:
             raise SourceError(f"{self.source}: cannot be read to its end ({error}); get it again") from error
 
-    def close(self) -> None:
-        """Do nothing: no file stays open between passes."""
-
 
 class ZipTree(ArchiveTree[zipfile.ZipInfo]):
     """Zip archive. `zipfile` guards its file with a lock, so several threads may read members at once."""
@@ -267,22 +271,16 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
         for name, info in zip(member_names(source, infos), infos, strict=True):
             self.add(name, None if name.endswith("/") else info)
 
-    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """Yield a reader for each path; see `Tree`. The order is that of `paths`."""
-        for number, path in enumerate(paths):
-            yield number, lambda info=self.members[path]: self._read(info)  # type: ignore[misc]
-
-    def _read(self, info: zipfile.ZipInfo) -> bytes:
-        _check_size(0, info.file_size)
+    def _read(self, member: zipfile.ZipInfo) -> bytes:
+        check_size(member.file_size)
         try:
-            return self._archive.read(info)
+            return self._archive.read(member)
         except RuntimeError as error:  # encrypted, or compressed by a method that Python does not support
             raise SourceError(f"cannot be unzipped ({error}); unpack the archive and give the folder") from error
         except _DAMAGE as error:
             raise SourceError(f"cannot be unzipped ({' '.join(str(error).split())})") from error
 
     def close(self) -> None:
-        """Close the archive."""
         self._archive.close()
 
 
@@ -356,6 +354,5 @@ def _constant(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Fetch:
 def _check_size(offset: int, size: int) -> bytes:
     if offset < 0:
         raise SourceError("a link or device inside an archive, expected a file")
-    if size > MAX_FILE_BYTES:
-        raise SourceError(f"{size} bytes, expected an image of at most {MAX_FILE_BYTES}")
+    check_size(size)
     return b""

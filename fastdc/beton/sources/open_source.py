@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 from fastdc.beton.classes import read_class_names
 from fastdc.beton.sources.archives import open_tree
+from fastdc.beton.sources.class_folders import Contents, list_contents
 from fastdc.beton.sources.hub_cache import enter_hub_cache, hub_name
 from fastdc.beton.sources.shards import is_sharded
-from fastdc.beton.sources.trees import Contents, Fetch, list_contents
+from fastdc.beton.sources.trees import Fetch
 
 _ARCHIVE = re.compile(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst|parquet))+$")
 

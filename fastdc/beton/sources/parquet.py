@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.shards import find_shards
-from fastdc.beton.sources.trees import MAX_FILE_BYTES, Contents, Fetch, Items
+from fastdc.beton.sources.trees import Fetch, check_size
 from fastdc.beton.texts import Texts, one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.log import say
@@ -56,22 +57,6 @@ class _Labels:
     hub_names: tuple[str, ...] | None
     chunks: list[NDArray[np.int64]] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
-
-
-class ShardItems(Items):
-    """Rows of all shards, in order. A row without a usable label has the label -1."""
-
-    def __init__(self, ids: Texts, labels: NDArray[np.int32]) -> None:
-        super().__init__(ids, ())
-        self._labels = labels
-
-    def label(self, number: int) -> int:
-        """Return the class of image `number`."""
-        return int(self._labels[number])
-
-    def labels(self, start: int, count: int) -> NDArray[np.int64]:
-        """Return the classes of images `start` to `start + count - 1`, int64 [count]."""
-        return self._labels[start : start + count].astype(np.int64)
 
 
 class ParquetShards:
@@ -111,7 +96,7 @@ class ParquetShards:
             raise SourceError(f"{source}: no row with a usable label; {self._why_none()}")
         empty = frozenset(np.flatnonzero(np.bincount(labels[labels >= 0], minlength=len(self._classes)) == 0).tolist())
         ids = Texts.of(map(self._id, range(len(labels))))
-        self.contents = Contents("", self._classes, ShardItems(ids, labels), [], empty)
+        self.contents = Contents("", self._classes, ids, labels, [], empty)
         self.made = {"columns": [found.columns.image, found.columns.label], "class_names": named}
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
@@ -135,9 +120,6 @@ class ParquetShards:
             if last > first:
                 for number, fetch in self._fetch_shard(shard, (wanted[first:last] - start).tolist()):
                     yield int(order[first + number]), fetch
-
-    def close(self) -> None:
-        """Do nothing: no file stays open between batches."""
 
     def _fetch_shard(self, shard: int, wanted: list[int]) -> Iterator[tuple[int, Fetch]]:
         """Yield, for each of the rows `wanted` (sorted) of a shard, its index in `wanted` and a reader."""
@@ -388,8 +370,7 @@ def _take(images: Any, row: int) -> bytes:
     if not image.is_valid:
         raise SourceError("no image bytes (null); the set has to be stored with its images embedded")
     buffer = image.as_buffer()
-    if buffer.size > MAX_FILE_BYTES:
-        raise SourceError(f"{buffer.size} bytes, expected an image of at most {MAX_FILE_BYTES}")
+    check_size(buffer.size)
     data: bytes = buffer.to_pybytes()
     return data
 
