@@ -16,7 +16,7 @@ import numpy as np
 
 from fastdc.beton import Manifest, load_manifest, write_beton
 from fastdc.beton.classes import read_class_names
-from fastdc.beton.convert import DEFAULT_QUALITY
+from fastdc.beton.convert_image import DEFAULT_QUALITY
 from fastdc.beton.manifest import manifest_path, parse_manifest
 from fastdc.beton.output_pair import check_beton_output
 from fastdc.beton.sources.class_folders import Contents
@@ -277,7 +277,7 @@ def select_classes(contents: Contents, chosen: Sequence[str], where: str) -> Con
     places = {name: place for place, name in enumerate(chosen)}
     labels = np.array([places.get(name, -1) for name in contents.classes], np.int32)[contents.labels]
     kept = np.flatnonzero(labels >= 0)
-    ids = Texts.of(contents.ids[number] for number in kept)
+    ids = Texts.of(contents.ids[number] for number in kept.tolist())
     folders = tuple(f"{name}/" for name in chosen)
     ignored = [path for path in contents.ignored if path.startswith(folders)]
     return contents._replace(classes=tuple(chosen), ids=ids, labels=labels[kept], ignored=ignored, order="own")

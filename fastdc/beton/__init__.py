@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastdc.beton.convert import write_beton
     from fastdc.beton.counting import count_image_bytes, holds_raw
+    from fastdc.beton.encode_images import encode_jpeg, encode_jpeg_optimised, encode_jpeg_within, png_bytes
     from fastdc.beton.format import Problem
-    from fastdc.beton.images import (
-        decode_image,
-        encode_jpeg,
-        encode_jpeg_optimised,
-        encode_jpeg_within,
-        fit_image,
-        png_bytes,
-        resize_image,
-        resize_short,
-    )
+    from fastdc.beton.images import decode_image
     from fastdc.beton.manifest import Manifest, Skipped, describe_beton, load_manifest, manifest_path, sample_id
     from fastdc.beton.output_pair import check_beton_output
     from fastdc.beton.reader import BetonFile
+    from fastdc.beton.resize_images import fit_image, resize_image, resize_short
     from fastdc.beton.texts import one_spelling
     from fastdc.beton.verify import verify_beton
     from fastdc.beton.writer import Sample, write_samples
@@ -32,19 +25,12 @@ _HOMES = {
     "convert": ("write_beton",),
     "counting": ("count_image_bytes", "holds_raw"),
     "format": ("Problem",),
-    "images": (
-        "decode_image",
-        "encode_jpeg",
-        "encode_jpeg_optimised",
-        "encode_jpeg_within",
-        "fit_image",
-        "png_bytes",
-        "resize_image",
-        "resize_short",
-    ),
+    "encode_images": ("encode_jpeg", "encode_jpeg_optimised", "encode_jpeg_within", "png_bytes"),
+    "images": ("decode_image",),
     "manifest": ("Manifest", "Skipped", "describe_beton", "load_manifest", "manifest_path", "sample_id"),
     "output_pair": ("check_beton_output",),
     "reader": ("BetonFile",),
+    "resize_images": ("fit_image", "resize_image", "resize_short"),
     "texts": ("one_spelling",),
     "verify": ("verify_beton",),
     "writer": ("Sample", "write_samples"),

@@ -18,51 +18,29 @@ from typing import IO, Literal, NamedTuple, get_args
 import numpy as np
 
 from fastdc._version import __version__
-from fastdc.beton.format import MODE_JPEG
-from fastdc.beton.images import Resize, check_pixels, encode_jpeg, read_image, resize_image, resize_many, resize_short
-from fastdc.beton.jpeg_header import read_jpeg_header
+from fastdc.beton.convert_image import Encoding, Recipe, convert_image, make_recipe
 from fastdc.beton.manifest import Manifest, Skipped
 from fastdc.beton.output_pair import beton_output
-from fastdc.beton.pages import BetonWriter, Payload, hash_payload
+from fastdc.beton.pages import BetonWriter, Payload
+from fastdc.beton.resize_images import resize_many
 from fastdc.beton.sample_order import in_imagefolder
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.open_source import Files, Opened, open_source
 from fastdc.beton.sources.trees import Fetch
 from fastdc.beton.texts import Texts
-from fastdc.beton.writer import Origin, commit, make_payload
+from fastdc.beton.writer import Origin, commit
 from fastdc.common.errors import ConfigError, OutputError, SourceError
 from fastdc.common.log import progress
 from fastdc.common.text import printable
 from fastdc.common.threads import usable_cpus
 
-Encoding = Literal["keep", "jpg", "raw"]
 OnError = Literal["fail", "skip"]
 
-MAX_LOSSLESS_BYTES = 4 << 20
-"""Largest size at which `keep` stores raw pixels if it cannot copy the file; above, JPEG of quality 95, 4:4:4."""
-DEFAULT_QUALITY = 90
 MANY_IMAGES = 1000
 """Number of images from which loading the fast resizing kernel (0.4 s) pays off: it saves 0.8 ms per image."""
 _KEEP_CHUNK, _CONVERT_CHUNK = 64, 4  # images per task: enough to hide the queue's cost, few enough for memory
 _FIRST_CHUNK = 8  # until the size of the files is known
 _CHUNK_BYTES = 8 << 20  # a task that reaches this size leaves its other images to the consumer
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How images are stored.
-
-    Attributes:
-        encoding: "keep", "jpg" or "raw".
-        quality: JPEG quality of "jpg", 1..100.
-        resolution: shorter side in pixels, or None.
-        resize: function that shrinks an image; every choice gives the same pixels.
-    """
-
-    encoding: Encoding
-    quality: int
-    resolution: int | None
-    resize: Resize = resize_image
 
 
 class Converted(NamedTuple):
@@ -139,7 +117,7 @@ def write_beton(
     """
     out = Path(out)
     inputs = [source.path if isinstance(source, Opened) else Path(source), *([classes] if classes else [])]
-    recipe = _make_recipe(encoding, quality, resolution)
+    recipe = make_recipe(encoding, quality, resolution)
     threads = _check_settings(workers, on_error)
     ready = (
         nullcontext(source)
@@ -160,19 +138,6 @@ def write_beton(
                 bar.advance(len(chunk))
         _check_filled(contents, writer, tally, opened.path)
         return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally))
-
-
-def _make_recipe(encoding: Encoding | None, quality: int | None, resolution: int | None) -> Recipe:
-    if encoding is not None and encoding not in get_args(Encoding):
-        raise ConfigError(f"encoding {encoding!r}, expected keep, jpg or raw")
-    if encoding == "keep" and resolution is not None:
-        raise ConfigError("encoding keep copies images untouched, but a resolution was given; use jpg or raw")
-    if resolution is not None and not 1 <= resolution <= 65_535:
-        raise ConfigError(f"resolution {resolution}, expected 1..65535 pixels")
-    if quality is not None and not 1 <= quality <= 100:
-        raise ConfigError(f"quality {quality}, expected 1..100")
-    chosen: Encoding = encoding or ("keep" if resolution is None else "jpg")
-    return Recipe(chosen, DEFAULT_QUALITY if quality is None else quality, resolution)
 
 
 def _check_settings(workers: int | None, on_error: str) -> int:
@@ -264,30 +229,6 @@ def _convert(number: int, fetch: Fetch, recipe: Recipe) -> Converted:
     return Converted(number, payload, conversions, "")
 
 
-def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]]:
-    """Convert an image file to the payload to store, and name the conversions it needed.
-
-    Raises:
-        SourceError: the file is not an image, is truncated, or is too large.
-    """
-    if recipe.encoding == "keep":
-        header = read_jpeg_header(data)
-        if header is not None and header.common and header.complete and header.orientation == 1:
-            check_pixels(header.height, header.width)
-            return Payload(data, MODE_JPEG, header.height, header.width, hash_payload(data)), ()
-    pixels, conversions = read_image(data)
-    if recipe.resolution is not None:
-        pixels = resize_short(pixels, recipe.resolution, recipe.resize)
-    if recipe.encoding == "raw" or (recipe.encoding == "keep" and pixels.nbytes <= MAX_LOSSLESS_BYTES):
-        return make_payload(pixels), conversions
-    lossy = recipe.encoding == "keep"
-    if max(pixels.shape) > 65_500:  # libjpeg's JPEG_MAX_DIMENSION
-        raise SourceError(f"image of {pixels.shape[0]} x {pixels.shape[1]} pixels, JPEG holds at most 65500 a side")
-    encoded = encode_jpeg(pixels, 95, "444") if lossy else encode_jpeg(pixels, recipe.quality, "420")
-    payload = Payload(encoded, MODE_JPEG, pixels.shape[0], pixels.shape[1], hash_payload(encoded))
-    return payload, (*conversions, "lossy") if lossy else conversions
-
-
 def _store(
     converted: Converted, contents: Contents, writer: BetonWriter, tally: _Tally, source: Path, on_error: OnError
 ) -> None:
@@ -318,7 +259,7 @@ def _check_filled(contents: Contents, writer: BetonWriter, tally: _Tally, source
     for label, name in enumerate(contents.classes):
         if counts[label] or label in contents.empty:
             continue
-        lost = {printable(contents.ids[number]) for number in np.flatnonzero(contents.labels == label)}
+        lost = {printable(contents.ids[number]) for number in np.flatnonzero(contents.labels == label).tolist()}
         first = min((skipped.path, skipped.reason) for skipped in tally.skipped if skipped.path in lost)
         where = "/".join(printable(part) for part in (str(source), contents.root, name) if part)
         raise SourceError(

@@ -9,8 +9,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.encode_images import png_bytes
 from fastdc.beton.format import MODE_JPEG, MODE_RAW
-from fastdc.beton.images import png_bytes
 from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped, dump_manifest, hash_content, hash_structure, manifest_path
 from fastdc.beton.output_pair import beton_output, explain_errors

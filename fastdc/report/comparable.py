@@ -1,13 +1,14 @@
 """Determine which runs may be compared: the settings of a set of results, and the finished seeds of each."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fastdc.common.errors import ConfigError
 from fastdc.report.escape import plain
 from fastdc.report.rows import AXES, Row, group_rows
 from fastdc.sweep.store.results import Record
 
+Epoch = Literal["last", "best"]
 METRICS = {"last": "top1", "best": "top1_best"}
 Group = tuple[Row, list[Record]]
 """Row with its runs."""
@@ -45,7 +46,7 @@ def _there(records: Sequence[Record]) -> str:
     return plain(f"the store has {'; '.join(told)}")
 
 
-def epoch_title(epoch: str) -> str:
+def epoch_title(epoch: Epoch) -> str:
     """Return the suffix of a title for accuracies of the best epoch; empty for the last epoch."""
     return "" if epoch == "last" else ", best epoch of each run (overstated)"
 
@@ -55,7 +56,7 @@ def setting_of(row: Row, without: Sequence[str] = ("method",)) -> tuple[Any, ...
     return tuple(getattr(row, axis) for axis in AXES if axis not in without)
 
 
-def scores_of(runs: Iterable[Record], epoch: str) -> dict[int, float]:
+def scores_of(runs: Iterable[Record], epoch: Epoch) -> dict[int, float]:
     """Return the accuracy in percent of the finished runs, by seed; `epoch` is "last" or "best"."""
     done = [run for run in runs if run.state == "done" and run.summary]
     return {int(run.label["seed"]): float((run.summary or {})[METRICS[epoch]]) for run in done}

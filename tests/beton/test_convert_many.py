@@ -153,7 +153,7 @@ from pathlib import Path
 from fastdc.beton import convert
 from fastdc.beton.sources.open_source import open_source
 with open_source(Path(sys.argv[1])) as opened:
-    recipe = convert._make_recipe(None, None, None)
+    recipe = convert.make_recipe(None, None, None)
     before, images = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
     for chunk in convert._convert_all(opened.files, opened.contents, recipe, 4):
         if images == 0:

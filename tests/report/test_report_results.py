@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import StoreError
-from fastdc.report.compare import compare_methods
 from fastdc.report.read_results import open_results
 from fastdc.report.rows import make_rows
-from tests.report.test_report_compare import runs, store_of
+from tests.report.test_report_compare import compare_methods, runs, store_of
 
 
 def write_rows(folder: Path) -> None:
