@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from fastdc.common.errors import ConfigError
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.report.rows import AXES, Row, group_rows
 from fastdc.sweep.store.results import Record
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
 from fastdc.common.settings import closest
+from fastdc.common.text import plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
-from fastdc.report.escape import plain
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
 from fastdc.report.rows import AXES, Row
 from fastdc.report.table import title

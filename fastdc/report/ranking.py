@@ -14,13 +14,13 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.text import plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.compare import check_names
-from fastdc.report.escape import plain
 from fastdc.report.group_tests import MOST
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
 from fastdc.report.rows import AXES, Row
-from fastdc.report.table import aligned, title
+from fastdc.report.table import ruled, title
 
 PLACES = (
     "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "
@@ -215,8 +215,7 @@ def _block(ranking: Ranking, style: RankStyle, tell_machine: bool, epoch: Epoch)
             for line in [grid[0], rule, *grid[1:]]
         ]
         return "\n".join([f"**{text}**", "", *lines, "", *(f"- {note}" for note in _notes(ranking))])
-    lines = aligned(grid, left=(1,))
-    return "\n".join([text, lines[0], "-" * len(lines[0]), *lines[1:], *_notes(ranking)])
+    return "\n".join([text, *ruled(grid, left=1), *_notes(ranking)])
 
 
 def place_text(first: int, last: int) -> str:

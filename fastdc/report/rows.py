@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from fastdc.common.errors import ConfigError, StoreError
 from fastdc.common.settings import Settings
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.sweep.store.results import Record
 from fastdc.train.protocols import Labels, get_protocol
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.report.group_tests import Sample, standings
 from fastdc.report.page.charts import Axis, Point, Series, linear_axis, log_axis, scatter
 from fastdc.report.page.gallery import StoredSets

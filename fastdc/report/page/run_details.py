@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from fastdc.common.errors import FastDCError
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.report.page.charts import Point, Series, curves, linear_axis
 from fastdc.report.page.gallery import StoredSets
 from fastdc.report.read_results import Results
