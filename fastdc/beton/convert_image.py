@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from fastdc.beton.encode_images import encode_jpeg
-from fastdc.beton.format import MODE_JPEG
 from fastdc.beton.images import check_pixels, read_image
 from fastdc.beton.jpeg_header import read_jpeg_header
-from fastdc.beton.pages import Payload, hash_payload
+from fastdc.beton.pages import Payload, jpeg_payload
 from fastdc.beton.resize_images import Resize, resize_image, resize_short
 from fastdc.beton.writer import make_payload
 from fastdc.common.errors import ConfigError, SourceError
@@ -64,7 +63,7 @@ def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]
         header = read_jpeg_header(data)
         if header is not None and header.common and header.complete and header.orientation == 1:
             check_pixels(header.height, header.width)
-            return Payload(data, MODE_JPEG, header.height, header.width, hash_payload(data)), ()
+            return jpeg_payload(data, header.height, header.width), ()
     pixels, conversions = read_image(data)
     if recipe.resolution is not None:
         pixels = resize_short(pixels, recipe.resolution, recipe.resize)
@@ -74,5 +73,4 @@ def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]
     if max(pixels.shape) > 65_500:  # libjpeg's JPEG_MAX_DIMENSION
         raise SourceError(f"image of {pixels.shape[0]} x {pixels.shape[1]} pixels, JPEG holds at most 65500 a side")
     encoded = encode_jpeg(pixels, 95, "444") if lossy else encode_jpeg(pixels, recipe.quality, "420")
-    payload = Payload(encoded, MODE_JPEG, pixels.shape[0], pixels.shape[1], hash_payload(encoded))
-    return payload, (*conversions, "lossy") if lossy else conversions
+    return jpeg_payload(encoded, *pixels.shape[:2]), (*conversions, "lossy") if lossy else conversions

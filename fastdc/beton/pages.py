@@ -17,6 +17,7 @@ from fastdc.beton.format import (
     MAX_SIDE,
     METADATA,
     METADATA_START,
+    MODE_JPEG,
     Structure,
     align_up,
     as_bytes,
@@ -51,6 +52,11 @@ class Payload(NamedTuple):
     width: int
     digest: bytes
     png_bytes: int | None = None
+
+
+def jpeg_payload(data: bytes, height: int, width: int) -> Payload:
+    """Return the payload of a JPEG file."""
+    return Payload(data, MODE_JPEG, height, width, hash_payload(data))
 
 
 def hash_payload(data: bytes | memoryview) -> bytes:
