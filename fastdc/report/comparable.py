@@ -42,8 +42,8 @@ def _there(records: Sequence[Record]) -> str:
     labels = [record.label for record in records]
     ipcs = sorted({label["ipc"] for label in labels if label["ipc"] is not None})
     others = {name: sorted({str(label[name]) for label in labels}) for name in ("protocol", "arch")}
-    told = [f"{name} {', '.join(map(str, values))}" for name, values in {"ipc": ipcs, **others}.items() if values]
-    return plain(f"the store has {'; '.join(told)}")
+    found = [f"{name} {', '.join(map(str, values))}" for name, values in {"ipc": ipcs, **others}.items() if values]
+    return plain(f"the store has {'; '.join(found)}")
 
 
 def epoch_title(epoch: Epoch) -> str:

@@ -212,12 +212,12 @@ def _closing(found: Sequence[Comparison], claims: int) -> list[str]:
     ]
 
 
-def _paragraph(each: Comparison, detect: float | None, tell_machine: bool, claims: int, epoch: Epoch) -> str:
+def _paragraph(each: Comparison, detect: float | None, with_machine: bool, claims: int, epoch: Epoch) -> str:
     result, first, second = each.result, plain(each.first.method), plain(each.second.method)
     ipc = ipc_title(each.first)
     if each.first.ipc != each.second.ipc:
         ipc += f" against {ipc_title(each.second)}"
-    lines = [f"{title(each.first, tell_machine)}, {ipc}{epoch_title(epoch)}"]
+    lines = [f"{title(each.first, with_machine)}, {ipc}{epoch_title(epoch)}"]
     lines.append(f"{first} {each.means[0]:.2f}, {second} {each.means[1]:.2f}, top-1 %, {_count(result.n)}")
     if result.p is None or result.low is None or result.high is None:
         return "\n".join([*lines, f"difference {result.mean:+.2f}; one seed gives no interval and no test"])

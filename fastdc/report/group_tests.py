@@ -100,10 +100,10 @@ def letters(samples: Sequence[Sample | None]) -> list[str] | None:
     so pass the best first. The result is None if letters would be unreadable: for more than `MOST` methods, or more
     groups than letters. The number of groups can grow exponentially with the number of methods.
     """
-    told = _compared(samples)
-    if len(told) > MOST:
+    compared = _compared(samples)
+    if len(compared) > MOST:
         return None
-    groups: list[frozenset[int]] = [frozenset(told)] if told else []
+    groups: list[frozenset[int]] = [frozenset(compared)] if compared else []
     for first, second in sorted(different_pairs(samples)):
         split: list[frozenset[int]] = []
         for group in groups:

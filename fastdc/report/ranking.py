@@ -203,8 +203,8 @@ def render_ranking(rankings: Sequence[Ranking], style: RankStyle, epoch: Epoch =
     return "\n\n".join(_block(ranking, style, several, epoch) for ranking in rankings)
 
 
-def _block(ranking: Ranking, style: RankStyle, tell_machine: bool, epoch: Epoch) -> str:
-    text = f"{title(ranking.row, tell_machine)}, {ipc_title(ranking.row)}{epoch_title(epoch)}"
+def _block(ranking: Ranking, style: RankStyle, with_machine: bool, epoch: Epoch) -> str:
+    text = f"{title(ranking.row, with_machine)}, {ipc_title(ranking.row)}{epoch_title(epoch)}"
     if not ranking.methods:
         return f"{text}\nnot ranked, for no seed was finished by all: {_finished(ranking)}"
     grid = [list(HEADINGS), *(_cells(each, len(ranking.seeds)) for each in ranking.methods)]
@@ -254,16 +254,16 @@ def _notes(ranking: Ranking) -> list[str]:
         )
         needed = seeds_for_claims(claims)
         if n < needed:
-            lines.append(f"{n} seeds cannot tell any two of these methods apart; it takes {needed}, or fewer methods")
+            lines.append(f"{n} seeds cannot separate any two of these methods; it takes {needed}, or fewer methods")
     more = {name: seeds for name, seeds in ranking.finished.items() if len(seeds) > n}
     if more:
-        told = ", ".join(f"{plain(name)} {len(seeds)}" for name, seeds in more.items())
-        lines.append(f"seeds common to all: {seed_text(ranking.seeds)}; more were finished by: {told}")
+        counts = ", ".join(f"{plain(name)} {len(seeds)}" for name, seeds in more.items())
+        lines.append(f"seeds common to all: {seed_text(ranking.seeds)}; more were finished by: {counts}")
     else:
         lines.append(f"seeds: {seed_text(ranking.seeds)}")
     if ranking.left_out:
-        told = ", ".join(f"{plain(name)} {count}" for name, count in ranking.left_out.items())
-        lines.append(f"left out, for too few finished seeds: {told}")
+        counts = ", ".join(f"{plain(name)} {count}" for name, count in ranking.left_out.items())
+        lines.append(f"left out, for too few finished seeds: {counts}")
     return lines
 
 

@@ -273,6 +273,6 @@ def _reason(records: list[Record]) -> str | None:
             reasons.setdefault(text, []).append(record.label["seed"])
     parts = []
     for text, seeds in reasons.items():
-        who = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))} " if seeds else ""
-        parts.append(who + text)
+        which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))} " if seeds else ""
+        parts.append(which + text)
     return "; ".join(parts) or None

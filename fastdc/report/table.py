@@ -44,14 +44,14 @@ def show(rows: list[Row]) -> None:
         print(plain_table(rows))
 
 
-def title(row: Row, tell_machine: bool = False) -> str:
+def title(row: Row, with_machine: bool = False) -> str:
     """Return the settings that the rows of one table share.
 
     A precision other than the paper's follows the protocol directly: `hard, bf16 (paper: fp32)`.
 
     Args:
         row: any row of the table.
-        tell_machine: whether to add device and threads, for results in which these differ between tables.
+        with_machine: whether to add device and threads, for results in which these differ between tables.
     """
     paper = row.precision == PAPER_PRECISION
     computed = row.precision if paper else shown_precision(row.precision)
@@ -62,7 +62,7 @@ def title(row: Row, tell_machine: bool = False) -> str:
         text += f", {rule} (augment={row.augment})"
     if row.holdout is not None:
         text += f", held-out {100 * row.holdout:g} % of the training set, not validation"
-    if tell_machine:
+    if with_machine:
         text += f", {row.device or 'unknown device'}"
         text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""
     return plain(text)

@@ -43,7 +43,7 @@ def publish(event: Event) -> None:
             listener(event)
         except Exception as error:
             _listeners.remove(listener)
-            say(f"warning: a listener failed and hears no more ({type(error).__name__}); no result is lost")
+            say(f"warning: a listener failed and is removed ({type(error).__name__}); no result is lost")
 
 
 @contextmanager
@@ -53,16 +53,16 @@ def one_run(cell: str, key: str, labels: dict[str, Any]) -> Iterator[dict[str, A
     Yields:
         A dictionary whose items become fields of `cell_done`.
     """
-    start, told = time.monotonic(), dict[str, Any]()
+    start, values = time.monotonic(), dict[str, Any]()
     emit("cell_started", cell=cell, key=key, labels=labels)
     try:
-        yield told
+        yield values
     except Exception as error:
         outcome = "diverged" if isinstance(error, DivergedError) else "failed"
         seconds = round(time.monotonic() - start, 3)
         emit("cell_failed", cell=cell, outcome=outcome, reason=str(error), seconds=seconds)
         raise
-    emit("cell_done", cell=cell, **{"seconds": round(time.monotonic() - start, 3), **told})
+    emit("cell_done", cell=cell, **{"seconds": round(time.monotonic() - start, 3), **values})
 
 
 @contextmanager

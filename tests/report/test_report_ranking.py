@@ -102,7 +102,7 @@ def test_few_seeds_are_said_to_be_too_few_for_so_many_methods() -> None:
     ranking = only(ranked(runs(scores)))
     assert {(each.first, each.last) for each in ranking.methods} == {(1, 6)}  # 15 x 2 / 2^8 = 0.12
     text = render_ranking([ranking], "table")
-    assert "8 seeds cannot tell any two of these methods apart; it takes 10, or fewer methods" in text
+    assert "8 seeds cannot separate any two of these methods; it takes 10, or fewer methods" in text
     fewer = only(ranked(runs(scores), methods=("m1", "m3", "m5")))
     assert [(each.row.method, each.first, each.last) for each in fewer.methods] == [
         ("m5", 1, 1), ("m3", 2, 2), ("m1", 3, 3)]  # fmt: skip
