@@ -43,7 +43,7 @@ def publish(event: Event) -> None:
             listener(event)
         except Exception as error:
             _listeners.remove(listener)
-            say(f"warning: a listener failed and is removed ({type(error).__name__}); no result is lost")
+            say(f"warning: a listener failed and hears no more ({type(error).__name__}); no result is lost")
 
 
 @contextmanager

@@ -85,16 +85,16 @@ def tracking(names: Sequence[str], folder: Path) -> Iterator[None]:
 
 def close_all(remotes: Sequence["Remote"]) -> None:
     """Let all trackers finish side by side, within `CLOSE_SECONDS`, then end their processes."""
-    start, announced = time.monotonic(), False
+    start, told = time.monotonic(), False
     try:
         while busy := [remote for remote in remotes if remote.finishing()]:
             waited = time.monotonic() - start
             if waited > CLOSE_SECONDS:
                 break  # `busy` keeps the trackers that did not finish
-            if waited > PATIENCE_SECONDS and not announced:
+            if waited > PATIENCE_SECONDS and not told:
                 names = ", ".join(remote.kind.title for remote in busy)
                 say(f"{names}: still writing; waits for {CLOSE_SECONDS:.0f} s at most")
-                announced = True
+                told = True
             time.sleep(POLL_SECONDS)
         for remote in busy:
             remote.give_up(f"did not end within {CLOSE_SECONDS:.0f} s")
