@@ -74,7 +74,9 @@ def test_short_rows_pair_by_setting(tmp_path: Path) -> None:
     assert compare_methods(records, "full", "random")[0].result.mean == 38.0
     (tmp_path / "rows.csv").write_text(HEAD + "\n".join([*lines, lines[0]]))
     with (
-        pytest.raises(StoreError, match=r"rows.csv:8: a second row of pca, seed 0, in one setting; rows.jsonl separates"),
+        pytest.raises(
+            StoreError, match=r"rows.csv:8: a second row of pca, seed 0, in one setting; rows.jsonl separates"
+        ),
         open_results(tmp_path),
     ):
         pass
