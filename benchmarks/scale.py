@@ -55,8 +55,8 @@ def list_images(work: Path, images: int, classes: int) -> dict[str, Any]:
     from fastdc.beton.sources.open_source import open_source
 
     with open_source(work / "tree") as source:
-        items, found = source.contents.items, len(source.contents.classes)
-        return {"counts": np.bincount(items.labels(0, len(items)), minlength=found).tolist()}
+        contents = source.contents
+        return {"counts": np.bincount(contents.labels, minlength=len(contents.classes)).tolist()}
 
 
 def open_beton(work: Path, images: int, classes: int) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from fastdc.common.errors import ConfigError, FastDCError
 from fastdc.common.threads import usable_cpus
 from fastdc.methods.registry import load_registry
 from fastdc.report import make_rows, write_page
-from fastdc.report.compare import compare_methods
+from fastdc.report.comparable import choose_groups
+from fastdc.report.compare import compare_pairs
 from fastdc.report.paired_tests import Paired
 from fastdc.sweep.store.results import Record, Store
 from fastdc.sweep.sweep_config import SweepConfig, load_config
@@ -118,7 +119,7 @@ def describe(records: Iterable[Record], config: SweepConfig) -> list[str]:
 def against_baseline(records: list[Record], method: str, setting: dict[str, Any]) -> Paired | None:
     """Return a method's paired difference from the baseline; None if they share no seed."""
     try:
-        return compare_methods(records, method, BASELINE, **setting)[0].result
+        return compare_pairs(choose_groups(records, **setting), [(method, BASELINE)])[0].result
     except ConfigError:
         return None
 

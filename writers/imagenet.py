@@ -22,7 +22,8 @@ from labels import find_path, flat_images, parse_labels, read_labels, read_membe
 from recipe import DataSet, Found, Split, make_parser, run
 
 from fastdc.beton.sources.archives import open_tree
-from fastdc.beton.sources.trees import Tree, list_classes
+from fastdc.beton.sources.class_folders import list_classes
+from fastdc.beton.sources.trees import Tree
 from fastdc.common.errors import SourceError
 
 IMAGENET = DataSet(

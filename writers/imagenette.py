@@ -15,7 +15,7 @@ from labels import find_path
 from recipe import DataSet, Found, Split, make_parser, run
 
 from fastdc.beton.sources.archives import open_tree
-from fastdc.beton.sources.trees import list_classes
+from fastdc.beton.sources.class_folders import list_classes
 from fastdc.common.errors import SourceError
 
 CLASSES = (

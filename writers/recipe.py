@@ -6,7 +6,6 @@ before it writes anything. Afterwards it compares the result with the odd files 
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -17,11 +16,12 @@ import numpy as np
 
 from fastdc.beton import Manifest, load_manifest, write_beton
 from fastdc.beton.classes import read_class_names
-from fastdc.beton.convert import DEFAULT_QUALITY
+from fastdc.beton.convert_image import DEFAULT_QUALITY
 from fastdc.beton.manifest import manifest_path, parse_manifest
 from fastdc.beton.output_pair import check_beton_output
+from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.source import Opened
-from fastdc.beton.sources.trees import Contents, Item, Items, Tree
+from fastdc.beton.sources.trees import Tree
 from fastdc.beton.texts import Texts
 from fastdc.common.errors import FastDCError, ManifestError, OutputError, SourceError
 from fastdc.common.log import say
@@ -274,20 +274,13 @@ def select_classes(contents: Contents, chosen: Sequence[str], where: str) -> Con
     missing = [name for name in chosen if name not in contents.classes]
     if missing:
         raise SourceError(f"{where}: has no class {missing[0]!r}, which --classes names ({len(missing)} are missing)")
-    wanted = {contents.classes.index(name) for name in chosen}
-    counts: Counter[str] = Counter()
-
-    def kept() -> Iterator[str]:
-        for item in contents.items:
-            if item.label in wanted:
-                counts[contents.classes[item.label]] += 1
-                yield item.id
-
-    ids = Texts.of(kept())
-    ends = [sum(counts[name] for name in chosen[: place + 1]) for place in range(len(chosen))]
+    places = {name: place for place, name in enumerate(chosen)}
+    labels = np.array([places.get(name, -1) for name in contents.classes], np.int32)[contents.labels]
+    kept = np.flatnonzero(labels >= 0)
+    ids = Texts.of(contents.ids[number] for number in kept.tolist())
     folders = tuple(f"{name}/" for name in chosen)
     ignored = [path for path in contents.ignored if path.startswith(folders)]
-    return contents._replace(classes=tuple(chosen), items=Items(ids, ends), ignored=ignored, order="own")
+    return contents._replace(classes=tuple(chosen), ids=ids, labels=labels[kept], ignored=ignored, order="own")
 
 
 def find_problem(
@@ -298,7 +291,7 @@ def find_problem(
         missing = [name for name in expected if name not in contents.classes]
         first = f", the first missing one is {missing[0]}" if missing else ""
         return f"{len(contents.classes):,} classes, {data.title} has {data.num_classes:,}{first}"
-    counts = Counter(label for label in map(_label, contents.items))
+    counts = np.bincount(contents.labels, minlength=len(contents.classes)).tolist()
     for label, name in enumerate(contents.classes):
         fewest, most = (split.exact[name],) * 2 if name in split.exact else split.per_class
         count = counts[label]
@@ -306,7 +299,7 @@ def find_problem(
             wanted = f"{fewest:,}" if fewest == most else f"{fewest:,}..{most:,}"
             off = f"{fewest - count:,} missing" if count < fewest else f"{count - most:,} too many"
             return f"class {name} has {count:,} images, expected {wanted}: {off}"
-    total = len(contents.items)
+    total = len(contents.ids)
     if not selected and total != split.images:
         off = f"{split.images - total:,} missing" if total < split.images else f"{total - split.images:,} too many"
         fewest, most = split.per_class
@@ -315,10 +308,6 @@ def find_problem(
             "so the class cannot be told)"
         )
     return None
-
-
-def _label(item: Item) -> int:
-    return item.label
 
 
 def check_agreement(classes: Mapping[str, Sequence[str]], options: argparse.Namespace) -> None:

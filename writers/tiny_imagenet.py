@@ -15,7 +15,8 @@ from labels import find_path, flat_images, parse_labels, read_member, regroup
 from recipe import DataSet, Found, Split, make_parser, run
 
 from fastdc.beton.sources.archives import open_tree
-from fastdc.beton.sources.trees import Contents, Tree, list_classes
+from fastdc.beton.sources.class_folders import Contents, list_classes
+from fastdc.beton.sources.trees import Tree
 from fastdc.common.errors import SourceError
 
 TINY_IMAGENET = DataSet(

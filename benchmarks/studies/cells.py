@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from studies.asked import Claims, Questions, Side, Value
 from studies.blocks import Wanted
 from studies.entropies import Entropy

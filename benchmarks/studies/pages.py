@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.report.paired_tests import seeds_for_claims
 from studies.asked import Contrast, Question, Table, Value
 from studies.blocks import Wanted

@@ -3,8 +3,7 @@
 The module uses threads, not processes. The slow steps (reading, hashing, decoding, resizing, encoding) release the GIL:
 only 0.1 ms of the 2.4 ms per resized image need it. No worker can crash alone and leave the others waiting, and nothing
 is left behind in /dev/shm. Copying is the exception: a small file takes 35 us, half of them with the GIL held, so a
-second thread gains nothing. Large folders are therefore copied by compiled code, many files per call (`bulk`). Keeping
-the order costs nothing measurable.
+second thread gains nothing. Keeping the order costs nothing measurable.
 """
 
 from collections import Counter, deque
@@ -14,58 +13,35 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import IO, Literal, NamedTuple, get_args
+
+import numpy as np
 
 from fastdc._version import __version__
-from fastdc.beton.format import MODE_JPEG
-from fastdc.beton.images import Resize, check_pixels, encode_jpeg, read_image, resize_image, resize_many, resize_short
-from fastdc.beton.jpeg_header import read_jpeg_header
+from fastdc.beton.convert_image import Encoding, Recipe, convert_image, make_recipe
 from fastdc.beton.manifest import Manifest, Skipped
 from fastdc.beton.output_pair import beton_output
-from fastdc.beton.pages import BetonWriter, Payload, hash_payload
+from fastdc.beton.pages import BetonWriter, Payload
+from fastdc.beton.resize_images import resize_many
 from fastdc.beton.sample_order import in_imagefolder
-from fastdc.beton.sources.jpeg_folder import BUFFER_BYTES, Block, BulkReader, bulk_reader
+from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.open_source import open_source
 from fastdc.beton.sources.source import Files, Opened
-from fastdc.beton.sources.trees import Contents, Fetch, FileFetch, FolderTree
+from fastdc.beton.sources.trees import Fetch
 from fastdc.beton.texts import Texts
-from fastdc.beton.writer import Origin, commit, make_payload
+from fastdc.beton.writer import Origin, commit
 from fastdc.common.errors import ConfigError, OutputError, SourceError
 from fastdc.common.log import progress
 from fastdc.common.text import printable
 from fastdc.common.threads import usable_cpus
 
-Encoding = Literal["keep", "jpg", "raw"]
 OnError = Literal["fail", "skip"]
 
-MAX_LOSSLESS_BYTES = 4 << 20
-"""Largest size at which `keep` stores raw pixels if it cannot copy the file; above, JPEG of quality 95, 4:4:4."""
-DEFAULT_QUALITY = 90
 MANY_IMAGES = 1000
 """Number of images from which loading the fast resizing kernel (0.4 s) pays off: it saves 0.8 ms per image."""
 _KEEP_CHUNK, _CONVERT_CHUNK = 64, 4  # images per task: enough to hide the queue's cost, few enough for memory
 _FIRST_CHUNK = 8  # until the size of the files is known
-# A task that reaches this size leaves its other images to the consumer. With `bulk` it holds at most twice as much.
-_CHUNK_BYTES = BUFFER_BYTES
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How images are stored.
-
-    Attributes:
-        encoding: "keep", "jpg" or "raw".
-        quality: JPEG quality of "jpg", 1..100.
-        resolution: shorter side in pixels, or None.
-        resize: function that shrinks an image; every choice gives the same pixels.
-        bulk: reader of many files at a time for "keep", or None; the beton is the same either way.
-    """
-
-    encoding: Encoding
-    quality: int
-    resolution: int | None
-    resize: Resize = resize_image
-    bulk: BulkReader | None = None
+_CHUNK_BYTES = 8 << 20  # a task that reaches this size leaves its other images to the consumer
 
 
 class Converted(NamedTuple):
@@ -77,16 +53,8 @@ class Converted(NamedTuple):
     reason: str
 
 
-class Copied(NamedTuple):
-    """Block of files to be stored unchanged; the first one is image `number`."""
-
-    number: int
-    block: Block
-
-
-_Parts = list[Converted | Copied]
 _Chunk = list[tuple[int, Fetch]]
-_Result = tuple[_Parts, _Chunk]
+_Result = tuple[list[Converted], _Chunk]
 """Results of a chunk's first images, and the images that are left."""
 _Task = tuple[Future[_Result], _Chunk]
 """Future result of a chunk, and the chunk itself."""
@@ -96,8 +64,8 @@ _Task = tuple[Future[_Result], _Chunk]
 class _Tally:
     """Counts that the writing loop collects."""
 
+    skipped: list[Skipped]
     converted: Counter[str] = field(default_factory=Counter)
-    skipped: list[Skipped] = field(default_factory=list)
 
 
 def write_beton(
@@ -150,7 +118,7 @@ def write_beton(
     """
     out = Path(out)
     inputs = [source.path if isinstance(source, Opened) else Path(source), *([classes] if classes else [])]
-    recipe = _make_recipe(encoding, quality, resolution)
+    recipe = make_recipe(encoding, quality, resolution)
     threads = _check_settings(workers, on_error)
     ready = (
         nullcontext(source)
@@ -159,44 +127,18 @@ def write_beton(
     )
     with beton_output(out, force, inputs) as handle, ready as opened:
         contents = opened.contents
-        recipe = _choose_means(recipe, opened)
-        writer = BetonWriter(handle, out, len(contents.items))
-        tally = _Tally(skipped=list(map(_not_image, contents.ignored)))
-        with progress(f"write {out.name}", len(contents.items), enabled=show_progress) as bar:
+        if len(contents.ids) >= MANY_IMAGES:
+            recipe = replace(recipe, resize=resize_many)
+        writer = BetonWriter(handle, out, len(contents.ids))
+        ignored = map(printable, contents.ignored)
+        tally = _Tally([Skipped(path=path, reason="not an image file", kind="not_image") for path in ignored])
+        with progress(f"write {out.name}", len(contents.ids), enabled=show_progress) as bar:
             for chunk in _convert_all(opened.files, contents, recipe, threads):
-                for part in chunk:
-                    if isinstance(part, Converted):
-                        _store(part, contents, writer, tally, opened.path, on_error)
-                    else:
-                        _store_block(part, contents, writer, recipe)
-                bar.advance(sum(1 if isinstance(part, Converted) else len(part.block.ends) for part in chunk))
+                for converted in chunk:
+                    _store(converted, contents, writer, tally, opened.path, on_error)
+                bar.advance(len(chunk))
         _check_filled(contents, writer, tally, opened.path)
         return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally))
-
-
-def _make_recipe(encoding: Encoding | None, quality: int | None, resolution: int | None) -> Recipe:
-    if encoding is not None and encoding not in get_args(Encoding):
-        raise ConfigError(f"encoding {encoding!r}, expected keep, jpg or raw")
-    if encoding == "keep" and resolution is not None:
-        raise ConfigError("encoding keep copies images untouched, but a resolution was given; use jpg or raw")
-    if resolution is not None and not 1 <= resolution <= 65_535:
-        raise ConfigError(f"resolution {resolution}, expected 1..65535 pixels")
-    if quality is not None and not 1 <= quality <= 100:
-        raise ConfigError(f"quality {quality}, expected 1..100")
-    chosen: Encoding = encoding or ("keep" if resolution is None else "jpg")
-    return Recipe(chosen, DEFAULT_QUALITY if quality is None else quality, resolution)
-
-
-def _choose_means(recipe: Recipe, opened: Opened) -> Recipe:
-    """Add the fast kernels to a recipe if the source has enough images to make up for loading them."""
-    images = len(opened.contents.items)
-    if recipe.encoding == "keep":
-        return replace(recipe, bulk=bulk_reader(images)) if isinstance(opened.files, FolderTree) else recipe
-    return replace(recipe, resize=resize_many) if images >= MANY_IMAGES else recipe
-
-
-def _not_image(path: str) -> Skipped:
-    return Skipped(path=printable(path), reason="not an image file", kind="not_image")
 
 
 def _check_settings(workers: int | None, on_error: str) -> int:
@@ -207,7 +149,7 @@ def _check_settings(workers: int | None, on_error: str) -> int:
     return workers or usable_cpus()
 
 
-def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int) -> Iterator[_Parts]:
+def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int) -> Iterator[list[Converted]]:
     """Convert in threads, and yield the results in the order of `fetch_all`.
 
     The threads stay at most a fixed number of tasks ahead of the consumer. The consumer's own thread counts as one of
@@ -231,7 +173,7 @@ def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int)
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _take_whole(pending: deque[_Task], recipe: Recipe) -> Generator[_Parts, None, int]:
+def _take_whole(pending: deque[_Task], recipe: Recipe) -> Generator[list[Converted], None, int]:
     """Yield all results of the first task, including the images it left over.
 
     Returns:
@@ -240,17 +182,15 @@ def _take_whole(pending: deque[_Task], recipe: Recipe) -> Generator[_Parts, None
     images, size = len(pending[0][1]), 0
     parts, rest = _take_first(pending, recipe)
     while True:
-        size += sum(map(_count_bytes, parts))  # before the yield, because the consumer recycles the blocks
+        size += sum(map(_count_bytes, parts))
         yield parts
         if not rest:
             return max(1, _CHUNK_BYTES * images // max(1, size))
         parts, rest = _convert_chunk(rest, recipe)
 
 
-def _count_bytes(part: Converted | Copied) -> int:
-    if isinstance(part, Copied):
-        return int(part.block.ends[-1])
-    return 0 if part.payload is None else len(part.payload.data)
+def _count_bytes(converted: Converted) -> int:
+    return 0 if converted.payload is None else len(converted.payload.data)
 
 
 def _take_first(pending: deque[_Task], recipe: Recipe) -> _Result:
@@ -266,29 +206,17 @@ def _take_first(pending: deque[_Task], recipe: Recipe) -> _Result:
 
 def _convert_chunk(chunk: _Chunk, recipe: Recipe) -> _Result:
     """Convert images until they reach `_CHUNK_BYTES`; return the results and the images that are left."""
-    parts: _Parts = []
-    place, size = 0, 0
+    parts: list[Converted] = []
+    size = 0
     try:
-        for part in _convert_parts(chunk, recipe):
-            parts.append(part)
-            place += len(part.block.ends) if isinstance(part, Copied) else 1
-            size += _count_bytes(part)
+        for number, fetch in chunk:
+            parts.append(_convert(number, fetch, recipe))
+            size += _count_bytes(parts[-1])
             if size >= _CHUNK_BYTES:
                 break
-        return parts, chunk[place:]
+        return parts, chunk[len(parts) :]
     except MemoryError as error:
         raise OutputError("out of memory while converting images; use fewer --workers") from error
-
-
-def _convert_parts(chunk: _Chunk, recipe: Recipe) -> Iterator[Converted | Copied]:
-    """Convert in order: blocks of ordinary files if a bulk reader is available, otherwise one image at a time."""
-    if recipe.bulk is None:
-        yield from (_convert(number, fetch, recipe) for number, fetch in chunk)
-        return
-    place = 0
-    for block in recipe.bulk.read([fetch for _, fetch in chunk if isinstance(fetch, FileFetch)]):
-        yield _convert(*chunk[place], recipe) if block is None else Copied(chunk[place][0], block)
-        place += 1 if block is None else len(block.ends)
 
 
 def _convert(number: int, fetch: Fetch, recipe: Recipe) -> Converted:
@@ -302,30 +230,6 @@ def _convert(number: int, fetch: Fetch, recipe: Recipe) -> Converted:
     return Converted(number, payload, conversions, "")
 
 
-def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]]:
-    """Convert an image file to the payload to store, and name the conversions it needed.
-
-    Raises:
-        SourceError: the file is not an image, is truncated, or is too large.
-    """
-    if recipe.encoding == "keep":
-        header = read_jpeg_header(data)
-        if header is not None and header.common and header.complete and header.orientation == 1:
-            check_pixels(header.height, header.width)
-            return Payload(data, MODE_JPEG, header.height, header.width, hash_payload(data)), ()
-    pixels, conversions = read_image(data)
-    if recipe.resolution is not None:
-        pixels = resize_short(pixels, recipe.resolution, recipe.resize)
-    if recipe.encoding == "raw" or (recipe.encoding == "keep" and pixels.nbytes <= MAX_LOSSLESS_BYTES):
-        return make_payload(pixels), conversions
-    lossy = recipe.encoding == "keep"
-    if max(pixels.shape) > 65_500:  # libjpeg's JPEG_MAX_DIMENSION
-        raise SourceError(f"image of {pixels.shape[0]} x {pixels.shape[1]} pixels, JPEG holds at most 65500 a side")
-    encoded = encode_jpeg(pixels, 95, "444") if lossy else encode_jpeg(pixels, recipe.quality, "420")
-    payload = Payload(encoded, MODE_JPEG, pixels.shape[0], pixels.shape[1], hash_payload(encoded))
-    return payload, (*conversions, "lossy") if lossy else conversions
-
-
 def _store(
     converted: Converted, contents: Contents, writer: BetonWriter, tally: _Tally, source: Path, on_error: OnError
 ) -> None:
@@ -333,26 +237,17 @@ def _store(
     number, payload, conversions, reason = converted
     if payload is not None:
         try:
-            writer.append(payload, contents.items.label(number), number)
+            writer.append(payload, int(contents.labels[number]), number)
             if conversions:
                 tally.converted.update(conversions)
             return
         except SourceError as error:
             reason = str(error)
-    item = contents.items[number]
+    name = printable(contents.ids[number])
     if on_error == "fail":
-        raise SourceError(
-            f"{source}/{printable(contents.path(item))}: {reason}; repair or remove it, or use --on-error skip"
-        )
-    tally.skipped.append(Skipped(path=printable(item.id), reason=reason, kind="unreadable"))
-
-
-def _store_block(copied: Copied, contents: Contents, writer: BetonWriter, recipe: Recipe) -> None:
-    """Append a block of files, then recycle its memory."""
-    labels = contents.items.labels(copied.number, len(copied.block.ends))
-    writer.append_block(copied.block, labels, copied.number)
-    if recipe.bulk is not None:
-        recipe.bulk.recycle(copied.block)
+        where = "/".join(part for part in (str(source), printable(contents.root), name) if part)
+        raise SourceError(f"{where}: {reason}; repair or remove it, or use --on-error skip")
+    tally.skipped.append(Skipped(path=name, reason=reason, kind="unreadable"))
 
 
 def _check_filled(contents: Contents, writer: BetonWriter, tally: _Tally, source: Path) -> None:
@@ -365,8 +260,8 @@ def _check_filled(contents: Contents, writer: BetonWriter, tally: _Tally, source
     for label, name in enumerate(contents.classes):
         if counts[label] or label in contents.empty:
             continue
-        lost = {printable(item.id) for item in contents.items if item.label == label}
-        first = min(skipped for skipped in map(_as_pair, tally.skipped) if skipped[0] in lost)
+        lost = {printable(contents.ids[number]) for number in np.flatnonzero(contents.labels == label).tolist()}
+        first = min((skipped.path, skipped.reason) for skipped in tally.skipped if skipped.path in lost)
         where = "/".join(printable(part) for part in (str(source), contents.root, name) if part)
         raise SourceError(
             f"{where}: class {printable(name)!r}: none of its {len(lost)} images can be read, expected at least one; "
@@ -374,14 +269,12 @@ def _check_filled(contents: Contents, writer: BetonWriter, tally: _Tally, source
         )
 
 
-def _as_pair(skipped: Skipped) -> tuple[str, str]:
-    return skipped.path, skipped.reason
-
-
-def _finish(handle: Any, out: Path, writer: BetonWriter, tally: _Tally, contents: Contents, origin: Origin) -> Manifest:
+def _finish(
+    handle: IO[bytes], out: Path, writer: BetonWriter, tally: _Tally, contents: Contents, origin: Origin
+) -> Manifest:
     """Number the stored images without gaps, and complete the file."""
     stored = writer.renumber()
-    ids = contents.items.ids
+    ids = contents.ids
     if len(stored) < len(ids) or not ids.is_utf8():  # JSON cannot hold file names that are not UTF-8
         ids = Texts.of(printable(ids[number]) for number in stored.tolist())
     skipped = sorted(tally.skipped, key=lambda skipped: skipped.path)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastdc.beton.encode_images import png_bytes
 from fastdc.beton.format import MODE_RAW
-from fastdc.beton.images import png_bytes
 from fastdc.beton.manifest import Manifest
 from fastdc.beton.reader import BetonFile
 from fastdc.common.threads import usable_cpus

@@ -67,6 +67,10 @@ class Problem(NamedTuple):
     id: str | None
     message: str
 
+    def __str__(self) -> str:
+        sample = "" if self.index is None else f" of sample {self.index}"
+        return f"{self.section}{sample}: {self.message}"
+
 
 @dataclass(frozen=True)
 class Structure:

@@ -1,8 +1,7 @@
-"""Decode, encode and resize images in memory. Pixels equal Pillow's."""
+"""Decode image files in memory to pixels equal to Pillow's."""
 
 import io
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -23,7 +22,8 @@ _DAMAGE = ("bad huffman", "bad arithmetic", "premature end", "instead of rst")
 """Parts of libjpeg's messages about lost picture data. Pillow ignores these and returns grey or garbled blocks."""
 
 Rgb = NDArray[np.uint8]
-Resize = Callable[[Rgb, int, int], Rgb]
+"""RGB pixels [H, W, 3]."""
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -217,131 +217,3 @@ def _grey16_to_rgb(values: NDArray[np.int64]) -> Rgb:
 
 def _turn(pixels: Rgb, orientation: int) -> Rgb:
     return np.array(Image.fromarray(pixels).transpose(_TURNS[orientation]))
-
-
-def encode_jpeg(rgb: Rgb, quality: int = 75, subsampling: Literal["420", "444"] = "420") -> bytes:
-    """Encode RGB [H, W, 3] uint8 as baseline JPEG. The default subsampling is 4:2:0, as in FFCV's encoder (OpenCV).
-
-    Raises:
-        ValueError: the image is not uint8 [H, W, 3], or `quality` is outside 1..100.
-    """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not 1 <= quality <= 100:
-        raise ValueError(f"{rgb.dtype} {rgb.shape} at quality {quality}: expected uint8 [H, W, 3], quality 1..100")
-    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(rgb), quality, "RGB", subsampling, fastdct=False)
-    return encoded
-
-
-def encode_jpeg_within(rgb: Rgb, max_bytes: int) -> tuple[bytes, int]:
-    """Encode RGB [H, W, 3] uint8 at the highest quality of 1..95 whose JPEG has at most `max_bytes` bytes.
-
-    The file is baseline JPEG, 4:2:0, with optimised Huffman tables. At quality 75 these save about 320 bytes of a
-    photo: a third of the file at 28 px, a fifth at 64 px.
-
-    Returns:
-        The JPEG file and its quality. At quality 1 the file may exceed `max_bytes`.
-    """
-    low, high = 1, 95
-    best = encode_jpeg_optimised(rgb, low)
-    while low < high:
-        middle = (low + high + 1) // 2
-        file = encode_jpeg_optimised(rgb, middle)
-        if len(file) <= max_bytes:
-            low, best = middle, file
-        else:
-            high = middle - 1
-    return best, low
-
-
-def encode_jpeg_optimised(rgb: Rgb, quality: int) -> bytes:
-    """Encode RGB [H, W, 3] uint8 as baseline JPEG, 4:2:0, with optimised Huffman tables."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format="JPEG", quality=quality, subsampling="4:2:0", optimize=True)
-    return buffer.getvalue()
-
-
-def png_bytes(rgb: Rgb) -> int:
-    """Return the size in bytes of RGB [H, W, 3] uint8 as PNG, with Pillow's default compression.
-
-    Grey pixels are saved as a grey PNG.
-    """
-    grey = rgb[:, :, 0]
-    buffer = io.BytesIO()
-    shown = grey if all(np.array_equal(grey, rgb[:, :, channel]) for channel in (1, 2)) else rgb
-    Image.fromarray(np.ascontiguousarray(shown)).save(buffer, format="PNG")
-    return buffer.tell()
-
-
-def resize_short(rgb: Rgb, size: int, resize: Resize | None = None) -> Rgb:
-    """Shrink RGB [H, W, 3] so that the shorter side has `size` pixels; return smaller images unchanged.
-
-    The longer side becomes int(size * long / short), which is torchvision's rule. The filter is antialiased bilinear
-    and gives Pillow's pixels.
-
-    Args:
-        rgb: uint8 [H, W, 3].
-        size: pixels.
-        resize: `resize_image` (the default) or `resize_many`; both give the same pixels.
-    """
-    height, width = rgb.shape[:2]
-    short = min(height, width)
-    if short <= size:
-        return rgb
-    new_height, new_width = (size if side == short else int(size * side / short) for side in (height, width))
-    return (resize or resize_image)(rgb, new_height, new_width)
-
-
-def resize_image(rgb: Rgb, height: int, width: int) -> Rgb:
-    """Resize RGB to [height, width, 3] with Pillow's antialiased bilinear filter, up or down.
-
-    Rows come first, then columns. Pillow 13 picks the cheaper order itself, which changes one pixel in five by one
-    level. Fixing the order keeps our files independent of Pillow's version.
-    """
-    if rgb.shape[:2] == (height, width):
-        return rgb
-    image = Image.fromarray(np.ascontiguousarray(rgb))
-    rows = image.resize((width, image.height), Image.Resampling.BILINEAR)
-    return np.array(rows.resize((width, height), Image.Resampling.BILINEAR))
-
-
-def resize_many(rgb: Rgb, height: int, width: int) -> Rgb:
-    """Resize as `resize_image` does, for thousands of images: the same pixels, about 4 times as fast.
-
-    The first call loads numba and, once per machine, compiles the kernel. That does not pay off for a few images.
-    """
-    from fastdc.kernels.views.resize import resize_crop
-
-    out = np.empty((height, width, 3), np.uint8)
-    resize_crop(np.ascontiguousarray(rgb), (0, 0, rgb.shape[0], rgb.shape[1]), False, out)
-    return out
-
-
-def fit_image(rgb: Rgb, size: int, fit: Literal["crop", "squash", "pad"]) -> Rgb:
-    """Fit RGB [H, W, 3] into [size, size, 3] with an antialiased bilinear filter, enlarging it if necessary.
-
-    Args:
-        rgb: uint8 [H, W, 3].
-        size: side in pixels.
-        fit: "crop" scales the shorter side to `size` and crops the centre. "squash" scales both sides to `size` and
-            loses the aspect ratio. "pad" scales the longer side to `size` and adds black bars on both sides of the
-            shorter.
-
-    Raises:
-        ValueError: `fit` is unknown.
-    """
-    height, width = rgb.shape[:2]
-    if fit == "squash":
-        return resize_image(rgb, size, size)
-    if fit not in ("crop", "pad"):
-        raise ValueError(f"fit={fit!r}: expected crop, squash or pad")
-    reference = min(height, width) if fit == "crop" else max(height, width)
-    new_height, new_width = (
-        size if side == reference else max(1, int(size * side / reference)) for side in (height, width)
-    )
-    resized = resize_image(rgb, new_height, new_width)
-    # torchvision's CenterCrop rounds so. With "pad" both are negative or zero: minus the width of a bar.
-    top, left = round((new_height - size) / 2.0), round((new_width - size) / 2.0)
-    if fit == "crop":
-        return np.ascontiguousarray(resized[top : top + size, left : left + size])
-    canvas = np.zeros((size, size, 3), np.uint8)
-    canvas[-top : new_height - top, -left : new_width - left] = resized
-    return canvas

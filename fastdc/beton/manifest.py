@@ -126,7 +126,7 @@ def load_manifest(beton: Path) -> Manifest:
     manifest = parse_manifest(path)
     structure, problems = inspect_beton(Path(beton))
     if structure is None or problems:
-        raise BetonError(f"{beton}: {problems[0].section}: {problems[0].message}")
+        raise BetonError(f"{beton}: {problems[0]}")
     mismatch = find_mismatch(manifest, structure)
     if mismatch:
         raise ManifestError(f"{path}: does not belong to {beton}: {mismatch}; write both again with --force")

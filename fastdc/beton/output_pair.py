@@ -1,8 +1,8 @@
 """Reserve the place of a beton and its manifest: checks before any work, one writer at a time, no half-written pair."""
 
-import errno
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import IO
 
@@ -11,7 +11,7 @@ from filelock import Timeout
 from fastdc.beton.manifest import manifest_path, parse_manifest
 from fastdc.beton.reader import inspect_beton
 from fastdc.common.errors import BetonError, ManifestError, OutputError
-from fastdc.common.files import atomic_file, check_not_input, check_output, remove_temporaries
+from fastdc.common.files import DISK_FULL, atomic_file, check_not_input, check_output, remove_temporaries
 from fastdc.common.locks import locked
 
 
@@ -81,11 +81,7 @@ def _check_manifest_place(out: Path, force: bool) -> None:
 
 def _list_leftovers(file: Path) -> list[Path]:
     """Return the temporary files of writers of `file` that were killed or are still running."""
-    return list(file.parent.glob(f".{_escape_glob(file.name)}.????????.tmp"))
-
-
-def _escape_glob(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+    return list(file.parent.glob(f".{escape(file.name)}.????????.tmp"))
 
 
 @contextmanager
@@ -122,18 +118,12 @@ def _remove_leftovers(out: Path) -> None:
     """
     manifest = manifest_path(out)
     leftovers = _list_leftovers(out)
-    if leftovers and not out.exists() and _is_manifest(manifest):
-        manifest.unlink()
+    if leftovers and not out.exists():
+        with suppress(ManifestError):
+            parse_manifest(manifest)
+            manifest.unlink()
     for stale in (*leftovers, *_list_leftovers(manifest)):
         stale.unlink(missing_ok=True)
-
-
-def _is_manifest(path: Path) -> bool:
-    try:
-        parse_manifest(path)
-    except ManifestError:
-        return False
-    return True
 
 
 @contextmanager
@@ -163,6 +153,6 @@ def explain_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = error.errno in DISK_FULL
         advice = "the disk is full; free space and run again" if full else "check disk and folder"
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}): {advice}") from error

@@ -24,9 +24,7 @@ from fastdc.beton.format import (
     make_preamble,
 )
 from fastdc.beton.output_pair import explain_errors
-from fastdc.beton.positioned_writes import start_writeback, write_all
-from fastdc.beton.sources.jpeg_folder import Block
-from fastdc.beton.sources.trees import read_range
+from fastdc.beton.positioned_io import read_range, start_writeback, write_all
 from fastdc.beton.texts import Texts, hex_texts
 from fastdc.common.errors import SourceError
 
@@ -54,6 +52,11 @@ class Payload(NamedTuple):
     width: int
     digest: bytes
     png_bytes: int | None = None
+
+
+def jpeg_payload(data: bytes, height: int, width: int) -> Payload:
+    """Return the payload of a JPEG file."""
+    return Payload(data, MODE_JPEG, height, width, hash_payload(data))
 
 
 def hash_payload(data: bytes | memoryview) -> bytes:
@@ -114,59 +117,6 @@ class BetonWriter:
         self._allocation_rows += _ALLOCATION_ROW.pack(sample_id, pointer, size)
         self._digests += digest
         self.image_bytes += size if counted is None else counted
-
-    def append_block(self, block: Block, labels: NDArray[np.int64], sample_id: int) -> None:
-        """Store JPEG files that lie one after another in memory as samples `sample_id`, `sample_id` + 1, ...
-
-        The file is the same as after `append` of each. `block` may be reused afterwards.
-
-        Args:
-            block: files of at most `BUFFER_BYTES` in total, so that each fits a page.
-            labels: [n] their classes.
-            sample_id: id of the first file.
-
-        Raises:
-            OutputError: the disk is full or fails.
-        """
-        count = len(block.ends)
-        self._count += count
-        if self._count > self._room:
-            with explain_errors(self._out):
-                self._relocate(self._page_size, 2 * self._count)
-        pointers = self._place_block(block.data, block.ends)
-        metadata, allocations = np.zeros(count, METADATA), np.empty(count, ALLOCATION)
-        columns = ("mode", MODE_JPEG), ("height", block.heights), ("width", block.widths), ("data_ptr", pointers)
-        for name, values in columns:
-            metadata["image"][name] = values
-        metadata["label"] = labels
-        allocations["sample_id"] = np.arange(sample_id, sample_id + count)
-        allocations["ptr"], allocations["size"] = pointers, np.diff(block.ends, prepend=0)
-        self._metadata_rows += as_bytes(metadata)
-        self._allocation_rows += as_bytes(allocations)
-        self._digests += block.digests[:, :DIGEST_BYTES].tobytes()
-        self.image_bytes += int(block.ends[-1]) if count else 0
-
-    def _place_block(self, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Write payloads that lie one after another in `data`, as many at a time as fit a page.
-
-        Returns:
-            Their positions in the file [n].
-        """
-        shifts = np.zeros(len(ends), np.int64)
-        first = begin = 0
-        while first < len(ends):
-            left = -self._position % self._page_size or self._page_size
-            fit = int(np.searchsorted(ends, begin + left, "right"))
-            shifts[first:fit] = self._position - begin
-            end = int(ends[fit - 1]) if fit else 0
-            self._position += end - begin
-            self._waiting.append(data[begin:end].data)
-            self._flush()
-            if fit < len(ends):
-                self._position = self._written = align_up(self._position, self._page_size)
-            first, begin = fit, end
-        shifts[1:] += ends[:-1]
-        return shifts
 
     def _place(self, data: bytes | memoryview, size: int) -> int:
         """Assign `data` the next position at which it fits one page.

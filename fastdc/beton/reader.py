@@ -37,7 +37,7 @@ class BetonFile:
         self.path = Path(path)
         structure, problems, data = _open(self.path)
         if structure is None or problems:
-            raise BetonError(f"{self.path}: {describe_problem(problems[0])}")
+            raise BetonError(f"{self.path}: {problems[0]}")
         images = structure.metadata["image"]
         self.structure = structure
         self.num_samples = len(structure.metadata)
@@ -108,12 +108,6 @@ def inspect_beton(path: Path) -> tuple[Structure | None, list[Problem]]:
     """
     structure, problems, _ = _open(path)
     return structure, problems
-
-
-def describe_problem(problem: Problem) -> str:
-    """Return the problem as one line: section, sample, message."""
-    sample = "" if problem.index is None else f" of sample {problem.index}"
-    return f"{problem.section}{sample}: {problem.message}"
 
 
 def _open(path: Path) -> tuple[Structure | None, list[Problem], Any]:

@@ -9,12 +9,12 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton.format import MODE_JPEG, MODE_RAW
-from fastdc.beton.images import png_bytes
+from fastdc.beton.encode_images import png_bytes
+from fastdc.beton.format import MODE_RAW
 from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped, dump_manifest, hash_content, hash_structure, manifest_path
 from fastdc.beton.output_pair import beton_output, explain_errors
-from fastdc.beton.pages import BetonWriter, Payload, hash_payload
+from fastdc.beton.pages import BetonWriter, Payload, hash_payload, jpeg_payload
 from fastdc.beton.sample_order import Order
 from fastdc.beton.texts import Texts
 from fastdc.common.errors import SourceError
@@ -146,7 +146,7 @@ def make_payload(image: bytes | NDArray[np.uint8]) -> Payload:
         header = read_jpeg_header(image)
         if header is None or not header.common or not header.complete:
             raise SourceError("bytes that are not a whole 8-bit grey or colour JPEG, expected such or RGB pixels")
-        return Payload(image, MODE_JPEG, header.height, header.width, hash_payload(image))
+        return jpeg_payload(image, header.height, header.width)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise SourceError(f"pixels {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]")
     data = np.ascontiguousarray(image).reshape(-1).data

@@ -82,6 +82,7 @@ def compare_command(
     \b
     fastdc compare benchmarks/results/imagenette64 --all-against random --ipc 10
     """
+    from fastdc.report.comparable import choose_groups
     from fastdc.report.compare import compare_against, compare_pairs, comparison_json, comparison_table
     from fastdc.report.read_results import open_results
 
@@ -90,14 +91,11 @@ def compare_command(
         found = f"{len(names)} method{'s' * (len(names) != 1)}"
         raise ConfigError(f"compare: found {found}, expected pairs A B [C D ...], or --all-against METHOD")
     with open_results(folder) as results:
-        records = results.records()
+        groups = choose_groups(results.records(), ipc=ipc, protocol=protocol, arch=arch)
     if all_against is None:
-        pairs = zip(names[::2], names[1::2], strict=True)
-        each = compare_pairs(records, pairs, ipc=ipc, protocol=protocol, arch=arch, epoch=epoch.value)
+        each = compare_pairs(groups, zip(names[::2], names[1::2], strict=True), epoch.value)
     else:
-        each, lost = compare_against(
-            records, all_against, names, ipc=ipc, protocol=protocol, arch=arch, epoch=epoch.value
-        )
+        each, lost = compare_against(groups, all_against, names, epoch.value)
     render = comparison_json if form is Form.json else comparison_table
     print(render(each, detect, epoch.value))
     if lost:
@@ -136,19 +134,12 @@ def rank_command(
     \b
     fastdc rank runs/first --ipc 10 --min-seeds 8
     """
+    from fastdc.report.comparable import choose_groups
     from fastdc.report.ranking import rank_methods, render_ranking
     from fastdc.report.read_results import open_results
     from fastdc.sweep.sweep_config import split_names
 
     with open_results(folder) as results:
-        records = results.records()
-    rankings = rank_methods(
-        records,
-        methods=split_names(methods or ""),
-        min_seeds=min_seeds,
-        ipc=ipc,
-        protocol=protocol,
-        arch=arch,
-        epoch=epoch.value,
-    )
+        groups = choose_groups(results.records(), ipc=ipc, protocol=protocol, arch=arch)
+    rankings = rank_methods(groups, split_names(methods or ""), min_seeds, epoch.value)
     print(render_ranking(rankings, form.value, epoch.value))

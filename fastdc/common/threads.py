@@ -73,22 +73,19 @@ def openmp_limit(environment: Mapping[str, str]) -> int | None:
     return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
-def cpu_quota(groups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
+def cpu_quota() -> float | None:
     """Return the CPUs that this process's control groups grant, the minimum over all levels; None without a limit.
 
     A container with 1.5 CPUs on a host of 64 shows all 64 to programs that do not read this limit. Both versions of
     control groups are read; source: Linux, Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst.
-
-    Args:
-        groups: mount point of control groups. membership: the file that names this process's groups.
     """
-    return min((quota for folder in _group_folders(groups, membership) if (quota := _quota_of(folder))), default=None)
+    return min((quota for folder in _group_folders() if (quota := _quota_of(folder))), default=None)
 
 
-def _group_folders(groups: Path, membership: Path) -> Iterator[Path]:
+def _group_folders() -> Iterator[Path]:
     """Yield every folder that may limit this process: its group and all parent groups, in both versions."""
     try:
-        lines = membership.read_text().splitlines()
+        lines = MEMBERSHIP.read_text().splitlines()
     except OSError:  # not Linux, or /proc is hidden
         return
     for line in lines:
@@ -96,8 +93,8 @@ def _group_folders(groups: Path, membership: Path) -> Iterator[Path]:
         if controllers and "cpu" not in controllers.split(","):
             continue
         # Version 1 mounts a folder per controller or set of controllers ("cpu,cpuacct"); version 2 names none.
-        root = groups / controllers if controllers else groups
-        root = root if root.is_dir() else groups / "cpu"
+        root = CGROUPS / controllers if controllers else CGROUPS
+        root = root if root.is_dir() else CGROUPS / "cpu"
         # In a container the path may be the host's, of which only the root is mounted; missing levels have no quota.
         group = Path(path.lstrip("/"))
         yield from (root / level for level in (group, *group.parents))

@@ -103,9 +103,9 @@ class _Watched(Remote):
         self.problem = self.problem or reason
         self.end()
 
-    def _hear(self, answer: dict[str, Any]) -> None:
+    def _handle(self, answer: dict[str, Any]) -> None:
         if "where" not in answer:
-            super()._hear(answer)
+            super()._handle(answer)
 
 
 def _sweep() -> None:

@@ -1,13 +1,14 @@
 """Determine which runs may be compared: the settings of a set of results, and the finished seeds of each."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fastdc.common.errors import ConfigError
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.report.rows import AXES, Row, group_rows
 from fastdc.sweep.store.results import Record
 
+Epoch = Literal["last", "best"]
 METRICS = {"last": "top1", "best": "top1_best"}
 Group = tuple[Row, list[Record]]
 """Row with its runs."""
@@ -41,11 +42,11 @@ def _there(records: Sequence[Record]) -> str:
     labels = [record.label for record in records]
     ipcs = sorted({label["ipc"] for label in labels if label["ipc"] is not None})
     others = {name: sorted({str(label[name]) for label in labels}) for name in ("protocol", "arch")}
-    told = [f"{name} {', '.join(map(str, values))}" for name, values in {"ipc": ipcs, **others}.items() if values]
-    return plain(f"the store has {'; '.join(told)}")
+    found = [f"{name} {', '.join(map(str, values))}" for name, values in {"ipc": ipcs, **others}.items() if values]
+    return plain(f"the store has {'; '.join(found)}")
 
 
-def epoch_title(epoch: str) -> str:
+def epoch_title(epoch: Epoch) -> str:
     """Return the suffix of a title for accuracies of the best epoch; empty for the last epoch."""
     return "" if epoch == "last" else ", best epoch of each run (overstated)"
 
@@ -55,7 +56,7 @@ def setting_of(row: Row, without: Sequence[str] = ("method",)) -> tuple[Any, ...
     return tuple(getattr(row, axis) for axis in AXES if axis not in without)
 
 
-def scores_of(runs: Iterable[Record], epoch: str) -> dict[int, float]:
+def scores_of(runs: Iterable[Record], epoch: Epoch) -> dict[int, float]:
     """Return the accuracy in percent of the finished runs, by seed; `epoch` is "last" or "best"."""
     done = [run for run in runs if run.state == "done" and run.summary]
     return {int(run.label["seed"]): float((run.summary or {})[METRICS[epoch]]) for run in done}

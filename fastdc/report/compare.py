@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
 from fastdc.common.settings import closest
-from fastdc.report.comparable import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
+from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
 from fastdc.report.rows import AXES, Row
 from fastdc.report.table import title
-from fastdc.sweep.store.results import Record
 
 SHOWN = 4
 """Most values of one axis that a message lists for a method."""
@@ -40,44 +39,20 @@ class Comparison(NamedTuple):
         return self.second.ipc if self.first.ipc is None else self.first.ipc
 
 
-def compare_methods(
-    records: Iterable[Record],
-    first: str,
-    second: str,
-    *,
-    ipc: int | None = None,
-    protocol: str | None = None,
-    arch: str | None = None,
-    epoch: str = "last",
-) -> list[Comparison]:
-    """Compare two methods in all settings in which both have finished runs; see `compare_pairs`."""
-    return compare_pairs(records, [(first, second)], ipc=ipc, protocol=protocol, arch=arch, epoch=epoch)
-
-
-def compare_pairs(
-    records: Iterable[Record],
-    pairs: Iterable[tuple[str, str]],
-    *,
-    ipc: int | None = None,
-    protocol: str | None = None,
-    arch: str | None = None,
-    epoch: str = "last",
-) -> list[Comparison]:
+def compare_pairs(groups: Sequence[Group], pairs: Iterable[tuple[str, str]], epoch: Epoch = "last") -> list[Comparison]:
     """Compare pairs of methods in all settings in which both of a pair have finished runs.
 
     A method that trains on the whole set has no IPC, so it is compared with the others at each of theirs.
 
     Args:
-        records: from `open_results`.
+        groups: from `choose_groups`.
         pairs: methods as a table shows them, for example ("pca", "el2n[keep=hard]").
-        ipc, protocol, arch: only this setting; None takes all.
         epoch: "last", or "best" for the best epoch, which overstates accuracy.
 
     Raises:
-        ConfigError: no run is of this setting, a method is not among the runs, a pair names one method twice, or a
-            pair shares no seed in any setting.
+        ConfigError: a method is not among the runs, a pair names one method twice, or a pair shares no seed in any
+            setting.
     """
-    groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
     found: list[Comparison] = []
     for first, second in dict.fromkeys(pairs):
         check_names(groups, (first, second))
@@ -90,18 +65,12 @@ def compare_pairs(
 
 
 def compare_against(
-    records: Iterable[Record],
-    reference: str,
-    methods: Sequence[str] = (),
-    *,
-    ipc: int | None = None,
-    protocol: str | None = None,
-    arch: str | None = None,
-    epoch: str = "last",
+    groups: Sequence[Group], reference: str, methods: Sequence[str] = (), epoch: Epoch = "last"
 ) -> tuple[list[Comparison], list[str]]:
-    """Compare every other method with one reference; further arguments are those of `compare_pairs`.
+    """Compare every other method with one reference.
 
     Args:
+        groups, epoch: as in `compare_pairs`.
         reference: second method of every pair. methods: only these; if given, one that cannot be compared is an error.
 
     Raises:
@@ -110,8 +79,6 @@ def compare_against(
     Returns:
         The comparisons, and the methods that share no finished seed with the reference.
     """
-    chosen = {"ipc": ipc, "protocol": protocol, "arch": arch}
-    groups = choose_groups(records, **chosen)  # type: ignore[arg-type]
     check_names(groups, (reference, *methods))
     for name in methods:
         _refuse_itself(name, reference)
@@ -149,7 +116,7 @@ def with_holm(found: Sequence[Comparison]) -> list[Comparison]:
     return [each._replace(p_holm=adjusted.get(index)) for index, each in enumerate(found)]
 
 
-def _compare(groups: Sequence[Group], first: str, second: str, epoch: str) -> list[Comparison]:
+def _compare(groups: Sequence[Group], first: str, second: str, epoch: Epoch) -> list[Comparison]:
     others = [pair for pair in groups if pair[0].method == second]
     found = []
     for row, runs in groups:
@@ -170,7 +137,7 @@ def _comparable(first: Row, second: Row) -> bool:
     )
 
 
-def _why_none(groups: Sequence[Group], first: str, second: str, epoch: str) -> str:
+def _why_none(groups: Sequence[Group], first: str, second: str, epoch: Epoch) -> str:
     """Return why two methods cannot be compared: no common seed in a shared setting, or no shared setting."""
     sides = [[(row, scores_of(runs, epoch)) for row, runs in groups if row.method == name] for name in (first, second)]
     named = f"'{plain(first)}' and '{plain(second)}' share no finished seed in any setting"
@@ -199,7 +166,7 @@ def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def comparison_json(found: Sequence[Comparison], detect: float | None, epoch: str = "last") -> str:
+def comparison_json(found: Sequence[Comparison], detect: float | None, epoch: Epoch = "last") -> str:
     """Return the comparisons as JSON: the setting, both means, and the fields of `Paired`."""
     return json.dumps([{**_as_data(each, detect), "epoch": epoch} for each in found], indent=1)
 
@@ -225,7 +192,7 @@ def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
     }
 
 
-def comparison_table(found: Sequence[Comparison], detect: float | None, epoch: str = "last") -> str:
+def comparison_table(found: Sequence[Comparison], detect: float | None, epoch: Epoch = "last") -> str:
     """Return the comparisons as text, one paragraph each, without a trailing newline."""
     several = len({(each.first.device, each.first.threads) for each in found}) > 1
     claims = sum(each.p_holm is not None for each in found)
@@ -245,12 +212,12 @@ def _closing(found: Sequence[Comparison], claims: int) -> list[str]:
     ]
 
 
-def _paragraph(each: Comparison, detect: float | None, tell_machine: bool, claims: int, epoch: str) -> str:
+def _paragraph(each: Comparison, detect: float | None, with_machine: bool, claims: int, epoch: Epoch) -> str:
     result, first, second = each.result, plain(each.first.method), plain(each.second.method)
     ipc = ipc_title(each.first)
     if each.first.ipc != each.second.ipc:
         ipc += f" against {ipc_title(each.second)}"
-    lines = [f"{title(each.first, tell_machine)}, {ipc}{epoch_title(epoch)}"]
+    lines = [f"{title(each.first, with_machine)}, {ipc}{epoch_title(epoch)}"]
     lines.append(f"{first} {each.means[0]:.2f}, {second} {each.means[1]:.2f}, top-1 %, {_count(result.n)}")
     if result.p is None or result.low is None or result.high is None:
         return "\n".join([*lines, f"difference {result.mean:+.2f}; one seed gives no interval and no test"])

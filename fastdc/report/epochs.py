@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from fastdc.common.text import plain
 from fastdc.report.comparable import Group
-from fastdc.report.escape import plain
 from fastdc.report.read_results import Results
 from fastdc.report.rows import Row, damage_named
-from fastdc.report.table import aligned, ipc_text, tables
+from fastdc.report.table import ipc_text, ruled, tables
 
 COLUMNS = 8
 """Most epochs that a table shows besides the last one."""
@@ -59,8 +59,7 @@ def epochs_table(results: Results, groups: Sequence[Group]) -> str:
             epochs = _thinned(sorted(before))
             grid = [["method", "IPC", "n", *map(str, epochs), "last", "best"]]
             grid += [_cells(row, courses[id(row)], epochs) for row in shown]
-            lines = aligned(grid)
-            blocks.append("\n".join([text, lines[0], "-" * len(lines[0]), *lines[1:], RULE]))
+            blocks.append("\n".join([text, *ruled(grid), RULE]))
     return "\n\n".join(blocks) or "no results yet"
 
 

@@ -2,8 +2,6 @@
 
 from fastdc.common.text import plain
 
-__all__ = ["csv_text", "latex", "plain"]
-
 LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",

@@ -72,41 +72,39 @@ def _fraction(a: float, b: float, x: float) -> float:
     return value
 
 
-def different_pairs(samples: Sequence[Sample | None], rate: float = RATE) -> set[tuple[int, int]]:
-    """Return the pairs (i, j), i < j, whose means differ, by Benjamini and Hochberg (1995) over all pairs.
-
-    Entries that are None or have only one run are not compared.
-    """
-    return _discoveries(samples, combinations(_compared(samples), 2), rate)
-
-
 def _compared(samples: Sequence[Sample | None]) -> list[int]:
     return [index for index, sample in enumerate(samples) if sample is not None and sample.n > 1]
 
 
-def _discoveries(
-    samples: Sequence[Sample | None], pairs: Iterable[tuple[int, int]], rate: float
+def different_pairs(
+    samples: Sequence[Sample | None], pairs: Iterable[tuple[int, int]] | None = None
 ) -> set[tuple[int, int]]:
-    """Return those of the pairs that differ, at this false discovery rate."""
+    """Return the pairs (i, j) whose means differ, by Benjamini and Hochberg (1995).
+
+    Args:
+        samples: entries that are None or have only one run are not compared.
+        pairs: those to test; None takes all, i < j.
+    """
+    pairs = combinations(_compared(samples), 2) if pairs is None else pairs
     tested = [(welch_p(first, second), (i, j)) for i, j in pairs if (first := samples[i]) and (second := samples[j])]
     tested.sort()
     count = len(tested)
-    last = max((rank for rank, (p, _) in enumerate(tested, 1) if p <= rate * rank / count), default=0)
+    last = max((rank for rank, (p, _) in enumerate(tested, 1) if p <= RATE * rank / count), default=0)
     return {pair for _, pair in tested[:last]}
 
 
-def letters(samples: Sequence[Sample | None], rate: float = RATE) -> list[str] | None:
+def letters(samples: Sequence[Sample | None]) -> list[str] | None:
     """Return significance groups: two methods differ if and only if they share no letter; "" for n < 2.
 
     This is the compact letter display by insert-and-absorb (Piepho, 2004). Letters follow the order of the samples,
     so pass the best first. The result is None if letters would be unreadable: for more than `MOST` methods, or more
     groups than letters. The number of groups can grow exponentially with the number of methods.
     """
-    told = _compared(samples)
-    if len(told) > MOST:
+    compared = _compared(samples)
+    if len(compared) > MOST:
         return None
-    groups: list[frozenset[int]] = [frozenset(told)] if told else []
-    for first, second in sorted(different_pairs(samples, rate)):
+    groups: list[frozenset[int]] = [frozenset(compared)] if compared else []
+    for first, second in sorted(different_pairs(samples)):
         split: list[frozenset[int]] = []
         for group in groups:
             both = {first, second} <= group
@@ -126,16 +124,16 @@ class Standing(NamedTuple):
     best: bool
 
 
-def standings(samples: Sequence[Sample | None], rate: float = RATE) -> list[Standing]:
+def standings(samples: Sequence[Sample | None]) -> list[Standing]:
     """Return the standing of every method; pass the best first.
 
     If there are too many letters, each method is compared with the best alone. If no two methods differ, only the
     first is marked as best, because marking all of them would be meaningless.
     """
-    found = letters(samples, rate)
+    found = letters(samples)
     if found is None:
         first, *others = _compared(samples)
-        worse = {pair[1] for pair in _discoveries(samples, [(first, other) for other in others], rate)}
+        worse = {pair[1] for pair in different_pairs(samples, [(first, other) for other in others])}
         found = [LIKE_BEST if index in {first, *others} - worse else "" for index in range(len(samples))]
         return [Standing(text, index == 0 or (bool(text) and first == 0)) for index, text in enumerate(found)]
     tied = len({text for text in found if text}) == 1

@@ -14,14 +14,13 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from fastdc.common.errors import ConfigError
-from fastdc.report.comparable import Group, choose_groups, epoch_title, ipc_title, scores_of, seed_text, setting_of
+from fastdc.common.text import plain
+from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.compare import check_names
-from fastdc.report.escape import plain
 from fastdc.report.group_tests import MOST
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
 from fastdc.report.rows import AXES, Row
-from fastdc.report.table import aligned, title
-from fastdc.sweep.store.results import Record
+from fastdc.report.table import ruled, title
 
 PLACES = (
     "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "
@@ -85,29 +84,19 @@ class Ranking(NamedTuple):
 
 
 def rank_methods(
-    records: Iterable[Record],
-    *,
-    methods: Sequence[str] = (),
-    min_seeds: int | None = None,
-    ipc: int | None = None,
-    protocol: str | None = None,
-    arch: str | None = None,
-    epoch: str = "last",
+    groups: Sequence[Group], methods: Sequence[str] = (), min_seeds: int | None = None, epoch: Epoch = "last"
 ) -> list[Ranking]:
     """Rank the methods of every setting in which two or more have finished runs.
 
     Args:
-        records: from `open_results`.
+        groups: from `choose_groups`.
         methods: only these; empty takes all.
         min_seeds: fewest finished seeds of a ranked method; None is 2 if two methods have as many, else 1.
-        ipc, protocol, arch: only this setting; None takes all.
         epoch: "last", or "best" for the best epoch, which overstates accuracy.
 
     Raises:
-        ConfigError: no run is of this setting, a method is not among the runs, or no two methods of a setting share a
-            seed.
+        ConfigError: a method is not among the runs, or no two methods of a setting share a seed.
     """
-    groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
     check_names(groups, methods)
     chosen = [(row, scores_of(runs, epoch)) for row, runs in groups if not methods or row.method in methods]
     chosen.sort(key=lambda pair: list(map(_sortable, setting_of(pair[0]))))
@@ -206,7 +195,7 @@ def places_of(groups: Iterable[Group]) -> dict[str, str]:
 HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "to the first", "95 % interval", "p (Holm)")
 
 
-def render_ranking(rankings: Sequence[Ranking], style: RankStyle, epoch: str = "last") -> str:
+def render_ranking(rankings: Sequence[Ranking], style: RankStyle, epoch: Epoch = "last") -> str:
     """Return rankings as text, without a trailing newline; `epoch` names the epoch whose accuracy they compare."""
     if style == "json":
         return json.dumps([{**_as_data(ranking), "epoch": epoch} for ranking in rankings], indent=1, allow_nan=False)
@@ -214,8 +203,8 @@ def render_ranking(rankings: Sequence[Ranking], style: RankStyle, epoch: str = "
     return "\n\n".join(_block(ranking, style, several, epoch) for ranking in rankings)
 
 
-def _block(ranking: Ranking, style: RankStyle, tell_machine: bool, epoch: str) -> str:
-    text = f"{title(ranking.row, tell_machine)}, {ipc_title(ranking.row)}{epoch_title(epoch)}"
+def _block(ranking: Ranking, style: RankStyle, with_machine: bool, epoch: Epoch) -> str:
+    text = f"{title(ranking.row, with_machine)}, {ipc_title(ranking.row)}{epoch_title(epoch)}"
     if not ranking.methods:
         return f"{text}\nnot ranked, for no seed was finished by all: {_finished(ranking)}"
     grid = [list(HEADINGS), *(_cells(each, len(ranking.seeds)) for each in ranking.methods)]
@@ -226,8 +215,7 @@ def _block(ranking: Ranking, style: RankStyle, tell_machine: bool, epoch: str) -
             for line in [grid[0], rule, *grid[1:]]
         ]
         return "\n".join([f"**{text}**", "", *lines, "", *(f"- {note}" for note in _notes(ranking))])
-    lines = aligned(grid, left=(1,))
-    return "\n".join([text, lines[0], "-" * len(lines[0]), *lines[1:], *_notes(ranking)])
+    return "\n".join([text, *ruled(grid, left=1), *_notes(ranking)])
 
 
 def place_text(first: int, last: int) -> str:
@@ -266,16 +254,16 @@ def _notes(ranking: Ranking) -> list[str]:
         )
         needed = seeds_for_claims(claims)
         if n < needed:
-            lines.append(f"{n} seeds cannot tell any two of these methods apart; it takes {needed}, or fewer methods")
+            lines.append(f"{n} seeds cannot separate any two of these methods; it takes {needed}, or fewer methods")
     more = {name: seeds for name, seeds in ranking.finished.items() if len(seeds) > n}
     if more:
-        told = ", ".join(f"{plain(name)} {len(seeds)}" for name, seeds in more.items())
-        lines.append(f"seeds common to all: {seed_text(ranking.seeds)}; more were finished by: {told}")
+        counts = ", ".join(f"{plain(name)} {len(seeds)}" for name, seeds in more.items())
+        lines.append(f"seeds common to all: {seed_text(ranking.seeds)}; more were finished by: {counts}")
     else:
         lines.append(f"seeds: {seed_text(ranking.seeds)}")
     if ranking.left_out:
-        told = ", ".join(f"{plain(name)} {count}" for name, count in ranking.left_out.items())
-        lines.append(f"left out, for too few finished seeds: {told}")
+        counts = ", ".join(f"{plain(name)} {count}" for name, count in ranking.left_out.items())
+        lines.append(f"left out, for too few finished seeds: {counts}")
     return lines
 
 

@@ -117,7 +117,7 @@ def _read_short(path: Path) -> Committed:
         if place in records:
             raise StoreError(
                 f"{path}:{number}: a second row of {record.label['method']}, seed {place[1]}, in one setting; {WHOLE} "
-                "tells versions of a method apart: put it beside this file"
+                "separates versions of a method: put it beside this file"
             )
         records[place] = record
     return Committed(list(records.values()), {})

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from fastdc.common.errors import ConfigError, StoreError
 from fastdc.common.settings import Settings
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.sweep.store.results import Record
 from fastdc.train.protocols import Labels, get_protocol
 
@@ -273,6 +273,6 @@ def _reason(records: list[Record]) -> str | None:
             reasons.setdefault(text, []).append(record.label["seed"])
     parts = []
     for text, seeds in reasons.items():
-        who = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))} " if seeds else ""
-        parts.append(who + text)
+        which = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))} " if seeds else ""
+        parts.append(which + text)
     return "; ".join(parts) or None

@@ -5,17 +5,17 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 from fastdc.common.precision import PAPER_PRECISION, shown_precision
-from fastdc.report.escape import csv_text, latex, plain
+from fastdc.common.text import plain
+from fastdc.report.escape import csv_text, latex
 from fastdc.report.rows import Row, shared_observer
 from fastdc.train.protocols import inferred_of
 
 Format = Literal["table", "csv", "json", "latex"]
-LEFT_ALIGNED = 1
 SIZE_RULE = "size: JPEG files as they are, images stored as raw pixels as PNG"
 STYLES = {"done": "", "partial": "yellow", "skipped": "dim", "pending": "dim", "failed": "red", "diverged": "red"}
 
@@ -44,14 +44,14 @@ def show(rows: list[Row]) -> None:
         print(plain_table(rows))
 
 
-def title(row: Row, tell_machine: bool = False) -> str:
+def title(row: Row, with_machine: bool = False) -> str:
     """Return the settings that the rows of one table share.
 
     A precision other than the paper's follows the protocol directly: `hard, bf16 (paper: fp32)`.
 
     Args:
         row: any row of the table.
-        tell_machine: whether to add device and threads, for results in which these differ between tables.
+        with_machine: whether to add device and threads, for results in which these differ between tables.
     """
     paper = row.precision == PAPER_PRECISION
     computed = row.precision if paper else shown_precision(row.precision)
@@ -62,7 +62,7 @@ def title(row: Row, tell_machine: bool = False) -> str:
         text += f", {rule} (augment={row.augment})"
     if row.holdout is not None:
         text += f", held-out {100 * row.holdout:g} % of the training set, not validation"
-    if tell_machine:
+    if with_machine:
         text += f", {row.device or 'unknown device'}"
         text += f" with {row.threads} thread{'s' * (row.threads > 1)}" if row.threads else ""
     return plain(text)
@@ -216,21 +216,22 @@ def plain_table(rows: list[Row]) -> str:
     blocks = []
     for text, group in tables(rows):
         columns = columns_of(group)
-        lines = aligned([headings(columns), *[cells(row, columns) for row in group]])
-        blocks.append("\n".join([text, lines[0], "-" * len(lines[0]), *lines[1:], *notes(group)]))
+        grid = [headings(columns), *[cells(row, columns) for row in group]]
+        blocks.append("\n".join([text, *ruled(grid), *notes(group)]))
     return "\n\n".join(blocks)
 
 
-def aligned(grid: list[list[str]], left: Sequence[int] = tuple(range(LEFT_ALIGNED))) -> list[str]:
-    """Return the lines of a grid of texts; the columns `left` are flush left, the others flush right."""
+def ruled(grid: list[list[str]], left: int = 0) -> list[str]:
+    """Return the lines of a grid of texts, with a rule below the first; only the column `left` is flush left."""
     widths = [max(map(len, texts)) for texts in zip(*grid, strict=True)]
-    return [
+    first, *rest = [
         "  ".join(
-            value.ljust(width) if column in left else value.rjust(width)
+            value.ljust(width) if column == left else value.rjust(width)
             for column, (value, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in grid
     ]
+    return [first, "-" * len(first), *rest]
 
 
 def _show_rich(rows: list[Row]) -> None:
@@ -248,7 +249,7 @@ def _show_rich(rows: list[Row]) -> None:
             continue
         table = Table(title=Text(text), title_justify="left", box=box.SIMPLE_HEAD)
         for column, heading in enumerate(grid[0]):
-            table.add_column(heading, justify="left" if column < LEFT_ALIGNED else "right", no_wrap=True)
+            table.add_column(heading, justify="right" if column else "left", no_wrap=True)
         for _ipc, same in groupby(group, key=lambda row: row.ipc):
             for row in same:
                 texts = [Text(value) for value in cells(row, columns)]  # Text, because a str would be parsed as markup

@@ -53,16 +53,16 @@ def one_run(cell: str, key: str, labels: dict[str, Any]) -> Iterator[dict[str, A
     Yields:
         A dictionary whose items become fields of `cell_done`.
     """
-    start, told = time.monotonic(), dict[str, Any]()
+    start, values = time.monotonic(), dict[str, Any]()
     emit("cell_started", cell=cell, key=key, labels=labels)
     try:
-        yield told
+        yield values
     except Exception as error:
         outcome = "diverged" if isinstance(error, DivergedError) else "failed"
         seconds = round(time.monotonic() - start, 3)
         emit("cell_failed", cell=cell, outcome=outcome, reason=str(error), seconds=seconds)
         raise
-    emit("cell_done", cell=cell, **{"seconds": round(time.monotonic() - start, 3), **told})
+    emit("cell_done", cell=cell, **{"seconds": round(time.monotonic() - start, 3), **values})
 
 
 @contextmanager

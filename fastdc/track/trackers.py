@@ -169,7 +169,7 @@ class Remote:
         if not self._off and not self._waiting:
             self._stdin.close()
         if not self._off and self._process.poll() is not None:
-            self._last_words()
+            self._report_end()
         return not self._off
 
     def _start(self) -> bool:
@@ -220,7 +220,7 @@ class Remote:
         except BlockingIOError:
             pass
         except OSError:
-            self._last_words()
+            self._report_end()
             return
         self._read()
 
@@ -235,13 +235,13 @@ class Remote:
         garbled = len(rest) > MOST_ANSWER_BYTES
         try:
             for line in lines:
-                self._hear(json.loads(line))
+                self._handle(json.loads(line))
         except (ValueError, TypeError):  # no JSON, or no object
             garbled = True
         if garbled:
-            self.give_up("its library wrote into the pipe that its answers come by")
+            self.give_up("its library wrote into the pipe of its answers")
 
-    def _hear(self, answer: dict[str, Any]) -> None:
+    def _handle(self, answer: dict[str, Any]) -> None:
         if "where" in answer:
             say(f"{self.kind.title}: {answer['where']}")
         elif "error" in answer:
@@ -249,7 +249,7 @@ class Remote:
         elif "closed" in answer:
             self._off = True  # the tracker has written everything
 
-    def _last_words(self) -> None:
+    def _report_end(self) -> None:
         """Give up a tracker that takes no more input, with its last answer or its exit code as the reason."""
         assert self._process is not None
         with suppress(subprocess.TimeoutExpired):

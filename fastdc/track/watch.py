@@ -26,7 +26,7 @@ def watching(trackers: Sequence[str], folder: Path, show_progress: bool) -> Iter
         elif show_progress and live_bars() is not None:
             bar = SweepBar()
             stack.callback(bar.close)
-            stack.enter_context(listening(bar.hear))
+            stack.enter_context(listening(bar.update))
         yield
 
 
@@ -42,7 +42,7 @@ class SweepBar:
         self._bar: Progress | None = None
         self._going: list[str] = []
 
-    def hear(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         """Update the bar from an event; without a sweep there is no bar."""
         kind = event["event"]
         if kind == "sweep_started" and event["left"]:

@@ -10,16 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastdc.beton.images import (
-    decode_image,
-    decode_payload,
-    encode_jpeg,
-    fit_image,
-    read_image,
-    resize_image,
-    resize_many,
-    resize_short,
-)
+from fastdc.beton.encode_images import encode_jpeg
+from fastdc.beton.images import decode_image, decode_payload, read_image
+from fastdc.beton.resize_images import fit_image, resize_image, resize_many, resize_short
 from fastdc.common.errors import SourceError
 from tests.beton.conftest import resampled, smooth
 

@@ -15,7 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from fastdc.beton import load_manifest, write_beton
 from fastdc.beton.sample_order import IMAGEFOLDER_SUFFIXES, is_imagefolder_order
 from fastdc.beton.sources.archives import open_tree
-from fastdc.beton.sources.trees import Contents, list_contents
+from fastdc.beton.sources.class_folders import Contents, list_contents
 from fastdc.common.errors import SourceError
 
 TREES = {
@@ -80,9 +80,9 @@ def test_the_order_is_imagefolders(tmp_path: Path, name: str, kind: str) -> None
         kind, lambda: packed(folder, tmp_path / f"x.{kind}")
     )()
     found = contents_of(source)
-    assert [(item.id, item.label) for item in found.items] == imagefolder(folder)
+    assert list(zip(found.ids, found.labels.tolist(), strict=True)) == imagefolder(folder)
     assert found.order == "imagefolder"
-    assert is_imagefolder_order([item.id for item in found.items])
+    assert is_imagefolder_order(list(found.ids))
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
@@ -93,14 +93,14 @@ def test_other_images_than_imagefolders_are_an_order_of_its_own(tmp_path: Path, 
         kind, lambda: zipped(folder, tmp_path / "x.zip")
     )()
     found = contents_of(source)
-    assert [item.id for item in found.items] != [path for path, _ in imagefolder(folder)]
+    assert list(found.ids) != [path for path, _ in imagefolder(folder)]
     assert found.order == "own"
 
 
 def test_what_imagefolder_leaves_out_too_changes_nothing(tmp_path: Path) -> None:
     folder = build(tmp_path / "images", ("a/1.jpg", "b/1.jpg", ".x.jpg", "a/.cache/notes.txt", "__MACOSX.txt"))
     found = contents_of(folder)
-    assert ([item.id for item in found.items], found.order) == (["a/1.jpg", "b/1.jpg"], "imagefolder")
+    assert (list(found.ids), found.order) == (["a/1.jpg", "b/1.jpg"], "imagefolder")
 
 
 def test_links_to_files_and_classes_are_read_those_inside_a_class_are_not(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_links_to_files_and_classes_are_read_those_inside_a_class_are_not(tmp_pa
     os.symlink(elsewhere / "y", folder / "a")
     os.symlink(elsewhere / "z.jpg", folder / "b" / "0.jpg")
     found = contents_of(folder)
-    assert [(item.id, item.label) for item in found.items] == imagefolder(folder)
+    assert list(zip(found.ids, found.labels.tolist(), strict=True)) == imagefolder(folder)
     assert found.order == "imagefolder"
     os.symlink(elsewhere / "y", folder / "b" / "deeper")
     assert contents_of(folder).order == "own"

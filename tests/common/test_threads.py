@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fastdc.common import threads
 from fastdc.common.threads import (
     MALLOC_VARIABLES,
     WAIT_VARIABLES,
@@ -20,14 +21,15 @@ from fastdc.common.threads import (
 )
 
 
-def groups(folder: Path, membership: str, files: dict[str, str]) -> tuple[Path, Path]:
-    """A tree of control groups, and the file that names this process's."""
+def make_groups(monkeypatch: pytest.MonkeyPatch, folder: Path, membership: str, files: dict[str, str]) -> None:
+    """Make a tree of control groups, and the file that names this process's, and let fastdc read them."""
     for name, text in files.items():
         path = folder / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folder / "membership").write_text(membership)
-    return folder / "cgroup", folder / "membership"
+    monkeypatch.setattr(threads, "CGROUPS", folder / "cgroup")
+    monkeypatch.setattr(threads, "MEMBERSHIP", folder / "membership")
 
 
 @pytest.mark.parametrize(
@@ -50,13 +52,15 @@ def groups(folder: Path, membership: str, files: dict[str, str]) -> tuple[Path, 
     ],
 )
 def test_quota_is_that_of_the_tightest_group(
-    tmp_path: Path, membership: str, files: dict[str, str], expected: float | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, membership: str, files: dict[str, str], expected: float | None
 ) -> None:
-    assert cpu_quota(*groups(tmp_path, membership, files)) == expected
+    make_groups(monkeypatch, tmp_path, membership, files)
+    assert cpu_quota() == expected
 
 
-def test_no_control_groups_mean_no_quota(tmp_path: Path) -> None:
-    assert cpu_quota(tmp_path / "missing", tmp_path / "none") is None
+def test_no_control_groups_mean_no_quota(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(threads, "MEMBERSHIP", tmp_path / "none")
+    assert cpu_quota() is None
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_touched_point_tells_its_numbers(browser: Browser, page: Path) -> None
     browser.run(
         "document.querySelector('svg.chart .mark .touch').dispatchEvent(new MouseEvent('click', {bubbles: true}))"
     )
-    said = browser.run("[...document.querySelectorAll('.said')].map((e) => e.textContent)")
+    said = browser.run("[...document.querySelectorAll('.note-text')].map((e) => e.textContent)")
     assert sum("IPC 10: " in text for text in said) == 1
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import ConfigError
-from fastdc.report.compare import Comparison, compare_against, compare_methods, compare_pairs, comparison_table
+from fastdc.report.comparable import Epoch, choose_groups
+from fastdc.report.compare import Comparison, compare_against, compare_pairs, comparison_table
 from fastdc.report.paired_tests import EXACT_PAIRS
 from fastdc.sweep.store.results import Planned, Record, Store
 from tests.report.test_result_rows import LABEL, done, other
@@ -19,6 +20,12 @@ PCA = {"method": "pca", "group": "bbbbbbbbbb"}
 def runs(count: int = 8) -> list[Record]:
     return [*(done(seed, 40.0 + seed / 10) for seed in range(count)),
             *(done(seed, 42.0 + seed / 5, **PCA) for seed in range(count))]  # fmt: skip
+
+
+def compare_methods(
+    records: list[Record], first: str, second: str, epoch: Epoch = "last", **setting: Any
+) -> list[Comparison]:
+    return compare_pairs(choose_groups(records, **setting), [(first, second)], epoch)
 
 
 def only(found: list[Comparison]) -> Comparison:
@@ -63,7 +70,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ConfigError, match="compared with itself"):
         compare_methods(runs(), "pca", "pca")
     with pytest.raises(ConfigError, match="'random' is compared with itself"):
-        compare_against(runs(), "random", ["pca", "random"])
+        compare_against(choose_groups(runs()), "random", ["pca", "random"])
     apart = [done(0, 40.0), done(1, 42.0, **PCA)]
     with pytest.raises(ConfigError, match="share no finished seed"):
         compare_methods(apart, "pca", "random")
@@ -112,7 +119,7 @@ def four_methods() -> list[Record]:
 
 def test_several_pairs_are_one_family_of_claims() -> None:
     pairs = [("pca", "random"), ("rded", "random"), ("pca", "rded"), ("pca", "x"), ("pca", "random")]
-    found = compare_pairs(four_methods(), pairs)
+    found = compare_pairs(choose_groups(four_methods()), pairs)
     assert [(each.first.method, each.second.method) for each in found] == pairs[:4]
     p = [each.result.p for each in found]
     # Seven differences of 1 and one of -1: sums of at least 6 either way, 2 x (1 + 8) of 256 patterns.
@@ -126,25 +133,25 @@ def test_several_pairs_are_one_family_of_claims() -> None:
 
 
 def test_all_methods_against_one() -> None:
-    found, lost = compare_against(four_methods(), "random")
+    found, lost = compare_against(choose_groups(four_methods()), "random")
     assert [each.first.method for each in found] == ["pca", "rded", "x"]
     assert {each.second.method for each in found} == {"random"}
     assert lost == ["y"]
-    found, lost = compare_against(four_methods(), "random", ["rded", "rded"])
+    found, lost = compare_against(choose_groups(four_methods()), "random", ["rded", "rded"])
     assert ([each.first.method for each in found], lost) == (["rded"], [])
     with pytest.raises(ConfigError, match="'y' and 'random' share no finished seed"):
-        compare_against(four_methods(), "random", ["pca", "y"])
+        compare_against(choose_groups(four_methods()), "random", ["pca", "y"])
     with pytest.raises(ConfigError, match="method 'z': not among these runs"):
-        compare_against(four_methods(), "random", ["z"])
+        compare_against(choose_groups(four_methods()), "random", ["z"])
     with pytest.raises(ConfigError, match="'y' shares no finished seed with any other method"):
-        compare_against(four_methods(), "y")
+        compare_against(choose_groups(four_methods()), "y")
 
 
 def test_the_text_says_how_many_seeds_so_many_claims_need() -> None:
     names = [f"m{number}" for number in range(9)]
     records = [done(seed, 30.0 + number + seed / 7, method=name, group=name) for number, name in enumerate(names)
                for seed in range(7)]  # fmt: skip
-    found, _ = compare_against(records, "m0")
+    found, _ = compare_against(choose_groups(records), "m0")
     assert {each.p_holm for each in found} == {8 * 2 / 128}
     assert comparison_table(found, None).endswith(
         "7 seeds cannot show any of 8 claims at 5 % after Holm; it takes 9, or fewer claims"

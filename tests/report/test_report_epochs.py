@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.report.epochs import COLUMNS
 from fastdc.report.read_results import open_results
 from tests.report.test_report_page import label, summary

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from fastdc.beton import BetonFile, Sample, encode_jpeg, write_samples
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import ConfigError, OutputError, StoreError
 from fastdc.report.page import gallery
 from fastdc.report.page.document import make_page, write_page
@@ -401,10 +401,10 @@ def test_bold_is_the_best_and_what_may_equal_it(tmp_path: Path) -> None:
 
 
 def test_missing_extra_is_a_sentence(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fastdc.report
+    import fastdc.report.page
 
     monkeypatch.delitem(sys.modules, "fastdc.report.page.document")
-    monkeypatch.delattr(fastdc.report, "page", raising=False)
+    monkeypatch.delattr(fastdc.report.page, "document")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ConfigError, match=r"--html: needs jinja2; pip install 'fastdc\[report\]'"):
         fastdc.report.write_page(sweep.store, sweep.folder, tmp_path / "page.html")

@@ -3,13 +3,15 @@
 import json
 from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import ConfigError
+from fastdc.report.comparable import choose_groups
 from fastdc.report.ranking import Ranking, rank_methods, render_ranking
 from fastdc.sweep.store.results import Record
 from tests.report.test_report_compare import store_of
@@ -19,6 +21,10 @@ from tests.report.test_result_rows import done, other
 def runs(scores: dict[str, list[float]], **label: object) -> list[Record]:
     return [done(seed, value, method=name, group=f"{name}{label}", **label)
             for name, values in scores.items() for seed, value in enumerate(values)]  # fmt: skip
+
+
+def ranked(records: list[Record], **choice: Any) -> list[Ranking]:
+    return rank_methods(choose_groups(records), **choice)
 
 
 def only(rankings: list[Ranking]) -> Ranking:
@@ -50,7 +56,7 @@ def test_places_are_those_of_a_count_by_hand(data: st.DataObject) -> None:
     columns = data.draw(st.lists(st.lists(st.integers(0, 6), min_size=n, max_size=n), min_size=k, max_size=k))
     scores = {f"m{index}": [20 * index * data.draw(st.integers(0, 1)) + value for value in values]
               for index, values in enumerate(columns)}  # fmt: skip
-    ranking = only(rank_methods(runs({name: [float(v) for v in values] for name, values in scores.items()})))
+    ranking = only(ranked(runs({name: [float(v) for v in values] for name, values in scores.items()})))
     found = {each.row.method: (each.first, each.last) for each in ranking.methods}
     assert found == places_by_hand(scores)
     means = [sum(scores[each.row.method]) / n for each in ranking.methods]
@@ -66,7 +72,7 @@ EIGHT = {
 
 
 def test_methods_that_cannot_be_told_apart_share_places() -> None:
-    ranking = only(rank_methods(runs(EIGHT)))
+    ranking = only(ranked(runs(EIGHT)))
     assert [(each.row.method, each.first, each.last) for each in ranking.methods] == [
         ("rded", 1, 2), ("pca", 1, 2), ("random", 3, 3)]  # fmt: skip
     assert ranking.tests[1].p == 3 * 2 / 256
@@ -78,13 +84,13 @@ def test_methods_that_cannot_be_told_apart_share_places() -> None:
 
 
 def test_equal_methods_share_all_places_in_the_order_of_their_names() -> None:
-    ranking = only(rank_methods(runs({"b": [40.0] * 8, "a": [40.0] * 8})))
+    ranking = only(ranked(runs({"b": [40.0] * 8, "a": [40.0] * 8})))
     assert [(each.row.method, each.first, each.last, each.p) for each in ranking.methods] == [
         ("a", 1, 2, None), ("b", 1, 2, 1.0)]  # fmt: skip
 
 
 def test_one_seed_ranks_by_the_mean_and_claims_nothing() -> None:
-    ranking = only(rank_methods(runs({"a": [30.0], "b": [40.0]})))
+    ranking = only(ranked(runs({"a": [30.0], "b": [40.0]})))
     assert [(each.row.method, each.first, each.last, each.low, each.p) for each in ranking.methods] == [
         ("b", 1, 2, None, None), ("a", 1, 2, None, None)]  # fmt: skip
     assert ranking.claims == 0
@@ -93,11 +99,11 @@ def test_one_seed_ranks_by_the_mean_and_claims_nothing() -> None:
 
 def test_few_seeds_are_said_to_be_too_few_for_so_many_methods() -> None:
     scores = {f"m{index}": [10.0 * index + seed for seed in range(8)] for index in range(6)}
-    ranking = only(rank_methods(runs(scores)))
+    ranking = only(ranked(runs(scores)))
     assert {(each.first, each.last) for each in ranking.methods} == {(1, 6)}  # 15 x 2 / 2^8 = 0.12
     text = render_ranking([ranking], "table")
-    assert "8 seeds cannot tell any two of these methods apart; it takes 10, or fewer methods" in text
-    fewer = only(rank_methods(runs(scores), methods=("m1", "m3", "m5")))
+    assert "8 seeds cannot separate any two of these methods; it takes 10, or fewer methods" in text
+    fewer = only(ranked(runs(scores), methods=("m1", "m3", "m5")))
     assert [(each.row.method, each.first, each.last) for each in fewer.methods] == [
         ("m5", 1, 1), ("m3", 2, 2), ("m1", 3, 3)]  # fmt: skip
 
@@ -105,33 +111,33 @@ def test_few_seeds_are_said_to_be_too_few_for_so_many_methods() -> None:
 def test_means_are_over_the_seeds_that_all_finished() -> None:
     records = runs({"a": [30.0, 31.0, 99.0, 99.0], "b": [40.0, 41.0]})
     records += [other(2, "failed", "why", method="b", group="b{}")]
-    ranking = only(rank_methods(records))
+    ranking = only(ranked(records))
     assert ranking.seeds == (0, 1)
     assert [each.mean for each in ranking.methods] == [40.5, 30.5]
     assert "seeds common to all: 0-1; more were finished by: a 4" in render_ranking([ranking], "table")
     assert [each.finished for each in ranking.methods] == [(0, 1), (0, 1, 2, 3)]
     with pytest.raises(ConfigError, match="no setting has two methods with 3 or more finished seeds"):
-        rank_methods(records, min_seeds=3)
+        ranked(records, min_seeds=3)
 
 
 def test_a_single_run_does_not_take_the_seeds_from_the_others() -> None:
     records = runs({**EIGHT, "late": [99.0]})
-    ranking = only(rank_methods(records))
+    ranking = only(ranked(records))
     assert (ranking.seeds, ranking.left_out) == (tuple(range(8)), {"late": 1})
     assert "left out, for too few finished seeds: late 1" in render_ranking([ranking], "table")
-    asked = only(rank_methods(records, min_seeds=1))
+    asked = only(ranked(records, min_seeds=1))
     assert (asked.seeds, asked.methods[0].row.method) == ((0,), "late")
 
 
 def test_settings_are_ranked_apart_and_a_single_method_is_no_ranking() -> None:
     records = runs({"a": [1.0, 2.0], "b": [2.0, 4.0]}) + runs({"b": [1.0, 2.0], "c": [2.0, 4.0]}, ipc=50)
     records += runs({"full": [80.0]}, ipc=None) + runs({"a": [1.0]}, arch="vgg11")
-    rankings = rank_methods(records)
+    rankings = ranked(records)
     assert [(each.row.ipc, [one.row.method for one in each.methods]) for each in rankings] == [
         (10, ["b", "a"]), (50, ["c", "b"])]  # fmt: skip
-    assert [each.row.ipc for each in rank_methods(records, ipc=50)] == [50]
+    assert [each.row.ipc for each in rank_methods(choose_groups(records, ipc=50))] == [50]
     with pytest.raises(ConfigError, match="method 'd': not among these runs"):
-        rank_methods(records, methods=("d",))
+        ranked(records, methods=("d",))
 
 
 def test_without_a_common_seed_there_is_no_ranking() -> None:
@@ -139,9 +145,9 @@ def test_without_a_common_seed_there_is_no_ranking() -> None:
     with pytest.raises(
         ConfigError, match=r"no seed was finished by all .*IPC 10: b has seeds 1, a has seeds 0\); leave"
     ):
-        rank_methods(apart)
+        ranked(apart)
     both = apart + runs({"a": [1.0], "b": [2.0]}, ipc=50)
-    text = render_ranking(rank_methods(both), "table")
+    text = render_ranking(ranked(both), "table")
     assert "not ranked, for no seed was finished by all: b has seeds 1, a has seeds 0" in text
 
 

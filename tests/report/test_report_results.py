@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import StoreError
-from fastdc.report.compare import compare_methods
 from fastdc.report.read_results import open_results
 from fastdc.report.rows import make_rows
-from tests.report.test_report_compare import runs, store_of
+from tests.report.test_report_compare import compare_methods, runs, store_of
 
 
 def write_rows(folder: Path) -> None:
@@ -75,7 +74,9 @@ def test_short_rows_pair_by_setting(tmp_path: Path) -> None:
     assert compare_methods(records, "full", "random")[0].result.mean == 38.0
     (tmp_path / "rows.csv").write_text(HEAD + "\n".join([*lines, lines[0]]))
     with (
-        pytest.raises(StoreError, match=r"rows.csv:8: a second row of pca, seed 0, in one setting; rows.jsonl tells"),
+        pytest.raises(
+            StoreError, match=r"rows.csv:8: a second row of pca, seed 0, in one setting; rows.jsonl separates"
+        ),
         open_results(tmp_path),
     ):
         pass

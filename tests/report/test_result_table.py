@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.report.escape import csv_text, latex, plain
+from fastdc.common.text import plain
+from fastdc.report.escape import csv_text, latex
 from fastdc.report.rows import Row
 from fastdc.report.table import render
 

@@ -60,8 +60,8 @@ def test_a_tracker_hears_every_run_in_order(tmp_path: Path, capsys: pytest.Captu
         ("hanging", "did not end within 5 s"),
         ("crashing", "its process ended with exit code -6"),
         ("exiting", "SystemExit: no login"),
-        ("chatting", "its library wrote into the pipe that its answers come by"),
-        ("garbling", "its library wrote into the pipe that its answers come by"),
+        ("chatting", "its library wrote into the pipe of its answers"),
+        ("garbling", "its library wrote into the pipe of its answers"),
         ("absent", "AttributeError: module 'tests.track.fakes' has no attribute 'Absent'"),
     ],
 )

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastdc.beton.sources.class_folders import list_contents
 from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.regroup import RegroupedTree
 from fastdc.beton.sources.source import Opened, Source
-from fastdc.beton.sources.trees import FolderTree, list_contents
+from fastdc.beton.sources.trees import FolderTree
 from fastdc.common.errors import SourceError
 
 

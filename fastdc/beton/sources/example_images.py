@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastdc.beton.images import encode_jpeg
+from fastdc.beton.encode_images import encode_jpeg
 
 CLASSES = ("bark", "moss", "sand")
 PER_CLASS = 4

@@ -7,45 +7,28 @@ Images are read as a stream of pages, which hold at most a few thousand rows. Me
 row groups, of which some files have only one. The module needs pyarrow (`fastdc[hf]`), imported on first use.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.sources.class_folders import Contents
+from fastdc.beton.sources.parquet_columns import Columns, column_bytes, find_columns
 from fastdc.beton.sources.shards import find_shards
-from fastdc.beton.sources.trees import MAX_FILE_BYTES, Contents, Fetch, Items
+from fastdc.beton.sources.trees import Fetch, check_size
 from fastdc.beton.texts import Texts, one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.log import say
 
-IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("class_id", "label", "labels", "fine_label")
 _NO_LABEL = int(np.iinfo(np.int64).min)
 _BATCH_BYTES, _MAX_BATCH = 8 << 20, 1024
 _MIN_CLASSES = 1000
 """Labels without names may range up to here, even if there are fewer images."""
-
-
-class Columns(NamedTuple):
-    """Columns of a shard that hold images and labels.
-
-    Attributes:
-        image: name of the image column.
-        leaf: path of the bytes: the column itself, or "image.bytes" for the hub's Image feature.
-        label: name of the label column.
-        text: whether labels are names of classes, not numbers.
-    """
-
-    image: str
-    leaf: str
-    label: str
-    text: bool
 
 
 @dataclass
@@ -53,25 +36,8 @@ class _Labels:
     """Labels of all shards read so far. A label given as a class name is stored as its index in `names`."""
 
     columns: Columns
-    hub_names: tuple[str, ...] | None
     chunks: list[NDArray[np.int64]] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
-
-
-class ShardItems(Items):
-    """Rows of all shards, in order. A row without a usable label has the label -1."""
-
-    def __init__(self, ids: Texts, labels: NDArray[np.int32]) -> None:
-        super().__init__(ids, ())
-        self._labels = labels
-
-    def label(self, number: int) -> int:
-        """Return the class of image `number`."""
-        return int(self._labels[number])
-
-    def labels(self, start: int, count: int) -> NDArray[np.int64]:
-        """Return the classes of images `start` to `start + count - 1`, int64 [count]."""
-        return self._labels[start : start + count].astype(np.int64)
 
 
 class ParquetShards:
@@ -111,7 +77,7 @@ class ParquetShards:
             raise SourceError(f"{source}: no row with a usable label; {self._why_none()}")
         empty = frozenset(np.flatnonzero(np.bincount(labels[labels >= 0], minlength=len(self._classes)) == 0).tolist())
         ids = Texts.of(map(self._id, range(len(labels))))
-        self.contents = Contents("", self._classes, ShardItems(ids, labels), [], empty)
+        self.contents = Contents("", self._classes, ids, labels, [], empty)
         self.made = {"columns": [found.columns.image, found.columns.label], "class_names": named}
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
@@ -136,9 +102,6 @@ class ParquetShards:
                 for number, fetch in self._fetch_shard(shard, (wanted[first:last] - start).tolist()):
                     yield int(order[first + number]), fetch
 
-    def close(self) -> None:
-        """Do nothing: no file stays open between batches."""
-
     def _fetch_shard(self, shard: int, wanted: list[int]) -> Iterator[tuple[int, Fetch]]:
         """Yield, for each of the rows `wanted` (sorted) of a shard, its index in `wanted` and a reader."""
         place, start = 0, 0
@@ -157,7 +120,7 @@ class ParquetShards:
         try:
             with self._open(shard) as file:
                 data = file.metadata
-                bytes_per_row = max(1, _column_bytes(data, self._columns.leaf) // max(1, data.num_rows))
+                bytes_per_row = max(1, column_bytes(data, self._columns.leaf) // max(1, data.num_rows))
                 size = max(1, min(_MAX_BATCH, _BATCH_BYTES // bytes_per_row))
                 for batch in file.iter_batches(size, columns=[self._columns.leaf], use_threads=False):
                     column = batch.column(0)
@@ -174,10 +137,9 @@ class ParquetShards:
         found: _Labels | None = None
         for shard in range(len(self._shards)):
             with self._open(shard) as file:
-                schema = file.schema_arrow
-                columns, names = self._find_columns(shard, schema), _hub_names(schema, self._path(shard))
-                found = found or _Labels(columns, names.get(columns.label))
-                self._check_same(shard, found, columns, names.get(columns.label))
+                columns = find_columns(file.schema_arrow, self._path(shard))
+                found = found or _Labels(columns)
+                self._check_same(shard, found.columns, columns)
                 found.chunks.append(self._read_labels(shard, file, found))
         if found is None:
             raise SourceError(f"{self._source}: holds no parquet shards, expected some such as train-00000-of-00001")
@@ -204,31 +166,12 @@ class ParquetShards:
                 f"{path}: cannot be read as parquet ({_one_line(error)}); it may be cut off: get it again"
             ) from error
 
-    def _find_columns(self, shard: int, schema: Any) -> Columns:
-        types, path = self._arrow.types, self._path(shard)
-        image = _find_column(schema, IMAGE_COLUMNS, "image", path)
-        label = _find_column(schema, LABEL_COLUMNS, "label", path)
-        inside = [name for name in schema.names if name.startswith((f"{image}.", f"{label}."))]
-        if inside:  # pyarrow selects columns by such dotted names, so it would read both
-            raise SourceError(f"{path}: a column is called {inside[0]!r}, like a part of another; rename it")
-        kind, label_kind = schema.field(image).type, schema.field(label).type
-        inner = kind.field("bytes").type if types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
-        if not any(check(inner) for check in (types.is_binary, types.is_large_binary)):
-            expected = "the bytes of image files (binary, or struct of bytes and path)"
-            raise SourceError(f"{path}: column {image!r} is {kind}, expected {expected}")
-        if types.is_dictionary(label_kind):
-            label_kind = label_kind.value_type
-        text = types.is_string(label_kind) or types.is_large_string(label_kind)
-        if not text and not types.is_integer(label_kind):
-            raise SourceError(f"{path}: column {label!r} is {label_kind}, expected integers or names of classes")
-        return Columns(image, image if inner is kind else f"{image}.bytes", label, text)
-
-    def _check_same(self, shard: int, first: _Labels, columns: Columns, names: tuple[str, ...] | None) -> None:
-        if columns != first.columns:
+    def _check_same(self, shard: int, first: Columns, columns: Columns) -> None:
+        if columns[:-1] != first[:-1]:
             found = f"has images in {columns.leaf} and {'names' if columns.text else 'numbers'} in {columns.label}"
-            other = f"{first.columns.leaf} and {'names' if first.columns.text else 'numbers'} in {first.columns.label}"
+            other = f"{first.leaf} and {'names' if first.text else 'numbers'} in {first.label}"
             raise SourceError(f"{self._path(shard)}: {found}, {self._shards[0]} {other}; keep the shards of one set")
-        if names != first.hub_names:
+        if columns.names != first.names:
             raise SourceError(
                 f"{self._path(shard)}: names other classes than {self._shards[0]}; keep the shards of one set"
             )
@@ -257,8 +200,8 @@ class ParquetShards:
             return tuple(given), self._compare_names(found, given)
         if found.columns.text:
             return tuple(sorted(found.names)), "label column"
-        if found.hub_names is not None:
-            return found.hub_names, "hub"
+        if found.columns.names is not None:
+            return found.columns.names, "hub"
         highest, rows = int(self._found.max(initial=-1)), len(self._found)
         if highest >= max(_MIN_CLASSES, rows):
             row = int(self._found.argmax())
@@ -274,7 +217,7 @@ class ParquetShards:
 
         Names that the hub knows are never assigned to other labels.
         """
-        hub = found.hub_names
+        hub = found.columns.names
         if hub is None or found.columns.text:
             return "given"
         if len(hub) != len(given):
@@ -293,7 +236,7 @@ class ParquetShards:
 
     def _match_labels(self, found: _Labels) -> NDArray[np.int32]:
         """Return the class of every row; -1 if its label is not one of the classes."""
-        labels, names = self._found, self._names if found.columns.text else list(found.hub_names or ())
+        labels, names = self._found, self._names if found.columns.text else list(found.columns.names or ())
         if found.columns.text or (tuple(names) != self._classes and set(names) == set(self._classes)):
             index = {name: label for label, name in enumerate(self._classes)}
             table = np.array([*(index.get(name, -1) for name in names), -1], np.int64)
@@ -343,43 +286,10 @@ def import_pyarrow(source: Path) -> ModuleType:
     return pyarrow  # type: ignore[no-any-return]
 
 
-def _find_column(schema: Any, names: Sequence[str], what: str, path: Path) -> str:
-    for name in names:
-        count = schema.names.count(name)
-        if count > 1:
-            raise SourceError(f"{path}: {count} columns are called {name!r}, expected one")
-        if count:
-            return name
-    raise SourceError(f"{path}: no {what} column ({' or '.join(names)}); it has {', '.join(schema.names) or 'none'}")
-
-
 def _stamp(path: Path) -> tuple[int, int, int]:
     """Return what changes when a file is replaced or rewritten: size, modification time, inode."""
     state = path.stat()
     return state.st_size, state.st_mtime_ns, state.st_ino
-
-
-def _hub_names(schema: Any, path: Path) -> dict[str, tuple[str, ...]]:
-    """Return the class names of each ClassLabel column, from the JSON that `datasets` keeps in the schema."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        labels = {name: feature.get("names") for name, feature in features.items() if isinstance(feature, dict)}
-    except (KeyError, TypeError, AttributeError, ValueError):
-        return {}
-    except RecursionError as error:
-        raise SourceError(f"{path}: its huggingface metadata is nested too deeply; get the shard again") from error
-    return {
-        name: tuple(one_spelling(str(each)) for each in names)
-        for name, names in labels.items()
-        if isinstance(names, list) and names
-    }
-
-
-def _column_bytes(data: Any, leaf: str) -> int:
-    """Return the uncompressed bytes of the column `leaf`, over all row groups."""
-    groups = (data.row_group(number) for number in range(data.num_row_groups))
-    columns = (group.column(number) for group in groups for number in range(group.num_columns))
-    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema == leaf)
 
 
 def _take(images: Any, row: int) -> bytes:
@@ -388,8 +298,7 @@ def _take(images: Any, row: int) -> bytes:
     if not image.is_valid:
         raise SourceError("no image bytes (null); the set has to be stored with its images embedded")
     buffer = image.as_buffer()
-    if buffer.size > MAX_FILE_BYTES:
-        raise SourceError(f"{buffer.size} bytes, expected an image of at most {MAX_FILE_BYTES}")
+    check_size(buffer.size)
     data: bytes = buffer.to_pybytes()
     return data
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from fastdc.beton.sources.archives import ArchiveTree
+from fastdc.beton.sources.archive_tree import ArchiveTree
 from fastdc.beton.sources.trees import Fetch, Tree
 
 

@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from fastdc.beton.sources.trees import SPLIT_NAMES, is_hidden, is_image, match_split, no_such_split
+from fastdc.beton.sources.splits import SPLIT_NAMES, match_split, no_such_split
+from fastdc.beton.sources.trees import is_hidden, is_image
 from fastdc.common.errors import SourceError
 
 SUFFIX = ".parquet"

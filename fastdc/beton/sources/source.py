@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.hub_cache import hub_name
-from fastdc.beton.sources.trees import Contents, Fetch
+from fastdc.beton.sources.trees import Fetch
 
 _ARCHIVE = re.compile(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst|parquet))+$")
 

@@ -15,6 +15,7 @@ from fastdc.common.errors import SourceError
 
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075
+_DRIVE = re.compile(r"\A[A-Za-z]:(?=/)")
 _DOS_SYSTEMS = (0, 10, 11, 14)  # FAT, NTFS by two numbers, VFAT
 
 
@@ -36,32 +37,21 @@ def member_names(source: Path, infos: Sequence[zipfile.ZipInfo]) -> list[str]:
     # A Unix name may contain a real backslash. If no name has a slash, backslashes must be the separators.
     slashed = any("/" in name for name in names)
     return [
-        _with_slashes(name) if info.create_system in _DOS_SYSTEMS or not slashed else name
+        _DRIVE.sub("", name.replace("\\", "/")) if info.create_system in _DOS_SYSTEMS or not slashed else name
         for name, info in zip(names, infos, strict=True)
     ]
-
-
-def _with_slashes(name: str) -> str:
-    return re.sub(r"\A[A-Za-z]:(?=/)", "", name.replace("\\", "/"))
 
 
 def _decode(info: zipfile.ZipInfo) -> str | None:
     """Return the name as text; None if it is in an encoding other than UTF-8."""
     if info.flag_bits & _UTF8_FLAG or info.filename.isascii():
         return info.filename
-    raw = _raw_name(info)
+    # `zipfile` decodes names without the flag as code page 437, which maps all 256 bytes, so this gets them back.
+    raw = info.orig_filename.partition("\0")[0].encode("cp437")  # `zipfile` cuts names at a zero byte, too
     try:
         return _unicode_path(info.extra, raw) or raw.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _raw_name(info: zipfile.ZipInfo) -> bytes:
-    """Return the name's bytes in the archive.
-
-    `zipfile` decodes names without the flag as code page 437, which maps all 256 bytes, so the encoding is reversible.
-    """
-    return info.orig_filename.partition("\0")[0].encode("cp437")  # `zipfile` cuts names at a zero byte, too
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:

@@ -52,15 +52,8 @@ class CosineSimilarity:
         return _rounded(out, 1.0)
 
 
-class ClippedCosineSimilarity:
+class ClippedCosineSimilarity(CosineSimilarity):
     """Clipped cosine s_ij = max(0, cos(phi_i, phi_j)), as in R-CAD's code; a zero vector has cosine 0 with all."""
-
-    def __init__(self, panels: Panels) -> None:
-        self._unit = panels.normalised()
-
-    @property
-    def size(self) -> int:
-        return self._unit.size
 
     def rows(self, indices: NDArray[np.int64] | range) -> NDArray[np.float32]:
         return _rounded(np.clip(self._unit.products(self._unit.points(indices)), 0.0, 1.0), 1.0)
@@ -162,9 +155,9 @@ class SimilarityMatrix:
         return self._matrix[indices]
 
 
-def kept_when_small(similarity: Similarity, limit: int = MATRIX_LIMIT) -> Similarity:
-    """Return the same similarities, kept whole if the group has at most `limit` samples."""
-    return SimilarityMatrix(similarity) if similarity.size <= limit else similarity
+def kept_when_small(similarity: Similarity) -> Similarity:
+    """Return the same similarities, kept whole if the group has at most `MATRIX_LIMIT` samples."""
+    return SimilarityMatrix(similarity) if similarity.size <= MATRIX_LIMIT else similarity
 
 
 def _squared_from_products(

@@ -10,7 +10,6 @@ from fastdc.kernels.core.jit import kernel
 from fastdc.kernels.core.native import INT, LONG, c_function
 
 _ADDRESS, _DESCRIPTOR = range(2)
-READER_NUMBERS = 2
 _ATTEMPTS = 8  # a signal may interrupt a read (EINTR); compiled code cannot see errno, so it retries on every error
 
 _call_pread = c_function(LONG, [INT, LONG, LONG, LONG])
@@ -21,7 +20,7 @@ def read_at(reader: NDArray[np.int64], start: int, out: NDArray[np.uint8]) -> bo
     """Fill `out` with the file's bytes from `start` on; return False if the file is too short or the disk fails.
 
     Args:
-        reader: int64 [READER_NUMBERS]: address of C's pread, descriptor of the file.
+        reader: int64 [2]: address of C's pread, descriptor of the file.
         out: flat uint8, C-contiguous, written.
     """
     place, done, failures = np.int64(out.ctypes.data), np.int64(0), 0

@@ -46,36 +46,16 @@ def _rows_of(places: NDArray[np.int64]) -> tuple[int, int]:
 
 
 @kernel
-def stream_share(
-    reader: NDArray[np.int64],
-    library: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    modes: NDArray[np.uint8],
-    heights: NDArray[np.int64],
-    widths: NDArray[np.int64],
-    samples: NDArray[np.int64],
-    views: NDArray[np.float64],
-    seeds: NDArray[np.int64],
-    view_sides: NDArray[np.int64],
-    levels: NDArray[np.float32],
-    epoch: int,
-    states: NDArray[np.uint8],
-    decodes: NDArray[np.uint32],
-    share: int,
-    shares: int,
-    out: NDArray[np.uint8],
-) -> None:
+def stream_share(samples: NDArray[np.int64], storage: tuple[NDArray[Any], ...], share: int, shares: int) -> None:
     """Make the views of every `shares`-th sample of a batch, from position `share` on, decoding each sample once.
 
     Args:
-        reader, library: see `pread` and `turbojpeg`.
-        offsets, sizes, modes, heights, widths: [N], the file's samples.
-        samples: [B] visit numbers; views, seeds, view_sides: [K], levels: see `batches`.
-        states: [B], set to MADE or FAILED for each sample of the share; the views of a failed sample are not written.
-        decodes: [N], number of decodes of each sample, incremented.
-        out: flat uint8, the whole batch, written.
+        samples: [B] visit numbers.
+        storage: see `decode_views`.
     """
+    reader, library, offsets, sizes, modes, heights, widths = storage[:7]
+    views, seeds, view_sides, levels, numbers, decodes, states, out = storage[7:]
+    epoch = numbers[0]
     count = samples.shape[0]
     image_bytes, payload_bytes = _largest(samples[share::shares], sizes, modes, heights, widths)
     pixels, payloads = np.empty(image_bytes, np.uint8), np.empty(payload_bytes, np.uint8)
@@ -110,86 +90,29 @@ def stream_share(
 
 
 @parallel_kernel
-def stream_batch(
-    reader: NDArray[np.int64],
-    library: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    modes: NDArray[np.uint8],
-    heights: NDArray[np.int64],
-    widths: NDArray[np.int64],
-    samples: NDArray[np.int64],
-    views: NDArray[np.float64],
-    seeds: NDArray[np.int64],
-    view_sides: NDArray[np.int64],
-    levels: NDArray[np.float32],
-    epoch: int,
-    states: NDArray[np.uint8],
-    decodes: NDArray[np.uint32],
-    shares: int,
-    out: NDArray[np.uint8],
-) -> None:
-    """Make all `shares` of a batch at once, on numba's threads; see `stream_share`.
-
-    Shares are interleaved, which evens out the sizes of their images.
-    """
-    for share in prange(shares):
-        stream_share(
-            reader,
-            library,
-            offsets,
-            sizes,
-            modes,
-            heights,
-            widths,
-            samples,
-            views,
-            seeds,
-            view_sides,
-            levels,
-            epoch,
-            states,
-            decodes,
-            share,
-            shares,
-            out,
-        )
-
-
-@kernel
 def decode_views(
     samples: NDArray[np.int64], memory: None, metadata: NDArray[np.void], storage: tuple[NDArray[Any], ...]
 ) -> NDArray[np.uint8]:
-    """Make the views of a batch, with the arguments that FFCV passes to a decoder.
+    """Make the views of a batch on numba's threads, with the arguments that FFCV passes to a decoder.
+
+    Shares of the batch are interleaved, which evens out the sizes of their images.
 
     Args:
         samples: [B] visit numbers.
         memory, metadata: FFCV's own arguments, unused.
-        storage: reader, library, offsets, sizes, modes, heights, widths, views, seeds, view_sides, levels, numbers,
-            decodes, states, out: see `stream_share`; numbers is int64 [2]: epoch, threads.
+        storage: these arrays, in this order:
+            reader, library: see `pread` and `turbojpeg`.
+            offsets, sizes, modes, heights, widths: [N], the file's samples.
+            views, seeds, view_sides: [K], levels: see `view_batches`.
+            numbers: int64 [2], epoch and threads.
+            decodes: [N], number of decodes of each sample, incremented.
+            states: [B], set to MADE or FAILED for each sample; the views of a failed sample are not written.
+            out: flat uint8, the whole batch, written.
 
     Returns:
-        `out`; the views of samples whose state is FAILED are undefined.
+        `out`.
     """
-    reader, library, offsets, sizes, modes, heights, widths = storage[:7]
-    views, seeds, view_sides, levels, numbers, decodes, states, out = storage[7:]
-    stream_batch(
-        reader,
-        library,
-        offsets,
-        sizes,
-        modes,
-        heights,
-        widths,
-        samples,
-        views,
-        seeds,
-        view_sides,
-        levels,
-        numbers[0],
-        states,
-        decodes,
-        numbers[1],
-        out,
-    )
-    return out
+    shares = storage[11][1]
+    for share in prange(shares):
+        stream_share(samples, storage, share, shares)
+    return storage[14]

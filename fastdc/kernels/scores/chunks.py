@@ -50,9 +50,7 @@ def rows_of(values: NDArray[Any]) -> Rows:
     return Rows(line, step, *rows.shape)
 
 
-def over_samples(
-    work: Callable[[int, int], Any], num_samples: int, threads: int | None = None, chunk: int = CHUNK
-) -> None:
+def over_samples(work: Callable[[int, int], Any], num_samples: int, chunk: int = CHUNK) -> None:
     """Call `work(start, stop)` for chunks that cover all samples.
 
     Chunks are independent, so the number of threads does not change the result. It uses plain threads because the
@@ -61,10 +59,9 @@ def over_samples(
     Args:
         work: handles samples start..stop-1.
         num_samples: samples in all.
-        threads: concurrent threads; None for one per usable CPU.
         chunk: most samples per call; fewer if some thread would be idle.
     """
-    workers = threads or usable_cpus()
+    workers = usable_cpus()
     size = min(chunk, max(1024, -(-num_samples // workers)))
     if num_samples <= size:
         work(0, num_samples)
@@ -74,7 +71,7 @@ def over_samples(
         list(pool.map(lambda start: work(start, min(start + size, num_samples)), range(0, num_samples, size)))
 
 
-def over_rows(work: Callable[[int, int], Any], rows: Rows, threads: int | None = None) -> None:
+def over_rows(work: Callable[[int, int], Any], rows: Rows) -> None:
     """Call `over_samples` for work that reads `rows`.
 
     If they are a read-only file mapping, all epochs of a chunk are prefetched at once, which keeps the disk busy. Its
@@ -82,7 +79,7 @@ def over_rows(work: Callable[[int, int], Any], rows: Rows, threads: int | None =
     """
     mapping = _mapping_of(rows.line)
     if mapping is None:
-        return over_samples(work, rows.samples, threads)
+        return over_samples(work, rows.samples)
     begin = rows.line.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
     itemsize = rows.line.itemsize
 
@@ -94,7 +91,7 @@ def over_rows(work: Callable[[int, int], Any], rows: Rows, threads: int | None =
         work(start, stop)
         mapping.madvise(mmap.MADV_DONTNEED)
 
-    return over_samples(task, rows.samples, threads)
+    return over_samples(task, rows.samples)
 
 
 def _mapping_of(array: Any) -> mmap.mmap | None:

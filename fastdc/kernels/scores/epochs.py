@@ -14,15 +14,12 @@ from fastdc.kernels.core.jit import kernel
 from fastdc.kernels.scores.chunks import BLOCK, load_block, over_rows, rows_of
 
 
-def mean_over_epochs(
-    values: NDArray[np.floating[Any]], start: int, stop: int, threads: int | None = None
-) -> NDArray[np.float64]:
+def mean_over_epochs(values: NDArray[np.floating[Any]], start: int, stop: int) -> NDArray[np.float64]:
     """Return the mean of one field over the epochs start..stop-1 (counted from 0).
 
     Args:
         values: [T, N], one field of the log.
         start, stop: the window of epochs.
-        threads: concurrent threads; None for one per usable CPU.
 
     Returns:
         float64 [N], summed in float64.
@@ -32,14 +29,12 @@ def mean_over_epochs(
     """
     check_epochs(values, start, stop)
     rows, total = rows_of(values[start:stop]), np.zeros(values.shape[1])
-    over_rows(lambda a, b: _sum_epochs(rows.line, rows.step, rows.epochs, a, b, total), rows, threads)
+    over_rows(lambda a, b: _sum_epochs(rows.line, rows.step, rows.epochs, a, b, total), rows)
     check_finite(values, start, stop, total)
     return total / (stop - start)
 
 
-def forgetting_events(
-    margins: NDArray[np.floating[Any]], start: int, stop: int, threads: int | None = None
-) -> NDArray[np.float64]:
+def forgetting_events(margins: NDArray[np.floating[Any]], start: int, stop: int) -> NDArray[np.float64]:
     """Count the forgetting events of each sample in the epochs start..stop-1 (counted from 0), float64 [N].
 
     It is the number of t with m_{t-1} > 0 >= m_t, correct then wrong (Toneva et al. 2019). A sample that was never
@@ -48,7 +43,6 @@ def forgetting_events(
     Args:
         margins: [T, N], the field "margin" of the log, m_t = z_y - max over j != y of z_j.
         start, stop: the window of epochs, T = stop - start.
-        threads: concurrent threads; None for one per usable CPU.
 
     Raises:
         MethodError: see `mean_over_epochs`.
@@ -60,7 +54,7 @@ def forgetting_events(
     def work(begin: int, end: int) -> None:
         _follow_margins(rows.line, rows.step, rows.epochs, begin, end, total, forgetting)
 
-    over_rows(work, rows, threads)
+    over_rows(work, rows)
     check_finite(margins, start, stop, total)
     return forgetting
 

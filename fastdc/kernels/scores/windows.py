@@ -23,7 +23,7 @@ class WindowScores(NamedTuple):
     mean: NDArray[np.float64]
 
 
-def window_scores(p_y: NDArray[np.floating[Any]], window: int = 10, threads: int | None = None) -> WindowScores:
+def window_scores(p_y: NDArray[np.floating[Any]], window: int = 10) -> WindowScores:
     """Compute Dyn-Unc and DUAL in one pass, over T - J + 1 windows of J = `window` epochs.
 
     s_k = 10 * standard deviation of p_y over epochs k..k+J-1 (unbiased: divided by J - 1), m_k = its mean there.
@@ -33,7 +33,6 @@ def window_scores(p_y: NDArray[np.floating[Any]], window: int = 10, threads: int
     Args:
         p_y: [T, N], probability of the label; 0 is an ordinary value.
         window: epochs J per window, at least 2.
-        threads: concurrent threads; None for one per usable CPU.
 
     Raises:
         MethodError: window < 2, T < window, or a value is not finite.
@@ -42,7 +41,7 @@ def window_scores(p_y: NDArray[np.floating[Any]], window: int = 10, threads: int
     windows = epochs - window + 1
     # The kernel sums Euclidean norms; norm / sqrt(J - 1) is the unbiased standard deviation.
     weights = np.full(windows, 10.0 / (np.sqrt(window - 1) * windows))
-    spread, lean, total = _slide(p_y, 0, window, weights, threads)
+    spread, lean, total = _slide(p_y, 0, window, weights)
     return WindowScores(spread, lean, total / epochs)
 
 
@@ -50,7 +49,6 @@ def cad_scores(
     series: NDArray[np.floating[Any]],
     window: int = 6,
     last_windows: int = 2,
-    threads: int | None = None,
     *,
     omit_last: bool = False,
 ) -> NDArray[np.float64]:
@@ -63,7 +61,6 @@ def cad_scores(
         series: [T, N], the fluctuating quantity: the probability of the label, or EL2N.
         window: epochs J per window, at least 2.
         last_windows: windows W, at least 1.
-        threads: concurrent threads; None for one per usable CPU.
         omit_last: leave out the window that ends with the last epoch, so that the W windows end one epoch earlier.
 
     Raises:
@@ -76,13 +73,11 @@ def cad_scores(
     epochs = check_window("window", window, 2, series.shape[0], needed)
     weights = np.full(last_windows, 1.0 / (np.sqrt(window - 1) * last_windows))
     read = series[: epochs - omit_last]
-    spread: NDArray[np.float64] = _slide(read, epochs - needed, window, weights, threads)[0]
+    spread: NDArray[np.float64] = _slide(read, epochs - needed, window, weights)[0]
     return spread
 
 
-def tdds_scores(
-    distances: NDArray[np.floating[Any]], window: int = 10, decay: float = 0.9, threads: int | None = None
-) -> NDArray[np.float64]:
+def tdds_scores(distances: NDArray[np.floating[Any]], window: int = 10, decay: float = 0.9) -> NDArray[np.float64]:
     """Compute TDDS: an exponentially weighted sum of how far steps between epochs deviate from their window's mean.
 
     q_t = sum_c |p_{t+1,c} (ln p_{t+1,c} - ln p_{t,c})|. A window of J = `window` epochs k..k+J-1 holds J - 1 steps;
@@ -93,7 +88,6 @@ def tdds_scores(
         distances: [T - 1, N], q_t.
         window: epochs J per window, at least 3.
         decay: weight of the newest window, in (0, 1].
-        threads: concurrent threads; None for one per usable CPU.
 
     Raises:
         MethodError: window < 3, T < window, decay outside (0, 1], or a value is not finite.
@@ -102,7 +96,7 @@ def tdds_scores(
     if not 0 < decay <= 1:
         raise MethodError(f"decay={decay}: expected above 0, at most 1")
     weights = decay * (1 - decay) ** np.arange(epochs - window, -1, -1.0)
-    spread: NDArray[np.float64] = _slide(distances, 0, window - 1, weights, threads)[0]
+    spread: NDArray[np.float64] = _slide(distances, 0, window - 1, weights)[0]
     return spread
 
 
@@ -119,9 +113,7 @@ def check_window(name: str, window: int, smallest: int, epochs: int, needed: int
     return epochs
 
 
-def _slide(
-    values: NDArray[Any], first: int, length: int, weights: NDArray[np.float64], threads: int | None
-) -> NDArray[np.float64]:
+def _slide(values: NDArray[Any], first: int, length: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Run `_slide_chunk` over all samples and return its sums, float64 [3, N].
 
     Raises:
@@ -132,7 +124,7 @@ def _slide(
     def work(start: int, stop: int) -> None:
         _slide_chunk(rows.line, rows.step, rows.epochs, length, weights, start, stop, out)
 
-    over_rows(work, rows, threads)
+    over_rows(work, rows)
     check_finite(values, first, values.shape[0], out[2])
     return out
 

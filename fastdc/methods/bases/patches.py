@@ -77,7 +77,7 @@ class Patches:
 
     def mosaics(self, context: MethodContext) -> Iterator[NDArray[np.uint8]]:
         """Yield the mosaics, uint8 [S, S, 3]; every patch is cut at full resolution and resized once to its tile."""
-        from fastdc.kernels.views.crops import combine_crops
+        from fastdc.kernels.views.mosaics import combine_crops
 
         size, grid = context.image_size, round(self.samples.shape[1] ** 0.5)
         numbers, seeds = self.law.draws(max(size // grid, 1))

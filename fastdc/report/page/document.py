@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from fastdc.common.errors import OutputError
 from fastdc.common.files import check_output, write_atomic
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.report.group_tests import TEST
 from fastdc.report.page.charts import COLOURS, key
 from fastdc.report.page.gallery import StoredSets, make_gallery

@@ -13,7 +13,7 @@ from fastdc.beton import BetonFile, Manifest, encode_jpeg, load_manifest, resize
 from fastdc.beton.format import MODE_JPEG
 from fastdc.common.errors import BetonError, FastDCError
 from fastdc.common.keys import bytes_key
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.report.rows import Row
 from fastdc.report.table import ipc_text, size
 from fastdc.sweep.store.results import Record

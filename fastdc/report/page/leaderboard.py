@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.report.group_tests import Sample, standings
 from fastdc.report.page.charts import Axis, Point, Series, linear_axis, log_axis, scatter
 from fastdc.report.page.gallery import StoredSets
@@ -81,8 +81,8 @@ def make_setups(
             places = places_of((row, records[id(row)]) for row in own)
             lines = _lines(own, methods, places)
             found = [(line.row, line.method, means(records[id(line.row)])) for line in lines if line.row.n]
-            told = [line.group for line in lines if line.group]
-            tied = len(told) > 1 and len(set(told)) == 1
+            letters = [line.group for line in lines if line.group]
+            tied = len(letters) > 1 and len(set(letters)) == 1
             blocks.append(Block(ipc, lines, per_class(found, names), tied, curve_figures(found)))
         dataset, protocol, arch = (plain(text) for text in (rows[0].dataset, rows[0].protocol, rows[0].arch))
         used = list(dict.fromkeys(methods.index(plain(row.method)) for row in rows if row.n))
@@ -156,7 +156,7 @@ def _charts(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str]) -> lis
     if not compressed:
         return []
     y = _accuracy_axis(rows)
-    whole = [Point(0, row.top1_mean or 0.0, note=_told(row)) for row in rows if row.ipc is None]
+    whole = [Point(0, row.top1_mean or 0.0, note=_tooltip(row)) for row in rows if row.ipc is None]
     counts = sorted({row.ipc for row in compressed if row.ipc is not None})
     figures = []
     if len(counts) > 1:
@@ -194,7 +194,7 @@ def _series(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str], places
             x,
             row.top1_mean or 0.0,
             row.top1_std or 0.0,
-            _told(row),
+            _tooltip(row),
             ipcs.index(ipc_text(row)),
             hollow=row.labels == "online",
         )
@@ -202,7 +202,7 @@ def _series(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str], places
     return [Series(method, points) for method, points in series.items()]
 
 
-def _told(row: Row) -> str:
+def _tooltip(row: Row) -> str:
     """Return the tooltip of a point."""
     cells = _cells(row)
     accuracy = f"{cells['top1']} {cells['std']}".strip()

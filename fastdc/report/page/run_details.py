@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from fastdc.common.errors import FastDCError
-from fastdc.report.escape import plain
+from fastdc.common.text import plain
 from fastdc.report.page.charts import Point, Series, curves, linear_axis
 from fastdc.report.page.gallery import StoredSets
 from fastdc.report.read_results import Results
@@ -166,14 +166,14 @@ def curve_figures(found: Sequence[Found]) -> list[Figure]:
             x = linear_axis("epoch", [x for _, _, points in lines for x, _ in points])
             y = linear_axis(label, [y for _, _, points in lines for _, y in points])
             series = [
-                Series(method, [Point(*point) for point in points], _said(row, name, points[-1][1]))
+                Series(method, [Point(*point) for point in points], _tooltip(row, name, points[-1][1]))
                 for row, method, points in lines
             ]
             figures.append(Figure(f"{caption}, mean over runs", curves(x, y, series)))
     return figures
 
 
-def _said(row: Row, name: str, last: float) -> str:
+def _tooltip(row: Row, name: str, last: float) -> str:
     """Return the tooltip of a curve, which names the best epoch separately from the last."""
     text = f"{row.method}: {last:.4g} at the end"
     if name == "top1" and row.top1_best_mean is not None:

@@ -55,7 +55,7 @@ def test_some_rows_in_any_order(hub, jpegs):
 
 @pytest.mark.parametrize("split", ["val", "valid", "validation"])
 def test_splits_have_the_aliases_of_folders(hub, split):
-    assert len(found(hub, split).items) == 3
+    assert len(found(hub, split).ids) == 3
 
 
 def test_a_split_is_needed_and_must_exist(hub):
@@ -81,7 +81,7 @@ def test_a_split_is_needed_and_must_exist(hub):
 def test_names_of_shards(tmp_path, jpegs, names, split, expected):
     for name in names:
         write_shard(tmp_path / name, jpegs[:2], [0, 1])
-    chosen = sorted({id.rpartition(":")[0] for id in found(tmp_path, split).items.ids})
+    chosen = sorted({id.rpartition(":")[0] for id in found(tmp_path, split).ids})
     assert chosen == (expected or [name for name in names if split is None or split in name])
 
 
@@ -103,7 +103,7 @@ def test_incomplete_or_mixed_downloads_are_refused(tmp_path, jpegs, names, words
 
 def test_one_file_needs_no_split(hub):
     shard = hub / "data/train-00000-of-00002.parquet"
-    assert len(found(shard).items) == len(found(shard, "train").items) == 7
+    assert len(found(shard).ids) == len(found(shard, "train").ids) == 7
     with pytest.raises(SourceError, match="is of the split 'train', but the split 'val' was asked for"):
         found(shard, "val")
 
@@ -215,7 +215,7 @@ def test_empty_shards(tmp_path, jpegs):
     with pytest.raises(SourceError, match="no row with a usable label; they have no rows"):
         found(tmp_path)
     write_shard(tmp_path / "1.parquet", jpegs[:2], [0, 1])
-    assert [item.id for item in found(tmp_path).items] == ["1.parquet:0", "1.parquet:1"]
+    assert list(found(tmp_path).ids) == ["1.parquet:0", "1.parquet:1"]
 
 
 def test_without_pyarrow_the_error_says_how_to_get_it(hub, monkeypatch):
@@ -269,4 +269,4 @@ def test_pictures_beside_the_shards_of_a_repository_are_none_of_its_images(hub, 
     for name in ("assets/a.jpg", "docs/b.jpg"):
         (hub / name).parent.mkdir()
         (hub / name).write_bytes(jpegs[0])
-    assert len(found(hub, "train").items) == 12
+    assert len(found(hub, "train").ids) == 12

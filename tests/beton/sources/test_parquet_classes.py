@@ -16,7 +16,7 @@ from tests.beton.hub_shards import found, payloads, write_shard  # noqa: E402  a
 def test_class_id_goes_before_label(tmp_path, jpegs):
     table = pa.table({"label": ["x", "y"], "image": jpegs[:2], "class_id": [1, 0]})
     pq.write_table(table, tmp_path / "x.parquet")
-    assert [item.label for item in found(tmp_path).items] == [1, 0]
+    assert found(tmp_path).labels.tolist() == [1, 0]
 
 
 def test_numbered_classes_sort_as_their_numbers(tmp_path, jpegs):
@@ -40,8 +40,8 @@ def test_labels_may_be_names(tmp_path, jpegs, kind):
         write_shard(tmp_path / f"{number}.parquet", jpegs[2 * number : 2 * number + 2], column)
     contents = found(tmp_path)
     assert contents.classes == ("ant", "cat", "dog")
-    assert [item.label for item in contents.items] == [2, 1, 0, 2]
-    assert [item.label for item in found(tmp_path, classes=("dog", "cat", "ant")).items] == [0, 1, 2, 0]
+    assert contents.labels.tolist() == [2, 1, 0, 2]
+    assert found(tmp_path, classes=("dog", "cat", "ant")).labels.tolist() == [0, 1, 2, 0]
 
 
 @pytest.mark.parametrize("form", ["beton", "json", "txt"])
@@ -127,12 +127,12 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
 def test_names_are_one_name_however_they_are_spelled(tmp_path, jpegs):
     """In a column of names, among the hub's names, and between these and a list of classes."""
     text = found(write_shard(tmp_path / "text.parquet", jpegs[:3], [NFC, NFD, "dog"]))
-    assert (text.classes, text.items.labels(0, 3).tolist()) == ((NFC, "dog"), [0, 0, 1])
+    assert (text.classes, text.labels.tolist()) == ((NFC, "dog"), [0, 0, 1])
     assert found(write_shard(tmp_path / "hub.parquet", jpegs[:2], [0, 1], names=["dog", NFD])).classes == ("dog", NFC)
     (tmp_path / "names.txt").write_text(f"{NFD}\ndog\n")
     with open_source(tmp_path / "hub.parquet", classes=tmp_path / "names.txt") as opened:
         assert opened.contents.classes == (NFC, "dog")
-        assert opened.contents.items.labels(0, 2).tolist() == [1, 0]
+        assert opened.contents.labels.tolist() == [1, 0]
 
 
 def test_a_list_of_classes_with_one_name_in_two_spellings(tmp_path):
@@ -147,23 +147,18 @@ def test_a_class_that_loses_all_its_images_is_an_error_one_that_had_none_is_not(
         write_beton(source, tmp_path / "x.beton", on_error="skip")
 
 
-def test_labels_of_a_stretch_of_rows(hub):
-    items = found(hub, "train").items
-    assert items.labels(3, 5).tolist() == [items.label(number) for number in range(3, 8)] == [1, 0, 2, 2, 0]
-
-
 def test_given_names_are_matched_with_the_hubs_by_name(tmp_path, jpegs):
     write_shard(tmp_path / "a.parquet", jpegs[:4], [0, 1, 1, 5], names=("zebra", "apple", "fig"))
     with open_source(tmp_path, None, ("apple", "fig", "zebra")) as opened:
         assert opened.contents.classes == ("apple", "fig", "zebra")
-        assert [item.label for item in opened.contents.items] == [2, 0, 0, -1]
+        assert opened.contents.labels.tolist() == [2, 0, 0, -1]
         assert opened.made["class_names"] == "given"
 
 
 def test_names_in_other_words_go_by_position_with_a_note(tmp_path, jpegs, capsys):
     write_shard(tmp_path / "a.parquet", jpegs[:3], [0, 1, 1], names=("tench", "goldfish"))
     with open_source(tmp_path, None, ("n01440764", "n01443537")) as opened:
-        assert [item.label for item in opened.contents.items] == [0, 1, 1]
+        assert opened.contents.labels.tolist() == [0, 1, 1]
         assert opened.made["class_names"] == "given, by position"
     assert "shares no name with the shards; 'tench' becomes 'n01440764', and so on" in capsys.readouterr().err
 
@@ -171,8 +166,8 @@ def test_names_in_other_words_go_by_position_with_a_note(tmp_path, jpegs, capsys
 def test_hub_names_that_repeat_stay_two_classes(tmp_path, jpegs):
     """ImageNet has two classes called crane."""
     write_shard(tmp_path / "a.parquet", jpegs[:3], [0, 1, 2], names=("crane", "owl", "crane"))
-    assert [item.label for item in found(tmp_path).items] == [0, 1, 2]
-    assert [item.label for item in found(tmp_path, classes=("crane", "owl", "crane")).items] == [0, 1, 2]
+    assert found(tmp_path).labels.tolist() == [0, 1, 2]
+    assert found(tmp_path, classes=("crane", "owl", "crane")).labels.tolist() == [0, 1, 2]
     with pytest.raises(SourceError, match="names 'crane' as the shards do, but not every class so, once"):
         found(tmp_path, classes=("crane", "crane", "owl"))
 

@@ -7,9 +7,10 @@ import pytest
 
 from fastdc.beton import BetonFile, write_beton
 from fastdc.beton.sources.archives import open_tree
+from fastdc.beton.sources.class_folders import list_classes
 from fastdc.beton.sources.regroup import RegroupedTree
 from fastdc.beton.sources.source import Opened
-from fastdc.beton.sources.trees import FolderTree, list_classes
+from fastdc.beton.sources.trees import FolderTree
 from fastdc.common.errors import SourceError
 
 
@@ -48,9 +49,12 @@ def test_a_tar_of_tars_is_a_folder_of_folders(nested, folder, tmp_path):
 
 
 def test_damaged_inner_tars_are_named(folder, tmp_path):
-    whole = tar_bytes({"0.jpg": (folder / "class_0" / "0.jpg").read_bytes()})
-    for data in (b"no tar", b"", whole[:700]):
-        (tmp_path / "x.tar").write_bytes(tar_bytes({"a.tar": whole, "b.tar": data}))
+    image = (folder / "class_0" / "0.jpg").read_bytes()
+    whole = tar_bytes({"0.jpg": image})
+    unmarked = whole[: 512 * (1 - -len(image) // 512)]  # complete but for the zero blocks that mark the end
+    inner = [{"a.tar": whole, "b.tar": data} for data in (b"no tar", b"", whole[:700], unmarked)]
+    for members in (*inner, {"b.tar": unmarked, "c.tar": whole}):
+        (tmp_path / "x.tar").write_bytes(tar_bytes(members))
         with pytest.raises(SourceError, match=r"b.tar in it is no whole tar"):
             open_tree(tmp_path / "x.tar")
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fastdc.beton.sources import archives
-from fastdc.beton.sources.trees import list_contents
+from fastdc.beton.sources.class_folders import list_contents
 from fastdc.common.errors import SourceError
 
 
@@ -50,7 +50,7 @@ def test_classes_and_images_are_sorted_and_litter_is_ignored(tmp_path):
     build(tmp_path, "a/notes.txt", "a/deeper/y.webp", "__MACOSX/a/x.jpg", "README")
     contents = find(tmp_path)
     assert contents.classes == ("a", "b")
-    assert [(item.id, item.label) for item in contents.items] == [
+    assert list(zip(contents.ids, contents.labels.tolist(), strict=True)) == [
         ("a/x.jpg", 0),
         ("a/deeper/y.webp", 0),
         ("b/10.JPEG", 1),
@@ -78,9 +78,9 @@ def test_layouts_that_cannot_be_used(tmp_path, names, words):
 
 def test_splits(tmp_path):
     build(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "Validation/a/2.jpg", "Validation/b/2.jpg", "extra/readme.txt")
-    assert [item.id for item in find(tmp_path, "train").items] == ["a/1.jpg", "b/1.jpg"]
+    assert list(find(tmp_path, "train").ids) == ["a/1.jpg", "b/1.jpg"]
     contents = find(tmp_path, "val")
-    assert [contents.path(item) for item in contents.items] == ["Validation/a/2.jpg", "Validation/b/2.jpg"]
+    assert list(contents.paths()) == ["Validation/a/2.jpg", "Validation/b/2.jpg"]
     with pytest.raises(SourceError, match="has no split 'test'; it has Validation, train"):
         find(tmp_path, "test")
 
@@ -146,7 +146,7 @@ def test_splits_have_many_names(tmp_path, folder, asked):
     with pytest.raises(SourceError, match=f"has one split, {folder}; add --split {folder}"):
         find(tmp_path)
     contents = find(tmp_path, asked)
-    assert [contents.path(item) for item in contents.items] == [f"{folder}/a/1.jpg", f"{folder}/b/2.jpg"]
+    assert list(contents.paths()) == [f"{folder}/a/1.jpg", f"{folder}/b/2.jpg"]
     assert find(tmp_path, "part").classes == ("a", "b")
 
 
@@ -157,7 +157,7 @@ def test_a_split_that_may_be_two_folders_is_not_guessed(tmp_path):
     with pytest.raises(SourceError, match="'TRAIN' may be"):
         find(tmp_path, "TRAIN")
     contents = find(tmp_path, "train")  # the very name is no guess
-    assert contents.path(contents.items[0]) == "train/a/1.jpg"
+    assert next(contents.paths()) == "train/a/1.jpg"
 
 
 def test_any_folder_of_class_folders_can_be_the_split(tmp_path):
@@ -223,7 +223,7 @@ def test_links_do_not_lead_in_circles(tmp_path):
     os.symlink("..", tmp_path / "data" / "a" / "up")
     os.symlink(build(tmp_path / "elsewhere", "2.jpg"), tmp_path / "data" / "c")
     contents = find(tmp_path / "data")
-    assert [item.id for item in contents.items] == ["a/1.jpg", "b/1.jpg", "c/2.jpg"]
+    assert list(contents.ids) == ["a/1.jpg", "b/1.jpg", "c/2.jpg"]
 
 
 def test_missing_source_and_things_that_are_no_source(tmp_path):
@@ -247,8 +247,8 @@ def test_archives_hold_what_the_folder_holds(tmp_path, kind):
     make_zip(path, tmp_path / "src") if kind == "zip" else make_tar(path, tmp_path / "src", kind)
     with closing(archives.open_tree(path)) as tree:
         contents = list_contents(tree, path, "train")
-        assert [item.id for item in contents.items] == [item.id for item in find(tmp_path / "src", "train").items]
-        paths = [contents.path(item) for item in contents.items]
+        assert list(contents.ids) == list(find(tmp_path / "src", "train").ids)
+        paths = list(contents.paths())
         data = {paths[number]: fetch() for number, fetch in tree.fetch_all(paths)}
     assert data == {path: path.removeprefix("data/").encode() for path in paths}
 
@@ -256,7 +256,7 @@ def test_archives_hold_what_the_folder_holds(tmp_path, kind):
 def read_archive(path):
     with closing(archives.open_tree(path)) as tree:
         contents = list_contents(tree, path, None)
-        paths = [contents.path(item) for item in contents.items]
+        paths = list(contents.paths())
         return [fetch() for _, fetch in tree.fetch_all(paths)]
 
 
@@ -308,7 +308,7 @@ def test_odd_members_of_a_tar_do_no_harm(tmp_path, mode):
         add("a/pipe.jpg", b"", type=tarfile.FIFOTYPE)
         add("a/" + "long" * 60 + ".jpg", b"long")
     with closing(archives.open_tree(tmp_path / "x.tar")) as tree:
-        paths = [item.id for item in list_contents(tree, tmp_path / "x.tar", None).items]
+        paths = list(list_contents(tree, tmp_path / "x.tar", None).ids)
         found = {}
         for number, fetch in tree.fetch_all(paths):
             try:
@@ -332,7 +332,7 @@ def test_absolute_names_of_tar_lose_their_slash(tmp_path):
     subprocess.run(["tar", "-P", "-cf", tmp_path / "x.tar", root], check=True)
     with closing(archives.open_tree(tmp_path / "x.tar")) as tree:
         contents = list_contents(tree, tmp_path / "x.tar", "train")
-        assert [item.id for item in contents.items] == ["cat/1.jpg", "dog/1.jpg", "dog/2.jpg"]
+        assert list(contents.ids) == ["cat/1.jpg", "dog/1.jpg", "dog/2.jpg"]
         assert {fetch() for _, fetch in tree.fetch_all(contents.paths())} == {b"train/cat/1.jpg", b"train/dog/1.jpg"}
 
 
@@ -395,7 +395,7 @@ def test_litter_of_systems_and_network_storage_is_no_data(tmp_path, where, litte
     for source in (root, make_tar(tmp_path / "x.tar", root), make_zip(tmp_path / "x.zip", root)):
         contents = find(source)
         assert (contents.classes, contents.ignored) == (("a", "b"), [])
-        assert [item.id for item in contents.items] == ["a/1.jpg", "b/1.jpg"]
+        assert list(contents.ids) == ["a/1.jpg", "b/1.jpg"]
 
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
@@ -404,7 +404,7 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
 def test_a_class_has_one_name_however_its_folder_is_spelled(tmp_path):
     assert find(build(tmp_path / "mac", f"{NFD}/1.jpg", "dog/1.jpg")).classes == (NFC, "dog")
     assert find(build(tmp_path / "linux", f"{NFC}/1.jpg", "dog/1.jpg")).classes == (NFC, "dog")
-    assert find(tmp_path / "mac").items[0].id == f"{NFD}/1.jpg"  # the file's own path
+    assert find(tmp_path / "mac").ids[0] == f"{NFD}/1.jpg"  # the file's own path
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_zip_slip_and_wrong_checksums(tmp_path):
         archive.writestr("a/2.jpg", b"second")
     path.write_bytes(path.read_bytes().replace(b"payload of the first", b"payload of the fi\0st", 1))
     with closing(archives.open_tree(path)) as tree:
-        paths = [item.id for item in list_contents(tree, path, None).items]
+        paths = list(list_contents(tree, path, None).ids)
         assert paths == ["a/1.jpg", "a/2.jpg"]
         fetches = dict(tree.fetch_all(paths))
         with pytest.raises(SourceError, match="cannot be unzipped"):

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from fastdc.beton.sources.archives import open_tree
-from fastdc.beton.sources.trees import list_contents
+from fastdc.beton.sources.class_folders import list_contents
 from fastdc.common.errors import SourceError
 
 

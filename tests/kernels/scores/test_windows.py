@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdc.common.errors import MethodError
+from fastdc.kernels.scores import chunks
 from fastdc.kernels.scores import chunks as samples_module
 from fastdc.kernels.scores.windows import cad_scores, tdds_scores, window_scores
 
@@ -58,14 +59,15 @@ def test_no_rounding_builds_up() -> None:
     assert cad_scores(p_y, 10, 2)[0] < 1e-33
 
 
-def test_any_number_of_threads_and_chunks_gives_the_same_bits() -> None:
+def test_any_number_of_threads_and_chunks_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(1).random((15, 70_000), np.float32)  # two chunks
-    one = [window_scores(values, threads=1), cad_scores(values, threads=1), tdds_scores(values, threads=1)]
-    four = [window_scores(values, threads=4), cad_scores(values, threads=4), tdds_scores(values, threads=4)]
+    made = []
+    for threads in (1, 4):
+        monkeypatch.setattr(chunks, "usable_cpus", lambda count=threads: count)
+        made.append((*window_scores(values), cad_scores(values), tdds_scores(values)))
+    np.testing.assert_array_equal(*made)
     alone = window_scores(values[:, 300:301])
-    for a, b in zip(one, four, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert [part[0] for part in alone] == [part[300] for part in one[0]]
+    assert [part[0] for part in alone] == [part[300] for part in made[0][:3]]
 
 
 def test_a_field_of_a_mapped_log_equals_its_copy(tmp_path: Path) -> None:

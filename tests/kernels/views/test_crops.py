@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fastdc.kernels.core.rng import draw
-from fastdc.kernels.views.crops import combine_crops
+from fastdc.kernels.views.mosaics import combine_crops
 from fastdc.loader import TrainView
 from fastdc.loader.view_settings import view_numbers
 from tests.kernels.views.test_mosaics import noise

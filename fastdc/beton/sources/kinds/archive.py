@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fastdc.beton.sources.archives import open_tree
+from fastdc.beton.sources.class_folders import list_contents
 from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.source import Opened, Source, dataset_name
-from fastdc.beton.sources.trees import list_contents
 
 
 class Archive(Source):

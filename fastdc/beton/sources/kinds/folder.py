@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastdc.beton.sources.class_folders import list_contents
 from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.source import Opened, Source, dataset_name
-from fastdc.beton.sources.trees import FolderTree, list_contents
+from fastdc.beton.sources.trees import FolderTree
 
 
 class Folder(Source):

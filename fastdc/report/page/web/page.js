@@ -42,18 +42,18 @@
   }
 
   // what a point or line says, below its chart; for fingers as well as for a mouse
-  const say = (event) => {
-    const told = event.target.closest("[data-note]");
+  const showNote = (event) => {
+    const noted = event.target.closest("[data-note]");
     const figure = event.target.closest("figure");
-    if (!figure || !told) return;
-    figure.querySelector(".said").textContent = told.dataset.note;
-    const series = told.closest(".series");
+    if (!figure || !noted) return;
+    figure.querySelector(".note-text").textContent = noted.dataset.note;
+    const series = noted.closest(".series");
     for (const other of all(".series", figure)) other.classList.toggle("hot", other === series);
     figure.classList.toggle("warm", Boolean(series));
   };
   for (const chart of all("svg.chart")) {
-    chart.addEventListener("pointerover", say);
-    chart.addEventListener("click", say);
+    chart.addEventListener("pointerover", showNote);
+    chart.addEventListener("click", showNote);
     chart.addEventListener("pointerleave", () => chart.closest("figure").classList.remove("warm"));
   }
 

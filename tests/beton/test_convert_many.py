@@ -1,4 +1,4 @@
-"""Reading many files at a time: the same beton as file by file, whatever lies among them."""
+"""Converting many files: the same beton for any number of threads, whatever lies among the files, in little memory."""
 
 import hashlib
 import os
@@ -6,30 +6,15 @@ import subprocess
 import sys
 from itertools import product
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from fastdc.beton import BetonFile, load_manifest, verify_beton, write_beton
-from fastdc.beton.sources import jpeg_folder as bulk
-from fastdc.beton.sources.jpeg_folder import BUFFER_BYTES, bulk_reader
 from fastdc.beton.sources.open_source import open_source
-from fastdc.beton.sources.trees import FileFetch
 from fastdc.common.errors import SourceError
 
 pytestmark = pytest.mark.timeout(60)
-NEVER = 10**9
-
-
-@pytest.fixture
-def choose(monkeypatch):
-    """Read many files at a time from the given number of images on."""
-
-    def from_images(images):
-        monkeypatch.setattr(bulk, "_FROM_IMAGES", images)
-        monkeypatch.setattr(bulk, "_FROM_IMAGES_IF_LOADED", images)
-
-    return from_images
+PAGE = 8 << 20
 
 
 def digests(path):
@@ -58,38 +43,31 @@ def mix(folder, make_picture, to_file):
     return folder
 
 
-def test_the_same_file_as_one_by_one_for_any_number_of_workers(tmp_path, choose, make_picture, to_file):
+def test_the_same_file_for_any_number_of_workers(tmp_path, make_picture, to_file):
     source = mix(tmp_path / "in", make_picture, to_file)
-    choose(NEVER)
-    expected = write_beton(source, tmp_path / "slow.beton", workers=2, on_error="skip")
+    expected = write_beton(source, tmp_path / "slow.beton", workers=1, on_error="skip")
     assert len(expected.skipped) > 20
     assert expected.converted["cmyk"] > 1
-    assert expected.image_bytes > 2 * BUFFER_BYTES  # so that pages and buffers end among the files
-    choose(1)
-    for workers in (1, 2, 4):
+    assert expected.image_bytes > 2 * PAGE  # so that pages and tasks end among the files
+    for workers in (2, 4):
         made = write_beton(source, tmp_path / "fast.beton", workers=workers, on_error="skip", force=True)
         assert made == expected
         assert digests(tmp_path / "fast.beton") == digests(tmp_path / "slow.beton")
     assert verify_beton(tmp_path / "fast.beton") == []
 
 
-def test_a_file_larger_than_a_buffer_and_a_page(tmp_path, choose, folder):
-    """It is read by itself, makes pages larger, and moves what was written before."""
+def test_a_file_larger_than_a_page(tmp_path, folder):
+    """It makes pages larger, and moves what was written before."""
     large = folder / "class_1" / "1.jpg"
-    large.write_bytes(large.read_bytes() + bytes(BUFFER_BYTES))
-    choose(NEVER)
-    write_beton(folder, tmp_path / "slow.beton")
-    choose(1)
-    write_beton(folder, tmp_path / "fast.beton")
-    assert digests(tmp_path / "fast.beton") == digests(tmp_path / "slow.beton")
-    with BetonFile(tmp_path / "fast.beton") as file:
-        assert file.structure.page_size == 2 * BUFFER_BYTES
+    large.write_bytes(large.read_bytes() + bytes(PAGE))
+    write_beton(folder, tmp_path / "x.beton")
+    with BetonFile(tmp_path / "x.beton") as file:
+        assert file.structure.page_size == 2 * PAGE
         assert bytes(file.payload(5)) == large.read_bytes()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_unreadable_file_is_named_as_ever(tmp_path, choose, folder, workers):
-    choose(1)
+def test_an_unreadable_file_is_named_as_ever(tmp_path, folder, workers):
     path = folder / "class_1" / "2.jpg"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(SourceError, match=r"images/class_1/2\.jpg: cannot be decoded.*--on-error skip"):
@@ -97,9 +75,8 @@ def test_an_unreadable_file_is_named_as_ever(tmp_path, choose, folder, workers):
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_files_that_change_after_they_were_listed(tmp_path, choose, folder):
+def test_files_that_change_after_they_were_listed(tmp_path, folder):
     """Gone, cut to nothing, turned into a FIFO or a folder: left out with a reason; what is there is stored."""
-    choose(1)
     expected = (folder / "class_2" / "2.jpg").read_bytes()
     with open_source(folder) as opened:
         for name in ("class_0/0.jpg", "class_1/1.jpg", "class_2/3.jpg"):
@@ -120,36 +97,9 @@ def test_files_that_change_after_they_were_listed(tmp_path, choose, folder):
         assert bytes(file.payload(manifest.ids.index("class_2/1.jpg"))) == expected
 
 
-def test_blocks_hold_what_the_files_hold(folder):
-    paths = sorted(folder.rglob("*.jpg"))
-    reader = bulk_reader(NEVER)
-    assert reader is not None
-    (block,) = reader.read([FileFetch(str(path)) for path in paths])
-    assert block is not None
-    assert [bytes(part) for part in np.split(block.data, block.ends)[:-1]] == [path.read_bytes() for path in paths]
-    assert (set(block.heights.tolist()), set(block.widths.tolist())) == ({40}, {56})
-    expected = [hashlib.sha256(path.read_bytes()).digest() for path in paths]
-    assert [bytes(digest) for digest in block.digests] == expected
-
-
-def test_buffers_are_used_again(folder):
-    reader = bulk_reader(NEVER)
-    assert reader is not None
-    files = [FileFetch(str(path)) for path in sorted(folder.rglob("*.jpg"))]
-    seen = set()
-    for _ in range(5):
-        for block in reader.read(files):
-            assert block is not None
-            seen.add(block.data.ctypes.data)
-            reader.recycle(block)
-        assert list(reader.read([FileFetch("/nowhere")])) == [None]
-    assert len(seen) == 1
-
-
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
-def test_no_descriptor_stays_open(tmp_path, choose, make_picture, to_file):
+def test_no_descriptor_stays_open(tmp_path, make_picture, to_file):
     source = mix(tmp_path / "in", make_picture, to_file)
-    choose(1)
     before = len(os.listdir("/proc/self/fd"))
     write_beton(source, tmp_path / "x.beton", on_error="skip")
     with pytest.raises(SourceError):
@@ -176,8 +126,6 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, start_python, 
 import resource, sys
 from pathlib import Path
 from fastdc.beton import write_beton
-from fastdc.beton.sources import jpeg_folder as bulk
-bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = 1
 source, out = map(Path, sys.argv[1:])
 def peak():
     write_beton(source, out, workers=2, force=True)
@@ -203,27 +151,21 @@ def test_memory_does_not_grow_with_the_size_of_the_images(tmp_path, start_python
 import resource, sys, time
 from pathlib import Path
 from fastdc.beton import convert
-from fastdc.beton.sources import jpeg_folder as bulk
 from fastdc.beton.sources.open_source import open_source
-bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = int(sys.argv[2])
 with open_source(Path(sys.argv[1])) as opened:
-    recipe = convert._choose_means(convert._make_recipe(None, None, None), opened)
+    recipe = convert.make_recipe(None, None, None)
     before, images = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
     for chunk in convert._convert_all(opened.files, opened.contents, recipe, 4):
         if images == 0:
             time.sleep(1)
-        for part in chunk:
-            if isinstance(part, convert.Copied):
-                recipe.bulk.recycle(part.block)
-            images += len(part.block.ends) if isinstance(part, convert.Copied) else 1
+        images += len(chunk)
     print(images, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
-    for many in (1, NEVER):
-        output, errors = start_python(script, tmp_path / "in", str(many)).communicate(timeout=30)
-        assert errors == ""
-        images, grown = map(int, output.split())
-        assert images == 200
-        assert grown < 250  # MiB; the files have 763, six tasks wait with at most 16 each
+    output, errors = start_python(script, tmp_path / "in").communicate(timeout=30)
+    assert errors == ""
+    images, grown = map(int, output.split())
+    assert images == 200
+    assert grown < 250  # MiB; the files have 763, six tasks wait with at most 12 each
 
 
 def test_full_disk(tmp_path, start_python, make_folder):
@@ -233,9 +175,7 @@ def test_full_disk(tmp_path, start_python, make_folder):
 import resource, sys
 from pathlib import Path
 from fastdc.beton import write_beton
-from fastdc.beton.sources import jpeg_folder as bulk
 from fastdc.common.errors import OutputError
-bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = 1
 limit = (8 << 20) + 100_000
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
@@ -256,8 +196,6 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path, start_python, make_folder):
 import os, signal, sys, threading
 from pathlib import Path
 from fastdc.beton import write_beton
-from fastdc.beton.sources import jpeg_folder as bulk
-bulk._FROM_IMAGES = bulk._FROM_IMAGES_IF_LOADED = 1
 write_beton(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
 Path(sys.argv[2]).unlink()
 threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()

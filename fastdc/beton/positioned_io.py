@@ -1,4 +1,4 @@
-"""Write to an open file by position, in few system calls, and start writing back to disk early."""
+"""Read and write an open file by position, in few system calls, and start writing back to disk early."""
 
 import ctypes
 import functools
@@ -26,6 +26,17 @@ def write_all(descriptor: int, buffers: Sequence[bytes | memoryview], position: 
         del left[:whole]
         if written:  # a nearly full disk accepts only part of a buffer; the next call then raises the reason
             left[0] = memoryview(left[0])[written:]
+
+
+def read_range(descriptor: int, offset: int, size: int) -> bytes:
+    """Read `size` bytes from `offset`; fewer only at the end of the file."""
+    data = os.pread(descriptor, size, offset)  # may return less than it was asked for
+    while len(data) < size:
+        more = os.pread(descriptor, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 def start_writeback(descriptor: int, start: int, end: int) -> None:

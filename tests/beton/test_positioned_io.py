@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fastdc.beton.positioned_writes import start_writeback, write_all
+from fastdc.beton.positioned_io import start_writeback, write_all
 
 
 def test_buffers_follow_each_other_from_the_position_on(tmp_path):
@@ -21,7 +21,7 @@ def test_a_call_that_takes_only_a_part_is_continued(tmp_path):
     """At the limit of a file's size the kernel takes what fits, and says why only at the next call."""
     script = """
 import errno, resource, sys
-from fastdc.beton.positioned_writes import write_all
+from fastdc.beton.positioned_io import write_all
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 with open(sys.argv[1], "w+b") as handle:
     try:
