@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.common.keys import derive_seed
+from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.kernels.views.view_batches import VIEW_NUMBERS
 from fastdc.loader.buffers import Buffer, BufferPool
-from fastdc.loader.view_settings import IMAGENET_MEAN, IMAGENET_STD, TrainView, View, ViewRequest, view_numbers
+from fastdc.loader.view_settings import TrainView, View, ViewRequest, view_numbers
 
 Output = Literal["uint8", "float32"]
 _CHANNELS = 3

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from fastdc.common.errors import CheckpointError, DivergedError
-from fastdc.loader import Batch, EpochLoader, TrainView, open_loader
+from fastdc.loader import Batch, Loader, TrainView, open_loader
 from fastdc.nn.device import choose_compute
-from fastdc.nn.fit import Fit, FitPlan, join_lone_sample, steps_per_epoch
+from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit_loop import join_lone_sample, run_fit, steps_per_epoch
 from fastdc.nn.models import build_model, decay_weights_only
 
 
@@ -45,10 +46,10 @@ class Listener:
 class Run(Fit):
     """A fit with the loader it trains from."""
 
-    loader: EpochLoader
+    loader: Loader
 
     def train(self) -> None:
-        self.run(self.loader)
+        run_fit(self, self.loader)
 
 
 def make_fit(train: Path, listener: Listener, checkpoint: Path | None = None, loss: Any = None, batch: int = 16) -> Run:

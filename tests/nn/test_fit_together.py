@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from fastdc.common.errors import CheckpointError
-from fastdc.loader import SharedLoader, TrainView, ViewRequest, open_loader, open_shared
+from fastdc.loader import Loader, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from fastdc.nn.device import choose_compute
-from fastdc.nn.fit import Fit, FitPlan, fit_together, steps_per_epoch
+from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit_loop import run_fit, run_fits, steps_per_epoch
 from fastdc.nn.models import build_model, decay_weights_only
 from tests.nn.test_fit import KilledError, Listener, weights
 
@@ -35,9 +36,9 @@ def make_fit(seed: int, width: int, listener: Listener, checkpoint: Path | None 
     return Fit(model, optimizer, choose_compute("fp32", 1), plan, listener)
 
 
-def shared(train: Path) -> SharedLoader:
-    requests = [ViewRequest(TrainView(28), seed) for seed in SEEDS]
-    return open_shared(train, requests, batch_size=BATCH, order_seed=ORDER, shuffle=True)
+def shared(train: Path) -> Loader:
+    requests = tuple(ViewRequest(TrainView(28), seed) for seed in SEEDS)
+    return open_stream(LoaderRequest(train, requests, batch_size=BATCH, order_seed=ORDER, shuffle=True))
 
 
 def alone(train: Path, seed: int, width: int) -> tuple[list[float], torch.Tensor]:
@@ -45,7 +46,7 @@ def alone(train: Path, seed: int, width: int) -> tuple[list[float], torch.Tensor
     fit = make_fit(seed, width, listener)
     with open_loader(train, TrainView(28), batch_size=BATCH, seed=seed, order_seed=ORDER, shuffle=True) as loader:
         assert steps_per_epoch(loader) == fit.plan.steps
-        fit.run(loader)
+        run_fit(fit, loader)
     return listener.losses, weights(fit)
 
 
@@ -63,7 +64,7 @@ def run_together(train: Path, listeners: list[Listener], **changes: Any) -> tupl
     ]
     with shared(train) as stream:
         assert steps_per_epoch(stream) == 7
-        return fits, fit_together(fits, stream)
+        return fits, run_fits(fits, stream)
 
 
 def test_each_ends_as_it_would_alone(betons: Any, expected: list[tuple[list[float], torch.Tensor]]) -> None:
