@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,8 +22,8 @@ Loss = Callable[[torch.Tensor, Any], torch.Tensor]
 Targets = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[torch.Tensor, Any]]
 
 
-class Recorder(Protocol):
-    """Callbacks of a training, implemented by the observer's log and the evaluation's curve."""
+class Recorder:
+    """Callbacks of a training, which do nothing here; the observer's log and the evaluation's curve implement them."""
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
         """Record a batch after its loss is known to be finite and before the weights change.
@@ -43,6 +43,7 @@ class Recorder(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint, in the form that `restore` takes."""
+        return {}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore the state from a checkpoint."""

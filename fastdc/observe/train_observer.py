@@ -21,7 +21,7 @@ from fastdc.kernels.scores.fields import FIELDS
 from fastdc.loader import Batch, TrainView, open_loader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
 from fastdc.nn.device import Compute, choose_compute
-from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit import Fit, FitPlan, Recorder
 from fastdc.nn.fit_loop import run_fit, steps_per_epoch
 from fastdc.nn.models import build_model
 from fastdc.nn.weights import build_from, read_weights, save_weights
@@ -144,7 +144,7 @@ class Session:
         return self.record.folder / (FOLLOWING_CHECKPOINT_NAME if self.follows else CHECKPOINT_NAME)
 
 
-class DynamicsRecorder:
+class DynamicsRecorder(Recorder):
     """Recorder that collects an epoch's dynamics and appends them to the log when the epoch is complete."""
 
     def __init__(self, record: Observation, trajectory: TddsRecorder | None = None) -> None:

@@ -9,13 +9,14 @@ from torch import nn
 from fastdc.loader import Batch, Loader
 from fastdc.nn.accuracy import Accuracy, measure_accuracy
 from fastdc.nn.device import Compute
+from fastdc.nn.fit import Recorder
 from fastdc.track import emit
 from fastdc.train.data_pair import Pair
 from fastdc.train.labels.targets import Labelling
 from fastdc.train.protocols import Protocol
 
 
-class Curve:
+class Curve(Recorder):
     """Recorder that validates at the protocol's epochs, and keeps and publishes an entry per epoch (`fastdc.track`)."""
 
     def __init__(

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastdc.beton.missing_manifest import one_use
 from fastdc.common.errors import DivergedError
@@ -60,17 +60,8 @@ def evaluate(
         OutputError: `checkpoint` is the subset or the validation set, or labels do not fit on the disk.
         BetonError, LoaderError, ManifestError: a file is damaged.
     """
-    request = EvaluationRequest(
-        subset,
-        val,
-        (settings,),
-        teacher,
-        labels_root,
-        allow_missing_classes,
-        (checkpoint,),
-        checkpoint_seconds,
-        (name,),
-    )
+    given = teacher, labels_root, allow_missing_classes, (checkpoint,), checkpoint_seconds, (name,)
+    request = EvaluationRequest(subset, val, (settings,), *given)
     with progress_shown(show_progress):
         (result,) = run_evaluation(request)
     if isinstance(result, DivergedError):
@@ -83,55 +74,34 @@ def evaluate_together(
     val: Path,
     settings: Sequence[EvaluateSettings],
     *,
-    teacher: "Teacher | None" = None,
-    labels_root: Path | None = None,
-    allow_missing_classes: bool = False,
     checkpoints: Sequence[Path | None] = (),
-    show_progress: bool = True,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     names: Sequence[str] = (),
+    show_progress: bool = True,
+    **options: Any,
 ) -> list[EvaluationResult | DivergedError]:
-    """Train several networks on one subset side by side, so that every image is decoded once, and measure each.
-
-    Each result is that of `evaluate` with the same settings, bit-equal on CPU; `train_seconds` is counted per network.
-    Networks with one seed share their order of samples. Different seeds do so only with `order=shared` in the protocol
-    or with stored labels.
-
-    Args:
-        subset, val: as in `evaluate`.
-        settings: one per network; they differ only in `arch`, `augment` and, where the order is shared, `seed`.
-        teacher, labels_root, allow_missing_classes: as in `evaluate`.
-        checkpoints: one file per network, or none at all.
-        show_progress: False hides progress, as `progress_shown(False)` around the call does.
-        checkpoint_seconds: as in `evaluate`.
-        names: one per network as in `evaluate`, or none at all.
-
-    Returns:
-        For each of `settings`, its result or the error with which it diverged; a diverged run does not affect others.
-
-    Raises:
-        ConfigError: the settings cannot share a stream, or as in `evaluate`.
-        DivergedError: a teacher's logit to be stored is NaN or infinite.
-        OutputError, BetonError, LoaderError, ManifestError: as in `evaluate`.
-    """
-    request = EvaluationRequest(
-        subset,
-        val,
-        tuple(settings),
-        teacher,
-        labels_root,
-        allow_missing_classes,
-        tuple(checkpoints),
-        checkpoint_seconds,
-        tuple(names),
-    )
+    """Make an `EvaluationRequest`, whose other fields are `options`, and run it; see `run_evaluation`."""
+    files = tuple(checkpoints)
+    request = EvaluationRequest(subset, val, tuple(settings), checkpoints=files, names=tuple(names), **options)
     with progress_shown(show_progress):
         return run_evaluation(request)
 
 
 @one_use()
 def run_evaluation(request: EvaluationRequest) -> list[EvaluationResult | DivergedError]:
-    """Train the networks of a request side by side, and measure each; see `evaluate_together`."""
+    """Train the networks of a request side by side, so that every image is decoded once, and measure each.
+
+    Each result is that of `evaluate` with the same settings, bit-equal on CPU; `train_seconds` is counted per network.
+    Networks with one seed share their order of samples. Different seeds do so only with `order=shared` in the protocol
+    or with stored labels.
+
+    Returns:
+        For each of the settings, its result or the error with which it diverged; a diverged run does not affect others.
+
+    Raises:
+        ConfigError: class lists differ, or as in `evaluate`.
+        DivergedError: a teacher's logit to be stored is NaN or infinite.
+        OutputError, BetonError, LoaderError, ManifestError: as in `evaluate`.
+    """
     start, settings = time.monotonic(), request.settings
     pair = open_pair(request.subset, request.val, request.allow_missing_classes)
     compute = choose_compute(settings[0].precision, settings[0].threads)

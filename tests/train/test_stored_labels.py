@@ -13,9 +13,8 @@ from torch import nn
 from fastdc.common.errors import ConfigError, DivergedError, LoaderError, OutputError
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit_loop import join_lone_sample
-from fastdc.train import evaluate
 from fastdc.train.data_pair import open_pair
-from fastdc.train.evaluation import evaluate_together
+from fastdc.train.evaluation import evaluate, evaluate_together
 from fastdc.train.labels.batch_pool import PooledEpochs
 from fastdc.train.labels.layout import label_bytes
 from fastdc.train.labels.source import LabelSource

@@ -1,6 +1,6 @@
 """Trainings that share one stream: each ends as it would alone, wherever a kill left it and whoever diverges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from fastdc.common.errors import CheckpointError
-from fastdc.loader import Loader, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
+from fastdc.loader import Batch, Loader, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan
-from fastdc.nn.fit_loop import run_fit, run_fits, steps_per_epoch
+from fastdc.nn.fit_loop import join_lone_sample, run_fit, run_fits, steps_per_epoch
 from fastdc.nn.models import build_model, decay_weights_only
 from tests.nn.test_fit import KilledError, Listener, weights
 
@@ -125,3 +125,43 @@ def test_a_damaged_checkpoint_ends_all_before_any_step(betons: Any, tmp_path: Pa
     with pytest.raises(CheckpointError):
         run_together(betons.train, listeners, checkpoints=(None, damaged))
     assert [listener.seen for listener in listeners] == [0, 0]
+
+
+class Counted:
+    """A stream that counts the batches which it gives."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader, self.given = loader, 0
+
+    def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        for batches in self.loader.epoch_views(epoch, start):
+            self.given += 1
+            yield batches
+
+
+def test_no_batches_are_made_once_every_run_has_diverged(betons: Any) -> None:
+    fits = [make_fit(seed, 8, Listener(), loss=failing_from(step)) for seed, step in zip(SEEDS, (1, 3), strict=True)]
+    with shared(betons.train) as stream:
+        counted = Counted(stream)
+        faults = run_fits(fits, counted)
+    assert [str(fault).partition(",")[0] for fault in faults] == ["loss is nan in epoch 1"] * 2
+    assert counted.given == 4, "three steps, and the batch that might be a lone sample"
+
+
+def batches(sizes: list[int]) -> Iterator[Batch]:
+    start = 0
+    for size in sizes:
+        indices = torch.arange(start, start + size)
+        yield Batch(torch.zeros(size, 2, 2, 3, dtype=torch.uint8), indices % 2, indices)
+        start += size
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"), [([3, 3, 1], [3, 4]), ([3, 3, 2], [3, 3, 2]), ([1], [1]), ([1, 1, 1], [1, 1, 1]), ([], [])]
+)
+def test_a_lone_last_sample_joins_the_batch_before(sizes: list[int], expected: list[int]) -> None:
+    joined = list(join_lone_sample(zip(batches(sizes), batches(sizes), strict=True)))
+    for k in range(2):
+        assert [len(pair[k].labels) for pair in joined] == expected
+        if joined:
+            assert torch.cat([pair[k].indices for pair in joined]).tolist() == list(range(sum(sizes)))
