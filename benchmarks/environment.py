@@ -47,7 +47,8 @@ class Figure(NamedTuple):
 
 def train(subset: Path, val: Path, epochs: int, arch: str, image_size: int) -> Figure:
     """Train one cell in this process; a short training first keeps imports and compilation out of the figures."""
-    from fastdc.train import EvaluateSettings, evaluate, get_protocol
+    from fastdc.train import EvaluateSettings, get_protocol
+    from fastdc.train.evaluation import evaluate
 
     def once(length: int) -> Figure:
         wall, cpu = time.perf_counter(), time.process_time()

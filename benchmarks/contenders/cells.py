@@ -18,7 +18,8 @@ from torch import nn
 
 from contenders.torchvision_loader import train_loader, val_loader
 from fastdc.nn.models import build_model, decay_weights_only
-from fastdc.train import EvaluateSettings, evaluate, get_protocol
+from fastdc.train import EvaluateSettings, get_protocol
+from fastdc.train.evaluation import evaluate
 
 LEARNING_RATE, WEIGHT_DECAY, BATCH = 1e-3, 0.01, 128
 

@@ -93,18 +93,19 @@ class SharedEpoch:
 
     def prepare(self, workers: int) -> None:
         """Open the stream."""
-        from fastdc.loader import ViewRequest, open_shared
+        from fastdc.loader import LoaderRequest, ViewRequest, open_stream
 
         torch.set_num_threads(1)
         if self._stream is not None:
             self._stream.close()
-        requests = [ViewRequest(self._view, seed) for seed in range(self._views)]
-        self._stream = open_shared(self._beton, requests, order_seed=0, workers=workers, **self._settings)
+        requests = tuple(ViewRequest(self._view, seed) for seed in range(self._views))
+        settings = {**self._settings, "shuffle": True, "workers": workers}
+        self._stream = open_stream(LoaderRequest(self._beton, requests, order_seed=0, **settings))
 
     def repeat(self, share: float) -> Outcome:
         """Run the next epoch with all its views, whatever the share."""
         delivered, decodes = Delivered(), Decodes([self._stream])
-        for batches in self._stream.epoch(self._next):
+        for batches in self._stream.epoch_views(self._next):
             for batch in batches:
                 delivered.take(*batch)
         self._next += 1

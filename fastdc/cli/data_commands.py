@@ -477,7 +477,7 @@ def _soft_labels(
     from fastdc.teachers.load import load_teacher
     from fastdc.teachers.names import plan_for_subset
     from fastdc.teachers.plan import check_order_used, check_side
-    from fastdc.train.network_training import training_side
+    from fastdc.train.data_pair import training_side
 
     manifest = describe_beton(subset)
     side = settings.image_size or training_side(subset, manifest)

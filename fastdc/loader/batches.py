@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastdc.common.errors import LoaderError
 from fastdc.common.keys import derive_seed
 from fastdc.loader.buffers import BufferPool
-from fastdc.loader.view_settings import View, ViewRequest
+from fastdc.loader.request import LoaderRequest
 
 Engine = Literal["ffcv", "resident", "device"]
 
@@ -109,13 +109,26 @@ def batch_error(path: Path, samples: NDArray[np.int64], failure: BaseException |
     return error
 
 
-class _Epochs:
-    """Base of `EpochLoader` and `SharedLoader`: the iteration through an epoch."""
+class Loader:
+    """Batches of K >= 1 views of a beton's samples from one stream, which reads and decodes every image once.
 
-    def __init__(self, path: Path, stream: ViewStream, order: SampleOrder, batch_size: int) -> None:
-        self.path, self.order, self.batch_size = path, order, batch_size
+    Every engine makes the same batches.
+
+    Attributes:
+        engine: "ffcv", "resident" or "device".
+        request: the settings that it was opened with.
+        path: the beton.
+        view: the first view made of each image.
+        batch_size: samples in a batch; the last one of an epoch may be shorter.
+        num_samples: visits in an epoch: the samples times the visits to each.
+        batches_per_epoch: batches in an epoch, at least 1.
+    """
+
+    def __init__(self, request: LoaderRequest, stream: ViewStream, order: SampleOrder) -> None:
+        self.request, self.order = request, order
+        self.path, self.view, self.batch_size = request.path, request.requests[0].view, request.batch_size
         self.num_samples = len(order)
-        self.batches_per_epoch = -(-self.num_samples // batch_size)
+        self.batches_per_epoch = -(-self.num_samples // self.batch_size)
         self.closed = False
         self._stream, self._process = stream, os.getpid()
 
@@ -137,6 +150,32 @@ class _Epochs:
         """
         return self._stream.pool.made
 
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Return the batches of epoch `epoch`, with the same order and pixels on every call.
+
+        The first `start` batches are skipped without being made, so that a training resumes where it stopped. Epochs
+        may be requested in any order. An iterator that is dropped early leaves nothing behind. Of several views, the
+        batches are those of the first.
+
+        Raises:
+            LoaderError: the loader is closed or belongs to the process before a fork, `epoch` is negative, `start` is
+                out of range, or (while iterating) a sample cannot be decoded or the file was changed.
+        """
+        return (batches[0] for batches in self.epoch_views(epoch, start))
+
+    def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        """Return the batches of epoch `epoch`, one per view: the same samples, each with its own views.
+
+        Batch k equals that of `open_loader` with view k, seed k and the same `order_seed`, bit for bit. Equal requests
+        share one tensor, and so do the labels and indices of all.
+
+        Raises:
+            LoaderError: see `epoch`.
+        """
+        epoch, start = int(epoch), int(start)  # seeds are derived from JSON, which has no numpy integers
+        self._check(epoch, start)
+        return self._walk(epoch, start)
+
     def _check(self, epoch: int, start: int) -> None:
         if self.closed:
             raise LoaderError(f"{self.path}: this loader was closed; open it again")
@@ -147,19 +186,24 @@ class _Epochs:
         if not 0 <= start <= self.batches_per_epoch:
             raise LoaderError(f"{self.path}: batch {start} does not exist, an epoch has {self.batches_per_epoch}")
 
-    def _walk(self, epoch: int, start: int) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor]]:
-        """Yield (views, labels, indices) of each batch, from batch `start` on."""
+    def _walk(self, epoch: int, start: int) -> Iterator[tuple[Batch, ...]]:
         samples = self.order.epoch(epoch)[start * self.batch_size :]
         made = self._stream.batches(epoch, samples, self.batch_size)
         try:
             for first in range(0, len(samples), self.batch_size):
                 self._check(epoch, start)  # again for each batch: the loader may be closed between two of them
-                labels = self._stream.labels
-                indices = torch.from_numpy(samples[first : first + self.batch_size] % len(labels))
-                yield next(made), labels[indices.to(labels.device)], indices
+                # No local variable holds a batch here: its buffer could not be reused for the next one.
+                yield self._delivered(next(made), samples[first : first + self.batch_size])
         finally:
             if os.getpid() == self._process:
                 made.close()  # type: ignore[attr-defined]  # ends the epoch's thread even if it is abandoned early
+
+    def _delivered(self, views: tuple[torch.Tensor, ...], visits: NDArray[np.int64]) -> tuple[Batch, ...]:
+        """Return one batch per request from one tensor per distinct request."""
+        labels = self._stream.labels
+        indices = torch.from_numpy(visits % len(labels))
+        labels = labels[indices.to(labels.device)]
+        return tuple(Batch(views[place], labels, indices) for place in self.request.plan.places)
 
     def close(self) -> None:
         """Release threads and memory; safe to call twice."""
@@ -174,71 +218,3 @@ class _Epochs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class EpochLoader(_Epochs):
-    """Batches of one view of a beton's samples; every engine makes the same batches.
-
-    Attributes:
-        engine: "ffcv", "resident" or "device".
-        path: the beton.
-        view: the view made of each image.
-        batch_size: samples in a batch; the last one of an epoch may be shorter.
-        num_samples: visits in an epoch: the samples times the visits to each.
-        batches_per_epoch: batches in an epoch, at least 1.
-    """
-
-    def __init__(self, path: Path, stream: ViewStream, view: View, order: SampleOrder, batch_size: int) -> None:
-        super().__init__(path, stream, order, batch_size)
-        self.view = view
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Return the batches of epoch `epoch`, with the same order and pixels on every call.
-
-        The first `start` batches are skipped without being made, so that a training resumes where it stopped. Epochs
-        may be requested in any order. An iterator that is dropped early leaves nothing behind.
-
-        Raises:
-            LoaderError: the loader is closed or belongs to the process before a fork, `epoch` is negative, `start` is
-                out of range, or (while iterating) a sample cannot be decoded or the file was changed.
-        """
-        epoch, start = int(epoch), int(start)  # seeds are derived from JSON, which has no numpy integers
-        self._check(epoch, start)
-        return (Batch(views[0], labels, indices) for views, labels, indices in self._walk(epoch, start))
-
-
-class SharedLoader(_Epochs):
-    """Batches of several views of a beton's samples from one stream, which decodes every image once.
-
-    Attributes:
-        requests: the views, one batch each.
-        engine, path, batch_size, num_samples, batches_per_epoch: see `EpochLoader`.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        stream: ViewStream,
-        requests: Sequence[ViewRequest],
-        places: Sequence[int],
-        order: SampleOrder,
-        batch_size: int,
-    ) -> None:
-        super().__init__(path, stream, order, batch_size)
-        self.requests, self._places = tuple(requests), tuple(places)
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
-        """Return the batches of epoch `epoch`, one per request: the same samples, each with its own views.
-
-        Batch k equals that of `open_loader` with view k, seed k and the same `order_seed`, bit for bit. Equal requests
-        share one tensor, and so do the labels and indices of all.
-
-        Raises:
-            LoaderError: see `EpochLoader.epoch`.
-        """
-        epoch, start = int(epoch), int(start)
-        self._check(epoch, start)
-        return (
-            tuple(Batch(views[place], labels, indices) for place in self._places)
-            for views, labels, indices in self._walk(epoch, start)
-        )

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.common.keys import derive_seed
-from fastdc.kernels.views.view_batches import VIEW_NUMBERS
+from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.kernels.views.view_batches import VIEW_NUMBERS, make_views
 from fastdc.loader.buffers import Buffer, BufferPool
-from fastdc.loader.view_settings import IMAGENET_MEAN, IMAGENET_STD, TrainView, View, ViewRequest, view_numbers
+from fastdc.loader.view_settings import TrainView, View, ViewRequest, view_numbers
 
 Output = Literal["uint8", "float32"]
 _CHANNELS = 3
@@ -78,6 +79,12 @@ class ViewPlan:
     def buffer(self, pool: BufferPool, count: int) -> Buffer:
         """Take a buffer for a batch of `count` samples from `pool`."""
         return pool.take(self.batch_bytes(count))
+
+    def make(
+        self, image: NDArray[np.uint8], epoch: int, visit: int, position: int, count: int, out: NDArray[np.uint8]
+    ) -> None:
+        """Write all views of an image at `position` of a batch of `count` samples; see `make_views`."""
+        make_views(image, self.views, self.seeds, self.sides, self.levels, epoch, visit, position, count, out)
 
     def tensors(self, buffer: Buffer, count: int) -> tuple[torch.Tensor, ...]:
         """Return one tensor per distinct request, all of them views of `buffer`, which they keep alive."""

@@ -7,8 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.normalisation import IMAGENET_MEAN as IMAGENET_MEAN
-from fastdc.common.normalisation import IMAGENET_STD as IMAGENET_STD
 from fastdc.kernels.views.view_batches import RESIZE_SIDE, VIEW_NUMBERS
 
 MAX_SIDE = 65_535  # the format stores sides as 16-bit numbers

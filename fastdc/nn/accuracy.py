@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fastdc.common.errors import DivergedError
-from fastdc.loader import EpochLoader
+from fastdc.loader import Loader
 from fastdc.nn.device import Compute
 
 TOP5_CLASSES = 6
@@ -47,7 +47,7 @@ class Accuracy:
 @torch.no_grad()
 def measure_accuracy(
     model: nn.Module,
-    loader: EpochLoader,
+    loader: Loader,
     num_classes: int,
     compute: Compute,
     classes: torch.Tensor | None = None,

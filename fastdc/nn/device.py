@@ -14,9 +14,9 @@ from fastdc.common.choices import Precision
 from fastdc.common.errors import ConfigError
 from fastdc.common.float32 import set_float32
 from fastdc.common.machine import cpu_name, installed_version
+from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.common.precision import check_precision, precision_key, resolve_precision
 from fastdc.common.threads import keep_freed_memory, set_compute_threads, usable_cpus
-from fastdc.loader.view_settings import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.nn.float32_head import widen_head
 
 SMALLEST_SCALE = 2.0**-10

@@ -1,16 +1,12 @@
-"""The training loop: mixed precision, non-finite losses caught before they reach the weights, bit-equal resume.
-
-A single training reads its own loader (`Fit.run`); several can share one stream (`fit_together`). Both give the same
-results, because each training keeps its own random state. Each also keeps its own clock.
-"""
+"""One training: mixed precision, non-finite losses caught before they reach the weights, bit-equal resume."""
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +14,7 @@ from torch import nn
 from fastdc.common.errors import DivergedError
 from fastdc.common.keys import derive_seed
 from fastdc.common.log import Progress
-from fastdc.loader import Batch, EpochLoader, SharedLoader
+from fastdc.loader import Batch
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
 from fastdc.nn.device import Compute, no_scale_left
 
@@ -26,22 +22,8 @@ Loss = Callable[[torch.Tensor, Any], torch.Tensor]
 Targets = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[torch.Tensor, Any]]
 
 
-class Epochs(Protocol):
-    """Source of batches for one training, such as an `EpochLoader`."""
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of `epoch` from batch `start` on."""
-
-
-class SharedEpochs(Protocol):
-    """Source of batches for several trainings, such as a `SharedLoader`."""
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
-        """Yield the batches of `epoch` from batch `start` on, as tuples with one batch per training."""
-
-
-class Recorder(Protocol):
-    """Callbacks of a training, implemented by the observer's log and the evaluation's curve."""
+class Recorder:
+    """Callbacks of a training, which do nothing here; the observer's log and the evaluation's curve implement them."""
 
     def batch(self, batch: Batch, logits: torch.Tensor) -> None:
         """Record a batch after its loss is known to be finite and before the weights change.
@@ -61,6 +43,7 @@ class Recorder(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint, in the form that `restore` takes."""
+        return {}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restore the state from a checkpoint."""
@@ -98,7 +81,7 @@ class FitPlan:
 
 
 class Fit:
-    """One training run, fresh or resumed from a checkpoint.
+    """One training run, fresh or resumed from a checkpoint; `fit_loop` gives it its batches.
 
     Attributes:
         epoch, batches_done: place of the next batch.
@@ -125,19 +108,6 @@ class Fit:
     def finished(self) -> bool:
         """Return whether all epochs of the plan are done."""
         return self.epoch >= self.plan.epochs
-
-    def run(self, loader: Epochs) -> None:
-        """Train to the end of the plan.
-
-        Raises:
-            DivergedError: a loss or gradient is NaN or infinite; the weights are those before that step.
-        """
-        with self.running():
-            self.resume()
-            while not self.finished:
-                for (batch,) in join_lone_sample((batch,) for batch in loader.epoch(self.epoch, self.batches_done)):
-                    self.take(batch)
-            self.end()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -179,7 +149,7 @@ class Fit:
         """Train on one batch; after an epoch's last batch also finish the epoch. Save a checkpoint when one is due.
 
         Raises:
-            DivergedError: see `run`.
+            DivergedError: a loss or gradient is NaN or infinite; the weights are those before that step.
         """
         if self.batches_done == 0:  # reseeding per epoch makes dropout independent of anything drawn before
             torch.manual_seed(derive_seed(self.plan.seed, "epoch", epoch=self.epoch))
@@ -288,84 +258,3 @@ class Fit:
             torch.cuda.set_rng_state(state["device_generator"])
         if self.progress is not None:
             self.progress.skip(self.epoch * self.plan.steps + self.batches_done)
-
-
-def fit_together(fits: Sequence[Fit], stream: SharedEpochs) -> list[DivergedError | None]:
-    """Train several runs to completion on one stream of batches; run k takes the k-th batch of each tuple.
-
-    A kill can leave the checkpoints at different places. The stream then starts at the earliest of them. A run that is
-    further ahead skips batches until the stream reaches its place.
-
-    Returns:
-        For each run None, or the error with which it diverged; a diverged run does not stop the others.
-
-    Raises:
-        CheckpointError: a checkpoint cannot be used.
-    """
-    faults: list[DivergedError | None] = [None] * len(fits)
-    for fit in fits:
-        with fit.running():
-            fit.resume()
-    while going := [fit for fit, fault in zip(fits, faults, strict=True) if fault is None and not fit.finished]:
-        epoch, start = min((fit.epoch, fit.batches_done) for fit in going)
-        for step, batches in enumerate(_timed(join_lone_sample(stream.epoch(epoch, start)), going), start):
-            for k, (fit, batch) in enumerate(zip(fits, batches, strict=True)):
-                # Finished or diverged runs, and those ahead of the stream, skip this batch.
-                if faults[k] is None and (fit.epoch, fit.batches_done) == (epoch, step):
-                    faults[k] = _take(fit, batch)
-    for fit, fault in zip(fits, faults, strict=True):
-        if fault is None:
-            with fit.running():
-                fit.end()
-    return faults
-
-
-def _take(fit: Fit, batch: Batch) -> DivergedError | None:
-    try:
-        with fit.running():
-            fit.take(batch)
-    except DivergedError as error:
-        return error.with_traceback(None)  # its frames would keep this step's tensors alive
-    return None
-
-
-def _timed(stream: Iterator[tuple[Batch, ...]], fits: Sequence[Fit]) -> Iterator[tuple[Batch, ...]]:
-    """Pass a stream on, and divide the time spent waiting for it equally among the runs."""
-    while True:
-        start = time.monotonic()
-        batches = next(stream, None)
-        for fit in fits:
-            fit.seconds += (time.monotonic() - start) / len(fits)
-        if batches is None:
-            return
-        yield batches
-
-
-def join_lone_sample(stream: Iterable[tuple[Batch, ...]]) -> Iterator[tuple[Batch, ...]]:
-    """Merge a last batch of a single sample into the batch before it, and pass all others on unchanged.
-
-    BatchNorm cannot normalise one sample on a 1 x 1 map, and dropping the sample would train on a smaller set. With a
-    batch size of 1 every batch stays as it is.
-
-    Args:
-        stream: tuples of batches that hold the same samples, one batch per training.
-    """
-    waiting: tuple[Batch, ...] | None = None  # always one behind: only the end of the stream shows which is last
-    for batches in stream:
-        if waiting is not None and len(batches[0].labels) == 1 < len(waiting[0].labels):
-            batches = tuple(map(_join, waiting, batches))
-        elif waiting is not None:
-            yield waiting
-        waiting = batches
-    if waiting is not None:
-        yield waiting
-
-
-def _join(first: Batch, second: Batch) -> Batch:
-    return Batch(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
-
-
-def steps_per_epoch(loader: EpochLoader | SharedLoader) -> int:
-    """Return the number of batches in an epoch after `join_lone_sample`."""
-    lone = loader.batches_per_epoch > 1 and loader.num_samples % loader.batch_size == 1
-    return loader.batches_per_epoch - int(lone)

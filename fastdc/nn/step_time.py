@@ -2,14 +2,13 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from fastdc.loader import Batch
 from fastdc.nn.device import Compute
-from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit import Fit, FitPlan, Recorder
 from fastdc.nn.models import build_model, decay_weights_only
 
 FEW_IMAGES = 8
@@ -24,23 +23,6 @@ class StepCost:
 
     step: float
     image: float
-
-
-class _NoRecord:
-    """Recorder that records nothing."""
-
-    def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """See `Recorder`."""
-
-    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
-        """See `Recorder`."""
-
-    def state(self) -> dict[str, Any]:
-        """See `Recorder`."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """See `Recorder`."""
 
 
 def probe_steps(arch: str, image_size: int, num_classes: int, compute: Compute) -> StepCost:
@@ -61,7 +43,7 @@ def probe_steps(arch: str, image_size: int, num_classes: int, compute: Compute) 
     plan = FitPlan(  # more steps than will run: an epoch's end would do more than a step
         epochs=1, steps=10**9, learning_rate=lambda *_: 1e-6, loss=nn.functional.cross_entropy, seed=0, checkpoint=None
     )
-    fit = Fit(model, optimizer, compute, plan, _NoRecord())
+    fit = Fit(model, optimizer, compute, plan, Recorder())
     with fit.running():
         fit.resume()
         _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=1)  # warm-up: allocations and kernel selection

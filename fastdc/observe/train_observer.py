@@ -21,7 +21,8 @@ from fastdc.kernels.scores.fields import FIELDS
 from fastdc.loader import Batch, TrainView, open_loader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
 from fastdc.nn.device import Compute, choose_compute
-from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
+from fastdc.nn.fit import Fit, FitPlan, Recorder
+from fastdc.nn.fit_loop import run_fit, steps_per_epoch
 from fastdc.nn.models import build_model
 from fastdc.nn.weights import build_from, read_weights, save_weights
 from fastdc.nn.weights_facts import Facts
@@ -143,7 +144,7 @@ class Session:
         return self.record.folder / (FOLLOWING_CHECKPOINT_NAME if self.follows else CHECKPOINT_NAME)
 
 
-class DynamicsRecorder:
+class DynamicsRecorder(Recorder):
     """Recorder that collects an epoch's dynamics and appends them to the log when the epoch is complete."""
 
     def __init__(self, record: Observation, trajectory: TddsRecorder | None = None) -> None:
@@ -230,7 +231,7 @@ def _train(session: Session) -> Observation:
         with progress(f"observe {train.name}", needed * plan.steps, "steps", session.show_progress, plan.steps) as bar:
             # The recorder reads the fit's epoch and clock, so each refers to the other.
             recorder.fit = Fit(model, optimizer, compute, plan, recorder, bar)
-            recorder.fit.run(loader)
+            run_fit(recorder.fit, loader)
     if session.follows and needed == config.epochs:
         remove_rolling(record.folder)
     if needed == config.epochs:  # saved before the final pass, which a killed run can then make without training

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from fastdc.loader.view_settings import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.recover.recovery_recipe import Recipe
 
 BETAS = (0.5, 0.9)

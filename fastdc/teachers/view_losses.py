@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fastdc.common.errors import MethodError
 from fastdc.common.log import progress
-from fastdc.loader import Batch, ViewRequest, engine_for_part, open_shared
+from fastdc.loader import Batch, LoaderRequest, ViewRequest, engine_for_part, open_stream
 from fastdc.nn.device import Compute, is_out_of_memory
 from fastdc.teachers.network import Teacher
 
@@ -52,26 +52,26 @@ def view_losses(
     """
     images = max(batch_size // len(requests), 1)
     losses = np.empty((samples.size, len(requests)))
+    request = LoaderRequest(
+        path,
+        tuple(requests),
+        batch_size=images,
+        order_seed=0,
+        indices=samples,
+        engine=engine_for_part(path, requests[0].view, samples.size),
+        workers=compute.threads,
+        output="float32" if compute.device.type == "cpu" else "uint8",  # a quarter of the bytes to upload
+        device=compute.device,
+    )
     place = 0
     with (
         _memory(batch_size, side),
-        open_shared(
-            path,
-            requests,
-            batch_size=images,
-            order_seed=0,
-            shuffle=False,
-            indices=samples,
-            engine=engine_for_part(path, requests[0].view, samples.size),
-            workers=compute.threads,
-            output="float32" if compute.device.type == "cpu" else "uint8",  # a quarter of the bytes to upload
-            device=compute.device,
-        ) as loader,
+        open_stream(request) as loader,
         progress(label, samples.size, "images", show_progress) as bar,
     ):
         most = min(images, samples.size) * len(requests)
         frame = torch.zeros((most, side, side, 3), device=compute.device).permute(0, 3, 1, 2)  # channels_last
-        for batches in loader.epoch(0):
+        for batches in loader.epoch_views(0):
             found = _losses(batches, frame, teachers, compute)
             losses[place : place + len(found)] = found
             place += len(found)

@@ -13,7 +13,8 @@ from fastdc.loader import Batch, EvalView, TrainView, open_loader
 from fastdc.loader.engines.device_resize import resize_views
 from fastdc.loader.view_settings import view_numbers
 from fastdc.nn.device import Compute
-from fastdc.nn.fit import Fit, FitPlan, steps_per_epoch
+from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit_loop import run_fit, steps_per_epoch
 from fastdc.nn.models import build_model
 from tests.loader.conftest import jpeg, picture, write
 
@@ -141,6 +142,6 @@ def test_steps_of_every_precision_learn(stored: Path, engine: Any, device: str, 
         stored, TrainView(32, (0.9, 1.0), flip=False), batch_size=12, shuffle=True, engine=engine, device=device
     ) as loader:
         plan = FitPlan(12, steps_per_epoch(loader), lambda *place: 0.003, torch.nn.CrossEntropyLoss(), seed=0)
-        Fit(model, torch.optim.AdamW(model.parameters(), fused=True), compute, plan, recorder).run(loader)
+        run_fit(Fit(model, torch.optim.AdamW(model.parameters(), fused=True), compute, plan, recorder), loader)
     assert recorder.losses[-1] < 0.8 * recorder.losses[0]
     assert all(parameter.isfinite().all() for parameter in model.parameters())

@@ -9,18 +9,18 @@ import numba
 import numpy as np
 import pytest
 
+from fastdc.common.choices import EngineChoice
 from fastdc.kernels.jpeg import streaming
 from fastdc.kernels.views import resize
 from fastdc.kernels.views import view_batches as batches
-from fastdc.loader import EpochLoader, EvalView, TrainView, ViewRequest, open_loader, open_shared
-from fastdc.loader.choose_engine import EngineChoice, SharedEngineChoice
+from fastdc.loader import EvalView, Loader, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from fastdc.loader.stream import Output
 from tests.loader.conftest import SAMPLES, Shelf
 
-ENGINES: tuple[SharedEngineChoice, ...] = ("resident", "ffcv")
+ENGINES: tuple[EngineChoice, ...] = ("resident", "ffcv")
 
 
-def run(loader: EpochLoader, epochs: range) -> None:
+def run(loader: Loader, epochs: range) -> None:
     """Walk through epochs as a training does: one batch at a time."""
     for epoch in epochs:
         for _ in loader.epoch(epoch):
@@ -70,9 +70,11 @@ def test_an_epoch_decodes_every_image_once(shelf: Shelf, name: str) -> None:
 
 
 def test_a_shared_stream_decodes_every_image_once(shelf: Shelf) -> None:
-    requests = [ViewRequest(TrainView(16), seed) for seed in range(3)] + [ViewRequest(EvalView(20))]
-    with open_shared(shelf.mixed, requests, batch_size=5, order_seed=1, engine="ffcv") as loader:
-        assert sum(len(batches[0].labels) for batches in loader.epoch(0)) == loader.num_samples
+    requests = (*(ViewRequest(TrainView(16), seed) for seed in range(3)), ViewRequest(EvalView(20)))
+    with open_stream(
+        LoaderRequest(shelf.mixed, requests, batch_size=5, order_seed=1, shuffle=True, engine="ffcv")
+    ) as loader:
+        assert sum(len(batches[0].labels) for batches in loader.epoch_views(0)) == loader.num_samples
         assert (loader.decodes == 1).all()
 
 

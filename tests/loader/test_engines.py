@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastdc.loader import Batch, EpochLoader, EvalView, TrainView, open_loader
-from fastdc.loader.choose_engine import EngineChoice
+from fastdc.common.choices import EngineChoice
+from fastdc.loader import Batch, EvalView, Loader, TrainView, open_loader
 from tests.loader.conftest import SAMPLES, Shelf
 
 VIEWS = {
@@ -22,7 +22,7 @@ VIEWS = {
 ENGINES: tuple[EngineChoice, ...] = ("resident", "ffcv")
 
 
-def joined(loader: EpochLoader, epoch: int) -> Batch:
+def joined(loader: Loader, epoch: int) -> Batch:
     """All batches of an epoch as one."""
     batches = list(loader.epoch(epoch))
     return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))

@@ -18,14 +18,13 @@ import pytest
 import torch
 
 from fastdc.beton import BetonFile
+from fastdc.common.choices import EngineChoice
 from fastdc.common.errors import LoaderError
-from fastdc.loader import EpochLoader, EvalView, TrainView, ViewRequest, open_loader
+from fastdc.loader import EvalView, Loader, LoaderRequest, TrainView, ViewRequest, open_loader
 from fastdc.loader.batches import SampleOrder
-from fastdc.loader.choose_engine import EngineChoice
 from fastdc.loader.descriptor import StoredFile
 from fastdc.loader.engines.ffcv import FfcvStream
 from fastdc.loader.engines.ffcv_pipeline import Compiler, State, ViewDecoder, ViewPipeline, ffcv_loader
-from fastdc.loader.stream import Delivery, ViewPlan
 from tests.loader.conftest import SAMPLES, Shelf
 
 # Imported only now, because ffcv_pipeline must be the first to import ffcv: it keeps torch's thread count.
@@ -171,10 +170,10 @@ class FailingStage(Operation):
 def test_a_failing_stage_is_raised_in_the_consumer_with_its_samples(shelf: Shelf) -> None:
     """In FFCV the thread dies and the consumer waits for ever."""
     pipeline = ViewPipeline(str(shelf.jpeg), [ViewDecoder(), FailingStage()])
-    plan = ViewPlan([ViewRequest(TrainView(8))], Delivery())
-    stream = FfcvStream(StoredFile(shelf.jpeg), plan, 1, pipeline)
+    request = LoaderRequest(shelf.jpeg, (ViewRequest(TrainView(8)),), batch_size=4, order_seed=0)
+    stream = FfcvStream(StoredFile(shelf.jpeg), request.plan, 1, pipeline)
     order = SampleOrder(np.arange(SAMPLES), 0, shuffle=False)
-    loader = EpochLoader(shelf.jpeg, stream, TrainView(8), order, batch_size=4)
+    loader = Loader(request, stream, order)
     iterator = loader.epoch(0)
     next(iterator), next(iterator)
     start = time.monotonic()
@@ -188,7 +187,7 @@ def resident_megabytes() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def break_early(loader: EpochLoader, times: int) -> None:
+def break_early(loader: Loader, times: int) -> None:
     for epoch in range(times):
         for _ in loader.epoch(epoch):
             break

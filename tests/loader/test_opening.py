@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from fastdc.common.choices import EngineChoice
 from fastdc.common.errors import BetonError, ConfigError, LoaderError
 from fastdc.loader import EvalView, TrainView, open_loader
-from fastdc.loader import choose_engine as opening
-from fastdc.loader.choose_engine import EngineChoice
+from fastdc.loader import open as opening
 from fastdc.loader.image_cache import CACHE
 from tests.loader.conftest import Shelf, jpeg, picture, write
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastdc.common.errors import ConfigError, LoaderError
-from fastdc.loader import Batch, EvalView, TrainView, ViewRequest, open_loader, open_shared
+from fastdc.loader import Batch, EvalView, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from tests.loader.conftest import Shelf
 
 REQUESTS = (
@@ -30,10 +30,12 @@ def assert_equal(first: Batch, second: Batch) -> None:
 @pytest.mark.parametrize("name", ["jpeg", "mixed"])
 def test_each_batch_equals_that_of_a_loader_of_its_own(shelf: Shelf, name: str, output: Any, engine: Any) -> None:
     path, common = getattr(shelf, name), {"batch_size": 6, "shuffle": True, "order_seed": 9, "output": output}
-    with open_shared(path, REQUESTS, engine=engine, workers=2, **common) as shared:
+    with open_stream(LoaderRequest(path, REQUESTS, engine=engine, workers=2, **common)) as shared:
         alone = [open_loader(path, r.view, seed=r.seed, engine="resident", **common) for r in REQUESTS]
         for epoch in (0, 3):
-            for made, *expected in zip(shared.epoch(epoch), *(loader.epoch(epoch) for loader in alone), strict=True):
+            for made, *expected in zip(
+                shared.epoch_views(epoch), *(loader.epoch(epoch) for loader in alone), strict=True
+            ):
                 for batch, other in zip(made, expected, strict=True):
                     assert_equal(batch, other)
         for loader in alone:
@@ -43,8 +45,8 @@ def test_each_batch_equals_that_of_a_loader_of_its_own(shelf: Shelf, name: str, 
 
 @pytest.mark.parametrize("engine", ["ffcv", "resident"])
 def test_equal_requests_share_one_tensor(shelf: Shelf, engine: Any) -> None:
-    with open_shared(shelf.jpeg, REQUESTS, batch_size=6, order_seed=0, engine=engine) as shared:
-        batches = next(shared.epoch(0))
+    with open_stream(LoaderRequest(shelf.jpeg, REQUESTS, batch_size=6, order_seed=0, engine=engine)) as shared:
+        batches = next(shared.epoch_views(0))
     places = [batch.images.data_ptr() for batch in batches]
     assert places[0] == places[4]
     assert places[1] == places[5]
@@ -53,9 +55,11 @@ def test_equal_requests_share_one_tensor(shelf: Shelf, engine: Any) -> None:
 
 @pytest.mark.parametrize("engine", ["ffcv", "resident"])
 def test_an_epoch_can_be_taken_up_in_its_middle(shelf: Shelf, engine: Any) -> None:
-    with open_shared(shelf.jpeg, REQUESTS[:2], batch_size=6, order_seed=0, engine=engine) as shared:
-        whole = list(shared.epoch(1))
-        rest = list(shared.epoch(1, 2))
+    with open_stream(
+        LoaderRequest(shelf.jpeg, REQUESTS[:2], batch_size=6, order_seed=0, shuffle=True, engine=engine)
+    ) as shared:
+        whole = list(shared.epoch_views(1))
+        rest = list(shared.epoch_views(1, 2))
         assert len(rest) == len(whole) - 2
         for made, expected in zip(rest, whole[2:], strict=True):
             for batch, other in zip(made, expected, strict=True):
@@ -84,13 +88,15 @@ def test_the_order_seed_does_not_touch_the_views(shelf: Shelf) -> None:
 
 def test_no_requests_and_no_device_engine(shelf: Shelf) -> None:
     with pytest.raises(ConfigError, match="requests are empty"):
-        open_shared(shelf.jpeg, [], batch_size=4, order_seed=0)
-    with pytest.raises(ConfigError, match="engine 'device' does not exist, expected auto, ffcv or resident"):
-        open_shared(shelf.jpeg, REQUESTS, batch_size=4, order_seed=0, engine="device")  # type: ignore[arg-type]
+        LoaderRequest(shelf.jpeg, (), batch_size=4, order_seed=0)
+    with pytest.raises(
+        ConfigError, match="engine device makes one view, found 6 requests, expected auto, ffcv or resident"
+    ):
+        LoaderRequest(shelf.jpeg, REQUESTS, batch_size=4, order_seed=0, engine="device")
 
 
 def test_a_closed_stream_is_refused(shelf: Shelf) -> None:
-    shared = open_shared(shelf.jpeg, REQUESTS, batch_size=4, order_seed=0)
+    shared = open_stream(LoaderRequest(shelf.jpeg, REQUESTS, batch_size=4, order_seed=0))
     shared.close()
     with pytest.raises(LoaderError, match="was closed"):
-        shared.epoch(0)
+        shared.epoch_views(0)

@@ -10,11 +10,11 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 from fastdc.beton import BetonFile
+from fastdc.common.choices import EngineChoice
 from fastdc.common.keys import derive_seed
 from fastdc.kernels.core.rng import stream_key
 from fastdc.kernels.views.boxes import random_crop_in_window, random_flip, random_window
 from fastdc.loader import EvalView, TrainView, open_loader
-from fastdc.loader.choose_engine import EngineChoice
 from tests.loader.conftest import Shelf
 
 ENGINES: tuple[EngineChoice, ...] = ("resident", "ffcv")

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from fastdc.common.errors import ConfigError
 from fastdc.kernels.views.view_batches import draw_view, place_view
-from fastdc.loader import TrainView, ViewRequest, open_loader, open_shared
+from fastdc.loader import LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from fastdc.loader.batches import SampleOrder
 from fastdc.loader.stream import ViewPlan
 from fastdc.loader.view_settings import view_numbers
-from fastdc.nn.fit import steps_per_epoch
+from fastdc.nn.fit_loop import steps_per_epoch
 from tests.loader.conftest import SAMPLES, Shelf, picture
 from tests.loader.test_engines import assert_equal, joined
 
@@ -113,11 +113,11 @@ def test_an_epoch_is_taken_up_in_any_round(shelf: Shelf, engine: Any) -> None:
 
 @pytest.mark.parametrize("engine", ["ffcv", "resident"])
 def test_a_shared_stream_gives_each_its_own_visits(shelf: Shelf, engine: Any) -> None:
-    requests = [ViewRequest(VIEW, 1), ViewRequest(TrainView(16), 2)]
-    common: dict[str, Any] = {"batch_size": 6, "shuffle": True, "order_seed": 9, "views": 3}
-    with open_shared(shelf.mixed, requests, engine=engine, workers=2, **common) as shared:
-        alone = [open_loader(shelf.mixed, r.view, seed=r.seed, engine="resident", **common) for r in requests]
-        for made, *expected in zip(shared.epoch(2), *(loader.epoch(2) for loader in alone), strict=True):
+    requests = (ViewRequest(VIEW, 1), ViewRequest(TrainView(16), 2))
+    common: dict[str, Any] = {"batch_size": 6, "shuffle": True, "order_seed": 9}
+    with open_stream(LoaderRequest(shelf.mixed, requests, engine=engine, workers=2, visits=3, **common)) as shared:
+        alone = [open_loader(shelf.mixed, r.view, seed=r.seed, engine="resident", views=3, **common) for r in requests]
+        for made, *expected in zip(shared.epoch_views(2), *(loader.epoch(2) for loader in alone), strict=True):
             for batch, other in zip(made, expected, strict=True):
                 assert_equal(batch, other)
         for loader in alone:
@@ -136,4 +136,4 @@ def test_fewer_than_one_view_is_refused(shelf: Shelf) -> None:
         with pytest.raises(ConfigError, match=f"views={views}: expected at least 1"):
             open_loader(shelf.jpeg, VIEW, batch_size=4, views=views)
         with pytest.raises(ConfigError, match=f"views={views}: expected at least 1"):
-            open_shared(shelf.jpeg, [ViewRequest(VIEW)], batch_size=4, order_seed=0, views=views)
+            LoaderRequest(shelf.jpeg, (ViewRequest(VIEW),), batch_size=4, order_seed=0, visits=views)

@@ -19,9 +19,9 @@ from fastdc.methods.bases.mosaics import store_mosaics
 from fastdc.methods.combination.pact import ENCODERS, tile_sides
 from fastdc.observe import ObserverConfig
 from fastdc.subsets.compress import compress_beton, compress_list
+from fastdc.train.data_pair import training_side
 from fastdc.train.evaluate_settings import EvaluateSettings
 from fastdc.train.evaluation import evaluate
-from fastdc.train.network_training import training_side
 from fastdc.train.protocols import get_protocol
 from tests.methods.final_pass import made_up_context
 

@@ -1,6 +1,5 @@
 """The training loop: resume is bit-equal, a NaN never reaches the weights, no sample is lost."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,10 @@ import torch
 from torch import nn
 
 from fastdc.common.errors import CheckpointError, DivergedError
-from fastdc.loader import Batch, EpochLoader, TrainView, open_loader
+from fastdc.loader import Batch, Loader, TrainView, open_loader
 from fastdc.nn.device import choose_compute
-from fastdc.nn.fit import Fit, FitPlan, join_lone_sample, steps_per_epoch
+from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit_loop import run_fit, steps_per_epoch
 from fastdc.nn.models import build_model, decay_weights_only
 
 
@@ -45,10 +45,10 @@ class Listener:
 class Run(Fit):
     """A fit with the loader it trains from."""
 
-    loader: EpochLoader
+    loader: Loader
 
     def train(self) -> None:
-        self.run(self.loader)
+        run_fit(self, self.loader)
 
 
 def make_fit(train: Path, listener: Listener, checkpoint: Path | None = None, loss: Any = None, batch: int = 16) -> Run:
@@ -138,25 +138,6 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(betons: Any, tm
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="not a whole checkpoint"):
         make_fit(betons.train, Listener(), checkpoint).train()
-
-
-def batches(sizes: list[int]) -> Iterator[Batch]:
-    start = 0
-    for size in sizes:
-        indices = torch.arange(start, start + size)
-        yield Batch(torch.zeros(size, 2, 2, 3, dtype=torch.uint8), indices % 2, indices)
-        start += size
-
-
-@pytest.mark.parametrize(
-    ("sizes", "expected"), [([3, 3, 1], [3, 4]), ([3, 3, 2], [3, 3, 2]), ([1], [1]), ([1, 1, 1], [1, 1, 1]), ([], [])]
-)
-def test_a_lone_last_sample_joins_the_batch_before(sizes: list[int], expected: list[int]) -> None:
-    joined = list(join_lone_sample(zip(batches(sizes), batches(sizes), strict=True)))
-    for k in range(2):
-        assert [len(pair[k].labels) for pair in joined] == expected
-        if joined:
-            assert torch.cat([pair[k].indices for pair in joined]).tolist() == list(range(sum(sizes)))
 
 
 def test_steps_count_the_joined_batch(betons: Any) -> None:

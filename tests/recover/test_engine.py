@@ -13,7 +13,7 @@ from torchvision.transforms import functional as vision
 
 from fastdc.common.errors import DivergedError, MethodError
 from fastdc.common.keys import derive_seed
-from fastdc.loader.view_settings import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.methods import MethodContext
 from fastdc.nn.device import Compute
 from fastdc.nn.models import build_model

@@ -26,7 +26,8 @@ from fastdc.teachers import agreement
 from fastdc.teachers import load as teacher_load
 from fastdc.teachers.load import load_teacher
 from fastdc.teachers.names import plan_for
-from fastdc.train import EvaluateSettings, evaluate, get_protocol
+from fastdc.train import EvaluateSettings, get_protocol
+from fastdc.train.evaluation import evaluate
 from tests.conftest import FASHION_MNIST, Betons
 
 NATURAL = tuple(f"class{number}" for number in range(1, 11))

@@ -9,8 +9,10 @@ from PIL import Image
 
 from fastdc.beton import BetonFile, Sample, describe_beton, write_samples
 from fastdc.common.errors import ConfigError, DivergedError, OutputError
-from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
-from fastdc.train.network_training import check_same_classes, hard_label_bytes
+from fastdc.train import EvaluateSettings, EvaluationResult, get_protocol
+from fastdc.train.data_pair import check_same_classes
+from fastdc.train.evaluation import evaluate
+from fastdc.train.labels.layout import hard_label_bytes
 from tests.conftest import fashion_images
 
 

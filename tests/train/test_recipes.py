@@ -8,11 +8,12 @@ import torch
 from torch.nn import functional
 
 from fastdc.beton import write_samples
-from fastdc.train import EvaluateSettings, evaluate, get_protocol
-from fastdc.train.evaluation import evaluate_together, training_view
+from fastdc.train import EvaluateSettings, get_protocol
+from fastdc.train.data_pair import open_pair
+from fastdc.train.evaluation import evaluate, evaluate_together
 from fastdc.train.labels.layout import label_bytes
 from fastdc.train.labels.targets import Labelling
-from fastdc.train.network_training import open_pair
+from fastdc.train.streams import training_view
 from fastdc.train.target_losses import make_loss
 from tests.conftest import CLASSES, fashion_images
 from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings

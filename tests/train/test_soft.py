@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from fastdc.common.errors import ConfigError, DivergedError
-from fastdc.train import evaluate, get_protocol
-from fastdc.train.evaluation import evaluate_together
+from fastdc.train import get_protocol
+from fastdc.train.evaluation import evaluate, evaluate_together
 from fastdc.train.labels.layout import Place
 from fastdc.train.labels.targets import Labelling
 from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings

@@ -12,14 +12,14 @@ from torch import nn
 
 from fastdc.common.errors import ConfigError, DivergedError, LoaderError, OutputError
 from fastdc.nn.device import choose_compute
-from fastdc.nn.fit import join_lone_sample
-from fastdc.train import evaluate
-from fastdc.train.evaluation import evaluate_together, open_training_loader, training_view
+from fastdc.nn.fit_loop import join_lone_sample
+from fastdc.train.data_pair import open_pair
+from fastdc.train.evaluation import evaluate, evaluate_together
 from fastdc.train.labels.batch_pool import PooledEpochs
 from fastdc.train.labels.layout import label_bytes
 from fastdc.train.labels.source import LabelSource
 from fastdc.train.labels.stored import StoredLabelling
-from fastdc.train.network_training import open_pair
+from fastdc.train.streams import open_training_loader, training_view
 from fastdc.train.target_losses import SoftTargets
 from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
 
@@ -97,7 +97,7 @@ def test_what_labels_depend_on_is_in_their_key(betons: Any, make_teacher: MakeTe
 def source_of(betons: Any, settings: Any, teacher: Any, root: Path) -> tuple[Any, StoredLabelling]:
     """The training's loader, and its labels."""
     pair, compute = open_pair(betons.train, betons.val), choose_compute("fp32", 1)
-    loader = open_training_loader(pair, settings, compute)
+    loader = open_training_loader(pair, [settings], compute)
     labelling = LabelSource(pair.stored, compute, teacher, root).labelling(
         settings, training_view(pair, settings), loader
     )
@@ -119,11 +119,11 @@ def test_a_step_gets_the_images_mixing_and_labels_of_the_batch_it_draws(
     made = {
         (epoch, step): batch
         for epoch in range(3)
-        for step, (batch,) in enumerate(join_lone_sample((batch,) for batch in loader.epoch(epoch)))
+        for step, (batch,) in enumerate(join_lone_sample(loader.epoch_views(epoch)))
     }
-    taken = list(PooledEpochs(loader, layout).epoch(1, 2))
+    taken = list(PooledEpochs(loader, layout).epoch_views(1, 2))
     assert len(taken) == steps - 2
-    for step, batch in enumerate(taken, 2):
+    for step, (batch,) in enumerate(taken, 2):
         place = layout.drawn(1, step)
         expected = made[place.epoch, place.step]
         assert all(torch.equal(*pair) for pair in zip(batch, expected, strict=True))
@@ -263,9 +263,9 @@ def test_a_killed_training_on_stored_labels_resumes_bit_equal(
 
 def test_the_view_of_a_stored_run_is_that_of_its_label_seed(betons: Any) -> None:
     pair, compute = open_pair(betons.train, betons.val), choose_compute("fp32", 1)
-    first = next(open_training_loader(pair, stored_settings(seed=3), compute).epoch(0))
-    second = next(open_training_loader(pair, stored_settings(seed=4), compute).epoch(0))
-    third = next(open_training_loader(pair, stored_settings({"label_seed": 1}, seed=3), compute).epoch(0))
+    first = next(open_training_loader(pair, [stored_settings(seed=3)], compute).epoch(0))
+    second = next(open_training_loader(pair, [stored_settings(seed=4)], compute).epoch(0))
+    third = next(open_training_loader(pair, [stored_settings({"label_seed": 1}, seed=3)], compute).epoch(0))
     assert torch.equal(first.images, second.images)
     assert not torch.equal(first.images, third.images)
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from fastdc.common.errors import ConfigError, DivergedError, OutputError
-from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
-from fastdc.train.evaluation import evaluate_together
+from fastdc.train import EvaluateSettings, EvaluationResult, get_protocol
+from fastdc.train.evaluation import evaluate, evaluate_together
 
 
 def settings(**changes: Any) -> EvaluateSettings:

@@ -8,8 +8,8 @@ import pytest
 from fastdc.beton import BetonFile, Sample, describe_beton, write_samples
 from fastdc.common.errors import ConfigError
 from fastdc.nn.fit import Fit
-from fastdc.train import EvaluateSettings, EvaluationResult, evaluate, get_protocol
-from fastdc.train.evaluation import evaluate_together
+from fastdc.train import EvaluateSettings, EvaluationResult, get_protocol
+from fastdc.train.evaluation import evaluate, evaluate_together
 from fastdc.train.labels.layout import LabelLayout, label_bytes
 from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
 

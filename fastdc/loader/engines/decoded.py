@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.kernels.views.view_batches import make_views
 from fastdc.loader.descriptor import StoredFile
 from fastdc.loader.file_checks import decode_sample
 from fastdc.loader.image_cache import FileIdentity
@@ -72,8 +71,7 @@ def finisher(view: EvalView, views: NDArray[np.uint8], first: int) -> Callable[[
     plan = ViewPlan([ViewRequest(view)], Delivery())
 
     def finish(sample: int, image: NDArray[np.uint8]) -> None:
-        row = views[sample - first]
-        make_views(image, plan.views, plan.seeds, plan.sides, plan.levels, 0, sample, 0, 1, row)
+        plan.make(image, 0, sample, 0, 1, views[sample - first])
 
     return finish
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from fastdc.common.errors import LoaderError
 from fastdc.kernels.jpeg.streaming import FAILED
-from fastdc.kernels.views.view_batches import make_views
 from fastdc.loader.batches import ViewStream
 from fastdc.loader.buffers import Buffer, BufferPool
 from fastdc.loader.descriptor import StoredFile
@@ -119,22 +118,11 @@ class _Maker:
         Raises:
             LoaderError: the slower decoder cannot decode it either.
         """
-        plan, visit = self._plan, int(samples[position])
+        visit = int(samples[position])
         sample = visit % self._file.num_samples
         image = decode_sample(self._file, sample)
         self._decodes[sample] += 1
-        make_views(
-            image,
-            plan.views,
-            plan.seeds,
-            plan.sides,
-            plan.levels,
-            self._epoch,
-            visit,
-            position,
-            len(samples),
-            buffer.array,
-        )
+        self._plan.make(image, self._epoch, visit, position, len(samples), buffer.array)
 
 
 class Repairs:

@@ -13,8 +13,7 @@ import atexit
 import ctypes
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -27,39 +26,14 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.common.errors import LoaderError
-from fastdc.common.threads import prepare_numba
 from fastdc.kernels.jpeg.streaming import decode_views
 from fastdc.kernels.jpeg.turbojpeg import FUNCTIONS
 from fastdc.loader.batches import batch_error
 from fastdc.loader.buffers import Buffer
+from fastdc.loader.engines.ffcv_support import kept_thread_counts, replaced
 
 BATCHES_AHEAD = 2  # prepared while the consumer works on one
 _POLL_SECONDS = 0.5
-_GLOBALS_LOCK = threading.RLock()
-
-
-@contextmanager
-def kept_thread_counts() -> Iterator[None]:
-    """Restore torch's thread count, and numba's for this thread, after the block."""
-    prepare_numba()
-    torch_threads, numba_threads = torch.get_num_threads(), numba.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(torch_threads)
-        numba.set_num_threads(numba_threads)
-
-
-@contextmanager
-def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
-    """Replace one of FFCV's or numba's globals while the block runs; one block at a time."""
-    with _GLOBALS_LOCK:
-        before = getattr(owner, name)
-        setattr(owner, name, value)
-        try:
-            yield
-        finally:
-            setattr(owner, name, before)
 
 
 # At import, FFCV makes a numba dictionary of two numbers, which numba compiles for 3 to 5 s; a plain dict works too.

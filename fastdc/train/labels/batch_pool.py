@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from itertools import islice
 
 from fastdc.loader import Batch
-from fastdc.nn.fit import Epochs, SharedEpochs, join_lone_sample
+from fastdc.nn.fit_loop import Epochs, join_lone_sample
 from fastdc.train.labels.layout import LabelLayout
 
 
 class PooledEpochs:
-    """Source of a training's batches where labels are pruned: each step takes a kept batch, drawn by `LabelLayout`.
+    """Source of trainings' batches where labels are pruned: each step takes a kept batch, drawn by `LabelLayout`.
 
     Order, crops and flips are those of the epoch in which the batch was labelled.
     """
@@ -17,32 +17,16 @@ class PooledEpochs:
     def __init__(self, loader: Epochs, layout: LabelLayout) -> None:
         self.loader, self.layout = loader, layout
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of `epoch` from step `start` on."""
-        for step in range(start, len(self.layout.sizes)):
-            place = self.layout.drawn(epoch, step)
-            yield batch_at(self.loader, self.layout, place.epoch, place.step)
-
-
-class PooledSharedEpochs:
-    """`PooledEpochs` for several trainings that share a stream."""
-
-    def __init__(self, loader: SharedEpochs, layout: LabelLayout) -> None:
-        self.loader, self.layout = loader, layout
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+    def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
         """Yield the tuples of batches of `epoch` from step `start` on."""
         for step in range(start, len(self.layout.sizes)):
             place = self.layout.drawn(epoch, step)
-            yield _first(self.loader.epoch(place.epoch, place.step), place.step, self.layout)
+            yield batches_at(self.loader, self.layout, place.epoch, place.step)
 
 
-def batch_at(loader: Epochs, layout: LabelLayout, epoch: int, step: int) -> Batch:
-    """Return the batch of one step; an epoch's last one includes the single sample that `join_lone_sample` merges."""
-    return _first(((batch,) for batch in loader.epoch(epoch, step)), step, layout)[0]
-
-
-def _first(stream: Iterator[tuple[Batch, ...]], step: int, layout: LabelLayout) -> tuple[Batch, ...]:
+def batches_at(loader: Epochs, layout: LabelLayout, epoch: int, step: int) -> tuple[Batch, ...]:
+    """Return the batches of one step; an epoch's last ones include the lone sample that `join_lone_sample` merges."""
+    stream = loader.epoch_views(epoch, step)
     # Only an epoch's last batch can gain a lone sample. For the others, looking ahead would decode a batch in vain.
     is_last = step == len(layout.sizes) - 1
     return next(join_lone_sample(stream if is_last else islice(stream, 1)))

@@ -8,7 +8,7 @@ from fastdc.common.errors import ConfigError
 from fastdc.common.keys import content_key
 from fastdc.loader import TrainView
 from fastdc.nn.device import Compute
-from fastdc.nn.fit import Epochs
+from fastdc.nn.fit_loop import Epochs
 from fastdc.train.evaluate_settings import EvaluateSettings
 from fastdc.train.labels.layout import LabelLayout
 from fastdc.train.labels.stored import StoredLabelling, make_labels
@@ -37,7 +37,6 @@ class LabelSource:
     compute: Compute
     teacher: "Teacher | None" = None
     root: Path | None = None
-    show_progress: bool = False
     _files: dict[Path, StoredLabelling] = field(default_factory=dict)
 
     def labelling(
@@ -47,7 +46,7 @@ class LabelSource:
 
         Args:
             settings: settings of the training.
-            view, loader: the training's view, and its stream of batches.
+            view, loader: the training's view, and its own batches, one per step.
             views: visits to each image per epoch.
 
         Raises:
@@ -73,7 +72,7 @@ class LabelSource:
         folder = self.root / content_key(told)
         if folder not in self._files:
             named = {**told, "dataset": self.stored.dataset, "name": teacher.name, "bytes": layout.file_bytes}
-            file = make_labels(folder, layout, loader, self.compute, teacher, named, self.show_progress)
+            file = make_labels(folder, layout, loader, self.compute, teacher, named)
             self._files[folder] = StoredLabelling(file)
         return self._files[folder]
 

@@ -24,8 +24,8 @@ from fastdc.common.files import existing_folder, sync_folder, write_atomic
 from fastdc.common.locks import locked
 from fastdc.common.log import Progress, progress, say
 from fastdc.nn.device import Compute
-from fastdc.nn.fit import Epochs, join_lone_sample
-from fastdc.train.labels.batch_pool import batch_at
+from fastdc.nn.fit_loop import Epochs, join_lone_sample
+from fastdc.train.labels.batch_pool import batches_at
 from fastdc.train.labels.layout import LabelLayout, Place
 from fastdc.train.labels.targets import AskedTeacher, Labelling, check_answers
 
@@ -128,7 +128,6 @@ def make_labels(
     compute: Compute,
     teacher: "Teacher",
     told: dict[str, Any],
-    show_progress: bool = False,
 ) -> LabelFile:
     """Return the labels in `folder`; if there are none, make them in one pass of the teacher over all kept batches.
 
@@ -140,7 +139,6 @@ def make_labels(
         loader: the stream that the labels belong to.
         compute, teacher: device and network that make the labels.
         told: content of `labels.json` beside hash and time.
-        show_progress: whether to report progress on stderr.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
@@ -156,7 +154,7 @@ def make_labels(
         (folder / "labels.bin").unlink(missing_ok=True)
         relabelling = Relabelling(folder, layout, AskedTeacher(teacher, layout.classes, compute))
         total = len(layout.kept)
-        with progress(f"labels by {teacher.name}", total, "batches", show_progress) as bar:
+        with progress(f"labels by {teacher.name}", total, "batches") as bar:
             relabelling.run(loader, bar)
         return relabelling.finish(told)
 
@@ -196,10 +194,10 @@ class Relabelling:
     def _epoch(self, loader: Epochs, epoch: int, descriptor: int, bar: Progress) -> None:
         places = [self.layout.place(slot) for slot in self.layout.slots_of(epoch)]
         if len(places) == len(self.layout.sizes):  # all are kept: iterate once instead of seeking to each
-            batches = (pair[0] for pair in join_lone_sample((batch,) for batch in loader.epoch(epoch)))
+            batches = join_lone_sample(loader.epoch_views(epoch))
         else:
-            batches = (batch_at(loader, self.layout, epoch, place.step) for place in places)
-        for place, batch in zip(places, batches, strict=True):
+            batches = (batches_at(loader, self.layout, epoch, place.step) for place in places)
+        for place, (batch,) in zip(places, batches, strict=True):
             images, _ = self._labelling.mixed(self.ask.compute.images(batch.images), place)
             rows = self._rows(self.ask(images))
             _write_at(descriptor, rows.tobytes(), int(self.layout.first_rows[place.slot]) * rows.itemsize, self.part)

@@ -1,6 +1,6 @@
 """Trainings that share one stream: each ends as it would alone, wherever a kill left it and whoever diverges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from fastdc.common.errors import CheckpointError
-from fastdc.loader import SharedLoader, TrainView, ViewRequest, open_loader, open_shared
+from fastdc.loader import Batch, Loader, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from fastdc.nn.device import choose_compute
-from fastdc.nn.fit import Fit, FitPlan, fit_together, steps_per_epoch
+from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit_loop import join_lone_sample, run_fit, run_fits, steps_per_epoch
 from fastdc.nn.models import build_model, decay_weights_only
 from tests.nn.test_fit import KilledError, Listener, weights
 
@@ -35,9 +36,9 @@ def make_fit(seed: int, width: int, listener: Listener, checkpoint: Path | None 
     return Fit(model, optimizer, choose_compute("fp32", 1), plan, listener)
 
 
-def shared(train: Path) -> SharedLoader:
-    requests = [ViewRequest(TrainView(28), seed) for seed in SEEDS]
-    return open_shared(train, requests, batch_size=BATCH, order_seed=ORDER, shuffle=True)
+def shared(train: Path) -> Loader:
+    requests = tuple(ViewRequest(TrainView(28), seed) for seed in SEEDS)
+    return open_stream(LoaderRequest(train, requests, batch_size=BATCH, order_seed=ORDER, shuffle=True))
 
 
 def alone(train: Path, seed: int, width: int) -> tuple[list[float], torch.Tensor]:
@@ -45,7 +46,7 @@ def alone(train: Path, seed: int, width: int) -> tuple[list[float], torch.Tensor
     fit = make_fit(seed, width, listener)
     with open_loader(train, TrainView(28), batch_size=BATCH, seed=seed, order_seed=ORDER, shuffle=True) as loader:
         assert steps_per_epoch(loader) == fit.plan.steps
-        fit.run(loader)
+        run_fit(fit, loader)
     return listener.losses, weights(fit)
 
 
@@ -63,7 +64,7 @@ def run_together(train: Path, listeners: list[Listener], **changes: Any) -> tupl
     ]
     with shared(train) as stream:
         assert steps_per_epoch(stream) == 7
-        return fits, fit_together(fits, stream)
+        return fits, run_fits(fits, stream)
 
 
 def test_each_ends_as_it_would_alone(betons: Any, expected: list[tuple[list[float], torch.Tensor]]) -> None:
@@ -124,3 +125,43 @@ def test_a_damaged_checkpoint_ends_all_before_any_step(betons: Any, tmp_path: Pa
     with pytest.raises(CheckpointError):
         run_together(betons.train, listeners, checkpoints=(None, damaged))
     assert [listener.seen for listener in listeners] == [0, 0]
+
+
+class Counted:
+    """A stream that counts the batches which it gives."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader, self.given = loader, 0
+
+    def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        for batches in self.loader.epoch_views(epoch, start):
+            self.given += 1
+            yield batches
+
+
+def test_no_batches_are_made_once_every_run_has_diverged(betons: Any) -> None:
+    fits = [make_fit(seed, 8, Listener(), loss=failing_from(step)) for seed, step in zip(SEEDS, (1, 3), strict=True)]
+    with shared(betons.train) as stream:
+        counted = Counted(stream)
+        faults = run_fits(fits, counted)
+    assert [str(fault).partition(",")[0] for fault in faults] == ["loss is nan in epoch 1"] * 2
+    assert counted.given == 4, "three steps, and the batch that might be a lone sample"
+
+
+def batches(sizes: list[int]) -> Iterator[Batch]:
+    start = 0
+    for size in sizes:
+        indices = torch.arange(start, start + size)
+        yield Batch(torch.zeros(size, 2, 2, 3, dtype=torch.uint8), indices % 2, indices)
+        start += size
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"), [([3, 3, 1], [3, 4]), ([3, 3, 2], [3, 3, 2]), ([1], [1]), ([1, 1, 1], [1, 1, 1]), ([], [])]
+)
+def test_a_lone_last_sample_joins_the_batch_before(sizes: list[int], expected: list[int]) -> None:
+    joined = list(join_lone_sample(zip(batches(sizes), batches(sizes), strict=True)))
+    for k in range(2):
+        assert [len(pair[k].labels) for pair in joined] == expected
+        if joined:
+            assert torch.cat([pair[k].indices for pair in joined]).tolist() == list(range(sum(sizes)))

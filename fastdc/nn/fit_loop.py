@@ -1,0 +1,115 @@
+"""The training loop: K >= 1 trainings take their batches from one stream.
+
+Each gives the result of a loop of its own, because it keeps its own random state and its own clock.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+
+from fastdc.common.errors import DivergedError
+from fastdc.loader import Batch, Loader
+from fastdc.nn.fit import Fit
+
+
+class Epochs(Protocol):
+    """Source of batches for K trainings, such as a `Loader` of K views."""
+
+    def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        """Yield the batches of `epoch` from batch `start` on, as tuples with one batch per training."""
+
+
+def run_fit(fit: Fit, stream: Epochs) -> None:
+    """Train one run to the end of its plan.
+
+    Raises:
+        DivergedError: a loss or gradient is NaN or infinite; the weights are those before that step.
+        CheckpointError: its checkpoint cannot be used.
+    """
+    (fault,) = run_fits([fit], stream)
+    if fault is not None:
+        raise fault
+
+
+def run_fits(fits: Sequence[Fit], stream: Epochs) -> list[DivergedError | None]:
+    """Train runs to the end of their plans on one stream of batches; run k takes the k-th batch of each tuple.
+
+    A kill can leave the checkpoints at different places. The stream then starts at the earliest of them. A run that is
+    further ahead skips batches until the stream reaches its place.
+
+    Returns:
+        For each run None, or the error with which it diverged; a diverged run does not stop the others.
+
+    Raises:
+        CheckpointError: a checkpoint cannot be used.
+    """
+    faults: dict[Fit, DivergedError] = {}
+    for fit in fits:
+        with fit.running():
+            fit.resume()
+    while going := [fit for fit in fits if fit not in faults and not fit.finished]:
+        epoch, start = min((fit.epoch, fit.batches_done) for fit in going)
+        for step, batches in enumerate(_timed(join_lone_sample(stream.epoch_views(epoch, start)), going), start):
+            for fit, batch in zip(fits, batches, strict=True):
+                # Finished or diverged runs, and those ahead of the stream, skip this batch.
+                if fit not in faults and (fit.epoch, fit.batches_done) == (epoch, step):
+                    _take(fit, batch, faults)
+            if faults.keys() >= set(going):
+                break  # nothing is left to train in this epoch, so its other batches need not be made
+    for fit in fits:
+        if fit not in faults:
+            with fit.running():
+                fit.end()
+    return [faults.get(fit) for fit in fits]
+
+
+def _take(fit: Fit, batch: Batch, faults: dict[Fit, DivergedError]) -> None:
+    try:
+        with fit.running():
+            fit.take(batch)
+    except DivergedError as error:
+        faults[fit] = error.with_traceback(None)  # its frames would keep this step's tensors alive
+
+
+def _timed(stream: Iterator[tuple[Batch, ...]], fits: Sequence[Fit]) -> Iterator[tuple[Batch, ...]]:
+    """Pass a stream on, and divide the time spent waiting for it equally among the runs."""
+    while True:
+        start = time.monotonic()
+        batches = next(stream, None)
+        for fit in fits:
+            fit.seconds += (time.monotonic() - start) / len(fits)
+        if batches is None:
+            return
+        yield batches
+
+
+def join_lone_sample(stream: Iterable[tuple[Batch, ...]]) -> Iterator[tuple[Batch, ...]]:
+    """Merge a last batch of a single sample into the batch before it, and pass all others on unchanged.
+
+    BatchNorm cannot normalise one sample on a 1 x 1 map, and dropping the sample would train on a smaller set. With a
+    batch size of 1 every batch stays as it is.
+
+    Args:
+        stream: tuples of batches that hold the same samples, one batch per training.
+    """
+    waiting: tuple[Batch, ...] | None = None  # always one behind: only the end of the stream shows which is last
+    for batches in stream:
+        if waiting is not None and len(batches[0].labels) == 1 < len(waiting[0].labels):
+            batches = tuple(map(_join, waiting, batches))
+        elif waiting is not None:
+            yield waiting
+        waiting = batches
+    if waiting is not None:
+        yield waiting
+
+
+def _join(first: Batch, second: Batch) -> Batch:
+    return Batch(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
+
+
+def steps_per_epoch(loader: Loader) -> int:
+    """Return the number of batches in an epoch after `join_lone_sample`."""
+    lone = loader.batches_per_epoch > 1 and loader.num_samples % loader.batch_size == 1
+    return loader.batches_per_epoch - int(lone)

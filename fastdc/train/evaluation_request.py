@@ -1,0 +1,79 @@
+"""Everything that an evaluation depends on, checked once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastdc.common.errors import ConfigError
+from fastdc.common.files import check_not_input
+from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
+from fastdc.train.evaluate_settings import EvaluateSettings
+from fastdc.train.labels.source import check_source
+
+if TYPE_CHECKING:
+    from fastdc.teachers.network import Teacher
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Evaluation of one subset by K >= 1 networks, checked when it is made.
+
+    Attributes:
+        subset, val: betons with the same classes in the same order.
+        settings: one per network. They differ only in `arch`, `augment` and, where the order is shared, `seed`.
+        teacher, labels_root, allow_missing_classes, checkpoint_seconds: as in `evaluate`. A hard protocol has no
+            teacher.
+        checkpoints: a file from which a killed run resumes, or None, per network; empty for none at all.
+        names: name of each run in its events (`fastdc.track`); empty for none at all.
+
+    Raises:
+        ConfigError: the settings cannot share a stream; or a soft protocol has no teacher or no folder for stored
+            labels.
+        OutputError: a checkpoint is the subset or the validation set.
+    """
+
+    subset: Path
+    val: Path
+    settings: tuple[EvaluateSettings, ...]
+    teacher: "Teacher | None" = None
+    labels_root: Path | None = None
+    allow_missing_classes: bool = False
+    checkpoints: tuple[Path | None, ...] = ()
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_shareable(self.settings)
+        count, protocol = len(self.settings), self.settings[0].protocol
+        # The dataclass is frozen, so an ordinary assignment would raise.
+        object.__setattr__(self, "checkpoints", self.checkpoints or (None,) * count)
+        object.__setattr__(self, "names", self.names or ("",) * count)
+        for file in filter(None, self.checkpoints):
+            check_not_input(file, (self.subset, self.val))
+        if not protocol.soft:
+            object.__setattr__(self, "teacher", None)  # not part of a hard training's identity
+        check_source(protocol, self.teacher, self.labels_root)
+
+
+def check_shareable(settings: Sequence[EvaluateSettings]) -> None:
+    """Check that networks can share one stream and still give the results of separate runs.
+
+    Raises:
+        ConfigError: there is no network, or a setting differs that must not.
+    """
+    if not settings:
+        raise ConfigError("no networks to train together, expected at least one")
+    first = settings[0]
+    free = {"arch", "augment"} | ({"seed"} if first.protocol.shares_order else set())
+    for other in settings[1:]:
+        for name in set(EvaluateSettings.model_fields) - free:
+            if getattr(first, name) == getattr(other, name):
+                continue
+            hint = (
+                "; seeds share a stream under a protocol with order=shared, or stored labels" if name == "seed" else ""
+            )
+            raise ConfigError(
+                f"networks trained together differ in {name} ({getattr(first, name)} and {getattr(other, name)}), "
+                f"expected equal values{hint}"
+            )
