@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from fastdc.nn.step_time import StepCost
-from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast import probe as probe_module
 from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.forecast.probe import probe_networks
+from fastdc.sweep.plan import Plan
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.sweep.test_sweep_run import sweep
 

@@ -10,8 +10,8 @@ from fastdc.common.choices import Device
 from fastdc.common.files import existing_folder
 from fastdc.common.precision import resolve_precision
 from fastdc.nn.arch_names import is_own_arch
-from fastdc.sweep.cells import Cell, Plan, SubsetPlan
 from fastdc.sweep.forecast.disk import Disk, disk_needed
+from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.store.results import Record
 
 if TYPE_CHECKING:

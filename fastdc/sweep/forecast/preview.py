@@ -9,11 +9,12 @@ from fastdc.common.log import format_seconds
 from fastdc.common.text import plain
 from fastdc.observe.record_needs import ObserverNeeds
 from fastdc.sweep.cell_networks import observer_needs, reads_observer
-from fastdc.sweep.cells import Cell, Plan, make_plan
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import Disk
 from fastdc.sweep.forecast.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
 from fastdc.sweep.forecast.probe import Probe, probed_rates
-from fastdc.sweep.run_cells import Launcher, missing_cells
+from fastdc.sweep.launch.workers import Launcher
+from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.store.results import Record, Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -43,7 +44,7 @@ def preview(
     plan, workers = _planned(config, launcher)
     records = _records(plan.store_path)
     states = {record.key: record.state for record in records}
-    todo = missing_cells(plan, states, rerun)
+    todo = plan.missing(states, rerun)
     left = observers_left(plan, todo)
     rates = measured_rates(records, plan)
     if probe is not None:
@@ -61,7 +62,7 @@ def _planned(config: SweepConfig, launcher: Launcher | None) -> tuple[Plan, int 
         return make_plan(config), None
     try:
         plan = make_plan(config, launcher.device())
-        return plan, launcher.workers(plan)
+        return plan, launcher.capacity(plan)
     finally:
         launcher.close()
 

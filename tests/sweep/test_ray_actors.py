@@ -21,6 +21,7 @@ from fastdc.common.errors import ConfigError
 from fastdc.common.threads import host_cpus
 from fastdc.report import make_rows
 from fastdc.sweep.launch.ray_actors import RayLauncher, lost_reason
+from fastdc.sweep.launch.ray_cluster import connect
 from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
@@ -159,7 +160,7 @@ class Marked:
 
     def workers(self) -> list[int]:
         """Processes that run its cells."""
-        return [pid for pid, title in self.processes().items() if title.startswith("ray::CellWorker")]
+        return [pid for pid, title in self.processes().items() if title.startswith("ray::RayWorker")]
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         """What it has told so far."""
@@ -258,7 +259,7 @@ def test_an_address_where_nobody_listens_is_one_line(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fastdc.sweep.launch.ray_actors.REACH_SECONDS", 0.1)
+    monkeypatch.setattr("fastdc.sweep.launch.ray_cluster.REACH_SECONDS", 0.1)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
@@ -288,7 +289,7 @@ def test_one_openmp_thread_is_no_limit_on_workers(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    RayLauncher()._connect()
+    connect("local")
     assert given["num_cpus"] == host_cpus()
 
 
