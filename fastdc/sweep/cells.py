@@ -60,7 +60,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     from fastdc.teachers.plan import check_order_used
     from fastdc.train.labels.layout import label_bytes
 
-    asked, variants = config, resolve_variants(config)
+    given, variants = config, resolve_variants(config)
     protocols = [(variant, resolve_protocols(config, variant)) for variant in variants]
     check_archs(config.archs)
     config, train, val, holdout = read_data(config)
@@ -87,7 +87,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     # The whole set runs last: it takes longest, and the table fills sooner without it.
     plan.cells.sort(key=lambda cell: (cell.label["ipc"] is None, cell.label["ipc"] or 0))
     if config.pool_observers:  # plan the same sweep with observer seed 0, whose cells come in the same order
-        first = asked.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
+        first = given.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
         plan.cells[:] = map(_in_group_of, plan.cells, make_plan(first, device).cells)
     return plan
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fastdc.common.choices import Device
 from fastdc.sweep.holdout import Holdout
 from fastdc.sweep.plan_checks import Variant
-from fastdc.sweep.store.results import Planned, Rerun
+from fastdc.sweep.store.results import Rerun
+from fastdc.sweep.store.transitions import Planned
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:

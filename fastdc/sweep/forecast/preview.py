@@ -130,8 +130,8 @@ def _parts(bill: Bill) -> Iterable[str]:
     parts += [(seconds, f"{method} sets") for method, seconds in bill.sets.items()]
     parts += [(bill.observers, "observers")] if bill.observers else []
     if len(parts) > 1:
-        told = sorted(parts, key=lambda part: -part[0])
-        yield "  of it " + ", ".join(f"{what} {_hours(seconds)}" for seconds, what in told)
+        parts.sort(key=lambda part: -part[0])
+        yield "  of it " + ", ".join(f"{what} {_hours(seconds)}" for seconds, what in parts)
 
 
 def _hours(seconds: float) -> str:

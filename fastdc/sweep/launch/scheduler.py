@@ -30,7 +30,7 @@ from fastdc.sweep.launch.workers import (
     Workers,
 )
 from fastdc.sweep.plan import Cell
-from fastdc.sweep.store.heartbeats import Heart
+from fastdc.sweep.store.heartbeats import Heartbeat
 from fastdc.sweep.store.lease import Lease
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_progress import Meter
@@ -49,13 +49,13 @@ class Job:
     Attributes:
         leased: the cells that have not ended, each with its lease, by key.
         making: prerequisites that are still to be made, in order.
-        hearts: heartbeats of the leases; closed when the job ends.
+        heartbeats: heartbeats of the leases; closed when the job ends.
         unsound: whether a cell failed in a way that may leave the worker's process broken, above all its GPU.
     """
 
     leased: dict[str, tuple[Cell, Lease]]
     making: list[Need]
-    hearts: ExitStack = field(default_factory=ExitStack)
+    heartbeats: ExitStack = field(default_factory=ExitStack)
     unsound: bool = False
 
 
@@ -120,7 +120,7 @@ class Scheduler:
             self._jobs[worker] = job
             cells = [cell for cell, _ in job.leased.values()]
             for _, lease in job.leased.values():
-                job.hearts.enter_context(Heart(self._store, lease))
+                job.heartbeats.enter_context(Heartbeat(self._store, lease))
             self._meter.start(cells)
             crashed = tuple(key for key, (_, lease) in job.leased.items() if lease.after_crash)
             self._workers.send(worker, Request(tuple(job.leased), self._costs(cells), tuple(job.making), crashed))
@@ -144,7 +144,7 @@ class Scheduler:
 
     def _needs(self, cell: Cell) -> list[Need]:
         """Return the cell's prerequisites that are not known to exist, in the order of their making."""
-        if not self._workers.separate:  # nobody else waits for them, so the cell makes them itself
+        if not self._workers.separate:  # no other worker waits for them, so the cell makes them itself
             return []
         needs: list[Need] = [("network", key) for key in networks_of(cell)]
         subset = cell.subset
@@ -226,7 +226,7 @@ class Scheduler:
                 self._run_again(cell, lease, f"its worker was lost ({reason})")
             else:
                 self._keep(cell, lease, last)
-        job.hearts.close()
+        job.heartbeats.close()
 
     # ---------------------------------------------------------------- ends of cells
 
@@ -254,4 +254,4 @@ class Scheduler:
                 self._store.release(lease)
         # Heartbeats stop after the leases are back: closing them waits for their threads.
         for job in jobs:
-            job.hearts.close()
+            job.heartbeats.close()

@@ -11,7 +11,7 @@ HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
 
 
-class Heart:
+class Heartbeat:
     """Context manager that writes a heartbeat to the store while a cell runs.
 
     Other hosts need it, because they cannot look up this process.

@@ -17,31 +17,15 @@ from typing import Any, Literal, NamedTuple, Self
 from fastdc.common.crash_points import hit
 from fastdc.common.log import format_seconds
 from fastdc.sweep.failures import Failure
-from fastdc.sweep.store.lease import Lease, Owner, is_dead, new_token, this_owner
+from fastdc.sweep.store.lease import Lease, Owner, Worker, is_dead, this_owner
 from fastdc.sweep.store.schema import SCHEMA_VERSION, damaged, open_database, store_errors
+from fastdc.sweep.store.transitions import RETRY, Planned, enter, enter_redo, supersede, table_of, take
 
 Rerun = Literal["missing", "failed", "all"]
 Outcome = Literal["done", "failed", "diverged"]
-CLAIMABLE = ("pending", "interrupted")
 FAULTS = ("failed", "diverged")
 LOST_SECONDS = 600.0
 TABLES = ("runs", "redo")
-
-
-class Planned(NamedTuple):
-    """Describe a run as a sweep registers it.
-
-    Attributes:
-        key: content key.
-        axes: what names the run without its content; a run that can be tried replaces a skipped row with equal axes.
-        label: values to show.
-        skip: why the run cannot be tried; None if it can.
-    """
-
-    key: str
-    axes: str
-    label: dict[str, Any]
-    skip: str | None = None
 
 
 class Record(NamedTuple):
@@ -64,17 +48,6 @@ class Record(NamedTuple):
     summary: dict[str, Any] | None
     changed: float
     failure: Failure | None = None
-
-
-class Worker(NamedTuple):
-    """Identify the process that works on a run, with its latest heartbeat.
-
-    Token and heartbeat stay the same only while the worker shows no activity.
-    """
-
-    owner: Owner
-    token: str
-    heartbeat: float
 
 
 class Store:
@@ -166,28 +139,11 @@ class Store:
         stale = [run.axes for run in runs if run.skip is None] if "skipped" in known.values() else []
         if not (fresh or retry or redo or stale):
             return
-        now = time.time()
         with self._transaction() as db:
             db.executemany("DELETE FROM runs WHERE axes = ? AND state = 'skipped'", [(axes,) for axes in stale])
-            db.executemany(
-                "INSERT INTO runs (key, axes, label, state, reason, changed) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (key) DO UPDATE SET reason = excluded.reason WHERE state = 'skipped'",
-                [
-                    (run.key, run.axes, json.dumps(run.label), "skipped" if run.skip else "pending", run.skip, now)
-                    for run in fresh
-                ],
-            )
-            for key in retry:
-                db.execute(  # after a fault of the machine one attempt stays counted: see `_take`
-                    "UPDATE runs SET state = 'pending', reason = NULL, trace = NULL, failure = NULL, "
-                    "attempts = coalesce(failure = 'infrastructure', 0), "
-                    "changed = ? WHERE key = ? AND state IN ('failed', 'diverged')",
-                    (now, key),
-                )
-            db.executemany(
-                "INSERT OR IGNORE INTO redo (key, label, state, changed) VALUES (?, ?, 'pending', ?)",
-                [(run.key, json.dumps(run.label), now) for run in redo],
-            )
+            enter(db, fresh)
+            db.executemany(RETRY, [(time.time(), key) for key in retry])
+            enter_redo(db, redo)
             hit("store.registering")
 
     def states(self, redo: bool = False) -> dict[str, str]:
@@ -221,15 +177,15 @@ class Store:
             redo: claim a finished run too, if it was registered to run once more.
         """
         with self._transaction() as db:
-            lease = _take(db, "runs", key, self._owner)
+            lease = take(db, "runs", key, self._owner)
             if lease is None and redo:
-                lease = _take(db, "redo", key, self._owner)
+                lease = take(db, "redo", key, self._owner)
         hit("store.claimed")
         return lease
 
     def heartbeat(self, lease: Lease) -> bool:
         """Record that the run is still worked on; return False if the lease was lost."""
-        query = f"UPDATE {_table(lease)} SET heartbeat = ? WHERE key = ? AND token = ?"
+        query = f"UPDATE {table_of(lease)} SET heartbeat = ? WHERE key = ? AND token = ?"
         with self._transaction() as db:
             done = db.execute(query, (time.time(), *lease[:2]))
         return done.rowcount == 1
@@ -269,7 +225,7 @@ class Store:
         result = None
         if outcome == "done":
             result = (lease.key, json.dumps(summary, allow_nan=False), json.dumps(detail or {}, allow_nan=False))
-        held = f"SELECT 1 FROM {_table(lease)} WHERE key = ? AND token = ? AND state = 'running'"
+        held = f"SELECT 1 FROM {table_of(lease)} WHERE key = ? AND token = ? AND state = 'running'"
         with self._transaction() as db:
             if db.execute(held, lease[:2]).fetchone() is None:
                 return False
@@ -277,7 +233,7 @@ class Store:
                 db.execute("DELETE FROM redo WHERE key = ?", (lease.key,))
                 return True
             if lease.redo:
-                _supersede(db, lease.key)
+                supersede(db, lease.key)
             db.execute(
                 "UPDATE runs SET state = ?, reason = ?, trace = ?, failure = ?, token = NULL, changed = ? "
                 "WHERE key = ?",
@@ -293,10 +249,10 @@ class Store:
 
     def release(self, lease: Lease) -> None:
         """Give an unfinished run back, for the next sweep to continue."""
-        self._reset(_table(lease), lease.key, lease.token, "interrupted")
+        self._reset(table_of(lease), lease.key, lease.token, "interrupted")
 
     def expire(self, key: str, token: str) -> None:
-        """Take a run back from a worker that shows no sign of life, on another host, say; it becomes pending."""
+        """Take a run back from a worker whose heartbeat has stopped; the run becomes pending."""
         for table in TABLES:
             self._reset(table, key, token, "pending")
 
@@ -375,47 +331,3 @@ class Store:
         """Keep the cost of a subset, for every run that trains on it, now or in a later sweep."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO subsets VALUES (?, ?, ?)", (key, label, json.dumps(cost)))
-
-
-def _table(lease: Lease) -> str:
-    return "redo" if lease.redo else "runs"
-
-
-def _take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease | None:
-    """Claim a run in one of the tables, inside a transaction."""
-    row = db.execute(f"SELECT state, pid, host, born, attempts FROM {table} WHERE key = ?", (key,)).fetchone()
-    if row is None:
-        return None
-    state, pid, host, born, attempts = row
-    if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
-        return None
-    # A pending run with an attempt: its worker went silent, or --rerun tries it again after a fault of the machine.
-    crashed = state == "running" or (state == "pending" and attempts > 0)
-    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=crashed)
-    now = time.time()
-    db.execute(
-        f"UPDATE {table} SET state = 'running', pid = ?, host = ?, born = ?, token = ?, heartbeat = ?, "
-        "attempts = ?, changed = ? WHERE key = ?",
-        (*owner, lease.token, now, lease.attempts, now, key),
-    )
-    return lease
-
-
-def _supersede(db: sqlite3.Connection, key: str) -> None:
-    """Move a finished run's result to `superseded` and make its row pending again, for the new result."""
-    db.execute(
-        "INSERT INTO superseded (key, label, state, reason, summary, detail, changed, provenance) "
-        "SELECT runs.key, label, state, reason, summary, detail, changed, provenance "
-        "FROM runs LEFT JOIN results USING (key) LEFT JOIN provenance USING (key) WHERE runs.key = ?",
-        (key,),
-    )
-    db.execute("DELETE FROM results WHERE key = ?", (key,))
-    db.execute("DELETE FROM provenance WHERE key = ?", (key,))
-    axes, label, changed = db.execute(
-        "SELECT axes, redo.label, redo.changed FROM runs JOIN redo USING (key) WHERE key = ?", (key,)
-    ).fetchone()
-    db.execute("DELETE FROM redo WHERE key = ?", (key,))
-    db.execute(  # replaced, not updated: the trigger `done_is_final` rejects an update of a finished row
-        "INSERT OR REPLACE INTO runs (key, axes, label, state, changed) VALUES (?, ?, ?, 'pending', ?)",
-        (key, axes, label, changed),
-    )
