@@ -20,11 +20,11 @@ from fastdc.common.choices import Device
 from fastdc.common.keys import content_key
 from fastdc.common.machine import guess_device
 from fastdc.common.precision import check_precision, precision_key, resolve_precision
+from fastdc.nn.arch_names import check_arch
 from fastdc.sweep.holdout import read_data
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.plan_checks import (
     Variant,
-    check_archs,
     check_classes,
     check_ipc,
     resolve_observer,
@@ -62,7 +62,8 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
 
     given, variants = config, resolve_variants(config)
     protocols = [(variant, resolve_protocols(config, variant)) for variant in variants]
-    check_archs(config.archs)
+    for arch in config.archs:
+        check_arch(arch)
     config, train, val, holdout = read_data(config)
     device = device or guess_device()
     observer = resolve_observer(config, train, device)

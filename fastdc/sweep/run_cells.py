@@ -21,8 +21,9 @@ from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.estimate import measured_rates
 from fastdc.sweep.holdout import write_holdout
 from fastdc.sweep.launch.in_process import InProcess
+from fastdc.sweep.launch.ray_actors import RayLauncher
 from fastdc.sweep.launch.scheduler import Scheduler
-from fastdc.sweep.launch.workers import Launcher, Workers
+from fastdc.sweep.launch.workers import Workers
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.stop_signals import signals_interrupt
 from fastdc.sweep.store.heartbeats import SilentWorkers
@@ -56,7 +57,7 @@ class Outcome(NamedTuple):
 
 @one_use()
 def run_sweep(
-    config: SweepConfig, rerun: Rerun = "missing", show_progress: bool = True, launcher: Launcher | None = None
+    config: SweepConfig, rerun: Rerun = "missing", show_progress: bool = True, launcher: RayLauncher | None = None
 ) -> tuple[Plan, Outcome]:
     """Plan a sweep and run the missing cells.
 
@@ -66,7 +67,7 @@ def run_sweep(
         config: the sweep's configuration.
         rerun: which finished or failed cells to run again.
         show_progress: report the progress on stderr.
-        launcher: starts the workers that run the cells; None runs them one after the other in this process.
+        launcher: the cluster that runs the cells; None runs them one after the other in this process.
 
     Raises:
         FastDCError: bad input (before any work), a full disk, or a damaged store.

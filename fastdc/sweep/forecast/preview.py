@@ -13,7 +13,7 @@ from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import Disk
 from fastdc.sweep.forecast.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
 from fastdc.sweep.forecast.probe import Probe, probed_rates
-from fastdc.sweep.launch.workers import Launcher
+from fastdc.sweep.launch.ray_actors import RayLauncher
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.store.results import Record, Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
@@ -27,14 +27,14 @@ GPU_WORK_SECONDS = 3600.0
 
 
 def preview(
-    config: SweepConfig, rerun: Rerun = "missing", launcher: Launcher | None = None, probe: Probe | None = None
+    config: SweepConfig, rerun: Rerun = "missing", launcher: RayLauncher | None = None, probe: Probe | None = None
 ) -> list[str]:
     """Return the lines that `fastdc sweep --dry-run` prints.
 
     Args:
         config: the sweep's configuration.
         rerun: which finished or failed runs the sweep would run again.
-        launcher: what would run the cells; None runs them one after the other in this process.
+        launcher: the cluster that would run the cells; None runs them one after the other in this process.
         probe: function that times some training steps of networks without a finished run in the store, such as
             `probe_networks`. None takes rough rates and does not start torch.
 
@@ -56,7 +56,7 @@ def preview(
     return [*lines, "", *_summary(plan, states, todo, expected, workers), *_on_a_gpu(plan, todo, left)]
 
 
-def _planned(config: SweepConfig, launcher: Launcher | None) -> tuple[Plan, int | None]:
+def _planned(config: SweepConfig, launcher: RayLauncher | None) -> tuple[Plan, int | None]:
     """Return the plan and the number of cells that run side by side; None if this process runs them itself."""
     if launcher is None:
         return make_plan(config), None

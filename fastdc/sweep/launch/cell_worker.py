@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 from fastdc.common.errors import MethodError, WorkerError
 from fastdc.common.log import say
-from fastdc.sweep.cell_result import CellResult, failure_of
+from fastdc.sweep.cell_result import CellFailure, CellResult, failure_of
 from fastdc.sweep.cell_runner import CellRunner, SubsetCosts
 from fastdc.sweep.failures import ends_sweep, loses_device
 from fastdc.sweep.launch.workers import Ended, Event, Finished, Made, Need, Request
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.provenance import Watch
+
+Done = TypeVar("Done")
 
 
 class CellWorker:
@@ -32,14 +36,11 @@ class CellWorker:
         self._lost_device = False
 
     def run(self, request: Request) -> Iterator[Event]:
-        """Make the prerequisites of a request, then train its cells; generate the events, of which `Finished` is last.
-
-        A `MethodError` of a network is ignored: the cells that need the network raise it again when they run.
-        """
+        """Make the prerequisites of a request and train its cells; generate events, of which `Finished` is the last."""
         cells = [self._cells[key] for key in request.cells]
         try:
             for need in request.making:
-                yield self._make(need, cells[0])
+                yield Made(self._attempt(partial(self._make, need, cells[0])))
             yield from self._train(cells, request)
             yield Finished()
         except Exception as error:
@@ -47,45 +48,45 @@ class CellWorker:
                 raise
             yield Finished(error)
 
-    def _make(self, need: Need, cell: Cell) -> Made:
+    def _make(self, need: Need, cell: Cell) -> None:
         kind, key = need
+        if kind == "network":
+            with suppress(MethodError):  # the cells that need the network raise it again when they run
+                self._runner.make_network(key)
+        else:
+            assert cell.subset is not None
+            self._runner.make_subset(cell.subset)
+
+    def _attempt(self, work: Callable[[], Done]) -> Done | CellFailure:
+        """Do some work and return its result, or how it failed; raise an error that ends the sweep."""
         try:
-            if kind == "network":
-                with suppress(MethodError):
-                    self._runner.make_network(key)
-            else:
-                assert cell.subset is not None
-                self._runner.make_subset(cell.subset)
+            return work()
         except Exception as error:
             if ends_sweep(error):
                 raise
-            return Made(failure_of(error))
-        return Made(None)
+            self._lost_device |= loses_device(error)
+            return failure_of(error)
 
     def _train(self, cells: Sequence[Cell], request: Request) -> Iterator[Event]:
         """Train cells at once where that is possible, and the others one by one."""
         group = [cell for cell in cells if not self._is_unsafe(cell, request)]
         watch = Watch()
         results = self._train_together(group) if len(group) > 1 else {}
-        for key, ended in results.items():
-            result = ended if isinstance(ended, CellResult) else failure_of(ended)
+        for key, result in results.items():
             yield Ended(key, result._replace(provenance=watch.record(self._cells[key])))
         for cell in cells:
             if cell.key not in results:
                 yield from self._train_one(cell, request)
 
-    def _train_together(self, cells: Sequence[Cell]) -> dict[str, CellResult | Exception]:
+    def _train_together(self, cells: Sequence[Cell]) -> dict[str, CellResult | CellFailure]:
         """Train cells at once and return how each ended, by key; return nothing if that fails."""
-        try:
-            return dict(zip([cell.key for cell in cells], self._runner.run_together(cells), strict=True))
-        except Exception as error:
-            if ends_sweep(error):
-                raise
-            self._lost_device |= loses_device(error)
-            reason = " ".join(str(error).split())[:200]
-        # Outside the except block, where the error no longer keeps the failed attempt's memory alive.
-        say(f"{len(cells)} runs could not be trained together ({reason}); one by one now")
-        return {}
+        found = self._attempt(lambda: self._runner.run_together(cells))
+        if isinstance(found, CellFailure):
+            reason = found.reason.partition(";")[0]
+            say(f"{len(cells)} runs could not be trained together ({reason}); one by one now")
+            return {}
+        ended = [failure_of(each) if isinstance(each, Exception) else each for each in found]
+        return {cell.key: result for cell, result in zip(cells, ended, strict=True)}
 
     def _train_one(self, cell: Cell, request: Request) -> Iterator[Event]:
         if self._isolate is not None and self._is_unsafe(cell, request):
@@ -95,16 +96,8 @@ class CellWorker:
             except WorkerError as error:
                 say(f"{cell.name}: runs here, for a process of its own could not be started ({error})")
         watch = Watch()
-        try:
-            result = self._runner.run(cell)
-        except Exception as error:
-            if ends_sweep(error):
-                raise
-            self._lost_device |= loses_device(error)
-            failure = failure_of(error)
-            yield Ended(cell.key, failure._replace(provenance=watch.record(cell)))
-        else:
-            yield Ended(cell.key, result._replace(provenance=watch.record(cell)))
+        result = self._attempt(lambda: self._runner.run(cell))
+        yield Ended(cell.key, result._replace(provenance=watch.record(cell)))
 
     def _is_unsafe(self, cell: Cell, request: Request) -> bool:
         """Return whether the cell may not run in this process, for the process's sake or for the cell's."""

@@ -35,7 +35,7 @@ PASSED_ON = (
 
 @dataclass
 class RayLauncher:
-    """Launcher of Ray actors; see `Launcher`.
+    """Connection to a Ray cluster, on which workers can be opened.
 
     Args:
         address: address of a cluster, as `ray.init` takes it; None takes RAY_ADDRESS, or starts one on this host.
@@ -55,11 +55,11 @@ class RayLauncher:
             )
 
     def device(self) -> Device:
-        """See `Launcher`. Connects to the cluster."""
+        """Connect to the cluster and return the device on which workers compute."""
         return "cuda" if self._gpus() > 0 else "cpu"
 
     def capacity(self, plan: Plan) -> int:
-        """See `Launcher`. Connects to the cluster.
+        """Connect to the cluster and return the number of workers for `plan` that can exist now.
 
         Raises:
             ConfigError: no host of the cluster has room for one worker.
@@ -68,7 +68,7 @@ class RayLauncher:
 
     @contextmanager
     def open(self, plan: Plan) -> Iterator["RayWorkers"]:
-        """See `Launcher`.
+        """Open workers for the cells of `plan`; they end with the block, and so does the connection.
 
         Raises:
             ConfigError: no host of the cluster has room for one worker.
@@ -83,7 +83,7 @@ class RayLauncher:
                 self.close()
 
     def close(self) -> None:
-        """See `Launcher`. A cluster that was started elsewhere goes on."""
+        """Close the connection. A cluster that was started elsewhere goes on."""
         if self._connected:
             import_ray().shutdown()
             self._connected = False

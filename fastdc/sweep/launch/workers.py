@@ -1,12 +1,9 @@
-"""Interface between the scheduler and its workers: requests, the events that workers report, and what starts them."""
+"""Interface between the scheduler and its workers: requests, and the events that workers report."""
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol
 
-from fastdc.common.choices import Device
 from fastdc.sweep.cell_result import CellFailure, CellResult
-from fastdc.sweep.plan import Plan
 from fastdc.track import Event as TrackEvent
 
 Need = tuple[Literal["network", "subset"], str]
@@ -110,19 +107,3 @@ class Workers(Protocol):
 
     def drop(self, worker: int) -> None:
         """End a worker at once."""
-
-
-class Launcher(Protocol):
-    """Interface to a place outside this process where workers can be started, such as a cluster."""
-
-    def device(self) -> Device:
-        """Return the device on which the workers compute, starting whatever is needed to find out."""
-
-    def capacity(self, plan: Plan) -> int:
-        """Return the number of workers for `plan` that can exist now."""
-
-    def close(self) -> None:
-        """Release what `device` started; `open` does so at its end."""
-
-    def open(self, plan: Plan) -> AbstractContextManager[Workers]:
-        """Open workers for the cells of `plan`; they end with the block."""
