@@ -170,10 +170,12 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     epochs = setup.protocol.epochs_for(first.images, len(plan.train.classes))
     data = {"train": plan.train.content_hash, "val": plan.val.content_hash}
     axes = content_key({**shown, **data})
+    method, settings = first.variant.method, first.variant.config
+    reduced = [] if first.variant.whole_set else method.reductions(settings, plan.config.image_size)
     shared = {
         **setup.machine,  # not among the axes: a run on any machine replaces a skipped row
-        "inferred": list(first.variant.method.inferred(first.variant.config, plan.config.image_size)),
-        "reduced": _reductions(plan, first.variant),
+        "inferred": list(method.inferred(settings, plan.config.image_size)),
+        "reduced": list(reduced),  # how the settings fall short of the paper's; the whole set depends on none
         "observer": plan.observer.told if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, epochs, first.images * views, sum(plan.val.counts)),
@@ -194,13 +196,6 @@ def views_of(plan: Plan, variant: Variant, augment: str) -> int:
     if variant.whole_set:
         return tile_crop(augment, plan.train.hints).views
     return tile_crop(augment, variant.method.training_crop(variant.config).hints).views
-
-
-def _reductions(plan: Plan, variant: Variant) -> list[str]:
-    """Describe how the method's settings fall short of its paper's; the whole set depends on no setting."""
-    if variant.whole_set:
-        return []
-    return list(variant.method.reductions(variant.config, plan.config.image_size))
 
 
 def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, SubsetPlan]:
