@@ -228,7 +228,7 @@ def test_a_result_that_is_not_a_number_is_a_failed_run(make_config: Make) -> Non
     assert outcome.states == {"failed": 1}
 
 
-def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make) -> None:
+def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(make_config(seeds="0"))
     prepare_workdir(plan.config.workdir)
     key = plan.cells[0].key
@@ -239,7 +239,8 @@ def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make) -> Non
         with sqlite3.connect(plan.store_path) as db:
             db.execute("UPDATE runs SET host = 'another-host', heartbeat = heartbeat + 1e9")  # and a clock far ahead
         assert store.claim(key) is None
-        silent = SilentWorkers(silence=0.2)
+        monkeypatch.setattr("fastdc.sweep.store.heartbeats.SILENCE_SECONDS", 0.2)
+        silent = SilentWorkers()
         silent.expire(store, {key})
         assert store.states()[key] == "running"
         time.sleep(0.3)

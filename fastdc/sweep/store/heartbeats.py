@@ -39,14 +39,13 @@ class Heartbeat:
 
 
 class SilentWorkers:
-    """Finder of workers whose heartbeat has stopped, measured by this process's clock alone.
+    """Finder of workers whose heartbeat has stopped, measured by the clock of this process only.
 
     A heartbeat is compared only with its own earlier value, never with the local time of day. So the clocks of hosts
     may differ or jump.
     """
 
-    def __init__(self, silence: float = SILENCE_SECONDS) -> None:
-        self._silence = silence
+    def __init__(self) -> None:
         self._seen: dict[str, tuple[str, float, float]] = {}
 
     def expire(self, store: Store, keys: set[str]) -> None:
@@ -57,5 +56,5 @@ class SilentWorkers:
             if (token, beat) != (worker.token, worker.heartbeat):
                 since = now  # a new claim or a new beat restarts the silence; so does the first look
             self._seen[key] = (worker.token, worker.heartbeat, since)
-            if key in keys and now - since > self._silence:
+            if key in keys and now - since > SILENCE_SECONDS:
                 store.expire(key, worker.token)
