@@ -26,7 +26,7 @@ from fastdc.sweep.launch.scheduler import Scheduler
 from fastdc.sweep.launch.workers import Workers
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.stop_signals import signals_interrupt
-from fastdc.sweep.store.heartbeats import SilentWorkers
+from fastdc.sweep.store.heartbeats import SilentHolders
 from fastdc.sweep.store.leftovers import remove_leftovers
 from fastdc.sweep.store.results import Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
@@ -124,7 +124,7 @@ def run_plan(plan: Plan, store: Store, workers: Workers | None = None, *, redo: 
     rates = measured_rates(store.records(), plan) if todo else None
     meter = Meter({cell.key: rates.seconds(cell) for cell in todo} if rates else {}, len(plan.runnable))
     scheduler = Scheduler(store, workers or InProcess(plan, store), meter, redo)
-    silent = SilentWorkers()
+    silent = SilentHolders()
     while todo:
         scheduler.run(split_groups(plan, todo, attempts))
         states = store.states(redo)

@@ -106,7 +106,7 @@ def test_rerun_modes(store: Store) -> None:
     lease = store.claim("k0", redo=True)
     assert lease is not None
     assert Store(store.path).claim("k0", redo=True) is None
-    assert (store.heartbeat(lease), set(store.workers())) == (True, {"k0"})
+    assert (store.heartbeat(lease), set(store.holders())) == (True, {"k0"})
     assert [record.summary for record in store.records() if record.key == "k0"] == [{"top1": 1.0}]
     assert store.finish(lease, "done", summary={"top1": 2.0})
     assert not store.finish(lease, "done", summary={"top1": 3.0})

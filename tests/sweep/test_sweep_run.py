@@ -20,7 +20,7 @@ from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.launch.workers import Ended, Event
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.run_cells import Outcome, run_plan, run_sweep
-from fastdc.sweep.store.heartbeats import SilentWorkers
+from fastdc.sweep.store.heartbeats import SilentHolders
 from fastdc.sweep.store.results import Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -240,7 +240,7 @@ def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make, monkey
             db.execute("UPDATE runs SET host = 'another-host', heartbeat = heartbeat + 1e9")  # and a clock far ahead
         assert store.claim(key) is None
         monkeypatch.setattr("fastdc.sweep.store.heartbeats.SILENCE_SECONDS", 0.2)
-        silent = SilentWorkers()
+        silent = SilentHolders()
         silent.expire(store, {key})
         assert store.states()[key] == "running"
         time.sleep(0.3)

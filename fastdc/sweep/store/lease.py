@@ -41,10 +41,10 @@ class Lease(NamedTuple):
     after_crash: bool = False
 
 
-class Worker(NamedTuple):
-    """Identify the process that works on a run, with its latest heartbeat.
+class Holder(NamedTuple):
+    """Identify the process that holds a run, with its latest heartbeat.
 
-    Token and heartbeat stay the same only while the worker shows no activity.
+    Token and heartbeat stay the same only while the process shows no activity.
     """
 
     owner: Owner

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from fastdc.common.crash_points import hit
 from fastdc.common.log import format_seconds
 from fastdc.sweep.failures import Failure
-from fastdc.sweep.store.lease import Lease, Owner, Worker, is_dead, this_owner
+from fastdc.sweep.store.lease import Holder, Lease, Owner, is_dead, this_owner
 from fastdc.sweep.store.schema import SCHEMA_VERSION
 from fastdc.sweep.store.store_file import StoreFile
 from fastdc.sweep.store.transitions import RETRY, Planned, enter, enter_redo, supersede, table_of, take
@@ -202,11 +202,11 @@ class Store(StoreFile):
                 (state, time.time(), key, token),
             )
 
-    def workers(self, tables: Sequence[str] = TABLES) -> dict[str, Worker]:
-        """Return the worker of each run in state `running`, by key."""
+    def holders(self, tables: Sequence[str] = TABLES) -> dict[str, Holder]:
+        """Return the process that holds each run in state `running`, by key."""
         query = "SELECT key, pid, host, born, token, heartbeat FROM {} WHERE state = 'running'"
         rows = self._rows(" UNION ALL ".join(query.format(table) for table in tables))
-        return {key: Worker(Owner(pid, host, born), token, beat) for key, pid, host, born, token, beat in rows}
+        return {key: Holder(Owner(pid, host, born), token, beat) for key, pid, host, born, token, beat in rows}
 
     # ---------------------------------------------------------------- reading
 
@@ -232,15 +232,15 @@ class Store(StoreFile):
 
     def _as_seen(self, records: list[Record]) -> list[Record]:
         """Mark the running records whose process has ended, or has shown no sign of life for long."""
-        workers = self.workers(("runs",))  # an older store has no other table
+        holders = self.holders(("runs",))  # an older store has no other table
         now, seen = time.time(), list[Record]()
         for record in records:
-            worker = workers.get(record.key) if record.state == "running" else None
-            if worker is not None and is_dead(worker.owner):
+            holder = holders.get(record.key) if record.state == "running" else None
+            if holder is not None and is_dead(holder.owner):
                 record = record._replace(state="interrupted", reason="its process has ended; the same command goes on")
-            elif worker is not None and now - worker.heartbeat > LOST_SECONDS:  # no proof: clocks differ
-                silent = format_seconds(now - worker.heartbeat)
-                record = record._replace(reason=f"no sign of life from host {worker.owner.host} for {silent}")
+            elif holder is not None and now - holder.heartbeat > LOST_SECONDS:  # no proof: clocks differ
+                silent = format_seconds(now - holder.heartbeat)
+                record = record._replace(reason=f"no sign of life from host {holder.owner.host} for {silent}")
             seen.append(record)
         return seen
 
