@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastdc.beton import load_manifest, verify_beton
-from fastdc.cli.main import main as cli
+from fastdc.cli.main import run as run_command
 from fastdc.common.errors import ConfigError, OutputError
 from fastdc.report import make_rows
 from fastdc.report.page.document import make_page
@@ -250,9 +250,9 @@ def test_the_command_line(make_config: Make, capsys: pytest.CaptureFixture[str])
     config = make_config()
     options = ["--train", str(config.train), "--holdout", "0.25", "--methods", "random", "--ipc", "2", "--quiet"]
     options += ["--protocol", "hard-small*epochs=1", "--arch", "convnet1_w4", "--image-size", "28", "--threads", "1"]
-    assert cli.run(["sweep", *options, "--workdir", str(config.workdir)]) == 0
+    assert run_command(["sweep", *options, "--workdir", str(config.workdir)]) == 0
     assert "held-out 25 % of the training set, not validation" in capsys.readouterr().out
-    assert cli.run(["report", str(config.workdir), "--format", "json"]) == 0
+    assert run_command(["report", str(config.workdir), "--format", "json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["holdout"] == 0.25
-    assert cli.run(["sweep", *options, "--val", str(config.val), "--workdir", str(config.workdir)]) == 2
+    assert run_command(["sweep", *options, "--val", str(config.val), "--workdir", str(config.workdir)]) == 2

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fastdc.common.files import prepare_workdir
+from fastdc.common.log import progress_shown
 from fastdc.report import make_rows
 from fastdc.sweep.cell_groups import split_groups
 from fastdc.sweep.cell_runner import CellRunner
@@ -221,7 +222,7 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     checkpoint = plan.config.workdir / "checkpoints" / plan.cells[0].key / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"half a checkpoint")
-    with Store(plan.store_path) as store:
+    with Store(plan.store_path) as store, progress_shown(False):
         store.register(cell.planned() for cell in plan.cells)
         outcome = run_plan(plan, store)
     assert outcome.states == {"done": 1}
