@@ -89,7 +89,9 @@ class FakeWorkers:
         if isinstance(value, Exception):
             return [Finished(value)]
         if call == "run":
-            return [*(Ended(key, value or accuracy(self.cells[key])) for key in arguments[0]), Finished()]
+            made_by = {"host": f"node{worker}"}
+            results = [value or accuracy(self.cells[key])._replace(provenance=made_by) for key in arguments[0]]
+            return [*map(Ended, arguments[0], results), Finished()]
         if call == "make_subset" and value is None:
             subset = self.cells[arguments[0]].subset
             assert subset is not None
@@ -123,6 +125,9 @@ def test_every_cell_runs_once_on_as_many_workers_as_there_is_room_for(make_confi
     assert (outcome.states, outcome.ran) == ({"done": 10}, 10)
     assert (workers.started, workers.most_at_work) == (3, 3)
     assert sorted(key for keys in workers.calls("run") for key in keys) == sorted(cell.key for cell in plan.cells)
+    with Store(plan.store_path, readonly=True) as store:
+        made_by = [store.provenance(cell.key) for cell in plan.cells]
+    assert all(found in [{"host": f"node{worker}"} for worker in (1, 2, 3)] for found in made_by)
 
 
 def test_no_more_workers_are_started_than_there_are_cells(make_config: Make) -> None:

@@ -82,7 +82,7 @@ def _start(connection: int) -> "subprocess.Popen[bytes]":
     # stdout goes to stderr, because the sweep's stdout is for results. -P keeps the current folder off sys.path.
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "fastdc.sweep.launch.own_process", str(connection)],
+            [sys.executable, "-P", "-c", f"from {__name__} import main; main()", str(connection)],
             env=environment,
             pass_fds=[connection],
             stdout=2,
@@ -153,7 +153,3 @@ def _exit_with(sweep: "Connection[Any, Any]") -> None:
         sweep.recv()  # the sweep sends no more, so this returns only when the pipe breaks
     except (EOFError, OSError):
         os._exit(1)
-
-
-if __name__ == "__main__":
-    main()
