@@ -3,8 +3,7 @@
 Three kinds of cells run this way: those whose last process ended while they ran, whether the cell or a kill ended it;
 those that failed through a fault of the machine and that `--rerun` tries again; and every cell once the sweep's process
 has lost its GPU. Inside the sweep's process such a cell could end the whole sweep, time after time. A child process
-that crashes costs only its own cell, and its exit code shows the cause. The child exits when the
-sweep's process is gone.
+that crashes costs only its own cell, and its exit code shows the cause. The child exits with the sweep's process.
 """
 
 import os
