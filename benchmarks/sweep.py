@@ -15,13 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from fastdc.beton import Sample, write_samples
+from fastdc.common.log import progress_shown
 from fastdc.report import make_rows
-from fastdc.sweep.cells import Cell, Plan, make_plan
-from fastdc.sweep.run_cells import CellResult, missing_cells, run_plan
+from fastdc.sweep.cell_result import CellResult
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.plan import Cell, Plan
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.store.leftovers import remove_leftovers
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
@@ -45,7 +50,7 @@ def make_config(folder: Path, cells: int) -> SweepConfig:
     return SweepConfig(**paths, methods=("random",), ipc="1-10", seeds=seeds, image_size=8, threads=1)
 
 
-def do_nothing(_: Cell) -> CellResult:
+def do_nothing(_runner: CellRunner, _: Cell) -> CellResult:
     """Return the result of a cell without doing any work."""
     return CellResult(SUMMARY, DETAIL)
 
@@ -80,7 +85,7 @@ def resume(config: SweepConfig) -> None:
     plan = make_plan(config)
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
-        run_plan(plan, store, do_nothing, show_progress=False)
+        run_plan(plan, store)
 
 
 def rows(folder: Path, cells: int, repeat: int) -> list[tuple[str, float, float]]:
@@ -92,13 +97,13 @@ def rows(folder: Path, cells: int, repeat: int) -> list[tuple[str, float, float]
     few.config.workdir.mkdir()
     with Store(few.store_path) as store:
         store.register(cell.planned() for cell in few.cells)
-        wall, own = measure(1, lambda: run_plan(few, store, do_nothing, show_progress=False))
+        wall, own = measure(1, lambda: run_plan(few, store))
     found = [("one cell that does nothing: claim, provenance, result", wall / 50, own / 50)]
     with Store(plan.store_path) as store:
         records, states = store.records(), store.states()
         works: dict[str, Callable[[], object]] = {
             "plan": lambda: make_plan(config),
-            "states, and what is missing": lambda: missing_cells(plan, store.states()),
+            "states, and what is missing": lambda: plan.missing(store.states()),
             "register nothing new": lambda: store.register(cell.planned() for cell in plan.cells),
             f"leftovers among {4 * len(states):,} files": lambda: remove_leftovers(config.workdir, store),
             f"check of the whole file ({plan.store_path.stat().st_size / 1e6:.0f} MB)": store.check,
@@ -115,7 +120,8 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    run_nothing = patch.object(CellRunner, "run", do_nothing)
+    with tempfile.TemporaryDirectory() as folder, progress_shown(False), run_nothing:
         print(f"{'of ' + format(options.cells, ',') + ' finished cells':<58} {'ms':>8} {'ms own':>8}")
         for name, wall, own in rows(Path(folder), options.cells, options.repeat):
             print(f"{name:<58} {wall:8.1f} {own:8.1f}")

@@ -15,7 +15,8 @@ from fastdc.beton.hints import TileCrop, tile_crop
 from fastdc.common.errors import ConfigError
 from fastdc.common.files import prepare_workdir, write_atomic
 from fastdc.common.log import say
-from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.plan import Plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 from studies.asked import read_questions, spelled
@@ -122,7 +123,7 @@ def _sets(
         subset = plan.runnable[0].subset
         assert subset is not None
         with Store(plan.store_path) as store:
-            CellRunner(plan, store, show_progress=True).make_subset(subset)
+            CellRunner(plan, store).make_subset(subset)
         own = tile_crop("method", describe_beton(subset.path).hints)
         crops = {"image": TileCrop(), "hints": own}
         yield subset.path, {kind: crops[kind] for kind in KINDS if kind == "image" or own.grid > 1}

@@ -12,8 +12,9 @@ from fastdc.common.machine import guess_device
 from fastdc.common.precision import resolve_precision
 from fastdc.common.settings import closest, first_problem
 from fastdc.observe.observer_config import ObserverConfig
+from fastdc.sweep.grid_values import expand_numbers
 from fastdc.sweep.plan_checks import Variant, resolve_protocols, resolve_variants
-from fastdc.sweep.sweep_config import SweepConfig, expand_numbers
+from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.sweep.yaml_file import Document, read_yaml
 
 PATHS = ("train", "val", "workdir")

@@ -10,7 +10,8 @@ from typing import Any
 from fastdc.common.errors import StoreError
 from fastdc.common.files import write_atomic
 from fastdc.report.escape import csv_text
-from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.transitions import Planned
 
 Row = dict[str, Any]
 """Finished run: key, axes, label, summary, detail, provenance, as a store keeps them."""

@@ -137,7 +137,7 @@ def rank_command(
     from fastdc.report.comparable import choose_groups
     from fastdc.report.ranking import rank_methods, render_ranking
     from fastdc.report.read_results import open_results
-    from fastdc.sweep.sweep_config import split_names
+    from fastdc.sweep.grid_values import split_names
 
     with open_results(folder) as results:
         groups = choose_groups(results.records(), ipc=ipc, protocol=protocol, arch=arch)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fastdc.observe.record_needs import ObserverNeeds
-from fastdc.sweep.cells import Cell
+from fastdc.sweep.plan import Cell
 
 if TYPE_CHECKING:
     from fastdc.teachers.plan import TeacherPlan

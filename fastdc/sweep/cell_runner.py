@@ -1,4 +1,4 @@
-"""Run a cell: make or find its subset, then train its network. Only this file of the package starts torch."""
+"""Run a cell: make or find its subset, then train its network."""
 
 import time
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from fastdc.common.choices import Device
 from fastdc.common.crash_points import hit
 from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, TeacherError
 from fastdc.common.locks import locked
-from fastdc.common.log import say
+from fastdc.common.log import say, shows_progress
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
-from fastdc.sweep.cells import Cell, Plan, SubsetPlan
+from fastdc.sweep.cell_result import CellResult
+from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.provenance import sha256_of
-from fastdc.sweep.run_cells import CellResult
 
 if TYPE_CHECKING:
     from fastdc.teachers.network import Teacher
@@ -48,17 +48,10 @@ class CellRunner:
     Args:
         plan: the checked sweep.
         costs: record of the subsets that are made; the store, or its stand-in on another host.
-        show_progress: show bars and messages on stderr.
-        checkpoint_seconds: longest time between two checkpoints of a training; None keeps the trainer's default.
     """
 
-    def __init__(
-        self, plan: Plan, costs: SubsetCosts, show_progress: bool = False, checkpoint_seconds: float | None = None
-    ) -> None:
-        self.plan, self.costs, self.show_progress = plan, costs, show_progress
-        self._checkpointing: dict[str, Any] = (
-            {} if checkpoint_seconds is None else {"checkpoint_seconds": checkpoint_seconds}
-        )
+    def __init__(self, plan: Plan, costs: SubsetCosts) -> None:
+        self.plan, self.costs = plan, costs
         self._broken: dict[str, FastDCError] = {}
         self._whole: set[tuple[Path, int, int, int]] = set()
         self._teacher: Teacher | FastDCError | None = None
@@ -74,9 +67,8 @@ class CellRunner:
         assert cell.subset is not None
         cost = self.make_subset(cell.subset)
         paths, settings = (cell.subset.path, self.plan.config.val_file), self._settings(cell)
-        options: dict[str, Any] = {"show_progress": self.show_progress, "name": cell.name}
+        options: dict[str, Any] = {"show_progress": shows_progress(), "name": cell.name, **self._labels(cell)}
         options["allow_missing_classes"] = self.plan.config.allow_missing_classes
-        options |= {**self._checkpointing, **self._labels(cell)}
         checkpoint = self._checkpoint(cell)
         try:
             result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
@@ -89,36 +81,7 @@ class CellRunner:
             result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
         return self._finish(cell, result, cost)
 
-    def group(self, cells: Sequence[Cell]) -> list[list[Cell]]:
-        """Group cells that share one stream of decoded images; each group stands where its first cell stood."""
-        groups: dict[object, list[Cell]] = {}
-        for cell in cells:
-            groups.setdefault(self._stream(cell), []).append(cell)
-        return list(groups.values())
-
-    def _stream(self, cell: Cell) -> object:
-        """Return what the cells of one stream have in common, or the cell's own key if sharing does not pay."""
-        wanted = self.plan.config.together
-        if cell.subset is None or wanted == "never" or (wanted == "auto" and not self._decoding_counts(cell)):
-            return cell.key
-        # With order=shared or stored labels all seeds see the images in one order, so they can share a stream.
-        return cell.subset.key, cell.protocol.name, cell.views, None if cell.protocol.shares_order else cell.seed
-
-    def _decoding_counts(self, cell: Cell) -> bool:
-        """Return whether decoding may slow a training down: a GPU waits while every epoch decodes its images anew."""
-        assert cell.subset is not None
-        if self.plan.device == "cpu" or not cell.subset.path.exists():  # a subset still to be made is a small one
-            return False
-        from fastdc.loader import TrainView, choose_engine
-
-        view = TrainView(self.plan.config.image_size)
-        try:
-            # Only "ffcv" decodes in every epoch; the other engines keep the decoded images.
-            return choose_engine(cell.subset.path, view, self.plan.config.loader, self.plan.device) == "ffcv"
-        except FastDCError:  # the run itself makes the subset again, or reports the fault
-            return False
-
-    def run_together(self, cells: Sequence[Cell]) -> list[CellResult | Exception]:
+    def run_together(self, cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
         """Train cells of one subset at once; return for each its result, or the error by which it diverged."""
         from fastdc.train.evaluation import evaluate_together
 
@@ -132,8 +95,7 @@ class CellRunner:
             checkpoints=[self._checkpoint(cell) for cell in cells],
             names=[cell.name for cell in cells],
             allow_missing_classes=self.plan.config.allow_missing_classes,
-            show_progress=self.show_progress,
-            **self._checkpointing,
+            show_progress=shows_progress(),
             **self._labels(cells[0]),
         )
         return [
@@ -197,7 +159,7 @@ class CellRunner:
         config = self.plan.config
         compute = choose_compute(config.precision, self.plan.threads)
         data, needs = (config.train, config.workdir, compute), observer_needs(self.plan.runnable)
-        return load_teacher(teacher, *data, self.show_progress, needs, image_size=config.image_size)
+        return load_teacher(teacher, *data, shows_progress(), needs, image_size=config.image_size)
 
     def check_teachers(self, cells: Sequence[Cell]) -> None:
         """Refuse, before any work, teachers that come trained and do not fit the data set's classes or image size.
@@ -227,7 +189,7 @@ class CellRunner:
         config, cells = self.plan.config, self.plan.runnable
         needs = observer_needs(cells)
         if key == OBSERVER and any(cell.subset and cell.subset.variant.observed for cell in cells):
-            observe(config.train, config.workdir, self.plan.observer, needs=needs, show_progress=self.show_progress)
+            observe(config.train, config.workdir, self.plan.observer, needs=needs, show_progress=shows_progress())
         teachers = (teacher for cell in cells for teacher in cell.teachers if network_key(teacher) == key)
         if (teacher := next(teachers, None)) is not None:
             self._load(teacher)
@@ -287,7 +249,7 @@ class CellRunner:
             precision=config.precision,
             threads=self.plan.threads,
             force=True,  # a damaged file, or one of unknown cost, may be there
-            show_progress=self.show_progress,
+            show_progress=shows_progress(),
         )
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
         hit("subset.made")

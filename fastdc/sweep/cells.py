@@ -11,10 +11,8 @@ A cell's key hashes what its result depends on:
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdc.beton.hints import tile_crop
@@ -22,10 +20,11 @@ from fastdc.common.choices import Device
 from fastdc.common.keys import content_key
 from fastdc.common.machine import guess_device
 from fastdc.common.precision import check_precision, precision_key, resolve_precision
-from fastdc.sweep.holdout import Holdout, read_data
+from fastdc.nn.arch_names import check_arch
+from fastdc.sweep.holdout import read_data
+from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.plan_checks import (
     Variant,
-    check_archs,
     check_classes,
     check_ipc,
     resolve_observer,
@@ -35,113 +34,13 @@ from fastdc.sweep.plan_checks import (
     why_not,
     with_teachers,
 )
-from fastdc.sweep.store.results import Planned
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
-    from fastdc.beton import Manifest
-    from fastdc.observe.observer_config import ObserverConfig
     from fastdc.teachers.plan import TeacherPlan
     from fastdc.train.protocols import Protocol
 
 KEY_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class SubsetPlan:
-    """Describe one compressed set, shared by every cell that trains on it.
-
-    Attributes:
-        key: content key of the set.
-        group: key of the set with seed 0, common to the sets of all seeds.
-        path: where the set is or will be; for the whole set, the training set itself.
-        variant: the method as configured.
-        ipc: stored images per class; None for the whole set.
-        seed: subset seed; 0 if the method is deterministic.
-        images: number of stored images.
-    """
-
-    key: str
-    group: str
-    path: Path
-    variant: Variant
-    ipc: int | None
-    seed: int
-    images: int
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Describe one run of the grid.
-
-    Attributes:
-        key: content key of the result.
-        axes: what names the run without its content, with its seed; see `Planned`.
-        label: values to show in reports. `ipc` is None for a method that keeps the whole set.
-        subset: the set to train on; None for a plug-in that cannot be loaded.
-        protocol: the training protocol.
-        arch: network to train.
-        seed: training seed.
-        skip: why the cell cannot run; None if it can.
-        teacher: network that gives soft labels, if any.
-        views: visits to each stored image in an epoch.
-    """
-
-    key: str
-    axes: str
-    label: dict[str, Any]
-    subset: SubsetPlan | None
-    protocol: "Protocol"
-    arch: str
-    seed: int
-    skip: str | None = None
-    teacher: "TeacherPlan | None" = None
-    views: int = 1
-
-    @property
-    def teachers(self) -> "tuple[TeacherPlan, ...]":
-        """Return the networks that the cell needs: those of its method, and the one that gives soft labels."""
-        own = self.subset.variant.teachers if self.subset is not None else ()
-        return own if self.teacher is None else (*own, self.teacher)
-
-    @property
-    def name(self) -> str:
-        """Describe the cell in one line: what is trained on what."""
-        ipc = "all" if self.label["ipc"] is None else self.label["ipc"]
-        rule = "" if self.label["augment"] == "method" else f" augment {self.label['augment']}"
-        return f"{self.label['method']} ipc {ipc} {self.label['protocol']}{rule} {self.arch} seed {self.seed}"
-
-    def planned(self) -> Planned:
-        """Return the cell as the store registers it."""
-        return Planned(self.key, self.axes, self.label, self.skip)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Hold a checked sweep: its cells in the order they run, and what they share.
-
-    With `holdout`, `train` and `val` describe the two parts of the split, and so do the paths in `config`.
-    """
-
-    config: SweepConfig
-    device: Device
-    threads: int
-    train: "Manifest"
-    val: "Manifest"
-    observer: "ObserverConfig"
-    teacher: "TeacherPlan | None" = None
-    holdout: Holdout | None = None
-    cells: list[Cell] = field(default_factory=list)
-
-    @cached_property
-    def runnable(self) -> list[Cell]:
-        """Return the cells that are not skipped."""
-        return [cell for cell in self.cells if cell.skip is None]
-
-    @property
-    def store_path(self) -> Path:
-        """Return the path of the result store, `DIR/store.sqlite`."""
-        return self.config.workdir / "store.sqlite"
 
 
 def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
@@ -161,9 +60,10 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     from fastdc.teachers.plan import check_order_used
     from fastdc.train.labels.layout import label_bytes
 
-    asked, variants = config, resolve_variants(config)
+    given, variants = config, resolve_variants(config)
     protocols = [(variant, resolve_protocols(config, variant)) for variant in variants]
-    check_archs(config.archs)
+    for arch in config.archs:
+        check_arch(arch)
     config, train, val, holdout = read_data(config)
     device = device or guess_device()
     observer = resolve_observer(config, train, device)
@@ -188,7 +88,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     # The whole set runs last: it takes longest, and the table fills sooner without it.
     plan.cells.sort(key=lambda cell: (cell.label["ipc"] is None, cell.label["ipc"] or 0))
     if config.pool_observers:  # plan the same sweep with observer seed 0, whose cells come in the same order
-        first = asked.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
+        first = given.model_copy(update={"pool_observers": False, "observer": {**config.observer, "seed": 0}})
         plan.cells[:] = map(_in_group_of, plan.cells, make_plan(first, device).cells)
     return plan
 
@@ -270,10 +170,12 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     epochs = setup.protocol.epochs_for(first.images, len(plan.train.classes))
     data = {"train": plan.train.content_hash, "val": plan.val.content_hash}
     axes = content_key({**shown, **data})
+    method, settings = first.variant.method, first.variant.config
+    reduced = [] if first.variant.whole_set else method.reductions(settings, plan.config.image_size)
     shared = {
         **setup.machine,  # not among the axes: a run on any machine replaces a skipped row
-        "inferred": list(first.variant.method.inferred(first.variant.config, plan.config.image_size)),
-        "reduced": _reductions(plan, first.variant),
+        "inferred": list(method.inferred(settings, plan.config.image_size)),
+        "reduced": list(reduced),  # how the settings fall short of the paper's; the whole set depends on none
         "observer": plan.observer.told if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, epochs, first.images * views, sum(plan.val.counts)),
@@ -294,13 +196,6 @@ def views_of(plan: Plan, variant: Variant, augment: str) -> int:
     if variant.whole_set:
         return tile_crop(augment, plan.train.hints).views
     return tile_crop(augment, variant.method.training_crop(variant.config).hints).views
-
-
-def _reductions(plan: Plan, variant: Variant) -> list[str]:
-    """Describe how the method's settings fall short of its paper's; the whole set depends on no setting."""
-    if variant.whole_set:
-        return []
-    return list(variant.method.reductions(variant.config, plan.config.image_size))
 
 
 def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, SubsetPlan]:

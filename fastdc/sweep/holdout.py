@@ -6,20 +6,19 @@ image cannot reach observers, teachers, scores, choices or `full`.
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastdc.common.errors import FastDCError, OutputError
 from fastdc.common.keys import content_key
 from fastdc.common.locks import locked
-from fastdc.common.log import say
+from fastdc.common.log import say, shows_progress
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.beton.split import Part
-    from fastdc.sweep.cells import Plan
 
 NAMES = ("train.beton", "held-out.beton")
 BYTES_PER_IMAGE = 200
@@ -134,8 +133,8 @@ def _look(path: Path, kept: "Part", missing: "Sequence[Part]") -> tuple[bool, in
         return raw, sum(int(file.sizes[part.indices].sum()) + BYTES_PER_IMAGE * len(part.indices) for part in missing)
 
 
-def write_holdout(plan: "Plan", show_progress: bool = True) -> "Plan":
-    """Write the missing parts of a plan's split; return the plan with the manifests of the written parts.
+def write_holdout(split: Holdout) -> "tuple[Manifest, Manifest]":
+    """Write the missing parts of a split; return the manifests of both.
 
     Sweeps on one workdir share the split, so it is written once.
 
@@ -145,20 +144,17 @@ def write_holdout(plan: "Plan", show_progress: bool = True) -> "Plan":
     """
     from fastdc.beton import describe_beton
 
-    split = plan.holdout
-    if split is None or not split.bytes_left:
-        return plan
     split.folder.mkdir(parents=True, exist_ok=True)
     train = describe_beton(split.source)
     with locked(split.folder / ".lock"):
-        _write_missing(split, train, show_progress)
+        _write_missing(split, train)
     kept, held = _stored(split.folder, train, split.share)
     if kept is None or held is None:
         raise OutputError(f"{split.folder}: was removed while it was written; run the sweep again")
-    return replace(plan, train=kept, val=held, holdout=replace(split, bytes_left=0))
+    return kept, held
 
 
-def _write_missing(split: Holdout, train: "Manifest", show_progress: bool) -> None:
+def _write_missing(split: Holdout, train: "Manifest") -> None:
     from fastdc.beton.split import split_beton, write_part
 
     stored = _stored(split.folder, train, split.share)
@@ -170,8 +166,8 @@ def _write_missing(split: Holdout, train: "Manifest", show_progress: bool) -> No
             f"{split.folder}: the two parts of {split.source} take {split.bytes_left / 1e9:.2f} GB, and "
             f"{free / 1e9:.2f} GB are free; free space or choose another --workdir"
         )
-    if show_progress:
+    if shows_progress():
         say(split.line)
     for name, side, there in zip(NAMES, split_beton(split.source, train, split.share), stored, strict=True):
         if there is None:
-            write_part(split.folder / name, split.source, side, show_progress)
+            write_part(split.folder / name, split.source, side, show_progress=True)

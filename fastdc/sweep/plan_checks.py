@@ -8,6 +8,7 @@ from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
 from fastdc.beton.manifest import unknown_classes
 from fastdc.common.choices import Device
 from fastdc.common.errors import ConfigError, MethodError
+from fastdc.nn.arch_names import check_arch
 from fastdc.observe.record_needs import OBSERVED
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -150,7 +151,7 @@ def resolve_observer(config: SweepConfig, train: "Manifest", device: Device) -> 
     defaults: dict[str, Any] = {"image_size": config.image_size, "precision": config.precision}
     defaults |= {"threads": config.threads, "device": device}
     observer = choose_observer(config.train, train.content_hash, config.workdir, config.observer, defaults)
-    check_archs([observer.arch])
+    check_arch(observer.arch)
     return observer
 
 
@@ -191,18 +192,6 @@ def resolve_teacher(
     teacher = plan_teacher(config.teacher, config.train, train, config.workdir, observer, config.teacher_order)
     check_side(teacher, config.image_size)
     return teacher
-
-
-def check_archs(archs: Iterable[str]) -> None:
-    """Refuse a network that does not exist.
-
-    Raises:
-        ConfigError: a network is unknown; names the closest one.
-    """
-    from fastdc.nn.arch_names import check_arch
-
-    for arch in archs:
-        check_arch(arch)
 
 
 def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> None:

@@ -17,14 +17,14 @@ from fastdc._version import __version__
 from fastdc.common.machine import cpu_name, installed_version
 
 if TYPE_CHECKING:
-    from fastdc.sweep.cells import Cell, SubsetPlan
+    from fastdc.sweep.plan import Cell, SubsetPlan
 
 LIBRARIES = ("torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow", "safetensors", "timm", "ray")
 GIT_SECONDS = 5.0
 
 
 class Watch:
-    """Meter of one run in this process, from its creation to `told`.
+    """Meter of one run in this process, from its creation to `record`.
 
     The peak of memory is that of the run where the system can reset it (Linux). Elsewhere it is that of the process.
     """
@@ -33,7 +33,7 @@ class Watch:
         self._started, self._clock = time.time(), time.monotonic()
         _reset_peaks()
 
-    def told(self, cell: "Cell") -> dict[str, Any]:
+    def record(self, cell: "Cell") -> dict[str, Any]:
         """Return the record that `Store.finish` keeps, as JSON values."""
         return {
             **versions(),

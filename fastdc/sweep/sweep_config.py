@@ -1,6 +1,5 @@
 """Read and check the configuration of a sweep: a YAML file merged with the command line, which wins."""
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,11 +11,11 @@ from fastdc.common.choices import EngineChoice, Precision
 from fastdc.common.errors import ConfigError
 from fastdc.common.log import say
 from fastdc.common.settings import Settings, closest, parse_settings
+from fastdc.sweep.grid_values import expand_numbers, nest_settings, split_each, split_names, split_protocols
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.teachers.class_orders import OrderName
 from fastdc.track.trackers import check_trackers
 
-MAX_SEEDS = 1000
 OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
 
 
@@ -101,30 +100,15 @@ class SweepConfig(Settings):
             raise ValueError("val is missing; give a validation set, or holdout")
         return self
 
-    @field_validator("methods", mode="before")
+    @field_validator("methods", "archs", "augment", "track", mode="before")
     @classmethod
-    def _split_methods(cls, value: Any) -> Any:
-        return _each(value, split_names)
+    def _split_names(cls, value: Any) -> Any:
+        return split_each(value, split_names)
 
     @field_validator("protocols", mode="before")
     @classmethod
     def _split_protocols(cls, value: Any) -> Any:
-        return _each(value, split_protocols)
-
-    @field_validator("archs", mode="before")
-    @classmethod
-    def _split_archs(cls, value: Any) -> Any:
-        return _each(value, split_names)
-
-    @field_validator("augment", mode="before")
-    @classmethod
-    def _split_augment(cls, value: Any) -> Any:
-        return _each(value, split_names)
-
-    @field_validator("track", mode="before")
-    @classmethod
-    def _split_track(cls, value: Any) -> Any:
-        return _each(value, split_names)
+        return split_each(value, split_protocols)
 
     @field_validator("track")
     @classmethod
@@ -137,7 +121,7 @@ class SweepConfig(Settings):
     @field_validator("ipc", "seeds", mode="before")
     @classmethod
     def _expand(cls, value: Any) -> Any:
-        return _each(value, expand_numbers)
+        return split_each(value, expand_numbers)
 
     @field_validator("ipc")
     @classmethod
@@ -157,82 +141,6 @@ class SweepConfig(Settings):
     @classmethod
     def _nest(cls, value: Any) -> Any:
         return nest_settings(value)
-
-
-def _each(value: Any, split: Any) -> Any:
-    items = value if isinstance(value, list | tuple) else [value]
-    if any(isinstance(item, bool) or not isinstance(item, str | int) for item in items):  # a bool is an int in Python
-        raise ValueError("expected a list of names or numbers")
-    flat = [part for item in items for part in split(str(item))]
-    return list(dict.fromkeys(flat))  # a repeated value adds no run
-
-
-def split_names(text: str) -> list[str]:
-    """Split names at commas outside brackets: `"random,el2n[keep=hard,balanced=false]"` holds two names."""
-    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
-
-
-def split_protocols(text: str) -> list[str]:
-    """Split protocol names: `"hard,hard*epochs=60,batch_size=32"` holds two.
-
-    A `key=value` belongs to the name before it.
-    """
-    names: list[str] = []
-    for part in split_names(text):
-        if names and "=" in part and "*" not in part:
-            names[-1] += f",{part}"
-        else:
-            names.append(part)
-    return names
-
-
-def expand_numbers(text: str) -> list[int]:
-    """Expand numbers and ranges: `"0,3,5-7"` -> `[0, 3, 5, 6, 7]`.
-
-    Raises:
-        ValueError: a part is not a whole number, or a range runs backwards or exceeds `MAX_SEEDS`.
-    """
-    numbers: list[int] = []
-    for part in str(text).split(","):
-        match = re.fullmatch(r"\s*([-+]?\d+)(?:-(\d+))?\s*", part)
-        if not match:
-            raise ValueError(f"found '{part}', expected whole numbers such as 10,50 or a range such as 0-2")
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
-        if last < first or last - first >= MAX_SEEDS:
-            raise ValueError(f"range '{part}': expected first-last, at most {MAX_SEEDS} long")
-        numbers.extend(range(first, last + 1))
-    return numbers
-
-
-def nest_settings(value: Any) -> Any:
-    """Nest settings by method.
-
-    `{"pca.grid": 3, "full": {"protocol.epochs": 4}}` -> `{"pca": {"grid": 3}, "full": {"protocol.epochs": 4}}`.
-
-    Raises:
-        ValueError: the value is not a mapping, a key names no method, or a setting is given twice.
-    """
-    if not isinstance(value, Mapping):
-        raise ValueError("expected a mapping such as {pca.grid: 3}")
-    nested: dict[str, dict[str, Any]] = {}
-    for key, inner in value.items():
-        for path, setting in _flatten(str(key), inner):
-            method, dot, name = path.partition(".")
-            if not dot or not name:
-                raise ValueError(
-                    f"found '{path}', expected METHOD.key (pca.grid=3) or METHOD.protocol.key (full.protocol.epochs=4)"
-                )
-            if name in nested.setdefault(method, {}):
-                raise ValueError(f"'{path}' is given twice; keep one")
-            nested[method][name] = setting
-    return nested
-
-
-def _flatten(path: str, value: Any) -> Iterable[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        return [(path, value)]
-    return [pair for key, inner in value.items() for pair in _flatten(f"{path}.{key}", inner)]
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Iterable[str] = ()) -> SweepConfig:

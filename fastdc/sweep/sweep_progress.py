@@ -4,9 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fastdc.common.log import format_seconds, say
-from fastdc.sweep.cells import Cell
-from fastdc.sweep.forecast.estimate import Rates
+from fastdc.common.log import format_seconds, say, shows_progress
+from fastdc.sweep.plan import Cell
 from fastdc.track import emit
 
 QUIET_SECONDS = 20.0  # for shorter cells only the end is reported, not the start
@@ -17,17 +16,21 @@ class Meter:
 
     The time left is the expected time of the remaining cells, scaled by a ratio: the time spent on ended cells over
     the time expected for them.
+
+    Args:
+        expected: expected seconds of each cell still to run, by its key.
+        total: number of cells, including those that have a result.
     """
 
-    def __init__(self, todo: list[Cell], total: int, rates: Rates | None, enabled: bool) -> None:
-        self._left = {cell.key: rates.seconds(cell) for cell in todo} if rates else {}
-        self._total, self._enabled = total, enabled
+    def __init__(self, expected: dict[str, float], total: int) -> None:
+        self._left, self._total = dict(expected), total
+        self._enabled = shows_progress()
         self._ended = 0
         self._spent = self._expected = 0.0
         self._started: dict[str, tuple[float, int]] = {}  # start time, and number of cells trained together, by key
         self._workers = 1
         self._waited = False
-        emit("sweep_started", cells=total, left=len(todo))
+        emit("sweep_started", cells=total, left=len(expected))
 
     def workers(self, count: int) -> None:
         """Set the number of workers that run cells side by side."""
@@ -63,7 +66,7 @@ class Meter:
             self._say(f"waiting for {count} run(s) that another sweep on this store is at")
         self._waited = True
 
-    def _end(self, cell: Cell, text: str, event: str, **told: Any) -> None:
+    def _end(self, cell: Cell, text: str, event: str, **fields: Any) -> None:
         now = time.monotonic()
         started, together = self._started.pop(cell.key, (now, 1))
         seconds = (now - started) / together  # cells that are trained together share the time equally
@@ -74,7 +77,7 @@ class Meter:
         self._expected += self._left.pop(cell.key, 0.0)
         left = self._seconds_left()
         # A summary's own seconds win: the store keeps them and every report shows them.
-        emit(event, cell=cell.name, **{"seconds": round(seconds, 3), **told, "seconds_left": left})
+        emit(event, cell=cell.name, **{"seconds": round(seconds, 3), **fields, "seconds_left": left})
         time_left = "" if left is None else f", {format_seconds(left)} left"
         self._say(f"{cell.name}: {text} in {format_seconds(seconds)}{time_left}")
 

@@ -14,7 +14,8 @@ from studies.running import run
 from fastdc.common.errors import ConfigError, StoreError
 from fastdc.report.read_results import open_results
 from fastdc.report.rows import make_rows
-from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.transitions import Planned
 from tests.benchmarks.study_rows import STUDY, row, rows_of, write_study
 from tests.report.test_result_rows import done
 

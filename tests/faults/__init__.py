@@ -3,7 +3,7 @@
 | fault | where |
 |---|---|
 | S1 kill -9 of the sweep, anywhere | `test_crash_points.py`; at random moments `sweep/test_sweep_processes.py` |
-| S2 a cell takes its process down | `test_segfault.py`; workers of a cluster `sweep/test_launch_ray.py` |
+| S2 a cell takes its process down | `test_segfault.py`; workers of a cluster `sweep/test_ray_actors.py` |
 | S3 SIGINT, SIGTERM, SIGHUP, ignored ones | `test_interrupts.py`, `sweep/test_sweep_processes.py` |
 | S4 disk full | `test_disk_full.py`; betons `beton/test_writer_faults.py`, labels `train/test_stored_labels.py` |
 | S5 no locks, files of other users | `test_no_locks.py`, `test_other_users.py` |

@@ -11,7 +11,8 @@ import pytest
 from fastdc.common.errors import OutputError
 from fastdc.sweep.forecast import preview as preview_module
 from fastdc.sweep.forecast.preview import preview
-from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.transitions import Planned
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.faults.real_sweep import table
 from tests.faults.test_crash_points import GRID, Run, leftovers, run_real, subsets

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from fastdc.cli.main import run
+from fastdc.common.files import prepare_workdir
 from fastdc.report import make_rows
+from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cell_runner import CellRunner
-from fastdc.sweep.cells import Cell, make_plan
-from fastdc.sweep.run_cells import CellResult, prepare_workdir, run_plan
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.plan import Cell
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -39,13 +42,16 @@ def test_nan_at_step_k_of_one_seed(
     plan = make_plan(make_config(seeds="0-2", protocols="hard-small*epochs=4"))
     prepare_workdir(plan.config.workdir)
 
-    def execute(cell: Cell) -> CellResult:
+    def execute(runner: CellRunner, cell: Cell) -> CellResult:
         poison.seed, poison.steps = cell.seed, 0
-        return CellRunner(plan, store).run(cell)
+        return run_cell(runner, cell)
+
+    run_cell = CellRunner.run
+    monkeypatch.setattr(CellRunner, "run", execute)
 
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
-        outcome = run_plan(plan, store, execute, show_progress=False)
+        outcome = run_plan(plan, store)
         records = store.records()
     assert (outcome.exit_code, outcome.states) == (1, {"done": 2, "diverged": 1})
     (row,) = make_rows(records)
@@ -67,5 +73,5 @@ def test_nan_at_step_k_of_one_seed(
     # A second try starts from a state before the step, and meets the same NaN: the same row again, not a mean of two.
     with Store(plan.store_path) as store:
         store.register((cell.planned() for cell in plan.cells), "failed")
-        again = run_plan(plan, store, execute, show_progress=False)
+        again = run_plan(plan, store)
         assert (again.ran, again.states) == (1, {"done": 2, "diverged": 1})

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from fastdc.common.errors import CheckpointError
+from fastdc.common.files import prepare_workdir
 from fastdc.methods.bases import patches
 from fastdc.nn.checkpoint import load_checkpoint, save_checkpoint
 from fastdc.recover.finished_batches import BatchStore, StartFile
-from fastdc.sweep.cell_runner import CellRunner
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -144,7 +144,7 @@ def test_files_of_the_observer_that_are_not_its_own(
     def sweep() -> dict[str, int]:
         with Store(plan.store_path) as store:
             store.register((cell.planned() for cell in plan.cells), "failed")
-            return run_plan(plan, store, CellRunner(plan, store).run, show_progress=False).states
+            return run_plan(plan, store).states
 
     assert sweep() == {"done": 1}
     (folder,) = [path for path in (plan.config.workdir / "observers").iterdir() if path.is_dir()]
@@ -157,7 +157,7 @@ def test_files_of_the_observer_that_are_not_its_own(
     larger = make_plan(make_config(**{**GRID, "ipc": "3"}))
     with Store(larger.store_path) as store:
         store.register(cell.planned() for cell in larger.cells)
-        outcome = run_plan(larger, store, CellRunner(larger, store).run, show_progress=False)
+        outcome = run_plan(larger, store)
         (reason,) = [record.reason for record in store.records() if record.label["ipc"] == 3]
     assert outcome.states == {"done": 1} or (reason and "\n" not in reason), reason
     assert "unexpected" not in (reason or "")

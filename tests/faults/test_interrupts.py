@@ -23,7 +23,7 @@ SWEEP = """
 import sys, time
 from pathlib import Path
 from fastdc.sweep import cell_runner as cell
-from fastdc.sweep.run_cells import CellResult
+from fastdc.sweep.cell_result import CellResult
 
 log, seconds, cleaning = Path(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
 

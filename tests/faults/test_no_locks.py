@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.transitions import Planned
 from tests.conftest import Betons
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")

@@ -17,7 +17,7 @@ Make = Callable[..., SweepConfig]
 SWEEP = """
 import sys
 from fastdc.sweep import cell_runner as cell
-from fastdc.sweep.run_cells import CellResult
+from fastdc.sweep.cell_result import CellResult
 
 def run(self, cell):
     numbers = dict.fromkeys(("epochs", "steps", "images", "image_bytes", "label_bytes", "train_seconds"), 1)

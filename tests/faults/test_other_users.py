@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.transitions import Planned
 
 OWNER, COLLEAGUE = 65533, 65534
 Act = Callable[[int, str], str]
@@ -20,7 +21,8 @@ PRELUDE = """
 import sqlite3, sys
 from pathlib import Path
 from fastdc.common.errors import StoreError
-from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.transitions import Planned
 path = Path(sys.argv[1])
 """
 REGISTER = """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.sweep.launch.own_process import _death
+from fastdc.sweep.launch.own_process import describe_exit
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.faults.real_sweep import table
@@ -136,7 +136,7 @@ def test_a_sweep_that_ends_while_a_cell_runs_in_a_process_of_its_own(
 
 
 def test_how_a_process_died_in_words() -> None:
-    assert _death(-signal.SIGSEGV) == "its process was killed by SIGSEGV"
-    assert _death(-signal.SIGKILL) == "its process was killed by SIGKILL (was the memory short?)"
-    assert _death(137) == "its process ended with exit code 137 (was the memory short?)"
-    assert _death(3) == "its process ended with exit code 3"
+    assert describe_exit(-signal.SIGSEGV) == "its process was killed by SIGSEGV"
+    assert describe_exit(-signal.SIGKILL) == "its process was killed by SIGKILL (was the memory short?)"
+    assert describe_exit(137) == "its process ended with exit code 137 (was the memory short?)"
+    assert describe_exit(3) == "its process ended with exit code 3"

@@ -33,18 +33,27 @@ Write = Callable[[SweepConfig, Path], Path]
 DRIVER = """
 import json, os, random, sys
 from pathlib import Path
-from fastdc import faults
-from fastdc.common.errors import DivergedError, FastDCError, LoaderError, MethodError
+from fastdc.common import crash_points as faults
+from fastdc.common.errors import DivergedError, FastDCError, LoaderError, MethodError, WorkerError
 from fastdc.common.files import write_atomic
 from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.run_cells import CellResult, prepare_workdir, run_plan
+from fastdc.common.files import prepare_workdir
+from fastdc.sweep.cell_result import CellResult
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.launch import in_process
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.stop_signals import signals_interrupt
 from fastdc.sweep.store.results import Store
 
 plan = make_plan(load_config(Path(sys.argv[1]), {}))
 numbers = dict.fromkeys(("epochs", "steps", "images", "image_bytes", "label_bytes", "train_seconds"), 1)
 ERRORS = (MethodError("no"), DivergedError("loss is nan"), LoaderError("sample 3"), MemoryError(), OSError(5, "I/O"))
+
+def here(*_):
+    raise WorkerError("what a cell does is changed in this process only")
+
+in_process.run_in_own_process = here
 
 def sweep(rerun, rate, seed):
     draws = random.Random(seed)
@@ -61,7 +70,8 @@ def sweep(rerun, rate, seed):
     prepare_workdir(plan.config.workdir)
     with Store(plan.store_path) as store, signals_interrupt():
         store.register((cell.planned() for cell in plan.cells), rerun)
-        return run_plan(plan, store, execute, show_progress=False).exit_code
+        CellRunner.run = lambda self, cell: execute(cell)
+        return run_plan(plan, store).exit_code
 
 def fork(fault, rerun, rate, seed):
     child = os.fork()

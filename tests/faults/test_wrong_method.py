@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from fastdc.common.errors import MethodError
+from fastdc.common.files import prepare_workdir
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, MethodInfo, _registry
 from fastdc.methods.bases.method import Mosaic
 from fastdc.subsets.compress import compress_beton
-from fastdc.sweep.cell_runner import CellRunner
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -158,7 +158,7 @@ def test_a_sweep_goes_on_and_asks_it_once(plug_in: Callable[..., None], make_con
     prepare_workdir(plan.config.workdir)
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
-        outcome = run_plan(plan, store, CellRunner(plan, store).run, show_progress=False)
+        outcome = run_plan(plan, store)
         rows = {(record.label["method"], record.state, record.failure) for record in store.records()}
     assert (outcome.exit_code, outcome.states) == (1, {"done": 2, "failed": 2})
     assert rows == {("plugin", "failed", "method"), ("random", "done", None)}

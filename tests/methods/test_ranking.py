@@ -18,7 +18,8 @@ from fastdc.nn.device import choose_compute
 from fastdc.observe.observer_config import ObserverConfig
 from fastdc.subsets.compress import compress_beton, compress_identity
 from fastdc.subsets.list_scores import TrainingLists
-from fastdc.sweep.sweep_config import load_config, split_names
+from fastdc.sweep.grid_values import split_names
+from fastdc.sweep.sweep_config import load_config
 from fastdc.teachers.load import load_teacher
 from fastdc.teachers.names import plan_teacher
 from tests.methods.observed import Case, make_case

@@ -11,7 +11,8 @@ from fastdc.common.errors import ConfigError
 from fastdc.report.comparable import Epoch, choose_groups
 from fastdc.report.compare import Comparison, compare_against, compare_pairs, comparison_table
 from fastdc.report.paired_tests import EXACT_PAIRS
-from fastdc.sweep.store.results import Planned, Record, Store
+from fastdc.sweep.store.results import Record, Store
+from fastdc.sweep.store.transitions import Planned
 from tests.report.test_result_rows import LABEL, done, other
 
 PCA = {"method": "pca", "group": "bbbbbbbbbb"}

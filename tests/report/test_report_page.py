@@ -23,7 +23,8 @@ from fastdc.report.page import gallery
 from fastdc.report.page.document import make_page, write_page
 from fastdc.sweep.cell_runner import DETAIL_FIELDS, CellRunner
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.transitions import Planned
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.conftest import Betons
 

@@ -19,6 +19,7 @@ from fastdc.common.errors import (
     LoaderError,
     MethodError,
     OutputError,
+    WorkerError,
 )
 from fastdc.nn.device import environment
 from fastdc.sweep.cells import make_plan
@@ -27,7 +28,7 @@ from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.provenance import Watch, commit, peak_memory
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
-from tests.sweep.test_sweep_run import accuracy, failing, sweep
+from tests.sweep.test_sweep_run import failing, sweep
 
 Make = Callable[..., SweepConfig]
 
@@ -82,7 +83,11 @@ def test_what_would_end_every_other_run_too(error: Exception, ends: bool) -> Non
     assert ends_sweep(error) is ends
 
 
-def test_a_failed_row_has_its_class_and_a_dry_run_tells_it(make_config: Make) -> None:
+def test_a_failed_row_has_its_class_and_a_dry_run_tells_it(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise WorkerError("what a cell does is changed in this process only")
+
+    monkeypatch.setattr("fastdc.sweep.launch.in_process.run_in_own_process", refuse)
     plan = make_plan(make_config(seeds="0-2"))
     sweep(plan, failing(0, MethodError("cannot")))
     sweep(plan, failing(0, MemoryError()), rerun="failed")
@@ -118,13 +123,6 @@ def test_every_row_says_what_computed_it(make_config: Make) -> None:
         assert 0 <= found["seconds"] < 60
         assert found["peak_memory_bytes"] > 10_000_000
         assert not any(word in json.dumps(found).lower() for word in ("key", "token", "password"))
-
-
-def test_a_result_from_elsewhere_brings_its_own_provenance(make_config: Make) -> None:
-    plan = make_plan(make_config(seeds="0"))
-    sweep(plan, lambda cell: accuracy(cell)._replace(provenance={"host": "node7"}))
-    with Store(plan.store_path, readonly=True) as store:
-        assert store.provenance(plan.cells[0].key) == {"host": "node7"}
 
 
 def test_the_peak_of_memory_is_that_of_the_run() -> None:

@@ -11,20 +11,30 @@ from typing import Any
 import pytest
 
 from fastdc.beton import load_manifest, verify_beton
-from fastdc.cli.main import main as cli
+from fastdc.cli.main import run as run_command
 from fastdc.common.errors import ConfigError, OutputError
 from fastdc.report import make_rows
 from fastdc.report.page.document import make_page
 from fastdc.report.table import plain_table
+from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.holdout import NAMES, write_holdout
-from fastdc.sweep.launch.worker import CellWorker, Home, this_fastdc
+from fastdc.sweep.launch.remote_worker import Home, RemoteWorker, this_fastdc
+from fastdc.sweep.launch.workers import Ended, Event, Request
+from fastdc.sweep.plan import Plan
 from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig, load_config
 
 Make = Callable[..., SweepConfig]
+
+
+def write_split(plan: Plan) -> None:
+    assert plan.holdout is not None
+    write_holdout(plan.holdout)
+
+
 GRID: dict[str, Any] = {
     "methods": "random,el2n[last_epoch=2],sre2l,full",
     "set": {"sre2l": {"iterations": 2}},
@@ -98,7 +108,7 @@ def test_a_finished_sweep_needs_no_parts(make_config: Make, capsys: pytest.Captu
 @pytest.mark.parametrize("harm", ["cut", "other", "swapped", "gone", "manifest"])
 def test_a_damaged_part_is_written_again(make_config: Make, harm: str) -> None:
     config = make_config(val=None, holdout=0.2)
-    write_holdout(make_plan(config), False)
+    write_split(make_plan(config))
     train, val = parts_of(config)
     whole = val.read_bytes()
     if harm == "cut":
@@ -114,7 +124,7 @@ def test_a_damaged_part_is_written_again(make_config: Make, harm: str) -> None:
     assert plan.holdout is not None
     assert plan.holdout.bytes_left > 0
     assert [cell.key for cell in plan.cells] == [cell.key for cell in make_plan(config).cells]
-    write_holdout(plan, False)
+    write_split(plan)
     assert val.read_bytes() == whole
     assert not any(verify_beton(path, deep=True) for path in (train, val))
 
@@ -146,21 +156,22 @@ def test_a_small_disk_is_refused_before_a_byte_is_written(make_config: Make) -> 
     assert plan.holdout is not None
     huge = replace(plan, holdout=replace(plan.holdout, bytes_left=10**18))
     with pytest.raises(OutputError, match=r"take 1000000000\.00 GB, and .* GB are free; free space or choose another"):
-        write_holdout(huge, False)
+        write_split(huge)
     assert not any(path.exists() for path in parts_of(config))
 
 
 WRITE = """
 import sys
 from pathlib import Path
-from fastdc import faults
+from fastdc.common import crash_points as faults
 from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.holdout import write_holdout
 from fastdc.sweep.cells import make_plan
 
 plan = make_plan(load_config(Path(sys.argv[1]), {}))
 faults.arm(sys.argv[2] or None)
-write_holdout(plan)
+if plan.holdout.bytes_left:
+    write_holdout(plan.holdout)
 """
 
 
@@ -174,7 +185,7 @@ def test_a_kill_while_it_is_written_costs_nothing(
     killed = python_process(WRITE, str(grid), f"{point}:{count}")
     killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
-    write_holdout(make_plan(config), False)
+    write_split(make_plan(config))
     assert not any(verify_beton(path, deep=True) for path in parts_of(config))
     left = {path.name for path in parts_of(config)[0].parent.iterdir() if not path.name.endswith(".lock")}
     assert left == {name for path in parts_of(config) for name in (path.name, path.with_suffix(".json").name)}
@@ -205,12 +216,14 @@ def test_a_worker_runs_on_the_parts(make_config: Make) -> None:
     plan = make_plan(config)
     Store(plan.store_path).close()
     home = Home(this_fastdc(), Path.cwd())
-    assert f"{parts_of(config)[0]}: does not exist" in str(CellWorker().open(plan, home))
-    write_holdout(plan, False)
-    worker = CellWorker()
+    events: list[Event] = []
+    worker = RemoteWorker(events.append)
+    assert f"{parts_of(config)[0]}: does not exist" in str(worker.open(plan, home))
+    write_split(plan)
     assert worker.open(plan, home) is None
-    (result,) = worker.run([plan.cells[0].key], {}).results
-    assert not hasattr(result, "failure")
+    worker.run(Request((plan.cells[0].key,), {}))
+    (ended,) = [event for event in events if isinstance(event, Ended)]
+    assert isinstance(ended.result, CellResult)
 
 
 def test_val_is_not_read_and_not_needed(
@@ -237,9 +250,9 @@ def test_the_command_line(make_config: Make, capsys: pytest.CaptureFixture[str])
     config = make_config()
     options = ["--train", str(config.train), "--holdout", "0.25", "--methods", "random", "--ipc", "2", "--quiet"]
     options += ["--protocol", "hard-small*epochs=1", "--arch", "convnet1_w4", "--image-size", "28", "--threads", "1"]
-    assert cli.run(["sweep", *options, "--workdir", str(config.workdir)]) == 0
+    assert run_command(["sweep", *options, "--workdir", str(config.workdir)]) == 0
     assert "held-out 25 % of the training set, not validation" in capsys.readouterr().out
-    assert cli.run(["report", str(config.workdir), "--format", "json"]) == 0
+    assert run_command(["report", str(config.workdir), "--format", "json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["holdout"] == 0.25
-    assert cli.run(["sweep", *options, "--val", str(config.val), "--workdir", str(config.workdir)]) == 2
+    assert run_command(["sweep", *options, "--val", str(config.val), "--workdir", str(config.workdir)]) == 2

@@ -7,9 +7,10 @@ import pytest
 
 from fastdc.beton import Sample, encode_jpeg, write_samples
 from fastdc.nn.weights_facts import imagenet_wnids
-from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.estimate import make_bill, rough_rates
 from fastdc.sweep.forecast.preview import preview
+from fastdc.sweep.plan import Plan
 from fastdc.sweep.sweep_config import SweepConfig, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"

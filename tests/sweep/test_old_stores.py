@@ -16,7 +16,6 @@ import pytest
 from fastdc.common.errors import StoreError
 from fastdc.report import make_rows
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.run_cells import missing_cells
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.store.schema import SCHEMA_VERSION
 from fastdc.sweep.sweep_config import SweepConfig
@@ -103,6 +102,6 @@ def test_cells_of_an_old_store_are_found_done(old: Path, make_config: Callable[.
     """`full` alone runs again: since 0.2.0 it counts raw pixels as PNG. Stores of releases lie in `tests/golden`."""
     plan = make_plan(make_config(methods="random,full"), "cpu")
     with Store(old, readonly=True) as store:
-        left = missing_cells(plan, store.states())
+        left = plan.missing(store.states())
     assert [cell.label["method"] for cell in left] == ["full", "full"]
     assert len(plan.cells) == 4

@@ -17,8 +17,9 @@ import pytest
 
 from fastdc.common.errors import StoreError
 from fastdc.sweep.store.lease import Owner, is_dead, process_birth, this_owner
-from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.results import Store
 from fastdc.sweep.store.schema import SCHEMA_VERSION
+from fastdc.sweep.store.transitions import Planned
 
 
 def runs(count: int, skip: str | None = None) -> list[Planned]:
@@ -105,7 +106,7 @@ def test_rerun_modes(store: Store) -> None:
     lease = store.claim("k0", redo=True)
     assert lease is not None
     assert Store(store.path).claim("k0", redo=True) is None
-    assert (store.heartbeat(lease), set(store.workers())) == (True, {"k0"})
+    assert (store.heartbeat(lease), set(store.holders())) == (True, {"k0"})
     assert [record.summary for record in store.records() if record.key == "k0"] == [{"top1": 1.0}]
     assert store.finish(lease, "done", summary={"top1": 2.0})
     assert not store.finish(lease, "done", summary={"top1": 3.0})
@@ -308,7 +309,8 @@ RACE = """
 import sys
 from pathlib import Path
 from typing import Literal
-from fastdc.sweep.store.results import Planned, Store
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.transitions import Planned
 path, count = Path(sys.argv[1]), int(sys.argv[2])
 keys = [f"k{i}" for i in range(count)]
 mine = []
@@ -414,7 +416,8 @@ def test_a_write_ahead_log_without_its_store_is_not_played_into_a_new_one(tmp_pa
     with sqlite3.connect(path) as db:
         db.executemany("INSERT INTO subsets VALUES (?, '', '{}')", [(str(i),) for i in range(300)])
     Store(path).close()
-    code = "import os, sys; from pathlib import Path; from fastdc.sweep.store.results import Planned, Store;"
+    code = "import os, sys; from pathlib import Path; from fastdc.sweep.store.results import Store; "
+    code += "from fastdc.sweep.store.transitions import Planned; "
     code += "Store(Path(sys.argv[1])).register([Planned('k', 'a', {})]); os._exit(0)"  # as kill -9 leaves it
     assert subprocess.run([sys.executable, "-c", code, str(path)], timeout=60).returncode == 0
     log = path.with_name("store.sqlite-wal")

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.preview import preview
+from fastdc.sweep.plan import Plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.sweep.test_sweep_run import accuracy, sweep

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fastdc.common.errors import ConfigError
-from fastdc.sweep.sweep_config import expand_numbers, load_config, split_names, split_protocols
+from fastdc.sweep.grid_values import expand_numbers, split_names, split_protocols
+from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.yaml_file import MAX_BYTES, read_yaml
 
 BASE = "train: t.beton\nval: v.beton\nworkdir: runs/x\n"

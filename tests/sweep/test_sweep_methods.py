@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
+from fastdc.common.files import prepare_workdir
 from fastdc.methods import all_methods, get_method
 from fastdc.report import make_rows
 from fastdc.report.rows import shared_observer
-from fastdc.sweep.cell_runner import CellRunner
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -26,7 +26,7 @@ def test_one_observer_serves_every_pruning_method(make_config: Callable[..., Swe
     prepare_workdir(plan.config.workdir)
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
-        outcome = run_plan(plan, store, CellRunner(plan, store).run)
+        outcome = run_plan(plan, store)
         rows = make_rows(store.records())
     assert outcome.states == {"done": len(PRUNING)}
     assert len(PRUNING) >= 24
@@ -59,7 +59,7 @@ def test_one_teacher_serves_every_distillation_method_and_the_soft_labels(
     prepare_workdir(config.workdir)
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
-        outcome = run_plan(plan, store, CellRunner(plan, store).run)
+        outcome = run_plan(plan, store)
         rows = make_rows(store.records())
     assert outcome.states == {"done": 2 * (len(DISTILLATION) + 2)}
     assert len(DISTILLATION) >= 10

@@ -12,8 +12,9 @@ from fastdc.common.keys import content_key
 from fastdc.methods import get_method
 from fastdc.observe.observer_config import ObserverConfig
 from fastdc.subsets.compress import machine_identity
-from fastdc.sweep.cells import Cell, make_plan
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import stored_label_bytes
+from fastdc.sweep.plan import Cell
 from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]

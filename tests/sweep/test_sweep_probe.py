@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from fastdc.nn.step_time import StepCost
-from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast import probe as probe_module
 from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.forecast.probe import probe_networks
+from fastdc.sweep.launch.ray_actors import RayLauncher
+from fastdc.sweep.plan import Plan
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.sweep.test_sweep_run import sweep
 
@@ -89,15 +91,15 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-class FourWorkers:
-    """A launcher that is asked for a plan, never to run one."""
+class FourWorkers(RayLauncher):
+    """A cluster with room for four workers, which a dry run does not start."""
 
     closed = False
 
     def device(self) -> Any:
         return "cpu"
 
-    def workers(self, plan: Plan) -> int:
+    def capacity(self, plan: Plan) -> int:
         assert plan.cells
         return 4
 

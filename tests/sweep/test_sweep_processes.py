@@ -23,14 +23,24 @@ import sys, time
 from pathlib import Path
 from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.run_cells import CellResult, prepare_workdir, run_plan
+from fastdc.common.errors import WorkerError
+from fastdc.common.files import prepare_workdir
+from fastdc.sweep.cell_result import CellResult
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.launch import in_process
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.stop_signals import signals_interrupt
 from fastdc.sweep.store.results import Store
 
 config, log, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 rerun = sys.argv[4] if len(sys.argv) > 4 else "missing"
 
-def execute(cell):
+def here(*_):
+    raise WorkerError("what a cell does is changed in this process only")
+
+in_process.run_in_own_process = here
+
+def execute(runner, cell):
     with log.open("a") as handle:
         handle.write(f"start {cell.key}\\n")
     time.sleep(seconds)
@@ -45,7 +55,8 @@ plan = make_plan(load_config(config, {}))
 prepare_workdir(plan.config.workdir)
 with Store(plan.store_path) as store, signals_interrupt():
     store.register((cell.planned() for cell in plan.cells), rerun)
-    sys.exit(run_plan(plan, store, execute, redo=rerun == "all").exit_code)
+    CellRunner.run = execute
+    sys.exit(run_plan(plan, store, redo=rerun == "all").exit_code)
 """
 
 

@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 
+from fastdc.common.files import prepare_workdir
+from fastdc.common.log import progress_shown
 from fastdc.report import make_rows
+from fastdc.sweep.cell_groups import split_groups
 from fastdc.sweep.cell_runner import CellRunner
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.run_cells import Together, prepare_workdir, run_plan
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -43,18 +46,21 @@ sys.exit(code)
 
 SWEEP_WITH_CHECKPOINTS = """
 import sys
+from functools import partial
 from pathlib import Path
-from fastdc.sweep.cell_runner import CellRunner
+from fastdc.train import evaluation
 from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.common.files import prepare_workdir
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.store.results import Store
 
+evaluation.evaluate = partial(evaluation.evaluate, checkpoint_seconds=0.0)
 plan = make_plan(load_config(Path(sys.argv[1]), {}))
 prepare_workdir(plan.config.workdir)
 with Store(plan.store_path) as store:
     store.register(cell.planned() for cell in plan.cells)
-    run_plan(plan, store, CellRunner(plan, store, checkpoint_seconds=0.0).run)
+    run_plan(plan, store)
 """
 
 
@@ -190,11 +196,9 @@ def test_networks_on_one_stream_give_the_rows_of_single_runs(make_config: Make) 
         prepare_workdir(plan.config.workdir)
         with Store(plan.store_path) as store:
             store.register(cell.planned() for cell in plan.cells)
-            runner = CellRunner(plan, store)
             # full: 2 x 2 with one order, 2 networks for each seed with an own order; random has a subset for each seed
-            assert sorted(map(len, runner.group(plan.cells))) == expected
-            way = Together(runner.group, runner.run_together)
-            assert run_plan(plan, store, runner.run, show_progress=False, together=way).states == {"done": 16}
+            assert sorted(map(len, split_groups(plan, plan.cells, {}))) == expected
+            assert run_plan(plan, store).states == {"done": 16}
             found.append({record.key: record.summary["top1"] for record in store.records() if record.summary})
         assert not any((plan.config.workdir / "checkpoints").glob("*"))
     assert found[0] == found[1]
@@ -207,9 +211,7 @@ def test_a_damaged_checkpoint_of_a_group_is_that_cells_own_affair(make_config: M
     checkpoint.write_bytes(b"half a checkpoint")
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
-        runner = CellRunner(plan, store)
-        together = Together(runner.group, runner.run_together)
-        outcome = run_plan(plan, store, runner.run, show_progress=False, together=together)
+        outcome = run_plan(plan, store)
     assert outcome.states == {"done": 2}
 
 
@@ -220,9 +222,9 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     checkpoint = plan.config.workdir / "checkpoints" / plan.cells[0].key / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"half a checkpoint")
-    with Store(plan.store_path) as store:
+    with Store(plan.store_path) as store, progress_shown(False):
         store.register(cell.planned() for cell in plan.cells)
-        outcome = run_plan(plan, store, CellRunner(plan, store).run, show_progress=False)
+        outcome = run_plan(plan, store)
     assert outcome.states == {"done": 1}
     assert not checkpoint.exists()
     (line,) = capsys.readouterr().err.splitlines()

@@ -3,28 +3,24 @@
 import errno
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from fastdc.common.errors import DivergedError, MethodError, OutputError, StoreError
+from fastdc.common.files import prepare_workdir
 from fastdc.report import make_rows
-from fastdc.sweep.cells import Cell, Plan, make_plan
+from fastdc.sweep.cell_groups import split_groups
+from fastdc.sweep.cell_result import CellResult, one_line
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.preview import preview
-from fastdc.sweep.run_cells import (
-    CellResult,
-    InThisProcess,
-    Outcome,
-    Together,
-    one_line,
-    prepare_workdir,
-    run_plan,
-    run_sweep,
-    split_groups,
-)
-from fastdc.sweep.store.heartbeats import SilentWorkers
+from fastdc.sweep.launch.workers import Ended, Event
+from fastdc.sweep.plan import Cell, Plan
+from fastdc.sweep.run_cells import Outcome, run_plan, run_sweep
+from fastdc.sweep.store.heartbeats import SilentHolders
 from fastdc.sweep.store.results import Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -53,19 +49,21 @@ def sweep(
     plan: Plan,
     execute: Callable[[Cell], CellResult] = accuracy,
     rerun: Rerun = "missing",
-    together: Together | None = None,
+    train_together: Callable[[Sequence[Cell]], list[CellResult | DivergedError]] | None = None,
 ) -> tuple[Outcome, list[str]]:
     """Run a plan like `run_sweep` does; returns the outcome and the keys that were executed."""
     prepare_workdir(plan.config.workdir)
     ran: list[str] = []
 
-    def counted(cell: Cell) -> CellResult:
+    def counted(_runner: CellRunner, cell: Cell) -> CellResult:
         ran.append(cell.key)
         return execute(cell)
 
-    with Store(plan.store_path) as store:
+    with pytest.MonkeyPatch.context() as patch, Store(plan.store_path) as store:
+        patch.setattr(CellRunner, "run", counted)
+        patch.setattr(CellRunner, "run_together", lambda _, cells: train_together(cells) if train_together else None)
         store.register((cell.planned() for cell in plan.cells), rerun)
-        return run_plan(plan, store, counted, show_progress=False, redo=rerun == "all", together=together), ran
+        return run_plan(plan, store, redo=rerun == "all"), ran
 
 
 def test_finished_cells_are_never_run_again(make_config: Make) -> None:
@@ -230,7 +228,7 @@ def test_a_result_that_is_not_a_number_is_a_failed_run(make_config: Make) -> Non
     assert outcome.states == {"failed": 1}
 
 
-def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make) -> None:
+def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(make_config(seeds="0"))
     prepare_workdir(plan.config.workdir)
     key = plan.cells[0].key
@@ -241,7 +239,8 @@ def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make) -> Non
         with sqlite3.connect(plan.store_path) as db:
             db.execute("UPDATE runs SET host = 'another-host', heartbeat = heartbeat + 1e9")  # and a clock far ahead
         assert store.claim(key) is None
-        silent = SilentWorkers(silence=0.2)
+        monkeypatch.setattr("fastdc.sweep.store.heartbeats.SILENCE_SECONDS", 0.2)
+        silent = SilentHolders()
         silent.expire(store, {key})
         assert store.states()[key] == "running"
         time.sleep(0.3)
@@ -335,62 +334,55 @@ def test_a_cell_costs_no_more_than_50_ms_besides_its_work(make_config: Make) -> 
     assert per_cell < 0.05, per_cell
 
 
-def pairs(cells: Sequence[Cell]) -> list[list[Cell]]:
-    return [list(cells[start : start + 2]) for start in range(0, len(cells), 2)]
+ARCHS = ("convnet1_w4", "convnet1_w6", "convnet1_w8")
 
 
-def test_cells_that_are_trained_at_once_end_each_in_its_own_way(make_config: Make) -> None:
+@pytest.fixture
+def grouped(make_config: Make) -> Callable[..., Plan]:
+    """A plan whose cells are trained in groups that differ in their network."""
+    return lambda seeds="0", archs=ARCHS: make_plan(make_config(seeds=seeds, archs=archs, together="always"))
+
+
+def test_cells_that_are_trained_at_once_end_each_in_its_own_way(grouped: Callable[..., Plan]) -> None:
     attempted: list[int] = []
 
-    def attempt(cells: Sequence[Cell]) -> list[CellResult | Exception]:
+    def attempt(cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
         attempted.append(len(cells))
-        return [DivergedError("loss is nan") if cell.seed == 1 else accuracy(cell) for cell in cells]
+        return [DivergedError("loss is nan") if cell.arch == ARCHS[1] else accuracy(cell) for cell in cells]
 
-    plan = make_plan(make_config(seeds="0-4"))
-    outcome, ran = sweep(plan, together=Together(pairs, attempt))
-    assert outcome.states == {"done": 4, "diverged": 1}
-    assert (outcome.ran, attempted) == (5, [2, 2])  # the fifth is alone, and executed as ever
-    assert len(ran) == 1
-
-
-def test_what_ends_a_sweep_loses_no_result_of_the_group(make_config: Make) -> None:
-    def attempt(cells: Sequence[Cell]) -> list[CellResult | Exception]:
-        return [OutputError("disk full"), accuracy(cells[1])]
-
-    plan = make_plan(make_config(seeds="0-1"))
-    with pytest.raises(OutputError):
-        sweep(plan, together=Together(pairs, attempt))
-    with Store(plan.store_path) as store:
-        assert sorted(store.states().values()) == ["done", "interrupted"]
-    outcome, _ = sweep(plan)
-    assert outcome.states == {"done": 2}
+    plan = grouped("0-1")
+    with Store(plan.store_path) as store:  # one of them was begun before, and trains alone
+        store.register(cell.planned() for cell in plan.cells)
+        for _ in range(2):
+            lease = store.claim(plan.cells[0].key)
+            assert lease is not None
+            store.release(lease)
+    outcome, ran = sweep(plan, train_together=attempt)
+    assert outcome.states == {"done": 4, "diverged": 2}
+    assert (outcome.ran, sorted(attempted), ran) == (6, [2, 3], [plan.cells[0].key])
 
 
-def test_a_group_that_fails_is_run_one_by_one_and_each_result_is_stored_at_once(make_config: Make) -> None:
-    def attempt(cells: Sequence[Cell]) -> list[CellResult | Exception]:
+def test_a_group_that_fails_is_run_one_by_one_and_each_result_is_stored_at_once(grouped: Callable[..., Plan]) -> None:
+    def attempt(cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
         raise MemoryError
 
     def execute(cell: Cell) -> CellResult:
-        if cell.seed == 2:
+        if cell.arch == ARCHS[2]:
             raise KeyboardInterrupt
         return accuracy(cell)
 
-    def whole(cells: Sequence[Cell]) -> list[list[Cell]]:
-        return [list(cells)] if cells else []
-
-    plan = make_plan(make_config(seeds="0-2"))
+    plan = grouped()
     with pytest.raises(KeyboardInterrupt):
-        sweep(plan, execute, together=Together(whole, attempt))
+        sweep(plan, execute, train_together=attempt)
     with Store(plan.store_path) as store:
         assert sorted(store.states().values()) == ["done", "done", "interrupted"]
 
 
-def test_cells_that_took_their_process_down_are_no_longer_grouped(make_config: Make) -> None:
-    cells = make_plan(make_config(seeds="0-3")).cells
-    together = Together(lambda some: [list(some)] if some else [], lambda _: [])
-    groups = split_groups(list(cells), {cells[1].key: 1, cells[2].key: 0}, together)
-    assert groups == [[cells[0], cells[2], cells[3]], [cells[1]]]
-    assert split_groups(list(cells), {}, None) == [[cell] for cell in cells]
+def test_cells_that_took_their_process_down_are_no_longer_grouped(grouped: Callable[..., Plan]) -> None:
+    plan = grouped()
+    first, second, third = plan.cells
+    assert split_groups(plan, plan.cells, {second.key: 1, third.key: 0}) == [[first, third], [second]]
+    assert split_groups(plan, plan.cells, {}) == [[first, second, third]]
 
 
 def test_a_checkpoint_goes_only_after_its_row_is_stored(make_config: Make, tmp_path: Path) -> None:
@@ -423,49 +415,46 @@ def test_a_skipped_row_that_another_sweep_can_run_goes_without_a_word(make_confi
     assert outcome.states["skipped"] == len(short.cells) - len(short.runnable)
 
 
+@pytest.fixture
+def isolated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the cells that are given to processes of their own, which here cost nothing."""
+    keys: list[str] = []
+
+    def isolate(_plan: Plan, _costs: object, cell: Cell) -> Iterator[Event]:
+        keys.append(cell.key)
+        if len(keys) == 4:
+            raise KeyboardInterrupt
+        yield Ended(cell.key, accuracy(cell))
+
+    monkeypatch.setattr("fastdc.sweep.launch.in_process.run_in_own_process", isolate)
+    return keys
+
+
 @pytest.mark.parametrize(
     ("message", "alone"),
     [("CUDA error: an illegal memory access was encountered", 3), ("CUDA out of memory", 0), ("shape mismatch", 0)],
 )
 def test_what_follows_a_cell_that_lost_the_gpu_runs_in_processes_of_its_own(
-    make_config: Make, message: str, alone: int
+    make_config: Make, isolated: list[str], message: str, alone: int
 ) -> None:
     plan = make_plan(make_config(seeds="0-3"))
-    prepare_workdir(plan.config.workdir)
-    guarded: list[int] = []
-
-    def run_alone(cell: Cell) -> CellResult:
-        guarded.append(cell.seed)
-        return accuracy(cell)
-
-    with Store(plan.store_path) as store:
-        store.register(cell.planned() for cell in plan.cells)
-        here = InThisProcess(store, failing(0, RuntimeError(message)), None, run_alone)
-        outcome = run_plan(plan, store, here, show_progress=False)
-    assert (outcome.states, len(guarded)) == ({"failed": 1, "done": 3}, alone)
+    outcome, _ = sweep(plan, failing(0, RuntimeError(message)))
+    assert (outcome.states, len(isolated)) == ({"failed": 1, "done": 3}, alone)
 
 
-def test_a_group_that_loses_the_gpu_fails_none_of_its_cells_and_an_interrupt_gives_all_back(make_config: Make) -> None:
-    plan = make_plan(make_config(seeds="0-3"))
-    prepare_workdir(plan.config.workdir)
+def test_a_group_that_loses_the_gpu_fails_none_of_its_cells_and_an_interrupt_gives_all_back(
+    grouped: Callable[..., Plan], isolated: list[str]
+) -> None:
     lost = RuntimeError("CUDA error: an illegal memory access was encountered")
-    guarded: list[int] = []
 
-    def attempt(_cells: Sequence[Cell]) -> list[CellResult | Exception]:
+    def attempt(_cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
         raise lost
 
-    def run_alone(cell: Cell) -> CellResult:
-        guarded.append(cell.seed)
-        if len(guarded) == 3:
-            raise KeyboardInterrupt
-        return accuracy(cell)
-
+    plan = grouped("0-1")
+    with pytest.raises(KeyboardInterrupt):
+        sweep(plan, failing(0, lost), train_together=attempt)
     with Store(plan.store_path) as store:
-        store.register(cell.planned() for cell in plan.cells)
-        here = InThisProcess(store, failing(0, lost), Together(pairs, attempt), run_alone)
-        with pytest.raises(KeyboardInterrupt):
-            run_plan(plan, store, here, show_progress=False, together=Together(pairs, attempt))
-        assert sorted(store.states().values()) == ["done", "done", "interrupted", "interrupted"]
+        assert sorted(store.states().values()) == ["done", "done", "done", "interrupted", "interrupted", "interrupted"]
 
 
 def test_a_damaged_store_is_refused_before_work_is_added_to_it(make_config: Make) -> None:

@@ -17,10 +17,10 @@ from fastdc.methods.bases.method import MethodConfig
 from fastdc.methods.bases.teacher_methods import TeacherMethod
 from fastdc.nn.models import build_model
 from fastdc.observe.train_observer import observe
-from fastdc.sweep.cell_runner import CellRunner
-from fastdc.sweep.cells import Plan, make_plan
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.preview import observers_left, preview
-from fastdc.sweep.run_cells import Outcome, Together, run_plan
+from fastdc.sweep.plan import Plan
+from fastdc.sweep.run_cells import Outcome, run_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -81,8 +81,7 @@ def sweep(config: SweepConfig) -> tuple[Plan, Outcome, Store]:
     config.workdir.mkdir(exist_ok=True)
     store = Store(plan.store_path)
     store.register(cell.planned() for cell in plan.cells)
-    runner = CellRunner(plan, store)
-    outcome = run_plan(plan, store, runner.run, False, together=Together(runner.group, runner.run_together))
+    outcome = run_plan(plan, store)
     return plan, outcome, store
 
 

@@ -8,12 +8,14 @@ import pytest
 
 from fastdc.beton import BetonFile, Sample, describe_beton, load_manifest, write_samples
 from fastdc.common.errors import ConfigError
+from fastdc.common.files import prepare_workdir
 from fastdc.report import make_rows, render
-from fastdc.sweep.cell_runner import CellRunner
-from fastdc.sweep.cells import Cell, make_plan
+from fastdc.sweep.cell_groups import split_groups
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import stored_label_bytes
 from fastdc.sweep.forecast.estimate import make_bill, rough_rates
-from fastdc.sweep.run_cells import prepare_workdir, run_plan
+from fastdc.sweep.plan import Cell
+from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -85,7 +87,7 @@ def test_only_trainings_of_equal_views_share_a_stream(make_config: Make) -> None
         together="always",
     )
     plan = make_plan(config)
-    groups = CellRunner(plan, None).group(plan.cells)  # type: ignore[arg-type]
+    groups = split_groups(plan, plan.cells, {})
     assert sorted(sorted((cell.label["augment"], cell.arch) for cell in group) for group in groups) == [
         [(rule, arch) for rule in ("method", "tile:1+views=2") for arch in ("convnet1_w4", "convnet2_w4")],
         [("protocol", arch) for arch in ("convnet1_w4", "convnet2_w4")],
@@ -97,7 +99,7 @@ def run(config: SweepConfig) -> tuple[list[Cell], Any]:
     prepare_workdir(plan.config.workdir)
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
-        outcome = run_plan(plan, store, CellRunner(plan, store).run)
+        outcome = run_plan(plan, store)
         assert outcome.states == {"done": len(plan.cells)}
         return plan.cells, make_rows(store.records())
 

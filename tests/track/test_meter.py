@@ -19,10 +19,9 @@ def test_what_a_worker_waits_for_once_does_not_count_for_the_rest(
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     cells: list[Any] = [SimpleNamespace(name=f"c{n}", key=f"k{n}", label={}, arch="a", seed=0) for n in range(6)]
-    rates: Any = SimpleNamespace(seconds=lambda cell: 1.0)
     heard: list[dict[str, Any]] = []
     with listening(heard.append):
-        meter = Meter(cells, 6, rates, enabled=False)
+        meter = Meter({cell.key: 1.0 for cell in cells}, 6)
         meter.workers(workers)
         for number, cell in enumerate(cells):
             meter.start([cell])

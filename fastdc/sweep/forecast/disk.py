@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastdc.sweep.cell_networks import observer_needs
-from fastdc.sweep.cells import Cell, Plan, SubsetPlan
+from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 
 if TYPE_CHECKING:
     from fastdc.observe.observer_config import ObserverConfig

@@ -10,8 +10,8 @@ from fastdc.common.choices import Device
 from fastdc.common.files import existing_folder
 from fastdc.common.precision import resolve_precision
 from fastdc.nn.architectures import convnet, resnet10
-from fastdc.sweep.cells import Cell, Plan, SubsetPlan
 from fastdc.sweep.forecast.disk import Disk, disk_needed
+from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.store.results import Record
 
 if TYPE_CHECKING:
@@ -276,10 +276,10 @@ def basis_of(plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tup
         *_split(sets_probed, "distilled set"),
     ):
         parts["probed" if probed else "rough"].append(f"{count} {what}{'s' * (count > 1)}")
-    told = [f"{measured} trainings from like runs in the store"] if measured else []
-    told += [", ".join(parts["probed"]) + " from a probe of some steps, without loading"] if parts["probed"] else []
-    told += [", ".join(parts["rough"]) + " by a rough rate, right within a factor of 5"] if parts["rough"] else []
-    return "; ".join(told)
+    bases = [f"{measured} trainings from like runs in the store"] if measured else []
+    bases += [", ".join(parts["probed"]) + " from a probe of some steps, without loading"] if parts["probed"] else []
+    bases += [", ".join(parts["rough"]) + " by a rough rate, right within a factor of 5"] if parts["rough"] else []
+    return "; ".join(bases)
 
 
 def _split(probed: Sequence[bool], what: str) -> list[tuple[bool, int, str]]:

@@ -9,11 +9,12 @@ from fastdc.common.log import format_seconds
 from fastdc.common.text import plain
 from fastdc.observe.record_needs import ObserverNeeds
 from fastdc.sweep.cell_networks import observer_needs, reads_observer
-from fastdc.sweep.cells import Cell, Plan, make_plan
+from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import Disk
 from fastdc.sweep.forecast.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
 from fastdc.sweep.forecast.probe import Probe, probed_rates
-from fastdc.sweep.run_cells import Launcher, missing_cells
+from fastdc.sweep.launch.ray_actors import RayLauncher
+from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.store.results import Record, Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -26,14 +27,14 @@ GPU_WORK_SECONDS = 3600.0
 
 
 def preview(
-    config: SweepConfig, rerun: Rerun = "missing", launcher: Launcher | None = None, probe: Probe | None = None
+    config: SweepConfig, rerun: Rerun = "missing", launcher: RayLauncher | None = None, probe: Probe | None = None
 ) -> list[str]:
     """Return the lines that `fastdc sweep --dry-run` prints.
 
     Args:
         config: the sweep's configuration.
         rerun: which finished or failed runs the sweep would run again.
-        launcher: what would run the cells; None runs them one after the other in this process.
+        launcher: the cluster that would run the cells; None runs them one after the other in this process.
         probe: function that times some training steps of networks without a finished run in the store, such as
             `probe_networks`. None takes rough rates and does not start torch.
 
@@ -43,7 +44,7 @@ def preview(
     plan, workers = _planned(config, launcher)
     records = _records(plan.store_path)
     states = {record.key: record.state for record in records}
-    todo = missing_cells(plan, states, rerun)
+    todo = plan.missing(states, rerun)
     left = observers_left(plan, todo)
     rates = measured_rates(records, plan)
     if probe is not None:
@@ -55,13 +56,13 @@ def preview(
     return [*lines, "", *_summary(plan, states, todo, expected, workers), *_on_a_gpu(plan, todo, left)]
 
 
-def _planned(config: SweepConfig, launcher: Launcher | None) -> tuple[Plan, int | None]:
+def _planned(config: SweepConfig, launcher: RayLauncher | None) -> tuple[Plan, int | None]:
     """Return the plan and the number of cells that run side by side; None if this process runs them itself."""
     if launcher is None:
         return make_plan(config), None
     try:
         plan = make_plan(config, launcher.device())
-        return plan, launcher.workers(plan)
+        return plan, launcher.capacity(plan)
     finally:
         launcher.close()
 
@@ -129,8 +130,8 @@ def _parts(bill: Bill) -> Iterable[str]:
     parts += [(seconds, f"{method} sets") for method, seconds in bill.sets.items()]
     parts += [(bill.observers, "observers")] if bill.observers else []
     if len(parts) > 1:
-        told = sorted(parts, key=lambda part: -part[0])
-        yield "  of it " + ", ".join(f"{what} {_hours(seconds)}" for seconds, what in told)
+        parts.sort(key=lambda part: -part[0])
+        yield "  of it " + ", ".join(f"{what} {_hours(seconds)}" for seconds, what in parts)
 
 
 def _hours(seconds: float) -> str:

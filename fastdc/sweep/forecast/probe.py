@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastdc.common.errors import FastDCError
-from fastdc.sweep.cells import Cell, Plan
 from fastdc.sweep.forecast.estimate import Rates, archs_of, making_seconds, subsets_left
+from fastdc.sweep.plan import Cell, Plan
 
 if TYPE_CHECKING:
     from fastdc.nn.step_time import StepCost

@@ -1,1 +1,1 @@
-"""Run cells on workers: in this process, in one of their own, or on Ray."""
+"""Run cells on workers: a scheduler, and workers in this process, in a process of their own, or as Ray actors."""

@@ -10,16 +10,13 @@ class RunBars:
     """Set of progress bars, one for each run.
 
     A terminal shows up to `MOST_BARS` of them. Elsewhere one run at a time reports its progress.
-
-    Args:
-        enabled: False shows nothing.
     """
 
-    def __init__(self, enabled: bool) -> None:
-        self._most = 0 if not enabled else MOST_BARS if live_bars() is not None else 1
+    def __init__(self) -> None:
+        self._most = MOST_BARS if live_bars() is not None else 1
         self._bars: dict[str, Progress] = {}
 
-    def hear(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         """Advance the bar of the run whose epoch ended; ignore other events."""
         if event["event"] != "epoch":
             return

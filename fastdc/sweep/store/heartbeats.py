@@ -11,7 +11,7 @@ HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0
 
 
-class Heart:
+class Heartbeat:
     """Context manager that writes a heartbeat to the store while a cell runs.
 
     Other hosts need it, because they cannot look up this process.
@@ -38,24 +38,23 @@ class Heart:
                 continue  # the store is busy: the next beat may succeed, and the main thread stores the result
 
 
-class SilentWorkers:
-    """Finder of workers whose heartbeat has stopped, measured by this process's clock alone.
+class SilentHolders:
+    """Finder of processes whose heartbeat has stopped, measured by the clock of this process only.
 
     A heartbeat is compared only with its own earlier value, never with the local time of day. So the clocks of hosts
     may differ or jump.
     """
 
-    def __init__(self, silence: float = SILENCE_SECONDS) -> None:
-        self._silence = silence
+    def __init__(self) -> None:
         self._seen: dict[str, tuple[str, float, float]] = {}
 
     def expire(self, store: Store, keys: set[str]) -> None:
-        """Take back the runs among `keys` whose worker has been silent for too long."""
+        """Take back the runs among `keys` whose process has been silent for too long."""
         now = time.monotonic()
-        for key, worker in store.workers().items():
+        for key, holder in store.holders().items():
             token, beat, since = self._seen.get(key, ("", 0.0, now))
-            if (token, beat) != (worker.token, worker.heartbeat):
+            if (token, beat) != (holder.token, holder.heartbeat):
                 since = now  # a new claim or a new beat restarts the silence; so does the first look
-            self._seen[key] = (worker.token, worker.heartbeat, since)
-            if key in keys and now - since > self._silence:
-                store.expire(key, worker.token)
+            self._seen[key] = (holder.token, holder.heartbeat, since)
+            if key in keys and now - since > SILENCE_SECONDS:
+                store.expire(key, holder.token)

@@ -41,6 +41,17 @@ class Lease(NamedTuple):
     after_crash: bool = False
 
 
+class Holder(NamedTuple):
+    """Identify the process that holds a run, with its latest heartbeat.
+
+    Token and heartbeat stay the same only while the process shows no activity.
+    """
+
+    owner: Owner
+    token: str
+    heartbeat: float
+
+
 def new_token() -> str:
     """Return a token that no other claim has."""
     return secrets.token_hex(8)

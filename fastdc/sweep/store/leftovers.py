@@ -13,18 +13,9 @@ def remove_leftovers(workdir: Path, store: Store) -> None:
     This is safe while other sweeps work in the folder.
     """
     remove_temporaries(workdir.rglob(".*.????????.tmp"))
-    remove_checkpoints(workdir, store)
-
-
-def remove_checkpoints(workdir: Path, store: Store) -> None:
-    """Remove the checkpoints of finished runs, left by a sweep that was killed after it stored the result."""
-    folder = workdir / "checkpoints"
-    if not folder.is_dir():
-        return
-    left = [path for path in folder.iterdir() if path.is_dir()]
-    if not left:
-        return
-    states = store.states(redo=True)  # a run that is being redone is not finished
+    left = [path for path in workdir.glob("checkpoints/*") if path.is_dir()]
+    # A sweep that was killed after it stored a result leaves its checkpoint. A run that is redone is not finished.
+    states = store.states(redo=True) if left else {}
     for path in left:
         if states.get(path.name) == "done":
             shutil.rmtree(path, ignore_errors=True)

@@ -6,42 +6,24 @@ BEGIN IMMEDIATE. A deferred transaction fails at once with "database is locked" 
 """
 
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 from fastdc.common.crash_points import hit
 from fastdc.common.log import format_seconds
 from fastdc.sweep.failures import Failure
-from fastdc.sweep.store.lease import Lease, Owner, is_dead, new_token, this_owner
-from fastdc.sweep.store.schema import SCHEMA_VERSION, damaged, open_database, store_errors
+from fastdc.sweep.store.lease import Holder, Lease, Owner, is_dead, this_owner
+from fastdc.sweep.store.schema import SCHEMA_VERSION
+from fastdc.sweep.store.store_file import StoreFile
+from fastdc.sweep.store.transitions import RETRY, Planned, enter, enter_redo, supersede, table_of, take
 
 Rerun = Literal["missing", "failed", "all"]
 Outcome = Literal["done", "failed", "diverged"]
-CLAIMABLE = ("pending", "interrupted")
 FAULTS = ("failed", "diverged")
 LOST_SECONDS = 600.0
 TABLES = ("runs", "redo")
-
-
-class Planned(NamedTuple):
-    """Describe a run as a sweep registers it.
-
-    Attributes:
-        key: content key.
-        axes: what names the run without its content; a run that can be tried replaces a skipped row with equal axes.
-        label: values to show.
-        skip: why the run cannot be tried; None if it can.
-    """
-
-    key: str
-    axes: str
-    label: dict[str, Any]
-    skip: str | None = None
 
 
 class Record(NamedTuple):
@@ -66,83 +48,12 @@ class Record(NamedTuple):
     failure: Failure | None = None
 
 
-class Worker(NamedTuple):
-    """Identify the process that works on a run, with its latest heartbeat.
-
-    Token and heartbeat stay the same only while the worker shows no activity.
-    """
-
-    owner: Owner
-    token: str
-    heartbeat: float
-
-
-class Store:
-    """Result store of one sweep folder.
-
-    Args:
-        path: `DIR/store.sqlite`; created if missing, unless `readonly`.
-        readonly: read an existing store, which may be in a read-only folder.
-
-    Raises:
-        StoreError: the file is missing (`readonly`), not a store, damaged, or of a newer fastdc. It is not touched.
-        OutputError: it cannot be created, or the disk is full.
-    """
+class Store(StoreFile):
+    """Result store of one sweep folder; see `StoreFile` for its arguments and errors."""
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
-        self.path = path
-        self._connection = open_database(path, readonly)
-        self._lock = threading.RLock()
+        super().__init__(path, readonly)
         self._owner = this_owner()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file. The last process to close it merges the write-ahead log into it."""
-        with self._lock:
-            self._connection.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, store_errors(self.path):
-            if self._connection.in_transaction:  # a signal interrupted an earlier call between BEGIN and its try block
-                self._connection.rollback()
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.rollback()
-                raise
-
-    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock, store_errors(self.path):
-            return self._connection.execute(query, values).fetchall()
-
-    def _plain(self, text: str) -> dict[str, Any]:
-        """Parse a stored JSON object; raise `StoreError` for any other text."""
-        try:
-            value = json.loads(text)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise damaged(self.path, str(error)) from error
-        if not isinstance(value, dict):
-            raise damaged(self.path, f"found {type(value).__name__}, expected a JSON object")
-        return value
-
-    def check(self) -> None:
-        """Check the whole file for damage, before much work is added to it. It takes 1 s per GB from memory.
-
-        Raises:
-            StoreError: the file is damaged; it was not touched.
-        """
-        found = [str(row[0]) for row in self._rows("PRAGMA quick_check(1)")]
-        if found != ["ok"]:
-            raise damaged(self.path, found[0])
 
     # ---------------------------------------------------------------- planning
 
@@ -166,28 +77,11 @@ class Store:
         stale = [run.axes for run in runs if run.skip is None] if "skipped" in known.values() else []
         if not (fresh or retry or redo or stale):
             return
-        now = time.time()
         with self._transaction() as db:
             db.executemany("DELETE FROM runs WHERE axes = ? AND state = 'skipped'", [(axes,) for axes in stale])
-            db.executemany(
-                "INSERT INTO runs (key, axes, label, state, reason, changed) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (key) DO UPDATE SET reason = excluded.reason WHERE state = 'skipped'",
-                [
-                    (run.key, run.axes, json.dumps(run.label), "skipped" if run.skip else "pending", run.skip, now)
-                    for run in fresh
-                ],
-            )
-            for key in retry:
-                db.execute(  # after a fault of the machine one attempt stays counted: see `_take`
-                    "UPDATE runs SET state = 'pending', reason = NULL, trace = NULL, failure = NULL, "
-                    "attempts = coalesce(failure = 'infrastructure', 0), "
-                    "changed = ? WHERE key = ? AND state IN ('failed', 'diverged')",
-                    (now, key),
-                )
-            db.executemany(
-                "INSERT OR IGNORE INTO redo (key, label, state, changed) VALUES (?, ?, 'pending', ?)",
-                [(run.key, json.dumps(run.label), now) for run in redo],
-            )
+            enter(db, fresh)
+            db.executemany(RETRY, [(time.time(), key) for key in retry])
+            enter_redo(db, redo)
             hit("store.registering")
 
     def states(self, redo: bool = False) -> dict[str, str]:
@@ -221,15 +115,15 @@ class Store:
             redo: claim a finished run too, if it was registered to run once more.
         """
         with self._transaction() as db:
-            lease = _take(db, "runs", key, self._owner)
+            lease = take(db, "runs", key, self._owner)
             if lease is None and redo:
-                lease = _take(db, "redo", key, self._owner)
+                lease = take(db, "redo", key, self._owner)
         hit("store.claimed")
         return lease
 
     def heartbeat(self, lease: Lease) -> bool:
         """Record that the run is still worked on; return False if the lease was lost."""
-        query = f"UPDATE {_table(lease)} SET heartbeat = ? WHERE key = ? AND token = ?"
+        query = f"UPDATE {table_of(lease)} SET heartbeat = ? WHERE key = ? AND token = ?"
         with self._transaction() as db:
             done = db.execute(query, (time.time(), *lease[:2]))
         return done.rowcount == 1
@@ -269,7 +163,7 @@ class Store:
         result = None
         if outcome == "done":
             result = (lease.key, json.dumps(summary, allow_nan=False), json.dumps(detail or {}, allow_nan=False))
-        held = f"SELECT 1 FROM {_table(lease)} WHERE key = ? AND token = ? AND state = 'running'"
+        held = f"SELECT 1 FROM {table_of(lease)} WHERE key = ? AND token = ? AND state = 'running'"
         with self._transaction() as db:
             if db.execute(held, lease[:2]).fetchone() is None:
                 return False
@@ -277,7 +171,7 @@ class Store:
                 db.execute("DELETE FROM redo WHERE key = ?", (lease.key,))
                 return True
             if lease.redo:
-                _supersede(db, lease.key)
+                supersede(db, lease.key)
             db.execute(
                 "UPDATE runs SET state = ?, reason = ?, trace = ?, failure = ?, token = NULL, changed = ? "
                 "WHERE key = ?",
@@ -293,10 +187,10 @@ class Store:
 
     def release(self, lease: Lease) -> None:
         """Give an unfinished run back, for the next sweep to continue."""
-        self._reset(_table(lease), lease.key, lease.token, "interrupted")
+        self._reset(table_of(lease), lease.key, lease.token, "interrupted")
 
     def expire(self, key: str, token: str) -> None:
-        """Take a run back from a worker that shows no sign of life, on another host, say; it becomes pending."""
+        """Take a run back from a worker whose heartbeat has stopped; the run becomes pending."""
         for table in TABLES:
             self._reset(table, key, token, "pending")
 
@@ -308,11 +202,11 @@ class Store:
                 (state, time.time(), key, token),
             )
 
-    def workers(self, tables: Sequence[str] = TABLES) -> dict[str, Worker]:
-        """Return the worker of each run in state `running`, by key."""
+    def holders(self, tables: Sequence[str] = TABLES) -> dict[str, Holder]:
+        """Return the process that holds each run in state `running`, by key."""
         query = "SELECT key, pid, host, born, token, heartbeat FROM {} WHERE state = 'running'"
         rows = self._rows(" UNION ALL ".join(query.format(table) for table in tables))
-        return {key: Worker(Owner(pid, host, born), token, beat) for key, pid, host, born, token, beat in rows}
+        return {key: Holder(Owner(pid, host, born), token, beat) for key, pid, host, born, token, beat in rows}
 
     # ---------------------------------------------------------------- reading
 
@@ -338,15 +232,15 @@ class Store:
 
     def _as_seen(self, records: list[Record]) -> list[Record]:
         """Mark the running records whose process has ended, or has shown no sign of life for long."""
-        workers = self.workers(("runs",))  # an older store has no other table
+        holders = self.holders(("runs",))  # an older store has no other table
         now, seen = time.time(), list[Record]()
         for record in records:
-            worker = workers.get(record.key) if record.state == "running" else None
-            if worker is not None and is_dead(worker.owner):
+            holder = holders.get(record.key) if record.state == "running" else None
+            if holder is not None and is_dead(holder.owner):
                 record = record._replace(state="interrupted", reason="its process has ended; the same command goes on")
-            elif worker is not None and now - worker.heartbeat > LOST_SECONDS:  # no proof: clocks differ
-                silent = format_seconds(now - worker.heartbeat)
-                record = record._replace(reason=f"no sign of life from host {worker.owner.host} for {silent}")
+            elif holder is not None and now - holder.heartbeat > LOST_SECONDS:  # no proof: clocks differ
+                silent = format_seconds(now - holder.heartbeat)
+                record = record._replace(reason=f"no sign of life from host {holder.owner.host} for {silent}")
             seen.append(record)
         return seen
 
@@ -375,47 +269,3 @@ class Store:
         """Keep the cost of a subset, for every run that trains on it, now or in a later sweep."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO subsets VALUES (?, ?, ?)", (key, label, json.dumps(cost)))
-
-
-def _table(lease: Lease) -> str:
-    return "redo" if lease.redo else "runs"
-
-
-def _take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease | None:
-    """Claim a run in one of the tables, inside a transaction."""
-    row = db.execute(f"SELECT state, pid, host, born, attempts FROM {table} WHERE key = ?", (key,)).fetchone()
-    if row is None:
-        return None
-    state, pid, host, born, attempts = row
-    if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
-        return None
-    # A pending run with an attempt: its worker went silent, or --rerun tries it again after a fault of the machine.
-    crashed = state == "running" or (state == "pending" and attempts > 0)
-    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=crashed)
-    now = time.time()
-    db.execute(
-        f"UPDATE {table} SET state = 'running', pid = ?, host = ?, born = ?, token = ?, heartbeat = ?, "
-        "attempts = ?, changed = ? WHERE key = ?",
-        (*owner, lease.token, now, lease.attempts, now, key),
-    )
-    return lease
-
-
-def _supersede(db: sqlite3.Connection, key: str) -> None:
-    """Move a finished run's result to `superseded` and make its row pending again, for the new result."""
-    db.execute(
-        "INSERT INTO superseded (key, label, state, reason, summary, detail, changed, provenance) "
-        "SELECT runs.key, label, state, reason, summary, detail, changed, provenance "
-        "FROM runs LEFT JOIN results USING (key) LEFT JOIN provenance USING (key) WHERE runs.key = ?",
-        (key,),
-    )
-    db.execute("DELETE FROM results WHERE key = ?", (key,))
-    db.execute("DELETE FROM provenance WHERE key = ?", (key,))
-    axes, label, changed = db.execute(
-        "SELECT axes, redo.label, redo.changed FROM runs JOIN redo USING (key) WHERE key = ?", (key,)
-    ).fetchone()
-    db.execute("DELETE FROM redo WHERE key = ?", (key,))
-    db.execute(  # replaced, not updated: the trigger `done_is_final` rejects an update of a finished row
-        "INSERT OR REPLACE INTO runs (key, axes, label, state, changed) VALUES (?, ?, ?, 'pending', ?)",
-        (key, axes, label, changed),
-    )

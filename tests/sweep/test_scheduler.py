@@ -3,23 +3,27 @@
 import errno
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from fastdc.common.errors import MethodError, OutputError, WorkerError
-from fastdc.sweep.cells import Plan, make_plan
-from fastdc.sweep.launch import scheduler as launch
-from fastdc.sweep.launch.scheduler import Call, Event, PoolSpread
-from fastdc.sweep.launch.worker import Answer
-from fastdc.sweep.run_cells import CellFailure, Outcome, Together, failure_of, prepare_workdir, run_plan
+from fastdc.common.files import prepare_workdir
+from fastdc.sweep.cell_result import CellFailure, failure_of
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.launch import scheduler, worker_starts
+from fastdc.sweep.launch.workers import Ended, Event, Finished, Lost, Made, Request, Started, SubsetMade, Tracked
+from fastdc.sweep.plan import Plan
+from fastdc.sweep.run_cells import Outcome, run_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.track import listening
 from tests.sweep.test_sweep_run import accuracy
 
 Make = Callable[..., SweepConfig]
-React = Callable[[int, Call, tuple[Any, ...]], "Answer | str | None"]
+Call = Literal["open", "make_network", "make_subset", "run"]
+"""A step of a worker: its start, or one part of a request."""
+React = Callable[[int, Call, tuple[Any, ...]], "CellFailure | Exception | str | None"]
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +31,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastdc.sweep.run_cells.POLL_SECONDS", 0.001)
 
 
-class FakePool:
-    """Workers that answer one request each time something is waited for, in turn.
+class FakeWorkers:
+    """Workers that take one step each time something is waited for, in turn.
 
     Args:
-        react: the answer to a request; a text loses the worker for that reason.
+        react: how a step fails: a text loses the worker (at its start: is the problem), a failure is that of the cell
+            or of what is made, an exception ends the sweep.
         size: how many workers there may be.
     """
+
+    separate = True
 
     def __init__(self, plan: Plan, react: React | None = None, size: int = 2) -> None:
         self.cells = {cell.key: cell for cell in plan.cells}
@@ -52,11 +59,16 @@ class FakePool:
         self.waiting[self.started] = [("open", ())]
         return self.started
 
-    def send(self, worker: int, call: Call, *arguments: Any) -> None:
-        self.sent.append((worker, call, arguments))
-        self.waiting[worker].append((call, arguments))
+    def send(self, worker: int, request: Request) -> None:
+        steps: list[tuple[Call, tuple[Any, ...]]] = [
+            ("make_network", (key,)) if kind == "network" else ("make_subset", (request.cells[0],))
+            for kind, key in request.making
+        ]
+        steps.append(("run", (request.cells, request.costs)))
+        self.sent += [(worker, *step) for step in steps]
+        self.waiting[worker] += steps
 
-    def wait(self, _seconds: float) -> list[Event]:
+    def wait(self, _seconds: float) -> list[tuple[int, Event]]:
         busy = [worker for worker, calls in self.waiting.items() if calls]
         self.most_at_work = max(self.most_at_work, len(busy))
         if not busy:
@@ -65,20 +77,26 @@ class FakePool:
         self.served[worker] = max(self.served.values(), default=0) + 1
         call, arguments = self.waiting[worker].pop(0)
         value = self.react(worker, call, arguments) if self.react is not None else None
-        if isinstance(value, str) and call != "open":
-            self.waiting.pop(worker)
-            return [Event(worker, "lost", value)]
-        return [Event(worker, call, value if value is not None or call == "open" else self.good(call, arguments))]
+        return [(worker, event) for event in self.events(worker, call, arguments, value)]
 
-    def good(self, call: Call, arguments: tuple[Any, ...]) -> Answer:
-        """What a worker answers that does its work."""
+    def events(self, worker: int, call: Call, arguments: tuple[Any, ...], value: Any) -> list[Event]:
+        """What a worker reports of a step that ends like this."""
+        if call == "open":
+            return [Started(value)]
+        if isinstance(value, str):
+            self.waiting.pop(worker)
+            return [Lost(value)]
+        if isinstance(value, Exception):
+            return [Finished(value)]
         if call == "run":
-            return Answer(tuple(accuracy(self.cells[key]) for key in arguments[0]))
-        if call == "make_subset":
+            made_by = {"host": f"node{worker}"}
+            results = [value or accuracy(self.cells[key])._replace(provenance=made_by) for key in arguments[0]]
+            return [*map(Ended, arguments[0], results), Finished()]
+        if call == "make_subset" and value is None:
             subset = self.cells[arguments[0]].subset
             assert subset is not None
-            return Answer(costs={subset.key: ("a subset", {"wall": 1.0})})
-        return Answer()
+            return [SubsetMade(subset.key, "a subset", {"wall": 1.0}), Made(None)]
+        return [Made(value)]
 
     def drop(self, worker: int) -> None:
         self.dropped.append(worker)
@@ -88,11 +106,11 @@ class FakePool:
         return [arguments[0] for _, name, arguments in self.sent if name == call]
 
 
-def sweep(plan: Plan, pool: FakePool, together: Together | None = None) -> Outcome:
+def sweep(plan: Plan, workers: FakeWorkers) -> Outcome:
     prepare_workdir(plan.config.workdir)
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
-        return run_plan(plan, store, PoolSpread(store, pool, True), show_progress=False, together=together)
+        return run_plan(plan, store, workers)
 
 
 def reasons(plan: Plan) -> dict[str, str | None]:
@@ -102,23 +120,26 @@ def reasons(plan: Plan) -> dict[str, str | None]:
 
 def test_every_cell_runs_once_on_as_many_workers_as_there_is_room_for(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-9"))
-    pool = FakePool(plan, size=3)
-    outcome = sweep(plan, pool)
+    workers = FakeWorkers(plan, size=3)
+    outcome = sweep(plan, workers)
     assert (outcome.states, outcome.ran) == ({"done": 10}, 10)
-    assert (pool.started, pool.most_at_work) == (3, 3)
-    assert sorted(key for keys in pool.calls("run") for key in keys) == sorted(cell.key for cell in plan.cells)
+    assert (workers.started, workers.most_at_work) == (3, 3)
+    assert sorted(key for keys in workers.calls("run") for key in keys) == sorted(cell.key for cell in plan.cells)
+    with Store(plan.store_path, readonly=True) as store:
+        made_by = [store.provenance(cell.key) for cell in plan.cells]
+    assert all(found in [{"host": f"node{worker}"} for worker in (1, 2, 3)] for found in made_by)
 
 
 def test_no_more_workers_are_started_than_there_are_cells(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-1"))
-    pool = FakePool(plan, size=50)
-    assert sweep(plan, pool).states == {"done": 2}
-    assert pool.started == 2
+    workers = FakeWorkers(plan, size=50)
+    assert sweep(plan, workers).states == {"done": 2}
+    assert workers.started == 2
 
 
 def test_what_cells_share_is_made_once_and_the_others_do_not_wait_in_vain(make_config: Make) -> None:
     plan = make_plan(make_config(methods="random,el2n,pca,full", seeds="0-3", ipc="2"))
-    pool = FakePool(plan, size=4)
+    workers = FakeWorkers(plan, size=4)
     at_work: dict[int, str] = {}
 
     def watch(worker: int, call: Call, arguments: tuple[Any, ...]) -> None:
@@ -126,24 +147,24 @@ def test_what_cells_share_is_made_once_and_the_others_do_not_wait_in_vain(make_c
             assert not any(sent == "make_network" for other, sent in at_work.items() if other != worker)
         at_work[worker] = call
 
-    pool.react = watch
-    assert sweep(plan, pool).states == {"done": 16}
-    assert pool.calls("make_network") == ["observer"]
-    made = [pool.cells[key].subset for key in pool.calls("make_subset")]
+    workers.react = watch
+    assert sweep(plan, workers).states == {"done": 16}
+    assert workers.calls("make_network") == ["observer"]
+    made = [workers.cells[key].subset for key in workers.calls("make_subset")]
     assert len(made) == len({subset.key for subset in made if subset is not None}) == 6  # random has one for each seed
-    first = [call for _, call, _ in pool.sent].index("make_network")
-    begun = {worker for worker, _, _ in pool.sent}
+    first = [call for _, call, _ in workers.sent].index("make_network")
+    begun = {worker for worker, _, _ in workers.sent}
     assert (first >= 0, len(begun)) == (True, 4)  # while one trains the observer the others are busy
 
 
 def test_costs_are_stored_by_the_driver_and_sent_with_later_cells(make_config: Make) -> None:
     plan = make_plan(make_config(methods="el2n", seeds="0-1"))
-    pool = FakePool(plan)
-    sweep(plan, pool)
+    workers = FakeWorkers(plan)
+    sweep(plan, workers)
     (subset,) = {cell.subset.key for cell in plan.cells if cell.subset is not None}
     with Store(plan.store_path, readonly=True) as store:
         assert store.subset_cost(subset) == {"wall": 1.0}
-    later = [arguments[1] for _, call, arguments in pool.sent if call == "run"][1]
+    later = [arguments[1] for _, call, arguments in workers.sent if call == "run"][1]
     assert later == {subset: {"wall": 1.0}}
 
 
@@ -159,12 +180,12 @@ def test_a_lost_worker_costs_only_its_cells_and_they_run_again(
             return "its host is gone"
         return None
 
-    pool = FakePool(plan, lose_once)
-    outcome = sweep(plan, pool)
-    assert (outcome.states, outcome.ran, pool.started) == ({"done": 6}, 6, 3)
-    assert len(pool.calls("run")) == 7
+    workers = FakeWorkers(plan, lose_once)
+    outcome = sweep(plan, workers)
+    assert (outcome.states, outcome.ran, workers.started) == ({"done": 6}, 6, 3)
+    assert len(workers.calls("run")) == 7
     name = next(cell.name for cell in plan.cells if cell.key == lost[0])
-    assert capsys.readouterr().err == f"{name}: its worker was lost (its host is gone); runs again\n"
+    assert f"{name}: its worker was lost (its host is gone); runs again\n" in capsys.readouterr().err
 
 
 def test_a_cell_that_takes_its_worker_down_every_time_ends_as_failed(make_config: Make) -> None:
@@ -174,27 +195,29 @@ def test_a_cell_that_takes_its_worker_down_every_time_ends_as_failed(make_config
     def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> str | None:
         return "signal 11" if call == "run" and bad in arguments[0] else None
 
-    pool = FakePool(plan, react)
-    outcome = sweep(plan, pool)
+    workers = FakeWorkers(plan, react)
+    outcome = sweep(plan, workers)
     assert (outcome.states, outcome.exit_code) == ({"done": 3, "failed": 1}, 1)
     assert reasons(plan) == {bad: "its worker was lost 3 times: signal 11"}
     with Store(plan.store_path, readonly=True) as store:
         assert [record.failure for record in store.records() if record.key == bad] == ["infrastructure"]
-    assert sum(bad in keys for keys in pool.calls("run")) == launch.MOST_TRIES
+    assert sum(bad in keys for keys in workers.calls("run")) == scheduler.MOST_TRIES
 
 
 @pytest.mark.parametrize("call", ["make_network", "make_subset"])
-def test_what_takes_down_whoever_makes_it_is_given_up_for_all_cells_that_need_it(make_config: Make, call: Call) -> None:
+def test_what_ends_each_worker_that_makes_it_is_given_up_for_all_cells_that_need_it(
+    make_config: Make, call: Call
+) -> None:
     plan = make_plan(make_config(methods="random,el2n", seeds="0-5"))
 
     def react(_worker: int, sent: Call, arguments: tuple[Any, ...]) -> str | None:
-        of_el2n = sent != "make_subset" or pool.cells[arguments[0]].label["method"] == "el2n"
+        of_el2n = sent != "make_subset" or workers.cells[arguments[0]].label["method"] == "el2n"
         return "killed by signal 9" if sent == call and of_el2n else None
 
-    pool = FakePool(plan, react)
-    assert sweep(plan, pool).states == {"done": 6, "failed": 6}
+    workers = FakeWorkers(plan, react)
+    assert sweep(plan, workers).states == {"done": 6, "failed": 6}
     assert set(reasons(plan).values()) == {"its worker was lost 3 times: killed by signal 9"}
-    assert pool.started <= 2 + launch.MOST_TRIES
+    assert workers.started <= 2 + scheduler.MOST_TRIES
 
 
 def test_a_fault_of_the_machine_is_tried_again_on_another_worker(
@@ -205,18 +228,18 @@ def test_a_fault_of_the_machine_is_tried_again_on_another_worker(
     fault = failure_of(OSError(errno.EIO, "Input/output error", "train.beton"))
     where: dict[str, list[int]] = {}
 
-    def react(worker: int, call: Call, arguments: tuple[Any, ...]) -> Answer | None:
+    def react(worker: int, call: Call, arguments: tuple[Any, ...]) -> CellFailure | Exception | None:
         if call != "run":
             return None
         (key,) = arguments[0]
         where.setdefault(key, []).append(worker)
-        return Answer((fault,)) if key == always.key or (key == once.key and len(where[key]) == 1) else None
+        return fault if key == always.key or (key == once.key and len(where[key]) == 1) else None
 
-    pool = FakePool(plan, react)
-    assert sweep(plan, pool).states == {"done": 5, "failed": 1}
+    workers = FakeWorkers(plan, react)
+    assert sweep(plan, workers).states == {"done": 5, "failed": 1}
     assert reasons(plan) == {always.key: "train.beton: Input/output error; check path and permissions"}
-    assert (len(where[once.key]), len(where[always.key])) == (2, launch.MOST_TRIES)
-    assert len(set(where[always.key])) == launch.MOST_TRIES
+    assert (len(where[once.key]), len(where[always.key])) == (2, scheduler.MOST_TRIES)
+    assert len(set(where[always.key])) == scheduler.MOST_TRIES
     assert f"{once.name}: train.beton: Input/output error; check path and permissions; runs again" in (
         capsys.readouterr().err
     )
@@ -227,28 +250,28 @@ def test_a_fault_of_the_machine_in_what_cells_share_fails_no_other_cell(make_con
     fault = failure_of(OSError(errno.EIO, "Input/output error", "train.beton"))
     failures = [fault]
 
-    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> Answer | None:
-        return Answer(failure=failures.pop()) if call == "make_network" and failures else None
+    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> CellFailure | Exception | None:
+        return failures.pop() if call == "make_network" and failures else None
 
-    assert sweep(plan, FakePool(plan, react)).states == {"done": 4}
+    assert sweep(plan, FakeWorkers(plan, react)).states == {"done": 4}
 
 
-def test_news_are_told_at_once_and_those_of_a_lost_worker_too(make_config: Make) -> None:
+def test_events_are_published_at_once_and_those_of_a_lost_worker_too(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0"))
     name = plan.cells[0].name
     heard: list[tuple[str, int | None]] = []
 
-    class Telling(FakePool):
+    class Telling(FakeWorkers):
         """Tells of an epoch with each run, and loses the first worker after that."""
 
-        def wait(self, seconds: float) -> list[Event]:
+        def wait(self, seconds: float) -> list[tuple[int, Event]]:
             found = super().wait(seconds)
-            news = [Event(found[0].worker, "news", ((1, epoch_event(name, 1)),))] if self.calls("run") else []
-            return news + found
+            told: list[tuple[int, Event]] = [(found[0][0], Tracked(epoch_event(name, 1)))] if self.calls("run") else []
+            return told + found
 
-    pool = Telling(plan, lambda worker, call, _: "killed" if call == "run" and worker == 1 else None)
+    workers = Telling(plan, lambda worker, call, _: "killed" if call == "run" and worker == 1 else None)
     with listening(lambda event: heard.append((event["event"], event.get("epoch")))):
-        assert sweep(plan, pool).states == {"done": 1}
+        assert sweep(plan, workers).states == {"done": 1}
     told = [kind for kind, _ in heard if kind in ("cell_started", "epoch", "cell_done")]
     once = list(dict.fromkeys(told[: told.index("cell_started", 1)]))
     assert once == ["cell_started", "epoch"]
@@ -262,15 +285,15 @@ def epoch_event(cell: str, epoch: int) -> dict[str, Any]:
 
 
 def test_a_group_whose_worker_is_lost_goes_on_one_by_one(make_config: Make) -> None:
-    plan = make_plan(make_config(methods="full", seeds="0-2"))
+    archs = "convnet1_w4,convnet1_w6,convnet1_w8"
+    plan = make_plan(make_config(methods="full", seeds="0", archs=archs, together="always"))
 
     def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> str | None:
         return "killed" if call == "run" and len(arguments[0]) > 1 else None
 
-    pool = FakePool(plan, react)
-    together = Together(lambda cells: [list(cells)] if cells else [], lambda cells: [])
-    assert sweep(plan, pool, together).states == {"done": 3}
-    assert sorted(map(len, pool.calls("run"))) == [1, 1, 1, 3]
+    workers = FakeWorkers(plan, react)
+    assert sweep(plan, workers).states == {"done": 3}
+    assert sorted(map(len, workers.calls("run"))) == [1, 1, 1, 3]
 
 
 def test_a_failure_is_a_row_and_is_not_tried_again(make_config: Make) -> None:
@@ -281,17 +304,15 @@ def test_a_failure_is_a_row_and_is_not_tried_again(make_config: Make) -> None:
         plan.cells[1].key: failure_of(TypeError("no tensor")),
     }
 
-    def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> Answer | None:
-        if call != "run" or arguments[0][0] not in answers:
-            return None
-        return Answer((answers[arguments[0][0]],))
+    def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> CellFailure | Exception | None:
+        return answers.get(arguments[0][0]) if call == "run" else None
 
-    pool = FakePool(plan, react)
-    outcome = sweep(plan, pool)
+    workers = FakeWorkers(plan, react)
+    outcome = sweep(plan, workers)
     assert outcome.states == {"done": 2, "diverged": 1, "failed": 1}
     assert set(reasons(plan).values()) == {"loss is nan", "unexpected TypeError: no tensor"}
-    assert len(pool.calls("run")) == 4
-    assert len(pool.dropped) == 1  # after the error that nobody expected: the next run gets a clean process
+    assert len(workers.calls("run")) == 4
+    assert len(workers.dropped) == 1  # after the error that nobody expected: the next run gets a clean process
 
 
 @pytest.mark.parametrize("call", ["make_network", "make_subset"])
@@ -299,17 +320,17 @@ def test_what_cannot_be_made_fails_all_cells_that_need_it_and_is_asked_for_once(
     plan = make_plan(make_config(methods="random,el2n", seeds="0-2"))
     reason = failure_of(MethodError("class 'moss' has 2 images"))
 
-    def react(_worker: int, sent: Call, arguments: tuple[Any, ...]) -> Answer | None:
-        cell = pool.cells[arguments[0] if sent == "make_subset" else arguments[0][0]] if sent in RUNS else None
+    def react(_worker: int, sent: Call, arguments: tuple[Any, ...]) -> CellFailure | Exception | None:
+        cell = workers.cells[arguments[0] if sent == "make_subset" else arguments[0][0]] if sent in RUNS else None
         if sent == call == "make_network":
-            return Answer(failure=reason)
+            return reason
         if cell is not None and cell.label["method"] == "el2n":
-            return Answer(failure=reason) if sent == "make_subset" else Answer((reason,))
+            return reason
         return None
 
-    pool = FakePool(plan, react)
-    assert sweep(plan, pool).states == {"done": 3, "failed": 3}
-    assert len(pool.calls(call)) == (1 if call == "make_network" else 4)  # random has one for each seed
+    workers = FakeWorkers(plan, react)
+    assert sweep(plan, workers).states == {"done": 3, "failed": 3}
+    assert len(workers.calls(call)) == (1 if call == "make_network" else 4)  # random has one for each seed
     assert set(reasons(plan).values()) == {"class 'moss' has 2 images"}
 
 
@@ -320,40 +341,40 @@ RUNS = ("make_subset", "run")
 def test_a_full_disk_ends_the_sweep_and_gives_the_other_cells_back(make_config: Make, error: Exception) -> None:
     plan = make_plan(make_config(seeds="0-5"))
 
-    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> Answer | None:
-        return Answer(ends=error) if call == "run" and len(pool.calls("run")) > 2 else None
+    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> CellFailure | Exception | None:
+        return error if call == "run" and len(workers.calls("run")) > 2 else None
 
-    pool = FakePool(plan, react)
+    workers = FakeWorkers(plan, react)
     with pytest.raises(type(error)):
-        sweep(plan, pool)
+        sweep(plan, workers)
     with Store(plan.store_path, readonly=True) as store:
         assert "running" not in store.states().values()
         assert "interrupted" in store.states().values()
-    assert sweep(plan, FakePool(plan)).states == {"done": 6}
+    assert sweep(plan, FakeWorkers(plan)).states == {"done": 6}
 
 
 def test_workers_that_cannot_start_end_the_sweep_before_any_cell_runs(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-5"))
-    pool = FakePool(plan, lambda _worker, call, _: "host b does not see it" if call == "open" else None)
+    workers = FakeWorkers(plan, lambda _worker, call, _: "host b does not see it" if call == "open" else None)
     with pytest.raises(WorkerError, match=r"[34] workers could not be started: host b does not see it"):
-        sweep(plan, pool)
+        sweep(plan, workers)
     with Store(plan.store_path, readonly=True) as store:
         assert set(store.states().values()) == {"pending"}
 
 
 def test_one_bad_host_is_not_asked_for_ever(make_config: Make, capsys: pytest.CaptureFixture[str]) -> None:
     plan = make_plan(make_config(seeds="0-9"))
-    pool = FakePool(plan, lambda worker, call, _: "no CUDA" if call == "open" and worker != 1 else None, size=2)
-    assert sweep(plan, pool).states == {"done": 10}
-    assert pool.started <= 3
+    workers = FakeWorkers(plan, lambda worker, call, _: "no CUDA" if call == "open" and worker != 1 else None, size=2)
+    assert sweep(plan, workers).states == {"done": 10}
+    assert workers.started <= 3
     assert "a worker could not be started: no CUDA" in capsys.readouterr().err
 
 
 def test_bad_hosts_do_not_end_a_sweep_that_a_slower_one_can_serve(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-9"))
-    pool = FakePool(plan, lambda worker, call, _: "no CUDA" if call == "open" and worker < 6 else None, size=6)
-    assert sweep(plan, pool).states == {"done": 10}
-    assert pool.started <= 8
+    workers = FakeWorkers(plan, lambda worker, call, _: "no CUDA" if call == "open" and worker < 6 else None, size=6)
+    assert sweep(plan, workers).states == {"done": 10}
+    assert workers.started <= 8
 
 
 @pytest.mark.timeout(20)
@@ -364,32 +385,32 @@ def test_a_lone_worker_that_is_lost_beside_a_bad_host_is_replaced(make_config: M
         bad_host = 1 < worker <= 4
         return "no CUDA" if call == "open" and bad_host else "killed" if call == "run" and worker == 1 else None
 
-    pool = FakePool(plan, react, size=4)
-    assert sweep(plan, pool).states == {"done": 4}
-    assert pool.started > 4
+    workers = FakeWorkers(plan, react, size=4)
+    assert sweep(plan, workers).states == {"done": 4}
+    assert workers.started > 4
 
 
 def test_a_place_where_no_worker_could_start_is_tried_again_later(
     make_config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(make_config(seeds="0-9"))
-    monkeypatch.setattr(launch, "FORGET_SECONDS", 0.0)
-    pool = FakePool(plan, lambda worker, call, _: "rebooting" if call == "open" and worker == 2 else None, size=2)
-    assert sweep(plan, pool).states == {"done": 10}
-    assert (pool.started, pool.most_at_work) == (3, 2)
+    monkeypatch.setattr(worker_starts, "FORGET_SECONDS", 0.0)
+    workers = FakeWorkers(plan, lambda worker, call, _: "rebooting" if call == "open" and worker == 2 else None, size=2)
+    assert sweep(plan, workers).states == {"done": 10}
+    assert (workers.started, workers.most_at_work) == (3, 2)
 
 
 def test_an_interrupt_gives_back_what_is_running(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-5"))
 
-    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> Answer | None:
-        if call == "run" and len(pool.calls("run")) > 3:
+    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> CellFailure | Exception | None:
+        if call == "run" and len(workers.calls("run")) > 3:
             raise KeyboardInterrupt
         return None
 
-    pool = FakePool(plan, react)
+    workers = FakeWorkers(plan, react)
     with pytest.raises(KeyboardInterrupt):
-        sweep(plan, pool)
+        sweep(plan, workers)
     with Store(plan.store_path, readonly=True) as store:
         states = sorted(store.states().values())
     assert states.count("interrupted") == 2
@@ -406,13 +427,13 @@ def test_cells_that_another_sweep_holds_are_left_to_it(make_config: Make) -> Non
         assert lease is not None
 
         def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> None:
-            if call == "run" and len(pool.calls("run")) == 3:
+            if call == "run" and len(workers.calls("run")) == 3:
                 other.finish(lease, "done", summary=accuracy(plan.cells[2]).summary)
 
-        pool = FakePool(plan, react)
-        outcome = sweep(plan, pool)
+        workers = FakeWorkers(plan, react)
+        outcome = sweep(plan, workers)
     assert (outcome.states, outcome.ran) == ({"done": 4}, 3)
-    assert held not in [key for keys in pool.calls("run") for key in keys]
+    assert held not in [key for keys in workers.calls("run") for key in keys]
 
 
 def test_threads_and_handles_stay_as_they_were(make_config: Make) -> None:
@@ -420,7 +441,9 @@ def test_threads_and_handles_stay_as_they_were(make_config: Make) -> None:
 
     plan = make_plan(make_config(seeds="0-199"))
     losses = iter(range(10**6))
-    pool = FakePool(plan, lambda _w, call, _a: "lost" if call == "run" and next(losses) % 9 == 4 else None, size=6)
+    workers = FakeWorkers(
+        plan, lambda _w, call, _a: "lost" if call == "run" and next(losses) % 9 == 4 else None, size=6
+    )
     before = threading.active_count(), len(os.listdir("/proc/self/fd"))
-    assert sweep(plan, pool).states == {"done": 200}
+    assert sweep(plan, workers).states == {"done": 200}
     assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before

@@ -1,15 +1,18 @@
-"""Where a cell cannot have a process of its own: it runs in the sweep's, and that is said."""
+"""Where a cell cannot have a process of its own: it runs in the sweep's, and that is reported."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from fastdc.common.files import prepare_workdir
+from fastdc.sweep.cell_runner import CellRunner
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.launch.own_process import Alone
-from fastdc.sweep.run_cells import prepare_workdir
+from fastdc.sweep.launch.in_process import InProcess
+from fastdc.sweep.launch.workers import Ended, Finished, Request
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
+from tests.sweep.test_sweep_run import accuracy
 
 Make = Callable[..., SweepConfig]
 
@@ -22,11 +25,12 @@ class NotPicklable:
 
 
 @pytest.mark.parametrize("what", ["no process", "no pickle"])
-def test_it_is_told(
+def test_it_runs_here_with_a_message(
     make_config: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     plan = make_plan(make_config())
     prepare_workdir(plan.config.workdir)
+    monkeypatch.setattr(CellRunner, "run", lambda _, cell: accuracy(cell))
 
     def refuse(*_: Any, **__: Any) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -35,7 +39,13 @@ def test_it_is_told(
         monkeypatch.setattr("subprocess.Popen", refuse)
     else:
         plan.cells[0].label["method"] = NotPicklable()
+    key = plan.cells[0].key
     with Store(plan.store_path) as store:
-        assert Alone(plan, store)(plan.cells[0]) is None
+        here = InProcess(plan, store)
+        here.send(here.start(), Request((key,), {}, after_crash=(key,)))
+        ended, finished = (event for _, event in here.wait(0))
+    assert isinstance(ended, Ended)
+    assert ended.result.provenance is not None
+    assert finished == Finished()
     reason = "Resource temporarily unavailable" if what == "no process" else "TypeError: cannot leave its process"
     assert f"runs here, for a process of its own could not be started ({reason})" in capsys.readouterr().err

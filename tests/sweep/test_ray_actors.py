@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from fastdc.cli.main import main as cli
+from fastdc.cli.main import run as run_command
 from fastdc.common.errors import ConfigError
 from fastdc.common.threads import host_cpus
 from fastdc.report import make_rows
 from fastdc.sweep.launch.ray_actors import RayLauncher, lost_reason
+from fastdc.sweep.launch.ray_cluster import connect
 from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
@@ -124,7 +125,7 @@ def test_options_that_cannot_work_are_refused(
     message: str,
 ) -> None:
     path = write_yaml(make_config(), tmp_path / "grid.yaml")
-    assert cli.run(["sweep", str(path), *options]) == 2
+    assert run_command(["sweep", str(path), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
 
@@ -159,7 +160,7 @@ class Marked:
 
     def workers(self) -> list[int]:
         """Processes that run its cells."""
-        return [pid for pid, title in self.processes().items() if title.startswith("ray::CellWorker")]
+        return [pid for pid, title in self.processes().items() if title.startswith("ray::RayWorker")]
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         """What it has told so far."""
@@ -258,13 +259,13 @@ def test_an_address_where_nobody_listens_is_one_line(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fastdc.sweep.launch.ray_actors.REACH_SECONDS", 0.1)
+    monkeypatch.setattr("fastdc.sweep.launch.ray_cluster.REACH_SECONDS", 0.1)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         grid = write_yaml(make_config(), tmp_path / "grid.yaml")
-        assert cli.run(["sweep", str(grid), "--launcher", "ray", "--address", address, "--quiet"]) == 1
+        assert run_command(["sweep", str(grid), "--launcher", "ray", "--address", address, "--quiet"]) == 1
     assert (
         capfd.readouterr().err == f"error: --launcher ray: no cluster at '{address}': [Errno 111] Connection refused\n"
     )
@@ -279,7 +280,7 @@ def test_a_sigterm_while_ray_starts_is_an_interrupt(
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", start)
     grid = write_yaml(make_config(), tmp_path / "grid.yaml")
-    assert cli.run(["sweep", str(grid), "--launcher", "ray", "--quiet"]) == 130
+    assert run_command(["sweep", str(grid), "--launcher", "ray", "--quiet"]) == 130
 
 
 def test_one_openmp_thread_is_no_limit_on_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +289,7 @@ def test_one_openmp_thread_is_no_limit_on_workers(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    RayLauncher()._connect()
+    connect("local")
     assert given["num_cpus"] == host_cpus()
 
 

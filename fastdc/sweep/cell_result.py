@@ -1,0 +1,61 @@
+"""Hold how a cell ended: its result, or a failure in words that any process can unpickle."""
+
+import traceback
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from fastdc.common.errors import DivergedError, FastDCError
+from fastdc.sweep.failures import Failure, classify
+
+
+class CellResult(NamedTuple):
+    """Hold the result of a finished cell.
+
+    Attributes:
+        summary: values that every report reads.
+        detail: values that are read only on request.
+        leftover: folder of the checkpoint, which is removed once the row is stored.
+        provenance: what computed the cell, see `fastdc.sweep.provenance`.
+    """
+
+    summary: dict[str, Any]
+    detail: dict[str, Any]
+    leftover: Path | None = None
+    provenance: dict[str, Any] | None = None
+
+
+class CellFailure(NamedTuple):
+    """Describe how a cell failed.
+
+    Attributes:
+        outcome: failed or diverged.
+        reason: one line for its row.
+        failure: class of the failure.
+        trace: traceback of an unexpected error.
+        provenance: as in `CellResult`; empty for a cell that no process ran to its end.
+    """
+
+    outcome: Literal["failed", "diverged"]
+    reason: str
+    failure: Failure
+    trace: str | None = None
+    provenance: dict[str, Any] | None = None
+
+
+def failure_of(error: Exception) -> CellFailure:
+    """Describe an error for a cell's row."""
+    trace = None if isinstance(error, FastDCError) else "".join(traceback.format_exception(error))
+    outcome: Literal["failed", "diverged"] = "diverged" if isinstance(error, DivergedError) else "failed"
+    return CellFailure(outcome, one_line(error), classify(error), trace)
+
+
+def one_line(error: BaseException) -> str:
+    """Describe an error in one line; name the type of an error that fastdc does not raise itself."""
+    text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, FastDCError):
+        return text
+    if "out of memory" in text.lower() or isinstance(error, MemoryError):
+        return f"out of memory ({text[:200]}); lower the protocol's batch_size or the image size"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; check path and permissions"
+    return f"unexpected {type(error).__name__}: {text[:500]}"

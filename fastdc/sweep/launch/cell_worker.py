@@ -1,0 +1,104 @@
+"""Run cells as a worker, in the calling process: one request after the other, answered by events."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+from fastdc.common.errors import MethodError, WorkerError
+from fastdc.common.log import say
+from fastdc.sweep.cell_result import CellFailure, CellResult, failure_of
+from fastdc.sweep.cell_runner import CellRunner, SubsetCosts
+from fastdc.sweep.failures import ends_sweep, loses_device
+from fastdc.sweep.launch.workers import Ended, Event, Finished, Made, Need, Request
+from fastdc.sweep.plan import Cell, Plan
+from fastdc.sweep.provenance import Watch
+
+Done = TypeVar("Done")
+
+
+class CellWorker:
+    """Worker that runs the cells of one plan. Imports, kernels and open betons stay in memory between requests.
+
+    Args:
+        plan: the checked sweep.
+        costs: record of what subsets cost.
+        isolate: runs a cell in a process of its own, and raises `WorkerError` if none can be started. A cell that may
+            have ended an earlier process runs that way, and every cell once this process has lost its GPU. None runs
+            everything here.
+    """
+
+    def __init__(
+        self, plan: Plan, costs: SubsetCosts, isolate: Callable[[Cell], Iterator[Event]] | None = None
+    ) -> None:
+        self._runner, self._isolate = CellRunner(plan, costs), isolate
+        self._cells = {cell.key: cell for cell in plan.runnable}
+        self._lost_device = False
+
+    def run(self, request: Request) -> Iterator[Event]:
+        """Make the prerequisites of a request and train its cells; generate events, of which `Finished` is the last."""
+        cells = [self._cells[key] for key in request.cells]
+        try:
+            for need in request.making:
+                yield Made(self._attempt(partial(self._make, need, cells[0])))
+            yield from self._train(cells, request)
+            yield Finished()
+        except Exception as error:
+            if not ends_sweep(error):
+                raise
+            yield Finished(error)
+
+    def _make(self, need: Need, cell: Cell) -> None:
+        kind, key = need
+        if kind == "network":
+            with suppress(MethodError):  # the cells that need the network raise it again when they run
+                self._runner.make_network(key)
+        else:
+            assert cell.subset is not None
+            self._runner.make_subset(cell.subset)
+
+    def _attempt(self, work: Callable[[], Done]) -> Done | CellFailure:
+        """Do some work and return its result, or how it failed; raise an error that ends the sweep."""
+        try:
+            return work()
+        except Exception as error:
+            if ends_sweep(error):
+                raise
+            self._lost_device |= loses_device(error)
+            return failure_of(error)
+
+    def _train(self, cells: Sequence[Cell], request: Request) -> Iterator[Event]:
+        """Train cells at once where that is possible, and the others one by one."""
+        group = [cell for cell in cells if not self._is_unsafe(cell, request)]
+        watch = Watch()
+        results = self._train_together(group) if len(group) > 1 else {}
+        for key, result in results.items():
+            yield Ended(key, result._replace(provenance=watch.record(self._cells[key])))
+        for cell in cells:
+            if cell.key not in results:
+                yield from self._train_one(cell, request)
+
+    def _train_together(self, cells: Sequence[Cell]) -> dict[str, CellResult | CellFailure]:
+        """Train cells at once and return how each ended, by key; return nothing if that fails."""
+        found = self._attempt(lambda: self._runner.run_together(cells))
+        if isinstance(found, CellFailure):
+            reason = found.reason.partition(";")[0]
+            say(f"{len(cells)} runs could not be trained together ({reason}); one by one now")
+            return {}
+        ended = [failure_of(each) if isinstance(each, Exception) else each for each in found]
+        return {cell.key: result for cell, result in zip(cells, ended, strict=True)}
+
+    def _train_one(self, cell: Cell, request: Request) -> Iterator[Event]:
+        if self._isolate is not None and self._is_unsafe(cell, request):
+            try:
+                yield from self._isolate(cell)
+                return
+            except WorkerError as error:
+                say(f"{cell.name}: runs here, for a process of its own could not be started ({error})")
+        watch = Watch()
+        result = self._attempt(lambda: self._runner.run(cell))
+        yield Ended(cell.key, result._replace(provenance=watch.record(cell)))
+
+    def _is_unsafe(self, cell: Cell, request: Request) -> bool:
+        """Return whether the cell may not run in this process, for the process's sake or for the cell's."""
+        return self._isolate is not None and (self._lost_device or cell.key in request.after_crash)

@@ -1,0 +1,122 @@
+"""Run cells in another process than the sweep's: check that it fits, and report by events all that it does."""
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastdc import _version
+from fastdc.beton.missing_manifest import one_use
+from fastdc.common.errors import FastDCError
+from fastdc.common.log import progress_shown
+from fastdc.sweep.cell_runner import actual_device
+from fastdc.sweep.launch.cell_worker import CellWorker
+from fastdc.sweep.launch.workers import Costs, Event, Finished, Message, Request, SubsetMade, Tracked
+from fastdc.sweep.plan import Plan
+from fastdc.track import listening
+
+
+def this_fastdc() -> str:
+    """Return the version of this fastdc and a hash of its code.
+
+    Two checkouts of one version may compute different results.
+    """
+    digest, root = hashlib.sha256(), Path(_version.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{_version.__version__} (code {digest.hexdigest()[:8]})"
+
+
+class Home(NamedTuple):
+    """Hold what a worker must have in common with the sweep's process.
+
+    Attributes:
+        version: version of fastdc, see `this_fastdc`.
+        folder: the current folder, to which paths are relative.
+        cpu_share: part of the host's CPUs that each worker on a GPU takes; None leaves the plan's threads.
+    """
+
+    version: str
+    folder: Path
+    cpu_share: float | None = None
+
+
+class RemoteWorker:
+    """Worker in another process, or on another host, than the scheduler.
+
+    It never writes the store: what subsets cost goes to the scheduler as an event, like messages and epochs.
+
+    Args:
+        report: takes the events.
+    """
+
+    def __init__(self, report: Callable[[Event], None]) -> None:
+        self._report = report
+        self._costs: Costs = {}
+        self._betons: tuple[Path, ...] = ()  # no warnings about their manifests: the sweep's process gave them
+
+    def open(self, plan: Plan, home: Home) -> str | None:
+        """Prepare for the cells of `plan`; return why that is not possible, or None."""
+        host, version = socket.gethostname(), this_fastdc()
+        if version != home.version:
+            return f"host {host} has fastdc {version}, the sweep {home.version}; install the same on all"
+        try:
+            os.chdir(home.folder)
+        except OSError as error:  # absolute paths do not need the folder
+            if any(not path.is_absolute() for path in (plan.config.train, plan.config.val_file, plan.config.workdir)):
+                return f"host {host} cannot enter {home.folder} ({error.strerror}); share the folder between all hosts"
+        self._betons = (plan.config.train, plan.config.val_file)
+        try:
+            with one_use(self._betons):
+                return self._prepare(plan, home, host)
+        except (FastDCError, OSError) as error:
+            return f"host {host}: {error}"
+
+    def _prepare(self, plan: Plan, home: Home, host: str) -> str | None:
+        from fastdc.beton import describe_beton
+        from fastdc.common.threads import host_cpus
+
+        if not plan.store_path.exists():
+            return f"host {host} does not see {plan.store_path}; all hosts must share the folder {plan.config.workdir}"
+        for path, manifest in ((plan.config.train, plan.train), (plan.config.val_file, plan.val)):
+            if describe_beton(path).content_hash != manifest.content_hash:
+                return f"host {host}: {path}: other images than the sweep's; all hosts must share one file"
+        if (device := actual_device()) != plan.device:
+            return f"host {host}: torch computes on {device}, the sweep is planned for {plan.device}"
+        if home.cpu_share is not None:
+            plan = replace(plan, threads=max(1, int(host_cpus() * home.cpu_share)))
+        self._worker = CellWorker(plan, self)
+        return None
+
+    def run(self, request: Request) -> None:
+        """Handle a request and report its events, of which `Finished` is the last."""
+        self._costs |= request.costs
+        with (
+            one_use(self._betons),
+            progress_shown(False),
+            redirect_stderr(StringIO()) as messages,
+            listening(lambda event: self._report(Tracked(event))),
+        ):
+            try:
+                for event in self._worker.run(request):
+                    if text := messages.getvalue():
+                        self._report(Message(text))
+                        messages.seek(0)
+                        messages.truncate()
+                    self._report(event)
+            except Exception as error:
+                self._report(Finished(error))
+
+    def subset_cost(self, key: str) -> dict[str, Any] | None:
+        """See `Store.subset_cost`."""
+        return self._costs.get(key)
+
+    def keep_subset_cost(self, key: str, label: str, cost: dict[str, Any]) -> None:
+        """See `Store.keep_subset_cost`."""
+        self._costs[key] = cost
+        self._report(SubsetMade(key, label, cost))

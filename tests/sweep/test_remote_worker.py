@@ -1,0 +1,192 @@
+"""A worker of another process, here in this one: what it must have in common with the sweep, and what it reports."""
+
+import errno
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastdc
+from fastdc.common.errors import MethodError
+from fastdc.common.files import prepare_workdir
+from fastdc.common.log import say
+from fastdc.sweep.cell_result import CellFailure, CellResult
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.launch.ray_actors import RayWorker
+from fastdc.sweep.launch.remote_worker import Home, RemoteWorker, this_fastdc
+from fastdc.sweep.launch.workers import Ended, Event, Finished, Made, Message, Request, SubsetMade, Tracked
+from fastdc.sweep.plan import Cell, Plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
+from fastdc.track import emit
+
+Make = Callable[..., SweepConfig]
+
+
+@pytest.fixture
+def plan(make_config: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
+    """Two runs of `random`, their store made; a worker may change the current folder."""
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(make_config())
+    prepare_workdir(plan.config.workdir)
+    Store(plan.store_path).close()
+    return plan
+
+
+class Reporting(RemoteWorker):
+    """A worker that keeps the events that it reports."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        super().__init__(self.events.append)
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """The events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def opened(plan: Plan, folder: Path) -> Reporting:
+    worker = Reporting()
+    assert worker.open(plan, Home(this_fastdc(), folder)) is None
+    return worker
+
+
+def test_a_host_with_another_fastdc_is_refused(plan: Plan, tmp_path: Path) -> None:
+    problem = Reporting().open(plan, Home("0.0.1", tmp_path))
+    assert problem is not None
+    assert f"has fastdc {this_fastdc()}, the sweep 0.0.1; install the same on all" in problem
+
+
+def test_other_code_of_the_same_version_is_another_fastdc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("__init__.py", "deep/kernel.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x = 1")
+    monkeypatch.setattr(fastdc._version, "__file__", str(tmp_path / "__init__.py"))
+    before = this_fastdc()
+    (tmp_path / "deep" / "kernel.py").write_text("x = 2")
+    assert this_fastdc() != before
+    (tmp_path / "deep" / "kernel.py").write_text("x = 1")
+    assert this_fastdc() == before
+
+
+def test_a_host_without_the_store_or_with_other_images_is_refused(
+    plan: Plan, make_config: Make, tmp_path: Path, write_tiny: Callable[..., Path]
+) -> None:
+    home = Home(this_fastdc(), tmp_path)
+    other = write_tiny(tmp_path / "other.beton", 40, seed=5)
+    wrong = Plan(**{**vars(plan), "config": plan.config.model_copy(update={"train": other})})
+    problem = Reporting().open(wrong, home)
+    assert problem is not None
+    assert f"{other}: other images than the sweep's" in problem
+    plan.store_path.unlink()
+    problem = Reporting().open(plan, home)
+    assert problem is not None
+    assert f"does not see {plan.store_path}; all hosts must share the folder" in problem
+
+
+def test_relative_paths_count_from_the_sweeps_folder(plan: Plan, tmp_path: Path) -> None:
+    relative = plan.config.model_copy(update={"workdir": Path("work")})
+    problem = Reporting().open(Plan(**{**vars(plan), "config": relative}), Home(this_fastdc(), tmp_path / "no"))
+    assert problem is not None
+    assert f"cannot enter {tmp_path / 'no'}" in problem
+    opened(Plan(**{**vars(plan), "config": relative}), tmp_path)
+    assert Reporting().open(plan, Home(this_fastdc(), tmp_path / "no")) is None  # all paths are absolute
+
+
+def test_a_result_comes_with_its_costs_and_what_computed_it(plan: Plan, tmp_path: Path) -> None:
+    worker, cell = opened(plan, tmp_path), plan.cells[0]
+    assert cell.subset is not None
+    worker.run(Request((cell.key,), {}, making=(("subset", cell.subset.key),)))
+    (made,) = worker.of(SubsetMade)
+    assert (made.key, made.label, made.cost["wall"] > 0) == (cell.subset.key, "random ipc 2", True)
+    kinds = [type(event) for event in worker.events if not isinstance(event, Tracked)]
+    assert kinds == [SubsetMade, Made, Ended, Finished]
+    worker.events.clear()
+    worker.run(Request((cell.key,), {cell.subset.key: {**made.cost, "wall": 77.0}}))
+    (ended,), finished = worker.of(Ended), worker.events[-1]
+    assert isinstance(ended.result, CellResult)
+    assert (ended.cell, finished, worker.of(SubsetMade), worker.of(Message)) == (cell.key, Finished(), [], [])
+    assert ended.result.summary["cost"]["wall"] == 77.0  # as the sweep knows it, and the subset is not made again
+    assert ended.result.provenance is not None
+    assert ended.result.provenance["seeds"]["training"] == cell.seed
+    with Store(plan.store_path, readonly=True) as store:
+        assert store.subset_cost(cell.subset.key) is None  # the sweep's process alone writes the store
+
+
+def test_epochs_and_messages_are_reported_as_they_occur(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = opened(plan, tmp_path)
+
+    def train(_runner: object, cell: Cell) -> CellResult:
+        emit("epoch", cell=cell.name, epoch=1)
+        assert [event.event["epoch"] for event in worker.of(Tracked)] == [1]
+        say("a warning")
+        return CellResult({"top1": 1.0}, {})
+
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.run", train)
+    worker.run(Request((plan.cells[0].key,), {}))
+    assert [type(event) for event in worker.events] == [Tracked, Message, Ended, Finished]
+    assert worker.of(Message) == [Message("a warning\n")]
+
+
+@pytest.mark.timeout(60)
+def test_an_actor_streams_its_events(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastdc.sweep.launch.ray_actors.BATCH_SECONDS", 0.0)
+    actor, go_on = RayWorker(), threading.Event()
+    assert actor.open(plan, Home(this_fastdc(), tmp_path)) is None
+
+    def train(_runner: object, cell: Cell) -> CellResult:
+        emit("epoch", cell=cell.name, epoch=1)
+        assert go_on.wait(10)
+        emit("epoch", cell=cell.name, epoch=2)
+        return CellResult({"top1": 1.0}, {})
+
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.run", train)
+    for cell in plan.cells:
+        go_on.clear()
+        stream = actor.run(Request((cell.key,), {}))
+        (first,) = next(stream)  # while the cell goes on
+        go_on.set()
+        rest = [event for batch in stream for event in batch]
+        assert isinstance(first, Tracked)
+        assert [type(event) for event in rest] == [Tracked, Ended, Finished]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MethodError("class 'moss' has 2 images"), ("failed", "class 'moss' has 2 images", "method", False)),
+        (MemoryError("no"), ("failed", "out of memory", "infrastructure", True)),
+    ],
+)
+def test_a_failure_comes_back_in_words(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: tuple[Any, ...]
+) -> None:
+    (ended,) = failing(plan, tmp_path, monkeypatch, error).of(Ended)
+    result = ended.result
+    assert isinstance(result, CellFailure)
+    outcome, reason, failure, traced = expected
+    assert (result.outcome, result.failure, result.trace is not None) == (outcome, failure, traced)
+    assert result.reason.startswith(reason)
+
+
+def test_a_full_disk_comes_back_as_what_ends_the_sweep(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device")
+    assert failing(plan, tmp_path, monkeypatch, error).events == [Finished(error)]
+
+
+def failing(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> Reporting:
+    """A worker whose first run has raised `error`."""
+    worker = opened(plan, folder)
+
+    def fail(_runner: object, _cell: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.run", fail)
+    worker.run(Request((plan.cells[0].key,), {}))
+    return worker
