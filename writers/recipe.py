@@ -24,7 +24,7 @@ from fastdc.beton.sources.open_source import Opened
 from fastdc.beton.sources.trees import Contents, Item, Items, Tree
 from fastdc.beton.texts import Texts
 from fastdc.common.errors import FastDCError, ManifestError, OutputError, SourceError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,15 @@ def run(data: DataSet, options: argparse.Namespace, find: Find) -> None:
         for line in write_splits(data, options, find):
             print(line, flush=True)
     except FastDCError as error:
-        say(f"error: {error}")
+        log_message(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
-        say(f"error: {error.filename or options.out}: {error.strerror or error}; check path, permissions and space")
+        log_message(
+            f"error: {error.filename or options.out}: {error.strerror or error}; check path, permissions and space"
+        )
         sys.exit(2)
     except KeyboardInterrupt:
-        say("interrupted; what was finished is there, nothing is half written")
+        log_message("interrupted; what was finished is there, nothing is half written")
         sys.exit(130)
 
 
@@ -240,7 +242,7 @@ def prepare(
             "--allow-incomplete"
         )
     if problem:
-        say(f"note: {where}: {problem}")
+        log_message(f"note: {where}: {problem}")
     made = {"recipe": data.recipe, "recipe_version": data.version}
     # Two keys: the writer sets "complete" to false if it skips unreadable images, and leaves the other.
     made |= {"complete": problem is None, "source_complete": problem is None}
@@ -354,7 +356,7 @@ def write_split(data: DataSet, split: Split, path: Path, opened: Opened, options
     whole = opened.made["complete"] and opened.made["selection"] is None
     repeated, lost = count_repeated(manifest.hashes), unreadable(manifest)
     for line in compare_odd_files(manifest, repeated, data, split) if whole else ():
-        say(f"warning: {path}: {line}")
+        log_message(f"warning: {path}: {line}")
     parts = [f"{len(manifest.ids):,} images", f"{len(manifest.classes):,} classes"]
     parts += [f"{manifest.image_bytes / 1e6:,.1f} MB"]
     parts += [f"{count:,} converted ({kind})" for kind, count in manifest.converted.items()]

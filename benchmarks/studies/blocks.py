@@ -144,4 +144,4 @@ def _observer(sweep: SweepConfig, variant: Variant) -> str | None:
     if not variant.observed:
         return None
     defaults = {"image_size": sweep.image_size, "precision": sweep.precision, "threads": sweep.threads}
-    return ObserverConfig.make({**defaults, **sweep.observer}, "observer").told
+    return ObserverConfig.make({**defaults, **sweep.observer}, "observer").summary

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastdc.common.log import choose_log, say
+from fastdc.common.log import choose_log, log_message
 
 
 class Encoding(StrEnum):
@@ -186,6 +186,6 @@ def outlive_reader(stream: TextIOWrapper) -> TextIOWrapper:
     return TextIOWrapper(BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering)
 
 
-def say_error(message: str, prefix: str = "error: ") -> None:
+def report_error(message: str, prefix: str = "error: ") -> None:
     """Print one line on stderr."""
-    say(f"{prefix}{message}")
+    log_message(f"{prefix}{message}")

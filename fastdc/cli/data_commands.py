@@ -28,11 +28,11 @@ from fastdc.cli.common import (
     Track,
     Train,
     Workdir,
-    say_error,
+    report_error,
 )
 from fastdc.common.errors import ConfigError
 from fastdc.common.files import prepare_workdir
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.common.text import plain
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def write_beton_command(
     from fastdc.beton import write_beton
 
     if quality is not None and encoding is not Encoding.jpg and (encoding is not None or resolution is None):
-        say("--quality changes nothing here: it is that of --encoding jpg (the default with --resolution)")
+        log_message("--quality changes nothing here: it is that of --encoding jpg (the default with --resolution)")
     made = write_beton(
         source,
         out,
@@ -164,7 +164,7 @@ def verify_beton_command(
     for problem in problems:
         sample = "" if problem.index is None else f" sample {problem.index}"
         name = f" ({problem.id})" if problem.id else ""
-        say_error(f"{file}: {problem.section}:{sample}{name} {problem.message}".replace(":  ", ": "))
+        report_error(f"{file}: {problem.section}:{sample}{name} {problem.message}".replace(":  ", ": "))
     if problems:
         raise typer.Exit(2)
     print(f"{file}: sound{'' if deep else ' (structure; --deep also decodes every sample)'}")
@@ -334,7 +334,7 @@ def _compress(
     from fastdc.common.settings import parse_settings
     from fastdc.methods import get_method, parse_variant
     from fastdc.methods.bases.method import check_budget
-    from fastdc.observe.choose_observer import choose_observer, tell_observer
+    from fastdc.observe.choose_observer import choose_observer, report_observer
     from fastdc.subsets.compress import check_observer, compress_beton
     from fastdc.sweep.plan_checks import merge_settings
     from fastdc.teachers.names import OBSERVER
@@ -354,7 +354,7 @@ def _compress(
         check_observer(recipe, config, chosen)
     prepare_workdir(workdir)
     if chosen is not None and reads_observer and not quiet:
-        tell_observer(described.content_hash, workdir, chosen)
+        report_observer(described.content_hash, workdir, chosen)
     made = compress_beton(
         name,
         train,

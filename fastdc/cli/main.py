@@ -42,7 +42,7 @@ from fastdc.cli.common import (
     Together,
     Track,
     outlive_reader,
-    say_error,
+    report_error,
 )
 from fastdc.cli.protocol_command import protocols_command
 from fastdc.common.errors import ConfigError, FastDCError
@@ -201,7 +201,7 @@ def _sweep(grid: Any, rerun: Any, quiet: bool, launcher: Any = None) -> None:
     try:
         plan, outcome = run_sweep(grid, rerun, show_progress=not quiet, launcher=launcher)
     except KeyboardInterrupt:
-        say_error("interrupted; finished runs are kept, the same command goes on", "fastdc: ")
+        report_error("interrupted; finished runs are kept, the same command goes on", "fastdc: ")
         raise typer.Exit(130) from None
     with Store(plan.store_path, readonly=True) as store:
         show(make_rows(store.records(), [cell.key for cell in plan.cells]))
@@ -209,9 +209,9 @@ def _sweep(grid: Any, rerun: Any, quiet: bool, launcher: Any = None) -> None:
     print(f"\n{len(plan.cells)} runs: {counts} ({outcome.ran} run now). Results: {plan.store_path}")
     failed = outcome.states["failed"] + outcome.states["diverged"]
     if failed:
-        say_error(f"{failed} runs failed; --rerun failed tries them again")
+        report_error(f"{failed} runs failed; --rerun failed tries them again")
     if outcome.kept:
-        say_error(f"{outcome.kept} runs failed this time; their earlier results are kept")
+        report_error(f"{outcome.kept} runs failed this time; their earlier results are kept")
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 
@@ -254,7 +254,7 @@ def report_command(
             more = (epochs_table if style is Style.table else epochs_json)(results, groups)
         if html is not None:
             written = write_page(results, folder, html)
-            say_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
+            report_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
     if style is Style.table:
         show(rows)
         print(f"\n{more}" if more else "", end="\n" if more else "")
@@ -339,14 +339,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         print(end="", flush=True)  # a full disk or a closed pipe shows here, where it can still be reported
         return code if isinstance(code, int) else 0
     except FastDCError as error:
-        say_error(str(error))
+        report_error(str(error))
         return error.exit_code
     except ClickException as error:
         context = getattr(error, "ctx", None)
-        say_error(f"{error.format_message()} (see {context.command_path if context else 'fastdc'} --help)")
+        report_error(f"{error.format_message()} (see {context.command_path if context else 'fastdc'} --help)")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        say_error("interrupted", "fastdc: ")
+        report_error("interrupted", "fastdc: ")
         return 130
     except BrokenPipeError:
         return 1
@@ -354,9 +354,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("FASTDC_DEBUG") == "1":
             raise
         if isinstance(error, OSError) and (text := _file_problem(error)):
-            say_error(text)
+            report_error(text)
             return 2
-        say_error(f"bug in fastdc: {type(error).__name__}: {error}; FASTDC_DEBUG=1 shows where. Please report it")
+        report_error(f"bug in fastdc: {type(error).__name__}: {error}; FASTDC_DEBUG=1 shows where. Please report it")
         return 1
 
 
@@ -397,7 +397,9 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP; leave that in place
             signal.signal(number, _interrupt)
-    warnings.showwarning = lambda message, category, *_, **__: say_error(f"{category.__name__}: {message}", "warning: ")
+    warnings.showwarning = lambda message, category, *_, **__: report_error(
+        f"{category.__name__}: {message}", "warning: "
+    )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode shows "?" instead of raising

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fastdc.cli.common import say_error
+from fastdc.cli.common import report_error
 from fastdc.common.errors import ConfigError
 
 
@@ -101,7 +101,7 @@ def compare_command(
     render = comparison_json if form is Form.json else comparison_table
     print(render(each, detect, epoch.value))
     if lost:
-        say_error(f"no seed in common with {all_against} in any setting: {', '.join(lost)}", "note: ")
+        report_error(f"no seed in common with {all_against} in any setting: {', '.join(lost)}", "note: ")
 
 
 def rank_command(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _warned: set[int] = set()
@@ -61,4 +61,6 @@ def _warn_once(folder: Path, reason: str) -> None:
     device = folder.stat().st_dev
     if device not in _warned:
         _warned.add(device)
-        say(f"warning: {folder}: its file system has no locks ({reason}); run one fastdc command at a time there")
+        log_message(
+            f"warning: {folder}: its file system has no locks ({reason}); run one fastdc command at a time there"
+        )

@@ -15,7 +15,7 @@ from fastdc.beton.missing_manifest import one_use
 from fastdc.common.errors import CheckpointError, ConfigError
 from fastdc.common.keys import content_key, derive_seed
 from fastdc.common.locks import locked
-from fastdc.common.log import progress, say
+from fastdc.common.log import log_message, progress
 from fastdc.kernels.scores.dynamics import batch_dynamics
 from fastdc.kernels.scores.fields import FIELDS
 from fastdc.loader import Batch, TrainView, open_loader
@@ -95,11 +95,13 @@ def observe(
                 left = record.missing(needs, config.epochs)
                 session = Session(train, record, config, left, show_progress, checkpoint_seconds)
                 if session.only_the_end and not (fresh or session.trained or session.checkpoint.exists()):
-                    say(f"{folder}: its weights were not kept, its checkpoint is gone; trains again, the log stays")
+                    log_message(
+                        f"{folder}: its weights were not kept, its checkpoint is gone; trains again, the log stays"
+                    )
                 try:
                     record = _from_weights(session) if session.trained else _train(session)
                 except CheckpointError as error:
-                    say(f"{error.args[0].partition(';')[0]}; this observer starts over")
+                    log_message(f"{error.args[0].partition(';')[0]}; this observer starts over")
                     set_aside(session.checkpoint)  # whole epochs stay in the log unchanged
                     record = _train(session)
         records.append(record)

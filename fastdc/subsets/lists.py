@@ -18,7 +18,7 @@ from fastdc.beton import Manifest
 from fastdc.beton.sample_order import Order, in_imagefolder, is_imagefolder_order
 from fastdc.common.errors import MethodError
 from fastdc.common.files import write_atomic
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.subsets.list_files import Combined, Line, read_list_file
 
 HEADER = "# id\tclass\tscore"
@@ -185,7 +185,7 @@ def check_index_order(path: Path, manifest: Manifest, advice: str = ORDER_ADVICE
         return
     reason = _why_own(manifest)
     if manifest.order is None and reason is None:
-        say(
+        log_message(
             f"note: {path}: holds {what}, and the manifest of {manifest.dataset} is of a fastdc that did not record "
             "the order of images; it looks like ImageFolder's, unless hidden images were left out: write it again"
         )

@@ -9,7 +9,7 @@ from fastdc.common.choices import Device
 from fastdc.common.crash_points import hit
 from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, TeacherError
 from fastdc.common.locks import locked
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cells import Cell, Plan, SubsetPlan
 from fastdc.sweep.provenance import sha256_of
@@ -84,7 +84,7 @@ class CellRunner:
             from fastdc.nn.checkpoint import set_aside
 
             # The checkpoint is damaged or of an older version. It only saves time, so training starts over.
-            say(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
+            log_message(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
             set_aside(checkpoint)
             result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
         return self._finish(cell, result, cost)

@@ -274,7 +274,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         **setup.machine,  # not among the axes: a run on any machine replaces a skipped row
         "inferred": list(first.variant.method.inferred(first.variant.config, plan.config.image_size)),
         "reduced": _reductions(plan, first.variant),
-        "observer": plan.observer.told if first.variant.observed else None,
+        "observer": plan.observer.summary if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, epochs, first.images * views, sum(plan.val.counts)),
         "batch": (batch := setup.protocol.batch_for(first.images)),

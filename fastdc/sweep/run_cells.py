@@ -17,7 +17,7 @@ from fastdc.beton.missing_manifest import one_use
 from fastdc.common.choices import Device
 from fastdc.common.errors import DivergedError, FastDCError
 from fastdc.common.files import prepare_workdir
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.sweep.cell_networks import reads_observer
 from fastdc.sweep.cells import Cell, Plan, make_plan
 from fastdc.sweep.failures import Failure, classify, ends_sweep, loses_device
@@ -183,9 +183,9 @@ def run_sweep(
             CellRunner(plan, store, show_progress).check_teachers(missing_cells(plan, states, rerun))
         store.register((cell.planned() for cell in plan.cells), rerun)
         if show_progress and any(reads_observer(cell) for cell in missing_cells(plan, states, rerun)):
-            from fastdc.observe.choose_observer import tell_observer
+            from fastdc.observe.choose_observer import report_observer
 
-            tell_observer(plan.train.content_hash, config.workdir, plan.observer)
+            report_observer(plan.train.content_hash, config.workdir, plan.observer)
         runner = CellRunner(plan, store, show_progress)
         together = Together(runner.group, runner.run_together)
         redo = rerun == "all"
@@ -376,7 +376,7 @@ def attempt_together(attempt: Attempt, cells: Sequence[Cell]) -> "list[CellResul
             raise
         reason = " ".join(str(error).split())[:200]
     # Outside the except block, where the error no longer keeps the failed attempt's memory alive.
-    say(f"{len(cells)} runs could not be trained together ({reason}); one by one now")
+    log_message(f"{len(cells)} runs could not be trained together ({reason}); one by one now")
     return None
 
 

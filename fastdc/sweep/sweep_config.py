@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from fastdc.beton.hints import Augment
 from fastdc.common.choices import EngineChoice, Precision
 from fastdc.common.errors import ConfigError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.common.settings import Settings, closest, parse_settings
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.teachers.class_orders import OrderName
@@ -282,7 +282,7 @@ def _check_val(config: SweepConfig, given: bool) -> None:
     reason = f"is not read with holdout={config.holdout:g}, which evaluates on held-out training images"
     if given:
         raise ConfigError(f"--val {config.val}: {reason}; leave one out (--holdout 0 turns a file's off)")
-    say(f"note: val {config.val} {reason}")
+    log_message(f"note: val {config.val} {reason}")
 
 
 def _check_used(methods: Iterable[str], given: Iterable[str]) -> None:

@@ -22,7 +22,7 @@ from fastdc.beton.sample_order import below, in_imagefolder
 from fastdc.beton.sources.trees import MAX_FILE_BYTES, Fetch, FolderTree, Listing, Tree, is_hidden, is_image, read_range
 from fastdc.beton.sources.zip_names import member_names
 from fastdc.common.errors import SourceError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -54,7 +54,7 @@ def open_tree(source: Path) -> Tree:
         tree.close()
         raise SourceError(f"{source}: {left_out}; pack the folder from inside (tar -C FOLDER -cf FILE .)")
     if tree.outside:
-        say(f"warning: {source}: files with '..' in their names are left out, such as {tree.outside}")
+        log_message(f"warning: {source}: files with '..' in their names are left out, such as {tree.outside}")
     return tree
 
 

@@ -22,7 +22,7 @@ from fastdc.beton.sources.shards import find_shards
 from fastdc.beton.sources.trees import MAX_FILE_BYTES, Contents, Fetch, Items
 from fastdc.beton.texts import Texts, one_spelling
 from fastdc.common.errors import SourceError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("class_id", "label", "labels", "fine_label")
@@ -288,7 +288,7 @@ class ParquetShards:
                 "all as they do, or all in other words, in their order"
             )
         pair = f"{hub[0]!r} becomes {given[0]!r}, and so on"
-        say(f"note: {self._source}: --classes shares no name with the shards; {pair}")
+        log_message(f"note: {self._source}: --classes shares no name with the shards; {pair}")
         return "given, by position"
 
     def _match_labels(self, found: _Labels) -> NDArray[np.int32]:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.sweep.cells import Cell, Plan
 from fastdc.sweep.launch.worker import Answer, CellWorker, Home, Told, this_fastdc
 from fastdc.sweep.provenance import Watch
@@ -44,20 +44,20 @@ class Alone:
         Raises:
             Exception: an error that would end every other cell too, such as a full disk.
         """
-        say(f"{cell.name}: runs in a process of its own")
+        log_message(f"{cell.name}: runs in a process of its own")
         key = None if cell.subset is None else cell.subset.key
         cost = None if key is None else self._store.subset_cost(key)
         costs = {key: cost} if key is not None and cost is not None else {}
         watch = Watch()
         problem, answer, code = _ask((self._plan, Path.cwd(), cell.key, costs))
         if problem is not None:
-            say(f"{cell.name}: runs here, for a process of its own could not be started ({problem})")
+            log_message(f"{cell.name}: runs here, for a process of its own could not be started ({problem})")
             return None
         if answer is None:
             text = f"{_death(code)} while it ran there alone; --rerun failed tries again"
             return CellFailure("failed", text, "infrastructure", provenance=watch.told(cell))
         for line in answer.said.splitlines():
-            say(line)
+            log_message(line)
         for made, (label, seconds) in answer.costs.items():
             self._store.keep_subset_cost(made, label, seconds)
         if answer.ends is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from fastdc.common.errors import WorkerError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.sweep.cell_networks import networks_of
 from fastdc.sweep.cells import Cell
 from fastdc.sweep.launch.remote_bars import RunBars
@@ -325,4 +325,4 @@ class PoolSpread:
 
     def _say(self, text: str) -> None:
         if self._show_progress:
-            say(text)
+            log_message(text)
