@@ -23,7 +23,7 @@ from fastdc.beton.output_pair import check_beton_output
 from fastdc.beton.sources.open_source import Opened
 from fastdc.beton.sources.trees import Contents, Item, Items, Tree
 from fastdc.beton.texts import Texts
-from fastdc.common.errors import FastDCError, ManifestError, OutputError, SourceError
+from fastdc.common.errors import FastDCError, ManifestError, OutputError, SourceError, explain
 from fastdc.common.log import log_message
 
 
@@ -118,16 +118,12 @@ def run(data: DataSet, options: argparse.Namespace, find: Find) -> None:
     try:
         for line in write_splits(data, options, find):
             print(line, flush=True)
-    except FastDCError as error:
-        log_message(f"error: {error}")
-        sys.exit(error.exit_code)
-    except OSError as error:
-        log_message(
-            f"error: {error.filename or options.out}: {error.strerror or error}; check path, permissions and space"
-        )
-        sys.exit(2)
+    except (FastDCError, OSError) as error:
+        message, code = explain(error) or (f"{options.out}: {error}; check path and permissions", 2)
+        log_message(f"error: {message}")
+        sys.exit(code)
     except KeyboardInterrupt:
-        log_message("interrupted; what was finished is there, nothing is half written")
+        log_message("interrupted; finished files are kept, and none is half written")
         sys.exit(130)
 
 

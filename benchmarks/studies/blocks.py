@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from fastdc.common.errors import ConfigError, FastDCError
 from fastdc.common.machine import guess_device
 from fastdc.common.precision import resolve_precision
-from fastdc.common.settings import closest, first_problem
+from fastdc.common.settings import closest, expand_numbers, first_problem
 from fastdc.observe.observer_config import ObserverConfig
 from fastdc.sweep.plan_checks import Variant, resolve_protocols, resolve_variants
-from fastdc.sweep.sweep_config import SweepConfig, expand_numbers
+from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.sweep.yaml_file import Document, read_yaml
 
 PATHS = ("train", "val", "workdir")

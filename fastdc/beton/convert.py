@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from fastdc._version import __version__
 from fastdc.beton.format import MODE_JPEG
@@ -29,13 +29,11 @@ from fastdc.beton.sources.open_source import Files, Opened, open_source
 from fastdc.beton.sources.trees import Contents, Fetch, FileFetch, FolderTree
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit, make_payload
+from fastdc.common.choices import Encoding, OnError
 from fastdc.common.errors import ConfigError, OutputError, SourceError
-from fastdc.common.log import progress
+from fastdc.common.log import progress, progress_shown
 from fastdc.common.text import printable
 from fastdc.common.threads import usable_cpus
-
-Encoding = Literal["keep", "jpg", "raw"]
-OnError = Literal["fail", "skip"]
 
 MAX_LOSSLESS_BYTES = 4 << 20
 """Largest size at which `keep` stores raw pixels if it cannot copy the file; above, JPEG of quality 95, 4:4:4."""
@@ -161,7 +159,7 @@ def write_beton(
         recipe = _choose_means(recipe, opened)
         writer = BetonWriter(handle, out, len(contents.items))
         tally = _Tally(skipped=list(map(_not_image, contents.ignored)))
-        with progress(f"write {out.name}", len(contents.items), enabled=show_progress) as bar:
+        with progress_shown(show_progress), progress(f"write {out.name}", len(contents.items)) as bar:
             for chunk in _convert_all(opened.files, contents, recipe, threads):
                 for part in chunk:
                     if isinstance(part, Converted):

@@ -37,7 +37,12 @@ def locked(path: Path, timeout: float = -1) -> Iterator[bool]:
         with FileLock(path, timeout=timeout):
             yield True
         return
-    _warn_once(path.parent, reason)
+    device = path.parent.stat().st_dev
+    if device not in _warned:  # once for each file system
+        _warned.add(device)
+        log_message(
+            f"warning: {path.parent}: its file system has no locks ({reason}); run one fastdc command at a time there"
+        )
     yield False
 
 
@@ -54,13 +59,3 @@ def missing_locks(folder: Path) -> str | None:
     except OSError as error:
         return os.strerror(error.errno) if error.errno in NO_LOCKS else None
     return None
-
-
-def _warn_once(folder: Path, reason: str) -> None:
-    """Warn about the file system that holds `folder`, once per process."""
-    device = folder.stat().st_dev
-    if device not in _warned:
-        _warned.add(device)
-        log_message(
-            f"warning: {folder}: its file system has no locks ({reason}); run one fastdc command at a time there"
-        )

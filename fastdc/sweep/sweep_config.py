@@ -1,22 +1,19 @@
 """Read and check the configuration of a sweep: a YAML file merged with the command line, which wins."""
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fastdc.beton.hints import Augment
-from fastdc.common.choices import EngineChoice, Precision
+from fastdc.common.choices import EngineChoice, OrderName, Precision, Together
 from fastdc.common.errors import ConfigError
 from fastdc.common.log import log_message
-from fastdc.common.settings import Settings, closest, parse_settings
+from fastdc.common.settings import Settings, closest, expand_numbers, parse_settings, split_names
 from fastdc.sweep.yaml_file import Location, read_yaml
-from fastdc.teachers.class_orders import OrderName
 from fastdc.track.trackers import check_trackers
 
-MAX_SEEDS = 1000
 OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
 
 
@@ -79,7 +76,7 @@ class SweepConfig(Settings):
     precision: Precision = "auto"
     threads: int = Field(0, ge=0)
     loader: EngineChoice = "auto"
-    together: Literal["auto", "always", "never"] = "auto"
+    together: Together = "auto"
     track: tuple[str, ...] = ()
 
     @property
@@ -167,11 +164,6 @@ def _each(value: Any, split: Any) -> Any:
     return list(dict.fromkeys(flat))  # a repeated value adds no run
 
 
-def split_names(text: str) -> list[str]:
-    """Split names at commas outside brackets: `"random,el2n[keep=hard,balanced=false]"` holds two names."""
-    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
-
-
 def split_protocols(text: str) -> list[str]:
     """Split protocol names: `"hard,hard*epochs=60,batch_size=32"` holds two.
 
@@ -184,25 +176,6 @@ def split_protocols(text: str) -> list[str]:
         else:
             names.append(part)
     return names
-
-
-def expand_numbers(text: str) -> list[int]:
-    """Expand numbers and ranges: `"0,3,5-7"` -> `[0, 3, 5, 6, 7]`.
-
-    Raises:
-        ValueError: a part is not a whole number, or a range runs backwards or exceeds `MAX_SEEDS`.
-    """
-    numbers: list[int] = []
-    for part in str(text).split(","):
-        match = re.fullmatch(r"\s*([-+]?\d+)(?:-(\d+))?\s*", part)
-        if not match:
-            raise ValueError(f"found '{part}', expected whole numbers such as 10,50 or a range such as 0-2")
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
-        if last < first or last - first >= MAX_SEEDS:
-            raise ValueError(f"range '{part}': expected first-last, at most {MAX_SEEDS} long")
-        numbers.extend(range(first, last + 1))
-    return numbers
 
 
 def nest_settings(value: Any) -> Any:

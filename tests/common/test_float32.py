@@ -117,7 +117,7 @@ show()
 
 OLD = """
 import torch
-from fastdc import float32
+from fastdc.common import float32
 for kind in ("tf32", "ieee"):
     for switch in float32._before_2_9():
         switch.write(getattr(switch, kind))

@@ -34,7 +34,7 @@ MORE = [f"{point}:{count}" for point in faults.POINTS for count in (1, 2, 4, 7)]
 FAKE = """
 import os, sys
 from pathlib import Path
-from fastdc import faults
+from fastdc.common import crash_points as faults
 from fastdc.common.files import write_atomic
 from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.cells import make_plan

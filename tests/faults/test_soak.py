@@ -33,7 +33,7 @@ Write = Callable[[SweepConfig, Path], Path]
 DRIVER = """
 import json, os, random, sys
 from pathlib import Path
-from fastdc import faults
+from fastdc.common import crash_points as faults
 from fastdc.common.errors import DivergedError, FastDCError, LoaderError, MethodError
 from fastdc.common.files import write_atomic
 from fastdc.sweep.sweep_config import load_config

@@ -153,7 +153,7 @@ def test_a_small_disk_is_refused_before_a_byte_is_written(make_config: Make) -> 
 WRITE = """
 import sys
 from pathlib import Path
-from fastdc import faults
+from fastdc.common import crash_points as faults
 from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.holdout import write_holdout
 from fastdc.sweep.cells import make_plan
