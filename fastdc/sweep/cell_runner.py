@@ -9,9 +9,9 @@ from fastdc.common.choices import Device
 from fastdc.common.crash_points import hit
 from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, TeacherError
 from fastdc.common.locks import locked
-from fastdc.common.log import log_message
+from fastdc.common.log import log_message, progress_shown
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
-from fastdc.sweep.cells import Cell, Plan, SubsetPlan
+from fastdc.sweep.cells import Cell, Plan, SubsetPlan, subset_request
 from fastdc.sweep.provenance import sha256_of
 from fastdc.sweep.run_cells import CellResult
 
@@ -222,12 +222,13 @@ class CellRunner:
         Raises:
             FastDCError: see `observe` and `load_teacher`.
         """
-        from fastdc.observe.train_observer import observe
+        from fastdc.observe.train_observer import complete_records
 
         config, cells = self.plan.config, self.plan.runnable
         needs = observer_needs(cells)
         if key == OBSERVER and any(cell.subset and cell.subset.variant.observed for cell in cells):
-            observe(config.train, config.workdir, self.plan.observer, needs=needs, show_progress=self.show_progress)
+            with progress_shown(self.show_progress):
+                complete_records(config.train, config.workdir, self.plan.observer, needs)
         teachers = (teacher for cell in cells for teacher in cell.teachers if network_key(teacher) == key)
         if (teacher := next(teachers, None)) is not None:
             self._load(teacher)
@@ -267,28 +268,14 @@ class CellRunner:
         return state in self._whole
 
     def _compress(self, subset: SubsetPlan) -> dict[str, Any]:
-        from fastdc.subsets.compress import compress_beton
+        from fastdc.subsets.compress import make_subset
 
-        config = self.plan.config
         start = time.monotonic()
         assert subset.ipc is not None
-        made = compress_beton(
-            subset.variant.method.info.name,
-            config.train,
-            subset.path,
-            ipc=subset.ipc,
-            seed=subset.seed,
-            image_size=config.image_size,
-            settings=subset.variant.settings,
-            workdir=config.workdir,
-            observer=self.plan.observer,
-            also=observer_needs(self.plan.runnable),  # one observer run records what all methods of the plan read
-            teacher_order=config.teacher_order if subset.variant.needs_order else None,
-            precision=config.precision,
-            threads=self.plan.threads,
-            force=True,  # a damaged file, or one of unknown cost, may be there
-            show_progress=self.show_progress,
-        )
+        request = subset_request(self.plan, subset.variant, subset.ipc, subset.seed)
+        also = observer_needs(self.plan.runnable)  # one observer run records what all methods of the plan read
+        with progress_shown(self.show_progress):  # `force`: a damaged file, or one of unknown cost, may be there
+            made = make_subset(request, subset.path, also=also, force=True)
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
         hit("subset.made")
         kept = {**cost, CONTENT: subset_content(subset.path)}

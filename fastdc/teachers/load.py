@@ -111,16 +111,16 @@ def _observe(
             f"teacher {plan.name}: {folder} holds no weights of a finished training; "
             f"run `fastdc observe TRAIN.beton --workdir {workdir}` on its training set first"
         )
-    from fastdc.observe.train_observer import observe
+    from fastdc.observe.train_observer import complete_records
 
     wanted = needs if also is None or plan.extra else needs | also  # methods never read an extra teacher
-    options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra, "show_progress": show_progress}
+    options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra}
     try:
-        (record,) = observe(train, workdir, plan.observer, needs=wanted, **options)
+        (record,) = complete_records(train, workdir, plan.observer, wanted, **options)
     except MethodError:  # the methods' needs may be impossible; a teacher can do without them
         if wanted == needs:
             raise
-        (record,) = observe(train, workdir, plan.observer, needs=needs, **options)
+        (record,) = complete_records(train, workdir, plan.observer, needs, **options)
     return record.seconds()
 
 

@@ -105,7 +105,7 @@ def test_progress_says_in_json_what_it_says_in_words(
 
 WARNS = """
 import warnings
-from fastdc import cli
+from fastdc.cli import main as cli
 from fastdc.common.log import choose_log
 def run() -> int:
     choose_log("json")

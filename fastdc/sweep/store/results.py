@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
+from fastdc.common.choices import Rerun as Rerun  # `X as X` re-exports a name
 from fastdc.common.crash_points import hit
 from fastdc.common.log import format_seconds
 from fastdc.sweep.failures import Failure
 from fastdc.sweep.store.lease import Lease, Owner, is_dead, new_token, this_owner
 from fastdc.sweep.store.schema import SCHEMA_VERSION, damaged, open_database, store_errors
 
-Rerun = Literal["missing", "failed", "all"]
 Outcome = Literal["done", "failed", "diverged"]
 CLAIMABLE = ("pending", "interrupted")
 FAULTS = ("failed", "diverged")
