@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import ConfigError
 from fastdc.report.compare import Comparison, compare_against, compare_methods, compare_pairs, comparison_table
 from fastdc.report.paired_tests import EXACT_PAIRS

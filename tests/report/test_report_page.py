@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from fastdc.beton import BetonFile, Sample, encode_jpeg, write_samples
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import ConfigError, OutputError, StoreError
 from fastdc.report.page import gallery
 from fastdc.report.page.document import make_page, write_page

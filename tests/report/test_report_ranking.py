@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import ConfigError
 from fastdc.report.ranking import Ranking, rank_methods, render_ranking
 from fastdc.sweep.store.results import Record

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import StoreError
 from fastdc.report.compare import compare_methods
 from fastdc.report.read_results import open_results

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastdc.beton import load_manifest, verify_beton
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import ConfigError, OutputError
 from fastdc.report import make_rows
 from fastdc.report.page.document import make_page

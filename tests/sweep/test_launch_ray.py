@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fastdc.cli.main import main as cli
+from fastdc.cli import main as cli
 from fastdc.common.errors import ConfigError
 from fastdc.common.threads import host_cpus
 from fastdc.report import make_rows
