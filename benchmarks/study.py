@@ -20,7 +20,7 @@ from pathlib import Path
 from studies.drawing import draw
 
 from fastdc.common.errors import ConfigError, FastDCError
-from fastdc.sweep.grid_values import expand_numbers
+from fastdc.common.settings import expand_numbers
 
 STUDY = Path(__file__).resolve().parent / "results" / "imagenette64"
 

@@ -23,8 +23,8 @@ from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.source import Opened
 from fastdc.beton.sources.trees import Tree
 from fastdc.beton.texts import Texts
-from fastdc.common.errors import FastDCError, ManifestError, OutputError, SourceError
-from fastdc.common.log import say
+from fastdc.common.errors import FastDCError, ManifestError, OutputError, SourceError, explain
+from fastdc.common.log import log_message
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,12 @@ def run(data: DataSet, options: argparse.Namespace, find: Find) -> None:
     try:
         for line in write_splits(data, options, find):
             print(line, flush=True)
-    except FastDCError as error:
-        say(f"error: {error}")
-        sys.exit(error.exit_code)
-    except OSError as error:
-        say(f"error: {error.filename or options.out}: {error.strerror or error}; check path, permissions and space")
-        sys.exit(2)
+    except (FastDCError, OSError) as error:
+        message, code = explain(error) or (f"{options.out}: {error}; check path and permissions", 2)
+        log_message(f"error: {message}")
+        sys.exit(code)
     except KeyboardInterrupt:
-        say("interrupted; what was finished is there, nothing is half written")
+        log_message("interrupted; finished files are kept, and none is half written")
         sys.exit(130)
 
 
@@ -240,7 +238,7 @@ def prepare(
             "--allow-incomplete"
         )
     if problem:
-        say(f"note: {where}: {problem}")
+        log_message(f"note: {where}: {problem}")
     made = {"recipe": data.recipe, "recipe_version": data.version}
     # Two keys: the writer sets "complete" to false if it skips unreadable images, and leaves the other.
     made |= {"complete": problem is None, "source_complete": problem is None}
@@ -343,7 +341,7 @@ def write_split(data: DataSet, split: Split, path: Path, opened: Opened, options
     whole = opened.made["complete"] and opened.made["selection"] is None
     repeated, lost = count_repeated(manifest.hashes), unreadable(manifest)
     for line in compare_odd_files(manifest, repeated, data, split) if whole else ():
-        say(f"warning: {path}: {line}")
+        log_message(f"warning: {path}: {line}")
     parts = [f"{len(manifest.ids):,} images", f"{len(manifest.classes):,} classes"]
     parts += [f"{manifest.image_bytes / 1e6:,.1f} MB"]
     parts += [f"{count:,} converted ({kind})" for kind, count in manifest.converted.items()]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastdc.beton.hints import TileCrop, tile_crop
 from fastdc.common.errors import ConfigError
 from fastdc.common.files import prepare_workdir, write_atomic
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.store.results import Store
@@ -118,7 +118,7 @@ def _sets(
     for seed in seeds:
         plan = _plan(blocks, method, ipc, seed)
         if plan is None:
-            say(f"{method}, IPC {ipc}, seed {seed}: no block of study.yaml makes such a set; left out")
+            log_message(f"{method}, IPC {ipc}, seed {seed}: no block of study.yaml makes such a set; left out")
             continue
         subset = plan.runnable[0].subset
         assert subset is not None

@@ -10,9 +10,8 @@ from pydantic import ValidationError
 from fastdc.common.errors import ConfigError, FastDCError
 from fastdc.common.machine import guess_device
 from fastdc.common.precision import resolve_precision
-from fastdc.common.settings import closest, first_problem
+from fastdc.common.settings import closest, expand_numbers, first_problem
 from fastdc.observe.observer_config import ObserverConfig
-from fastdc.sweep.grid_values import expand_numbers
 from fastdc.sweep.plan_checks import Variant, resolve_protocols, resolve_variants
 from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.sweep.yaml_file import Document, read_yaml
@@ -145,4 +144,4 @@ def _observer(sweep: SweepConfig, variant: Variant) -> str | None:
     if not variant.observed:
         return None
     defaults = {"image_size": sweep.image_size, "precision": sweep.precision, "threads": sweep.threads}
-    return ObserverConfig.make({**defaults, **sweep.observer}, "observer").told
+    return ObserverConfig.make({**defaults, **sweep.observer}, "observer").summary

@@ -6,9 +6,10 @@ from pathlib import Path
 from fastdc.beton.manifest import load_manifest, parse_manifest
 from fastdc.beton.texts import one_spelling, show_spelling
 from fastdc.common.errors import SourceError
+from fastdc.common.files import check_file
 
 _MAX_BYTES = 1 << 24
-_WANTED = "expected a .beton, its .json, or a text file with one class name per line"
+_WANTED = "a .beton, its .json, or a text file with one class name per line"
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -22,8 +23,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         BetonError, ManifestError: see `load_manifest` and `parse_manifest`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise SourceError(f"{path}: {'is no file' if path.exists() else 'does not exist'}; {_WANTED}")
+    check_file(path, _WANTED, SourceError)
     if path.suffix in (".beton", ".json"):
         manifest = load_manifest(path) if path.suffix == ".beton" else parse_manifest(path)
         return tuple(map(one_spelling, manifest.classes))
@@ -64,9 +64,9 @@ def order_advice(known: Path, val: Path) -> str:
 def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise SourceError(f"{path}: {path.stat().st_size} bytes; {_WANTED}")
+            raise SourceError(f"{path}: {path.stat().st_size} bytes, expected {_WANTED}")
         return path.read_text("utf-8-sig")  # drops the byte order mark that Windows editors write
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); {_WANTED}") from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror}), expected {_WANTED}") from error
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: is not UTF-8 text; {_WANTED}") from error
+        raise SourceError(f"{path}: is not UTF-8 text, expected {_WANTED}") from error

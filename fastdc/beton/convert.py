@@ -13,12 +13,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, get_args
+from typing import IO, NamedTuple, get_args
 
 import numpy as np
 
 from fastdc._version import __version__
-from fastdc.beton.convert_image import Encoding, Recipe, convert_image, make_recipe
+from fastdc.beton.convert_image import Recipe, convert_image, make_recipe
 from fastdc.beton.manifest import Manifest, Skipped
 from fastdc.beton.output_pair import beton_output
 from fastdc.beton.pages import BetonWriter, Payload
@@ -30,12 +30,11 @@ from fastdc.beton.sources.source import Files, Opened
 from fastdc.beton.sources.trees import Fetch
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit
+from fastdc.common.choices import Encoding, OnError
 from fastdc.common.errors import ConfigError, OutputError, SourceError
-from fastdc.common.log import progress
+from fastdc.common.log import progress, progress_shown
 from fastdc.common.text import printable
 from fastdc.common.threads import usable_cpus
-
-OnError = Literal["fail", "skip"]
 
 MANY_IMAGES = 1000
 """Number of images from which loading the fast resizing kernel (0.4 s) pays off: it saves 0.8 ms per image."""
@@ -132,7 +131,7 @@ def write_beton(
         writer = BetonWriter(handle, out, len(contents.ids))
         ignored = map(printable, contents.ignored)
         tally = _Tally([Skipped(path=path, reason="not an image file", kind="not_image") for path in ignored])
-        with progress(f"write {out.name}", len(contents.ids), enabled=show_progress) as bar:
+        with progress_shown(show_progress), progress(f"write {out.name}", len(contents.ids)) as bar:
             for chunk in _convert_all(opened.files, contents, recipe, threads):
                 for converted in chunk:
                     _store(converted, contents, writer, tally, opened.path, on_error)

@@ -1,7 +1,7 @@
 """Convert one image file to the payload that a beton stores."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from fastdc.beton.encode_images import encode_jpeg
 from fastdc.beton.images import check_pixels, read_image
@@ -9,9 +9,8 @@ from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.beton.pages import Payload, jpeg_payload
 from fastdc.beton.resize_images import Resize, resize_image, resize_short
 from fastdc.beton.writer import make_payload
+from fastdc.common.choices import Encoding
 from fastdc.common.errors import ConfigError, SourceError
-
-Encoding = Literal["keep", "jpg", "raw"]
 
 MAX_LOSSLESS_BYTES = 4 << 20
 """Largest size at which `keep` stores raw pixels if it cannot copy the file; above, JPEG of quality 95, 4:4:4."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 _warned: set[Path] | None = None  # None outside every `one_use` block, where each call warns
 
@@ -32,7 +32,7 @@ def warn_missing(beton: Path, manifest: Path) -> None:
     place = _place(beton)
     if _warned is not None and place in _warned:
         return
-    say(
+    log_message(
         f"warning: {beton}: its manifest {manifest.name} is missing, so its classes are called by number, and hints "
         "such as PCA's tile_grid are unknown: images train whole, as with --augment protocol; copy the manifest along"
     )

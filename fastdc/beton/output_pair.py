@@ -10,8 +10,8 @@ from filelock import Timeout
 
 from fastdc.beton.manifest import manifest_path, parse_manifest
 from fastdc.beton.reader import inspect_beton
-from fastdc.common.errors import BetonError, ManifestError, OutputError
-from fastdc.common.files import DISK_FULL, atomic_file, check_not_input, check_output, remove_temporaries
+from fastdc.common.errors import BetonError, ManifestError, OutputError, disk_full, is_disk_full
+from fastdc.common.files import atomic_file, check_not_input, check_output, remove_temporaries
 from fastdc.common.locks import locked
 
 
@@ -153,6 +153,6 @@ def explain_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in DISK_FULL
-        advice = "the disk is full; free space and run again" if full else "check disk and folder"
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error}): {advice}") from error
+        if is_disk_full(error):
+            raise disk_full(out, error) from error
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error}); check disk and folder") from error

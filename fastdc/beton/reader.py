@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastdc.beton.format import MODE_JPEG, Problem, Structure, read_structure
 from fastdc.beton.images import decode_payload
 from fastdc.common.errors import BetonError, SourceError
+from fastdc.common.files import check_file
 
 
 class BetonFile:
@@ -112,8 +113,7 @@ def inspect_beton(path: Path) -> tuple[Structure | None, list[Problem]]:
 
 def _open(path: Path) -> tuple[Structure | None, list[Problem], Any]:
     """Return structure, problems and mapped bytes, all from one open file, so that a rename cannot mix two files."""
-    if not path.is_file():  # also rejects a FIFO, which would block
-        raise BetonError(f"{path}: {'is not a file' if path.exists() else 'does not exist'}, expected a .beton file")
+    check_file(path, "a .beton file", BetonError)
     try:
         with path.open("rb") as handle:
             structure, problems = read_structure(handle, path)

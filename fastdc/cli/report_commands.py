@@ -1,76 +1,95 @@
-"""Define the commands on results: compare, rank."""
+"""Define the commands on results: report, compare, rank."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from fastdc.cli.common import say_error
+from fastdc.cli.common import report_error
+from fastdc.common.choices import RankFormat, ReportFormat
 from fastdc.common.errors import ConfigError
 
-
-class Form(StrEnum):
-    """Form of a comparison."""
-
-    table = "table"
-    json = "json"
-
-
-class RankForm(StrEnum):
-    """Form of a ranking."""
-
-    table = "table"
-    markdown = "markdown"
-    json = "json"
-
-
-class Epoch(StrEnum):
-    """Epoch whose accuracy is compared."""
-
-    last = "last"
-    best = "best"
-
-
+Epoch = Literal["last", "best"]
 Folder = Annotated[
-    Path,
-    typer.Argument(metavar="DIR", help="A sweep's workdir, or a folder with a study's rows.jsonl.", show_default=False),
+    Path, typer.Argument(metavar="DIR", help="A sweep's workdir, or a folder with a study's rows.jsonl.")
 ]
-Ipc = Annotated[int | None, typer.Option(min=1, help="Only this IPC.", show_default=False)]
-OnlyProtocol = Annotated[str | None, typer.Option(help="Only this protocol.", show_default=False)]
-Arch = Annotated[str | None, typer.Option(help="Only this network.", show_default=False)]
-WhichEpoch = Annotated[Epoch, typer.Option(help="last is the benchmark's; best overstates accuracy.")]
+Ipc = Annotated[int | None, typer.Option(min=1, help="Only this IPC.")]
+OnlyProtocol = Annotated[str | None, typer.Option(help="Only this protocol.")]
+Arch = Annotated[str | None, typer.Option(help="Only this network.")]
+WhichEpoch = Annotated[Epoch, typer.Option(help="last is the benchmark's choice; best overstates accuracy.")]
 
 
-def compare_command(
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's workdir.")],
+    style: Annotated[
+        ReportFormat, typer.Option("--format", help="table is for reading, the others are for programs.")
+    ] = "table",
+    epochs: Annotated[
+        bool, typer.Option("--epochs", help="Also print accuracy by epoch and the best epoch, which is never ranked.")
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Also write an offline page with charts and stored images."),
+    ] = None,
+) -> None:
+    """Print the results of a sweep: mean and standard deviation over seeds, bytes, seconds, and failures.
+
+    A mean over only some of the seeds is marked, for example 2/3. Accuracy is that of the last epoch; std uses ddof=1.
+    DIR may also be a folder with a study's rows.jsonl.
+
+    Example:
+
+    \b
+    fastdc report runs/first --format csv > results.csv
+    """
+    from fastdc.report import render, show, write_page
+    from fastdc.report.epochs import epochs_json, epochs_table
+    from fastdc.report.read_results import open_results
+    from fastdc.report.rows import group_rows
+
+    if epochs and style not in ("table", "json"):
+        raise ConfigError(f"--epochs: --format {style} has no place for it; use table or json")
+    with open_results(folder, whole=True) as results:
+        groups = group_rows(results.records())
+        rows, more = [row for row, _ in groups], ""
+        if epochs:
+            more = (epochs_table if style == "table" else epochs_json)(results, groups)
+        if html is not None:
+            written = write_page(results, folder, html)
+            report_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
+    if style == "table":
+        show(rows)
+        print(f"\n{more}" if more else "", end="\n" if more else "")
+    else:
+        print(more or render(rows, style))
+
+
+def compare(
     folder: Folder,
     methods: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="METHOD...", help="Pairs of methods as the table shows them: A B [C D ...].", show_default=False
-        ),
+        typer.Argument(metavar="METHOD...", help="Pairs of methods, as the table names them: A B [C D ...]."),
     ] = None,
     all_against: Annotated[
-        str | None,
-        typer.Option(metavar="METHOD", help="Compare METHOD with each method given, or with all.", show_default=False),
+        str | None, typer.Option(metavar="METHOD", help="Compare METHOD with each method given, or with all.")
     ] = None,
     ipc: Ipc = None,
     protocol: OnlyProtocol = None,
     arch: Arch = None,
-    epoch: WhichEpoch = Epoch.last,
+    epoch: WhichEpoch = "last",
     detect: Annotated[
         float | None,
-        typer.Option(
-            metavar="POINTS", min=0.01, help="Report the seeds that this difference needs.", show_default=False
-        ),
+        typer.Option(metavar="POINTS", min=0.01, help="Report how many seeds it takes to detect this difference."),
     ] = None,
-    form: Annotated[Form, typer.Option("--format", help="table is for people, json for programs.")] = Form.table,
+    form: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="table is for reading, json for programs.")
+    ] = "table",
 ) -> None:
     """Compare pairs of methods over the seeds that both finished, in every setting that they share.
 
     Prints the mean difference, its 95 % interval, the p-value of the exact two-sided permutation test on the pairs (of
-    the paired t test above 40), and how many seeds a difference needs to show. With several comparisons, p is also
-    adjusted for their number (Holm). `full` has no IPC, so it is compared with the other methods at each of theirs.
+    the paired t test above 40 pairs), and how many seeds it takes to detect a difference. With several comparisons, p
+    is also adjusted for their number (Holm). `full` has no IPC, so it is compared at each IPC of the other methods.
 
     Example:
 
@@ -93,53 +112,48 @@ def compare_command(
     with open_results(folder) as results:
         groups = choose_groups(results.records(), ipc=ipc, protocol=protocol, arch=arch)
     if all_against is None:
-        each = compare_pairs(groups, zip(names[::2], names[1::2], strict=True), epoch.value)
+        each = compare_pairs(groups, zip(names[::2], names[1::2], strict=True), epoch)
     else:
-        each, lost = compare_against(groups, all_against, names, epoch.value)
-    render = comparison_json if form is Form.json else comparison_table
-    print(render(each, detect, epoch.value))
+        each, lost = compare_against(groups, all_against, names, epoch)
+    render = comparison_json if form == "json" else comparison_table
+    print(render(each, detect, epoch))
     if lost:
-        say_error(f"no seed in common with {all_against} in any setting: {', '.join(lost)}", "note: ")
+        report_error(f"no seed in common with {all_against} in any setting: {', '.join(lost)}", "note: ")
 
 
-def rank_command(
+def rank(
     folder: Folder,
-    methods: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Only these methods.", show_default=False)
-    ] = None,
+    methods: Annotated[str | None, typer.Option(metavar="A,B,...", help="Only these methods.")] = None,
     min_seeds: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="Only methods with so many finished seeds.  [default: 2 where two have them]",
-            show_default=False,
+            min=1, help="Only methods with at least this many finished seeds.  [default: 2 where two have them]"
         ),
     ] = None,
     ipc: Ipc = None,
     protocol: OnlyProtocol = None,
     arch: Arch = None,
-    epoch: WhichEpoch = Epoch.last,
+    epoch: WhichEpoch = "last",
     form: Annotated[
-        RankForm, typer.Option("--format", help="table and markdown are for people, json for programs.")
-    ] = RankForm.table,
+        RankFormat, typer.Option("--format", help="table and markdown are for reading, json for programs.")
+    ] = "table",
 ) -> None:
     """Rank the methods of each setting by their mean over the seeds that all of them finished; ties share places.
 
-    A rank is the range of places that a method may hold: 2-4 where one method is better for certain and three
-    cannot be separated. Certain means significant at 5 % in the exact paired permutation test, after Holm over all
-    pairs.
+    A rank is a range of places: 2-4 means that one method is significantly better, and that this one and two others
+    cannot be separated. Significant means at 5 % in the exact paired permutation test, after Holm over all pairs.
 
     Example:
 
     \b
     fastdc rank runs/first --ipc 10 --min-seeds 8
     """
+    from fastdc.common.settings import split_names
     from fastdc.report.comparable import choose_groups
     from fastdc.report.ranking import rank_methods, render_ranking
     from fastdc.report.read_results import open_results
-    from fastdc.sweep.grid_values import split_names
 
     with open_results(folder) as results:
         groups = choose_groups(results.records(), ipc=ipc, protocol=protocol, arch=arch)
-    rankings = rank_methods(groups, split_names(methods or ""), min_seeds, epoch.value)
-    print(render_ranking(rankings, form.value, epoch.value))
+    rankings = rank_methods(groups, split_names(methods or ""), min_seeds, epoch)
+    print(render_ranking(rankings, form, epoch))

@@ -9,3 +9,15 @@ Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 """Number format of a training; `auto` is bf16 on CUDA and fp32 on a CPU."""
 EngineChoice = Literal["auto", "ffcv", "resident", "device"]
 """Engine of a loader; `auto` chooses by size, format and free memory."""
+Encoding = Literal["keep", "jpg", "raw"]
+"""Encoding of stored images; `keep` copies JPEG files unchanged."""
+OnError = Literal["fail", "skip"]
+"""Reaction to an unreadable image."""
+OrderName = Literal["text", "numeric", "natural", "wordnet"]
+"""Order of classes by name."""
+Together = Literal["auto", "always", "never"]
+"""Policy for sharing one stream of decoded images between runs."""
+Rerun = Literal["missing", "failed", "all"]
+"""Runs that a sweep repeats."""
+ReportFormat = Literal["table", "csv", "json", "latex"]
+RankFormat = Literal["table", "markdown", "json"]

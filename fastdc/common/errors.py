@@ -4,6 +4,9 @@ Each message states what was found, where, what was expected and what to do. The
 without a traceback, and exits with `exit_code`.
 """
 
+import errno
+import os
+
 
 class FastDCError(Exception):
     """Base of every error that fastdc raises on purpose."""
@@ -61,3 +64,25 @@ class WorkerError(FastDCError):
     """A worker process or host of a sweep cannot be started, or was lost."""
 
     exit_code = 1
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether the disk is full, the quota is used up, or the file size limit is reached."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def disk_full(place: object, error: OSError) -> OutputError:
+    """Return the error for a full disk at `place`, such as the path that was written."""
+    return OutputError(f"{place}: disk full ({error.strerror}); free space and run again")
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """Return the line and the exit code for an error that a user can mend; None for any other error."""
+    if isinstance(error, FastDCError):
+        return str(error), error.exit_code
+    if not isinstance(error, OSError):
+        return None
+    place = "output" if error.filename is None else os.fsdecode(error.filename)
+    if is_disk_full(error):
+        return str(disk_full(place, error)), OutputError.exit_code
+    return None if error.filename is None else (f"{place}: {error.strerror}; check path and permissions", 2)

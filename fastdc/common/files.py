@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import IO
 
 from fastdc.common.crash_points import hit
-from fastdc.common.errors import OutputError
+from fastdc.common.errors import FastDCError, OutputError, disk_full, is_disk_full
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+def check_file(path: Path, expected: str, error: type[FastDCError]) -> None:
+    """Refuse a path to read that is no regular file; reading a pipe would block.
+
+    Args:
+        expected: what the file should be, for the message.
+        error: class of the error raised.
+    """
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "is a device or pipe" if path.exists() else "does not exist"
+        raise error(f"{path}: {found}, expected {expected}")
 
 
 def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
@@ -28,18 +38,21 @@ def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
         OutputError: `path` is one of `inputs`; it exists and `force` is false; it is a folder, device or pipe; its
             folder is missing or cannot be written; or its name is too long.
     """
-    _check_name(path)
     check_not_input(path, inputs)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder, expected a file name to write; give the file a name inside it")
-    if path.exists() and not path.is_file():  # for example /dev/stdout: the rename would replace the device by a file
-        raise OutputError(f"{path}: is a device or pipe, expected a file to write; give the name of a file")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists already; choose another name or add --force to replace it")
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path}: folder {folder} does not exist; create it first (mkdir -p {folder})")
-    _check_creatable(path)
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder, expected a file name to write; give the file a name inside it")
+        if path.exists() and not path.is_file():  # such as /dev/stdout: the rename would replace the device by a file
+            raise OutputError(f"{path}: is a device or pipe, expected a file to write; give the name of a file")
+        if path.exists() and not force:
+            raise OutputError(f"{path}: exists already; choose another name or add --force to replace it")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: folder {path.parent} does not exist; create it first (mkdir -p {path.parent})")
+        _check_creatable(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _too_long(path) from error
+        raise
 
 
 def check_not_input(path: Path, inputs: Sequence[Path]) -> None:
@@ -67,26 +80,14 @@ def _temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
-def _check_name(path: Path) -> None:
-    """Refuse a path that the system cannot look up.
-
-    Raises:
-        OutputError: the name, or the path to it, is too long.
-    """
-    try:
-        os.lstat(path)
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise _too_long(path) from error
-
-
 def _check_creatable(path: Path) -> None:
     """Refuse a file that cannot be created.
 
     A probe file is created, because permission bits prove nothing for root or on read-only mounts.
 
     Raises:
-        OutputError: the temporary name would be too long, the folder is read-only, or the disk is full.
+        OutputError: the folder is read-only, or the disk is full.
+        OSError: the temporary name is too long.
     """
     probe, folder = _temporary_name(path), path.parent
     try:
@@ -94,9 +95,9 @@ def _check_creatable(path: Path) -> None:
         probe.unlink()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise _too_long(path) from error
-        if error.errno in DISK_FULL:
-            raise OutputError(f"{path}: disk full ({error.strerror}); free space and run again") from error
+            raise
+        if is_disk_full(error):
+            raise disk_full(path, error) from error
         raise OutputError(f"{path}: folder {folder} is read-only for this user; choose another folder") from error
     finally:
         with suppress(OSError):  # usually gone already; Ctrl-C may arrive between `touch` and `unlink`
@@ -123,7 +124,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         OutputError: the disk is full, over quota, or the file size limit is reached.
     """
     remove_temporaries(path.parent.glob(f".{escape(path.name)}.????????.tmp"))
-    with _disk_full_named(path):
+    try:
         with open_temporary(path) as (handle, temporary):
             yield handle
             handle.flush()
@@ -132,17 +133,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             os.replace(temporary, path)  # the handle is still open, so the file is still locked
         sync_folder(path.parent)
         hit("file.replaced")
-
-
-@contextmanager
-def _disk_full_named(path: Path) -> Iterator[None]:
-    try:
-        yield
     except OSError as error:
-        if error.errno in DISK_FULL:
-            raise OutputError(
-                f"{path}: disk full while writing ({error.strerror}); free space and run again"
-            ) from error
+        if is_disk_full(error):
+            raise disk_full(path, error) from error
         raise
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _warned: set[int] = set()
@@ -37,7 +37,12 @@ def locked(path: Path, timeout: float = -1) -> Iterator[bool]:
         with FileLock(path, timeout=timeout):
             yield True
         return
-    _warn_once(path.parent, reason)
+    device = path.parent.stat().st_dev
+    if device not in _warned:  # once for each file system
+        _warned.add(device)
+        log_message(
+            f"warning: {path.parent}: its file system has no locks ({reason}); run one fastdc command at a time there"
+        )
     yield False
 
 
@@ -54,11 +59,3 @@ def missing_locks(folder: Path) -> str | None:
     except OSError as error:
         return os.strerror(error.errno) if error.errno in NO_LOCKS else None
     return None
-
-
-def _warn_once(folder: Path, reason: str) -> None:
-    """Warn about the file system that holds `folder`, once per process."""
-    device = folder.stat().st_dev
-    if device not in _warned:
-        _warned.add(device)
-        say(f"warning: {folder}: its file system has no locks ({reason}); run one fastdc command at a time there")

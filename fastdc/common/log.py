@@ -82,15 +82,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def say(message: str, *, told: bool = False) -> bool:
+def log_message(text: str, *, in_events: bool = False) -> bool:
     """Write a message to stderr as one line without control characters; return False if writing fails.
 
     Args:
-        told: whether an event reports the same to programs; the JSON log then leaves the message out.
+        in_events: whether an event reports the same to programs; the JSON log then leaves the message out.
     """
-    text = plain(" ".join(message.split()))
+    text = plain(" ".join(text.split()))
     if _style == "json":
-        return told or write_json({"time": round(time.time(), 3), "event": "message", "text": text})
+        return in_events or write_json({"time": round(time.time(), 3), "event": "message", "text": text})
     if _bars is not None and _bars.shown:
         return _bars.print(text)
     return write_error(f"{text}\n")
@@ -172,7 +172,7 @@ class Progress:
         if self._live is not None:
             self._live.refresh()
         elif _style == "json":
-            self.enabled = write_json(self._told(now))
+            self.enabled = write_json(self._event(now))
         else:
             self.enabled = write_error(f"{self.line(now)}\n")
 
@@ -205,14 +205,14 @@ class Progress:
     def _seconds(self, now: float | None) -> float:
         return max((time.monotonic() if now is None else now) - self._start, 1e-9)
 
-    def _told(self, now: float) -> dict[str, Any]:
+    def _event(self, now: float) -> dict[str, Any]:
         """Return the same figures as a JSON event for programs."""
-        told = {"time": round(time.time(), 3), "event": "progress", "task": self.label, "done": self.done}
-        told |= {"total": self.total, "unit": self.unit, "per_second": round(self.rate(now), 3)}
+        event = {"time": round(time.time(), 3), "event": "progress", "task": self.label, "done": self.done}
+        event |= {"total": self.total, "unit": self.unit, "per_second": round(self.rate(now), 3)}
         if self._images:
-            told["images_per_second"] = round(self._images / self._seconds(now), 1)
+            event["images_per_second"] = round(self._images / self._seconds(now), 1)
         left = self.left(now)
-        return {**told, "seconds_left": None if left is None else round(left, 1), "note": self.note}
+        return {**event, "seconds_left": None if left is None else round(left, 1), "note": self.note}
 
 
 def _rate(rate: float, unit: str) -> str:

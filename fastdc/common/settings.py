@@ -1,6 +1,7 @@
 """Define typed settings: frozen pydantic models whose errors are one line and name the closest valid key."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, get_args
 
@@ -8,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fastdc.common.errors import ConfigError
+
+LONGEST_RANGE = 1000
 
 
 class Settings(BaseModel):
@@ -86,6 +89,23 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
     return settings
 
 
+def merge_settings(what: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge the settings of `set` with those given on the spot, such as in the brackets of a variant.
+
+    Args:
+        what: owner of the settings, for the message.
+        own: settings given on the spot.
+        given: settings of `set`.
+
+    Raises:
+        ConfigError: both give the same setting different values.
+    """
+    for key in own:
+        if key in given and given[key] != own[key]:
+            raise ConfigError(f"{what}: {key}={own[key]} contradicts set {key}={given[key]}; keep one of them")
+    return {**given, **own}
+
+
 def parse_scalar(text: str, key: str) -> Any:
     """Parse a plain YAML value: a scalar or a list.
 
@@ -99,3 +119,27 @@ def parse_scalar(text: str, key: str) -> Any:
     if isinstance(value, dict):
         raise ConfigError(f"setting '{key}={text}': found a mapping, expected a plain value")
     return value
+
+
+def split_names(text: str) -> list[str]:
+    """Split names at commas outside brackets: `"random,el2n[keep=hard,balanced=false]"` holds two names."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+
+
+def expand_numbers(text: str) -> list[int]:
+    """Expand numbers and ranges: `"0,3,5-7"` -> `[0, 3, 5, 6, 7]`.
+
+    Raises:
+        ValueError: a part is not a whole number, or a range runs backwards or exceeds `LONGEST_RANGE`.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([-+]?\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise ValueError(f"found '{part}', expected whole numbers such as 10,50 or a range such as 0-2")
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if last < first or last - first >= LONGEST_RANGE:
+            raise ValueError(f"range '{part}': expected first-last, at most {LONGEST_RANGE} long")
+        numbers.extend(range(first, last + 1))
+    return numbers

@@ -13,7 +13,7 @@ from torch import nn
 
 from fastdc.common.errors import MethodError
 from fastdc.common.files import write_atomic
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.nn.architectures.convnet import PATTERN as CONVNET_PATTERN
 from fastdc.nn.models import build_model
 from fastdc.nn.weights_facts import Facts, is_archive
@@ -143,7 +143,9 @@ def _nested(path: Path, content: dict[Any, Any]) -> str:
     plain = [key for key in NESTED if isinstance(content.get(key), dict)]
     averaged = [key for key in AVERAGED if isinstance(content.get(key), dict)]
     if plain and averaged:
-        say(f"{path}: '{plain[0]}' is read, not the averaged weights in '{averaged[0]}'; to use those, save them alone")
+        log_message(
+            f"{path}: '{plain[0]}' is read, not the averaged weights in '{averaged[0]}'; to use those, save them alone"
+        )
     return next(iter([*plain, *averaged]), "")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastdc.beton import BetonFile
 from fastdc.common.errors import ManifestError
 from fastdc.common.keys import content_key
-from fastdc.common.log import say
+from fastdc.common.log import log_message, shows_progress
 from fastdc.observe.dynamics_log import INDEX_NAME
 from fastdc.observe.observer_config import OBSERVER_VERSION, ObserverConfig
 
@@ -86,11 +86,13 @@ def observer_folder(workdir: Path, train_hash: str, config: ObserverConfig, run:
     return workdir / "observers" / f"{config.arch}-{key}"
 
 
-def tell_observer(train_hash: str, workdir: Path, observer: ObserverConfig) -> None:
-    """Report on stderr which observer is read."""
+def report_observer(train_hash: str, workdir: Path, observer: ObserverConfig) -> None:
+    """Report on stderr which observer is read, unless progress is hidden."""
+    if not shows_progress():
+        return
     folder = observer_folder(workdir, train_hash, observer, 0)
     more = f" and {observer.runs - 1} more runs" if observer.runs > 1 else ""
-    say(f"observer {folder}{more}: {observer.arch}, {observer.image_size} px")
+    log_message(f"observer {folder}{more}: {observer.arch}, {observer.image_size} px")
 
 
 def _typical_side(train: Path) -> int:

@@ -151,13 +151,22 @@ def append_epoch(folder: Path, epoch: int, values: NDArray[np.float32]) -> None:
     bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
     if bad.size:
         raise ManifestError(f"{folder}: epoch {epoch + 1} has no dynamics of sample {bad[0]} ({bad.size} in all)")
-    path = folder / LOG_NAME
+    # A killed run may have left all or part of this epoch, so the rest is cut off.
+    write_row(folder / LOG_NAME, epoch, values, cut=True)
+
+
+def write_row(path: Path, number: int, values: NDArray[np.float32], cut: bool = False) -> None:
+    """Write row `number` of a file of equal rows at its place, and sync it to disk.
+
+    Args:
+        cut: whether to cut off what follows the row.
+    """
     path.touch()  # "r+b" does not create the file
     with path.open("r+b") as handle:
-        # A killed run may have left all or part of this epoch: write at the epoch's own place, and cut the rest off.
-        handle.seek(epoch * values.nbytes)
+        handle.seek(number * values.nbytes)
         handle.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
-        handle.truncate()
+        if cut:
+            handle.truncate()
         handle.flush()
         os.fsync(handle.fileno())  # before `commit`, which must never count an epoch that is not on disk
 
@@ -185,20 +194,13 @@ def load_observation(folder: Path) -> Observation | None:
         fields = tuple(content["fields"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: not an observer record ({error}); delete the folder and observe again") from error
-    needed = record.epochs * len(FIELDS) * record.num_samples * 4
-    found = (folder / LOG_NAME).stat().st_size if (folder / LOG_NAME).exists() else 0
-    if fields != FIELDS or found < needed:
-        raise ManifestError(
-            f"{folder / LOG_NAME}: {found} bytes of fields {fields}, expected at least {needed} of {FIELDS}; "
-            "delete the folder and observe again"
-        )
-    if record.tdds_epochs > 1:
-        _check_trajectory(record)
+    if fields != FIELDS:
+        raise ManifestError(f"{path}: has fields {fields}, expected {FIELDS}; delete the folder and observe again")
+    rows = {LOG_NAME: record.epochs * len(FIELDS), TDDS_NAME: max(record.tdds_epochs - 1, 0)}
+    for file, count in ((folder / name, count) for name, count in rows.items()):
+        found, needed = file.stat().st_size if file.exists() else 0, 4 * count * record.num_samples
+        if found < needed:
+            raise ManifestError(
+                f"{file}: {found} bytes, expected at least {needed}; delete the folder and observe again"
+            )
     return record
-
-
-def _check_trajectory(record: Observation) -> None:
-    path, needed = record.folder / TDDS_NAME, 4 * (record.tdds_epochs - 1) * record.num_samples
-    found = path.stat().st_size if path.exists() else 0
-    if found < needed:
-        raise ManifestError(f"{path}: {found} bytes, expected at least {needed}; delete the folder and observe again")

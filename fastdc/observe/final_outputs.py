@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,17 @@ class FinalPass:
     has_outputs: bool
     exact: bool = True
 
+    def files(self) -> dict[str, tuple[str, tuple[int, int]]]:
+        """Return the dtype and shape of each file."""
+        files = {SCALARS_NAME: ("<f4", (len(FINAL_FIELDS), self.num_samples))}
+        files |= {EXACT_NAME: ("<f4", (len(EXACT_FIELDS), self.num_samples))} if self.exact else {}
+        files |= {FEATURES_NAME: ("<f2", (self.num_samples, self.width))}
+        return files | ({OUTPUTS_NAME: ("<f2", (self.num_samples, self.num_classes))} if self.has_outputs else {})
+
+    def _map(self, name: str) -> NDArray[Any]:
+        dtype, shape = self.files()[name]
+        return np.memmap(self.folder / name, dtype, "r", shape=shape)
+
     def field(self, name: str) -> NDArray[np.float32]:
         """Return one scalar of every sample, float32 [N], memory-mapped.
 
@@ -53,13 +65,12 @@ class FinalPass:
                 "reads it"
             )
         file, fields = (EXACT_NAME, EXACT_FIELDS) if name in EXACT_FIELDS else (SCALARS_NAME, FINAL_FIELDS)
-        shape = (len(fields), self.num_samples)
-        found: NDArray[np.float32] = np.memmap(self.folder / file, "<f4", "r", shape=shape)[fields.index(name)]
-        return found
+        row: NDArray[np.float32] = self._map(file)[fields.index(name)]
+        return row
 
     def features(self) -> NDArray[np.float16]:
         """Return the penultimate features (input of the last linear layer), float16 [N, D], memory-mapped."""
-        return np.memmap(self.folder / FEATURES_NAME, "<f2", "r", shape=(self.num_samples, self.width))
+        return self._map(FEATURES_NAME)
 
     def outputs(self) -> NDArray[np.float16]:
         """Return the softmax probabilities, float16 [N, C], memory-mapped.
@@ -71,7 +82,7 @@ class FinalPass:
             raise ManifestError(
                 f"{self.folder}: probabilities were not kept; observe again for a method that reads them"
             )
-        return np.memmap(self.folder / OUTPUTS_NAME, "<f2", "r", shape=(self.num_samples, self.num_classes))
+        return self._map(OUTPUTS_NAME)
 
 
 def commit_final(final: FinalPass) -> None:
@@ -95,27 +106,14 @@ def load_final(folder: Path) -> FinalPass | None:
         content = json.loads(path.read_text())
         fields = tuple(content.pop("fields"))
         final = FinalPass(folder, **content, exact=fields != FINAL_FIELDS)
-        expected = _sizes(final)
+        if not (final.num_samples > 0 and final.width > 0 and math.isfinite(final.seconds)):
+            raise ValueError(f"{final.num_samples} samples of width {final.width}")
+        files = final.files()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: not a final pass ({error}); delete it and observe again") from error
-    for name, size in expected.items():
-        file = folder / name
+    for name, (dtype, (rows, columns)) in files.items():
+        file, size = folder / name, rows * columns * np.dtype(dtype).itemsize
         found = file.stat().st_size if file.exists() else 0
         if fields != FINAL_FIELDS + EXACT_FIELDS * final.exact or found != size:
             raise ManifestError(f"{file}: {found} bytes, expected {size}; delete {path} and observe again")
     return final
-
-
-def _sizes(final: FinalPass) -> dict[str, int]:
-    """Return the expected size of each file in bytes."""
-    sizes = {
-        SCALARS_NAME: 4 * len(FINAL_FIELDS) * final.num_samples,
-        FEATURES_NAME: 2 * final.num_samples * final.width,
-    }
-    if final.exact:
-        sizes[EXACT_NAME] = 4 * len(EXACT_FIELDS) * final.num_samples
-    if final.has_outputs:
-        sizes[OUTPUTS_NAME] = 2 * final.num_samples * final.num_classes
-    if not (final.num_samples > 0 and final.width > 0 and math.isfinite(final.seconds)):
-        raise ValueError(f"{final.num_samples} samples of width {final.width}")
-    return sizes

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fastdc.kernels.scores.fields import EXACT_FIELDS, FINAL_FIELDS
 from fastdc.loader import EvalView, open_loader
 from fastdc.nn.device import Compute
 from fastdc.observe.final_outputs import EXACT_NAME, FEATURES_NAME, OUTPUTS_NAME, SCALARS_NAME, FinalPass, commit_final
+from fastdc.observe.observer_config import ObserverConfig
 
 BATCH = 256
 
@@ -25,22 +27,19 @@ def final_pass(
     train: Path,
     folder: Path,
     model: nn.Module,
-    epoch: int,
-    image_size: int,
+    config: ObserverConfig,
     compute: Compute,
     *,
     outputs: bool,
-    show_progress: bool = False,
 ) -> FinalPass:
     """Compute outputs and penultimate features of every image of `train`, and write them to `folder`.
 
-    Images are seen as in validation (shorter side resized to 256/224 of `image_size`, then centre crop), in file
+    Images are seen as in validation (shorter side resized to 256/224 of the training side, then centre crop), in file
     order. The record therefore depends on the weights alone. A killed pass leaves no record of its own, and starts
     over; an earlier pass stays in place until the new one is complete.
 
     Args:
-        model: trained network; left in eval mode.
-        epoch: whole epochs of training before the pass.
+        model: network at the end of the schedule; left in eval mode.
         outputs: whether to keep every probability too, which takes 2 N C bytes.
 
     Raises:
@@ -50,9 +49,9 @@ def final_pass(
     start = time.monotonic()
     model.eval()
     with (
-        open_loader(train, EvalView(image_size), batch_size=BATCH, device=compute.device) as loader,
+        open_loader(train, EvalView(config.image_size), batch_size=BATCH, device=compute.device) as loader,
         _Penultimate(model) as penultimate,
-        progress(f"features of {train.name}", loader.num_samples, enabled=show_progress) as bar,
+        progress(f"features of {train.name}", loader.num_samples) as bar,
         torch.no_grad(),
     ):
         arrays: _Arrays | None = None
@@ -60,13 +59,13 @@ def final_pass(
             logits = compute.logits(model, compute.images(batch.images)).cpu()
             features = penultimate.take().float().cpu()
             if arrays is None:
-                arrays = _Arrays(folder, loader.num_samples, features.shape[1], logits.shape[1], outputs)
+                width, classes = features.shape[1], logits.shape[1]
+                arrays = _Arrays(FinalPass(folder, config.epochs, 0.0, loader.num_samples, width, classes, outputs))
             arrays.put(logits, features, batch.labels.cpu().numpy(), batch.indices.numpy())
             bar.advance(len(batch.indices))
     assert arrays is not None, "a loader has at least one batch"
     arrays.close()
-    shape = (loader.num_samples, arrays.features.shape[1], arrays.num_classes)
-    final = FinalPass(folder, epoch, time.monotonic() - start, *shape, outputs)
+    final = replace(arrays.final, seconds=time.monotonic() - start)
     commit_final(final)
     return final
 
@@ -106,12 +105,9 @@ class _Penultimate:
 class _Arrays:
     """Arrays of the pass on disk, in `.part` files until they are complete."""
 
-    def __init__(self, folder: Path, samples: int, width: int, classes: int, outputs: bool) -> None:
-        self.num_classes = classes
-        self.scalars = _create(folder / SCALARS_NAME, np.dtype("<f4"), (len(FINAL_FIELDS), samples))
-        self.exact = _create(folder / EXACT_NAME, np.dtype("<f4"), (len(EXACT_FIELDS), samples))
-        self.features = _create(folder / FEATURES_NAME, np.dtype("<f2"), (samples, width))
-        self.outputs = _create(folder / OUTPUTS_NAME, np.dtype("<f2"), (samples, classes)) if outputs else None
+    def __init__(self, final: FinalPass) -> None:
+        self.final = final
+        self._files = {name: _create(final.folder / name, *file) for name, file in final.files().items()}
 
     def put(
         self,
@@ -132,26 +128,27 @@ class _Arrays:
         exact = np.empty((len(EXACT_FIELDS), len(indices)), np.float32)
         # The kernel's arrays hold this batch only, so its sample numbers are rows of the batch.
         batch_final(logits.numpy(), features.contiguous().numpy(), labels, np.arange(len(indices)), scalars, exact)
-        self.scalars[:, indices], self.exact[:, indices] = scalars, exact
-        self.features[indices] = halved.numpy()
-        if self.outputs is not None:
-            self.outputs[indices] = logits.softmax(dim=1).half().numpy()
+        self._files[SCALARS_NAME][:, indices], self._files[EXACT_NAME][:, indices] = scalars, exact
+        self._files[FEATURES_NAME][indices] = halved.numpy()
+        if self.final.has_outputs:
+            self._files[OUTPUTS_NAME][indices] = logits.softmax(dim=1).half().numpy()
 
     def close(self) -> None:
         """Flush all arrays to disk, then rename them over those of an earlier pass.
 
         The order matters: the earlier pass's record must never refer to a partly written file.
         """
-        arrays = [self.scalars, self.exact, self.features, *([] if self.outputs is None else [self.outputs])]
-        for array in arrays:
+        for array in self._files.values():
             array.flush()
-        for array in arrays:
-            part = Path(str(array.filename))
-            os.replace(part, part.with_suffix(""))  # drops `.part`
+        for name in self._files:
+            os.replace(_part(self.final.folder / name), self.final.folder / name)
 
 
-def _create(path: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> "np.memmap[Any, Any]":
-    part = path.with_name(f"{path.name}.part")  # `path` may be in use by a reader or a record
-    with part.open("wb") as handle:
-        os.posix_fallocate(handle.fileno(), 0, shape[0] * shape[1] * dtype.itemsize)  # fails now if the disk is full
-    return np.memmap(part, dtype, "r+", shape=shape)
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")  # `path` may be in use by a reader or a record
+
+
+def _create(path: Path, dtype: str, shape: tuple[int, int]) -> "np.memmap[Any, Any]":
+    with _part(path).open("wb") as handle:  # the next line fails if the disk is full, before anything is computed
+        os.posix_fallocate(handle.fileno(), 0, shape[0] * shape[1] * np.dtype(dtype).itemsize)
+    return np.memmap(_part(path), dtype, "r+", shape=shape)

@@ -48,7 +48,7 @@ class ObserverConfig(Settings):
     runs: int = Field(1, ge=1)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """Describe this training in a table's words, so that a reader can compare it with a paper's."""
         runs = f", {self.runs} runs" if self.runs > 1 else ""
         precision = self.resolved().precision

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.common.errors import CheckpointError, ManifestError
-from fastdc.observe.dynamics_log import TDDS_NAME
+from fastdc.observe.dynamics_log import TDDS_NAME, write_row
 
 ROLLING_NAMES = ("log_probabilities_0.f16", "log_probabilities_1.f16")
 
@@ -103,10 +103,4 @@ def append_trajectory(folder: Path, step: int, values: NDArray[np.float32]) -> N
         raise ManifestError(
             f"{folder}: no TDDS distance for sample {bad[0]} ({bad.size} in all) after epoch {step + 2}"
         )
-    path = folder / TDDS_NAME
-    path.touch()
-    with path.open("r+b") as handle:
-        handle.seek(step * values.nbytes)
-        handle.write(np.ascontiguousarray(values, dtype="<f4").tobytes())
-        handle.flush()
-        os.fsync(handle.fileno())
+    write_row(folder / TDDS_NAME, step, values)

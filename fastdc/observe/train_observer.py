@@ -4,9 +4,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,19 +13,18 @@ from fastdc.beton.missing_manifest import one_use
 from fastdc.common.errors import CheckpointError, ConfigError
 from fastdc.common.keys import content_key, derive_seed
 from fastdc.common.locks import locked
-from fastdc.common.log import progress, say
-from fastdc.kernels.scores.dynamics import batch_dynamics
-from fastdc.kernels.scores.fields import FIELDS
-from fastdc.loader import Batch, TrainView, open_loader
+from fastdc.common.log import log_message, progress, progress_shown
+from fastdc.loader import TrainView, open_loader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
 from fastdc.nn.device import Compute, choose_compute
-from fastdc.nn.fit import Fit, FitPlan, Recorder
+from fastdc.nn.fit import Fit, FitPlan
 from fastdc.nn.fit_loop import run_fit, steps_per_epoch
 from fastdc.nn.models import build_model
 from fastdc.nn.weights import build_from, read_weights, save_weights
 from fastdc.nn.weights_facts import Facts
 from fastdc.observe.choose_observer import choose_observer, observer_folder
-from fastdc.observe.dynamics_log import WEIGHTS_NAME, Observation, append_epoch, commit, load_observation
+from fastdc.observe.dynamics_log import WEIGHTS_NAME, Observation, commit, load_observation
+from fastdc.observe.dynamics_recorder import DynamicsRecorder
 from fastdc.observe.final_pass import final_pass
 from fastdc.observe.observer_config import ObserverConfig
 from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
@@ -44,15 +41,10 @@ def observe(
     *,
     needs: ObserverNeeds | None = None,
     stop_after: int | None = None,
-    for_teacher: bool = False,
-    extra: bool = False,
     show_progress: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> tuple[Observation, ...]:
     """Record the dynamics of every training image in `config.runs` trainings on the full set; cached by content.
-
-    A log that is long enough is returned at once. One that is too short is continued from its checkpoint, bit-equal on
-    CPU to an uninterrupted run. At the end of the schedule the weights are kept, and the final pass is made if needed.
 
     Args:
         train: the full training set.
@@ -60,8 +52,6 @@ def observe(
         config: training settings; None takes those of `choose_observer`.
         needs: required parts of the record; None requires `stop_after` epochs of the log.
         stop_after: required epochs, at most `config.epochs`; None for the whole schedule. Ignored if `needs` is given.
-        for_teacher: whether to train the first run only, whose weights a teacher takes.
-        extra: whether the observer is an extra teacher, which must not serve requests that name no observer.
         show_progress: whether to report progress on stderr.
         checkpoint_seconds: time between two checkpoints.
 
@@ -69,17 +59,42 @@ def observe(
         One record per run, which covers the needs.
 
     Raises:
+        FastDCError: see `complete_records`.
+    """
+    if stop_after is not None and stop_after < 1:
+        raise ConfigError(f"stop_after={stop_after}: expected at least 1 epoch")
+    config = config or choose_observer(train, describe_beton(train).content_hash, workdir)
+    needs = needs or ObserverNeeds(stop_after or WHOLE_SCHEDULE)
+    with progress_shown(show_progress):
+        return complete_records(train, workdir, config, needs, checkpoint_seconds=checkpoint_seconds)
+
+
+def complete_records(
+    train: Path,
+    workdir: Path,
+    config: ObserverConfig,
+    needs: ObserverNeeds,
+    *,
+    for_teacher: bool = False,
+    extra: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> tuple[Observation, ...]:
+    """Return the record of each run of an observer after training what `needs` lacks.
+
+    A log that is long enough is returned at once. One that is too short is continued from its checkpoint, bit-equal on
+    CPU to an uninterrupted run. At the end of the schedule the weights are kept, and the final pass is made if needed.
+
+    Args:
+        for_teacher: whether to train the first run only, whose weights a teacher takes.
+        extra: whether the observer is an extra teacher, which must not serve requests that name no observer.
+
+    Raises:
         ConfigError: the architecture, precision or device is unknown or unavailable.
         MethodError: the final pass is needed, and the network has no linear layer.
         DivergedError: a loss became NaN or infinite.
         BetonError, LoaderError, ManifestError: the training set or an earlier record is damaged.
     """
-    manifest = describe_beton(train)
-    config = config or choose_observer(train, manifest.content_hash, workdir)
-    config = config.resolved()
-    if stop_after is not None and stop_after < 1:
-        raise ConfigError(f"stop_after={stop_after}: expected at least 1 epoch")
-    needs = needs or ObserverNeeds(stop_after or WHOLE_SCHEDULE)
+    manifest, config = describe_beton(train), config.resolved()
     records = []
     for run in range(1 if for_teacher else config.runs):
         folder = observer_folder(workdir, manifest.content_hash, config, run)
@@ -93,16 +108,8 @@ def observe(
             if record is None or not record.serves(needs, config.epochs):
                 fresh = record is None
                 record = record or new_record(folder, manifest, config, run, extra)
-                left = record.missing(needs, config.epochs)
-                session = Session(train, record, config, left, show_progress, checkpoint_seconds)
-                if session.only_the_end and not (fresh or session.trained or session.checkpoint.exists()):
-                    say(f"{folder}: its weights were not kept, its checkpoint is gone; trains again, the log stays")
-                try:
-                    record = _from_weights(session) if session.trained else _train(session)
-                except CheckpointError as error:
-                    say(f"{error.args[0].partition(';')[0]}; this observer starts over")
-                    set_aside(session.checkpoint)  # whole epochs stay in the log unchanged
-                    record = _train(session)
+                session = Session(train, record, config, record.missing(needs, config.epochs), checkpoint_seconds)
+                record = _run_session(session, fresh)
         records.append(record)
     return tuple(records)
 
@@ -115,7 +122,6 @@ class Session:
     record: Observation
     config: ObserverConfig
     needs: ObserverNeeds
-    show_progress: bool
     checkpoint_seconds: float
 
     @property
@@ -144,69 +150,25 @@ class Session:
         return self.record.folder / (FOLLOWING_CHECKPOINT_NAME if self.follows else CHECKPOINT_NAME)
 
 
-class DynamicsRecorder(Recorder):
-    """Recorder that collects an epoch's dynamics and appends them to the log when the epoch is complete."""
-
-    def __init__(self, record: Observation, trajectory: TddsRecorder | None = None) -> None:
-        self.record, self.trajectory = record, trajectory
-        self.fit: Fit | None = None
-        self.values = self._empty()
-
-    def _empty(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        # NaN marks samples that the epoch has not seen; `append_epoch` refuses them.
-        return np.full((len(FIELDS), self.record.num_samples), np.nan, np.float32)
-
-    def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """Record the dynamics of the training-time outputs (of augmented images), as CCS and DeepCore do."""
-        outputs, indices = logits.cpu(), batch.indices.numpy()
-        batch_dynamics(outputs.numpy(), batch.labels.cpu().numpy(), indices, self.values)
-        if self.trajectory is not None:
-            assert self.fit is not None
-            self.trajectory.batch(self.fit.epoch, outputs, indices)
-
-    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
-        """Append the epoch to the log, then commit it.
-
-        After a kill, an epoch that the log already holds may be trained again from an older checkpoint. The log keeps
-        the first version: a subset may depend on it, and a GPU does not repeat it bit for bit.
-        """
-        if epoch >= self.record.epochs:  # else the log already holds this epoch
-            append_epoch(self.record.folder, epoch, self.values)
-            seconds = self.fit.elapsed() if self.fit is not None else 0.0
-            self.record = replace(self.record, epoch_seconds=(*self.record.epoch_seconds, seconds))
-        if self.trajectory is not None:
-            self.trajectory.epoch_end(epoch)
-            self.record = replace(self.record, tdds_epochs=max(self.record.tdds_epochs, epoch + 1))
-        commit(self.record)
-        self.values = self._empty()
-
-    def state(self) -> dict[str, Any]:
-        """Return the unfinished epoch's values, and the number of whole epochs before it."""
-        values = torch.from_numpy(self.values.copy())
-        followed = {} if self.trajectory is None else {"trajectory": self.trajectory.state()}
-        return {"values": values, "epochs": self.record.epochs, **followed}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Restore the unfinished epoch from a checkpoint.
-
-        Raises:
-            CheckpointError: the log holds fewer epochs than when the checkpoint was saved, so epochs would be missing.
-        """
-        if state["epochs"] > self.record.epochs:
-            raise CheckpointError(
-                f"{self.record.folder}: the checkpoint follows epoch {state['epochs']}, the log holds "
-                f"{self.record.epochs}; move the checkpoint away"
-            )
-        self.values = state["values"].numpy().copy()
-        if self.trajectory is not None:
-            assert self.fit is not None
-            self.trajectory.restore(state["trajectory"], finished=self.fit.finished)
-
-
 def new_record(folder: Path, manifest: Manifest, config: ObserverConfig, run: int, extra: bool = False) -> Observation:
     """Return a record without epochs for a run that starts now."""
     identity = config.identity(manifest.content_hash, run)
     return Observation(folder, len(manifest.ids), (), identity, config.runs, time.time(), {}, extra=extra)
+
+
+def _run_session(session: Session, fresh: bool) -> Observation:
+    """Train what is missing; start over if the checkpoint is damaged."""
+    if session.only_the_end and not (fresh or session.trained or session.checkpoint.exists()):
+        log_message(
+            f"{session.record.folder}: its weights were not kept and its checkpoint is gone; the training is repeated, "
+            "the log stays"
+        )
+    try:
+        return _from_weights(session) if session.trained else _train(session)
+    except CheckpointError as error:
+        log_message(f"{error.args[0].partition(';')[0]}; this observer starts over")
+        set_aside(session.checkpoint)  # whole epochs stay in the log unchanged
+        return _train(session)
 
 
 def _train(session: Session) -> Observation:
@@ -228,7 +190,7 @@ def _train(session: Session) -> Observation:
         train, view, batch_size=config.batch_size, seed=seed, shuffle=True, device=compute.device
     ) as loader:
         plan = _plan(session, needed, steps_per_epoch(loader), seed)
-        with progress(f"observe {train.name}", needed * plan.steps, "steps", session.show_progress, plan.steps) as bar:
+        with progress(f"observe {train.name}", needed * plan.steps, "steps", inner=plan.steps) as bar:
             # The recorder reads the fit's epoch and clock, so each refers to the other.
             recorder.fit = Fit(model, optimizer, compute, plan, recorder, bar)
             run_fit(recorder.fit, loader)
@@ -237,7 +199,7 @@ def _train(session: Session) -> Observation:
     if needed == config.epochs:  # saved before the final pass, which a killed run can then make without training
         save_weights(record.folder / WEIGHTS_NAME, model, Facts(config.arch, manifest.classes, config.image_size))
     if session.needs.final:
-        _final_pass(session, model, compute)
+        final_pass(train, record.folder, model, config, compute, outputs=session.needs.outputs)
     return recorder.record
 
 
@@ -247,22 +209,9 @@ def _from_weights(session: Session) -> Observation:
     assert record.weights is not None, "the session is trained"
     compute = _compute(session)
     model, _ = build_from(record.weights, read_weights(record.weights), config.arch, config.image_size)
-    _final_pass(session, model.to(compute.device), compute)
+    model.to(compute.device)
+    final_pass(session.train, record.folder, model, config, compute, outputs=session.needs.outputs)
     return record
-
-
-def _final_pass(session: Session, model: nn.Module, compute: Compute) -> None:
-    config, outputs = session.config, session.needs.outputs
-    final_pass(
-        session.train,
-        session.record.folder,
-        model,
-        config.epochs,
-        config.image_size,
-        compute,
-        outputs=outputs,
-        show_progress=session.show_progress,
-    )
 
 
 def _compute(session: Session) -> Compute:

@@ -5,9 +5,9 @@ from pathlib import Path
 from fastdc.common.errors import ConfigError
 from fastdc.report.read_results import Results
 from fastdc.report.rows import Row, make_rows
-from fastdc.report.table import Format, render, show
+from fastdc.report.table import render, show
 
-__all__ = ["Format", "Row", "make_rows", "render", "show", "write_page"]
+__all__ = ["Row", "make_rows", "render", "show", "write_page"]
 
 
 def write_page(results: Results, folder: Path, out: Path) -> int:

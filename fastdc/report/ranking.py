@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import combinations, groupby
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from fastdc.common.choices import RankFormat
 from fastdc.common.errors import ConfigError
 from fastdc.common.text import plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
@@ -26,7 +27,6 @@ PLACES = (
     "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "
     "that all methods of a table finished, those with one seed left out"
 )
-RankStyle = Literal["table", "markdown", "json"]
 Scored = tuple[Row, dict[int, float]]
 """Row with its accuracy by seed."""
 
@@ -195,7 +195,7 @@ def places_of(groups: Iterable[Group]) -> dict[str, str]:
 HEADINGS = ("rank", "method", "top-1 %", "95 % interval", "n", "to the first", "95 % interval", "p (Holm)")
 
 
-def render_ranking(rankings: Sequence[Ranking], style: RankStyle, epoch: Epoch = "last") -> str:
+def render_ranking(rankings: Sequence[Ranking], style: RankFormat, epoch: Epoch = "last") -> str:
     """Return rankings as text, without a trailing newline; `epoch` names the epoch whose accuracy they compare."""
     if style == "json":
         return json.dumps([{**_as_data(ranking), "epoch": epoch} for ranking in rankings], indent=1, allow_nan=False)
@@ -203,7 +203,7 @@ def render_ranking(rankings: Sequence[Ranking], style: RankStyle, epoch: Epoch =
     return "\n\n".join(_block(ranking, style, several, epoch) for ranking in rankings)
 
 
-def _block(ranking: Ranking, style: RankStyle, with_machine: bool, epoch: Epoch) -> str:
+def _block(ranking: Ranking, style: RankFormat, with_machine: bool, epoch: Epoch) -> str:
     text = f"{title(ranking.row, with_machine)}, {ipc_title(ranking.row)}{epoch_title(epoch)}"
     if not ranking.methods:
         return f"{text}\nnot ranked, for no seed was finished by all: {_finished(ranking)}"

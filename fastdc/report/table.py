@@ -7,15 +7,16 @@ import os
 import sys
 from collections.abc import Callable
 from itertools import groupby
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from fastdc.common.choices import ReportFormat
 from fastdc.common.precision import PAPER_PRECISION, shown_precision
 from fastdc.common.text import plain
 from fastdc.report.escape import csv_text, latex
 from fastdc.report.rows import Row, shared_observer
 from fastdc.train.protocols import inferred_of
 
-Format = Literal["table", "csv", "json", "latex"]
+LEFT_ALIGNED = 1
 SIZE_RULE = "size: JPEG files as they are, images stored as raw pixels as PNG"
 STYLES = {"done": "", "partial": "yellow", "skipped": "dim", "pending": "dim", "failed": "red", "diverged": "red"}
 
@@ -31,7 +32,7 @@ class Column(NamedTuple):
     cell: Callable[[Row], str]
 
 
-def render(rows: list[Row], style: Format) -> str:
+def render(rows: list[Row], style: ReportFormat) -> str:
     """Return the rows as plain text, without colours, cursor movements or a trailing newline."""
     return {"table": plain_table, "csv": csv_table, "json": json_table, "latex": latex_table}[style](rows)
 

@@ -7,10 +7,11 @@ indices is a list too.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from fastdc.beton.manifest import parse_manifest
@@ -130,18 +131,30 @@ def read_list_file(path: Path) -> ListFile:
     return ListFile(lines, combined)
 
 
-def _numpy_lines(path: Path) -> Iterator[Line]:
+def read_array(path: Path, expected: str) -> NDArray[Any]:
+    """Return the array in an .npy file.
+
+    Args:
+        expected: what the file should hold, for the message.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds several arrays or Python objects.
+    """
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no plain numpy array"
-        raise ConfigError(
-            f"{path}: cannot be read ({reason}), expected indices saved by np.save(FILE, np.asarray(indices, np.int64))"
-        ) from error
-    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iu":
-        found = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else "several arrays"
-        hint = "; np.flatnonzero(mask) makes indices of a mask" if found.startswith("bool") else ""
-        raise ConfigError(f"{path}: holds {found}, expected indices, int [M]{hint}")
+        raise ConfigError(f"{path}: cannot be read ({reason}), expected {expected}") from error
+    if not isinstance(values, np.ndarray):
+        raise ConfigError(f"{path}: holds several arrays, expected {expected}")
+    return values
+
+
+def _numpy_lines(path: Path) -> Iterator[Line]:
+    values = read_array(path, "indices saved by np.save(FILE, np.asarray(indices, np.int64))")
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        hint = "; np.flatnonzero(mask) makes indices of a mask" if values.dtype == bool else ""
+        raise ConfigError(f"{path}: holds {values.dtype} {list(values.shape)}, expected indices, int [M]{hint}")
     for place, value in enumerate(values.tolist()):
         if value < 0:
             raise MethodError(f"{path}[{place}]: index {value}, expected 0 or more")

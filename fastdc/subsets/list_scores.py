@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton import Manifest
-from fastdc.common.errors import ConfigError, MethodError
-from fastdc.subsets.list_files import Line
+from fastdc.common.errors import MethodError
+from fastdc.subsets.list_files import Line, read_array
 from fastdc.subsets.lists import check_index_order, read_list
 
 BY_ID = "name images by id or path"
@@ -66,14 +65,10 @@ class TrainingLists:
         return scores
 
     def _array(self, path: Path) -> NDArray[np.float64]:
-        try:
-            values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise ConfigError(f"{path}: cannot be read ({error}), expected numbers saved by np.save") from error
-        total = len(self.manifest.ids)
-        if not isinstance(values, np.ndarray) or values.shape != (total,) or values.dtype.kind not in "fiu":
-            form = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else "several arrays"
-            raise MethodError(f"{path}: holds {form}, expected numbers [{total}], one for every training image")
+        values, total = read_array(path, "numbers saved by np.save"), len(self.manifest.ids)
+        if values.shape != (total,) or values.dtype.kind not in "fiu":
+            found = f"{values.dtype} {list(values.shape)}"
+            raise MethodError(f"{path}: holds {found}, expected numbers [{total}], one for every training image")
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise MethodError(f"{path}[{bad[0]}]: score {values[bad[0]]}, expected a finite number")

@@ -8,6 +8,7 @@ blank at the edge. Names are matched in this form when a list is read.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from fastdc.beton import Manifest
 from fastdc.beton.sample_order import Order, in_imagefolder, is_imagefolder_order
 from fastdc.common.errors import MethodError
 from fastdc.common.files import write_atomic
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.subsets.list_files import Combined, Line, read_list_file
 
 HEADER = "# id\tclass\tscore"
@@ -115,7 +116,7 @@ def read_list(
         raise MethodError(f"{path}: holds no images, expected one id per line")
     digits = all(_is_number(line.image) for line in lines)
     numbers = indices or (digits and not all(line.image in ids for line in lines))
-    find = _numbers(manifest) if numbers else _names(manifest, ids)
+    find = partial(_by_index, manifest) if numbers else _names(manifest, ids)
     found = np.fromiter((_checked(find(line), line, manifest, labels) for line in lines), np.int64, len(lines))
     if numbers and index_order == "imagefolder":
         check_index_order(path, manifest, advice)
@@ -185,7 +186,7 @@ def check_index_order(path: Path, manifest: Manifest, advice: str = ORDER_ADVICE
         return
     reason = _why_own(manifest)
     if manifest.order is None and reason is None:
-        say(
+        log_message(
             f"note: {path}: holds {what}, and the manifest of {manifest.dataset} is of a fastdc that did not record "
             "the order of images; it looks like ImageFolder's, unless hidden images were left out: write it again"
         )
@@ -223,19 +224,12 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-Find = Callable[[Line], int]
-
-
-def _numbers(manifest: Manifest) -> Find:
-    """Return a function that finds an image by its index in the beton."""
-
-    def find(line: Line) -> int:
-        index = int(line.image)
-        if index >= len(manifest.ids):
-            raise MethodError(f"{line.where}: image {index} does not exist, expected 0..{len(manifest.ids) - 1}")
-        return index
-
-    return find
+def _by_index(manifest: Manifest, line: Line) -> int:
+    """Return the index that a line names."""
+    index = int(line.image)
+    if index >= len(manifest.ids):
+        raise MethodError(f"{line.where}: image {index} does not exist, expected 0..{len(manifest.ids) - 1}")
+    return index
 
 
 def _by_id(manifest: Manifest) -> dict[str, int]:
@@ -247,7 +241,7 @@ def _by_id(manifest: Manifest) -> dict[str, int]:
     return found
 
 
-def _names(manifest: Manifest, by_id: dict[str, int]) -> Find:
+def _names(manifest: Manifest, by_id: dict[str, int]) -> Callable[[Line], int]:
     """Return a function that finds an image by its id, by a path that ends in an id, or by a unique file name."""
     by_file: dict[str, int] = {}
     for index, name in enumerate(manifest.ids):
@@ -292,6 +286,6 @@ def _check_label(line: Line, manifest: Manifest, label: int) -> None:
     if line.label is None or line.label == _written(name) or (_is_number(line.label) and int(line.label) == label):
         return
     raise MethodError(
-        f"{line.where}: image '{_short(line.image)}' is listed as class '{_short(line.label)}', the training "
-        f"set says '{name}' ({label}); check that the list belongs to this set"
+        f"{line.where}: image '{_short(line.image)}' is listed as class '{_short(line.label)}', its class "
+        f"in the training set is '{name}' ({label}); check that the list belongs to this set"
     )

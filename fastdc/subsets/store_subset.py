@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, write_samples
-from fastdc.methods import Compressed
+from fastdc.methods import Compressed, Method, MethodContext
 from fastdc.methods.bases.method import STORED_QUALITY, Fit
 from fastdc.methods.check_result import checked_images
+from fastdc.subsets.list_files import Combined
+from fastdc.subsets.lists import list_path, write_list
 
 STORAGE_VERSION = 1
 """Version of the stored bytes, raised whenever equal images are stored differently; part of every cache key."""
@@ -72,3 +74,13 @@ def _sample_ids(compressed: Compressed, manifest: Manifest) -> list[str]:
     if compressed.sources.shape[1] > 0:
         return ["+".join(manifest.ids[index] for index in row) for row in compressed.sources]
     return [f"{manifest.classes[label]}/made-{number:06d}" for number, label in enumerate(compressed.labels)]
+
+
+def store_list(out: Path, method: Method, compressed: Compressed, context: MethodContext, manifest: Manifest) -> None:
+    """Write X.list.tsv of kept or tiled images beside X.beton; for synthesised images, remove a stale one."""
+    if compressed.mosaic is not None or (compressed.sources.shape[1] > 0 and method.info.family != "distillation"):
+        combined = Combined.of(method, compressed, context.image_size)
+        kept = compressed.sources.ravel().tolist()
+        write_list(list_path(out), manifest, context.labels, kept, context.scores, combined)
+    else:
+        list_path(out).unlink(missing_ok=True)

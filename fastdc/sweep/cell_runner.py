@@ -9,9 +9,10 @@ from fastdc.common.choices import Device
 from fastdc.common.crash_points import hit
 from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, TeacherError
 from fastdc.common.locks import locked
-from fastdc.common.log import say, shows_progress
+from fastdc.common.log import log_message, shows_progress
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cell_result import CellResult
+from fastdc.sweep.cells import subset_request
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.provenance import sha256_of
 
@@ -76,7 +77,7 @@ class CellRunner:
             from fastdc.nn.checkpoint import set_aside
 
             # The checkpoint is damaged or of an older version. It only saves time, so training starts over.
-            say(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
+            log_message(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
             set_aside(checkpoint)
             result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
         return self._finish(cell, result, cost)
@@ -184,12 +185,12 @@ class CellRunner:
         Raises:
             FastDCError: see `observe` and `load_teacher`.
         """
-        from fastdc.observe.train_observer import observe
+        from fastdc.observe.train_observer import complete_records
 
         config, cells = self.plan.config, self.plan.runnable
         needs = observer_needs(cells)
         if key == OBSERVER and any(cell.subset and cell.subset.variant.observed for cell in cells):
-            observe(config.train, config.workdir, self.plan.observer, needs=needs, show_progress=shows_progress())
+            complete_records(config.train, config.workdir, self.plan.observer, needs)
         teachers = (teacher for cell in cells for teacher in cell.teachers if network_key(teacher) == key)
         if (teacher := next(teachers, None)) is not None:
             self._load(teacher)
@@ -229,28 +230,14 @@ class CellRunner:
         return state in self._whole
 
     def _compress(self, subset: SubsetPlan) -> dict[str, Any]:
-        from fastdc.subsets.compress import compress_beton
+        from fastdc.subsets.compress import make_subset
 
-        config = self.plan.config
         start = time.monotonic()
         assert subset.ipc is not None
-        made = compress_beton(
-            subset.variant.method.info.name,
-            config.train,
-            subset.path,
-            ipc=subset.ipc,
-            seed=subset.seed,
-            image_size=config.image_size,
-            settings=subset.variant.settings,
-            workdir=config.workdir,
-            observer=self.plan.observer,
-            also=observer_needs(self.plan.runnable),  # one observer run records what all methods of the plan read
-            teacher_order=config.teacher_order if subset.variant.needs_order else None,
-            precision=config.precision,
-            threads=self.plan.threads,
-            force=True,  # a damaged file, or one of unknown cost, may be there
-            show_progress=shows_progress(),
-        )
+        request = subset_request(self.plan, subset.variant, subset.ipc, subset.seed)
+        also = observer_needs(self.plan.runnable)  # one observer run records what all methods of the plan read
+        # `force`: a damaged file, or one of unknown cost, may lie there.
+        made = make_subset(request, subset.path, also=also, force=True)
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
         hit("subset.made")
         kept = {**cost, CONTENT: subset_content(subset.path)}

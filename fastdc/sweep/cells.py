@@ -37,6 +37,7 @@ from fastdc.sweep.plan_checks import (
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
+    from fastdc.subsets.request import SubsetRequest
     from fastdc.teachers.plan import TeacherPlan
     from fastdc.train.protocols import Protocol
 
@@ -176,7 +177,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         **setup.machine,  # not among the axes: a run on any machine replaces a skipped row
         "inferred": list(method.inferred(settings, plan.config.image_size)),
         "reduced": list(reduced),  # how the settings fall short of the paper's; the whole set depends on none
-        "observer": plan.observer.told if first.variant.observed else None,
+        "observer": plan.observer.summary if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, epochs, first.images * views, sum(plan.val.counts)),
         "batch": (batch := setup.protocol.batch_for(first.images)),
@@ -209,7 +210,6 @@ def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, Sub
 def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group: str | None) -> SubsetPlan:
     """Describe one compressed set, whose key hashes everything that it depends on; `group` is the key with seed 0."""
     from fastdc.beton import holds_raw
-    from fastdc.subsets.compress import compress_identity, machine_identity
 
     name = variant.method.info.name
     config, train = plan.config, plan.train
@@ -220,21 +220,33 @@ def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group
         identity = {"whole_set": name, "version": variant.method.version, "train": train.content_hash, **counted}
         key = content_key(identity)
         return SubsetPlan(key, key, config.train, variant, None, 0, sum(train.counts))
-    machine = machine_identity(config.precision, plan.threads, plan.device)
-    identity = compress_identity(
-        name,
-        variant.settings,
-        train.content_hash,
-        ipc,
-        seed,
-        config.image_size,
-        plan.observer,
-        variant.teachers,
-        machine,
-    )
-    key = content_key(identity)
+    key = subset_request(plan, variant, ipc, seed).key
     path = config.workdir / "subsets" / f"{name}-ipc{ipc}-{key[:12]}.beton"
     return SubsetPlan(key, group or key, path, variant, ipc, seed, ipc * len(train.classes))
+
+
+def subset_request(plan: Plan, variant: Variant, ipc: int, seed: int) -> "SubsetRequest":
+    """Return the request for a compressed set; it is not kept with the cells, because it holds a whole manifest."""
+    from fastdc.subsets.request import SubsetRequest
+
+    config = plan.config
+    return SubsetRequest(
+        method=variant.method,
+        config=variant.config,
+        variant=variant.name,
+        train=config.train,
+        manifest=plan.train,
+        workdir=config.workdir,
+        ipc=ipc,
+        seed=seed,
+        image_size=config.image_size,
+        observer=plan.observer,
+        teachers=variant.teachers,
+        teacher_order=config.teacher_order if variant.needs_order else None,
+        precision=config.precision,
+        threads=plan.threads,
+        device=plan.device,
+    )
 
 
 def work_of(protocol: "Protocol", epochs: int, images: int, val_images: int) -> float:

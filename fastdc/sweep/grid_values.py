@@ -1,10 +1,9 @@
 """Split the values of a sweep's configuration: lists of names, ranges of numbers, settings by method."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-MAX_SEEDS = 1000
+from fastdc.common.settings import split_names
 
 
 def split_each(value: Any, split: Callable[[str], Iterable[Any]]) -> list[Any]:
@@ -20,11 +19,6 @@ def split_each(value: Any, split: Callable[[str], Iterable[Any]]) -> list[Any]:
     return list(dict.fromkeys(flat))  # a repeated value adds no run
 
 
-def split_names(text: str) -> list[str]:
-    """Split names at commas outside brackets: `"random,el2n[keep=hard,balanced=false]"` holds two names."""
-    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
-
-
 def split_protocols(text: str) -> list[str]:
     """Split protocol names: `"hard,hard*epochs=60,batch_size=32"` holds two.
 
@@ -37,25 +31,6 @@ def split_protocols(text: str) -> list[str]:
         else:
             names.append(part)
     return names
-
-
-def expand_numbers(text: str) -> list[int]:
-    """Expand numbers and ranges: `"0,3,5-7"` -> `[0, 3, 5, 6, 7]`.
-
-    Raises:
-        ValueError: a part is not a whole number, or a range runs backwards or exceeds `MAX_SEEDS`.
-    """
-    numbers: list[int] = []
-    for part in str(text).split(","):
-        match = re.fullmatch(r"\s*([-+]?\d+)(?:-(\d+))?\s*", part)
-        if not match:
-            raise ValueError(f"found '{part}', expected whole numbers such as 10,50 or a range such as 0-2")
-        first = int(match[1])
-        last = int(match[2]) if match[2] else first
-        if last < first or last - first >= MAX_SEEDS:
-            raise ValueError(f"range '{part}': expected first-last, at most {MAX_SEEDS} long")
-        numbers.extend(range(first, last + 1))
-    return numbers
 
 
 def nest_settings(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastdc.common.errors import FastDCError, OutputError
 from fastdc.common.keys import content_key
 from fastdc.common.locks import locked
-from fastdc.common.log import say, shows_progress
+from fastdc.common.log import log_message, shows_progress
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _write_missing(split: Holdout, train: "Manifest") -> None:
             f"{free / 1e9:.2f} GB are free; free space or choose another --workdir"
         )
     if shows_progress():
-        say(split.line)
+        log_message(split.line)
     for name, side, there in zip(NAMES, split_beton(split.source, train, split.share), stored, strict=True):
         if there is None:
             write_part(split.folder / name, split.source, side, show_progress=True)

@@ -1,6 +1,6 @@
 """Refuse, before any work, names, settings and data that do not fit a sweep. Does not import torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
 from fastdc.beton.manifest import unknown_classes
 from fastdc.common.choices import Device
 from fastdc.common.errors import ConfigError, MethodError
+from fastdc.common.settings import merge_settings
 from fastdc.nn.arch_names import check_arch
 from fastdc.observe.record_needs import OBSERVED
 from fastdc.sweep.sweep_config import SweepConfig
@@ -83,23 +84,6 @@ def resolve_variants(config: SweepConfig) -> list[Variant]:
     return list(variants.values())
 
 
-def merge_settings(what: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the settings of `set` with those given on the spot, such as in the brackets of a variant.
-
-    Args:
-        what: owner of the settings, for the message.
-        own: settings given on the spot.
-        given: settings of `set`.
-
-    Raises:
-        ConfigError: both give the same setting different values.
-    """
-    for key in own:
-        if key in given and given[key] != own[key]:
-            raise ConfigError(f"{what}: asked for {key}={own[key]}, but set says {key}={given[key]}; keep one of them")
-    return {**given, **own}
-
-
 def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> Variant:
     from fastdc.methods import variant_name
 
@@ -161,14 +145,13 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
     Raises:
         MethodError: they cannot serve a method that is requested by name.
     """
-    from fastdc.subsets.compress import check_teachers, plan_teachers
+    from fastdc.subsets.request import plan_teachers
 
     if variant.skip is not None:
         return variant
     try:
-        data = (config.train, train, config.workdir, observer, config.teacher_order)
+        data = (config.train, train, config.workdir, observer, config.image_size, config.teacher_order)
         plans = plan_teachers(variant.method, variant.config, *data)
-        check_teachers(variant.method, plans, config.image_size)
     except (ConfigError, MethodError) as error:
         if variant.explicit:
             raise MethodError(f"method {variant.name}: {error}") from error
@@ -261,7 +244,7 @@ def why_not(train: "Manifest", observer: "ObserverConfig", variant: Variant, ipc
         MethodError: a method that is requested by name cannot run.
     """
     from fastdc.methods.bases.method import budget_problem
-    from fastdc.subsets.compress import check_observer
+    from fastdc.subsets.request import check_observer
 
     reason = variant.skip
     if reason is None and ipc is not None:

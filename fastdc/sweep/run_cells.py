@@ -13,7 +13,7 @@ from typing import NamedTuple
 from fastdc.beton.missing_manifest import one_use
 from fastdc.common.files import prepare_workdir
 from fastdc.common.log import progress_shown, shows_progress
-from fastdc.observe.choose_observer import tell_observer
+from fastdc.observe.choose_observer import report_observer
 from fastdc.sweep.cell_groups import split_groups
 from fastdc.sweep.cell_networks import reads_observer
 from fastdc.sweep.cell_runner import CellRunner, actual_device
@@ -93,7 +93,7 @@ def run_sweep(
             CellRunner(plan, store).check_teachers(plan.missing(states, rerun))
         store.register((cell.planned() for cell in plan.cells), rerun)
         if shows_progress() and any(reads_observer(cell) for cell in plan.missing(states, rerun)):
-            tell_observer(plan.train.content_hash, plan.config.workdir, plan.observer)
+            report_observer(plan.train.content_hash, plan.config.workdir, plan.observer)
         redo = rerun == "all"
         # With nothing to run, no workers are opened; `run_plan` only reports the states.
         place = launcher if plan.missing(store.states(redo)) else None

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fastdc.beton.hints import Augment
-from fastdc.common.choices import EngineChoice, Precision
+from fastdc.common.choices import EngineChoice, OrderName, Precision, Together
 from fastdc.common.errors import ConfigError
-from fastdc.common.log import say
-from fastdc.common.settings import Settings, closest, parse_settings
-from fastdc.sweep.grid_values import expand_numbers, nest_settings, split_each, split_names, split_protocols
+from fastdc.common.log import log_message
+from fastdc.common.settings import Settings, closest, expand_numbers, parse_settings, split_names
+from fastdc.sweep.grid_values import nest_settings, split_each, split_protocols
 from fastdc.sweep.yaml_file import Location, read_yaml
-from fastdc.teachers.class_orders import OrderName
 from fastdc.track.trackers import check_trackers
 
 OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
@@ -78,7 +77,7 @@ class SweepConfig(Settings):
     precision: Precision = "auto"
     threads: int = Field(0, ge=0)
     loader: EngineChoice = "auto"
-    together: Literal["auto", "always", "never"] = "auto"
+    together: Together = "auto"
     track: tuple[str, ...] = ()
 
     @property
@@ -190,7 +189,7 @@ def _check_val(config: SweepConfig, given: bool) -> None:
     reason = f"is not read with holdout={config.holdout:g}, which evaluates on held-out training images"
     if given:
         raise ConfigError(f"--val {config.val}: {reason}; leave one out (--holdout 0 turns a file's off)")
-    say(f"note: val {config.val} {reason}")
+    log_message(f"note: val {config.val} {reason}")
 
 
 def _check_used(methods: Iterable[str], given: Iterable[str]) -> None:

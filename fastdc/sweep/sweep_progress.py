@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fastdc.common.log import format_seconds, say, shows_progress
+from fastdc.common.log import format_seconds, log_message, shows_progress
 from fastdc.sweep.plan import Cell
 from fastdc.track import emit
 
@@ -88,5 +88,7 @@ class Meter:
         return left / min(self._workers, len(self._left))
 
     def _say(self, text: str) -> None:
-        # Once stderr cannot be written, stay silent: `say` returns False then.
-        self._enabled = self._enabled and say(f"[{self._total - len(self._left)}/{self._total}] {text}", told=True)
+        # Once stderr cannot be written, stay silent: `log_message` returns False then.
+        self._enabled = self._enabled and log_message(
+            f"[{self._total - len(self._left)}/{self._total}] {text}", in_events=True
+        )

@@ -5,11 +5,11 @@ Imports torch only to look up ImageNet's English class names.
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from fastdc.common.choices import OrderName as OrderName  # `X as X` re-exports a name
 from fastdc.common.errors import ConfigError
 
-OrderName = Literal["text", "numeric", "natural", "wordnet"]
 ORDERS: tuple[OrderName, ...] = get_args(OrderName)
 """All order names. Where two of them give a data set the same order, the first one names it."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdc.common.errors import ManifestError, MethodError, TeacherError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.common.threads import set_compute_threads
 from fastdc.nn.weights_facts import read_facts
 from fastdc.observe.record_needs import ObserverNeeds
@@ -111,16 +111,16 @@ def _observe(
             f"teacher {plan.name}: {folder} holds no weights of a finished training; "
             f"run `fastdc observe TRAIN.beton --workdir {workdir}` on its training set first"
         )
-    from fastdc.observe.train_observer import observe
+    from fastdc.observe.train_observer import complete_records
 
     wanted = needs if also is None or plan.extra else needs | also  # methods never read an extra teacher
-    options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra, "show_progress": show_progress}
+    options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra}
     try:
-        (record,) = observe(train, workdir, plan.observer, needs=wanted, **options)
+        (record,) = complete_records(train, workdir, plan.observer, wanted, **options)
     except MethodError:  # the methods' needs may be impossible; a teacher can do without them
         if wanted == needs:
             raise
-        (record,) = observe(train, workdir, plan.observer, needs=needs, **options)
+        (record,) = complete_records(train, workdir, plan.observer, needs, **options)
     return record.seconds()
 
 
@@ -143,12 +143,12 @@ def _check_agreement(
     if problem is not None and foreign:
         raise TeacherError(problem)
     if problem is not None and not known:
-        say(f"warning: {problem}")
+        log_message(f"warning: {problem}")
     elif foreign and not found.above_chance and not known:
-        say(f"warning: {_doubt(plan, found, images)}")
+        log_message(f"warning: {_doubt(plan, found, images)}")
     elif foreign and show_progress and not known:
         share, asked = _share(found.right, found), f"{found.images:,} images of {images}"
-        say(f"teacher {plan.name}: classifies {share} of {asked} correctly")
+        log_message(f"teacher {plan.name}: classifies {share} of {asked} correctly")
 
 
 def _problem(plan: TeacherPlan, found: "Agreement", images: Path, side: int) -> str | None:

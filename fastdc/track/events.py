@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastdc.common.errors import DivergedError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -43,7 +43,7 @@ def publish(event: Event) -> None:
             listener(event)
         except Exception as error:
             _listeners.remove(listener)
-            say(f"warning: a listener failed and hears no more ({type(error).__name__}); no result is lost")
+            log_message(f"warning: a listener failed and hears no more ({type(error).__name__}); no result is lost")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.common.registry import Registry
 from fastdc.track.events import Event, listening
 
@@ -122,7 +122,7 @@ def close_all(remotes: Sequence["Remote"], seconds: float | None = None) -> None
                 break  # `busy` keeps the trackers that did not finish
             if waited > PATIENCE_SECONDS and not told:
                 names = ", ".join(remote.kind.title for remote in busy)
-                say(f"{names}: still writing; waits for {seconds:.0f} s at most")
+                log_message(f"{names}: still writing; waits for {seconds:.0f} s at most")
                 told = True
             time.sleep(POLL_SECONDS)
         for remote in busy:
@@ -243,7 +243,7 @@ class Remote:
 
     def _handle(self, answer: dict[str, Any]) -> None:
         if "where" in answer:
-            say(f"{self.kind.title}: {answer['where']}")
+            log_message(f"{self.kind.title}: {answer['where']}")
         elif "error" in answer:
             self.give_up(answer["error"])
         elif "closed" in answer:
@@ -263,7 +263,7 @@ class Remote:
         """Go on without this tracker, and warn once with the reason."""
         if not self._off:
             self.end()
-            say(f"warning: {self.kind.title}: {reason}; goes on without it, no result is lost")
+            log_message(f"warning: {self.kind.title}: {reason}; goes on without it, no result is lost")
 
     def end(self) -> None:
         """Kill the tracker's process and those that it started."""

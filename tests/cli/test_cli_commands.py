@@ -133,7 +133,7 @@ def test_a_list_made_elsewhere_becomes_a_subset(work: Path, tmp_path: Path, caps
     assert run(command) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"{out}: 2 images, ")
-    assert "classes have no image in the list" in text
+    assert "classes have no images, the first is " in text
     assert load_manifest(out).ids == load_manifest(train).ids[:2]
     for wrong in (["--ipc", "1"], ["--set", "grid=2"], ["--force", "extra.beton"]):
         assert run([*command, *wrong]) == 2

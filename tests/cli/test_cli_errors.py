@@ -59,7 +59,7 @@ from tests.cli.conftest import FASTDC, only_line
                 "--out={tmp}/x.beton",
                 "--workdir={tmp}",
             ],
-            "method el2n: asked for keep=hard, but set says keep=easy; keep one of them",
+            "method el2n: keep=hard contradicts set keep=easy; keep one of them",
         ),
         (
             ["compress", "pca", "{work}/train.beton", "--ipc=8", "--out={tmp}/x.beton", "--workdir={tmp}"],
@@ -67,7 +67,7 @@ from tests.cli.conftest import FASTDC, only_line
         ),
         (
             ["observe", "{work}/train.beton", "--workdir={tmp}", "--image-size=32", "--set=image_size=24"],
-            "the observer: asked for image_size=32, but set says image_size=24",
+            "the observer: image_size=32 contradicts set image_size=24",
         ),
         (
             ["observe", "{work}/train.beton", "--workdir={work}/train.beton/x"],
@@ -245,7 +245,7 @@ def test_a_reader_that_leaves_is_no_error(arguments: list[str], finished: Path) 
 
 
 def test_a_reader_that_leaves_does_not_hide_a_failure() -> None:
-    code = "from fastdc import doctor; doctor.REQUIRED = ('none-such',)"
+    code = "from fastdc.cli import doctor; doctor.REQUIRED = ('none-such',)"
     main = "import sys; sys.argv[1:] = ['doctor']; from fastdc.cli.main import main; main()"
     assert leave(["-c", f"{code}; {main}"]) == (1, "")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastdc.common.log import Progress, format_seconds, progress, progress_shown, say
+from fastdc.common.log import Progress, format_seconds, log_message, progress, progress_shown
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_process_without_stderr_goes_on(monkeypatch: pytest.MonkeyPatch) -> No
     with progress("write x", 10) as bar:
         bar.advance(5)
     assert bar.done == 5
-    assert not say("nobody hears it")
+    assert not log_message("nobody hears it")
 
 
 def test_a_full_device_ends_the_progress_and_not_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_a_full_device_ends_the_progress_and_not_the_work(monkeypatch: pytest.Mo
 
 
 def test_messages_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert say("red \x1b[31m\nand \u202e turned")
+    assert log_message("red \x1b[31m\nand \u202e turned")
     assert capsys.readouterr().err == "red ?[31m and ? turned\n"
 
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import Field
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.settings import Settings, parse_settings
+from fastdc.common.settings import Settings, expand_numbers, parse_settings, split_names
 
 
 class Example(Settings):
@@ -53,3 +53,14 @@ def test_pairs_are_yaml_scalars() -> None:
 def test_bad_pairs_are_refused(pairs: list[str]) -> None:
     with pytest.raises(ConfigError, match="setting '"):
         parse_settings(pairs)
+
+
+def test_lists_of_names_and_numbers() -> None:
+    assert split_names("random, el2n[keep=hard,balanced=false],pca") == [
+        "random",
+        "el2n[keep=hard,balanced=false]",
+        "pca",
+    ]
+    assert expand_numbers("0,3,5-7") == [0, 3, 5, 6, 7]
+    with pytest.raises(ValueError, match="at most"):
+        expand_numbers("0-999999999")

@@ -82,7 +82,7 @@ def test_the_message_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("old")
     faults.arm("file.written:1:full")
     try:
-        with pytest.raises(OutputError, match=r"x\.json: disk full while writing \(No space left on device\); free"):
+        with pytest.raises(OutputError, match=r"x\.json: disk full \(No space left on device\); free"):
             write_atomic(tmp_path / "x.json", b"new")
     finally:
         faults.arm(None)

@@ -5,7 +5,7 @@ import inspect
 import json
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 from unittest.mock import patch
 
 import typer.core
@@ -137,6 +137,8 @@ def _parameter(found: Any) -> tuple[str, str]:
 
 
 def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
     if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
         return "|".join(map(_plain, annotation))
     return annotation.__name__ if inspect.isclass(annotation) else str(annotation)

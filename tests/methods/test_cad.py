@@ -12,10 +12,12 @@ from fastdc.common.keys import content_key
 from fastdc.methods import MethodContext, get_method
 from fastdc.methods.bases.method import WHOLE_SCHEDULE
 from fastdc.observe.observer_config import ObserverConfig
-from fastdc.subsets.compress import check_observer, compress_beton, compress_identity
+from fastdc.subsets.compress import compress_beton
+from fastdc.subsets.request import check_observer
 from tests.conftest import Betons
 from tests.methods.final_pass import made_up_context
 from tests.methods.observed import Case, make_case
+from tests.subsets.requests import subset_identity
 
 KEYS = {
     ("cad_prune",): "4567a703e5c57463e44b34e35de61eb6",
@@ -33,7 +35,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 def key(name: str, settings: dict[str, Any]) -> str:
     observer = ObserverConfig(arch="convnet_w32", epochs=10, image_size=64, threads=1, device="cpu", precision="fp32")
-    return content_key(compress_identity(name, settings, "a" * 32, 10, 0, 64, observer))
+    return content_key(subset_identity(name, settings, "a" * 32, 10, 0, 64, observer))
 
 
 @pytest.mark.parametrize("case_of", list(KEYS))

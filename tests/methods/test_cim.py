@@ -21,7 +21,8 @@ from fastdc.methods.bases.mosaics import make_mosaics
 from fastdc.methods.bases.patches import random_pools
 from fastdc.nn.device import Compute
 from fastdc.observe import ObserverConfig
-from fastdc.subsets.compress import compress_beton, compress_list
+from fastdc.subsets.compress import compress_beton
+from fastdc.subsets.from_list import compress_list
 from fastdc.teachers.resources import Teaching
 from tests.conftest import CLASSES, Betons
 from tests.methods.test_patches import TinyNet, reference_loss, teacher_of, with_teachers

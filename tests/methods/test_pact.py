@@ -18,7 +18,8 @@ from fastdc.methods.bases.method import Mosaic
 from fastdc.methods.bases.mosaics import store_mosaics
 from fastdc.methods.combination.pact import ENCODERS, tile_sides
 from fastdc.observe import ObserverConfig
-from fastdc.subsets.compress import compress_beton, compress_list
+from fastdc.subsets.compress import compress_beton
+from fastdc.subsets.from_list import compress_list
 from fastdc.train.data_pair import training_side
 from fastdc.train.evaluate_settings import EvaluateSettings
 from fastdc.train.evaluation import evaluate

@@ -15,8 +15,8 @@ from fastdc.methods.bases.method import Compressed
 from fastdc.methods.bases.selection import window_of_classes
 from fastdc.observe.observer_config import ObserverConfig
 from fastdc.observe.record_needs import ObserverNeeds
-from fastdc.subsets.compress import compress_identity
 from tests.methods.observed import Case, make_case
+from tests.subsets.requests import subset_identity
 
 KEYS = {
     (): "75ea7988bdff4572022b339fc8a938b5",
@@ -45,9 +45,9 @@ def compress(case: Case, ipc: int = 2, seed: int = 0, **settings: Any) -> Compre
 @pytest.mark.parametrize("settings", list(KEYS))
 def test_settings_of_the_first_release_keep_their_keys(settings: tuple[tuple[str, Any], ...]) -> None:
     observer = ObserverConfig(arch="convnet_w32", epochs=10, image_size=64, threads=1, device="cpu", precision="fp32")
-    found = compress_identity("pca", dict(settings), "a" * 32, 10, 0, 64, observer)
+    found = subset_identity("pca", dict(settings), "a" * 32, 10, 0, 64, observer)
     assert content_key(found) == KEYS[settings]
-    changed = compress_identity("pca", {**dict(settings), "offset": 5}, "a" * 32, 10, 0, 64, observer)
+    changed = subset_identity("pca", {**dict(settings), "offset": 5}, "a" * 32, 10, 0, 64, observer)
     assert content_key(changed) != KEYS[settings]
 
 
@@ -55,7 +55,7 @@ def test_the_version_of_the_score_is_part_of_the_key(monkeypatch: pytest.MonkeyP
     observer = ObserverConfig(arch="convnet_w32", epochs=10, image_size=64, threads=1, device="cpu", precision="fp32")
 
     def key() -> str:
-        return content_key(compress_identity("pca", {"score": "aum"}, "a" * 32, 10, 0, 64, observer))
+        return content_key(subset_identity("pca", {"score": "aum"}, "a" * 32, 10, 0, 64, observer))
 
     before = key()
     monkeypatch.setattr(type(get_method("aum")), "version", 99)

@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from fastdc.beton import BetonFile, describe_beton, load_manifest
 from fastdc.common.errors import ConfigError, FastDCError, MethodError
 from fastdc.common.keys import content_key
+from fastdc.common.settings import split_names
 from fastdc.methods import get_method, parse_variant, variant_name
 from fastdc.nn.device import choose_compute
 from fastdc.observe.observer_config import ObserverConfig
-from fastdc.subsets.compress import compress_beton, compress_identity
+from fastdc.subsets.compress import compress_beton
 from fastdc.subsets.list_scores import TrainingLists
-from fastdc.sweep.grid_values import split_names
 from fastdc.sweep.sweep_config import load_config
 from fastdc.teachers.load import load_teacher
 from fastdc.teachers.names import plan_teacher
 from tests.methods.observed import Case, make_case
+from tests.subsets.requests import subset_identity
 
 OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
 PAPER_OBSERVER = ObserverConfig(arch="convnet_w32", epochs=10, image_size=64, threads=1, device="cpu", precision="fp32")
@@ -45,7 +46,7 @@ KEYS = {
 
 def key_of(variant: str, **more: Any) -> str:
     name, own = parse_variant(variant)
-    return content_key(compress_identity(name, {**own, **more}, "a" * 32, 10, 0, 64, PAPER_OBSERVER))
+    return content_key(subset_identity(name, {**own, **more}, "a" * 32, 10, 0, 64, PAPER_OBSERVER))
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,7 @@ def test_where_weights_and_checkpoint_are_gone_a_line_names_why_it_trains(
     (record.folder / CHECKPOINT_NAME).unlink()
     (record.folder / WEIGHTS_NAME).unlink()
     observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(final=True, exact=True))
-    assert "its weights were not kept, its checkpoint is gone; trains again, the log stays" in capfd.readouterr().err
+    assert "its checkpoint is gone; the training is repeated, the log stays" in capfd.readouterr().err
     assert (record.folder / EXACT_NAME).read_bytes() == scalars
     assert (record.folder / LOG_NAME).read_bytes() == log
 

@@ -13,9 +13,10 @@ from fastdc.loader import Batch
 from fastdc.nn.fit import Fit
 from fastdc.observe import ObserverConfig, load_observation
 from fastdc.observe.dynamics_log import LOG_NAME, TDDS_NAME
+from fastdc.observe.dynamics_recorder import DynamicsRecorder
 from fastdc.observe.record_needs import ObserverNeeds
 from fastdc.observe.tdds_log import ROLLING_NAMES, TddsRecorder
-from fastdc.observe.train_observer import FOLLOWING_CHECKPOINT_NAME, DynamicsRecorder, observe
+from fastdc.observe.train_observer import FOLLOWING_CHECKPOINT_NAME, observe
 
 CONFIG = ObserverConfig(arch="convnet_w8", epochs=5, batch_size=32, lr=0.05, image_size=28, threads=1)
 

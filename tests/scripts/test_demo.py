@@ -14,7 +14,7 @@ import pytest
 import yaml
 from torch import nn
 
-from fastdc.cli.main import sweep_command
+from fastdc.cli.sweep_command import sweep
 from fastdc.nn.models import build_model
 from fastdc.sweep.store.results import Record
 from fastdc.sweep.sweep_config import SweepConfig, load_config
@@ -81,7 +81,7 @@ def test_a_demo_trains_a_residual_network_without_a_flattening_head(path: Path) 
 
 
 def test_the_example_in_the_help_of_sweep_is_accepted() -> None:
-    (line,) = (line for line in (sweep_command.__doc__ or "").splitlines() if "configs/demo.yaml" in line)
+    (line,) = (line for line in (sweep.__doc__ or "").splitlines() if "configs/demo.yaml" in line)
     words = shlex.split(line)
     options = dict(zip(words[3:-1:2], words[4:-1:2], strict=True))
     assert (words[:3], words[-1]) == (["fastdc", "sweep", "configs/demo.yaml"], "--dry-run")

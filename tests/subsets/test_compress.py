@@ -5,28 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from fastdc.beton import BetonFile, describe_beton, load_manifest, resize_image, write_beton
-from fastdc.common.errors import ConfigError, MethodError, OutputError
-from fastdc.observe import ObserverConfig, load_observation
+from fastdc.beton import BetonFile, describe_beton, load_manifest, resize_image
+from fastdc.common.errors import ConfigError, ManifestError, MethodError, OutputError
+from fastdc.observe import load_observation
 from fastdc.observe.record_needs import ObserverNeeds
-from fastdc.subsets.compress import compress_beton, compress_identity, compress_list
-
-OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, image_size=28, threads=1)
-WINDOW = {"last_epoch": 3}
-
-
-def compress(betons: Any, tmp_path: Path, method: str, out: str = "out.beton", **changes: Any) -> Path:
-    options: dict[str, Any] = {
-        "ipc": 2,
-        "image_size": 28,
-        "workdir": tmp_path / "work",
-        "observer": OBSERVER,
-        **changes,
-    }
-    compress_beton(method, betons.train, tmp_path / out, **options)
-    return tmp_path / out
+from fastdc.subsets.compress import compress_beton, make_subset
+from fastdc.subsets.request import SubsetRequest
+from tests.subsets.requests import OBSERVER, WINDOW, compress
 
 
 def test_random_depends_on_the_seed_only(betons: Any, tmp_path: Path) -> None:
@@ -149,57 +135,6 @@ def test_the_training_set_cannot_be_overwritten(betons: Any, tmp_path: Path) -> 
     assert train.read_bytes() == betons.train.read_bytes()
 
 
-def test_identity_holds_what_the_subset_depends_on_and_nothing_else() -> None:
-    def key(method: str, settings: dict[str, Any], seed: int, observer: ObserverConfig = OBSERVER) -> dict[str, Any]:
-        return compress_identity(method, settings, "train", 10, seed, 224, observer)
-
-    assert key("el2n", {}, 0, OBSERVER) == key("el2n", {"keep": "easy"}, 7, OBSERVER)
-    other = OBSERVER.model_copy(update={"lr": 0.2})
-    assert key("random", {}, 0) == key("random", {}, 0, other)
-    assert key("random", {}, 0) != key("random", {}, 1)
-    assert key("el2n", {}, 0) != key("el2n", {}, 0, other)
-    full = [compress_identity("full", {}, "t", *axes, OBSERVER) for axes in ((10, 0, 28), (50, 1, 64))]
-    assert full[0] == full[1]
-
-
-def test_the_list_beside_a_subset_gives_the_same_subset_again(betons: Any, tmp_path: Path) -> None:
-    out = compress(betons, tmp_path, "el2n", settings=WINDOW)
-    kept = tmp_path / "out.list.tsv"
-    rows = [line.split("\t") for line in kept.read_text().splitlines()[1:]]
-    manifest = load_manifest(out)
-    assert [row[0] for row in rows] == list(manifest.ids)
-    scores = [float(row[2]) for row in rows]
-    assert scores == [sorted(scores[i : i + 2])[k] for i in range(0, 6, 2) for k in range(2)]
-    again = compress_list(kept, betons.train, tmp_path / "again.beton", image_size=28)
-    assert again.hashes == manifest.hashes
-    assert again.made["variant"] == "from-list"
-    with pytest.raises(OutputError):
-        compress_list(kept, betons.train, kept, image_size=28, force=True)
-
-
-def test_a_list_beside_a_subset_is_neither_stale_nor_lost(betons: Any, tmp_path: Path) -> None:
-    kept, out = tmp_path / "out.list.tsv", tmp_path / "out.beton"
-    other = tmp_path / "other.txt"
-    other.write_text("0\n")
-    kept.write_text("train/1\nprecious notes\n")
-    with pytest.raises(OutputError, match=r"out\.list\.tsv: exists already"):
-        compress(betons, tmp_path, "random")
-    with pytest.raises(OutputError, match=r"out\.list\.tsv: exists already"):
-        compress_list(other, betons.train, out, index_order="own")
-    with pytest.raises(MethodError, match=r":2: image 'precious'"):
-        compress_list(kept, betons.train, out, image_size=28)
-    assert kept.read_text() == "train/1\nprecious notes\n"
-    kept.write_text("0\n")
-    with pytest.raises(MethodError, match=r"do not come from class folders.*--index-order own"):
-        compress_list(kept, betons.train, out, image_size=28)
-    compress_list(kept, betons.train, out, image_size=28, index_order="own")
-    assert kept.read_text() == "0\n"  # it was the input
-    other.write_text("2\n1\n")
-    compress_list(other, betons.train, out, image_size=28, index_order="own", force=True)
-    ids = [line.split("\t")[0] for line in kept.read_text().splitlines()[1:]]
-    assert ids == list(load_manifest(out).ids)
-
-
 def test_a_mosaics_list_names_its_sources(betons: Any, tmp_path: Path) -> None:
     out = compress(betons, tmp_path, "pca", settings=WINDOW, ipc=1)
     rows = (tmp_path / "out.list.tsv").read_text().splitlines()[2:]
@@ -207,34 +142,6 @@ def test_a_mosaics_list_names_its_sources(betons: Any, tmp_path: Path) -> None:
     assert [line.split("\t")[3] for line in rows] == [str(place // 4) for place in range(12)]
     assert ["+".join(names[i : i + 4]) for i in range(0, 12, 4)] == list(load_manifest(out).ids)
     assert '"view"' not in (tmp_path / "out.list.tsv").read_text(), "earlier releases refuse unknown keys"
-
-
-@pytest.mark.parametrize("settings", [{}, {"grid": 3, "fit": "crop"}, {"grid": 1}], ids=["plain", "grid 3", "grid 1"])
-def test_a_mosaics_list_gives_the_same_mosaics_again(betons: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
-    out = compress(betons, tmp_path, "pca", settings=WINDOW | settings, ipc=2)
-    first = load_manifest(out)
-    again = compress_list(tmp_path / "out.list.tsv", betons.train, tmp_path / "again.beton")
-    assert (again.hashes, again.ids, again.hints) == (first.hashes, first.ids, first.hints)
-    assert again.content_hash == first.content_hash
-    third = compress_list(tmp_path / "again.list.tsv", betons.train, tmp_path / "third.beton")
-    assert third.content_hash == first.content_hash
-    larger = compress_list(tmp_path / "out.list.tsv", betons.train, tmp_path / "large.beton", image_size=56)
-    assert larger.hints == first.hints
-    with BetonFile(tmp_path / "large.beton") as beton:
-        assert {*beton.widths.tolist(), *beton.heights.tolist()} == {56}
-
-
-def test_a_mosaics_list_of_an_older_release_is_refused(betons: Any, tmp_path: Path) -> None:
-    compress(betons, tmp_path, "pca", settings=WINDOW, ipc=2)
-    kept = tmp_path / "out.list.tsv"
-    rows = [row.rpartition("\t")[0] for row in kept.read_text().splitlines()[1:]]
-    kept.write_text("\n".join(rows) + "\n")  # as fastdc 0.1 wrote it
-    assert rows[0] == "# id\tclass\tscore"
-    with pytest.raises(MethodError, match=r"is a list of mosaics of an older fastdc: .* made of 4 of its lines"):
-        compress_list(kept, betons.train, tmp_path / "again.beton", image_size=28)
-    plain = tmp_path / "ids.txt"
-    plain.write_text("\n".join(row.partition("\t")[0] for row in rows[1:]) + "\n")
-    assert len(compress_list(plain, betons.train, tmp_path / "again.beton", image_size=28).ids) == 24
 
 
 @pytest.mark.parametrize(("method", "settings"), [("pca", WINDOW), ("ssp", {}), ("moderate", {})])
@@ -282,24 +189,12 @@ def test_what_others_need_and_cannot_have_does_no_harm(betons: Any, tmp_path: Pa
     assert load_manifest(tmp_path / "out.beton").counts == (1, 1, 1)
 
 
-def test_indices_of_imagefolder_choose_its_images(betons: Any, tmp_path: Path) -> None:
-    from torchvision.datasets import ImageFolder
-
-    folder = tmp_path / "images"
-    with BetonFile(betons.train) as beton:
-        for index, name in enumerate(
-            ("a/z.jpg", "a/deep/1.jpg", "a/deep-er/1.jpg", "b/10.jpg", "b/9.jpg", "b/0/1.png")
-        ):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(beton.decode(index)).save(folder / name)
-    train = tmp_path / "train.beton"
-    assert write_beton(folder, train).order == "imagefolder"
-    wanted = [5, 0, 2]
-    np.save(tmp_path / "kept.npy", wanted)
-    made = compress_list(tmp_path / "kept.npy", train, tmp_path / "kept.beton", image_size=28)
-    samples = ImageFolder(str(folder)).samples
-    assert [folder / name for name in made.ids] == [Path(samples[index][0]) for index in wanted]
-    (folder / "a" / "0.gif").write_bytes((folder / "b" / "0" / "1.png").read_bytes())
-    write_beton(folder, train, force=True)
-    with pytest.raises(MethodError, match=r"ImageFolder does not read files such as a/0\.gif.*--index-order own"):
-        compress_list(tmp_path / "kept.npy", train, tmp_path / "other.beton", image_size=28)
+def test_a_training_set_that_changed_after_the_request_is_refused(betons: Any, tmp_path: Path) -> None:
+    train, out = tmp_path / "train.beton", tmp_path / "out.beton"
+    for suffix in (".beton", ".json"):
+        train.with_suffix(suffix).write_bytes(betons.train.with_suffix(suffix).read_bytes())
+    request = SubsetRequest.make("random", train, workdir=tmp_path, ipc=2, image_size=28)
+    train.write_bytes(betons.val.read_bytes())
+    with pytest.raises(ManifestError, match="changed after it was read"):
+        make_subset(request, out)
+    assert not out.exists()

@@ -11,7 +11,7 @@ import pytest
 import fastdc
 from fastdc.common.errors import MethodError
 from fastdc.common.files import prepare_workdir
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.sweep.cell_result import CellFailure, CellResult
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.launch.ray_actors import RayWorker
@@ -123,7 +123,7 @@ def test_epochs_and_messages_are_reported_as_they_occur(
     def train(_runner: object, cell: Cell) -> CellResult:
         emit("epoch", cell=cell.name, epoch=1)
         assert [event.event["epoch"] for event in worker.of(Tracked)] == [1]
-        say("a warning")
+        log_message("a warning")
         return CellResult({"top1": 1.0}, {})
 
     monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.run", train)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fastdc.common.errors import ConfigError
-from fastdc.sweep.grid_values import expand_numbers, split_names, split_protocols
+from fastdc.sweep.grid_values import split_protocols
 from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.yaml_file import MAX_BYTES, read_yaml
 
@@ -121,13 +121,5 @@ def test_nested_and_dotted_settings_are_the_same(tmp_path: Path) -> None:
     assert dotted == nested
 
 
-def test_lists_of_names_and_numbers() -> None:
-    assert split_names("random, el2n[keep=hard,balanced=false],pca") == [
-        "random",
-        "el2n[keep=hard,balanced=false]",
-        "pca",
-    ]
+def test_lists_of_protocols() -> None:
     assert split_protocols("hard,hard*epochs=60,batch_size=32,soft") == ["hard", "hard*epochs=60,batch_size=32", "soft"]
-    assert expand_numbers("0,3,5-7") == [0, 3, 5, 6, 7]
-    with pytest.raises(ValueError, match="at most"):
-        expand_numbers("0-999999999")

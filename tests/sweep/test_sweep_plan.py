@@ -11,7 +11,7 @@ from fastdc.common.errors import ConfigError, FastDCError, MethodError
 from fastdc.common.keys import content_key
 from fastdc.methods import get_method
 from fastdc.observe.observer_config import ObserverConfig
-from fastdc.subsets.compress import machine_identity
+from fastdc.subsets.request import machine_identity
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import stored_label_bytes
 from fastdc.sweep.plan import Cell
@@ -277,7 +277,7 @@ def test_the_observer_is_planned_for_the_device_that_the_sweep_has(make_config: 
 
 
 def test_a_setting_given_as_two_values_is_refused(make_config: Make) -> None:
-    with pytest.raises(ConfigError, match="method el2n: asked for keep=hard, but set says keep=easy; keep one"):
+    with pytest.raises(ConfigError, match="method el2n: keep=hard contradicts set keep=easy; keep one"):
         cells(make_config(methods="el2n[keep=hard]", set={"el2n": {"keep": "easy"}}))
     same = make_config(methods="el2n[keep=hard]", set={"el2n": {"keep": "hard", "last_epoch": 5}})
     assert {cell.label["method"] for cell in cells(same)} == {"el2n[keep=hard,last_epoch=5]"}

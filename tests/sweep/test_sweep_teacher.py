@@ -16,7 +16,7 @@ from fastdc.methods import Compressed, MethodContext, MethodInfo, _registry
 from fastdc.methods.bases.method import MethodConfig
 from fastdc.methods.bases.teacher_methods import TeacherMethod
 from fastdc.nn.models import build_model
-from fastdc.observe.train_observer import observe
+from fastdc.observe.train_observer import complete_records, observe
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.preview import observers_left, preview
 from fastdc.sweep.plan import Plan
@@ -210,9 +210,9 @@ def test_a_teacher_whose_training_diverges_is_trained_once(make_config: Make, mo
 
     def counted(*args: Any, **options: Any) -> Any:
         trainings.append(args[0])
-        return observe(*args, **options)
+        return complete_records(*args, **options)
 
-    monkeypatch.setattr("fastdc.observe.train_observer.observe", counted)
+    monkeypatch.setattr("fastdc.observe.train_observer.complete_records", counted)
     config = make_config(**{**SOFT, "observer": {**SOFT["observer"], "lr": 1e30}}, methods="random", together="never")
     _, outcome, store = sweep(config)
     assert outcome.states == {"diverged": 2}

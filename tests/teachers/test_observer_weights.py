@@ -14,7 +14,7 @@ from fastdc.nn.weights_facts import FACTS_KEY, Facts, read_facts
 from fastdc.observe import ObserverConfig, choose_observer, load_observation
 from fastdc.observe.dynamics_log import INDEX_NAME, LOG_NAME, WEIGHTS_NAME
 from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
-from fastdc.observe.train_observer import CHECKPOINT_NAME, observe
+from fastdc.observe.train_observer import CHECKPOINT_NAME, complete_records, observe
 
 WEIGHTS = ObserverNeeds(WHOLE_SCHEDULE, weights=True)
 
@@ -75,7 +75,7 @@ def test_a_further_teacher_does_not_become_the_default_observer(
     betons: Any, tmp_path: Path, observer: ObserverConfig, manifest: Manifest
 ) -> None:
     other = observer.model_copy(update={"arch": "convnet_w4"})
-    observe(betons.train, tmp_path, other, for_teacher=True, extra=True)
+    complete_records(betons.train, tmp_path, other, WEIGHTS, for_teacher=True, extra=True)
     observe(betons.train, tmp_path, observer, stop_after=1)
     chosen = choose_observer(betons.train, manifest.content_hash, tmp_path)
     assert chosen.arch == observer.arch
@@ -89,6 +89,6 @@ def test_a_further_teacher_does_not_become_the_default_observer(
 
 def test_a_teacher_is_the_first_of_several_runs(betons: Any, tmp_path: Path, observer: ObserverConfig) -> None:
     several = observer.model_copy(update={"runs": 2})
-    (record,) = observe(betons.train, tmp_path, several, needs=WEIGHTS, for_teacher=True)
+    (record,) = complete_records(betons.train, tmp_path, several, WEIGHTS, for_teacher=True)
     assert record.identity["run"] == 0
     assert record.runs == 2

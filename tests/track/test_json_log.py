@@ -8,7 +8,7 @@ import pytest
 
 from fastdc.cli.main import run
 from fastdc.common import log as module
-from fastdc.common.log import choose_log, progress, say, write_json
+from fastdc.common.log import choose_log, log_message, progress, write_json
 from fastdc.track import listening, one_run
 from tests.sweep.conftest import start_python
 from tests.track.test_tracked_sweep import write_grid
@@ -94,7 +94,7 @@ def test_progress_says_in_json_what_it_says_in_words(
     monkeypatch.setattr(module, "PLAIN_INTERVAL_SECONDS", 0.0)
     with progress("write x", 10, "images") as bar:
         bar.advance(5, "class a")
-    assert say('hostile \x1b[31m "name"\nin {two} lines')
+    assert log_message('hostile \x1b[31m "name"\nin {two} lines')
     first, last, message = told(capsys.readouterr().err)
     assert (first["event"], first["task"], first["done"], first["total"]) == ("progress", "write x", 5, 10)
     assert first["per_second"] > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastdc.common import log as module
-from fastdc.common.log import Progress, choose_log, live_bars, progress, say
+from fastdc.common.log import Progress, choose_log, live_bars, log_message, progress
 from fastdc.track import emit, watching
 
 
@@ -65,7 +65,7 @@ def test_sweep_run_and_epoch_are_shown_one_inside_the_other(screen: Screen, tmp_
             assert shown[0].endswith("3/8 runs")
             assert re.search(r"250/400 steps, 0 s left, [\d,]+ images/s, [\d,]+", shown[2])
             assert shown[3].endswith("50/100 steps")
-            say("a message")
+            log_message("a message")
             assert screen.lines()[0] == "a message"
             assert screen.lines()[1:] == shown
         emit("cell_done", cell="pca ipc 10 seed 0", seconds=3.0, seconds_left=125.0)
@@ -135,7 +135,7 @@ def test_a_terminal_that_goes_away_takes_no_work_with_it(screen: Screen, monkeyp
         patch.setattr(screen, "write", gone, raising=False)
         bar.advance(5)
         assert not bar.enabled
-        assert not say("nobody hears it")
+        assert not log_message("nobody hears it")
         bar.advance(5)
         bar.close()
     assert bar.done == 10

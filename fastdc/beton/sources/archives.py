@@ -15,7 +15,7 @@ from fastdc.beton.sources.tar_trees import PackedTarTree, PlainTarTree
 from fastdc.beton.sources.trees import FolderTree, Tree, is_image
 from fastdc.beton.sources.zip_tree import ZipTree
 from fastdc.common.errors import SourceError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 
 def open_tree(source: Path) -> Tree:
@@ -38,7 +38,7 @@ def open_tree(source: Path) -> Tree:
         tree.close()
         raise SourceError(f"{source}: {left_out}; pack the folder from inside (tar -C FOLDER -cf FILE .)")
     if tree.outside:
-        say(f"warning: {source}: files with '..' in their names are left out, such as {tree.outside}")
+        log_message(f"warning: {source}: files with '..' in their names are left out, such as {tree.outside}")
     return tree
 
 

@@ -23,7 +23,7 @@ from fastdc.beton.sources.shards import find_shards
 from fastdc.beton.sources.trees import Fetch, check_size
 from fastdc.beton.texts import Texts, one_spelling
 from fastdc.common.errors import SourceError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 _NO_LABEL = int(np.iinfo(np.int64).min)
 _BATCH_BYTES, _MAX_BATCH = 8 << 20, 1024
@@ -231,7 +231,7 @@ class ParquetShards:
                 "all as they do, or all in other words, in their order"
             )
         pair = f"{hub[0]!r} becomes {given[0]!r}, and so on"
-        say(f"note: {self._source}: --classes shares no name with the shards; {pair}")
+        log_message(f"note: {self._source}: --classes shares no name with the shards; {pair}")
         return "given, by position"
 
     def _match_labels(self, found: _Labels) -> NDArray[np.int32]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from numba.core import caching
 
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 
 _CACHING: Any = caching  # only about half of it is typed
 DIGEST_BYTES = 16
@@ -33,7 +33,7 @@ def warn_once(message: str) -> None:
     global _warned
     if not _warned:
         _warned = True
-        say(f"warning: {message}")
+        log_message(f"warning: {message}")
 
 
 def damaged_files(folder: Path) -> Iterator[Path]:

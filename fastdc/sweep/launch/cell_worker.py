@@ -6,7 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 from fastdc.common.errors import MethodError, WorkerError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.sweep.cell_result import CellFailure, CellResult, failure_of
 from fastdc.sweep.cell_runner import CellRunner, SubsetCosts
 from fastdc.sweep.failures import ends_sweep, loses_device
@@ -83,7 +83,7 @@ class CellWorker:
         found = self._attempt(lambda: self._runner.run_together(cells))
         if isinstance(found, CellFailure):
             reason = found.reason.partition(";")[0]
-            say(f"{len(cells)} runs could not be trained together ({reason}); one by one now")
+            log_message(f"{len(cells)} runs could not be trained together ({reason}); one by one now")
             return {}
         ended = [failure_of(each) if isinstance(each, Exception) else each for each in found]
         return {cell.key: result for cell, result in zip(cells, ended, strict=True)}
@@ -94,7 +94,7 @@ class CellWorker:
                 yield from self._isolate(cell)
                 return
             except WorkerError as error:
-                say(f"{cell.name}: runs here, for a process of its own could not be started ({error})")
+                log_message(f"{cell.name}: runs here, for a process of its own could not be started ({error})")
         watch = Watch()
         result = self._attempt(lambda: self._runner.run(cell))
         yield Ended(cell.key, result._replace(provenance=watch.record(cell)))

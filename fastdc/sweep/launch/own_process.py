@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fastdc.common.errors import WorkerError
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.sweep.cell_result import CellFailure
 from fastdc.sweep.cell_runner import SubsetCosts
 from fastdc.sweep.launch.remote_worker import Home, RemoteWorker, this_fastdc
@@ -41,7 +41,7 @@ def run_in_own_process(plan: Plan, costs: SubsetCosts, cell: Cell) -> Iterator[E
         WorkerError: no such process could be started.
         Exception: an error that would end every other cell too, such as a full disk.
     """
-    say(f"{cell.name}: runs in a process of its own")
+    log_message(f"{cell.name}: runs in a process of its own")
     key = "" if cell.subset is None else cell.subset.key
     cost = costs.subset_cost(key)
     watch = Watch()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from fastdc.common.log import say
+from fastdc.common.log import log_message
 from fastdc.sweep.cell_networks import networks_of
 from fastdc.sweep.cell_result import CellFailure, CellResult
 from fastdc.sweep.launch.keep_result import keep_result
@@ -166,7 +166,7 @@ class Scheduler:
                 self._starts.started(worker, problem, len(self._jobs))
             case Message(text):
                 for line in text.splitlines():
-                    say(line)
+                    log_message(line)
             case Tracked(tracked):
                 publish(tracked)
                 self._bars.update(tracked)

@@ -3,7 +3,7 @@
 import time
 
 from fastdc.common.errors import WorkerError
-from fastdc.common.log import say, shows_progress
+from fastdc.common.log import log_message, shows_progress
 from fastdc.sweep.launch.workers import Workers
 
 MOST_FAILED_STARTS = 3
@@ -87,4 +87,4 @@ class WorkerStarts:
 def log_if_shown(text: str) -> None:
     """Write a message, unless progress is hidden."""
     if shows_progress():
-        say(text)
+        log_message(text)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from fastdc.common.choices import Rerun as Rerun  # `X as X` re-exports a name
 from fastdc.common.crash_points import hit
 from fastdc.common.log import format_seconds
 from fastdc.sweep.failures import Failure
@@ -19,7 +20,6 @@ from fastdc.sweep.store.schema import SCHEMA_VERSION
 from fastdc.sweep.store.store_file import StoreFile
 from fastdc.sweep.store.transitions import RETRY, Planned, enter, enter_redo, supersede, table_of, take
 
-Rerun = Literal["missing", "failed", "all"]
 Outcome = Literal["done", "failed", "diverged"]
 FAULTS = ("failed", "diverged")
 LOST_SECONDS = 600.0

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fastdc.common.errors import LoaderError, OutputError
 from fastdc.common.files import existing_folder, sync_folder, write_atomic
 from fastdc.common.locks import locked
-from fastdc.common.log import Progress, progress, say
+from fastdc.common.log import Progress, log_message, progress
 from fastdc.nn.device import Compute
 from fastdc.nn.fit_loop import Epochs, join_lone_sample
 from fastdc.train.labels.batch_pool import batches_at
@@ -117,7 +117,7 @@ def find_labels(folder: Path, layout: LabelLayout) -> LabelFile | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        say(f"{path}: cannot be used ({error}); these labels are made again")
+        log_message(f"{path}: cannot be used ({error}); these labels are made again")
         return None
 
 

@@ -73,7 +73,7 @@ def test_a_file_of_classes_is_never_written_over(hub, folder, tmp_path):
     write_beton(folder, out)
     with pytest.raises(OutputError, match="is an input"):
         write_beton(hub, out, split="train", classes=out, force=True)
-    with pytest.raises(SourceError, match=r"nowhere.beton: does not exist; expected a .beton"):
+    with pytest.raises(SourceError, match=r"nowhere.beton: does not exist, expected a .beton"):
         write_beton(hub, tmp_path / "x.beton", split="train", classes=tmp_path / "nowhere.beton")
 
 

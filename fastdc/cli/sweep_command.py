@@ -1,0 +1,159 @@
+"""Define the command that runs a grid of methods."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from fastdc.cli.common import (
+    AUGMENT_HELP,
+    LOADER_HELP,
+    PRECISION_HELP,
+    AllowMissing,
+    LogOption,
+    ObserverSettings,
+    Quiet,
+    Teacher,
+    TeacherOrder,
+    Track,
+    report_error,
+)
+from fastdc.common.choices import EngineChoice, Precision, Rerun, Together
+from fastdc.common.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastdc.sweep.launch.ray_actors import RayLauncher
+    from fastdc.sweep.sweep_config import SweepConfig
+
+
+def sweep(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="File with the grid.")] = None,
+    train: Annotated[Path | None, typer.Option(metavar="T.beton", help="Training set.")] = None,
+    val: Annotated[Path | None, typer.Option(metavar="V.beton", help="Validation set.")] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Evaluate on this held-out share of the training set instead of --val."),
+    ] = None,
+    allow_missing_classes: AllowMissing = False,
+    methods: Annotated[str | None, typer.Option(help="all, or names: random,el2n[keep=hard],pca.")] = None,
+    ipc: Annotated[str | None, typer.Option(help="Images per class: 10,50.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Training seeds: 0-2 or 0,3,5-7.")] = None,
+    workdir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for observers, subsets and results.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocols: hard,cim-hl,hard*epochs=60.")] = None,
+    arch: Annotated[str | None, typer.Option(help="Networks: resnet18,resnet50.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the stored images and of the crops in px.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="METHOD.KEY=VALUE",
+            help="A setting of a method, or of its protocol: METHOD.protocol.KEY; may be repeated.",
+        ),
+    ] = None,
+    observer: ObserverSettings = None,
+    teacher: Teacher = None,
+    teacher_order: TeacherOrder = None,
+    augment: Annotated[
+        str | None, typer.Option(metavar="RULES", help=f"One or more rules, each with its own table. {AUGMENT_HELP}")
+    ] = None,
+    precision: Annotated[Precision | None, typer.Option(help=PRECISION_HELP)] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 uses all.")] = None,
+    loader: Annotated[EngineChoice | None, typer.Option(help=LOADER_HELP)] = None,
+    together: Annotated[
+        Together | None, typer.Option(help="Whether networks that differ only in --arch share one decoded stream.")
+    ] = None,
+    launcher: Annotated[
+        Literal["local", "ray"], typer.Option(help="local: one run after another, here; ray: in parallel on a cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT|auto", help="Ray cluster to use; without it, one is started on this host."),
+    ] = None,
+    gpus_per_run: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of a GPU for each run under ray; 0 uses none.")
+    ] = None,
+    rerun: Annotated[
+        Rerun,
+        typer.Option(help="missing: runs without a result that have not failed; failed: these and failed ones; all."),
+    ] = "missing",
+    track: Track = None,
+    log: LogOption = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show runs, time and disk space; write nothing.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, and print the table.
+
+    Options override keys of CONFIG.yaml (train, val, holdout, workdir, methods, ipc, seeds, protocols, archs, observer,
+    teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, track,
+    allow_missing_classes). Paths are relative to the current folder.
+
+    A second call runs only what is missing. Several sweeps may share one workdir. A failed run becomes a row with its
+    reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, because equal content
+    makes equal ones. An old result stays until the new one replaces it, and an interrupted rerun resumes.
+
+    Example:
+
+    \b
+    fastdc sweep --train t.beton --val v.beton --methods all --ipc 10,50 --seeds 0-2 --workdir runs/first
+
+    Example:
+
+    \b
+    fastdc sweep configs/demo.yaml --methods random,full --set full.protocol.epochs=4 --dry-run
+    """
+    from fastdc.common.settings import parse_settings
+    from fastdc.sweep.sweep_config import load_config
+
+    options: dict[str, Any] = {"train": train, "val": val, "methods": methods, "ipc": ipc, "seeds": seeds}
+    options |= {"workdir": workdir, "protocols": protocol, "archs": arch, "image_size": image_size, "threads": threads}
+    options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
+    options |= {"teacher": teacher, "teacher_order": teacher_order, "track": track, "holdout": holdout}
+    options["allow_missing_classes"] = allow_missing_classes or None  # an absent flag must not override the file's key
+    options["observer"] = parse_settings(observer or []) or None
+    given = {key: value for key, value in options.items() if value is not None}
+    grid = load_config(config, given, settings or [])
+    chosen = _launcher(launcher, address, gpus_per_run)
+    if dry_run:
+        from fastdc.sweep.forecast.preview import preview
+        from fastdc.sweep.forecast.probe import probe_networks
+
+        print("\n".join(preview(grid, rerun, chosen, probe_networks)))
+        return
+    _run(grid, rerun, quiet, chosen)
+
+
+def _launcher(launcher: str, address: str | None, gpus_per_run: float | None) -> "RayLauncher | None":
+    """Return the launcher that runs the cells elsewhere, or None to run them in this process."""
+    if launcher == "local":
+        for option, value in (("--address", address), ("--gpus-per-run", gpus_per_run)):
+            if value is not None:
+                raise ConfigError(f"{option} {value}: only --launcher ray reads it; add that, or leave it out")
+        return None
+    from fastdc.sweep.launch.ray_actors import RayLauncher
+
+    return RayLauncher(address, gpus_per_run)
+
+
+def _run(grid: "SweepConfig", rerun: Rerun, quiet: bool, launcher: "RayLauncher | None") -> None:
+    from fastdc.report import make_rows, show
+    from fastdc.sweep.run_cells import run_sweep
+    from fastdc.sweep.store.results import Store
+
+    try:
+        plan, outcome = run_sweep(grid, rerun, show_progress=not quiet, launcher=launcher)
+    except KeyboardInterrupt:
+        report_error("interrupted; finished runs are kept, the same command continues the sweep", "fastdc: ")
+        raise typer.Exit(130) from None
+    with Store(plan.store_path, readonly=True) as store:
+        show(make_rows(store.records(), [cell.key for cell in plan.cells]))
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(outcome.states.items()))
+    print(f"\n{len(plan.cells)} runs: {counts} ({outcome.ran} run now). Results: {plan.store_path}")
+    failed = outcome.states["failed"] + outcome.states["diverged"]
+    if failed:
+        report_error(f"{failed} runs failed; --rerun failed repeats them")
+    if outcome.kept:
+        report_error(f"{outcome.kept} runs failed this time; their earlier results are kept")
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
