@@ -3,15 +3,17 @@
 import importlib
 import inspect
 import pkgutil
+import re
 from importlib.metadata import entry_points
 from types import ModuleType
 
 from fastdc.common.errors import MethodError
 from fastdc.common.settings import closest
 from fastdc.methods import combination, distillation, pruning, reference
-from fastdc.methods.bases.method import NAME_PATTERN, Method
+from fastdc.methods.bases.method import Method
 
 ENTRY_POINT_GROUP = "fastdc.methods"
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 FOLDERS = (reference, pruning, distillation, combination)
 """Packages of built-in methods, one for each family; every module in them defines METHOD."""
 LEFT_OUT = {

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -18,9 +18,8 @@ from fastdc.common.keys import content_key
 from fastdc.common.log import progress
 from fastdc.loader import TrainView, open_loader
 from fastdc.nn.device import Compute, is_out_of_memory
+from fastdc.recover.recovery_recipe import ClassVariance, StatisticsSpec
 from fastdc.teachers.resources import Teaching
-
-ClassVariance = Literal["exact", "released"]
 
 
 class Moments(NamedTuple):
@@ -112,30 +111,6 @@ def image_moments(values: Tensor, patch: int = 0) -> Moments:
 
 def _wide(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
-
-
-@dataclass(frozen=True)
-class StatisticsSpec:
-    """Selection of the statistics of a training set to measure.
-
-    Attributes:
-        image_size: side S of the views, pixels; the map sizes, and with them the patches, depend on it.
-        by_class: measure every class and the set; else only the set as a whole.
-        norms: include the inputs of BatchNorm2d layers.
-        convolutions: include the inputs of Conv2d layers, by channel and by patch.
-        patch: side of a patch.
-        class_variance: `exact` is a class's variance E[x^2] - E[x]^2. `released` omits the variance between images: it
-            is the mean of the variances within single images, which LPLD's and EDC's released codes compute.
-        seed: seed of the views' augmentation.
-    """
-
-    image_size: int
-    by_class: bool = True
-    norms: bool = True
-    convolutions: bool = False
-    patch: int = 16
-    class_variance: ClassVariance = "exact"
-    seed: int = 0
 
 
 class Statistics:

@@ -12,9 +12,8 @@ from torch import nn
 from fastdc.common.keys import content_key
 from fastdc.nn.device import Compute
 from fastdc.recover.layer_statistics import Statistics
-from fastdc.recover.recovery_recipe import Layout, Recipe
+from fastdc.recover.recovery_recipe import Layout, MatchingSpec, Recipe
 from fastdc.recover.shared_view import SharedView
-from fastdc.recover.statistics_matching import MatchingSpec
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from fastdc.common.machine import guess_device
 from fastdc.common.precision import precision_key, resolve_precision
 from fastdc.common.threads import usable_cpus
 from fastdc.methods import Compressed, Method, MethodConfig, MethodContext, get_method, variant_name
-from fastdc.methods.bases.method import Fit, check_budget
+from fastdc.methods.bases.method import check_budget
+from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.mosaics import store_mosaics
 from fastdc.methods.check_result import check_compressed, check_scores
 from fastdc.observe import Observation, ObserverConfig, choose_observer

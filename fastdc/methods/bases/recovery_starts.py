@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from fastdc.beton import fit_image
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.method import Fit, MethodContext
+from fastdc.methods.bases.method import MethodContext
+from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.mosaics import central_view
 from fastdc.methods.bases.patches import (
     CropLaw,

@@ -1,10 +1,31 @@
 """Selection of a budget of images, as pure functions of scores and labels."""
 
+from typing import get_args
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdc.common.errors import MethodError
-from fastdc.methods.bases.method import Keep
+from fastdc.methods.bases.method import Compressed, MethodContext
+from fastdc.methods.bases.method_config import Keep
+
+
+def kept_images(
+    context: MethodContext, chosen: NDArray[np.int64], scores: NDArray[np.float64] | None = None
+) -> Compressed:
+    """Return the chosen training images as a compressed set.
+
+    Args:
+        chosen: int64 [M], in order.
+        scores: float64 [N], if the images were chosen by scores; `details` then holds the range of those chosen.
+    """
+    details = {} if scores is None else score_range(scores[chosen])
+    return Compressed(context.labels[chosen], chosen[:, None], details=details)
+
+
+def score_range(scores: NDArray[np.float64]) -> dict[str, float]:
+    """Return the smallest and largest score of the chosen images, for the manifest."""
+    return {"score_min": float(scores.min()), "score_max": float(scores.max())}
 
 
 def select(
@@ -126,7 +147,7 @@ def _drawn(members: NDArray[np.int64], count: int, seed: int, label: int) -> NDA
 
 def _check_request(ipc: int, keep: str) -> int:
     """Check `ipc` and `keep`, and return `ipc` as a Python int, because a small NumPy integer would overflow."""
-    if keep not in ("easy", "hard"):
+    if keep not in get_args(Keep):
         raise MethodError(f"select: keep={keep!r}; expected 'easy' or 'hard'")
     if isinstance(ipc, bool) or not isinstance(ipc, (int, np.integer)):
         raise MethodError(f"select: ipc={ipc!r}; expected a whole number")

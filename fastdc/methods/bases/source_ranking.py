@@ -25,8 +25,8 @@ from fastdc.common.errors import ConfigError
 from fastdc.common.keys import bytes_key
 from fastdc.common.settings import parse_settings
 from fastdc.methods.bases.difficulty import Scores
-from fastdc.methods.bases.method import Lists, MethodConfig, MethodContext
-from fastdc.methods.bases.method_config import plain_value
+from fastdc.methods.bases.method import Lists, MethodContext
+from fastdc.methods.bases.method_config import MethodConfig, plain_value
 from fastdc.methods.bases.patches import image_losses, teaching_of
 from fastdc.methods.bases.score_methods import ScoreMethod
 from fastdc.observe.record_needs import ObserverNeeds

@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.difficulty import Scores, dual
-from fastdc.methods.bases.method import Keep, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import MethodContext
+from fastdc.methods.bases.method_config import Keep
 from fastdc.methods.bases.sampling import beta_log_weights, draw_order
 from fastdc.methods.bases.score_methods import LogConfig, LogScore, mean_over_runs
 from fastdc.methods.bases.selection import select_among
@@ -38,8 +40,8 @@ class DualConfig(LogConfig):
         return self
 
 
-class Dual(LogScore):
-    r"""Draw images by difficulty times uncertainty, with a preference that depends on the pruning rate.
+class Dual(LogScore[DualConfig]):
+    """Draw images by difficulty times uncertainty, with a preference that depends on the pruning rate.
 
     The score multiplies the variation of the label's probability by its distance from 1, window by window. By default
     images are drawn without replacement, with a weight that moves to easy images as the pruning rate grows. Here m is
@@ -56,42 +58,21 @@ class Dual(LogScore):
         other. This method follows the paper.
     """
 
-    info = MethodInfo(
-        name="dual",
-        title="DUAL",
-        family="pruning",
-        paper="Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction Uncertainty",
-        year=2025,
-        bibtex=(
-            "@inproceedings{cho2025lightweight,\n"
-            "  title={Lightweight Dataset Pruning without Full Training via Example Difficulty and Prediction "
-            "Uncertainty},\n"
-            "  author={Cho, Yeseul and Shin, Baekrok and Kang, Changmin and Yun, Chulhee},\n"
-            "  booktitle={International Conference on Machine Learning},\n"
-            "  year={2025}\n"
-            "}"
-        ),
-        needs=("dynamics",),
-        stochastic=True,
-    )
-    config_class = DualConfig
+    info = cited("dual", "DUAL", "pruning", "cho2025lightweight", needs=("dynamics",), stochastic=True)
     choice_settings = (*LogScore.choice_settings, "sampling", "exponent")
 
-    def shortest_log(self, config: MethodConfig) -> int:
+    def shortest_log(self, config: DualConfig) -> int:
         """Return the epochs of one window."""
-        assert isinstance(config, DualConfig)
         return config.window
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: DualConfig) -> Scores:
         """Return DUAL in one run, float64 [N]; high = hard."""
-        assert isinstance(config, DualConfig)
         return dual(self.seen(observation, config), config.window)
 
     def choose(
-        self, context: MethodContext, config: MethodConfig, scores: Scores, ipc: int, seed: int
+        self, context: MethodContext, config: DualConfig, scores: Scores, ipc: int, seed: int
     ) -> NDArray[np.int64]:
         """Draw images by weight, in the order drawn, or take one end of the ranking."""
-        assert isinstance(config, DualConfig)
         if not config.sampling:
             return super().choose(context, config, scores, ipc, seed)
         mean_p = mean_over_runs(self.info.name, context.observations, lambda run: self._mean_p(run, config))
