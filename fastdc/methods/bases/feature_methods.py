@@ -131,11 +131,6 @@ def groups_of(context: MethodContext, name: str, balanced: bool) -> list[Group]:
     return [Group(part, context.labels, final, workers) for part in members]
 
 
-def filled(groups: list[Group]) -> list[Group]:
-    """Return the groups that have members; under a global budget a class may have no images."""
-    return [group for group in groups if group.members.size]
-
-
 def per_group(groups: list[Group], work: Callable[[Group], Result]) -> list[Result]:
     """Return `work` of every group, in order, computed by as many threads as there are CPUs.
 
@@ -143,6 +138,23 @@ def per_group(groups: list[Group], work: Callable[[Group], Result]) -> list[Resu
     """
     with ThreadPoolExecutor(min(len(groups), usable_cpus())) as pool:
         return list(pool.map(work, groups))
+
+
+def within_classes(
+    context: MethodContext, name: str, distances: Callable[[Group], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return the distances of all training images, each computed within its class, float64 [N].
+
+    Args:
+        name: name of the method, for messages.
+        distances: returns the distances of a group's members, float64 [n].
+    """
+    # Under a global budget a class may have no images.
+    groups = [group for group in groups_of(context, name, balanced=True) if group.members.size]
+    out = np.empty(context.labels.size)
+    for group, found in zip(groups, per_group(groups, distances), strict=True):
+        out[group.members] = found
+    return out
 
 
 class GeometryConfig(MethodConfig):

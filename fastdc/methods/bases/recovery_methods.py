@@ -14,8 +14,8 @@ from pydantic import Field
 from typing_extensions import TypeVar
 
 from fastdc.methods.bases.method import Compressed, Encoding, MethodContext
-from fastdc.methods.bases.patches import teaching_of
 from fastdc.methods.bases.recovery_starts import Start
+from fastdc.methods.bases.teacher_losses import teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
 from fastdc.recover.recovery_recipe import (
     Layout,

@@ -86,12 +86,21 @@ def random_balanced(labels: NDArray[np.int64], num_classes: int, ipc: int, seed:
     Returns:
         int64 [ipc * num_classes], grouped by class, in class order.
     """
-    chosen = []
-    for label in range(num_classes):
-        members = np.flatnonzero(labels == label)
-        generator = np.random.Generator(np.random.PCG64([seed, label]))
-        chosen.append(generator.permutation(members)[:ipc])
-    return np.concatenate(chosen).astype(np.int64)
+    return np.concatenate(drawn_of_classes(labels, num_classes, ipc, seed))
+
+
+def drawn_of_classes(labels: NDArray[np.int64], num_classes: int, count: int, seed: int) -> list[NDArray[np.int64]]:
+    """Draw `count` distinct indices of every class, or all if a class has fewer; int64 [n] each, in the order drawn.
+
+    Args:
+        labels, num_classes, seed: see `random_balanced`.
+    """
+    return [_drawn(members, count, seed, label) for label, members in enumerate(members_of(labels, num_classes))]
+
+
+def members_of(labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
+    """Return the images of every class, ascending."""
+    return [np.flatnonzero(labels == label) for label in range(num_classes)]
 
 
 def window_of_classes(
@@ -125,10 +134,9 @@ def window_of_classes(
         MethodError: a class is empty, or a score is not finite.
     """
     if scores is None:
-        return [_drawn(np.flatnonzero(labels == label), needed, seed, label) for label in range(num_classes)]
+        return drawn_of_classes(labels, num_classes, needed, seed)
     chosen = []
-    for label in range(num_classes):
-        members = np.flatnonzero(labels == label)
+    for label, members in enumerate(members_of(labels, num_classes)):
         # As one class with the budget of all its members, `select` returns the whole ranking.
         ranking = members[select(scores[members], np.zeros_like(members), members.size, keep)]
         width = max(needed, round(pool * members.size / 100))

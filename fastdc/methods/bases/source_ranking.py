@@ -27,15 +27,13 @@ from fastdc.common.settings import parse_settings
 from fastdc.methods.bases.difficulty import Scores
 from fastdc.methods.bases.method import Lists, MethodContext
 from fastdc.methods.bases.method_config import MethodConfig, plain_value
-from fastdc.methods.bases.patches import image_losses, teaching_of
 from fastdc.methods.bases.score_methods import ScoreMethod
+from fastdc.methods.bases.teacher_losses import BATCH, image_losses, teaching_of
 from fastdc.observe.record_needs import ObserverNeeds
 
 RANDOM, EL2N, TEACHER = "random", "el2n", "teacher"
 FILES = ("list", "scores")
 FORMS = f"{RANDOM}, {TEACHER}, list:FILE, scores:FILE or a method that ranks by a score ({EL2N}, aum, forgetting)"
-TEACHER_BATCH = 256
-"""Whole images in a forward pass of the teachers; it affects only time, memory and rounding."""
 KEY = re.compile(r"(?P<path>.+?)(?:#(?P<key>[0-9a-f]{16}))?")
 """FILE or FILE#KEY. The path is lazy, so that it leaves a key at the end to the second group."""
 
@@ -147,7 +145,7 @@ class TeacherRanking(Ranking):
     def scores(self, context: MethodContext) -> Scores:
         """Return the loss in nats, float64 [N], of each image resized to shorter side S and cut to S x S."""
         teachers = teaching_of(context, self.method).teachers
-        return image_losses(context, teachers, TEACHER_BATCH, self.method, resize=context.image_size)
+        return image_losses(context, teachers, BATCH, self.method, resize=context.image_size)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, MethodContext, Mosaic, check_budget
 from fastdc.methods.bases.mosaics import make_mosaics
-from fastdc.methods.bases.patches import SMALLEST_TILED, by_pool, image_losses, random_pools, teaching_of
+from fastdc.methods.bases.patches import SMALLEST_TILED, by_pool, random_pools
+from fastdc.methods.bases.teacher_losses import image_losses, teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
 
 PAPER_POOL = 300

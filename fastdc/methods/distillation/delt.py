@@ -4,9 +4,9 @@ from pydantic import Field
 
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
-from fastdc.methods.bases.patches import teaching_of
 from fastdc.methods.bases.recovery_methods import SHARED, RecoverConfig, RecoverMethod
 from fastdc.methods.bases.recovery_starts import Start, medium_images
+from fastdc.methods.bases.teacher_losses import teaching_of
 from fastdc.recover.recovery_recipe import Presets, Recipe
 
 INFERRED = (*SHARED, "milestone", "rounds")

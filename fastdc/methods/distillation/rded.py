@@ -12,11 +12,9 @@ from typing_extensions import TypeVar
 from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, MethodContext, check_budget
-from fastdc.methods.bases.patches import CropLaw, best_crop_patches, random_pools, teaching_of, tiles_per_side
+from fastdc.methods.bases.patches import RDED_CROPS, RDED_POOL, CropLaw, best_crop_patches, random_pools, tiles_per_side
+from fastdc.methods.bases.teacher_losses import teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
-
-PAPER_POOL, PAPER_CROPS = 300, 5
-"""Candidates in the published scripts: images per class, and crops of each."""
 
 
 class PatchConfig(TeacherConfig):
@@ -30,8 +28,8 @@ class PatchConfig(TeacherConfig):
         batch_size: crops in a forward pass of the teachers; it affects only time, memory and rounding.
     """
 
-    pool: int = Field(PAPER_POOL, ge=1)
-    crops: int = Field(PAPER_CROPS, ge=1, le=64)
+    pool: int = Field(RDED_POOL, ge=1)
+    crops: int = Field(RDED_CROPS, ge=1, le=64)
     min_scale: float = Field(0.08, gt=0, le=1)
     factor: int | None = Field(None, ge=1, le=8)
     batch_size: int = Field(256, ge=1)
@@ -56,10 +54,10 @@ class PatchMethod(TeacherMethod[PatchT]):
     def reductions(self, config: PatchT, image_size: int) -> tuple[str, ...]:
         """Name a pool or a number of crops smaller than the scripts'."""
         found = []
-        if config.pool < PAPER_POOL:
-            found.append(f"{config.pool} candidate images per class instead of {PAPER_POOL}")
-        if config.crops < PAPER_CROPS:
-            found.append(f"{config.crops} candidate crops per image instead of {PAPER_CROPS}")
+        if config.pool < RDED_POOL:
+            found.append(f"{config.pool} candidate images per class instead of {RDED_POOL}")
+        if config.crops < RDED_CROPS:
+            found.append(f"{config.crops} candidate crops per image instead of {RDED_CROPS}")
         return tuple(found)
 
     def pools(self, context: MethodContext, config: PatchT, size: int, seed: int) -> Sequence[NDArray[np.int64]]:

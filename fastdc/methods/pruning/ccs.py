@@ -4,13 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fastdc.common.errors import MethodError
 from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.difficulty import Difficulty, Scores
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
 from fastdc.methods.bases.method_config import MethodConfig
 from fastdc.methods.bases.score_methods import EL2N_EPOCHS, ScoreMethod, difficulty_scores
-from fastdc.methods.bases.strata import choose_in_strata
+from fastdc.methods.bases.selection import members_of
 from fastdc.observe.dynamics_log import Observation
 from fastdc.observe.record_needs import WHOLE_SCHEDULE
 
@@ -79,10 +80,10 @@ class CCS(ScoreMethod[CCSConfig]):
         values = -scores if by_aum else scores  # strata divide the published score, and published AUM is high for easy
         # One draw per sample of the whole set, so that a sample's draw does not depend on how the set is grouped.
         draws = np.random.Generator(np.random.PCG64(derive_seed(seed, "ccs strata"))).random(scores.size)
-        if not config.balanced:
-            groups, budget = [np.arange(scores.size)], ipc * len(context.classes)
+        if config.balanced:
+            groups, budget = members_of(context.labels, len(context.classes)), ipc
         else:
-            groups, budget = [np.flatnonzero(context.labels == label) for label in range(len(context.classes))], ipc
+            groups, budget = [np.arange(scores.size)], ipc * len(context.classes)
         parts = [_cover(members, hardness, values, draws, budget, config) for members in groups]
         return np.concatenate(parts).astype(np.int64)
 
@@ -95,6 +96,74 @@ def _cover(
     by_hardness = members[np.argsort(-hardness[members], kind="stable")]
     left = np.sort(by_hardness[dropped:])
     return left[choose_in_strata(values[left], draws[left], budget, config.strata)]
+
+
+def strata_of(values: NDArray[np.float64], strata: int) -> NDArray[np.int64]:
+    """Return the stratum 0..strata-1 of each value, for strata of equal width over [min, max].
+
+    Only the last stratum includes its upper edge. The authors' code ends it at 1.0001 * max, which leaves a negative
+    maximum out. If all values are equal, they are in stratum 0.
+
+    Args:
+        values: [n], finite, n >= 1.
+        strata: number of strata.
+    """
+    low, high = values.min(), values.max()
+    if high == low:
+        return np.zeros(values.size, np.int64)
+    position = (values / 2 - low / 2) / (high / 2 - low / 2) * strata  # halved, because high - low may overflow
+    # The maximum has position `strata`, and belongs to the last stratum.
+    found: NDArray[np.int64] = np.minimum(position.astype(np.int64), strata - 1)
+    return found
+
+
+def strata_budgets(sizes: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
+    """Return how many samples each stratum gives.
+
+    Strata are served from the smallest, those of equal size in their order. Each gives min(its size, budget left //
+    strata left).
+
+    Args:
+        sizes: int64 [S], samples in each stratum.
+        budget: samples to give in total.
+
+    Returns:
+        int64 [S], sum = `budget`.
+
+    Raises:
+        MethodError: the strata hold fewer than `budget`.
+    """
+    if budget > sizes.sum():
+        raise MethodError(f"strata: {budget} asked for, they hold {sizes.sum()}")
+    budgets = np.zeros_like(sizes)
+    left = budget
+    for served, stratum in enumerate(np.argsort(sizes, kind="stable")):
+        budgets[stratum] = min(sizes[stratum], left // (sizes.size - served))
+        left -= int(budgets[stratum])
+    return budgets
+
+
+def choose_in_strata(
+    values: NDArray[np.float64], draws: NDArray[np.float64], budget: int, strata: int
+) -> NDArray[np.int64]:
+    """Return the positions of `budget` values, spread over strata and random within each.
+
+    Args:
+        values: [n], finite.
+        draws: [n], independent uniform random numbers; the smallest in a stratum are taken.
+        budget: number of values to choose.
+        strata: number of strata.
+
+    Returns:
+        int64 [budget], stratum by stratum.
+    """
+    stratum = strata_of(values, strata)
+    sizes = np.bincount(stratum, minlength=strata)
+    budgets = strata_budgets(sizes, budget)
+    order = np.lexsort((draws, stratum))  # by stratum, then by draw: lexsort's last key is the primary one
+    starts = np.cumsum(sizes) - sizes
+    rank = np.arange(values.size) - np.repeat(starts, sizes)
+    return order[rank < np.repeat(budgets, sizes)].astype(np.int64)
 
 
 METHOD = CCS()

@@ -3,14 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.methods.bases.feature_methods import (
-    FeatureMethod,
-    GeometryConfig,
-    Group,
-    filled,
-    groups_of,
-    per_group,
-)
+from fastdc.methods.bases.feature_methods import FeatureMethod, GeometryConfig, Group, groups_of, within_classes
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, MethodContext
 from fastdc.methods.bases.selection import kept_images
@@ -32,11 +25,7 @@ class Moderate(FeatureMethod[GeometryConfig]):
 
     def scores(self, context: MethodContext, config: GeometryConfig) -> NDArray[np.float64]:
         """Return the distance of every training image to its class's median, float64 [N]; high = atypical."""
-        groups = filled(groups_of(context, self.info.name, balanced=True))
-        out = np.empty(context.labels.size)
-        for group, distances in zip(groups, per_group(groups, median_distances), strict=True):
-            out[group.members] = distances
-        return out
+        return within_classes(context, self.info.name, median_distances)
 
     def compress(self, context: MethodContext, config: GeometryConfig, ipc: int, seed: int) -> Compressed:
         """Choose the middle of the ranking by distance, of every class or of all images."""

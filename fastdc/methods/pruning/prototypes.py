@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.methods.bases.feature_methods import DistanceConfig, DistanceMethod, Group, filled, groups_of, per_group
+from fastdc.methods.bases.feature_methods import DistanceConfig, DistanceMethod, Group, within_classes
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
 
@@ -24,11 +24,7 @@ class Prototypes(DistanceMethod[DistanceConfig]):
 
     def scores(self, context: MethodContext, config: DistanceConfig) -> NDArray[np.float64]:
         """Return the distance of every training image to its class's prototype, float64 [N], 0 to 2; high = hard."""
-        groups = filled(groups_of(context, self.info.name, balanced=True))
-        out = np.empty(context.labels.size)
-        for group, distances in zip(groups, per_group(groups, prototype_distances), strict=True):
-            out[group.members] = distances
-        return out
+        return within_classes(context, self.info.name, prototype_distances)
 
 
 def prototype_distances(group: Group) -> NDArray[np.float64]:
