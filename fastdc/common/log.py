@@ -46,6 +46,11 @@ def progress_shown(shown: bool) -> Iterator[None]:
         _shown = outer
 
 
+def is_progress_shown() -> bool:
+    """Return whether progress is shown here; see `progress_shown`."""
+    return _shown
+
+
 def error_stream() -> TextIO | None:
     """Return stderr; None if the process was started with it closed."""
     return sys.stderr

@@ -85,7 +85,7 @@ class RecoverJob:
         """
         # The functions and `statistics` follow from these entries and the training set, which the scratch folder's name
         # covers.
-        told: dict[str, Any] = {
+        inputs: dict[str, Any] = {
             "method": self.method,
             "size": [self.classes, self.ipc, self.image_size],
             "seed": self.seed,
@@ -96,4 +96,4 @@ class RecoverJob:
             "teachers": list(teachers),
             "precision": precision,
         }
-        return content_key(told, 16)
+        return content_key(inputs, 16)

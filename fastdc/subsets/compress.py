@@ -19,6 +19,7 @@ from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.files import check_output
 from fastdc.common.keys import content_key
 from fastdc.common.locks import locked
+from fastdc.common.log import progress_shown
 from fastdc.common.machine import guess_device
 from fastdc.common.precision import precision_key, resolve_precision
 from fastdc.common.threads import usable_cpus
@@ -116,7 +117,7 @@ def plan_teachers(
     Raises:
         MethodError, ConfigError: a network is unknown or has other classes, or its file is missing.
     """
-    return tuple(plan_teacher(spec, train, manifest, workdir, observer, order) for spec in method.teachers(config))
+    return tuple(plan_teacher(spec, manifest, observer, order) for spec in method.teachers(config))
 
 
 def check_teachers(method: Method, plans: Sequence[TeacherPlan], image_size: int) -> None:
@@ -222,6 +223,7 @@ def compress_beton(
         **({} if teacher_order is None else {"teacher_order": teacher_order}),
     }
     with (
+        progress_shown(show_progress),
         BetonFile(train) as beton,
         _scratch(workdir, identity, keep=bool(plans)) as scratch,
     ):
@@ -234,7 +236,7 @@ def compress_beton(
             image_size=image_size,
             image=beton.decode,
             observations=observations,
-            teaching=_teaching(plans, train, workdir, compute, scratch, also, image_size, show_progress),
+            teaching=_teaching(plans, train, workdir, compute, scratch, also, image_size),
             lists=TrainingLists(manifest, beton.labels),
         )
         context, compressed, seconds = _run_method(chosen, config, context, ipc, seed)
@@ -334,7 +336,6 @@ def _teaching(
     scratch: Path,
     also: ObserverNeeds | None,
     image_size: int,
-    show_progress: bool,
 ) -> Teaching | None:
     """Return the method's networks, trained or loaded; None if it runs none.
 
@@ -342,10 +343,8 @@ def _teaching(
     """
     if compute is None:
         return None
-    teachers = tuple(
-        load_teacher(plan, train, workdir, compute, show_progress, also, image_size=image_size) for plan in plans
-    )
-    return Teaching(teachers, compute, train, scratch, show_progress)
+    teachers = tuple(load_teacher(plan, train, workdir, compute, also, image_size=image_size) for plan in plans)
+    return Teaching(teachers, compute, train, scratch)
 
 
 def _networks_cost(

@@ -9,7 +9,7 @@ from fastdc.common.choices import Device
 from fastdc.common.crash_points import hit
 from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, TeacherError
 from fastdc.common.locks import locked
-from fastdc.common.log import say
+from fastdc.common.log import progress_shown, say
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cells import Cell, Plan, SubsetPlan
 from fastdc.sweep.provenance import sha256_of
@@ -197,7 +197,8 @@ class CellRunner:
         config = self.plan.config
         compute = choose_compute(config.precision, self.plan.threads)
         data, needs = (config.train, config.workdir, compute), observer_needs(self.plan.runnable)
-        return load_teacher(teacher, *data, self.show_progress, needs, image_size=config.image_size)
+        with progress_shown(self.show_progress):
+            return load_teacher(teacher, *data, needs, image_size=config.image_size)
 
     def check_teachers(self, cells: Sequence[Cell]) -> None:
         """Refuse, before any work, teachers that come trained and do not fit the data set's classes or image size.

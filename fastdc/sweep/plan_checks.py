@@ -188,7 +188,7 @@ def resolve_teacher(
     from fastdc.teachers.names import plan_teacher
     from fastdc.teachers.plan import check_side
 
-    teacher = plan_teacher(config.teacher, config.train, train, config.workdir, observer, config.teacher_order)
+    teacher = plan_teacher(config.teacher, train, observer, config.teacher_order)
     check_side(teacher, config.image_size)
     return teacher
 

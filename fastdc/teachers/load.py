@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdc.common.errors import ManifestError, MethodError, TeacherError
-from fastdc.common.log import say
+from fastdc.common.log import is_progress_shown, say
 from fastdc.common.threads import set_compute_threads
 from fastdc.nn.weights_facts import read_facts
 from fastdc.observe.record_needs import ObserverNeeds
@@ -33,7 +33,6 @@ def load_teacher(
     train: Path | None,
     workdir: Path,
     compute: "Compute",
-    show_progress: bool = False,
     also: ObserverNeeds | None = None,
     *,
     image_size: int | None = None,
@@ -50,7 +49,6 @@ def load_teacher(
         train: the training set; None forbids training.
         workdir: folder of observers.
         compute: device and precision.
-        show_progress: whether to report progress on stderr.
         also: needs of methods that use the same observer, so that one training covers all of them.
         image_size: side in pixels of the images it will see; None for the side it was trained at.
         images: beton to check it on; None takes `train`. If both are None there is no check.
@@ -63,12 +61,12 @@ def load_teacher(
         FastDCError: any error of `observe`.
     """
     guess = image_size or plan.image_size or PRETRAINED_SIDE
-    teacher = _load(plan, train, workdir, compute, show_progress, also, guess)
+    teacher = _load(plan, train, workdir, compute, also, guess)
     side = image_size or teacher.image_size
     check_side(teacher, side)
     images = images or train
     if images is not None:
-        _check_agreement(plan, teacher, images, side, compute, show_progress)
+        _check_agreement(plan, teacher, images, side, compute)
     return teacher
 
 
@@ -77,15 +75,14 @@ def _load(
     train: Path | None,
     workdir: Path,
     compute: "Compute",
-    show_progress: bool,
     also: ObserverNeeds | None,
     side: int,
 ) -> "Teacher":
-    from fastdc.teachers.pretrained import build_teacher
+    from fastdc.teachers.build import build_teacher
 
     if plan.observer is None:
         return build_teacher(plan.kind, plan, compute, image_size=side)
-    seconds = _observe(plan, train, workdir, show_progress, also)
+    seconds = _observe(plan, train, workdir, also)
     set_compute_threads(compute.threads)  # undoes the observer's own thread count, if it trained just now
     file = weights_file(plan, workdir)
     facts = read_facts(file)
@@ -94,9 +91,7 @@ def _load(
     return build_teacher("file", plan, compute, file=file, facts=facts, seconds=seconds)
 
 
-def _observe(
-    plan: TeacherPlan, train: Path | None, workdir: Path, show_progress: bool, also: ObserverNeeds | None
-) -> float:
+def _observe(plan: TeacherPlan, train: Path | None, workdir: Path, also: ObserverNeeds | None) -> float:
     """Train the observer if its weights are missing, and return the seconds that its training took."""
     from fastdc.observe.dynamics_log import load_observation
 
@@ -114,7 +109,7 @@ def _observe(
     from fastdc.observe.train_observer import observe
 
     wanted = needs if also is None or plan.extra else needs | also  # methods never read an extra teacher
-    options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra, "show_progress": show_progress}
+    options: dict[str, Any] = {"for_teacher": True, "extra": plan.extra, "show_progress": True}
     try:
         (record,) = observe(train, workdir, plan.observer, needs=wanted, **options)
     except MethodError:  # the methods' needs may be impossible; a teacher can do without them
@@ -124,9 +119,7 @@ def _observe(
     return record.seconds()
 
 
-def _check_agreement(
-    plan: TeacherPlan, teacher: "Teacher", images: Path, side: int, compute: "Compute", show_progress: bool
-) -> None:
+def _check_agreement(plan: TeacherPlan, teacher: "Teacher", images: Path, side: int, compute: "Compute") -> None:
     from fastdc.teachers.agreement import measure_agreement
 
     state = images.stat()
@@ -146,7 +139,7 @@ def _check_agreement(
         say(f"warning: {problem}")
     elif foreign and not found.above_chance and not known:
         say(f"warning: {_doubt(plan, found, images)}")
-    elif foreign and show_progress and not known:
+    elif foreign and is_progress_shown() and not known:
         share, asked = _share(found.right, found), f"{found.images:,} images of {images}"
         say(f"teacher {plan.name}: classifies {share} of {asked} correctly")
 

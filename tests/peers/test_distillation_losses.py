@@ -12,7 +12,8 @@ from fastdc.methods import get_method
 from fastdc.methods.bases.recovery_methods import RecoverMethod
 from fastdc.nn.device import Compute
 from fastdc.recover.image_losses import densification
-from fastdc.recover.layer_statistics import Statistics, _finish, _summing
+from fastdc.recover.layer_statistics import Statistics
+from fastdc.recover.measure_statistics import _finish, _summing
 from fastdc.recover.recovery_job import BatchStart
 from fastdc.recover.recovery_recipe import ClassVariance, MatchingSpec, StatisticsSpec
 from fastdc.recover.shared_view import SharedView

@@ -162,7 +162,7 @@ class RecoverMethod(TeacherMethod[RecoverT], Generic[RecoverT, RecipeT]):
 
     def job(self, context: MethodContext, config: RecoverT, ipc: int, seed: int, start: Start | None) -> "RecoverJob":
         """Return the recovery as a job for the engine."""
-        from fastdc.recover.layer_statistics import teacher_statistics
+        from fastdc.recover.measure_statistics import teacher_statistics
         from fastdc.recover.recovery_job import RecoverJob
 
         recipe = self.recipe(config, context.image_size)

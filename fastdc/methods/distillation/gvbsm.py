@@ -154,10 +154,10 @@ class GVBSM(RecoverMethod[GVBSMConfig, ConvolutionRecipe]):
     def reductions(self, config: GVBSMConfig, image_size: int) -> tuple[str, ...]:
         """Return the family's reductions, and the learning rate and jitter if `cpu` changes them."""
         found, paper = self.recipe(config, image_size), self.presets.at(image_size)
-        told = super().reductions(config, image_size)
+        parts = super().reductions(config, image_size)
         if found.learning_rate != paper.learning_rate:
-            told += (f"learning rate {found.learning_rate:g} instead of {paper.learning_rate:g}",)
-        return told + ((f"jitter {found.jitter} instead of {paper.jitter}",) if found.jitter < paper.jitter else ())
+            parts += (f"learning rate {found.learning_rate:g} instead of {paper.learning_rate:g}",)
+        return parts + ((f"jitter {found.jitter} instead of {paper.jitter}",) if found.jitter < paper.jitter else ())
 
     def matching(self, recipe: ConvolutionRecipe) -> MatchingSpec:
         """Return matching of convolutions too, by a moving average."""
