@@ -56,13 +56,7 @@ def _moments(averages: list[Tensor], variance: ClassVariance) -> Moments:
 
 
 def measure_statistics(
-    model: nn.Module,
-    train: Path,
-    classes: int,
-    spec: StatisticsSpec,
-    compute: Compute,
-    *,
-    batch_size: int = 256,
+    model: nn.Module, train: Path, classes: int, spec: StatisticsSpec, compute: Compute, *, batch_size: int = 256
 ) -> Statistics:
     """Run a frozen network once over a training set, in eval mode on augmented views, as LPLD and G-VBSM do.
 

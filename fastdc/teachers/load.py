@@ -71,12 +71,7 @@ def load_teacher(
 
 
 def _load(
-    plan: TeacherPlan,
-    train: Path | None,
-    workdir: Path,
-    compute: "Compute",
-    also: ObserverNeeds | None,
-    side: int,
+    plan: TeacherPlan, train: Path | None, workdir: Path, compute: "Compute", also: ObserverNeeds | None, side: int
 ) -> "Teacher":
     from fastdc.teachers.build import build_teacher
 

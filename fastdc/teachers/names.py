@@ -58,11 +58,7 @@ def plan_teacher(
 
 
 def plan_for(
-    spec: str,
-    train_hash: str,
-    classes: Sequence[str],
-    observer: ObserverConfig | None,
-    order: OrderName | None = None,
+    spec: str, train_hash: str, classes: Sequence[str], observer: ObserverConfig | None, order: OrderName | None = None
 ) -> TeacherPlan:
     """Plan a teacher as `plan_teacher` does, for a training set known by its hash and classes only."""
     spec, classes = spec.strip(), tuple(classes)

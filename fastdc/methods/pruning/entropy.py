@@ -2,8 +2,7 @@
 
 from fastdc.methods.bases.difficulty import Scores, entropy
 from fastdc.methods.bases.literature import cited
-from fastdc.methods.bases.method_config import MethodConfig
-from fastdc.methods.bases.score_methods import FinalScore
+from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 
 
@@ -21,7 +20,7 @@ class Entropy(FinalScore):
 
     info = cited("entropy", "Entropy", "pruning", "coleman2020selection", needs=("features",))
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: ScoreConfig) -> Scores:
         """Return the entropy in one run, float64 [N]; high = hard."""
         return entropy(self.seen(observation))
 

@@ -2,8 +2,7 @@
 
 from fastdc.methods.bases.difficulty import Scores, grand
 from fastdc.methods.bases.literature import cited
-from fastdc.methods.bases.method_config import MethodConfig
-from fastdc.methods.bases.score_methods import FinalScore
+from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 
 
@@ -23,7 +22,7 @@ class GraNd(FinalScore):
 
     info = cited("grand", "GraNd", "pruning", "paul2021data", needs=("features",))
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: ScoreConfig) -> Scores:
         """Return the norm of the gradient in one run, float64 [N]; high = hard."""
         return grand(self.seen(observation))
 
