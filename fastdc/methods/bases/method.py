@@ -132,7 +132,7 @@ class Method(ABC, Generic[ConfigT]):
     """
 
     info: ClassVar[MethodInfo]
-    config_class: type[ConfigT] = cast("type[ConfigT]", MethodConfig)
+    config_class: ClassVar[type[MethodConfig]] = MethodConfig
     version: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
@@ -151,7 +151,7 @@ class Method(ABC, Generic[ConfigT]):
             ConfigError: a setting is unknown (the message suggests the closest one), a value is out of range, or
                 `augment` is given for the whole set.
         """
-        config = self.config_class.make(settings, f"method {self.info.name}")
+        config = cast("ConfigT", self.config_class.make(settings, f"method {self.info.name}"))
         if self.info.whole_set and config.augment is not None:
             raise ConfigError(
                 f"method {self.info.name}: augment={config.augment} is stored with a set, and the whole set is none; "
