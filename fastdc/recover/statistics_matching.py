@@ -12,6 +12,7 @@ from fastdc.common.errors import ConfigError, MethodError
 from fastdc.kernels.core.rng import draw_unit, stream_key
 from fastdc.recover.layer_statistics import Moments, Statistics, batch_moments, convolution_layers, norm_layers
 from fastdc.recover.recovery_recipe import MatchingSpec
+from fastdc.teachers.network import device_of
 
 
 class _Seen(NamedTuple):
@@ -48,7 +49,7 @@ class Matching:
             raise MethodError("statistics matching: the network has no BatchNorm2d layer with running statistics")
         if statistics is None and (spec.statistics != "running" or spec.convolutions):
             raise ConfigError("statistics matching: expected the statistics of the training set, found none")
-        self.statistics = statistics.to(_device(model)) if statistics is not None else None
+        self.statistics = statistics.to(device_of(model)) if statistics is not None else None
         self._seen: list[_Seen] = []
         self._averages: dict[int, Moments] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -148,7 +149,3 @@ class Matching:
                 self._seen.append(_Seen(name, kind, batch_moments(inputs[0], patch)))
 
         return hook
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

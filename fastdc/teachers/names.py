@@ -8,14 +8,12 @@ Importing this module imports no torch, and most plans need none. These do, beca
 consulted: pretrained networks by name, uncommon architectures, and the wordnet order of English class names.
 """
 
-import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastdc.common.errors import ConfigError, MethodError
-from fastdc.common.keys import content_key
+from fastdc.common.keys import content_key, file_key
 from fastdc.nn.arch_names import TIMM_PREFIX, check_arch, is_own_arch
 from fastdc.nn.weights_facts import SEEN_IMAGENET, Kind, find_columns, is_archive, lacks_wnids, read_facts
 from fastdc.observe.observer_config import ObserverConfig
@@ -144,7 +142,7 @@ def _plan_file(
         spec=spec,
         name=_name_ordered(f"{named}@{file.name}", order),
         arch=named,
-        identity=_identity("file", classes, {"arch": named, "bytes": _file_hash(file)}, ordered),
+        identity=_identity("file", classes, {"arch": named, "bytes": file_key(file)}, ordered),
         observer=None,
         kind="file",
         train_hash=train_hash,
@@ -169,18 +167,6 @@ def _check_file(file: Path) -> None:
         raise MethodError(f"teacher {file}: not a whole checkpoint, its end is missing; copy or make it again")
 
 
-def _file_hash(file: Path) -> str:
-    state = file.stat()  # part of the cache's key, so that a changed file is hashed again
-    return _hash_once(file, state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache
-def _hash_once(file: Path, _inode: int, _size: int, _changed: int) -> str:
-    """Return the first 32 hex digits of a file's SHA-256, cached by file state: every cell of a grid needs it."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:32]
-
-
 def _ordered_imagenet(
     who: str, classes: tuple[str, ...], order: OrderName | None
 ) -> tuple[Columns | None, OrderName | None]:
@@ -200,7 +186,7 @@ def _plan_lite0(train_hash: str, classes: tuple[str, ...], order: OrderName | No
         spec=LITE0,
         name=_name_ordered(LITE0, order),
         arch=LITE0_ARCH,
-        identity=_identity("lite0", classes, _file_hash(file), columns if order else None),
+        identity=_identity("lite0", classes, file_key(file), columns if order else None),
         observer=None,
         kind="lite0",
         train_hash=train_hash,

@@ -4,6 +4,7 @@ import re
 import tomllib
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from fastdc.methods.bases.method_info import Family, MethodInfo, Need
 
@@ -39,7 +40,7 @@ def cited(
         bibtex=entry,
         needs=needs,
         stochastic=stochastic,
-        published={key: value for key, value in published().get(name, {}).items() if isinstance(value, float)},
+        published={key: float(value) for key, value in published().get(name, {}).items() if key != "source"},
     )
 
 
@@ -50,8 +51,8 @@ def references() -> dict[str, str]:
 
 
 @cache
-def published() -> dict[str, dict[str, float | str]]:
-    """Return the tables of `published.toml` by method: accuracies in percent, and the text `source`."""
+def published() -> dict[str, dict[str, Any]]:
+    """Return the tables of `published.toml` by method: accuracies in percent, and `source`, who measured them."""
     return tomllib.loads(_text("published.toml"))
 
 

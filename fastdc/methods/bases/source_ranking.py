@@ -14,7 +14,6 @@ changed since then is refused.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.keys import bytes_key
+from fastdc.common.keys import file_key
 from fastdc.common.settings import parse_settings
 from fastdc.methods.bases.difficulty import Scores
 from fastdc.methods.bases.method import Lists, MethodContext
@@ -250,17 +249,9 @@ def _content_key(path: Path, where: str) -> str:
         ConfigError: the file cannot be read.
     """
     try:
-        found = path.stat()
-        return _key_of(path, found.st_ino, found.st_size, found.st_mtime_ns)
+        return file_key(path, 16)
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read ({error.strerror}), expected a list of training images") from error
-
-
-# The unused arguments are part of the cache key, so that a changed file is read again.
-@lru_cache(maxsize=64)
-def _key_of(path: Path, _inode: int, _size: int, _changed: int) -> str:
-    """Return the key of a file's content; cached per state of the file, because a sweep asks in every cell."""
-    return bytes_key(path.read_bytes(), 16)
 
 
 def _spelled(value: Any) -> str:

@@ -23,15 +23,10 @@ class TeacherConfig(MethodConfig):
     @field_validator("teachers", mode="before")
     @classmethod
     def _split_teachers(cls, value: Any) -> Any:
-        return split_teachers(value) if isinstance(value, str) else value
-
-
-def split_teachers(text: str) -> tuple[str, ...]:
-    """Split a string at "+" or ",": `"observer+observer:vgg11_bn"` gives two names.
-
-    In the name of a variant, only "+" can be used, because a comma ends the setting there.
-    """
-    return tuple(part.strip() for part in re.split(r"[,+]", text) if part.strip())
+        if not isinstance(value, str):
+            return value
+        # In the name of a variant, only "+" can be used, because a comma ends the setting there.
+        return tuple(part.strip() for part in re.split(r"[,+]", value) if part.strip())
 
 
 TeacherT = TypeVar("TeacherT", bound=TeacherConfig, default=TeacherConfig)
