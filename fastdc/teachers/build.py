@@ -1,7 +1,5 @@
 """Build the network of a planned teacher: from a weights file, or from a package that provides it."""
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
@@ -9,9 +7,9 @@ from fastdc.common.errors import MethodError
 from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.nn.device import Compute
 from fastdc.nn.weights import build_from, read_weights, side_of
-from fastdc.nn.weights_facts import IMAGENET_CLASSES, SEEN_IMAGENET, Facts, Kind, lacks_wnids
+from fastdc.nn.weights_facts import IMAGENET_CLASSES, SEEN_IMAGENET, lacks_wnids
 from fastdc.teachers.network import Teacher, freeze
-from fastdc.teachers.plan import PRETRAINED_SIDE, TeacherPlan
+from fastdc.teachers.plan import TeacherPlan
 from fastdc.teachers.pretrained import (
     LITE0_MEAN,
     LITE0_STD,
@@ -53,58 +51,42 @@ class Adapted(nn.Module):
         return logits if self.columns is None else logits[:, self.columns]
 
 
-def build_teacher(
-    kind: Kind,
-    plan: TeacherPlan,
-    compute: Compute,
-    *,
-    file: Path | None = None,
-    facts: Facts | None = None,
-    seconds: float = 0.0,
-    image_size: int = PRETRAINED_SIDE,
-) -> Teacher:
+def build_teacher(plan: TeacherPlan, compute: Compute, image_size: int, seconds: float = 0.0) -> Teacher:
     """Build the teacher of a plan on the device.
 
     Args:
-        kind: source of the weights; for an observer this is "file".
-        file, facts: weights file and its metadata; None takes the plan's.
-        seconds: wall time of its training.
+        plan: the teacher; the plan of an observer names the file of its weights, as one of kind "file" does.
         image_size: side in pixels of the images it will see; used where the plan has no side.
+        seconds: wall time of its training.
 
     Raises:
         MethodError: see `fastdc.teachers.load.load_teacher`.
     """
     columns, side = plan.columns, plan.image_size or image_size
-    if kind == "file":
-        file, facts = file or plan.file, facts or plan.facts
-        assert file is not None
-        network, columns, side = _from_file(file, facts, plan, side)
-        mean, std = (facts.mean, facts.std) if facts is not None else (IMAGENET_MEAN, IMAGENET_STD)
-    elif kind == "lite0":
+    if plan.kind == "file":
+        network, columns, side = _from_file(plan, side)
+        mean, std = (plan.facts.mean, plan.facts.std) if plan.facts is not None else (IMAGENET_MEAN, IMAGENET_STD)
+    elif plan.kind == "lite0":
         assert plan.file is not None
         network, mean, std = lite0_network(plan.file), LITE0_MEAN, LITE0_STD
     else:
         found = describe_pretrained(plan.spec)
         network, mean, std = download_pretrained(plan.spec), found.mean, found.std
     model = freeze(Adapted(network, mean, std, columns), compute.device)
-    note = _note(plan, kind, columns)
+    picked = plan.kind == "file" and plan.facts is None and plan.order is None and columns is not None
+    note = SEEN_IMAGENET if picked else plan.note
     return Teacher(plan.name, plan.identity, plan.arch, model, side, seconds, note)
 
 
-def _note(plan: TeacherPlan, kind: Kind, columns: tuple[int, ...] | None) -> str:
-    picked = kind == "file" and plan.facts is None and plan.order is None and columns is not None
-    return SEEN_IMAGENET if picked else plan.note
-
-
-def _from_file(
-    file: Path, facts: Facts | None, plan: TeacherPlan, guess: int
-) -> tuple[nn.Module, tuple[int, ...] | None, int]:
+def _from_file(plan: TeacherPlan, guess: int) -> tuple[nn.Module, tuple[int, ...] | None, int]:
     """Return network, columns and side.
 
     For a file that does not name its classes, the number of outputs decides. 1000 outputs are ImageNet's, unless an
     order was given or the data set has 1000 classes without WordNet ids. Any other number must equal that of the data
     set's classes, and the plan's columns apply.
     """
+    file, facts = plan.file, plan.facts
+    assert file is not None
     state = read_weights(file)
     side = facts.image_size if facts is not None else side_of(state, plan.arch, guess)
     network, outputs = build_from(file, state, plan.arch, side)

@@ -1,5 +1,6 @@
 """Loading of teachers: train or read the network, and check it against the data set's classes before use."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,14 +77,14 @@ def _load(
     from fastdc.teachers.build import build_teacher
 
     if plan.observer is None:
-        return build_teacher(plan.kind, plan, compute, image_size=side)
+        return build_teacher(plan, compute, side)
     seconds = _observe(plan, train, workdir, also)
     set_compute_threads(compute.threads)  # undoes the observer's own thread count, if it trained just now
     file = weights_file(plan, workdir)
     facts = read_facts(file)
     if facts is None or (facts.arch, facts.classes) != (plan.arch, plan.classes):
         raise MethodError(f"{file}: not the weights of this observer; delete the file, and they are made again")
-    return build_teacher("file", plan, compute, file=file, facts=facts, seconds=seconds)
+    return build_teacher(replace(plan, kind="file", file=file, facts=facts), compute, side, seconds)
 
 
 def _observe(plan: TeacherPlan, train: Path | None, workdir: Path, also: ObserverNeeds | None) -> float:
