@@ -124,7 +124,21 @@ class PCAConfig(EL2NRanking, TeacherConfig):
 
 
 class PCA(Method[PCAConfig]):
-    """Tile whole images that are easy by EL2N, and crop inside a tile during training; hard labels only."""
+    r"""Tile whole images that are easy by EL2N, and crop inside a tile during training; hard labels only.
+
+    Prune: the easy end of EL2N over the full training set is kept, the same number of every class. Combine: whole
+    images are shrunk without cropping and tiled grid x grid into each stored image. Augment: training crops inside one
+    uniformly chosen tile, a rule that travels with the set as hints.
+
+    $$
+    x_i = \mathrm{tile}(r_{4i}, r_{4i+1}, r_{4i+2}, r_{4i+3}),
+    \quad r = \mathrm{argsort}_{D_c} \, \mathrm{EL2N},
+    \quad \text{crop} \subset \text{one tile}
+    $$
+
+    Differences:
+        There is no official code. Settings marked as inferred are our reading of the paper and its reviews.
+    """
 
     info = cited("pca", "PCA", "combination", "xiao2025rethinking", needs=("dynamics",))
 

@@ -36,7 +36,7 @@ class CA2DConfig(CADSettings, PatchConfig):
 
 
 class CA2D(PatchMethod[CA2DConfig]):
-    """Prune to a pool with CAD-Prune, then choose and tile crops as RDED does.
+    r"""Prune to a pool with CAD-Prune, then choose and tile crops as RDED does.
 
     CAD-Prune keeps the images whose predictions vary most at the end of a training as long as the student's. The paper
     states that crops are chosen and tiled as in RDED. The size of the pool, which decides how much of the choice is

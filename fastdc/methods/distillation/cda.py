@@ -19,7 +19,7 @@ class CDAConfig(RecoverConfig):
 
 
 class CDA(RecoverMethod[CDAConfig]):
-    """Recover images as SRe2L does, with crops that shrink during the run.
+    r"""Recover images as SRe2L does, with crops that shrink during the run.
 
     The smallest crop begins as the whole image and falls along a cosine, so that global structure comes first and
     detail later. The numbers are from the paper's scripts for ImageNet-1K at 224 px and Tiny-ImageNet at 64 px. The

@@ -53,7 +53,7 @@ class CIMConfig(TeacherConfig):
 
 
 class CIM(TeacherMethod[CIMConfig]):
-    """Tile the whole images of lowest loss from a random pool, each shrunk by nearest pixels.
+    r"""Tile the whole images of lowest loss from a random pool, each shrunk by nearest pixels.
 
     The pool holds 300 images of every class, and a teacher scores their central squares. Mosaic i of a class holds the
     images ranked i, n + i, 2n + i, ... (n = ipc). The setting `fit` has no effect and is refused.

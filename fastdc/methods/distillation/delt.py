@@ -29,7 +29,7 @@ class DELTConfig(RecoverConfig):
 
 
 class DELT(RecoverMethod[DELTConfig]):
-    """Optimise real images of medium difficulty, in groups that join one after another.
+    r"""Optimise real images of medium difficulty, in groups that join one after another.
 
     Early images are optimised for long, late ones stay nearly real, which makes the set more diverse. A start lies near
     the middle of its class's ranking by the first teacher's confidence. The numbers at 224 px are from the paper's

@@ -45,7 +45,7 @@ class DWAConfig(RecoverConfig):
 
 
 class DWA(RecoverMethod[DWAConfig, DWARecipe]):
-    """Optimise random real images against teachers whose weights are pushed away from them.
+    r"""Optimise random real images against teachers whose weights are pushed away from them.
 
     Before each batch, a few steps of gradient ascent move the teachers' weights to where the batch's loss is higher.
     The images become more diverse, in half of SRe2L's iterations. The numbers are from the paper's scripts for

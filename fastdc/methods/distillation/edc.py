@@ -40,7 +40,7 @@ def small_recipe() -> ConvolutionRecipe:
 
 
 class EDC(RecoverMethod[EDCConfig, ConvolutionRecipe]):
-    """Optimise mosaics of easy real patches with G-VBSM's matching, half of it against per-class statistics.
+    r"""Optimise mosaics of easy real patches with G-VBSM's matching, half of it against per-class statistics.
 
     The starts of a class are drawn with replacement and mirrored with probability 1/2. From 128 px on they are drawn
     from `ipc` mosaics of the class (inferred), below that from its training images. The paper's teachers at 224 px are

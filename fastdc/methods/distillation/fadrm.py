@@ -27,7 +27,7 @@ class FADRMConfig(RecoverConfig):
 
 
 class FADRM(RecoverMethod[FADRMConfig]):
-    """Optimise mosaics of medium patches in stages of 200 and 224 px, with the start mixed in between stages.
+    r"""Optimise mosaics of medium patches in stages of 200 and 224 px, with the start mixed in between stages.
 
     The start is mixed in again between two stages, so that the images stay close to real ones. Half of the stages are
     smaller than the stored image, which saves time. With several teachers the method is FADRM+:

@@ -97,7 +97,7 @@ def small_recipe(margin: int) -> ConvolutionRecipe:
 
 
 class GVBSM(RecoverMethod[GVBSMConfig, ConvolutionRecipe]):
-    """Match the inputs of BatchNorms and convolutions, with several teachers in turn and densified classes.
+    r"""Match the inputs of BatchNorms and convolutions, with several teachers in turn and densified classes.
 
     Channels and patches of every convolution's input are matched too, by a moving average over the iterations. A term
     on the spectrum of a class's images keeps them different from each other. The paper's teachers at 224 px are

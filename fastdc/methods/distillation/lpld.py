@@ -22,7 +22,7 @@ class LPLDConfig(RecoverConfig):
 
 
 class LPLD(RecoverMethod[LPLDConfig]):
-    """Recover images as SRe2L does, one class at a time, against that class's own BatchNorm statistics.
+    r"""Recover images as SRe2L does, one class at a time, against that class's own BatchNorm statistics.
 
     The statistics come from one pass over the training set in eval mode. A batch holds images of one class; with one
     image per class, a batch's statistics are over the pixels of a single image. The numbers at 224 px and 64 px are

@@ -92,7 +92,7 @@ class PatchMethod(TeacherMethod[PatchT]):
 
 
 class RDED(PatchMethod[PatchConfig]):
-    """Take each image's crop of lowest loss from a random pool, and tile the lowest of these.
+    r"""Take each image's crop of lowest loss from a random pool, and tile the lowest of these.
 
     The pool holds 300 images of every class, each with 5 random crops. A teacher scores them, and the best crop of an
     image stands for it. No image is optimised: mosaic i holds the patches ranked i, n + i, 2n + i and 3n + i (n = ipc).

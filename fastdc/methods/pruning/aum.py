@@ -17,7 +17,7 @@ class AUMConfig(LogConfig):
 
 
 class AUM(LogScore[AUMConfig]):
-    """Rank images by the negated area under the margin.
+    r"""Rank images by the negated area under the margin.
 
     The margin is the label's logit minus the largest other one. Its mean over the epochs of a training is low for
     images that the network learns late or never, mislabelled ones among them. Several observer runs are averaged.

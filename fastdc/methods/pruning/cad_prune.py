@@ -68,7 +68,7 @@ class CADConfig(CADSettings, ScoreConfig):
 
 
 class CADPrune(RankMethod[CADConfig]):
-    """Rank images by how much a prediction varies over the last epochs.
+    r"""Rank images by how much a prediction varies over the last epochs.
 
     The observer is trained for as long as the student will be, so that the difficulty fits the student's compute. The
     score is the mean over the last W windows of J epochs of the unbiased standard deviation, averaged over observer

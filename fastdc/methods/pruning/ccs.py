@@ -38,7 +38,7 @@ class CCSConfig(MethodConfig):
 
 
 class CCS(ScoreMethod[CCSConfig]):
-    """Drop the int(beta N) samples of the lowest AUM, then choose at random from strata of the score (50 by default).
+    r"""Drop the int(beta N) samples of the lowest AUM, then choose at random from strata of the score (50 by default).
 
     The strata have equal width over the range of the score, so the choice covers easy and hard images alike. They are
     served from the smallest. Each gives what it has, at most an equal share of the budget that is left, drawn

@@ -57,7 +57,7 @@ class D2Config(GeometryConfig):
 
 
 class D2(FeatureMethod[D2Config]):
-    """Choose images greedily by scores that pass between neighbours.
+    r"""Choose images greedily by scores that pass between neighbours.
 
     Forward messages raise images with high-scoring neighbours. Each pick then lowers its neighbours, so that the choice
     spreads over the graph; see `message_order`. The features are the trained observer's penultimate ones.

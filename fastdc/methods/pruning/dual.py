@@ -46,7 +46,7 @@ class DualConfig(LogConfig):
 
 
 class Dual(LogScore[DualConfig]):
-    """Draw images by difficulty times uncertainty, with a preference that depends on the pruning rate.
+    r"""Draw images by difficulty times uncertainty, with a preference that depends on the pruning rate.
 
     The score multiplies the variation of the label's probability by its distance from 1, window by window. By default
     images are drawn without replacement, with a weight that moves to easy images as the pruning rate grows. Here m is

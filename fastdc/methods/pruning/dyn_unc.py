@@ -23,7 +23,7 @@ class DynUncConfig(LogConfig):
 
 
 class DynUnc(LogScore[DynUncConfig]):
-    """Rank images by the variation of their label's probability.
+    r"""Rank images by the variation of their label's probability.
 
     The variation is taken in every window of J epochs and averaged over the windows. High means hard in the sense of
     undecided: images that are always right and images that are always wrong both score low. The paper keeps the high

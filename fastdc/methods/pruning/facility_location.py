@@ -22,7 +22,7 @@ class FacilityLocationConfig(MethodConfig):
 
 
 class FacilityLocation(GreedyMethod[FacilityLocationConfig]):
-    """Maximise the sum over i of the maximum over kept j of s_ij, by lazy greedy, class by class.
+    r"""Maximise the sum over all images of the similarity to the nearest kept one, by lazy greedy, class by class.
 
     An image is worth keeping if it resembles images that no kept one resembles. Similarities s_ij are between
     penultimate features of the trained observer. There is no global form, because it would take n^2 similarities of the

@@ -22,7 +22,7 @@ class GradMatchConfig(MethodConfig):
 
 
 class GradMatch(GreedyMethod[GradMatchConfig]):
-    """Match the mean last-layer gradient by orthogonal matching pursuit with non-negative weights, class by class.
+    r"""Match the mean last-layer gradient by orthogonal matching pursuit with non-negative weights, class by class.
 
     Each pick is the image whose gradient fits what the weighted picks still miss of the class's mean gradient.
     Non-negative weights are refitted at each pick. There is no global form: ipc * classes picks would take n * picks

@@ -20,7 +20,7 @@ class GraphCutConfig(GeometryConfig):
 
 
 class GraphCut(GreedyMethod[GraphCutConfig]):
-    """Pick greedily the j with the largest lambda * sum over all i of s_ij - 2 * sum over kept i of s_ij.
+    r"""Pick greedily the image that is most similar to the whole class and least similar to the picks.
 
     Similarities are half of one plus the cosine of penultimate features. The cost is O(n D) per pick and O(n) memory.
     The global form (`balanced=false`) therefore needs no similarities of all pairs either.

@@ -8,7 +8,7 @@ from fastdc.methods.bases.literature import cited
 
 
 class Herding(GreedyMethod[GeometryConfig]):
-    """Pick argmin_j ||mu - (sum of picked + phi_j) / (|S| + 1)|| at each step, on the penultimate features.
+    r"""Pick images so that their mean feature follows the class mean.
 
     Each step adds the image that brings the mean of the picks closest to the mean of the class. Features are the
     trained observer's penultimate ones. `balanced=false` follows the mean of the whole set; the cost is O(n D) per

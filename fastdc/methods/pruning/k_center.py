@@ -8,7 +8,7 @@ from fastdc.methods.bases.literature import cited
 
 
 class KCenter(GreedyMethod[GeometryConfig]):
-    """Traverse the penultimate features farthest first, from the image nearest to the mean.
+    r"""Traverse the penultimate features farthest first, from the image nearest to the mean.
 
     Each pick is the image farthest from all earlier picks, so that no image lies far from a kept one. The cost is O(n
     D) per pick. Memory is O(n), one running minimum per image.

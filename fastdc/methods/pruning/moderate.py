@@ -10,7 +10,7 @@ from fastdc.methods.bases.selection import kept_images
 
 
 class Moderate(FeatureMethod[GeometryConfig]):
-    """Keep the images whose distance d_i = ||phi_i - median(class)||_2 is around the median distance.
+    r"""Keep the images whose distance from their class's median is around the median distance.
 
     The median of a class is taken per feature. The kept band is the central `ipc` ranks of the distance, nearest to the
     middle rank first. With `balanced=false` the band is of all images, but every class keeps its own median.

@@ -9,7 +9,7 @@ from fastdc.methods.bases.method import MethodContext
 
 
 class Prototypes(DistanceMethod[DistanceConfig]):
-    """Rank images by the distance to their class's prototype: SSP with classes in place of clusters.
+    r"""Rank images by the distance to their class's prototype: SSP with classes in place of clusters.
 
     A prototype is the mean direction of a class's features. Images near it are typical of their class. Features are the
     trained observer's penultimate ones.

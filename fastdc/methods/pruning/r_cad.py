@@ -28,7 +28,7 @@ class RCADConfig(CADSettings):
 
 
 class RCAD(FeatureMethod[RCADConfig]):
-    """Maximise the sum over i of CAD_i max over kept j of max(0, cos(phi_i, phi_j)), by lazy greedy, class by class.
+    r"""Cover each class as facility location does, with more weight on images that vary, by lazy greedy.
 
     The weight is CAD of the first K epochs, averaged over the observer runs. The features are the penultimate ones of
     the first run at the end of its training. With equal weights this is facility location; there is no global form

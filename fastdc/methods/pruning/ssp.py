@@ -25,7 +25,7 @@ class SSPConfig(DistanceConfig):
 
 
 class SSP(DistanceMethod[SSPConfig]):
-    """Rank images by the distance to the nearest centroid of spherical k-means over all images.
+    r"""Rank images by the distance to the nearest centroid of spherical k-means over all images.
 
     The centroids are found without labels, as many as there are classes. Images near a centroid are typical, those far
     from every one are not. Initial centroids are drawn by sample number, so the same images in another order may give

@@ -24,7 +24,7 @@ class TDDSConfig(ScoreConfig):
 
 
 class TDDS(RankMethod[TDDSConfig]):
-    """Rank images by how unevenly their predictions change from epoch to epoch.
+    r"""Rank images by how unevenly their predictions change from epoch to epoch.
 
     The change between two epochs is the divergence of the predicted probabilities. In each window of J epochs its
     spread is measured, and late windows weigh most. With the published weights the score depends on about the last J +
