@@ -13,7 +13,7 @@ ifeq ($(wildcard $(DEMO)),)
 $(error SET=$(SET): expected fashion_mnist or imagenette)
 endif
 
-.PHONY: setup check test test-gpu demo bench format clean
+.PHONY: setup check test test-long test-gpu demo bench format clean
 
 setup: $(VENV)/.ready
 
@@ -35,7 +35,11 @@ check: setup
 	$(BIN)/lint-imports
 
 test: setup $(VENV)/.browser
-	$(BIN)/pytest -m "not slow" --durations=20
+	$(BIN)/pytest -m "not slow and not long" --durations=20
+
+# The blocks of README and documentation, and the notebook, as a reader would run them.
+test-long: setup
+	$(BIN)/pytest -m long --durations=20
 
 # On a CUDA machine; elsewhere every test is skipped, and pytest says so.
 test-gpu: setup

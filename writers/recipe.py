@@ -20,7 +20,7 @@ from fastdc.beton.classes import read_class_names
 from fastdc.beton.convert import DEFAULT_QUALITY
 from fastdc.beton.manifest import manifest_path, parse_manifest
 from fastdc.beton.output_pair import check_beton_output
-from fastdc.beton.sources.open_source import Opened
+from fastdc.beton.sources.source import Opened
 from fastdc.beton.sources.trees import Contents, Item, Items, Tree
 from fastdc.beton.texts import Texts
 from fastdc.common.errors import FastDCError, ManifestError, OutputError, SourceError

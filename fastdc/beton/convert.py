@@ -25,7 +25,8 @@ from fastdc.beton.output_pair import beton_output
 from fastdc.beton.pages import BetonWriter, Payload, hash_payload
 from fastdc.beton.sample_order import in_imagefolder
 from fastdc.beton.sources.jpeg_folder import BUFFER_BYTES, Block, BulkReader, bulk_reader
-from fastdc.beton.sources.open_source import Files, Opened, open_source
+from fastdc.beton.sources.open_source import open_source
+from fastdc.beton.sources.source import Files, Opened
 from fastdc.beton.sources.trees import Contents, Fetch, FileFetch, FolderTree
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit, make_payload

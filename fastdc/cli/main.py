@@ -23,7 +23,7 @@ import typer
 
 from fastdc.beton.missing_manifest import one_use
 from fastdc.cli import data_commands as data
-from fastdc.cli import report_commands
+from fastdc.cli import kind_commands, report_commands
 from fastdc.cli.common import (
     AUGMENT_HELP,
     PRECISION_HELP,
@@ -299,6 +299,8 @@ def methods_command(
 
 
 app.command("protocols", short_help="List the training protocols.")(protocols_command)
+app.command("list", short_help="List what plug-ins can add, by kind.")(kind_commands.list_command)
+app.command("check", short_help="Check a method, architecture or other part.")(kind_commands.check_command)
 
 
 @app.command("doctor", short_help="Say what this machine offers and lacks.")

@@ -20,18 +20,16 @@ def protocols_command(
     """
     from dataclasses import asdict
 
-    from fastdc.train.protocols import PRESETS
-    from fastdc.train.recipes import RECIPES
+    from fastdc.train.protocols import all_protocols
 
     if as_json:
         listed = [
-            {"name": name, **asdict(RECIPES[name]), "version": preset.version, "settings": dict(preset)}
-            for name, preset in PRESETS.items()
+            {"name": name, **asdict(recipe), "version": protocol.version, "settings": dict(protocol)}
+            for name, (protocol, recipe) in all_protocols().items()
         ]
         print(json.dumps(listed, indent=1))
         return
-    for name in PRESETS:
-        recipe = RECIPES[name]
+    for name, (_, recipe) in all_protocols().items():
         print(f"{name:<11} {recipe.title}\n{'':<11} {recipe.source}")
         if recipe.inferred:
             print(f"{'':<11} inferred: {', '.join(recipe.inferred)}")

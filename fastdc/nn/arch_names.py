@@ -1,66 +1,90 @@
-"""Architecture names, checked without importing torch where possible."""
+"""Architectures by name: the files of `fastdc.nn.architectures`, plug-ins, torchvision's and timm's.
 
-import difflib
-import math
-import re
+Imports no torch, and torchvision or a plug-in only for a name that no file here knows.
+"""
+
+from functools import cache
 
 from fastdc.common.errors import ConfigError
+from fastdc.common.registry import Registry
 from fastdc.common.settings import closest
+from fastdc.nn.architecture import Architecture
+from fastdc.nn.architectures import timm_models, torchvision_models
+from fastdc.nn.architectures.timm_models import PREFIX as TIMM_PREFIX
+from fastdc.nn.architectures.torchvision_models import COMMON_ARCHS
 
-SMALL_ARCHS = ("convnet", "resnet10", "resnet18_small")
-COMMON_ARCHS = {
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2", "mobilenet_v3_small"),
-    *("mobilenet_v3_large", "efficientnet_b0", "swin_t", "vit_b_16", "vgg11", "vgg16", "alexnet", "densenet121"),
-    *("shufflenet_v2_x1_0", "convnext_tiny"),
-}
-"""Names that every torchvision release has; accepted without importing it, which takes three seconds."""
-CONVNET_SMALLEST_MAP = 3
-TIMM_PREFIX = "timm:"
-# Matched in full, so that vgg16_bn is not among them.
-WITHOUT_BATCH_NORM = re.compile(r"alexnet|vgg\d+|vit_.*|swin_.*|convnext_.*|squeezenet.*")
-CONVNET_PATTERN = re.compile(r"convnet(?P<depth>[1-6])?(?:_w(?P<width>[1-9][0-9]{0,3}))?")
-RESNET10_PATTERN = re.compile(r"resnet10(?:_w(?P<width>[1-9][0-9]{0,3}))?")
+ENTRY_POINT_GROUP = "fastdc.architectures"
+
+
+def _built_in() -> Registry[Architecture]:
+    registry: Registry[Architecture] = Registry("architecture", Architecture, lambda arch: arch.name, ConfigError)
+    registry.load_folder("fastdc.nn.architectures")
+    return registry
+
+
+@cache
+def architectures(plugins: bool = True) -> Registry[Architecture]:
+    """Return the architectures that fastdc names itself, and those of other packages.
+
+    Args:
+        plugins: whether to load other packages' architectures, which usually import torch.
+    """
+    registry = _built_in()
+    if plugins:
+        registry.load_plugins(ENTRY_POINT_GROUP)
+    return registry
+
+
+def _named(arch: str, registry: Registry[Architecture]) -> Architecture | None:
+    """Return an architecture of a registry by its name, or by that of a member of its family."""
+    if arch in registry.parts:
+        return registry.parts[arch]
+    members = (part.variant(arch) for part in registry.parts.values() if part.variant is not None)
+    return next(filter(None, members), None)
+
+
+def _listed(arch: str) -> Architecture | None:
+    """Return an architecture that fastdc names itself, or a plug-in; None for any other name."""
+    return _named(arch, architectures(plugins=False)) or _named(arch, architectures())
+
+
+def find_arch(arch: str) -> Architecture:
+    """Return the architecture of a name. Whether torchvision or timm has it is not checked; see `check_arch`."""
+    if arch.startswith(TIMM_PREFIX):
+        return timm_models.describe(arch)
+    return _listed(arch) or torchvision_models.describe(arch)
 
 
 def is_own_arch(arch: str) -> bool:
-    """Return whether `arch` is one of fastdc's networks for small images."""
-    return arch in SMALL_ARCHS or any(pattern.fullmatch(arch) for pattern in (CONVNET_PATTERN, RESNET10_PATTERN))
+    """Return whether `arch` is one of fastdc's networks for small images, or a plug-in's: none of a library."""
+    return not arch.startswith(TIMM_PREFIX) and arch not in COMMON_ARCHS and _listed(arch) is not None
 
 
 def check_arch(arch: str) -> None:
     """Check that an architecture exists.
 
     Raises:
-        ConfigError: it is unknown, or needs timm, which is not installed. An unknown name gets the closest known one.
+        ConfigError: it is unknown, or needs timm, which is not installed, or it is a plug-in that failed to load. An
+            unknown name gets the closest known one.
     """
-    if is_own_arch(arch) or arch in COMMON_ARCHS:
-        return
     if arch.startswith(TIMM_PREFIX):
-        _check_timm(arch)
+        timm_models.check(arch)
         return
+    if _listed(arch) is not None:
+        return
+    if arch in architectures().broken:
+        architectures().get(arch)
     from torchvision import models
 
     known = models.list_models(module=models)
     if arch not in known:
-        raise ConfigError(f"unknown architecture '{arch}'; {closest(arch, [*known, *SMALL_ARCHS])}")
-
-
-def _check_timm(arch: str) -> None:
-    try:
-        import timm
-    except ImportError as error:
-        raise ConfigError(f"{arch}: needs timm, which is not installed; pip install 'fastdc[teachers]'") from error
-    name = arch.removeprefix(TIMM_PREFIX)
-    if not timm.is_model(name):
-        known = timm.list_models()
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"close ones: {', '.join(near)}" if near else "timm.list_models() in Python lists them"
-        raise ConfigError(f"unknown architecture '{arch}': timm {timm.__version__} has none of that name; {hint}")
+        own = set(architectures().parts) - COMMON_ARCHS
+        raise ConfigError(f"unknown architecture '{arch}'; {closest(arch, [*known, *own])}")
 
 
 def lacks_batch_norm(arch: str) -> bool:
     """Return whether a network is known by its name to have no BatchNorm, without building it."""
-    return WITHOUT_BATCH_NORM.fullmatch(arch) is not None
+    return not find_arch(arch).batch_norm
 
 
 def no_batch_norm(name: str, arch: str) -> str:
@@ -72,18 +96,5 @@ def no_batch_norm(name: str, arch: str) -> str:
 
 
 def takes_side(arch: str, trained: int, side: int) -> bool:
-    """Return whether a network trained on images of `trained` pixels accepts images of `side` pixels.
-
-    A convnet's last layer fits a single map size. The position table of torchvision's vision transformers fits a
-    single number of patches.
-    """
-    match = CONVNET_PATTERN.fullmatch(arch)
-    if match is None:
-        return side == trained if arch.startswith("vit_") else True
-    depth = int(match["depth"]) if match["depth"] else convnet_depth(trained)
-    return side >> depth == trained >> depth
-
-
-def convnet_depth(image_size: int) -> int:
-    """Return the default number of a convnet's blocks: as many halvings as lead to a map of 3 to 5 px."""
-    return max(1, int(math.log2(image_size / CONVNET_SMALLEST_MAP)))
+    """Return whether a network trained on images of `trained` pixels accepts images of `side` pixels."""
+    return find_arch(arch).takes_side(trained, side)

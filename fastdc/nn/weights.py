@@ -14,7 +14,7 @@ from torch import nn
 from fastdc.common.errors import MethodError
 from fastdc.common.files import write_atomic
 from fastdc.common.log import say
-from fastdc.nn.arch_names import CONVNET_PATTERN
+from fastdc.nn.architectures.convnet import PATTERN as CONVNET_PATTERN
 from fastdc.nn.models import build_model
 from fastdc.nn.weights_facts import Facts, is_archive
 

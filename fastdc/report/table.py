@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from fastdc.common.precision import PAPER_PRECISION, shown_precision
 from fastdc.report.escape import csv_text, latex, plain
 from fastdc.report.rows import Row, shared_observer
-from fastdc.train.recipes import inferred_of
+from fastdc.train.protocols import inferred_of
 
 Format = Literal["table", "csv", "json", "latex"]
 LEFT_ALIGNED = 1

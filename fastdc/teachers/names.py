@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.keys import content_key, file_key
-from fastdc.nn.arch_names import TIMM_PREFIX, check_arch, is_own_arch
+from fastdc.nn.arch_names import check_arch, is_own_arch
+from fastdc.nn.architectures.timm_models import PREFIX as TIMM_PREFIX
 from fastdc.nn.weights_facts import SEEN_IMAGENET, Kind, find_columns, is_archive, lacks_wnids, read_facts
 from fastdc.observe.observer_config import ObserverConfig
 from fastdc.teachers.class_orders import Columns, OrderName, require_columns

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdc.common.errors import ConfigError, MethodError
-from fastdc.nn.arch_names import TIMM_PREFIX, check_arch
+from fastdc.nn.arch_names import check_arch
+from fastdc.nn.architectures.timm_models import PREFIX as TIMM_PREFIX
 from fastdc.nn.weights_facts import IMAGENET_CLASSES, find_columns, imagenet_wnids
 from fastdc.teachers.class_orders import Columns
 

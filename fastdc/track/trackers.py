@@ -7,19 +7,22 @@ store.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from fastdc.common.errors import ConfigError
 from fastdc.common.log import say
-from fastdc.common.settings import closest
+from fastdc.common.registry import Registry
 from fastdc.track.events import Event, listening
 
 HANG_SECONDS = 60.0
@@ -53,17 +56,42 @@ TRACKERS = {
     "wandb": Kind("wandb", "fastdc.track.wandb_tracker:WeightsAndBiases", "Weights & Biases"),
     "mlflow": Kind("mlflow", "fastdc.track.mlflow_tracker:MLflow", "MLflow"),
 }
+ENTRY_POINT_GROUP = "fastdc.trackers"
+TARGET = re.compile(r"[\w.]+:\w+")
+
+
+class Trackers(Registry[Kind]):
+    """Registry of trackers. A plug-in is not loaded here, only in its own process."""
+
+    def __init__(self) -> None:
+        super().__init__("tracker", Kind, lambda kind: kind.title, ConfigError)
+        for name, kind in TRACKERS.items():
+            self.add(name, kind, kind.target)
+        self.parts = TRACKERS
+
+    def load_plugin(self, point: EntryPoint) -> None:
+        """Register the class that an entry point names, without an import."""
+        if not TARGET.fullmatch(point.value):
+            raise ConfigError(f"found {point.value!r}, expected the class of a tracker as module:class")
+        self.add(point.name, Kind(point.module.partition(".")[0], point.value, point.name), point.value)
+
+
+@cache
+def all_trackers() -> Trackers:
+    """Return fastdc's trackers, then those of other packages."""
+    trackers = Trackers()
+    trackers.load_plugins(ENTRY_POINT_GROUP)
+    return trackers
 
 
 def check_trackers(names: Iterable[str]) -> tuple[str, ...]:
     """Check the names of trackers and return each once.
 
     Raises:
-        ConfigError: there is no such tracker.
+        ConfigError: there is no such tracker, or it is a malformed plug-in.
     """
     for name in names:
-        if name not in TRACKERS:
-            raise ConfigError(f"tracker '{name}': unknown; {closest(name, TRACKERS)}")
+        all_trackers().get(name)
     return tuple(dict.fromkeys(names))
 
 
@@ -72,10 +100,10 @@ def tracking(names: Sequence[str], folder: Path) -> Iterator[None]:
     """Send the events of the block to trackers, whose processes start at the first event.
 
     Args:
-        names: trackers, by their names in `TRACKERS`.
+        names: trackers, by their names in `all_trackers`.
         folder: where they may write, each in its own subfolder.
     """
-    remotes = [Remote(TRACKERS[name], folder) for name in names]
+    remotes = [Remote(all_trackers().get(name), folder) for name in names]
     with ExitStack() as stack:
         stack.callback(close_all, remotes)
         for remote in remotes:
@@ -83,21 +111,22 @@ def tracking(names: Sequence[str], folder: Path) -> Iterator[None]:
         yield
 
 
-def close_all(remotes: Sequence["Remote"]) -> None:
-    """Let all trackers finish side by side, within `CLOSE_SECONDS`, then end their processes."""
+def close_all(remotes: Sequence["Remote"], seconds: float | None = None) -> None:
+    """Let all trackers finish side by side, within `seconds` or `CLOSE_SECONDS`, then end their processes."""
+    seconds = CLOSE_SECONDS if seconds is None else seconds
     start, told = time.monotonic(), False
     try:
         while busy := [remote for remote in remotes if remote.finishing()]:
             waited = time.monotonic() - start
-            if waited > CLOSE_SECONDS:
+            if waited > seconds:
                 break  # `busy` keeps the trackers that did not finish
             if waited > PATIENCE_SECONDS and not told:
                 names = ", ".join(remote.kind.title for remote in busy)
-                say(f"{names}: still writing; waits for {CLOSE_SECONDS:.0f} s at most")
+                say(f"{names}: still writing; waits for {seconds:.0f} s at most")
                 told = True
             time.sleep(POLL_SECONDS)
         for remote in busy:
-            remote.give_up(f"did not end within {CLOSE_SECONDS:.0f} s")
+            remote.give_up(f"did not end within {seconds:.0f} s")
     finally:  # also if a signal ends the wait
         for remote in remotes:
             remote.end()

@@ -1,11 +1,13 @@
-"""Training protocols: frozen, named, versioned presets. `fastdc.train.recipes` gives their sources.
+"""Training protocols: frozen, named, versioned presets, a file of `fastdc.train.presets` each.
 
 A protocol that differs from its preset has the differences in its name, as in `hard*epochs=60`. Two protocols
 therefore never share a column of a table. Imports no torch, so that planning a sweep is quick.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 from pydantic import (
     Field,
@@ -17,7 +19,8 @@ from pydantic import (
 )
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.settings import Settings, closest, parse_settings
+from fastdc.common.registry import Registry
+from fastdc.common.settings import Settings, parse_settings
 from fastdc.train.size_rules import BATCH_RULES, BatchRule, EpochRule, Schedule, epochs_by_ipc
 
 Labels = Literal["hard", "online", "stored"]
@@ -25,6 +28,10 @@ Mix = Literal["none", "cutmix", "mixup", "cutout"]
 BatchAugment = Literal["none", "dsa", "idc", "jitter"]
 MIX_ALPHA = {"none": 1.0, "cutmix": 1.0, "mixup": 0.8, "cutout": 1.0}
 """Default of `mix_alpha`, from the benchmark's YAML files."""
+ENTRY_POINT_GROUP = "fastdc.protocols"
+FIRST = ("hard", "hard-small", "hard-sgd", "soft", "soft-small", "cim-hl")
+NO_LOADER_CROP = "crops and flips are DSA's alone; an image or tile is loaded whole"
+LAST_EPOCH = "the last epoch is reported; the source reports its best validation"
 MIXED_CLASSES = ("cutmix", "mixup")
 """Kinds of mixing after which an image holds two classes."""
 
@@ -208,7 +215,7 @@ class Protocol(Settings):
     @property
     def name(self) -> str:
         """Return the preset's name followed by all differences from it, as in `hard*batch_size=64,epochs=60`."""
-        preset = PRESETS[self.base]
+        preset = protocols().get(self.base).protocol
         changed = {key: value for key, value in self if value != getattr(preset, key)}
         if not changed:
             return self.base
@@ -246,50 +253,43 @@ class Protocol(Settings):
         return 1 / grid**2 if self.tile_whole == "grid" else self.tile_whole
 
 
-PRESETS: dict[str, Protocol] = {
-    "hard": Protocol(base="hard"),
-    "hard-small": Protocol(base="hard-small", batch_size="small"),
-    "hard-sgd": Protocol(base="hard-sgd", optimizer="sgd", lr=0.1, weight_decay=1e-4),
-    "soft": Protocol(base="soft", labels="online", mix="cutmix"),
-    "soft-small": Protocol(base="soft-small", batch_size="small", labels="online", mix="cutmix"),
-    "cim-hl": Protocol(
-        base="cim-hl",
-        batch_size="cim",
-        weight_decay=1e-4,
-        decay_all=True,
-        schedule="idc",
-        crop_scale_min=1.0,
-        tile_whole="grid",
-        flip=False,
-        batch_augment="idc",
-        validate_every=75,
-    ),
-    "cad-hl": Protocol(
-        base="cad-hl",
-        batch_size=256,
-        optimizer="sgd",
-        lr=0.01,
-        weight_decay=5e-4,
-        schedule="dc",
-        crop_scale_min=1.0,
-        flip=False,
-        batch_augment="dsa",
-        validate_resize=1.0,
-    ),
-    "minimax-hl": Protocol(
-        base="minimax-hl",
-        epochs="ipc",
-        batch_size=64,
-        optimizer="sgd",
-        lr=0.01,
-        weight_decay=5e-4,
-        schedule="idc",
-        crop_scale_min=0.5,
-        batch_augment="jitter",
-        mix="cutmix",
-        validate_resize=1.0,
-    ),
-}
+@dataclass(frozen=True)
+class Recipe:
+    """Origin of a preset.
+
+    Attributes:
+        title: one-line description.
+        source: paper, repository and commit.
+        inferred: settings that the source does not state.
+        notes: differences from the source, or what the source does for other sets.
+    """
+
+    title: str
+    source: str
+    inferred: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Preset(NamedTuple):
+    """Protocol under a name of its own, which is its `base`, and where it comes from."""
+
+    protocol: Protocol
+    recipe: Recipe
+
+
+@cache
+def protocols() -> Registry[Preset]:
+    """Return the presets of `fastdc.train.presets`, then those of other packages."""
+    registry: Registry[Preset] = Registry("protocol", Preset, lambda preset: preset.protocol.base, ConfigError)
+    registry.load_folder("fastdc.train.presets")
+    registry.load_plugins(ENTRY_POINT_GROUP)
+    return registry
+
+
+def all_protocols() -> dict[str, Preset]:
+    """Return every usable preset by name, the benchmark's first and the others in alphabetical order."""
+    presets = protocols().parts
+    return {name: presets[name] for name in (*FIRST, *sorted(set(presets) - set(FIRST)))}
 
 
 def get_protocol(name: str, overrides: Mapping[str, Any] | None = None) -> Protocol:
@@ -300,14 +300,27 @@ def get_protocol(name: str, overrides: Mapping[str, Any] | None = None) -> Proto
             setting without effect.
     """
     base, _, changes = name.partition("*")
-    if base not in PRESETS:
-        raise ConfigError(f"unknown protocol '{base}'; {closest(base, PRESETS)}")
+    preset = protocols().get(base).protocol
     settings = parse_settings(changes.split(",")) if changes else {}
     settings.update(overrides or {})
     for fixed in ("base", "version"):
         if fixed in settings:
             raise ConfigError(f"protocol {base}: '{fixed}' cannot be changed; it identifies the preset")
-    return Protocol.make({**PRESETS[base].model_dump(), **settings}, f"protocol {base}")
+    return Protocol.make({**preset.model_dump(), **settings}, f"protocol {base}")
+
+
+def inferred_of(protocol: str) -> tuple[str, ...]:
+    """Return the settings that a protocol's source does not state.
+
+    Args:
+        protocol: full name; settings that it changes are not inferred.
+    """
+    base, _, changes = protocol.partition("*")
+    changed = parse_settings(changes.split(",")) if changes else {}
+    inferred = protocols().parts[base].recipe.inferred if base in protocols().parts else ()
+    # "schedule's factor" depends on the setting before its apostrophe.
+    names = [name for name in inferred if name.partition("'")[0] not in changed]
+    return (*names, *(["the side of cutout"] if changed.get("mix") == "cutout" else []))
 
 
 def _plain(value: Any) -> str:

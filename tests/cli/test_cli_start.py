@@ -46,6 +46,8 @@ SURFACE = {
     "compare": "DIR METHOD... --all-against --ipc --protocol --arch --epoch --detect --format",
     "methods": "--json",
     "protocols": "--json",
+    "list": "[KIND] --json",
+    "check": "KIND NAME",
     "doctor": "--workdir",
 }
 

@@ -57,6 +57,11 @@ EXIT_CODES = (
     "rank work",
     "methods",
     "protocols --json",
+    "list",
+    "list sources --json",
+    "list nothing",
+    "check sources folder",
+    "check sources nothing",
 )
 """Commands whose exit code is kept, in the order in which they are run."""
 DIVERGES = {

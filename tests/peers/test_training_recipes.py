@@ -13,8 +13,7 @@ from fastdc.nn.device import choose_compute
 from fastdc.train import get_protocol
 from fastdc.train.batch_augment import Draw, augment_batch
 from fastdc.train.network_training import make_optimizer
-from fastdc.train.protocols import PRESETS
-from fastdc.train.recipes import RECIPES
+from fastdc.train.protocols import all_protocols
 from fastdc.train.size_rules import epochs_by_ipc, rate_share
 
 TABLE = json.loads((Path(__file__).parent / "values" / "training_recipes.json").read_text())
@@ -32,14 +31,14 @@ def test_a_recipe_is_its_script(row: dict[str, Any]) -> None:
     assert {name: getattr(protocol, name) for name in row["values"]} == row["values"]
     side, resized = row["validate_side"]
     assert round(side * protocol.validate_resize) == resized
-    assert row["commit"][:7] in RECIPES[row["protocol"]].source or row["protocol"] == "hard-sgd"
+    assert row["commit"][:7] in all_protocols()[row["protocol"]].recipe.source or row["protocol"] == "hard-sgd"
     assert protocol.name == row["protocol"]
 
 
 def test_every_protocol_has_a_source_and_every_recipe_of_others_its_values() -> None:
-    assert RECIPES.keys() == PRESETS.keys()
+    assert all(preset.recipe.source for preset in all_protocols().values())
     own = {"hard", "hard-small", "soft", "soft-small"}
-    assert {row["protocol"] for row in ROWS} == PRESETS.keys() - own
+    assert {row["protocol"] for row in ROWS} == all_protocols().keys() - own
 
 
 @pytest.mark.parametrize(("images", "batch"), TABLE["cim_batches"])

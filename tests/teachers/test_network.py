@@ -11,7 +11,8 @@ from torch import nn
 from torchvision import models
 
 from fastdc.common.errors import ConfigError, MethodError
-from fastdc.nn.arch_names import COMMON_ARCHS, lacks_batch_norm, takes_side
+from fastdc.nn.arch_names import lacks_batch_norm, takes_side
+from fastdc.nn.architectures.torchvision_models import COMMON_ARCHS
 from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
 from fastdc.nn.weights_facts import imagenet_wnids

@@ -12,7 +12,7 @@ from fastdc.common.keys import content_key
 from fastdc.nn.device import Compute
 from fastdc.train import EvaluateSettings, Protocol, get_protocol
 from fastdc.train.network_training import _identity, learning_rate
-from fastdc.train.protocols import PRESETS
+from fastdc.train.protocols import all_protocols
 
 
 def test_hard_is_the_benchmarks_protocol() -> None:
@@ -121,7 +121,7 @@ CHANGED = (
 )
 
 
-@pytest.mark.parametrize("name", [*PRESETS, *CHANGED])
+@pytest.mark.parametrize("name", [*all_protocols(), *CHANGED])
 def test_a_full_name_reads_back_and_survives_storage(name: str) -> None:
     protocol = get_protocol(name)
     assert protocol.name == name
@@ -130,7 +130,7 @@ def test_a_full_name_reads_back_and_survives_storage(name: str) -> None:
 
 
 def test_no_two_protocols_share_a_key() -> None:
-    names = [*PRESETS, *CHANGED]
+    names = [*all_protocols(), *CHANGED]
     assert len({content_key(get_protocol(name).model_dump(mode="json")) for name in names}) == len(names)
 
 

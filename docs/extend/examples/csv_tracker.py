@@ -1,4 +1,4 @@
-"""CSV: a tracker that appends one line for each epoch to `epochs.csv`."""
+"""A tracker in a package of its own: one line for each epoch in `epochs.csv`."""
 
 import csv
 from pathlib import Path
@@ -20,7 +20,7 @@ class CsvTracker(Tracker):
         self._write(cell, "settings", *(f"{name}={value}" for name, value in labels.items()))
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
-        """Write the loss and the accuracy of an epoch; an epoch without validation has no accuracy."""
+        """Write the loss and the accuracy of an epoch."""
         self._write(cell, epoch, values.get("loss"), values.get("top1"))
 
     def finish(self, cell: str, state: str, values: Values) -> None:

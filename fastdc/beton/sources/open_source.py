@@ -1,47 +1,43 @@
 """Open a source of any kind, and find its images."""
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
 
 from fastdc.beton.classes import read_class_names
-from fastdc.beton.sources.archives import open_tree
-from fastdc.beton.sources.hub_cache import enter_hub_cache, hub_name
-from fastdc.beton.sources.shards import is_sharded
-from fastdc.beton.sources.trees import Contents, Fetch, list_contents
+from fastdc.beton.sources.source import Opened, Source
+from fastdc.common.errors import SourceError
+from fastdc.common.registry import Registry
 
-_ARCHIVE = re.compile(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst|parquet))+$")
-
-
-class Files(Protocol):
-    """Reader of the bytes of a source's images: a `Tree` or parquet shards."""
-
-    name: str
-
-    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
-        """Yield a reader for each path; see `Tree`."""
+ENTRY_POINT_GROUP = "fastdc.sources"
 
 
-class Opened(NamedTuple):
-    """Source whose images have been found.
+@cache
+def sources() -> Registry[Source]:
+    """Return the kinds of sources of `fastdc.beton.sources.kinds`, then those of other packages."""
+    registry: Registry[Source] = Registry("source", Source, lambda source: source.name, SourceError)
+    registry.load_folder("fastdc.beton.sources.kinds")
+    registry.load_plugins(ENTRY_POINT_GROUP)
+    return registry
 
-    Attributes:
-        path: path of the source; used in messages, and never overwritten.
-        files: reader of the bytes of `contents.paths()`.
-        contents: classes and images.
-        dataset: the data set's name.
-        split: "train", "val", ... or None.
-        made: what the manifest's `made` records about the source.
+
+def source_of(path: Path) -> Source:
+    """Return the kind that recognises a path: a plug-in, or one of fastdc's own, the last of which takes any path.
+
+    Raises:
+        SourceError: a plug-in fails at the path.
     """
+    asked = sorted(sources().parts.values(), key=lambda source: (source.rank, source.name))
+    return next(source for source in asked if _recognises(source, path))
 
-    path: Path
-    files: Files
-    contents: Contents
-    dataset: str
-    split: str | None
-    made: Mapping[str, Any]
+
+def _recognises(source: Source, path: Path) -> bool:
+    try:
+        return source.recognises(path)
+    except Exception as error:  # third-party code may raise anything
+        place = sources().places[source.name]
+        raise SourceError(f"{path}: source '{source.name}' ({place}) cannot look at it: {error!r}") from error
 
 
 @contextmanager
@@ -51,7 +47,9 @@ def open_source(
     classes: Path | Sequence[str] | None = None,
     allow_missing_classes: bool = False,
 ) -> Iterator[Opened]:
-    """Open an image folder, a tar or zip of one, or parquet shards, and find its images. It stays open for the block.
+    """Open an image folder, a tar or zip of one, parquet shards, or what a plug-in recognises, and find its images.
+
+    It stays open for the block.
 
     Args:
         source: its path. A repository in the Hugging Face hub's cache stands for its snapshot.
@@ -65,21 +63,7 @@ def open_source(
         SourceError: the source is unusable; see `list_contents`, `open_tree`, `ParquetShards`, `read_class_names`.
         BetonError, ManifestError: see `read_class_names`.
     """
-    source = enter_hub_cache(source)
+    kind = source_of(source)
     names = read_class_names(classes) if isinstance(classes, Path) else classes
-    if is_sharded(source):
-        # Imported late: only parquet sources need this module.
-        from fastdc.beton.sources.parquet import ParquetShards
-
-        shards = ParquetShards(source, split, names)
-        yield Opened(
-            source, shards, shards.contents, _dataset_name(hub_name(source) or shards.name), split, shards.made
-        )
-        return
-    with closing(open_tree(source)) as tree:
-        contents = list_contents(tree, source, split, names, allow_missing_classes)
-        yield Opened(source, tree, contents, _dataset_name(hub_name(source) or tree.name), split, {})
-
-
-def _dataset_name(name: str) -> str:
-    return _ARCHIVE.sub("", name) or name
+    with kind.open(source, split, names, allow_missing_classes) as opened:
+        yield opened

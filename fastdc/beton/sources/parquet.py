@@ -96,7 +96,7 @@ class ParquetShards:
     def __init__(self, source: Path, split: str | None, classes: Sequence[str] | None = None) -> None:
         self.name = source.resolve().name
         self._source = source
-        self._arrow = _import_pyarrow(source)
+        self._arrow = import_pyarrow(source)
         self._shards = find_shards(source, split)
         self._stamps: dict[int, tuple[int, int, int]] = {}
         self._numbers = {shard: number for number, shard in enumerate(self._shards)}
@@ -331,7 +331,7 @@ class ParquetShards:
         return int(self._starts[self._numbers[shard]]) + int(row)
 
 
-def _import_pyarrow(source: Path) -> ModuleType:
+def import_pyarrow(source: Path) -> ModuleType:
     try:
         import pyarrow
         import pyarrow.parquet

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, Protocol, cast, get_args, get_origin
 
 import numpy as np
@@ -129,11 +130,13 @@ class Method(ABC, Generic[ConfigT]):
 
     `class Mine(Method[MineConfig])` names the class of the settings; a plain `Method` has those of `MethodConfig`.
     `version` enters every cache key. Raise it whenever the same settings would give a different subset.
+    `quick_settings` are those under which `fastdc check` runs a method whose defaults take longer than a minute.
     """
 
     info: ClassVar[MethodInfo]
     config_class: ClassVar[type[MethodConfig]] = MethodConfig
     version: ClassVar[int] = 1
+    quick_settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __init_subclass__(cls) -> None:
         """Take `config_class` from the first argument of the generic base, unless the class sets it itself."""

@@ -82,6 +82,7 @@ class RecoverMethod(TeacherMethod[RecoverT], Generic[RecoverT, RecipeT]):
         batch_norm: whether a teacher without BatchNorm is refused. Methods that also match convolutions accept it.
     """
 
+    quick_settings = MappingProxyType({"iterations": 4})
     presets: Presets[RecipeT]
     layout: ClassVar[Layout] = "across"
     encoding: ClassVar[Encoding] = "jpg"

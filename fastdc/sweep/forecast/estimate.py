@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastdc.common.choices import Device
 from fastdc.common.files import existing_folder
 from fastdc.common.precision import resolve_precision
-from fastdc.nn.arch_names import is_own_arch
+from fastdc.nn.architectures import convnet, resnet10
 from fastdc.sweep.cells import Cell, Plan, SubsetPlan
 from fastdc.sweep.forecast.disk import Disk, disk_needed
 from fastdc.sweep.store.results import Record
@@ -30,8 +30,7 @@ ROUGH_GMAC = {
     "shufflenet_v2_x0_5": 1.5,
 }
 ROUGH_GMAC_OTHER = 4.0
-CONVNET_GMAC, CONVNET_WIDTH = 2.5, 128  # the cost grows with the square of the width
-RESNET10_GMAC, RESNET10_WIDTH = 0.78, 32  # likewise
+CONVNET_GMAC, RESNET10_GMAC = 2.5, 0.78  # at the default width; the cost grows with its square
 SMALL_STEM_FACTOR = 16.0  # resnet18_small: stride 1 and no pooling leave 4 x 4 times as many positions
 # GMAC/s per CPU thread, and per GPU in half precision. Source of the latter: ffcv-imagenet's ResNet-18 takes 35 min
 # for 16 epochs on an A100, which is twice as fast.
@@ -145,12 +144,14 @@ def archs_of(cell: Cell) -> list[str]:
 
 def rough_gmac(arch: str) -> float:
     """Return the rough forward cost of one 224-px image, in giga-multiplications."""
-    if arch.startswith("convnet") and not arch.startswith("convnext"):
-        width = int(arch.rpartition("_w")[2]) if "_w" in arch else CONVNET_WIDTH
-        return CONVNET_GMAC * (width / CONVNET_WIDTH) ** 2
-    if is_own_arch(arch) and arch.startswith("resnet10"):
-        width = int(arch.rpartition("_w")[2]) if "_w" in arch else RESNET10_WIDTH
-        return RESNET10_GMAC * (width / RESNET10_WIDTH) ** 2
+    convnets, resnets = (
+        (convnet.PATTERN, convnet.WIDTH, CONVNET_GMAC),
+        (resnet10.PATTERN, resnet10.WIDTH, RESNET10_GMAC),
+    )
+    for pattern, width, gmac in (convnets, resnets):
+        match = pattern.fullmatch(arch)
+        if match is not None:
+            return gmac * (int(match["width"] or width) / width) ** 2
     if arch == "resnet18_small":
         return ROUGH_GMAC["resnet18"] * SMALL_STEM_FACTOR
     return ROUGH_GMAC.get(arch, ROUGH_GMAC_OTHER)

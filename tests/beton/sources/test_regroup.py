@@ -7,8 +7,8 @@ import pytest
 
 from fastdc.beton import BetonFile, write_beton
 from fastdc.beton.sources.archives import open_tree
-from fastdc.beton.sources.open_source import Opened
 from fastdc.beton.sources.regroup import RegroupedTree
+from fastdc.beton.sources.source import Opened
 from fastdc.beton.sources.trees import FolderTree, list_classes
 from fastdc.common.errors import SourceError
 

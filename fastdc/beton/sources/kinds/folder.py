@@ -1,0 +1,40 @@
+"""Image folder: class/image.jpg, or split/class/image.jpg."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fastdc.beton.sources.example_images import example_images
+from fastdc.beton.sources.source import Opened, Source, dataset_name
+from fastdc.beton.sources.trees import FolderTree, list_contents
+
+
+class Folder(Source):
+    """Folder with a folder of images for each class."""
+
+    name = "folder"
+    title = "class/image.jpg, or split/class/image.jpg"
+    rank = 30
+
+    def recognises(self, path: Path) -> bool:
+        """Return whether a path is a folder."""
+        return path.is_dir()
+
+    @contextmanager
+    def open(
+        self, path: Path, split: str | None, classes: Sequence[str] | None, allow_missing_classes: bool
+    ) -> Iterator[Opened]:
+        """See `Source`."""
+        tree = FolderTree(path)
+        contents = list_contents(tree, path, split, classes, allow_missing_classes)
+        yield Opened(path, tree, contents, dataset_name(path, tree.name), split, {})
+
+    def example(self, folder: Path) -> Path:
+        """See `Source`."""
+        for name, file, data in example_images():
+            (folder / name).mkdir(exist_ok=True)
+            (folder / name / file).write_bytes(data)
+        return folder
+
+
+SOURCE = Folder()

@@ -1,0 +1,1 @@
+"""Architectures, one file each. No file imports torch before a network is built."""

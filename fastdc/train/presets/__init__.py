@@ -1,0 +1,1 @@
+"""Training protocols of fastdc, a file for each source. No file imports torch."""
