@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from fastdc.common.errors import ConfigError, FastDCError
 from fastdc.common.settings import Settings, first_problem
-from fastdc.methods.bases.method import parse_variant, variant_name
+from fastdc.methods import parse_variant, variant_name
 from fastdc.sweep.yaml_file import read_yaml
 
 AXES = ("method", "ipc", "protocol", "arch", "augment", "image_size", "precision", "observer")

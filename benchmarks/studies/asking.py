@@ -103,9 +103,9 @@ def _network(sweep: SweepConfig, spec: str) -> Network:
     plan = make_plan(sweep.model_copy(update={"methods": ("random",), "ipc": (1,)}))
     prepare_workdir(sweep.workdir)
     compute = choose_compute(sweep.precision, plan.threads)
-    found = plan_teacher(spec, sweep.train, plan.train, sweep.workdir, plan.observer, sweep.teacher_order)
+    found = plan_teacher(spec, plan.train, plan.observer, sweep.teacher_order)
     name = f"{found.name}, seed {sweep.seeds[0]}" if spec.partition(":")[0].strip() == OBSERVER else found.name
-    return Network(name, load_teacher(found, sweep.train, sweep.workdir, compute, show_progress=True), compute)
+    return Network(name, load_teacher(found, sweep.train, sweep.workdir, compute), compute)
 
 
 def _sets(

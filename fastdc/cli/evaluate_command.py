@@ -22,6 +22,7 @@ from fastdc.cli.common import (
 )
 from fastdc.common.choices import EngineChoice, OrderName, Precision
 from fastdc.common.errors import ConfigError
+from fastdc.common.log import progress_shown
 
 if TYPE_CHECKING:
     from fastdc.train import EvaluateSettings, EvaluationResult
@@ -147,7 +148,6 @@ def _soft_labels(
     # The teacher is checked on these images. A full training set serves best; a compressed set ("train" in its
     # manifest) takes the validation set. So does a set without a manifest, which may be a compressed one.
     images = val if manifest.inferred or "train" in manifest.made else subset
-    loaded = load_teacher(
-        plan, None, workdir or Path(), compute, show_progress=not quiet, image_size=side, images=images
-    )
+    with progress_shown(not quiet):
+        loaded = load_teacher(plan, None, workdir or Path(), compute, image_size=side, images=images)
     return {"teacher": loaded, "labels_root": workdir / "labels" if workdir is not None else None}

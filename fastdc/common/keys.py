@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 SeedPart = str | int | float | bool | None
@@ -24,6 +26,23 @@ def content_key(value: Any, length: int = 32) -> str:
 def bytes_key(data: bytes | memoryview, length: int = 32) -> str:
     """Return the hex SHA-256 of `data`, cut to `length` characters (32 hex digits = 128 bits)."""
     return hashlib.sha256(data).hexdigest()[:length]
+
+
+def file_key(path: Path, length: int = 32) -> str:
+    """Return the hex SHA-256 of a file's content, cut to `length` characters; kept until the file changes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    state = path.stat()
+    return _file_digest(path, state.st_ino, state.st_size, state.st_mtime_ns)[:length]
+
+
+# The unused arguments are part of the cache's key, so that a changed file is read again.
+@lru_cache(maxsize=1024)
+def _file_digest(path: Path, _inode: int, _size: int, _changed: int) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def derive_seed(root: int, purpose: str, **parts: SeedPart) -> int:

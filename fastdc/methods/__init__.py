@@ -6,16 +6,11 @@ Importing this package does not import torch.
 from functools import cache
 from typing import TYPE_CHECKING
 
-from fastdc.methods.bases.method import (
-    Compressed,
-    Method,
-    MethodConfig,
-    MethodContext,
-    MethodInfo,
-    parse_variant,
-    variant_name,
-)
+from fastdc.methods.bases.method import Compressed, Method, MethodContext
+from fastdc.methods.bases.method_config import MethodConfig
+from fastdc.methods.bases.method_info import MethodInfo
 from fastdc.methods.bases.selection import select
+from fastdc.methods.bases.variants import parse_variant, variant_name
 
 if TYPE_CHECKING:
     from fastdc.methods.registry import Registry

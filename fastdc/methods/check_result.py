@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fastdc.beton import decode_image
 from fastdc.common.errors import MethodError, SourceError
-from fastdc.methods.bases.method import Compressed, Method, MethodConfig, MethodContext, StoredImage
+from fastdc.methods.bases.method import Compressed, Method, MethodContext, StoredImage
+from fastdc.methods.bases.method_config import MethodConfig
 
 
 def check_scores(method: Method, scores: Any, images: int) -> None:

@@ -16,7 +16,7 @@ from fastdc.common.errors import MethodError
 from fastdc.common.settings import closest
 from fastdc.methods.bases import difficulty
 from fastdc.methods.bases.difficulty import Scores, Seen
-from fastdc.methods.bases.logit_trajectory import CHUNK, Trajectory
+from fastdc.methods.logit_trajectory import CHUNK, Trajectory
 
 Sign = Literal["hard", "published"]
 

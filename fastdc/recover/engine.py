@@ -63,12 +63,12 @@ def recover(job: RecoverJob, teaching: "Teaching") -> Recovered:
     store = BatchStore(teaching.scratch / f"recover_{key}", shape)
     start = StartFile(store.folder / "start.npy", (job.classes * job.ipc, *shape), job.start) if job.start else None
     total = len(batches) * recipe.iterations
-    with progress(f"{job.method}: recover", total, "iterations", teaching.show_progress) as bar:
+    with progress(f"{job.method}: recover", total, "iterations") as bar:
         for number, positions in enumerate(batches):
             if store.finished(number, len(positions)):
                 bar.skip(recipe.iterations)
                 continue
-            with _told_where(job, f"batch {number + 1} of {len(batches)}"):
+            with _located_errors(job, f"batch {number + 1} of {len(batches)}"):
                 run = BatchRun(job, teaching, number, positions, start)
                 store.save(number, *run.run(bar))
     # Facts are read from the store, so that a resumed recovery averages over all of its batches.
@@ -102,7 +102,7 @@ def check_sides(job: RecoverJob, teachers: Sequence[Teacher]) -> None:
 
 
 @contextmanager
-def _told_where(job: RecoverJob, where: str) -> Iterator[None]:
+def _located_errors(job: RecoverJob, where: str) -> Iterator[None]:
     """Add the method and the batch to errors of a batch."""
     try:
         yield

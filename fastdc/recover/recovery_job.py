@@ -12,9 +12,8 @@ from torch import nn
 from fastdc.common.keys import content_key
 from fastdc.nn.device import Compute
 from fastdc.recover.layer_statistics import Statistics
-from fastdc.recover.recovery_recipe import Layout, Recipe
+from fastdc.recover.recovery_recipe import Layout, MatchingSpec, Recipe
 from fastdc.recover.shared_view import SharedView
-from fastdc.recover.statistics_matching import MatchingSpec
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class RecoverJob:
         """
         # The functions and `statistics` follow from these entries and the training set, which the scratch folder's name
         # covers.
-        told: dict[str, Any] = {
+        inputs: dict[str, Any] = {
             "method": self.method,
             "size": [self.classes, self.ipc, self.image_size],
             "seed": self.seed,
@@ -97,4 +96,4 @@ class RecoverJob:
             "teachers": list(teachers),
             "precision": precision,
         }
-        return content_key(told, 16)
+        return content_key(inputs, 16)

@@ -1,12 +1,18 @@
-"""Recipe of a recovery: the numbers in which the methods of the family differ. No torch."""
+"""Specification of a recovery as plain data: its numbers, and the statistics to measure and to match. No torch."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal
+
+from typing_extensions import TypeVar
+
+from fastdc.common.keys import derive_seed
 
 Layout = Literal["across", "class", "class_major"]
 Paper = Literal["paper224", "paper64", "paper32"]
+ClassVariance = Literal["exact", "released"]
+StatisticsKind = Literal["running", "class", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,11 @@ class Recipe:
         return {n * self.iterations // count: round(share * image_size) for n, share in enumerate(self.stages)}
 
 
+RecipeT = TypeVar("RecipeT", bound=Recipe, default=Recipe)
+
+
 @dataclass(frozen=True)
-class Presets:
+class Presets(Generic[RecipeT]):
     """A method's recipes for the papers' stored sizes.
 
     Attributes:
@@ -85,16 +94,16 @@ class Presets:
         inferred: settings of a preset that no public script specifies.
     """
 
-    paper224: Recipe
-    paper64: Recipe
-    paper32: Recipe
+    paper224: RecipeT
+    paper64: RecipeT
+    paper32: RecipeT
     inferred: Mapping[Paper, tuple[str, ...]] = field(default_factory=dict)
 
-    def named(self, name: Paper) -> Recipe:
+    def named(self, name: Paper) -> RecipeT:
         """Return the recipe of that name."""
         return {"paper224": self.paper224, "paper64": self.paper64, "paper32": self.paper32}[name]
 
-    def at(self, image_size: int) -> Recipe:
+    def at(self, image_size: int) -> RecipeT:
         """Return the recipe of the data sets whose images have about this side."""
         return self.named(paper_at(image_size))
 
@@ -104,3 +113,56 @@ def paper_at(image_size: int) -> Paper:
     if image_size <= 32:
         return "paper32"
     return "paper64" if image_size < 128 else "paper224"
+
+
+@dataclass(frozen=True)
+class StatisticsSpec:
+    """Selection of the statistics of a training set to measure.
+
+    Attributes:
+        image_size: side S of the views, pixels; the map sizes, and with them the patches, depend on it.
+        by_class: measure every class and the set; else only the set as a whole.
+        norms: include the inputs of BatchNorm2d layers.
+        convolutions: include the inputs of Conv2d layers, by channel and by patch.
+        patch: side of a patch.
+        class_variance: `exact` is a class's variance E[x^2] - E[x]^2. `released` omits the variance between images: it
+            is the mean of the variances within single images, which LPLD's and EDC's released codes compute.
+        seed: seed of the views' augmentation. It does not follow the subset seed, because the statistics describe the
+            training set.
+    """
+
+    image_size: int
+    by_class: bool = True
+    norms: bool = True
+    convolutions: bool = False
+    patch: int = 16
+    class_variance: ClassVariance = "exact"
+    seed: int = derive_seed(0, "layer statistics")
+
+
+@dataclass(frozen=True)
+class MatchingSpec:
+    """Selection and weights of the statistics to match.
+
+    Attributes:
+        mean_weight: weight of the distance between means.
+        variance_weight: weight of the distance between variances (DWA: 2, or 11 for small images).
+        first_layer_factor: weight of the first matched layer, in the order of the forward pass (SRe2L: 10).
+        convolutions: whether the inputs of Conv2d layers are matched too, by channel and by patch (G-VBSM, EDC).
+        patch: side of a patch in units of the map; the paper's is 16, or 4 for images up to 64 px.
+        ema: share a of the past in the moving average of the batch's statistics,
+            average <- a * average + (1 - a) * batch. The average replaces the batch's statistics but keeps their
+            gradient; None for the batch alone.
+        drop: share of the convolutions that each forward pass leaves out at random (G-VBSM's small images).
+        statistics: the targets: `running`, the whole set (for BatchNorm inputs, the teacher's running statistics);
+            `class`, the mean of the statistics of the batch's classes (LPLD); `mixed`, half the distance to each (EDC).
+    """
+
+    mean_weight: float = 1.0
+    variance_weight: float = 1.0
+    first_layer_factor: float = 10.0
+    convolutions: bool = False
+    patch: int = 16
+    ema: float | None = None
+    drop: float = 0.0
+    statistics: StatisticsKind = "running"

@@ -1,9 +1,8 @@
 """Statistics matching: the distance of a batch's layer inputs from a teacher's training statistics."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -12,36 +11,8 @@ from torch import Tensor, nn
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.kernels.core.rng import draw_unit, stream_key
 from fastdc.recover.layer_statistics import Moments, Statistics, batch_moments, convolution_layers, norm_layers
-
-StatisticsKind = Literal["running", "class", "mixed"]
-
-
-@dataclass(frozen=True)
-class MatchingSpec:
-    """Selection and weights of the statistics to match.
-
-    Attributes:
-        mean_weight: weight of the distance between means.
-        variance_weight: weight of the distance between variances (DWA: 2, or 11 for small images).
-        first_layer_factor: weight of the first matched layer, in the order of the forward pass (SRe2L: 10).
-        convolutions: whether the inputs of Conv2d layers are matched too, by channel and by patch (G-VBSM, EDC).
-        patch: side of a patch in units of the map; the paper's is 16, or 4 for images up to 64 px.
-        ema: share a of the past in the moving average of the batch's statistics,
-            average <- a * average + (1 - a) * batch. The average replaces the batch's statistics but keeps their
-            gradient; None for the batch alone.
-        drop: share of the convolutions that each forward pass leaves out at random (G-VBSM's small images).
-        statistics: the targets: `running`, the whole set (for BatchNorm inputs, the teacher's running statistics);
-            `class`, the mean of the statistics of the batch's classes (LPLD); `mixed`, half the distance to each (EDC).
-    """
-
-    mean_weight: float = 1.0
-    variance_weight: float = 1.0
-    first_layer_factor: float = 10.0
-    convolutions: bool = False
-    patch: int = 16
-    ema: float | None = None
-    drop: float = 0.0
-    statistics: StatisticsKind = "running"
+from fastdc.recover.recovery_recipe import MatchingSpec
+from fastdc.teachers.network import device_of
 
 
 class _Seen(NamedTuple):
@@ -78,7 +49,7 @@ class Matching:
             raise MethodError("statistics matching: the network has no BatchNorm2d layer with running statistics")
         if statistics is None and (spec.statistics != "running" or spec.convolutions):
             raise ConfigError("statistics matching: expected the statistics of the training set, found none")
-        self.statistics = statistics.to(_device(model)) if statistics is not None else None
+        self.statistics = statistics.to(device_of(model)) if statistics is not None else None
         self._seen: list[_Seen] = []
         self._averages: dict[int, Moments] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
@@ -178,7 +149,3 @@ class Matching:
                 self._seen.append(_Seen(name, kind, batch_moments(inputs[0], patch)))
 
         return hook
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

@@ -11,7 +11,7 @@ from fastdc.common.errors import ConfigError
 from fastdc.common.files import check_output
 from fastdc.common.keys import content_key
 from fastdc.methods import Compressed
-from fastdc.methods.bases.method import Fit
+from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.mosaics import store_mosaics
 from fastdc.subsets.lists import ImageList, list_path, read_list, write_list
 from fastdc.subsets.request import DEFAULT_IMAGE_SIZE

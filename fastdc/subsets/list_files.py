@@ -18,7 +18,8 @@ from fastdc.beton.manifest import parse_manifest
 from fastdc.common.errors import ConfigError, ManifestError, MethodError
 from fastdc.common.settings import Settings, first_problem
 from fastdc.methods import Compressed, Method
-from fastdc.methods.bases.method import Fit, Mosaic, Resize
+from fastdc.methods.bases.method import Mosaic
+from fastdc.methods.bases.method_config import Fit, Resize
 
 MAX_LIST_BYTES = 1 << 30
 LIST_VERSION = 2

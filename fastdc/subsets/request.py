@@ -104,7 +104,7 @@ class SubsetRequest:
         if not isinstance(observer, ObserverConfig):
             observer = choose_observer(train, manifest.content_hash, workdir, observer, {"image_size": image_size})
         check_observer(chosen, config, observer)
-        teachers = plan_teachers(chosen, config, train, manifest, workdir, observer, image_size, teacher_order)
+        teachers = plan_teachers(chosen, config, manifest, observer, image_size, teacher_order)
         check_order_used(teacher_order, teachers)
         return cls(
             method=chosen,
@@ -174,9 +174,7 @@ class SubsetRequest:
 def plan_teachers(
     method: Method,
     config: MethodConfig,
-    train: Path,
     manifest: Manifest,
-    workdir: Path,
     observer: ObserverConfig,
     image_size: int,
     order: OrderName | None = None,
@@ -187,7 +185,7 @@ def plan_teachers(
         MethodError, ConfigError: a network is unknown, has other classes or no file, rejects this image size, or lacks
             a BatchNorm that the method needs.
     """
-    plans = tuple(plan_teacher(spec, train, manifest, workdir, observer, order) for spec in method.teachers(config))
+    plans = tuple(plan_teacher(spec, manifest, observer, order) for spec in method.teachers(config))
     for plan in plans:
         check_side(plan, image_size)
         if "bn_statistics" in method.info.needs:

@@ -6,7 +6,8 @@ from typing import Any
 
 from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, write_samples
 from fastdc.methods import Compressed, Method, MethodContext
-from fastdc.methods.bases.method import STORED_QUALITY, Fit
+from fastdc.methods.bases.method import STORED_QUALITY
+from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.check_result import checked_images
 from fastdc.subsets.list_files import Combined
 from fastdc.subsets.lists import list_path, write_list

@@ -160,7 +160,7 @@ class CellRunner:
         config = self.plan.config
         compute = choose_compute(config.precision, self.plan.threads)
         data, needs = (config.train, config.workdir, compute), observer_needs(self.plan.runnable)
-        return load_teacher(teacher, *data, shows_progress(), needs, image_size=config.image_size)
+        return load_teacher(teacher, *data, needs, image_size=config.image_size)
 
     def check_teachers(self, cells: Sequence[Cell]) -> None:
         """Refuse, before any work, teachers that come trained and do not fit the data set's classes or image size.

@@ -150,7 +150,7 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
     if variant.skip is not None:
         return variant
     try:
-        data = (config.train, train, config.workdir, observer, config.image_size, config.teacher_order)
+        data = (train, observer, config.image_size, config.teacher_order)
         plans = plan_teachers(variant.method, variant.config, *data)
     except (ConfigError, MethodError) as error:
         if variant.explicit:
@@ -172,7 +172,7 @@ def resolve_teacher(
     from fastdc.teachers.names import plan_teacher
     from fastdc.teachers.plan import check_side
 
-    teacher = plan_teacher(config.teacher, config.train, train, config.workdir, observer, config.teacher_order)
+    teacher = plan_teacher(config.teacher, train, observer, config.teacher_order)
     check_side(teacher, config.image_size)
     return teacher
 

@@ -70,12 +70,7 @@ class Agreement(NamedTuple):
 
 
 def measure_agreement(
-    teacher: Teacher,
-    path: Path,
-    classes: Sequence[str],
-    columns: Columns | None,
-    image_size: int,
-    compute: Compute,
+    teacher: Teacher, path: Path, classes: Sequence[str], columns: Columns | None, image_size: int, compute: Compute
 ) -> Agreement | None:
     """Compare a teacher's top-1 guesses on a sample of a beton's images with their classes.
 

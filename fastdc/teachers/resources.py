@@ -18,11 +18,9 @@ class Teaching:
         compute: device and precision.
         train: the training set's beton, for methods that run a teacher over it.
         scratch: folder for this subset only. Its files survive a kill, and are deleted once the subset is stored.
-        show_progress: whether to report progress on stderr.
     """
 
     teachers: "tuple[Teacher, ...]"
     compute: "Compute"
     train: Path
     scratch: Path
-    show_progress: bool = False

@@ -27,7 +27,6 @@ def view_losses(
     *,
     batch_size: int,
     label: str,
-    show_progress: bool = False,
 ) -> NDArray[np.float64]:
     """Compute the cross-entropy (natural logarithm) of every view of every sample with the sample's class.
 
@@ -67,7 +66,7 @@ def view_losses(
     with (
         _memory(batch_size, side),
         open_stream(request) as loader,
-        progress(label, samples.size, "images", show_progress) as bar,
+        progress(label, samples.size, "images") as bar,
     ):
         most = min(images, samples.size) * len(requests)
         frame = torch.zeros((most, side, side, 3), device=compute.device).permute(0, 3, 1, 2)  # channels_last

@@ -1,8 +1,11 @@
 """Seeds by name, and content keys."""
 
+import hashlib
+from pathlib import Path
+
 import pytest
 
-from fastdc.common.keys import bytes_key, content_key, derive_seed
+from fastdc.common.keys import bytes_key, content_key, derive_seed, file_key
 
 GOLDEN_SEED = 8_648_960_712_471_351_112
 GOLDEN_KEY = "cf0c4895ed707baaf7f40eaf8263541a"
@@ -30,3 +33,11 @@ def test_content_key_refuses_nan() -> None:
 def test_bytes_key_tells_bytes_apart() -> None:
     assert bytes_key(b"a") != bytes_key(b"b")
     assert len(bytes_key(b"a")) == 32
+
+
+def test_file_key_is_that_of_the_present_content(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    for content in (b"first", b"second one"):
+        path.write_bytes(content)
+        assert file_key(path, 64) == hashlib.sha256(content).hexdigest()
+        assert file_key(path, 16) == bytes_key(content, 16)

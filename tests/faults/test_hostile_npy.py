@@ -14,7 +14,7 @@ import torch
 
 from fastdc.common.errors import CheckpointError
 from fastdc.common.files import prepare_workdir
-from fastdc.methods.bases import patches
+from fastdc.methods.bases import teacher_losses
 from fastdc.nn.checkpoint import load_checkpoint, save_checkpoint
 from fastdc.recover.finished_batches import BatchStore, StartFile
 from fastdc.sweep.cells import make_plan
@@ -95,13 +95,13 @@ def test_losses_of_a_killed_method_are_measured_again_where_they_are_damaged(
         measured.append(len(samples))
         return samples[:, None] * 0.5
 
-    teaching = SimpleNamespace(scratch=tmp_path / "scratch", train=None, compute=None, show_progress=False)
+    teaching = SimpleNamespace(scratch=tmp_path / "scratch", train=None, compute=None)
     context: Any = SimpleNamespace(image_size=4)
     monkeypatch.setattr("fastdc.teachers.view_losses.view_losses", view_losses)
-    monkeypatch.setattr(patches, "teaching_of", lambda *_: teaching)
+    monkeypatch.setattr(teacher_losses, "teaching_of", lambda *_: teaching)
 
     def losses() -> list[float]:
-        found = patches.scored_once(context, np.array([3, 1]), list, ["whole"], [], 2, "test")
+        found = teacher_losses.scored_once(context, np.array([3, 1]), list, ["whole"], [], 2, "test")
         return [float(value) for value in found[:, 0]]
 
     assert losses() == losses() == [1.5, 0.5]

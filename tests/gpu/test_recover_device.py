@@ -11,8 +11,7 @@ from fastdc.nn.device import Compute
 from fastdc.nn.models import build_model
 from fastdc.recover.engine import recover
 from fastdc.recover.recovery_job import RecoverJob
-from fastdc.recover.recovery_recipe import Recipe
-from fastdc.recover.statistics_matching import MatchingSpec
+from fastdc.recover.recovery_recipe import MatchingSpec, Recipe
 from fastdc.teachers.network import Teacher, freeze
 from fastdc.teachers.resources import Teaching
 from tests.gpu.test_device_engine import PRECISIONS, no_cuda

@@ -10,8 +10,8 @@ import pytest
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.keys import content_key
 from fastdc.methods import MethodContext, get_method
-from fastdc.methods.bases.method import WHOLE_SCHEDULE
 from fastdc.observe.observer_config import ObserverConfig
+from fastdc.observe.record_needs import WHOLE_SCHEDULE
 from fastdc.subsets.compress import compress_beton
 from fastdc.subsets.request import check_observer
 from tests.conftest import Betons

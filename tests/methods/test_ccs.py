@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fastdc.common.errors import MethodError
 from fastdc.methods import get_method
 from fastdc.methods.bases.score_methods import ScoreMethod
-from fastdc.methods.bases.strata import choose_in_strata, strata_budgets, strata_of
+from fastdc.methods.pruning.ccs import choose_in_strata, strata_budgets, strata_of
 from tests.methods.observed import Case, make_case
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from fastdc.methods import get_method
 from fastdc.methods.bases.feature_methods import groups_of
-from fastdc.methods.bases.method import inferred_settings
+from fastdc.methods.bases.method_config import inferred_settings
 from fastdc.methods.pruning.d2 import graph_choice, initial_scores, starting_scores, without_hardest
 from tests.kernels.geometry.test_neighbours import slow_messages
 from tests.methods.final_pass import made_up_context

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastdc.methods import get_method
-from fastdc.methods.bases.sampling import beta_log_weights, draw_order
+from fastdc.methods.pruning.dual import beta_log_weights, draw_order
 from tests.methods.observed import Case, make_case
 
 

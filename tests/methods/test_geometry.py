@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fastdc.common.errors import MethodError
 from fastdc.methods import Compressed, MethodContext, get_method
 from fastdc.methods.bases.feature_methods import groups_of, per_group
-from fastdc.methods.bases.method import WHOLE_SCHEDULE
+from fastdc.observe.record_needs import WHOLE_SCHEDULE
 from tests.methods.final_pass import context_of, made_up_context, taken
 
 WITH_GLOBAL = ["herding", "k_center", "moderate", "ssp", "prototypes", "graph_cut", "d2"]

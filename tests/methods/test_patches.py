@@ -338,13 +338,13 @@ def test_edcs_starts_follow_its_scripts(context: MethodContext) -> None:
 def test_easy_mosaics_hold_the_lowest_crops_of_the_lowest_images(context: MethodContext) -> None:
     models: list[nn.Module] = [TinyNet(0), TinyNet(1)]
     both = with_teachers(context, *[TinyNet(0), TinyNet(1)])
-    start = easy_mosaics(both, 2, 7, pool=6, crops=3, factor=2, batch_size=50)
+    start = easy_mosaics(both, 2, 7, pool=6, crops=3, factor=2)
     for label in range(len(CLASSES)):
         members = np.flatnonzero(context.labels == label)
         pool = sorted(members, key=lambda sample: whole_loss(context, models, int(sample)))[:6]
         assert set(start.sources[label * 2 : label * 2 + 2].ravel()) <= set(pool)
     assert made(start).shape == (6, SIDE, SIDE, 3)
-    assert np.array_equal(made(start), made(easy_mosaics(both, 2, 7, pool=6, crops=3, factor=2, batch_size=50)))
+    assert np.array_equal(made(start), made(easy_mosaics(both, 2, 7, pool=6, crops=3, factor=2)))
 
 
 def test_easy_mosaics_take_crops_by_loss_alone(context: MethodContext) -> None:

@@ -156,7 +156,7 @@ def test_the_teachers_loss_of_whole_images_ranks(betons: Any, tmp_path: Path) ->
     """By float64 arithmetic on the logits of the stored pixels, one image at a time."""
     found = made(betons, tmp_path, "teacher", settings={"grid": 1})
     manifest, compute = describe_beton(betons.train), choose_compute("fp32", 1)
-    plan = plan_teacher("observer", betons.train, manifest, tmp_path / "work", OBSERVER)
+    plan = plan_teacher("observer", manifest, OBSERVER)
     model = load_teacher(plan, betons.train, tmp_path / "work", compute, image_size=28).model
     with BetonFile(betons.train) as file:
         losses = np.array([_loss(model, file.decode(i), int(file.labels[i])) for i in range(len(file))])

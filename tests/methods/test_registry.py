@@ -3,13 +3,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pytest
 
 from fastdc.common.errors import ConfigError, MethodError
-from fastdc.methods import all_methods, get_method, parse_variant, variant_name
+from fastdc.methods import Method, MethodConfig, all_methods, get_method, parse_variant, variant_name
+from fastdc.methods.bases.score_methods import LogConfig
 from fastdc.methods.registry import Registry
 
+Other = TypeVar("Other")
 SCORED = {
     "aum",
     "cad_prune",
@@ -149,6 +152,24 @@ def test_settings_are_typed_and_checked() -> None:
         get_method("el2n").configure({"keep": "soft"})
     with pytest.raises(ConfigError, match="window ends before"):
         get_method("el2n").configure({"first_epoch": 4, "last_epoch": 2})
+
+
+class Own(MethodConfig):
+    shift: int = 1
+
+
+def test_the_class_of_the_settings_follows_from_the_base() -> None:
+    plain = type("Plain", (Method,), {})
+    older = type("Older", (Method,), {"config_class": Own})
+
+    class Named(Method[Own]):
+        pass
+
+    class Several(Named, Generic[Other]):
+        pass
+
+    assert [found.config_class for found in (plain, older, Named, Several)] == [MethodConfig, Own, Own, Own]
+    assert get_method("forgetting").config_class is LogConfig
 
 
 def test_a_method_that_is_left_out_says_why() -> None:

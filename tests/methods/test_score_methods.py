@@ -10,8 +10,8 @@ import pytest
 
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.methods import all_methods, get_method
-from fastdc.methods.bases.method import WHOLE_SCHEDULE
 from fastdc.methods.bases.score_methods import ScoreMethod
+from fastdc.observe.record_needs import WHOLE_SCHEDULE
 from tests.methods import score_references as references
 from tests.methods.observed import Case, FinishedObservation, InMemoryFinal, make_case, observe_logits
 from tests.methods.test_selection import slow_select

@@ -14,7 +14,7 @@ import fastdc
 from fastdc.common.errors import MethodError
 from fastdc.common.threads import usable_cpus
 from fastdc.methods import all_methods
-from fastdc.methods.bases.logit_trajectory import CHUNK
+from fastdc.methods.logit_trajectory import CHUNK
 from fastdc.methods.scores_of_logits import SCORES
 from tests.methods.score_references import REFERENCES, grand
 

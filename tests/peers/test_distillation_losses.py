@@ -12,10 +12,12 @@ from fastdc.methods import get_method
 from fastdc.methods.bases.recovery_methods import RecoverMethod
 from fastdc.nn.device import Compute
 from fastdc.recover.image_losses import densification
-from fastdc.recover.layer_statistics import ClassVariance, Statistics, StatisticsSpec, _finish, _summing
+from fastdc.recover.layer_statistics import Statistics
+from fastdc.recover.measure_statistics import _finish, _summing
 from fastdc.recover.recovery_job import BatchStart
+from fastdc.recover.recovery_recipe import ClassVariance, MatchingSpec, StatisticsSpec
 from fastdc.recover.shared_view import SharedView
-from fastdc.recover.statistics_matching import Matching, MatchingSpec
+from fastdc.recover.statistics_matching import Matching
 from fastdc.recover.weight_adjustment import adjusted
 from tests.peers.distillation_inputs import CLASSES, LABELS, SIDE, PlainNet, images, values
 
@@ -33,7 +35,7 @@ def family(name: str) -> RecoverMethod:
 
 def spec_of(name: str, side: int = 224, **settings: Any) -> MatchingSpec:
     config = family(name).configure(settings)
-    return family(name).matching(family(name).recipe(config, side), config)
+    return family(name).matching(family(name).recipe(config, side))
 
 
 def measured(spec: StatisticsSpec, batches: Sequence[int]) -> Statistics:

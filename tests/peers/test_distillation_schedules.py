@@ -9,8 +9,9 @@ import torch
 
 from fastdc.beton import BetonFile, Sample, write_samples
 from fastdc.methods import MethodContext, get_method
-from fastdc.methods.bases.patches import CropLaw, crop_losses, image_losses, outward
+from fastdc.methods.bases.patches import CropLaw, crop_losses, outward
 from fastdc.methods.bases.recovery_methods import RecoverMethod
+from fastdc.methods.bases.teacher_losses import image_losses
 from fastdc.nn.device import Compute
 from fastdc.recover.engine import joining
 from fastdc.recover.pixels import PixelBatch

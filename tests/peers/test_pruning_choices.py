@@ -9,7 +9,7 @@ import pytest
 from fastdc.kernels.geometry.neighbours import message_order, nearest_neighbours, neighbour_graph
 from fastdc.kernels.geometry.products import pack
 from fastdc.methods import MethodContext, get_method
-from fastdc.methods.bases.strata import strata_of
+from fastdc.methods.pruning.ccs import strata_of
 from fastdc.methods.pruning.d2 import FLOOR
 from tests.methods.final_pass import context_of
 from tests.peers.pruning_inputs import bell, demand_series, many_scores, network, official

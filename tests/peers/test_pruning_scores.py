@@ -12,7 +12,7 @@ import torch
 import fastdc
 from fastdc.kernels.scores.windows import tdds_scores
 from fastdc.methods import get_method
-from fastdc.methods.bases.sampling import beta_log_weights
+from fastdc.methods.pruning.dual import beta_log_weights
 from fastdc.observe.dynamics_log import TDDS_NAME, Observation
 from fastdc.observe.tdds_log import TddsRecorder
 from tests.methods.observed import observe_logits

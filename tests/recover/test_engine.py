@@ -20,9 +20,8 @@ from fastdc.nn.models import build_model
 from fastdc.recover.engine import joining, recover
 from fastdc.recover.pixels import PixelBatch, noise_start
 from fastdc.recover.recovery_job import RecoverJob
-from fastdc.recover.recovery_recipe import Recipe
+from fastdc.recover.recovery_recipe import MatchingSpec, Recipe
 from fastdc.recover.shared_view import draw_view
-from fastdc.recover.statistics_matching import MatchingSpec
 from fastdc.teachers.network import Teacher, freeze
 from fastdc.teachers.resources import Teaching
 

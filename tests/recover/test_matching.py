@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.recover.layer_statistics import Statistics
-from fastdc.recover.statistics_matching import Matching, MatchingSpec
+from fastdc.recover.recovery_recipe import MatchingSpec
+from fastdc.recover.statistics_matching import Matching
 from tests.recover.references import channel_moments, gap, inputs_of, norm_moments, patch_moments, small_net
 
 PATCH = 4

@@ -12,14 +12,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fastdc.methods import Compressed, MethodConfig, MethodContext, get_method
-from fastdc.methods.bases.method import MethodInfo
+from fastdc.methods import Compressed, MethodConfig, MethodContext, MethodInfo, get_method
 from fastdc.methods.bases.recovery_methods import RecoverMethod
 from fastdc.methods.bases.recovery_starts import Start
 from fastdc.nn.device import Compute
 from fastdc.recover.recovery_job import BatchStart
-from fastdc.recover.recovery_recipe import Presets, Recipe
-from fastdc.recover.statistics_matching import MatchingSpec
+from fastdc.recover.recovery_recipe import MatchingSpec, Presets, Recipe
 from fastdc.teachers.network import Teacher
 
 IPC = 2
@@ -89,14 +87,14 @@ class Stranger(RecoverMethod):
         sources = np.arange(10 * ipc, dtype=np.int64)[:, None]
         return Start(sources, lambda: iter([dark] * len(sources)))
 
-    def matching(self, recipe: Recipe, config: MethodConfig) -> MatchingSpec:
+    def matching(self, recipe: Recipe) -> MatchingSpec:
         return MatchingSpec(variance_weight=0.0)
 
     def networks(self, teachers: Sequence[nn.Module], batch: BatchStart, recipe: Recipe) -> Sequence[nn.Module]:
         self.batches = [*getattr(self, "batches", []), tuple(batch.images.shape)]
         return teachers
 
-    def extra_loss(self, images: torch.Tensor, labels: torch.Tensor, config: MethodConfig) -> torch.Tensor:
+    def extra_loss(self, images: torch.Tensor, labels: torch.Tensor, recipe: Recipe) -> torch.Tensor:
         return 1e4 * images.mean()
 
 

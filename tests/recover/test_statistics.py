@@ -8,13 +8,9 @@ import torch
 
 from fastdc.loader import TrainView, open_loader
 from fastdc.nn.device import Compute
-from fastdc.recover.layer_statistics import (
-    Statistics,
-    StatisticsSpec,
-    batch_moments,
-    cached_statistics,
-    measure_statistics,
-)
+from fastdc.recover.layer_statistics import Statistics, batch_moments
+from fastdc.recover.measure_statistics import cached_statistics, measure_statistics
+from fastdc.recover.recovery_recipe import StatisticsSpec
 from tests.conftest import Betons
 from tests.recover.references import channel_moments, inputs_of, patch_moments, small_net
 

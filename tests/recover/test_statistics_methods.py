@@ -17,7 +17,9 @@ from fastdc.methods.distillation.gvbsm import GVBSM, ConvolutionRecipe
 from fastdc.methods.distillation.lpld import LPLD
 from fastdc.nn.device import Compute
 from fastdc.recover.image_losses import densification
-from fastdc.recover.statistics_matching import Matching, MatchingSpec
+from fastdc.recover.layer_statistics import Statistics
+from fastdc.recover.recovery_recipe import MatchingSpec
+from fastdc.recover.statistics_matching import Matching
 from fastdc.teachers.network import Teacher
 from tests.recover.conftest import CLASSES, SIDE
 
@@ -29,6 +31,10 @@ MakeContext = Callable[..., MethodContext]
 
 def recover(method: RecoverMethod, context: MethodContext, ipc: int = IPC, **settings: Any) -> Compressed:
     return method.compress(context, method.configure({"preset": "cpu", **settings}), ipc, 0)
+
+
+def statistics_of(method: RecoverMethod, context: MethodContext, **settings: Any) -> tuple[Statistics | None, ...]:
+    return method.job(context, method.configure(settings), IPC, 0, None).statistics
 
 
 def pixels(made: Compressed) -> np.ndarray:
@@ -69,7 +75,7 @@ def test_classes_of_lpld_have_their_own_statistics(
     """Where statistics count for much, the images of a class are nearer to its own than to any other's."""
     method, given = LPLD(), make_context()
     made = recover(method, given, ipc=4, matching_weight=1.0, iterations=80)
-    (statistics,) = method.statistics(given, method.configure({}))
+    (statistics,) = statistics_of(method, given)
     images = compute.images(torch.from_numpy(pixels(made)))
     nearest = []
     with Matching(teacher.model, MatchingSpec(statistics="class"), statistics) as matching, torch.no_grad():
@@ -119,28 +125,30 @@ def test_short_memory_in_the_pass_over_the_set_is_told(
     greedy = Teacher("greedy", "greedy", "greedy", nn.Sequential(*teacher.model, Greedy()).eval(), SIDE, 0.0)
     context = make_context(greedy)
     with pytest.raises(MethodError, match="do not fit into memory with teacher greedy"):
-        method.statistics(context, method.configure({}))
+        statistics_of(method, context)
     assert context.teaching is not None
     assert not list(context.teaching.scratch.glob("statistics_*"))
 
 
 def test_densification_is_a_term_of_its_own() -> None:
     method, labels = GVBSM(), torch.tensor([0, 0, 0])
+
+    def recipe_of(weight: float) -> ConvolutionRecipe:
+        return method.recipe(method.configure({"densification": weight}), SIDE)
+
     images = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 0.03
-    found = method.extra_loss(images, labels, method.configure({"densification": 2.5}))
+    found = method.extra_loss(images, labels, recipe_of(2.5))
     assert found is not None
     assert float(found) == pytest.approx(2.5 * float(densification(images, labels)))
     assert float(found) > 0
-    assert method.extra_loss(images, labels, method.configure({"densification": 0})) is None
+    assert method.extra_loss(images, labels, recipe_of(0)) is None
 
 
 @pytest.mark.parametrize(("method", "layer"), [(LPLD(), "1"), (EDC(), "0")], ids=["lpld", "edc"])
 def test_released_statistics_lack_the_part_between_images(
     method: RecoverMethod, layer: str, make_context: MakeContext
 ) -> None:
-    exact, released = (
-        method.statistics(make_context(), method.configure({"statistics": kind}))[0] for kind in ("exact", "released")
-    )
+    exact, released = (statistics_of(method, make_context(), statistics=kind)[0] for kind in ("exact", "released"))
     assert exact is not None
     assert released is not None
     names = [f"{layer}/channel/class/{field}" for field in ("mean", "variance")]

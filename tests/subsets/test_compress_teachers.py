@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from fastdc.common.errors import OutputError
-from fastdc.methods import Compressed, MethodContext, MethodInfo, _registry
-from fastdc.methods.bases.method import MethodConfig
+from fastdc.methods import Compressed, MethodConfig, MethodContext, MethodInfo, _registry
 from fastdc.methods.bases.teacher_methods import TeacherMethod
 from fastdc.observe import ObserverConfig, load_observation
 from fastdc.observe.record_needs import ObserverNeeds

@@ -12,8 +12,7 @@ import torch
 
 from fastdc.cli.main import run
 from fastdc.common.errors import ConfigError, MethodError
-from fastdc.methods import Compressed, MethodContext, MethodInfo, _registry
-from fastdc.methods.bases.method import MethodConfig
+from fastdc.methods import Compressed, MethodConfig, MethodContext, MethodInfo, _registry
 from fastdc.methods.bases.teacher_methods import TeacherMethod
 from fastdc.nn.models import build_model
 from fastdc.observe.train_observer import complete_records, observe

@@ -47,7 +47,7 @@ def compute() -> Compute:
 @pytest.fixture
 def plan(betons: Any, observed: Path, manifest: Manifest, observer: ObserverConfig) -> Callable[[str], TeacherPlan]:
     """What a name means in that workdir."""
-    return lambda spec: plan_teacher(spec, betons.train, manifest, observed, observer)
+    return lambda spec: plan_teacher(spec, manifest, observer)
 
 
 @pytest.fixture

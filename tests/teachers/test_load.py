@@ -39,7 +39,7 @@ train, workdir = Path(sys.argv[1]), Path(sys.argv[2])
 manifest = describe_beton(train)
 observer = choose_observer(train, manifest.content_hash, workdir)
 for spec in sys.argv[3:]:
-    print(plan_teacher(spec, train, manifest, workdir, observer).identity)
+    print(plan_teacher(spec, manifest, observer).identity)
 print("torch" in sys.modules)
 """
 
@@ -72,7 +72,7 @@ def test_the_observer_is_a_frozen_network_that_answers_as_it_was_trained(load: L
 def test_an_observer_of_another_network_is_trained_when_it_is_asked_for(
     betons: Any, tmp_path: Path, manifest: Manifest, observer: ObserverConfig, compute: Compute
 ) -> None:
-    plan = plan_teacher("observer:convnet_w4", betons.train, manifest, tmp_path, observer)
+    plan = plan_teacher("observer:convnet_w4", manifest, observer)
     assert plan.observer is not None
     assert plan.observer == observer.model_copy(update={"arch": "convnet_w4"})
     assert plan.extra
@@ -121,7 +121,7 @@ def test_classes_in_another_order_are_put_into_the_data_sets(
     turned = (manifest.classes[2], "boot", manifest.classes[0], manifest.classes[1])
     model = build_model("convnet_w4", 4, 28, seed=1).eval()
     save_weights(tmp_path / "t.safetensors", model, Facts("convnet_w4", turned, 28))
-    plan = plan_teacher(f"{tmp_path}/t.safetensors", betons.train, manifest, observed, observer)
+    plan = plan_teacher(f"{tmp_path}/t.safetensors", manifest, observer)
     found = load_teacher(plan, None, observed, compute).model(images())
     assert torch.equal(found, model(images())[:, [2, 3, 0]])
 

@@ -17,19 +17,17 @@ class SharpnessConfig(MethodConfig):
     step: int = Field(1, ge=1, le=8)
 
 
-class Sharpness(Method):
+class Sharpness(Method[SharpnessConfig]):
     """Keep the images whose neighbouring pixels differ most, the same number of every class."""
 
     info = MethodInfo(name="sharpness", title="Sharpness", family="pruning", paper="", year=2026, bibtex="")
-    config_class = SharpnessConfig
     version = 1
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+    def scores(self, context: MethodContext, config: SharpnessConfig) -> NDArray[np.float64]:
         """Return minus the mean difference of neighbouring levels, float64 [N]; low = sharp, so that sharp is easy."""
-        assert isinstance(config, SharpnessConfig)
         return np.array([-edges(context.image(index), config.step) for index in range(context.labels.size)])
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: SharpnessConfig, ipc: int, seed: int) -> Compressed:
         """Keep the `ipc` sharpest images of every class."""
         scores = self.scores(context, config) if context.scores is None else context.scores
         kept = select(scores, context.labels, ipc, keep="easy", balanced=True)

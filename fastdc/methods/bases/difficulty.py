@@ -13,7 +13,8 @@ The log holds float32. A score read from it differs from the score of the same f
   as float16 log-probabilities.
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +167,16 @@ def grand(seen: Seen) -> Scores:
     Published: high = hard, the same.
     """
     return seen.last("el2n") * np.sqrt(seen.last("feature_norm") ** 2 + 1.0)  # 1 is the input of the bias
+
+
+Difficulty = Literal["aum", "aum_softmax", "el2n", "forgetting"]
+DIFFICULTIES: dict[Difficulty, Callable[[Seen], Scores]] = {
+    "aum": aum,
+    "aum_softmax": aum_softmax,
+    "el2n": el2n,
+    "forgetting": forgetting,
+}
+"""Scores of the log of all epochs that other methods build on."""
 
 
 def _mean(seen: Seen, name: str) -> Scores:

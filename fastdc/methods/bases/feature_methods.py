@@ -4,22 +4,17 @@ from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypeVar
 
 from fastdc.common.errors import MethodError
 from fastdc.common.threads import usable_cpus
-from fastdc.methods.bases.method import (
-    Compressed,
-    Keep,
-    Method,
-    MethodConfig,
-    MethodContext,
-    check_budget,
-)
-from fastdc.methods.bases.selection import select_among
+from fastdc.methods.bases.method import Compressed, ConfigT, Method, MethodContext, check_budget
+from fastdc.methods.bases.method_config import Keep, MethodConfig
+from fastdc.methods.bases.selection import kept_images, select_among
 
 if TYPE_CHECKING:
     from fastdc.kernels.geometry.products import Panels
@@ -136,11 +131,6 @@ def groups_of(context: MethodContext, name: str, balanced: bool) -> list[Group]:
     return [Group(part, context.labels, final, workers) for part in members]
 
 
-def filled(groups: list[Group]) -> list[Group]:
-    """Return the groups that have members; under a global budget a class may have no images."""
-    return [group for group in groups if group.members.size]
-
-
 def per_group(groups: list[Group], work: Callable[[Group], Result]) -> list[Result]:
     """Return `work` of every group, in order, computed by as many threads as there are CPUs.
 
@@ -148,6 +138,23 @@ def per_group(groups: list[Group], work: Callable[[Group], Result]) -> list[Resu
     """
     with ThreadPoolExecutor(min(len(groups), usable_cpus())) as pool:
         return list(pool.map(work, groups))
+
+
+def within_classes(
+    context: MethodContext, name: str, distances: Callable[[Group], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return the distances of all training images, each computed within its class, float64 [N].
+
+    Args:
+        name: name of the method, for messages.
+        distances: returns the distances of a group's members, float64 [n].
+    """
+    # Under a global budget a class may have no images.
+    groups = [group for group in groups_of(context, name, balanced=True) if group.members.size]
+    out = np.empty(context.labels.size)
+    for group, found in zip(groups, per_group(groups, distances), strict=True):
+        out[group.members] = found
+    return out
 
 
 class GeometryConfig(MethodConfig):
@@ -172,14 +179,17 @@ class DistanceConfig(GeometryConfig):
     keep: Keep = "easy"
 
 
-class FeatureMethod(Method):
+DistanceT = TypeVar("DistanceT", bound=DistanceConfig, default=DistanceConfig)
+
+
+class FeatureMethod(Method[ConfigT]):
     """Base of the methods that read the trained observer's features; their `needs` include "features"."""
 
-    def class_balanced(self, config: MethodConfig) -> bool:
+    def class_balanced(self, config: ConfigT) -> bool:
         """Return the setting `balanced`, or True if the method has no such setting."""
         return config.balanced if isinstance(config, GeometryConfig) else True
 
-    def budget(self, context: MethodContext, config: MethodConfig, ipc: int) -> int:
+    def budget(self, context: MethodContext, config: ConfigT, ipc: int) -> int:
         """Return the number of images to choose in each group.
 
         Raises:
@@ -189,37 +199,31 @@ class FeatureMethod(Method):
         return ipc if self.class_balanced(config) else ipc * len(context.classes)
 
 
-class GreedyMethod(FeatureMethod):
+class GreedyMethod(FeatureMethod[ConfigT]):
     """Base of the methods that choose the samples of each group one after another."""
 
     @abstractmethod
-    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+    def order(self, group: Group, config: ConfigT, budget: int) -> NDArray[np.int64]:
         """Return `budget` distinct positions in `group.members`, in order of preference."""
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: ConfigT, ipc: int, seed: int) -> Compressed:
         """Choose `ipc` images of every class, grouped by class, in order of choice (or ipc * classes of all)."""
         budget = self.budget(context, config, ipc)
         groups = groups_of(context, self.info.name, self.class_balanced(config))
         chosen = np.concatenate(per_group(groups, lambda group: group.members[self.order(group, config, budget)]))
-        return Compressed(labels=context.labels[chosen], sources=chosen[:, None])
+        return kept_images(context, chosen)
 
 
-class DistanceMethod(FeatureMethod):
+class DistanceMethod(FeatureMethod[DistanceT]):
     """Base of the methods that rank all images by their distance from a prototype."""
 
     @abstractmethod
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+    def scores(self, context: MethodContext, config: DistanceT) -> NDArray[np.float64]:
         """Return the distance of every training image, float64 [N]; high = hard."""
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: DistanceT, ipc: int, seed: int) -> Compressed:
         """Choose the `ipc` nearest (or farthest) images of every class, or ipc * classes of all."""
-        assert isinstance(config, DistanceConfig)
         self.budget(context, config, ipc)
         scores = self.scores(context, config) if context.scores is None else context.scores
         chosen = select_among(scores, context.labels, len(context.classes), ipc, config.keep, config.balanced)
-        return Compressed(context.labels[chosen], chosen[:, None], details=score_range(scores[chosen]))
-
-
-def score_range(scores: NDArray[np.float64]) -> dict[str, float]:
-    """Return the smallest and largest score of the kept images, for the manifest."""
-    return {"score_min": float(scores.min()), "score_max": float(scores.max())}
+        return kept_images(context, chosen, scores)

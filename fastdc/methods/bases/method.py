@@ -3,75 +3,34 @@
 Imports no torch and opens no files.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Generic, Literal, Protocol, cast, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import TypeVar
 
 from fastdc.beton.hints import PROTOCOL, TileCrop, tile_crop
 from fastdc.common.errors import ConfigError, MethodError
-from fastdc.common.settings import Settings, parse_settings
-from fastdc.methods.bases.method_config import Fit as Fit  # `X as X` re-exports a name for methods and plug-ins
-from fastdc.methods.bases.method_config import MethodConfig as MethodConfig
-from fastdc.methods.bases.method_config import inferred_settings as inferred_settings
-from fastdc.methods.bases.method_config import plain_value
+from fastdc.common.settings import Settings
+from fastdc.methods.bases.method_config import Fit, MethodConfig, Resize, inferred_settings
+from fastdc.methods.bases.method_info import MethodInfo
 from fastdc.observe.dynamics_log import Observation
-from fastdc.observe.record_needs import OBSERVED, ObserverNeeds
-from fastdc.observe.record_needs import WHOLE_SCHEDULE as WHOLE_SCHEDULE  # methods return it
+from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
 from fastdc.teachers.resources import Teaching
 
-Family = Literal["reference", "pruning", "distillation", "combination"]
-Need = Literal["dynamics", "features", "outputs", "tdds", "teacher", "bn_statistics"]
-Keep = Literal["easy", "hard"]
-Resize = Literal["antialias", "nearest"]
 Encoding = Literal["jpg", "png"]
 StoredImage = NDArray[np.uint8] | bytes
 STORED_QUALITY = 75
 """JPEG quality of stored images, 4:2:0. It is the same for every method, so that accuracy per byte is comparable."""
 
-VARIANT_PATTERN = re.compile(r"(?P<name>[^\[\]]+)(?:\[(?P<settings>[^\[\]]*)\])?")
-
-
-class MethodInfo(Settings):
-    """Metadata of a method: its names, its source and its requirements.
-
-    Attributes:
-        name: registry name, lower case.
-        title: the method's name as its paper prints it.
-        family: kind of compression; `reference` marks rows that compress nothing.
-        paper: title of the paper.
-        year: year of publication.
-        bibtex: one BibTeX entry, or "" where there is nothing to cite.
-        needs: inputs that must exist before the method runs; empty for methods that need only labels.
-        class_balanced: whether every class keeps the same number of images.
-        stochastic: whether the subset seed changes the subset.
-        whole_set: whether the result is the training set itself. Such a set is not stored again.
-        published: published top-1 accuracy in percent, by keys such as "imagenet1k/resnet18/hard/ipc10".
-    """
-
-    name: str
-    title: str
-    family: Family
-    paper: str
-    year: int
-    bibtex: str
-    needs: tuple[Need, ...] = ()
-    class_balanced: bool = True
-    stochastic: bool = False
-    whole_set: bool = False
-    published: dict[str, float] = Field(default_factory=dict)
-
-    @property
-    def observed(self) -> bool:
-        """Return whether the method reads an observer's record."""
-        return any(need in OBSERVED for need in self.needs)
+ConfigT = TypeVar("ConfigT", bound=MethodConfig, default=MethodConfig)
+"""Settings of a method."""
 
 
 class Lists(Protocol):
@@ -166,9 +125,10 @@ class Compressed:
     mosaic: Mosaic | None = None
 
 
-class Method(ABC):
+class Method(ABC, Generic[ConfigT]):
     """Base class of compression methods; each subclass is one file in `fastdc/methods`, or a plug-in.
 
+    `class Mine(Method[MineConfig])` names the class of the settings; a plain `Method` has those of `MethodConfig`.
     `version` enters every cache key. Raise it whenever the same settings would give a different subset.
     `quick_settings` are those under which `fastdc check` runs a method whose defaults take longer than a minute.
     """
@@ -178,14 +138,23 @@ class Method(ABC):
     version: ClassVar[int] = 1
     quick_settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
-    def configure(self, settings: Mapping[str, Any]) -> MethodConfig:
+    def __init_subclass__(cls) -> None:
+        """Take `config_class` from the first argument of the generic base, unless the class sets it itself."""
+        super().__init_subclass__()
+        for base in vars(cls).get("__orig_bases__", ()) if "config_class" not in vars(cls) else ():
+            if issubclass(get_origin(base) or object, Method):
+                argument = get_args(base)[0]
+                # A type variable, as in a base class for several methods, stands for the class that it is bound to.
+                cls.config_class = getattr(argument, "__bound__", argument)
+
+    def configure(self, settings: Mapping[str, Any]) -> ConfigT:
         """Return typed settings from plain values.
 
         Raises:
             ConfigError: a setting is unknown (the message suggests the closest one), a value is out of range, or
                 `augment` is given for the whole set.
         """
-        config = self.config_class.make(settings, f"method {self.info.name}")
+        config = cast("ConfigT", self.config_class.make(settings, f"method {self.info.name}"))
         if self.info.whole_set and config.augment is not None:
             raise ConfigError(
                 f"method {self.info.name}: augment={config.augment} is stored with a set, and the whole set is none; "
@@ -193,7 +162,7 @@ class Method(ABC):
             )
         return config
 
-    def training_crop(self, config: MethodConfig) -> TileCrop:
+    def training_crop(self, config: ConfigT) -> TileCrop:
         """Return the crops that training takes of the stored images, before the images exist.
 
         A method whose sets carry hints of their own must return the same rule here. `check_compressed` compares the
@@ -201,23 +170,23 @@ class Method(ABC):
         """
         return tile_crop(config.augment or PROTOCOL, {})
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: ConfigT, ipc: int) -> int:
         """Return the number of source images per class that `ipc` takes; a sweep checks it before any work."""
         return ipc
 
-    def class_balanced(self, config: MethodConfig) -> bool:
+    def class_balanced(self, config: ConfigT) -> bool:
         """Return whether every class must have `images_needed` images, or only the set as a whole."""
         return self.info.class_balanced
 
-    def observed(self, config: MethodConfig) -> bool:
+    def observed(self, config: ConfigT) -> bool:
         """Return whether the method reads an observer's record under these settings."""
         return self.info.observed
 
-    def stochastic(self, config: MethodConfig) -> bool:
+    def stochastic(self, config: ConfigT) -> bool:
         """Return whether the subset seed changes the subset under these settings."""
         return self.info.stochastic
 
-    def observer_epochs(self, config: MethodConfig) -> int:
+    def observer_epochs(self, config: ConfigT) -> int:
         """Return the last observer epoch that the method reads, counted from 1; 0 if it reads none.
 
         `WHOLE_SCHEDULE` stands for all epochs. A method that reads only the final pass also returns it, because the
@@ -225,11 +194,11 @@ class Method(ABC):
         """
         return WHOLE_SCHEDULE if {"features", "outputs"} & set(self.info.needs) else 0
 
-    def teachers(self, config: MethodConfig) -> tuple[str, ...]:
+    def teachers(self, config: ConfigT) -> tuple[str, ...]:
         """Return the networks that the method runs, as `fastdc.teachers.names` names them; none by default."""
         return ()
 
-    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+    def reductions(self, config: ConfigT, image_size: int) -> tuple[str, ...]:
         """Describe where the settings fall short of the paper's ("100 iterations instead of 4000"); shown with rows.
 
         Args:
@@ -237,7 +206,7 @@ class Method(ABC):
         """
         return ()
 
-    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+    def inferred(self, config: ConfigT, image_size: int) -> tuple[str, ...]:
         """Return the names of settings whose value is inferred, not published; shown with rows.
 
         Args:
@@ -247,9 +216,7 @@ class Method(ABC):
         default = type(config)()
         return tuple(n for n in inferred_settings(type(config)) if getattr(config, n) == getattr(default, n))
 
-    def network_visits(
-        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
-    ) -> float:
+    def network_visits(self, config: ConfigT, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Estimate the forward and backward passes of images through teachers, for a dry run.
 
         An image that only goes forward counts as a third.
@@ -262,11 +229,11 @@ class Method(ABC):
         """
         return 0.0
 
-    def shortest_log(self, config: MethodConfig) -> int:
+    def shortest_log(self, config: ConfigT) -> int:
         """Return the fewest epochs from which the method can score, for example those of one window."""
         return 0
 
-    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+    def observer_needs(self, config: ConfigT) -> ObserverNeeds:
         """Return the parts of an observer's record that the method reads."""
         needs, epochs = self.info.needs, self.observer_epochs(config)
         return ObserverNeeds(
@@ -276,7 +243,7 @@ class Method(ABC):
             tdds=epochs if "tdds" in needs else 0,  # counted in epochs, although a step lies between two
         )
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
+    def scores(self, context: MethodContext, config: ConfigT) -> NDArray[np.float64] | None:
         """Return the score that ranks the training images, float64 [N], high = hard; None if there is no ranking.
 
         `fastdc.subsets` calls this before the method's `compress`, which finds the result in `context.scores`. Lists
@@ -285,7 +252,7 @@ class Method(ABC):
         return None
 
     @abstractmethod
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: ConfigT, ipc: int, seed: int) -> Compressed:
         """Choose or make the stored images.
 
         Raises:
@@ -294,7 +261,7 @@ class Method(ABC):
 
 
 def budget_problem(
-    method: Method, config: MethodConfig, classes: Sequence[str], counts: Sequence[int], ipc: int
+    method: Method[ConfigT], config: ConfigT, classes: Sequence[str], counts: Sequence[int], ipc: int
 ) -> str | None:
     """Return the reason why a training set cannot serve `ipc` images per class, or None if it can.
 
@@ -312,7 +279,9 @@ def budget_problem(
     return f"ipc={ipc} needs {needed} images of every class, class '{classes[smallest]}' has {counts[smallest]}"
 
 
-def check_budget(method: Method, config: MethodConfig, classes: Sequence[str], counts: Sequence[int], ipc: int) -> None:
+def check_budget(
+    method: Method[ConfigT], config: ConfigT, classes: Sequence[str], counts: Sequence[int], ipc: int
+) -> None:
     """Refuse a budget that the training set cannot serve.
 
     Raises:
@@ -321,23 +290,3 @@ def check_budget(method: Method, config: MethodConfig, classes: Sequence[str], c
     problem = budget_problem(method, config, classes, counts, ipc)
     if problem is not None:
         raise MethodError(f"method {method.info.name}: {problem}; lower --ipc or add images")
-
-
-def parse_variant(text: str) -> tuple[str, dict[str, Any]]:
-    """Split the name of a variant into name and settings: `"el2n[keep=hard]"` -> `("el2n", {"keep": "hard"})`.
-
-    Raises:
-        ConfigError: the text has neither of the forms name and name[key=value,...].
-    """
-    match = VARIANT_PATTERN.fullmatch(text.strip())
-    if match is None:
-        raise ConfigError(f"method '{text}': expected name or name[key=value,key=value]")
-    inside = match["settings"]
-    return match["name"].strip(), parse_settings(inside.split(",")) if inside else {}
-
-
-def variant_name(name: str, settings: Mapping[str, Any]) -> str:
-    """Return the display name of a method under `settings`, keys sorted: `el2n[keep=hard]`, or just `el2n`."""
-    if not settings:
-        return name
-    return f"{name}[{','.join(f'{key}={plain_value(settings[key])}' for key in sorted(settings))}]"

@@ -8,6 +8,8 @@ from fastdc.beton.hints import TileRule
 from fastdc.common.settings import Settings
 
 Fit = Literal["crop", "squash", "pad"]
+Keep = Literal["easy", "hard"]
+Resize = Literal["antialias", "nearest"]
 
 
 class MethodConfig(Settings):

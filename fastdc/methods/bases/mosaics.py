@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from fastdc.beton import encode_jpeg_within, fit_image, resize_image
 from fastdc.common.errors import MethodError
-from fastdc.methods.bases.method import Fit, Mosaic
+from fastdc.methods.bases.method import Mosaic
+from fastdc.methods.bases.method_config import Fit
 
 
 def store_mosaics(

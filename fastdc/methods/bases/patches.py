@@ -1,7 +1,6 @@
 """Patches of real images, chosen by the loss of teachers. Torch and numba are imported only where they run."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.common.errors import MethodError
-from fastdc.common.files import atomic_file
-from fastdc.common.keys import content_key, derive_seed
+from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.method import MethodContext
-from fastdc.teachers.resources import Teaching
+from fastdc.methods.bases.selection import drawn_of_classes, members_of
+from fastdc.methods.bases.teacher_losses import Indices, Losses, scored_once
 
 if TYPE_CHECKING:
     from fastdc.loader import ViewRequest
     from fastdc.teachers.network import Teacher
 
-Losses = NDArray[np.float64]
-Indices = NDArray[np.int64]
+RDED_POOL, RDED_CROPS = 300, 5
+"""Candidates in RDED's published scripts: images per class, and crops of each."""
 SMALLEST_TILED = 128
 """Smallest side, in pixels, at which the papers tile 2 x 2 patches; RDED's scripts keep one patch at 64 and 32 px."""
 
@@ -91,39 +90,19 @@ def tiles_per_side(factor: int | None, image_size: int) -> int:
     return factor or (2 if image_size >= SMALLEST_TILED else 1)
 
 
-def teaching_of(context: MethodContext, name: str) -> Teaching:
-    """Return the networks of a method that needs some.
-
-    Raises:
-        MethodError: the context has no teacher.
-    """
-    if context.teaching is None or not context.teaching.teachers:
-        raise MethodError(f"method {name}: needs a teacher, the context has none; name one in the setting 'teachers'")
-    return context.teaching
-
-
 def random_pools(context: MethodContext, size: int, seed: int) -> list[Indices]:
     """Draw `size` training images of every class, or all if a class has fewer; ascending within a class.
 
     Args:
         seed: already derived for this purpose; every class draws from its own stream.
     """
-    pools = []
-    for label in range(len(context.classes)):
-        members = np.flatnonzero(context.labels == label)
-        generator = np.random.Generator(np.random.PCG64([seed, label]))
-        pools.append(np.sort(generator.permutation(members)[:size]).astype(np.int64))
-    return pools
+    return [np.sort(drawn) for drawn in drawn_of_classes(context.labels, len(context.classes), size, seed)]
 
 
 def best_of_classes(context: MethodContext, values: Losses, size: int) -> list[Indices]:
     """Return the `size` images of lowest `values` [N] in every class, ascending; ties go to the lower number."""
-    pools = []
-    for label in range(len(context.classes)):
-        members = np.flatnonzero(context.labels == label)
-        order = np.argsort(values[members], kind="stable")
-        pools.append(np.sort(members[order[:size]]).astype(np.int64))
-    return pools
+    classes = members_of(context.labels, len(context.classes))
+    return [np.sort(members[np.argsort(values[members], kind="stable")[:size]]) for members in classes]
 
 
 def check_pools(name: str, context: MethodContext, pools: Sequence[Indices], needed: int, what: str) -> None:
@@ -162,81 +141,6 @@ def crop_losses(
     """
     key = ["crops", law.seed, law.crops, law.scale, law.ratio, law.flip, size]
     return scored_once(context, np.concatenate(pools), lambda: law.requests(size), key, teachers, batch_size, label)
-
-
-def image_losses(
-    context: MethodContext,
-    teachers: "Sequence[Teacher]",
-    batch_size: int,
-    label: str,
-    *,
-    resize: int = 0,
-    samples: Indices | None = None,
-) -> Losses:
-    """Return the loss of whole training images, resized and cut to the central S x S pixels, float64 [n].
-
-    Args:
-        label: name of the task, for progress and messages.
-        resize: shorter side after resizing, in pixels, at least S; 0 takes validation's, round(S * 256 / 224).
-        samples: int64 [n], the images; None for all.
-    """
-    from fastdc.loader import EvalView, ViewRequest
-
-    view = EvalView(context.image_size, resize)
-    chosen = np.arange(context.labels.size) if samples is None else samples
-    key: list[object] = ["whole", view.resize]
-    found = scored_once(context, chosen, lambda: [ViewRequest(view)], key, teachers, batch_size, label)
-    return found[:, 0]
-
-
-def scored_once(
-    context: MethodContext,
-    samples: Indices,
-    requests: "Callable[[], list[ViewRequest]]",
-    key: list[object],
-    teachers: "Sequence[Teacher]",
-    batch_size: int,
-    label: str,
-) -> Losses:
-    """Return `view_losses`, cached in the subset's scratch folder for a run that is killed and resumed.
-
-    Args:
-        samples: int64 [n], the images.
-        requests: makes the views of every image; called only if the cache has no losses.
-        key: plain data that identifies the requests.
-        label: name of the task, for progress and messages.
-
-    Returns:
-        float64 [n, views], in the order of `samples`.
-    """
-    from fastdc.teachers.view_losses import view_losses
-
-    teaching = teaching_of(context, label)
-    # The batch size is part of the identity because rounding depends on it.
-    identity = [key, context.image_size, batch_size, samples.tolist(), [teacher.identity for teacher in teachers]]
-    path = teaching.scratch / f"losses-{content_key(identity)[:16]}.npy"
-    with suppress(OSError, ValueError, EOFError):  # the file is missing or damaged: compute the losses again
-        kept = np.load(path, allow_pickle=False)
-        if isinstance(kept, np.ndarray) and kept.ndim == 2 and kept.dtype == np.float64 and len(kept) == len(samples):
-            return kept
-    order = np.argsort(samples, kind="stable")  # so that the beton is read from front to back
-    found = view_losses(
-        teaching.train,
-        samples[order],
-        requests(),
-        context.image_size,
-        teachers,
-        teaching.compute,
-        batch_size=batch_size,
-        label=label,
-        show_progress=teaching.show_progress,
-    )
-    losses = np.empty_like(found)
-    losses[order] = found
-    teaching.scratch.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as handle:
-        np.save(handle, losses)
-    return losses
 
 
 def best_crop_patches(

@@ -7,23 +7,31 @@ numbers of its paper per stored size), its `layout`, and the hooks below that it
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import TypeVar
 
-from fastdc.methods.bases.method import Compressed, Encoding, MethodConfig, MethodContext
-from fastdc.methods.bases.patches import teaching_of
+from fastdc.methods.bases.method import Compressed, Encoding, MethodContext
 from fastdc.methods.bases.recovery_starts import Start
+from fastdc.methods.bases.teacher_losses import teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
-from fastdc.recover.recovery_recipe import Layout, Paper, Presets, Recipe, paper_at
+from fastdc.recover.recovery_recipe import (
+    Layout,
+    MatchingSpec,
+    Paper,
+    Presets,
+    Recipe,
+    RecipeT,
+    StatisticsSpec,
+    paper_at,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fastdc.recover.layer_statistics import Statistics
     from fastdc.recover.recovery_job import BatchStart, RecoverJob
-    from fastdc.recover.statistics_matching import MatchingSpec
 
 Preset = Literal["auto", "paper224", "paper64", "paper32", "cpu"]
 SHARED = ("iterations", "learning_rate", "matching_weight", "crop_min", "jitter", "batch_size")
@@ -59,7 +67,10 @@ class RecoverConfig(TeacherConfig):
     batch_size: int | None = Field(None, ge=1)
 
 
-class RecoverMethod(TeacherMethod):
+RecoverT = TypeVar("RecoverT", bound=RecoverConfig, default=RecoverConfig)
+
+
+class RecoverMethod(TeacherMethod[RecoverT], Generic[RecoverT, RecipeT]):
     """Base of the family's methods: a recipe, and the hooks by which a method departs from SRe2L.
 
     Attributes:
@@ -71,9 +82,8 @@ class RecoverMethod(TeacherMethod):
         batch_norm: whether a teacher without BatchNorm is refused. Methods that also match convolutions accept it.
     """
 
-    config_class: ClassVar[type[MethodConfig]] = RecoverConfig
     quick_settings = MappingProxyType({"iterations": 4})
-    presets: ClassVar[Presets]
+    presets: Presets[RecipeT]
     layout: ClassVar[Layout] = "across"
     encoding: ClassVar[Encoding] = "jpg"
     paper_teachers: ClassVar[Mapping[Paper, int]] = MappingProxyType({})
@@ -84,47 +94,45 @@ class RecoverMethod(TeacherMethod):
 
     # ---- hooks -----------------------------------------------------------------------------------------------------
 
-    def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start | None:
+    def start(self, context: MethodContext, config: RecoverT, ipc: int, seed: int) -> Start | None:
         """Return the images to start from, or None for N(0, 1) noise."""
         return None
 
-    def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
+    def matching(self, recipe: RecipeT) -> MatchingSpec:
         """Return the statistics loss; by default it matches the teacher's running statistics."""
-        from fastdc.recover.statistics_matching import MatchingSpec
-
         return MatchingSpec(variance_weight=recipe.variance_weight)
 
-    def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
-        """Return the statistics of every teacher that `matching` needs beside the running ones; None by default."""
-        return [None] * len(teaching_of(context, self.info.name).teachers)
+    def statistics(self, config: RecoverT, recipe: RecipeT, image_size: int) -> StatisticsSpec | None:
+        """Return what `matching` needs beside the running statistics; it is measured on the training set.
 
-    def networks(self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: Recipe) -> "Sequence[nn.Module]":
+        None by default.
+        """
+        return None
+
+    def networks(self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: RecipeT) -> "Sequence[nn.Module]":
         """Return the networks against which a batch is optimised; the teachers themselves by default."""
         return teachers
 
-    def extra_loss(self, images: "Tensor", labels: "Tensor", config: MethodConfig) -> "Tensor | None":
+    def extra_loss(self, images: "Tensor", labels: "Tensor", recipe: RecipeT) -> "Tensor | None":
         """Return a further loss term of the view [B, 3, S, S] and its labels [B], or None."""
         return None
 
     # ---- the method, built from the hooks --------------------------------------------------------------------------
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: RecoverT, ipc: int) -> int:
         """Return 0, because images start as noise by default; a method with a real start overrides this."""
         return 0
 
-    def network_visits(
-        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
-    ) -> float:
+    def network_visits(self, config: RecoverT, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count every image once per iteration."""
         return float(self.recipe(config, image_size).iterations * images)
 
-    def recipe(self, config: MethodConfig, image_size: int) -> Recipe:
+    def recipe(self, config: RecoverT, image_size: int) -> RecipeT:
         """Return the preset's numbers, overridden by the settings that are given.
 
         Args:
             image_size: side of the stored images in pixels, on which presets depend.
         """
-        assert isinstance(config, RecoverConfig)
         recipe = self.preset(config, image_size)
         # A setting overrides the recipe's field of the same name.
         names = {field.name for field in fields(recipe)} & set(type(config).model_fields)
@@ -132,35 +140,34 @@ class RecoverMethod(TeacherMethod):
         # Crops and a margin are alternative views of the image, so an explicit crop switches a preset's margin off.
         return replace(recipe, **given | ({"margin": 0} if "crop_min" in given else {}))
 
-    def presets_for(self, config: MethodConfig) -> Presets:
+    def presets_for(self, config: RecoverT) -> Presets[RecipeT]:
         """Return the presets under these settings; a method overrides this if they depend on the settings."""
         return self.presets
 
-    def preset(self, config: RecoverConfig, image_size: int) -> Recipe:
+    def preset(self, config: RecoverT, image_size: int) -> RecipeT:
         """Return the numbers of the preset that the settings name."""
         recipe = self.presets_for(config).named(_paper(config, image_size))
         return replace(recipe, iterations=CPU_ITERATIONS) if config.preset == "cpu" else recipe
 
-    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+    def inferred(self, config: RecoverT, image_size: int) -> tuple[str, ...]:
         """Return inferred settings, with the preset's numbers that neither a public script nor the settings give."""
-        assert isinstance(config, RecoverConfig)
         names = self.presets_for(config).inferred.get(_paper(config, image_size), ())
         return super().inferred(config, image_size) + tuple(name for name in names if getattr(config, name) is None)
 
-    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+    def reductions(self, config: RecoverT, image_size: int) -> tuple[str, ...]:
         """Describe the `reducible` numbers, and the number of teachers, that are below the paper's at this size."""
         recipe, paper = self.recipe(config, image_size), self.presets_for(config).at(image_size)
         pairs = [(getattr(recipe, name), getattr(paper, name), words) for name, words in self.reducible.items()]
         pairs.append((len(self.teachers(config)), self.paper_teachers.get(paper_at(image_size), 1), "teachers"))
         return tuple(f"{found:,} instead of {asked:,} {what}" for found, asked, what in pairs if found < asked)
 
-    def job(
-        self, context: MethodContext, config: MethodConfig, ipc: int, seed: int, start: Start | None
-    ) -> "RecoverJob":
+    def job(self, context: MethodContext, config: RecoverT, ipc: int, seed: int, start: Start | None) -> "RecoverJob":
         """Return the recovery as a job for the engine."""
+        from fastdc.recover.measure_statistics import teacher_statistics
         from fastdc.recover.recovery_job import RecoverJob
 
         recipe = self.recipe(config, context.image_size)
+        spec, teaching = self.statistics(config, recipe, context.image_size), teaching_of(context, self.info.name)
         return RecoverJob(
             method=self.info.name,
             classes=len(context.classes),
@@ -169,15 +176,15 @@ class RecoverMethod(TeacherMethod):
             seed=seed,
             recipe=recipe,
             layout=self.layout,
-            matching=self.matching(recipe, config),
+            matching=self.matching(recipe),
             settings=config.model_dump(mode="json"),
-            statistics=tuple(self.statistics(context, config)),
+            statistics=() if spec is None else teacher_statistics(teaching, len(context.classes), spec),
             start=None if start is None else start.images,
             networks=lambda teachers, batch: self.networks(teachers, batch, recipe),
-            extra_loss=lambda images, labels: self.extra_loss(images, labels, config),
+            extra_loss=lambda images, labels: self.extra_loss(images, labels, recipe),
         )
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: RecoverT, ipc: int, seed: int) -> Compressed:
         """Recover `ipc` images of every class.
 
         Raises:

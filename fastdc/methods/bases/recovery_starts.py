@@ -4,7 +4,7 @@ Every function chooses images at once but makes their pixels later, anew at each
 takes no memory. Rows are class-major: class 0's `ipc` images come first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,21 +13,23 @@ from numpy.typing import NDArray
 
 from fastdc.beton import fit_image
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.method import Fit, MethodContext
+from fastdc.methods.bases.method import MethodContext
+from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.mosaics import central_view
 from fastdc.methods.bases.patches import (
+    RDED_CROPS,
+    RDED_POOL,
     CropLaw,
     Patches,
     best_crop_patches,
     best_of_classes,
-    image_losses,
     lowest_crops,
     outward,
     random_pools,
-    teaching_of,
     tiles_per_side,
 )
-from fastdc.methods.bases.selection import random_balanced
+from fastdc.methods.bases.selection import members_of, random_balanced
+from fastdc.methods.bases.teacher_losses import BATCH, image_losses, teaching_of
 
 if TYPE_CHECKING:
     from fastdc.teachers.network import Teacher
@@ -60,9 +62,7 @@ def random_images(context: MethodContext, ipc: int, seed: int, *, fit: Fit = "cr
     return Start(chosen[:, None], lambda: _whole(context, chosen, fit))
 
 
-def medium_images(
-    context: MethodContext, teacher: "Teacher", ipc: int, *, fit: Fit = "crop", batch_size: int = 256
-) -> Start:
+def medium_images(context: MethodContext, teacher: "Teacher", ipc: int, *, fit: Fit = "crop") -> Start:
     """Choose whole images of medium difficulty; DELT's start (Shen et al., CVPR 2025).
 
     The n images of a class are ranked by the teacher's probability of their class, lowest first. They are taken from
@@ -72,17 +72,15 @@ def medium_images(
     Args:
         ipc: images per class; every class has at least as many.
         fit: how an image becomes S x S; `crop` first resizes its shorter side to S // 7 * 8 pixels, as in the code.
-        batch_size: images in a forward pass.
 
     Raises:
         MethodError: an output of the teacher is not finite, or memory is insufficient.
     """
     side = context.image_size
     resize = max(side // 7 * 8, side)  # S // 7 * 8 is below S for small sides, such as 8 for 13
-    losses = image_losses(context, [teacher], batch_size, "rank images by confidence", resize=resize)
+    losses = image_losses(context, [teacher], BATCH, "rank images by confidence", resize=resize)
     chosen = []
-    for label in range(len(context.classes)):
-        members = np.flatnonzero(context.labels == label)
+    for members in members_of(context.labels, len(context.classes)):
         # The loss is -ln of the class's probability, so the lowest probability comes first.
         ranking = members[np.argsort(-losses[members], kind="stable")]
         chosen.append(ranking[outward(members.size, -(-members.size // 2))[:ipc]])
@@ -97,11 +95,9 @@ def easy_mosaics(
     ipc: int,
     seed: int,
     *,
-    teachers: "Sequence[Teacher] | None" = None,
     pool: int = 300,
     crops: int = 4,
     factor: int | None = None,
-    batch_size: int = 256,
     again: bool = False,
 ) -> Start:
     """Make mosaics of the easiest crops of the easiest images; EDC's start (Shao et al., NeurIPS 2024).
@@ -114,27 +110,25 @@ def easy_mosaics(
     Args:
         ipc: mosaics per class.
         seed: subset seed.
-        teachers: the networks; None for all of the context's.
         pool: number of easiest images per class that are cropped.
         crops: crops per image.
         factor: tiles per side; None takes the papers' value: 2 from 128 px on, else 1.
-        batch_size: images or crops in a forward pass.
         again: whether the `ipc` starts of a class are drawn from its mosaics with replacement, as in EDC's recovery.
 
     Raises:
         MethodError: a class has too few images, an output is not finite, or memory is insufficient.
     """
-    chosen = _teachers(context, teachers, "easy mosaics")
-    losses = image_losses(context, chosen, batch_size, "find easy images")
+    teachers = teaching_of(context, "easy mosaics").teachers
+    losses = image_losses(context, teachers, BATCH, "find easy images")
     law = CropLaw(seed, crops, ratio=(3 / 4, 4 / 3), flip=True)
     patches = lowest_crops(
         context,
         best_of_classes(context, losses, pool),
         law,
-        chosen,
+        teachers,
         ipc=ipc,
         factor=tiles_per_side(factor, context.image_size),
-        batch_size=batch_size,
+        batch_size=BATCH,
         label="find easy crops",
     )
     return _start(context, _drawn(patches, ipc, seed) if again else patches)
@@ -149,9 +143,9 @@ def images_again(context: MethodContext, ipc: int, seed: int, *, fit: Fit = "squ
         fit: how an image becomes S x S; the authors' code squashes it.
     """
     root, chosen = derive_seed(seed, "random start"), []
-    for label in range(len(context.classes)):
+    for label, members in enumerate(members_of(context.labels, len(context.classes))):
         generator = np.random.Generator(np.random.PCG64([root, label]))
-        chosen.append(generator.choice(np.flatnonzero(context.labels == label), ipc))
+        chosen.append(generator.choice(members, ipc))
     indices = np.concatenate(chosen).astype(np.int64)
     return Start(indices[:, None], lambda: _whole(context, indices, fit))
 
@@ -185,25 +179,14 @@ def _shuffled(image: Pixels, tiles: int, generator: np.random.Generator) -> Pixe
     return image
 
 
-def medium_mosaics(
-    context: MethodContext,
-    ipc: int,
-    seed: int,
-    *,
-    teachers: "Sequence[Teacher] | None" = None,
-    pool: int = 300,
-    crops: int = 5,
-    factor: int | None = None,
-    batch_size: int = 256,
-) -> Start:
+def medium_mosaics(context: MethodContext, ipc: int, seed: int, *, factor: int | None = None) -> Start:
     """Make RDED's mosaics with patches of medium difficulty; FADRM's start (Cui et al., NeurIPS 2025).
 
     The mosaics are made as by `rded`, but the ranking of the best crops is taken from its median outwards. The authors
     offer their patches as a download, without the code that made them. This reading is inferred.
 
     Args:
-        ipc, seed, teachers, crops, factor, batch_size: as in `easy_mosaics`.
-        pool: number of random images per class that are cropped; at least ipc * factor**2 are taken.
+        ipc, seed, factor: as in `easy_mosaics`.
 
     Raises:
         MethodError: a class has too few images, an output is not finite, or memory is insufficient.
@@ -211,20 +194,16 @@ def medium_mosaics(
     tiles = tiles_per_side(factor, context.image_size)
     patches, _ = best_crop_patches(
         context,
-        random_pools(context, max(pool, ipc * tiles**2), derive_seed(seed, "patch pool")),
-        CropLaw(seed, crops),
-        _teachers(context, teachers, "medium mosaics"),
+        random_pools(context, max(RDED_POOL, ipc * tiles**2), derive_seed(seed, "patch pool")),
+        CropLaw(seed, RDED_CROPS),
+        teaching_of(context, "medium mosaics").teachers,
         ipc=ipc,
         factor=tiles,
-        batch_size=batch_size,
+        batch_size=BATCH,
         label="find medium patches",
         medium=True,
     )
     return _start(context, patches)
-
-
-def _teachers(context: MethodContext, given: "Sequence[Teacher] | None", name: str) -> "Sequence[Teacher]":
-    return teaching_of(context, name).teachers if given is None else given
 
 
 def _start(context: MethodContext, patches: Patches) -> Start:

@@ -11,21 +11,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import TypeVar
 
 from fastdc.common.errors import MethodError
-from fastdc.methods.bases.difficulty import Scores
-from fastdc.methods.bases.method import (
-    WHOLE_SCHEDULE,
-    Compressed,
-    Keep,
-    Method,
-    MethodConfig,
-    MethodContext,
-    check_budget,
-)
-from fastdc.methods.bases.selection import select_among
+from fastdc.methods.bases.difficulty import DIFFICULTIES, Difficulty, Scores
+from fastdc.methods.bases.method import Compressed, ConfigT, Method, MethodContext, check_budget
+from fastdc.methods.bases.method_config import Keep, MethodConfig
+from fastdc.methods.bases.selection import kept_images, select_among
 from fastdc.observe.dynamics_log import Observation
-from fastdc.observe.record_needs import ObserverNeeds
+from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
+
+EL2N_EPOCHS = 10
+"""Number of first epochs that EL2N averages over, as in CCS's ImageNet code."""
 
 
 class ScoreConfig(MethodConfig):
@@ -51,22 +48,24 @@ class LogConfig(ScoreConfig):
     last_epoch: int | None = Field(None, ge=1)
 
 
-class ScoreMethod(Method):
+ScoreT = TypeVar("ScoreT", bound=ScoreConfig, default=ScoreConfig)
+LogT = TypeVar("LogT", bound=LogConfig, default=LogConfig)
+
+
+class ScoreMethod(Method[ConfigT]):
     """Base of the methods that choose by a score of every training image.
 
-    A subclass defines `run_scores` for one observer run. `scores` averages it over the runs, and `compress` keeps the
-    end of the ranking that the settings name. A subclass that chooses in another way overrides `choose`.
+    A subclass defines `run_scores` for one observer run, which `scores` averages over the runs, and `choose`.
     """
 
-    config_class: ClassVar[type[MethodConfig]] = ScoreConfig
     choice_settings: ClassVar[tuple[str, ...]] = ("fit", "augment", "keep", "balanced")
     """Settings that affect only the choice among scored images, not the score."""
 
     @abstractmethod
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: ConfigT) -> Scores:
         """Return the scores of one observer run, float64 [N], high = hard."""
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> Scores:
+    def scores(self, context: MethodContext, config: ConfigT) -> Scores:
         """Return the scores averaged over the observer runs, float64 [N], high = hard.
 
         Raises:
@@ -74,44 +73,42 @@ class ScoreMethod(Method):
         """
         return mean_over_runs(self.info.name, context.observations, lambda run: self.run_scores(run, config))
 
-    def class_balanced(self, config: MethodConfig) -> bool:
-        """Return the setting `balanced`."""
-        return bool(_ranking(config).balanced)
+    @abstractmethod
+    def choose(self, context: MethodContext, config: ConfigT, scores: Scores, ipc: int, seed: int) -> NDArray[np.int64]:
+        """Return the indices to keep, int64 [ipc * C], in order of preference, by class if balanced."""
 
-    def choose(
-        self, context: MethodContext, config: MethodConfig, scores: Scores, ipc: int, seed: int
-    ) -> NDArray[np.int64]:
-        """Return the indices to keep, int64 [ipc * C], in order of preference, by class if balanced; see `select`."""
-        ranking = _ranking(config)
-        return select_among(scores, context.labels, len(context.classes), ipc, ranking.keep, ranking.balanced)
-
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: ConfigT, ipc: int, seed: int) -> Compressed:
         """Keep the chosen images whole; `details` holds the range of their scores."""
         check_budget(self, config, context.classes, context.counts, ipc)
         scores = self.scores(context, config) if context.scores is None else context.scores
-        chosen = self.choose(context, config, scores, ipc, seed)
-        return Compressed(
-            labels=context.labels[chosen],
-            sources=chosen[:, None],
-            details={"score_min": float(scores[chosen].min()), "score_max": float(scores[chosen].max())},
-        )
+        return kept_images(context, self.choose(context, config, scores, ipc, seed), scores)
 
 
-class LogScore(ScoreMethod):
+class RankMethod(ScoreMethod[ScoreT]):
+    """Base of the methods that keep one end of the ranking by their score."""
+
+    def class_balanced(self, config: ScoreT) -> bool:
+        """Return the setting `balanced`."""
+        return config.balanced
+
+    def choose(self, context: MethodContext, config: ScoreT, scores: Scores, ipc: int, seed: int) -> NDArray[np.int64]:
+        """Return the indices of the end that `keep` names; see `select`."""
+        return select_among(scores, context.labels, len(context.classes), ipc, config.keep, config.balanced)
+
+
+class LogScore(RankMethod[LogT]):
     """Base of the scores that read the dynamics log of all epochs up to `last_epoch`, or of the whole schedule."""
 
-    config_class = LogConfig
-
-    def observer_epochs(self, config: MethodConfig) -> int:
+    def observer_epochs(self, config: LogT) -> int:
         """Return `last_epoch`, or the whole schedule."""
-        return _log(config).last_epoch or WHOLE_SCHEDULE
+        return config.last_epoch or WHOLE_SCHEDULE
 
-    def seen(self, observation: Observation, config: MethodConfig) -> "Log":
+    def seen(self, observation: Observation, config: LogT) -> "Log":
         """Return the epochs that the settings name, in the form that `fastdc.methods.bases.difficulty` reads."""
-        return Log(self.info.name, observation, _log(config).last_epoch or observation.epochs)
+        return Log(self.info.name, observation, config.last_epoch or observation.epochs)
 
 
-class FinalScore(ScoreMethod):
+class FinalScore(RankMethod[ScoreConfig]):
     """Base of the scores that read the pass at the end of the observer's training.
 
     These scores need the digits near 0 and 1, which a pass of fastdc 0.1 lacks. Such a pass is made again from the
@@ -120,7 +117,7 @@ class FinalScore(ScoreMethod):
 
     version = 2
 
-    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+    def observer_needs(self, config: ScoreConfig) -> ObserverNeeds:
         """Return the needs of the method, with `EXACT_FIELDS` in the final pass."""
         return replace(super().observer_needs(config), exact=True)
 
@@ -212,11 +209,19 @@ def mean_over_runs(
     return total / len(observations)
 
 
-def _ranking(config: MethodConfig) -> ScoreConfig:
-    assert isinstance(config, ScoreConfig)
-    return config
+def difficulty_scores(
+    method: str, name: Difficulty, observations: tuple[Observation, ...], last_epoch: int | None = None
+) -> Scores:
+    """Return a score as its own method gives it by default, averaged over the runs, float64 [N]; high = hard.
 
+    Args:
+        method: name of the method that reads the score, for messages.
+        name: the score.
+        last_epoch: last epoch that is read, counted from 1; None for the whole schedule. EL2N reads epochs 1 to 10.
+    """
 
-def _log(config: MethodConfig) -> LogConfig:
-    assert isinstance(config, LogConfig)
-    return config
+    def of_run(observation: Observation) -> Scores:
+        last = EL2N_EPOCHS if name == "el2n" else last_epoch or observation.epochs
+        return DIFFICULTIES[name](Log(method, observation, last))
+
+    return mean_over_runs(method, observations, of_run)

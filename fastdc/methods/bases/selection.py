@@ -1,10 +1,31 @@
 """Selection of a budget of images, as pure functions of scores and labels."""
 
+from typing import get_args
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastdc.common.errors import MethodError
-from fastdc.methods.bases.method import Keep
+from fastdc.methods.bases.method import Compressed, MethodContext
+from fastdc.methods.bases.method_config import Keep
+
+
+def kept_images(
+    context: MethodContext, chosen: NDArray[np.int64], scores: NDArray[np.float64] | None = None
+) -> Compressed:
+    """Return the chosen training images as a compressed set.
+
+    Args:
+        chosen: int64 [M], in order.
+        scores: float64 [N], if the images were chosen by scores; `details` then holds the range of those chosen.
+    """
+    details = {} if scores is None else score_range(scores[chosen])
+    return Compressed(context.labels[chosen], chosen[:, None], details=details)
+
+
+def score_range(scores: NDArray[np.float64]) -> dict[str, float]:
+    """Return the smallest and largest score of the chosen images, for the manifest."""
+    return {"score_min": float(scores.min()), "score_max": float(scores.max())}
 
 
 def select(
@@ -65,12 +86,21 @@ def random_balanced(labels: NDArray[np.int64], num_classes: int, ipc: int, seed:
     Returns:
         int64 [ipc * num_classes], grouped by class, in class order.
     """
-    chosen = []
-    for label in range(num_classes):
-        members = np.flatnonzero(labels == label)
-        generator = np.random.Generator(np.random.PCG64([seed, label]))
-        chosen.append(generator.permutation(members)[:ipc])
-    return np.concatenate(chosen).astype(np.int64)
+    return np.concatenate(drawn_of_classes(labels, num_classes, ipc, seed))
+
+
+def drawn_of_classes(labels: NDArray[np.int64], num_classes: int, count: int, seed: int) -> list[NDArray[np.int64]]:
+    """Draw `count` distinct indices of every class, or all if a class has fewer; int64 [n] each, in the order drawn.
+
+    Args:
+        labels, num_classes, seed: see `random_balanced`.
+    """
+    return [_drawn(members, count, seed, label) for label, members in enumerate(members_of(labels, num_classes))]
+
+
+def members_of(labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
+    """Return the images of every class, ascending."""
+    return [np.flatnonzero(labels == label) for label in range(num_classes)]
 
 
 def window_of_classes(
@@ -104,10 +134,9 @@ def window_of_classes(
         MethodError: a class is empty, or a score is not finite.
     """
     if scores is None:
-        return [_drawn(np.flatnonzero(labels == label), needed, seed, label) for label in range(num_classes)]
+        return drawn_of_classes(labels, num_classes, needed, seed)
     chosen = []
-    for label in range(num_classes):
-        members = np.flatnonzero(labels == label)
+    for label, members in enumerate(members_of(labels, num_classes)):
         # As one class with the budget of all its members, `select` returns the whole ranking.
         ranking = members[select(scores[members], np.zeros_like(members), members.size, keep)]
         width = max(needed, round(pool * members.size / 100))
@@ -126,7 +155,7 @@ def _drawn(members: NDArray[np.int64], count: int, seed: int, label: int) -> NDA
 
 def _check_request(ipc: int, keep: str) -> int:
     """Check `ipc` and `keep`, and return `ipc` as a Python int, because a small NumPy integer would overflow."""
-    if keep not in ("easy", "hard"):
+    if keep not in get_args(Keep):
         raise MethodError(f"select: keep={keep!r}; expected 'easy' or 'hard'")
     if isinstance(ipc, bool) or not isinstance(ipc, (int, np.integer)):
         raise MethodError(f"select: ipc={ipc!r}; expected a whole number")

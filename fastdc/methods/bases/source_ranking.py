@@ -14,7 +14,6 @@ changed since then is refused.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.keys import bytes_key
+from fastdc.common.keys import file_key
 from fastdc.common.settings import parse_settings
 from fastdc.methods.bases.difficulty import Scores
-from fastdc.methods.bases.method import Lists, MethodConfig, MethodContext
-from fastdc.methods.bases.method_config import plain_value
-from fastdc.methods.bases.patches import image_losses, teaching_of
+from fastdc.methods.bases.method import Lists, MethodContext
+from fastdc.methods.bases.method_config import MethodConfig, plain_value
 from fastdc.methods.bases.score_methods import ScoreMethod
+from fastdc.methods.bases.teacher_losses import BATCH, image_losses, teaching_of
 from fastdc.observe.record_needs import ObserverNeeds
 
 RANDOM, EL2N, TEACHER = "random", "el2n", "teacher"
 FILES = ("list", "scores")
 FORMS = f"{RANDOM}, {TEACHER}, list:FILE, scores:FILE or a method that ranks by a score ({EL2N}, aum, forgetting)"
-TEACHER_BATCH = 256
-"""Whole images in a forward pass of the teachers; it affects only time, memory and rounding."""
 KEY = re.compile(r"(?P<path>.+?)(?:#(?P<key>[0-9a-f]{16}))?")
 """FILE or FILE#KEY. The path is lazy, so that it leaves a key at the end to the second group."""
 
@@ -147,7 +144,7 @@ class TeacherRanking(Ranking):
     def scores(self, context: MethodContext) -> Scores:
         """Return the loss in nats, float64 [N], of each image resized to shorter side S and cut to S x S."""
         teachers = teaching_of(context, self.method).teachers
-        return image_losses(context, teachers, TEACHER_BATCH, self.method, resize=context.image_size)
+        return image_losses(context, teachers, BATCH, self.method, resize=context.image_size)
 
 
 @dataclass(frozen=True)
@@ -252,17 +249,9 @@ def _content_key(path: Path, where: str) -> str:
         ConfigError: the file cannot be read.
     """
     try:
-        found = path.stat()
-        return _key_of(path, found.st_ino, found.st_size, found.st_mtime_ns)
+        return file_key(path, 16)
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read ({error.strerror}), expected a list of training images") from error
-
-
-# The unused arguments are part of the cache key, so that a changed file is read again.
-@lru_cache(maxsize=64)
-def _key_of(path: Path, _inode: int, _size: int, _changed: int) -> str:
-    """Return the key of a file's content; cached per state of the file, because a sweep asks in every cell."""
-    return bytes_key(path.read_bytes(), 16)
 
 
 def _spelled(value: Any) -> str:

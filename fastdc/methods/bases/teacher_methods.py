@@ -1,11 +1,13 @@
 """Base of the methods that run teachers: frozen networks, trained beforehand or read from a file. Imports no torch."""
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, field_validator
+from typing_extensions import TypeVar
 
-from fastdc.methods.bases.method import Method, MethodConfig
+from fastdc.methods.bases.method import Method
+from fastdc.methods.bases.method_config import MethodConfig
 
 
 class TeacherConfig(MethodConfig):
@@ -21,23 +23,18 @@ class TeacherConfig(MethodConfig):
     @field_validator("teachers", mode="before")
     @classmethod
     def _split_teachers(cls, value: Any) -> Any:
-        return split_teachers(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        # In the name of a variant, only "+" can be used, because a comma ends the setting there.
+        return tuple(part.strip() for part in re.split(r"[,+]", value) if part.strip())
 
 
-def split_teachers(text: str) -> tuple[str, ...]:
-    """Split a string at "+" or ",": `"observer+observer:vgg11_bn"` gives two names.
-
-    In the name of a variant, only "+" can be used, because a comma ends the setting there.
-    """
-    return tuple(part.strip() for part in re.split(r"[,+]", text) if part.strip())
+TeacherT = TypeVar("TeacherT", bound=TeacherConfig, default=TeacherConfig)
 
 
-class TeacherMethod(Method):
+class TeacherMethod(Method[TeacherT]):
     """Base of the methods that run the teachers of their settings, which `MethodContext.teaching` holds."""
 
-    config_class: ClassVar[type[MethodConfig]] = TeacherConfig
-
-    def teachers(self, config: MethodConfig) -> tuple[str, ...]:
+    def teachers(self, config: TeacherT) -> tuple[str, ...]:
         """Return the teachers of the settings."""
-        assert isinstance(config, TeacherConfig)
         return config.teachers

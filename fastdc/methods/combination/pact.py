@@ -11,27 +11,14 @@ from pydantic import Field, model_validator
 from fastdc.beton import encode_jpeg, encode_jpeg_optimised, encode_jpeg_within, fit_image
 from fastdc.beton.hints import TileCrop
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.method import (
-    STORED_QUALITY,
-    Compressed,
-    Fit,
-    Method,
-    MethodConfig,
-    MethodContext,
-    MethodInfo,
-    Mosaic,
-    check_budget,
-)
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import STORED_QUALITY, Compressed, Method, MethodContext, Mosaic, check_budget
+from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.mosaics import make_mosaics, store_mosaics
+from fastdc.methods.bases.score_methods import mean_over_runs
 from fastdc.methods.bases.selection import random_balanced, window_of_classes
-from fastdc.methods.pruning.el2n import EL2NRanking, el2n_scores
+from fastdc.methods.pruning.el2n import EL2NRanking
 from fastdc.observe.record_needs import ObserverNeeds
-
-BIBTEX = """@software{fastdc2026pact,
-  title={PACT: Pack And Crop Tiles},
-  author={{The fastdc developers}},
-  year={2026}
-}"""
 
 GRIDS = range(2, 9)
 """Tiles per side that grid=null tries, in this order."""
@@ -72,7 +59,7 @@ class PACTConfig(EL2NRanking):
         return self
 
 
-class PACT(Method):
+class PACT(Method[PACTConfig]):
     r"""Draw sources at random, pack them into the bytes of `random`'s images, and crop inside their tiles.
 
     The budget is in bytes. `random` spends it on one image of JPEG quality 75, PACT on a mosaic of four at a lower
@@ -92,54 +79,48 @@ class PACT(Method):
         This is fastdc's own method; there is no other code.
     """
 
-    info = MethodInfo(
-        name="pact",
-        title="PACT",
-        family="combination",
+    info = cited(
+        "pact",
+        "PACT",
+        "combination",
+        "fastdc2026pact",
         paper="PACT: Pack And Crop Tiles (fastdc, no paper)",
-        year=2026,
-        bibtex=BIBTEX,
         needs=("dynamics",),
         stochastic=True,
     )
-    config_class = PACTConfig
 
-    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+    def inferred(self, config: PACTConfig, image_size: int) -> tuple[str, ...]:
         """Return nothing, because there is no paper from which to infer."""
         return ()
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: PACTConfig, ipc: int) -> int:
         """Return grid**2 sources for each stored image; for the smallest grid if the grid is chosen later."""
-        return ipc * (_own(config).grid or GRIDS[0]) ** 2
+        return ipc * (config.grid or GRIDS[0]) ** 2
 
-    def observed(self, config: MethodConfig) -> bool:
+    def observed(self, config: PACTConfig) -> bool:
         """Return whether the method reads EL2N."""
-        return _own(config).pool < 100
+        return config.pool < 100
 
-    def observer_epochs(self, config: MethodConfig) -> int:
+    def observer_epochs(self, config: PACTConfig) -> int:
         """Return the last epoch of EL2N's window."""
-        return _own(config).last_epoch
+        return config.last_epoch
 
-    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+    def observer_needs(self, config: PACTConfig) -> ObserverNeeds:
         """Return EL2N's needs, or none if the whole class is the pool."""
         return super().observer_needs(config) if self.observed(config) else ObserverNeeds()
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
+    def scores(self, context: MethodContext, config: PACTConfig) -> NDArray[np.float64] | None:
         """Return EL2N of every training image, float64 [N], high = hard; None if the whole class is the pool."""
-        own = _own(config)
-        if not self.observed(config):
-            return None
-        return el2n_scores(context.observations, own.first_epoch, own.last_epoch)
+        return mean_over_runs("el2n", context.observations, config.of_run) if self.observed(config) else None
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: PACTConfig, ipc: int, seed: int) -> Compressed:
         """Make `ipc` mosaics of every class, none with more bytes than the mean image of `random` at this seed.
 
         `store_mosaics` refuses a mosaic that exceeds these bytes even at the lowest JPEG quality.
         """
-        own = _own(config)
         check_budget(self, config, context.classes, context.counts, ipc)
-        budget = plain_bytes(context, ipc, seed, own.budget) // (ipc * len(context.classes))
-        sources, mosaic, quality = self._packed(context, own, ipc, seed, budget)
+        budget = plain_bytes(context, ipc, seed, config.budget) // (ipc * len(context.classes))
+        sources, mosaic, quality = self._packed(context, config, ipc, seed, budget)
         return Compressed(
             labels=context.labels[sources[:, 0]],
             sources=sources,
@@ -220,11 +201,6 @@ def _sampled_quality(context: MethodContext, sources: NDArray[np.int64], mosaic:
     files = [encode_jpeg_within(image, mosaic.max_bytes) for image in pixels]
     fits = all(len(file) <= mosaic.max_bytes for file, _ in files)
     return float(np.median([quality for _, quality in files])) if fits else 0.0
-
-
-def _own(config: MethodConfig) -> PACTConfig:
-    assert isinstance(config, PACTConfig)
-    return config
 
 
 METHOD = PACT()

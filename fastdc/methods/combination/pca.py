@@ -1,5 +1,6 @@
 """PCA: Prune, Combine, Augment (Xiao et al., arXiv 2502.06434), the paper's own method; each part is a setting."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
@@ -10,20 +11,11 @@ from pydantic import Field, model_validator
 from fastdc.beton.hints import MAX_VIEWS, TileCrop
 from fastdc.common.errors import MethodError
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.benchmark_citation import BIBTEX, TITLE
-from fastdc.methods.bases.method import (
-    Compressed,
-    Fit,
-    Method,
-    MethodConfig,
-    MethodContext,
-    MethodInfo,
-    Mosaic,
-    Resize,
-    check_budget,
-)
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import Compressed, Method, MethodContext, Mosaic, check_budget
+from fastdc.methods.bases.method_config import Fit, Resize
 from fastdc.methods.bases.mosaics import make_mosaics
-from fastdc.methods.bases.selection import window_of_classes
+from fastdc.methods.bases.selection import score_range, window_of_classes
 from fastdc.methods.bases.source_ranking import EL2N, RANDOM, TEACHER, Ranking, ranking_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig
 from fastdc.methods.pruning.el2n import EL2NRanking
@@ -131,7 +123,7 @@ class PCAConfig(EL2NRanking, TeacherConfig):
         return TileCrop(self.grid, self.whole, self.align, scale, self.views)
 
 
-class PCA(Method):
+class PCA(Method[PCAConfig]):
     r"""Tile whole images that are easy by EL2N, and crop inside a tile during training; hard labels only.
 
     Prune: the easy end of EL2N over the full training set is kept, the same number of every class. Combine: whole
@@ -148,104 +140,80 @@ class PCA(Method):
         There is no official code. Settings marked as inferred are our reading of the paper and its reviews.
     """
 
-    info = MethodInfo(
-        name="pca",
-        title="PCA",
-        family="combination",
-        paper=TITLE,
-        year=2025,
-        bibtex=BIBTEX,
-        needs=("dynamics",),
-        published={
-            "imagenet1k/resnet18/hard/ipc10": 22.8,
-            "imagenet1k/resnet18/hard/ipc50": 39.1,
-            "imagenet1k/resnet18/hard/ipc100": 45.5,
-        },
-    )
-    config_class = PCAConfig
+    info = cited("pca", "PCA", "combination", "xiao2025rethinking", needs=("dynamics",))
 
-    def configure(self, settings: Any) -> MethodConfig:
+    def configure(self, settings: Mapping[str, Any]) -> PCAConfig:
         """Return typed settings, with `score` in its canonical spelling; see `Method.configure`.
 
         Raises:
             ConfigError: also if the score does not exist or its file cannot be read.
         """
-        config = _own(super().configure(settings))
+        config = super().configure(settings)
         # One spelling per score, so that two spellings share a row and a key.
         return config.model_copy(update={"score": config.ranking.text})
 
-    def inferred(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+    def inferred(self, config: PCAConfig, image_size: int) -> tuple[str, ...]:
         """Return the names of settings that have an effect and whose value is inferred."""
-        unread = _own(config).unread
+        unread = config.unread
         return tuple(name for name in super().inferred(config, image_size) if name not in unread)
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: PCAConfig, ipc: int) -> int:
         """Return grid**2 sources for each stored image."""
-        return ipc * _own(config).grid ** 2
+        return ipc * config.grid**2
 
-    def training_crop(self, config: MethodConfig) -> TileCrop:
+    def training_crop(self, config: PCAConfig) -> TileCrop:
         """Return the crops of the settings."""
-        return _own(config).tile_crop
+        return config.tile_crop
 
-    def teachers(self, config: MethodConfig) -> tuple[str, ...]:
+    def teachers(self, config: PCAConfig) -> tuple[str, ...]:
         """Return the teachers of the settings if they give the score, else none."""
-        own = _own(config)
-        return own.teachers if own.score == TEACHER else ()
+        return config.teachers if config.score == TEACHER else ()
 
-    def network_visits(
-        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
-    ) -> float:
+    def network_visits(self, config: PCAConfig, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count one forward pass of every training image through every teacher."""
         return train_images * len(self.teachers(config)) / 3
 
-    def observed(self, config: MethodConfig) -> bool:
+    def observed(self, config: PCAConfig) -> bool:
         """Return whether the score comes from the observer's record."""
-        return _own(config).ranking.observed
+        return config.ranking.observed
 
-    def stochastic(self, config: MethodConfig) -> bool:
+    def stochastic(self, config: PCAConfig) -> bool:
         """Return whether sources or their order are random."""
-        own = _own(config)
-        return own.score == RANDOM or own.pool > 0 or own.order == "random"
+        return config.score == RANDOM or config.pool > 0 or config.order == "random"
 
-    def observer_epochs(self, config: MethodConfig) -> int:
+    def observer_epochs(self, config: PCAConfig) -> int:
         """Return the last epoch that the score reads."""
-        return _own(config).ranking.observer_epochs
+        return config.ranking.observer_epochs
 
-    def shortest_log(self, config: MethodConfig) -> int:
+    def shortest_log(self, config: PCAConfig) -> int:
         """Return the fewest epochs from which the score can be computed."""
-        return _own(config).ranking.shortest_log
+        return config.ranking.shortest_log
 
-    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+    def observer_needs(self, config: PCAConfig) -> ObserverNeeds:
         """Return the parts of an observer's record that the score reads."""
-        return _own(config).ranking.observer_needs
+        return config.ranking.observer_needs
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64] | None:
+    def scores(self, context: MethodContext, config: PCAConfig) -> NDArray[np.float64] | None:
         """Return the ranking's score of every training image, float64 [N], high = hard; None for `random` and lists."""
-        return _own(config).ranking.scores(context)
+        return config.ranking.scores(context)
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: PCAConfig, ipc: int, seed: int) -> Compressed:
         """Choose sources and tile them into `ipc` mosaics of every class."""
-        own = _own(config)
         check_budget(self, config, context.classes, context.counts, ipc)
         scores = self.scores(context, config) if context.scores is None else context.scores
-        tiles = own.grid**2
-        pools = _sources(context, own, scores, ipc * tiles, derive_seed(seed, "pca window"))
-        sources = np.concatenate([_mosaic_rows(pool, tiles, own, seed, label) for label, pool in enumerate(pools)])
-        mosaic = Mosaic(grid=own.grid, fit=own.fit, resize=own.resize)
-        inferred = {name: getattr(own, name) for name in self.inferred(config, context.image_size)}
+        tiles = config.grid**2
+        pools = _sources(context, config, scores, ipc * tiles, derive_seed(seed, "pca window"))
+        sources = np.concatenate([_mosaic_rows(pool, tiles, config, seed, label) for label, pool in enumerate(pools)])
+        mosaic = Mosaic(grid=config.grid, fit=config.fit, resize=config.resize)
+        inferred = {name: getattr(config, name) for name in self.inferred(config, context.image_size)}
         return Compressed(
             labels=context.labels[sources[:, 0]],
             sources=sources,
             images=partial(make_mosaics, context.image, sources, context.image_size, mosaic),
             mosaic=mosaic,
-            hints=own.tile_crop.hints,
-            details={**_range(scores, sources), "inferred": inferred},
+            hints=config.tile_crop.hints,
+            details={**({} if scores is None else score_range(scores[sources])), "inferred": inferred},
         )
-
-
-def _own(config: MethodConfig) -> PCAConfig:
-    assert isinstance(config, PCAConfig)
-    return config
 
 
 def _sources(
@@ -281,13 +249,6 @@ def _mosaic_rows(pool: NDArray[np.int64], tiles: int, config: PCAConfig, seed: i
     if config.order == "random":
         pool = np.random.Generator(np.random.PCG64([derive_seed(seed, "pca order"), label])).permutation(pool)
     return pool.reshape(-1, tiles)
-
-
-def _range(scores: NDArray[np.float64] | None, sources: NDArray[np.int64]) -> dict[str, float]:
-    """Return the lowest and highest score of the chosen images, for the manifest."""
-    if scores is None:
-        return {}
-    return {"score_min": float(scores[sources].min()), "score_max": float(scores[sources].max())}
 
 
 METHOD = PCA()

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fastdc.methods.bases.method import Keep, MethodConfig, MethodContext, MethodInfo, inferred_settings
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import MethodContext
+from fastdc.methods.bases.method_config import Keep, inferred_settings
 from fastdc.methods.bases.patches import best_of_classes
 from fastdc.methods.distillation.rded import PatchConfig, PatchMethod
 from fastdc.methods.pruning.cad_prune import METHOD as CAD_PRUNE
@@ -33,7 +35,7 @@ class CA2DConfig(CADSettings, PatchConfig):
         return CADConfig(**{name: getattr(self, name) for name in names})
 
 
-class CA2D(PatchMethod):
+class CA2D(PatchMethod[CA2DConfig]):
     r"""Prune to a pool with CAD-Prune, then choose and tile crops as RDED does.
 
     CAD-Prune keeps the images whose predictions vary most at the end of a training as long as the student's. The paper
@@ -46,49 +48,29 @@ class CA2D(PatchMethod):
         The authors' code is not public. The paper leaves open what CAD measures; see the setting `reading`.
     """
 
-    info = MethodInfo(
-        name="ca2d",
-        title="CA2D",
-        family="distillation",
-        paper=CAD_PRUNE.info.paper,
-        year=CAD_PRUNE.info.year,
-        bibtex=CAD_PRUNE.info.bibtex,
-        needs=("dynamics", "teacher"),
-        stochastic=True,
-        published={
-            "imagenet1k/resnet18/hard-authors-recipe/ipc10": 15.25,
-            "imagenet1k/resnet18/hard-authors-recipe/ipc50": 41.72,
-            "imagenet1k/resnet18/hard-authors-recipe/ipc100": 46.32,
-        },
-    )
-    config_class = CA2DConfig
+    info = cited("ca2d", "CA2D", "distillation", "dey2026hard", needs=("dynamics", "teacher"), stochastic=True)
 
-    def observer_epochs(self, config: MethodConfig) -> int:
+    def observer_epochs(self, config: CA2DConfig) -> int:
         """Return K of CAD-Prune; the teacher requests its own epochs."""
-        return CAD_PRUNE.observer_epochs(_ca2d(config).pruning())
+        return CAD_PRUNE.observer_epochs(config.pruning())
 
-    def shortest_log(self, config: MethodConfig) -> int:
+    def shortest_log(self, config: CA2DConfig) -> int:
         """Return the epochs of CAD-Prune's windows."""
-        return CAD_PRUNE.shortest_log(_ca2d(config).pruning())
+        return CAD_PRUNE.shortest_log(config.pruning())
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+    def scores(self, context: MethodContext, config: CA2DConfig) -> NDArray[np.float64]:
         """Return CAD-Prune's scores, float64 [N], high = hard."""
-        return CAD_PRUNE.scores(context, _ca2d(config).pruning())
+        return CAD_PRUNE.scores(context, config.pruning())
 
-    def pools(self, context: MethodContext, config: MethodConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
+    def pools(self, context: MethodContext, config: CA2DConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
         """Return `size` images of every class from the end of CAD-Prune's ranking that `keep` names."""
         scores = self.scores(context, config) if context.scores is None else context.scores
         # `best_of_classes` keeps the lowest values.
-        return best_of_classes(context, -scores if _ca2d(config).keep == "hard" else scores, size)
+        return best_of_classes(context, -scores if config.keep == "hard" else scores, size)
 
-    def more_details(self, config: MethodConfig) -> dict[str, Any]:
+    def more_details(self, config: CA2DConfig) -> dict[str, Any]:
         """Return the inferred settings with their values."""
         return {"inferred": {name: getattr(config, name) for name in inferred_settings(CA2DConfig)}}
-
-
-def _ca2d(config: MethodConfig) -> CA2DConfig:
-    assert isinstance(config, CA2DConfig)
-    return config
 
 
 METHOD = CA2D()

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from fastdc.methods.bases.method import MethodInfo
+from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.recovery_methods import SHARED, RecoverConfig, RecoverMethod
 from fastdc.recover.recovery_recipe import Presets, Recipe
 
@@ -18,7 +18,7 @@ class CDAConfig(RecoverConfig):
     milestone: float | None = Field(None, ge=0, le=1)
 
 
-class CDA(RecoverMethod):
+class CDA(RecoverMethod[CDAConfig]):
     r"""Recover images as SRe2L does, with crops that shrink during the run.
 
     The smallest crop begins as the whole image and falls along a cosine, so that global structure comes first and
@@ -28,30 +28,7 @@ class CDA(RecoverMethod):
     $$a_{\min}(t) = a + (1 - a) \, \tfrac{1}{2} \left( 1 + \cos \frac{\pi t}{T} \right), \quad a = 0.08$$
     """
 
-    info = MethodInfo(
-        name="cda",
-        title="CDA",
-        family="distillation",
-        paper="Dataset Distillation via Curriculum Data Synthesis in Large Data Era",
-        year=2024,
-        bibtex=(
-            "@article{yin2024dataset,\n"
-            "  title={Dataset Distillation via Curriculum Data Synthesis in Large Data Era},\n"
-            "  author={Yin, Zeyuan and Shen, Zhiqiang},\n"
-            "  journal={Transactions on Machine Learning Research},\n"
-            "  year={2024}\n"
-            "}"
-        ),
-        needs=("teacher", "bn_statistics"),
-        stochastic=True,
-        published={
-            "imagenet1k/resnet18/hard/ipc10": 1.6,
-            "imagenet1k/resnet18/hard/ipc50": 5.8,
-            "imagenet1k/resnet18/hard/ipc100": 8.0,
-            "imagenet1k/resnet18/soft/ipc10": 33.5,
-        },
-    )
-    config_class = CDAConfig
+    info = cited("cda", "CDA", "distillation", "yin2024dataset", needs=("teacher", "bn_statistics"), stochastic=True)
     presets = Presets(
         paper224=Recipe(milestone=1.0),
         paper64=Recipe(learning_rate=0.4, matching_weight=0.05, jitter=4, milestone=1.0),

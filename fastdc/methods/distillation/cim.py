@@ -9,9 +9,11 @@ from pydantic import Field, model_validator
 
 from fastdc.beton.hints import TileCrop
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.method import Compressed, MethodConfig, MethodContext, MethodInfo, Mosaic, check_budget
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import Compressed, MethodContext, Mosaic, check_budget
 from fastdc.methods.bases.mosaics import make_mosaics
-from fastdc.methods.bases.patches import SMALLEST_TILED, by_pool, image_losses, random_pools, teaching_of
+from fastdc.methods.bases.patches import SMALLEST_TILED, by_pool, random_pools
+from fastdc.methods.bases.teacher_losses import image_losses, teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
 
 PAPER_POOL = 300
@@ -50,7 +52,7 @@ class CIMConfig(TeacherConfig):
         return TileCrop() if self.grid == 1 else TileCrop(self.grid, whole=1 / self.grid**2)
 
 
-class CIM(TeacherMethod):
+class CIM(TeacherMethod[CIMConfig]):
     r"""Tile the whole images of lowest loss from a random pool, each shrunk by nearest pixels.
 
     The pool holds 300 images of every class, and a teacher scores their central squares. Mosaic i of a class holds the
@@ -65,72 +67,46 @@ class CIM(TeacherMethod):
           every set with hints; the protocol `cim-hl` trains as published.
     """
 
-    info = MethodInfo(
-        name="cim",
-        title="CIM (selection, combination)",
-        family="distillation",
-        paper="Condensing Large-Scale Datasets Directly with Minimal Information Loss",
-        year=2026,
-        bibtex=(
-            "@inproceedings{shang2026cim,\n"
-            "  title={Condensing Large-Scale Datasets Directly with Minimal Information Loss},\n"
-            "  author={Shang, Xinyi and Sun, Peng and Shi, Bei and Wang, Zixuan and Lin, Tao},\n"
-            "  booktitle={European Conference on Computer Vision},\n"
-            "  year={2026}\n"
-            "}"
-        ),
-        needs=("teacher",),
-        stochastic=True,
-        published={
-            "imagenet1k/resnet18/hard-authors-recipe/ipc10": 22.0,
-            "tinyimagenet/resnet18/hard-authors-recipe/ipc10": 27.0,
-        },
+    info = cited(
+        "cim", "CIM (selection, combination)", "distillation", "shang2026cim", needs=("teacher",), stochastic=True
     )
-    config_class = CIMConfig
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: CIMConfig, ipc: int) -> int:
         """Return `ipc` times the number of tiles."""
-        return ipc * _own(config).grid ** 2
+        return ipc * config.grid**2
 
-    def network_visits(
-        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
-    ) -> float:
+    def network_visits(self, config: CIMConfig, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count one forward pass of every pooled image through every teacher."""
-        own = _own(config)
-        pool = min(train_images, max(own.pool * classes, images * own.grid**2))
+        pool = min(train_images, max(config.pool * classes, images * config.grid**2))
         return pool * len(self.teachers(config)) / 3
 
-    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+    def reductions(self, config: CIMConfig, image_size: int) -> tuple[str, ...]:
         """Name the matching of features, which is left out, and a pool smaller than the scripts'."""
-        found, pool = ["selection and combination alone, without CIM's matching of features"], _own(config).pool
+        found, pool = ["selection and combination alone, without CIM's matching of features"], config.pool
         if pool < PAPER_POOL:
             found.append(f"{pool} candidate images per class instead of {PAPER_POOL}")
         return tuple(found)
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: CIMConfig, ipc: int, seed: int) -> Compressed:
         """Choose and tile `ipc` mosaics of every class."""
-        own, name = _own(config), self.info.name
+        name = self.info.name
         check_budget(self, config, context.classes, context.counts, ipc)
-        teachers, side = teaching_of(context, name).teachers, own.shorter_side(context.image_size)
+        teachers, side = teaching_of(context, name).teachers, config.shorter_side(context.image_size)
         # The seed of `rded`'s pool, so that both methods choose from the same candidates.
-        pools = random_pools(context, max(own.pool, self.images_needed(own, ipc)), derive_seed(seed, "patch pool"))
+        size = max(config.pool, self.images_needed(config, ipc))
+        pools = random_pools(context, size, derive_seed(seed, "patch pool"))
         every = np.concatenate(pools)
-        losses = image_losses(context, teachers, own.batch_size, name, resize=side, samples=every)
-        sources, kept = _best_of_pools(pools, losses, ipc, own.grid**2)
-        mosaic = Mosaic(grid=own.grid, fit="squash", resize="nearest", view=side / context.image_size)
+        losses = image_losses(context, teachers, config.batch_size, name, resize=side, samples=every)
+        sources, kept = _best_of_pools(pools, losses, ipc, config.grid**2)
+        mosaic = Mosaic(grid=config.grid, fit="squash", resize="nearest", view=side / context.image_size)
         return Compressed(
             labels=context.labels[sources[:, 0]],
             sources=sources,
             images=partial(make_mosaics, context.image, sources, context.image_size, mosaic),
             mosaic=mosaic,
-            hints=own.tile_crop.hints,
-            details={"grid": own.grid, "loss_min": float(kept.min()), "loss_max": float(kept.max())},
+            hints=config.tile_crop.hints,
+            details={"grid": config.grid, "loss_min": float(kept.min()), "loss_max": float(kept.max())},
         )
-
-
-def _own(config: MethodConfig) -> CIMConfig:
-    assert isinstance(config, CIMConfig)
-    return config
 
 
 def _best_of_pools(

@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
-from fastdc.methods.bases.method import MethodConfig, MethodContext, MethodInfo
-from fastdc.methods.bases.patches import teaching_of
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import MethodContext
 from fastdc.methods.bases.recovery_methods import SHARED, RecoverConfig, RecoverMethod
 from fastdc.methods.bases.recovery_starts import Start, medium_images
+from fastdc.methods.bases.teacher_losses import teaching_of
 from fastdc.recover.recovery_recipe import Presets, Recipe
 
 INFERRED = (*SHARED, "milestone", "rounds")
@@ -27,7 +28,7 @@ class DELTConfig(RecoverConfig):
     milestone: float | None = Field(None, ge=0, le=1)
 
 
-class DELT(RecoverMethod):
+class DELT(RecoverMethod[DELTConfig]):
     r"""Optimise real images of medium difficulty, in groups that join one after another.
 
     Early images are optimised for long, late ones stay nearly real, which makes the set more diverse. A start lies near
@@ -42,24 +43,7 @@ class DELT(RecoverMethod):
     """
 
     version = 2
-    info = MethodInfo(
-        name="delt",
-        title="DELT",
-        family="distillation",
-        paper="DELT: A Simple Diversity-driven EarlyLate Training for Dataset Distillation",
-        year=2025,
-        bibtex=(
-            "@inproceedings{shen2025delt,\n"
-            "  title={{DELT}: A Simple Diversity-driven EarlyLate Training for Dataset Distillation},\n"
-            "  author={Shen, Zhiqiang and Sherif, Ammar and Yin, Zeyuan and Shao, Shitong},\n"
-            "  booktitle={Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},\n"
-            "  year={2025}\n"
-            "}"
-        ),
-        needs=("teacher", "bn_statistics"),
-        stochastic=True,
-    )
-    config_class = DELTConfig
+    info = cited("delt", "DELT", "distillation", "shen2025delt", needs=("teacher", "bn_statistics"), stochastic=True)
     layout = "class_major"
     presets = Presets(
         paper224=Recipe(jitter=0, milestone=1.0, rounds=8),
@@ -68,11 +52,11 @@ class DELT(RecoverMethod):
         inferred={"paper64": INFERRED, "paper32": INFERRED},
     )
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: DELTConfig, ipc: int) -> int:
         """Return `ipc`: one start image for each stored image."""
         return ipc
 
-    def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
+    def start(self, context: MethodContext, config: DELTConfig, ipc: int, seed: int) -> Start:
         """Return images around the class's median of the first teacher's confidence, the nearest first."""
         return medium_images(context, teaching_of(context, self.info.name).teachers[0], ipc, fit=config.fit)
 

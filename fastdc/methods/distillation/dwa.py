@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from fastdc.methods.bases.method import Fit, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import MethodContext
+from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.recovery_methods import RecoverConfig, RecoverMethod
 from fastdc.methods.bases.recovery_starts import Start, random_images
 from fastdc.recover.recovery_recipe import Presets, Recipe
@@ -42,7 +44,7 @@ class DWAConfig(RecoverConfig):
     radius: float | None = Field(None, gt=0)
 
 
-class DWA(RecoverMethod):
+class DWA(RecoverMethod[DWAConfig, DWARecipe]):
     r"""Optimise random real images against teachers whose weights are pushed away from them.
 
     Before each batch, a few steps of gradient ascent move the teachers' weights to where the batch's loss is higher.
@@ -62,32 +64,7 @@ class DWA(RecoverMethod):
     """
 
     version = 2
-    info = MethodInfo(
-        name="dwa",
-        title="DWA",
-        family="distillation",
-        paper="Diversity-Driven Synthesis: Enhancing Dataset Distillation through Directed Weight Adjustment",
-        year=2024,
-        bibtex=(
-            "@inproceedings{du2024diversity,\n"
-            "  title={Diversity-Driven Synthesis: Enhancing Dataset Distillation through Directed Weight Adjustment},\n"
-            "  author={Du, Jiawei and Zhang, Xin and Hu, Juncheng and Huang, Wenxin and Zhou, Joey Tianyi},\n"
-            "  booktitle={Advances in Neural Information Processing Systems},\n"
-            "  year={2024}\n"
-            "}"
-        ),
-        needs=("teacher", "bn_statistics"),
-        stochastic=True,
-        published={
-            "imagenet1k/resnet18/hard/ipc10": 1.9,
-            "imagenet1k/resnet18/hard/ipc50": 5.3,
-            "imagenet1k/resnet18/hard/ipc100": 7.5,
-            "imagenet1k/resnet18/soft/ipc10": 37.9,
-            "imagenet1k/resnet18/soft/ipc50": 55.2,
-            "imagenet1k/resnet18/soft/ipc100": 59.2,
-        },
-    )
-    config_class = DWAConfig
+    info = cited("dwa", "DWA", "distillation", "du2024diversity", needs=("teacher", "bn_statistics"), stochastic=True)
     reducible = MappingProxyType({**RecoverMethod.reducible, "steps": "steps of weight adjustment"})
     presets = Presets(
         paper224=DWARecipe(),
@@ -95,19 +72,20 @@ class DWA(RecoverMethod):
         paper32=DWARecipe(iterations=1000, variance_weight=11.0, crop_min=1.0, flip=False, jitter=4, steps=12),
     )
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: DWAConfig, ipc: int) -> int:
         """Return `ipc`: one start image for each stored image."""
         return ipc
 
-    def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
+    def start(self, context: MethodContext, config: DWAConfig, ipc: int, seed: int) -> Start:
         """Draw whole images of each class at random."""
         return random_images(context, ipc, seed, fit=config.fit)
 
-    def networks(self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: Recipe) -> "Sequence[nn.Module]":
+    def networks(
+        self, teachers: "Sequence[nn.Module]", batch: "BatchStart", recipe: DWARecipe
+    ) -> "Sequence[nn.Module]":
         """Return the teachers, adjusted to the batch."""
         from fastdc.recover.weight_adjustment import adjusted
 
-        assert isinstance(recipe, DWARecipe)
         return adjusted(teachers, batch, recipe.steps, recipe.radius) if recipe.steps else teachers
 
 

@@ -1,20 +1,16 @@
 """EDC: elucidating the design space of dataset condensation (Shao, Zhou, Chen & Shen, NeurIPS 2024)."""
 
-from collections.abc import Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import Literal
 
-from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.method import Fit, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import MethodContext
+from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.patches import tiles_per_side
 from fastdc.methods.bases.recovery_methods import RecoverMethod
 from fastdc.methods.bases.recovery_starts import Start, easy_mosaics, images_again, mirrored
 from fastdc.methods.distillation.gvbsm import ConvolutionConfig, ConvolutionRecipe
-from fastdc.recover.recovery_recipe import Presets, Recipe
-
-if TYPE_CHECKING:
-    from fastdc.recover.layer_statistics import Statistics
-    from fastdc.recover.statistics_matching import MatchingSpec
+from fastdc.recover.recovery_recipe import ClassVariance, MatchingSpec, Presets, StatisticsSpec
 
 EASY_POOL = 300
 """Number of easiest images per class that are cropped."""
@@ -33,7 +29,7 @@ class EDCConfig(ConvolutionConfig):
 
     fit: Fit = "squash"
     shuffle: Literal["released", "paper"] = "released"
-    statistics: Literal["exact", "released"] = "exact"
+    statistics: ClassVariance = "exact"
 
 
 def small_recipe() -> ConvolutionRecipe:
@@ -43,7 +39,7 @@ def small_recipe() -> ConvolutionRecipe:
     )
 
 
-class EDC(RecoverMethod):
+class EDC(RecoverMethod[EDCConfig, ConvolutionRecipe]):
     r"""Optimise mosaics of easy real patches with G-VBSM's matching, half of it against per-class statistics.
 
     The starts of a class are drawn with replacement and mirrored with probability 1/2. From 128 px on they are drawn
@@ -70,24 +66,7 @@ class EDC(RecoverMethod):
     """
 
     version = 2
-    info = MethodInfo(
-        name="edc",
-        title="EDC",
-        family="distillation",
-        paper="Elucidating the Design Space of Dataset Condensation",
-        year=2024,
-        bibtex=(
-            "@inproceedings{shao2024elucidating,\n"
-            "  title={Elucidating the Design Space of Dataset Condensation},\n"
-            "  author={Shao, Shitong and Zhou, Zikai and Chen, Huanran and Shen, Zhiqiang},\n"
-            "  booktitle={Advances in Neural Information Processing Systems},\n"
-            "  year={2024}\n"
-            "}"
-        ),
-        needs=("teacher",),
-        stochastic=True,
-    )
-    config_class: ClassVar[type[MethodConfig]] = EDCConfig
+    info = cited("edc", "EDC", "distillation", "shao2024elucidating", needs=("teacher",), stochastic=True)
     layout = "class_major"
     batch_norm = False  # alexnet, one of the paper's teachers, has none
     paper_teachers = MappingProxyType({"paper224": 5, "paper64": 5, "paper32": 8})
@@ -99,49 +78,25 @@ class EDC(RecoverMethod):
         paper32=small_recipe(),
     )
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: EDCConfig, ipc: int) -> int:
         """Return `ipc`: an image gives 4 crops, as many as a mosaic has tiles. Below 128 px one image would do."""
         return ipc
 
-    def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
+    def start(self, context: MethodContext, config: EDCConfig, ipc: int, seed: int) -> Start:
         """Return mosaics of the easiest crops of a class's 300 easiest images; below 128 px, random training images."""
-        assert isinstance(config, EDCConfig)
         tiles = tiles_per_side(None, context.image_size)
         if tiles == 1:
             return mirrored(images_again(context, ipc, seed, fit=config.fit), seed)
         mosaics = easy_mosaics(context, ipc, seed, pool=max(EASY_POOL, ipc), again=True)
         return mirrored(mosaics, seed, shuffled=tiles if config.shuffle == "paper" else 1)
 
-    def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
+    def matching(self, recipe: ConvolutionRecipe) -> MatchingSpec:
         """Return matching of convolutions too, half against the set, half against the classes, by moving average."""
-        from fastdc.recover.statistics_matching import MatchingSpec
+        return recipe.matching("mixed")
 
-        assert isinstance(recipe, ConvolutionRecipe)
-        return MatchingSpec(
-            variance_weight=recipe.variance_weight,
-            convolutions=True,
-            patch=recipe.patch,
-            ema=recipe.ema,
-            statistics="mixed",
-        )
-
-    def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
-        """Compute the statistics of every class and of the set in one pass of every teacher over the training set."""
-        from fastdc.recover.layer_statistics import StatisticsSpec, teacher_statistics
-
-        recipe = self.recipe(config, context.image_size)
-        assert isinstance(config, EDCConfig)
-        assert isinstance(recipe, ConvolutionRecipe)
-        assert context.teaching is not None
-        spec = StatisticsSpec(
-            context.image_size,
-            convolutions=True,
-            patch=recipe.patch,
-            class_variance=config.statistics,
-            # The statistics describe the training set, so they must not depend on the subset seed.
-            seed=derive_seed(0, "layer statistics"),
-        )
-        return teacher_statistics(context.teaching, len(context.classes), spec)
+    def statistics(self, config: EDCConfig, recipe: ConvolutionRecipe, image_size: int) -> StatisticsSpec:
+        """Return the statistics of every class and of the set, in one pass of every teacher over the training set."""
+        return StatisticsSpec(image_size, convolutions=True, patch=recipe.patch, class_variance=config.statistics)
 
 
 METHOD = EDC()

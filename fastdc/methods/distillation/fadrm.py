@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from fastdc.methods.bases.method import MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import MethodContext
 from fastdc.methods.bases.recovery_methods import RecoverConfig, RecoverMethod
 from fastdc.methods.bases.recovery_starts import Start, medium_mosaics
 from fastdc.recover.recovery_recipe import Presets, Recipe
@@ -25,7 +26,7 @@ class FADRMConfig(RecoverConfig):
     residual: float | None = Field(None, ge=0, lt=1)
 
 
-class FADRM(RecoverMethod):
+class FADRM(RecoverMethod[FADRMConfig]):
     r"""Optimise mosaics of medium patches in stages of 200 and 224 px, with the start mixed in between stages.
 
     The start is mixed in again between two stages, so that the images stay close to real ones. Half of the stages are
@@ -44,25 +45,7 @@ class FADRM(RecoverMethod):
     """
 
     version = 2
-    info = MethodInfo(
-        name="fadrm",
-        title="FADRM",
-        family="distillation",
-        paper="FADRM: Fast and Accurate Data Residual Matching for Dataset Distillation",
-        year=2025,
-        bibtex=(
-            "@inproceedings{cui2025fadrm,\n"
-            "  title={{FADRM}: Fast and Accurate Data Residual Matching for Dataset Distillation},\n"
-            "  author={Cui, Jiacheng and Bi, Xinyue and Luo, Yaxin and Zhao, Xiaohan and Liu, Jiacheng"
-            " and Shen, Zhiqiang},\n"
-            "  booktitle={Advances in Neural Information Processing Systems},\n"
-            "  year={2025}\n"
-            "}"
-        ),
-        needs=("teacher", "bn_statistics"),
-        stochastic=True,
-    )
-    config_class = FADRMConfig
+    info = cited("fadrm", "FADRM", "distillation", "cui2025fadrm", needs=("teacher", "bn_statistics"), stochastic=True)
     encoding = "png"
     presets = Presets(
         paper224=Recipe(iterations=2000, stages=(SMALL, 1.0, SMALL, 1.0), residual=0.5),
@@ -70,15 +53,15 @@ class FADRM(RecoverMethod):
         paper32=FOUR_STAGES,
     )
 
-    def presets_for(self, config: MethodConfig) -> Presets:
+    def presets_for(self, config: FADRMConfig) -> Presets:
         """Return FADRM+'s presets if several teachers take turns, else FADRM's."""
         return SEVERAL if len(self.teachers(config)) > 1 else self.presets
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: FADRMConfig, ipc: int) -> int:
         """Return the minimum, one image per stored image; from 128 px on, a mosaic needs 4."""
         return ipc
 
-    def start(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Start:
+    def start(self, context: MethodContext, config: FADRMConfig, ipc: int, seed: int) -> Start:
         """Return 2 x 2 mosaics of medium patches; below 128 px, single patches."""
         return medium_mosaics(context, ipc, seed)
 

@@ -1,22 +1,17 @@
 """G-VBSM: generalized various backbone and statistical matching (Shao, Yin, Zhou, Zhang & Shen, CVPR 2024)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.method import MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.recovery_methods import RecoverConfig, RecoverMethod
-from fastdc.recover.recovery_recipe import Presets, Recipe
+from fastdc.recover.recovery_recipe import MatchingSpec, Presets, Recipe, StatisticsKind, StatisticsSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fastdc.recover.layer_statistics import Statistics
-    from fastdc.recover.statistics_matching import MatchingSpec
 
 DENSIFICATION_TEMPERATURE = 4.0
 CONVOLUTIONS_FACTOR = 4.0
@@ -46,6 +41,17 @@ class ConvolutionRecipe(Recipe):
     ema: float = 0.4
     drop: float = 0.0
     densification: float = 0.0
+
+    def matching(self, statistics: StatisticsKind) -> MatchingSpec:
+        """Return the statistics loss of BatchNorms and convolutions, by a moving average."""
+        return MatchingSpec(
+            variance_weight=self.variance_weight,
+            convolutions=True,
+            patch=self.patch,
+            ema=self.ema,
+            drop=self.drop,
+            statistics=statistics,
+        )
 
 
 class ConvolutionConfig(RecoverConfig):
@@ -90,7 +96,7 @@ def small_recipe(margin: int) -> ConvolutionRecipe:
     )
 
 
-class GVBSM(RecoverMethod):
+class GVBSM(RecoverMethod[GVBSMConfig, ConvolutionRecipe]):
     r"""Match the inputs of BatchNorms and convolutions, with several teachers in turn and densified classes.
 
     Channels and patches of every convolution's input are matched too, by a moving average over the iterations. A term
@@ -118,32 +124,7 @@ class GVBSM(RecoverMethod):
     """
 
     version = 2
-    info = MethodInfo(
-        name="gvbsm",
-        title="G-VBSM",
-        family="distillation",
-        paper="Generalized Large-Scale Data Condensation via Various Backbone and Statistical Matching",
-        year=2024,
-        bibtex=(
-            "@inproceedings{shao2024generalized,\n"
-            "  title={Generalized Large-Scale Data Condensation via Various Backbone and Statistical Matching},\n"
-            "  author={Shao, Shitong and Yin, Zeyuan and Zhou, Muxin and Zhang, Xindong and Shen, Zhiqiang},\n"
-            "  booktitle={Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition},\n"
-            "  year={2024}\n"
-            "}"
-        ),
-        needs=("teacher",),
-        stochastic=True,
-        published={
-            "imagenet1k/resnet18/hard/ipc10": 1.6,
-            "imagenet1k/resnet18/hard/ipc50": 9.0,
-            "imagenet1k/resnet18/hard/ipc100": 16.6,
-            "imagenet1k/resnet18/soft/ipc10": 35.8,
-            "imagenet1k/resnet18/soft/ipc50": 54.8,
-            "imagenet1k/resnet18/soft/ipc100": 59.2,
-        },
-    )
-    config_class: ClassVar[type[MethodConfig]] = GVBSMConfig
+    info = cited("gvbsm", "G-VBSM", "distillation", "shao2024generalized", needs=("teacher",), stochastic=True)
     layout = "class_major"
     batch_norm = False  # convolutions are matched too, so a teacher may lack BatchNorm
     paper_teachers = MappingProxyType({"paper224": 4, "paper64": 5, "paper32": 5})
@@ -155,7 +136,7 @@ class GVBSM(RecoverMethod):
         paper32=small_recipe(margin=4),
     )
 
-    def preset(self, config: RecoverConfig, image_size: int) -> Recipe:
+    def preset(self, config: GVBSMConfig, image_size: int) -> ConvolutionRecipe:
         """Return the family's preset; `cpu` also takes larger steps and rolls less."""
         recipe = super().preset(config, image_size)
         if config.preset != "cpu":
@@ -164,57 +145,32 @@ class GVBSM(RecoverMethod):
         return replace(recipe, learning_rate=CPU_LEARNING_RATE, jitter=jitter)
 
     def network_visits(
-        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+        self, config: GVBSMConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
         """Scale the family's estimate by the cost of convolutions, and add one pass over the training set."""
         visits = super().network_visits(config, images, train_images, image_size, classes)
         return CONVOLUTIONS_FACTOR * visits + len(self.teachers(config)) * train_images / 3
 
-    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+    def reductions(self, config: GVBSMConfig, image_size: int) -> tuple[str, ...]:
         """Return the family's reductions, and the learning rate and jitter if `cpu` changes them."""
         found, paper = self.recipe(config, image_size), self.presets.at(image_size)
-        told = super().reductions(config, image_size)
+        parts = super().reductions(config, image_size)
         if found.learning_rate != paper.learning_rate:
-            told += (f"learning rate {found.learning_rate:g} instead of {paper.learning_rate:g}",)
-        return told + ((f"jitter {found.jitter} instead of {paper.jitter}",) if found.jitter < paper.jitter else ())
+            parts += (f"learning rate {found.learning_rate:g} instead of {paper.learning_rate:g}",)
+        return parts + ((f"jitter {found.jitter} instead of {paper.jitter}",) if found.jitter < paper.jitter else ())
 
-    def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
+    def matching(self, recipe: ConvolutionRecipe) -> MatchingSpec:
         """Return matching of convolutions too, by a moving average."""
-        from fastdc.recover.statistics_matching import MatchingSpec
+        return recipe.matching("running")
 
-        assert isinstance(recipe, ConvolutionRecipe)
-        return MatchingSpec(
-            variance_weight=recipe.variance_weight,
-            convolutions=True,
-            patch=recipe.patch,
-            ema=recipe.ema,
-            drop=recipe.drop,
-        )
+    def statistics(self, config: GVBSMConfig, recipe: ConvolutionRecipe, image_size: int) -> StatisticsSpec:
+        """Return the statistics of the convolutions' inputs, in one pass of every teacher over the training set."""
+        return StatisticsSpec(image_size, by_class=False, norms=False, convolutions=True, patch=recipe.patch)
 
-    def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
-        """Compute statistics of the convolutions' inputs in one pass of every teacher over the training set."""
-        from fastdc.recover.layer_statistics import StatisticsSpec, teacher_statistics
-
-        recipe = self.recipe(config, context.image_size)
-        assert isinstance(recipe, ConvolutionRecipe)
-        assert context.teaching is not None
-        spec = StatisticsSpec(
-            context.image_size,
-            by_class=False,
-            norms=False,
-            convolutions=True,
-            patch=recipe.patch,
-            # The statistics describe the training set, so they must not depend on the subset seed.
-            seed=derive_seed(0, "layer statistics"),
-        )
-        return teacher_statistics(context.teaching, len(context.classes), spec)
-
-    def extra_loss(self, images: "Tensor", labels: "Tensor", config: MethodConfig) -> "Tensor | None":
+    def extra_loss(self, images: "Tensor", labels: "Tensor", recipe: ConvolutionRecipe) -> "Tensor | None":
         """Return the weighted loss of data densification, or None if its weight is 0."""
         from fastdc.recover.image_losses import densification
 
-        recipe = self.recipe(config, images.shape[2])
-        assert isinstance(recipe, ConvolutionRecipe)
         if recipe.densification == 0:
             return None
         return recipe.densification * densification(images, labels, DENSIFICATION_TEMPERATURE)

@@ -3,18 +3,10 @@
 This file is its recovery. Label pruning is a protocol.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.method import MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.recovery_methods import SHARED, RecoverConfig, RecoverMethod
 from fastdc.methods.distillation.sre2l import ROLLED
-from fastdc.recover.recovery_recipe import Presets, Recipe
-
-if TYPE_CHECKING:
-    from fastdc.recover.layer_statistics import Statistics
-    from fastdc.recover.statistics_matching import MatchingSpec
+from fastdc.recover.recovery_recipe import ClassVariance, MatchingSpec, Presets, Recipe, StatisticsSpec
 
 
 class LPLDConfig(RecoverConfig):
@@ -26,10 +18,10 @@ class LPLDConfig(RecoverConfig):
             averages over about the last 10 images of a class; here the average is over all.
     """
 
-    statistics: Literal["exact", "released"] = "exact"
+    statistics: ClassVariance = "exact"
 
 
-class LPLD(RecoverMethod):
+class LPLD(RecoverMethod[LPLDConfig]):
     r"""Recover images as SRe2L does, one class at a time, against that class's own BatchNorm statistics.
 
     The statistics come from one pass over the training set in eval mode. A batch holds images of one class; with one
@@ -51,24 +43,7 @@ class LPLD(RecoverMethod):
     """
 
     version = 2
-    info = MethodInfo(
-        name="lpld",
-        title="LPLD",
-        family="distillation",
-        paper="Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?",
-        year=2024,
-        bibtex=(
-            "@inproceedings{xiao2024large,\n"
-            "  title={Are Large-scale Soft Labels Necessary for Large-scale Dataset Distillation?},\n"
-            "  author={Xiao, Lingao and He, Yang},\n"
-            "  booktitle={Advances in Neural Information Processing Systems},\n"
-            "  year={2024}\n"
-            "}"
-        ),
-        needs=("teacher", "bn_statistics"),
-        stochastic=True,
-    )
-    config_class: ClassVar[type[MethodConfig]] = LPLDConfig
+    info = cited("lpld", "LPLD", "distillation", "xiao2024large", needs=("teacher", "bn_statistics"), stochastic=True)
     layout = "class"
     presets = Presets(  # a batch is a class, of which the paper stores at most 200 images
         paper224=Recipe(iterations=4000, learning_rate=0.25, matching_weight=0.01, jitter=32, batch_size=200),
@@ -77,28 +52,19 @@ class LPLD(RecoverMethod):
         inferred={"paper32": SHARED},
     )
 
-    def matching(self, recipe: Recipe, config: MethodConfig) -> "MatchingSpec":
+    def matching(self, recipe: Recipe) -> MatchingSpec:
         """Return matching against the class's statistics in place of the running ones."""
-        from fastdc.recover.statistics_matching import MatchingSpec
-
         return MatchingSpec(variance_weight=recipe.variance_weight, statistics="class")
 
     def network_visits(
-        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
+        self, config: LPLDConfig, images: int, train_images: int, image_size: int, classes: int
     ) -> float:
         """Add one pass over the training set to the family's estimate."""
         return super().network_visits(config, images, train_images, image_size, classes) + train_images / 3
 
-    def statistics(self, context: MethodContext, config: MethodConfig) -> "Sequence[Statistics | None]":
-        """Compute the statistics of every class in one pass over the training set."""
-        from fastdc.recover.layer_statistics import StatisticsSpec, teacher_statistics
-
-        assert isinstance(config, LPLDConfig)
-        assert context.teaching is not None
-        # The statistics describe the training set, so they must not depend on the subset seed.
-        seed = derive_seed(0, "layer statistics")
-        spec = StatisticsSpec(context.image_size, class_variance=config.statistics, seed=seed)
-        return teacher_statistics(context.teaching, len(context.classes), spec)
+    def statistics(self, config: LPLDConfig, recipe: Recipe, image_size: int) -> StatisticsSpec:
+        """Return the statistics of every class, in one pass over the training set."""
+        return StatisticsSpec(image_size, class_variance=config.statistics)
 
 
 METHOD = LPLD()

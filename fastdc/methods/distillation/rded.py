@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from typing_extensions import TypeVar
 
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.method import Compressed, MethodConfig, MethodContext, MethodInfo, check_budget
-from fastdc.methods.bases.patches import CropLaw, best_crop_patches, random_pools, teaching_of, tiles_per_side
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import Compressed, MethodContext, check_budget
+from fastdc.methods.bases.patches import RDED_CROPS, RDED_POOL, CropLaw, best_crop_patches, random_pools, tiles_per_side
+from fastdc.methods.bases.teacher_losses import teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
-
-PAPER_POOL, PAPER_CROPS = 300, 5
-"""Candidates in the published scripts: images per class, and crops of each."""
 
 
 class PatchConfig(TeacherConfig):
@@ -28,57 +28,54 @@ class PatchConfig(TeacherConfig):
         batch_size: crops in a forward pass of the teachers; it affects only time, memory and rounding.
     """
 
-    pool: int = Field(PAPER_POOL, ge=1)
-    crops: int = Field(PAPER_CROPS, ge=1, le=64)
+    pool: int = Field(RDED_POOL, ge=1)
+    crops: int = Field(RDED_CROPS, ge=1, le=64)
     min_scale: float = Field(0.08, gt=0, le=1)
     factor: int | None = Field(None, ge=1, le=8)
     batch_size: int = Field(256, ge=1)
 
 
-class PatchMethod(TeacherMethod):
+PatchT = TypeVar("PatchT", bound=PatchConfig, default=PatchConfig)
+
+
+class PatchMethod(TeacherMethod[PatchT]):
     """Base of the methods that tile the best crops of a pool of real images; a subclass may override `pools`."""
 
-    config_class: ClassVar[type[MethodConfig]] = PatchConfig
-
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: PatchT, ipc: int) -> int:
         """Return one image for each patch; the minimum if the factor depends on the stored side."""
-        return ipc * (_patch(config).factor or 1) ** 2
+        return ipc * (config.factor or 1) ** 2
 
-    def network_visits(
-        self, config: MethodConfig, images: int, train_images: int, image_size: int, classes: int
-    ) -> float:
+    def network_visits(self, config: PatchT, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count one forward pass of every crop of the pool through every teacher."""
-        settings = _patch(config)
-        needed = images * tiles_per_side(settings.factor, image_size) ** 2
-        pool = min(train_images, max(settings.pool * classes, needed))
-        return pool * settings.crops * len(self.teachers(config)) / 3
+        needed = images * tiles_per_side(config.factor, image_size) ** 2
+        pool = min(train_images, max(config.pool * classes, needed))
+        return pool * config.crops * len(self.teachers(config)) / 3
 
-    def reductions(self, config: MethodConfig, image_size: int) -> tuple[str, ...]:
+    def reductions(self, config: PatchT, image_size: int) -> tuple[str, ...]:
         """Name a pool or a number of crops smaller than the scripts'."""
-        settings, found = _patch(config), []
-        if settings.pool < PAPER_POOL:
-            found.append(f"{settings.pool} candidate images per class instead of {PAPER_POOL}")
-        if settings.crops < PAPER_CROPS:
-            found.append(f"{settings.crops} candidate crops per image instead of {PAPER_CROPS}")
+        found = []
+        if config.pool < RDED_POOL:
+            found.append(f"{config.pool} candidate images per class instead of {RDED_POOL}")
+        if config.crops < RDED_CROPS:
+            found.append(f"{config.crops} candidate crops per image instead of {RDED_CROPS}")
         return tuple(found)
 
-    def pools(self, context: MethodContext, config: MethodConfig, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
+    def pools(self, context: MethodContext, config: PatchT, size: int, seed: int) -> Sequence[NDArray[np.int64]]:
         """Return `size` candidates of every class, ascending, or all if a class has fewer; drawn at random here."""
         return random_pools(context, size, derive_seed(seed, "patch pool"))
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: PatchT, ipc: int, seed: int) -> Compressed:
         """Choose patches and tile them into `ipc` mosaics of every class."""
-        settings = _patch(config)
         check_budget(self, config, context.classes, context.counts, ipc)
-        name, factor = self.info.name, tiles_per_side(settings.factor, context.image_size)
+        name, factor = self.info.name, tiles_per_side(config.factor, context.image_size)
         patches, losses = best_crop_patches(
             context,
-            self.pools(context, config, max(settings.pool, ipc * factor**2), seed),
-            CropLaw(seed, settings.crops, scale=(settings.min_scale, 1.0)),
+            self.pools(context, config, max(config.pool, ipc * factor**2), seed),
+            CropLaw(seed, config.crops, scale=(config.min_scale, 1.0)),
             teaching_of(context, name).teachers,
             ipc=ipc,
             factor=factor,
-            batch_size=settings.batch_size,
+            batch_size=config.batch_size,
             label=name,
         )
         return Compressed(
@@ -89,12 +86,12 @@ class PatchMethod(TeacherMethod):
             | self.more_details(config),
         )
 
-    def more_details(self, config: MethodConfig) -> dict[str, Any]:
+    def more_details(self, config: PatchT) -> dict[str, Any]:
         """Return further facts for the manifest."""
         return {}
 
 
-class RDED(PatchMethod):
+class RDED(PatchMethod[PatchConfig]):
     r"""Take each image's crop of lowest loss from a random pool, and tile the lowest of these.
 
     The pool holds 300 images of every class, each with 5 random crops. A teacher scores them, and the best crop of an
@@ -112,37 +109,7 @@ class RDED(PatchMethod):
         * A patch is resized to its tile's size. For an odd side, the published code enlarges it by nearest neighbour.
     """
 
-    info = MethodInfo(
-        name="rded",
-        title="RDED",
-        family="distillation",
-        paper="On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm",
-        year=2024,
-        bibtex=(
-            "@inproceedings{sun2024diversity,\n"
-            "  title={On the Diversity and Realism of Distilled Dataset: "
-            "An Efficient Dataset Distillation Paradigm},\n"
-            "  author={Sun, Peng and Shi, Bei and Yu, Daiwei and Lin, Tao},\n"
-            "  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},\n"
-            "  year={2024}\n"
-            "}"
-        ),
-        needs=("teacher",),
-        stochastic=True,
-        published={
-            "imagenet1k/resnet18/hard/ipc10": 11.5,
-            "imagenet1k/resnet18/hard/ipc50": 30.8,
-            "imagenet1k/resnet18/hard/ipc100": 39.2,
-            "imagenet1k/resnet18/soft/ipc10": 38.4,
-            "imagenet1k/resnet18/soft/ipc50": 56.2,
-            "imagenet1k/resnet18/soft/ipc100": 60.2,
-        },
-    )
-
-
-def _patch(config: MethodConfig) -> PatchConfig:
-    assert isinstance(config, PatchConfig)
-    return config
+    info = cited("rded", "RDED", "distillation", "sun2024diversity", needs=("teacher",), stochastic=True)
 
 
 METHOD = RDED()

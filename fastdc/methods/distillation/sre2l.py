@@ -3,7 +3,7 @@
 This file is the recover stage. Relabelling is a protocol.
 """
 
-from fastdc.methods.bases.method import MethodInfo
+from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.recovery_methods import RecoverMethod
 from fastdc.recover.recovery_recipe import Presets, Recipe
 
@@ -33,30 +33,8 @@ class SRe2L(RecoverMethod):
     """
 
     version = 2
-    info = MethodInfo(
-        name="sre2l",
-        title="SRe2L",
-        family="distillation",
-        paper="Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective",
-        year=2023,
-        bibtex=(
-            "@inproceedings{yin2023squeeze,\n"
-            "  title={Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective},\n"
-            "  author={Yin, Zeyuan and Xing, Eric and Shen, Zhiqiang},\n"
-            "  booktitle={Advances in Neural Information Processing Systems},\n"
-            "  year={2023}\n"
-            "}"
-        ),
-        needs=("teacher", "bn_statistics"),
-        stochastic=True,
-        published={
-            "imagenet1k/resnet18/hard/ipc10": 1.5,
-            "imagenet1k/resnet18/hard/ipc50": 3.8,
-            "imagenet1k/resnet18/hard/ipc100": 4.9,
-            "imagenet1k/resnet18/soft/ipc10": 33.5,
-            "imagenet1k/resnet18/soft/ipc50": 52.6,
-            "imagenet1k/resnet18/soft/ipc100": 57.4,
-        },
+    info = cited(
+        "sre2l", "SRe2L", "distillation", "yin2023squeeze", needs=("teacher", "bn_statistics"), stochastic=True
     )
     presets = Presets(
         paper224=Recipe(iterations=4000, learning_rate=0.25, matching_weight=0.01, jitter=32),

@@ -1,7 +1,7 @@
 """AUM: the area under the margin (Pleiss et al. 2020)."""
 
 from fastdc.methods.bases.difficulty import Scores, aum, aum_softmax
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
+from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.score_methods import LogConfig, LogScore
 from fastdc.observe.dynamics_log import Observation
 
@@ -16,7 +16,7 @@ class AUMConfig(LogConfig):
     softmax: bool = False
 
 
-class AUM(LogScore):
+class AUM(LogScore[AUMConfig]):
     r"""Rank images by the negated area under the margin.
 
     The margin is the label's logit minus the largest other one. Its mean over the epochs of a training is low for
@@ -31,27 +31,10 @@ class AUM(LogScore):
         * CCS's code takes margins of probabilities (`softmax=true`) and sums them, which gives the same ranks.
     """
 
-    info = MethodInfo(
-        name="aum",
-        title="AUM",
-        family="pruning",
-        paper="Identifying Mislabeled Data using the Area Under the Margin Ranking",
-        year=2020,
-        bibtex=(
-            "@inproceedings{pleiss2020identifying,\n"
-            "  title={Identifying Mislabeled Data using the Area Under the Margin Ranking},\n"
-            "  author={Pleiss, Geoff and Zhang, Tianyi and Elenberg, Ethan and Weinberger, Kilian Q.},\n"
-            "  booktitle={Advances in Neural Information Processing Systems},\n"
-            "  year={2020}\n"
-            "}"
-        ),
-        needs=("dynamics",),
-    )
-    config_class = AUMConfig
+    info = cited("aum", "AUM", "pruning", "pleiss2020identifying", needs=("dynamics",))
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: AUMConfig) -> Scores:
         """Return the negated area under the margin in one run, float64 [N]; high = hard."""
-        assert isinstance(config, AUMConfig)
         return (aum_softmax if config.softmax else aum)(self.seen(observation, config))
 
 

@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from fastdc.methods.bases.difficulty import Scores, cad_prune, cad_prune_el2n
-from fastdc.methods.bases.method import Keep, MethodConfig, MethodInfo
-from fastdc.methods.bases.score_methods import Log, ScoreConfig, ScoreMethod
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method_config import Keep, MethodConfig
+from fastdc.methods.bases.score_methods import Log, RankMethod, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 
 Reading = Literal["true_class", "el2n"]
@@ -66,7 +67,7 @@ class CADConfig(CADSettings, ScoreConfig):
     keep: Keep = "hard"
 
 
-class CADPrune(ScoreMethod):
+class CADPrune(RankMethod[CADConfig]):
     r"""Rank images by how much a prediction varies over the last epochs.
 
     The observer is trained for as long as the student will be, so that the difficulty fits the student's compute. The
@@ -79,46 +80,19 @@ class CADPrune(ScoreMethod):
         The paper's code is not public. `reading=el2n` follows third-party code (github.com/andriotis/ca2d).
     """
 
-    info = MethodInfo(
-        name="cad_prune",
-        title="CAD-Prune",
-        family="pruning",
-        paper="Rethinking Dataset Distillation: Hard Truths about Soft Labels",
-        year=2026,
-        bibtex=(
-            "@inproceedings{dey2026hard,\n"
-            "  title={Rethinking Dataset Distillation: Hard Truths about Soft Labels},\n"
-            "  author={Dey, Priyam and Sahdev, Aditya and Bhati, Sunny and Mopuri, Konda Reddy and "
-            "Babu, R. Venkatesh},\n"
-            "  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},\n"
-            "  year={2026}\n"
-            "}"
-        ),
-        needs=("dynamics",),
-        published={
-            "imagenet1k/resnet18/hard-authors-recipe/ipc10": 12.57,
-            "imagenet1k/resnet18/hard-authors-recipe/ipc50": 40.21,
-        },
-    )
-    config_class = CADConfig
+    info = cited("cad_prune", "CAD-Prune", "pruning", "dey2026hard", needs=("dynamics",))
 
-    def observer_epochs(self, config: MethodConfig) -> int:
+    def observer_epochs(self, config: CADConfig) -> int:
         """Return K, the last epoch that the score reads."""
-        return cad_settings(config).last_epoch
+        return config.last_epoch
 
-    def shortest_log(self, config: MethodConfig) -> int:
+    def shortest_log(self, config: CADConfig) -> int:
         """Return the epochs of the windows."""
-        return cad_settings(config).shortest
+        return config.shortest
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: CADConfig) -> Scores:
         """Return compute-aware difficulty in one run, float64 [N]; high = hard."""
-        return cad_settings(config).of_run(self.info.name, observation)
-
-
-def cad_settings(config: MethodConfig) -> CADSettings:
-    """Return `config`, typed as settings of CAD."""
-    assert isinstance(config, CADSettings)
-    return config
+        return config.of_run(self.info.name, observation)
 
 
 METHOD = CADPrune()

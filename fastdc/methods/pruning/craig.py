@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.methods.bases.feature_methods import GreedyMethod, Group
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method_config import MethodConfig
 
 
 class Craig(GreedyMethod):
@@ -22,22 +23,7 @@ class Craig(GreedyMethod):
         The paper's weights (cluster sizes) are not kept, because the benchmark trains every method's images alike.
     """
 
-    info = MethodInfo(
-        name="craig",
-        title="CRAIG",
-        family="pruning",
-        paper="Coresets for Data-efficient Training of Machine Learning Models",
-        year=2020,
-        bibtex=(
-            "@inproceedings{mirzasoleiman2020coresets,\n"
-            "  title={Coresets for Data-efficient Training of Machine Learning Models},\n"
-            "  author={Mirzasoleiman, Baharan and Bilmes, Jeff and Leskovec, Jure},\n"
-            "  booktitle={International Conference on Machine Learning},\n"
-            "  year={2020}\n"
-            "}"
-        ),
-        needs=("features", "outputs"),
-    )
+    info = cited("craig", "CRAIG", "pruning", "mirzasoleiman2020coresets", needs=("features", "outputs"))
 
     def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
         """Return positions as `facility_location_order` chooses them."""

@@ -8,13 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from fastdc.methods.bases.difficulty import Difficulty
 from fastdc.methods.bases.feature_methods import FeatureMethod, GeometryConfig, Group, groups_of, per_group
-from fastdc.methods.bases.method import Compressed, Keep, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import Compressed, MethodContext
+from fastdc.methods.bases.method_config import Keep
+from fastdc.methods.bases.score_methods import difficulty_scores
+from fastdc.methods.bases.selection import kept_images
 
 FLOOR = 1e-7
 """Smallest score that a message carries on the undirected graph; the official code's epsilon."""
-
-Difficulty = Literal["aum", "aum_softmax", "el2n", "forgetting"]
 
 
 class D2Config(GeometryConfig):
@@ -53,7 +56,7 @@ class D2Config(GeometryConfig):
     balanced: bool = Field(True, description="inferred")
 
 
-class D2(FeatureMethod):
+class D2(FeatureMethod[D2Config]):
     r"""Choose images greedily by scores that pass between neighbours.
 
     Forward messages raise images with high-scoring neighbours. Each pick then lowers its neighbours, so that the choice
@@ -70,28 +73,11 @@ class D2(FeatureMethod):
         * The command's `--stratas 25` affects only a figure and is left out.
     """
 
-    info = MethodInfo(
-        name="d2",
-        title="D2 pruning",
-        family="pruning",
-        paper="D2 Pruning: Message Passing for Balancing Diversity and Difficulty in Data Pruning",
-        year=2024,
-        bibtex=(
-            "@inproceedings{maharana2024d2,\n"
-            "  title={D2 Pruning: Message Passing for Balancing Diversity and Difficulty in Data Pruning},\n"
-            "  author={Maharana, Adyasha and Yadav, Prateek and Bansal, Mohit},\n"
-            "  booktitle={International Conference on Learning Representations},\n"
-            "  year={2024}\n"
-            "}"
-        ),
-        needs=("dynamics", "features"),
-    )
-    config_class = D2Config
+    info = cited("d2", "D2 pruning", "pruning", "maharana2024d2", needs=("dynamics", "features"))
     version = 2  # 1: directed graph over normalised features, hard images first
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: D2Config, ipc: int, seed: int) -> Compressed:
         """Choose `ipc` images of every class (or ipc * classes of all), in order of choice."""
-        assert isinstance(config, D2Config)
         budget = self.budget(context, config, ipc)
         hardness = initial_scores(context, config.mis_score)
         groups = without_hardest(
@@ -100,17 +86,12 @@ class D2(FeatureMethod):
         difficulty = hardness if config.score == config.mis_score else initial_scores(context, config.score)
         scores = starting_scores(difficulty, groups, config)
         chosen = np.concatenate(per_group(groups, lambda group: graph_choice(group, scores, config, budget)))
-        return Compressed(labels=context.labels[chosen], sources=chosen[:, None])
+        return kept_images(context, chosen)
 
 
 def initial_scores(context: MethodContext, name: Difficulty) -> NDArray[np.float64]:
     """Return the difficulty of every training image as method `name` scores it, float64 [N], high = hard."""
-    from fastdc.methods import get_method  # avoids a cycle: the registry imports this file
-
-    method = get_method(name.removesuffix("_softmax"))
-    found = method.scores(context, method.configure({"softmax": True} if name == "aum_softmax" else {}))
-    assert found is not None, "the settings name methods that rank"
-    return found
+    return difficulty_scores("d2", name, context.observations)
 
 
 def without_hardest(groups: list[Group], hardness: NDArray[np.float64], share: float, budget: int) -> list[Group]:

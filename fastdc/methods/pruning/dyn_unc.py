@@ -3,7 +3,8 @@
 from pydantic import Field
 
 from fastdc.methods.bases.difficulty import Scores, dyn_unc
-from fastdc.methods.bases.method import Keep, MethodConfig, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method_config import Keep
 from fastdc.methods.bases.score_methods import LogConfig, LogScore
 from fastdc.observe.dynamics_log import Observation
 
@@ -21,7 +22,7 @@ class DynUncConfig(LogConfig):
     window: int = Field(10, ge=2)
 
 
-class DynUnc(LogScore):
+class DynUnc(LogScore[DynUncConfig]):
     r"""Rank images by the variation of their label's probability.
 
     The variation is taken in every window of J epochs and averaged over the windows. High means hard in the sense of
@@ -35,32 +36,14 @@ class DynUnc(LogScore):
         * The window that ends with the last epoch is read too. The authors' code leaves it out, DUAL's does not.
     """
 
-    info = MethodInfo(
-        name="dyn_unc",
-        title="Dyn-Unc",
-        family="pruning",
-        paper="Large-scale Dataset Pruning with Dynamic Uncertainty",
-        year=2024,
-        bibtex=(
-            "@inproceedings{he2024large,\n"
-            "  title={Large-scale Dataset Pruning with Dynamic Uncertainty},\n"
-            "  author={He, Muyang and Yang, Shuo and Huang, Tiejun and Zhao, Bo},\n"
-            "  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops},\n"
-            "  year={2024}\n"
-            "}"
-        ),
-        needs=("dynamics",),
-    )
-    config_class = DynUncConfig
+    info = cited("dyn_unc", "Dyn-Unc", "pruning", "he2024large", needs=("dynamics",))
 
-    def shortest_log(self, config: MethodConfig) -> int:
+    def shortest_log(self, config: DynUncConfig) -> int:
         """Return the epochs of one window."""
-        assert isinstance(config, DynUncConfig)
         return config.window
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: DynUncConfig) -> Scores:
         """Return dynamic uncertainty in one run, float64 [N]; high = hard."""
-        assert isinstance(config, DynUncConfig)
         return dyn_unc(self.seen(observation, config), config.window)
 
 

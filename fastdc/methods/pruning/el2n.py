@@ -5,20 +5,10 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from fastdc.methods.bases.difficulty import Scores, el2n
-from fastdc.methods.bases.method import Keep, MethodConfig, MethodInfo
-from fastdc.methods.bases.score_methods import Log, ScoreConfig, ScoreMethod, mean_over_runs
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method_config import Keep, MethodConfig
+from fastdc.methods.bases.score_methods import EL2N_EPOCHS, Log, RankMethod, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
-
-PAPER = "Deep Learning on a Data Diet: Finding Important Examples Early in Training"
-
-BIBTEX = (
-    "@inproceedings{paul2021data,\n"
-    "  title={Deep Learning on a Data Diet: Finding Important Examples Early in Training},\n"
-    "  author={Paul, Mansheej and Ganguli, Surya and Dziugaite, Gintare Karolina},\n"
-    "  booktitle={Advances in Neural Information Processing Systems},\n"
-    "  year={2021}\n"
-    "}"
-)
 
 
 class EL2NRanking(MethodConfig):
@@ -33,13 +23,21 @@ class EL2NRanking(MethodConfig):
 
     keep: Keep = "easy"
     first_epoch: int = Field(1, ge=1, description="inferred")
-    last_epoch: int = Field(10, ge=1, description="inferred")
+    last_epoch: int = Field(EL2N_EPOCHS, ge=1, description="inferred")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.last_epoch < self.first_epoch:
             raise ValueError(f"the window ends before first_epoch={self.first_epoch}")
         return self
+
+    def of_run(self, observation: Observation) -> Scores:
+        """Return EL2N of every training image in one observer run, float64 [N], 0 to sqrt(2); high = hard.
+
+        Raises:
+            MethodError: the run ends before `last_epoch`.
+        """
+        return el2n(Log("el2n", observation, self.last_epoch, self.first_epoch))
 
 
 class EL2NConfig(EL2NRanking, ScoreConfig):
@@ -50,7 +48,7 @@ class EL2NConfig(EL2NRanking, ScoreConfig):
     """
 
 
-class EL2N(ScoreMethod):
+class EL2N(RankMethod[EL2NConfig]):
     r"""Rank images by the norm of the error, averaged over an epoch window and over observer runs.
 
     The error is the distance of the predicted probabilities from the label. It is small for images that the network
@@ -63,48 +61,15 @@ class EL2N(ScoreMethod):
         ImageNet code; `--observer runs=10` averages ten observers.
     """
 
-    info = MethodInfo(
-        name="el2n",
-        title="EL2N",
-        family="pruning",
-        paper=PAPER,
-        year=2021,
-        bibtex=BIBTEX,
-        needs=("dynamics",),
-        published={
-            "imagenet1k/resnet18/hard/ipc10": 12.2,
-            "imagenet1k/resnet18/hard/ipc50": 31.1,
-            "imagenet1k/resnet18/hard/ipc100": 38.7,
-        },
-    )
-    config_class = EL2NConfig
+    info = cited("el2n", "EL2N", "pruning", "paul2021data", needs=("dynamics",))
 
-    def observer_epochs(self, config: MethodConfig) -> int:
+    def observer_epochs(self, config: EL2NConfig) -> int:
         """Return the last epoch of the window."""
-        assert isinstance(config, EL2NConfig)
         return config.last_epoch
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: EL2NConfig) -> Scores:
         """Return EL2N in one run, float64 [N]; high = hard."""
-        assert isinstance(config, EL2NConfig)
-        return el2n_of_run(observation, config.first_epoch, config.last_epoch)
-
-
-def el2n_scores(observations: tuple[Observation, ...], first_epoch: int, last_epoch: int) -> Scores:
-    """Return EL2N of every training image: mean over epochs first..last (counted from 1) and over observer runs.
-
-    Returns:
-        float64 [N], 0 (confident and right) to sqrt(2) (confident and wrong).
-
-    Raises:
-        MethodError: there is no observation, or one ends before `last_epoch`.
-    """
-    return mean_over_runs("el2n", observations, lambda run: el2n_of_run(run, first_epoch, last_epoch))
-
-
-def el2n_of_run(observation: Observation, first_epoch: int, last_epoch: int) -> Scores:
-    """Return EL2N of every training image in one observer run; see `el2n_scores`."""
-    return el2n(Log("el2n", observation, last_epoch, first_epoch))
+        return config.of_run(observation)
 
 
 METHOD = EL2N()

@@ -1,9 +1,8 @@
 """Entropy: how evenly the trained observer spreads its probability (Coleman et al. 2020)."""
 
 from fastdc.methods.bases.difficulty import Scores, entropy
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
-from fastdc.methods.bases.score_methods import FinalScore
-from fastdc.methods.bases.uncertainty_citation import BIBTEX, PAPER
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 
 
@@ -19,17 +18,9 @@ class Entropy(FinalScore):
         DeepCore's code keeps the most confident images if it is not class-balanced. Here `keep` decides.
     """
 
-    info = MethodInfo(
-        name="entropy",
-        title="Entropy",
-        family="pruning",
-        paper=PAPER,
-        year=2020,
-        bibtex=BIBTEX,
-        needs=("features",),
-    )
+    info = cited("entropy", "Entropy", "pruning", "coleman2020selection", needs=("features",))
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: ScoreConfig) -> Scores:
         """Return the entropy in one run, float64 [N]; high = hard."""
         return entropy(self.seen(observation))
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.methods.bases.feature_methods import GreedyMethod, Group
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method_config import MethodConfig
 
 
 class FacilityLocationConfig(MethodConfig):
@@ -20,7 +21,7 @@ class FacilityLocationConfig(MethodConfig):
     metric: Literal["cosine", "gaussian"] = "cosine"
 
 
-class FacilityLocation(GreedyMethod):
+class FacilityLocation(GreedyMethod[FacilityLocationConfig]):
     r"""Maximise the sum over all images of the similarity to the nearest kept one, by lazy greedy, class by class.
 
     An image is worth keeping if it resembles images that no kept one resembles. Similarities s_ij are between
@@ -33,31 +34,14 @@ class FacilityLocation(GreedyMethod):
         DeepCore's code takes last-layer gradients in place of features, as `craig` does here.
     """
 
-    info = MethodInfo(
-        name="facility_location",
-        title="Facility location",
-        family="pruning",
-        paper="Submodular Combinatorial Information Measures with Applications in Machine Learning",
-        year=2021,
-        bibtex=(
-            "@inproceedings{iyer2021submodular,\n"
-            "  title={Submodular Combinatorial Information Measures with Applications in Machine Learning},\n"
-            "  author={Iyer, Rishabh and Khargoankar, Ninad and Bilmes, Jeff and Asnani, Himanshu},\n"
-            "  booktitle={Algorithmic Learning Theory},\n"
-            "  year={2021}\n"
-            "}"
-        ),
-        needs=("features",),
-    )
-    config_class = FacilityLocationConfig
+    info = cited("facility_location", "Facility location", "pruning", "iyer2021submodular", needs=("features",))
 
-    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+    def order(self, group: Group, config: FacilityLocationConfig, budget: int) -> NDArray[np.int64]:
         """Return positions as `facility_location_order` chooses them."""
         # Imported here because numba takes half a second to import.
         from fastdc.kernels.geometry.similarity import CosineSimilarity, GaussianSimilarity, kept_when_small
         from fastdc.kernels.geometry.submodular import facility_location_order
 
-        assert isinstance(config, FacilityLocationConfig)
         measure = CosineSimilarity if config.metric == "cosine" else GaussianSimilarity
         return facility_location_order(kept_when_small(measure(group.features())), budget)
 

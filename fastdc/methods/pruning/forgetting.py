@@ -1,8 +1,8 @@
 """Forgetting: how often training unlearns an image (Toneva et al. 2019)."""
 
 from fastdc.methods.bases.difficulty import Scores, forgetting
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
-from fastdc.methods.bases.score_methods import LogScore
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_methods import LogConfig, LogScore
 from fastdc.observe.dynamics_log import Observation
 
 
@@ -19,25 +19,9 @@ class Forgetting(LogScore):
         ranks them hardest, and so does this method.
     """
 
-    info = MethodInfo(
-        name="forgetting",
-        title="Forgetting",
-        family="pruning",
-        paper="An Empirical Study of Example Forgetting during Deep Neural Network Learning",
-        year=2019,
-        bibtex=(
-            "@inproceedings{toneva2019empirical,\n"
-            "  title={An Empirical Study of Example Forgetting during Deep Neural Network Learning},\n"
-            "  author={Toneva, Mariya and Sordoni, Alessandro and Tachet des Combes, Remi and Trischler, Adam and "
-            "Bengio, Yoshua and Gordon, Geoffrey J.},\n"
-            "  booktitle={International Conference on Learning Representations},\n"
-            "  year={2019}\n"
-            "}"
-        ),
-        needs=("dynamics",),
-    )
+    info = cited("forgetting", "Forgetting", "pruning", "toneva2019empirical", needs=("dynamics",))
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: LogConfig) -> Scores:
         """Return the forgetting events in one run, float64 [N]; high = hard."""
         return forgetting(self.seen(observation, config))
 

@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fastdc.methods.bases.feature_methods import GreedyMethod, Group
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method_config import MethodConfig
 
 
 class GradMatchConfig(MethodConfig):
@@ -20,7 +21,7 @@ class GradMatchConfig(MethodConfig):
     ridge: float = Field(1.0, ge=1e-6)
 
 
-class GradMatch(GreedyMethod):
+class GradMatch(GreedyMethod[GradMatchConfig]):
     r"""Match the mean last-layer gradient by orthogonal matching pursuit with non-negative weights, class by class.
 
     Each pick is the image whose gradient fits what the weighted picks still miss of the class's mean gradient.
@@ -37,32 +38,14 @@ class GradMatch(GreedyMethod):
         * The weights serve only the choice, because the benchmark trains every method's images alike.
     """
 
-    info = MethodInfo(
-        name="gradmatch",
-        title="GradMatch",
-        family="pruning",
-        paper="GRAD-MATCH: Gradient Matching based Data Subset Selection for Efficient Deep Model Training",
-        year=2021,
-        bibtex=(
-            "@inproceedings{killamsetty2021gradmatch,\n"
-            "  title={GRAD-MATCH: Gradient Matching based Data Subset Selection for Efficient Deep Model Training},\n"
-            "  author={Killamsetty, Krishnateja and Sivasubramanian, Durga and Ramakrishnan, Ganesh and De, Abir and "
-            "Iyer, Rishabh},\n"
-            "  booktitle={International Conference on Machine Learning},\n"
-            "  year={2021}\n"
-            "}"
-        ),
-        needs=("features", "outputs"),
-    )
-    config_class = GradMatchConfig
+    info = cited("gradmatch", "GradMatch", "pruning", "killamsetty2021gradmatch", needs=("features", "outputs"))
 
-    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+    def order(self, group: Group, config: GradMatchConfig, budget: int) -> NDArray[np.int64]:
         """Return positions as `matching_order` chooses them."""
         # Imported here because numba takes half a second to import.
         from fastdc.kernels.geometry.gradient_matching import matching_order
         from fastdc.kernels.geometry.similarity import GradientProducts, kept_when_small
 
-        assert isinstance(config, GradMatchConfig)
         products = kept_when_small(GradientProducts(group.residuals(), group.features()))
         return matching_order(products, config.ridge, budget)[0]
 

@@ -1,9 +1,8 @@
 """GraNd: the norm of the last layer's loss gradient (Paul et al. 2021)."""
 
 from fastdc.methods.bases.difficulty import Scores, grand
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
-from fastdc.methods.bases.score_methods import FinalScore
-from fastdc.methods.pruning.el2n import BIBTEX, PAPER
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 
 
@@ -21,11 +20,9 @@ class GraNd(FinalScore):
         layer at the end of training is DeepCore's reading, without its division by the batch size.
     """
 
-    info = MethodInfo(
-        name="grand", title="GraNd", family="pruning", paper=PAPER, year=2021, bibtex=BIBTEX, needs=("features",)
-    )
+    info = cited("grand", "GraNd", "pruning", "paul2021data", needs=("features",))
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: ScoreConfig) -> Scores:
         """Return the norm of the gradient in one run, float64 [N]; high = hard."""
         return grand(self.seen(observation))
 

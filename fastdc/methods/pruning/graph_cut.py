@@ -5,8 +5,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fastdc.methods.bases.feature_methods import GeometryConfig, GreedyMethod, Group
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
-from fastdc.methods.pruning.facility_location import METHOD as FACILITY_LOCATION
+from fastdc.methods.bases.literature import cited
 
 
 class GraphCutConfig(GeometryConfig):
@@ -20,7 +19,7 @@ class GraphCutConfig(GeometryConfig):
     representation: float = Field(1.0, ge=0)
 
 
-class GraphCut(GreedyMethod):
+class GraphCut(GreedyMethod[GraphCutConfig]):
     r"""Pick greedily the image that is most similar to the whole class and least similar to the picks.
 
     Similarities are half of one plus the cosine of penultimate features. The cost is O(n D) per pick and O(n) memory.
@@ -35,23 +34,13 @@ class GraphCut(GreedyMethod):
         DeepCore's default greedy need not end for this function. Plain greedy is used here.
     """
 
-    info = MethodInfo(
-        name="graph_cut",
-        title="Graph cut",
-        family="pruning",
-        paper=FACILITY_LOCATION.info.paper,
-        year=FACILITY_LOCATION.info.year,
-        bibtex=FACILITY_LOCATION.info.bibtex,
-        needs=("features",),
-    )
-    config_class = GraphCutConfig
+    info = cited("graph_cut", "Graph cut", "pruning", "iyer2021submodular", needs=("features",))
 
-    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+    def order(self, group: Group, config: GraphCutConfig, budget: int) -> NDArray[np.int64]:
         """Return positions as `graph_cut_order` chooses them."""
         # Imported here because numba takes half a second to import.
         from fastdc.kernels.geometry.submodular import graph_cut_order
 
-        assert isinstance(config, GraphCutConfig)
         return graph_cut_order(group.features(), config.representation, budget)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.methods.bases.feature_methods import GeometryConfig, GreedyMethod, Group
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
+from fastdc.methods.bases.literature import cited
 
 
-class Herding(GreedyMethod):
+class Herding(GreedyMethod[GeometryConfig]):
     r"""Pick images so that their mean feature follows the class mean.
 
     Each step adds the image that brings the mean of the picks closest to the mean of the class. Features are the
@@ -20,25 +20,9 @@ class Herding(GreedyMethod):
         DeepCore's code takes the farthest image at each step, an error of sign.
     """
 
-    info = MethodInfo(
-        name="herding",
-        title="Herding",
-        family="pruning",
-        paper="Herding Dynamical Weights to Learn",
-        year=2009,
-        bibtex=(
-            "@inproceedings{welling2009herding,\n"
-            "  title={Herding Dynamical Weights to Learn},\n"
-            "  author={Welling, Max},\n"
-            "  booktitle={International Conference on Machine Learning},\n"
-            "  year={2009}\n"
-            "}"
-        ),
-        needs=("features",),
-    )
-    config_class = GeometryConfig
+    info = cited("herding", "Herding", "pruning", "welling2009herding", needs=("features",))
 
-    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+    def order(self, group: Group, config: GeometryConfig, budget: int) -> NDArray[np.int64]:
         """Return positions as `herding_order` chooses them."""
         # Imported here because numba takes half a second to import.
         from fastdc.kernels.geometry.coverage import herding_order

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.methods.bases.feature_methods import GeometryConfig, GreedyMethod, Group
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
+from fastdc.methods.bases.literature import cited
 
 
-class KCenter(GreedyMethod):
+class KCenter(GreedyMethod[GeometryConfig]):
     r"""Traverse the penultimate features farthest first, from the image nearest to the mean.
 
     Each pick is the image farthest from all earlier picks, so that no image lies far from a kept one. The cost is O(n
@@ -20,25 +20,9 @@ class KCenter(GreedyMethod):
         * DeepCore's code keeps budget x n distances, which does not fit into memory for ImageNet.
     """
 
-    info = MethodInfo(
-        name="k_center",
-        title="k-Center greedy",
-        family="pruning",
-        paper="Active Learning for Convolutional Neural Networks: A Core-Set Approach",
-        year=2018,
-        bibtex=(
-            "@inproceedings{sener2018active,\n"
-            "  title={Active Learning for Convolutional Neural Networks: A Core-Set Approach},\n"
-            "  author={Sener, Ozan and Savarese, Silvio},\n"
-            "  booktitle={International Conference on Learning Representations},\n"
-            "  year={2018}\n"
-            "}"
-        ),
-        needs=("features",),
-    )
-    config_class = GeometryConfig
+    info = cited("k_center", "k-Center greedy", "pruning", "sener2018active", needs=("features",))
 
-    def order(self, group: Group, config: MethodConfig, budget: int) -> NDArray[np.int64]:
+    def order(self, group: Group, config: GeometryConfig, budget: int) -> NDArray[np.int64]:
         """Return positions as `k_center_order` chooses them."""
         # Imported here because numba takes half a second to import.
         from fastdc.kernels.geometry.coverage import k_center_order

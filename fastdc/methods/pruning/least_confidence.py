@@ -1,9 +1,8 @@
 """Least confidence: how unsure the trained observer is of its top prediction (Coleman et al. 2020)."""
 
 from fastdc.methods.bases.difficulty import Scores, least_confidence
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
-from fastdc.methods.bases.score_methods import FinalScore
-from fastdc.methods.bases.uncertainty_citation import BIBTEX, PAPER
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 
 
@@ -19,17 +18,9 @@ class LeastConfidence(FinalScore):
         The score uses probabilities, as published. DeepCore's code takes logits.
     """
 
-    info = MethodInfo(
-        name="least_confidence",
-        title="Least confidence",
-        family="pruning",
-        paper=PAPER,
-        year=2020,
-        bibtex=BIBTEX,
-        needs=("features",),
-    )
+    info = cited("least_confidence", "Least confidence", "pruning", "coleman2020selection", needs=("features",))
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: ScoreConfig) -> Scores:
         """Return one minus the confidence in one run, float64 [N], 0 to 1; high = hard."""
         return least_confidence(self.seen(observation))
 

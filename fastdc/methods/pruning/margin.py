@@ -1,9 +1,8 @@
 """Margin: how close the trained observer's top two predictions are (Coleman et al. 2020)."""
 
 from fastdc.methods.bases.difficulty import Scores, margin
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
-from fastdc.methods.bases.score_methods import FinalScore
-from fastdc.methods.bases.uncertainty_citation import BIBTEX, PAPER
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 
 
@@ -19,17 +18,9 @@ class Margin(FinalScore):
         DeepCore's code keeps the most confident images if it is not class-balanced. Here `keep` decides.
     """
 
-    info = MethodInfo(
-        name="margin",
-        title="Margin",
-        family="pruning",
-        paper=PAPER,
-        year=2020,
-        bibtex=BIBTEX,
-        needs=("features",),
-    )
+    info = cited("margin", "Margin", "pruning", "coleman2020selection", needs=("features",))
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: ScoreConfig) -> Scores:
         """Return one minus the margin in one run, float64 [N], 0 to 1; high = hard."""
         return margin(self.seen(observation))
 

@@ -3,19 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.methods.bases.feature_methods import (
-    FeatureMethod,
-    GeometryConfig,
-    Group,
-    filled,
-    groups_of,
-    per_group,
-    score_range,
-)
-from fastdc.methods.bases.method import Compressed, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.feature_methods import FeatureMethod, GeometryConfig, Group, groups_of, within_classes
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import Compressed, MethodContext
+from fastdc.methods.bases.selection import kept_images
 
 
-class Moderate(FeatureMethod):
+class Moderate(FeatureMethod[GeometryConfig]):
     r"""Keep the images whose distance from their class's median is around the median distance.
 
     The median of a class is taken per feature. The kept band is the central `ipc` ranks of the distance, nearest to the
@@ -27,40 +21,19 @@ class Moderate(FeatureMethod):
         The authors' code takes one band of all images. The default is a band of each class, as in the paper.
     """
 
-    info = MethodInfo(
-        name="moderate",
-        title="Moderate",
-        family="pruning",
-        paper="Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep Learning",
-        year=2023,
-        bibtex=(
-            "@inproceedings{xia2023moderate,\n"
-            "  title={Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep "
-            "Learning},\n"
-            "  author={Xia, Xiaobo and Liu, Jiale and Yu, Jun and Shen, Xu and Han, Bo and Liu, Tongliang},\n"
-            "  booktitle={International Conference on Learning Representations},\n"
-            "  year={2023}\n"
-            "}"
-        ),
-        needs=("features",),
-    )
-    config_class = GeometryConfig
+    info = cited("moderate", "Moderate", "pruning", "xia2023moderate", needs=("features",))
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+    def scores(self, context: MethodContext, config: GeometryConfig) -> NDArray[np.float64]:
         """Return the distance of every training image to its class's median, float64 [N]; high = atypical."""
-        groups = filled(groups_of(context, self.info.name, balanced=True))
-        out = np.empty(context.labels.size)
-        for group, distances in zip(groups, per_group(groups, median_distances), strict=True):
-            out[group.members] = distances
-        return out
+        return within_classes(context, self.info.name, median_distances)
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: GeometryConfig, ipc: int, seed: int) -> Compressed:
         """Choose the middle of the ranking by distance, of every class or of all images."""
         budget = self.budget(context, config, ipc)
         scores = self.scores(context, config) if context.scores is None else context.scores
         groups = groups_of(context, self.info.name, self.class_balanced(config))
         chosen = np.concatenate([g.members[central_order(scores[g.members], budget)] for g in groups])
-        return Compressed(context.labels[chosen], chosen[:, None], details=score_range(scores[chosen]))
+        return kept_images(context, chosen, scores)
 
 
 def median_distances(group: Group) -> NDArray[np.float64]:

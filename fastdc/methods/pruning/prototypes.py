@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.methods.bases.feature_methods import DistanceConfig, DistanceMethod, Group, filled, groups_of, per_group
-from fastdc.methods.bases.method import MethodConfig, MethodContext, MethodInfo
-from fastdc.methods.pruning.ssp import METHOD as SSP
+from fastdc.methods.bases.feature_methods import DistanceConfig, DistanceMethod, Group, within_classes
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import MethodContext
 
 
-class Prototypes(DistanceMethod):
+class Prototypes(DistanceMethod[DistanceConfig]):
     r"""Rank images by the distance to their class's prototype: SSP with classes in place of clusters.
 
     A prototype is the mean direction of a class's features. Images near it are typical of their class. Features are the
@@ -20,24 +20,11 @@ class Prototypes(DistanceMethod):
     $$
     """
 
-    info = MethodInfo(
-        name="prototypes",
-        title="Supervised prototypes",
-        family="pruning",
-        paper=SSP.info.paper,
-        year=SSP.info.year,
-        bibtex=SSP.info.bibtex,
-        needs=("features",),
-    )
-    config_class = DistanceConfig
+    info = cited("prototypes", "Supervised prototypes", "pruning", "sorscher2022beyond", needs=("features",))
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+    def scores(self, context: MethodContext, config: DistanceConfig) -> NDArray[np.float64]:
         """Return the distance of every training image to its class's prototype, float64 [N], 0 to 2; high = hard."""
-        groups = filled(groups_of(context, self.info.name, balanced=True))
-        out = np.empty(context.labels.size)
-        for group, distances in zip(groups, per_group(groups, prototype_distances), strict=True):
-            out[group.members] = distances
-        return out
+        return within_classes(context, self.info.name, prototype_distances)
 
 
 def prototype_distances(group: Group) -> NDArray[np.float64]:

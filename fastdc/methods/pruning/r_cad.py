@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fastdc.methods.bases.feature_methods import FeatureMethod, Group, groups_of, per_group, score_range
-from fastdc.methods.bases.method import Compressed, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.feature_methods import FeatureMethod, Group, groups_of, per_group
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import Compressed, MethodContext
 from fastdc.methods.bases.score_methods import mean_over_runs
-from fastdc.methods.pruning.cad_prune import CADSettings, Reading, cad_settings
+from fastdc.methods.bases.selection import kept_images
+from fastdc.methods.pruning.cad_prune import CADSettings, Reading
 from fastdc.observe.record_needs import ObserverNeeds
 
 
@@ -25,7 +27,7 @@ class RCADConfig(CADSettings):
     last_epoch: int = Field(8, ge=2, description="inferred")
 
 
-class RCAD(FeatureMethod):
+class RCAD(FeatureMethod[RCADConfig]):
     r"""Cover each class as facility location does, with more weight on images that vary, by lazy greedy.
 
     The weight is CAD of the first K epochs, averaged over the observer runs. The features are the penultimate ones of
@@ -38,52 +40,27 @@ class RCAD(FeatureMethod):
         R-CAD's own code takes the features of another finished network, and CAD of a training that ends at K.
     """
 
-    info = MethodInfo(
-        name="r_cad",
-        title="R-CAD",
-        family="pruning",
-        paper="R-CAD and SHARP: relational selection beyond CA2D on CIFAR-100 (hard-label)",
-        year=2026,
-        bibtex=(
-            "@misc{andriotis2026rcad,\n"
-            "  title={R-CAD and SHARP: relational selection beyond CA2D on CIFAR-100 (hard-label)},\n"
-            "  author={Andriotis, Nikolaos},\n"
-            "  howpublished={REPORT.md of https://github.com/andriotis/ca2d, commit c7ff13c},\n"
-            "  year={2026}\n"
-            "}"
-        ),
-        needs=("dynamics", "features"),
-        published={  # means of five trainings
-            "cifar100/resnet18/hard-authors-recipe/ipc10": 16.48,
-            "cifar100/resnet18/hard-authors-recipe/ipc50": 36.24,
-            "cifar100/resnet18/hard-authors-recipe/ipc100": 36.86,
-            "tinyimagenet/resnet18/hard-authors-recipe/ipc10": 6.87,
-            "tinyimagenet/resnet18/hard-authors-recipe/ipc50": 24.62,
-            "tinyimagenet/resnet18/hard-authors-recipe/ipc100": 34.66,
-        },
-    )
-    config_class = RCADConfig
+    info = cited("r_cad", "R-CAD", "pruning", "andriotis2026rcad", needs=("dynamics", "features"))
 
-    def shortest_log(self, config: MethodConfig) -> int:
+    def shortest_log(self, config: RCADConfig) -> int:
         """Return the epochs of CAD's windows."""
-        return cad_settings(config).shortest
+        return config.shortest
 
-    def observer_needs(self, config: MethodConfig) -> ObserverNeeds:
+    def observer_needs(self, config: RCADConfig) -> ObserverNeeds:
         """Return K epochs of the log, and the features at the end of the schedule."""
-        return replace(super().observer_needs(config), epochs=cad_settings(config).last_epoch)
+        return replace(super().observer_needs(config), epochs=config.last_epoch)
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+    def scores(self, context: MethodContext, config: RCADConfig) -> NDArray[np.float64]:
         """Return CAD of every training image, float64 [N]; high = hard."""
-        settings, name = cad_settings(config), self.info.name
-        return mean_over_runs(name, context.observations, lambda run: settings.of_run(name, run))
+        return mean_over_runs(self.info.name, context.observations, lambda run: config.of_run(self.info.name, run))
 
-    def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
+    def compress(self, context: MethodContext, config: RCADConfig, ipc: int, seed: int) -> Compressed:
         """Choose `ipc` images of every class, each class in order of choice."""
         budget = self.budget(context, config, ipc)
         scores = self.scores(context, config) if context.scores is None else context.scores
         groups = groups_of(context, self.info.name, balanced=True)
         chosen = np.concatenate(per_group(groups, lambda group: group.members[weighted_cover(group, scores, budget)]))
-        return Compressed(context.labels[chosen], chosen[:, None], details=score_range(scores[chosen]))
+        return kept_images(context, chosen, scores)
 
 
 def weighted_cover(group: Group, scores: NDArray[np.float64], budget: int) -> NDArray[np.int64]:

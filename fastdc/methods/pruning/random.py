@@ -1,9 +1,10 @@
 """Random: the baseline with which soft-label distillation was not compared for a long time."""
 
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.benchmark_citation import BIBTEX, TITLE
-from fastdc.methods.bases.method import Compressed, Method, MethodConfig, MethodContext, MethodInfo, check_budget
-from fastdc.methods.bases.selection import random_balanced
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import Compressed, Method, MethodContext, check_budget
+from fastdc.methods.bases.method_config import MethodConfig
+from fastdc.methods.bases.selection import kept_images, random_balanced
 
 
 class Random(Method):
@@ -18,26 +19,13 @@ class Random(Method):
         The benchmark released its random sets, but no code that draws them. Here each subset seed draws another set.
     """
 
-    info = MethodInfo(
-        name="random",
-        title="Random",
-        family="pruning",
-        paper=TITLE,
-        year=2025,
-        bibtex=BIBTEX,
-        stochastic=True,
-        published={
-            "imagenet1k/resnet18/hard/ipc10": 4.6,
-            "imagenet1k/resnet18/hard/ipc50": 20.6,
-            "imagenet1k/resnet18/hard/ipc100": 31.7,
-        },
-    )
+    info = cited("random", "Random", "pruning", "xiao2025rethinking", stochastic=True)
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
         """Draw `ipc` images of every class by `seed`."""
         check_budget(self, config, context.classes, context.counts, ipc)
         chosen = random_balanced(context.labels, len(context.classes), ipc, derive_seed(seed, "random subset"))
-        return Compressed(labels=context.labels[chosen], sources=chosen[:, None])
+        return kept_images(context, chosen)
 
 
 METHOD = Random()

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.feature_methods import DistanceConfig, DistanceMethod, groups_of
-from fastdc.methods.bases.method import MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import MethodContext
 
 
 class SSPConfig(DistanceConfig):
@@ -23,7 +24,7 @@ class SSPConfig(DistanceConfig):
     kmeans_seed: int = Field(0, ge=0, description="inferred")
 
 
-class SSP(DistanceMethod):
+class SSP(DistanceMethod[SSPConfig]):
     r"""Rank images by the distance to the nearest centroid of spherical k-means over all images.
 
     The centroids are found without labels, as many as there are classes. Images near a centroid are typical, those far
@@ -37,30 +38,13 @@ class SSP(DistanceMethod):
         labels.
     """
 
-    info = MethodInfo(
-        name="ssp",
-        title="Self-supervised prototypes",
-        family="pruning",
-        paper="Beyond neural scaling laws: beating power law scaling via data pruning",
-        year=2022,
-        bibtex=(
-            "@inproceedings{sorscher2022beyond,\n"
-            "  title={Beyond neural scaling laws: beating power law scaling via data pruning},\n"
-            "  author={Sorscher, Ben and Geirhos, Robert and Shekhar, Shashank and Ganguli, Surya and Morcos, Ari},\n"
-            "  booktitle={Advances in Neural Information Processing Systems},\n"
-            "  year={2022}\n"
-            "}"
-        ),
-        needs=("features",),
-    )
-    config_class = SSPConfig
+    info = cited("ssp", "Self-supervised prototypes", "pruning", "sorscher2022beyond", needs=("features",))
 
-    def scores(self, context: MethodContext, config: MethodConfig) -> NDArray[np.float64]:
+    def scores(self, context: MethodContext, config: SSPConfig) -> NDArray[np.float64]:
         """Return the distance of every training image to the nearest prototype, float64 [N], 0 to 2; high = hard."""
         # Imported here because numba takes half a second to import.
         from fastdc.kernels.geometry.clusters import spherical_kmeans
 
-        assert isinstance(config, SSPConfig)
         (everything,) = groups_of(context, self.info.name, balanced=False)
         clusters = config.clusters or len(context.classes)
         seed = derive_seed(config.kmeans_seed, "ssp k-means")

@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from fastdc.methods.bases.difficulty import Scores, tdds
-from fastdc.methods.bases.method import MethodConfig, MethodInfo
-from fastdc.methods.bases.score_methods import Log, ScoreConfig, ScoreMethod
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_methods import Log, RankMethod, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 
 
@@ -23,7 +23,7 @@ class TDDSConfig(ScoreConfig):
     decay: float = Field(0.9, gt=0, le=1)
 
 
-class TDDS(ScoreMethod):
+class TDDS(RankMethod[TDDSConfig]):
     r"""Rank images by how unevenly their predictions change from epoch to epoch.
 
     The change between two epochs is the divergence of the predicted probabilities. In each window of J epochs its
@@ -44,37 +44,18 @@ class TDDS(ScoreMethod):
           published.
     """
 
-    info = MethodInfo(
-        name="tdds",
-        title="TDDS",
-        family="pruning",
-        paper="Spanning Training Progress: Temporal Dual-Depth Scoring (TDDS) for Enhanced Dataset Pruning",
-        year=2024,
-        bibtex=(
-            "@inproceedings{zhang2024spanning,\n"
-            "  title={Spanning Training Progress: Temporal Dual-Depth Scoring (TDDS) for Enhanced Dataset Pruning},\n"
-            "  author={Zhang, Xin and Du, Jiawei and Li, Yunsong and Xie, Weiying and Zhou, Joey Tianyi},\n"
-            "  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},\n"
-            "  year={2024}\n"
-            "}"
-        ),
-        needs=("tdds",),
-    )
-    config_class = TDDSConfig
+    info = cited("tdds", "TDDS", "pruning", "zhang2024spanning", needs=("tdds",))
 
-    def observer_epochs(self, config: MethodConfig) -> int:
+    def observer_epochs(self, config: TDDSConfig) -> int:
         """Return T, the last epoch that the score reads."""
-        assert isinstance(config, TDDSConfig)
         return config.last_epoch
 
-    def shortest_log(self, config: MethodConfig) -> int:
+    def shortest_log(self, config: TDDSConfig) -> int:
         """Return the epochs of one window."""
-        assert isinstance(config, TDDSConfig)
         return config.window
 
-    def run_scores(self, observation: Observation, config: MethodConfig) -> Scores:
+    def run_scores(self, observation: Observation, config: TDDSConfig) -> Scores:
         """Return TDDS in one run, float64 [N]; high = hard."""
-        assert isinstance(config, TDDSConfig)
         return tdds(Log(self.info.name, observation, config.last_epoch), config.window, config.decay)
 
 

@@ -2,7 +2,10 @@
 
 import numpy as np
 
-from fastdc.methods.bases.method import Compressed, Method, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.method import Compressed, Method, MethodContext
+from fastdc.methods.bases.method_config import MethodConfig
+from fastdc.methods.bases.method_info import MethodInfo
+from fastdc.methods.bases.selection import kept_images
 
 
 class Full(Method):
@@ -31,7 +34,7 @@ class Full(Method):
 
     def compress(self, context: MethodContext, config: MethodConfig, ipc: int, seed: int) -> Compressed:
         """Return all N images, in their order."""
-        return Compressed(labels=context.labels, sources=np.arange(context.labels.size, dtype=np.int64)[:, None])
+        return kept_images(context, np.arange(context.labels.size, dtype=np.int64))
 
 
 METHOD = Full()

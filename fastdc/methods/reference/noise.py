@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.benchmark_citation import BIBTEX, TITLE
-from fastdc.methods.bases.method import Compressed, Method, MethodConfig, MethodContext, MethodInfo
+from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.method import Compressed, Method, MethodContext
+from fastdc.methods.bases.method_config import MethodConfig
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet's mean of red, green and blue, on the scale 0..1; equals `fastdc.common.precision.IMAGENET_MEAN`."""
@@ -28,15 +29,7 @@ class Noise(Method):
         The images are stored as JPEG q75 4:2:0 like every other set, which smooths the noise.
     """
 
-    info = MethodInfo(
-        name="noise",
-        title="Pure noise",
-        family="reference",
-        paper=TITLE,
-        year=2025,
-        bibtex=BIBTEX,
-        stochastic=True,
-    )
+    info = cited("noise", "Pure noise", "reference", "xiao2025rethinking", stochastic=True)
 
     def images_needed(self, config: MethodConfig, ipc: int) -> int:
         """Return 0: noise has no sources."""
