@@ -34,8 +34,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A fixed hash seed, because the processes must agree on the names of tests, some of which print sets.
 test: setup $(VENV)/.browser
-	$(BIN)/pytest -m "not slow and not long" --durations=20
+	PYTHONHASHSEED=0 $(BIN)/pytest -m "not slow and not long" -n auto --maxprocesses 4 --dist loadfile --durations=20
 
 # The blocks of README and documentation, and the notebook, as a reader would run them.
 test-long: setup

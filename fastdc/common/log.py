@@ -21,7 +21,7 @@ LogStyle = Literal["auto", "plain", "json"]
 
 _style: LogStyle = "auto"
 _bars: "LiveBars | None" = None
-_shown = True
+_hiding = 0  # open blocks that hide progress; a count, because blocks of two threads may overlap
 
 
 def choose_log(style: LogStyle) -> None:
@@ -38,17 +38,17 @@ def log_style() -> LogStyle:
 @contextmanager
 def progress_shown(shown: bool) -> Iterator[None]:
     """Show progress of the work in the block, or hide it; a block inside a hidden one stays hidden."""
-    global _shown
-    outer, _shown = _shown, _shown and shown
+    global _hiding
+    _hiding += not shown
     try:
         yield
     finally:
-        _shown = outer
+        _hiding -= not shown
 
 
 def shows_progress() -> bool:
     """Return whether progress is shown here, see `progress_shown`."""
-    return _shown
+    return not _hiding
 
 
 def error_stream() -> TextIO | None:
@@ -132,7 +132,7 @@ class Progress:
         self, label: str, total: int | None, unit: str = "images", enabled: bool = True, inner: int | None = None
     ) -> None:
         self.label, self.total, self.unit, self.inner = label, total, unit, inner
-        self.enabled = enabled and _shown
+        self.enabled = enabled and shows_progress()
         self.done = self._skipped = self._images = 0
         self.note = ""
         self.ends: float | None = None

@@ -185,8 +185,8 @@ except OutputError as error:
 """
     output, errors = start_python(script, tmp_path / "in", tmp_path / "x.beton").communicate(timeout=20)
     assert errors == ""
-    assert "x.beton: cannot be written" in output
-    assert "the disk is full" in output
+    assert "x.beton: disk full" in output
+    assert "free space and run again" in output
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 

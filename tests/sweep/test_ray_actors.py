@@ -246,7 +246,7 @@ def test_a_stopped_sweep_leaves_no_process_and_no_claim(
     assert "Traceback" not in sweep.told.read_text()
     if way == "control-c":
         said = sweep.events("message")[-1]["text"]
-        assert said == "fastdc: interrupted; finished runs are kept, the same command goes on"
+        assert said == "fastdc: interrupted; finished runs are kept, the same command continues the sweep"
         assert states_of(config) == ["done", "done", "interrupted", "interrupted"]
     with Store(config.workdir / "store.sqlite") as store:
         assert all(store.claim(key) is not None for key, state in store.states().items() if state != "done")

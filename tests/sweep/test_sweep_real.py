@@ -243,7 +243,7 @@ def test_a_signal_ends_a_sweep_with_130_and_keeps_what_is_done(
     out, errors = worker.communicate(timeout=30)
     assert worker.returncode == 130, errors
     assert "Traceback" not in errors + out
-    assert "interrupted; finished runs are kept, the same command goes on" in errors
+    assert "interrupted; finished runs are kept, the same command continues the sweep" in errors
     with Store(config.workdir / "store.sqlite", readonly=True) as store:
         assert sorted(store.states().values()) == ["done", "done", "interrupted", "pending"]
 

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from fastdc.common.crash_points import hit
@@ -115,11 +115,12 @@ def check_side_files(path: Path) -> None:
         StoreError: a side file cannot be written; names the file, its owner, and what to do.
     """
     for side in (path.with_name(path.name + suffix) for suffix in SIDE_FILES):
-        if side.exists() and os.access(path, os.W_OK) and not os.access(side, os.R_OK | os.W_OK):
-            advice = "have it made writable (chmod a+rw): it may hold the last results"
-            if not side.name.endswith("-journal") and not _has_log(path):
-                advice = "remove it while no sweep is running here: it holds no results"
-            raise StoreError(f"{side}: belongs to {_owner(side)} and cannot be written by this user; {advice}")
+        with suppress(FileNotFoundError):  # another process may close the store, and so remove the file, at any moment
+            if side.exists() and os.access(path, os.W_OK) and not os.access(side, os.R_OK | os.W_OK):
+                owner, advice = _owner(side), "have it made writable (chmod a+rw): it may hold the last results"
+                if not side.name.endswith("-journal") and not _has_log(path):
+                    advice = "remove it while no sweep is running here: it holds no results"
+                raise StoreError(f"{side}: belongs to {owner} and cannot be written by this user; {advice}")
 
 
 def _has_log(path: Path) -> bool:
