@@ -76,7 +76,7 @@ def evaluate_together(
     *,
     checkpoints: Sequence[Path | None] = (),
     names: Sequence[str] = (),
-    show_progress: bool = True,
+    show_progress: bool = False,
     **options: Any,
 ) -> list[EvaluationResult | DivergedError]:
     """Make an `EvaluationRequest`, whose other fields are `options`, and run it; see `run_evaluation`."""
