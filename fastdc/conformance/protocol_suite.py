@@ -14,7 +14,7 @@ from fastdc.teachers.network import Teacher, freeze
 from fastdc.train.evaluate_settings import EvaluateSettings
 from fastdc.train.evaluation import evaluate
 from fastdc.train.protocols import Protocol, get_protocol, protocols
-from fastdc.train.size_rules import rate_share
+from fastdc.train.schedules import rate_share
 
 ARCH = "convnet1_w4"
 

@@ -20,7 +20,7 @@ from fastdc.train.labels.layout import label_bytes
 from fastdc.train.labels.stored import StoredLabelling
 from fastdc.train.labels.targets import Labelling
 from fastdc.train.protocols import Protocol
-from fastdc.train.size_rules import rate_share
+from fastdc.train.schedules import rate_share
 from fastdc.train.target_losses import make_loss
 
 if TYPE_CHECKING:

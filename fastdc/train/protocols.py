@@ -21,7 +21,7 @@ from pydantic import (
 from fastdc.common.errors import ConfigError
 from fastdc.common.registry import Registry
 from fastdc.common.settings import Settings, parse_settings
-from fastdc.train.size_rules import BATCH_RULES, BatchRule, EpochRule, Schedule, epochs_by_ipc
+from fastdc.train.schedules import BATCH_RULES, BatchRule, EpochRule, Schedule, epochs_by_ipc
 
 Labels = Literal["hard", "online", "stored"]
 Mix = Literal["none", "cutmix", "mixup", "cutout"]
@@ -53,8 +53,8 @@ class Protocol(Settings):
         version: raised whenever the preset's meaning changes; part of every cache key.
         epochs: passes over the stored images, with one augmented view of each unless the set's crops require more. Or
             "ipc" for the number that MinimaxDiffusion's code uses for this many images per class
-            (`fastdc.train.size_rules`).
-        batch_size: images per step, or the name of a rule (`fastdc.train.size_rules`). With N stored images, "small" is
+            (`fastdc.train.schedules`).
+        batch_size: images per step, or the name of a rule (`fastdc.train.schedules`). With N stored images, "small" is
             clamp(N/10, 10, 128), and "cim" is 10, 50, 100 or 200.
         optimizer: `adamw`, or `sgd` (without Nesterov momentum).
         lr: learning rate of the first epoch.
@@ -62,7 +62,7 @@ class Protocol(Settings):
         decay_all: whether `adamw` decays every parameter too.
         momentum: momentum of `sgd`.
         schedule: learning rate by epoch. `cosine` is a half wave to 0, `linear` a line to 0, `constant` keeps `lr`;
-            `idc` and `dc` are steps (`fastdc.train.size_rules`).
+            `idc` and `dc` are steps (`fastdc.train.schedules`).
         crop_scale_min: smallest crop area of RandomResizedCrop, as a share of the image; the largest is 1. At 1 the
             network sees the whole image, or the whole tile of a mosaic.
         tile_whole: share of visits to a mosaic that see all of it, or "grid" for 1 / grid**2. It applies with

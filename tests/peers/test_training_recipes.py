@@ -14,7 +14,7 @@ from fastdc.train import get_protocol
 from fastdc.train.batch_augment import Draw, augment_batch
 from fastdc.train.network_training import make_optimizer
 from fastdc.train.protocols import all_protocols
-from fastdc.train.size_rules import epochs_by_ipc, rate_share
+from fastdc.train.schedules import epochs_by_ipc, rate_share
 
 TABLE = json.loads((Path(__file__).parent / "values" / "training_recipes.json").read_text())
 ROWS = TABLE["rows"]

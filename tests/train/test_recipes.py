@@ -83,7 +83,7 @@ def test_every_augmentation_and_mixing_changes_what_is_learnt(betons: Any) -> No
 def test_epochs_by_ipc_reach_the_training(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """120 images of 3 classes are 40 of each: 1500 epochs; a thousandth of them here."""
     assert get_protocol("minimax-hl").epochs_for(120, 3) == 1500
-    monkeypatch.setattr("fastdc.train.size_rules.MINIMAX_EPOCHS", ((10, 3), (50, 2)))
+    monkeypatch.setattr("fastdc.train.schedules.MINIMAX_EPOCHS", ((10, 3), (50, 2)))
     result = evaluate(betons.train, betons.val, settings("minimax-hl", protocol={"epochs": "ipc"}))
     assert (result.epochs, result.steps, len(result.curve)) == (2, 4, 2)
     assert result.protocol == "minimax-hl"
