@@ -56,7 +56,7 @@ def run_sweeps(path: Path, config: SweepConfig) -> int:
     ]
     _leave_signals_to(started)
     codes = [process.wait() for process in started]
-    return codes[0]
+    return codes[0] if codes[0] >= 0 else 128 - codes[0]  # ended by a signal: the code that a shell would report
 
 
 def _leave_signals_to(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
