@@ -234,7 +234,7 @@ def _check_metadata(structure: Structure) -> Iterator[Problem]:
     yield from report(section, flat, lambda i: f"image of {height[i]} x {width[i]} pixels")
     misplaced = images["data_ptr"] != ptr
     yield from report(
-        section, misplaced, lambda i: f"payload at byte {images['data_ptr'][i]}, the allocation table says {ptr[i]}"
+        section, misplaced, lambda i: f"payload at byte {images['data_ptr'][i]}, the allocation table has {ptr[i]}"
     )
     wrong = (mode == MODE_RAW) & (sizes != height * width * np.uint64(3))
     yield from report(

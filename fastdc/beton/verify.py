@@ -79,7 +79,7 @@ def _check_padding(path: Path, structure: Structure, strict: bool) -> Iterator[P
                 block = handle.read(min(_CHUNK, end - position))
                 if block.count(0) != len(block):
                     found = position + int(np.flatnonzero(np.frombuffer(block, np.uint8))[0])
-                    yield Problem("padding", None, None, f"byte {found} is not zero; it lies outside every sample")
+                    yield Problem("padding", None, None, f"byte {found}, outside every sample, is not zero")
                     break
 
 

@@ -154,7 +154,7 @@ def _kernels() -> Check:
         return Check("kernels", "warning", found, "free space, or set NUMBA_CACHE_DIR to a folder that can be written")
     if names:
         found = f"{damaged} of {files} files in {folder} are damaged (first: {names[0]})"
-        return Check("kernels", "warning", found, f"nothing, they are compiled again when needed; or rm -r {folder}")
+        return Check("kernels", "warning", found, f"nothing: they are compiled again when needed; or rm -r {folder}")
     return Check("kernels", "ok", f"{files} files of compiled kernels in {folder}, all whole")
 
 

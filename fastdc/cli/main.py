@@ -34,8 +34,8 @@ from fastdc.common.log import choose_log
 
 app = typer.Typer(
     name="fastdc",
-    help="Compress an image training set to N images per class with any published method, train networks from "
-    "scratch on the result under one fixed protocol, and rank the methods.\n\n"
+    help="Compress an image training set to N images per class with any published method. Then train networks "
+    "from scratch on the result under one fixed protocol, and rank the methods.\n\n"
     "For a first table, run fastdc write-beton photos train.beton --split train, the same with --split val, then "
     "fastdc sweep --train train.beton --val val.beton --methods all --ipc 10 --seeds 0-2 --workdir runs/first",
     add_completion=False,

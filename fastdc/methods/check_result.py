@@ -73,8 +73,8 @@ def _check_views(where: str, method: Method, config: MethodConfig, compressed: C
     given, planned = compressed.hints.get("tile_views", 1), method.training_crop(config).views
     if given != planned:
         raise MethodError(
-            f"{where}: its hints ask for {given} views of an image in an epoch, its training_crop for {planned}; "
-            "return one number from both"
+            f"{where}: its hints set {given} views of an image in an epoch, its training_crop {planned}; "
+            "return the same number from both"
         )
 
 

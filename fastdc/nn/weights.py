@@ -66,7 +66,7 @@ def _read(path: Path) -> Any:
         if not _is_checkpoint(path):
             raise MethodError(f"{path}: not a whole checkpoint; copy or make it again") from error
         raise MethodError(
-            f"{path}: holds more than weights, which could run foreign code; nothing of it was run. Save its "
+            f"{path}: holds more than weights, which could run foreign code; none of it was run. Save its "
             "state_dict alone, best as safetensors"
         ) from error
     except Exception as error:  # for damaged bytes torch and Python's readers raise almost any exception
@@ -110,7 +110,7 @@ def _check_program(path: Path) -> None:
     if found:
         kind, weights = found[0]
         raise MethodError(
-            f"{path}: is a {kind} file, a program with weights; nothing of it was run; if you trust it, save "
+            f"{path}: is a {kind} file, a program with weights; none of it was run; if you trust it, save "
             f"its weights alone in Python: torch.save({weights.format(path.name)}, 'weights.pth')"
         )
 

@@ -115,9 +115,9 @@ def find_columns(who: str, known: Sequence[str], classes: Sequence[str]) -> tupl
     place = {name: column for column, name in enumerate(outputs)}
     missing = [name for name in wanted if name not in place]
     if missing:
-        hint = ", or, where they are ImageNet's under other names, say in which --teacher-order"
+        hint = ", or, where they are ImageNet's under other names, name their order with --teacher-order"
         raise MethodError(
-            f"{who}: was trained on other classes: it does not know '{missing[0]}' ({len(missing)} of {len(classes)} "
+            f"{who}: was trained on other classes: it has no class '{missing[0]}' ({len(missing)} of {len(classes)} "
             f"are missing; its first is '{known[0]}'); take a teacher that was trained on this data set's classes"
             + (hint if known == imagenet_wnids() and lacks_wnids(classes) else "")
         )

@@ -67,7 +67,7 @@ class TddsRecorder:
             CheckpointError: the rolling files are missing, so the next epoch has nothing to be compared with.
         """
         if not (finished or all(_is_there(self.folder / name, self.shape) for name in ROLLING_NAMES)):
-            raise CheckpointError(f"{self.folder / ROLLING_NAMES[0]}: is missing or cut; TDDS needs it to go on")
+            raise CheckpointError(f"{self.folder / ROLLING_NAMES[0]}: is missing or cut; TDDS needs it to continue")
         self.values = state["values"].numpy().copy()
 
 

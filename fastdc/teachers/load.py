@@ -166,8 +166,8 @@ def _problem(plan: TeacherPlan, found: "Agreement", images: Path, side: int) -> 
 def _doubt(plan: TeacherPlan, found: "Agreement", images: Path) -> str:
     return (
         f"teacher {plan.name}: classifies {_share(found.right, found)} of {found.images:,} images of {images} "
-        f"correctly, chance gives {100 * found.chance:.1f} %; these images do not show that it knows the classes or "
-        "their order, check that it is the right file"
+        f"correctly, chance gives {100 * found.chance:.1f} %; these images do not confirm its classes or "
+        "their order; check that it is the right file"
     )
 
 

@@ -132,9 +132,9 @@ def _plan_file(
     _check_file(file)
     facts = read_facts(file) if file.suffix == ".safetensors" else None
     if facts is not None and arch not in (None, facts.arch):
-        raise ConfigError(f"{who}: its file says that it is a {facts.arch}, not a {arch}; leave '{arch}@' out")
+        raise ConfigError(f"{who}: its file holds a {facts.arch}, not a {arch}; omit '{arch}@'")
     if facts is None and arch is None:
-        raise ConfigError(f"{who}: does not say of what network it is; write ARCH@{file}, for example resnet18@{file}")
+        raise ConfigError(f"{who}: does not record its network; write ARCH@{file}, for example resnet18@{file}")
     named = facts.arch if facts is not None else str(arch)
     check_arch(named)
     order = order if facts is None else None  # a file that names its classes needs no order

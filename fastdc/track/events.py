@@ -43,7 +43,9 @@ def publish(event: Event) -> None:
             listener(event)
         except Exception as error:
             _listeners.remove(listener)
-            log_message(f"warning: a listener failed and hears no more ({type(error).__name__}); no result is lost")
+            log_message(
+                f"warning: a listener failed and receives no more events ({type(error).__name__}); no result is lost"
+            )
 
 
 @contextmanager

@@ -159,7 +159,7 @@ class Remote:
         if self._off or not self._waiting:
             return
         if len(self._waiting) > MOST_WAITING_BYTES or time.monotonic() - self._taken > HANG_SECONDS:
-            self.give_up(f"took nothing for {time.monotonic() - self._taken:.0f} s")
+            self.give_up(f"accepted no events for {time.monotonic() - self._taken:.0f} s")
 
     def finishing(self) -> bool:
         """Write the bytes that still wait, then close the tracker's input; return whether the tracker still works."""
@@ -263,7 +263,7 @@ class Remote:
         """Go on without this tracker, and warn once with the reason."""
         if not self._off:
             self.end()
-            log_message(f"warning: {self.kind.title}: {reason}; goes on without it, no result is lost")
+            log_message(f"warning: {self.kind.title}: {reason}; continuing without it; no result is lost")
 
     def end(self) -> None:
         """Kill the tracker's process and those that it started."""

@@ -172,7 +172,7 @@ def test_views_that_a_sweep_was_not_planned_with_are_refused(
     """A sweep counts steps before the set is made."""
     plug_in(lambda made, _: replace(made, hints={"tile_views": 4}))
     options: dict[str, Any] = {"ipc": 2, "image_size": 28, "workdir": tmp_path / "work"}
-    with pytest.raises(MethodError, match="its hints ask for 4 views of an image in an epoch, its training_crop for 1"):
+    with pytest.raises(MethodError, match="its hints set 4 views of an image in an epoch, its training_crop 1"):
         compress_beton("plugin", betons.train, tmp_path / "out.beton", **options)
     own = {"augment": "tile:1+views=4"}  # replaces the method's own hints
     assert compress_beton("plugin", betons.train, tmp_path / "out.beton", settings=own, **options).manifest.hints == {

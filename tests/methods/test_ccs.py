@@ -60,7 +60,7 @@ def test_strata_have_equal_widths_and_hold_every_value(seed: int, size: int, str
 def test_equal_and_extreme_values() -> None:
     assert strata_of(np.full(5, -3.0), 50).tolist() == [0] * 5
     assert strata_of(np.array([-1.7e308, 0.0, 1.7e308]), 4).tolist() == [0, 2, 3]
-    with pytest.raises(MethodError, match="4 asked for, they hold 3"):
+    with pytest.raises(MethodError, match="4 images requested, but they hold 3"):
         strata_budgets(np.array([1, 2]), 4)
 
 

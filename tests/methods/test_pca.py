@@ -184,7 +184,7 @@ def test_ends_of_the_crop_scale_are_checked() -> None:
     pca = get_method("pca")
     with pytest.raises(ConfigError, match=r"scale_max=0\.5 needs scale_min"):
         pca.configure({"scale_max": 0.5})
-    with pytest.raises(ConfigError, match=r"scale_min=0\.6 lies above scale_max=0\.5"):
+    with pytest.raises(ConfigError, match=r"scale_min=0\.6 is above scale_max=0\.5"):
         pca.configure({"scale_min": 0.6, "scale_max": 0.5})
     for views in (0, 65):
         with pytest.raises(ConfigError, match=f"views={views}"):

@@ -149,7 +149,9 @@ def test_needs_an_observation(case: Case, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["el2n", "forgetting", "aum", "dyn_unc", "dual", "cad_prune", "tdds", "ccs"])
 def test_refuses_a_log_that_ends_too_early(case: Case, name: str) -> None:
-    with pytest.raises(MethodError, match=r"14 epochs, last_epoch=15 asked for; observe longer or lower last_epoch"):
+    with pytest.raises(
+        MethodError, match=r"14 epochs, but last_epoch=15 was requested; observe longer or lower last_epoch"
+    ):
         scores_of(name, case, {"last_epoch": 15})
 
 

@@ -157,7 +157,7 @@ def test_a_score_that_is_not_finite_is_refused_wherever_it_is(spoilt: float, bal
         ({"scores": ["low", "high"]}, "arrays of numbers; could not convert string"),
         ({"labels": [0, [1]]}, "arrays of numbers"),
         ({"labels": [0.0, 1.0]}, "labels of type float64; expected integers"),
-        ({"ipc": 2, "balanced": False}, "4 images asked for, the set has 2"),
+        ({"ipc": 2, "balanced": False}, "4 images requested, but the set has 2"),
     ],
 )
 def test_refuses_requests_that_mean_nothing(changes: dict[str, object], match: str) -> None:

@@ -132,7 +132,7 @@ def test_torchscript_is_named_with_what_to_do(tmp_path: Path, suffix: str) -> No
     script = torch.jit.trace(network(), torch.zeros(1, 3, 32, 32))  # type: ignore[no-untyped-call]
     path = tmp_path / f"t{suffix}"
     torch.jit.save(script, str(path))  # type: ignore[no-untyped-call]
-    with pytest.raises(MethodError, match=r"is a TorchScript file.*nothing of it was run; if you trust it") as caught:
+    with pytest.raises(MethodError, match=r"is a TorchScript file.*none of it was run; if you trust it") as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)
     saved = tmp_path / "weights.pth"

@@ -198,7 +198,7 @@ def test_a_run_of_a_killed_process_is_shown_as_interrupted(store: Store) -> None
     store.register(runs(1))
     claim_and_die(store.path)
     (record,) = store.records()
-    assert (record.state, record.reason) == ("interrupted", "its process has ended; the same command goes on")
+    assert (record.state, record.reason) == ("interrupted", "its process has ended; the same command continues")
 
 
 def test_a_pid_that_now_belongs_to_another_process_is_dead() -> None:

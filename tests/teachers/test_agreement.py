@@ -268,7 +268,7 @@ def test_too_few_images_to_show_anything_are_warned_of(
         plan = plan_for(f"{ARCH}@{file}", "", TEXT, None)
         for _ in range(2):
             load_teacher(plan, None, Path(), compute, image_size=28, images=small)
-        words = "of 40 images of .* correctly, chance gives .* %; these images do not show that it knows the classes"
+        words = "of 40 images of .* correctly, chance gives .* %; these images do not confirm its classes"
         assert len(re.findall(words, capsys.readouterr().err)) == doubted, "once, and of the untrained one alone"
 
 

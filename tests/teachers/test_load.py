@@ -151,7 +151,7 @@ def test_a_network_of_imagenet_answers_for_the_classes_that_are_asked(tmp_path: 
     assert torch.equal(teacher.model(images(16)), model(images(16))[:, [217, 0, 999]])
     assert "ImageNet" in teacher.note
     other = plan_for(f"convnet1_w2@{tmp_path}/t.pth", "", ("coat", "bag"), None)
-    with pytest.raises(MethodError, match=r"trained on other classes: it does not know 'coat' \(2 of 2"):
+    with pytest.raises(MethodError, match=r"trained on other classes: it has no class 'coat' \(2 of 2"):
         load_teacher(other, None, tmp_path, compute)
 
 
@@ -180,7 +180,7 @@ def test_a_malicious_pickle_runs_nothing(load: Load, observed: Path, tmp_path: P
         file.write_bytes(pickle.dumps(Evil(harm)))
     else:
         torch.save({"state_dict": state, "args": Evil(harm)} if form == "nested" else {**state, "x": Evil(harm)}, file)
-    with pytest.raises(MethodError, match=r"evil.pth: holds more than weights.*nothing of it was run") as caught:
+    with pytest.raises(MethodError, match=r"evil.pth: holds more than weights.*none of it was run") as caught:
         load(f"convnet_w8@{file}")
     assert "\n" not in str(caught.value)
     assert not harm.exists()
@@ -245,13 +245,13 @@ def test_damaged_files_are_refused(
         ("convnet_w4@{file}", "not the weights of a convnet_w4: '0.weight' is [8, 3, 3, 3], expected [4, 3, 3, 3]"),
         ("convnet2_w8@{file}", "not the weights of a convnet2_w8"),
         ("resnet18@{file}", "so it is not of a resnet18"),
-        ("{file}", "does not say of what network it is; write ARCH@"),
+        ("{file}", "does not record its network; write ARCH@"),
         ("nonet@{file}", "unknown architecture 'nonet'"),
         ("convnet_w8@{file}x", "does not exist, expected a weights file"),
         ("observer:nonet", "unknown architecture 'nonet'"),
         ("resnet18", "observer:resnet18 trains one of this network"),
         ("lite0", "no such teacher; expected observer, observer:ARCH"),
-        ("torchvision:resnet18", "trained on other classes: it does not know 't-shirt' (3 of 3"),
+        ("torchvision:resnet18", "trained on other classes: it has no class 't-shirt' (3 of 3"),
     ],
 )
 def test_what_cannot_be_a_teacher_is_named(load: Load, observed: Path, tmp_path: Path, spec: str, words: str) -> None:
@@ -264,7 +264,7 @@ def test_what_cannot_be_a_teacher_is_named(load: Load, observed: Path, tmp_path:
 
 def test_a_teacher_of_other_classes_is_refused_before_it_is_loaded(plan: Plan, load: Load, tmp_path: Path) -> None:
     save_weights(tmp_path / "t.safetensors", build_model("convnet_w4", 2, 28, 0), Facts("convnet_w4", ("a", "b"), 28))
-    with pytest.raises(MethodError, match=r"trained on other classes: it does not know 't-shirt' \(3 of 3 are missing"):
+    with pytest.raises(MethodError, match=r"trained on other classes: it has no class 't-shirt' \(3 of 3 are missing"):
         plan(f"{tmp_path}/t.safetensors")
     torch.save(build_model("convnet_w4", 7, 28, 0).state_dict(), tmp_path / "t.pth")
     with pytest.raises(MethodError, match="has 7 outputs, the data set has 3 classes"):

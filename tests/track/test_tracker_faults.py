@@ -76,7 +76,7 @@ def test_one_warning_and_the_others_go_on(
     assert time.monotonic() - start < 20.0
     said = capsys.readouterr().err
     assert [line for line in said.splitlines() if "warning" in line] == [
-        f"warning: {name.title()}: {reason}; goes on without it, no result is lost"
+        f"warning: {name.title()}: {reason}; continuing without it; no result is lost"
     ]
     assert KEY not in said
     assert "finish c0 done" in (tmp_path / "notes.txt").read_text()

@@ -159,7 +159,7 @@ class ParquetShards:
             file = ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
             if _stamp(path) != stamp:  # compared after opening, so that no change goes unnoticed
                 file.close()
-                raise SourceError(f"{path}: changed while it was read; run again when nothing writes there")
+                raise SourceError(f"{path}: changed while it was read; run again when no process writes to it")
             return file
         except (self._arrow.ArrowException, OSError) as error:
             raise SourceError(

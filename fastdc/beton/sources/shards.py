@@ -80,7 +80,7 @@ def _single_file(source: Path, split: str | None) -> str:
     own = _describe(source.name).split
     if split is not None and (own is None or match_split([own], split, source) is None):
         named = f"is of the split {own!r}" if own else "names no split"
-        raise SourceError(f"{source}: {named}, but the split {split!r} was asked for; leave --split away")
+        raise SourceError(f"{source}: {named}, but the requested split is {split!r}; omit --split")
     return source.name
 
 
@@ -124,7 +124,7 @@ def _choose(shards: list[Shard], split: str | None, source: Path) -> list[Shard]
     if not SPLIT_NAMES.intersection(names) and len(names) < 2:
         names = []  # part-00000-of-00007: one set, whatever its prefix
     if split is not None and not names:
-        raise SourceError(f"{source}: the shards name no splits, but {split!r} was asked for; leave --split away")
+        raise SourceError(f"{source}: the shards name no splits, but {split!r} was requested; omit --split")
     if not names:
         return shards
     if split is None:

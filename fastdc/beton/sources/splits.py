@@ -35,7 +35,7 @@ def find_root(tree: Tree, source: Path, split: str | None) -> str:
         where = f"{source}/{root}" if root else str(source)
         raise SourceError(
             f"{where}: no folder {split!r} with class folders in it, expected split/class/image.jpg; if the folders "
-            "there are the classes, leave --split away"
+            "there are the classes, omit --split"
         )
     return root
 

@@ -54,7 +54,7 @@ def spherical_kmeans(panels: Panels, clusters: int, seed: int, max_iterations: i
         MethodError: `clusters` is out of range.
     """
     if not 1 <= clusters <= panels.size:
-        raise MethodError(f"k-means: {clusters} clusters asked for, there are {panels.size} samples")
+        raise MethodError(f"k-means: {clusters} clusters requested, but there are {panels.size} samples")
     unit = panels.normalised()
     movable = unit.squared_norms() > 0
     centroids = unit.points(_seeds(unit, clusters, seed))

@@ -79,4 +79,4 @@ def check_order_budget(name: str, size: int, budget: int) -> None:
         MethodError: it is not; the message names the method, the budget and the size.
     """
     if not 1 <= budget <= size:
-        raise MethodError(f"{name}: {budget} images asked for, the group has {size}; expected 1 to {size}")
+        raise MethodError(f"{name}: {budget} images requested, but the group has {size}; expected 1 to {size}")

@@ -66,7 +66,7 @@ def check_epochs(values: NDArray[Any], start: int, stop: int) -> None:
         MethodError: it does not; the message names the window and the log's epochs.
     """
     if not 0 <= start < stop <= values.shape[0]:
-        raise MethodError(f"epochs {start + 1} to {stop} asked for, the log holds 1 to {values.shape[0]}")
+        raise MethodError(f"epochs {start + 1} to {stop} requested, but the log holds 1 to {values.shape[0]}")
 
 
 def check_finite(values: NDArray[Any], start: int, stop: int, total: NDArray[np.float64]) -> None:

@@ -149,8 +149,8 @@ class Log:
         """
         if self.observation.epochs < self.last_epoch:
             raise MethodError(
-                f"method {self.method}: {self.observation.folder} holds {self.observation.epochs} epochs, last_epoch="
-                f"{self.last_epoch} asked for; observe longer or lower last_epoch"
+                f"method {self.method}: {self.observation.folder} holds {self.observation.epochs} epochs, but "
+                f"last_epoch={self.last_epoch} was requested; observe longer or lower last_epoch"
             )
         return self.observation.field(name)[self.first_epoch - 1 : self.last_epoch]
 
@@ -168,7 +168,7 @@ class Log:
         if found.shape[0] < self.last_epoch - 1:
             raise MethodError(
                 f"method {self.method}: {self.observation.folder} holds the steps of {found.shape[0] + 1} epochs, "
-                f"last_epoch={self.last_epoch} asked for; observe longer or lower last_epoch"
+                f"but last_epoch={self.last_epoch} was requested; observe longer or lower last_epoch"
             )
         # Row i is the step from epoch i + 1 to i + 2, so T epochs have T - 1 rows.
         return found[self.first_epoch - 1 : self.last_epoch - 1]

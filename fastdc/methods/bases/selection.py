@@ -59,7 +59,9 @@ def select(
     counts = np.bincount(classes, minlength=num_classes)
     if counts.min() < ipc:
         short = int(np.argmin(counts))
-        raise MethodError(f"select: class {short} has {counts[short]} images, ipc={ipc} asked for; lower the ipc")
+        raise MethodError(
+            f"select: class {short} has {counts[short]} images, but ipc={ipc} was requested; lower the ipc"
+        )
     starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
     return grouped[(starts[:, None] + np.arange(ipc)[None, :]).ravel()].astype(np.int64)
 
@@ -183,5 +185,5 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64],
 
 def _first(order: NDArray[np.intp], budget: int) -> NDArray[np.int64]:
     if budget > order.size:
-        raise MethodError(f"select: {budget} images asked for, the set has {order.size}; lower the ipc")
+        raise MethodError(f"select: {budget} images requested, but the set has {order.size}; lower the ipc")
     return order[:budget].astype(np.int64)

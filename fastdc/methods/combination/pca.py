@@ -77,7 +77,7 @@ class PCAConfig(EL2NRanking, TeacherConfig):
         if self.scale_min is None and self.scale_max != 1:
             raise ValueError(f"scale_max={self.scale_max} needs scale_min: without it both ends are the protocol's")
         if self.scale_min is not None and self.scale_min > self.scale_max:
-            raise ValueError(f"scale_min={self.scale_min} lies above scale_max={self.scale_max}")
+            raise ValueError(f"scale_min={self.scale_min} is above scale_max={self.scale_max}")
         return self
 
     @property

@@ -134,7 +134,7 @@ def strata_budgets(sizes: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
         MethodError: the strata hold fewer than `budget`.
     """
     if budget > sizes.sum():
-        raise MethodError(f"strata: {budget} asked for, they hold {sizes.sum()}")
+        raise MethodError(f"strata: {budget} images requested, but they hold {sizes.sum()}")
     budgets = np.zeros_like(sizes)
     left = budget
     for served, stratum in enumerate(np.argsort(sizes, kind="stable")):

@@ -237,7 +237,9 @@ class Store(StoreFile):
         for record in records:
             holder = holders.get(record.key) if record.state == "running" else None
             if holder is not None and is_dead(holder.owner):
-                record = record._replace(state="interrupted", reason="its process has ended; the same command goes on")
+                record = record._replace(
+                    state="interrupted", reason="its process has ended; the same command continues"
+                )
             elif holder is not None and now - holder.heartbeat > LOST_SECONDS:  # no proof: clocks differ
                 silent = format_seconds(now - holder.heartbeat)
                 record = record._replace(reason=f"no sign of life from host {holder.owner.host} for {silent}")

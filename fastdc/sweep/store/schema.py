@@ -221,8 +221,8 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
         raise StoreError(f"{path}: is a SQLite file of another program, expected a result store; it was not touched")
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"{path}: has schema version {version}, this fastdc knows up to {SCHEMA_VERSION}; "
-            "it was not touched. Update fastdc (pip install -U fastdc)"
+            f"{path}: has schema version {version}, but this fastdc supports only versions up to "
+            f"{SCHEMA_VERSION}; it was not touched. Update fastdc (pip install -U fastdc)"
         )
     return version
 

@@ -104,7 +104,7 @@ def test_incomplete_or_mixed_downloads_are_refused(tmp_path, jpegs, names, words
 def test_one_file_needs_no_split(hub):
     shard = hub / "data/train-00000-of-00002.parquet"
     assert len(found(shard).ids) == len(found(shard, "train").ids) == 7
-    with pytest.raises(SourceError, match="is of the split 'train', but the split 'val' was asked for"):
+    with pytest.raises(SourceError, match="is of the split 'train', but the requested split is 'val'"):
         found(shard, "val")
 
 

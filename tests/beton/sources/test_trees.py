@@ -100,7 +100,7 @@ def test_flat_validation_folder_gets_a_hint(tmp_path):
 
 
 def test_split_without_splits_is_an_error(tmp_path):
-    with pytest.raises(SourceError, match="leave --split away"):
+    with pytest.raises(SourceError, match="omit --split"):
         find(build(tmp_path, "a/1.jpg"), "train")
 
 
@@ -108,7 +108,7 @@ def test_split_without_splits_is_an_error(tmp_path):
 def test_classes_called_like_splits_are_classes(tmp_path, names):
     build(tmp_path, *(f"{name}/1.jpg" for name in names))
     assert find(tmp_path).classes == names
-    with pytest.raises(SourceError, match=r"no folder 'test' with class folders in it.*leave --split away"):
+    with pytest.raises(SourceError, match=r"no folder 'test' with class folders in it.*omit --split"):
         find(tmp_path, "test")
 
 

@@ -61,7 +61,7 @@ def test_equal_samples_are_chosen_by_index(order: Order) -> None:
 @pytest.mark.parametrize("order", [herding_order, k_center_order])
 @pytest.mark.parametrize("budget", [0, 6])
 def test_refuses_a_budget_out_of_range(order: Order, budget: int) -> None:
-    with pytest.raises(MethodError, match=f"{budget} images asked for, the group has 5"):
+    with pytest.raises(MethodError, match=f"{budget} images requested, but the group has 5"):
         order(pack(np.ones((5, 3), np.float32)), budget)
 
 
