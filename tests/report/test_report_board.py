@@ -55,7 +55,7 @@ def test_a_table_in_which_nothing_can_be_told_apart_says_so(tmp_path: Path, othe
         made.add("one", seed, 44.0 + seed)
         made.add("other", seed, other + seed)
     page = make_page(made.store, tmp_path)
-    assert ("No two of these can be told apart with so few seeds" in page) == tied
+    assert ("No two of these can be distinguished with so few seeds" in page) == tied
     assert page.count("<b>") == 1
 
 
