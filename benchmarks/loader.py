@@ -28,8 +28,8 @@ def races(options: Options) -> list[Race]:
     jpeg, raw = data.beton(folder), data.beton(data.compressed(), "raw")
     found = [
         float_epoch(data, folder, jpeg),
-        stock_epoch("epoch over a JPEG-224 beton, uint8 batches", jpeg, data.told),
-        stock_epoch("epoch over a raw-224 beton, uint8 batches", raw, data.told),
+        stock_epoch("epoch over a JPEG-224 beton, uint8 batches", jpeg, data.description),
+        stock_epoch("epoch over a raw-224 beton, uint8 batches", raw, data.description),
         first_batch(jpeg),
         turnaround(data.beton(data.compressed())),
         shared_stream(jpeg),
@@ -76,7 +76,7 @@ def float_epoch(data: Prepared, folder: Path, jpeg: Path) -> Race:
             Peer(webdataset),
             Peer(dali),
         ),
-        note=data.told,
+        note=data.description,
     )
 
 

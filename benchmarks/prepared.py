@@ -67,7 +67,7 @@ class Prepared:
         self.folder = options.data / f"{self.source}-{VERSION}"
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """Return a description of the 224-px images for the rows' notes."""
         if self.source == "imagenette":
             return "Imagenette-160 enlarged to 224 px and cropped square, JPEG q90"

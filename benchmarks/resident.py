@@ -24,7 +24,7 @@ def races(options: Options) -> list[Race]:
     folder = data.compressed()
     beton = data.beton(folder)
     small = data.fashion(50)
-    note = f"{data.told.rpartition(',')[0]}, JPEG q75, {data.sizes.compressed} images of each of 10 classes"
+    note = f"{data.description.rpartition(',')[0]}, JPEG q75, {data.sizes.compressed} images of each of 10 classes"
     found = [
         epochs("epoch >= 2 over a compressed 224-px set, float batches", folder, beton, 224, (3, 12), (6, 2, 1), note),
         epochs(

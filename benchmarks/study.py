@@ -49,7 +49,7 @@ def _act(options: argparse.Namespace) -> int:
 
         return verify(options.study, options.count, options.seed, options.workdir)
     if options.action == "entropy":
-        from studies.asking import measure
+        from studies.measuring import measure
 
         return measure(options.study, options.teacher, _numbers("--seeds", options.seeds))
     from studies.running import export_all, run
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     options["verify"].add_argument("--seed", type=int, default=0, help="of the choice of rows")
     options["verify"].add_argument("--workdir", type=Path, help="a new folder that is kept; else one that is removed")
     options["entropy"].add_argument("--teacher", default="efficientnet_lite0", help="as of `fastdc evaluate`")
-    options["entropy"].add_argument("--seeds", default="0-2", help="of the sets whose images are asked about")
+    options["entropy"].add_argument("--seeds", default="0-2", help="of the sets whose images are measured")
     return parser
 
 

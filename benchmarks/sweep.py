@@ -43,8 +43,8 @@ def make_config(folder: Path, cells: int) -> SweepConfig:
     images = np.random.default_rng(0).integers(0, 256, (2, 20, 8, 8, 3), dtype=np.uint8)
     samples = [Sample(image, label, f"{label}/{i}") for label in (0, 1) for i, image in enumerate(images[label])]
     for split in ("train", "val"):
-        told: dict[str, Any] = {"dataset": "bench", "split": split, "source": "made here", "made": {}}
-        write_samples(folder / f"{split}.beton", samples, classes=("a", "b"), **told)
+        facts: dict[str, Any] = {"dataset": "bench", "split": split, "source": "made here", "made": {}}
+        write_samples(folder / f"{split}.beton", samples, classes=("a", "b"), **facts)
     paths = {"train": folder / "train.beton", "val": folder / "val.beton", "workdir": folder / "work"}
     seeds = f"0-{-(-cells // 10) - 1}"
     return SweepConfig(**paths, methods=("random",), ipc="1-10", seeds=seeds, image_size=8, threads=1)

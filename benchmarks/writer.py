@@ -40,7 +40,7 @@ def races(options: Options) -> list[Race]:
                 Peer(stock(photos, None), 10, "CPU: about 37x (20 us a file)", wall=disk.name),
                 Peer(disk, None, "1x: the same bytes, written in one piece and flushed"),
             ),
-            note=data.told,
+            note=data.description,
         ),
         Race(
             "write 160..500-px JPEGs resized to 224, 'jpg'",

@@ -130,7 +130,7 @@ def find_list(source: Path) -> Path:
             if (place / name).exists():
                 return place / name
     raise SourceError(
-        f"{source}: val is flat, and none of {', '.join((*LISTS, DEVKITS[0]))} lies there to tell the classes; give "
+        f"{source}: val is flat, and none of {', '.join((*LISTS, DEVKITS[0]))} is there to name the classes; give "
         "--val-labels FILE"
     )
 

@@ -303,7 +303,7 @@ def find_problem(
         fewest, most = split.per_class
         return (
             f"{total:,} images, expected {split.images:,}: {off} (each class has {fewest:,}..{most:,}, as it should, "
-            "so the class cannot be told)"
+            "so the class is unknown)"
         )
     return None
 

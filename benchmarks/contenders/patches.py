@@ -88,6 +88,7 @@ class Ours(Pool):
 
     def _mosaics(self) -> tuple[Any, list[NDArray[np.uint8]]]:
         from fastdc.beton import BetonFile
+        from fastdc.common.log import progress_shown
         from fastdc.loader.image_cache import CACHE
         from fastdc.methods import MethodContext, get_method
         from fastdc.nn.device import Compute
@@ -99,7 +100,7 @@ class Ours(Pool):
         method = get_method("rded")
         config = method.configure({"pool": len(self.paths[0]), "crops": CROPS, "factor": GRID})
         CACHE.clear()  # otherwise the resident engine would reuse the images that the last repetition decoded
-        with tempfile.TemporaryDirectory() as scratch, BetonFile(self._beton) as beton:
+        with progress_shown(False), tempfile.TemporaryDirectory() as scratch, BetonFile(self._beton) as beton:
             teaching = Teaching((teacher,), Compute(cpu, "fp32", 1), self._beton, Path(scratch))
             context = MethodContext(beton.labels, names, self.size, beton.decode, teaching=teaching)
             compressed = method.compress(context, config, self.ipc, seed=0)

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 from fastdc.common.files import write_atomic
-from studies.asked import read_claims, read_questions
 from studies.blocks import read_blocks, wanted_rows
 from studies.cells import Study, environments
 from studies.entropies import read_entropies
@@ -16,6 +15,7 @@ from studies.pages import page
 from studies.results import group_results, lacking
 from studies.rows import read_rows, rows_csv
 from studies.sheets import claims_csv, tables_csv
+from studies.specs import read_claims, read_questions
 from studies.verdicts import judge
 
 FIGURES = "figures"

@@ -6,10 +6,10 @@ from statistics import fmean
 from typing import NamedTuple
 
 from studies import svg
-from studies.asked import Question, Table
 from studies.cells import heading
 from studies.entropies import Entropy
 from studies.results import Result, tables_of
+from studies.specs import Question, Table
 
 
 class Figure(NamedTuple):
@@ -32,9 +32,9 @@ def figures(questions: Sequence[Question], results: Sequence[Result], entropies:
 
 def _accuracies(question: Question, results: Sequence[Result]) -> Iterator[Figure]:
     lines: list[svg.Dot] = []
-    for asked in question.tables:
-        for shared, table in tables_of(results, asked):
-            dots = [_dot(asked, line) for line in table if line.runs]
+    for spec in question.tables:
+        for shared, table in tables_of(results, spec):
+            dots = [_dot(spec, line) for line in table if line.runs]
             lines += [svg.Dot(heading(shared)), *dots] if dots else []
     if lines:
         title = f"{question.id}. {question.title}"
@@ -42,20 +42,20 @@ def _accuracies(question: Question, results: Sequence[Result]) -> Iterator[Figur
         yield Figure(f"{question.id}-accuracy.svg", question.id, "Accuracy of each row, with its interval", text)
 
 
-def _dot(asked: Table, line: Result) -> svg.Dot:
+def _dot(spec: Table, line: Result) -> svg.Dot:
     mean = line.mean()
     assert mean is not None
-    return svg.Dot(f"{_name(asked, line)} (n = {mean.n})", mean.mean, mean.half)
+    return svg.Dot(f"{_name(spec, line)} (n = {mean.n})", mean.mean, mean.half)
 
 
-def _name(asked: Table, line: Result) -> str:
-    return heading({axis: line.axes[axis] for axis in asked.lines}).replace("`", "")
+def _name(spec: Table, line: Result) -> str:
+    return heading({axis: line.axes[axis] for axis in spec.lines}).replace("`", "")
 
 
 def _curves(question: Question, results: Sequence[Result]) -> Iterator[Figure]:
-    tables = [(asked, found) for asked in question.tables if asked.curves for found in tables_of(results, asked)]
-    for asked, (shared, table) in tables:
-        series = [svg.Line(f"{_name(asked, line)} (n = {len(line.runs)})", _curve(line)) for line in table if line.runs]
+    tables = [(spec, found) for spec in question.tables if spec.curves for found in tables_of(results, spec)]
+    for spec, (shared, table) in tables:
+        series = [svg.Line(f"{_name(spec, line)} (n = {len(line.runs)})", _curve(line)) for line in table if line.runs]
         if any(len(one.points) > 1 for one in series):
             title = f"Accuracy against epochs: {heading(shared)}"
             text = svg.lines(title, ("epochs", "top-1 %, mean over seeds"), series)

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from fastdc.common.text import plain
 from fastdc.report.paired_tests import seeds_for_claims
-from studies.asked import Contrast, Question, Table, Value
 from studies.blocks import Wanted
 from studies.cells import NOTHING, Study, environments, heading, interval, markdown, mean_text, side_name, signed
 from studies.entropies import entropy_table
 from studies.results import Compared, Result, baseline_of, compare, contrast, tables_of
+from studies.specs import Contrast, Question, Table, Value
 from studies.verdicts import Judged, absent
 
 PAPER = "ImageNet-1K, 224 px, resnet18, 300 epochs in batches of 128 (`hard`), fp32"
@@ -46,20 +46,19 @@ def _opening(study: Study) -> str:
 
 
 def _claims(study: Study) -> str:
-    asked = study.claims
-    needed = seeds_for_claims(len(asked.claims), asked.level)
+    spec = study.claims
+    needed = seeds_for_claims(len(spec.claims), spec.level)
     counts = Counter(each.verdict for each in study.judged)
     lines = [
         "## Claims",
         "",
-        f"`claims.yaml` lists {len(asked.claims)} claims: "
+        f"`claims.yaml` lists {len(spec.claims)} claims: "
         + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-        + f". A verdict needs {asked.pairs} paired seeds and p < {asked.level:g} after Holm's correction over all of "
+        + f". A verdict needs {spec.pairs} paired seeds and p < {spec.level:g} after Holm's correction over all of "
         "them. p is two-sided, from the exact sign-flip test on the paired differences. With n pairs it cannot fall "
-        f"below 2 / 2^n; under Holm with {len(asked.claims)} claims that takes at least {needed} pairs. A claim that "
+        f"below 2 / 2^n; under Holm with {len(spec.claims)} claims that takes at least {needed} pairs. A claim that "
         "has not run counts as p = 1. "
-        f"A claim's axes, where it names no others: {heading(asked.column)}."
-        + (f" {asked.note}" if asked.note else ""),
+        f"A claim's axes, where it names no others: {heading(spec.column)}." + (f" {spec.note}" if spec.note else ""),
         "",
     ]
     header = ("claim", "column", "A", "B", "n", "A - B", "95 % interval", "p", "p (Holm)", "verdict")
@@ -82,9 +81,7 @@ def _question(study: Study, question: Question) -> str:
     parts = [f"## {question.id}. {question.title}"]
     parts += [question.note] if question.note else []
     parts += [f"![{alt}](figures/{name})" for name, alt in _figures(study, question)]
-    tables = [
-        _shown_table(study, asked, *found) for asked in question.tables for found in tables_of(study.results, asked)
-    ]
+    tables = [_shown_table(study, spec, *found) for spec in question.tables for found in tables_of(study.results, spec)]
     parts += [text for text in tables if text]
     parts += _contrasts(study, question)
     parts += [entropy_table(study.entropies)] if question.entropy and study.entropies else []
@@ -103,25 +100,25 @@ def _figures(study: Study, question: Question) -> list[tuple[str, str]]:
     return [(name, alt) for name, (owner, alt) in sorted(study.figures.items()) if owner == question.id]
 
 
-def _shown_table(study: Study, asked: Table, shared: Mapping[str, Value], lines: Sequence[Result]) -> str:
+def _shown_table(study: Study, spec: Table, shared: Mapping[str, Value], lines: Sequence[Result]) -> str:
     """Return one table under its heading, or a single line if nothing ran."""
     if not any(line.runs for line in lines):
         names = ", ".join(dict.fromkeys(f"`{line.axes['method']}`" for line in lines))
         return f"**{heading(shared)}: not run** ({names})."
-    compared = (f"difference to {side_name(asked.baseline)}", "95 % interval", "pairs")
-    axes = ("crops" if axis == "augment" else axis for axis in asked.lines)
+    compared = (f"difference to {side_name(spec.baseline)}", "95 % interval", "pairs")
+    axes = ("crops" if axis == "augment" else axis for axis in spec.lines)
     header = (*axes, "n", "top-1 %", "best epoch", *compared, "bytes", "remarks")
-    body = [_line(study, asked, line) for line in lines]
+    body = [_line(study, spec, line) for line in lines]
     return "\n".join([f"**{heading(shared)}**{_reduced(lines)}", "", *markdown(header, body)])
 
 
-def _line(study: Study, asked: Table, line: Result) -> list[str]:
-    values = {axis: NOTHING if line.axes[axis] is None else line.axes[axis] for axis in asked.lines}
+def _line(study: Study, spec: Table, line: Result) -> list[str]:
+    values = {axis: NOTHING if line.axes[axis] is None else line.axes[axis] for axis in spec.lines}
     names = [f"`{value}`" if axis == "method" else str(value) for axis, value in values.items()]
     mean, best = line.mean(), line.mean("top1_best")
     if mean is None or best is None or line.shown is None:
         return [*names, f"0 of {len(line.seeds)}", "not run", *[NOTHING] * 5, ""]
-    pairs = compare(line, baseline_of(study.results, line, asked.baseline)).pairs
+    pairs = compare(line, baseline_of(study.results, line, spec.baseline)).pairs
     compared = [signed(pairs.mean), interval(pairs), str(pairs.n)] if pairs else [NOTHING] * 3
     count = f"{mean.n} of {len(line.seeds)}" if line.missing else str(mean.n)
     size = f"{line.shown.image_bytes or 0:,}" + (f" + {line.shown.label_bytes:,}" if line.shown.label_bytes else "")
@@ -159,13 +156,13 @@ def _contrasts(study: Study, question: Question) -> list[str]:
     return ["\n".join([title, "", *markdown(header, lines)])]
 
 
-def _contrast_line(asked: Contrast, found: Compared) -> list[str]:
+def _contrast_line(spec: Contrast, found: Compared) -> list[str]:
     pairs = found.pairs
-    name = asked.name + (f" ({heading(asked.column)})" if asked.column else "")
+    name = spec.name + (f" ({heading(spec.column)})" if spec.column else "")
     values = (
         [str(pairs.n), signed(pairs.mean), interval(pairs)] if pairs else ["0", f"not run ({absent(found)})", NOTHING]
     )
-    return [name, side_name(asked.a), side_name(asked.b), *values]
+    return [name, side_name(spec.a), side_name(spec.b), *values]
 
 
 # ------------------------------------------------------------------------------------------- not run, environment

@@ -10,9 +10,9 @@ from fastdc.report.paired_tests import Paired, paired, student_quantile
 from fastdc.report.rows import Row as Shown
 from fastdc.report.rows import group_rows
 from fastdc.sweep.store.results import Record
-from studies.asked import AXES, Contrast, Side, Table, Value
 from studies.blocks import Axes, Wanted
 from studies.rows import Row
+from studies.specs import AXES, Contrast, Side, Table, Value
 
 NEUTRAL = "observer"
 """Axis that does not separate tables or baselines, because a method reads one observer or none."""
@@ -30,7 +30,7 @@ class Result(NamedTuple):
     """Line of a table: its settings, and its runs by seed.
 
     Attributes:
-        axes: values by name, as in `studies.asked.AXES`. shown: the row of fastdc's own tables; None if nothing ran.
+        axes: values by name, as in `studies.specs.AXES`. shown: the row of fastdc's own tables; None if nothing ran.
         runs: rows by seed. seeds: seeds that study.yaml requests.
     """
 
@@ -78,9 +78,9 @@ def group_results(rows: Iterable[Row], wanted: Iterable[Wanted]) -> list[Result]
     rows = [row for row in rows if not row["label"].get("holdout")]
     by_key = {row["key"]: row for row in rows}
     records = [Record(row["key"], row["label"], "done", None, row["summary"], _started(row)) for row in rows]
-    asked: dict[tuple[Value, ...], list[int]] = {}
+    wanted_seeds: dict[tuple[Value, ...], list[int]] = {}
     for each in wanted:
-        asked.setdefault((*each.axes, each.observer), []).append(each.seed)
+        wanted_seeds.setdefault((*each.axes, each.observer), []).append(each.seed)
     results: dict[tuple[Value, ...], Result] = {}
     # Lines without a mark come first, so that the newest group keeps the plain name.
     for shown, runs in sorted(group_rows(records), key=lambda pair: "#" in pair[0].method):
@@ -88,11 +88,11 @@ def group_results(rows: Iterable[Row], wanted: Iterable[Wanted]) -> list[Result]
         # Unlike in fastdc's tables, the observer is an axis here; only lines that agree in all axes need a mark.
         mark = f"{plain.method}#{str(runs[0].label['group'])[:6]}"
         line = plain if _identity(plain) not in results else plain.model_copy(update={"method": mark})
-        seeds = tuple(asked.pop(_identity(line), ()))
+        seeds = tuple(wanted_seeds.pop(_identity(line), ()))
         found = {int(run.label["seed"]): by_key[run.key] for run in runs}
         results[_identity(line)] = Result(_axes(_identity(line)), line, found, seeds)
-    for identity, seeds_asked in asked.items():
-        results[identity] = Result(_axes(identity), None, {}, tuple(seeds_asked))
+    for identity, seeds_wanted in wanted_seeds.items():
+        results[identity] = Result(_axes(identity), None, {}, tuple(seeds_wanted))
     return list(results.values())
 
 
@@ -142,30 +142,30 @@ def compare(a: Result | None, b: Result | None) -> Compared:
     return Compared(a, b, pairs)
 
 
-def contrast(results: Sequence[Result], column: Side, asked: Contrast) -> Compared:
+def contrast(results: Sequence[Result], column: Side, spec: Contrast) -> Compared:
     """Compare the two sides of a contrast; axes come from the side, else from its column, else from the file's."""
-    sides = [{**column, **asked.column, **side} for side in (asked.a, asked.b)]
+    sides = [{**column, **spec.column, **side} for side in (spec.a, spec.b)]
     return compare(find(results, sides[0]), find(results, sides[1]))
 
 
-def tables_of(results: Iterable[Result], asked: Table) -> Iterator[tuple[dict[str, Value], list[Result]]]:
+def tables_of(results: Iterable[Result], spec: Table) -> Iterator[tuple[dict[str, Value], list[Result]]]:
     """Yield each table as the axes that its lines share, and the lines: best first, those not run last.
 
     The observer is never a shared axis, because a table mixes methods with and without one.
     """
-    shared = [axis for axis in AXES if axis not in (*asked.lines, NEUTRAL)]
+    shared = [axis for axis in AXES if axis not in (*spec.lines, NEUTRAL)]
     tables: dict[tuple[Value, ...], list[Result]] = {}
     for each in results:
-        if _chosen(each, asked):
+        if _chosen(each, spec):
             tables.setdefault(tuple(each.axes[axis] for axis in shared), []).append(each)
     for heading in sorted(tables, key=_heading_order):
         yield dict(zip(shared, heading, strict=True)), sorted(tables[heading], key=_line_order)
 
 
-def _chosen(result: Result, asked: Table) -> bool:
-    if not any(_method_fits(str(result.axes["method"]), pattern) for pattern in asked.methods):
+def _chosen(result: Result, spec: Table) -> bool:
+    if not any(_method_fits(str(result.axes["method"]), pattern) for pattern in spec.methods):
         return False
-    return all(any(_fits(result.axes[axis], value) for value in values) for axis, values in asked.where.items())
+    return all(any(_fits(result.axes[axis], value) for value in values) for axis, values in spec.where.items())
 
 
 def _method_fits(method: str, pattern: str) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastdc.report.escape import csv_text
-from studies.asked import Table
 from studies.cells import Study, heading, side_name
 from studies.results import Result, baseline_of, compare, tables_of
 from studies.rows import split_method
+from studies.specs import Table
 
 DIGITS = 6
 """Decimals of numbers, because the last bits of an interval depend on the machine's mathematical library."""
@@ -18,18 +18,18 @@ DIGITS = 6
 def tables_csv(study: Study) -> str:
     """Return every line of every table, with its question."""
     return csv_of(
-        {"question": question.id, **_values(study, asked, line)}
+        {"question": question.id, **_values(study, spec, line)}
         for question in study.questions.questions
-        for asked in question.tables
-        for _, lines in tables_of(study.results, asked)
+        for spec in question.tables
+        for _, lines in tables_of(study.results, spec)
         for line in lines
     )
 
 
-def _values(study: Study, asked: Table, line: Result) -> dict[str, Any]:
+def _values(study: Study, spec: Table, line: Result) -> dict[str, Any]:
     method, settings = split_method(str(line.axes["method"]))
     mean, best, shown = line.mean(), line.mean("top1_best"), line.shown
-    compared = compare(line, baseline_of(study.results, line, asked.baseline)).pairs
+    compared = compare(line, baseline_of(study.results, line, spec.baseline)).pairs
     return {
         **{axis: value for axis, value in line.axes.items() if axis not in ("method", "observer")},
         "method": csv_text(method),
@@ -39,7 +39,7 @@ def _values(study: Study, asked: Table, line: Result) -> dict[str, Any]:
         "top1_mean": number(mean and mean.mean),
         "top1_half": number(mean and mean.half),
         "top1_best_mean": number(best and best.mean),
-        "baseline": asked.baseline["method"],
+        "baseline": spec.baseline["method"],
         **_paired_values(compared),
         "image_bytes": shown and shown.image_bytes,
         "label_bytes": shown and shown.label_bytes,

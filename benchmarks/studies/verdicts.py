@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from fastdc.report.paired_tests import holm, seeds_for_claims
-from studies.asked import Claim, Claims
 from studies.results import Compared, Result, contrast
+from studies.specs import Claim, Claims
 
 Verdict = Literal["supported", "contradicted", "not decided", "not run"]
 
@@ -26,18 +26,18 @@ class Judged(NamedTuple):
     why: str
 
 
-def judge(results: Sequence[Result], asked: Claims) -> list[Judged]:
+def judge(results: Sequence[Result], spec: Claims) -> list[Judged]:
     """Return every claim with its verdict.
 
     The family is all claims of the file. A claim without a test yet counts with p = 1, so that verdicts do not depend
     on which claims run first.
     """
-    found = [contrast(results, asked.column, claim) for claim in asked.claims]
-    p_values = [_p(each, asked.pairs) for each in found]
+    found = [contrast(results, spec.column, claim) for claim in spec.claims]
+    p_values = [_p(each, spec.pairs) for each in found]
     adjusted = holm([1.0 if p is None else p for p in p_values])
     return [
-        _judged(claim, each, p, None if p is None else by_holm, asked)
-        for claim, each, p, by_holm in zip(asked.claims, found, p_values, adjusted, strict=True)
+        _judged(claim, each, p, None if p is None else by_holm, spec)
+        for claim, each, p, by_holm in zip(spec.claims, found, p_values, adjusted, strict=True)
     ]
 
 
@@ -45,22 +45,22 @@ def _p(found: Compared, needed: int) -> float | None:
     return found.pairs.p if found.pairs is not None and found.pairs.n >= needed else None
 
 
-def _judged(claim: Claim, found: Compared, p: float | None, adjusted: float | None, asked: Claims) -> Judged:
+def _judged(claim: Claim, found: Compared, p: float | None, adjusted: float | None, spec: Claims) -> Judged:
     pairs = found.pairs
     if pairs is None:
         return Judged(claim, found, p, adjusted, "not run", absent(found))
     if p is None or adjusted is None:
-        return Judged(claim, found, p, adjusted, "not decided", f"{pairs.n} of {asked.pairs} paired seeds")
-    if adjusted >= asked.level:
-        return Judged(claim, found, p, adjusted, "not decided", _undecided(pairs.n, asked))
+        return Judged(claim, found, p, adjusted, "not decided", f"{pairs.n} of {spec.pairs} paired seeds")
+    if adjusted >= spec.level:
+        return Judged(claim, found, p, adjusted, "not decided", _undecided(pairs.n, spec))
     right = (pairs.mean > 0) == (claim.direction == ">")
     return Judged(claim, found, p, adjusted, "supported" if right else "contradicted", "")
 
 
-def _undecided(pairs: int, asked: Claims) -> str:
-    enough = seeds_for_claims(len(asked.claims), asked.level)
+def _undecided(pairs: int, spec: Claims) -> str:
+    enough = seeds_for_claims(len(spec.claims), spec.level)
     few = f"; {pairs} pairs pass only after other claims have passed, {enough} can pass first"
-    return f"adjusted p is not below {asked.level:g}{few if pairs < enough else ''}"
+    return f"adjusted p is not below {spec.level:g}{few if pairs < enough else ''}"
 
 
 def absent(found: Compared) -> str:

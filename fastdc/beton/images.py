@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from fastdc.beton.image_kinds import HEAD_BYTES, find_kind
 from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.common.errors import SourceError
+from fastdc.common.text import one_line
 
 MAX_PIXELS = 178_956_970
 """Largest number of pixels accepted. It is Pillow's own limit against decompression bombs (0.5 GiB of RGB)."""
@@ -105,7 +106,7 @@ def _decode_jpeg_with_pillow(data: bytes | memoryview) -> Rgb:
     except UnidentifiedImageError as error:  # its text contains a memory address, so leave it out
         raise SourceError("not a JPEG that can be decoded") from error
     except Exception as error:
-        raise SourceError(f"not a JPEG that can be decoded: {_in_a_line(error)}") from error
+        raise SourceError(f"not a JPEG that can be decoded: {one_line(error)}") from error
 
 
 def check_pixels(height: int, width: int) -> None:
@@ -132,7 +133,7 @@ def _read_with_pillow(data: bytes | memoryview) -> DecodedImage:
     except UnidentifiedImageError as error:
         raise SourceError(f"cannot be decoded: {_explain_unknown(data)}") from error
     except Exception as error:
-        raise SourceError(f"cannot be decoded: {_in_a_line(error)}") from error
+        raise SourceError(f"cannot be decoded: {one_line(error)}") from error
 
 
 def _convert_with_pillow(image: Image.Image) -> DecodedImage:
@@ -159,10 +160,6 @@ def _explain_unknown(data: bytes | memoryview) -> str:
         return "no known image format"
     advice = found.advice or "convert it to PNG or JPEG"
     return f"it is {found.name}, expected JPEG, PNG, GIF, BMP, WebP, TIFF or PPM; {advice}"
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _special_mode(mode: str) -> str | None:

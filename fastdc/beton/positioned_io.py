@@ -30,7 +30,7 @@ def write_all(descriptor: int, buffers: Sequence[bytes | memoryview], position: 
 
 def read_range(descriptor: int, offset: int, size: int) -> bytes:
     """Read `size` bytes from `offset`; fewer only at the end of the file."""
-    data = os.pread(descriptor, size, offset)  # may return less than it was asked for
+    data = os.pread(descriptor, size, offset)  # may return fewer bytes than requested
     while len(data) < size:
         more = os.pread(descriptor, size - len(data), offset + len(data))
         if not more:

@@ -41,6 +41,10 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ConfigError(f"{where}: {first_problem(error)}") from error
 
+    def is_default(self, name: str) -> bool:
+        """Return whether a setting has its default value."""
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
+
 
 def _types(annotation: Any) -> set[Any]:
     """Return an annotation and its arguments: those of `int | None` are int and NoneType."""

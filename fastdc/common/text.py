@@ -10,6 +10,11 @@ def plain(text: str) -> str:
     return CONTROL.sub("?", text)
 
 
+def one_line(error: BaseException) -> str:
+    """Return the text of an error on one line, or its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def printable(name: str) -> str:
     """Return `name` with bytes that are not UTF-8 escaped, so that JSON can hold it."""
     if name.isascii():

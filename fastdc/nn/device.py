@@ -93,7 +93,7 @@ class Compute:
         scale = torch.tensor(IMAGENET_STD, device=self.device).mul_(255).reciprocal_().view(1, 3, 1, 1)
         return shift, scale
 
-    def told(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Return the record's fields on the computation: precision, threads, device and its model, and versions."""
         return {
             "precision": self.precision,

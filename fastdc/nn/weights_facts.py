@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from fastdc.beton import one_spelling
 from fastdc.common.errors import MethodError
 from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.common.text import one_line
 
 FACTS_KEY = "fastdc"
 """The only metadata key in fastdc's files. safetensors writes several keys in an order that varies between runs."""
@@ -60,7 +61,7 @@ def read_facts(path: Path) -> Facts | None:
             return None
         return _parse(json.loads(metadata[FACTS_KEY]))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        problem = " ".join(str(error).split())[:200]
+        problem = one_line(error)[:200]
         raise MethodError(f"{path}: not a whole weights file ({problem}); copy or make it again") from error
 
 

@@ -183,7 +183,7 @@ def _train(session: Session) -> Observation:
         model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
     trajectory = TddsRecorder(record.folder, record.num_samples, num_classes) if session.follows else None
-    recorder = DynamicsRecorder(replace(record, trained_with=compute.told()), trajectory)
+    recorder = DynamicsRecorder(replace(record, trained_with=compute.facts()), trajectory)
     needed = session.needs.last_epoch(config.epochs)
     view = TrainView(config.image_size)
     with open_loader(

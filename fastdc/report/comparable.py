@@ -26,15 +26,15 @@ def choose_groups(
     """
     records = list(records)
     groups, others = group_rows(records), {"protocol": protocol, "arch": arch}
-    asked = {"ipc": ipc, **others}
-    if records and not any(_fits(row, asked) for row, _ in groups):
-        text = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+    wanted = {"ipc": ipc, **others}
+    if records and not any(_fits(row, wanted) for row, _ in groups):
+        text = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
         raise ConfigError(f"no runs with {plain(text)}; {_there(records)}")
-    return [pair for pair in groups if _fits(pair[0], others if pair[0].ipc is None else asked)]
+    return [pair for pair in groups if _fits(pair[0], others if pair[0].ipc is None else wanted)]
 
 
-def _fits(row: Row, asked: dict[str, Any]) -> bool:
-    return all(value is None or getattr(row, name) == value for name, value in asked.items())
+def _fits(row: Row, wanted: dict[str, Any]) -> bool:
+    return all(value is None or getattr(row, name) == value for name, value in wanted.items())
 
 
 def _there(records: Sequence[Record]) -> str:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fastdc.common.choices import Device
 from fastdc.common.crash_points import hit
 from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, TeacherError
+from fastdc.common.keys import file_key
 from fastdc.common.locks import locked
 from fastdc.common.log import log_message, shows_progress
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cells import subset_request
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
-from fastdc.sweep.provenance import sha256_of
 
 if TYPE_CHECKING:
     from fastdc.teachers.network import Teacher
@@ -247,7 +247,7 @@ class CellRunner:
 
 def subset_content(path: Path) -> list[str]:
     """Return the SHA-256 of a subset's beton and manifest, by which a later change of either is found."""
-    return [sha256_of(path), sha256_of(path.with_suffix(".json"))]
+    return [file_key(path, 64), file_key(path.with_suffix(".json"), 64)]
 
 
 def is_whole(path: Path) -> bool:

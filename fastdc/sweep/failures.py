@@ -1,6 +1,5 @@
 """Classify failed runs by cause: the method or the machine. Only for the machine's faults does another try help."""
 
-import errno
 from typing import Literal
 
 from fastdc.common.errors import (
@@ -13,6 +12,7 @@ from fastdc.common.errors import (
     OutputError,
     SourceError,
     StoreError,
+    is_disk_full,
 )
 
 Failure = Literal["method", "infrastructure", "diverged"]
@@ -22,7 +22,6 @@ Failure = Literal["method", "infrastructure", "diverged"]
 the device, a process that crashed or was killed. `diverged`: a loss that is not a finite number.
 """
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FILES = (BetonError, ManifestError, LoaderError, CheckpointError, OutputError, StoreError, SourceError)
 OF_THE_MACHINE = (OSError, MemoryError, EOFError)
 WORDS = ("out of memory", "allocate memory", "cuda error", "cudnn error", "cublas", "nccl", "driver")
@@ -47,7 +46,7 @@ def classify(error: BaseException) -> Failure:
 
 def ends_sweep(error: BaseException) -> bool:
     """Return whether the error would end every other run too, because the store or the disk is at fault."""
-    return isinstance(error, OutputError | StoreError) or (isinstance(error, OSError) and error.errno in DISK_FULL)
+    return isinstance(error, OutputError | StoreError) or is_disk_full(error)
 
 
 def loses_device(error: BaseException) -> bool:

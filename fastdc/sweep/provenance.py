@@ -1,6 +1,5 @@
 """Record what computed a run: versions, commit, machine, seeds, seconds and peak memory. It is part of no key."""
 
-import hashlib
 import os
 import resource
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdc._version import __version__
+from fastdc.common.keys import file_key
 from fastdc.common.machine import cpu_name, installed_version
 
 if TYPE_CHECKING:
@@ -84,20 +84,7 @@ def subset_file(subset: "SubsetPlan | None") -> dict[str, Any] | None:
     """
     if subset is None or subset.ipc is None or not subset.path.exists():
         return None
-    return {"file": subset.path.name, "bytes": subset.path.stat().st_size, "sha256": sha256_of(subset.path)}
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal digits."""
-    found = path.stat()
-    return _sha256(path, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-@lru_cache(maxsize=1024)
-def _sha256(path: Path, _inode: int, _size: int, _changed: int) -> str:
-    """Hash a file once for each of its states, which the last three arguments identify in the cache."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"file": subset.path.name, "bytes": subset.path.stat().st_size, "sha256": file_key(subset.path, 64)}
 
 
 def peak_memory() -> int:

@@ -136,27 +136,27 @@ def _check_agreement(plan: TeacherPlan, teacher: "Teacher", images: Path, side: 
     elif foreign and not found.above_chance and not known:
         log_message(f"warning: {_doubt(plan, found, images)}")
     elif foreign and shows_progress() and not known:
-        share, asked = _share(found.right, found), f"{found.images:,} images of {images}"
-        log_message(f"teacher {plan.name}: classifies {share} of {asked} correctly")
+        share, sample = _share(found.right, found), f"{found.images:,} images of {images}"
+        log_message(f"teacher {plan.name}: classifies {share} of {sample} correctly")
 
 
 def _problem(plan: TeacherPlan, found: "Agreement", images: Path, side: int) -> str | None:
     """Return an error message with a remedy for a teacher that fails the check, or None if it passes."""
-    asked = f"{found.images:,} images of {images}"
+    sample = f"{found.images:,} images of {images}"
     used = f"{plan.order} order" if plan.order is not None else "data set's order"
     if found.better is not None:
         name, columns, right = found.better
         own = columns == tuple(range(len(columns)))
         better = f"{name} order" if name is not None else "data set's own"
         return (
-            f"teacher {plan.name}: its outputs are in another class order: of {asked} it classifies "
+            f"teacher {plan.name}: its outputs are in another class order: of {sample} it classifies "
             f"{_share(found.right, found)} correctly in the {used}, {_share(right, found)} in the {better}; "
             + _way_out(plan, None if own else name)
         )
     if found.at_chance:
         others = f", nor is it in {' or '.join(found.tried)} order" if found.tried else ""
         return (
-            f"teacher {plan.name}: classifies {_share(found.right, found)} of {asked} correctly in the {used}, no "
+            f"teacher {plan.name}: classifies {_share(found.right, found)} of {sample} correctly in the {used}, no "
             f"better than chance or a random order of classes ({100 * found.chance:.1f} % on average){others}; take a "
             f"teacher that was trained on these classes, in one of these orders, for images of about {side} px"
         )

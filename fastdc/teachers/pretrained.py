@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastdc.common.errors import ConfigError, MethodError
+from fastdc.common.text import one_line
 from fastdc.nn.arch_names import check_arch
 from fastdc.nn.architectures.timm_models import PREFIX as TIMM_PREFIX
 from fastdc.nn.weights_facts import IMAGENET_CLASSES, find_columns, imagenet_wnids
@@ -151,7 +152,7 @@ def download_pretrained(spec: str) -> "nn.Module":
             network = models.get_model(name, weights=weights)
         return network
     except Exception as error:  # connection, proxy and cache fail with errors of many kinds
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise MethodError(
             f"teacher {spec}: its weights cannot be had ({type(error).__name__}: {reason}); download them on another "
             "machine and name the file, as ARCH@FILE"

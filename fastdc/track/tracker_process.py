@@ -83,19 +83,19 @@ def serve(source: IO[str], answer: IO[str], environment: Mapping[str, str]) -> N
         environment: variables whose secrets must not appear in an error.
     """
 
-    def say(**fields: Any) -> None:
+    def reply(**fields: Any) -> None:
         print(json.dumps(fields), file=answer, flush=True)
 
     try:
         setup = json.loads(source.readline())
         runs = Runs(make_tracker(setup["target"], Path(setup["folder"])))
-        say(where=runs.tracker.where)
+        reply(where=runs.tracker.where)
         for line in source:
             runs.take(json.loads(line))
         runs.close()
-        say(closed=True)
+        reply(closed=True)
     except BaseException as error:  # SystemExit too: libraries call exit()
-        say(error=redacted(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", environment))
+        reply(error=redacted(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", environment))
 
 
 def redacted(text: str, environment: Mapping[str, str]) -> str:

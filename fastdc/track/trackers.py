@@ -114,16 +114,16 @@ def tracking(names: Sequence[str], folder: Path) -> Iterator[None]:
 def close_all(remotes: Sequence["Remote"], seconds: float | None = None) -> None:
     """Let all trackers finish side by side, within `seconds` or `CLOSE_SECONDS`, then end their processes."""
     seconds = CLOSE_SECONDS if seconds is None else seconds
-    start, told = time.monotonic(), False
+    start, reported = time.monotonic(), False
     try:
         while busy := [remote for remote in remotes if remote.finishing()]:
             waited = time.monotonic() - start
             if waited > seconds:
                 break  # `busy` keeps the trackers that did not finish
-            if waited > PATIENCE_SECONDS and not told:
+            if waited > PATIENCE_SECONDS and not reported:
                 names = ", ".join(remote.kind.title for remote in busy)
                 log_message(f"{names}: still writing; waits for {seconds:.0f} s at most")
-                told = True
+                reported = True
             time.sleep(POLL_SECONDS)
         for remote in busy:
             remote.give_up(f"did not end within {seconds:.0f} s")

@@ -64,8 +64,8 @@ class Curve(Recorder):
             self._last = self._measure()
             entry["top1"] = self._last.top1
         self.entries.append(entry)
-        told = {**entry, "epoch": epoch + 1, "epochs": self.epochs}  # events count epochs from 1, entries from 0
-        emit("epoch", cell=self.name, **told, images_per_second=round(rate, 1))
+        shown = {**entry, "epoch": epoch + 1, "epochs": self.epochs}  # events count epochs from 1, entries from 0
+        emit("epoch", cell=self.name, **shown, images_per_second=round(rate, 1))
         self._images, self._clock = 0, time.monotonic()
 
     def state(self) -> dict[str, Any]:

@@ -84,20 +84,20 @@ class Training:
             "image_size": self.pair.side(settings),
             "augment": settings.augment,
             "seed": settings.seed,
-            **self.compute.told(),
+            **self.compute.facts(),
         }
 
     def _labelled(self) -> dict[str, Any]:
         """Return the result's fields on labels and teacher."""
-        told: dict[str, Any] = {"labels": self.settings.protocol.labels}
+        fields: dict[str, Any] = {"labels": self.settings.protocol.labels}
         if self.labelling is not None:
-            told["relabel_seconds"] = self.labelling.seconds
+            fields["relabel_seconds"] = self.labelling.seconds
         if isinstance(self.labelling, StoredLabelling):
-            told["label_file"] = self.labelling.file.sha256
+            fields["label_file"] = self.labelling.file.sha256
         if self.teacher is not None:
-            told |= {"teacher": self.teacher.name, "teacher_note": self.teacher.note}
-            told["teacher_seconds"] = self.teacher.seconds
-        return told
+            fields |= {"teacher": self.teacher.name, "teacher_note": self.teacher.note}
+            fields["teacher_seconds"] = self.teacher.seconds
+        return fields
 
 
 def make_training(

@@ -167,7 +167,7 @@ class Protocol(Settings):
     def _settings_are_read(self) -> "Protocol":
         """Refuse a setting that would change the protocol's name but not its results."""
         for name, where in (self._unread_of_labels() | self._unread_of_training()).items():
-            if not self._is_default(name):
+            if not self.is_default(name):
                 raise ValueError(f"{name} is read {where}")
         if self.soft and self.label_smoothing > 0:
             raise ValueError(f"label_smoothing is for hard labels, found labels={self.labels}")
@@ -203,14 +203,11 @@ class Protocol(Settings):
             unread["decay_all"] = "with optimizer=adamw only, found optimizer=sgd, which decays every parameter"
         return unread
 
-    def _is_default(self, name: str) -> bool:
-        return bool(getattr(self, name) == type(self).model_fields[name].default)
-
     @model_serializer(mode="wrap")
     def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Serialise without the `LATER_FIELDS` that are at their defaults."""
         fields: dict[str, Any] = dump(self)
-        return {key: value for key, value in fields.items() if key not in LATER_FIELDS or not self._is_default(key)}
+        return {key: value for key, value in fields.items() if key not in LATER_FIELDS or not self.is_default(key)}
 
     @property
     def name(self) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import study
-from studies.asking import AREAS
 from studies.drawing import outputs
+from studies.measuring import AREAS
 from studies.rows import read_rows
 
 from tests.benchmarks.study_rows import write_study

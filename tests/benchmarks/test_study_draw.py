@@ -11,11 +11,11 @@ from xml.etree import ElementTree
 import pytest
 import study
 from scipy import stats
-from studies.asked import Table, read_claims, read_questions
 from studies.blocks import read_blocks, wanted_rows
 from studies.drawing import draw, outputs
 from studies.results import contrast, group_results, tables_of
 from studies.rows import read_rows, rows_csv
+from studies.specs import Table, read_claims, read_questions
 from studies.verdicts import Judged, judge
 
 from fastdc.report.paired_tests import holm, seeds_for_claims

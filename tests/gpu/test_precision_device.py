@@ -42,5 +42,5 @@ def test_ties_of_rounded_logits_are_gone() -> None:
 
 
 def test_the_record_names_the_gpu() -> None:
-    told, name = choose_compute("auto", 1).told(), torch.cuda.get_device_name()
-    assert (told["precision"], told["device"], told["machine"], told["environment"]["gpu"]) == ("bf16", *[name] * 3)
+    facts, name = choose_compute("auto", 1).facts(), torch.cuda.get_device_name()
+    assert (facts["precision"], facts["device"], facts["machine"], facts["environment"]["gpu"]) == ("bf16", *[name] * 3)

@@ -16,6 +16,7 @@ from fastdc.beton.sources.trees import FolderTree, Tree, is_image
 from fastdc.beton.sources.zip_tree import ZipTree
 from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
+from fastdc.common.text import one_line
 
 
 def open_tree(source: Path) -> Tree:
@@ -67,7 +68,7 @@ def _explain(source: Path, error: Exception) -> str:
     if kind is not None:
         advice = kind.advice or "put the images into a folder per class"
         return f"it is {kind.name}, expected an image folder, or a tar or zip archive of one; {advice}"
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = one_line(error)
     expected = "expected an image folder, or a tar or zip archive of one"
     return f"cannot be read as an archive ({reason}), {expected}; if it is one, it is damaged or cut off: get it again"
 

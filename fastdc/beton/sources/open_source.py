@@ -28,8 +28,8 @@ def source_of(path: Path) -> Source:
     Raises:
         SourceError: a plug-in fails at the path.
     """
-    asked = sorted(sources().parts.values(), key=lambda source: (source.rank, source.name))
-    return next(source for source in asked if _recognises(source, path))
+    in_order = sorted(sources().parts.values(), key=lambda source: (source.rank, source.name))
+    return next(source for source in in_order if _recognises(source, path))
 
 
 def _recognises(source: Source, path: Path) -> bool:

@@ -24,6 +24,7 @@ from fastdc.beton.sources.trees import Fetch, check_size
 from fastdc.beton.texts import Texts, one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
+from fastdc.common.text import one_line
 
 _NO_LABEL = int(np.iinfo(np.int64).min)
 _BATCH_BYTES, _MAX_BATCH = 8 << 20, 1024
@@ -129,7 +130,7 @@ class ParquetShards:
                     done += len(column)
         except damage as error:
             raise SourceError(
-                f"{self._path(shard)}: damaged after row {done} ({_one_line(error)}); get the shard again"
+                f"{self._path(shard)}: damaged after row {done} ({one_line(error)}); get the shard again"
             ) from error
 
     def _scan(self) -> _Labels:
@@ -163,7 +164,7 @@ class ParquetShards:
             return file
         except (self._arrow.ArrowException, OSError) as error:
             raise SourceError(
-                f"{path}: cannot be read as parquet ({_one_line(error)}); it may be cut off: get it again"
+                f"{path}: cannot be read as parquet ({one_line(error)}); it may be cut off: get it again"
             ) from error
 
     def _check_same(self, shard: int, first: Columns, columns: Columns) -> None:
@@ -190,7 +191,7 @@ class ParquetShards:
                 column = arrow.array([*places, None], arrow.int64()).take(coded.indices)
         except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
             where = f"{self._path(shard)}: column {found.columns.label!r}"
-            raise SourceError(f"{where} cannot be read ({_one_line(error)}); get the shard again") from error
+            raise SourceError(f"{where} cannot be read ({one_line(error)}); get the shard again") from error
         labels: NDArray[np.int64] = column.fill_null(_NO_LABEL).to_numpy()
         return labels
 
@@ -301,10 +302,6 @@ def _take(images: Any, row: int) -> bytes:
     check_size(buffer.size)
     data: bytes = buffer.to_pybytes()
     return data
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _refuse(reason: str) -> bytes:

@@ -49,7 +49,7 @@ class Source(ABC):
     Attributes:
         name: lower-case letters, digits, - and _.
         title: one line for lists: the layout.
-        rank: place in the order in which kinds are asked, lowest first. Plug-ins come before fastdc's own kinds.
+        rank: place in the order in which kinds are tried, lowest first. Plug-ins come before fastdc's own kinds.
     """
 
     name: ClassVar[str]

@@ -14,6 +14,7 @@ from typing import Any
 from numba.core import caching
 
 from fastdc.common.log import log_message
+from fastdc.common.text import one_line
 
 _CACHING: Any = caching  # only about half of it is typed
 DIGEST_BYTES = 16
@@ -132,7 +133,7 @@ class KernelCache(_CACHING.FunctionCache):  # type: ignore[misc]
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # unpickling and LLVM raise errors of any type
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = one_line(error)[:200]
             warn_once(f"{self._cache_path}: {reason}; these compiled kernels are made again")
             self._cache_file.remove()
             return None

@@ -11,6 +11,7 @@ from typing import Any
 import numba
 import torch
 
+from fastdc.common.text import one_line
 from fastdc.common.threads import prepare_numba
 
 _GLOBALS_LOCK = threading.RLock()
@@ -27,7 +28,7 @@ def ffcv_problem() -> str | None:
     try:
         importlib.import_module("fastdc.loader.engines.ffcv_pipeline")
     except (ImportError, OSError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         return f"ffcv is installed but does not load ({reason}); reinstall it with OpenCV and libturbojpeg headers"
     return None
 

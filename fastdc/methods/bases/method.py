@@ -271,8 +271,8 @@ def budget_problem(
     """
     needed = method.images_needed(config, ipc)
     if not method.class_balanced(config):
-        asked = needed * len(classes)
-        return f"ipc={ipc} needs {asked} images, the set has {sum(counts)}" if sum(counts) < asked else None
+        total = needed * len(classes)
+        return f"ipc={ipc} needs {total} images, the set has {sum(counts)}" if sum(counts) < total else None
     smallest = min(range(len(counts)), key=lambda label: counts[label])
     if counts[smallest] >= needed:
         return None

@@ -39,10 +39,6 @@ class MethodConfig(Settings):
         old = {name for name in _later_settings(type(self)) if self.is_default(name)}
         return {name: value for name, value in values.items() if name not in old}
 
-    def is_default(self, name: str) -> bool:
-        """Return whether a setting has its default value."""
-        return bool(getattr(self, name) == type(self).model_fields[name].default)
-
     def refuse_unread(self, unread: Mapping[str, str]) -> None:
         """Refuse a setting that would make a row of its own but change nothing.
 

@@ -159,7 +159,7 @@ class RecoverMethod(TeacherMethod[RecoverT], Generic[RecoverT, RecipeT]):
         recipe, paper = self.recipe(config, image_size), self.presets_for(config).at(image_size)
         pairs = [(getattr(recipe, name), getattr(paper, name), words) for name, words in self.reducible.items()]
         pairs.append((len(self.teachers(config)), self.paper_teachers.get(paper_at(image_size), 1), "teachers"))
-        return tuple(f"{found:,} instead of {asked:,} {what}" for found, asked, what in pairs if found < asked)
+        return tuple(f"{found:,} instead of {expected:,} {what}" for found, expected, what in pairs if found < expected)
 
     def job(self, context: MethodContext, config: RecoverT, ipc: int, seed: int, start: Start | None) -> "RecoverJob":
         """Return the recovery as a job for the engine."""

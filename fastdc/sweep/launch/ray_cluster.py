@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastdc.common.errors import ConfigError, WorkerError
+from fastdc.common.text import one_line
 from fastdc.common.threads import host_cpus
 
 REACH_SECONDS = 10.0
@@ -57,7 +58,7 @@ def connect(address: str) -> bool:
     except SystemExit:  # Ray has replaced the handler of SIGTERM, and exits on the signal
         raise KeyboardInterrupt from None
     except Exception as error:  # Ray raises many types here, among them plain Exception
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise WorkerError(f"--launcher ray: no cluster at '{address}': {reason}") from error
     return True
 

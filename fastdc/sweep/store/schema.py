@@ -69,7 +69,7 @@ BEGIN SELECT RAISE(ABORT, 'a result is never changed'); END;
 
 @contextmanager
 def store_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's exceptions about the file into errors that say what to do.
+    """Turn SQLite's exceptions about the file into errors that name the remedy.
 
     Raises:
         StoreError: the store cannot be used.

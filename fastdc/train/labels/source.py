@@ -68,15 +68,15 @@ class LabelSource:
         assert self.root is not None
         layout = LabelLayout(protocol, len(self.stored.ids), len(self.stored.classes), views)
         # Fields that came later are absent at their defaults, so that earlier files keep their keys.
-        told = self._told(protocol, view, teacher) | ({} if views == 1 else {"views": views})
-        folder = self.root / content_key(told)
+        identity = self._identity(protocol, view, teacher) | ({} if views == 1 else {"views": views})
+        folder = self.root / content_key(identity)
         if folder not in self._files:
-            named = {**told, "dataset": self.stored.dataset, "name": teacher.name, "bytes": layout.file_bytes}
+            named = {**identity, "dataset": self.stored.dataset, "name": teacher.name, "bytes": layout.file_bytes}
             file = make_labels(folder, layout, loader, self.compute, teacher, named)
             self._files[folder] = StoredLabelling(file)
         return self._files[folder]
 
-    def _told(self, protocol: Protocol, view: TrainView, teacher: "Teacher") -> dict[str, Any]:
+    def _identity(self, protocol: Protocol, view: TrainView, teacher: "Teacher") -> dict[str, Any]:
         """Return everything that the labels depend on, including precision and threads, which affect rounding."""
         compute = self.compute
         return {

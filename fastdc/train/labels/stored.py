@@ -108,12 +108,12 @@ def find_labels(folder: Path, layout: LabelLayout) -> LabelFile | None:
     """Return the file of stored labels in `folder` after checking its hash; None if it is missing or damaged."""
     path = folder / "labels.bin"
     try:
-        told = json.loads((folder / "labels.json").read_bytes())
+        facts = json.loads((folder / "labels.json").read_bytes())
         if path.stat().st_size != layout.file_bytes:
             raise ValueError("its size is wrong")
-        if _sha256(path) != told["sha256"]:
+        if _sha256(path) != facts["sha256"]:
             raise ValueError("its content is not what was written")
-        return LabelFile(path, layout, str(told["sha256"]), float(told["seconds"]))
+        return LabelFile(path, layout, str(facts["sha256"]), float(facts["seconds"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -127,7 +127,7 @@ def make_labels(
     loader: Epochs,
     compute: Compute,
     teacher: "Teacher",
-    told: dict[str, Any],
+    facts: dict[str, Any],
 ) -> LabelFile:
     """Return the labels in `folder`; if there are none, make them in one pass of the teacher over all kept batches.
 
@@ -138,7 +138,7 @@ def make_labels(
         layout: layout of the file.
         loader: the stream that the labels belong to.
         compute, teacher: device and network that make the labels.
-        told: content of `labels.json` beside hash and time.
+        facts: content of `labels.json` beside hash and time.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
@@ -156,7 +156,7 @@ def make_labels(
         total = len(layout.kept)
         with progress(f"labels by {teacher.name}", total, "batches") as bar:
             relabelling.run(loader, bar)
-        return relabelling.finish(told)
+        return relabelling.finish(facts)
 
 
 class Relabelling:
@@ -214,11 +214,11 @@ class Relabelling:
         rows["logits"] = kept.cpu().numpy()
         return rows
 
-    def finish(self, told: dict[str, Any]) -> LabelFile:
+    def finish(self, facts: dict[str, Any]) -> LabelFile:
         """Write `labels.json`, and rename the complete file to its final name."""
         # labels.json goes first: without labels.bin beside it, `find_labels` takes the labels for missing.
         sha256, seconds = _sha256(self.part), self.ask.seconds
-        write_atomic(self.folder / "labels.json", _json({**told, "sha256": sha256, "seconds": seconds}))
+        write_atomic(self.folder / "labels.json", _json({**facts, "sha256": sha256, "seconds": seconds}))
         os.replace(self.part, self.folder / "labels.bin")
         sync_folder(self.folder)
         self.state.unlink()

@@ -20,7 +20,7 @@ class Archive(Source):
     rank = 40
 
     def recognises(self, path: Path) -> bool:
-        """Return True: the last kind that is asked, whose reader says what a path is instead."""
+        """Return True: this kind is tried last, and its reader reports what a path is instead."""
         return True
 
     @contextmanager

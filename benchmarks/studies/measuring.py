@@ -19,9 +19,9 @@ from fastdc.sweep.cells import make_plan
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
-from studies.asked import read_questions, spelled
 from studies.blocks import Block, read_blocks, wanted_rows
 from studies.entropies import FILE, Entropy, read_entropies
+from studies.specs import read_questions, spelled
 
 if TYPE_CHECKING:
     from fastdc.loader import Batch, EvalView, TrainView

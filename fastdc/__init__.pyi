@@ -1,0 +1,16 @@
+from ._version import __version__ as __version__
+from .beton import BetonFile as BetonFile
+from .beton import Manifest as Manifest
+from .beton import verify_beton as verify_beton
+from .beton import write_beton as write_beton
+from .common.errors import FastDCError as FastDCError
+from .loader import open_loader as open_loader
+from .methods import all_methods as all_methods
+from .methods import get_method as get_method
+from .methods import select as select
+from .methods.scores_of_logits import scores as scores
+from .observe import ObserverConfig as ObserverConfig
+from .subsets.compress import compress_beton as compress_beton
+from .train import EvaluateSettings as EvaluateSettings
+from .train import get_protocol as get_protocol
+from .train.evaluation import evaluate as evaluate
