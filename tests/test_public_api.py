@@ -14,7 +14,7 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="^No fastdc attribute nothing$"):
+    with pytest.raises(AttributeError, match=r"^No fastdc attribute nothing$"):
         _ = fastdc.nothing
 
 
