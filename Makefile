@@ -36,7 +36,9 @@ check: setup
 
 # A fixed hash seed, because the processes must agree on the names of tests, some of which print sets.
 test: setup $(VENV)/.browser
-	PYTHONHASHSEED=0 $(BIN)/pytest -m "not slow and not long" -n auto --maxprocesses 4 --dist loadfile --durations=20
+	PYTHONHASHSEED=0 $(BIN)/pytest -m "not slow and not long and not timed" --durations=20 \
+	  -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -m timed
 
 # The blocks of README and documentation, and the notebook, as a reader would run them.
 test-long: setup

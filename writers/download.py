@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fastdc.common.errors import OutputError, SourceError
 from fastdc.common.files import atomic_file
-from fastdc.common.log import Progress, progress
+from fastdc.common.log import Progress, progress, progress_shown
 
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 60.0
@@ -46,7 +46,7 @@ def get_archive(archive: Archive, folder: Path, quiet: bool = False) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as handle, urllib.request.urlopen(archive.url, timeout=_TIMEOUT_SECONDS) as answer:
             size = int(answer.headers.get("Content-Length") or 0)  # 0 if the server does not state it
-            with progress(f"fetch {archive.name}", size >> 20 or None, "MiB", not quiet) as bar:
+            with progress_shown(not quiet), progress(f"fetch {archive.name}", size >> 20 or None, "MiB") as bar:
                 _copy(answer, handle, bar, archive, size)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error

@@ -19,7 +19,7 @@ from fastdc.beton.reader import BetonFile
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit
 from fastdc.common.errors import BetonError, ConfigError
-from fastdc.common.log import progress, progress_shown
+from fastdc.common.log import progress
 
 SPLIT_SEED = 0
 """Seed of every draw, the same for all methods and seeds, so that they see the same images."""
@@ -132,14 +132,13 @@ def _part(source: Manifest, labels: NDArray[np.int64], indices: NDArray[np.int64
     return Part(indices, manifest)
 
 
-def write_part(out: Path, path: Path, part: Part, show_progress: bool = False) -> Manifest:
+def write_part(out: Path, path: Path, part: Part) -> Manifest:
     """Write one side of a split, with unchanged payloads, and return its manifest.
 
     Args:
         out: the beton to write; an existing one is replaced.
         path: the source.
         part: the side to write.
-        show_progress: report progress on stderr.
 
     Raises:
         BetonError: an image of the source does not match its manifest.
@@ -149,7 +148,7 @@ def write_part(out: Path, path: Path, part: Part, show_progress: bool = False) -
     origin = Origin(made.dataset, made.split, made.source, made.classes, made.made, made.hints)
     with beton_output(out, force=True, inputs=[path]) as handle, BetonFile(path) as file:
         writer = BetonWriter(handle, out, len(part.indices))
-        with progress_shown(show_progress), progress(f"write {out.name}", len(part.indices)) as bar:
+        with progress(f"write {out.name}", len(part.indices)) as bar:
             for number, index in enumerate(part.indices.tolist()):
                 data = bytes(file.payload(index))
                 digest = hash_payload(data)

@@ -92,7 +92,7 @@ def evaluate(
     dumped = made.model_dump(mode="json")
     key = content_key({"settings": dumped, "subset": str(subset.absolute())})
     shown = {**dumped, "protocol": chosen.name, "subset": str(subset)}
-    with watching(trackers, workdir or Path(), not quiet), one_run(name, key, shown) as outcome:
+    with progress_shown(not quiet), watching(trackers, workdir or Path()), one_run(name, key, shown) as outcome:
         result = evaluate(subset, val, made, checkpoint=checkpoint, show_progress=not quiet, name=name, **labels)
         outcome |= result.model_dump(mode="json", exclude={"curve", "per_class", "environment"})
     if as_json:

@@ -118,21 +118,19 @@ class Progress:
         label: name of the work ("write train.beton").
         total: number of units; None if unknown.
         unit: plural name of the unit ("images").
-        enabled: False keeps it silent, as `progress_shown(False)` does around it.
         inner: units of one part of the work (steps of an epoch), which gets its own bar on a terminal.
 
     Attributes:
+        enabled: whether it is shown; False inside `progress_shown(False)`, and once stderr cannot be written.
         note: text shown after the rate.
         rated: False if units differ too much for a rate to mean anything.
         ends: expected end by `time.monotonic`, None if unknown; read only if `rated` is False.
         beside: whether the work runs in parallel with others of its kind, not inside the bar above.
     """
 
-    def __init__(
-        self, label: str, total: int | None, unit: str = "images", enabled: bool = True, inner: int | None = None
-    ) -> None:
+    def __init__(self, label: str, total: int | None, unit: str = "images", inner: int | None = None) -> None:
         self.label, self.total, self.unit, self.inner = label, total, unit, inner
-        self.enabled = enabled and shows_progress()
+        self.enabled = shows_progress()
         self.done = self._skipped = self._images = 0
         self.note = ""
         self.ends: float | None = None
@@ -232,11 +230,9 @@ def format_seconds(seconds: float) -> str:
 
 
 @contextmanager
-def progress(
-    label: str, total: int | None, unit: str = "images", enabled: bool = True, inner: int | None = None
-) -> Iterator[Progress]:
+def progress(label: str, total: int | None, unit: str = "images", inner: int | None = None) -> Iterator[Progress]:
     """Yield a `Progress` that is closed even if the block raises."""
-    bar = Progress(label, total, unit, enabled, inner)
+    bar = Progress(label, total, unit, inner)
     try:
         yield bar
     finally:

@@ -10,7 +10,7 @@ from fastdc.common.crash_points import hit
 from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, TeacherError
 from fastdc.common.keys import file_key
 from fastdc.common.locks import locked
-from fastdc.common.log import log_message, shows_progress
+from fastdc.common.log import log_message
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cells import subset_request
@@ -63,46 +63,47 @@ class CellRunner:
         Raises:
             FastDCError: the method or the training cannot serve the cell; DivergedError if the loss is not finite.
         """
-        from fastdc.train.evaluation import evaluate
-
         assert cell.subset is not None
         cost = self.make_subset(cell.subset)
-        paths, settings = (cell.subset.path, self.plan.config.val_file), self._settings(cell)
-        options: dict[str, Any] = {"show_progress": shows_progress(), "name": cell.name, **self._labels(cell)}
-        options["allow_missing_classes"] = self.plan.config.allow_missing_classes
-        checkpoint = self._checkpoint(cell)
         try:
-            result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
+            (result,) = self._evaluate([cell])
         except CheckpointError as error:
             from fastdc.nn.checkpoint import set_aside
 
             # The checkpoint is damaged or of an older version. It only saves time, so training starts over.
             log_message(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
-            set_aside(checkpoint)
-            result = evaluate(*paths, settings, checkpoint=checkpoint, **options)
+            set_aside(self._checkpoint(cell))
+            (result,) = self._evaluate([cell])
+        if isinstance(result, DivergedError):
+            raise result
         return self._finish(cell, result, cost)
 
     def run_together(self, cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
         """Train cells of one subset at once; return for each its result, or the error by which it diverged."""
-        from fastdc.train.evaluation import evaluate_together
-
         subset = cells[0].subset
         assert subset is not None
         cost = self.make_subset(subset)
-        results = evaluate_together(
-            subset.path,
-            self.plan.config.val_file,
-            [self._settings(cell) for cell in cells],
-            checkpoints=[self._checkpoint(cell) for cell in cells],
-            names=[cell.name for cell in cells],
-            allow_missing_classes=self.plan.config.allow_missing_classes,
-            show_progress=shows_progress(),
-            **self._labels(cells[0]),
-        )
         return [
             result if isinstance(result, DivergedError) else self._finish(cell, result, cost)
-            for cell, result in zip(cells, results, strict=True)
+            for cell, result in zip(cells, self._evaluate(cells), strict=True)
         ]
+
+    def _evaluate(self, cells: Sequence[Cell]) -> "list[EvaluationResult | DivergedError]":
+        from fastdc.train.evaluation import run_evaluation
+        from fastdc.train.evaluation_request import EvaluationRequest
+
+        subset, config = cells[0].subset, self.plan.config
+        assert subset is not None
+        request = EvaluationRequest(
+            subset.path,
+            config.val_file,
+            tuple(map(self._settings, cells)),
+            allow_missing_classes=config.allow_missing_classes,
+            checkpoints=tuple(map(self._checkpoint, cells)),
+            names=tuple(cell.name for cell in cells),
+            **self._labels(cells[0]),
+        )
+        return run_evaluation(request)
 
     def _finish(self, cell: Cell, result: "EvaluationResult", cost: dict[str, Any]) -> CellResult:
         """Build the row of a finished cell."""
@@ -131,7 +132,7 @@ class CellRunner:
         )
 
     def _labels(self, cell: Cell) -> dict[str, Any]:
-        """Return the options of `evaluate` that name the source of soft labels; none for a hard protocol."""
+        """Return the fields of the request that name the source of soft labels; none for a hard protocol."""
         if cell.teacher is None:
             return {}
         return {"teacher": self.teacher(cell.teacher), "labels_root": self.plan.config.workdir / "labels"}

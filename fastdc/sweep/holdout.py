@@ -170,4 +170,4 @@ def _write_missing(split: Holdout, train: "Manifest") -> None:
         log_message(split.line)
     for name, side, there in zip(NAMES, split_beton(split.source, train, split.share), stored, strict=True):
         if there is None:
-            write_part(split.folder / name, split.source, side, show_progress=True)
+            write_part(split.folder / name, split.source, side)

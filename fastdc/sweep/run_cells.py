@@ -80,7 +80,7 @@ def run_sweep(
         progress_shown(show_progress),
         Store(plan.store_path) as store,
         signals_interrupt() as take_signals,
-        watching(config.track, config.workdir, show_progress),
+        watching(config.track, config.workdir),
     ):
         states = store.states()
         if plan.missing(states, rerun):

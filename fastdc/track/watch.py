@@ -5,25 +5,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fastdc.common.log import Progress, live_bars, log_style, write_json
+from fastdc.common.log import Progress, live_bars, log_style, shows_progress, write_json
 from fastdc.track.events import Event, listening
 from fastdc.track.trackers import tracking
 
 
 @contextmanager
-def watching(trackers: Sequence[str], folder: Path, show_progress: bool) -> Iterator[None]:
+def watching(trackers: Sequence[str], folder: Path) -> Iterator[None]:
     """Report what happens in the block to trackers, and on stderr as JSON lines or a bar.
 
     Args:
         trackers: names of trackers, see `tracking`.
         folder: where they may write.
-        show_progress: whether stderr shows more than messages.
     """
     with ExitStack() as stack:
         stack.enter_context(tracking(trackers, folder))
-        if show_progress and log_style() == "json":
+        if shows_progress() and log_style() == "json":
             stack.enter_context(listening(log_event))
-        elif show_progress and live_bars() is not None:
+        elif shows_progress() and live_bars() is not None:
             bar = SweepBar()
             stack.callback(bar.close)
             stack.enter_context(listening(bar.update))

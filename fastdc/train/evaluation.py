@@ -1,10 +1,9 @@
 """Evaluation: train a network from scratch on a compressed set, and measure it on the validation set."""
 
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastdc.beton.missing_manifest import one_use
 from fastdc.common.errors import DivergedError
@@ -67,23 +66,6 @@ def evaluate(
     if isinstance(result, DivergedError):
         raise result
     return result
-
-
-def evaluate_together(
-    subset: Path,
-    val: Path,
-    settings: Sequence[EvaluateSettings],
-    *,
-    checkpoints: Sequence[Path | None] = (),
-    names: Sequence[str] = (),
-    show_progress: bool = False,
-    **options: Any,
-) -> list[EvaluationResult | DivergedError]:
-    """Make an `EvaluationRequest`, whose other fields are `options`, and run it; see `run_evaluation`."""
-    files = tuple(checkpoints)
-    request = EvaluationRequest(subset, val, tuple(settings), checkpoints=files, names=tuple(names), **options)
-    with progress_shown(show_progress):
-        return run_evaluation(request)
 
 
 @one_use()

@@ -144,6 +144,7 @@ def test_a_list_made_elsewhere_becomes_a_subset(work: Path, tmp_path: Path, caps
     assert "expected LIST TRAIN.beton" in capsys.readouterr().err
 
 
+@pytest.mark.timed
 def test_observe_says_where_the_results_lie(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["observe", str(work / "train.beton"), "--workdir", str(work), "--arch", "convnet1_w4", "--seed", "1"]
     arguments += ["--set", "epochs=2", "--set", "image_size=32", "--set", "batch_size=8", "-q"]

@@ -10,6 +10,7 @@ from fastdc.cli.main import app
 from tests.cli.conftest import FASTDC
 
 
+@pytest.mark.timed
 def test_help_comes_within_half_a_second() -> None:
     times = []
     for _ in range(3):

@@ -23,9 +23,10 @@ def test_plain_lines_have_rate_time_left_and_note(
     assert lines[0].endswith("0 s left, class a")
 
 
-def test_short_work_and_disabled_progress_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    for enabled in (True, False):
-        bar = Progress("write x", 10, enabled=enabled)
+def test_short_work_and_hidden_progress_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for shown in (True, False):
+        with progress_shown(shown):
+            bar = Progress("write x", 10)
         bar.advance(10)
         bar.close()
     assert capsys.readouterr().err == ""

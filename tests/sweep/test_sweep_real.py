@@ -48,14 +48,14 @@ SWEEP_WITH_CHECKPOINTS = """
 import sys
 from functools import partial
 from pathlib import Path
-from fastdc.train import evaluation
+from fastdc.train import evaluation_request
 from fastdc.sweep.sweep_config import load_config
 from fastdc.sweep.cells import make_plan
 from fastdc.common.files import prepare_workdir
 from fastdc.sweep.run_cells import run_plan
 from fastdc.sweep.store.results import Store
 
-evaluation.evaluate = partial(evaluation.evaluate, checkpoint_seconds=0.0)
+evaluation_request.EvaluationRequest = partial(evaluation_request.EvaluationRequest, checkpoint_seconds=0.0)
 plan = make_plan(load_config(Path(sys.argv[1]), {}))
 prepare_workdir(plan.config.workdir)
 with Store(plan.store_path) as store:

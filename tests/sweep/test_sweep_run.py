@@ -300,6 +300,7 @@ def filled_store(plan: Plan) -> Path:
     return plan.store_path
 
 
+@pytest.mark.timed
 def test_ten_thousand_finished_cells_resume_within_a_second(make_config: Make) -> None:
     config = make_config(methods="random", ipc="1-10", seeds="0-999")
     plan = make_plan(config)
@@ -314,6 +315,7 @@ def test_ten_thousand_finished_cells_resume_within_a_second(make_config: Make) -
     assert min(times) < 1.0, times
 
 
+@pytest.mark.timed
 def test_a_dry_run_of_ten_thousand_cells_takes_no_longer_than_a_second_and_a_half(make_config: Make) -> None:
     config = make_config(methods="random", ipc="1-10", seeds="0-999")
     times = []
@@ -325,6 +327,7 @@ def test_a_dry_run_of_ten_thousand_cells_takes_no_longer_than_a_second_and_a_hal
     assert min(times) < 1.5, times
 
 
+@pytest.mark.timed
 def test_a_cell_costs_no_more_than_50_ms_besides_its_work(make_config: Make) -> None:
     plan = make_plan(make_config(methods="random", ipc="1-10", seeds="0-4"))
     start = time.perf_counter()

@@ -49,7 +49,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 
 def test_sweep_run_and_epoch_are_shown_one_inside_the_other(screen: Screen, tmp_path: Path) -> None:
-    with watching((), tmp_path, show_progress=True):
+    with watching((), tmp_path):
         emit("sweep_started", cells=8, left=5)
         emit("cell_started", cell="pca ipc 10 seed 0", key="k", labels={})
         with progress("train resnet18 on pca.beton", 400, "steps", inner=100) as bar:
@@ -78,7 +78,7 @@ def test_a_sweep_is_drawn_as_soon_as_there_is_news_and_its_time_runs_down(
     screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LIVE_INTERVAL_SECONDS", 1000.0)
-    with watching((), tmp_path, show_progress=True):
+    with watching((), tmp_path):
         emit("sweep_started", cells=8, left=8)
         emit("cell_started", cell="pca ipc 10 seed 0", key="k", labels={})
         assert screen.lines()[1] == "  pca ipc 10 seed 0"

@@ -1,17 +1,21 @@
 """A teacher for the small Fashion-MNIST set, and one that counts or stumbles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from fastdc.common.errors import DivergedError
 from fastdc.loader import TrainView, open_loader
 from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
 from fastdc.teachers.network import Teacher
 from fastdc.train import EvaluateSettings, EvaluationResult, get_protocol
+from fastdc.train.evaluation import run_evaluation
+from fastdc.train.evaluation_request import EvaluationRequest
 
 
 class StumbledError(Exception):
@@ -74,3 +78,10 @@ def outcome(result: object) -> tuple[Any, ...]:
     """What must repeat to the last digit."""
     assert isinstance(result, EvaluationResult)
     return result.top1, result.per_class, result.curve
+
+
+def evaluate_together(
+    subset: Path, val: Path, settings: Sequence[EvaluateSettings], **options: Any
+) -> list[EvaluationResult | DivergedError]:
+    """Evaluate several networks by one request."""
+    return run_evaluation(EvaluationRequest(subset, val, tuple(settings), **options))

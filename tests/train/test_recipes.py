@@ -10,13 +10,13 @@ from torch.nn import functional
 from fastdc.beton import write_samples
 from fastdc.train import EvaluateSettings, get_protocol
 from fastdc.train.data_pair import open_pair
-from fastdc.train.evaluation import evaluate, evaluate_together
+from fastdc.train.evaluation import evaluate
 from fastdc.train.labels.layout import label_bytes
 from fastdc.train.labels.targets import Labelling
 from fastdc.train.streams import training_view
 from fastdc.train.target_losses import make_loss
 from tests.conftest import CLASSES, fashion_images
-from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
+from tests.train.conftest import MakeTeacher, StumbledError, evaluate_together, outcome, soft_settings
 
 CHANGES = ["hard*mix=mixup", "hard*mix=cutout", "hard*mix=cutmix,mix_target=own", "hard*schedule=linear"]
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from fastdc.common.errors import ConfigError, DivergedError
 from fastdc.train import get_protocol
-from fastdc.train.evaluation import evaluate, evaluate_together
+from fastdc.train.evaluation import evaluate
 from fastdc.train.labels.layout import Place
 from fastdc.train.labels.targets import Labelling
-from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
+from tests.train.conftest import MakeTeacher, StumbledError, evaluate_together, outcome, soft_settings
 
 
 def test_learns_from_the_teacher_and_says_what_it_cost(betons: Any, make_teacher: MakeTeacher) -> None:

@@ -14,14 +14,14 @@ from fastdc.common.errors import ConfigError, DivergedError, LoaderError, Output
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit_loop import join_lone_sample
 from fastdc.train.data_pair import open_pair
-from fastdc.train.evaluation import evaluate, evaluate_together
+from fastdc.train.evaluation import evaluate
 from fastdc.train.labels.batch_pool import PooledEpochs
 from fastdc.train.labels.layout import label_bytes
 from fastdc.train.labels.source import LabelSource
 from fastdc.train.labels.stored import StoredLabelling
 from fastdc.train.streams import open_training_loader, training_view
 from fastdc.train.target_losses import SoftTargets
-from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
+from tests.train.conftest import MakeTeacher, StumbledError, evaluate_together, outcome, soft_settings
 
 
 def stored_settings(protocol: dict[str, Any] | None = None, **changes: Any) -> Any:

@@ -6,7 +6,8 @@ import pytest
 
 from fastdc.common.errors import ConfigError, DivergedError, OutputError
 from fastdc.train import EvaluateSettings, EvaluationResult, get_protocol
-from fastdc.train.evaluation import evaluate, evaluate_together
+from fastdc.train.evaluation import evaluate
+from tests.train.conftest import evaluate_together
 
 
 def settings(**changes: Any) -> EvaluateSettings:
@@ -55,7 +56,7 @@ def test_no_networks_are_refused(betons: Any) -> None:
 
 def test_the_data_cannot_be_a_checkpoint(betons: Any) -> None:
     with pytest.raises(OutputError):
-        evaluate_together(betons.train, betons.val, [settings()], checkpoints=[betons.val])
+        evaluate_together(betons.train, betons.val, [settings()], checkpoints=(betons.val,))
 
 
 def test_the_device_loader_needs_a_device(betons: Any) -> None:

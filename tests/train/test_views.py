@@ -9,9 +9,9 @@ from fastdc.beton import BetonFile, Sample, describe_beton, write_samples
 from fastdc.common.errors import ConfigError
 from fastdc.nn.fit import Fit
 from fastdc.train import EvaluateSettings, EvaluationResult, get_protocol
-from fastdc.train.evaluation import evaluate, evaluate_together
+from fastdc.train.evaluation import evaluate
 from fastdc.train.labels.layout import LabelLayout, label_bytes
-from tests.train.conftest import MakeTeacher, StumbledError, outcome, soft_settings
+from tests.train.conftest import MakeTeacher, StumbledError, evaluate_together, outcome, soft_settings
 
 
 def settings(augment: str = "tile:1+views=3", protocol: dict[str, Any] | None = None, **changes: Any) -> Any:
