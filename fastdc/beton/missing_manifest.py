@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fastdc.common.log import log_message
 
-_warned: set[Path] | None = None  # None outside every `one_use` block, where each call warns
+_blocks = 0  # open `one_use` blocks; a count, because blocks of two threads may overlap
+_warned: set[Path] = set()  # files that the open blocks have warned about
 
 
 @contextmanager
@@ -18,26 +19,27 @@ def one_use(known: Iterable[Path] = ()) -> Iterator[None]:
     Args:
         known: files that another process has already warned about.
     """
-    global _warned
-    outer = _warned
-    _warned = {*map(_place, known)} if outer is None else outer
+    global _blocks
+    if not _blocks:
+        _warned.clear()
+        _warned.update(map(_place, known))
+    _blocks += 1
     try:
         yield
     finally:
-        _warned = outer
+        _blocks -= 1
 
 
 def warn_missing(beton: Path, manifest: Path) -> None:
     """Warn that `beton` has no manifest, and state what is assumed instead."""
     place = _place(beton)
-    if _warned is not None and place in _warned:
+    if _blocks and place in _warned:
         return
     log_message(
         f"warning: {beton}: its manifest {manifest.name} is missing, so its classes are called by number, and hints "
         "such as PCA's tile_grid are unknown: images train whole, as with --augment protocol; copy the manifest along"
     )
-    if _warned is not None:
-        _warned.add(place)
+    _warned.add(place)
 
 
 def _place(beton: Path) -> Path:

@@ -116,3 +116,19 @@ def test_classes_that_cannot_be_compared_are_the_manifests_fault(
     last = capsys.readouterr().err.splitlines()[-1]
     assert "train.beton: its manifest train.json is missing" in last
     assert "equal classes" not in last
+
+
+def test_overlapping_blocks_leave_later_calls_to_warn(
+    betons: Any, bare: Bare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blocks of two threads may overlap: the first to open is the first to close."""
+    first, second = one_use(), one_use()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    describe_beton(bare.train)
+    describe_beton(bare.train)
+    assert lines_about(capsys.readouterr().err, bare.train) == [1]
+    second.__exit__(None, None, None)
+    describe_beton(bare.train)
+    assert lines_about(capsys.readouterr().err, bare.train) == [1]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastdc.common.log import Progress, format_seconds, log_message, progress, progress_shown
+from fastdc.common.log import Progress, format_seconds, log_message, progress, progress_shown, shows_progress
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,14 @@ def test_work_in_a_hidden_block_shows_no_progress(
     with progress("write x", 10) as bar:
         bar.advance(5)
     assert "5/10 images" in capsys.readouterr().err
+
+
+def test_overlapping_hidden_blocks_leave_later_work_shown() -> None:
+    """Blocks of two threads may overlap: the first to open is the first to close."""
+    first, second = progress_shown(False), progress_shown(False)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not shows_progress()
+    second.__exit__(None, None, None)
+    assert shows_progress()
