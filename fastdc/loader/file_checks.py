@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fastdc.beton import BetonFile, manifest_path, sample_id
 from fastdc.beton.manifest import parse_manifest
 from fastdc.common.errors import BetonError, LoaderError, ManifestError
+from fastdc.loader.descriptor import StoredFile
 
 _QUICK_MANIFEST = 1_000_000  # bytes; parsing takes 10 ms
 
@@ -71,7 +72,7 @@ def _class_count(file: BetonFile) -> int | None:
     return len(manifest.classes) if ours else None
 
 
-def decode_sample(file: BetonFile, sample: int) -> NDArray[np.uint8]:
+def decode_sample(file: StoredFile, sample: int) -> NDArray[np.uint8]:
     """Return the pixels of a sample, uint8 [H, W, 3], contiguous and writable.
 
     numba would compile another version of its kernels for read-only arrays.
@@ -83,6 +84,7 @@ def decode_sample(file: BetonFile, sample: int) -> NDArray[np.uint8]:
     try:
         return np.require(file.decode(sample), requirements=["C", "W"])
     except BetonError as error:
+        file.check_unchanged(sample)  # a file that is overwritten during the read is not damaged
         name = sample_id(file, sample)
         found = str(error) if name is None else str(error).replace(f"sample {sample}:", f"sample {sample} ({name}):", 1)
         raise LoaderError(f"{found}; run verify-beton --deep on the file") from error

@@ -20,6 +20,8 @@ import torch
 from fastdc.beton import BetonFile
 from fastdc.common.errors import BetonError, LoaderError
 from fastdc.loader import EvalView, TrainView, open_loader
+from fastdc.loader.descriptor import StoredFile
+from fastdc.loader.file_checks import decode_sample
 from tests.loader.conftest import SAMPLES, Shelf, jpeg, picture, write
 
 ENGINES = ("resident", "ffcv")
@@ -69,6 +71,14 @@ def test_a_file_overwritten_in_place_is_an_error_not_another_picture(large: Path
     assert 1 <= len(found) < len(expected)
     for left, right in zip(found, expected, strict=False):
         assert torch.equal(left, right)
+
+
+def test_a_sample_of_an_overwritten_file_is_called_changed_not_damaged(large: Path) -> None:
+    file = StoredFile(large)
+    large.write_bytes(bytes(large.stat().st_size))
+    with pytest.raises(LoaderError, match="the file was changed while it was read"):
+        decode_sample(file, 5)
+    file.close()
 
 
 def test_a_file_replaced_by_renaming_is_read_to_the_end(large: Path, tmp_path: Path) -> None:
