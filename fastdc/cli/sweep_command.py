@@ -42,6 +42,9 @@ def sweep(
         Path | None, typer.Option(metavar="DIR", help="Folder for observers, subsets and results.")
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="Protocols: hard,cim-hl,hard*epochs=60.")] = None,
+    epochs: Annotated[
+        str | None, typer.Option(metavar="NUMBERS", help="Run every protocol at each number of epochs: 50,100,300.")
+    ] = None,
     arch: Annotated[str | None, typer.Option(help="Networks: resnet18,resnet50.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the stored images and of the crops in px.")] = None,
     settings: Annotated[
@@ -83,10 +86,10 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show runs, time and disk space; write nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a grid of methods x ipc x protocols x networks x seeds, keep every result, and print the table.
+    """Run a grid of methods x ipc x protocols x epochs x networks x seeds, keep every result, and print the table.
 
-    Options override keys of CONFIG.yaml (train, val, holdout, workdir, methods, ipc, seeds, protocols, archs, observer,
-    teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, track,
+    Options override keys of CONFIG.yaml (train, val, holdout, workdir, methods, ipc, seeds, protocols, epochs, archs,
+    observer, teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, track,
     allow_missing_classes). Paths are relative to the current folder.
 
     A second call runs only what is missing. Several sweeps may share one workdir. A failed run becomes a row with its
@@ -107,8 +110,8 @@ def sweep(
     from fastdc.sweep.sweep_config import load_config
 
     options: dict[str, Any] = {"train": train, "val": val, "methods": methods, "ipc": ipc, "seeds": seeds}
-    options |= {"workdir": workdir, "protocols": protocol, "archs": arch, "image_size": image_size, "threads": threads}
-    options |= {"augment": augment, "precision": precision, "loader": loader, "together": together}
+    options |= {"workdir": workdir, "protocols": protocol, "epochs": epochs, "archs": arch, "image_size": image_size}
+    options |= {"threads": threads, "augment": augment, "precision": precision, "loader": loader, "together": together}
     options |= {"teacher": teacher, "teacher_order": teacher_order, "track": track, "holdout": holdout}
     options["allow_missing_classes"] = allow_missing_classes or None  # an absent flag must not override the file's key
     options["observer"] = parse_settings(observer or []) or None

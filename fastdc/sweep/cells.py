@@ -270,7 +270,7 @@ def _broken_cells(plan: Plan) -> Iterable[Cell]:
     if "all" not in plan.config.methods:
         return
     config = plan.config
-    protocol = get_protocol(config.protocols[0])
+    protocol = get_protocol(config.protocol_names[0])
     for name, reason in broken_methods().items():
         label: dict[str, Any] = {
             "dataset": plan.train.dataset,

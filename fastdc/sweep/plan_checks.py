@@ -112,7 +112,7 @@ def resolve_protocols(config: SweepConfig, variant: Variant) -> list["Protocol"]
     from fastdc.train.protocols import get_protocol
 
     try:
-        return [get_protocol(name, variant.protocol_settings) for name in config.protocols]
+        return [get_protocol(name, variant.protocol_settings) for name in config.protocol_names]
     except ConfigError as error:
         if variant.protocol_settings:
             raise ConfigError(f"set {variant.method.info.name}.protocol: {error}") from error

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fastdc.beton.hints import Augment
 from fastdc.common.choices import EngineChoice, OrderName, Precision, Together
@@ -14,12 +14,13 @@ from fastdc.common.settings import Settings, closest, expand_numbers, parse_sett
 from fastdc.sweep.grid_values import nest_settings, split_each, split_protocols
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.track.trackers import check_trackers
+from fastdc.train.protocols import with_epochs
 
 OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
 
 
 class SweepConfig(Settings):
-    """Describe a grid of runs: methods x ipc x protocols x archs x augment x seeds.
+    """Describe a grid of runs: methods x ipc x protocols x epochs x archs x augment x seeds.
 
     Paths are relative to the current directory.
 
@@ -34,6 +35,8 @@ class SweepConfig(Settings):
         ipc: stored images per class; `full` ignores it.
         seeds: training seeds; stochastic methods draw one subset per seed.
         protocols: protocol names, with overrides (`hard*epochs=60`).
+        epochs: numbers of epochs, at each of which every protocol is run; `hard` at 60 is `hard*epochs=60`. Empty
+            leaves the protocols' own.
         archs: networks trained from scratch.
         observer: settings of the observer that methods with dynamics share, including its precision and threads.
             Without any, the first observer trained in `workdir` serves, or else the default at `image_size`.
@@ -66,6 +69,7 @@ class SweepConfig(Settings):
     ipc: tuple[int, ...] = ()
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     protocols: tuple[str, ...] = Field(("hard",), min_length=1)
+    epochs: tuple[int, ...] = ()
     archs: tuple[str, ...] = Field(("resnet18",), min_length=1)
     observer: dict[str, Any] = Field(default_factory=dict)
     pool_observers: bool = False
@@ -79,6 +83,12 @@ class SweepConfig(Settings):
     loader: EngineChoice = "auto"
     together: Together = "auto"
     track: tuple[str, ...] = ()
+
+    @property
+    def protocol_names(self) -> tuple[str, ...]:
+        """Return the protocols by full name, each at each of the `epochs`."""
+        each = tuple(with_epochs(name, epochs) for name in self.protocols for epochs in self.epochs)
+        return each or self.protocols
 
     @property
     def val_file(self) -> Path:
@@ -117,7 +127,7 @@ class SweepConfig(Settings):
         except ConfigError as error:
             raise ValueError(str(error)) from error
 
-    @field_validator("ipc", "seeds", mode="before")
+    @field_validator("ipc", "seeds", "epochs", mode="before")
     @classmethod
     def _expand(cls, value: Any) -> Any:
         return split_each(value, expand_numbers)
@@ -127,6 +137,18 @@ class SweepConfig(Settings):
     def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if value and min(value) < 1:
             raise ValueError("expected at least 1 image per class")
+        return value
+
+    @field_validator("epochs")
+    @classmethod
+    def _not_of_protocols(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if value and min(value) < 1:
+            raise ValueError("expected at least 1 epoch")
+        try:
+            for protocol in info.data.get("protocols", ()) if value else ():
+                with_epochs(protocol, value[0])
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return value
 
     @field_validator("seeds")

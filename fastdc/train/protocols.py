@@ -306,6 +306,25 @@ def get_protocol(name: str, overrides: Mapping[str, Any] | None = None) -> Proto
     return Protocol.make({**preset.model_dump(), **settings}, f"protocol {base}")
 
 
+def with_epochs(protocol: str, epochs: int) -> str:
+    """Return the full name of a protocol at a number of epochs: `hard` and 60 give `hard*epochs=60`.
+
+    Raises:
+        ConfigError: the name sets epochs already.
+    """
+    if without_epochs(protocol) != protocol:
+        short = without_epochs(protocol)
+        raise ConfigError(f"protocol {protocol} sets its own epochs; give {short} here, or list whole names as protocols")
+    return f"{protocol}{',' if '*' in protocol else '*'}epochs={epochs}"
+
+
+def without_epochs(protocol: str) -> str:
+    """Return the full name of a protocol without the number of epochs: `hard*epochs=60,lr=0.1` gives `hard*lr=0.1`."""
+    base, _, changes = protocol.partition("*")
+    kept = [change for change in changes.split(",") if change.partition("=")[0].strip() != "epochs"]
+    return "*".join(part for part in (base, ",".join(kept)) if part)
+
+
 def inferred_of(protocol: str) -> tuple[str, ...]:
     """Return the settings that a protocol's source does not state.
 

@@ -31,6 +31,12 @@ BAD = [
     (BASE + "ipc: 0\n", r"grid.yaml:4: ipc=.*at least 1"),
     (BASE + "seeds:\n  - 1\n  - one\n", r"grid.yaml:4: seeds=.*found 'one', expected whole numbers"),
     (BASE + "seeds: 5-2\n", r"grid.yaml:4: seeds=.*range '5-2'"),
+    (BASE + "epochs: [50, 0]\n", r"grid.yaml:4: epochs=.*: expected at least 1 epoch"),
+    (BASE + "epochs: ipc\n", r"grid.yaml:4: epochs=.*found 'ipc', expected whole numbers"),
+    (
+        BASE + "protocols: [hard, 'soft*epochs=9,lr=0.1']\nepochs: [50, 100]\n",
+        r"grid.yaml:5: epochs=.*: protocol soft\*epochs=9,lr=0.1 sets its own epochs; give soft\*lr=0.1 here, or list",
+    ),
     (BASE + "image_size: no\n", r"grid.yaml:4: image_size='no': input should be a valid integer"),
     (
         BASE + "precision: fp8\n",
@@ -99,6 +105,8 @@ def test_the_command_line_wins_and_settings_merge(tmp_path: Path) -> None:
 def test_an_error_from_the_command_line_names_the_option(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^--ipc: ipc='ten'"):
         load(tmp_path, BASE + "ipc: 10\n", ipc="ten")
+    with pytest.raises(ConfigError, match=r"^--epochs: epochs='50': protocol hard\*epochs=9 sets its own epochs"):
+        load(tmp_path, BASE + "protocols: hard*epochs=9\n", epochs="50")
     with pytest.raises(ConfigError, match=r"^--train is missing"):
         load_config(None, {})
     with pytest.raises(ConfigError, match=r"^--set: found 'epochs', expected METHOD.key"):

@@ -14,8 +14,10 @@ from fastdc.observe.observer_config import ObserverConfig
 from fastdc.subsets.request import machine_identity
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import stored_label_bytes
+from fastdc.sweep.grid_values import split_protocols
 from fastdc.sweep.plan import Cell
 from fastdc.sweep.sweep_config import SweepConfig
+from fastdc.train.protocols import get_protocol
 
 Make = Callable[..., SweepConfig]
 Write = Callable[..., Path]
@@ -60,6 +62,22 @@ def test_rules_of_cropping_are_an_axis(make_config: Make) -> None:
     assert {cell.key for cell in rules[:2]} == keys(make_config())
     with pytest.raises(ValueError, match="expected method, protocol or tile:GRID"):
         make_config(augment="tiles")
+
+
+def test_epochs_are_an_axis_that_spells_protocols(make_config: Make) -> None:
+    spelled = "hard-small*epochs=2,hard-small*epochs=7,hard*batch_size=4,epochs=2,hard*batch_size=4,epochs=7"
+    grid = make_config(protocols="hard-small,hard*batch_size=4", epochs="2,7", methods="full,random")
+    assert keys(grid) == keys(make_config(protocols=spelled, methods="full,random"))
+    names = list(dict.fromkeys(cell.label["protocol"] for cell in cells(grid)))
+    assert names == split_protocols(spelled)
+    preset = get_protocol("hard-small").epochs
+    assert keys(make_config(protocols="hard-small", epochs=preset)) == keys(make_config(protocols="hard-small"))
+
+
+def test_a_method_may_keep_its_own_epochs(make_config: Make) -> None:
+    grid = {"protocols": "hard-small", "epochs": "2,7", "set": {"full.protocol.epochs": 1}}
+    full = [cell for cell in cells(make_config(**grid, methods="full,random")) if cell.label["method"] == "full"]
+    assert [(cell.protocol.epochs, cell.seed) for cell in full] == [(1, 0), (1, 1)]
 
 
 def test_the_whole_set_ignores_ipc_and_runs_last(make_config: Make) -> None:
