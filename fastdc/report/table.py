@@ -206,8 +206,13 @@ def _label_notes(rows: list[Row]) -> list[str]:
 
 def tables(rows: list[Row]) -> list[tuple[str, list[Row]]]:
     """Group consecutive rows that may be compared with each other, under their title."""
-    differ = len({(row.device, row.threads) for row in rows}) > 1
+    differ = machines_differ(rows)
     return [(text, list(group)) for text, group in groupby(rows, key=lambda row: title(row, differ))]
+
+
+def machines_differ(rows: list[Row]) -> bool:
+    """Return whether titles must name device and threads, because they are not those of every row."""
+    return len({(row.device, row.threads) for row in rows}) > 1
 
 
 def plain_table(rows: list[Row]) -> str:

@@ -312,9 +312,8 @@ def with_epochs(protocol: str, epochs: int) -> str:
     Raises:
         ConfigError: the name sets epochs already.
     """
-    if without_epochs(protocol) != protocol:
-        short = without_epochs(protocol)
-        raise ConfigError(f"protocol {protocol} sets its own epochs; give {short} here, or list whole names as protocols")
+    if (short := without_epochs(protocol)) != protocol:
+        raise ConfigError(f"protocol {protocol} sets its own epochs; give {short}, or list whole names as protocols")
     return f"{protocol}{',' if '*' in protocol else '*'}epochs={epochs}"
 
 

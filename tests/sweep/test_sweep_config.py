@@ -35,7 +35,7 @@ BAD = [
     (BASE + "epochs: ipc\n", r"grid.yaml:4: epochs=.*found 'ipc', expected whole numbers"),
     (
         BASE + "protocols: [hard, 'soft*epochs=9,lr=0.1']\nepochs: [50, 100]\n",
-        r"grid.yaml:5: epochs=.*: protocol soft\*epochs=9,lr=0.1 sets its own epochs; give soft\*lr=0.1 here, or list",
+        r"grid.yaml:5: epochs=.*: protocol soft\*epochs=9,lr=0.1 sets its own epochs; give soft\*lr=0.1, or list",
     ),
     (BASE + "image_size: no\n", r"grid.yaml:4: image_size='no': input should be a valid integer"),
     (

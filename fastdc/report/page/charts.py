@@ -25,7 +25,8 @@ class Point(NamedTuple):
     """Result in a chart.
 
     Attributes:
-        x, y: position in values of the axes. spread: standard deviation of y. note: tooltip.
+        x, y: position in values of the axes. note: tooltip.
+        spread: half the length of the bar around y: a standard deviation, or half an interval.
         ipc: number of its filter choice; None if no filter applies. hollow: drawn as an outline.
     """
 
@@ -162,7 +163,7 @@ def _mark(x: Axis, y: Axis, method: int, point: Point) -> Markup:
     hollow = Markup(" hollow") if point.hollow else Markup("")
     parts = [Markup('<g class="mark{}" data-note="{}"{}>').format(hollow, point.note, ipc)]
     if point.spread:
-        ends = [_round(_y(y, point.y + sign * point.spread)) for sign in (-1, 1)]
+        ends = [_round(_y(y, min(max(point.y + sign * point.spread, y.low), y.high))) for sign in (-1, 1)]
         parts.append(Markup('<line x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(_round(across), *ends))
     touch = Markup('<circle class="touch" cx="{}" cy="{}" r="11"/>').format(_round(across), _round(height))
     return Markup("").join([*parts, marker(method, across, height), touch, Markup("</g>")])

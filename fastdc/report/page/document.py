@@ -18,6 +18,7 @@ from fastdc.report.page.charts import COLOURS, key
 from fastdc.report.page.gallery import StoredSets, make_gallery
 from fastdc.report.page.leaderboard import Setup, make_setups
 from fastdc.report.page.run_details import reader
+from fastdc.report.page.training_lengths import make_lengths
 from fastdc.report.ranking import PLACES
 from fastdc.report.read_results import Results
 from fastdc.report.rows import group_rows
@@ -73,6 +74,7 @@ def make_page(results: Results, folder: Path) -> str:
         style=style,
         script=script,
         setups=setups,
+        lengths=make_lengths(pairs, methods),
         shelves=make_gallery(pairs, methods, sets),
         methods=methods,
         filters=_filters(setups, ipcs),

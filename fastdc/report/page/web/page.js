@@ -10,7 +10,7 @@
 
   const apply = () => {
     const filter = Object.fromEntries(selects.map((select) => [select.name, select.value]));
-    const fits = (element, name) => !filter[name] || !(name in element.dataset) || element.dataset[name] === filter[name];
+    const fits = (element, name) => !filter[name] || !(name in element.dataset) || element.dataset[name].split(" ").includes(filter[name]);
     let rows = 0;
     for (const setup of setups) {
       for (const part of all("[data-ipc]", setup)) part.classList.toggle("off", !fits(part, "ipc"));
