@@ -22,10 +22,17 @@ WhichEpoch = Annotated[Epoch, typer.Option(help="last is the benchmark's choice;
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's workdir.")],
     style: Annotated[
-        ReportFormat, typer.Option("--format", help="table is for reading, the others are for programs.")
+        ReportFormat,
+        typer.Option("--format", help="table is for reading, the others are for programs; parquet has a row per seed."),
     ] = "table",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The file of --format parquet.")] = None,
     epochs: Annotated[
-        bool, typer.Option("--epochs", help="Also print accuracy by epoch and the best epoch, which is never ranked.")
+        bool,
+        typer.Option(
+            "--epochs",
+            help="Also print accuracy by epoch within each training, and its best epoch, which is never ranked. "
+            "Trainings of different lengths have tables of their own, and a chart in --html.",
+        ),
     ] = False,
     html: Annotated[
         Path | None,
@@ -35,32 +42,45 @@ def report(
     """Print the results of a sweep: mean and standard deviation over seeds, bytes, seconds, and failures.
 
     A mean over only some of the seeds is marked, for example 2/3. Accuracy is that of the last epoch; std uses ddof=1.
-    DIR may also be a folder with a study's rows.jsonl.
+    DIR may also be a folder with a study's rows.jsonl. --format parquet writes every run with the columns of its row,
+    its own accuracies, its key and what computed it (pip install 'fastdc[hf]').
 
     Example:
 
     \b
     fastdc report runs/first --format csv > results.csv
+
+    Example:
+
+    \b
+    fastdc report runs/first --format parquet --out runs.parquet
     """
     from fastdc.report import render, show, write_page
     from fastdc.report.epochs import epochs_json, epochs_table
     from fastdc.report.read_results import open_results
     from fastdc.report.rows import group_rows
+    from fastdc.report.run_table import write_runs
 
     if epochs and style not in ("table", "json"):
         raise ConfigError(f"--epochs: --format {style} has no place for it; use table or json")
+    if out is None and style == "parquet":
+        raise ConfigError("--format parquet: is binary and not printed; name its file with --out FILE")
+    if out is not None and style != "parquet":
+        raise ConfigError(f"--out {out}: --format {style} is printed; redirect it with > FILE, or use parquet")
     with open_results(folder, whole=True) as results:
         groups = group_rows(results.records())
         rows, more = [row for row, _ in groups], ""
         if epochs:
             more = (epochs_table if style == "table" else epochs_json)(results, groups)
+        if out is not None:
+            report_error(f"{out}: {write_runs(results, groups, out)} rows, one for each seed", "runs: ")
         if html is not None:
             written = write_page(results, folder, html)
             report_error(f"{html}: {written / 1e6:.1f} MB, opens in any browser without a network", "page: ")
     if style == "table":
         show(rows)
         print(f"\n{more}" if more else "", end="\n" if more else "")
-    else:
+    elif style != "parquet":
         print(more or render(rows, style))
 
 

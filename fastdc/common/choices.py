@@ -19,5 +19,6 @@ Together = Literal["auto", "always", "never"]
 """Policy for sharing one stream of decoded images between runs."""
 Rerun = Literal["missing", "failed", "all"]
 """Runs that a sweep repeats."""
-ReportFormat = Literal["table", "csv", "json", "latex"]
+TextFormat = Literal["table", "csv", "json", "latex"]
+ReportFormat = Literal[TextFormat, "parquet"]
 RankFormat = Literal["table", "markdown", "json"]

@@ -31,12 +31,20 @@ class Results(Protocol):
     def detail(self, key: str) -> dict[str, Any] | None:
         """Return per-class accuracy and the training curve of a finished run; None if there is none."""
 
+    def provenance(self, key: str) -> dict[str, Any] | None:
+        """Return what computed a run (`fastdc.sweep.provenance`); None if that is not recorded."""
+
 
 class Committed:
     """Finished runs of a text file; implements `Results`."""
 
-    def __init__(self, records: list[Record], details: dict[str, dict[str, Any]]) -> None:
-        self._records, self._details = records, details
+    def __init__(
+        self,
+        records: list[Record],
+        details: dict[str, dict[str, Any]] | None = None,
+        provenance: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        self._records, self._details, self._provenance = records, details or {}, provenance or {}
 
     def records(self) -> list[Record]:
         """See `Results`."""
@@ -45,6 +53,10 @@ class Committed:
     def detail(self, key: str) -> dict[str, Any] | None:
         """See `Results`."""
         return self._details.get(key)
+
+    def provenance(self, key: str) -> dict[str, Any] | None:
+        """See `Results`."""
+        return self._provenance.get(key)
 
 
 @contextmanager
@@ -89,6 +101,7 @@ def _read_text(path: Path) -> str:
 def _read_whole(path: Path) -> Committed:
     records: list[Record] = []
     details: dict[str, dict[str, Any]] = {}
+    made: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(_read_text(path).splitlines(), 1):
         try:
             row = json.loads(line)
@@ -96,12 +109,14 @@ def _read_whole(path: Path) -> Committed:
             started = (row.get("provenance") or {}).get("started")
             changed = float(timegm(strptime(started, "%Y-%m-%dT%H:%M:%SZ"))) if started else 0.0
             details[key] = dict(row.get("detail") or {})
+            if row.get("provenance"):
+                made[key] = dict(row["provenance"])
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise StoreError(
                 f"{path}:{number}: is no row of a study ({type(error).__name__}: {error}); export it again"
             ) from error
         records.append(Record(key, label, "done", None, summary, changed))
-    return Committed(records, details)
+    return Committed(records, details, made)
 
 
 def _read_short(path: Path) -> Committed:
@@ -120,7 +135,7 @@ def _read_short(path: Path) -> Committed:
                 "separates versions of a method: put it beside this file"
             )
         records[place] = record
-    return Committed(list(records.values()), {})
+    return Committed(list(records.values()))
 
 
 def _short_record(row: dict[str, str]) -> Record:

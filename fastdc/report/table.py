@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from fastdc.common.choices import ReportFormat
+from fastdc.common.choices import TextFormat
 from fastdc.common.precision import PAPER_PRECISION, shown_precision
 from fastdc.common.text import plain
 from fastdc.report.escape import csv_text, latex
@@ -32,7 +32,7 @@ class Column(NamedTuple):
     cell: Callable[[Row], str]
 
 
-def render(rows: list[Row], style: ReportFormat) -> str:
+def render(rows: list[Row], style: TextFormat) -> str:
     """Return the rows as plain text, without colours, cursor movements or a trailing newline."""
     return {"table": plain_table, "csv": csv_table, "json": json_table, "latex": latex_table}[style](rows)
 

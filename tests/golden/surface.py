@@ -85,6 +85,7 @@ YAML: dict[str, Any] = {
     "ipc": ["1-3", 10],
     "seeds": "0-2",
     "protocols": ["hard*epochs=60,lr=0.01", "soft"],
+    "epochs": [],
     "archs": ["resnet18"],
     "observer": {"epochs": 30, "runs": 2},
     "pool_observers": True,

@@ -43,7 +43,7 @@ def grid() -> list[Record]:
 
 
 def page_of(records: list[Record]) -> str:
-    return make_page(Committed(records, {}), Path("nowhere"))
+    return make_page(Committed(records), Path("nowhere"))
 
 
 def notes(svg: str) -> list[str]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from fastdc.beton.sources.parquet_columns import Columns, column_bytes, find_col
 from fastdc.beton.sources.shards import find_shards
 from fastdc.beton.sources.trees import Fetch, check_size
 from fastdc.beton.texts import Texts, one_spelling
+from fastdc.common.arrow import import_pyarrow
 from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
 from fastdc.common.text import one_line
@@ -63,7 +63,7 @@ class ParquetShards:
     def __init__(self, source: Path, split: str | None, classes: Sequence[str] | None = None) -> None:
         self.name = source.resolve().name
         self._source = source
-        self._arrow = import_pyarrow(source)
+        self._arrow = import_pyarrow(f"{source}: reading parquet", SourceError)
         self._shards = find_shards(source, split)
         self._stamps: dict[int, tuple[int, int, int]] = {}
         self._numbers = {shard: number for number, shard in enumerate(self._shards)}
@@ -273,18 +273,6 @@ class ParquetShards:
     def _row(self, path: str) -> int:
         shard, _, row = path.rpartition(":")
         return int(self._starts[self._numbers[shard]]) + int(row)
-
-
-def import_pyarrow(source: Path) -> ModuleType:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise SourceError(
-            f"{source}: reading parquet needs pyarrow, which is not installed; run: pip install 'fastdc[hf]' "
-            "(or pip install pyarrow)"
-        ) from error
-    return pyarrow  # type: ignore[no-any-return]
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
