@@ -1,11 +1,11 @@
-"""Read class names from a beton, a manifest or a text file, for sources that only number their classes."""
+"""Read class names from a beton, a manifest or a text file, and compare the classes of two sets."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastdc.beton.manifest import load_manifest, parse_manifest
+from fastdc.beton.manifest import Manifest, load_manifest, parse_manifest, unknown_classes
 from fastdc.beton.texts import one_spelling, show_spelling
-from fastdc.common.errors import SourceError
+from fastdc.common.errors import ConfigError, SourceError
 from fastdc.common.files import check_file
 
 _MAX_BYTES = 1 << 24
@@ -52,13 +52,61 @@ def missing_classes(classes: Sequence[str], val: Sequence[str]) -> list[str] | N
     return None if known - set(map(one_spelling, classes)) else [n for n in classes if one_spelling(n) not in known]
 
 
+def class_difference(first: tuple[str, Sequence[str]], second: tuple[str, Sequence[str]]) -> str | None:
+    """Return how two class lists differ, for a message; None if they are equal.
+
+    Unicode spells some names in two ways, and macOS often takes the one that other systems do not. Both are equal.
+
+    Args:
+        first, second: what has the classes, and their names.
+    """
+    (one, names), (other, others) = ((what, list(map(one_spelling, names))) for what, names in (first, second))
+    if names == others:
+        return None
+    if sorted(names) == sorted(others):
+        at = next(i for i, pair in enumerate(zip(names, others, strict=True)) if pair[0] != pair[1])
+        return f"same classes in another order, first at class {at}: '{names[at]}' and '{others[at]}'"
+    only = [[name for name in left if name not in set(right)] for left, right in ((names, others), (others, names))]
+    return (
+        f"classes differ ({len(names)} and {len(others)}): {_some(only[0])} only in {one}, {_some(only[1])} only in "
+        f"{other}"
+    )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    return f"{shown}, ... ({len(names)})" if len(names) > 3 else shown or "none"
+
+
 ALLOW_MISSING = "; classes that the validation set lacks on purpose are matched by name with --allow-missing-classes"
 """Advice for an error message if `missing_classes` finds some."""
 
 
-def order_advice(known: Path, val: Path) -> str:
-    """Return advice for the case that no class is missing, but the two sets number their classes differently."""
-    return f"write {val} again with --classes {known}, or match classes by name with --allow-missing-classes"
+def check_same_classes(train: tuple[Path, Manifest], val: tuple[Path, Manifest], allow_missing: bool = False) -> None:
+    """Refuse a validation set whose labels mean other classes than those of the set that is trained on.
+
+    Args:
+        train, val: the betons with their manifests.
+        allow_missing: whether `val` may lack classes or order them otherwise, because they are matched by name.
+
+    Raises:
+        ConfigError: the classes differ, or those of a beton without a manifest are unknown. The message names the
+            first differences.
+    """
+    (path, classes), (val_path, val_classes) = ((path, manifest.classes) for path, manifest in (train, val))
+    difference = class_difference(("the training set", classes), ("the validation set", val_classes))
+    if difference is None:
+        return
+    unknown = unknown_classes(train, val)
+    if unknown is not None:
+        raise ConfigError(unknown)
+    lost = missing_classes(classes, val_classes)
+    if allow_missing and lost is not None:
+        return
+    advice = f"use sets of equal classes{ALLOW_MISSING if lost else ''}"
+    if lost == []:
+        advice = f"write {val_path} again with --classes {path}, or match classes by name with --allow-missing-classes"
+    raise ConfigError(f"{path} and {val_path}: {difference}; {advice}")
 
 
 def _read_text(path: Path) -> str:

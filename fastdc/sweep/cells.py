@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from fastdc.beton.classes import check_same_classes
 from fastdc.beton.hints import tile_crop
 from fastdc.common.choices import Device
 from fastdc.common.keys import content_key
@@ -25,7 +26,6 @@ from fastdc.sweep.holdout import read_data
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.plan_checks import (
     Variant,
-    check_classes,
     check_ipc,
     resolve_observer,
     resolve_protocols,
@@ -68,7 +68,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     config, train, val, holdout = read_data(config)
     device = device or guess_device()
     observer = resolve_observer(config, train, device)
-    check_classes(train, val, config)
+    check_same_classes((config.train, train), (config.val_file, val), config.allow_missing_classes)
     check_ipc(train, config, variants)
     for protocol in (each for _, choices in protocols for each in choices):
         label_bytes(protocol, 1, len(train.classes))  # called for its check: no more stored logits than classes

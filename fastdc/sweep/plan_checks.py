@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
-from fastdc.beton.manifest import unknown_classes
 from fastdc.common.choices import Device
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.settings import merge_settings
@@ -175,47 +173,6 @@ def resolve_teacher(
     teacher = plan_teacher(config.teacher, train, observer, config.teacher_order)
     check_side(teacher, config.image_size)
     return teacher
-
-
-def check_classes(train: "Manifest", val: "Manifest", config: SweepConfig) -> None:
-    """Refuse a validation set with other classes, or with the same classes in another order.
-
-    With `allow_missing_classes` it may lack some classes of the training set, in any order.
-
-    Raises:
-        ConfigError: the classes differ; lists the first differences.
-    """
-    from fastdc.beton import one_spelling
-
-    # Unicode spells some names in two ways, and macOS often takes the one that other systems do not.
-    names, val_names = (list(map(one_spelling, each.classes)) for each in (train, val))
-    if names == val_names:
-        return
-    unknown = unknown_classes((config.train, train), (config.val_file, val))
-    if unknown is not None:
-        raise ConfigError(unknown)
-    lost = missing_classes(train.classes, val.classes)
-    if config.allow_missing_classes and lost is not None:
-        return
-    where = f"train {config.train} and val {config.val}"
-    if sorted(names) == sorted(val_names):
-        at = next(i for i, pair in enumerate(zip(names, val_names, strict=True)) if pair[0] != pair[1])
-        raise ConfigError(
-            f"{where}: same classes in another order, first at class {at}: '{names[at]}' and '{val_names[at]}'; "
-            f"{order_advice(config.train, config.val_file)}"
-        )
-    only_train = [name for name in names if name not in set(val_names)]
-    only_val = [name for name in val_names if name not in set(names)]
-    raise ConfigError(
-        f"{where}: classes differ ({len(train.classes)} and {len(val.classes)}): {_some(only_train)} only in train, "
-        f"{_some(only_val)} only in val; write both from folders with the same class names"
-        f"{ALLOW_MISSING if lost else ''}"
-    )
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return f"{shown}, ... ({len(names)})" if len(names) > 3 else shown or "none"
 
 
 def check_ipc(train: "Manifest", config: SweepConfig, variants: list[Variant]) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fastdc.beton import BetonFile, Manifest, describe_beton, one_spelling
-from fastdc.beton.classes import ALLOW_MISSING, missing_classes, order_advice
+from fastdc.beton.classes import check_same_classes
 from fastdc.beton.hints import tile_crop
-from fastdc.beton.manifest import unknown_classes
 from fastdc.common.errors import BetonError, ConfigError
 from fastdc.train.evaluate_settings import EvaluateSettings
 from fastdc.train.protocols import Protocol
@@ -62,39 +61,10 @@ def open_pair(subset: Path, val: Path, allow_missing_classes: bool = False) -> P
         BetonError, ManifestError: a file is damaged, or has a label without a class.
     """
     stored, validation = describe_beton(subset), describe_beton(val)
-    check_same_classes(stored, validation, subset, val, allow_missing_classes)
+    check_same_classes((subset, stored), (val, validation), allow_missing_classes)
     for path, manifest in ((subset, stored), (val, validation)):
         check_label_range(path, len(manifest.classes))
     return Pair(subset, val, stored, validation)
-
-
-def check_same_classes(
-    stored: Manifest, validation: Manifest, subset: Path, val: Path, allow_missing: bool = False
-) -> None:
-    """Refuse a validation set whose labels mean other classes than the subset's.
-
-    Args:
-        allow_missing: whether it may lack classes or order them otherwise, because they are matched by name.
-
-    Raises:
-        ConfigError: the classes differ. The message names the first that does, or the two counts.
-    """
-    unknown = unknown_classes((subset, stored), (val, validation))
-    if unknown is not None and stored.classes != validation.classes:
-        raise ConfigError(unknown)
-    lost = missing_classes(stored.classes, validation.classes)
-    if allow_missing and lost is not None:
-        return
-    hint = f"use sets of equal classes{ALLOW_MISSING if lost else ''}"
-    if lost == []:
-        hint = f"they have the same classes in another order; {order_advice(subset, val)}"
-    pairs = zip(stored.classes, validation.classes, strict=False)
-    for label, (left, right) in enumerate(pairs):
-        if one_spelling(left) != one_spelling(right):
-            raise ConfigError(f"class {label} is '{left}' in {subset} but '{right}' in {val}; {hint}")
-    if len(stored.classes) != len(validation.classes):
-        counts = f"{subset} has {len(stored.classes)} classes, {val} has {len(validation.classes)}"
-        raise ConfigError(f"{counts}; {hint}")
 
 
 def check_label_range(path: Path, num_classes: int) -> None:

@@ -368,7 +368,7 @@ def test_bad_input_is_refused_in_one_line_before_any_work(make_config: Make, cha
 
 def test_class_lists_that_differ_are_refused(make_config: Make, tmp_path: Path, write_tiny: Write) -> None:
     other = write_tiny(tmp_path / "other.beton", 3, seed=1, classes=("bark", "clay", "moss"))
-    with pytest.raises(ConfigError, match="'sand' only in train, 'clay' only in val"):
+    with pytest.raises(ConfigError, match="'sand' only in the training set, 'clay' only in the validation set"):
         make_plan(make_config(val=other))
     turned = write_tiny(tmp_path / "turned.beton", 3, seed=1, classes=("sand", "moss", "bark"))
     with pytest.raises(ConfigError, match=r"first at class 0: 'bark' and 'sand'; write .*turned\.beton again with"):

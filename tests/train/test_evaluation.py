@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from fastdc.beton import BetonFile, Sample, describe_beton, write_samples
+from fastdc.beton.classes import check_same_classes
 from fastdc.common.errors import ConfigError, DivergedError, OutputError
 from fastdc.train import EvaluateSettings, EvaluationResult, get_protocol
-from fastdc.train.data_pair import check_same_classes
 from fastdc.train.evaluation import evaluate
 from fastdc.train.labels.layout import hard_label_bytes
 from tests.conftest import fashion_images
@@ -103,7 +103,10 @@ def test_a_huge_learning_rate_diverges_with_a_reason(betons: Any) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "match"),
-    [(("t-shirt", "pullover", "trouser"), "class 1 is 'trouser'"), (("t-shirt", "trouser"), "has 3 classes")],
+    [
+        (("t-shirt", "pullover", "trouser"), "in another order, first at class 1: 'trouser' and 'pullover'"),
+        (("t-shirt", "trouser"), r"classes differ \(3 and 2\): 'pullover' only in the training set, none only in"),
+    ],
 )
 def test_sets_of_other_classes_are_refused(betons: Any, tmp_path: Path, classes: tuple[str, ...], match: str) -> None:
     other = tmp_path / "other.beton"
@@ -125,6 +128,6 @@ def test_two_spellings_of_a_class_are_one_class(tmp_path: Path) -> None:
         write_samples(tmp_path / f"{name}.beton", fashion_images("train", 1), classes=[spelled, "b", "c"], **origin)
     mac, linux, other = (describe_beton(tmp_path / f"{name}.beton") for name in ("mac", "linux", "other"))
     assert mac.classes != linux.classes
-    check_same_classes(mac, linux, tmp_path, tmp_path)
-    with pytest.raises(ConfigError, match="class 0"):
-        check_same_classes(mac, other, tmp_path, tmp_path)
+    check_same_classes((tmp_path, mac), (tmp_path, linux))
+    with pytest.raises(ConfigError, match="'caf\u00e9' only in the training set, 'cafe' only in the val"):
+        check_same_classes((tmp_path, mac), (tmp_path, other))

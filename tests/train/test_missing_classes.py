@@ -53,7 +53,9 @@ def test_the_network_is_the_same_and_only_the_missing_class_is_not_measured(beto
 def test_the_same_classes_in_another_order_are_called_so(betons: Any, tmp_path: Path) -> None:
     """A folder from macOS sorts "é" (NFD) before "f", one from Linux (NFC) after "z"."""
     turned = rewrite(betons.val, tmp_path / "turned.beton", CLASSES[::-1], CLASSES)
-    with pytest.raises(ConfigError, match=r"same classes in another order; write .*turned\.beton again with --"):
+    with pytest.raises(
+        ConfigError, match=r"same classes in another order, first at .*; write .*turned\.beton again with --"
+    ):
         evaluate(betons.train, turned, SETTINGS)
     again = evaluate(betons.train, turned, SETTINGS, allow_missing_classes=True)
     assert again.per_class == evaluate(betons.train, betons.val, SETTINGS).per_class
@@ -79,7 +81,7 @@ def test_commands_take_a_validation_set_that_lacks_a_class(
     sweep = ["sweep", "--train", str(betons.train), "--val", str(val), "--workdir", str(tmp_path), "-q", *NETWORK]
     sweep += ["--methods", "random,full", "--ipc", "2", "--protocol", "hard-small*epochs=1"]
     assert run(sweep) == 2
-    assert "'t-shirt' only in train" in (text := capsys.readouterr().err)
+    assert "'t-shirt' only in the training set" in (text := capsys.readouterr().err)
     assert "--allow-missing-classes" in text
     assert run([*sweep, "--allow-missing-classes"]) == 0
     with Store(tmp_path / "store.sqlite", readonly=True) as store:
