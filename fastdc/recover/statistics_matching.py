@@ -1,7 +1,6 @@
 """Statistics matching: the distance of a batch's layer inputs from a teacher's training statistics."""
 
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -64,9 +63,7 @@ class Matching:
             self._handles.append(convolution.register_forward_pre_hook(watch))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -17,6 +17,8 @@ from fastdc.track.trackers import check_trackers
 from fastdc.train.protocols import with_epochs
 
 OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
+LEAST = {"ipc": (1, "at least 1 image per class"), "epochs": (1, "at least 1 epoch"), "seeds": (0, "seeds from 0 up")}
+"""Smallest value of each list of numbers, and what a message calls it."""
 
 
 class SweepConfig(Settings):
@@ -132,30 +134,22 @@ class SweepConfig(Settings):
     def _expand(cls, value: Any) -> Any:
         return split_each(value, expand_numbers)
 
-    @field_validator("ipc")
+    @field_validator(*LEAST)
     @classmethod
-    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if value and min(value) < 1:
-            raise ValueError("expected at least 1 image per class")
+    def _at_least(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        least, expected = LEAST[str(info.field_name)]
+        if value and min(value) < least:
+            raise ValueError(f"expected {expected}")
         return value
 
     @field_validator("epochs")
     @classmethod
     def _not_of_protocols(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        if value and min(value) < 1:
-            raise ValueError("expected at least 1 epoch")
         try:
             for protocol in info.data.get("protocols", ()) if value else ():
                 with_epochs(protocol, value[0])
         except ConfigError as error:
             raise ValueError(str(error)) from error
-        return value
-
-    @field_validator("seeds")
-    @classmethod
-    def _not_negative(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if min(value) < 0:
-            raise ValueError("expected seeds from 0 up")
         return value
 
     @field_validator("set", mode="before")
