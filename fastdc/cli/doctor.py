@@ -52,7 +52,12 @@ amp = "bf16" if gpus and torch.cuda.is_bf16_supported() else "fp16" if gpus else
 print(torch.__version__, torchvision.__version__, ", ".join(gpus) or "none", amp, sep="|")
 """
 
-
+# The first use compiles the kernel and compares it with matrix products.
+VIEWS_PROBE = """
+import torch
+from fastdc.loader.engines.device_drawing import choose_drawing
+print(*choose_drawing(torch.device("cuda", 0)), sep="|")
+"""
 CACHE_PROBE = """
 from fastdc.kernels.core.jit import examine_cache
 folder, files, damaged = examine_cache()
@@ -124,7 +129,16 @@ def _torch() -> list[Check]:
     checks = [Check("torch", "ok", torch), Check("torchvision", "ok", f"{torchvision}, matches torch")]
     if gpus == "none":
         return [*checks, Check("cuda", "ok", "no GPU; training runs on the CPU in fp32")]
-    return [*checks, Check("cuda", "ok", f"{gpus}; mixed precision {amp}")]
+    return [*checks, Check("cuda", "ok", f"{gpus}; mixed precision {amp}"), _views()]
+
+
+def _views() -> Check:
+    """Check how the device engine draws views on the GPU."""
+    works, text = _probe(VIEWS_PROBE)
+    way, _, reason = text.partition("|")
+    if works and way == "kernel":
+        return Check("views", "ok", "Triton's kernel draws the pixels of matrix products")
+    return Check("views", "warning", f"drawn by matrix products, which is slower: {reason or text}")
 
 
 def _ffcv() -> Check:

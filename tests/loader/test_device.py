@@ -59,7 +59,11 @@ def test_strong_shrinking_and_enlarging_equal_the_kernels(height: int, width: in
     ],
     ids=["down", "tiles", "mixture", "up", "eval"],
 )
-def test_batches_equal_those_of_the_resident_engine(shelf: Shelf, view: View) -> None:
+@pytest.mark.parametrize("visits", [1, 7, 1 << 14], ids=["batch by batch", "one batch and a half", "at once"])
+def test_batches_equal_those_of_the_resident_engine(
+    shelf: Shelf, view: View, visits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_engine, "_CHUNK_VISITS", visits)
     common: dict[str, Any] = {"batch_size": 5, "seed": 4, "shuffle": True}
     with (
         open_loader(shelf.jpeg, view, engine="device", **common) as device,

@@ -1,7 +1,7 @@
 """The device engine: decoded images are kept in the memory of the training device, and views are made there.
 
-Crop boxes and flips are drawn on the CPU by the same kernels as in the other engines (a microsecond each). They are all
-that is sent to the device for a batch.
+Crop boxes and flips are drawn on the CPU by the same kernels as in the other engines (a microsecond each), for many
+batches at once. They and the order of the samples are all that is sent to the device.
 """
 
 import threading
@@ -17,13 +17,15 @@ from fastdc.loader.batches import ViewStream
 from fastdc.loader.buffers import BufferPool
 from fastdc.loader.descriptor import StoredFile
 from fastdc.loader.engines.decoded import finisher, for_each_image, keeper, resident_bytes, resident_key
+from fastdc.loader.engines.device_drawing import choose_drawing, draw_views
 from fastdc.loader.engines.device_resize import resize_views, send
 from fastdc.loader.image_cache import SharedCache, available_memory
 from fastdc.loader.stream import ViewPlan, normal_levels
-from fastdc.loader.view_settings import EvalView
+from fastdc.loader.view_settings import EvalView, View
 
 _CHANNELS = 3
 _CHUNK_BYTES = 64_000_000  # decoded bytes per copy to the device
+_CHUNK_VISITS = 1 << 14  # visits whose places are drawn (16 ms) and uploaded together
 
 _CACHES: dict[torch.device, SharedCache] = {}
 _CACHES_LOCK = threading.Lock()
@@ -128,25 +130,49 @@ class DeviceStream(ViewStream):
         self.labels = torch.from_numpy(file.labels).to(device)
         self.pool = BufferPool(0)  # unused: torch's own cache manages device memory
         self.decodes = np.ones(file.num_samples, np.uint32)
-        self._path, self._plan = file.path, plan
+        self._path, self._plan, self._drawing = file.path, plan, choose_drawing(device).way
         self._heights, self._widths = file.heights, file.widths
         levels = torch.from_numpy(normal_levels()).to(device)
         self._shift, self._scale = levels.view(2, 1, 3, 1, 1)
 
     def batches(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        # Places are uploaded for many batches at once, so that hardly any batch waits for the host.
+        chunk = max(_CHUNK_VISITS // batch_size, 1) * batch_size
+        for start in range(0, len(samples), chunk):
+            yield from self._chunk(epoch, samples[start : start + chunk], batch_size)
+
+    def _chunk(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Yield the batches of some visits."""
+        device = self.images.device
+        chosen = send(torch.from_numpy(samples % len(self.images)), device)
+        places = None if isinstance(self._view, EvalView) else self._places(samples, epoch)
+        drawn = None if places is None or self._drawing == "products" else send(torch.from_numpy(places).int(), device)
         for start in range(0, len(samples), batch_size):
             if self.closed:
                 raise LoaderError(f"{self._path}: this loader was closed; open it again")
-            yield (self._make(samples[start : start + batch_size], epoch),)
+            part = slice(start, start + batch_size)
+            if drawn is not None:
+                yield (self._drawn(chosen[part], drawn[part]),)
+            else:
+                yield (self._made(chosen[part], None if places is None else places[part]),)
+
+    @property
+    def _view(self) -> View:
+        (request,) = self._plan.requests
+        return request.view
+
+    def _drawn(self, samples: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return a batch of views drawn by the kernel."""
+        plain = self._plan.delivery.output == "uint8"
+        views = draw_views(self.images, samples, places, self._view.size, torch.uint8 if plain else torch.float32)
+        return views if plain else views.permute(0, 3, 1, 2)  # in channels_last memory
 
     @torch.no_grad()
-    def _make(self, samples: NDArray[np.int64], epoch: int) -> torch.Tensor:
-        device = self.images.device
-        chosen = self.images[send(torch.from_numpy(samples % len(self.images)), device)]
-        (request,) = self._plan.requests
-        if not isinstance(request.view, EvalView):
-            places = self._places(samples, epoch)
-            chosen = resize_views(chosen, torch.from_numpy(places), request.view.size)
+    def _made(self, samples: torch.Tensor, places: NDArray[np.int64] | None) -> torch.Tensor:
+        """Return a batch of validation views, or of views made by matrix products."""
+        chosen = self.images[samples]
+        if places is not None:
+            chosen = resize_views(chosen, torch.from_numpy(places), self._view.size)
         if self._plan.delivery.output == "uint8":
             return chosen
         # The permuted tensor keeps its memory order, which is channels_last.
@@ -154,7 +180,7 @@ class DeviceStream(ViewStream):
         return shifted.mul_(self._scale)
 
     def _places(self, samples: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-        """Return crop boxes and flips of a batch, int64 [B, PLACE_NUMBERS]."""
+        """Return crop boxes and flips of visits, int64 [n, PLACE_NUMBERS]."""
         plan, places = self._plan, np.empty((len(samples), PLACE_NUMBERS), np.int64)
         seed, side = int(plan.seeds[0]), int(plan.sides[0])
         place_views(plan.views[0], seed, epoch, samples, self._heights, self._widths, side, places)
