@@ -66,6 +66,20 @@ class WorkerError(FastDCError):
     exit_code = 1
 
 
+_MEMORY_WORDS = ("out of memory", "allocate memory", "_alloc_failed")
+"""Words of torch's messages; the last one is that of cuBLAS, cuDNN and cuSOLVER without room for their workspace."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that the machine's or the GPU's memory is too small for the work.
+
+    torch has an exception class for its own CUDA memory only. Libraries and the CPU give a text.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY_WORDS)
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Return whether the disk is full, the quota is used up, or the file size limit is reached."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -144,15 +144,6 @@ def no_scale_left(scaler: torch.amp.GradScaler) -> bool:
     return scaler.is_enabled() and scaler.get_scale() < SMALLEST_SCALE
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means out of memory. torch has an exception class for CUDA, but only text for the CPU."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("allocate memory", "out of memory")
-    )
-
-
 def environment() -> dict[str, Any]:
     """Return the versions that a result depends on, and the machine's CPU and system."""
     packages = ("torch", "torchvision", "numpy", "numba", "ffcv", "simplejpeg", "pillow")

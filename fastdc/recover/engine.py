@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from fastdc.common.errors import DivergedError, MethodError
+from fastdc.common.errors import DivergedError, MethodError, is_out_of_memory
 from fastdc.common.keys import derive_seed
 from fastdc.common.log import Progress, progress
-from fastdc.nn.device import is_out_of_memory, no_scale_left
+from fastdc.nn.device import no_scale_left
 from fastdc.recover.finished_batches import BatchStore, StartFile, batch_positions
 from fastdc.recover.pixels import PixelBatch, join_groups, noise_start, to_levels
 from fastdc.recover.recovery_job import BatchStart, RecoverJob

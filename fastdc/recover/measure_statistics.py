@@ -10,11 +10,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from fastdc.common.errors import MethodError
+from fastdc.common.errors import MethodError, is_out_of_memory
 from fastdc.common.keys import content_key
 from fastdc.common.log import progress
 from fastdc.loader import TrainView, open_loader
-from fastdc.nn.device import Compute, is_out_of_memory
+from fastdc.nn.device import Compute
 from fastdc.recover.layer_statistics import Moments, Statistics, convolution_layers, image_moments, norm_layers
 from fastdc.recover.recovery_recipe import ClassVariance, StatisticsSpec
 from fastdc.teachers.resources import Teaching

@@ -4,7 +4,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from fastdc.common.errors import DivergedError, FastDCError
+from fastdc.common.errors import DivergedError, FastDCError, is_out_of_memory
 from fastdc.sweep.failures import Failure, classify
 
 
@@ -54,7 +54,7 @@ def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, FastDCError):
         return text
-    if "out of memory" in text.lower() or isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return f"out of memory ({text[:200]}); lower the protocol's batch_size or the image size"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check path and permissions"

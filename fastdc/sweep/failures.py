@@ -1,5 +1,6 @@
 """Classify failed runs by cause: the method or the machine. Only for the machine's faults does another try help."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from fastdc.common.errors import (
@@ -13,6 +14,7 @@ from fastdc.common.errors import (
     SourceError,
     StoreError,
     is_disk_full,
+    is_out_of_memory,
 )
 
 Failure = Literal["method", "infrastructure", "diverged"]
@@ -24,7 +26,8 @@ the device, a process that crashed or was killed. `diverged`: a loss that is not
 
 FILES = (BetonError, ManifestError, LoaderError, CheckpointError, OutputError, StoreError, SourceError)
 OF_THE_MACHINE = (OSError, MemoryError, EOFError)
-WORDS = ("out of memory", "allocate memory", "cuda error", "cudnn error", "cublas", "nccl", "driver")
+DEVICE_WORDS = ("cuda error", "cudnn error", "cublas", "nccl", "driver")
+LOST_WORDS = ("cuda error", "cudnn_status_execution_failed", "cublas_status_execution_failed")
 
 
 def classify(error: BaseException) -> Failure:
@@ -34,14 +37,17 @@ def classify(error: BaseException) -> Failure:
     """
     if isinstance(error, DivergedError):
         return "diverged"
+    return "infrastructure" if any(map(_is_infrastructure, _with_causes(error))) else "method"
+
+
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and the errors that it was raised from."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:  # a chain of causes may be circular
         seen.add(id(cause))
-        if _is_infrastructure(cause):
-            return "infrastructure"
+        yield cause
         cause = cause.__cause__
-    return "method"
 
 
 def ends_sweep(error: BaseException) -> bool:
@@ -52,17 +58,25 @@ def ends_sweep(error: BaseException) -> bool:
 def loses_device(error: BaseException) -> bool:
     """Return whether CUDA no longer works in this process.
 
-    A CUDA error lasts until the process ends, except for one about too little memory.
+    A CUDA error lasts until the process ends, except for one about too little memory. So does a kernel of cuDNN or
+    cuBLAS that failed while it ran. The cause counts as well, because a method may name it in an error of its own.
     """
+    return any(
+        isinstance(cause, RuntimeError) and not is_out_of_memory(cause) and _names(cause, LOST_WORDS)
+        for cause in _with_causes(error)
+    )
+
+
+def _names(error: BaseException, words: tuple[str, ...]) -> bool:
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and "cuda error" in text and "out of memory" not in text
+    return any(word in text for word in words)
 
 
 def _is_infrastructure(error: BaseException) -> bool:
     if isinstance(error, FILES):
         return True
     if isinstance(error, FastDCError):  # only the message shows that a method ran out of the device's memory
-        return any(words in str(error).lower() for words in WORDS[:2])
+        return _names(error, ("out of memory", "allocate memory"))
     if isinstance(error, OF_THE_MACHINE):
         return not isinstance(error, FileExistsError)
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in WORDS)
+    return is_out_of_memory(error) or (isinstance(error, RuntimeError) and _names(error, DEVICE_WORDS))

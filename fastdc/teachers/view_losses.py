@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from fastdc.common.errors import MethodError
+from fastdc.common.errors import MethodError, is_out_of_memory
 from fastdc.common.log import progress
 from fastdc.loader import Batch, LoaderRequest, ViewRequest, engine_for_part, open_stream
-from fastdc.nn.device import Compute, is_out_of_memory
+from fastdc.nn.device import Compute
 from fastdc.teachers.network import Teacher
 
 

@@ -23,8 +23,9 @@ from fastdc.common.errors import (
     WorkerError,
 )
 from fastdc.nn.device import environment
+from fastdc.sweep.cell_result import one_line
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.failures import classify, ends_sweep
+from fastdc.sweep.failures import classify, ends_sweep, loses_device
 from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.provenance import Watch, commit, peak_memory
 from fastdc.sweep.store.results import Store
@@ -51,6 +52,8 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "infrastructure"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "infrastructure"),
         (MethodError("out of memory for 100 images; lower batch_size"), "infrastructure"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "infrastructure"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "infrastructure"),
         (MemoryError(), "infrastructure"),
         (PermissionError(errno.EACCES, "Permission denied", "/d/x"), "infrastructure"),
         (ConnectionResetError(), "infrastructure"),
@@ -62,6 +65,33 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
 )
 def test_what_a_run_died_of(error: Exception, failure: str) -> None:
     assert classify(error) == failure
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (
+            caused_by(MethodError("takes no images of 32 px"), RuntimeError("CUDA error: unspecified launch failure")),
+            True,
+        ),
+        (RuntimeError("CUDA error: out of memory"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), False),
+        (MethodError("the text of an error names a CUDA error"), False),
+    ],
+    ids=repr,
+)
+def test_a_lost_device(error: Exception, lost: bool) -> None:
+    assert loses_device(error) is lost
+
+
+def test_too_little_memory_gives_the_batch_hint() -> None:
+    error = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    assert one_line(error).startswith("out of memory (CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+    assert one_line(error).endswith("; lower the protocol's batch_size or the image size")
 
 
 def test_causes_that_run_in_a_circle_end() -> None:

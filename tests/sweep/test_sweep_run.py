@@ -104,12 +104,12 @@ def failing(seed: int, error: Exception) -> Callable[[Cell], CellResult]:
     ids=["expected", "diverged", "bug", "cuda memory", "memory"],
 )
 def test_a_cell_that_fails_is_a_row_and_the_others_go_on(
-    make_config: Make, error: Exception, state: str, reason: str
+    make_config: Make, isolated: list[str], error: Exception, state: str, reason: str
 ) -> None:
     plan = make_plan(make_config(seeds="0-2"))
     outcome, ran = sweep(plan, failing(1, error))
     assert outcome.states == {"done": 2, state: 1}
-    assert (outcome.exit_code, len(ran)) == (1, 3)
+    assert (outcome.exit_code, len(ran) + len(isolated)) == (1, 3)
     with Store(plan.store_path) as store:
         (row,) = make_rows(store.records())
     assert (row.n, row.seeds, row.status) == (2, 3, "partial")
@@ -435,9 +435,15 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize(
     ("message", "alone"),
-    [("CUDA error: an illegal memory access was encountered", 3), ("CUDA out of memory", 0), ("shape mismatch", 0)],
+    [
+        ("CUDA error: an illegal memory access was encountered", 3),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", 3),
+        ("CUDA out of memory", 1),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", 1),
+        ("shape mismatch", 0),
+    ],
 )
-def test_what_follows_a_cell_that_lost_the_gpu_runs_in_processes_of_its_own(
+def test_what_follows_a_cell_that_lost_the_gpu_or_its_memory_runs_in_processes_of_its_own(
     make_config: Make, isolated: list[str], message: str, alone: int
 ) -> None:
     plan = make_plan(make_config(seeds="0-3"))

@@ -39,6 +39,13 @@ def device_cache(device: torch.device) -> SharedCache:
         return _CACHES[device]
 
 
+def forget_images() -> None:
+    """Drop the images that this process keeps on devices and that no open loader uses."""
+    with _CACHES_LOCK:
+        for cache in _CACHES.values():
+            cache.clear()
+
+
 def device_memory(device: torch.device) -> int:
     """Return the bytes that this process can still use on `device`, including memory that torch holds in reserve."""
     if device.type != "cuda":

@@ -1,11 +1,12 @@
 """Run cells as a worker, in the calling process: one request after the other, answered by events."""
 
+import gc
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from fastdc.common.errors import MethodError, WorkerError
+from fastdc.common.errors import MethodError, WorkerError, is_out_of_memory
 from fastdc.common.log import log_message
 from fastdc.sweep.cell_result import CellFailure, CellResult, failure_of
 from fastdc.sweep.cell_runner import CellRunner, SubsetCosts
@@ -17,6 +18,18 @@ from fastdc.sweep.provenance import Watch
 Done = TypeVar("Done")
 
 
+def release_memory() -> None:
+    """Free the GPU memory that this process keeps for later cells."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return
+    from fastdc.loader.engines.device import forget_images
+
+    forget_images()
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 class CellWorker:
     """Worker that runs the cells of one plan. Imports, kernels and open betons stay in memory between requests.
 
@@ -24,8 +37,8 @@ class CellWorker:
         plan: the checked sweep.
         costs: record of what subsets cost.
         isolate: runs a cell in a process of its own, and raises `WorkerError` if none can be started. A cell that may
-            have ended an earlier process runs that way, and every cell once this process has lost its GPU. None runs
-            everything here.
+            have ended an earlier process runs that way, the cell after one that ran out of memory, and every cell once
+            this process has lost its GPU. None runs everything here.
     """
 
     def __init__(
@@ -33,7 +46,7 @@ class CellWorker:
     ) -> None:
         self._runner, self._isolate = CellRunner(plan, costs), isolate
         self._cells = {cell.key: cell for cell in plan.runnable}
-        self._lost_device = False
+        self._lost_device = self._short_of_memory = False
 
     def run(self, request: Request) -> Iterator[Event]:
         """Make the prerequisites of a request and train its cells; generate events, of which `Finished` is the last."""
@@ -51,8 +64,10 @@ class CellWorker:
     def _make(self, need: Need, cell: Cell) -> None:
         kind, key = need
         if kind == "network":
-            with suppress(MethodError):  # the cells that need the network raise it again when they run
+            try:
                 self._runner.make_network(key)
+            except MethodError as error:  # the cells that need the network raise it again when they run
+                self._lost_device |= loses_device(error)
         else:
             assert cell.subset is not None
             self._runner.make_subset(cell.subset)
@@ -65,6 +80,7 @@ class CellWorker:
             if ends_sweep(error):
                 raise
             self._lost_device |= loses_device(error)
+            self._short_of_memory = is_out_of_memory(error)
             return failure_of(error)
 
     def _train(self, cells: Sequence[Cell], request: Request) -> Iterator[Event]:
@@ -91,6 +107,9 @@ class CellWorker:
     def _train_one(self, cell: Cell, request: Request) -> Iterator[Event]:
         if self._isolate is not None and self._is_unsafe(cell, request):
             try:
+                if self._short_of_memory:
+                    self._short_of_memory = False
+                    release_memory()  # or the new process would not find the memory that this one holds
                 yield from self._isolate(cell)
                 return
             except WorkerError as error:
@@ -101,4 +120,5 @@ class CellWorker:
 
     def _is_unsafe(self, cell: Cell, request: Request) -> bool:
         """Return whether the cell may not run in this process, for the process's sake or for the cell's."""
-        return self._isolate is not None and (self._lost_device or cell.key in request.after_crash)
+        unsafe = self._lost_device or self._short_of_memory or cell.key in request.after_crash
+        return self._isolate is not None and unsafe
