@@ -1,4 +1,4 @@
-"""Accuracy over a data set, kept as integer counts."""
+"""Accuracy over a data set, kept as integer counts on the device."""
 
 from dataclasses import dataclass
 
@@ -63,20 +63,22 @@ def measure_accuracy(
         DivergedError: an output is NaN or infinite.
     """
     model.eval()
-    right = torch.zeros(num_classes, dtype=torch.int64)
-    total = torch.zeros(num_classes, dtype=torch.int64)
-    top5 = 0
+    classes = None if classes is None else classes.to(compute.device)
+    counts = torch.zeros(2 * num_classes + 2, dtype=torch.int64, device=compute.device)
+    right, total, others = counts[:num_classes], counts[num_classes:-2], counts[-2:]
     for batch in loader.epoch(0):
-        labels = batch.labels.cpu()  # the device engine puts labels on the GPU with the images
+        labels = batch.labels.to(compute.device, non_blocking=True)
         labels = labels if classes is None else classes[labels]
-        logits = compute.logits(model, compute.images(batch.images)).cpu()
-        if not torch.isfinite(logits).all():
-            raise DivergedError("the network's outputs on the validation set are not finite; lower lr or use fp32")
+        logits = compute.logits(model, compute.images(batch.images))
         rank = rank_of_label(logits, labels)
-        right += torch.bincount(labels[rank == 0], minlength=num_classes)
-        total += torch.bincount(labels, minlength=num_classes)
-        top5 += int((rank < 5).sum())
-    return Accuracy(right, total, top5 if num_classes >= TOP5_CLASSES else None)
+        right.scatter_add_(0, labels, (rank == 0).long())
+        total.scatter_add_(0, labels, torch.ones_like(labels))
+        others += torch.stack([(rank < 5).sum(), (~torch.isfinite(logits)).sum()])
+    counts = counts.cpu()  # the only wait for the device
+    top5, bad = counts[-2:].tolist()
+    if bad:
+        raise DivergedError("the network's outputs on the validation set are not finite; lower lr or use fp32")
+    return Accuracy(counts[:num_classes], counts[num_classes:-2], top5 if num_classes >= TOP5_CLASSES else None)
 
 
 def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -85,5 +87,5 @@ def rank_of_label(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     A class ranks before the label if its logit is larger, or equal and its number lower.
     """
     own = logits.gather(1, labels[:, None])
-    lower = torch.arange(logits.shape[1]) < labels[:, None]
+    lower = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     return ((logits > own) | ((logits == own) & lower)).sum(1)

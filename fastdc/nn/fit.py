@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from fastdc.common.log import Progress
 from fastdc.loader import Batch
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
 from fastdc.nn.device import Compute, no_scale_left
+from fastdc.nn.step_ledger import StepLedger
 
 Loss = Callable[[torch.Tensor, Any], torch.Tensor]
 Targets = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[torch.Tensor, Any]]
@@ -100,9 +101,18 @@ class Fit:
         self.model, self.optimizer = model, optimizer
         self.compute, self.plan, self.recorder, self.progress = compute, plan, recorder, progress
         self.scaler = compute.scaler()
+        self.ledger = StepLedger(compute.device) if self._may_defer() else None
         self.epoch, self.batches_done, self.loss_sum, self.samples, self.seconds = 0, 0, 0.0, 0, 0.0
         self._clock = self._last_save = time.monotonic()
         self._generators: list[torch.Tensor] | None = None
+
+    def _may_defer(self) -> bool:
+        """Return whether losses and faults may be read once per epoch instead of once per step.
+
+        Only a fused optimizer can leave the weights alone after a fault that the host does not know yet.
+        """
+        fused = bool(self.optimizer.defaults.get("fused"))
+        return self.compute.device.type == "cuda" and fused and not self.scaler.is_enabled()
 
     @property
     def finished(self) -> bool:
@@ -154,11 +164,10 @@ class Fit:
         if self.batches_done == 0:  # reseeding per epoch makes dropout independent of anything drawn before
             torch.manual_seed(derive_seed(self.plan.seed, "epoch", epoch=self.epoch))
         loss = self._step(batch, self.plan.learning_rate(self.epoch, self.batches_done, self.plan.steps))
-        self.loss_sum += loss * len(batch.labels)
         self.samples += len(batch.labels)
         self.batches_done += 1
         if self.progress is not None:
-            note = f"epoch {self.epoch + 1}/{self.plan.epochs}, loss {loss:.3f}"
+            note = f"epoch {self.epoch + 1}/{self.plan.epochs}" + ("" if loss is None else f", loss {loss:.3f}")
             self.progress.advance(1, note, images=len(batch.labels))
         ended = self.batches_done == self.plan.steps
         if ended:
@@ -167,16 +176,32 @@ class Fit:
         self._save(force=ended and self.plan.checkpoint_epochs and self.plan.checkpoint is not None)
 
     def _end_epoch(self) -> None:
+        self._read_ledger()
         mean, lr = self.loss_sum / self.samples, self.plan.learning_rate(self.epoch, 0, self.plan.steps)
         self.recorder.epoch_end(self.epoch, mean, lr)
         self.model.train()  # a validation leaves it in eval mode
         self.epoch, self.batches_done, self.loss_sum, self.samples = self.epoch + 1, 0, 0.0, 0
+        if self.ledger is not None:
+            self.ledger.begin()
+
+    def _read_ledger(self) -> None:
+        """Bring `loss_sum` up to date, if the device holds it.
+
+        Raises:
+            DivergedError: a step since the last reading had a loss or gradient that is not finite.
+        """
+        if self.ledger is None:
+            return
+        self.loss_sum, fault = self.ledger.read()
+        if fault is not None:
+            self._refuse(fault.loss, fault.norm, fault.step)
 
     def end(self) -> None:
         """Save the finished run, so that a process killed after training need not train again."""
         self._save(force=self.plan.checkpoint is not None)
 
-    def _step(self, batch: Batch, lr: float) -> float:
+    def _step(self, batch: Batch, lr: float) -> float | None:
+        """Train one step; return its loss, or None if the device keeps it."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
@@ -187,43 +212,55 @@ class Fit:
         logits = self.compute.logits(self.model, images)
         loss = self.plan.loss(logits, targets)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        value = self._check_finite(loss.detach(), lr)
+        value = self._account(loss.detach(), len(batch.labels))
         self.recorder.batch(batch, logits.detach())
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if no_scale_left(self.scaler):
-            raise self._diverged("gradients are not finite at any scale", lr)
+            raise self._diverged("gradients are not finite at any scale", self.batches_done + 1)
         return value
 
-    def _diverged(self, what: str, lr: float) -> DivergedError:
-        return DivergedError(
-            f"{what} in epoch {self.epoch + 1}, step {self.batches_done + 1}, at learning rate {lr:.3g}; "
-            "lower lr or use precision fp32"
-        )
-
-    def _check_finite(self, loss: torch.Tensor, lr: float) -> float:
-        """Return the loss as a number after checking it and the gradients, with one device read for both.
-
-        Infinite gradients under fp16 pass: the scaler skips that step and lowers its scale.
+    def _account(self, loss: torch.Tensor, samples: int) -> float | None:
+        """Add a step's loss to the sum, and check it and the gradients; with a ledger the device does both.
 
         Raises:
             DivergedError: the loss or a gradient is not finite.
         """
-        # The norm of all gradients is finite only if each of them is.
-        norm = torch.zeros_like(loss)
-        if not self.scaler.is_enabled():
-            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients).to(loss)
-        value, gradient = torch.stack([loss, norm]).tolist()
+        norm, step = self._gradient_norm(loss), self.batches_done + 1
+        if self.ledger is not None:
+            self.ledger.add(step, loss, norm, samples)
+            self.optimizer.found_inf = self.ledger.fault  # type: ignore[attr-defined]  # read by fused optimizers
+            return None
+        value, gradient = torch.stack([loss, norm]).tolist()  # one device read for both
         if not (math.isfinite(value) and math.isfinite(gradient)):
-            what = f"loss is {value}" if not math.isfinite(value) else f"gradient norm is {gradient}"
-            raise self._diverged(what, lr)
+            self._refuse(value, gradient, step)
+        self.loss_sum += value * samples
         return float(value)
+
+    def _gradient_norm(self, loss: torch.Tensor) -> torch.Tensor:
+        """Return the norm of all gradients, which is finite only if each of them is; 0 under fp16.
+
+        Infinite gradients under fp16 pass: the scaler skips that step and lowers its scale.
+        """
+        if self.scaler.is_enabled():
+            return torch.zeros_like(loss)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients).to(loss)
+
+    def _refuse(self, loss: float, gradient: float, step: int) -> NoReturn:
+        raise self._diverged(f"loss is {loss}" if not math.isfinite(loss) else f"gradient norm is {gradient}", step)
+
+    def _diverged(self, what: str, step: int) -> DivergedError:
+        lr = self.plan.learning_rate(self.epoch, step - 1, self.plan.steps)
+        return DivergedError(
+            f"{what} in epoch {self.epoch + 1}, step {step}, at learning rate {lr:.3g}; lower lr or use precision fp32"
+        )
 
     def _save(self, force: bool = False) -> None:
         now = time.monotonic()
         if self.plan.checkpoint is None or not (force or now - self._last_save >= self.plan.checkpoint_seconds):
             return
+        self._read_ledger()
         self._last_save = self._stop_clock()  # brings `seconds`, which is saved below, up to date
         state = {
             "model": self.model.state_dict(),
@@ -252,6 +289,8 @@ class Fit:
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.batches_done, self.samples = state["place"]
         self.loss_sum, self.seconds = state["sums"]
+        if self.ledger is not None:
+            self.ledger.begin(self.loss_sum)
         self.recorder.restore(state["recorder"])  # after the place: a recorder may read `epoch` and `finished`
         torch.set_rng_state(state["generator"])
         if state["device_generator"] is not None:

@@ -13,6 +13,7 @@ from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit, FitPlan
 from fastdc.nn.fit_loop import run_fit, steps_per_epoch
 from fastdc.nn.models import build_model, decay_weights_only
+from fastdc.nn.step_ledger import StepLedger
 
 
 class KilledError(Exception):
@@ -51,7 +52,15 @@ class Run(Fit):
         run_fit(self, self.loader)
 
 
-def make_fit(train: Path, listener: Listener, checkpoint: Path | None = None, loss: Any = None, batch: int = 16) -> Run:
+def make_fit(
+    train: Path,
+    listener: Listener,
+    checkpoint: Path | None = None,
+    loss: Any = None,
+    batch: int = 16,
+    deferred: bool = False,
+) -> Run:
+    """A fit; `deferred` keeps losses on the device, as on CUDA."""
     model = build_model("convnet_w8", 3, 28, 0)
     model.insert(3, nn.Dropout(0.2))  # type: ignore[operator]  # draws from torch's generator, which a resume must restore
     loader = open_loader(train, TrainView(28), batch_size=batch, seed=5, shuffle=True)
@@ -65,8 +74,11 @@ def make_fit(train: Path, listener: Listener, checkpoint: Path | None = None, lo
         identity="test",
         checkpoint_seconds=0,
     )
-    optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01))
-    fit = Run(model, optimizer, choose_compute("fp32", 1), plan, listener)
+    compute = choose_compute("fp32", 1)
+    optimizer = torch.optim.AdamW(decay_weights_only(model, 0.01), fused=True)
+    fit = Run(model, optimizer, compute, plan, listener)
+    if deferred:
+        fit.ledger = StepLedger(compute.device)
     fit.loader = loader
     return fit
 
@@ -75,43 +87,63 @@ def weights(fit: Fit) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in fit.model.state_dict().values() if p.is_floating_point()])
 
 
+def parameters(fit: Fit) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in fit.model.parameters()])
+
+
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
 @pytest.mark.parametrize("stop_at", [1, 4, 8, 9, 20])
-def test_a_killed_run_resumes_bit_equal(betons: Any, tmp_path: Path, stop_at: int) -> None:
+def test_a_killed_run_resumes_bit_equal(betons: Any, tmp_path: Path, stop_at: int, deferred: bool) -> None:
     undisturbed, checkpoint = Listener(), tmp_path / "checkpoint.pt"
     whole = make_fit(betons.train, undisturbed)
     whole.train()
     with pytest.raises(KilledError):
-        make_fit(betons.train, Listener(stop_at), checkpoint).train()
+        make_fit(betons.train, Listener(stop_at), checkpoint, deferred=deferred).train()
     torch.manual_seed(999)
     resumed = Listener()
-    second = make_fit(betons.train, resumed, checkpoint)
+    second = make_fit(betons.train, resumed, checkpoint, deferred=deferred)
     second.train()
     assert resumed.losses == undisturbed.losses
     assert torch.equal(weights(second), weights(whole))
     assert resumed.seen < 24 or stop_at == 1  # it did go on, not start over
 
 
-def test_nan_is_caught_before_the_step(betons: Any) -> None:
-    calls = 0
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
+def test_nan_never_reaches_the_weights(betons: Any, deferred: bool) -> None:
+    calls, seen = 0, {}
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         nonlocal calls
         calls += 1
+        seen[calls] = parameters(fit)
         value = nn.functional.cross_entropy(logits, labels)
         return value * float("nan") if calls == 5 else value
 
-    fit = make_fit(betons.train, Listener(), loss=loss)
-    with pytest.raises(DivergedError, match="loss is nan in epoch 1, step 5"):
+    fit = make_fit(betons.train, Listener(), loss=loss, deferred=deferred)
+    with pytest.raises(DivergedError, match=r"loss is nan in epoch 1, step 5, at learning rate 0\.002; lower lr"):
         fit.train()
-    assert torch.isfinite(weights(fit)).all()
+    assert calls == (8 if deferred else 5)  # a deferred fault is read at the end of the epoch
+    assert not torch.equal(seen[4], seen[5])
+    assert torch.equal(parameters(fit), seen[5])
 
 
-def test_an_infinite_gradient_is_caught_before_the_step(betons: Any) -> None:
+def test_a_deferred_fault_is_found_before_a_checkpoint_is_saved(betons: Any, tmp_path: Path) -> None:
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(logits, labels) * float("inf")
+
+    fit = make_fit(betons.train, Listener(), tmp_path / "checkpoint.pt", loss, deferred=True)
+    with pytest.raises(DivergedError, match="loss is inf in epoch 1, step 1,"):
+        fit.train()
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
+def test_an_infinite_gradient_is_caught_before_the_step(betons: Any, deferred: bool) -> None:
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         value = nn.functional.cross_entropy(logits, labels)
         return value.detach() + torch.sqrt(value * 0)  # finite, with the derivative of a square root at 0
 
-    fit = make_fit(betons.train, Listener(), loss=loss)
+    fit = make_fit(betons.train, Listener(), loss=loss, deferred=deferred)
     before = weights(fit)
     with pytest.raises(DivergedError, match="gradient norm is nan"):
         fit.train()
