@@ -74,10 +74,10 @@ def write_list(
 
 def _row(manifest: Manifest, labels: NDArray[np.int64], scores: NDArray[np.float64] | None, index: int) -> str:
     score = "" if scores is None else f"{scores[index]:.9g}"
-    return "\t".join((_written(manifest.ids[index]), _written(manifest.classes[labels[index]]), score))
+    return "\t".join((written(manifest.ids[index]), written(manifest.classes[labels[index]]), score))
 
 
-def _written(name: str) -> str:
+def written(name: str) -> str:
     """Return a name as a cell of a list; characters that would start another cell, line or comment are escaped."""
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
 
@@ -166,7 +166,7 @@ def _whole_numbers(lines: Sequence[Line]) -> Sequence[Line]:
 
 def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int64]) -> int:
     # If the complete line is the id, its blanks or commas belong to the id, and no class follows.
-    if line.row.strip() != _written(manifest.ids[index]):
+    if line.row.strip() != written(manifest.ids[index]):
         _check_label(line, manifest, int(labels[index]))
     return index
 
@@ -231,7 +231,7 @@ def ids_of(manifest: Manifest) -> dict[str, int]:
     """Return indices of images by their ids as a list writes them; -1 for an id that several images share."""
     found: dict[str, int] = {}
     for index, name in enumerate(manifest.ids):
-        text = _written(name)
+        text = written(name)
         found[text] = -1 if text in found else index
     return found
 
@@ -278,7 +278,7 @@ def _tails(name: str) -> Iterator[str]:
 
 def _check_label(line: Line, manifest: Manifest, label: int) -> None:
     name = manifest.classes[label]
-    if line.label is None or line.label == _written(name) or (_is_number(line.label) and int(line.label) == label):
+    if line.label is None or line.label == written(name) or (_is_number(line.label) and int(line.label) == label):
         return
     raise MethodError(
         f"{line.where}: image '{_short(line.image)}' is listed as class '{_short(line.label)}', its class "

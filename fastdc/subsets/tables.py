@@ -22,7 +22,7 @@ CLASSES = ("class", "label", "target", "targets", "class_name")
 """Titles of the column of classes."""
 NUMBERINGS = ("imagefolder_index", "indices")
 """Titles of further columns that are neither classes nor scores."""
-_TITLE = re.compile(r"(?!(nan|inf|infinity)$)[^\W\d][\w .:+-]*|", re.IGNORECASE)
+_TITLE = re.compile(r"(?!(nan|inf|infinity)$)[^\W\d][\w .:+=,%()\[\]-]*|", re.IGNORECASE)
 
 
 class Line(NamedTuple):
@@ -57,7 +57,7 @@ class Table:
     """
 
     path: Path
-    columns: list[Sequence[Any] | NDArray[Any]]
+    columns: Sequence[Sequence[Any] | NDArray[Any]]
     names: tuple[str, ...] | None
     where: Callable[[int], str]
     rows: Sequence[str] = ()
@@ -71,7 +71,7 @@ class Table:
     def column(self, number: int | None) -> Sequence[Any] | NDArray[Any]:
         """Return a column; empty cells if there is none of this number."""
         if number is None or number >= len(self.columns):
-            return [""] * len(self.columns[0]) if self.columns else []
+            return [""] * len(self.rows or self.columns[0]) if len(self.columns) else []
         return self.columns[number]
 
 
@@ -137,22 +137,48 @@ def text_table(
     Raises:
         MethodError: a line names no image, or has other cells than the header.
     """
-    rows = list(_rows(path, text))
-    cells = [row[1] for row in rows]
+    rows = list(_rows(text))
+    first = [_cells(path, number, row) for number, row in rows[:2]]
+    known = any(cell in ids for cell in (*first[0], rows[0][1].strip())) if rows else True
     names = None
-    known = any(cell in ids for cell in (*cells[0], rows[0][2].strip())) if cells else True
-    if not known and all(map(_TITLE.fullmatch, cells[0])) and headed(cells[:2]):
-        names = tuple(cells[0])
-        del rows[0], cells[0]
-    lines = [number for number, _, _ in rows]
-    return Table(
-        path,
-        _columns(path, cells, names, lines),
-        names,
-        lambda row: f"{path}:{lines[row]}",
-        [row[2] for row in rows],
-        record,
-    )
+    if not known and all(map(_TITLE.fullmatch, first[0])) and headed(first):
+        names = tuple(first[0])
+        del rows[0]
+    columns = TextColumns(path, rows, None if names is None else len(names))
+    return Table(path, columns, names, lambda place: f"{path}:{rows[place][0]}", [row for _, row in rows], record)
+
+
+class TextColumns(Sequence[list[str]]):
+    """Columns of lines of text, which are split whenever a column is read.
+
+    Cells that are kept as text would take many times the file's size.
+
+    Args:
+        path: the file, for messages.
+        rows: number and text of every line.
+        width: number of cells in a line; None fills short lines with empty cells.
+
+    Raises:
+        MethodError: a line has another number of cells.
+    """
+
+    def __init__(self, path: Path, rows: Sequence[tuple[int, str]], width: int | None) -> None:
+        self._path, self._rows, widest = path, rows, 0
+        for number, row in rows:
+            found = len(_cells(path, number, row, width))
+            if width not in (None, found):
+                raise MethodError(f"{path}:{number}: has {found} cells, expected {width} as in the header")
+            widest = max(widest, found)
+        self._width = widest if width is None else width
+
+    def __len__(self) -> int:
+        return self._width
+
+    def __getitem__(self, place: Any) -> Any:
+        if not 0 <= place < self._width:
+            raise IndexError(place)
+        split = (_cells(self._path, number, row, self._width) for number, row in self._rows)
+        return [cells[place] if place < len(cells) else "" for cells in split]
 
 
 def has_key(rows: list[list[str]]) -> bool:
@@ -174,19 +200,22 @@ def is_float(text: str) -> bool:
     return True
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str], str]]:
+def _rows(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are neither empty nor comments, with their numbers."""
     # Unlike splitlines, split does not break ids at further line separators of Unicode, such as U+2028.
     for number, row in enumerate(text.split("\n"), 1):
         if row.strip() and not row.lstrip().startswith("#"):
-            yield number, _cells(path, number, row), row
+            yield number, row
 
 
-def _cells(path: Path, number: int, row: str) -> list[str]:
+def _cells(path: Path, number: int, row: str, width: int | None = None) -> list[str]:
     """Split a line at tabs; without tabs at commas or, if it has none, at blanks, as other programs write them.
 
     An id with blanks or commas may stand alone on its line. An id with commas that precedes a class needs a tab or
     quotes.
     """
+    if width == 1 and not row.startswith('"'):
+        return [row.strip()]
     if "\t" in row:
         cells = row.split("\t")
     elif "," in row:
@@ -197,18 +226,6 @@ def _cells(path: Path, number: int, row: str) -> list[str]:
     else:
         cells = row.split()
     return [cell.strip() for cell in cells]
-
-
-def _columns(
-    path: Path, cells: list[list[str]], names: tuple[str, ...] | None, lines: list[int]
-) -> list[Sequence[Any] | NDArray[Any]]:
-    """Return the columns of rows; without a header short rows are filled with empty cells."""
-    width = max(map(len, cells), default=0) if names is None else len(names)
-    if names is not None:
-        for row, number in zip(cells, lines, strict=True):
-            if len(row) != width:
-                raise MethodError(f"{path}:{number}: has {len(row)} cells, expected {width} as in the header")
-    return [[row[place] if place < len(row) else "" for row in cells] for place in range(width)]
 
 
 def numbers_of(values: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64]:

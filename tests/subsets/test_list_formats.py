@@ -1,5 +1,6 @@
 """Lists in the formats of other programs: each names the same images, and its wrong neighbours are refused."""
 
+import gzip
 import json
 import pickle
 from collections.abc import Callable
@@ -47,7 +48,12 @@ def parquet(path: Path) -> None:
 
 
 DEEPCORE = {"exp": 0, "epoch": 200, "best_acc1": 9.5, "subset": {"indices": np.array(KEPT), "scores": np.ones(5)}}
-FORMS: dict[str, tuple[str, Callable[[Path], None]]] = {
+FORMS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "text ids": ("k.txt", text("".join(f"{name}\n" for name in NAMES))),
+    "text paths": (
+        "k.txt",
+        text("".join(f"/data/{name}\t{label}\n" for name, label in zip(NAMES, range(3), strict=True))),
+    ),
     "npy indices": ("k.npy", values(np.array(KEPT))),
     "npy mask": ("k.npy", values(MASK)),
     "savetxt": ("k.txt", lambda path: np.savetxt(path, KEPT)),
@@ -56,6 +62,10 @@ FORMS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "csv of paths": ("k.csv", text("Path,split\n" + "".join(f"/data/train/{name},train\n" for name in NAMES))),
     "csv of indices": ("k.csv", text("score,index\n" + "".join(f"0.5,{index}\n" for index in KEPT))),
     "csv with quotes": ("k.csv", text("file_name,label\n" + "".join(f'"{name}",""\n' for name in NAMES))),
+    "csv.gz": (
+        "k.csv.gz",
+        lambda path: path.write_bytes(gzip.compress(f"id\n{NAMES[0]}\n{NAMES[1]}\n{NAMES[2]}\n".encode())),
+    ),
     "parquet": ("k.parquet", parquet),
     "json ids": ("k.json", values(NAMES)),
     "json indices": ("k.json", values(KEPT)),
