@@ -48,4 +48,4 @@ class TrainingLists:
             MethodError: an image is missing, an entry does not fit the training set, or a score is not finite.
             ConfigError: the file cannot be read.
         """
-        return read_scores(path, self.manifest, self.labels, advice=BY_ID).values
+        return read_scores(path, self.manifest, self.labels, high="hard", advice=BY_ID).values

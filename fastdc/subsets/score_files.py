@@ -129,7 +129,7 @@ def _table(path: Path, ids: Container[str]) -> Table:
 
 
 def _value_table(path: Path, value: Any) -> Table:
-    """Return the table in the values of a file: one vector, vectors by name, or values by id (also by name)."""
+    """Return the table in the values of a file: one vector, vectors by name, values by id, or records."""
 
     def where(place: int) -> str:
         return f"{path}[{place}]"
@@ -171,6 +171,8 @@ def _choose(table: Table, name: str | None) -> Column:
             f"{table.path} TRAIN.beton --score {next(iter(places))}"
         )
     title = name if name is not None else next(iter(places))
+    if table.names.count(title) > 1:
+        raise ConfigError(f"{table.path}: has {table.names.count(title)} columns '{title}', expected one; rename them")
     number = places[title]
     key, label = table.find(KEYS), table.find(CLASSES)
     if table.record is not None:  # fastdc's own file: `index` counts the images of this training set
@@ -225,14 +227,17 @@ def _by_key(
     table: Table, column: Column, manifest: Manifest, labels: NDArray[np.int64], index_order: Order, advice: str
 ) -> NDArray[np.float64]:
     """Return the scores of rows that name their images, or follow them and give their classes."""
-    lines = lines_of(table, column.key, column.label, column.number)
-    found = find_images(table.path, lines, manifest, labels, index_order, advice, indices=column.key is None)
-    refuse_repeats(lines, found)
-    values = numbers_of(table.column(column.number))
+    found = _own_places(table, column, len(manifest.ids))
+    if found is None:
+        lines = lines_of(table, column.key, column.label, column.number)
+        found = find_images(table.path, lines, manifest, labels, index_order, advice, indices=column.key is None)
+        refuse_repeats(lines, found)
+    given = table.column(column.number)
+    values = numbers_of(given)
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
-        line = lines[bad[0]]
-        raise MethodError(f"{line.where}: score '{line.score[:80]}', expected a finite number {column.called}")
+        where, wrong = table.where(int(bad[0])), str(given[bad[0]])[:80]
+        raise MethodError(f"{where}: score '{wrong}', expected a finite number {column.called}")
     total = len(manifest.ids)
     scores = np.full(total, np.nan)
     scores[found] = values
@@ -244,3 +249,14 @@ def _by_key(
             "(compress from-list, score=list:FILE)"
         )
     return scores
+
+
+def _own_places(table: Table, column: Column, total: int) -> NDArray[np.int64] | None:
+    """Return the image of each row of a complete file of `fastdc scores`; None for any other, which is matched by row.
+
+    The file's record was compared with the training set, so its ids need no comparison.
+    """
+    if table.record is None or column.key is None:
+        return None
+    places = numbers_of(table.column(column.key))
+    return places.astype(np.int64) if np.array_equal(np.sort(places), np.arange(total)) else None

@@ -5,6 +5,7 @@ import gzip
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import IO, cast
 
@@ -18,6 +19,8 @@ from fastdc.subsets.parquet_tables import import_parquet
 from fastdc.subsets.score_record import PARQUET_KEY, ScoreRecord
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
+CHUNK = 4096
+"""Rows of a text file whose numbers are Python objects at once."""
 Columns = Mapping[str, NDArray[np.float64]]
 
 
@@ -79,14 +82,22 @@ def _write_csv(
 ) -> None:
     with ExitStack() as stack:
         if out.suffix.lower() == ".gz":  # without time and name, so that equal scores give equal bytes
-            handle = cast("IO[bytes]", stack.enter_context(gzip.GzipFile("", "wb", fileobj=handle, mtime=0)))
+            handle = cast("IO[bytes]", stack.enter_context(gzip.GzipFile("", "wb", 6, fileobj=handle, mtime=0)))
         text = io.TextIOWrapper(handle, "utf-8", "backslashreplace", newline="")
         stack.callback(text.detach)
         text.write(f"{record.line()}\n")
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(["index", "imagefolder_index", "id", "class", *columns])
         places = _imagefolder(manifest)
-        for index, (name, label, place) in enumerate(zip(manifest.ids, labels, places, strict=True)):
-            scores = [repr(float(values[index])) for values in columns.values()]
-            rows.writerow([index, place, written(name), written(manifest.classes[label]), *scores])
+        scores = chain.from_iterable(_rows(columns, start) for start in range(0, len(labels), CHUNK))
+        images = zip(manifest.ids, labels.tolist(), places, scores, strict=True)
+        rows.writerows(
+            (index, place, written(name), written(manifest.classes[label]), *values)
+            for index, (name, label, place, values) in enumerate(images)
+        )
         text.flush()
+
+
+def _rows(columns: Columns, start: int) -> Iterator[tuple[float, ...]]:
+    """Yield the scores of the images from `start` on; `csv` writes the shortest digits that give a number again."""
+    return zip(*(values[start : start + CHUNK].tolist() for values in columns.values()), strict=True)

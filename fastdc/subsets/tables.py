@@ -16,7 +16,20 @@ from fastdc.common.errors import ConfigError, MethodError
 from fastdc.subsets.score_record import ScoreRecord
 
 MAX_LIST_BYTES = 1 << 30
-KEYS = ("id", "path", "file", "filename", "file_name", "filepath", "image", "image_path", "name", "index", "idx")
+KEYS = (
+    "id",
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "image",
+    "image_path",
+    "image_id",
+    "name",
+    "index",
+    "idx",
+)
 """Titles of the column that names images, the preferred one first."""
 CLASSES = ("class", "label", "target", "targets", "class_name")
 """Titles of the column of classes."""

@@ -118,6 +118,7 @@ def test_every_format_gives_the_same_scores(tmp_path: Path, form: str) -> None:
             MethodError,
             r":4: image 'dog/1\.jpg' is listed as class 'cat'",
         ),
+        ("s.csv", lines(("id", "s", "s"), *((*p, 1) for p in PAIRS)), ConfigError, "has 2 columns 's', expected one"),
         ("s.csv", "0.5\n1\n2\n", MethodError, r"holds float64 \[3\], expected numbers \[5\]"),
         ("s.txt", "0.5\n1\n2\nnan\n3\n", MethodError, r"s\.txt:4: score nan, expected a finite number"),
         ("s.csv", "", MethodError, "has a score for 0 of 5 training images"),
