@@ -23,6 +23,7 @@ from fastdc.cli import (
     kind_commands,
     list_commands,
     report_commands,
+    scores_command,
     subset_commands,
     sweep_command,
 )
@@ -66,6 +67,7 @@ app.command("write-beton", short_help="Write a folder or archive of images as on
 app.command("verify-beton", short_help="Check a beton for damage.")(data_commands.verify)
 app.command("observe", short_help="Train the observer once and record its dynamics.")(subset_commands.observe)
 app.command("compress", short_help="Compress a training set with one method.")(subset_commands.compress)
+app.command("scores", short_help="Write every score of every training image.")(scores_command.scores)
 app.command("evaluate", short_help="Train on a subset and measure accuracy.")(evaluate_command.evaluate)
 app.command("sweep", short_help="Run a grid of methods and print the table.")(sweep_command.sweep)
 app.command("report", short_help="Print the results of a sweep.")(report_commands.report)

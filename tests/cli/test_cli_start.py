@@ -34,8 +34,9 @@ SURFACE = {
     "--allow-missing-classes --force --quiet -q",
     "verify-beton": "FILE --deep",
     "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --log --quiet -q",
-    "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --index-order --set --observer "
-    "--teacher-order --precision --threads --force --log --quiet -q",
+    "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --index-order --score --keep --high "
+    "--set --observer --teacher-order --precision --threads --force --log --quiet -q",
+    "scores": "TRAIN.beton --workdir --out --all --score --observer --force --log --quiet -q",
     "evaluate": "SUBSET.beton --val --allow-missing-classes --protocol --set --arch --teacher --teacher-order "
     "--workdir --seed --augment --precision --image-size --threads --loader --workers --checkpoint --compile --track "
     "--json --log --quiet -q",

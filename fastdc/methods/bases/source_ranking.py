@@ -6,7 +6,7 @@
 * The name of a method that ranks by a score (`el2n`, `aum`, ...), with settings of that score: `aum+last_epoch=30`.
 * `teacher` ranks by the cross-entropy of each whole image under the method's teachers.
 * `list:FILE` takes the images that a list names, in its order; other images are not used.
-* `scores:FILE` takes a number for every training image, high = hard, from the third column of a list or an .npy file.
+* `scores:FILE` takes a number for every training image, high = hard; see `fastdc.subsets.score_files`.
 
 A file is identified by its content. `Ranking.text` appends the key of the content to the name. A file whose content has
 changed since then is refused.

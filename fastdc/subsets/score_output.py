@@ -1,0 +1,103 @@
+"""Write a table of scores as parquet or CSV, with the record of where they come from."""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton import Manifest
+from fastdc.common.files import atomic_file
+from fastdc.subsets.lists import written
+from fastdc.subsets.parquet_tables import import_parquet
+from fastdc.subsets.score_record import PARQUET_KEY, ScoreRecord
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz")
+CHUNK = 4096
+"""Rows of a text file whose numbers are Python objects at once."""
+Columns = Mapping[str, NDArray[np.float64]]
+
+
+def write_score_table(
+    out: Path, manifest: Manifest, labels: NDArray[np.int64], columns: Columns, record: ScoreRecord
+) -> None:
+    """Write the scores of every training image; equal scores give equal bytes.
+
+    Args:
+        out: the file; its name ends in one of `SUFFIXES`.
+        manifest: of the training set. labels: int64 [N], classes of its images.
+        columns: the scores by title, float64 [N] each. record: where they come from.
+    """
+    with atomic_file(out) as handle:
+        if out.suffix.lower() == ".parquet":
+            _write_parquet(handle, out, manifest, labels, columns, record)
+        else:
+            _write_csv(handle, out, manifest, labels, columns, record)
+
+
+def _write_parquet(
+    handle: IO[bytes],
+    out: Path,
+    manifest: Manifest,
+    labels: NDArray[np.int64],
+    columns: Columns,
+    record: ScoreRecord,
+) -> None:
+    parquet = import_parquet(out)
+    import pyarrow
+
+    total = len(manifest.ids)
+    table = pyarrow.table(
+        {
+            "index": np.arange(total),
+            "imagefolder_index": pyarrow.array(_imagefolder(manifest), pyarrow.int64()),
+            "id": pyarrow.array(map(written, manifest.ids), pyarrow.string()),
+            "class": pyarrow.array((written(manifest.classes[label]) for label in labels), pyarrow.string()),
+            **columns,
+        },
+        metadata={PARQUET_KEY: record.model_dump_json().encode()},
+    )
+    parquet.write_table(table, handle)
+
+
+def _imagefolder(manifest: Manifest) -> Iterator[int | None]:
+    """Yield the number of every image in torchvision's ImageFolder; None where the orders differ or may differ."""
+    same = manifest.order == "imagefolder"
+    return (index if same else None for index in range(len(manifest.ids)))
+
+
+def _write_csv(
+    handle: IO[bytes],
+    out: Path,
+    manifest: Manifest,
+    labels: NDArray[np.int64],
+    columns: Columns,
+    record: ScoreRecord,
+) -> None:
+    with ExitStack() as stack:
+        if out.suffix.lower() == ".gz":  # without time and name, so that equal scores give equal bytes
+            handle = cast("IO[bytes]", stack.enter_context(gzip.GzipFile("", "wb", 6, fileobj=handle, mtime=0)))
+        text = io.TextIOWrapper(handle, "utf-8", "backslashreplace", newline="")
+        stack.callback(text.detach)
+        text.write(f"{record.line()}\n")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["index", "imagefolder_index", "id", "class", *columns])
+        places = _imagefolder(manifest)
+        scores = chain.from_iterable(_rows(columns, start) for start in range(0, len(labels), CHUNK))
+        images = zip(manifest.ids, labels.tolist(), places, scores, strict=True)
+        rows.writerows(
+            (index, place, written(name), written(manifest.classes[label]), *values)
+            for index, (name, label, place, values) in enumerate(images)
+        )
+        text.flush()
+
+
+def _rows(columns: Columns, start: int) -> Iterator[tuple[float, ...]]:
+    """Yield the scores of the images from `start` on; `csv` writes the shortest digits that give a number again."""
+    return zip(*(values[start : start + CHUNK].tolist() for values in columns.values()), strict=True)
