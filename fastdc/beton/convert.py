@@ -18,6 +18,7 @@ from typing import IO, NamedTuple, get_args
 import numpy as np
 
 from fastdc._version import __version__
+from fastdc.beton.classes import read_class_names
 from fastdc.beton.convert_image import Recipe, convert_image, make_recipe
 from fastdc.beton.manifest import Manifest, Skipped
 from fastdc.beton.output_pair import beton_output
@@ -27,6 +28,7 @@ from fastdc.beton.sample_order import in_imagefolder
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.open_source import open_source
 from fastdc.beton.sources.source import Files, Opened
+from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.trees import Fetch
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit
@@ -79,6 +81,8 @@ def write_beton(
     workers: int | None = None,
     on_error: OnError = "fail",
     allow_missing_classes: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
     force: bool = False,
     show_progress: bool = False,
 ) -> Manifest:
@@ -95,7 +99,7 @@ def write_beton(
             these that `open_source` has already opened and checked.
         out: the `.beton`; its manifest X.json goes beside it.
         split: "train", "val", ...; required exactly if the source has splits (see `list_contents`, `find_shards`).
-            Ignored for an opened source, as are `classes` and `allow_missing_classes`.
+            Ignored for an opened source, as are the other options of `SourceOptions`.
         classes: file that names classes 0, 1, ...: a beton, a manifest, or a text file with one name per line. Class
             folders are matched to these names.
         resolution: shrink so that the shorter side has this many pixels; nothing is enlarged or cropped.
@@ -107,6 +111,7 @@ def write_beton(
         workers: number of converting threads; default one per CPU.
         on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first one.
         allow_missing_classes: keep a class without images, whose folder is empty or, with `classes`, missing.
+        image_column, label_column: names of the columns of a table or of parquet shards; see `SourceOptions`.
         force: replace an existing file, but never `source` or `classes` itself.
         show_progress: report progress on stderr.
 
@@ -116,14 +121,17 @@ def write_beton(
         OutputError: `out` cannot be written.
     """
     out = Path(out)
+    options = SourceOptions(
+        split=split,
+        classes=None if classes is None else read_class_names(classes),
+        allow_missing_classes=allow_missing_classes,
+        image_column=image_column,
+        label_column=label_column,
+    )
     inputs = [source.path if isinstance(source, Opened) else Path(source), *([classes] if classes else [])]
     recipe = make_recipe(encoding, quality, resolution)
     threads = _check_settings(workers, on_error)
-    ready = (
-        nullcontext(source)
-        if isinstance(source, Opened)
-        else open_source(inputs[0], split, classes, allow_missing_classes)
-    )
+    ready = nullcontext(source) if isinstance(source, Opened) else open_source(inputs[0], options)
     with beton_output(out, force, inputs) as handle, ready as opened:
         contents = opened.contents
         if len(contents.ids) >= MANY_IMAGES:

@@ -48,6 +48,12 @@ def write(
             help="Keep classes without images: empty folders or, with --classes, missing ones.",
         ),
     ] = False,
+    image_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of images, or of their paths.  [default: common names]")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of labels.  [default: common names]")
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -75,6 +81,8 @@ def write(
         workers=workers,
         on_error=on_error,
         allow_missing_classes=allow_missing_classes,
+        image_column=image_column,
+        label_column=label_column,
         force=force,
         show_progress=not quiet,
     )

@@ -7,6 +7,7 @@ import pytest
 
 from fastdc.beton import BetonFile, load_manifest, verify_beton, write_beton
 from fastdc.beton.sources.open_source import open_source
+from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.common.errors import SourceError
 
 pa = pytest.importorskip("pyarrow")
@@ -47,7 +48,7 @@ def test_batches_of_any_size_give_every_row_once(hub, jpegs, monkeypatch, tmp_pa
 
 
 def test_some_rows_in_any_order(hub, jpegs):
-    with open_source(hub, "train") as opened:
+    with open_source(hub, SourceOptions(split="train")) as opened:
         asked = [list(opened.contents.paths())[row] for row in (9, 2, 2, 0)]
         got = {number: fetch() for number, fetch in opened.files.fetch_all(asked)}
     assert got == {0: jpegs[9], 1: jpegs[2], 2: jpegs[2], 3: jpegs[0]}
@@ -231,7 +232,7 @@ def test_folders_of_images_need_no_pyarrow(folder, tmp_path, monkeypatch):
 
 def test_a_shard_that_is_replaced_after_its_labels_were_read(hub, jpegs, tmp_path):
     shard = hub / "data/train-00000-of-00002.parquet"
-    with open_source(hub, "train") as opened:
+    with open_source(hub, SourceOptions(split="train")) as opened:
         new = write_shard(tmp_path / "new", jpegs[:7][::-1], [0, 1, 2, 0, 1, 2, 0], row_group_size=3)
         new.replace(shard)
         with pytest.raises(SourceError, match=r"train-00000-of-00002\.parquet: changed while it was read"):

@@ -1,12 +1,13 @@
 """Image folder: class/image.jpg, or split/class/image.jpg."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fastdc.beton.sources.class_folders import list_contents
 from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.source import Opened, Source, dataset_name
+from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.trees import FolderTree
 
 
@@ -22,13 +23,11 @@ class Folder(Source):
         return path.is_dir()
 
     @contextmanager
-    def open(
-        self, path: Path, split: str | None, classes: Sequence[str] | None, allow_missing_classes: bool
-    ) -> Iterator[Opened]:
+    def open(self, path: Path, options: SourceOptions) -> Iterator[Opened]:
         """See `Source`."""
         tree = FolderTree(path)
-        contents = list_contents(tree, path, split, classes, allow_missing_classes)
-        yield Opened(path, tree, contents, dataset_name(path, tree.name), split, {})
+        contents = list_contents(tree, path, options.split, options.classes, options.allow_missing_classes)
+        yield Opened(path, tree, contents, dataset_name(path, tree.name), options.split, {})
 
     def example(self, folder: Path) -> Path:
         """See `Source`."""

@@ -1,12 +1,13 @@
 """Parquet shards, in the layouts of the Hugging Face hub."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.shards import is_sharded
 from fastdc.beton.sources.source import Opened, Source, dataset_name
+from fastdc.beton.sources.source_options import SourceOptions
 
 
 class Parquet(Source):
@@ -21,14 +22,12 @@ class Parquet(Source):
         return is_sharded(path)
 
     @contextmanager
-    def open(
-        self, path: Path, split: str | None, classes: Sequence[str] | None, allow_missing_classes: bool
-    ) -> Iterator[Opened]:
+    def open(self, path: Path, options: SourceOptions) -> Iterator[Opened]:
         """See `Source`. Shards may always lack images of some classes."""
         from fastdc.beton.sources.parquet import ParquetShards  # only shards need this module
 
-        shards = ParquetShards(path, split, classes)
-        yield Opened(path, shards, shards.contents, dataset_name(path, shards.name), split, shards.made)
+        shards = ParquetShards(path, options.split, options.classes)
+        yield Opened(path, shards, shards.contents, dataset_name(path, shards.name), options.split, shards.made)
 
     def example(self, folder: Path) -> Path:
         """See `Source`. Needs pyarrow."""
