@@ -7,19 +7,20 @@ second thread gains nothing. Keeping the order costs nothing measurable.
 """
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, NamedTuple, get_args
+from typing import IO, Any, NamedTuple, get_args
 
 import numpy as np
 
 from fastdc._version import __version__
 from fastdc.beton.classes import read_class_names
 from fastdc.beton.convert_image import Recipe, convert_image, make_recipe
+from fastdc.beton.hints import parse_hints
 from fastdc.beton.manifest import Manifest, Skipped
 from fastdc.beton.output_pair import beton_output
 from fastdc.beton.pages import BetonWriter, Payload
@@ -83,6 +84,7 @@ def write_beton(
     allow_missing_classes: bool = False,
     image_column: str | None = None,
     label_column: str | None = None,
+    hints: Sequence[str] = (),
     force: bool = False,
     show_progress: bool = False,
 ) -> Manifest:
@@ -112,6 +114,7 @@ def write_beton(
         on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first one.
         allow_missing_classes: keep a class without images, whose folder is empty or, with `classes`, missing.
         image_column, label_column: names of the columns of a table or of parquet shards; see `SourceOptions`.
+        hints: training hints of a set of mosaics, such as "tile_grid=2"; see `parse_hints`. They replace the source's.
         force: replace an existing file, but never `source` or `classes` itself.
         show_progress: report progress on stderr.
 
@@ -129,6 +132,7 @@ def write_beton(
         label_column=label_column,
     )
     inputs = [source.path if isinstance(source, Opened) else Path(source), *([classes] if classes else [])]
+    own_hints = parse_hints(hints)
     recipe = make_recipe(encoding, quality, resolution)
     threads = _check_settings(workers, on_error)
     ready = nullcontext(source) if isinstance(source, Opened) else open_source(inputs[0], options)
@@ -145,7 +149,7 @@ def write_beton(
                     _store(converted, contents, writer, tally, opened.path, on_error)
                 bar.advance(len(chunk))
         _check_filled(contents, writer, tally, opened.path)
-        return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally))
+        return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally, own_hints))
 
 
 def _check_settings(workers: int | None, on_error: str) -> int:
@@ -288,7 +292,7 @@ def _finish(
     return commit(handle, out, writer, origin, ids, tally.converted, skipped)
 
 
-def _describe(opened: Opened, recipe: Recipe, tally: _Tally) -> Origin:
+def _describe(opened: Opened, recipe: Recipe, tally: _Tally, hints: Mapping[str, Any]) -> Origin:
     made = {
         "tool": "fastdc write-beton",
         "version": __version__,
@@ -302,4 +306,5 @@ def _describe(opened: Opened, recipe: Recipe, tally: _Tally) -> Origin:
     classes = tuple(map(printable, opened.contents.classes))
     lost = any(skipped.kind == "unreadable" and in_imagefolder(skipped.path) for skipped in tally.skipped)
     order = "own" if lost else opened.contents.order
-    return Origin(printable(opened.dataset), opened.split, printable(opened.files.name), classes, made, {}, order)
+    used = {**opened.hints, **hints}
+    return Origin(printable(opened.dataset), opened.split, printable(opened.files.name), classes, made, used, order)

@@ -54,6 +54,13 @@ def write(
     label_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of labels.  [default: common names]")
     ] = None,
+    hint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Training hint of a set of mosaics: tile_grid=2 crops inside its 2 x 2 tiles. May be repeated.",
+        ),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -83,6 +90,7 @@ def write(
         allow_missing_classes=allow_missing_classes,
         image_column=image_column,
         label_column=label_column,
+        hints=hint or (),
         force=force,
         show_progress=not quiet,
     )

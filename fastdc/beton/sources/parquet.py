@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton.sources.class_folders import Contents
+from fastdc.beton.sources.class_folders import BY_POSITION, Contents
 from fastdc.beton.sources.parquet_columns import Columns, column_bytes, find_columns
 from fastdc.beton.sources.shards import find_shards
 from fastdc.beton.sources.trees import Fetch, check_size
@@ -233,7 +233,7 @@ class ParquetShards:
             )
         pair = f"{hub[0]!r} becomes {given[0]!r}, and so on"
         log_message(f"note: {self._source}: --classes shares no name with the shards; {pair}")
-        return "given, by position"
+        return BY_POSITION
 
     def _match_labels(self, found: _Labels) -> NDArray[np.int32]:
         """Return the class of every row; -1 if its label is not one of the classes."""

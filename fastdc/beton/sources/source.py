@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from fastdc.beton.sources.class_folders import Contents
@@ -34,6 +35,7 @@ class Opened(NamedTuple):
         dataset: the data set's name.
         split: "train", "val", ... or None.
         made: what the manifest's `made` records about the source.
+        hints: training hints that the source brings; see `fastdc.beton.hints`.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Opened(NamedTuple):
     dataset: str
     split: str | None
     made: Mapping[str, Any]
+    hints: Mapping[str, Any] = MappingProxyType({})
 
 
 class Source(ABC):

@@ -29,7 +29,7 @@ class Archive(Source):
         """See `Source`."""
         with closing(open_tree(path)) as tree:
             contents = list_contents(tree, path, options.split, options.classes, options.allow_missing_classes)
-            yield Opened(path, tree, contents, dataset_name(path, tree.name), options.split, {})
+            yield Opened(path, tree, contents, dataset_name(path, tree.name), options.split, contents.made)
 
     def example(self, folder: Path) -> Path:
         """See `Source`."""
