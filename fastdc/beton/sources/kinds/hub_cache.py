@@ -1,6 +1,7 @@
 """Repository in the Hugging Face hub's disk cache, which stands for its newest snapshot."""
 
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 
 from fastdc.beton.sources.hub_cache import enter_hub_cache
@@ -19,6 +20,7 @@ class HubCache(Source):
     name = "hub-cache"
     title = "datasets--OWNER--NAME of the Hugging Face hub's cache: the newest snapshot"
     rank = 10
+    reads = tuple(item.name for item in fields(SourceOptions))  # the snapshot's kind refuses those it does not read
 
     def recognises(self, path: Path) -> bool:
         """Return whether a path lies in a cache where its snapshot has to be found, or cannot be."""

@@ -16,6 +16,7 @@ class Parquet(Source):
     name = "parquet"
     title = "parquet shards with an image column and a label column, as on the Hugging Face hub"
     rank = 20
+    reads = ("image_column", "label_column")
 
     def recognises(self, path: Path) -> bool:
         """Return whether a path is a shard, or a folder of shards."""
@@ -26,12 +27,12 @@ class Parquet(Source):
         """See `Source`. Shards may always lack images of some classes."""
         from fastdc.beton.sources.parquet import ParquetShards  # only shards need this module
 
-        shards = ParquetShards(path, options.split, options.classes)
+        shards = ParquetShards(path, options)
         yield Opened(path, shards, shards.contents, dataset_name(path, shards.name), options.split, shards.made)
 
     def example(self, folder: Path) -> Path:
         """See `Source`. Needs pyarrow."""
-        from fastdc.beton.sources.parquet import import_pyarrow
+        from fastdc.beton.sources.sharded_rows import import_pyarrow
 
         arrow, images = import_pyarrow(folder), example_images()
         rows = {"image": [data for _, _, data in images], "label": [name for name, _, _ in images]}
