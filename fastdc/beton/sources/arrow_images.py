@@ -45,8 +45,9 @@ def take_pixels(images: Any, row: int) -> bytes:
             raise SourceError("its rows of pixels differ in length, or there are none; expected [H, W] or [H, W, C]")
         sides.append(lengths.pop())
         values = values.flatten()
-    pixels = values.to_numpy(zero_copy_only=False).reshape(sides)
-    return _file_of(pixels)
+    if values.null_count:
+        raise SourceError("some of its pixels are null, expected whole numbers 0..255")
+    return _file_of(values.to_numpy(zero_copy_only=False).reshape(sides))
 
 
 def _file_of(pixels: Any) -> bytes:
@@ -57,7 +58,7 @@ def _file_of(pixels: Any) -> bytes:
     if pixels.ndim not in (2, 3) or channels not in CHANNELS or not pixels.size:
         raise SourceError(f"pixels of shape {shape}, expected [H, W], [H, W, C] or [C, H, W] with C = 1 or 3")
     low, high = int(pixels.min()), int(pixels.max())
-    if low < 0 or high > 255 or pixels.dtype.kind not in "iu":
-        raise SourceError(f"pixels {pixels.dtype} from {low} to {high}, expected whole numbers 0..255")
+    if low < 0 or high > 255:
+        raise SourceError(f"pixels from {low} to {high}, expected whole numbers 0..255")
     header = f"P{6 if channels == 3 else 5} {pixels.shape[1]} {pixels.shape[0]} 255\n"
     return header.encode() + np.ascontiguousarray(pixels, np.uint8).tobytes()

@@ -118,11 +118,11 @@ def _compare_names(found: RowLabels, given: Sequence[str], source: Path) -> str:
     shared = sorted(set(known).intersection(given))
     if shared:
         raise SourceError(
-            f"{source}: --classes names {shared[0]!r} as the shards do, but not every class so, once; name "
-            "all as they do, or all in other words, in their order"
+            f"{source}: --classes names {shared[0]!r} as the source does, but not every class so, once; name "
+            "all as it does, or all in other words, in their order"
         )
     pair = f"{known[0]!r} becomes {given[0]!r}, and so on"
-    log_message(f"note: {source}: --classes shares no name with the shards; {pair}")
+    log_message(f"note: {source}: --classes shares no name with the source; {pair}")
     return BY_POSITION
 
 

@@ -102,8 +102,7 @@ def _find_folder(source: Path, split: str | None) -> Path:
             named = f"is of the split {own!r}" if own else "names no split"
             raise SourceError(f"{source}: {named}, but the requested split is {split!r}; omit --split")
         return source
-    names = _read_json(source / DICT).get("splits")
-    names = [_plain_name(name, source / DICT) for name in names] if isinstance(names, list) else []
+    names = [_plain_name(name, source / DICT) for name in _list_of(_read_json(source / DICT).get("splits"))]
     chosen = None if split is None else match_split(names, split, source)
     if chosen is None:
         raise no_such_split(source, names, split)
@@ -119,14 +118,18 @@ def _list_files(folder: Path) -> list[str]:
             f"datasets.load_from_disk({str(folder)!r}).flatten_indices().save_to_disk(NEW)"
         )
     entries = state.get("_data_files")
-    entries = [item.get("filename") if isinstance(item, dict) else None for item in entries or []]
-    names = [_plain_name(name, folder / STATE) for name in entries]
+    files = [item.get("filename") if isinstance(item, dict) else None for item in _list_of(entries)]
+    names = [_plain_name(name, folder / STATE) for name in files]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         found = f"lists {len(names)} files, of which {len(missing)} are missing"
         first = f", the first is {missing[0]}" if missing else ""
         raise SourceError(f"{folder / STATE}: {found}{first}; copy the whole folder again")
     return names
+
+
+def _list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _plain_name(name: Any, path: Path) -> str:

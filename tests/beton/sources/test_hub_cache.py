@@ -71,11 +71,3 @@ def test_image_folders_are_left_as_they_are(folder):
     assert enter_hub_cache(folder) == folder
     (folder / "snapshots").mkdir()
     assert enter_hub_cache(folder) == folder
-
-
-@pytest.mark.parametrize("files", [["dataset_dict.json"], ["state.json", "data-00000-of-00001.arrow"]])
-def test_what_datasets_saved_as_arrow(tmp_path, files):
-    for name in files:
-        (tmp_path / name).write_text("{}")
-    with pytest.raises(SourceError, match=r"holds Arrow files that `datasets` saved.*to_parquet"):
-        enter_hub_cache(tmp_path)

@@ -78,7 +78,9 @@ def test_numbers_that_name_the_given_classes_are_names(write, tmp_path):
 
 
 def test_numbers_take_the_names_of_a_readme(write, flat):
-    names = "dataset_info:\n  features:\n  - name: label\n    dtype:\n      class_label:\n        names: [ant, 'no', cat]\n"
+    names = (
+        "dataset_info:\n  features:\n  - name: label\n    dtype:\n      class_label:\n        names: [ant, 'no', cat]\n"
+    )
     (flat / "README.md").write_text(f"---\n{names}---\ntext\n")
     made = write(NUMBERED)
     assert (made.classes, made.made["class_names"]) == (("ant", "no", "cat"), "README")
@@ -133,7 +135,11 @@ def test_a_table_above_a_split_of_class_folders_is_no_list_of_images(folder, tmp
 WRONG = [
     ("labels.csv", "", "has no rows, expected a line for each image"),
     ("labels.csv", "file_name,label\n", "no row with a usable label; they have no rows"),
-    ("labels.csv", "name,label\na.jpeg2,x\n", r"no image column \(file_name or .*\); it has name, label; choose with --im"),
+    (
+        "labels.csv",
+        "name,label\na.jpeg2,x\n",
+        r"no image column \(file_name or .*\); it has name, label; choose with --im",
+    ),
     ("labels.csv", "file,kind\na.jpg,x\n", r"no label column .*; it has file, kind; choose with --label-column"),
     ("labels.csv", "a.jpg,1,2\n", "no label column .*; it has 1, 2, 3; choose with --label-column"),
     ("labels.csv", "file,file,label\na.jpg,x,y\n", "2 columns are called 'file', expected one"),
@@ -143,7 +149,11 @@ WRONG = [
     ("labels.csv", "file,label\ndeep/../../a.jpg,x\n", "line 2: .* leads out of the folder"),
     ("labels.csv", "file,label\n/etc/passwd,x\n", "line 2: '/etc/passwd' leads out of the folder"),
     ("labels.csv", "file,label\nC:\\a.jpg,x\n", "leads out of the folder"),
-    ("labels.csv", "file,label\na.jpg,x\nb.jpg,y\n./a.jpg,x\n", "lines 2 and 4 both list a.jpg; keep one line per image"),
+    (
+        "labels.csv",
+        "file,label\na.jpg,x\nb.jpg,y\n./a.jpg,x\n",
+        "lines 2 and 4 both list a.jpg; keep one line per image",
+    ),
     ("labels.csv", "file,label\na.jpg,4000\n", "line 2: label 4000 in 1 rows, expected less than 1,000"),
     ("labels.csv", 'file,label\n"a.jpg"x,y\n', "line 2 is no CSV .*; repair its quotes"),
     ("labels.csv", b"file,label\n\xff\xfe.jpg,x\n", "is not UTF-8 text, expected a table; save it as UTF-8"),
@@ -185,7 +195,7 @@ def test_rows_that_cannot_be_used_are_skipped_on_request(write, tmp_path, text, 
 
 def test_two_tables_and_options_that_do_not_apply(write, flat, tmp_path, folder):
     (flat / "metadata.csv").write_text(f"file_name,label\n{BODY}")
-    with pytest.raises(SourceError, match="holds labels.csv and metadata.csv; give one of them as the source"):
+    with pytest.raises(SourceError, match=r"holds labels.csv and metadata.csv; give one of them as the source"):
         write(BODY)
     with pytest.raises(SourceError, match="lists one set without splits, but 'train' was requested; omit --split"):
         write_beton(flat / "labels.csv", tmp_path / "x.beton", split="train")

@@ -162,7 +162,7 @@ def test_names_in_other_words_go_by_position_with_a_note(tmp_path, jpegs, capsys
     with open_source(tmp_path, SourceOptions(classes=("n01440764", "n01443537"))) as opened:
         assert opened.contents.labels.tolist() == [0, 1, 1]
         assert opened.made["class_names"] == "given, by position"
-    assert "shares no name with the shards; 'tench' becomes 'n01440764', and so on" in capsys.readouterr().err
+    assert "shares no name with the source; 'tench' becomes 'n01440764', and so on" in capsys.readouterr().err
 
 
 def test_hub_names_that_repeat_stay_two_classes(tmp_path, jpegs):
@@ -170,14 +170,14 @@ def test_hub_names_that_repeat_stay_two_classes(tmp_path, jpegs):
     write_shard(tmp_path / "a.parquet", jpegs[:3], [0, 1, 2], names=("crane", "owl", "crane"))
     assert found(tmp_path).labels.tolist() == [0, 1, 2]
     assert found(tmp_path, classes=("crane", "owl", "crane")).labels.tolist() == [0, 1, 2]
-    with pytest.raises(SourceError, match="names 'crane' as the shards do, but not every class so, once"):
+    with pytest.raises(SourceError, match="names 'crane' as the source does, but not every class so, once"):
         found(tmp_path, classes=("crane", "crane", "owl"))
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("cat", "ant"), "names 'cat' as the shards do, but not every class so"),
+        (("cat", "ant"), "names 'cat' as the source does, but not every class so"),
         (("a",), "2 classes, but --classes names 1"),
     ],
 )
