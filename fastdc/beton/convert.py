@@ -97,8 +97,8 @@ def write_beton(
     finds it. The other encodings decode every image, so they find such damage while writing.
 
     Args:
-        source: a folder `class/image` or `split/class/image`; a tar or zip archive of one; parquet shards; or one of
-            these that `open_source` has already opened and checked.
+        source: a source of any kind that `fastdc list sources` lists, such as a folder `class/image`; or one that
+            `open_source` has already opened and checked.
         out: the `.beton`; its manifest X.json goes beside it.
         split: "train", "val", ...; required exactly if the source has splits (see `list_contents`, `find_shards`).
             Ignored for an opened source, as are the other options of `SourceOptions`.

@@ -187,7 +187,7 @@ def _list_class(tree: Tree, root: str, name: str) -> tuple[list[str], list[str]]
     start = len(root) + 1 if root else 0
     images: list[str] = []
     other: list[str] = []
-    for folder, files in sorted(walk_folders(tree, join(root, name))):  # by whole path: "a-b" comes before "a/b"
+    for folder, files in sorted(_walk(tree, join(root, name))):  # by whole path: "a-b" comes before "a/b"
         for file in sorted(files):
             (images if is_image(file) else other).append(join(folder, file)[start:])
     return images, other
@@ -243,11 +243,11 @@ def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> No
             )
 
 
-def walk_folders(tree: Tree, path: str, depth: int = 0) -> Iterator[tuple[str, list[str]]]:
+def _walk(tree: Tree, path: str, depth: int = 0) -> Iterator[tuple[str, list[str]]]:
     """Yield every folder from `path` down, with the names of its files."""
     if depth > MAX_DEPTH:
         raise SourceError(f"{path}: folders nested deeper than {MAX_DEPTH}; expected images in class folders")
     listing = tree.list_folder(path, follow=False)
     yield path, listing.files
     for name in listing.folders:
-        yield from walk_folders(tree, join(path, name), depth + 1)
+        yield from _walk(tree, join(path, name), depth + 1)

@@ -3,21 +3,22 @@
 Samples are in the order of the table's rows; their ids are the paths in it.
 """
 
+import posixpath
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastdc.beton.sources.class_folders import Contents, walk_folders
+from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.readme_names import readme_names
 from fastdc.beton.sources.row_labels import NO_LABEL, RowLabels, name_rows
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.splits import SPLIT_NAMES, holds_images, match_split, no_such_split
-from fastdc.beton.sources.tables import TABLE_SUFFIXES, open_table
+from fastdc.beton.sources.tables import TABLE_SUFFIXES, Row, open_table
 from fastdc.beton.sources.trees import Fetch, FolderTree, is_image, join, read_regular_file
 from fastdc.beton.texts import Texts, one_spelling
 from fastdc.common.errors import SourceError
@@ -25,6 +26,31 @@ from fastdc.common.log import log_message
 
 TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl")
 _NUMBER = re.compile(r"-?\d{1,18}")
+
+
+@dataclass
+class _Taken:
+    """What is kept of the rows read so far: 24 bytes for each, besides its image's path.
+
+    Attributes:
+        texts: the index of each different label.
+        codes: for each row, the index of its label; `NO_LABEL` for none.
+        lines: its line in the table.
+        hashes: hash of its image's path.
+    """
+
+    texts: dict[str, int] = field(default_factory=dict)
+    codes: "array[int]" = field(default_factory=lambda: array("q"))
+    lines: "array[int]" = field(default_factory=lambda: array("q"))
+    hashes: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def take(self, row: Row) -> str:
+        """Record a row, and return its image's path."""
+        label = one_spelling(row.label)
+        self.codes.append(self.texts.setdefault(label, len(self.texts)) if label else NO_LABEL)
+        self.lines.append(row.line)
+        self.hashes.append(hash(row.file))
+        return row.file
 
 
 class ListedImages:
@@ -46,35 +72,19 @@ class ListedImages:
     def __init__(self, table: Path, options: SourceOptions) -> None:
         self._table, self._folder = table, table.parent
         self.name = self._folder.resolve().name
-        opened = open_table(table, options)
-        texts: dict[str, int] = {}
-        codes, lines, hashes = array("q"), array("q"), array("q")
-
-        def files() -> Iterator[str]:
-            for row in opened.rows:
-                label = one_spelling(row.label)
-                codes.append(texts.setdefault(label, len(texts)) if label else NO_LABEL)
-                lines.append(row.line)
-                hashes.append(hash(row.file))
-                yield row.file
-
-        ids = Texts.of(files())
-        _check_repeated(table, ids, lines, hashes)
-        labels = self._read_labels(np.array(codes, np.int64), texts, opened.columns[1], options.classes)
-        rows = name_rows(labels, options.classes, table, lambda row: f"line {lines[row]}")
+        opened, taken = open_table(table, options), _Taken()
+        ids = Texts.of(map(taken.take, opened.rows))
+        _check_repeated(table, ids, taken)
+        labels = self._read_labels(taken, opened.columns[1], options.classes)
+        rows = name_rows(labels, options.classes, table, lambda row: f"line {taken.lines[row]}")
         self._refused = {ids[row]: rows.reason(row) for row in np.flatnonzero(rows.labels < 0).tolist()}
-        _note_unlisted(table, hashes)
+        _note_unlisted(table, ids, taken)
         self.contents = Contents("", rows.classes, ids, rows.labels, [], rows.empty)
         self.made = {"table": table.name, "columns": list(opened.columns), "class_names": rows.named}
 
-    def _read_labels(
-        self,
-        codes: NDArray[np.int64],
-        texts: dict[str, int],
-        column: str,
-        given: Sequence[str] | None,
-    ) -> RowLabels:
+    def _read_labels(self, taken: "_Taken", column: str, given: Sequence[str] | None) -> RowLabels:
         """Return labels as numbers if all are, and none is the name of a given class."""
+        codes, texts = np.array(taken.codes, np.int64), taken.texts
         if not all(map(_NUMBER.fullmatch, texts)) or set(texts).intersection(given or ()):
             return RowLabels(codes, tuple(texts))
         numbers = np.array([*map(int, texts), NO_LABEL], np.int64)
@@ -95,28 +105,26 @@ class ListedImages:
             raise SourceError(f"no such image, though {self._table.name} lists it") from error
 
 
-def _check_repeated(table: Path, ids: Texts, lines: Sequence[int], hashes: "array[int]") -> None:
-    _, first, counts = np.unique(np.array(hashes, np.int64), return_index=True, return_counts=True)
+def _check_repeated(table: Path, ids: Texts, taken: _Taken) -> None:
+    hashes = np.array(taken.hashes, np.int64)
+    _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
     for row in sorted(first[counts > 1].tolist()):
-        same = [
-            number for number in np.flatnonzero(np.array(hashes) == hashes[row]).tolist() if ids[number] == ids[row]
-        ]
+        same = [other for other in np.flatnonzero(hashes == hashes[row]).tolist() if ids[other] == ids[row]]
         if len(same) > 1:
-            raise SourceError(
-                f"{table}: lines {lines[same[0]]} and {lines[same[1]]} both list {ids[row]}; keep one line per image"
-            )
+            lines = f"lines {taken.lines[same[0]]} and {taken.lines[same[1]]}"
+            raise SourceError(f"{table}: {lines} both list {ids[row]}; keep one line per image")
 
 
-def _note_unlisted(table: Path, hashes: "array[int]") -> None:
-    """Report images beside the table that no row lists."""
-    listed = set(hashes)
-    found = (join(folder, name) for folder, names in walk_folders(FolderTree(table.parent), "") for name in names)
-    unlisted = [name for name in found if is_image(name) and hash(name) not in listed]
+def _note_unlisted(table: Path, ids: Texts, taken: _Taken) -> None:
+    """Report images that lie beside listed ones, and that no row lists."""
+    tree, listed, unlisted = FolderTree(table.parent), set(taken.hashes), []
+    for folder in sorted(set(map(posixpath.dirname, ids))):
+        if (table.parent / folder).is_dir():
+            names = (join(folder, name) for name in tree.list_folder(folder).files if is_image(name))
+            unlisted += [name for name in names if hash(name) not in listed]
     if unlisted:
-        log_message(
-            f"note: {table.parent}: {len(unlisted)} images have no row in {table.name}, such as {min(unlisted)}; "
-            "they are left out"
-        )
+        found = f"{len(unlisted)} images have no row in {table.name}, such as {min(unlisted)}"
+        log_message(f"note: {table.parent}: {found}; they are left out")
 
 
 def find_table(source: Path, split: str | None) -> Path:

@@ -46,7 +46,7 @@ def _recognises(source: Source, path: Path) -> bool:
 
 @contextmanager
 def open_source(source: Path, options: SourceOptions = DEFAULTS) -> Iterator[Opened]:
-    """Open an image folder, a tar or zip of one, parquet shards, or what a plug-in recognises, and find its images.
+    """Open a source of fastdc's own kinds, or what a plug-in recognises, and find its images.
 
     It stays open for the block.
 

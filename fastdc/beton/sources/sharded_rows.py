@@ -177,11 +177,12 @@ class ShardedRows(ABC):
                 if handle.read(40).startswith(b"version https://git-lfs"):
                     raise SourceError(f"{path}: is a Git LFS pointer, not the shard itself; run git lfs pull")
             file = self._open_file(path)
+            file.schema.names  # noqa: B018  decodes the names, which damage may have made invalid
             if _stamp(path) != stamp:  # compared after opening, so that no change goes unnoticed
                 file.__exit__(None, None, None)
                 raise SourceError(f"{path}: changed while it was read; run again when no process writes to it")
             return file
-        except (self._arrow.ArrowException, OSError) as error:
+        except (self._arrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SourceError(
                 f"{path}: cannot be read as {self.form} ({one_line(error)}); it may be cut off: get it again"
             ) from error

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastdc.beton.sources.arrow_columns import IMAGE_COLUMNS, find_column
 from fastdc.beton.sources.source_options import SourceOptions
@@ -96,13 +96,12 @@ def _open_json(path: Path, options: SourceOptions) -> Table:
     rows = _parse_json(path)
     line, values = next(rows)
     columns = _find_columns(path, list(values), options.image_column, options.label_column)
-    image, label = columns
     rows = chain([(line, values)], rows)
-    return Table(columns, (_make_row(path, line, row.get(image, ""), row.get(label, "")) for line, row in rows))
+    made = (_make_row(path, line, *(_text_of(path, line, row, name) for name in columns)) for line, row in rows)
+    return Table(columns, made)
 
 
-def _parse_json(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the number and the texts of each line: null becomes "", and values that are no text or number "?"."""
+def _parse_json(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(_read_lines(path), 1):
         if not line.strip():
             continue
@@ -112,13 +111,20 @@ def _parse_json(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise SourceError(f"{path}: line {number} is no JSON ({one_line(error)}); repair it") from error
         if not isinstance(values, dict):
             raise SourceError(f"{path}: line {number} is no JSON object, expected one with a field for each column")
-        yield number, {name: _text_of(value) for name, value in values.items()}
+        yield number, values
 
 
-def _text_of(value: object) -> str:
+def _text_of(path: Path, line: int, row: dict[str, Any], column: str) -> str:
+    value = row.get(column)
     if value is None:
         return ""
-    return str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else "?"
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        kind = type(value).__name__
+        raise SourceError(
+            f"{path}: line {line}: {column!r} is a {kind}, expected text or a whole number; choose another column with "
+            "--image-column or --label-column"
+        )
+    return str(value).strip()
 
 
 def _read_lines(path: Path) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """The Hugging Face hub's cache as a source."""
 
 import os
+import shutil
 
 import pytest
 
 from fastdc.beton import write_beton
 from fastdc.beton.sources.hub_cache import enter_hub_cache
+from fastdc.beton.sources.open_source import sources
 from fastdc.common.errors import SourceError
 
 OLD, NEW = "0" * 40, "1" * 40
@@ -71,3 +73,14 @@ def test_image_folders_are_left_as_they_are(folder):
     assert enter_hub_cache(folder) == folder
     (folder / "snapshots").mkdir()
     assert enter_hub_cache(folder) == folder
+
+
+def test_a_snapshot_of_a_saved_set(cache, tmp_path):
+    pytest.importorskip("pyarrow")
+    snapshot = cache / "snapshots" / NEW
+    shutil.rmtree(snapshot)
+    snapshot.mkdir()
+    sources().get("saved-set").example(snapshot)
+    assert write_beton(cache, tmp_path / "x.beton", image_column="image").classes == ("bark", "moss", "sand")
+    with pytest.raises(SourceError, match="no column 'x', which --label-column names"):
+        write_beton(cache, tmp_path / "y.beton", label_column="x")

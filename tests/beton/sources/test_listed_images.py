@@ -113,8 +113,8 @@ def test_splits_have_a_table_each(flat, tmp_path, jpegs):
 
 
 def test_images_without_a_row_are_left_out_with_a_note(write, capsys):
-    assert len(write("file_name,label\na.jpg,x\n").ids) == 1
-    assert "3 images have no row in labels.csv, such as b.jpg; they are left out" in capsys.readouterr().err
+    assert len(write("file_name,label\na.jpg,x\ngone/z.jpg,x\n", on_error="skip").ids) == 1
+    assert "1 images have no row in labels.csv, such as b.jpg; they are left out" in capsys.readouterr().err
 
 
 def test_a_table_above_class_folders_is_no_list_of_images(folder, tmp_path, capsys):
@@ -161,6 +161,10 @@ WRONG = [
     ("metadata.jsonl", '{"file_name": "a.jpg", "label": 1', "line 1 is no JSON"),
     ("metadata.jsonl", "[1]\n", "line 1 is no JSON object"),
     ("metadata.jsonl", '{"file_name": "a.jpg", "text": "x"}\n', "no label column .*; it has file_name, text"),
+    ("metadata.jsonl", '{"file_name": "a.jpg", "label": [1]}', "line 1: 'label' is a list, expected text or a whole"),
+    ("metadata.jsonl", '{"file_name": "a.jpg", "label": 1.5}', "line 1: 'label' is a float, expected text or a whole"),
+    ("metadata.jsonl", '{"file_name": "a.jpg", "label": true}', "line 1: 'label' is a bool, expected text or a whole"),
+    ("metadata.jsonl", '{"file_name": {"a": 1}, "label": 1}', "line 1: 'file_name' is a dict, expected text"),
     ("metadata.jsonl", "[" * 100_000, "line 1 is no JSON"),
 ]
 
