@@ -185,5 +185,5 @@ def test_an_image_folder_with_a_file_of_that_name_stays_one(folder):
 def test_a_column_whose_name_is_damaged(saved, tmp_path):
     path = saved / "data-00000-of-00002.arrow"
     path.write_bytes(path.read_bytes().replace(b"label", b"\xff\xfe\xfd\xfc\xfb", 1))
-    with pytest.raises(SourceError, match="cannot be read as an Arrow stream .* it may be cut off: get it again"):
+    with pytest.raises(SourceError, match=r"cannot be read as an Arrow stream .* it may be cut off: get it again"):
         write_beton(saved, tmp_path / "x.beton")
