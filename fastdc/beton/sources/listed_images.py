@@ -117,11 +117,12 @@ def _check_repeated(table: Path, ids: Texts, taken: _Taken) -> None:
 
 def _note_unlisted(table: Path, ids: Texts, taken: _Taken) -> None:
     """Report images that lie beside listed ones, and that no row lists."""
-    tree, listed, unlisted = FolderTree(table.parent), set(taken.hashes), []
+    tree, listed, unlisted = FolderTree(table.parent), np.unique(np.array(taken.hashes, np.int64)), []
     for folder in sorted(set(map(posixpath.dirname, ids))):
         if (table.parent / folder).is_dir():
-            names = (join(folder, name) for name in tree.list_folder(folder).files if is_image(name))
-            unlisted += [name for name in names if hash(name) not in listed]
+            names = [join(folder, name) for name in tree.list_folder(folder).files if is_image(name)]
+            known = np.isin(np.fromiter(map(hash, names), np.int64, len(names)), listed)
+            unlisted += [names[place] for place in np.flatnonzero(~known).tolist()]
     if unlisted:
         found = f"{len(unlisted)} images have no row in {table.name}, such as {min(unlisted)}"
         log_message(f"note: {table.parent}: {found}; they are left out")
