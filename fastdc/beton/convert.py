@@ -7,18 +7,20 @@ second thread gains nothing. Keeping the order costs nothing measurable.
 """
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, NamedTuple, get_args
+from typing import IO, Any, NamedTuple, get_args
 
 import numpy as np
 
 from fastdc._version import __version__
+from fastdc.beton.classes import read_class_names
 from fastdc.beton.convert_image import Recipe, convert_image, make_recipe
+from fastdc.beton.hints import parse_hints
 from fastdc.beton.manifest import Manifest, Skipped
 from fastdc.beton.output_pair import beton_output
 from fastdc.beton.pages import BetonWriter, Payload
@@ -27,6 +29,7 @@ from fastdc.beton.sample_order import in_imagefolder
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.open_source import open_source
 from fastdc.beton.sources.source import Files, Opened
+from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.trees import Fetch
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit
@@ -79,6 +82,9 @@ def write_beton(
     workers: int | None = None,
     on_error: OnError = "fail",
     allow_missing_classes: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    hints: Sequence[str] = (),
     force: bool = False,
     show_progress: bool = False,
 ) -> Manifest:
@@ -91,11 +97,11 @@ def write_beton(
     finds it. The other encodings decode every image, so they find such damage while writing.
 
     Args:
-        source: a folder `class/image` or `split/class/image`; a tar or zip archive of one; parquet shards; or one of
-            these that `open_source` has already opened and checked.
+        source: a source of any kind that `fastdc list sources` lists, such as a folder `class/image`; or one that
+            `open_source` has already opened and checked.
         out: the `.beton`; its manifest X.json goes beside it.
         split: "train", "val", ...; required exactly if the source has splits (see `list_contents`, `find_shards`).
-            Ignored for an opened source, as are `classes` and `allow_missing_classes`.
+            Ignored for an opened source, as are the other options of `SourceOptions`.
         classes: file that names classes 0, 1, ...: a beton, a manifest, or a text file with one name per line. Class
             folders are matched to these names.
         resolution: shrink so that the shorter side has this many pixels; nothing is enlarged or cropped.
@@ -107,6 +113,8 @@ def write_beton(
         workers: number of converting threads; default one per CPU.
         on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first one.
         allow_missing_classes: keep a class without images, whose folder is empty or, with `classes`, missing.
+        image_column, label_column: names of the columns of a table or of parquet shards; see `SourceOptions`.
+        hints: training hints of a set of mosaics, such as "tile_grid=2"; see `parse_hints`. They replace the source's.
         force: replace an existing file, but never `source` or `classes` itself.
         show_progress: report progress on stderr.
 
@@ -116,14 +124,18 @@ def write_beton(
         OutputError: `out` cannot be written.
     """
     out = Path(out)
+    options = SourceOptions(
+        split=split,
+        classes=None if classes is None else read_class_names(classes),
+        allow_missing_classes=allow_missing_classes,
+        image_column=image_column,
+        label_column=label_column,
+    )
     inputs = [source.path if isinstance(source, Opened) else Path(source), *([classes] if classes else [])]
+    own_hints = parse_hints(hints)
     recipe = make_recipe(encoding, quality, resolution)
     threads = _check_settings(workers, on_error)
-    ready = (
-        nullcontext(source)
-        if isinstance(source, Opened)
-        else open_source(inputs[0], split, classes, allow_missing_classes)
-    )
+    ready = nullcontext(source) if isinstance(source, Opened) else open_source(inputs[0], options)
     with beton_output(out, force, inputs) as handle, ready as opened:
         contents = opened.contents
         if len(contents.ids) >= MANY_IMAGES:
@@ -137,7 +149,7 @@ def write_beton(
                     _store(converted, contents, writer, tally, opened.path, on_error)
                 bar.advance(len(chunk))
         _check_filled(contents, writer, tally, opened.path)
-        return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally))
+        return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally, own_hints))
 
 
 def _check_settings(workers: int | None, on_error: str) -> int:
@@ -280,7 +292,7 @@ def _finish(
     return commit(handle, out, writer, origin, ids, tally.converted, skipped)
 
 
-def _describe(opened: Opened, recipe: Recipe, tally: _Tally) -> Origin:
+def _describe(opened: Opened, recipe: Recipe, tally: _Tally, hints: Mapping[str, Any]) -> Origin:
     made = {
         "tool": "fastdc write-beton",
         "version": __version__,
@@ -294,4 +306,5 @@ def _describe(opened: Opened, recipe: Recipe, tally: _Tally) -> Origin:
     classes = tuple(map(printable, opened.contents.classes))
     lost = any(skipped.kind == "unreadable" and in_imagefolder(skipped.path) for skipped in tally.skipped)
     order = "own" if lost else opened.contents.order
-    return Origin(printable(opened.dataset), opened.split, printable(opened.files.name), classes, made, {}, order)
+    used = {**opened.hints, **hints}
+    return Origin(printable(opened.dataset), opened.split, printable(opened.files.name), classes, made, used, order)

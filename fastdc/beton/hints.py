@@ -4,7 +4,7 @@ The module imports no torch.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -105,6 +105,31 @@ def _views(views: int) -> int:
     if not 1 <= views <= MAX_VIEWS:
         raise ValueError(f"views={views}: expected 1 to {MAX_VIEWS} views of an image in an epoch")
     return views
+
+
+def parse_hints(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the hints of a set of mosaics as a manifest holds them, from texts such as `tile_grid=2`.
+
+    `tile_scale` is LOW-HIGH. Values that are the default are left out.
+
+    Raises:
+        ConfigError: a text is not NAME=VALUE with a name of `HINTS`, a name is repeated, a value is out of range, or a
+            hint changes nothing.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.replace(" ", "").partition("=")
+        if name not in HINTS or not equals:
+            raise ConfigError(f"hint {text!r}: expected NAME=VALUE, with NAME one of {', '.join(HINTS)}")
+        if name in values:
+            raise ConfigError(f"hint {name} is given twice; give it once")
+        values[name] = value
+    grid = values.pop("tile_grid", "1")
+    parts = [f"+{name.removeprefix('tile_')}={value}" for name, value in values.items()]
+    try:
+        return _parse(check_tiles(f"{TILE}:{grid}{''.join(parts)}")).hints if texts else {}
+    except ValueError as error:
+        raise ConfigError(f"hints {' '.join(texts)} stand for a crop, and {error}") from error
 
 
 def check_augment(text: str) -> str:

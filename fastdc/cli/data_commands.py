@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder, tar or zip of one, or parquet shards.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder, archive, table, parquet or saved set.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.beton", help="File to write.")],
     split: Annotated[str | None, typer.Option(help="Split to write, if SOURCE has splits.")] = None,
     resolution: Annotated[
@@ -37,8 +37,8 @@ def write(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Names of classes 0, 1, ... of folders or shards: a .beton, its .json, or a text file with one name "
-            "per line.",
+            help="Names of classes 0, 1, ...: a .beton, its .json, or a text file with one name per line. Folders and "
+            "labels match by name, else by number.",
         ),
     ] = None,
     allow_missing_classes: Annotated[
@@ -48,10 +48,28 @@ def write(
             help="Keep classes without images: empty folders or, with --classes, missing ones.",
         ),
     ] = False,
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Column of images or paths, in a table or shards.  [default: by common names]"
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of labels.  [default: by common names]")
+    ] = None,
+    hint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Training hint of a set of mosaics: tile_grid=2 crops inside its 2 x 2 tiles. May be repeated.",
+        ),
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write images laid out as class/img or split/class/img, or parquet shards, into one FFCV file.
+    """Write images into one FFCV file: class folders, archives, tables, parquet shards and other layouts.
+
+    `fastdc list sources` lists the layouts.
 
     The manifest OUT.json beside it lists classes, counts, conversions, skipped files and a hash of every sample.
 
@@ -75,6 +93,9 @@ def write(
         workers=workers,
         on_error=on_error,
         allow_missing_classes=allow_missing_classes,
+        image_column=image_column,
+        label_column=label_column,
+        hints=hint or (),
         force=force,
         show_progress=not quiet,
     )
@@ -94,8 +115,8 @@ def class_lines(made: "Manifest") -> list[str]:
     if made.made.get("class_names") == "numbers":
         last = made.classes[-1]
         lines.append(
-            f"classes are called {made.classes[0]}..{last}, because the shards do not name them; if the validation set "
-            "has names, give them here: --classes VAL.beton"
+            f"classes are called {made.classes[0]}..{last}, because the source does not name them; if the validation "
+            "set has names, give them here: --classes VAL.beton"
         )
     empty = [name for name, count in zip(made.classes, made.counts, strict=True) if count == 0]
     if empty:

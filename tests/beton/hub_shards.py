@@ -1,11 +1,14 @@
 """Parquet shards as on the Hugging Face hub, made for the tests of `fastdc.beton`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from fastdc.beton import BetonFile
+from fastdc.beton.classes import read_class_names
 from fastdc.beton.sources.open_source import open_source
+from fastdc.beton.sources.source_options import SourceOptions
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -34,5 +37,6 @@ def payloads(path):
 
 
 def found(source, split=None, classes=None):
-    with open_source(source, split, classes) as opened:
+    names = read_class_names(classes) if isinstance(classes, Path) else classes
+    with open_source(source, SourceOptions(split=split, classes=names)) as opened:
         return opened.contents

@@ -1,12 +1,14 @@
 """Which crops a training takes of a mosaic."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdc.beton.hints import TileCrop, check_augment, check_tiles, tile_crop
+from fastdc.beton import load_manifest, write_beton
+from fastdc.beton.hints import TileCrop, check_augment, check_tiles, parse_hints, tile_crop
 from fastdc.common.errors import ConfigError
 
 
@@ -118,3 +120,37 @@ def test_one_rule_has_one_spelling() -> None:
 def test_other_texts_are_refused_with_a_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         check_augment(text)
+
+
+def test_hints_of_an_imported_set_are_written_as_a_manifest_holds_them() -> None:
+    assert parse_hints([]) == {}
+    assert parse_hints(["tile_grid=2"]) == {"tile_grid": 2}
+    texts = ["tile_grid=3", "tile_whole=0.25", "tile_scale=0.25-1", "tile_views=4", "tile_align=1"]
+    assert parse_hints(texts) == {"tile_grid": 3, "tile_whole": 0.25, "tile_scale": [0.25, 1.0], "tile_views": 4}
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["tile_grid"], "hint 'tile_grid': expected NAME=VALUE, with NAME one of tile_grid, tile_whole,"),
+        (["grid=2"], "hint 'grid=2': expected NAME=VALUE"),
+        (["tile_grid=2", "tile_grid=3"], "hint tile_grid is given twice"),
+        (["tile_grid=two"], "hints tile_grid=two stand for a crop, and expected .*GRID from 1 to 16"),
+        (["tile_grid=17"], "GRID from 1 to 16"),
+        (["tile_grid=2", "tile_whole=1.5"], "shares lie between 0 and 1"),
+        (["tile_grid=2", "tile_scale=1"], "'scale=1' is not understood"),
+        (["tile_whole=0.5"], "whole changes nothing with grid 1"),
+        (["tile_grid=1"], "crops from the whole image in every visit"),
+    ],
+)
+def test_wrong_hints_are_refused(texts: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_hints(texts)
+
+
+def test_hints_go_into_the_manifest_and_its_hash(folder: Path, tmp_path: Path) -> None:
+    made = write_beton(folder, tmp_path / "a.beton", hints=["tile_grid=2"])
+    assert load_manifest(tmp_path / "a.beton").hints == made.hints == {"tile_grid": 2}
+    plain = write_beton(folder, tmp_path / "b.beton")
+    assert (plain.hints, plain.hashes) == ({}, made.hashes)
+    assert plain.content_hash != made.content_hash

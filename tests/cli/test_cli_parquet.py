@@ -30,7 +30,7 @@ def test_parquet_is_written_and_nameless_classes_are_pointed_out(
     assert run(["write-beton", str(shards), str(out), "--split", "train", "-q"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "24 images, 4 classes" in lines[0]
-    assert lines[1].startswith("classes are called 0..3, because the shards do not name them;")
+    assert lines[1].startswith("classes are called 0..3, because the source does not name them;")
     assert "--classes VAL.beton" in lines[1]
     assert lines[2] == "1 of 4 classes have no images, the first is 2"
 

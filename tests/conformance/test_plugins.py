@@ -59,8 +59,8 @@ from fastdc.beton.sources.kinds.folder import Folder
 class Wrong(Folder):
     name, title, rank = "wrong", "any folder", 0
     @contextmanager
-    def open(self, path, split, classes, allow_missing_classes):
-        with super().open(path, split, classes, allow_missing_classes) as opened:
+    def open(self, path, options):
+        with super().open(path, options) as opened:
             yield opened._replace(files=Shuffled(opened.files))
 
 class Shuffled:

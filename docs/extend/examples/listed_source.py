@@ -1,7 +1,7 @@
 """A kind of sources in a package of its own: images in one folder, and their classes in `labels.csv`."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from fastdc.beton.sources.class_folders import list_contents
 from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.regroup import RegroupedTree
 from fastdc.beton.sources.source import Opened, Source
+from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.trees import FolderTree
 from fastdc.common.errors import SourceError
 
@@ -24,9 +25,7 @@ class Listed(Source):
         return (path / "labels.csv").is_file()
 
     @contextmanager
-    def open(
-        self, path: Path, split: str | None, classes: Sequence[str] | None, allow_missing_classes: bool
-    ) -> Iterator[Opened]:
+    def open(self, path: Path, options: SourceOptions) -> Iterator[Opened]:
         """See `Source`."""
         try:
             with (path / "labels.csv").open(newline="") as lines:
@@ -34,8 +33,8 @@ class Listed(Source):
         except (KeyError, csv.Error, UnicodeDecodeError) as error:
             raise SourceError(f"{path}/labels.csv: expected lines file,class below a line of these names") from error
         tree = RegroupedTree(FolderTree(path), path, places)
-        contents = list_contents(tree, path, split, classes, allow_missing_classes)
-        yield Opened(path, tree, contents, tree.name, split, {"listed_in": "labels.csv"})
+        contents = list_contents(tree, path, options.split, options.classes, options.allow_missing_classes)
+        yield Opened(path, tree, contents, tree.name, options.split, {"listed_in": "labels.csv"})
 
     def example(self, folder: Path) -> Path:
         """See `Source`."""

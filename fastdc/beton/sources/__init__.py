@@ -1,1 +1,1 @@
-"""Find classes and images in folders, archives and parquet shards."""
+"""Find classes and images in folders, archives, tables and shards."""

@@ -14,11 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.sample_order import Order, in_imagefolder
+from fastdc.beton.sources.class_numbers import match_numbers
 from fastdc.beton.sources.splits import SPLIT_NAMES, find_root
 from fastdc.beton.sources.trees import MAX_DEPTH, Tree, is_image, join
 from fastdc.beton.texts import Texts, one_spelling, show_spelling
 from fastdc.common.errors import SourceError
+from fastdc.common.log import log_message
 from fastdc.common.text import printable
+
+BY_POSITION = "given, by position"
+"""What a manifest records if given classes were matched with numbers or names in other words."""
 
 
 class Contents(NamedTuple):
@@ -31,6 +36,7 @@ class Contents(NamedTuple):
         labels: int32 [N], class of every image; -1 if a parquet row names none.
         ignored: paths of files in class folders that lack an image's suffix.
         empty: classes without images, if those are allowed.
+        named: `BY_POSITION` if given classes were matched with the numbers of folders.
         order: "imagefolder" if torchvision's ImageFolder lists the same images in the same order.
     """
 
@@ -41,6 +47,12 @@ class Contents(NamedTuple):
     ignored: list[str]
     empty: frozenset[int] = frozenset()
     order: Order = "own"
+    named: str = ""
+
+    @property
+    def made(self) -> dict[str, str]:
+        """Return what the manifest's `made` records about the classes' names."""
+        return {"class_names": self.named} if self.named else {}
 
     def paths(self) -> Iterator[str]:
         """Yield the paths of all images inside the tree; a list of a million would take 100 MB."""
@@ -87,25 +99,35 @@ def list_classes(
     folders = tuple(sorted(listing.folders))
     where = f"{source}/{root}" if root else str(source)
     _check_classes(folders, [name for name in listing.files if is_image(name)], where)
-    names = folders if classes is None else _match_classes(folders, classes, allow_missing, where)
+    wanted = None if classes is None else tuple(map(one_spelling, classes))
+    names = folders if wanted is None else _match_classes(folders, wanted, allow_missing, where)
     present = frozenset(folders)
     contents, inner = _list_images(tree, root, names, present, allow_missing, where)
     _check_nesting(names, inner, where)
     same = contents.order == "imagefolder" and folders == tuple(name for name in names if name in present)
-    return contents if same and not any(tree.hidden_images(root)) else contents._replace(order="own")
+    if not same or any(tree.hidden_images(root)):
+        contents = contents._replace(order="own")
+    if wanted is None or contents.classes == wanted:
+        return contents
+    example = next(name for name in names if name in present)
+    pair = f"{example!r} becomes {wanted[names.index(example)]!r}, and so on"
+    log_message(f"note: {where}: --classes shares no name with the folders, which go by their numbers; {pair}")
+    return contents._replace(classes=wanted, named=BY_POSITION)
 
 
 def _match_classes(
     folders: tuple[str, ...], classes: Sequence[str], allow_missing: bool, where: str
 ) -> tuple[str, ...]:
-    """Return the folder of each requested class; for a class without a folder, its name."""
-    classes = tuple(map(one_spelling, classes))
+    """Return the folder of each requested class, by name or else by number; for a class without one, its name."""
     printed = {one_spelling(printable(name)): name for name in folders}  # spelled as in a manifest
     unknown = sorted(set(printed) - set(classes))
     if unknown:
+        by_number = match_numbers(folders, classes, allow_missing, where)
+        if by_number is not None:
+            return by_number
         raise SourceError(
             f"{where}: folder {unknown[0]!r} is none of the {len(classes)} classes that --classes names "
-            f"({len(unknown)} such folders); remove them, or name these classes too"
+            f"({len(unknown)} such folders); remove them, name these classes too, or number all folders, from 0"
         )
     missing = sorted(set(classes) - set(printed))
     if missing and not allow_missing:

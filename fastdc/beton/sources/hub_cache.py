@@ -6,7 +6,7 @@
 Source: huggingface_hub, "Understand caching".
 """
 
-from os.path import isdir, isfile  # False, not an error, for a folder that cannot be entered
+from os.path import isdir  # False, not an error, for a folder that cannot be entered
 from pathlib import Path
 
 from fastdc.common.errors import SourceError
@@ -18,8 +18,8 @@ def enter_hub_cache(source: Path) -> Path:
     """Return the snapshot that a repository in the hub's cache stands for; return any other source unchanged.
 
     Raises:
-        SourceError: `source` is the whole cache, one of its inner folders or files, a repository without one clear
-            snapshot, or a folder that `datasets` saved as Arrow files.
+        SourceError: `source` is the whole cache, one of its inner folders or files, or a repository without one clear
+            snapshot.
     """
     if source.name == "snapshots" and _is_repository(source.parent):
         source = source.parent
@@ -35,11 +35,6 @@ def enter_hub_cache(source: Path) -> Path:
     if any(_is_repository(source / name) for name in repositories):
         named = ", ".join(repositories[:3]) + (", ..." if len(repositories) > 3 else "")
         raise SourceError(f"{source}: is the cache of the Hugging Face hub ({named}); give one of these folders")
-    if isfile(source / "dataset_dict.json") or (isfile(source / "state.json") and any(source.glob("*.arrow"))):
-        raise SourceError(
-            f"{source}: holds Arrow files that `datasets` saved, expected parquet; write each split with "
-            f"datasets.load_from_disk({str(source)!r})[SPLIT].to_parquet(FILE) and give that file"
-        )
     return source
 
 

@@ -1,16 +1,20 @@
 """Open a source of any kind, and find its images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
-from fastdc.beton.classes import read_class_names
 from fastdc.beton.sources.source import Opened, Source
+from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.common.errors import SourceError
 from fastdc.common.registry import Registry
 
 ENTRY_POINT_GROUP = "fastdc.sources"
+COMMON = ("split", "classes", "allow_missing_classes")
+"""Options that every kind reads."""
+DEFAULTS = SourceOptions()
 
 
 @cache
@@ -41,29 +45,26 @@ def _recognises(source: Source, path: Path) -> bool:
 
 
 @contextmanager
-def open_source(
-    source: Path,
-    split: str | None = None,
-    classes: Path | Sequence[str] | None = None,
-    allow_missing_classes: bool = False,
-) -> Iterator[Opened]:
-    """Open an image folder, a tar or zip of one, parquet shards, or what a plug-in recognises, and find its images.
+def open_source(source: Path, options: SourceOptions = DEFAULTS) -> Iterator[Opened]:
+    """Open a source of fastdc's own kinds, or what a plug-in recognises, and find its images.
 
     It stays open for the block.
 
     Args:
         source: its path. A repository in the Hugging Face hub's cache stands for its snapshot.
-        split: "train", "val", ...; required exactly if the source has splits.
-        classes: names of classes 0, 1, ..., or a file that lists them (see `read_class_names`). Without them, parquet
-            shards may name their own classes, and folders give their names.
-        allow_missing_classes: allow a class with an empty folder or, with `classes`, without one. Parquet shards may
-            always lack some classes.
+        options: split, classes and the like.
 
     Raises:
-        SourceError: the source is unusable; see `list_contents`, `open_tree`, `ParquetShards`, `read_class_names`.
-        BetonError, ManifestError: see `read_class_names`.
+        SourceError: the source is unusable, or of a kind that does not read one of the options.
     """
     kind = source_of(source)
-    names = read_class_names(classes) if isinstance(classes, Path) else classes
-    with kind.open(source, split, names, allow_missing_classes) as opened:
+    _check_options(kind, source, options)
+    with kind.open(source, options) as opened:
         yield opened
+
+
+def _check_options(kind: Source, source: Path, options: SourceOptions) -> None:
+    for name in (item.name for item in fields(options)):
+        if name not in (*COMMON, *kind.reads) and getattr(options, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise SourceError(f"{source}: {flag} has no effect on a source of kind {kind.name}; leave it out")

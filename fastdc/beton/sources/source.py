@@ -2,13 +2,15 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.hub_cache import hub_name
+from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.trees import Fetch
 
 _ARCHIVE = re.compile(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst|parquet))+$")
@@ -33,6 +35,7 @@ class Opened(NamedTuple):
         dataset: the data set's name.
         split: "train", "val", ... or None.
         made: what the manifest's `made` records about the source.
+        hints: training hints that the source brings; see `fastdc.beton.hints`.
     """
 
     path: Path
@@ -41,6 +44,7 @@ class Opened(NamedTuple):
     dataset: str
     split: str | None
     made: Mapping[str, Any]
+    hints: Mapping[str, Any] = MappingProxyType({})
 
 
 class Source(ABC):
@@ -49,11 +53,13 @@ class Source(ABC):
     Attributes:
         name: lower-case letters, digits, - and _.
         title: one line for lists: the layout.
+        reads: options that only some kinds read, and this one does; see `SourceOptions`.
         rank: place in the order in which kinds are tried, lowest first. Plug-ins come before fastdc's own kinds.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]] = ()
     rank: ClassVar[int] = 0
 
     @abstractmethod
@@ -61,15 +67,8 @@ class Source(ABC):
         """Return whether a path has this layout, by a look at names; a damaged source is recognised too."""
 
     @abstractmethod
-    def open(
-        self, path: Path, split: str | None, classes: Sequence[str] | None, allow_missing_classes: bool
-    ) -> AbstractContextManager[Opened]:
+    def open(self, path: Path, options: SourceOptions) -> AbstractContextManager[Opened]:
         """Open a recognised source and find its images. It stays open for the block.
-
-        Args:
-            split: "train", "val", ...; required exactly if the source has splits.
-            classes: names of classes 0, 1, ...; None takes those of the source.
-            allow_missing_classes: allow a class without images.
 
         Raises:
             SourceError: the source is unusable; also raised by the readers of its files.

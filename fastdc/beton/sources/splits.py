@@ -88,13 +88,14 @@ def _is_split(tree: Tree, root: str, name: str) -> bool:
 def _holds_classes(tree: Tree, root: str, name: str) -> bool:
     """Return whether this folder's folders hold images. Images beside those folders are an error, reported later."""
     path = join(root, name)
-    return any(_holds_images(tree, join(path, inner)) for inner in tree.list_folder(path).folders)
+    return any(holds_images(tree, join(path, inner)) for inner in tree.list_folder(path).folders)
 
 
-def _holds_images(tree: Tree, path: str, depth: int = 0) -> bool:
+def holds_images(tree: Tree, path: str, depth: int = 0) -> bool:
+    """Return whether a folder, or one in it, holds a file with an image's suffix."""
     if depth > MAX_DEPTH:
         return False
     listing = tree.list_folder(path, follow=False)
     return any(map(is_image, listing.files)) or any(
-        _holds_images(tree, join(path, name), depth + 1) for name in listing.folders
+        holds_images(tree, join(path, name), depth + 1) for name in listing.folders
     )

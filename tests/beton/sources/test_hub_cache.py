@@ -1,11 +1,13 @@
 """The Hugging Face hub's cache as a source."""
 
 import os
+import shutil
 
 import pytest
 
 from fastdc.beton import write_beton
 from fastdc.beton.sources.hub_cache import enter_hub_cache
+from fastdc.beton.sources.open_source import sources
 from fastdc.common.errors import SourceError
 
 OLD, NEW = "0" * 40, "1" * 40
@@ -73,9 +75,12 @@ def test_image_folders_are_left_as_they_are(folder):
     assert enter_hub_cache(folder) == folder
 
 
-@pytest.mark.parametrize("files", [["dataset_dict.json"], ["state.json", "data-00000-of-00001.arrow"]])
-def test_what_datasets_saved_as_arrow(tmp_path, files):
-    for name in files:
-        (tmp_path / name).write_text("{}")
-    with pytest.raises(SourceError, match=r"holds Arrow files that `datasets` saved.*to_parquet"):
-        enter_hub_cache(tmp_path)
+def test_a_snapshot_of_a_saved_set(cache, tmp_path):
+    pytest.importorskip("pyarrow")
+    snapshot = cache / "snapshots" / NEW
+    shutil.rmtree(snapshot)
+    snapshot.mkdir()
+    sources().get("saved-set").example(snapshot)
+    assert write_beton(cache, tmp_path / "x.beton", image_column="image").classes == ("bark", "moss", "sand")
+    with pytest.raises(SourceError, match="no column 'x', which --label-column names"):
+        write_beton(cache, tmp_path / "y.beton", label_column="x")

@@ -7,6 +7,7 @@ import pytest
 
 from fastdc.beton import BetonFile, load_manifest, verify_beton, write_beton
 from fastdc.beton.sources.open_source import open_source
+from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.common.errors import SourceError
 
 pa = pytest.importorskip("pyarrow")
@@ -47,7 +48,7 @@ def test_batches_of_any_size_give_every_row_once(hub, jpegs, monkeypatch, tmp_pa
 
 
 def test_some_rows_in_any_order(hub, jpegs):
-    with open_source(hub, "train") as opened:
+    with open_source(hub, SourceOptions(split="train")) as opened:
         asked = [list(opened.contents.paths())[row] for row in (9, 2, 2, 0)]
         got = {number: fetch() for number, fetch in opened.files.fetch_all(asked)}
     assert got == {0: jpegs[9], 1: jpegs[2], 2: jpegs[2], 3: jpegs[0]}
@@ -231,7 +232,7 @@ def test_folders_of_images_need_no_pyarrow(folder, tmp_path, monkeypatch):
 
 def test_a_shard_that_is_replaced_after_its_labels_were_read(hub, jpegs, tmp_path):
     shard = hub / "data/train-00000-of-00002.parquet"
-    with open_source(hub, "train") as opened:
+    with open_source(hub, SourceOptions(split="train")) as opened:
         new = write_shard(tmp_path / "new", jpegs[:7][::-1], [0, 1, 2, 0, 1, 2, 0], row_group_size=3)
         new.replace(shard)
         with pytest.raises(SourceError, match=r"train-00000-of-00002\.parquet: changed while it was read"):
@@ -270,3 +271,63 @@ def test_pictures_beside_the_shards_of_a_repository_are_none_of_its_images(hub, 
         (hub / name).parent.mkdir()
         (hub / name).write_bytes(jpegs[0])
     assert len(found(hub, "train").ids) == 12
+
+
+def test_columns_of_any_name_are_chosen(tmp_path, jpegs):
+    images = pa.array([{"bytes": data, "path": None} for data in jpegs[:2]], STRUCT)
+    table = pa.table(
+        {"image": pa.array([1, 2]), "photo": images, "label": pa.array(["x", "x"]), "kind": pa.array([1, 0])}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    made = write_beton(tmp_path / "a.parquet", tmp_path / "x.beton", image_column="photo", label_column="kind")
+    assert (made.made["columns"], made.counts, payloads(tmp_path / "x.beton")) == (["photo", "kind"], (1, 1), jpegs[:2])
+    for option, what in (("image_column", "image"), ("label_column", "label")):
+        with pytest.raises(
+            SourceError, match=f"no column 'it', which --{what}-column names; it has image, photo, label"
+        ):
+            write_beton(tmp_path / "a.parquet", tmp_path / "y.beton", **{option: "it"})
+
+
+def nested(kind, depth):
+    for _ in range(depth):
+        kind = pa.list_(kind)
+    return kind
+
+
+@pytest.mark.parametrize("kind", [pa.uint8(), pa.int64()])
+@pytest.mark.parametrize("shape", [(5, 7, 3), (3, 5, 7), (5, 7), (5, 7, 1)])
+def test_lists_of_pixels_are_images(tmp_path, kind, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *shape))
+    source = write_shard(tmp_path / "x.parquet", pixels.tolist(), [0, 1, 1, 0], kind=nested(kind, len(shape)))
+    write_beton(source, tmp_path / "x.beton")
+    with BetonFile(tmp_path / "x.beton") as file:
+        for index in range(4):
+            picture = pixels[index].transpose(1, 2, 0) if shape[0] == 3 else pixels[index].reshape(5, 7, -1)
+            np.testing.assert_array_equal(file.decode(index), np.broadcast_to(picture, (5, 7, 3)))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        ([[0, 1], [2, 256]], "from 0 to 256, expected whole numbers 0..255"),
+        ([[0, 1], [2, -1]], "from -1 to 2, expected whole numbers 0..255"),
+        ([[0, 1], [2]], "its rows of pixels differ in length"),
+        ([], "its rows of pixels differ in length, or there are none"),
+        ([[], []], r"pixels of shape \[2, 0\]"),
+        (None, "no pixels .null."),
+        ([[0, None], [1, 2]], "some of its pixels are null, expected whole numbers"),
+    ],
+)
+def test_pixels_that_are_no_image(tmp_path, pixels, words):
+    good = [[1, 2], [3, 4]]
+    source = write_shard(tmp_path / "x.parquet", [good, pixels], [0, 0], kind=nested(pa.int64(), 2))
+    with pytest.raises(SourceError, match=f"x.parquet:1: .*{words}"):
+        write_beton(source, tmp_path / "x.beton")
+
+
+def test_lists_of_another_depth_or_of_fractions_are_no_images(tmp_path):
+    for kind, images in ((nested(pa.uint8(), 1), [[1], [2]]), (nested(pa.float32(), 2), [[[0.5]], [[1.0]]])):
+        with pytest.raises(
+            SourceError, match=r"column 'image' is list.*expected the bytes of image files .* or lists of"
+        ):
+            found(write_shard(tmp_path / "x.parquet", images, [0, 1], kind=kind, columns=("image", "label")))

@@ -5,6 +5,7 @@ import pytest
 from fastdc.beton import write_beton
 from fastdc.beton.classes import read_class_names
 from fastdc.beton.sources.open_source import open_source
+from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.common.errors import OutputError, SourceError
 
 pa = pytest.importorskip("pyarrow")
@@ -130,7 +131,8 @@ def test_names_are_one_name_however_they_are_spelled(tmp_path, jpegs):
     assert (text.classes, text.labels.tolist()) == ((NFC, "dog"), [0, 0, 1])
     assert found(write_shard(tmp_path / "hub.parquet", jpegs[:2], [0, 1], names=["dog", NFD])).classes == ("dog", NFC)
     (tmp_path / "names.txt").write_text(f"{NFD}\ndog\n")
-    with open_source(tmp_path / "hub.parquet", classes=tmp_path / "names.txt") as opened:
+    names = read_class_names(tmp_path / "names.txt")
+    with open_source(tmp_path / "hub.parquet", SourceOptions(classes=names)) as opened:
         assert opened.contents.classes == (NFC, "dog")
         assert opened.contents.labels.tolist() == [1, 0]
 
@@ -149,7 +151,7 @@ def test_a_class_that_loses_all_its_images_is_an_error_one_that_had_none_is_not(
 
 def test_given_names_are_matched_with_the_hubs_by_name(tmp_path, jpegs):
     write_shard(tmp_path / "a.parquet", jpegs[:4], [0, 1, 1, 5], names=("zebra", "apple", "fig"))
-    with open_source(tmp_path, None, ("apple", "fig", "zebra")) as opened:
+    with open_source(tmp_path, SourceOptions(classes=("apple", "fig", "zebra"))) as opened:
         assert opened.contents.classes == ("apple", "fig", "zebra")
         assert opened.contents.labels.tolist() == [2, 0, 0, -1]
         assert opened.made["class_names"] == "given"
@@ -157,10 +159,10 @@ def test_given_names_are_matched_with_the_hubs_by_name(tmp_path, jpegs):
 
 def test_names_in_other_words_go_by_position_with_a_note(tmp_path, jpegs, capsys):
     write_shard(tmp_path / "a.parquet", jpegs[:3], [0, 1, 1], names=("tench", "goldfish"))
-    with open_source(tmp_path, None, ("n01440764", "n01443537")) as opened:
+    with open_source(tmp_path, SourceOptions(classes=("n01440764", "n01443537"))) as opened:
         assert opened.contents.labels.tolist() == [0, 1, 1]
         assert opened.made["class_names"] == "given, by position"
-    assert "shares no name with the shards; 'tench' becomes 'n01440764', and so on" in capsys.readouterr().err
+    assert "shares no name with the source; 'tench' becomes 'n01440764', and so on" in capsys.readouterr().err
 
 
 def test_hub_names_that_repeat_stay_two_classes(tmp_path, jpegs):
@@ -168,14 +170,14 @@ def test_hub_names_that_repeat_stay_two_classes(tmp_path, jpegs):
     write_shard(tmp_path / "a.parquet", jpegs[:3], [0, 1, 2], names=("crane", "owl", "crane"))
     assert found(tmp_path).labels.tolist() == [0, 1, 2]
     assert found(tmp_path, classes=("crane", "owl", "crane")).labels.tolist() == [0, 1, 2]
-    with pytest.raises(SourceError, match="names 'crane' as the shards do, but not every class so, once"):
+    with pytest.raises(SourceError, match="names 'crane' as the source does, but not every class so, once"):
         found(tmp_path, classes=("crane", "crane", "owl"))
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("cat", "ant"), "names 'cat' as the shards do, but not every class so"),
+        (("cat", "ant"), "names 'cat' as the source does, but not every class so"),
         (("a",), "2 classes, but --classes names 1"),
     ],
 )

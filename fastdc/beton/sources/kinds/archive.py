@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from fastdc.beton.sources.archives import open_tree
 from fastdc.beton.sources.class_folders import list_contents
 from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.source import Opened, Source, dataset_name
+from fastdc.beton.sources.source_options import SourceOptions
 
 
 class Archive(Source):
@@ -24,13 +25,11 @@ class Archive(Source):
         return True
 
     @contextmanager
-    def open(
-        self, path: Path, split: str | None, classes: Sequence[str] | None, allow_missing_classes: bool
-    ) -> Iterator[Opened]:
+    def open(self, path: Path, options: SourceOptions) -> Iterator[Opened]:
         """See `Source`."""
         with closing(open_tree(path)) as tree:
-            contents = list_contents(tree, path, split, classes, allow_missing_classes)
-            yield Opened(path, tree, contents, dataset_name(path, tree.name), split, {})
+            contents = list_contents(tree, path, options.split, options.classes, options.allow_missing_classes)
+            yield Opened(path, tree, contents, dataset_name(path, tree.name), options.split, contents.made)
 
     def example(self, folder: Path) -> Path:
         """See `Source`."""

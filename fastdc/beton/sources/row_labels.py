@@ -1,0 +1,148 @@
+"""Name the classes of rows whose labels are numbers or names: the rows of a table, of parquet or of Arrow files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton.sources.class_folders import BY_POSITION
+from fastdc.common.errors import SourceError
+from fastdc.common.log import log_message
+
+NO_LABEL = int(np.iinfo(np.int64).min)
+MIN_CLASSES = 1000
+"""Labels without names may range up to here, even if there are fewer images."""
+
+
+@dataclass(frozen=True)
+class RowLabels:
+    """Labels as the rows of a source give them.
+
+    Attributes:
+        codes: int64 [N], the label of each row, or its index in `texts`; `NO_LABEL` where a row has none.
+        texts: names that the labels are; None if the labels are numbers.
+        known: names that the source keeps for numbered labels; None if it keeps none.
+        origin: what a manifest records as the origin of `known`.
+    """
+
+    codes: NDArray[np.int64]
+    texts: tuple[str, ...] | None
+    known: tuple[str, ...] | None = None
+    origin: str = "hub"
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """Rows whose classes have names.
+
+    Attributes:
+        found: the labels as they were read.
+        classes: names of the classes.
+        named: origin of the names: that of `RowLabels`, "label column", "numbers", "given" or `BY_POSITION`.
+        labels: int32 [N], class of every row; -1 if its label is not one of the classes.
+    """
+
+    found: RowLabels
+    classes: tuple[str, ...]
+    named: str
+    labels: NDArray[np.int32]
+
+    @property
+    def empty(self) -> frozenset[int]:
+        """Return the classes without rows."""
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
+        return frozenset(np.flatnonzero(counts == 0).tolist())
+
+    def reason(self, row: int) -> str:
+        """Return why the label of a row is none of the classes."""
+        code = int(self.found.codes[row])
+        if code == NO_LABEL:
+            return "no label (null)"
+        if self.found.texts is not None:
+            return f"label {self.found.texts[code]!r} is not one of the {len(self.classes)} classes"
+        return f"label {code}, expected 0..{len(self.classes) - 1}"
+
+
+def name_rows(found: RowLabels, given: Sequence[str] | None, source: Path, row_id: Callable[[int], str]) -> NamedRows:
+    """Match the labels of all rows with names: those given, else those of the source, else the numbers.
+
+    Args:
+        found: labels as read. given: names of classes 0, 1, ...; None takes those of the source.
+        source, row_id: for messages: the source, and the id of a row.
+
+    Raises:
+        SourceError: `given` differ from the names that the source keeps, a number is too large to count classes, or no
+            row has a usable label.
+    """
+    classes, named = _name_classes(found, given, source, row_id)
+    rows = NamedRows(found, classes, named, _match_labels(found, classes))
+    if (rows.labels < 0).all():
+        raise SourceError(f"{source}: no row with a usable label; {_why_none(rows, row_id)}")
+    return rows
+
+
+def _name_classes(
+    found: RowLabels, given: Sequence[str] | None, source: Path, row_id: Callable[[int], str]
+) -> tuple[tuple[str, ...], str]:
+    if given is not None:
+        return tuple(given), _compare_names(found, given, source)
+    if found.texts is not None:
+        return tuple(sorted(found.texts)), "label column"
+    if found.known is not None:
+        return found.known, found.origin
+    highest, rows = int(found.codes.max(initial=-1)), len(found.codes)
+    if highest >= max(MIN_CLASSES, rows):
+        row = int(found.codes.argmax())
+        raise SourceError(
+            f"{source}/{row_id(row)}: label {highest} in {rows:,} rows, expected less than "
+            f"{max(MIN_CLASSES, rows):,}; name the classes with --classes if it is right"
+        )
+    width = len(str(max(0, highest)))
+    return tuple(f"{label:0{width}d}" for label in range(highest + 1)), "numbers"
+
+
+def _compare_names(found: RowLabels, given: Sequence[str], source: Path) -> str:
+    """Return how the given classes relate to the labels.
+
+    Names that the source knows are never assigned to other labels.
+    """
+    known = found.known
+    if known is None or found.texts is not None:
+        return "given"
+    if len(known) != len(given):
+        raise SourceError(f"{source}: {len(known)} classes, but --classes names {len(given)}; name all of them")
+    if tuple(given) == known or (set(known) == set(given) and len(set(known)) == len(known)):
+        return "given"
+    shared = sorted(set(known).intersection(given))
+    if shared:
+        raise SourceError(
+            f"{source}: --classes names {shared[0]!r} as the source does, but not every class so, once; name "
+            "all as it does, or all in other words, in their order"
+        )
+    pair = f"{known[0]!r} becomes {given[0]!r}, and so on"
+    log_message(f"note: {source}: --classes shares no name with the source; {pair}")
+    return BY_POSITION
+
+
+def _match_labels(found: RowLabels, classes: tuple[str, ...]) -> NDArray[np.int32]:
+    labels, names = found.codes, found.known or () if found.texts is None else found.texts
+    if found.texts is not None or (names != classes and set(names) == set(classes)):
+        index = {name: label for label, name in enumerate(classes)}
+        table = np.array([*(index.get(name, -1) for name in names), -1], np.int64)
+        labels = np.where(labels < 0, -1, table[np.clip(labels, 0, len(names))])
+    return np.where((labels < 0) | (labels >= len(classes)), -1, labels).astype(np.int32)
+
+
+def _why_none(rows: NamedRows, row_id: Callable[[int], str]) -> str:
+    codes = rows.found.codes
+    if not len(codes):
+        return "they have no rows"
+    hidden = {-1: "-1", NO_LABEL: "null"}.get(int(codes[0])) if rows.found.texts is None else None
+    if hidden and (codes == codes[0]).all():
+        return (
+            f"every label is {hidden}: the labels of this split are not published, as those of test sets often "
+            "are; choose another split with --split, or another set"
+        )
+    return f"the first, {row_id(0)}: {rows.reason(0)}"
