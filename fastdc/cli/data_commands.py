@@ -57,6 +57,11 @@ def write(
     label_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of labels.  [default: by common names]")
     ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="M[,M,M]", help="Undo a standardisation of arrays of floats, with --std; scale 0..1."),
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="S[,S,S]", help="See --mean.")] = None,
     hint: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,6 +84,7 @@ def write(
     fastdc write-beton photos.tar train.beton --split train --resolution 256
     """
     from fastdc.beton import write_beton
+    from fastdc.common.settings import split_floats
 
     if quality is not None and encoding != "jpg" and (encoding is not None or resolution is None):
         log_message("--quality has no effect here: it belongs to --encoding jpg (the default with --resolution)")
@@ -95,6 +101,8 @@ def write(
         allow_missing_classes=allow_missing_classes,
         image_column=image_column,
         label_column=label_column,
+        mean=None if mean is None else split_floats(mean, "--mean"),
+        std=None if std is None else split_floats(std, "--std"),
         hints=hint or (),
         force=force,
         show_progress=not quiet,
