@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.sources.class_folders import BY_POSITION
 from fastdc.beton.texts import one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
@@ -26,7 +27,7 @@ def settle_classes(
 
     Returns:
         names, int32 [N] with -1 for labels that are none of the classes, and "source", "numbers", "given" or
-        "given, by position".
+        `BY_POSITION`.
 
     Raises:
         SourceError: own and given names contradict each other, names repeat, or a label is too high to be a class.
@@ -49,7 +50,23 @@ def settle_classes(
             "...); name all as it does, or all in other words, in their order"
         )
     log_message(f"note: {where}: --classes shares no name with it; {own[0]!r} becomes {given[0]!r}, and so on")
-    return given, _in_range(labels, len(given)), "given, by position"
+    return given, _in_range(labels, len(given)), BY_POSITION
+
+
+def settle_names(
+    labels: NDArray[np.int64], names: Sequence[str], own: Sequence[str] | None, given: Sequence[str] | None
+) -> tuple[tuple[str, ...], NDArray[np.int32], str]:
+    """Return the same as `settle_classes` for labels that are names.
+
+    Args:
+        labels: int64 [N], place in `names`; those below 0 are missing.
+        names: all names that occur.
+        own, given: see `settle_classes`. Without both, the classes are `names`, sorted.
+    """
+    classes = tuple(map(one_spelling, given or own or sorted(names)))
+    place = {name: label for label, name in enumerate(classes)}
+    table = np.array([*(place.get(name, -1) for name in names), -1], np.int64)
+    return classes, table[_in_range(labels, len(names))].astype(np.int32), "given" if given else "source"
 
 
 def _number(labels: NDArray[np.int64], where: str) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def test_class_names_of_the_file_and_of_the_option(tmp_path, capsys):
     assert write(tmp_path, source)[0].classes == ("ant", "bee", "cow")
     names = tmp_path / "names.txt"
     names.write_text("cow\nant\nbee\n")
-    manifest, pixels = write(tmp_path, source, classes=names)
+    manifest, _ = write(tmp_path, source, classes=names)
     assert (manifest.classes, manifest.counts) == (("cow", "ant", "bee"), (2, 2, 2))
     with BetonFile(tmp_path / "out.beton") as beton:
         assert beton.labels.tolist() == [0, 1, 2, 2, 1, 0]
@@ -167,8 +167,8 @@ def test_values_that_are_no_numbers_can_be_left_out(tmp_path):
         (PIXELS * 1.0, LABELS, {}, r"images: row 0 has values of .* to .*, expected 0 to 1; .*give --mean and --std"),
         (standardised(), LABELS, {}, "expected 0 to 1; if the images are standardised, give --mean and --std"),
         (standardised(), LABELS, {"mean": MEAN}, "--mean needs --std beside it"),
-        (standardised(), LABELS, {"mean": MEAN, "std": (0.2, 0.2)}, "--std has 2 values, but the images have 3 channels"),
-        (standardised(), LABELS, {"mean": (125.3,), "std": (63.0,)}, "--mean 125.3, expected values for pixels on a scale"),
+        (standardised(), LABELS, {"mean": MEAN, "std": (0.2, 0.2)}, "--std has 2 values, but the images have 3"),
+        (standardised(), LABELS, {"mean": (125.3,), "std": (63.0,)}, "--mean 125.3, expected values for pixels"),
         (standardised(), LABELS, {"mean": (0.5,), "std": (0.0,)}, "--std 0.0, expected values"),
         (PIXELS, LABELS, {"mean": MEAN, "std": STD}, "is uint8, which --mean and --std do not change"),
         (PIXELS.astype(np.int64), LABELS, {}, "has the type int64, expected uint8, or floats"),
