@@ -12,7 +12,7 @@ from fastdc.beton.images import Rgb
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.levels import find_levels
 from fastdc.beton.sources.named_arrays import read_labels
-from fastdc.beton.sources.settle_classes import settle_classes
+from fastdc.beton.sources.row_labels import RowLabels, name_rows
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.tensor_pairs import Pair
 from fastdc.beton.texts import Texts
@@ -43,15 +43,13 @@ class TensorImages:
         shape, dtype, where = pair.images.shape, pair.images.dtype, pair.images.where
         self._levels = find_levels(shape, dtype, options.mean, options.std, where)
         rows = shape[0]
-        self._found = read_labels(pair.labels.whole(), rows, pair.labels.where)
-        classes, labels, named = settle_classes(self._found, pair.classes, options.classes, str(path))
-        if (labels < 0).all():
-            raise SourceError(f"{pair.labels.where}: no usable label; the first is {self._reason(0, len(classes))}")
-        self._classes, self._bad = len(classes), np.flatnonzero(labels < 0)
-        empty = frozenset(np.flatnonzero(np.bincount(labels[labels >= 0], minlength=len(classes)) == 0).tolist())
-        ids = Texts.of(f"{self._name}:{row}" for row in range(rows))
-        self.contents = Contents("", classes, ids, labels, [], empty)
-        self.made = {"arrays": self._name, "class_names": named, **pair.made}
+        codes = read_labels(pair.labels.whole(), rows, pair.labels.where)
+        found = RowLabels(codes, None, pair.classes, "source")
+        self._rows = name_rows(found, options.classes, path, self._id)
+        self._bad = np.flatnonzero(self._rows.labels < 0)
+        ids = Texts.of(map(self._id, range(rows)))
+        self.contents = Contents("", self._rows.classes, ids, self._rows.labels, [], self._rows.empty)
+        self.made = {"arrays": self._name, "class_names": self._rows.named, **pair.made}
         if self._levels.linear is not None:
             self.made |= {"clipped": self._count_clipped(options.mean is not None)}
         if options.mean is not None and options.std is not None:
@@ -66,7 +64,7 @@ class TensorImages:
         rows = np.fromiter((int(path.rpartition(":")[2]) for path in paths), np.int64)
         bad = np.isin(rows, self._bad)
         for number in np.flatnonzero(bad).tolist():
-            yield number, partial(_refuse, self._reason(int(rows[number]), self._classes))
+            yield number, partial(_refuse, self._rows.reason(int(rows[number])))
         order = np.argsort(rows, kind="stable")
         order, place = order[~bad[order]], 0
         for row, image in enumerate(self._images.rows()):
@@ -94,8 +92,8 @@ class TensorImages:
             log_message(f"note: {self._images.where}: {share} are outside 0..255 after --mean and --std; clipped")
         return clipped
 
-    def _reason(self, row: int, classes: int) -> str:
-        return f"label {self._found[row]}, expected 0..{classes - 1}"
+    def _id(self, row: int) -> str:
+        return f"{self._name}:{row}"
 
 
 def _span(image: NDArray[Any]) -> str:

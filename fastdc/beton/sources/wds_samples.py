@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.sources.archive_tree import DAMAGE
+from fastdc.beton.sources.row_labels import NO_LABEL
 from fastdc.beton.sources.wds_shards import LABELS, Part, is_picture, open_tar, read_parts
 from fastdc.beton.texts import Texts, one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.text import one_line
 
-NO_LABEL = -1
 _NUMBER = re.compile(r"[-+]?\d{1,18}")
 _JSON_NAMES = ("label", "cls", "class", "class_id")
 _MAX_LABEL_BYTES = 1 << 20

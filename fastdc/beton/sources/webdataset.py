@@ -15,7 +15,7 @@ import numpy as np
 from fastdc.beton.positioned_io import read_range
 from fastdc.beton.sources.archive_tree import DAMAGE
 from fastdc.beton.sources.class_folders import Contents
-from fastdc.beton.sources.settle_classes import settle_classes, settle_names
+from fastdc.beton.sources.row_labels import RowLabels, name_rows
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.tar_trees import forget_headers, read_streamed
 from fastdc.beton.sources.trees import Fetch, check_size
@@ -45,18 +45,15 @@ class WebDataset:
         self._folder, self._shards = list_shards(source, options.split)
         self.name = (source if source.exists() else self._folder).resolve().name
         self._found = found = scan_shards(self._folder, self._shards)
-        labels, own = np.array(found.labels, np.int64), names_beside(self._folder)
-        if found.names:
-            classes, numbers, named = settle_names(labels, list(found.names), own, options.classes)
-        else:
-            classes, numbers, named = settle_classes(labels, own, options.classes, str(source))
-        self._classes, self._bad = classes, np.flatnonzero(numbers < 0)
-        if not len(numbers):
-            raise SourceError(f"{source}: holds no samples, expected files such as 000000.jpg and 000000.cls")
-        if len(self._bad) == len(numbers):
-            raise SourceError(f"{source}: no usable sample; the first, {found.ids[0]}: {self._reason(0)}")
-        empty = frozenset(np.flatnonzero(np.bincount(numbers[numbers >= 0], minlength=len(classes)) == 0).tolist())
-        self.contents = Contents("", classes, found.ids, numbers, [], empty)
+        if len(found.reasons) == len(found.ids):
+            first = f"the first, {found.ids[0]}, is {found.reasons[0]}" if found.ids else "expected 0.jpg and 0.cls"
+            raise SourceError(f"{source}: holds no samples of an image and a label; {first}")
+        own, texts = names_beside(self._folder), tuple(found.names) or None
+        labels = RowLabels(np.array(found.labels, np.int64), texts, own, "source")
+        self._rows = name_rows(labels, options.classes or (own if texts else None), source, found.ids.__getitem__)
+        self._bad = np.flatnonzero(self._rows.labels < 0)
+        named = "source" if texts and not options.classes else self._rows.named
+        self.contents = Contents("", self._rows.classes, found.ids, self._rows.labels, [], self._rows.empty)
         self.made = {"labels": sorted(found.suffixes), "class_names": named}
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
@@ -65,7 +62,7 @@ class WebDataset:
         Raises:
             SourceError: a compressed shard is found to be damaged.
         """
-        rows = np.fromiter(self._rows(paths), np.int64)
+        rows = np.fromiter(self._find(paths), np.int64)
         bad = np.isin(rows, self._bad)
         for number in np.flatnonzero(bad).tolist():
             yield number, partial(_refuse, self._reason(int(rows[number])))
@@ -76,7 +73,7 @@ class WebDataset:
             numbers = order[shards == shard]
             yield from self._fetch_shard(self._folder / self._shards[shard], rows[numbers].tolist(), numbers.tolist())
 
-    def _rows(self, paths: Iterable[str]) -> Iterator[int]:
+    def _find(self, paths: Iterable[str]) -> Iterator[int]:
         """Yield the row of each id. Mostly all ids are given in their order, which needs no index."""
         ids, index, row = self._found.ids, dict[str, int](), -1
         for path in paths:
@@ -110,13 +107,7 @@ class WebDataset:
             raise SourceError(f"{path}: lacks {self._found.ids[rows[place]]}; it changed while it was read: run again")
 
     def _reason(self, row: int) -> str:
-        found = self._found.labels[row]
-        if row in self._found.reasons:
-            return self._found.reasons[row]
-        if self._found.names:
-            name = next(name for name, place in self._found.names.items() if place == found)
-            return f"label {name!r} is not one of the {len(self._classes)} classes"
-        return f"label {found}, expected 0..{len(self._classes) - 1}"
+        return self._found.reasons.get(row) or self._rows.reason(row)
 
 
 def _read_at(path: Path, offset: int, size: int) -> bytes:

@@ -133,7 +133,7 @@ def test_class_names_of_the_file_and_of_the_option(tmp_path, capsys):
     assert write(tmp_path, source, classes=names)[0].made["class_names"] == "given, by position"
     assert "'ant' becomes 'a', and so on" in capsys.readouterr().err
     names.write_text("ant\nb\nc\n")
-    refused(tmp_path, source, "names 3 classes .'ant', .*but --classes names 3", classes=names)
+    refused(tmp_path, source, "--classes names 'ant' as the source does, but not every class so", classes=names)
 
 
 def test_exact_one_hot_rows_are_classes_and_soft_ones_are_refused(tmp_path):
@@ -178,8 +178,8 @@ def test_values_that_are_no_numbers_can_be_left_out(tmp_path):
         (PIXELS[:0], LABELS[:0], {}, r"has the shape \[0, 12, 16, 3\], so there are no images"),
         (PIXELS, LABELS[:5], {}, "5 labels of 6 images, expected one label per image"),
         (PIXELS, LABELS / 2, {}, r"is float64 \[6\], expected integers"),
-        (PIXELS, LABELS - 5, {}, r"no usable label; the first is label -3, expected 0\.\.-1|no usable label"),
-        (PIXELS, LABELS + 5000, {}, "label 5002 of 6 images, expected less than 1,000; name the classes"),
+        (PIXELS, LABELS - 5, {}, "no row with a usable label; the first"),
+        (PIXELS, LABELS + 5000, {}, "label 5002 in 6 rows, expected less than 1,000; name the classes"),
         (PIXELS, LABELS.astype(object), {}, "holds pickled objects, which could run code"),
         (np.asfortranarray(PIXELS), LABELS, {}, "is in Fortran's order; save numpy.ascontiguousarray"),
         (PIXELS, LABELS, {"split": "train"}, "name no splits, but 'train' was requested; omit --split"),

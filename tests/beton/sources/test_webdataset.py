@@ -191,7 +191,7 @@ def test_one_bad_sample_is_named_and_can_be_left_out(tmp_path, jpegs, files, wor
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ([("c.jpg", None), ("c.cls", b"5000")], "label 5000 of 3 images, expected less than 1,000; name the classes"),
+        ([("c.jpg", None), ("c.cls", b"5000")], "label 5000 in 3 rows, expected less than 1,000; name the classes"),
         (
             [("c.jpg", None), ("c.cls", b"cat")],
             "sample 'c' has the label 'cat', but those before have numbers; use one",
