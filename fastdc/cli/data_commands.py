@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def write(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder, archive, table, parquet or saved set.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Folder, archive, table, arrays, hf://OWNER/NAME, ...")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT.beton", help="File to write.")],
     split: Annotated[str | None, typer.Option(help="Split to write, if SOURCE has splits.")] = None,
     resolution: Annotated[
@@ -72,7 +74,7 @@ def write(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write images into one FFCV file: class folders, archives, tables, parquet shards and other layouts.
+    """Write images into one FFCV file: class folders, archives, tables, shards, arrays and other layouts.
 
     `fastdc list sources` lists the layouts.
 
