@@ -115,7 +115,7 @@ def write(
         print(f"converted to RGB: {changed}")
     for line in (*class_lines(made), *skipped_lines(made)):
         print(line)
-    if made.made.get("encoding") == "keep":
+    if made.made.get("encoding") == "keep" and "arrays" not in made.made:
         print(f"JPEG images were not decoded; fastdc verify-beton {out} --deep decodes all")
 
 
