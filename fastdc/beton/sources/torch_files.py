@@ -45,7 +45,7 @@ class TorchArray(NamedTuple):
 
     def rows(self) -> Iterator[NDArray[Any]]:
         """Yield `tensor[0]`, `tensor[1]`, ...; those of a mapped file are read only now."""
-        return map(_to_numpy, self.tensor)
+        return (_to_numpy(self.tensor[row]) for row in range(len(self.tensor)))  # iter() would make all rows at once
 
     def whole(self) -> NDArray[Any]:
         """Return the tensor as an array."""
