@@ -28,9 +28,8 @@ from fastdc.beton.resize_images import resize_many
 from fastdc.beton.sample_order import in_imagefolder
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.open_source import open_source
-from fastdc.beton.sources.source import Files, Opened
+from fastdc.beton.sources.source import FetchImage, Files, Opened
 from fastdc.beton.sources.source_options import SourceOptions
-from fastdc.beton.sources.trees import Fetch
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit
 from fastdc.common.choices import Encoding, OnError
@@ -55,7 +54,7 @@ class Converted(NamedTuple):
     reason: str
 
 
-_Chunk = list[tuple[int, Fetch]]
+_Chunk = list[tuple[int, FetchImage]]
 _Result = tuple[list[Converted], _Chunk]
 """Results of a chunk's first images, and the images that are left."""
 _Task = tuple[Future[_Result], _Chunk]
@@ -84,6 +83,8 @@ def write_beton(
     allow_missing_classes: bool = False,
     image_column: str | None = None,
     label_column: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     hints: Sequence[str] = (),
     force: bool = False,
     show_progress: bool = False,
@@ -114,6 +115,7 @@ def write_beton(
         on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first one.
         allow_missing_classes: keep a class without images, whose folder is empty or, with `classes`, missing.
         image_column, label_column: names of the columns of a table or of parquet shards; see `SourceOptions`.
+        mean, std: standardisation that arrays of floats have undergone, which is undone; see `SourceOptions`.
         hints: training hints of a set of mosaics, such as "tile_grid=2"; see `parse_hints`. They replace the source's.
         force: replace an existing file, but never `source` or `classes` itself.
         show_progress: report progress on stderr.
@@ -130,6 +132,8 @@ def write_beton(
         allow_missing_classes=allow_missing_classes,
         image_column=image_column,
         label_column=label_column,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
     )
     inputs = [source.path if isinstance(source, Opened) else Path(source), *([classes] if classes else [])]
     own_hints = parse_hints(hints)
@@ -230,7 +234,7 @@ def _convert_chunk(chunk: _Chunk, recipe: Recipe) -> _Result:
         raise OutputError("out of memory while converting images; use fewer --workers") from error
 
 
-def _convert(number: int, fetch: Fetch, recipe: Recipe) -> Converted:
+def _convert(number: int, fetch: FetchImage, recipe: Recipe) -> Converted:
     """Convert one image. A failure becomes a `reason`, so that order and counting stay with the consumer."""
     try:
         payload, conversions = convert_image(fetch(), recipe)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fastdc.beton.encode_images import encode_jpeg
-from fastdc.beton.images import check_pixels, read_image
+from fastdc.beton.images import Rgb, check_pixels, read_image
 from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.beton.pages import Payload, jpeg_payload
 from fastdc.beton.resize_images import Resize, resize_image, resize_short
@@ -52,24 +52,38 @@ def make_recipe(encoding: Encoding | None, quality: int | None, resolution: int 
     return Recipe(chosen, DEFAULT_QUALITY if quality is None else quality, resolution)
 
 
-def convert_image(data: bytes, recipe: Recipe) -> tuple[Payload, tuple[str, ...]]:
+def convert_image(data: bytes | Rgb, recipe: Recipe) -> tuple[Payload, tuple[str, ...]]:
     """Convert an image file to the payload to store, and name the conversions it needed.
+
+    Args:
+        data: the file, or pixels uint8 [H, W, 3], which "keep" always stores losslessly.
+        recipe: how images are stored.
 
     Raises:
         SourceError: the file is not an image, is truncated, or is too large.
     """
+    if not isinstance(data, bytes):
+        return _store_pixels(data, recipe, lossless=recipe.encoding == "keep"), ()
     if recipe.encoding == "keep":
         header = read_jpeg_header(data)
         if header is not None and header.common and header.complete and header.orientation == 1:
             check_pixels(header.height, header.width)
             return jpeg_payload(data, header.height, header.width), ()
     pixels, conversions = read_image(data)
+    lossless = recipe.encoding == "keep" and pixels.nbytes <= MAX_LOSSLESS_BYTES
+    payload = _store_pixels(pixels, recipe, lossless)
+    lossy = recipe.encoding == "keep" and not lossless
+    return payload, (*conversions, "lossy") if lossy else conversions
+
+
+def _store_pixels(pixels: Rgb, recipe: Recipe, lossless: bool) -> Payload:
+    """Return the payload of decoded pixels; `lossless` tells "keep" to store them raw."""
     if recipe.resolution is not None:
         pixels = resize_short(pixels, recipe.resolution, recipe.resize)
-    if recipe.encoding == "raw" or (recipe.encoding == "keep" and pixels.nbytes <= MAX_LOSSLESS_BYTES):
-        return make_payload(pixels), conversions
-    lossy = recipe.encoding == "keep"
+    if recipe.encoding == "raw" or lossless:
+        return make_payload(pixels)
     if max(pixels.shape) > 65_500:  # libjpeg's JPEG_MAX_DIMENSION
         raise SourceError(f"image of {pixels.shape[0]} x {pixels.shape[1]} pixels, JPEG holds at most 65500 a side")
-    encoded = encode_jpeg(pixels, 95, "444") if lossy else encode_jpeg(pixels, recipe.quality, "420")
-    return jpeg_payload(encoded, *pixels.shape[:2]), (*conversions, "lossy") if lossy else conversions
+    kept = recipe.encoding == "keep"
+    encoded = encode_jpeg(pixels, 95, "444") if kept else encode_jpeg(pixels, recipe.quality, "420")
+    return jpeg_payload(encoded, *pixels.shape[:2])

@@ -53,7 +53,7 @@ _KINDS = (
     (rb"MSCF", Kind("a cabinet archive", _UNPACK)),
     (rb"hsqs", Kind("a squashfs image", "mount it and give the folder")),
     (rb"\x89HDF\r\n", Kind("an HDF5 file", "write its images as files, one folder per class")),
-    (rb"\x93NUMPY", Kind("a NumPy array", "write its images with fastdc.beton.write_samples")),
+    (rb"\x93NUMPY", Kind("a NumPy array", "save its images with their labels as one .npz: numpy.savez")),
     (rb"ARROW1|\xff\xff\xff\xff....\x10\0\0\0", Kind("an Arrow file", "write it as parquet: Dataset.to_parquet")),
     (rb"PAR1", Kind("a parquet file", "let its name end in .parquet")),
     (rb"\0{512}", Kind("nothing but zero bytes", "get the file again: its copy or download broke off")),

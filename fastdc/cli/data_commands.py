@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def write(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder, archive, table, parquet or saved set.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Folder, archive, table, arrays, hf://OWNER/NAME, ...")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT.beton", help="File to write.")],
     split: Annotated[str | None, typer.Option(help="Split to write, if SOURCE has splits.")] = None,
     resolution: Annotated[
@@ -57,6 +59,11 @@ def write(
     label_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of labels.  [default: by common names]")
     ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="M[,M,M]", help="Undo a standardisation of arrays of floats, with --std; scale 0..1."),
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="S[,S,S]", help="See --mean.")] = None,
     hint: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,7 +74,7 @@ def write(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write images into one FFCV file: class folders, archives, tables, parquet shards and other layouts.
+    """Write images into one FFCV file: class folders, archives, tables, shards, arrays and other layouts.
 
     `fastdc list sources` lists the layouts.
 
@@ -79,6 +86,7 @@ def write(
     fastdc write-beton photos.tar train.beton --split train --resolution 256
     """
     from fastdc.beton import write_beton
+    from fastdc.common.settings import split_floats
 
     if quality is not None and encoding != "jpg" and (encoding is not None or resolution is None):
         log_message("--quality has no effect here: it belongs to --encoding jpg (the default with --resolution)")
@@ -95,6 +103,8 @@ def write(
         allow_missing_classes=allow_missing_classes,
         image_column=image_column,
         label_column=label_column,
+        mean=None if mean is None else split_floats(mean, "--mean"),
+        std=None if std is None else split_floats(std, "--std"),
         hints=hint or (),
         force=force,
         show_progress=not quiet,
@@ -105,7 +115,7 @@ def write(
         print(f"converted to RGB: {changed}")
     for line in (*class_lines(made), *skipped_lines(made)):
         print(line)
-    if made.made.get("encoding") == "keep":
+    if made.made.get("encoding") == "keep" and "arrays" not in made.made:
         print(f"JPEG images were not decoded; fastdc verify-beton {out} --deep decodes all")
 
 

@@ -1,6 +1,7 @@
 """Define typed settings: frozen pydantic models whose errors are one line and name the closest valid key."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, get_args
@@ -128,6 +129,25 @@ def parse_scalar(text: str, key: str) -> Any:
 def split_names(text: str) -> list[str]:
     """Split names at commas outside brackets: `"random,el2n[keep=hard,balanced=false]"` holds two names."""
     return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+
+
+def split_floats(text: str, name: str) -> tuple[float, ...]:
+    """Split numbers at commas: `"0.49,0.48,0.45"`.
+
+    Args:
+        text: the numbers.
+        name: the setting, for the message.
+
+    Raises:
+        ConfigError: a part is not a finite number.
+    """
+    try:
+        numbers = tuple(map(float, text.split(",")))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"{name} {text!r}: expected a number, or one per channel such as 0.49,0.48,0.45")
+    return numbers
 
 
 def expand_numbers(text: str) -> list[int]:

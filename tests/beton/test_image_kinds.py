@@ -81,7 +81,7 @@ def numpy_array():
         ("x.zip", b"<!DOCTYPE html><html>quota exceeded</html>", "a web page.*get the file again"),
         ("x.h5", b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 file"),
         ("x.arrow", arrow(), "an Arrow file.*to_parquet"),
-        ("x.npy", numpy_array(), "a NumPy array.*write_samples"),
+        ("x.npy", numpy_array(), "a NumPy array.*numpy.savez"),
         ("x.jpg", b"\xff\xd8\xff\xe0" + bytes(64), "cannot be read as an archive"),
     ],
 )

@@ -31,7 +31,7 @@ def test_listing_and_help_import_no_torch(arguments: list[str]) -> None:
 
 SURFACE = {
     "write-beton": "SOURCE OUT.beton --split --resolution --encoding --quality --workers --on-error --classes "
-    "--allow-missing-classes --image-column --label-column --hint --force --quiet -q",
+    "--allow-missing-classes --image-column --label-column --mean --std --hint --force --quiet -q",
     "verify-beton": "FILE --deep",
     "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --log --quiet -q",
     "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --index-order --score --keep --high "

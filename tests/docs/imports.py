@@ -1,20 +1,26 @@
 """Write sets in layouts that `fastdc write-beton` imports, for the documentation's blocks.
 
-python -m tests.docs.imports          (from the images of photos/train, into numbered, listed and saved)
+python -m tests.docs.imports          (from photos/train, into numbered, listed, saved, arrays.npz and shards)
 """
 
 import csv
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from PIL import Image
+
+from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 PHOTOS = Path("photos/train")
 
 
 def main() -> None:
-    """Write the three sets."""
+    """Write all sets."""
     classes = sorted(path.name for path in PHOTOS.iterdir())
     files = sorted(PHOTOS.glob("*/*"))
     for number, name in enumerate(classes):
@@ -31,6 +37,28 @@ def main() -> None:
         "label": [classes.index(file.parent.name) for file in files],
     }
     save(Path("saved"), pa.table(rows), classes)
+    write_arrays(Path("arrays.npz"), files, rows["label"])
+    write_tars(Path("shards"), files)
+
+
+def write_arrays(path: Path, files: list[Path], labels: list[int]) -> None:
+    """Write images as a training code holds them, standardised with ImageNet's mean and deviation."""
+    images = np.stack([np.asarray(Image.open(file).convert("RGB").resize((32, 32))) for file in files])
+    values = (images / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    np.savez(path, images=values.astype(np.float32), labels=labels)
+
+
+def write_tars(folder: Path, files: list[Path]) -> None:
+    """Write two shards of WebDataset samples, whose labels are names."""
+    folder.mkdir()
+    for shard in range(2):
+        with tarfile.open(folder / f"photos-{shard:04d}.tar", "w") as archive:
+            for number, file in enumerate(files[shard::2]):
+                label = file.parent.name.encode()
+                archive.add(file, f"{shard}{number:05d}{file.suffix}")
+                member = tarfile.TarInfo(f"{shard}{number:05d}.cls")
+                member.size = len(label)
+                archive.addfile(member, io.BytesIO(label))
 
 
 def save(folder: Path, table: pa.Table, classes: list[str]) -> None:

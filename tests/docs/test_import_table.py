@@ -4,9 +4,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from fastdc.beton import load_manifest
+from fastdc.beton.images import decode_image
 from fastdc.beton.sources.example_images import CLASSES, example_images
 from fastdc.beton.sources.open_source import source_of, sources
 from fastdc.cli.main import run
@@ -39,7 +42,47 @@ def any_table(folder: Path) -> list[str]:
     return [str(folder / "list.tsv")]
 
 
-OTHER_LAYOUTS: dict[str, Callable[[Path], list[str]]] = {"numbered": numbered, "any `.csv`": any_table}
+def pixels_and_labels(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Images as standardised floats [N, 3, H, W], their labels, and the options that such a source needs."""
+    (folder.parent / "names.txt").write_text("\n".join(CLASSES))
+    images = np.stack([decode_image(data) for _, _, data in example_images()])
+    labels = [CLASSES.index(name) for name, _, _ in example_images()]
+    values = torch.tensor((images / 255 - 0.5) / 0.25, dtype=torch.float32).permute(0, 3, 1, 2)
+    options = ["--classes", str(folder.parent / "names.txt"), "--mean", "0.5", "--std", "0.25,0.25,0.25"]
+    return values, torch.tensor(labels), options
+
+
+def dictionary(folder: Path) -> list[str]:
+    images, labels, options = pixels_and_labels(folder)
+    torch.save({"images": images, "labels": labels}, folder / "set.pt")
+    return [str(folder / "set.pt"), *options]
+
+
+def experiments(folder: Path) -> list[str]:
+    images, labels, options = pixels_and_labels(folder)
+    torch.save({"data": [[images, labels], [images, labels]]}, folder / "res.pt")
+    return [str(folder / "res.pt"), *options, "--split", "0"]
+
+
+def best(folder: Path) -> list[str]:
+    images, labels, options = pixels_and_labels(folder)
+    torch.save(images, folder / "images_best.pt")
+    torch.save(labels, folder / "labels_best.pt")
+    return [str(folder), *options]
+
+
+def pattern(folder: Path) -> list[str]:
+    return [str(sources().get("webdataset").example(folder) / "shard-{0000..0001}.tar")]
+
+
+OTHER_LAYOUTS: dict[str, Callable[[Path], list[str]]] = {
+    "numbered": numbered,
+    "any `.csv`": any_table,
+    "`.pt` or": dictionary,
+    "`.pt` with": experiments,
+    "a folder with `images_best": best,
+    "a pattern": pattern,
+}
 """Writers of the layouts that are no kind's own example, by the beginning of the row's second cell."""
 
 
@@ -52,6 +95,8 @@ def test_each_kind_has_a_row() -> None:
 def test_each_row_is_read(kind: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind in ("parquet", "saved-set"):
         pytest.importorskip("pyarrow")
+    if kind == "hub":
+        pytest.importorskip("huggingface_hub")
     (tmp_path / "set").mkdir()
     own = next((writer for start, writer in OTHER_LAYOUTS.items() if layout.startswith(start)), None)
     arguments = own(tmp_path / "set") if own else [os.fspath(sources().get(kind).example(tmp_path / "set"))]

@@ -1,4 +1,4 @@
-"""Find parquet shards in the layouts of the Hugging Face hub: the files of a split, and whether they are complete.
+"""Find shards in the layouts of the Hugging Face hub: the files of a split, and whether they are complete.
 
     data/train-00000-of-00007.parquet  data/validation-00000-of-00001.parquet    SPLIT-NUMBER-of-TOTAL
     train/0000.parquet  test/0000.parquet                                        a folder per split
@@ -18,8 +18,8 @@ from fastdc.beton.sources.splits import SPLIT_NAMES, match_split, no_such_split
 from fastdc.beton.sources.trees import is_hidden, is_image
 from fastdc.common.errors import SourceError
 
-SUFFIX = ".parquet"
-_METADATA = f"metadata{SUFFIX}"  # captions and the like, beside the images of an image folder
+PARQUET = (".parquet",)
+_METADATA = "metadata.parquet"  # captions and the like, beside the images of an image folder
 _MAX_DEPTH = 4
 _MAX_FOLDERS = 64  # image folders may have more; repositories of shards do not
 # The hub appends a hash to some names: train-00000-of-00001-0123456789abcdef.parquet.
@@ -35,30 +35,31 @@ class Shard(NamedTuple):
     total: int | None
 
 
-def is_sharded(source: Path) -> bool:
-    """Return whether `source` is a parquet file, or a folder whose parquet files are not strays in an image folder.
+def is_sharded(source: Path, suffixes: tuple[str, ...] = PARQUET) -> bool:
+    """Return whether `source` is a shard, or a folder whose shards are not strays in an image folder.
 
     Strays lie among images, or above two or more folders with images: class folders, or splits of them.
     """
     if not source.is_dir():
-        return source.suffix.lower() == SUFFIX and source.is_file()
+        return _is_shard(source.name, suffixes) and source.is_file()
     try:
         sharded, pictured = [], []
         for folder, files in islice(_walk(source, 2), _MAX_FOLDERS):
             if any(map(is_image, files)):
                 pictured.append(folder)
-            elif any(map(_is_shard, files)):
+            elif any(_is_shard(name, suffixes) for name in files):
                 sharded.append(folder)
         return any(sum(other.startswith(f"{folder}/") for other in pictured) < 2 for folder in sharded)
     except SourceError:  # let the reader of image folders report an unreadable folder, if it matters
         return False
 
 
-def find_shards(source: Path, split: str | None) -> list[str]:
+def find_shards(source: Path, split: str | None, suffixes: tuple[str, ...] = PARQUET) -> list[str]:
     """Return the sorted paths, relative to the folder, of the shards of one split; for a single file, its name.
 
     Args:
-        source: a folder, or one parquet file.
+        source: a folder, or one shard.
+        suffixes: ends of the shards' names.
         split: "train", "val", ..., an alias, or the name that the shards use; required exactly if the shards name
             splits. A single file needs none.
 
@@ -67,26 +68,26 @@ def find_shards(source: Path, split: str | None) -> list[str]:
             folders, which usually are several data sets.
     """
     if not source.is_dir():
-        return [_single_file(source, split)]
+        return [_single_file(source, split, suffixes)]
     found = (os.path.join(folder, name) for folder, files in _walk(source, _MAX_DEPTH) for name in files)
-    shards = [_describe(os.path.relpath(path, source)) for path in sorted(found) if _is_shard(path)]
+    shards = [_describe(os.path.relpath(path, source), suffixes) for path in sorted(found) if _is_shard(path, suffixes)]
     chosen = _choose(shards, split, source)
     _check_folders(chosen, source)
     _check_numbers(chosen, source)
     return [shard.path for shard in chosen]
 
 
-def _single_file(source: Path, split: str | None) -> str:
-    own = _describe(source.name).split
+def _single_file(source: Path, split: str | None, suffixes: tuple[str, ...]) -> str:
+    own = _describe(source.name, suffixes).split
     if split is not None and (own is None or match_split([own], split, source) is None):
         named = f"is of the split {own!r}" if own else "names no split"
         raise SourceError(f"{source}: {named}, but the requested split is {split!r}; omit --split")
     return source.name
 
 
-def _is_shard(path: str) -> bool:
+def _is_shard(path: str, suffixes: tuple[str, ...]) -> bool:
     name = os.path.basename(path).lower()
-    return name.endswith(SUFFIX) and name != _METADATA
+    return name.endswith(suffixes) and name != _METADATA
 
 
 def _walk(root: Path, depth: int) -> Iterator[tuple[str, list[str]]]:
@@ -105,12 +106,13 @@ def _walk(root: Path, depth: int) -> Iterator[tuple[str, list[str]]]:
         level = deeper
 
 
-def _describe(path: str) -> Shard:
+def _describe(path: str, suffixes: tuple[str, ...]) -> Shard:
     """Parse the split and the number out of a shard's path.
 
     Words of the file name have priority over those of its folders, and near folders over far ones.
     """
-    stem = os.path.basename(path)[: -len(SUFFIX)]
+    name = os.path.basename(path)
+    stem = next((name[: -len(suffix)] for suffix in suffixes if name.lower().endswith(suffix)), name)
     numbered = _NUMBERED.fullmatch(stem)
     prefix = numbered["prefix"] if numbered else stem
     parts = [prefix, *reversed(os.path.dirname(path).split("/"))]
@@ -140,7 +142,7 @@ def _check_folders(shards: list[Shard], source: Path) -> None:
     if len(folders) > 1:
         named = ", ".join(folder or "." for folder in folders)
         raise SourceError(
-            f"{source}: parquet shards in several folders ({named}), expected one data set; give one of them as source"
+            f"{source}: shards in several folders ({named}), expected one data set; give one of them as source"
         )
 
 

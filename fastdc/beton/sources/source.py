@@ -2,26 +2,30 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from fastdc.beton.images import Rgb
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.hub_cache import hub_name
 from fastdc.beton.sources.source_options import SourceOptions
-from fastdc.beton.sources.trees import Fetch
 
-_ARCHIVE = re.compile(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst|parquet))+$")
+_ARCHIVE = re.compile(r"(\.(tar|zip|tgz|tbz2?|txz|gz|bz2|xz|zst|parquet|npz|pt|pth))+$")
+
+
+FetchImage = Callable[[], bytes | Rgb]
+"""Reader of one image: the bytes of its file, or pixels uint8 [H, W, 3] of a source without files."""
 
 
 class Files(Protocol):
-    """Reader of the bytes of a source's images: a `Tree` or parquet shards."""
+    """Reader of a source's images: a `Tree`, parquet shards, arrays."""
 
     name: str
 
-    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
+    def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, FetchImage]]:
         """Yield a reader for each path; see `Tree`."""
 
 

@@ -16,6 +16,8 @@ class SourceOptions:
         allow_missing_classes: allow a class without images.
         image_column: name of the column that holds images or their paths; None looks for common names.
         label_column: name of the column that holds labels; None looks for common names.
+        mean, std: standardisation to undo in arrays of floats, (value - mean) / std for pixels on a scale of 0..1; one
+            value, or one per channel.
     """
 
     split: str | None = None
@@ -23,3 +25,5 @@ class SourceOptions:
     allow_missing_classes: bool = False
     image_column: str | None = None
     label_column: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None

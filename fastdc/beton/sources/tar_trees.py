@@ -13,14 +13,15 @@ from fastdc.beton.sources.archive_tree import DAMAGE, ArchiveTree
 from fastdc.beton.sources.trees import MAX_FILE_BYTES, Fetch, check_size
 from fastdc.common.errors import SourceError
 
-_BLOCK = 1 << 20
+STREAM_BLOCK = 1 << 20
+"""Bytes that are read at a time from a compressed archive."""
 
 
-class _StrictMember(tarfile.TarInfo):
+class StrictMember(tarfile.TarInfo):
     """Tar header that must be valid: `tarfile` itself takes a damaged or truncated one for the end of the archive."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> "_StrictMember":
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "StrictMember":
         """Read the next header, as `tarfile.TarInfo.fromtarfile` does.
 
         Every version of Python reads every header through this method.
@@ -41,7 +42,7 @@ class PlainTarTree(ArchiveTree[tuple[int, int]]):
 
     def __init__(self, source: Path) -> None:
         super().__init__(source)
-        with tarfile.open(source, "r:", tarinfo=_StrictMember) as archive:
+        with tarfile.open(source, "r:", tarinfo=StrictMember) as archive:
             _add_tar_members(self, archive)
         if self.members and all(name.lower().endswith(".tar") for name in self.members):
             self._enter_inner()
@@ -54,7 +55,7 @@ class PlainTarTree(ArchiveTree[tuple[int, int]]):
             for name, (start, size) in inner.items():
                 handle.seek(start)  # tarfile counts its offsets from the start of the outer file, too
                 try:
-                    with tarfile.open(fileobj=handle, mode="r:", tarinfo=_StrictMember) as archive:
+                    with tarfile.open(fileobj=handle, mode="r:", tarinfo=StrictMember) as archive:
                         _add_tar_members(self, archive, f"{name[:-4]}/")
                         if archive.offset >= start + size:  # its end marker is that of a tar behind it
                             raise tarfile.ReadError("no end marker")
@@ -79,7 +80,7 @@ class PackedTarTree(ArchiveTree[tuple[int, int]]):
     def __init__(self, source: Path) -> None:
         super().__init__(source)
         # "r|*" reads a stream: seeking backwards in a compressed file would unpack it again from its start.
-        with tarfile.open(source, "r|*", bufsize=_BLOCK, tarinfo=_StrictMember) as archive:
+        with tarfile.open(source, "r|*", bufsize=STREAM_BLOCK, tarinfo=StrictMember) as archive:
             _add_tar_members(self, archive)
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
@@ -91,12 +92,12 @@ class PackedTarTree(ArchiveTree[tuple[int, int]]):
         for number in wanted.pop(-1, ()):  # links and devices, which have no data
             yield number, lambda: _check_size(-1, 0)
         try:
-            with tarfile.open(self.source, "r|*", bufsize=_BLOCK, tarinfo=_StrictMember) as archive:
+            with tarfile.open(self.source, "r|*", bufsize=STREAM_BLOCK, tarinfo=StrictMember) as archive:
                 for member in archive:
-                    _forget(archive)
+                    forget_headers(archive)
                     numbers = wanted.get(member.offset_data) if member.isreg() else None
                     if numbers:  # several when hard links share the file
-                        fetch = _constant(archive, member)
+                        fetch = read_streamed(archive, member)
                         yield from ((number, fetch) for number in numbers)
         except DAMAGE as error:
             raise SourceError(f"{self.source}: cannot be read to its end ({error}); get it again") from error
@@ -106,7 +107,7 @@ def _add_tar_members(tree: ArchiveTree[tuple[int, int]], archive: tarfile.TarFil
     """Add every member below `folder`."""
     places: dict[str, tuple[int, int]] = {}
     for member in archive:
-        _forget(archive)
+        forget_headers(archive)
         if member.isdir():
             tree.add(folder + member.name, None)
         elif member.isreg() and not member.issparse():  # a sparse member is stored without its holes
@@ -120,12 +121,12 @@ def _add_tar_members(tree: ArchiveTree[tuple[int, int]], archive: tarfile.TarFil
                 tree.add_link(folder + member.name, member.linkname)
 
 
-def _forget(archive: tarfile.TarFile) -> None:
+def forget_headers(archive: tarfile.TarFile) -> None:
     """Drop the headers that tarfile collects for random access, which this module does not use."""
     archive.members = []  # type: ignore[attr-defined]
 
 
-def _constant(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Fetch:
+def read_streamed(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Fetch:
     """Read a stream's member now, and return a function that returns its bytes.
 
     If the member is too large, it is not read, and the function raises instead.

@@ -1,0 +1,142 @@
+"""Read files of `torch.save` without running code that a pickle may hold, and without trusting the sizes it states."""
+
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.common.errors import SourceError
+from fastdc.common.text import one_line
+
+if TYPE_CHECKING:
+    import torch
+
+_DAMAGE = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, OSError, pickle.UnpicklingError)
+_UNSUPPORTED = re.compile(r"(?:GLOBAL|Unsupported (?:class|global)[^\w]*)\s*([\w.]+)")
+_NUMPY_NUMBERS = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+_PREAMBLE = 3  # pickles before the object's own, in files of torch before 1.6: magic number, version, system
+
+
+class TorchArray(NamedTuple):
+    """One tensor of a file.
+
+    Attributes:
+        where: the file's path and the tensor's name, for messages.
+    """
+
+    tensor: "torch.Tensor"
+    where: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the tensor's shape."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of its values in NumPy, which knows no bfloat16: float32 for those."""
+        return _to_numpy(self.tensor[:0]).dtype
+
+    def rows(self) -> Iterator[NDArray[Any]]:
+        """Yield `tensor[0]`, `tensor[1]`, ...; those of a mapped file are read only now."""
+        return (_to_numpy(self.tensor[row]) for row in range(len(self.tensor)))  # iter() would make all rows at once
+
+    def whole(self) -> NDArray[Any]:
+        """Return the tensor as an array."""
+        return _to_numpy(self.tensor)
+
+
+def _to_numpy(tensor: "torch.Tensor") -> NDArray[Any]:
+    values: NDArray[Any] = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy(force=True)
+    return values
+
+
+class _Skipped:
+    """Stand-in for a NumPy number, such as the accuracies that distillation codes save beside their images."""
+
+    def __init__(self, *values: object) -> None:
+        del values
+
+    def __setstate__(self, state: object) -> None:
+        del state
+
+
+def load_torch(path: Path) -> Any:
+    """Return what `torch.save` wrote: tensors, and lists, dictionaries, numbers and strings around them.
+
+    Tensors stay in the file until they are read, except in the format of torch before 1.6.
+
+    Raises:
+        SourceError: the file is damaged, holds code or objects, or states more bytes than it has.
+    """
+    import torch
+    from torch.serialization import safe_globals
+
+    try:
+        zipped = _check_sizes(path)
+        stand_ins: list[Any] = [(_Skipped, name) for name in _NUMPY_NUMBERS]
+        stand_ins += [(_Skipped, f"numpy.dtypes.{name}") for name in ("Float64DType", "Float32DType", "Int64DType")]
+        with safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except SourceError:
+        raise
+    except (zipfile.BadZipFile, *_DAMAGE) as error:
+        code = _UNSUPPORTED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if code:
+            raise SourceError(
+                f"{path}: holds {code[1]}, which is code or an object beside tensors and is not loaded; "
+                "save images and labels alone: torch.save({'images': images, 'labels': labels}, FILE)"
+            ) from error
+        problem = one_line(error)[:120]
+        raise SourceError(f"{path}: is not a whole file of torch.save ({problem}); get it again") from error
+
+
+def check_tensor(tensor: "torch.Tensor", path: Path, name: str) -> TorchArray:
+    """Return a tensor whose values all lie in its file.
+
+    Raises:
+        SourceError: it is sparse or quantised, or states more bytes than the file has.
+    """
+    where = f"{path}: {name}"
+    if str(tensor.layout) != "torch.strided" or tensor.is_quantized:
+        raise SourceError(f"{where}: is sparse or quantised, expected an ordinary tensor")
+    size = tensor.numel() * tensor.element_size()
+    if size > path.stat().st_size:
+        raise SourceError(
+            f"{where}: its shape {list(tensor.shape)} takes {size:,} bytes, but the file has {path.stat().st_size:,}; "
+            "save tensor.contiguous()"
+        )
+    return TorchArray(tensor, where)
+
+
+def _check_sizes(path: Path) -> bool:
+    """Check the sizes that a file states before anything is allocated; return whether it is in the zip format.
+
+    Raises:
+        SourceError: they exceed the file's own.
+    """
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            stated = sum(info.file_size for info in archive.infolist())
+        zipped = True
+    else:
+        with path.open("rb") as handle:
+            stated, zipped = _largest_number(handle), False
+    if stated > size:
+        raise SourceError(f"{path}: states {stated:,} bytes of tensors, but has {size:,} bytes in all; get it again")
+    return zipped
+
+
+def _largest_number(handle: IO[bytes]) -> int:
+    """Return the largest number in a file of torch before 1.6, whose pickle states the length of each tensor."""
+    for _ in range(_PREAMBLE):
+        for _ in pickletools.genops(handle):
+            pass
+    return max((value for _, value, _ in pickletools.genops(handle) if isinstance(value, int)), default=0)
