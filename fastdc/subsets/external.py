@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdc.beton import BetonFile, Manifest, describe_beton
+from fastdc.beton import BetonFile, Manifest, describe_beton, one_spelling
 from fastdc.beton.classes import class_difference
 from fastdc.beton.hints import tile_crop
 from fastdc.beton.manifest import unknown_classes
@@ -113,13 +113,15 @@ class TrainingSet:
 
     Attributes:
         path, manifest: its beton. labels: int64 [N], classes of its images.
-        held_out: hashes of images that no set may hold; empty without a holdout.
+        val: hashes of the images that sets are validated on.
+        split: whether these were held out of the training set's file.
     """
 
     path: Path
     manifest: Manifest
     labels: NDArray[np.int64]
-    held_out: frozenset[str] = frozenset()
+    val: frozenset[str] = frozenset()
+    split: bool = False
 
 
 def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingSet, image_size: int) -> ExternalSet:
@@ -137,6 +139,11 @@ def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingS
         MethodError: an entry of a list does not fit the training set.
         BetonError, ManifestError: a beton is damaged.
     """
+    if name.kind == "beton" and given:
+        raise ConfigError(
+            f"external set {name.name}: {', '.join(given)} has no meaning, an imported beton is trained on as it is; only "
+            "protocol.KEY can be set"
+        )
     rules = RULES[name.kind].make(given, f"external set {name.name}")
     check_file(name.path, f"the file of external set {name.name}", ConfigError)
     if isinstance(rules, ListRules):
@@ -153,18 +160,33 @@ def _open_beton(name: ExternalName, rules: Settings, train: TrainingSet, image_s
             f"{path}: external set {name.name} is made for crops of {hinted} px, this sweep trains at {image_size}; "
             f"give --image-size {hinted}, or leave the set out"
         )
-    tile_crop("method", manifest.hints)  # called for its check of the hints
-    held = sum(key in train.held_out for key in manifest.hashes)
-    if held:
-        raise ConfigError(
-            f"{path}: {held:,} images of external set {name.name} are held out for validation; leave them out, or give "
-            "a validation set instead of --holdout"
-        )
+    try:
+        tile_crop("method", manifest.hints)  # called for its check of the hints
+    except ConfigError as error:
+        raise ConfigError(f"{path}: external set {name.name}: {error}") from error
+    seen = _validated(name, manifest, train)
     with BetonFile(path) as file:
         sides = {int(side) for sides in (file.heights, file.widths) for side in (sides.min(), sides.max())}
     sized = "" if sides == {image_size} else f", images of {'-'.join(map(str, sorted({min(sides), max(sides)})))} px"
-    note = f"beton {path.name}{sized}"
+    note = f"beton {path.name}{sized}{seen}"
     return ExternalSet(*name[:3], rules, manifest.content_hash, manifest.counts, manifest.hints, note)
+
+
+def _validated(name: ExternalName, manifest: Manifest, train: TrainingSet) -> str:
+    """Return a remark on images that are validated on too; empty without any.
+
+    Raises:
+        ConfigError: they were held out of the training set, which keeps no copy of them; or all images are such.
+    """
+    seen = sum(key in train.val for key in manifest.hashes)
+    if not seen:
+        return ""
+    if train.split or seen == len(manifest.hashes):
+        raise ConfigError(
+            f"{name.path}: {seen:,} of the {len(manifest.hashes):,} images of external set {name.name} are validated "
+            f"on{', held out of the training set' if train.split else ''}; leave them out"
+        )
+    return f", {seen:,} of its images are validated on"
 
 
 def _check_classes(name: ExternalName, manifest: Manifest, train: TrainingSet) -> None:
@@ -172,15 +194,16 @@ def _check_classes(name: ExternalName, manifest: Manifest, train: TrainingSet) -
     if difference is None:
         return
     unknown = unknown_classes((train.path, train.manifest), (name.path, manifest))
+    advice = "give one of the training set's classes"
+    if set(map(one_spelling, manifest.classes)) == set(map(one_spelling, train.manifest.classes)):
+        advice = f"write it again with --classes {train.path}"
     raise ConfigError(
-        unknown
-        or f"{name.path}: external set {name.name} does not fit {train.path}: {difference}; write it again with "
-        f"--classes {train.path}"
+        unknown or f"{name.path}: external set {name.name} does not fit {train.path}: {difference}; {advice}"
     )
 
 
 def _open_list(name: ExternalName, rules: ListRules, train: TrainingSet, image_size: int) -> ExternalSet:
-    if rules.index_order == "own" and train.held_out:
+    if rules.index_order == "own" and train.split:
         raise ConfigError(
             f"external set {name.name}: index_order=own has no meaning with --holdout, which numbers the images anew; "
             "name images by id or path"

@@ -37,7 +37,7 @@ def parse_external(text: str) -> ExternalName:
     """
     name, _, rest = (part.strip() for part in text.partition("="))
     if not NAME.fullmatch(name):
-        raise ConfigError(f"'{text}': name '{name}' of an external set: expected letters, digits, - _ and . in {FORMS}")
+        raise ConfigError(f"name '{name}' of an external set: expected letters, digits, - _ and . in {FORMS}")
     found = _FILE.fullmatch(rest)
     file = found["file"].strip() if found else ""
     kind, colon, path = file.partition(":")
@@ -45,8 +45,8 @@ def parse_external(text: str) -> ExternalName:
         kind, path = "beton", file if file.endswith(".beton") else ""
     if not path:
         raise ConfigError(
-            f"'{text}': found '{file}' after {name}=, expected {FORMS}; the settings of a method stand in brackets, "
-            "such as el2n[keep=hard]"
+            f"found '{file}' after {name}=, expected {FORMS}; fastdc write-beton makes a beton of images, and the "
+            "settings of a method stand in brackets, such as el2n[keep=hard]"
         )
     inside = found["settings"] if found else None
     settings = parse_settings(inside.split(",")) if inside else {}

@@ -107,13 +107,14 @@ def training_set(data: Data) -> "TrainingSet":
     from fastdc.beton.split import held_out
     from fastdc.subsets.external import TrainingSet
 
+    val = frozenset(data.val.hashes)
     split, path = data.holdout, data.config.train if data.holdout is None else data.holdout.source
     with BetonFile(path) as file:
         labels = file.labels
     if split is None:
-        return TrainingSet(path, data.train, labels)
+        return TrainingSet(path, data.train, labels, val)
     kept = ~held_out(labels, describe_beton(path).hashes, split.share)
-    return TrainingSet(path, data.train, labels[kept], frozenset(data.val.hashes))
+    return TrainingSet(path, data.train, labels[kept], val, split=True)
 
 
 def _folder(workdir: Path, train: "Manifest", share: float) -> Path:
