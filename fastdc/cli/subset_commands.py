@@ -1,7 +1,7 @@
 """Define the commands that make subsets: observe, compress."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,10 +19,13 @@ from fastdc.cli.common import (
     Workdir,
 )
 from fastdc.cli.data_commands import class_lines
-from fastdc.common.choices import Precision
+from fastdc.common.choices import End, Precision
 from fastdc.common.errors import ConfigError
 from fastdc.common.files import prepare_workdir
 from fastdc.common.log import progress_shown
+
+if TYPE_CHECKING:
+    from fastdc.beton import Manifest
 
 
 def observe(
@@ -72,11 +75,11 @@ def observe(
 def compress(
     method: Annotated[
         str,
-        typer.Argument(metavar="METHOD", help="Name or variant (el2n[keep=hard]), or from-list."),
+        typer.Argument(metavar="METHOD", help="Name or variant (el2n[keep=hard]), from-list or from-scores."),
     ],
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="TRAIN.beton", help="Training set; for from-list: LIST TRAIN.beton."),
+        typer.Argument(metavar="TRAIN.beton", help="Training set; for from-list and from-scores: FILE TRAIN.beton."),
     ],
     out: Annotated[Path, typer.Option(metavar="SUBSET.beton", help="File to write.")],
     ipc: Annotated[int | None, typer.Option(min=1, help="Stored images per class.")] = None,
@@ -91,8 +94,20 @@ def compress(
     index_order: Annotated[
         Order | None,
         typer.Option(
-            help="Numbering of a list's indices, for from-list: imagefolder (torchvision's, the default) or own (the "
-            "beton's)."
+            help="Numbering of a file's indices, for from-list and from-scores: imagefolder (torchvision's, the "
+            "default) or own (the beton's)."
+        ),
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of a file of several scores, for from-scores.")
+    ] = None,
+    keep: Annotated[
+        End | None, typer.Option(help="Images to keep by difficulty, for from-scores; methods take --set keep=.")
+    ] = None,
+    high: Annotated[
+        End | None,
+        typer.Option(
+            help="Images that have high scores in the file, for from-scores.  [default: the file's record, else hard]"
         ),
     ] = None,
     settings: Settings = None,
@@ -113,8 +128,11 @@ def compress(
     id, class and score (high = hard) of these images.
 
     `from-list LIST TRAIN.beton` stores the images that a list names. A list, made by fastdc or elsewhere, has one id,
-    path or index per line, optionally with its class; or it holds indices as .npy. A list of mosaics makes the mosaics
-    again.
+    path or index per line, optionally with its class; or it holds indices or a mask. A list of mosaics makes the
+    mosaics again.
+
+    `from-scores FILE TRAIN.beton --ipc N --keep easy|hard` ranks the images by the scores in a file.
+    docs/guides/pruning.md lists the formats of both.
 
     Example:
 
@@ -122,29 +140,45 @@ def compress(
     fastdc compress pca train.beton --ipc 10 --out pca10.beton --workdir runs/first --set grid=2
     fastdc compress sre2l train.beton --ipc 10 --out sre2l10.beton --workdir runs/first --set preset=cpu
     fastdc compress from-list kept.txt train.beton --out kept.beton
+    fastdc compress from-scores el2n.npy train.beton --ipc 10 --keep easy --out easy.beton
     """
     from fastdc.common.settings import parse_settings
 
-    given = parse_settings(settings or [])
+    given, options = parse_settings(settings or []), dict[str, Any]()
     if method == "from-list":
-        unread = {"--ipc": ipc, "--observer": observer, "--teacher-order": teacher_order}
-        for option in (name for name, value in unread.items() if value):
-            raise ConfigError(f"compress from-list: {option} has no meaning, the list determines what is kept")
+        unread: dict[str, Any] = {"--ipc": ipc, "--observer": observer, "--teacher-order": teacher_order}
+        unread |= {"--score": score, "--keep": keep, "--high": high}
+        _refuse_unread(method, unread, "the list determines what is kept")
         source, train = _inputs(method, inputs, "LIST", "TRAIN.beton")
         _compress_list(source, train, out, image_size, given, index_order or "imagefolder", force)
         return
+    if method == "from-scores":
+        _refuse_unread(method, {"--observer": observer, "--teacher-order": teacher_order}, "the file has the scores")
+        source, train = _inputs(method, inputs, "FILE", "TRAIN.beton")
+        if ipc is None or keep is None:
+            raise ConfigError(
+                f"compress from-scores: {'--ipc' if ipc is None else '--keep easy or --keep hard'} is missing"
+            )
+        options = {"ipc": ipc, "score": score, "high": high, "image_size": image_size or 224, "force": force}
+        _compress_scores(source, train, out, keep, given, index_order=index_order or "imagefolder", **options)
+        return
     (train,) = _inputs(method, inputs, "TRAIN.beton")
-    if index_order is not None:
-        raise ConfigError(
-            f"compress {method}: --index-order {index_order} has no meaning, only from-list reads indices"
-        )
+    _refuse_unread(method, {"--index-order": index_order}, "only from-list and from-scores read indices")
+    _refuse_unread(
+        method, {"--score": score, "--keep": keep, "--high": high}, "only from-scores reads it; see --set keep="
+    )
     if ipc is None or workdir is None:
         missing = "--ipc" if ipc is None else "--workdir"
         raise ConfigError(f"compress {method}: {missing} is missing")
-    options: dict[str, Any] = {"ipc": ipc, "seed": seed, "image_size": image_size or 224, "threads": threads}
+    options = {"ipc": ipc, "seed": seed, "image_size": image_size or 224, "threads": threads}
     options |= {"precision": precision, "teacher_order": teacher_order, "observer": parse_settings(observer or [])}
     with progress_shown(not quiet):
         _compress(method, train, out, workdir, given, force, options)
+
+
+def _refuse_unread(method: str, unread: dict[str, Any], reason: str) -> None:
+    for option in (name for name, value in unread.items() if value):
+        raise ConfigError(f"compress {method}: {option} has no meaning, {reason}")
 
 
 def _inputs(method: str, inputs: list[Path], *expected: str) -> list[Path]:
@@ -162,7 +196,22 @@ def _compress_list(
 
     config = MethodConfig.make(given, "compress from-list")
     fit = config.fit if "fit" in given else None
-    made = compress_list(source, train, out, image_size=image_size, fit=fit, index_order=index_order, force=force)
+    _report(
+        out, compress_list(source, train, out, image_size=image_size, fit=fit, index_order=index_order, force=force)
+    )
+
+
+def _compress_scores(source: Path, train: Path, out: Path, keep: End, given: dict[str, Any], **options: Any) -> None:
+    from fastdc.common.settings import merge_settings
+    from fastdc.methods.bases.score_methods import ScoreConfig
+    from fastdc.subsets.from_scores import compress_scores
+
+    given = merge_settings("compress from-scores", {"keep": keep}, given)
+    config = ScoreConfig.make(given, "compress from-scores")
+    _report(out, compress_scores(source, train, out, config=config, **options))
+
+
+def _report(out: Path, made: "Manifest") -> None:
     print(f"{out}: {len(made.ids):,} images, {made.image_bytes:,} bytes")
     for line in class_lines(made):
         print(line)

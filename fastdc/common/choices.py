@@ -13,6 +13,8 @@ Encoding = Literal["keep", "jpg", "raw"]
 """Encoding of stored images; `keep` copies JPEG files unchanged."""
 OnError = Literal["fail", "skip"]
 """Reaction to an unreadable image."""
+End = Literal["easy", "hard"]
+"""End of a ranking of images by difficulty."""
 OrderName = Literal["text", "numeric", "natural", "wordnet"]
 """Order of classes by name."""
 Together = Literal["auto", "always", "never"]

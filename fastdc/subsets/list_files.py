@@ -1,17 +1,13 @@
 """Parse lists of kept images: their lines, and the comment that records how images were combined.
 
-A list of mosaics begins with `# fastdc-list 2 {...}`; its fourth column numbers the stored images. A NumPy file of
-indices is a list too.
+A list of mosaics begins with `# fastdc-list 2 {...}`; its fourth column numbers the stored images.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-from zipfile import BadZipFile
+from typing import NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from fastdc.beton.manifest import parse_manifest
@@ -20,8 +16,11 @@ from fastdc.common.settings import Settings, first_problem
 from fastdc.methods import Compressed, Method
 from fastdc.methods.bases.method import Mosaic
 from fastdc.methods.bases.method_config import Fit, Resize
+from fastdc.subsets.parquet_tables import parquet_table
+from fastdc.subsets.stored_values import READERS, read_value
+from fastdc.subsets.tables import CLASSES, KEYS, Line, Table, has_key, lines_of, read_text, text_table
+from fastdc.subsets.value_lists import INDICES, value_list
 
-MAX_LIST_BYTES = 1 << 30
 LIST_VERSION = 2
 """Version of lists whose comment records how images were combined. Version 1 had no such comment."""
 _MARK = re.compile(r"#\s*fastdc-list\s*(\d*)\s*(.*)")
@@ -89,89 +88,55 @@ class Combined(Settings):
         return f"# fastdc-list {LIST_VERSION} {self.model_dump_json(exclude=unused)}"
 
 
-class Line(NamedTuple):
-    """Entry of a list.
+class ListFile(NamedTuple):
+    """Parsed list whose images are not yet matched with a training set.
 
     Attributes:
-        where: the file and the entry's place in it, for messages.
-        image: the id, path or index. label: the class, if given.
-        row: the complete line, unchanged.
-        stored: number of the stored image, in a list of combined ones. score: the text of the third cell.
+        lines: the entries.
+        combined: how images are combined; None if they are not.
+        indices: whether numbers are indices even where all of them are ids too.
+        mask: length of the mask that chose the images; None if there was none.
     """
-
-    where: str
-    image: str
-    label: str | None
-    row: str = ""
-    stored: str = ""
-    score: str = ""
-
-
-class ListFile(NamedTuple):
-    """Parsed list whose images are not yet matched with a training set."""
 
     lines: list[Line]
     combined: Combined | None
     indices: bool = False
+    mask: int | None = None
 
 
-def read_list_file(path: Path) -> ListFile:
-    """Read a text file with one image per line, or a .npy file of indices.
+def read_list_file(path: Path, ids: Container[str]) -> ListFile:
+    """Read a text table with one image per row, or a file of indices; see `docs/guides/pruning.md` for the formats.
+
+    Args:
+        ids: ids of the training images as a list writes them; they tell a header from an image.
 
     Raises:
-        ConfigError: the file cannot be read, is neither, or has a comment of a newer version.
+        ConfigError: the file cannot be read, holds no list, or has a comment of a newer version.
         MethodError: a line names no image, an index is negative, or an older fastdc wrote a list of mosaics.
     """
-    if path.suffix == ".npy":
-        return ListFile(list(_numpy_lines(path)), None, indices=True)
-    text = _read_text(path)
+    if path.suffix.lower() == ".parquet":
+        table = parquet_table(path)
+        return ListFile(lines_of(table, *_places(table)), None)
+    if path.suffix.lower() in READERS:
+        lines, indices, mask = value_list(path, read_value(path, INDICES))
+        return ListFile(lines, None, indices, mask)
+    text = read_text(path)
     combined = _read_comment(path, text)
-    lines = list(_text_lines(path, text))
+    table = text_table(path, text, ids, has_key)
+    lines = lines_of(table, *_places(table))
     if combined is None:
         _refuse_old_mosaics(path, lines)
     return ListFile(lines, combined)
 
 
-def read_array(path: Path, expected: str) -> NDArray[Any]:
-    """Return the array in an .npy file.
-
-    Args:
-        expected: what the file should hold, for the message.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds several arrays or Python objects.
-    """
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no plain numpy array"
-        raise ConfigError(f"{path}: cannot be read ({reason}), expected {expected}") from error
-    if not isinstance(values, np.ndarray):
-        raise ConfigError(f"{path}: holds several arrays, expected {expected}")
-    return values
-
-
-def _numpy_lines(path: Path) -> Iterator[Line]:
-    values = read_array(path, "indices saved by np.save(FILE, np.asarray(indices, np.int64))")
-    if values.ndim != 1 or values.dtype.kind not in "iu":
-        hint = "; np.flatnonzero(mask) makes indices of a mask" if values.dtype == bool else ""
-        raise ConfigError(f"{path}: holds {values.dtype} {list(values.shape)}, expected indices, int [M]{hint}")
-    for place, value in enumerate(values.tolist()):
-        if value < 0:
-            raise MethodError(f"{path}[{place}]: index {value}, expected 0 or more")
-        yield Line(f"{path}[{place}]", str(value), None, str(value))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_LIST_BYTES} bytes, expected a list of image ids")
-        return path.read_text(encoding="utf-8-sig")  # Windows programs write a byte order mark
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ConfigError(
-            f"{path}: cannot be read ({reason}), expected a text file with one image id per line, or indices as .npy"
-        ) from error
+def _places(table: Table) -> tuple[int, int | None, int | None, int | None]:
+    """Return the columns of image, class, score and stored image: those of the header, or the first four."""
+    if table.names is None:
+        return 0, 1, 2, 3
+    key = table.find(KEYS)
+    if key is None:
+        raise ConfigError(f"{table.path}: has the columns {', '.join(table.names)}, expected one of {', '.join(KEYS)}")
+    return key, table.find(CLASSES), None, None
 
 
 def _read_comment(path: Path, text: str) -> Combined | None:
@@ -194,32 +159,6 @@ def _read_comment(path: Path, text: str) -> Combined | None:
                 f"{path}:{number}: {first_problem(error)}; take this comment from the list as fastdc wrote it"
             ) from error
     return None
-
-
-def _text_lines(path: Path, text: str) -> Iterator[Line]:
-    # Unlike splitlines, split does not break ids at further line separators of Unicode, such as U+2028.
-    for number, row in enumerate(text.split("\n"), 1):
-        if not row.strip() or row.lstrip().startswith("#"):
-            continue
-        cells = [cell.strip() for cell in row.split("\t")] if "\t" in row else _split_spaces(row)
-        if not cells or not cells[0]:
-            raise MethodError(f"{path}:{number}: names no image, expected its id at the beginning of the line")
-        yield Line(
-            f"{path}:{number}",
-            cells[0],
-            cells[1] if len(cells) > 1 and cells[1] else None,
-            row,
-            cells[3] if len(cells) > 3 else "",
-            cells[2] if len(cells) > 2 else "",
-        )
-
-
-def _split_spaces(row: str) -> list[str]:
-    """Split a line without tabs at commas or, if it has none, at blanks, as other programs write them.
-
-    An id with blanks or commas may stand alone on its line. An id with commas that precedes a class needs a tab.
-    """
-    return [cell.strip() for cell in row.split(",")] if "," in row else row.split()
 
 
 def _refuse_old_mosaics(path: Path, lines: list[Line]) -> None:

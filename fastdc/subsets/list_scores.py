@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fastdc.beton import Manifest
 from fastdc.common.errors import MethodError
-from fastdc.subsets.list_files import Line, read_array
-from fastdc.subsets.lists import check_index_order, read_list
+from fastdc.subsets.lists import read_list
+from fastdc.subsets.score_files import read_scores
 
 BY_ID = "name images by id or path"
 
@@ -42,47 +42,10 @@ class TrainingLists:
     def scores(self, path: Path) -> NDArray[np.float64]:
         """Return the score of every training image, high = hard, float64 [N].
 
-        An .npy file holds numbers [N] in the order of the training set. A text file has the columns id, class and
-        score, as X.list.tsv does, with one line for every training image in any order.
+        See `fastdc.subsets.score_files.read_scores` for the files. The score has to be the file's only one.
 
         Raises:
             MethodError: an image is missing, an entry does not fit the training set, or a score is not finite.
             ConfigError: the file cannot be read.
         """
-        if path.suffix == ".npy":
-            return self._array(path)
-        read = read_list(path, self.manifest, self.labels, advice=BY_ID)
-        total, sources = len(self.manifest.ids), read.sources.ravel()
-        scores = np.full(total, np.nan)
-        scores[sources] = [_score(line) for line in read.lines]
-        missing = np.flatnonzero(np.isnan(scores))
-        if missing.size:
-            raise MethodError(
-                f"{path}: has a score for {total - missing.size:,} of {total:,} training images, '"
-                f"{self.manifest.ids[missing[0]]}' is missing; score every image, or take the images of a list in its "
-                "order with score=list:FILE"
-            )
-        return scores
-
-    def _array(self, path: Path) -> NDArray[np.float64]:
-        values, total = read_array(path, "numbers saved by np.save"), len(self.manifest.ids)
-        if values.shape != (total,) or values.dtype.kind not in "fiu":
-            found = f"{values.dtype} {list(values.shape)}"
-            raise MethodError(f"{path}: holds {found}, expected numbers [{total}], one for every training image")
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            raise MethodError(f"{path}[{bad[0]}]: score {values[bad[0]]}, expected a finite number")
-        check_index_order(path, self.manifest, "give scores as a text, with ids", "scores by index")
-        return values.astype(np.float64)
-
-
-def _score(line: Line) -> float:
-    try:
-        value = float(line.score)
-    except ValueError:
-        value = np.nan
-    if not np.isfinite(value):
-        raise MethodError(
-            f"{line.where}: score '{line.score[:80]}', expected a finite number in the third column, after id and class"
-        )
-    return value
+        return read_scores(path, self.manifest, self.labels, advice=BY_ID).values

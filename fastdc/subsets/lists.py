@@ -20,15 +20,15 @@ from fastdc.beton.sample_order import Order, in_imagefolder, is_imagefolder_orde
 from fastdc.common.errors import MethodError
 from fastdc.common.files import write_atomic
 from fastdc.common.log import log_message
-from fastdc.subsets.list_files import Combined, Line, read_list_file
+from fastdc.subsets.list_files import Combined, read_list_file
+from fastdc.subsets.tables import Line
 
 HEADER = "# id\tclass\tscore"
 MAX_DIGITS = 18
 ORDER_ADVICE = "name images by id or path, or, where the indices count the images of the beton, add --index-order own"
 SHOWN = 200
 UNSAFE = re.compile(r"\A[#\s]|\s\Z|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-TITLES = frozenset({"id", "index", "image", "path", "file", "filename", "name"})
-"""Headings of the first column by which a header line is recognised."""
+FLOAT = re.compile(r"\d{1,18}(\.\d*)?([eE][+-]?\d{1,2})?")
 
 
 class ImageList(NamedTuple):
@@ -37,12 +37,10 @@ class ImageList(NamedTuple):
     Attributes:
         sources: int64 [M, K], the images that each stored image is made of; K = 1 if images are kept unchanged.
         combined: how they are combined; None if they are not.
-        lines: the lines that name them, in the order of `sources`, row by row.
     """
 
     sources: NDArray[np.int64]
     combined: Combined | None
-    lines: tuple[Line, ...] = ()
 
 
 def list_path(subset: Path) -> Path:
@@ -108,22 +106,63 @@ def read_list(
             incomplete mosaics, or indices of another order. Errors of one line name it.
         ConfigError: the file cannot be read.
     """
-    lines, combined, indices = read_list_file(path)
-    ids = _by_id(manifest)
-    if lines and lines[0].image.lower() in TITLES and lines[0].image not in ids:
-        del lines[0]
+    ids = ids_of(manifest)
+    lines, combined, indices, mask = read_list_file(path, ids)
+    if mask not in (None, len(manifest.ids)):
+        raise MethodError(f"{path}: holds a mask of {mask}, the training set has {len(manifest.ids)} images")
     if not lines:
         raise MethodError(f"{path}: holds no images, expected one id per line")
+    found = find_images(path, lines, manifest, labels, index_order, advice, indices=indices)
+    if combined is not None:
+        return ImageList(_group(path, lines, found, labels, combined), combined)
+    refuse_repeats(lines, found)
+    return ImageList(found[:, None], None)
+
+
+def find_images(
+    path: Path,
+    lines: Sequence[Line],
+    manifest: Manifest,
+    labels: NDArray[np.int64],
+    index_order: Order,
+    advice: str,
+    *,
+    indices: bool = False,
+) -> NDArray[np.int64]:
+    """Return the training image that each entry names, int64 [M].
+
+    Args:
+        indices: whether numbers are indices even where all of them are ids too.
+
+    Raises:
+        MethodError: see `read_list`.
+    """
+    ids = ids_of(manifest)
+    lines = lines if indices or all(line.image in ids for line in lines) else _whole_numbers(lines)
     digits = all(_is_number(line.image) for line in lines)
     numbers = indices or (digits and not all(line.image in ids for line in lines))
     find = partial(_by_index, manifest) if numbers else _names(manifest, ids)
     found = np.fromiter((_checked(find(line), line, manifest, labels) for line in lines), np.int64, len(lines))
     if numbers and index_order == "imagefolder":
         check_index_order(path, manifest, advice)
-    if combined is not None:
-        return ImageList(_group(path, lines, found, labels, combined), combined, tuple(lines))
-    _refuse_repeats(lines, found)
-    return ImageList(found[:, None], None, tuple(lines))
+    return found
+
+
+def _whole_numbers(lines: Sequence[Line]) -> Sequence[Line]:
+    """Return entries whose numbers are all written as floats, as `np.savetxt` does, with plain whole numbers."""
+    floats = [float(line.image) if FLOAT.fullmatch(line.image) else -1.0 for line in lines]
+    if min(floats) < 0:
+        return lines
+    for line, value in zip(lines, floats, strict=True):
+        if not value.is_integer():
+            raise MethodError(
+                f"{line.where}: index {line.image}, expected a whole number; if these are scores, take fastdc compress "
+                "from-scores"
+            )
+    return [
+        line if line.image.isdecimal() else line._replace(image=str(int(value)))
+        for line, value in zip(lines, floats, strict=True)
+    ]
 
 
 def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int64]) -> int:
@@ -133,7 +172,7 @@ def _checked(index: int, line: Line, manifest: Manifest, labels: NDArray[np.int6
     return index
 
 
-def _refuse_repeats(lines: Sequence[Line], found: NDArray[np.int64]) -> None:
+def refuse_repeats(lines: Sequence[Line], found: NDArray[np.int64]) -> None:
     seen: dict[int, str] = {}
     for line, index in zip(lines, found.tolist(), strict=True):
         if seen.setdefault(index, line.where) != line.where:
@@ -232,7 +271,7 @@ def _by_index(manifest: Manifest, line: Line) -> int:
     return index
 
 
-def _by_id(manifest: Manifest) -> dict[str, int]:
+def ids_of(manifest: Manifest) -> dict[str, int]:
     """Return indices of images by their ids as a list writes them; -1 for an id that several images share."""
     found: dict[str, int] = {}
     for index, name in enumerate(manifest.ids):

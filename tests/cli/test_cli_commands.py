@@ -144,6 +144,44 @@ def test_a_list_made_elsewhere_becomes_a_subset(work: Path, tmp_path: Path, caps
     assert "expected LIST TRAIN.beton" in capsys.readouterr().err
 
 
+def test_scores_made_elsewhere_become_a_subset(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, out, scored = work / "train.beton", tmp_path / "kept.beton", tmp_path / "s.csv"
+    ids = load_manifest(train).ids
+    scored.write_text("id,el2n\n" + "".join(f"{name},{place}\n" for place, name in enumerate(ids)))
+    command = [
+        "compress",
+        "from-scores",
+        str(scored),
+        str(train),
+        "--out",
+        str(out),
+        "--image-size",
+        "32",
+        "--ipc",
+        "1",
+    ]
+    assert run([*command, "--keep", "easy", "--score", "el2n"]) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: 3 images, ")
+    easy = load_manifest(out).ids
+    assert run([*command, "--keep", "hard", "--high", "easy", "--force"]) == 0
+    assert load_manifest(out).ids == easy
+    assert run([*command, "--keep", "hard", "--force"]) == 0
+    assert load_manifest(out).ids != easy
+    capsys.readouterr()
+    wrong = {
+        "--keep easy or --keep hard is missing": [],
+        "keep=easy contradicts set keep=hard": ["--keep", "easy", "--set", "keep=hard", "--force"],
+        "--observer has no meaning": ["--keep", "easy", "--observer", "epochs=3"],
+        "unknown setting 'grid'": ["--keep", "easy", "--set", "grid=2", "--force"],
+        "has no score 'aum'": ["--keep", "easy", "--score", "aum", "--force"],
+    }
+    for message, options in wrong.items():
+        assert run([*command, *options]) == 2
+        assert message in only_line(capsys.readouterr().err)
+    assert run(["compress", "random", str(train), "--out", str(out), "--ipc", "1", "--keep", "easy"]) == 2
+    assert "--keep has no meaning" in only_line(capsys.readouterr().err)
+
+
 @pytest.mark.timed
 def test_observe_says_where_the_results_lie(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["observe", str(work / "train.beton"), "--workdir", str(work), "--arch", "convnet1_w4", "--seed", "1"]

@@ -13,31 +13,12 @@ from fastdc.beton.manifest import INFERRED
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.subsets.list_files import Combined
 from fastdc.subsets.lists import list_path, read_list, write_list
-
-LABELS = np.array([0, 0, 1, 1, 2], np.int64)
-IDS = ("cat/1.jpg", "cat/with blank.jpg", "dog/1.jpg", "dog/2.jpg", "owl/x.jpg")
+from tests.subsets.animals import LABELS, animals
 
 
 @pytest.fixture
 def manifest() -> Manifest:
-    return Manifest(
-        dataset="animals",
-        split="train",
-        classes=("cat", "dog", "owl"),
-        counts=(2, 2, 1),
-        ids=IDS,
-        hashes=("0",) * 5,
-        source="x",
-        made={},
-        converted={},
-        skipped=(),
-        hints={},
-        order="imagefolder",
-        image_bytes=5,
-        content_hash="0",
-        file_bytes=5,
-        structure_hash="0",
-    )
+    return animals()
 
 
 def read(tmp_path: Path, manifest: Manifest, text: str) -> list[int]:
@@ -154,7 +135,7 @@ def test_indices_may_come_from_numpy(tmp_path: Path, manifest: Manifest, dtype: 
         (np.array([0, -1]), MethodError, r"kept\.npy\[1\]: index -1, expected 0 or more"),
         (np.array([1, 0, 1]), MethodError, r"kept\.npy\[2\]: '1' was named in entry 0 already"),
         (np.array([], np.int64), MethodError, "holds no images"),
-        (np.array([True, False]), ConfigError, r"holds bool \[2\], expected indices, int \[M\]; np\.flatnonzero"),
+        (np.array([True, False]), MethodError, r"holds a mask of 2, the training set has 5 images"),
         (np.array([0.0, 1.0]), ConfigError, r"holds float64 \[2\], expected indices"),
         (np.array([[0, 1]]), ConfigError, r"holds int64 \[1, 2\], expected indices"),
         (np.array([{}], object), ConfigError, r"kept\.npy: cannot be read \(no plain numpy array\)"),

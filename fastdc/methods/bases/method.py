@@ -269,8 +269,18 @@ def budget_problem(
         classes: names of the training set's classes.
         counts: number of training images of each class.
     """
-    needed = method.images_needed(config, ipc)
-    if not method.class_balanced(config):
+    return shortage(classes, counts, ipc, method.images_needed(config, ipc), method.class_balanced(config))
+
+
+def shortage(classes: Sequence[str], counts: Sequence[int], ipc: int, needed: int, balanced: bool) -> str | None:
+    """Return the reason why classes have too few images for a budget, or None if they have enough.
+
+    Args:
+        classes, counts, ipc: see `budget_problem`.
+        needed: source images per class that `ipc` takes.
+        balanced: whether every class must have them, or only the set as a whole.
+    """
+    if not balanced:
         total = needed * len(classes)
         return f"ipc={ipc} needs {total} images, the set has {sum(counts)}" if sum(counts) < total else None
     smallest = min(range(len(counts)), key=lambda label: counts[label])
