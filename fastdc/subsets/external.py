@@ -18,15 +18,20 @@ from fastdc.beton.hints import tile_crop
 from fastdc.beton.manifest import unknown_classes
 from fastdc.beton.sample_order import Order
 from fastdc.beton.verify import verify_beton
+from fastdc.common.choices import End
 from fastdc.common.errors import BetonError, ConfigError, MethodError
 from fastdc.common.files import check_file
 from fastdc.common.keys import content_key, file_key
 from fastdc.common.settings import Settings
-from fastdc.methods.bases.method_config import Fit
+from fastdc.methods.bases.method import shortage
+from fastdc.methods.bases.method_config import Fit, Keep
+from fastdc.methods.bases.score_methods import ScoreConfig
 from fastdc.subsets.compress import CompressResult
 from fastdc.subsets.external_names import ExternalName, Kind
 from fastdc.subsets.from_list import check_side, compress_list
+from fastdc.subsets.from_scores import compress_scores
 from fastdc.subsets.lists import read_list
+from fastdc.subsets.score_files import read_scores
 from fastdc.subsets.store_subset import STORAGE_VERSION
 
 _ORDER_ADVICE = "name images by id or path, or, where the indices count the images of the beton, add [index_order=own]"
@@ -48,7 +53,26 @@ class ListRules(Settings):
     index_order: Order = "imagefolder"
 
 
-RULES: dict[Kind, type[Settings]] = {"beton": BetonRules, "list": ListRules}
+class ScoreRules(ScoreConfig):
+    """Rules that turn scores into images.
+
+    Attributes:
+        keep: end of the ranking that is kept; has no default, because scores of other programs have none.
+        score, high, index_order: see `fastdc.subsets.score_files.read_scores`.
+    """
+
+    keep: Keep
+    score: str | None = None
+    high: End | None = None
+    index_order: Order = "imagefolder"
+
+    @property
+    def config(self) -> ScoreConfig:
+        """Return the settings of the ranking."""
+        return ScoreConfig(**self.model_dump(include=set(ScoreConfig.model_fields)))
+
+
+RULES: dict[Kind, type[Settings]] = {"beton": BetonRules, "list": ListRules, "scores": ScoreRules}
 
 
 @dataclass(frozen=True)
@@ -60,7 +84,7 @@ class ExternalSet:
         kind, path: its file.
         rules: the settings that turn the file into images.
         content: key of what the file holds: of a beton its `content_hash`, of another file its bytes.
-        counts: images of every class.
+        counts: images of every class; None for scores, which give as many as a sweep takes of every method.
         hints: training hints of its images.
         note: what a table states about it, such as `list kept.npy`.
     """
@@ -70,20 +94,26 @@ class ExternalSet:
     path: Path
     rules: Settings
     content: str
-    counts: tuple[int, ...]
+    counts: tuple[int, ...] | None
     hints: dict[str, Any] = field(default_factory=dict)
     note: str = ""
 
     @property
-    def ipc(self) -> int:
-        """Return the images per class; if classes differ, the mean, rounded to a whole number above 0."""
-        return max(1, int(sum(self.counts) / len(self.counts) + 0.5))
+    def ipc(self) -> int | None:
+        """Return the set's own images per class; if classes differ, the mean, rounded to a whole number above 0."""
+        return None if self.counts is None else max(1, int(sum(self.counts) / len(self.counts) + 0.5))
 
     @property
     def per_class(self) -> str | None:
         """Return the fewest and most images of a class as text, `3-6`; None if all classes have as many."""
-        low, high = min(self.counts), max(self.counts)
+        low, high = (min(self.counts), max(self.counts)) if self.counts is not None else (0, 0)
         return None if low == high else f"{low}-{high}"
+
+    def budget_problem(self, train: Manifest, ipc: int) -> str | None:
+        """Return why the training set has too few images for scores to choose `ipc` of each class, or None."""
+        if not isinstance(self.rules, ScoreRules):
+            return None
+        return shortage(train.classes, train.counts, ipc, ipc, self.rules.balanced)
 
     def check(self, deep: bool = False) -> None:
         """Refuse a file that changed since it was read.
@@ -141,14 +171,25 @@ def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingS
     """
     if name.kind == "beton" and given:
         raise ConfigError(
-            f"external set {name.name}: {', '.join(given)} has no meaning, an imported beton is trained on as it is; only "
-            "protocol.KEY can be set"
+            f"external set {name.name}: {', '.join(given)} has no meaning, an imported beton is trained on as it is; "
+            "only protocol.KEY can be set"
         )
+    if name.kind == "scores" and "keep" not in given:
+        raise ConfigError(f"external set {name.name}: keep is missing; add [keep=easy] or [keep=hard] to its file")
     rules = RULES[name.kind].make(given, f"external set {name.name}")
     check_file(name.path, f"the file of external set {name.name}", ConfigError)
-    if isinstance(rules, ListRules):
-        return _open_list(name, rules, train, image_size)
-    return _open_beton(name, rules, train, image_size)
+    if not isinstance(rules, ListRules | ScoreRules):
+        return _open_beton(name, rules, train, image_size)
+    if rules.index_order == "own" and train.split:
+        raise ConfigError(
+            f"external set {name.name}: index_order=own has no meaning with --holdout, which numbers the images anew; "
+            "name images by id or path"
+        )
+    try:
+        return _open_list(name, rules, train, image_size) if isinstance(rules, ListRules) else _rank(name, rules, train)
+    except MethodError as error:
+        advice = "; with --holdout the training set is the part that is kept" if train.split else ""
+        raise MethodError(f"{error}{advice}") from error
 
 
 def _open_beton(name: ExternalName, rules: Settings, train: TrainingSet, image_size: int) -> ExternalSet:
@@ -203,11 +244,6 @@ def _check_classes(name: ExternalName, manifest: Manifest, train: TrainingSet) -
 
 
 def _open_list(name: ExternalName, rules: ListRules, train: TrainingSet, image_size: int) -> ExternalSet:
-    if rules.index_order == "own" and train.split:
-        raise ConfigError(
-            f"external set {name.name}: index_order=own has no meaning with --holdout, which numbers the images anew; "
-            "name images by id or path"
-        )
     content = file_key(name.path)
     found = read_list(name.path, train.manifest, train.labels, rules.index_order, _ORDER_ADVICE)
     check_side(name.path, found, image_size)
@@ -223,6 +259,22 @@ def beton_key(name: str, content_hash: str) -> str:
     return content_key({"external": "beton", "name": name, "content": content_hash})
 
 
+def _rank(name: ExternalName, rules: ScoreRules, train: TrainingSet) -> ExternalSet:
+    content = file_key(name.path)
+    read_scores(  # called for its checks
+        name.path,
+        train.manifest,
+        train.labels,
+        name=rules.score,
+        high=rules.high,
+        index_order=rules.index_order,
+        advice=_ORDER_ADVICE,
+    )
+    hints = {} if rules.augment is None else tile_crop(rules.augment, {}).hints
+    note = f"scores {name.path.name}, keep={rules.keep}{'' if rules.balanced else ', balanced=false'}"
+    return ExternalSet(*name[:3], rules, content, None, hints, note)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExternalRequest:
     """Request for the images of an external set, beside `SubsetRequest`.
@@ -230,12 +282,14 @@ class ExternalRequest:
     Attributes:
         source: the set.
         train, manifest: the training set that its file refers to.
+        ipc: images per class that scores choose; other sets ignore it.
         image_size: side S of the stored images in pixels.
     """
 
     source: ExternalSet
     train: Path
     manifest: Manifest
+    ipc: int
     image_size: int
 
     def identity(self) -> dict[str, Any]:
@@ -245,6 +299,7 @@ class ExternalRequest:
         if source.kind == "beton":  # trained on as it is
             return found
         made = {"storage": STORAGE_VERSION, "train": self.manifest.content_hash, "image_size": self.image_size}
+        made |= {} if source.counts is not None else {"ipc": self.ipc}
         return {**found, **made, "rules": source.rules.model_dump(mode="json")}
 
     @property
@@ -260,28 +315,38 @@ class ExternalRequest:
     @property
     def images(self) -> int:
         """Return the number of images."""
-        return sum(self.source.counts)
+        counts = self.source.counts
+        return self.ipc * len(self.manifest.classes) if counts is None else sum(counts)
 
 
 def make_external(request: ExternalRequest, out: Path) -> CompressResult:
-    """Store the images of a list at `out`, as `fastdc compress from-list` does; existing files are replaced.
+    """Store the images of a list or of scores at `out`, as `fastdc compress from-list` or `from-scores` does.
+
+    Existing files are replaced.
 
     Raises:
         MethodError: the file changed since it was read.
-        FastDCError: see `compress_list`.
+        FastDCError: see `compress_list` and `compress_scores`.
     """
     source, start = request.source, time.monotonic()
-    assert isinstance(source.rules, ListRules)
-    rules = source.rules
     source.check()
-    made = compress_list(
-        source.path,
-        request.train,
-        out,
-        image_size=request.image_size,
-        fit=rules.fit,
-        index_order=rules.index_order,
-        force=True,
-    )
-    source.check()  # the list may have changed while it was read
+    made = _store(request, out)
+    source.check()  # the file may have changed while it was read
     return CompressResult(made, {"writing": time.monotonic() - start})
+
+
+def _store(request: ExternalRequest, out: Path) -> Manifest:
+    files, size, rules = (request.source.path, request.train, out), request.image_size, request.source.rules
+    if isinstance(rules, ScoreRules):
+        return compress_scores(
+            *files,
+            ipc=request.ipc,
+            config=rules.config,
+            score=rules.score,
+            high=rules.high,
+            image_size=size,
+            index_order=rules.index_order,
+            force=True,
+        )
+    assert isinstance(rules, ListRules)
+    return compress_list(*files, image_size=size, fit=rules.fit, index_order=rules.index_order, force=True)

@@ -1,4 +1,4 @@
-"""Names of external sets in commands and YAML: NAME=FILE.beton or NAME=list:FILE, with settings in brackets."""
+"""Names of external sets in commands and YAML: NAME=FILE.beton, NAME=list:FILE or NAME=scores:FILE[keep=easy]."""
 
 import re
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 from fastdc.common.errors import ConfigError
 from fastdc.common.settings import parse_settings
 
-Kind = Literal["beton", "list"]
-FORMS = "NAME=FILE.beton or NAME=list:FILE"
+Kind = Literal["beton", "list", "scores"]
+FORMS = "NAME=FILE.beton, NAME=list:FILE or NAME=scores:FILE[keep=easy]"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FILE = re.compile(r"(?P<file>.+?)(?:\[(?P<settings>[^\[\]]*)\])?")
 

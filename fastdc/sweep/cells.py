@@ -23,18 +23,19 @@ from fastdc.common.machine import guess_device
 from fastdc.common.precision import check_precision, precision_key, resolve_precision
 from fastdc.nn.arch_names import check_arch
 from fastdc.sweep.external_variant import ExternalVariant
-from fastdc.sweep.holdout import read_data, training_set
+from fastdc.sweep.holdout import read_data
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.plan_checks import (
     AnyVariant,
     Variant,
     check_ipc,
+    read_external_sets,
     resolve_observer,
     resolve_protocols,
     resolve_teacher,
     resolve_variants,
     why_not,
-    with_inputs,
+    with_teachers,
 )
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -70,14 +71,15 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
         check_arch(arch)
     data = read_data(config)
     config, train, val, holdout = data
+    variants = read_external_sets(variants, data)
+    protocols = [(variant, choices) for variant, (_, choices) in zip(variants, protocols, strict=True)]
     device = device or guess_device()
     observer = resolve_observer(config, train, device)
     check_same_classes((config.train, train), (config.val_file, val), config.allow_missing_classes)
     check_ipc(train, config, variants)
     for protocol in (each for _, choices in protocols for each in choices):
         label_bytes(protocol, 1, len(train.classes))  # called for its check: no more stored logits than classes
-    opened = training_set(data) if any(isinstance(variant, ExternalVariant) for variant in variants) else None
-    protocols = [(with_inputs(variant, config, train, observer, opened), choices) for variant, choices in protocols]
+    protocols = [(with_teachers(variant, config, train, observer), choices) for variant, choices in protocols]
     teacher = resolve_teacher(config, train, observer, (each for _, choices in protocols for each in choices))
     used = [plan for variant, _ in protocols for plan in variant.teachers] + ([] if teacher is None else [teacher])
     check_order_used(config.teacher_order if used else None, used)

@@ -31,6 +31,7 @@ class ExternalVariant:
     protocol_settings: dict[str, Any]
     opened: "ExternalSet | None" = None
 
+    sort: ClassVar[str] = "external set"
     explicit: ClassVar[bool] = True
     skip: ClassVar[None] = None
     whole_set: ClassVar[bool] = False
@@ -68,15 +69,16 @@ class ExternalVariant:
 
     @property
     def follows_ipc(self) -> bool:
-        """Return False: the set has its own number of images."""
-        return False
+        """Return whether the set is chosen by scores; a beton or a list has its own number of images."""
+        return self.named.kind == "scores"
 
     def budgets(self, ipcs: Sequence[int]) -> Sequence[int]:
-        """Return the images per class of its rows: one number that the set itself has."""
-        return (self.source.ipc,)
+        """Return the images per class of its rows: those of the sweep, or one number that the set itself has."""
+        return ipcs if self.source.ipc is None else (self.source.ipc,)
 
-    def budget_problem(self, train: "Manifest", ipc: int) -> None:
-        """Return None: the set has its images."""
+    def budget_problem(self, train: "Manifest", ipc: int) -> str | None:
+        """Return why a training set cannot serve `ipc` images per class, or None if it can."""
+        return self.source.budget_problem(train, ipc)
 
     def facts(self, image_size: int) -> dict[str, Any]:
         """Return what rows state about the set."""
@@ -92,7 +94,8 @@ class ExternalVariant:
         """Return the request for its images."""
         from fastdc.subsets.external import ExternalRequest
 
-        return ExternalRequest(source=self.source, train=config.train, manifest=train, image_size=config.image_size)
+        size = config.image_size
+        return ExternalRequest(source=self.source, train=config.train, manifest=train, ipc=ipc, image_size=size)
 
 
 def resolve_external(text: str, config: "SweepConfig") -> ExternalVariant:

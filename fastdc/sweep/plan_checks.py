@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastdc.common.choices import Device
 from fastdc.common.errors import ConfigError, MethodError
@@ -15,13 +15,13 @@ from fastdc.sweep.external_variant import (
     resolve_external,
     split_protocol_settings,
 )
+from fastdc.sweep.holdout import Data, training_set
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.methods import Method, MethodConfig
     from fastdc.observe.observer_config import ObserverConfig
-    from fastdc.subsets.external import TrainingSet
     from fastdc.teachers.plan import TeacherPlan
     from fastdc.train.protocols import Protocol
 
@@ -44,6 +44,7 @@ class Variant:
         teachers: the networks that it runs.
     """
 
+    sort: ClassVar[str] = "method"
     name: str
     method: "Method"
     config: "MethodConfig"
@@ -137,6 +138,14 @@ def resolve_variants(config: SweepConfig) -> list[AnyVariant]:
     return list(variants.values())
 
 
+def read_external_sets(variants: list[AnyVariant], data: Data) -> list[AnyVariant]:
+    """Return the variants with the files of external sets read and checked; see `open_external`."""
+    if not any(isinstance(variant, ExternalVariant) for variant in variants):
+        return variants
+    train, size = training_set(data), data.config.image_size
+    return [each.with_file(train, size) if isinstance(each, ExternalVariant) else each for each in variants]
+
+
 def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> Variant:
     from fastdc.methods import variant_name
 
@@ -190,7 +199,9 @@ def resolve_observer(config: SweepConfig, train: "Manifest", device: Device) -> 
     return observer
 
 
-def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", observer: "ObserverConfig") -> Variant:
+def with_teachers(
+    variant: AnyVariant, config: SweepConfig, train: "Manifest", observer: "ObserverConfig"
+) -> AnyVariant:
     """Return the variant with the networks that its method runs, marked as skipped if they cannot serve it.
 
     Raises:
@@ -198,7 +209,7 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
     """
     from fastdc.subsets.request import plan_teachers
 
-    if variant.skip is not None:
+    if isinstance(variant, ExternalVariant) or variant.skip is not None:
         return variant
     try:
         data = (train, observer, config.image_size, config.teacher_order)
@@ -208,24 +219,6 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
             raise MethodError(f"method {variant.name}: {error}") from error
         return replace(variant, skip=str(error))
     return replace(variant, teachers=plans)
-
-
-def with_inputs(
-    variant: AnyVariant,
-    config: SweepConfig,
-    train: "Manifest",
-    observer: "ObserverConfig",
-    opened: "TrainingSet | None",
-) -> AnyVariant:
-    """Return the variant with what it reads: the networks of a method, or the checked file of an external set.
-
-    Args:
-        opened: the training set that external sets refer to; None if there are none.
-    """
-    if isinstance(variant, ExternalVariant):
-        assert opened is not None
-        return variant.with_file(opened, config.image_size)
-    return with_teachers(variant, config, train, observer)
 
 
 def resolve_teacher(
@@ -255,7 +248,8 @@ def check_ipc(train: "Manifest", config: SweepConfig, variants: list[AnyVariant]
     budgeted = [variant for variant in variants if variant.follows_ipc]
     if budgeted and not config.ipc:
         raise ConfigError(
-            f"--ipc is missing; method '{budgeted[0].name}' needs the images per class, for example --ipc 10,50"
+            f"--ipc is missing; {budgeted[0].sort} '{budgeted[0].name}' needs the images per class, for example --ipc "
+            "10,50"
         )
     for ipc in config.ipc if budgeted else ():
         problems = [each.budget_problem(train, ipc) for each in budgeted]
@@ -280,5 +274,5 @@ def why_not(train: "Manifest", observer: "ObserverConfig", variant: AnyVariant, 
         except MethodError as error:
             reason = str(error).removeprefix(f"method {variant.stem}: ")
     if reason is not None and variant.explicit:
-        raise MethodError(f"method {variant.name}: {reason}; leave it out, or change what it needs")
+        raise MethodError(f"{variant.sort} {variant.name}: {reason}; leave it out, or change what it needs")
     return reason
