@@ -13,7 +13,8 @@ from fastdc.beton.sample_order import Order
 from fastdc.common.choices import End
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.settings import closest
-from fastdc.subsets.lists import check_index_order, find_images, ids_of, refuse_repeats
+from fastdc.subsets.index_order import check_index_order
+from fastdc.subsets.lists import find_images, ids_of, refuse_repeats
 from fastdc.subsets.parquet_tables import parquet_table
 from fastdc.subsets.score_record import ScoreRecord, record_of_text
 from fastdc.subsets.stored_values import READERS, is_vector, read_value, shape_of

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.common.errors import ConfigError
+from fastdc.subsets.safe_pickle import read_pickle
 from fastdc.subsets.tables import read_text
 
 Vector = NDArray[Any] | Sequence[Any]
@@ -74,5 +75,9 @@ def _read_json(path: Path, expected: str) -> Any:
         raise ConfigError(f"{path}: is no JSON ({error}), expected {expected}") from error
 
 
-READERS: dict[str, Callable[[Path, str], Any]] = {".npy": _read_array, ".json": _read_json}
+READERS: dict[str, Callable[[Path, str], Any]] = {
+    ".npy": _read_array,
+    ".json": _read_json,
+    **dict.fromkeys((".pickle", ".pkl", ".pth", ".pt", ".ckpt"), read_pickle),
+}
 """Readers by suffix."""

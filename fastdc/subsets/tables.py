@@ -20,7 +20,7 @@ KEYS = ("id", "path", "file", "filename", "file_name", "filepath", "image", "ima
 """Titles of the column that names images, the preferred one first."""
 CLASSES = ("class", "label", "target", "targets", "class_name")
 """Titles of the column of classes."""
-NUMBERINGS = ("imagefolder_index",)
+NUMBERINGS = ("imagefolder_index", "indices")
 """Titles of further columns that are neither classes nor scores."""
 _TITLE = re.compile(r"(?!(nan|inf|infinity)$)[^\W\d][\w .:+-]*|", re.IGNORECASE)
 

@@ -12,6 +12,7 @@ from fastdc.subsets.stored_values import Vector, is_vector, shape_of
 from fastdc.subsets.tables import Line
 
 INDICES = "indices of images, int [M], as np.save(FILE, np.asarray(indices, np.int64)) writes them"
+SCORE_ADVICE = "if these are scores, take fastdc compress from-scores"
 NAMES = ("indices", "index", "idx", "coreset_index", "coreset", "selected", "kept", "ids", "paths")
 """Keys under which other programs keep the images of a subset."""
 
@@ -49,7 +50,7 @@ def _class_lists(path: Path, value: Mapping[Any, Vector]) -> ValueList:
     """Return the images of a mapping of class -> vector."""
     parts = {str(label): _vector_list(f"{path}: {label}", vector) for label, vector in value.items()}
     if any(part.mask is not None for part in parts.values()):
-        raise ConfigError(f"{path}: holds {shape_of(value)}, and one is a mask, expected one vector; {_score_advice()}")
+        raise ConfigError(f"{path}: holds {shape_of(value)}, and one is a mask, expected one vector; {SCORE_ADVICE}")
     lines = [line._replace(label=label) for label, part in parts.items() for line in part.lines]
     return ValueList(lines, all(part.indices for part in parts.values()))
 
@@ -64,16 +65,10 @@ def _vector_list(where: str, value: Any) -> ValueList:
         chosen = np.flatnonzero(values).tolist()
         return ValueList([Line(f"{where}[{place}]", str(place), None) for place in chosen], True, len(values))
     if values.dtype.kind == "f":
-        raise ConfigError(f"{where}: holds {shape_of(values)}, expected {INDICES}; {_score_advice()}")
+        raise ConfigError(f"{where}: holds {shape_of(values)}, expected {INDICES}; {SCORE_ADVICE}")
     if values.dtype.kind == "U":
-        return ValueList([Line(f"{where}[{place}]", name, None, name) for place, name in enumerate(value)], False)
+        return ValueList([Line(f"{where}[{place}]", name, None) for place, name in enumerate(value)], False)
     negative = np.flatnonzero(values < 0)
     if negative.size:
         raise MethodError(f"{where}[{negative[0]}]: index {values[negative[0]]}, expected 0 or more")
-    return ValueList(
-        [Line(f"{where}[{place}]", str(index), None, str(index)) for place, index in enumerate(values.tolist())], True
-    )
-
-
-def _score_advice() -> str:
-    return "if these are scores, take fastdc compress from-scores"
+    return ValueList([Line(f"{where}[{place}]", str(index), None) for place, index in enumerate(values.tolist())], True)

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fastdc.beton import Manifest
 from fastdc.common.errors import ConfigError, MethodError
@@ -49,7 +51,7 @@ def text(content: str) -> Callable[[Path], None]:
 
 PAIRS = tuple(zip(IDS, SCORES, strict=True))
 BACK = PAIRS[::-1]
-FORMS: dict[str, tuple[str, Callable[[Path], None]]] = {
+FORMS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "npy": ("s.npy", numpy_file),
     "savetxt": ("s.txt", lambda path: np.savetxt(path, SCORES)),
     "savetxt with indices": ("s.txt", lambda path: np.savetxt(path, list(enumerate(SCORES)))),
@@ -74,6 +76,13 @@ FORMS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "json by name": ("s.json", text(json.dumps({"el2n": SCORES}))),
     "json records": ("s.json", text(json.dumps([{"id": name, "el2n": score} for name, score in BACK]))),
     "parquet": ("s.parquet", parquet_file),
+    "ccs": (
+        "s.pickle",
+        lambda path: path.write_bytes(pickle.dumps({"el2n": torch.tensor(SCORES, dtype=torch.float64)})),
+    ),
+    "pickled array": ("s.pkl", lambda path: path.write_bytes(pickle.dumps(np.array(SCORES)))),
+    "deepcore": ("s.ckpt", lambda path: torch.save({"subset": {"indices": [1], "scores": np.array(SCORES)}}, path)),
+    "torch": ("s.pth", lambda path: torch.save(torch.tensor(SCORES, dtype=torch.float64), path)),
 }
 
 
