@@ -34,9 +34,7 @@ def write(out: Path, per_class: int = 6, classes: tuple[str, ...] = CLASSES, see
         for label, name in enumerate(classes)
         for number in range(per_class)
     ]
-    write_samples(
-        out, samples, classes=classes, dataset="tiny", split=None, source="made by a test", made={}, **more
-    )
+    write_samples(out, samples, classes=classes, dataset="tiny", split=None, source="made by a test", made={}, **more)
     return out
 
 
