@@ -35,8 +35,16 @@ def sweep(
         typer.Option(metavar="SHARE", help="Evaluate on this held-out share of the training set instead of --val."),
     ] = None,
     allow_missing_classes: AllowMissing = False,
-    methods: Annotated[str | None, typer.Option(help="all, or names: random,el2n[keep=hard],pca.")] = None,
-    ipc: Annotated[str | None, typer.Option(help="Images per class: 10,50.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="all, or names: random,el2n[keep=hard],pca; and sets of your own: NAME=FILE.beton, NAME=list:FILE, "
+            "NAME=scores:FILE[keep=easy]."
+        ),
+    ] = None,
+    ipc: Annotated[
+        str | None, typer.Option(help="Images per class: 10,50; own betons and lists keep their counts.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="Training seeds: 0-2 or 0,3,5-7.")] = None,
     workdir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for observers, subsets and results.")
@@ -52,7 +60,7 @@ def sweep(
         typer.Option(
             "--set",
             metavar="METHOD.KEY=VALUE",
-            help="A setting of a method, or of its protocol: METHOD.protocol.KEY; may be repeated.",
+            help="A setting of a method or own set, or of its protocol: METHOD.protocol.KEY; may be repeated.",
         ),
     ] = None,
     observer: ObserverSettings = None,
@@ -105,6 +113,11 @@ def sweep(
 
     \b
     fastdc sweep configs/demo.yaml --methods random,full --set full.protocol.epochs=4 --dry-run
+
+    Example:
+
+    \b
+    fastdc sweep grid.yaml --methods random,pca,rded10=sets/rded10.beton,mine=list:kept.npy
     """
     from fastdc.common.settings import parse_settings
     from fastdc.sweep.sweep_config import load_config

@@ -10,7 +10,7 @@ from fastdc.common.text import plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
 from fastdc.report.rows import AXES, Row
-from fastdc.report.table import title
+from fastdc.report.table import external_notes, title
 
 SHOWN = 4
 """Most values of one axis that a message lists for a method."""
@@ -179,6 +179,8 @@ def _as_data(each: Comparison, detect: float | None) -> dict[str, Any]:
         "ipc": each.ipc,
         "first": each.first.method,
         "second": each.second.method,
+        "first_external": each.first.external,
+        "second_external": each.second.external,
         "first_ipc": each.first.ipc,
         "second_ipc": each.second.ipc,
         "seeds": list(each.seeds),
@@ -197,7 +199,8 @@ def comparison_table(found: Sequence[Comparison], detect: float | None, epoch: E
     several = len({(each.first.device, each.first.threads) for each in found}) > 1
     claims = sum(each.p_holm is not None for each in found)
     paragraphs = [_paragraph(each, detect, several, claims, epoch) for each in found]
-    return "\n\n".join([*paragraphs, *_closing(found, claims)])
+    notes = external_notes(row for each in found for row in (each.first, each.second))
+    return "\n\n".join([*paragraphs, *_closing(found, claims), *(["\n".join(notes)] if notes else [])])
 
 
 def _closing(found: Sequence[Comparison], claims: int) -> list[str]:
@@ -213,7 +216,7 @@ def _closing(found: Sequence[Comparison], claims: int) -> list[str]:
 
 
 def _paragraph(each: Comparison, detect: float | None, with_machine: bool, claims: int, epoch: Epoch) -> str:
-    result, first, second = each.result, plain(each.first.method), plain(each.second.method)
+    result, first, second = each.result, plain(each.first.shown), plain(each.second.shown)
     ipc = ipc_title(each.first)
     if each.first.ipc != each.second.ipc:
         ipc += f" against {ipc_title(each.second)}"

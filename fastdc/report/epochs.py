@@ -9,7 +9,7 @@ from fastdc.common.text import plain
 from fastdc.report.comparable import Group
 from fastdc.report.read_results import Results
 from fastdc.report.rows import Row, damage_named
-from fastdc.report.table import ipc_text, ruled, tables
+from fastdc.report.table import own_ipc_text, ruled, tables
 
 COLUMNS = 8
 """Most epochs that a table shows besides the last one."""
@@ -66,7 +66,7 @@ def epochs_table(results: Results, groups: Sequence[Group]) -> str:
 def _cells(row: Row, course: dict[int, Validated], epochs: Sequence[int]) -> list[str]:
     means = [f"{course[epoch].mean:.2f}" if epoch in course else "" for epoch in epochs]
     ends = [f"{value:.2f}" if value is not None else "" for value in (row.top1_mean, row.top1_best_mean)]
-    return [plain(row.method), ipc_text(row), str(row.n), *means, *ends]
+    return [plain(row.shown), own_ipc_text(row), str(row.n), *means, *ends]
 
 
 def _thinned(epochs: Sequence[int]) -> list[int]:

@@ -21,7 +21,7 @@ from fastdc.report.compare import check_names
 from fastdc.report.group_tests import MOST
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
 from fastdc.report.rows import AXES, Row
-from fastdc.report.table import ruled, title
+from fastdc.report.table import external_notes, ruled, title
 
 PLACES = (
     "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "
@@ -226,7 +226,7 @@ def place_text(first: int, last: int) -> str:
 def _cells(each: Ranked, n: int) -> list[str]:
     cells = [
         place_text(each.first, each.last),
-        plain(each.row.method),
+        plain(each.row.shown),
         f"{each.mean:.2f}",
         _interval(each.low, each.high),
     ]
@@ -264,7 +264,7 @@ def _notes(ranking: Ranking) -> list[str]:
     if ranking.left_out:
         counts = ", ".join(f"{plain(name)} {count}" for name, count in ranking.left_out.items())
         lines.append(f"left out, for too few finished seeds: {counts}")
-    return lines
+    return lines + external_notes(each.row for each in ranking.methods)
 
 
 def _as_data(ranking: Ranking) -> dict[str, Any]:
@@ -288,6 +288,7 @@ def _ranked_data(each: Ranked) -> dict[str, Any]:
     behind = each.behind
     return {
         "method": each.row.method,
+        "external": each.row.external,
         "rank_first": each.first,
         "rank_last": each.last,
         "mean": each.mean,

@@ -18,6 +18,7 @@ from fastdc.train.protocols import Labels, get_protocol
 
 Status = Literal["done", "partial", "failed", "diverged", "skipped", "pending"]
 FAULTS: tuple[Status, ...] = ("failed", "diverged", "skipped")
+MAKING = tuple(f"{part}_seconds" for part in ("compress", "observer", "networks", "scoring", "selection"))
 COST_OF_SUBSET = ("observer", "teacher", "scoring", "selection", "writing")
 
 
@@ -54,6 +55,10 @@ class Row(Settings):
         train_seconds: time to train and validate one network, mean over runs.
         status: `done` if all runs finished; `partial` if some did; else the state of the others.
         reason: why runs are missing; None when `done`.
+        external: kind and file of an external set, `list kept.npy`; None for a method. What it took to choose or make
+            its images is unknown, so its compress_seconds and their parts are None.
+        per_class: fewest and most images of a class of an external set, `3-6`, if they differ. `ipc` is then the mean,
+            rounded.
     """
 
     dataset: str
@@ -96,6 +101,13 @@ class Row(Settings):
     train_seconds: float | None = None
     status: Status
     reason: str | None = None
+    external: str | None = None
+    per_class: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """Return the method's name as tables show it; that of an external set is marked."""
+        return self.method if self.external is None else f"{self.method} (external)"
 
 
 AXES = (
@@ -201,6 +213,8 @@ def _row(records: list[Record]) -> Row:
         "machines": _machines(done),
         "inferred": label.get("inferred", ()),
         "reduced": label.get("reduced", ()),
+        "external": label.get("external"),
+        "per_class": label.get("per_class"),
         "labels": done[0].get("labels", "hard") if done else _labels_of(label["protocol"]),
         "teacher": done[0].get("teacher") if done else None,
         "teacher_note": done[0].get("teacher_note", "") if done else "",
@@ -209,7 +223,10 @@ def _row(records: list[Record]) -> Row:
     }
     values["subsets"] = len({record.label.get("subset") for record in records if record.state == "done"})
     values |= {"status": _status(states), "reason": _reason(records)}
-    return Row(**values, **(_numbers(done) if done else {}))
+    numbers = _numbers(done) if done else {}
+    if values["external"] is not None:
+        numbers |= dict.fromkeys(name for name in MAKING if name in numbers)
+    return Row(**values, **numbers)
 
 
 def _machines(done: list[dict[str, Any]]) -> tuple[str, ...]:

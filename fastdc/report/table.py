@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from fastdc.report.rows import Row, shared_observer
 from fastdc.train.protocols import inferred_of
 
 LEFT_ALIGNED = 1
+UNKNOWN = "-"
+"""Cell of what it took to choose or make the images of an external set."""
 SIZE_RULE = "size: JPEG files as they are, images stored as raw pixels as PNG"
 STYLES = {"done": "", "partial": "yellow", "skipped": "dim", "pending": "dim", "failed": "red", "diverged": "red"}
 
@@ -91,7 +93,11 @@ def columns_of(rows: list[Row]) -> list[Column]:
 
 
 def _time(heading: str, *fields: str) -> Column:
-    return Column(heading, lambda row: duration(sum(getattr(row, name) or 0.0 for name in fields)))
+    def cell(row: Row) -> str:
+        parts = [seconds for name in fields if (seconds := getattr(row, name)) is not None]
+        return duration(sum(parts)) if parts else UNKNOWN
+
+    return Column(heading, cell)
 
 
 def label_size(row: Row) -> str:
@@ -107,10 +113,10 @@ def headings(columns: list[Column]) -> list[str]:
 def cells(row: Row, columns: list[Column]) -> list[str]:
     """Return the row's cells for people; a mean over part of the seeds is marked `2/3`."""
     if row.n == 0:
-        return [plain(row.method), ipc_text(row), row.status, f"0/{row.seeds}", *[""] * len(columns)]
+        return [plain(row.shown), own_ipc_text(row), row.status, f"0/{row.seeds}", *[""] * len(columns)]
     accuracy = f"{row.top1_mean:.2f}" + (f" ± {row.top1_std:.2f}" if row.top1_std is not None else "") + mixed(row)
     count = str(row.n) if row.n == row.seeds else f"{row.n}/{row.seeds}"
-    return [plain(row.method), ipc_text(row), accuracy, count, *[column.cell(row) for column in columns]]
+    return [plain(row.shown), own_ipc_text(row), accuracy, count, *[column.cell(row) for column in columns]]
 
 
 def mixed(row: Row) -> str:
@@ -121,6 +127,11 @@ def mixed(row: Row) -> str:
 def ipc_text(row: Row) -> str:
     """Return the images per class as text; `all` for the whole set."""
     return "all" if row.ipc is None else str(row.ipc)
+
+
+def own_ipc_text(row: Row) -> str:
+    """Return the images per class as text; `~5` if an external set has other numbers in other classes."""
+    return ipc_text(row) if row.per_class is None else f"~{ipc_text(row)}"
 
 
 def duration(seconds: float) -> str:
@@ -141,8 +152,8 @@ def size(count: int) -> str:
 def notes(rows: list[Row]) -> list[str]:
     """Return the notes below a table, one line each.
 
-    They cover missing runs with their reasons, means over different machines, inferred and reduced settings of methods
-    and protocols, the teacher and its labels, the rule for sizes, and the observer and its cost.
+    They cover missing runs with their reasons, external sets, means over different machines, inferred and reduced
+    settings of methods and protocols, the teacher and its labels, the rule for sizes, and the observer and its cost.
     """
     lines = [f"{plain(row.method)} ipc {ipc_text(row)}: {plain(row.reason)}" for row in rows if row.reason]
     lines += [
@@ -150,6 +161,7 @@ def notes(rows: list[Row]) -> list[str]:
         for row in rows
         if mixed(row)
     ]
+    lines += external_notes(rows)
     inferred = {row.method: row.inferred for row in rows if row.inferred}
     for method, names in inferred.items():
         verb = "is" if len(names) == 1 else "are"
@@ -169,6 +181,17 @@ def notes(rows: list[Row]) -> list[str]:
             f"{duration(ledger.alone)}, {ledger.alone / ledger.seconds:.1f} times as long"
         )
     return lines
+
+
+def external_notes(rows: Iterable[Row]) -> list[str]:
+    """Return a note on each external set: its file, and its images per class if they differ."""
+    lines = []
+    for row in rows:
+        if row.external is not None:
+            images = "" if row.images is None else f", {row.images:,} in all"
+            counts = "" if row.per_class is None else f"; {row.per_class} images per class{images}"
+            lines.append(plain(f"{row.shown}: {row.external}{counts}"))
+    return list(dict.fromkeys(lines))
 
 
 def _protocol_notes(rows: list[Row]) -> list[str]:

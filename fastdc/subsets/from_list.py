@@ -55,7 +55,7 @@ def compress_list(
     with BetonFile(train) as beton:
         found = read_list(source, manifest, beton.labels, index_order)
         size = image_size or (found.combined.image_size if found.combined is not None else DEFAULT_IMAGE_SIZE)
-        _check_side(source, found, size)
+        check_side(source, found, size)
         compressed = _from_list(source, found, beton, size, fit)
         mosaic = compressed.mosaic
         made = {
@@ -78,7 +78,7 @@ def compress_list(
     return stored
 
 
-def _check_side(source: Path, found: ImageList, size: int) -> None:
+def check_side(source: Path, found: ImageList, size: int) -> None:
     """Refuse another size for packed mosaics: their side and byte budget belong to the recorded size."""
     combined = found.combined
     if combined is not None and combined.side is not None and size != combined.image_size:

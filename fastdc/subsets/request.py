@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from fastdc._version import __version__
 from fastdc.beton import Manifest, describe_beton
@@ -164,6 +164,14 @@ class SubsetRequest:
         order = {} if self.teacher_order is None else {"teacher_order": self.teacher_order}
         tool = {"tool": "fastdc", "version": __version__, "command": "compress"}
         return {**tool, **self.identity(), "variant": self.variant, **order}
+
+    given: ClassVar[None] = None
+    """A method's set is made; see `ExternalRequest.given`."""
+
+    @property
+    def images(self) -> int:
+        """Return the number of images that the set will have."""
+        return sum(self.manifest.counts) if self.ipc is None else self.ipc * len(self.manifest.classes)
 
     @property
     def key(self) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from fastdc.observe.record_needs import ObserverNeeds
 from fastdc.sweep.plan import Cell
+from fastdc.sweep.plan_checks import Variant
 
 if TYPE_CHECKING:
     from fastdc.teachers.plan import TeacherPlan
@@ -37,6 +38,6 @@ def observer_needs(cells: Iterable[Cell]) -> ObserverNeeds:
     needs = ObserverNeeds(weights=any(teacher.is_observer for cell in cells for teacher in cell.teachers))
     # By id: a variant cannot be hashed, and cells of one method share the object.
     for variant in {id(cell.subset.variant): cell.subset.variant for cell in cells if cell.subset is not None}.values():
-        if variant.observed:
+        if isinstance(variant, Variant) and variant.observed:
             needs |= variant.method.observer_needs(variant.config)
     return needs

@@ -14,6 +14,7 @@ from fastdc.common.log import log_message
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cells import subset_request
+from fastdc.sweep.external_variant import ExternalVariant
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fastdc.teachers.plan import TeacherPlan
     from fastdc.train import EvaluateSettings, EvaluationResult
 
+State = tuple[Path, int, int, int]
 DETAIL_FIELDS = ("per_class", "curve", "environment")
 CONTENT = "sha256"  # key of `subset_content`, which is stored among the seconds of a subset's cost
 NO_COST = {"observer": 0.0, "teacher": 0.0, "scoring": 0.0, "selection": 0.0, "writing": 0.0}
@@ -54,7 +56,7 @@ class CellRunner:
     def __init__(self, plan: Plan, costs: SubsetCosts) -> None:
         self.plan, self.costs = plan, costs
         self._broken: dict[str, FastDCError] = {}
-        self._whole: set[tuple[Path, int, int, int]] = set()
+        self._whole: set[State | None] = set()
         self._teacher: Teacher | FastDCError | None = None
 
     def run(self, cell: Cell) -> CellResult:
@@ -205,6 +207,9 @@ class CellRunner:
             return dict(NO_COST)
         if subset.key in self._broken:
             raise self._broken[subset.key]
+        if subset.given:
+            self._check_given(subset)
+            return dict(NO_COST)
         subset.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(subset.path.with_suffix(".lock")):  # two sweeps that need one subset make it once
             cost = self.costs.subset_cost(subset.key)
@@ -217,33 +222,57 @@ class CellRunner:
                 self._broken[subset.key] = error
                 raise
 
+    def _check_given(self, subset: SubsetPlan) -> None:
+        """Refuse an imported beton that changed since the sweep was planned, or is damaged; check each state once."""
+        assert isinstance(subset.variant, ExternalVariant)
+        state = file_state(subset.path)
+        if state is None or state not in self._whole:
+            try:
+                subset.variant.source.check(deep=True)
+            except FastDCError as error:
+                self._broken[subset.key] = error
+                raise
+            self._whole.add(state)
+
     def _is_whole(self, path: Path, made_as: list[str] | None) -> bool:
         """Return `is_whole` and whether the content is `made_as`, checked once for each state of the file.
 
         The check reads every image, which would be too slow for each cell.
         """
-        if not path.exists():
+        state = file_state(path)
+        if state is None:
             return False
-        found = path.stat()
-        state = (path, found.st_ino, found.st_size, found.st_mtime_ns)
         if state not in self._whole and is_whole(path) and made_as in (None, subset_content(path)):
             self._whole.add(state)
         return state in self._whole
 
     def _compress(self, subset: SubsetPlan) -> dict[str, Any]:
         from fastdc.subsets.compress import make_subset
+        from fastdc.subsets.external import ExternalRequest, make_external
 
         start = time.monotonic()
         assert subset.ipc is not None
         request = subset_request(self.plan, subset.variant, subset.ipc, subset.seed)
-        also = observer_needs(self.plan.runnable)  # one observer run records what all methods of the plan read
-        # `force`: a damaged file, or one of unknown cost, may lie there.
-        made = make_subset(request, subset.path, also=also, force=True)
+        if isinstance(request, ExternalRequest):
+            made = make_external(request, subset.path)
+        else:
+            also = observer_needs(self.plan.runnable)  # one observer run records what all methods of the plan read
+            # `force`: a damaged file, or one of unknown cost, may lie there.
+            made = make_subset(request, subset.path, also=also, force=True)
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
         hit("subset.made")
         kept = {**cost, CONTENT: subset_content(subset.path)}
         self.costs.keep_subset_cost(subset.key, f"{subset.variant.name} ipc {subset.ipc}", kept)
         return cost
+
+
+def file_state(path: Path) -> State | None:
+    """Return what changes with a file's content; None if there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return path, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def subset_content(path: Path) -> list[str]:

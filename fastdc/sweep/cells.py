@@ -22,11 +22,14 @@ from fastdc.common.keys import content_key
 from fastdc.common.machine import guess_device
 from fastdc.common.precision import check_precision, precision_key, resolve_precision
 from fastdc.nn.arch_names import check_arch
+from fastdc.sweep.external_variant import ExternalVariant
 from fastdc.sweep.holdout import read_data
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.plan_checks import (
+    AnyVariant,
     Variant,
     check_ipc,
+    read_external_sets,
     resolve_observer,
     resolve_protocols,
     resolve_teacher,
@@ -37,6 +40,7 @@ from fastdc.sweep.plan_checks import (
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
+    from fastdc.subsets.external import ExternalRequest
     from fastdc.subsets.request import SubsetRequest
     from fastdc.teachers.plan import TeacherPlan
     from fastdc.train.protocols import Protocol
@@ -65,7 +69,10 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     protocols = [(variant, resolve_protocols(config, variant)) for variant in variants]
     for arch in config.archs:
         check_arch(arch)
-    config, train, val, holdout = read_data(config)
+    data = read_data(config)
+    config, train, val, holdout = data
+    variants = read_external_sets(variants, data)
+    protocols = [(variant, choices) for variant, (_, choices) in zip(variants, protocols, strict=True)]
     device = device or guess_device()
     observer = resolve_observer(config, train, device)
     check_same_classes((config.train, train), (config.val_file, val), config.allow_missing_classes)
@@ -152,11 +159,11 @@ def _held_out(plan: Plan) -> dict[str, float]:
     return {} if plan.holdout is None else {"holdout": plan.holdout.share}
 
 
-def _cells_of(plan: Plan, variant: Variant, protocols: list["Protocol"]) -> Iterable[Cell]:
+def _cells_of(plan: Plan, variant: AnyVariant, protocols: list["Protocol"]) -> Iterable[Cell]:
     config = plan.config
     choices = product(protocols, config.archs, config.augment)
     setups = [make_setup(plan, *choice) for choice in choices]
-    for ipc in (None,) if variant.whole_set else config.ipc:
+    for ipc in variant.budgets(config.ipc):
         skip = why_not(plan.train, plan.observer, variant, ipc)
         subsets = plan_subsets(plan, variant, ipc)
         for setup in setups:
@@ -171,12 +178,9 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     epochs = setup.protocol.epochs_for(first.images, len(plan.train.classes))
     data = {"train": plan.train.content_hash, "val": plan.val.content_hash}
     axes = content_key({**shown, **data})
-    method, settings = first.variant.method, first.variant.config
-    reduced = [] if first.variant.whole_set else method.reductions(settings, plan.config.image_size)
     shared = {
         **setup.machine,  # not among the axes: a run on any machine replaces a skipped row
-        "inferred": list(method.inferred(settings, plan.config.image_size)),
-        "reduced": list(reduced),  # how the settings fall short of the paper's; the whole set depends on none
+        **first.variant.facts(plan.config.image_size),
         "observer": plan.observer.summary if first.variant.observed else None,
         "group": content_key([setup.key, first.group]),
         "work": work_of(setup.protocol, epochs, first.images * views, sum(plan.val.counts)),
@@ -192,44 +196,50 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
         yield Cell(key, axes_of_seed, label, subset, setup.protocol, setup.arch, seed, skip, setup.teacher, views)
 
 
-def views_of(plan: Plan, variant: Variant, augment: str) -> int:
+def views_of(plan: Plan, variant: AnyVariant, augment: str) -> int:
     """Return the number of visits to each stored image in an epoch, which is known before the set is made."""
-    if variant.whole_set:
-        return tile_crop(augment, plan.train.hints).views
-    return tile_crop(augment, variant.method.training_crop(variant.config).hints).views
+    return tile_crop(augment, plan.train.hints if variant.whole_set else variant.hints).views
 
 
-def plan_subsets(plan: Plan, variant: Variant, ipc: int | None) -> dict[int, SubsetPlan]:
+def plan_subsets(plan: Plan, variant: AnyVariant, ipc: int | None) -> dict[int, SubsetPlan]:
     """Return the compressed set of each training seed; a deterministic method has one for all of them."""
-    if not variant.method.stochastic(variant.config):
+    if not variant.stochastic:
         return dict.fromkeys(plan.config.seeds, _plan_subset(plan, variant, ipc, 0, None))
     group = _plan_subset(plan, variant, ipc, 0, None).key
     return {seed: _plan_subset(plan, variant, ipc, seed, group) for seed in plan.config.seeds}
 
 
-def _plan_subset(plan: Plan, variant: Variant, ipc: int | None, seed: int, group: str | None) -> SubsetPlan:
+def _plan_subset(plan: Plan, variant: AnyVariant, ipc: int | None, seed: int, group: str | None) -> SubsetPlan:
     """Describe one compressed set, whose key hashes everything that it depends on; `group` is the key with seed 0."""
     from fastdc.beton import holds_raw
 
-    name = variant.method.info.name
     config, train = plan.config, plan.train
     if ipc is None:
+        assert isinstance(variant, Variant)
         raw = holds_raw(config.train) if plan.holdout is None else plan.holdout.holds_raw
         # Part of the key, because results from before 0.2 count raw images at their stored size.
         counted = {"raw_counts_as": "png"} if raw else {}
-        identity = {"whole_set": name, "version": variant.method.version, "train": train.content_hash, **counted}
+        identity = {
+            "whole_set": variant.stem,
+            "version": variant.method.version,
+            "train": train.content_hash,
+            **counted,
+        }
         key = content_key(identity)
-        return SubsetPlan(key, key, config.train, variant, None, 0, sum(train.counts))
-    key = subset_request(plan, variant, ipc, seed).key
-    path = config.workdir / "subsets" / f"{name}-ipc{ipc}-{key[:12]}.beton"
-    return SubsetPlan(key, group or key, path, variant, ipc, seed, ipc * len(train.classes))
+        return SubsetPlan(key, key, config.train, variant, None, 0, sum(train.counts), given=True)
+    request = subset_request(plan, variant, ipc, seed)
+    key, given = request.key, request.given
+    path = given or config.workdir / "subsets" / f"{variant.stem}-ipc{ipc}-{key[:12]}.beton"
+    return SubsetPlan(key, group or key, path, variant, ipc, seed, request.images, given is not None)
 
 
-def subset_request(plan: Plan, variant: Variant, ipc: int, seed: int) -> "SubsetRequest":
+def subset_request(plan: Plan, variant: AnyVariant, ipc: int, seed: int) -> "SubsetRequest | ExternalRequest":
     """Return the request for a compressed set; it is not kept with the cells, because it holds a whole manifest."""
     from fastdc.subsets.request import SubsetRequest
 
     config = plan.config
+    if isinstance(variant, ExternalVariant):
+        return variant.request(config, plan.train, ipc)
     return SubsetRequest(
         method=variant.method,
         config=variant.config,

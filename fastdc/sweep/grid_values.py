@@ -33,20 +33,26 @@ def split_protocols(text: str) -> list[str]:
     return names
 
 
-def nest_settings(value: Any) -> Any:
-    """Nest settings by method.
+def nest_settings(value: Any, external: Iterable[str] = ()) -> Any:
+    """Nest settings by method or external set.
 
     `{"pca.grid": 3, "full": {"protocol.epochs": 4}}` -> `{"pca": {"grid": 3}, "full": {"protocol.epochs": 4}}`.
+
+    Args:
+        value: the settings.
+        external: names of external sets, which may contain dots.
 
     Raises:
         ValueError: the value is not a mapping, a key names no method, or a setting is given twice.
     """
     if not isinstance(value, Mapping):
         raise ValueError("expected a mapping such as {pca.grid: 3}")
+    names = sorted(external, key=len, reverse=True)  # the longest first: of `a` and `a.b`, `a.b.fit` is of `a.b`
     nested: dict[str, dict[str, Any]] = {}
     for key, inner in value.items():
         for path, setting in _flatten(str(key), inner):
-            method, dot, name = path.partition(".")
+            own = next((each for each in names if path.startswith(f"{each}.")), path.partition(".")[0])
+            method, dot, name = own, path[len(own) : len(own) + 1], path[len(own) + 1 :]
             if not dot or not name:
                 raise ValueError(
                     f"found '{path}', expected METHOD.key (pca.grid=3) or METHOD.protocol.key (full.protocol.epochs=4)"

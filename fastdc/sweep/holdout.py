@@ -19,6 +19,7 @@ from fastdc.sweep.sweep_config import SweepConfig
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.beton.split import Part
+    from fastdc.subsets.external import TrainingSet
 
 NAMES = ("train.beton", "held-out.beton")
 BYTES_PER_IMAGE = 200
@@ -98,6 +99,22 @@ def read_data(config: SweepConfig) -> Data:
     # From here on the two parts are ordinary train and val files; `Plan.holdout` keeps the split.
     own = {"train": paths[0], "val": paths[1], "holdout": None}
     return Data(config.model_copy(update=own), kept, held, split)
+
+
+def training_set(data: Data) -> "TrainingSet":
+    """Return the training set that external sets refer to; with a split, its kept part, which need not exist yet."""
+    from fastdc.beton import BetonFile, describe_beton
+    from fastdc.beton.split import held_out
+    from fastdc.subsets.external import TrainingSet
+
+    val = frozenset(data.val.hashes)
+    split, path = data.holdout, data.config.train if data.holdout is None else data.holdout.source
+    with BetonFile(path) as file:
+        labels = file.labels
+    if split is None:
+        return TrainingSet(path, data.train, labels, val)
+    kept = ~held_out(labels, describe_beton(path).hashes, split.share)
+    return TrainingSet(path, data.train, labels[kept], val, split=True)
 
 
 def _folder(workdir: Path, train: "Manifest", share: float) -> Path:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdc.common.choices import Device
+from fastdc.sweep.external_variant import ExternalVariant
 from fastdc.sweep.holdout import Holdout
-from fastdc.sweep.plan_checks import Variant
+from fastdc.sweep.plan_checks import AnyVariant
 from fastdc.sweep.store.results import Rerun
 from fastdc.sweep.store.transitions import Planned
 from fastdc.sweep.sweep_config import SweepConfig
@@ -15,6 +16,7 @@ from fastdc.sweep.sweep_config import SweepConfig
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
     from fastdc.observe.observer_config import ObserverConfig
+    from fastdc.subsets.external import ExternalSet
     from fastdc.teachers.plan import TeacherPlan
     from fastdc.train.protocols import Protocol
 
@@ -27,19 +29,21 @@ class SubsetPlan:
         key: content key of the set.
         group: key of the set with seed 0, common to the sets of all seeds.
         path: where the set is or will be; for the whole set, the training set itself.
-        variant: the method as configured.
+        variant: the method as configured, or an external set.
         ipc: stored images per class; None for the whole set.
         seed: subset seed; 0 if the method is deterministic.
         images: number of stored images.
+        given: the file at `path` is the user's: the training set, or an imported beton.
     """
 
     key: str
     group: str
     path: Path
-    variant: Variant
+    variant: AnyVariant
     ipc: int | None
     seed: int
     images: int
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,12 @@ class Plan:
     def runnable(self) -> list[Cell]:
         """Return the cells that are not skipped."""
         return [cell for cell in self.cells if cell.skip is None]
+
+    @property
+    def external_sets(self) -> "list[ExternalSet]":
+        """Return the external sets that cells train on, each once."""
+        variants = {cell.subset.variant.name: cell.subset.variant for cell in self.cells if cell.subset is not None}
+        return [variant.source for variant in variants.values() if isinstance(variant, ExternalVariant)]
 
     @property
     def store_path(self) -> Path:

@@ -1,14 +1,21 @@
 """Refuse, before any work, names, settings and data that do not fit a sweep. Does not import torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastdc.common.choices import Device
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.settings import merge_settings
 from fastdc.nn.arch_names import check_arch
 from fastdc.observe.record_needs import OBSERVED
+from fastdc.subsets.external_names import external_names, is_external
+from fastdc.sweep.external_variant import (
+    ExternalVariant,
+    resolve_external,
+    split_protocol_settings,
+)
+from fastdc.sweep.holdout import Data, training_set
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
@@ -37,6 +44,7 @@ class Variant:
         teachers: the networks that it runs.
     """
 
+    sort: ClassVar[str] = "method"
     name: str
     method: "Method"
     config: "MethodConfig"
@@ -45,6 +53,11 @@ class Variant:
     explicit: bool = False
     skip: str | None = None
     teachers: "tuple[TeacherPlan, ...]" = ()
+
+    @property
+    def stem(self) -> str:
+        """Return the name of the method, which stored files and messages start with."""
+        return self.method.info.name
 
     @property
     def whole_set(self) -> bool:
@@ -61,33 +74,82 @@ class Variant:
         """Return whether the class order of one of its teachers is given by the user."""
         return any(teacher.order is not None for teacher in self.teachers)
 
+    @property
+    def stochastic(self) -> bool:
+        """Return whether the subset seed changes the set."""
+        return self.method.stochastic(self.config)
 
-def resolve_variants(config: SweepConfig) -> list[Variant]:
-    """Return the configured methods of a sweep in the requested order; `all` stands for every unbroken method.
+    @property
+    def hints(self) -> dict[str, Any]:
+        """Return the cropping hints of the sets, which are known before a set is made."""
+        return self.method.training_crop(self.config).hints
+
+    @property
+    def follows_ipc(self) -> bool:
+        """Return whether the number of images per class is that of the sweep."""
+        return not self.whole_set
+
+    def budgets(self, ipcs: Sequence[int]) -> Sequence[int | None]:
+        """Return the images per class of its rows; None stands for the whole set."""
+        return (None,) if self.whole_set else ipcs
+
+    def budget_problem(self, train: "Manifest", ipc: int) -> str | None:
+        """Return why a training set cannot serve `ipc` images per class, or None if it can."""
+        from fastdc.methods.bases.method import budget_problem
+
+        return budget_problem(self.method, self.config, train.classes, train.counts, ipc)
+
+    def facts(self, image_size: int) -> dict[str, Any]:
+        """Return what rows state about the method: inferred settings, and how it falls short of its paper."""
+        # The whole set depends on no setting.
+        reduced = () if self.whole_set else self.method.reductions(self.config, image_size)
+        return {"inferred": list(self.method.inferred(self.config, image_size)), "reduced": list(reduced)}
+
+    def network_visits(self, images: int, train_images: int, image_size: int, classes: int) -> float:
+        """Return the passes through its teachers that a set takes; see `Method.network_visits`."""
+        return self.method.network_visits(self.config, images, train_images, image_size, classes)
+
+
+AnyVariant = Variant | ExternalVariant
+
+
+def resolve_variants(config: SweepConfig) -> list[AnyVariant]:
+    """Return the methods and external sets of a sweep in the requested order; `all` stands for every unbroken method.
 
     Raises:
         ConfigError, MethodError: a name is unknown or broken, a setting is unknown, or one has two values.
     """
     from fastdc.methods import all_methods, get_method, parse_variant
 
-    variants: dict[str, Variant] = {}
+    variants: dict[str, AnyVariant] = {}
     for text in config.methods:
+        if is_external(text):
+            external = resolve_external(text, config)
+            variants[external.name] = external
+            continue
         named = [(name, {}) for name in all_methods()] if text == "all" else [parse_variant(text)]
         for name, settings in named:
             variant = _variant(get_method(name), settings, config.set.get(name, {}))
-            known = variants.get(variant.name, variant)
-            variants[variant.name] = replace(known, explicit=known.explicit or text != "all")
-    for name in config.set:
+            known = variants.get(variant.name)
+            explicit = text != "all" or (known is not None and known.explicit)
+            variants[variant.name] = replace(variant, explicit=explicit)
+    for name in [name for name in config.set if name not in external_names(config.methods)]:
         get_method(name)  # raises for an unknown name; a file may configure methods that this sweep leaves out
     return list(variants.values())
+
+
+def read_external_sets(variants: list[AnyVariant], data: Data) -> list[AnyVariant]:
+    """Return the variants with the files of external sets read and checked; see `open_external`."""
+    if not any(isinstance(variant, ExternalVariant) for variant in variants):
+        return variants
+    train, size = training_set(data), data.config.image_size
+    return [each.with_file(train, size) if isinstance(each, ExternalVariant) else each for each in variants]
 
 
 def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> Variant:
     from fastdc.methods import variant_name
 
-    prefix = "protocol."
-    protocol = {key.removeprefix(prefix): value for key, value in common.items() if key.startswith(prefix)}
-    common = {key: value for key, value in common.items() if not key.startswith(prefix)}
+    common, protocol = split_protocol_settings(common)
     settings = merge_settings(f"method {method.info.name}", own, common)
     config = method.configure(settings)
     default = method.config_class().model_dump(mode="json")
@@ -101,7 +163,7 @@ def _variant(method: "Method", own: dict[str, Any], common: dict[str, Any]) -> V
     return Variant(variant_name(method.info.name, changed), method, config, changed, protocol, skip=skip)
 
 
-def resolve_protocols(config: SweepConfig, variant: Variant) -> list["Protocol"]:
+def resolve_protocols(config: SweepConfig, variant: AnyVariant) -> list["Protocol"]:
     """Return the protocols of a sweep, with the overrides that a method has for them.
 
     Raises:
@@ -113,7 +175,7 @@ def resolve_protocols(config: SweepConfig, variant: Variant) -> list["Protocol"]
         return [get_protocol(name, variant.protocol_settings) for name in config.protocol_names]
     except ConfigError as error:
         if variant.protocol_settings:
-            raise ConfigError(f"set {variant.method.info.name}.protocol: {error}") from error
+            raise ConfigError(f"set {variant.stem}.protocol: {error}") from error
         raise
 
 
@@ -137,7 +199,9 @@ def resolve_observer(config: SweepConfig, train: "Manifest", device: Device) -> 
     return observer
 
 
-def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", observer: "ObserverConfig") -> Variant:
+def with_teachers(
+    variant: AnyVariant, config: SweepConfig, train: "Manifest", observer: "ObserverConfig"
+) -> AnyVariant:
     """Return the variant with the networks that its method runs, marked as skipped if they cannot serve it.
 
     Raises:
@@ -145,7 +209,7 @@ def with_teachers(variant: Variant, config: SweepConfig, train: "Manifest", obse
     """
     from fastdc.subsets.request import plan_teachers
 
-    if variant.skip is not None:
+    if isinstance(variant, ExternalVariant) or variant.skip is not None:
         return variant
     try:
         data = (train, observer, config.image_size, config.teacher_order)
@@ -175,42 +239,40 @@ def resolve_teacher(
     return teacher
 
 
-def check_ipc(train: "Manifest", config: SweepConfig, variants: list[Variant]) -> None:
+def check_ipc(train: "Manifest", config: SweepConfig, variants: list[AnyVariant]) -> None:
     """Refuse an IPC that no method can serve; a sweep without IPC can only train on the whole set.
 
     Raises:
         ConfigError: the IPC is missing, or too large; names the class that is too small and the number needed.
     """
-    from fastdc.methods.bases.method import budget_problem
-
-    budgeted = [variant for variant in variants if not variant.whole_set]
+    budgeted = [variant for variant in variants if variant.follows_ipc]
     if budgeted and not config.ipc:
         raise ConfigError(
-            f"--ipc is missing; method '{budgeted[0].name}' needs the images per class, for example --ipc 10,50"
+            f"--ipc is missing; {budgeted[0].sort} '{budgeted[0].name}' needs the images per class, for example --ipc "
+            "10,50"
         )
     for ipc in config.ipc if budgeted else ():
-        problems = [budget_problem(item.method, item.config, train.classes, train.counts, ipc) for item in budgeted]
+        problems = [each.budget_problem(train, ipc) for each in budgeted]
         if None not in problems:
             raise ConfigError(f"{config.train}: {budgeted[0].name}: {problems[0]}; lower --ipc or add images")
 
 
-def why_not(train: "Manifest", observer: "ObserverConfig", variant: Variant, ipc: int | None) -> str | None:
+def why_not(train: "Manifest", observer: "ObserverConfig", variant: AnyVariant, ipc: int | None) -> str | None:
     """Return why a method cannot run on these data with this observer; None if it can.
 
     Raises:
         MethodError: a method that is requested by name cannot run.
     """
-    from fastdc.methods.bases.method import budget_problem
     from fastdc.subsets.request import check_observer
 
     reason = variant.skip
     if reason is None and ipc is not None:
-        reason = budget_problem(variant.method, variant.config, train.classes, train.counts, ipc)
-    if reason is None:
+        reason = variant.budget_problem(train, ipc)
+    if reason is None and isinstance(variant, Variant):
         try:
             check_observer(variant.method, variant.config, observer)
         except MethodError as error:
-            reason = str(error).removeprefix(f"method {variant.method.info.name}: ")
+            reason = str(error).removeprefix(f"method {variant.stem}: ")
     if reason is not None and variant.explicit:
-        raise MethodError(f"method {variant.name}: {reason}; leave it out, or change what it needs")
+        raise MethodError(f"{variant.sort} {variant.name}: {reason}; leave it out, or change what it needs")
     return reason

@@ -1,5 +1,6 @@
 """Read and check the configuration of a sweep: a YAML file merged with the command line, which wins."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,7 @@ from fastdc.common.choices import EngineChoice, OrderName, Precision, Together
 from fastdc.common.errors import ConfigError
 from fastdc.common.log import log_message
 from fastdc.common.settings import Settings, closest, expand_numbers, parse_settings, split_names
+from fastdc.subsets.external_names import external_names
 from fastdc.sweep.grid_values import nest_settings, split_each, split_protocols
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.track.trackers import check_trackers
@@ -33,8 +35,9 @@ class SweepConfig(Settings):
             Methods, observers and teachers never read the held-out images. None or 0 holds out nothing.
         allow_missing_classes: match the classes of `val` by name; it may lack some, whose accuracy is null.
         workdir: folder of the store, subsets and observers; created if missing.
-        methods: method names or variants (`el2n[keep=hard]`), or `all`.
-        ipc: stored images per class; `full` ignores it.
+        methods: method names or variants (`el2n[keep=hard]`), or `all`; and external sets (`mine=list:kept.npy`), see
+            `fastdc.subsets.external`.
+        ipc: stored images per class; `full`, imported betons and lists ignore it.
         seeds: training seeds; stochastic methods draw one subset per seed.
         protocols: protocol names, with overrides (`hard*epochs=60`).
         epochs: numbers of epochs, at each of which every protocol is run; `hard` at 60 is `hard*epochs=60`. Empty
@@ -116,6 +119,18 @@ class SweepConfig(Settings):
     def _split_names(cls, value: Any) -> Any:
         return split_each(value, split_names)
 
+    @field_validator("methods")
+    @classmethod
+    def _one_set_of_a_name(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            names = external_names(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two external sets are called '{twice}'; give each its own name")
+        return value
+
     @field_validator("protocols", mode="before")
     @classmethod
     def _split_protocols(cls, value: Any) -> Any:
@@ -154,8 +169,8 @@ class SweepConfig(Settings):
 
     @field_validator("set", mode="before")
     @classmethod
-    def _nest(cls, value: Any) -> Any:
-        return nest_settings(value)
+    def _nest(cls, value: Any, info: ValidationInfo) -> Any:
+        return nest_settings(value, external_names(info.data.get("methods", ())))
 
 
 def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Iterable[str] = ()) -> SweepConfig:
@@ -193,7 +208,7 @@ def load_config(path: Path | None, overrides: Mapping[str, Any], settings: Itera
         config = SweepConfig(**values)
     except ValidationError as error:
         raise ConfigError(_located(error, path, lines, set(overrides) | ({"set"} if given else set()))) from error
-    _check_used(config.methods, nest_settings(given))
+    _check_used(config.methods, nest_settings(given, external_names(config.methods)))
     _check_val(config, "val" in overrides)
     return config
 
@@ -210,7 +225,7 @@ def _check_val(config: SweepConfig, given: bool) -> None:
 
 def _check_used(methods: Iterable[str], given: Iterable[str]) -> None:
     """Refuse a `--set` for a method that the sweep leaves out, because it would change nothing."""
-    swept = [name.partition("[")[0].strip() for name in methods]
+    swept = [re.split(r"[\[=]", name)[0].strip() for name in methods]
     for name in given:
         if "all" not in swept and name not in swept:
             raise ConfigError(f"--set {name}...: is not among the methods {', '.join(swept)}; {closest(name, swept)}")

@@ -61,6 +61,7 @@ def make_page(results: Results, folder: Path) -> str:
     """Return the complete page as text; every text of the store is escaped."""
     pairs = group_rows(results.records())
     methods = list(dict.fromkeys(plain(row.method) for row, _ in pairs))
+    shown = {plain(row.method): plain(row.shown) for row, _ in pairs}
     counts = {ipc_text(row): row.ipc or 0 for row, _ in pairs if row.ipc is not None}
     ipcs = sorted(counts, key=lambda text: counts[text]) + ["all"] * any(row.ipc is None for row, _ in pairs)
     environments: dict[str, None] = {}
@@ -76,7 +77,7 @@ def make_page(results: Results, folder: Path) -> str:
         setups=setups,
         lengths=make_lengths(pairs, methods),
         shelves=make_gallery(pairs, methods, sets),
-        methods=methods,
+        methods=[shown[method] for method in methods],
         filters=_filters(setups, ipcs),
         test=TEST,
         places=PLACES,

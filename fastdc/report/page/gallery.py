@@ -16,6 +16,7 @@ from fastdc.common.keys import bytes_key
 from fastdc.common.text import plain
 from fastdc.report.rows import Row
 from fastdc.report.table import ipc_text, size
+from fastdc.subsets.external import beton_key
 from fastdc.sweep.store.results import Record
 
 BUDGET = 8_000_000  # bytes of images on a page, before base64 makes them a third longer
@@ -86,7 +87,20 @@ class StoredSets:
             path = self._paths.get(str(record.label.get("subset", "")))
             if path is not None:
                 return path, load_manifest(path), int(record.label.get("seed", 0))
+            imported = _imported(record)
+            if imported is not None:
+                return *imported, int(record.label.get("seed", 0))
         return None
+
+
+def _imported(record: Record) -> tuple[Path, Manifest] | None:
+    """Return the imported beton that a run trained on, and its manifest; None if it is gone or has changed."""
+    path = Path(str(record.label.get("file") or ""))
+    if path.suffix != ".beton" or not path.exists():
+        return None
+    manifest = load_manifest(path)
+    key = beton_key(str(record.label["method"]), manifest.content_hash)
+    return (path, manifest) if key.startswith(str(record.label["subset"])) else None
 
 
 def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[str], sets: StoredSets) -> list[Shelf]:
@@ -110,7 +124,7 @@ def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[st
             if subset is not None:
                 found[number] = Found(number, plain(row.method), subset[2], *subset[:2])
             elif row.n:
-                troubles[f"{plain(row.method)}: not shown: its stored set is no longer in subsets/"] = None
+                troubles[f"{plain(row.method)}: not shown: its {_where(row)}"] = None
         except FastDCError as error:
             troubles[f"{plain(row.method)}: not shown: {_trouble(error, sets.folder)}"] = None
     every = [each for found, _ in shelves.values() for each in found.values()]
@@ -124,6 +138,11 @@ def make_gallery(pairs: Sequence[tuple[Row, list[Record]]], methods: Sequence[st
         if shelf.shown or shelf.notes:
             made.append(shelf)
     return made
+
+
+def _where(row: Row) -> str:
+    missing = "stored set is no longer in subsets/"
+    return missing if row.external is None else f"file is gone or has changed ({plain(row.external)})"
 
 
 def _trouble(error: FastDCError, folder: Path) -> str:

@@ -11,7 +11,7 @@ from fastdc.report.page.gallery import StoredSets
 from fastdc.report.page.run_details import Figure, Heat, Means, class_names, curve_figures, per_class
 from fastdc.report.ranking import places_of
 from fastdc.report.rows import Row
-from fastdc.report.table import duration, ipc_text, label_size, mixed, notes, size, tables
+from fastdc.report.table import UNKNOWN, duration, ipc_text, label_size, mixed, notes, size, tables
 from fastdc.sweep.store.results import Record
 
 
@@ -135,7 +135,7 @@ def sample_of(row: Row) -> Sample | None:
 
 def _cells(row: Row) -> dict[str, str]:
     """Return a row's texts by column."""
-    cells = {"method": plain(row.method), "reason": plain(row.reason or "")}
+    cells = {"method": plain(row.shown), "reason": plain(row.reason or "")}
     cells["n"] = str(row.n) if row.n == row.seeds else f"{row.n}/{row.seeds}"
     if row.top1_mean is None:
         return cells
@@ -144,7 +144,7 @@ def _cells(row: Row) -> dict[str, str]:
         "std": ("" if row.top1_std is None else f"± {row.top1_std:.2f}") + mixed(row),
         "images": size(row.image_bytes or 0),
         "labels": label_size(row),
-        "compress": duration(row.compress_seconds or 0.0),
+        "compress": UNKNOWN if row.compress_seconds is None else duration(row.compress_seconds),
         "train": duration(row.train_seconds or 0.0),
         "steps": f"{row.steps or 0:,}",
     }
@@ -169,11 +169,12 @@ def _charts(rows: list[Row], methods: Sequence[str], ipcs: Sequence[str]) -> lis
     if any(row.labels == "online" for row in compressed):
         caption += " (outlines: labels not stored, counted as if they were)"
     figures.append(_figure(caption, x, y, _series(compressed, methods, ipcs, stored), whole))
-    seconds = [max(row.compress_seconds or 0.0, 1e-3) for row in compressed]
-    x = log_axis("seconds to compress", seconds, lambda value: f"{value:g}" if value < 1e4 else _short(value))
-    figures.append(
-        _figure("Accuracy against time to compress", x, y, _series(compressed, methods, ipcs, seconds), whole)
-    )
+    timed = [row for row in compressed if row.compress_seconds is not None]  # what external sets took is unknown
+    if timed:
+        seconds = [max(row.compress_seconds or 0.0, 1e-3) for row in timed]
+        x = log_axis("seconds to compress", seconds, lambda value: f"{value:g}" if value < 1e4 else _short(value))
+        caption = "Accuracy against time to compress"
+        figures.append(_figure(caption, x, y, _series(timed, methods, ipcs, seconds), whole))
     return figures
 
 
@@ -206,7 +207,8 @@ def _tooltip(row: Row) -> str:
     """Return the tooltip of a point."""
     cells = _cells(row)
     accuracy = f"{cells['top1']} {cells['std']}".strip()
-    bytes_ = f"images {cells['images']}, labels {cells['labels']}, compressed in {cells['compress']}"
+    bytes_ = f"images {cells['images']}, labels {cells['labels']}"
+    bytes_ += "" if row.compress_seconds is None else f", compressed in {cells['compress']}"
     return f"{cells['method']}, IPC {ipc_text(row)}: {accuracy} % (n = {cells['n']}), {bytes_}"
 
 

@@ -175,7 +175,7 @@ def curve_figures(found: Sequence[Found]) -> list[Figure]:
 
 def _tooltip(row: Row, name: str, last: float) -> str:
     """Return the tooltip of a curve, which names the best epoch separately from the last."""
-    text = f"{row.method}: {last:.4g} at the end"
+    text = f"{row.shown}: {last:.4g} at the end"
     if name == "top1" and row.top1_best_mean is not None:
         text += f"; {row.top1_best_mean:.4g} in the best epoch of each run, which is never ranked"
     return plain(text)

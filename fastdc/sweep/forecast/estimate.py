@@ -207,12 +207,12 @@ def making_seconds(plan: Plan, subset: SubsetPlan, rates: Rates) -> float:
 
     They come from earlier sets of the method, or else from its passes through its teachers.
     """
-    method, config, side = subset.variant.method, subset.variant.config, plan.config.image_size
+    side = plan.config.image_size
     known = rates.sets.get(_set_name(plan, subset))
     if known is not None and rates.device == plan.device:
         return known * subset.images
     teachers = subset.variant.teachers
-    visits = method.network_visits(config, subset.images, sum(plan.train.counts), side, len(plan.train.classes))
+    visits = subset.variant.network_visits(subset.images, sum(plan.train.counts), side, len(plan.train.classes))
     return sum(rates.rough(teacher.arch, side, visits / len(teachers), 0) for teacher in teachers)
 
 
@@ -240,7 +240,7 @@ def make_bill(
         trained += rates.rough(observer.arch, observer.image_size, visits, visits / observer.batch_size)
     sets: dict[str, float] = {}
     for subset in subsets_left(todo):
-        name = subset.variant.method.info.name
+        name = subset.variant.stem
         sets[name] = sets.get(name, 0.0) + making_seconds(plan, subset, rates)
     trainings: dict[str, float] = {}
     for cell in todo:

@@ -63,14 +63,15 @@ class RemoteWorker:
     def open(self, plan: Plan, home: Home) -> str | None:
         """Prepare for the cells of `plan`; return why that is not possible, or None."""
         host, version = socket.gethostname(), this_fastdc()
+        data = [plan.config.train, plan.config.val_file, *(each.path for each in plan.external_sets)]
         if version != home.version:
             return f"host {host} has fastdc {version}, the sweep {home.version}; install the same on all"
         try:
             os.chdir(home.folder)
         except OSError as error:  # absolute paths do not need the folder
-            if any(not path.is_absolute() for path in (plan.config.train, plan.config.val_file, plan.config.workdir)):
+            if any(not path.is_absolute() for path in (plan.config.workdir, *data)):
                 return f"host {host} cannot enter {home.folder} ({error.strerror}); share the folder between all hosts"
-        self._betons = (plan.config.train, plan.config.val_file)
+        self._betons = tuple(data)
         try:
             with one_use(self._betons):
                 return self._prepare(plan, home, host)
@@ -86,6 +87,8 @@ class RemoteWorker:
         for path, manifest in ((plan.config.train, plan.train), (plan.config.val_file, plan.val)):
             if describe_beton(path).content_hash != manifest.content_hash:
                 return f"host {host}: {path}: other images than the sweep's; all hosts must share one file"
+        for external in plan.external_sets:
+            external.check()
         if (device := actual_device()) != plan.device:
             return f"host {host}: torch computes on {device}, the sweep is planned for {plan.device}"
         if home.cpu_share is not None:

@@ -149,7 +149,7 @@ class Scheduler:
             return []
         needs: list[Need] = [("network", key) for key in networks_of(cell)]
         subset = cell.subset
-        if subset is not None and subset.ipc is not None:
+        if subset is not None and not subset.given:
             there = self._store.subset_cost(subset.key) is not None and subset.path.exists()
             needs += [] if there else [("subset", subset.key)]
         return [need for need in needs if need not in self._made]

@@ -1,0 +1,352 @@
+"""Sets of other origin that are ranked beside the methods: a beton, a list, or scores of the training images.
+
+A command names one as NAME=FILE.beton, NAME=list:FILE or NAME=scores:FILE, with settings in brackets.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdc.beton import BetonFile, Manifest, describe_beton, one_spelling
+from fastdc.beton.classes import class_difference
+from fastdc.beton.hints import tile_crop
+from fastdc.beton.manifest import unknown_classes
+from fastdc.beton.sample_order import Order
+from fastdc.beton.verify import verify_beton
+from fastdc.common.choices import End
+from fastdc.common.errors import BetonError, ConfigError, MethodError
+from fastdc.common.files import check_file
+from fastdc.common.keys import content_key, file_key
+from fastdc.common.settings import Settings
+from fastdc.methods.bases.method import shortage
+from fastdc.methods.bases.method_config import Fit, Keep
+from fastdc.methods.bases.score_methods import ScoreConfig
+from fastdc.subsets.compress import CompressResult
+from fastdc.subsets.external_names import ExternalName, Kind
+from fastdc.subsets.from_list import check_side, compress_list
+from fastdc.subsets.from_scores import compress_scores
+from fastdc.subsets.lists import read_list
+from fastdc.subsets.score_files import read_scores
+from fastdc.subsets.store_subset import STORAGE_VERSION
+
+_ORDER_ADVICE = "name images by id or path, or, where the indices count the images of the beton, add [index_order=own]"
+
+
+class BetonRules(Settings):
+    """Settings of an imported beton: none, because it is trained on as it is."""
+
+
+class ListRules(Settings):
+    """Rules that turn a list into images.
+
+    Attributes:
+        fit: how an image becomes S x S, or fills its tile; None takes that of a list of mosaics, else `crop`.
+        index_order: numbering of indices; see `fastdc.subsets.lists.read_list`.
+    """
+
+    fit: Fit | None = None
+    index_order: Order = "imagefolder"
+
+
+class ScoreRules(ScoreConfig):
+    """Rules that turn scores into images.
+
+    Attributes:
+        keep: end of the ranking that is kept; has no default, because scores of other programs have none.
+        score, high, index_order: see `fastdc.subsets.score_files.read_scores`.
+    """
+
+    keep: Keep
+    score: str | None = None
+    high: End | None = None
+    index_order: Order = "imagefolder"
+
+    @property
+    def config(self) -> ScoreConfig:
+        """Return the settings of the ranking."""
+        return ScoreConfig(**self.model_dump(include=set(ScoreConfig.model_fields)))
+
+
+RULES: dict[Kind, type[Settings]] = {"beton": BetonRules, "list": ListRules, "scores": ScoreRules}
+
+
+@dataclass(frozen=True)
+class ExternalSet:
+    """External set whose file was read and checked against the training set.
+
+    Attributes:
+        name: how tables call it.
+        kind, path: its file.
+        rules: the settings that turn the file into images.
+        content: key of what the file holds: of a beton its `content_hash`, of another file its bytes.
+        counts: images of every class; None for scores, which give as many as a sweep takes of every method.
+        hints: training hints of its images.
+        note: what a table states about it, such as `list kept.npy`.
+    """
+
+    name: str
+    kind: Kind
+    path: Path
+    rules: Settings
+    content: str
+    counts: tuple[int, ...] | None
+    hints: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def ipc(self) -> int | None:
+        """Return the set's own images per class; if classes differ, the mean, rounded to a whole number above 0."""
+        return None if self.counts is None else max(1, int(sum(self.counts) / len(self.counts) + 0.5))
+
+    @property
+    def per_class(self) -> str | None:
+        """Return the fewest and most images of a class as text, `3-6`; None if all classes have as many."""
+        low, high = (min(self.counts), max(self.counts)) if self.counts is not None else (0, 0)
+        return None if low == high else f"{low}-{high}"
+
+    def budget_problem(self, train: Manifest, ipc: int) -> str | None:
+        """Return why the training set has too few images for scores to choose `ipc` of each class, or None."""
+        if not isinstance(self.rules, ScoreRules):
+            return None
+        return shortage(train.classes, train.counts, ipc, ipc, self.rules.balanced)
+
+    def check(self, deep: bool = False) -> None:
+        """Refuse a file that changed since it was read.
+
+        Args:
+            deep: also decode the images of a beton and compare them with their hashes.
+
+        Raises:
+            MethodError: the content is another one.
+            BetonError: the beton is damaged, or missing.
+        """
+        check_file(self.path, f"the file of external set {self.name}", ConfigError)
+        if _content(self.kind, self.path) != self.content:
+            raise MethodError(f"{self.path}: changed after external set {self.name} was read; run the command again")
+        problems = verify_beton(self.path, deep=True) if deep and self.kind == "beton" else []
+        if problems:
+            raise BetonError(f"{self.path}: {problems[0]}; fastdc verify-beton {self.path} --deep lists the damage")
+
+
+def _content(kind: Kind, path: Path) -> str:
+    return describe_beton(path).content_hash if kind == "beton" else file_key(path)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Training set that external sets are checked against.
+
+    Attributes:
+        path, manifest: its beton. labels: int64 [N], classes of its images.
+        val: hashes of the images that sets are validated on.
+        split: whether these were held out of the training set's file.
+    """
+
+    path: Path
+    manifest: Manifest
+    labels: NDArray[np.int64]
+    val: frozenset[str] = frozenset()
+    split: bool = False
+
+
+def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingSet, image_size: int) -> ExternalSet:
+    """Read the file of an external set and check that it fits the training set, without writing anything.
+
+    Args:
+        name: the set as the command names it.
+        given: all its settings.
+        train: the training set.
+        image_size: side S of the training crops in pixels.
+
+    Raises:
+        ConfigError: the file is missing or cannot be read, its classes or its image size do not fit, or a setting is
+            unknown.
+        MethodError: an entry of a list does not fit the training set.
+        BetonError, ManifestError: a beton is damaged.
+    """
+    if name.kind == "beton" and given:
+        raise ConfigError(
+            f"external set {name.name}: {', '.join(given)} has no meaning, an imported beton is trained on as it is; "
+            "only protocol.KEY can be set"
+        )
+    if name.kind == "scores" and "keep" not in given:
+        raise ConfigError(f"external set {name.name}: keep is missing; add [keep=easy] or [keep=hard] to its file")
+    rules = RULES[name.kind].make(given, f"external set {name.name}")
+    check_file(name.path, f"the file of external set {name.name}", ConfigError)
+    if not isinstance(rules, ListRules | ScoreRules):
+        return _open_beton(name, rules, train, image_size)
+    if rules.index_order == "own" and train.split:
+        raise ConfigError(
+            f"external set {name.name}: index_order=own has no meaning with --holdout, which numbers the images anew; "
+            "name images by id or path"
+        )
+    try:
+        return _open_list(name, rules, train, image_size) if isinstance(rules, ListRules) else _rank(name, rules, train)
+    except MethodError as error:
+        advice = "; with --holdout the training set is the part that is kept" if train.split else ""
+        raise MethodError(f"{error}{advice}") from error
+
+
+def _open_beton(name: ExternalName, rules: Settings, train: TrainingSet, image_size: int) -> ExternalSet:
+    path, manifest = name.path, describe_beton(name.path)
+    _check_classes(name, manifest, train)
+    hinted = manifest.hints.get("image_size", image_size)
+    if hinted != image_size:
+        raise ConfigError(
+            f"{path}: external set {name.name} is made for crops of {hinted} px, this sweep trains at {image_size}; "
+            f"give --image-size {hinted}, or leave the set out"
+        )
+    try:
+        tile_crop("method", manifest.hints)  # called for its check of the hints
+    except ConfigError as error:
+        raise ConfigError(f"{path}: external set {name.name}: {error}") from error
+    seen = _validated(name, manifest, train)
+    with BetonFile(path) as file:
+        sides = {int(side) for sides in (file.heights, file.widths) for side in (sides.min(), sides.max())}
+    sized = "" if sides == {image_size} else f", images of {'-'.join(map(str, sorted({min(sides), max(sides)})))} px"
+    note = f"beton {path.name}{sized}{seen}"
+    return ExternalSet(*name[:3], rules, manifest.content_hash, manifest.counts, manifest.hints, note)
+
+
+def _validated(name: ExternalName, manifest: Manifest, train: TrainingSet) -> str:
+    """Return a remark on images that are validated on too; empty without any.
+
+    Raises:
+        ConfigError: they were held out of the training set, which keeps no copy of them; or all images are such.
+    """
+    seen = sum(key in train.val for key in manifest.hashes)
+    if not seen:
+        return ""
+    if train.split or seen == len(manifest.hashes):
+        raise ConfigError(
+            f"{name.path}: {seen:,} of the {len(manifest.hashes):,} images of external set {name.name} are validated "
+            f"on{', held out of the training set' if train.split else ''}; leave them out"
+        )
+    return f", {seen:,} of its images are validated on"
+
+
+def _check_classes(name: ExternalName, manifest: Manifest, train: TrainingSet) -> None:
+    difference = class_difference(("the training set", train.manifest.classes), ("the set", manifest.classes))
+    if difference is None:
+        return
+    unknown = unknown_classes((train.path, train.manifest), (name.path, manifest))
+    advice = "give one of the training set's classes"
+    if set(map(one_spelling, manifest.classes)) == set(map(one_spelling, train.manifest.classes)):
+        advice = f"write it again with --classes {train.path}"
+    raise ConfigError(
+        unknown or f"{name.path}: external set {name.name} does not fit {train.path}: {difference}; {advice}"
+    )
+
+
+def _open_list(name: ExternalName, rules: ListRules, train: TrainingSet, image_size: int) -> ExternalSet:
+    content = file_key(name.path)
+    found = read_list(name.path, train.manifest, train.labels, rules.index_order, _ORDER_ADVICE)
+    check_side(name.path, found, image_size)
+    if found.combined is not None:
+        found.combined.mosaic(name.path, rules.fit)  # called for its check that the list records how they are combined
+    counts = np.bincount(train.labels[found.sources[:, 0]], minlength=len(train.manifest.classes))
+    hints = {} if found.combined is None else found.combined.hints
+    return ExternalSet(*name[:3], rules, content, tuple(counts.tolist()), hints, f"list {name.path.name}")
+
+
+def beton_key(name: str, content_hash: str) -> str:
+    """Return the key of an imported beton; see `ExternalRequest.key`."""
+    return content_key({"external": "beton", "name": name, "content": content_hash})
+
+
+def _rank(name: ExternalName, rules: ScoreRules, train: TrainingSet) -> ExternalSet:
+    content = file_key(name.path)
+    read_scores(  # called for its checks
+        name.path,
+        train.manifest,
+        train.labels,
+        name=rules.score,
+        high=rules.high,
+        index_order=rules.index_order,
+        advice=_ORDER_ADVICE,
+    )
+    hints = {} if rules.augment is None else tile_crop(rules.augment, {}).hints
+    note = f"scores {name.path.name}, keep={rules.keep}{'' if rules.balanced else ', balanced=false'}"
+    return ExternalSet(*name[:3], rules, content, None, hints, note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalRequest:
+    """Request for the images of an external set, beside `SubsetRequest`.
+
+    Attributes:
+        source: the set.
+        train, manifest: the training set that its file refers to.
+        ipc: images per class that scores choose; other sets ignore it.
+        image_size: side S of the stored images in pixels.
+    """
+
+    source: ExternalSet
+    train: Path
+    manifest: Manifest
+    ipc: int
+    image_size: int
+
+    def identity(self) -> dict[str, Any]:
+        """Return all inputs that determine the images, and the name, which gives a set a row of its own."""
+        source = self.source
+        found = {"external": source.kind, "name": source.name, "content": source.content}
+        if source.kind == "beton":  # trained on as it is
+            return found
+        made = {"storage": STORAGE_VERSION, "train": self.manifest.content_hash, "image_size": self.image_size}
+        made |= {} if source.counts is not None else {"ipc": self.ipc}
+        return {**found, **made, "rules": source.rules.model_dump(mode="json")}
+
+    @property
+    def key(self) -> str:
+        """Return the content key of `identity`."""
+        return content_key(self.identity())
+
+    @property
+    def given(self) -> Path | None:
+        """Return the beton that is trained on as it is; None if the images have to be stored first."""
+        return self.source.path if self.source.kind == "beton" else None
+
+    @property
+    def images(self) -> int:
+        """Return the number of images."""
+        counts = self.source.counts
+        return self.ipc * len(self.manifest.classes) if counts is None else sum(counts)
+
+
+def make_external(request: ExternalRequest, out: Path) -> CompressResult:
+    """Store the images of a list or of scores at `out`, as `fastdc compress from-list` or `from-scores` does.
+
+    Existing files are replaced.
+
+    Raises:
+        MethodError: the file changed since it was read.
+        FastDCError: see `compress_list` and `compress_scores`.
+    """
+    source, start = request.source, time.monotonic()
+    source.check()
+    made = _store(request, out)
+    source.check()  # the file may have changed while it was read
+    return CompressResult(made, {"writing": time.monotonic() - start})
+
+
+def _store(request: ExternalRequest, out: Path) -> Manifest:
+    files, size, rules = (request.source.path, request.train, out), request.image_size, request.source.rules
+    if isinstance(rules, ScoreRules):
+        return compress_scores(
+            *files,
+            ipc=request.ipc,
+            config=rules.config,
+            score=rules.score,
+            high=rules.high,
+            image_size=size,
+            index_order=rules.index_order,
+            force=True,
+        )
+    assert isinstance(rules, ListRules)
+    return compress_list(*files, image_size=size, fit=rules.fit, index_order=rules.index_order, force=True)
