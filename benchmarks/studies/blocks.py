@@ -12,6 +12,7 @@ from fastdc.common.machine import guess_device
 from fastdc.common.precision import resolve_precision
 from fastdc.common.settings import closest, expand_numbers, first_problem
 from fastdc.observe.observer_config import ObserverConfig
+from fastdc.sweep.external_variant import ExternalVariant
 from fastdc.sweep.plan_checks import Variant, resolve_protocols, resolve_variants
 from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.sweep.yaml_file import Document, read_yaml
@@ -140,7 +141,7 @@ def _cells(sweep: SweepConfig) -> Iterator[tuple[Axes, str | None]]:
             yield axes, _observer(sweep, variant)
 
 
-def _observer(sweep: SweepConfig, variant: Variant) -> str | None:
+def _observer(sweep: SweepConfig, variant: Variant | ExternalVariant) -> str | None:
     if not variant.observed:
         return None
     defaults = {"image_size": sweep.image_size, "precision": sweep.precision, "threads": sweep.threads}
