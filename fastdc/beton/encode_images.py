@@ -1,4 +1,4 @@
-"""Encode pixels as JPEG, and measure their size as PNG."""
+"""Encode pixels as JPEG and as PNG."""
 
 import io
 from typing import Literal
@@ -51,7 +51,12 @@ def encode_jpeg_optimised(rgb: Rgb, quality: int) -> bytes:
 
 
 def png_bytes(rgb: Rgb) -> int:
-    """Return the size in bytes of RGB [H, W, 3] uint8 as PNG, with Pillow's default compression.
+    """Return the size in bytes of RGB [H, W, 3] uint8 as PNG; see `encode_png`."""
+    return len(encode_png(rgb))
+
+
+def encode_png(rgb: Rgb) -> bytes:
+    """Encode RGB [H, W, 3] uint8 as PNG, with Pillow's default compression.
 
     Grey pixels are saved as a grey PNG.
     """
@@ -59,4 +64,4 @@ def png_bytes(rgb: Rgb) -> int:
     buffer = io.BytesIO()
     shown = grey if all(np.array_equal(grey, rgb[:, :, channel]) for channel in (1, 2)) else rgb
     Image.fromarray(np.ascontiguousarray(shown)).save(buffer, format="PNG")
-    return buffer.tell()
+    return buffer.getvalue()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.encode_images import png_bytes
-from fastdc.beton.format import MODE_RAW
+from fastdc.beton.format import MODE_RAW, Structure
 from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.beton.manifest import Manifest, Skipped, dump_manifest, hash_content, hash_structure, manifest_path
 from fastdc.beton.output_pair import beton_output, explain_errors
@@ -63,9 +63,7 @@ def commit(
     The manifest goes first. A crash between the two renames then leaves a manifest that does not match the old beton,
     which `load_manifest` reports. It never leaves a beton without its manifest.
     """
-    structure, hashes = writer.finish()
-    with explain_errors(out):
-        os.fsync(handle.fileno())  # before the rename, or a crash could leave an empty file under the final name
+    structure, hashes = complete(handle, out, writer)
     labels = structure.metadata["label"]
     manifest = Manifest(
         dataset=printable(origin.dataset),
@@ -85,9 +83,22 @@ def commit(
         file_bytes=structure.file_bytes,
         structure_hash=hash_structure(structure),
     )
+    write_manifest(out, manifest)
+    return manifest
+
+
+def complete(handle: IO[bytes], out: Path, writer: BetonWriter) -> tuple[Structure, Texts]:
+    """Write the tables of the beton in `handle` to disk; return its structure and the hash of every payload."""
+    structure, hashes = writer.finish()
+    with explain_errors(out):
+        os.fsync(handle.fileno())  # before the rename, or a crash could leave an empty file under the final name
+    return structure, hashes
+
+
+def write_manifest(out: Path, manifest: Manifest) -> None:
+    """Put the manifest of the beton `out` in place."""
     with atomic_file(manifest_path(out)) as file:
         file.writelines(dump_manifest(manifest))
-    return manifest
 
 
 def write_samples(

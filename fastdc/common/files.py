@@ -46,6 +46,20 @@ def check_output(path: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
             raise OutputError(f"{path}: is a device or pipe, expected a file to write; give the name of a file")
         if path.exists() and not force:
             raise OutputError(f"{path}: exists already; choose another name or add --force to replace it")
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _too_long(path) from error
+        raise
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path at which nothing can be created.
+
+    Raises:
+        OutputError: its folder is missing or cannot be written, or its name is too long.
+    """
+    try:
         if not path.parent.is_dir():
             raise OutputError(f"{path}: folder {path.parent} does not exist; create it first (mkdir -p {path.parent})")
         _check_creatable(path)
