@@ -11,6 +11,7 @@ from .methods import select as select
 from .methods.scores_of_logits import scores as scores
 from .observe import ObserverConfig as ObserverConfig
 from .subsets.compress import compress_beton as compress_beton
+from .subsets.export_beton import export_beton as export_beton
 from .train import EvaluateSettings as EvaluateSettings
 from .train import get_protocol as get_protocol
 from .train.evaluation import evaluate as evaluate

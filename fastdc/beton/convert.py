@@ -20,11 +20,13 @@ import numpy as np
 from fastdc._version import __version__
 from fastdc.beton.classes import read_class_names
 from fastdc.beton.convert_image import Recipe, convert_image, make_recipe
+from fastdc.beton.exported import RECORD
 from fastdc.beton.hints import parse_hints
 from fastdc.beton.manifest import Manifest, Skipped
 from fastdc.beton.output_pair import beton_output
 from fastdc.beton.pages import BetonWriter, Payload
 from fastdc.beton.resize_images import resize_many
+from fastdc.beton.restore import restore_beton
 from fastdc.beton.sample_order import in_imagefolder
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.open_source import open_source
@@ -97,6 +99,8 @@ def write_beton(
     that is damaged in the middle is therefore copied unnoticed. `verify_beton(out, deep=True)` decodes every sample and
     finds it. The other encodings decode every image, so they find such damage while writing.
 
+    An export of fastdc comes back as it was: images, order, classes, hints and provenance.
+
     Args:
         source: a source of any kind that `fastdc list sources` lists, such as a folder `class/image`; or one that
             `open_source` has already opened and checked.
@@ -140,14 +144,17 @@ def write_beton(
     recipe = make_recipe(encoding, quality, resolution)
     threads = _check_settings(workers, on_error)
     ready = nullcontext(source) if isinstance(source, Opened) else open_source(inputs[0], options)
-    with beton_output(out, force, inputs) as handle, ready as opened:
+    with progress_shown(show_progress), beton_output(out, force, inputs) as handle, ready as opened:
+        if opened.exported is not None:
+            _check_untouched(opened, recipe, own_hints)
+            return restore_beton(handle, out, opened, opened.exported)
         contents = opened.contents
         if len(contents.ids) >= MANY_IMAGES:
             recipe = replace(recipe, resize=resize_many)
         writer = BetonWriter(handle, out, len(contents.ids))
         ignored = map(printable, contents.ignored)
         tally = _Tally([Skipped(path=path, reason="not an image file", kind="not_image") for path in ignored])
-        with progress_shown(show_progress), progress(f"write {out.name}", len(contents.ids)) as bar:
+        with progress(f"write {out.name}", len(contents.ids)) as bar:
             for chunk in _convert_all(opened.files, contents, recipe, threads):
                 for converted in chunk:
                     _store(converted, contents, writer, tally, opened.path, on_error)
@@ -162,6 +169,14 @@ def _check_settings(workers: int | None, on_error: str) -> int:
     if on_error not in get_args(OnError):
         raise ConfigError(f"on-error {on_error!r}, expected fail or skip")
     return workers or usable_cpus()
+
+
+def _check_untouched(opened: Opened, recipe: Recipe, hints: Mapping[str, Any]) -> None:
+    if recipe.encoding != "keep" or hints:
+        raise ConfigError(
+            f"{opened.path}: is an export of fastdc, which comes back as it was; leave --encoding, --resolution and "
+            f"--hint out, or remove {RECORD} to write its images as any others"
+        )
 
 
 def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int) -> Iterator[list[Converted]]:

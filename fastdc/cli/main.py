@@ -20,6 +20,7 @@ from fastdc.beton.missing_manifest import one_use
 from fastdc.cli import (
     data_commands,
     evaluate_command,
+    export_command,
     kind_commands,
     list_commands,
     report_commands,
@@ -65,6 +66,7 @@ def _options(
 
 app.command("write-beton", short_help="Write a folder or archive of images as one file.")(data_commands.write)
 app.command("verify-beton", short_help="Check a beton for damage.")(data_commands.verify)
+app.command("export", short_help="Write a set for other programs.")(export_command.export)
 app.command("observe", short_help="Train the observer once and record its dynamics.")(subset_commands.observe)
 app.command("compress", short_help="Compress a training set with one method.")(subset_commands.compress)
 app.command("scores", short_help="Write every score of every training image.")(scores_command.scores)

@@ -11,6 +11,8 @@ EngineChoice = Literal["auto", "ffcv", "resident", "device"]
 """Engine of a loader; `auto` chooses by size, format and free memory."""
 Encoding = Literal["keep", "jpg", "raw"]
 """Encoding of stored images; `keep` copies JPEG files unchanged."""
+LayoutName = Literal["folder", "hf", "webdataset", "npz", "rethinkdc"]
+"""Layout of an export; each is a file of `fastdc.beton.export.layouts`."""
 OnError = Literal["fail", "skip"]
 """Reaction to an unreadable image."""
 End = Literal["easy", "hard"]

@@ -33,6 +33,7 @@ SURFACE = {
     "write-beton": "SOURCE OUT.beton --split --resolution --encoding --quality --workers --on-error --classes "
     "--allow-missing-classes --image-column --label-column --mean --std --hint --force --quiet -q",
     "verify-beton": "FILE --deep",
+    "export": "SUBSET.beton OUT --as --force --quiet -q",
     "observe": "TRAIN.beton --workdir --arch --seed --runs --image-size --stop-after --set --log --quiet -q",
     "compress": "METHOD TRAIN.beton --out --ipc --workdir --seed --image-size --index-order --score --keep --high "
     "--set --observer --teacher-order --precision --threads --force --log --quiet -q",

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from fastdc.beton.exported import RECORD
 from fastdc.beton.sources.shards import is_sharded
 from fastdc.common.errors import SourceError, disk_full, is_disk_full
 from fastdc.common.text import one_line
@@ -60,7 +61,7 @@ def parse_address(path: Path) -> Address:
 def download(address: Address) -> Path:
     """Download the files of a repository that are not in the cache yet, and return its snapshot.
 
-    If there are parquet shards, only they are downloaded; else every file is.
+    If there are parquet shards, only they and the record of an exported set are downloaded; else every file is.
 
     Raises:
         SourceError: huggingface_hub is not installed; the repository or revision does not exist, is gated, or cannot be
@@ -70,7 +71,7 @@ def download(address: Address) -> Path:
     hub = _import_hub(address)
     within = f"{address.folder}/" if address.folder else ""
     try:
-        snapshot = _fetch(hub, address, [f"{within}*.parquet", "README.md"])
+        snapshot = _fetch(hub, address, [f"{within}*.parquet", "README.md", f"{within}{RECORD}"])
         if not is_sharded(snapshot / address.folder):
             snapshot = _fetch(hub, address, [f"{within}*", "README.md"])
     except Exception as error:  # any of the HTTP library's, besides those of the hub's client

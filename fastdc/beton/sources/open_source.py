@@ -6,6 +6,7 @@ from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
+from fastdc.beton.sources.returned import bring_back, exported_options, find_inner_record, find_record
 from fastdc.beton.sources.source import Opened, Source
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.common.errors import SourceError
@@ -48,7 +49,7 @@ def _recognises(source: Source, path: Path) -> bool:
 def open_source(source: Path, options: SourceOptions = DEFAULTS) -> Iterator[Opened]:
     """Open a source of fastdc's own kinds, or what a plug-in recognises, and find its images.
 
-    It stays open for the block.
+    It stays open for the block. An exported set comes back as it was; see `bring_back`.
 
     Args:
         source: its path. A repository in the Hugging Face hub's cache stands for its snapshot.
@@ -56,11 +57,19 @@ def open_source(source: Path, options: SourceOptions = DEFAULTS) -> Iterator[Ope
 
     Raises:
         SourceError: the source is unusable, or of a kind that does not read one of the options.
+        ManifestError: see `find_record`.
     """
     kind = source_of(source)
     _check_options(kind, source, options)
-    with kind.open(source, options) as opened:
-        yield opened
+    record = find_record(source)
+    own = options if record is None else exported_options(source, record, options)
+    with kind.open(source, own) as opened:
+        record = record or find_inner_record(opened)
+        if record is None:
+            yield opened
+            return
+        exported_options(source, record, options)
+        yield bring_back(opened, record)
 
 
 def _check_options(kind: Source, source: Path, options: SourceOptions) -> None:

@@ -233,8 +233,8 @@ def import_pyarrow(source: Path) -> ModuleType:
         import pyarrow.parquet
     except ImportError as error:
         raise SourceError(
-            f"{source}: reading parquet or Arrow needs pyarrow, which is not installed; run: pip install 'fastdc[hf]' "
-            "(or pip install pyarrow)"
+            f"{source}: reading or writing parquet or Arrow needs pyarrow, which is not installed; run: "
+            "pip install 'fastdc[hf]' (or pip install pyarrow)"
         ) from error
     return pyarrow  # type: ignore[no-any-return]
 

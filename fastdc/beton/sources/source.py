@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from fastdc.beton.images import Rgb
+from fastdc.beton.manifest import Manifest
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.hub_cache import hub_name
 from fastdc.beton.sources.source_options import SourceOptions
@@ -39,6 +40,7 @@ class Opened(NamedTuple):
         dataset: the data set's name.
         split: "train", "val", ... or None.
         made: what the manifest's `made` records about the source.
+        exported: manifest of the exported set that the source is, which is restored whole; None for any other source.
         hints: training hints that the source brings; see `fastdc.beton.hints`.
     """
 
@@ -49,6 +51,7 @@ class Opened(NamedTuple):
     split: str | None
     made: Mapping[str, Any]
     hints: Mapping[str, Any] = MappingProxyType({})
+    exported: Manifest | None = None
 
 
 class Source(ABC):

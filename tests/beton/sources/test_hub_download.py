@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from fastdc.beton import load_manifest, write_beton
+from fastdc.beton.export.export_images import export_images
 from fastdc.beton.sources.hub_download import Address, parse_address
 from fastdc.common.errors import SourceError
+from tests.beton.export.conftest import write_set
 from tests.beton.hub_server import BRANCH_COMMIT, COMMIT, serve_hub
 from tests.beton.sources.test_webdataset import samples, write_tar
 
@@ -162,3 +164,11 @@ def test_addresses():
     assert parse_address(Path("hf://datasets/b")) == Address("datasets/b", "main", "", None)
     with pytest.raises(SourceError, match="expected hf://OWNER/NAME"):
         parse_address(Path("hf://a@b"))
+
+
+def test_an_exported_set_comes_back_from_the_hub(hub, fetch, tmp_path):
+    old = write_set(tmp_path / "odd.beton")
+    export_images(tmp_path / "odd.beton", tmp_path / "card", "hf")
+    files = [path for path in (tmp_path / "card").rglob("*") if path.is_file()]
+    hub.repositories["zh/odd"] = {str(path.relative_to(tmp_path / "card")): path.read_bytes() for path in files}
+    assert fetch("hf://zh/odd") == old

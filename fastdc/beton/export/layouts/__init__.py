@@ -1,0 +1,1 @@
+"""Layouts of exports, one file each."""
