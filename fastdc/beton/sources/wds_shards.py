@@ -132,18 +132,15 @@ def _expand(source: Path) -> list[str]:
 
 
 def names_beside(folder: Path) -> tuple[str, ...] | None:
-    """Return class names from `classes.txt`, `dataset.json` or `fastdc.json` beside shards; None if there are none.
+    """Return class names from `classes.txt` or `dataset.json` beside shards; None if there are none.
 
     Raises:
         SourceError: one of these files cannot be read.
     """
     if (folder / "classes.txt").is_file():
         return read_class_names(folder / "classes.txt")
-    for path in (folder / "fastdc.json", folder / "dataset.json"):
-        names = _names_in(path) if path.is_file() else None
-        if names:
-            return names
-    return None
+    path = folder / "dataset.json"
+    return _names_in(path) if path.is_file() else None
 
 
 def _names_in(path: Path) -> tuple[str, ...] | None:
@@ -151,6 +148,6 @@ def _names_in(path: Path) -> tuple[str, ...] | None:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path}: cannot be read as JSON ({one_line(error)}); repair it or move it away") from error
-    content = content.get("manifest", content) if isinstance(content, dict) else {}
+    content = content if isinstance(content, dict) else {}
     found = next((content[name] for name in ("classes", "class_names") if name in content), None)
-    return tuple(map(str, found)) if isinstance(found, list) else None
+    return tuple(map(str, found)) if isinstance(found, list) and found else None

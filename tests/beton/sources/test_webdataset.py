@@ -124,7 +124,6 @@ def test_names_are_classes_and_can_be_ordered(tmp_path, jpegs, capsys):
     [
         ("classes.txt", "ant\nbee\ncow\n"),
         ("dataset.json", json.dumps({"name": "x", "classes": ["ant", "bee", "cow"]})),
-        ("fastdc.json", json.dumps({"layout": "webdataset", "manifest": {"classes": ["ant", "bee", "cow"]}})),
     ],
 )
 def test_class_names_beside_the_shards(shards, tmp_path, name, content):
