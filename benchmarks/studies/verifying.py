@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.machine import cpu_name
-from fastdc.sweep.bundle.again import choose_rows, differences, name_of, new_folder, train_again
+from fastdc.sweep.bundle.train_again import choose_rows, differences, name_of, new_folder, train_again
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.store.row_lines import Row
 from fastdc.sweep.sweep_config import SweepConfig

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fastdc.cli.common import Force, Quiet, report_error
+from fastdc.cli.common import Force, LogOption, Quiet, report_error
 from fastdc.common.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ def bundle(
     \b
     fastdc bundle runs/first --out first.zip
     """
-    from fastdc.sweep.bundle.pack import write_bundle
+    from fastdc.sweep.bundle.pack_bundle import write_bundle
 
     out = out or folder.absolute().with_name(f"{folder.absolute().name}.zip")
     index = write_bundle(folder, out, with_subsets=with_subsets, force=force)
@@ -61,6 +61,7 @@ def reproduce(
     check_only: Annotated[
         bool, typer.Option("--check-only", help="Check archive, data and versions; train nothing.")
     ] = False,
+    log: LogOption = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Check a bundle, train its runs again in a new folder, and report run by run what differs.
@@ -75,13 +76,12 @@ def reproduce(
     \b
     fastdc reproduce first.zip --train train.beton --val val.beton --rows 3
     """
-    from fastdc.sweep.bundle.load import load_bundle
+    from fastdc.sweep.bundle.read_bundle import load_bundle
     from fastdc.sweep.bundle.reproduce import (
         choose_finished,
         describe,
         find_data,
         missing_data,
-        recorded_time,
         train_rows,
     )
 
@@ -95,8 +95,6 @@ def reproduce(
             print(line)
         return
     chosen = choose_finished(given, count, seed)
-    if not quiet:
-        report_error(recorded_time(chosen), "")
     same = 0
     for outcome in train_rows(given, chosen, data, workdir, show_progress=not quiet):
         print(outcome.line, flush=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fastdc.report.rows import damage_named
-from fastdc.sweep.bundle.archive import SUFFIXES
+from fastdc.sweep.bundle.bundle_archive import SUFFIXES
 from fastdc.sweep.store.results import Record
 
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from fastdc.common.errors import StoreError
 from fastdc.common.keys import content_key
-from fastdc.sweep.bundle.archive import is_archive_name
-from fastdc.sweep.bundle.load import load_bundle
+from fastdc.sweep.bundle.bundle_archive import is_archive_name
+from fastdc.sweep.bundle.read_bundle import load_bundle
 from fastdc.sweep.store.results import Record, Store
 from fastdc.sweep.store.row_lines import record_of
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from fastdc.beton.manifest import describe_beton
 from fastdc.common.errors import ConfigError, FastDCError
 from fastdc.common.files import check_file, prepare_workdir
-from fastdc.common.log import format_seconds
+from fastdc.common.log import format_seconds, log_message
 from fastdc.common.machine import cpu_name, guess_device
 from fastdc.common.text import plain
-from fastdc.sweep.bundle.again import Again, choose_rows, differences, name_of, new_folder, train_again
-from fastdc.sweep.bundle.archive import BundleError
-from fastdc.sweep.bundle.load import Bundle
+from fastdc.sweep.bundle.bundle_archive import BundleError
+from fastdc.sweep.bundle.read_bundle import Bundle
 from fastdc.sweep.bundle.same_machine import machine_changes, method_change
+from fastdc.sweep.bundle.train_again import Again, choose_rows, differences, name_of, new_folder, train_again
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.plan import Cell
 from fastdc.sweep.provenance import versions
@@ -111,7 +111,7 @@ def choose_finished(bundle: Bundle, count: int | None, seed: int) -> list[Row]:
     return done if count is None else choose_rows(done, count, seed)
 
 
-def recorded_time(rows: Iterable[Row]) -> str:
+def _recorded_time(rows: Iterable[Row]) -> str:
     """Return a line on the time that rows took when they were recorded, without observers and compressed sets."""
     spent = [float((row["provenance"] or {}).get("seconds") or 0.0) for row in rows]
     took = f", which took {format_seconds(sum(spent))} when recorded" if sum(spent) else ""
@@ -130,6 +130,8 @@ def train_rows(
     if lost := missing_data(bundle, data):
         raise ConfigError(lost[0])
     with new_folder(workdir) as folder:
+        if show_progress:
+            log_message(_recorded_time(rows))
         prepare_workdir(folder)
         refused: list[str] = []
         sweeps = [sweep for each in _sweeps(bundle, data, folder) if (sweep := _usable(each, refused)) is not None]

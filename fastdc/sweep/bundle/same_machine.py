@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastdc.common.errors import FastDCError
-from fastdc.sweep.bundle.index import SubsetFacts
+from fastdc.sweep.bundle.bundle_index import SubsetFacts
 
 PLAIN = ("fastdc", "git", "python", "device", "device_name", "precision", "threads")
 

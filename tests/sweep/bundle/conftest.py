@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fastdc.sweep.bundle.archive import read_archive, write_archive
-from fastdc.sweep.bundle.pack import write_bundle
+from fastdc.sweep.bundle.bundle_archive import read_archive, write_archive
+from fastdc.sweep.bundle.pack_bundle import write_bundle
 from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.sweep_config import SweepConfig
 

@@ -10,7 +10,7 @@ import pytest
 
 import fastdc.methods.pruning.entropy as entropy
 from fastdc.cli import main as cli
-from fastdc.sweep.bundle.load import load_bundle
+from fastdc.sweep.bundle.read_bundle import load_bundle
 
 Change = Callable[[dict[str, bytes]], None]
 Changed = Callable[[Change], Path]

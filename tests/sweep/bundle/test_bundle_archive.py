@@ -12,8 +12,8 @@ import pytest
 
 from fastdc.cli import main as cli
 from fastdc.common.errors import StoreError
-from fastdc.sweep.bundle.archive import BundleError, read_archive, write_archive
-from fastdc.sweep.bundle.load import load_bundle
+from fastdc.sweep.bundle.bundle_archive import BundleError, read_archive, write_archive
+from fastdc.sweep.bundle.read_bundle import load_bundle
 
 Change = Callable[[dict[str, bytes]], None]
 

@@ -12,8 +12,8 @@ from fastdc.common.errors import StoreError
 from fastdc.common.files import check_file
 from fastdc.common.settings import first_problem
 from fastdc.common.text import plain
-from fastdc.sweep.bundle.archive import BundleError, Member, read_archive
-from fastdc.sweep.bundle.index import FORMAT, INDEX, ROWS, FileFacts, Index
+from fastdc.sweep.bundle.bundle_archive import BundleError, Member, read_archive
+from fastdc.sweep.bundle.bundle_index import FORMAT, INDEX, ROWS, FileFacts, Index
 from fastdc.sweep.store.row_lines import Row, parse_rows, record_of
 
 MAX_INDEX, MAX_YAML, MAX_ROWS = 64 << 20, 1 << 20, 1 << 30

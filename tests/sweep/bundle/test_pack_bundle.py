@@ -13,8 +13,8 @@ import pytest
 from fastdc.beton import describe_beton
 from fastdc.cli import main as cli
 from fastdc.common.errors import OutputError, StoreError
-from fastdc.sweep.bundle.load import load_bundle
-from fastdc.sweep.bundle.pack import write_bundle
+from fastdc.sweep.bundle.pack_bundle import write_bundle
+from fastdc.sweep.bundle.read_bundle import load_bundle
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.store.transitions import Planned
@@ -87,7 +87,10 @@ def test_betons_on_request(ran: Path, tmp_path: Path) -> None:
     assert names == {f"subsets/{path.name}" for path in (ran / "subsets").glob("*.beton")}
     load_bundle(tmp_path / "whole.tar.gz")
     shutil.copytree(ran, tmp_path / "copy")
-    lost = next((tmp_path / "copy" / "subsets").glob("*.beton"))
+    lost, other = sorted((tmp_path / "copy" / "subsets").glob("*.beton"))[:2]
+    other.write_bytes(other.read_bytes() + b"x")
+    index = write_bundle(tmp_path / "copy", tmp_path / "changed.zip", with_subsets=True)
+    assert index.notes == (f"subsets/{other.name}: changed after rows were trained on it",)
     lost.unlink()
     write_bundle(tmp_path / "copy", tmp_path / "text.zip")
     with pytest.raises(StoreError, match=f"{lost.name}: missing, and rows were trained on it; leave out"):

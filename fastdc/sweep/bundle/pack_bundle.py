@@ -11,8 +11,8 @@ from fastdc.beton.manifest import Manifest, manifest_path, parse_manifest
 from fastdc.common.errors import ManifestError, StoreError
 from fastdc.common.files import check_output
 from fastdc.common.keys import bytes_key, file_key
-from fastdc.sweep.bundle.archive import Content, check_suffix, write_archive
-from fastdc.sweep.bundle.index import (
+from fastdc.sweep.bundle.bundle_archive import Content, check_suffix, write_archive
+from fastdc.sweep.bundle.bundle_index import (
     COMMANDS,
     ENVIRONMENT,
     INDEX,
@@ -185,7 +185,7 @@ def yaml_text(values: dict[str, Any]) -> str:
 # ---------------------------------------------------------------- compressed sets
 
 
-def _pack_subsets(workdir: Path, rows: Iterable[Row], with_subsets: bool) -> Packed:
+def _pack_subsets(workdir: Path, rows: Sequence[Row], with_subsets: bool) -> Packed:
     """Pack manifest and list of every set that rows were trained on; `facts` holds `SubsetFacts` by name."""
     packed = Packed({}, {}, [])
     for path in sorted({path for row in rows if (path := _subset_of(workdir, row)) is not None}):
@@ -205,6 +205,7 @@ def _pack_subsets(workdir: Path, rows: Iterable[Row], with_subsets: bool) -> Pac
         if with_subsets:
             _check_whole(with_subsets, path)
             packed.members[f"subsets/{path.name}"] = path
+            packed.notes.extend(_changed(path, rows))
     return packed
 
 
@@ -220,3 +221,11 @@ def _subset_of(workdir: Path, row: Row) -> Path | None:
 def _check_whole(with_subsets: bool, path: Path) -> None:
     if with_subsets and not path.is_file():
         raise StoreError(f"{path}: missing, and rows were trained on it; leave out --with-subsets, or sweep again")
+
+
+def _changed(path: Path, rows: Iterable[Row]) -> list[str]:
+    """Return a note if the bytes of a set are not those that rows were trained on."""
+    sets = [(row["provenance"] or {}).get("subset") or {} for row in rows]
+    trained_on = {each["sha256"] for each in sets if each.get("file") == path.name}
+    same = trained_on <= {file_key(path, 64)}
+    return [] if same else [f"subsets/{path.name}: changed after rows were trained on it"]
