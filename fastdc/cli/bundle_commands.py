@@ -36,7 +36,7 @@ def bundle(
     out = out or folder.absolute().with_name(f"{folder.absolute().name}.zip")
     index = write_bundle(folder, out, with_subsets=with_subsets, force=force)
     counts = ", ".join(f"{count} {state}" for state, count in index.rows.items())
-    print(f"{out}: {counts}; {len(index.files)} files, {out.stat().st_size / 1e6:.1f} MB")
+    print(f"{out}: {counts}; {len(index.files)} files, {out.stat().st_size / 1e3:,.0f} kB")
     if index.left_out:
         report_error("left out: " + ", ".join(f"{count} {state}" for state, count in index.left_out.items()), "note: ")
     for note in index.notes:

@@ -25,6 +25,8 @@ def write_command(manifest: Manifest, out: str) -> str:
     for name in OPTIONS:
         if made.get(name) is not None:
             options += [f"--{name}", str(made[name])]
+    if 0 in manifest.counts:
+        options.append("--allow-missing-classes")
     if any(skipped.kind == "unreadable" for skipped in manifest.skipped):
         options += ["--on-error", "skip"]
     return plain(shlex.join(["fastdc", "write-beton", manifest.source, out, *options]))
@@ -35,15 +37,15 @@ def _is_setting(name: str, value: Any) -> bool:
     return name not in own and value is not None and not isinstance(value, dict | list)
 
 
-def commands_text(data: Iterable[tuple[str, str]], sweeps: Iterable[str], first_write: str) -> str:
+def commands_text(data: Iterable[tuple[str, str]], sweeps: Iterable[str], version: str) -> str:
     """Return the file of commands.
 
     Args:
         data: the command and the content hash of each data set.
         sweeps: YAML files of the sweeps.
-        first_write: version of fastdc that packed the bundle.
+        version: version of fastdc that packed the bundle.
     """
-    lines = [f"# Makes the results of this bundle again, in its unpacked folder (fastdc {first_write}).", ""]
+    lines = [f"# Makes the results of this bundle again, in its unpacked folder (fastdc {version}).", ""]
     for command, content_hash in data:
         lines += [command, f"# its manifest must have content_hash {content_hash}"]
     lines += ["", *(f"fastdc sweep {file}" for file in sweeps), "fastdc report run"]
