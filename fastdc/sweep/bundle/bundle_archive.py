@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from fastdc.common.errors import FastDCError, OutputError
+from fastdc.common.errors import BundleError, FastDCError, OutputError
 from fastdc.common.files import atomic_file
 from fastdc.common.text import one_line, plain
 
@@ -29,10 +29,6 @@ MAX_RATIO, FREE_BYTES = 200, 64 << 20
 """An archive may unpack to this many times its size, and to the free bytes in any case; text packs 2 to 20 times."""
 
 Content = bytes | Path
-
-
-class BundleError(FastDCError):
-    """A bundle is damaged, unsafe, of a newer version, or no bundle at all."""
 
 
 class Member(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fastdc.common.errors import StoreError
+from fastdc.common.errors import BundleError, StoreError
 from fastdc.common.files import check_file
 from fastdc.common.settings import first_problem
 from fastdc.common.text import plain
-from fastdc.sweep.bundle.bundle_archive import BundleError, Member, read_archive
+from fastdc.sweep.bundle.bundle_archive import Member, read_archive
 from fastdc.sweep.bundle.bundle_index import FORMAT, INDEX, ROWS, FileFacts, Index
 from fastdc.sweep.store.row_lines import Row, parse_rows, record_of
 

@@ -6,12 +6,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from fastdc.beton.manifest import describe_beton
-from fastdc.common.errors import ConfigError, FastDCError
+from fastdc.common.errors import BundleError, ConfigError, FastDCError
 from fastdc.common.files import check_file, prepare_workdir
 from fastdc.common.log import format_seconds, log_message
 from fastdc.common.machine import cpu_name, guess_device
 from fastdc.common.text import plain
-from fastdc.sweep.bundle.bundle_archive import BundleError
 from fastdc.sweep.bundle.read_bundle import Bundle
 from fastdc.sweep.bundle.same_machine import machine_changes, method_change
 from fastdc.sweep.bundle.train_again import Again, choose_rows, differences, name_of, new_folder, train_again

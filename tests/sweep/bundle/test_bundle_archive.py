@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fastdc.cli import main as cli
-from fastdc.common.errors import StoreError
-from fastdc.sweep.bundle.bundle_archive import BundleError, read_archive, write_archive
+from fastdc.common.errors import BundleError, StoreError
+from fastdc.sweep.bundle.bundle_archive import read_archive, write_archive
 from fastdc.sweep.bundle.read_bundle import load_bundle
 
 Change = Callable[[dict[str, bytes]], None]
