@@ -1,12 +1,14 @@
 """The record of a sweep names every choice of the machine, once for equal sweeps."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fastdc.common.threads import usable_cpus
+from fastdc.observe.observer_config import ObserverConfig
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.sweep.sweep_record import read_records, record_sweep
@@ -33,10 +35,9 @@ def test_a_recorded_sweep_has_the_same_keys_without_the_folder(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An observer that was found in the folder is recorded like one that was given."""
-    from fastdc.observe.observer_config import ObserverConfig
-
     found = ObserverConfig(arch="convnet1_w4", epochs=9, image_size=28, threads=1, batch_size=16).resolved()
-    monkeypatch.setattr("fastdc.observe.choose_observer.first_observer", lambda *_: found)
+    module = sys.modules["fastdc.observe.choose_observer"]  # `fastdc.observe` exports a function of this name
+    monkeypatch.setattr(module, "first_observer", lambda *_: found)
     config = make_config(methods="entropy", observer={}, holdout=0.25, val=None)
     config.workdir.mkdir()
     plan = make_plan(config)
