@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastdc.common.text import plain
+from fastdc.sweep.store.row_lines import Row
 from studies.blocks import Wanted
 from studies.entropies import Entropy
 from studies.results import Mean, Result
-from studies.rows import Row
 from studies.specs import Claims, Questions, Side, Value
 from studies.verdicts import Judged
 

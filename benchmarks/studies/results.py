@@ -10,8 +10,8 @@ from fastdc.report.paired_tests import Paired, paired, student_quantile
 from fastdc.report.rows import Row as Shown
 from fastdc.report.rows import group_rows
 from fastdc.sweep.store.results import Record
+from fastdc.sweep.store.row_lines import Row
 from studies.blocks import Axes, Wanted
-from studies.rows import Row
 from studies.specs import AXES, Contrast, Side, Table, Value
 
 NEUTRAL = "observer"

@@ -2,21 +2,16 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastdc.common.errors import StoreError
 from fastdc.common.files import write_atomic
 from fastdc.report.escape import csv_text
 from fastdc.sweep.store.results import Store
+from fastdc.sweep.store.row_lines import Row, make_row, parse_rows, rows_text, sort_rows
 from fastdc.sweep.store.transitions import Planned
 
-Row = dict[str, Any]
-"""Finished run: key, axes, label, summary, detail, provenance, as a store keeps them."""
-
-PARTS = ("key", "axes", "label", "summary", "detail", "provenance")
 COLUMNS = (
     *("dataset", "method", "settings", "ipc", "protocol", "augment", "arch", "precision", "image_size", "threads"),
     *("device", "holdout", "seed", "top1", "top1_best", "images", "image_bytes", "label_bytes", "epochs", "steps"),
@@ -31,19 +26,7 @@ def read_rows(study: Path) -> list[Row]:
         StoreError: a line is not a row; names it.
     """
     path = study / "rows.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [_parsed(path, number, line) for number, line in enumerate(lines, 1)]
-
-
-def _parsed(path: Path, number: int, line: str) -> Row:
-    try:
-        row = json.loads(line)
-        missing = [part for part in PARTS if part not in row]
-    except (ValueError, TypeError) as error:
-        raise StoreError(f"{path}:{number}: not a row of JSON ({error}); take the line of a sound copy") from error
-    if missing or not isinstance(row, dict):
-        raise StoreError(f"{path}:{number}: a row without {', '.join(missing)}; take the line of a sound copy")
-    return row
+    return parse_rows(path, path.read_text()) if path.exists() else []
 
 
 def restore(study: Path, store: Store) -> int:
@@ -63,16 +46,10 @@ def export(study: Path, store: Store) -> int:
     axes, known = store.axes(), {row["key"]: row for row in read_rows(study)}
     for record in store.records():
         if record.state == "done" and record.key not in known and record.summary is not None:
-            known[record.key] = {
-                "key": record.key,
-                "axes": axes[record.key],
-                "label": record.label,
-                "summary": record.summary,
-                "detail": without_gaps(store.detail(record.key) or {}),
-                "provenance": store.provenance(record.key),
-            }
-    rows = sorted(known.values(), key=_order)
-    write_atomic(study / "rows.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode())
+            row = make_row(store, record, axes[record.key])
+            known[record.key] = {**row, "detail": without_gaps(row["detail"])}
+    rows = sort_rows(known.values())
+    write_atomic(study / "rows.jsonl", rows_text(rows).encode())
     write_atomic(study / "rows.csv", rows_csv(rows).encode())
     return len(rows)
 
@@ -81,12 +58,6 @@ def without_gaps(detail: Mapping[str, Any]) -> dict[str, Any]:
     """Return details without the curve's epochs that were not validated; of 300 epochs, 7 remain."""
     curve = [entry for entry in detail.get("curve", []) if entry.get("top1") is not None]
     return {**detail, "curve": curve}
-
-
-def _order(row: Row) -> tuple[Any, ...]:
-    label = row["label"]
-    names = ("dataset", "ipc", "protocol", "augment", "arch", "method")
-    return (*(str(label[name]).rjust(5) for name in names), label["seed"], row["key"])  # rjust sorts IPC by size
 
 
 def rows_csv(rows: Iterable[Row]) -> str:

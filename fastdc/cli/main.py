@@ -18,6 +18,7 @@ import typer
 
 from fastdc.beton.missing_manifest import one_use
 from fastdc.cli import (
+    bundle_commands,
     data_commands,
     evaluate_command,
     export_command,
@@ -75,6 +76,8 @@ app.command("sweep", short_help="Run a grid of methods and print the table.")(sw
 app.command("report", short_help="Print the results of a sweep.")(report_commands.report)
 app.command("compare", short_help="Compare methods, seed by seed.")(report_commands.compare)
 app.command("rank", short_help="Rank the methods, with ties.")(report_commands.rank)
+app.command("bundle", short_help="Pack a sweep's results into one archive.")(bundle_commands.bundle)
+app.command("reproduce", short_help="Check a bundle and run it again.")(bundle_commands.reproduce)
 app.command("methods", short_help="List the compression methods.")(list_commands.methods)
 app.command("protocols", short_help="List the training protocols.")(protocols_command)
 app.command("list", short_help="List what plug-ins can add, by kind.")(kind_commands.list_command)

@@ -11,7 +11,7 @@ from fastdc.common.errors import ConfigError
 
 Epoch = Literal["last", "best"]
 Folder = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A sweep's workdir, or a folder with a study's rows.jsonl.")
+    Path, typer.Argument(metavar="DIR", help="A sweep's workdir, a bundle, or a folder with rows.jsonl.")
 ]
 Ipc = Annotated[int | None, typer.Option(min=1, help="Only this IPC.")]
 OnlyProtocol = Annotated[str | None, typer.Option(help="Only this protocol.")]
@@ -20,7 +20,7 @@ WhichEpoch = Annotated[Epoch, typer.Option(help="last is the benchmark's choice;
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's workdir.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's workdir, or a bundle.")],
     style: Annotated[
         ReportFormat,
         typer.Option("--format", help="table is for reading, the others are for programs; parquet has a row per seed."),
@@ -93,6 +93,10 @@ def compare(
     all_against: Annotated[
         str | None, typer.Option(metavar="METHOD", help="Compare METHOD with each method given, or with all.")
     ] = None,
+    other: Annotated[
+        Path | None,
+        typer.Option("--with", metavar="DIR", help="Other results; a method that both have is METHOD@DIR in these."),
+    ] = None,
     ipc: Ipc = None,
     protocol: OnlyProtocol = None,
     arch: Arch = None,
@@ -120,25 +124,48 @@ def compare(
 
     \b
     fastdc compare benchmarks/results/imagenette64 --all-against random --ipc 10
+
+    --with adds the runs of another workdir or bundle, named by its folder or file: `pca pca@second` compares PCA in DIR
+    with PCA in second.zip. Without methods, each method that both have is compared with itself.
+
+    Example:
+
+    \b
+    fastdc compare first.zip --with second.zip
     """
     from fastdc.report.comparable import choose_groups
-    from fastdc.report.compare import compare_against, compare_pairs, comparison_json, comparison_table
+    from fastdc.report.compare import (
+        compare_against,
+        compare_pairs,
+        compare_sources,
+        comparison_json,
+        comparison_table,
+    )
+    from fastdc.report.join_results import join_records, source_name
     from fastdc.report.read_results import open_results
 
     names, lost = methods or [], list[str]()
-    if all_against is None and (not names or len(names) % 2):
+    alone = other is not None and not names and all_against is None
+    if all_against is None and not alone and (not names or len(names) % 2):
         found = f"{len(names)} method{'s' * (len(names) != 1)}"
         raise ConfigError(f"compare: found {found}, expected pairs A B [C D ...], or --all-against METHOD")
     with open_results(folder) as results:
-        groups = choose_groups(results.records(), ipc=ipc, protocol=protocol, arch=arch)
-    if all_against is None:
+        records = results.records()
+    if other is not None:
+        with open_results(other) as results:
+            records = join_records(records, results.records(), source_name(other))
+    groups = choose_groups(records, ipc=ipc, protocol=protocol, arch=arch)
+    if alone and other is not None:
+        each, lost = compare_sources(groups, source_name(other), epoch)
+    elif all_against is None:
         each = compare_pairs(groups, zip(names[::2], names[1::2], strict=True), epoch)
     else:
         each, lost = compare_against(groups, all_against, names, epoch)
     render = comparison_json if form == "json" else comparison_table
     print(render(each, detect, epoch))
     if lost:
-        report_error(f"no seed in common with {all_against} in any setting: {', '.join(lost)}", "note: ")
+        reference = all_against or "themselves"
+        report_error(f"no seed in common with {reference} in any setting: {', '.join(lost)}", "note: ")
 
 
 def rank(

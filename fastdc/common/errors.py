@@ -50,6 +50,10 @@ class StoreError(FastDCError):
     """The result store cannot be opened (not SQLite, newer schema, damaged)."""
 
 
+class BundleError(FastDCError):
+    """A bundle of results is damaged, unsafe, of a newer version, or no bundle at all."""
+
+
 class CheckpointError(FastDCError):
     """A checkpoint is damaged or belongs to another run; training can start over without it."""
 

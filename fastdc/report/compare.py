@@ -8,6 +8,7 @@ from fastdc.common.errors import ConfigError
 from fastdc.common.settings import closest
 from fastdc.common.text import plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
+from fastdc.report.join_results import marked
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
 from fastdc.report.rows import AXES, Row
 from fastdc.report.table import external_notes, title
@@ -89,6 +90,28 @@ def compare_against(
         raise ConfigError(_why_none(groups, lost[0], reference, epoch))
     if not any(shared.values()):
         raise ConfigError(f"'{plain(reference)}' shares no finished seed with any other method in any setting")
+    return with_holm([each for found in shared.values() for each in found]), lost
+
+
+def compare_sources(groups: Sequence[Group], source: str, epoch: Epoch = "last") -> tuple[list[Comparison], list[str]]:
+    """Compare every method with itself in the results that were joined as `source`.
+
+    Args:
+        groups, epoch: as in `compare_pairs`; the runs are from `join_records`.
+
+    Raises:
+        ConfigError: no method has a finished seed in both results in any setting.
+
+    Returns:
+        The comparisons, and the methods of both results that share no finished seed.
+    """
+    names = dict.fromkeys(row.method for row, _ in groups)
+    both = [name for name in names if marked(name, source) in names]
+    shared = {name: _compare(groups, name, marked(name, source), epoch) for name in both}
+    if not any(shared.values()):
+        why = _why_none(groups, both[0], marked(both[0], source), epoch) if both else "they have no method in common"
+        raise ConfigError(f"--with: {why}; name methods to compare, one of each result")
+    lost = [name for name, found in shared.items() if not found]
     return with_holm([each for found in shared.values() for each in found]), lost
 
 

@@ -1,20 +1,21 @@
-"""Open results for reading: the store of a sweep, or the finished runs of a study committed as text.
+"""Open results for reading: the store of a sweep, a bundle of one, or the finished runs of a study committed as text.
 
 `benchmarks/study.py` writes two text files. rows.jsonl holds everything about a run, rows.csv only what a table needs.
 """
 
 import csv
 import json
-from calendar import timegm
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import strptime
 from typing import Any, Protocol
 
 from fastdc.common.errors import StoreError
 from fastdc.common.keys import content_key
+from fastdc.sweep.bundle.bundle_archive import is_archive_name
+from fastdc.sweep.bundle.read_bundle import load_bundle
 from fastdc.sweep.store.results import Record, Store
+from fastdc.sweep.store.row_lines import record_of
 
 WHOLE, SHORT = "rows.jsonl", "rows.csv"
 LABELS = ("dataset", "method", "protocol", "augment", "arch", "precision")
@@ -36,7 +37,7 @@ class Results(Protocol):
 
 
 class Committed:
-    """Finished runs of a text file; implements `Results`."""
+    """Runs of a text file or a bundle; implements `Results`."""
 
     def __init__(
         self,
@@ -64,13 +65,19 @@ def open_results(folder: Path, whole: bool = False) -> Iterator[Results]:
     """Open the results in a folder for reading: store.sqlite, else rows.jsonl, else rows.csv.
 
     Args:
-        folder: the folder, or one of these text files itself.
+        folder: the folder, or one of these text files itself, or an archive that `fastdc bundle` wrote.
         whole: whether more than accuracies will be read, which rows.csv does not hold.
 
     Raises:
         StoreError: there are no results, rows.csv is not enough, or the results are damaged. Damage of a text file is
             reported with file and line.
+        BundleError: the archive is damaged or no bundle.
     """
+    if is_archive_name(folder) and not folder.is_dir():
+        rows = load_bundle(folder).rows
+        made = {row["key"]: row["provenance"] for row in rows if row["provenance"]}
+        yield Committed([record_of(row) for row in rows], {row["key"]: row["detail"] for row in rows}, made)
+        return
     path = folder if folder.is_file() else _committed(folder)
     if path is not None and path.suffix == ".jsonl":
         yield _read_whole(path)
@@ -105,17 +112,15 @@ def _read_whole(path: Path) -> Committed:
     for number, line in enumerate(_read_text(path).splitlines(), 1):
         try:
             row = json.loads(line)
-            key, label, summary = str(row["key"]), dict(row["label"]), dict(row["summary"])
-            started = (row.get("provenance") or {}).get("started")
-            changed = float(timegm(strptime(started, "%Y-%m-%dT%H:%M:%SZ"))) if started else 0.0
-            details[key] = dict(row.get("detail") or {})
+            record = record_of(row)
+            details[record.key] = dict(row.get("detail") or {})
             if row.get("provenance"):
-                made[key] = dict(row["provenance"])
+                made[record.key] = dict(row["provenance"])
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise StoreError(
                 f"{path}:{number}: is no row of a study ({type(error).__name__}: {error}); export it again"
             ) from error
-        records.append(Record(key, label, "done", None, summary, changed))
+        records.append(record)
     return Committed(records, details, made)
 
 

@@ -31,7 +31,7 @@ class Holdout:
     """Describe the split that a sweep runs on.
 
     Attributes:
-        source: the training set's beton.
+        source: the training set's beton. content_hash: identity of its data.
         share: part of each class that is held out.
         counts: numbers of images that are kept and held out.
         folder: where the two betons are or will be.
@@ -40,6 +40,7 @@ class Holdout:
     """
 
     source: Path
+    content_hash: str
     share: float
     counts: tuple[int, int]
     folder: Path
@@ -95,7 +96,8 @@ def read_data(config: SweepConfig) -> Data:
         missing = [side for side, stored in zip(sides, (kept, held), strict=True) if stored is None]
         kept, held = (side.manifest for side in sides)
         raw, left = _look(config.train, sides[0], missing)
-    split = Holdout(config.train, config.holdout, (len(kept.ids), len(held.ids)), folder, raw, left)
+    counts = len(kept.ids), len(held.ids)
+    split = Holdout(config.train, train.content_hash, config.holdout, counts, folder, raw, left)
     # From here on the two parts are ordinary train and val files; `Plan.holdout` keeps the split.
     own = {"train": paths[0], "val": paths[1], "holdout": None}
     return Data(config.model_copy(update=own), kept, held, split)

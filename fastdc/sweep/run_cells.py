@@ -6,6 +6,7 @@ sweep. The running cell is then given back first, and the next sweep continues f
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
@@ -31,6 +32,7 @@ from fastdc.sweep.store.leftovers import remove_leftovers
 from fastdc.sweep.store.results import Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.sweep.sweep_progress import Meter
+from fastdc.sweep.sweep_record import record_sweep
 from fastdc.track import emit, watching
 
 POLL_SECONDS = 0.5
@@ -57,7 +59,11 @@ class Outcome(NamedTuple):
 
 @one_use()
 def run_sweep(
-    config: SweepConfig, rerun: Rerun = "missing", show_progress: bool = True, launcher: RayLauncher | None = None
+    config: SweepConfig,
+    rerun: Rerun = "missing",
+    show_progress: bool = True,
+    launcher: RayLauncher | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[Plan, Outcome]:
     """Plan a sweep and run the missing cells.
 
@@ -68,13 +74,14 @@ def run_sweep(
         rerun: which finished or failed cells to run again.
         show_progress: report the progress on stderr.
         launcher: the cluster that runs the cells; None runs them one after the other in this process.
+        only: keys of the cells to run; None runs all.
 
     Raises:
         FastDCError: bad input (before any work), a full disk, or a damaged store.
         KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP arrived. The running cell was given back, finished cells are
             stored.
     """
-    plan = make_plan(config)
+    plan = _chosen(make_plan(config), only)
     prepare_workdir(config.workdir)
     with (
         progress_shown(show_progress),
@@ -88,9 +95,10 @@ def run_sweep(
             plan = _with_holdout(plan)
             device = actual_device() if launcher is None else launcher.device()
             take_signals()  # Ray has replaced the handler of SIGTERM
-            plan = plan if device == plan.device else make_plan(config, device)  # the first plan only guessed it
+            plan = plan if device == plan.device else _chosen(make_plan(config, device), only)  # a guess
             # Before `register`, so that a refused sweep leaves no rows.
             CellRunner(plan, store).check_teachers(plan.missing(states, rerun))
+        record_sweep(config, plan)
         store.register((cell.planned() for cell in plan.cells), rerun)
         if shows_progress() and any(reads_observer(cell) for cell in plan.missing(states, rerun)):
             report_observer(plan.train.content_hash, plan.config.workdir, plan.observer)
@@ -99,6 +107,10 @@ def run_sweep(
         place = launcher if plan.missing(store.states(redo)) else None
         with nullcontext() if place is None else place.open(plan) as workers:
             return plan, run_plan(plan, store, workers, redo=redo)
+
+
+def _chosen(plan: Plan, only: Collection[str] | None) -> Plan:
+    return plan if only is None else replace(plan, cells=[cell for cell in plan.cells if cell.key in only])
 
 
 def _with_holdout(plan: Plan) -> Plan:

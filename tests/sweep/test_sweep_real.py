@@ -131,7 +131,7 @@ def test_checkpoints_do_not_pile_up_and_a_subset_has_one_lock(whole: Path) -> No
     subsets = {path.stem for path in (work / "subsets").glob("*.beton")}
     assert {path.stem for path in (work / "subsets").glob("*.lock")} <= subsets
     names = {path.name.partition("-")[0] for path in work.iterdir()}  # a reader leaves store.sqlite-wal
-    assert names == {"checkpoints", "observers", "store.sqlite", "subsets"}
+    assert names == {"checkpoints", "observers", "store.sqlite", "subsets", "sweeps"}
 
 
 def test_a_sweep_says_which_observer_it_reads(whole: Path) -> None:
