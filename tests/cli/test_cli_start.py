@@ -42,9 +42,9 @@ SURFACE = {
     "--workdir --seed --augment --precision --image-size --threads --loader --workers --checkpoint --compile --track "
     "--json --log --quiet -q",
     "sweep": "[CONFIG.yaml] --train --val --holdout --allow-missing-classes --methods --ipc --seeds --workdir "
-    "--protocol --arch --image-size --set --observer --teacher --teacher-order --augment --precision --threads "
-    "--loader --together --launcher --address --gpus-per-run --rerun --track --log --dry-run --quiet -q",
-    "report": "DIR --format --epochs --html",
+    "--protocol --epochs --arch --image-size --set --observer --teacher --teacher-order --augment --precision "
+    "--threads --loader --together --launcher --address --gpus-per-run --rerun --track --log --dry-run --quiet -q",
+    "report": "DIR --format --out --epochs --html",
     "rank": "DIR --methods --min-seeds --ipc --protocol --arch --epoch --format",
     "compare": "DIR METHOD... --all-against --with --ipc --protocol --arch --epoch --detect --format",
     "bundle": "RUN_DIR --out --with-subsets --force",

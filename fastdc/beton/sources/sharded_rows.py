@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +24,7 @@ from fastdc.beton.sources.row_labels import NO_LABEL, RowLabels, name_rows
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.trees import Fetch
 from fastdc.beton.texts import Texts, one_spelling
+from fastdc.common.arrow import import_pyarrow
 from fastdc.common.errors import SourceError
 from fastdc.common.text import one_line
 
@@ -81,7 +81,7 @@ class ShardedRows(ABC):
     def __init__(self, source: Path, shards: Sequence[str], options: SourceOptions) -> None:
         self.name = source.resolve().name
         self._source, self._shards, self._options = source, list(shards), options
-        self._arrow = import_pyarrow(source)
+        self._arrow = import_pyarrow(f"{source}: reading parquet or Arrow", SourceError)
         self._stamps: dict[int, tuple[int, int, int]] = {}
         self._numbers = {shard: number for number, shard in enumerate(self._shards)}
         found = self._scan()
@@ -225,18 +225,6 @@ class ShardedRows(ABC):
     def _row(self, path: str) -> int:
         shard, _, row = path.rpartition(":")
         return int(self._starts[self._numbers[shard]]) + int(row)
-
-
-def import_pyarrow(source: Path) -> ModuleType:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise SourceError(
-            f"{source}: reading or writing parquet or Arrow needs pyarrow, which is not installed; run: "
-            "pip install 'fastdc[hf]' (or pip install pyarrow)"
-        ) from error
-    return pyarrow  # type: ignore[no-any-return]
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

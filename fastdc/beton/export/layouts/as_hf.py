@@ -13,7 +13,8 @@ from typing import Any
 
 from fastdc.beton.export.dataset_card import dataset_card, features
 from fastdc.beton.export.layout import ExportSet, ImageFile, Layout, check_class_list, write_record
-from fastdc.beton.sources.sharded_rows import import_pyarrow
+from fastdc.common.arrow import import_pyarrow
+from fastdc.common.errors import SourceError
 
 SHARD_BYTES = 400 << 20
 _GROUP_ROWS, _GROUP_BYTES = 100, 16 << 20
@@ -33,7 +34,7 @@ class AsHf(Layout):
             OutputError: see `check_class_list`.
             SourceError: pyarrow is not installed.
         """
-        arrow = import_pyarrow(images.path)
+        arrow = import_pyarrow(f"{images.path}: writing parquet", SourceError)
         classes = images.manifest.classes
         check_class_list(images)
         split = split_name(images.manifest.split)

@@ -8,6 +8,8 @@ from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.shards import is_sharded
 from fastdc.beton.sources.source import Opened, Source, dataset_name
 from fastdc.beton.sources.source_options import SourceOptions
+from fastdc.common.arrow import import_pyarrow
+from fastdc.common.errors import SourceError
 
 
 class Parquet(Source):
@@ -32,9 +34,7 @@ class Parquet(Source):
 
     def example(self, folder: Path) -> Path:
         """See `Source`. Needs pyarrow."""
-        from fastdc.beton.sources.sharded_rows import import_pyarrow
-
-        arrow, images = import_pyarrow(folder), example_images()
+        arrow, images = import_pyarrow(f"{folder}: writing parquet", SourceError), example_images()
         rows = {"image": [data for _, _, data in images], "label": [name for name, _, _ in images]}
         (folder / "data").mkdir()
         arrow.parquet.write_table(arrow.table(rows), folder / "data" / "part-00000-of-00001.parquet")

@@ -8,6 +8,8 @@ from pathlib import Path
 from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.source import Opened, Source, dataset_name
 from fastdc.beton.sources.source_options import SourceOptions
+from fastdc.common.arrow import import_pyarrow
+from fastdc.common.errors import SourceError
 
 DATA = "data-00000-of-00001.arrow"
 
@@ -37,9 +39,7 @@ class Saved(Source):
 
     def example(self, folder: Path) -> Path:
         """See `Source`. Needs pyarrow."""
-        from fastdc.beton.sources.sharded_rows import import_pyarrow
-
-        arrow, images = import_pyarrow(folder), example_images()
+        arrow, images = import_pyarrow(f"{folder}: writing Arrow", SourceError), example_images()
         classes = sorted({name for name, _, _ in images})
         rows = {"image": [data for _, _, data in images], "label": [classes.index(name) for name, _, _ in images]}
         table = arrow.table(rows)
