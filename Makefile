@@ -8,8 +8,7 @@ BIN := $(VENV)/bin
 SET ?= fashion_mnist
 # Where these images lie already: the folder of the idx files, or a folder or archive of Imagenette.
 SOURCE ?=
-DEMO := configs/demo$(if $(filter-out fashion_mnist,$(SET)),_$(SET)).yaml
-ifeq ($(wildcard $(DEMO)),)
+ifneq ($(words $(SET))$(filter-out fashion_mnist imagenette,$(SET)),1)
 $(error SET=$(SET): expected fashion_mnist or imagenette)
 endif
 
@@ -49,8 +48,7 @@ test-gpu: setup
 	$(BIN)/pytest -m gpu tests/gpu
 
 demo: setup
-	$(BIN)/python "writers/$(SET).py" --out "data/$(SET)" $(if $(SOURCE),--source "$(SOURCE)")
-	$(BIN)/python scripts/demo.py "$(DEMO)"
+	$(BIN)/fastdc demo --set "$(SET)" $(if $(SOURCE),--source "$(SOURCE)")
 
 # A quarter of an hour on a machine left alone. The peers are installed first; what cannot be is left out of the table.
 bench: setup

@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from fastdc.beton import load_manifest
-from tests.writers.conftest import load, make_tar, picture
+from fastdc.recipes import download, expected, imagenette
+from tests.recipes.conftest import make_tar, picture
 
-imagenette, describe, download = load("imagenette"), load("recipe"), load("download")
 pytestmark = pytest.mark.timeout(60)
 
 CLASSES = imagenette.CLASSES[:2]
@@ -20,8 +20,8 @@ SMALL = dataclasses.replace(
     num_classes=2,
     classes=CLASSES,
     splits=(
-        describe.Split("train", 5, (2, 3), dict(zip(CLASSES, (3, 2), strict=True))),
-        describe.Split("val", 2, (1, 1), dict.fromkeys(CLASSES, 1)),
+        expected.Split("train", 5, (2, 3), dict(zip(CLASSES, (3, 2), strict=True))),
+        expected.Split("val", 2, (1, 1), dict.fromkeys(CLASSES, 1)),
     ),
 )
 COUNTS = {"train": (3, 2), "val": (1, 1)}

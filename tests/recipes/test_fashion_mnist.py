@@ -109,6 +109,7 @@ def test_a_missing_source_says_what_to_do(tmp_path):
     assert result.returncode == 2
     assert "apt-get install dataset-fashion-mnist" in result.stderr
     assert "torchvision" in result.stderr
+    assert "leave --source out" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
