@@ -22,7 +22,7 @@ outcome() { # run the tests on one version and print what came of it
     PYTHON="$python" VENV="$venv" bash scripts/install_python.sh >"$venv.log" 2>&1 ||
         { echo "FAILED: not installed, see $venv.log" && return; }
     PYTHONHASHSEED=0 "$venv/bin/pytest" "${@:2}" >>"$venv.log" 2>&1 || echo -n "FAILED: "
-    tail -n 1 "$venv.log"
+    tail -n 1 "$venv.log" | tr -d =
 }
 
 mkdir -p build/pythons
