@@ -7,7 +7,7 @@ set -euo pipefail
 : "${PYTHON:=python3}"
 packages=(g++ pkg-config libturbojpeg0-dev libopencv-dev dataset-fashion-mnist)
 optional=()
-help="see 'Without root, or on another system' in README.md"
+help="see docs/get-started/without-root.md"
 
 [ "${FASTDC_SKIP_SYSTEM:-0}" != 1 ] || exit 0
 if ! command -v dpkg-query >/dev/null 2>&1; then

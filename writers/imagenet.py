@@ -18,13 +18,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from labels import find_path, flat_images, parse_labels, read_labels, read_member, regroup
-from recipe import DataSet, Found, Split, make_parser, run
+from labels import flat_images, parse_labels, read_labels, regroup
 
 from fastdc.beton.sources.archives import open_tree
 from fastdc.beton.sources.class_folders import list_classes
 from fastdc.beton.sources.trees import Tree
 from fastdc.common.errors import SourceError
+from fastdc.recipes.expected import DataSet, Split
+from fastdc.recipes.recipe import Found, make_parser, run
+from fastdc.recipes.tree_paths import find_path, read_member
 
 IMAGENET = DataSet(
     name="imagenet",

@@ -10,14 +10,16 @@ published number was trained on 500 images per class. Another run checks the exi
 import argparse
 from collections.abc import Sequence
 
-from download import Archive, get_archive
-from labels import find_path, flat_images, parse_labels, read_member, regroup
-from recipe import DataSet, Found, Split, make_parser, run
+from labels import flat_images, parse_labels, regroup
 
 from fastdc.beton.sources.archives import open_tree
 from fastdc.beton.sources.class_folders import Contents, list_classes
 from fastdc.beton.sources.trees import Tree
 from fastdc.common.errors import SourceError
+from fastdc.recipes.download import Archive, get_archive
+from fastdc.recipes.expected import DataSet, Split
+from fastdc.recipes.recipe import Found, make_parser, run
+from fastdc.recipes.tree_paths import find_path, read_member
 
 TINY_IMAGENET = DataSet(
     name="tiny_imagenet",
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None, data: DataSet = TINY_IMAGENET, 
 
     def find(options: argparse.Namespace, split: str) -> Found:
         if options.source is None:
-            options.source = get_archive(archive, options.out, options.quiet)
+            options.source = get_archive(archive, options.out, quiet=options.quiet)
         return find_split(options, split)
 
     run(data, options, find)

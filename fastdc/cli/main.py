@@ -20,6 +20,7 @@ from fastdc.beton.missing_manifest import one_use
 from fastdc.cli import (
     bundle_commands,
     data_commands,
+    demo_command,
     evaluate_command,
     export_command,
     kind_commands,
@@ -82,6 +83,7 @@ app.command("methods", short_help="List the compression methods.")(list_commands
 app.command("protocols", short_help="List the training protocols.")(protocols_command)
 app.command("list", short_help="List what plug-ins can add, by kind.")(kind_commands.list_command)
 app.command("check", short_help="Check a method, architecture or other part.")(kind_commands.check_command)
+app.command("demo", short_help="Compare methods on real images, in minutes.")(demo_command.demo)
 app.command("doctor", short_help="Show what this machine offers and lacks.")(list_commands.doctor)
 
 

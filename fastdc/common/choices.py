@@ -23,6 +23,8 @@ Together = Literal["auto", "always", "never"]
 """Policy for sharing one stream of decoded images between runs."""
 Rerun = Literal["missing", "failed", "all"]
 """Runs that a sweep repeats."""
+DemoSet = Literal["fashion_mnist", "imagenette"]
+"""Image set of the demo."""
 TextFormat = Literal["table", "csv", "json", "latex"]
 ReportFormat = Literal[TextFormat, "parquet"]
 RankFormat = Literal["table", "markdown", "json"]

@@ -53,6 +53,7 @@ SURFACE = {
     "protocols": "--json",
     "list": "[KIND] --json",
     "check": "KIND NAME",
+    "demo": "--set --source --workdir",
     "doctor": "--workdir",
 }
 

@@ -1,18 +1,12 @@
-"""Small image sets with the oddities of the real ones, and the recipes as modules."""
+"""The recipes of the repository as modules."""
 
 import importlib
-import io
 import sys
-import tarfile
-import zipfile
 from pathlib import Path
 
-import numpy as np
-import pytest
-from PIL import Image
+from tests.recipes.conftest import recipe as recipe
 
 WRITERS = Path(__file__).parents[2] / "writers"
-WNIDS = ("n01440764", "n01443537", "n02105855")
 
 
 def load(name):
@@ -20,54 +14,3 @@ def load(name):
     if str(WRITERS) not in sys.path:
         sys.path.insert(0, str(WRITERS))
     return importlib.import_module(name)
-
-
-def picture(seed, kind="JPEG", mode="RGB"):
-    """An image file, different for every seed."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    image = Image.fromarray(pixels).resize((12, 10), Image.Resampling.BICUBIC)
-    image.convert(mode).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def put(root, files):
-    """Write files, given by their path, below `root`."""
-    for name, data in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-    return root
-
-
-def make_tar(path, files, mode="w"):
-    """A tar of files, given by their names."""
-    with tarfile.open(path, mode) as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
-
-
-def make_zip(path, root, top):
-    """A zip of everything below `root`, in a single outer folder."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in sorted(root.rglob("*")):
-            archive.write(name, f"{top}/{name.relative_to(root)}")
-    return path
-
-
-@pytest.fixture
-def recipe(capsys):
-    """Run a recipe in this process: its exit code, what it printed, and its error lines."""
-
-    def run(main, *arguments, **described):
-        code = 0
-        try:
-            main([*map(str, arguments), "-q"], **described)
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-
-    return run

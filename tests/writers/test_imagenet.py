@@ -13,17 +13,19 @@ import pytest
 from PIL import Image
 
 from fastdc.beton import BetonFile, load_manifest, verify_beton
-from tests.writers.conftest import WNIDS, WRITERS, load, make_tar, make_zip, picture, put
+from fastdc.recipes import expected
+from tests.recipes.conftest import WNIDS, make_tar, make_zip, picture, put
+from tests.writers.conftest import WRITERS, load
 
-imagenet, labels, describe = load("imagenet"), load("labels"), load("recipe")
+imagenet, labels = load("imagenet"), load("labels")
 pytestmark = pytest.mark.timeout(60)
 
 SMALL = dataclasses.replace(
     imagenet.IMAGENET,
     num_classes=3,
     splits=(
-        describe.Split("train", 12, (3, 5), converted={"cmyk": 1, "png": 1}),
-        describe.Split("val", 6, (2, 2), converted={"cmyk": 1}),
+        expected.Split("train", 12, (3, 5), converted={"cmyk": 1, "png": 1}),
+        expected.Split("val", 6, (2, 2), converted={"cmyk": 1}),
     ),
 )
 COUNTS = (5, 4, 3)
@@ -231,8 +233,8 @@ def test_an_output_that_is_no_folder_is_one_line(recipe, source, tmp_path):
 
 def test_repeated_images_are_counted():
     hashes = ["00" * 16, "ab" * 16, "00" * 16, "ab" * 15 + "00", "00" * 16, "00" * 15 + "ab"]
-    assert describe.count_repeated(hashes) == 2
-    assert describe.count_repeated([]) == 0
+    assert expected.count_repeated(hashes) == 2
+    assert expected.count_repeated([]) == 0
 
 
 def test_a_flat_val_without_a_list(recipe, tmp_path):

@@ -7,15 +7,17 @@ import shutil
 import pytest
 
 from fastdc.beton import BetonFile, load_manifest
-from tests.writers.conftest import WNIDS, load, make_zip, picture, put
+from fastdc.recipes import expected
+from tests.recipes.conftest import WNIDS, make_zip, picture, put
+from tests.writers.conftest import load
 
-tiny_imagenet, describe = load("tiny_imagenet"), load("recipe")
+tiny_imagenet = load("tiny_imagenet")
 pytestmark = pytest.mark.timeout(60)
 
 SMALL = dataclasses.replace(
     tiny_imagenet.TINY_IMAGENET,
     num_classes=3,
-    splits=(describe.Split("train", 12, (4, 4), repeated=2), describe.Split("val", 6, (2, 2))),
+    splits=(expected.Split("train", 12, (4, 4), repeated=2), expected.Split("val", 6, (2, 2))),
 )
 VAL_CLASSES = [WNIDS[place] for place in (2, 0, 1, 1, 2, 0)]  # of val_0.JPEG to val_5.JPEG
 

@@ -3,15 +3,18 @@
 import dataclasses
 import hashlib
 import http.server
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from fastdc.beton import load_manifest
-from tests.writers.conftest import load, make_tar, picture
+from fastdc.recipes import download, expected, imagenette
+from tests.recipes.conftest import make_tar, picture
 
-imagenette, describe, download = load("imagenette"), load("recipe"), load("download")
 pytestmark = pytest.mark.timeout(60)
 
 CLASSES = imagenette.CLASSES[:2]
@@ -20,8 +23,8 @@ SMALL = dataclasses.replace(
     num_classes=2,
     classes=CLASSES,
     splits=(
-        describe.Split("train", 5, (2, 3), dict(zip(CLASSES, (3, 2), strict=True))),
-        describe.Split("val", 2, (1, 1), dict.fromkeys(CLASSES, 1)),
+        expected.Split("train", 5, (2, 3), dict(zip(CLASSES, (3, 2), strict=True))),
+        expected.Split("val", 2, (1, 1), dict.fromkeys(CLASSES, 1)),
     ),
 )
 COUNTS = {"train": (3, 2), "val": (1, 1)}
@@ -150,3 +153,12 @@ def test_the_real_numbers_add_up():
         assert sum(split.exact.values()) == split.images
         assert (min(split.exact.values()), max(split.exact.values())) == split.per_class
     assert list(imagenette.CLASSES) == sorted(imagenette.CLASSES)
+
+
+def test_the_script_of_the_repository_runs_the_recipe(tmp_path):
+    archive = make_tar(tmp_path / "imagenette2-160.tar", files(COUNTS))
+    script = Path(__file__).parents[2] / "writers" / "imagenette.py"
+    command = [sys.executable, str(script), "--source", str(archive), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 2  # the real set has ten classes
+    assert "2 classes, Imagenette has 10" in done.stderr

@@ -32,8 +32,17 @@ class Archive(NamedTuple):
         return self.url.rpartition("/")[2]
 
 
-def get_archive(archive: Archive, folder: Path, quiet: bool = False) -> Path:
+BY_OTHER_MEANS = "fetch it by other means and give it as --source (make demo: SOURCE=FILE)"
+
+
+def get_archive(archive: Archive, folder: Path, advice: str = BY_OTHER_MEANS, quiet: bool = False) -> Path:
     """Return the path of the archive in `folder`; download it unless it is there.
+
+    Args:
+        archive: the published file.
+        folder: where it is kept; made if missing.
+        advice: what to do where it cannot be downloaded, for the message.
+        quiet: show no progress.
 
     Raises:
         SourceError: the archive cannot be downloaded, or is not the published file.
@@ -50,10 +59,7 @@ def get_archive(archive: Archive, folder: Path, quiet: bool = False) -> Path:
                 _copy(answer, handle, bar, archive, size)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
-        raise SourceError(
-            f"{archive.url}: cannot be fetched ({reason}); fetch it by other means and give it as --source "
-            "(make demo: SOURCE=FILE)"
-        ) from error
+        raise SourceError(f"{archive.url}: cannot be fetched ({reason}); {advice}") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be stored ({error.strerror or error}); check disk and folder") from error
     return path

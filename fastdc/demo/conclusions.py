@@ -1,91 +1,19 @@
-"""Run a sweep as one or two processes on one store, write its page, and print a summary of its rows.
+"""Summarise a demo's rows in sentences: the paper's order, the order found, and the differences from the baseline."""
 
-    python scripts/demo.py configs/demo.yaml
-
-A second call finds every run done.
-"""
-
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-from fastdc.common.errors import ConfigError, FastDCError
-from fastdc.common.threads import usable_cpus
+from fastdc.common.errors import ConfigError
 from fastdc.methods.registry import load_registry
-from fastdc.report import make_rows, write_page
+from fastdc.report import make_rows
 from fastdc.report.comparable import choose_groups
 from fastdc.report.compare import compare_pairs
 from fastdc.report.paired_tests import Paired
-from fastdc.sweep.store.results import Record, Store
-from fastdc.sweep.sweep_config import SweepConfig, load_config
+from fastdc.sweep.store.results import Record
+from fastdc.sweep.sweep_config import SweepConfig
 
 BASELINE, PAPERS = "random", "pca"
-EMBEDDED, PHOTOGRAPHS = "fashion_mnist", "make demo SET=imagenette"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the sweep of one configuration file; return the exit code."""
-    (path,) = map(Path, sys.argv[1:] if arguments is None else arguments)
-    try:
-        config = load_config(path, {})
-        code = run_sweeps(path, config)
-        if code == 0:
-            print("\n".join(conclude(config)))
-        return code
-    except FastDCError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-
-
-def run_sweeps(path: Path, config: SweepConfig) -> int:
-    """Run the sweep, with two or more CPUs in two processes; return the exit code of the one whose output is shown.
-
-    The second process takes the methods in reverse order. It trains the observer while the first one runs methods
-    that need none.
-    """
-    sweep = [sys.executable, "-m", "fastdc", "sweep", str(path)]
-    commands = [sweep, [*sweep, "--quiet", "--methods", ",".join(reversed(config.methods))]]
-    outputs = (None, subprocess.DEVNULL)
-    started = [
-        subprocess.Popen(command, stdout=output)
-        for command, output in zip(commands[: usable_cpus()], outputs, strict=False)  # one CPU: the first alone
-    ]
-    _leave_signals_to(started)
-    codes = [process.wait() for process in started]
-    return codes[0] if codes[0] >= 0 else 128 - codes[0]  # ended by a signal: the code that a shell would report
-
-
-def _leave_signals_to(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Let the sweeps handle signals and end cleanly.
-
-    Ctrl-C reaches the whole process group, so this process ignores it. SIGTERM reaches this process alone, so it is
-    forwarded.
-    """
-
-    def end_them(_number: int, _frame: object) -> None:
-        for process in processes:
-            process.terminate()
-
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, end_them)
-
-
-def conclude(config: SweepConfig) -> list[str]:
-    """Write the page; return the closing lines of the demo."""
-    page = config.workdir / "page.html"
-    with Store(config.workdir / "store.sqlite", readonly=True) as store:
-        records = store.records()
-        write_page(store, config.workdir, page)
-    return [
-        "",
-        *describe(records, config),
-        f"Charts and the images that each method keeps or makes: {os.fspath(page)}",
-        f"This table again: fastdc report {config.workdir}",
-    ]
+GREY, PHOTOGRAPHS = "fashion_mnist", "fastdc demo --set imagenette"
 
 
 def describe(records: Iterable[Record], config: SweepConfig) -> list[str]:
@@ -111,7 +39,7 @@ def describe(records: Iterable[Record], config: SweepConfig) -> list[str]:
         some = next(iter(found.values()))
         interval = "" if some.low is None else ", with 95 % intervals"
         lines += [f"Points above {BASELINE}{interval}: {judged}.", weigh(some)]
-    if PAPERS in found and not is_above(found[PAPERS]) and {row.dataset for row in rows} == {EMBEDDED}:
+    if PAPERS in found and not is_above(found[PAPERS]) and {row.dataset for row in rows} == {GREY}:
         lines.append(f"{PAPERS} is not above {BASELINE} on these grey images of clothes; photographs: {PHOTOGRAPHS}")
     return lines
 
@@ -159,7 +87,3 @@ def weigh(result: Paired) -> str:
     if result.smallest_p <= 0.05:
         return f"These are {seeds}; fastdc compare gives the exact p-values."
     return f"{seeds} can be no proof: the exact test gives p = {result.smallest_p:.2g} at best."
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,7 @@
 """The Fashion-MNIST recipe, on the real files."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import subprocess
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torchvision.datasets import FashionMNIST
 
 from fastdc.beton import BetonFile, load_manifest, verify_beton
+from fastdc.recipes import fashion_mnist
+from fastdc.recipes.download import Archive
 
 RECIPE = Path(__file__).parents[2] / "writers" / "fashion_mnist.py"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -109,6 +113,7 @@ def test_a_missing_source_says_what_to_do(tmp_path):
     assert result.returncode == 2
     assert "apt-get install dataset-fashion-mnist" in result.stderr
     assert "torchvision" in result.stderr
+    assert "leave --source out" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
@@ -139,3 +144,19 @@ def test_other_labels_and_cut_off_files_are_refused(source, tmp_path):
     assert "expected 6000 of each" in run("--out", tmp_path / "out", "--source", source).stderr
     os.truncate(source / "train-labels-idx1-ubyte.gz", 20)
     assert "get the file again" in run("--out", tmp_path / "out", "--source", source).stderr
+
+
+def test_without_debians_package_the_published_files_are_fetched(tmp_path, monkeypatch):
+    # Debian's package holds the same images, compressed anew, so the MD5s are its own.
+    local = [(DEBIAN / archive.name) for archive in fashion_mnist.ARCHIVES]
+    published = tuple(Archive(path.as_uri(), hashlib.md5(path.read_bytes()).hexdigest()) for path in local)
+    monkeypatch.setattr(fashion_mnist, "ARCHIVES", published)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "none")
+    assert fashion_mnist.find_source(None, tmp_path / "out") == tmp_path / "out"
+    for path in DEBIAN.glob("*.gz"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_files_are_those_of_torchvision():
+    assert [(archive.name, archive.md5) for archive in fashion_mnist.ARCHIVES] == FashionMNIST.resources
+    assert {archive.url.removesuffix(archive.name) for archive in fashion_mnist.ARCHIVES} == set(FashionMNIST.mirrors)

@@ -1,4 +1,4 @@
-"""`make demo`: what it installs and starts, what its configurations hold, and the sentences at its end."""
+"""`fastdc demo`: where its images come from, what its configurations hold, and the sentences at its end."""
 
 import os
 import shlex
@@ -8,14 +8,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from torch import nn
 
+from fastdc.cli.main import run
 from fastdc.cli.sweep_command import sweep
+from fastdc.common.choices import DemoSet
+from fastdc.demo import conclusions, run_demo
 from fastdc.nn.models import build_model
+from fastdc.recipes import fashion_mnist, imagenette
+from fastdc.recipes.download import Archive
 from fastdc.sweep.store.results import Record
 from fastdc.sweep.sweep_config import SweepConfig, load_config
 from tests.conftest import Betons
@@ -23,46 +28,8 @@ from tests.processes import start_process
 from tests.report.test_result_rows import done
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = [ROOT / "configs" / name for name in ("demo.yaml", "demo_imagenette.yaml")]
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import demo  # noqa: E402
-
+CONFIGS = [run_demo.config_file(name) for name in get_args(DemoSet)]
 ARCH = "resnet10_w16"
-
-
-def plan_of_make(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """What make would run in a clone without an environment."""
-    command = ["make", "--dry-run", "--always-make", *arguments]
-    # `make test` itself hands its flags and depth on, with which make names the folders that it enters.
-    alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_the_demo_installs_no_browser_and_the_tests_do() -> None:
-    demo_plan, test_plan = (plan_of_make(goal).stdout for goal in ("demo", "test"))
-    assert "install_system.sh" in demo_plan
-    assert "install_system.sh browser" not in demo_plan
-    assert "install_system.sh browser" in test_plan
-    assert test_plan.index("install_python.sh") < test_plan.index("install_system.sh browser")
-    always = (ROOT / "scripts" / "install_system.sh").read_text().partition("help=")[0]
-    assert "chromium" not in always
-
-
-def test_the_set_chooses_writer_and_configuration() -> None:
-    text = plan_of_make("demo", "SET=imagenette", "SOURCE=/a folder/imagenette2-160.tar").stdout
-    assert '"writers/imagenette.py" --out "data/imagenette" --source "/a folder/imagenette2-160.tar"' in text
-    assert 'scripts/demo.py "configs/demo_imagenette.yaml"' in text
-    default = plan_of_make("demo").stdout
-    assert '"writers/fashion_mnist.py" --out "data/fashion_mnist"' in default
-    assert "--source" not in default
-    assert 'scripts/demo.py "configs/demo.yaml"' in default
-
-
-def test_an_unknown_set_stops_before_anything_is_installed() -> None:
-    answer = plan_of_make("demo", "SET=cifar")
-    assert (answer.returncode, answer.stdout) == (2, "")
-    assert "SET=cifar: expected fashion_mnist or imagenette" in answer.stderr
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -106,7 +73,7 @@ def runs(dataset: str = "photos", seeds: int = 3, **means: float) -> list[Record
 
 
 def test_the_papers_order_found() -> None:
-    lines = demo.describe(runs(random=39.2, el2n=45.5, pca=47.3), config())
+    lines = conclusions.describe(runs(random=39.2, el2n=45.5, pca=47.3), config())
     assert lines == [
         "The paper's order on ImageNet-1K, with ResNet-18: random 4.6 < el2n 12.2 < pca 22.8 %.",
         "Here, with resnet10_w16 at 64 px, it is the same one: random 39.2 < el2n 45.5 < pca 47.3 %.",
@@ -116,21 +83,21 @@ def test_the_papers_order_found() -> None:
 
 
 def test_another_order_is_called_so() -> None:
-    lines = demo.describe(runs(random=71.6, el2n=71.7, pca=64.6), config())
+    lines = conclusions.describe(runs(random=71.6, el2n=71.7, pca=64.6), config())
     assert lines[1].endswith("it is another one: pca 64.6 < random 71.6 < el2n 71.7 %.")
     assert "pca -7.0 (-7.5 to -6.5: worse)" in lines[2]
     assert "el2n +0.1 (-0.1 to +0.3: not separated)" in lines[2]
-    assert not any("SET=imagenette" in line for line in lines)
+    assert not any("--set imagenette" in line for line in lines)
 
 
 @pytest.mark.parametrize(("pca", "points_on"), [(64.6, True), (71.7, True), (80.0, False)])
 def test_fashion_mnist_points_to_photographs_only_where_pca_is_not_above_random(pca: float, points_on: bool) -> None:
-    lines = demo.describe(runs("fashion_mnist", random=71.6, el2n=71.8, pca=pca), config())
-    assert any("make demo SET=imagenette" in line for line in lines) == points_on
+    lines = conclusions.describe(runs("fashion_mnist", random=71.6, el2n=71.8, pca=pca), config())
+    assert any("fastdc demo --set imagenette" in line for line in lines) == points_on
 
 
 def test_one_seed_judges_nothing() -> None:
-    lines = demo.describe(runs(seeds=1, random=39.0, pca=47.0), config())
+    lines = conclusions.describe(runs(seeds=1, random=39.0, pca=47.0), config())
     assert lines[2:] == [
         "Points above random: pca +8.0.",
         "1 paired seed can be no proof: the exact test gives p = 1 at best.",
@@ -145,14 +112,14 @@ def test_only_the_demos_own_rows_count() -> None:
         done(0, 2.0, method="pca", group="q" * 10, arch=ARCH, ipc=50),
         done(0, 83.0, method="full", group="f" * 10, arch=ARCH, ipc=None, protocol="hard*epochs=3"),
     ]
-    assert demo.describe([*own, *others], config()) == demo.describe(own, config())
+    assert conclusions.describe([*own, *others], config()) == conclusions.describe(own, config())
 
 
 def test_rows_that_cannot_be_compared_give_no_sentence() -> None:
-    assert demo.describe([], config()) == []
-    assert demo.describe(runs(pca=47.0), config()) == []
+    assert conclusions.describe([], config()) == []
+    assert conclusions.describe(runs(pca=47.0), config()) == []
     apart = [*runs(random=39.0)[:1], *runs(pca=47.0)[1:]]
-    assert not any("above" in line for line in demo.describe(apart, config()))
+    assert not any("above" in line for line in conclusions.describe(apart, config()))
 
 
 @pytest.fixture
@@ -176,8 +143,16 @@ def small(betons: Betons, tmp_path: Path) -> Path:
     return path
 
 
+RUN = """
+import sys
+from pathlib import Path
+from fastdc.demo.run_demo import run_config
+sys.exit(run_config(Path(sys.argv[1]), {}))
+"""
+
+
 def start(path: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(ROOT / "scripts" / "demo.py"), str(path)]
+    command = [sys.executable, "-c", RUN, str(path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return start_process(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
@@ -216,9 +191,83 @@ def test_an_interrupted_demo_leaves_no_process(small: Path, send: Callable[[int]
         os.killpg(process.pid, 0)
 
 
-def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
-    process = start(tmp_path / "none.yaml")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
+def test_the_configurations_of_the_repository_are_those_of_the_package() -> None:
+    for name, link in (("fashion_mnist", "demo.yaml"), ("imagenette", "demo_imagenette.yaml")):
+        assert (ROOT / "configs" / link).samefile(run_demo.config_file(name))
+
+
+@pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Path, dict[str, Path]]]:
+    """What would be trained, in an empty current folder: `make demo` trains it for minutes."""
+    asked: list[tuple[Path, dict[str, Path]]] = []
+    monkeypatch.setattr(run_demo, "run_config", lambda path, places: asked.append((path, places)) or 0)
+    monkeypatch.chdir(tmp_path)
+    return asked
+
+
+@pytest.mark.skipif(not fashion_mnist.DEBIAN_FOLDER.is_dir(), reason="needs the Debian package dataset-fashion-mnist")
+def test_images_and_results_lie_in_the_workdir(
+    sweeps: list[tuple[Path, dict[str, Path]]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["demo", "--workdir", "mine"]) == 0
+    assert capfd.readouterr().out.count(": written") == 2
+    ((path, places),) = sweeps
+    found = load_config(path, places)
+    assert (found.train, found.workdir) == (Path("mine/data/train.beton"), Path("mine"))
+    assert found.train.is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+    assert run(["demo", "--workdir", "mine", "--source", "nowhere"]) == 0  # what is there needs no source
+    assert capfd.readouterr().out.count("its structure is sound") == 2
+
+
+def test_without_a_workdir_the_folders_are_those_of_make(sweeps: list[tuple[Path, dict[str, Path]]]) -> None:
+    for name in get_args(DemoSet):
+        found = load_config(run_demo.config_file(name), {})
+        assert found.train == Path("data", name, "train.beton")
+    assert sweeps == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fashion_mnist", "no train-images-idx3-ubyte.gz there; give the folder of the four *-ubyte.gz files"),
+        ("imagenette", "holds no folder train, expected imagenette2-160 or an archive of it"),
+    ],
+)
+def test_a_source_without_the_set_is_one_line(
+    sweeps: list[tuple[Path, dict[str, Path]]],
+    name: str,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run(["demo", "--set", name, "--source", "empty"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: empty: {words}")
+    assert error.count("\n") == 1
+    assert sweeps == []
+
+
+@pytest.mark.parametrize("name", get_args(DemoSet))
+def test_without_a_network_one_line_names_what_to_do(
+    sweeps: list[tuple[Path, dict[str, Path]]], name: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    nowhere = Archive("http://127.0.0.1:9/images.gz", "")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(fashion_mnist, "ARCHIVES", (nowhere,))
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(imagenette, "ARCHIVES", {"160": nowhere})
+    assert run(["demo", "--set", name]) == 2
+    error = capsys.readouterr().err
+    assert "images.gz: cannot be fetched (" in error
+    assert "as --source" in error
+    assert error.count("\n") == 1
+    assert sweeps == []
+    assert not list(tmp_path.rglob("*.beton"))
+
+
+def test_an_unknown_set_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", "--set", "cifar"]) == 2
+    assert "cifar" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Run a first comparison on real images, from the download to the page, and summarise what its rows show."""

