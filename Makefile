@@ -4,7 +4,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The demo's images: fashion_mnist (Debian's package), or imagenette, which is fetched.
+# The images of the demo and of artifacts: fashion_mnist (Debian's package), or imagenette, which is fetched.
 SET ?= fashion_mnist
 # Where these images lie already: the folder of the idx files, or a folder or archive of Imagenette.
 SOURCE ?=
@@ -66,6 +66,12 @@ bench: setup
 docs: setup
 	$(BIN)/pip install -qq --editable '.[docs]' --constraint constraints.txt
 	$(BIN)/sphinx-build -q -W --keep-going -d build/doctrees docs site
+
+# The observer is trained again: about five minutes for Fashion-MNIST, half an hour for Imagenette.
+.PHONY: artifacts
+artifacts: setup
+	$(BIN)/python "writers/$(SET).py" --out "data/$(SET)" $(if $(SOURCE),--source "$(SOURCE)")
+	$(BIN)/python scripts/artifacts.py check "$(SET)" --observer
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -17,12 +17,13 @@ GENERATED = {"methods", "generated"}
 """Folders of docs/ that `make docs` writes."""
 PAGES = [
     ROOT / "README.md",
+    ROOT / "artifacts" / "README.md",
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if not GENERATED & set(page.relative_to(ROOT).parts)),
 ]
-COPIED = ("configs", "writers", "examples", "scripts", "benchmarks")
+COPIED = ("artifacts", "configs", "writers", "examples", "scripts", "benchmarks")
 """Folders of the repository that pages name, as they would lie in a clone."""
 NOT_RUN = ("text", "yaml", "toml", "json", "bibtex", "console")
-TOP = "benchmarks|configs|docs|examples|fastdc|scripts|tests|writers"
+TOP = "artifacts|benchmarks|configs|docs|examples|fastdc|scripts|tests|writers"
 SECONDS = 900
 
 
