@@ -67,7 +67,7 @@ docs: setup
 	$(BIN)/pip install -qq --editable '.[docs]' --constraint constraints.txt
 	$(BIN)/sphinx-build -q -W --keep-going -d build/doctrees docs site
 
-# The observer is trained again: about five minutes for Fashion-MNIST, half an hour for Imagenette.
+# The observer is trained again: about five minutes for Fashion-MNIST, a quarter of an hour for Imagenette.
 .PHONY: artifacts
 artifacts: setup
 	$(BIN)/python "writers/$(SET).py" --out "data/$(SET)" $(if $(SOURCE),--source "$(SOURCE)")

@@ -26,6 +26,7 @@ from fastdc._version import __version__
 from fastdc.beton import describe_beton
 from fastdc.cli.main import run
 from fastdc.common.errors import ConfigError, FastDCError
+from fastdc.common.files import write_atomic
 from fastdc.common.machine import cpu_name
 from fastdc.common.settings import parse_settings
 from fastdc.observe import ObserverConfig
@@ -136,7 +137,7 @@ def make(place: Place) -> None:
         commands = make_by_observer(place, Path(folder))
         committed.mkdir(parents=True, exist_ok=True)
         for made in results(Path(folder)):
-            (committed / made.name).write_bytes(made.read_bytes())
+            write_atomic(committed / made.name, made.read_bytes())
     origin = {
         "fastdc": __version__,
         "date": date.today().isoformat(),
@@ -144,7 +145,7 @@ def make(place: Place) -> None:
         "trained_with": place.trained_with(),
         "commands": commands,
     }
-    (committed / "made.json").write_text(json.dumps(origin, indent=1) + "\n")
+    write_atomic(committed / "made.json", (json.dumps(origin, indent=1) + "\n").encode())
 
 
 def check(place: Place, observer: bool) -> int:
