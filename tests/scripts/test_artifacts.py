@@ -4,12 +4,12 @@ import gzip
 import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from fastdc.recipes.fashion_mnist import write_images
 from tests.conftest import FASHION_MNIST, Betons
 
 ROOT = Path(__file__).parents[2]
@@ -19,18 +19,17 @@ LARGEST_TOTAL = 6_000_000
 needs_images = pytest.mark.skipif(not FASHION_MNIST.is_dir(), reason="needs the Debian package dataset-fashion-mnist")
 
 
-def load(name: str, path: Path) -> ModuleType:
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(name, path)
+def load_script() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("artifacts_script", ROOT / "scripts" / "artifacts.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-artifacts = load("artifacts_script", ROOT / "scripts" / "artifacts.py")
+artifacts = load_script()
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -66,10 +65,7 @@ def test_all_files_are_small() -> None:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of data sets with Fashion-MNIST in it."""
     folder = tmp_path_factory.mktemp("data")
-    writer = load("fashion_mnist_writer", ROOT / "writers" / "fashion_mnist.py")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["fashion_mnist.py", "--out", str(folder / "fashion_mnist")])
-        writer.main()
+    assert list(write_images(folder / "fashion_mnist", None, False))
     return folder
 
 

@@ -35,6 +35,12 @@ def test_set_and_source_are_passed_on() -> None:
     assert "--source" not in default
 
 
+def test_artifacts_are_compared_on_the_chosen_set() -> None:
+    text = plan_of_make("artifacts", "SET=imagenette", "SOURCE=/a folder/imagenette2-160.tar").stdout
+    assert '"writers/imagenette.py" --out "data/imagenette" --source "/a folder/imagenette2-160.tar"' in text
+    assert 'scripts/artifacts.py check "imagenette" --observer' in text
+
+
 @pytest.mark.parametrize("name", ["cifar", "imagenette cifar", ""])
 def test_an_unknown_set_stops_before_anything_is_installed(name: str) -> None:
     answer = plan_of_make("demo", f"SET={name}")
