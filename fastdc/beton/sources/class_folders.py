@@ -107,7 +107,7 @@ def list_classes(
     same = contents.order == "imagefolder" and folders == tuple(name for name in names if name in present)
     if not same or any(tree.hidden_images(root)):
         contents = contents._replace(order="own")
-    if wanted is None or contents.classes == wanted:
+    if wanted is None or tuple(map(printable, contents.classes)) == wanted:
         return contents
     example = next(name for name in names if name in present)
     pair = f"{example!r} becomes {wanted[names.index(example)]!r}, and so on"

@@ -69,12 +69,27 @@ def find_shards(source: Path, split: str | None, suffixes: tuple[str, ...] = PAR
     """
     if not source.is_dir():
         return [_single_file(source, split, suffixes)]
-    found = (os.path.join(folder, name) for folder, files in _walk(source, _MAX_DEPTH) for name in files)
-    shards = [_describe(os.path.relpath(path, source), suffixes) for path in sorted(found) if _is_shard(path, suffixes)]
+    shards = [_describe(path, suffixes) for path in list_paths(source, suffixes)]
     chosen = _choose(shards, split, source)
     _check_folders(chosen, source)
     _check_numbers(chosen, source)
     return [shard.path for shard in chosen]
+
+
+def list_paths(folder: Path, suffixes: tuple[str, ...] = PARQUET) -> list[str]:
+    """Return the sorted paths, relative to a folder, of all visible shards in it.
+
+    Raises:
+        SourceError: a folder in it cannot be read.
+    """
+    found = (os.path.join(inner, name) for inner, files in _walk(folder, _MAX_DEPTH) for name in files)
+    return [os.path.relpath(path, folder) for path in sorted(found) if _is_shard(path, suffixes)]
+
+
+def split_of(path: str, suffixes: tuple[str, ...] = PARQUET) -> str | None:
+    """Return the split that `find_shards` requires for the shards of one set, from the path of one; None for none."""
+    split = _describe(path, suffixes).split
+    return split if split in SPLIT_NAMES else None
 
 
 def _single_file(source: Path, split: str | None, suffixes: tuple[str, ...]) -> str:

@@ -84,7 +84,8 @@ class TensorImages:
             if outside and not standardised:
                 raise SourceError(
                     f"{self._images.where}: row {row} has values of {_span(image)}, expected 0 to 1; if the images are "
-                    "standardised, give --mean and --std, which undo it (on a scale of 0..1)"
+                    "standardised, give --mean and --std, which undo it (on a scale of 0..1); save levels 0..255 as "
+                    "uint8"
                 )
             clipped, values = clipped + outside, values + image.size
         if clipped:

@@ -130,7 +130,10 @@ def _check_sizes(path: Path) -> bool:
         with path.open("rb") as handle:
             stated, zipped = _largest_number(handle), False
     if stated > size:
-        raise SourceError(f"{path}: states {stated:,} bytes of tensors, but has {size:,} bytes in all; get it again")
+        raise SourceError(
+            f"{path}: states {stated:,} bytes of tensors, but has {size:,} bytes in all; get it again, or save images "
+            "and labels alone with torch.save"
+        )
     return zipped
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from fastdc.beton.export.folder_names import folder_names
 from fastdc.beton.export.layout import ExportSet, Layout, check_class_list, write_record
+from fastdc.beton.sources.shards import split_of
+from fastdc.beton.sources.wds_shards import TARS
 from fastdc.common.text import printable
 
 SHARD_BYTES = 256 << 20
@@ -38,7 +40,7 @@ class AsWebdataset(Layout):
                     _add(archive, f"{image.key}.cls", str(image.label).encode())
         lines = "".join(f"{' '.join(printable(name).split())}\n" for name in images.manifest.classes)
         (place / "classes.txt").write_text(lines, encoding="utf-8")
-        write_record(images, self.name, place, len(lengths) + 1)
+        write_record(images, self.name, place, len(lengths) + 1, split=split_of(f"{stem}-000000.tar", TARS))
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
