@@ -224,7 +224,11 @@ def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> No
     layout = "expected one folder per class with the images inside (class/image.jpg)"
     if stray:
         example = f"{len(stray)} images lie directly in it, such as {min(stray)}"
-        hint = "" if classes else " (a flat validation set has to be sorted into class folders first)"
+        hint = (
+            ""
+            if classes
+            else " (a flat set has to be sorted into class folders first, or given with a table of its labels)"
+        )
         raise SourceError(f"{where}: {example}; {layout}{hint}")
     if not classes:
         raise SourceError(f"{where}: holds no folders; {layout}")

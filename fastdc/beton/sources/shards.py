@@ -92,6 +92,17 @@ def split_of(path: str, suffixes: tuple[str, ...] = PARQUET) -> str | None:
     return split if split in SPLIT_NAMES else None
 
 
+def check_pointer(path: Path) -> None:
+    """Refuse what Git leaves in the place of a shard that it keeps elsewhere.
+
+    Raises:
+        SourceError: the file is a Git LFS pointer.
+    """
+    with path.open("rb") as handle:
+        if handle.read(40).startswith(b"version https://git-lfs"):
+            raise SourceError(f"{path}: is a Git LFS pointer, not the shard itself; run git lfs pull")
+
+
 def _single_file(source: Path, split: str | None, suffixes: tuple[str, ...]) -> str:
     own = _describe(source.name, suffixes).split
     if split is not None and (own is None or match_split([own], split, source) is None):
@@ -175,7 +186,9 @@ def _check_numbers(shards: list[Shard], source: Path) -> None:
         other = seen.setdefault(shard.number, shard.path)
         if other != shard.path:
             raise SourceError(f"{source}: {other} and {shard.path} have the same number; keep those of one version")
-    missing = [number for number in range(totals[0] if totals else 0) if number not in seen]
-    if missing:
-        found = f"{len(missing)} of {totals[0]} shards are missing, the first is number {missing[0]:05d}"
+    total = totals[0] if totals else 0
+    first = next((number for number in range(total) if number not in seen), None)
+    if first is not None:
+        missing = total - sum(number in range(total) for number in seen)
+        found = f"{missing} of {total} shards are missing, the first is number {first:05d}"
         raise SourceError(f"{source}: {found} (beside {numbered[0].path}); download them again")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from fastdc.beton.classes import read_class_names
 from fastdc.beton.sources.archive_tree import DAMAGE
-from fastdc.beton.sources.shards import find_shards, is_sharded, list_paths
+from fastdc.beton.sources.shards import check_pointer, find_shards, is_sharded, list_paths
 from fastdc.beton.sources.tar_trees import STREAM_BLOCK, StrictMember, forget_headers
 from fastdc.beton.sources.trees import IMAGE_SUFFIXES, is_hidden
 from fastdc.beton.texts import one_spelling
@@ -68,6 +68,8 @@ def _holds_samples(path: Path) -> bool:
                     folders.add(part.key.rpartition("/")[0])
                 elif part.suffix in LABELS:
                     labels.add((part.key, part.suffix))
+    except SourceError:  # `open` raises it again
+        return True
     except (OSError, *DAMAGE):
         pass  # what could be read decides
     return any(key in images and (suffix != "json" or len(folders) == 1) for key, suffix in labels)
@@ -78,7 +80,9 @@ def open_tar(path: Path) -> tarfile.TarFile:
 
     Raises:
         tarfile.TarError, OSError: it is no tar.
+        SourceError: it is a Git LFS pointer.
     """
+    check_pointer(path)
     if is_plain(path):
         return tarfile.open(path, "r:", tarinfo=StrictMember)
     return tarfile.open(path, "r|*", bufsize=STREAM_BLOCK, tarinfo=StrictMember)

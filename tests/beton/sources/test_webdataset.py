@@ -256,3 +256,12 @@ def test_class_names_in_two_spellings_or_of_another_kind(tmp_path, jpegs):
     assert (made.classes, labels_of(tmp_path / "out.beton")) == (("dog", "caf\u00e9"), [1, 0])
     (root / "dataset.json").write_text(json.dumps({"classes": [{"id": 0}, {"id": 1}]}))
     assert write_beton(root, tmp_path / "out.beton", force=True).classes == ("0", "1")
+
+
+def test_pointers_of_git_lfs_are_named(tmp_path):
+    (tmp_path / "set").mkdir()
+    for number in range(2):
+        (tmp_path / "set" / f"{number:04d}.tar").write_text("version https://git-lfs.github.com/spec/v1\noid 0\n")
+    words = "0000.tar: is a Git LFS pointer, not the shard itself; run git lfs pull"
+    refused(tmp_path, tmp_path / "set", words)
+    refused(tmp_path, tmp_path / "set" / "0000.tar", words)
