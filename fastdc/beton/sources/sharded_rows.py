@@ -144,7 +144,7 @@ class ShardedRows(ABC):
                 for images in file.read_images(self._columns):
                     yield images
                     done += len(images)
-        except (self._arrow.ArrowException, OSError, MemoryError) as error:
+        except (self._arrow.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
             raise SourceError(
                 f"{self._path(shard)}: damaged after row {done} ({one_line(error)}); get the shard again"
             ) from error

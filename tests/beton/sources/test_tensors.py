@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -369,3 +370,13 @@ def test_a_header_that_states_four_gigabytes_is_refused_unread(tmp_path):
         archive.writestr("images.npy", b"\x93NUMPY\2\0\xff\xff\xff\xff")
         archive.writestr("labels.npy", b"")
     refused(tmp_path, tmp_path / "set.npz", "version 2.0 of .npy, expected 1.0")
+
+
+def test_an_old_file_whose_tensors_have_no_values_is_damaged(tmp_path):
+    source = save(tmp_path / "old.pt", {"images": torch.tensor(PIXELS)}, _use_new_zipfile_serialization=False)
+    content = source.read_bytes()
+    key = re.findall(rb"\d{10,20}", content)[0]
+    source.write_bytes(content.replace(key, key[:-1] + b"x", 1))
+    refused(tmp_path, source, "is not a whole file of torch.save .*not found.*; get it again")
+    source.write_bytes(content[:-1])
+    refused(tmp_path, source, "is not a whole file of torch.save .*; get it again")
