@@ -120,7 +120,7 @@ def write_beton(
         allow_missing_classes: keep a class without images, whose folder is empty or, with `classes`, missing.
         image_column, label_column: names of the columns of a table or of parquet shards; see `SourceOptions`.
         mean, std: standardisation that arrays of floats have undergone, which is undone; see `SourceOptions`.
-        hints: training hints of a set of mosaics, such as "tile_grid=2"; see `parse_hints`. They replace the source's.
+        hints: training hints of a set of mosaics, such as "tile_grid=2"; see `parse_hints`.
         force: replace an existing file, but never `source` or `classes` itself.
         show_progress: report progress on stderr.
 
@@ -325,5 +325,5 @@ def _describe(opened: Opened, recipe: Recipe, tally: _Tally, hints: Mapping[str,
     classes = tuple(map(printable, opened.contents.classes))
     lost = any(skipped.kind == "unreadable" and in_imagefolder(skipped.path) for skipped in tally.skipped)
     order = "own" if lost else opened.contents.order
-    used = {**opened.hints, **hints}
-    return Origin(printable(opened.dataset), opened.split, printable(opened.files.name), classes, made, used, order)
+    source = printable(opened.files.name)
+    return Origin(printable(opened.dataset), opened.split, source, classes, made, dict(hints), order)

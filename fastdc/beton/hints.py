@@ -24,6 +24,14 @@ EXPECTED = {
 }
 HINTS = tuple(EXPECTED)
 MAX_GRID, MAX_VIEWS = 16, 64
+VALUES = {
+    "tile_grid": f"GRID from 1 to {MAX_GRID}",
+    "tile_whole": "SHARE from 0 to 1",
+    "tile_align": "SHARE from 0 to 1",
+    "tile_scale": "LOW-HIGH, two shares of a tile's area",
+    "tile_views": f"COUNT from 1 to {MAX_VIEWS}",
+}
+"""Form of each hint as a text."""
 NUMBER = r"\d+(?:\.\d+)?"
 PART = re.compile(
     rf"(?P<name>whole|align)=(?P<share>{NUMBER})|scale=(?P<low>{NUMBER})-(?P<high>{NUMBER})|views=(?P<views>\d{{1,9}})"
@@ -123,13 +131,18 @@ def parse_hints(texts: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"hint {text!r}: expected NAME=VALUE, with NAME one of {', '.join(HINTS)}")
         if name in values:
             raise ConfigError(f"hint {name} is given twice; give it once")
+        grids = map(str, range(1, MAX_GRID + 1))
+        if not (value in grids if name == "tile_grid" else PART.fullmatch(f"{name.removeprefix('tile_')}={value}")):
+            raise ConfigError(f"hint {text!r}: expected {name}={VALUES[name]}")
         values[name] = value
+    if values == {"tile_grid": "1"}:
+        raise ConfigError("hint tile_grid=1 crops from the whole image in every visit, as without hints; leave it out")
     grid = values.pop("tile_grid", "1")
     parts = [f"+{name.removeprefix('tile_')}={value}" for name, value in values.items()]
     try:
         return _parse(check_tiles(f"{TILE}:{grid}{''.join(parts)}")).hints if texts else {}
     except ValueError as error:
-        raise ConfigError(f"hints {' '.join(texts)} stand for a crop, and {error}") from error
+        raise ConfigError(f"hints {' '.join(texts)}: {error}") from error
 
 
 def check_augment(text: str) -> str:
@@ -186,7 +199,7 @@ def _parse(text: str) -> TileCrop:
     head, *parts = text.split("+")
     kind, _, grid = head.partition(":")
     if kind != TILE or not grid.isdecimal() or not 1 <= int(grid) <= MAX_GRID:
-        raise ValueError(f"expected {FORMS}, with GRID from 1 to {MAX_GRID}")
+        raise ValueError(f"expected {FORMS}, with {VALUES['tile_grid']}")
     values: dict[str, Any] = {}
     for part in parts:
         found = PART.fullmatch(part)

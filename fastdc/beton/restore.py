@@ -6,7 +6,7 @@ from typing import IO
 from fastdc.beton.exported import RECORD
 from fastdc.beton.images import read_image
 from fastdc.beton.jpeg_header import read_jpeg_header
-from fastdc.beton.manifest import Manifest, hash_content, hash_structure
+from fastdc.beton.manifest import Manifest, find_mismatch, hash_structure
 from fastdc.beton.pages import BetonWriter, Payload, jpeg_payload
 from fastdc.beton.sources.source import FetchImage, Opened
 from fastdc.beton.writer import complete, make_payload, write_manifest
@@ -42,15 +42,14 @@ def restore_beton(handle: IO[bytes], out: Path, opened: Opened, manifest: Manife
                 )
             writer.append(payload, int(contents.labels[number]), number)
             bar.advance(1)
-    structure, hashes = complete(handle, out, writer)
-    labels = structure.metadata["label"]
-    if hash_content(manifest.classes, labels, hashes, manifest.hints) != manifest.content_hash:
+    structure, _ = complete(handle, out, writer)
+    written = {"file_bytes": structure.file_bytes, "structure_hash": hash_structure(structure)}
+    restored = manifest.model_copy(update=written)
+    if find_mismatch(restored, structure):
         raise SourceError(
             f"{opened.path}: its images are those that were exported, but classes or hints are not: an image lies in "
             f"another class, or {RECORD} was changed; export the set again"
         )
-    written = {"file_bytes": structure.file_bytes, "structure_hash": hash_structure(structure)}
-    restored = manifest.model_copy(update=written)
     write_manifest(out, restored)
     return restored
 

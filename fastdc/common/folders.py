@@ -29,7 +29,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     replaces = path.is_dir()
     try:
         temporary.mkdir()
-        with _locked(temporary):
+        with _opened(temporary) as descriptor:
+            with suppress(OSError):  # a file system without locks: leftovers of killed writers stay
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield temporary
             _rename(temporary, path, replaces)
         sync_folder(path.parent)
@@ -60,24 +62,15 @@ def _rename(temporary: Path, path: Path, replaces: bool) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     for stale in path.parent.glob(f".{escape(path.name)}.????????.tmp"):
-        with suppress(OSError), _locked(stale):
+        with suppress(OSError), _opened(stale) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(stale, ignore_errors=True)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder.
-
-    Raises:
-        OSError: another process holds it.
-    """
+def _opened(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno == errno.EWOULDBLOCK:
-                raise  # other errors: a file system without locks
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

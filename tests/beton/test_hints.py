@@ -135,12 +135,14 @@ def test_hints_of_an_imported_set_are_written_as_a_manifest_holds_them() -> None
         (["tile_grid"], "hint 'tile_grid': expected NAME=VALUE, with NAME one of tile_grid, tile_whole,"),
         (["grid=2"], "hint 'grid=2': expected NAME=VALUE"),
         (["tile_grid=2", "tile_grid=3"], "hint tile_grid is given twice"),
-        (["tile_grid=two"], "hints tile_grid=two stand for a crop, and expected .*GRID from 1 to 16"),
+        (["tile_grid=two"], "hint 'tile_grid=two': expected tile_grid=GRID from 1 to 16"),
         (["tile_grid=17"], "GRID from 1 to 16"),
         (["tile_grid=2", "tile_whole=1.5"], "shares lie between 0 and 1"),
-        (["tile_grid=2", "tile_scale=1"], "'scale=1' is not understood"),
+        (["tile_grid=2", "tile_scale=1"], "hint 'tile_scale=1': expected tile_scale=LOW-HIGH"),
         (["tile_whole=0.5"], "whole changes nothing with grid 1"),
-        (["tile_grid=1"], "crops from the whole image in every visit"),
+        (["tile_grid=1"], "hint tile_grid=1 crops from the whole image in every visit, as without hints; leave it out"),
+        (["tile_grid=2+whole=1"], "hint 'tile_grid=2.whole=1': expected tile_grid=GRID"),
+        (["tile_whole=x"], "hint 'tile_whole=x': expected tile_whole=SHARE from 0 to 1"),
     ],
 )
 def test_wrong_hints_are_refused(texts: list[str], message: str) -> None:

@@ -1,6 +1,6 @@
 """Write sets in layouts that `fastdc write-beton` imports, for the documentation's blocks.
 
-python -m tests.docs.imports          (from photos/train, into numbered, listed, saved, arrays.npz and shards)
+python -m tests.docs.imports          (from photos/train, into numbered, listed, saved, arrays.npz and tars)
 """
 
 import csv
@@ -38,7 +38,7 @@ def main() -> None:
     }
     save(Path("saved"), pa.table(rows), classes)
     write_arrays(Path("arrays.npz"), files, rows["label"])
-    write_tars(Path("shards"), files)
+    write_tars(Path("tars"), files)
 
 
 def write_arrays(path: Path, files: list[Path], labels: list[int]) -> None:

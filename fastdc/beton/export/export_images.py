@@ -83,15 +83,17 @@ def _output(out: Path, form: Layout, force: bool, inputs: Sequence[Path]) -> Ite
         return
     check_not_input(out, inputs)
     _check_folder(out, force)
+    if any(out.resolve() in path.resolve().parents for path in inputs):
+        raise OutputError(f"{out}: holds the beton that is exported, which --force would remove; choose another name")
     with atomic_folder(out) as folder:
         yield folder
 
 
 def _check_folder(out: Path, force: bool) -> None:
     """Refuse to write a folder where something else lies; with `force`, an unchanged export may be replaced."""
+    check_place(out)
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out}: is a file or a link, expected the name of a folder to write; choose another name")
-    check_place(out)
     if not out.exists() or not any(out.iterdir()):
         return
     if not force:

@@ -107,7 +107,7 @@ def list_classes(
     same = contents.order == "imagefolder" and folders == tuple(name for name in names if name in present)
     if not same or any(tree.hidden_images(root)):
         contents = contents._replace(order="own")
-    if wanted is None or contents.classes == wanted:
+    if wanted is None or tuple(map(printable, contents.classes)) == wanted:
         return contents
     example = next(name for name in names if name in present)
     pair = f"{example!r} becomes {wanted[names.index(example)]!r}, and so on"
@@ -224,7 +224,11 @@ def _check_classes(classes: tuple[str, ...], stray: list[str], where: str) -> No
     layout = "expected one folder per class with the images inside (class/image.jpg)"
     if stray:
         example = f"{len(stray)} images lie directly in it, such as {min(stray)}"
-        hint = "" if classes else " (a flat validation set has to be sorted into class folders first)"
+        hint = (
+            ""
+            if classes
+            else " (a flat set has to be sorted into class folders first, or given with a table of its labels)"
+        )
         raise SourceError(f"{where}: {example}; {layout}{hint}")
     if not classes:
         raise SourceError(f"{where}: holds no folders; {layout}")

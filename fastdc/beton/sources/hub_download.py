@@ -53,7 +53,7 @@ def parse_address(path: Path) -> Address:
         SourceError: it names no repository.
     """
     match = _ADDRESS.fullmatch(path.as_posix())
-    if match is None:
+    if match is None or ".." in (match["folder"] or "").split("/"):
         raise SourceError(f"{path}: expected hf://OWNER/NAME, hf://OWNER/NAME@REVISION or a folder of these")
     return Address(match["repository"], match["revision"] or "main", match["folder"] or "", match["cache"])
 

@@ -77,7 +77,7 @@ def find_levels(
             raise SourceError(f"{where}: is uint8, which --mean and --std do not change; leave them out")
         return Levels(layout, None)
     if dtype.kind != "f":
-        raise SourceError(f"{where}: has the type {dtype}, {_WANTED}")
+        raise SourceError(f"{where}: has the type {dtype}, {_WANTED}; save levels 0..255 as uint8")
     _check_standardisation(mean, std, 1 if layout == "NHW" else shape[1 if layout == "NCHW" else 3], where)
     return Levels(layout, (255 * np.array(std or (1.0,)), 255 * np.array(mean or (0.0,))))
 

@@ -4,7 +4,6 @@ Samples are in the order of the table's rows; their ids are the paths in it.
 """
 
 import posixpath
-import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import numpy as np
 
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.readme_names import readme_names
-from fastdc.beton.sources.row_labels import NO_LABEL, RowLabels, name_rows
+from fastdc.beton.sources.row_labels import NO_LABEL, NUMBER, RowLabels, name_rows
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.splits import SPLIT_NAMES, holds_images, match_split, no_such_split
 from fastdc.beton.sources.tables import TABLE_SUFFIXES, Row, open_table
@@ -25,7 +24,6 @@ from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
 
 TABLES = ("labels.csv", "metadata.csv", "metadata.jsonl")
-_NUMBER = re.compile(r"-?\d{1,18}")
 
 
 @dataclass
@@ -85,7 +83,7 @@ class ListedImages:
     def _read_labels(self, taken: "_Taken", column: str, given: Sequence[str] | None) -> RowLabels:
         """Return labels as numbers if all are, and none is the name of a given class."""
         codes, texts = np.array(taken.codes, np.int64), taken.texts
-        if not all(map(_NUMBER.fullmatch, texts)) or set(texts).intersection(given or ()):
+        if not all(map(NUMBER.fullmatch, texts)) or set(texts).intersection(given or ()):
             return RowLabels(codes, tuple(texts))
         numbers = np.array([*map(int, texts), NO_LABEL], np.int64)
         known = readme_names(self._folder, self._table.name, column)

@@ -103,7 +103,9 @@ def find_array(archive: zipfile.ZipFile, name: str, path: Path) -> NpzArray:
     except (RuntimeError, tokenize.TokenError, *DAMAGE) as error:  # RuntimeError: encrypted
         raise SourceError(f"{where}: has no readable header ({one_line(error)}); save it with numpy.savez") from error
     if dtype.hasobject:
-        raise SourceError(f"{where}: holds pickled objects, which could run code; save it as an array of numbers")
+        raise SourceError(
+            f"{where}: holds pickled objects, which could run code; save it as an array of numbers or text"
+        )
     if fortran and len(shape) > 1:
         raise SourceError(f"{where}: is in Fortran's order; save numpy.ascontiguousarray of it")
     stated, found = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - start
@@ -116,10 +118,9 @@ def find_array(archive: zipfile.ZipFile, name: str, path: Path) -> NpzArray:
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version} of .npy, expected 1.0 or 2.0")
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
+    if version != (1, 0):  # whose header has at most 64 KiB; later versions may state 4 GiB
+        raise ValueError(f"version {version[0]}.{version[1]} of .npy, expected 1.0")
+    shape, fortran, dtype = npy.read_array_header_1_0(stream)
     if any(side < 0 for side in shape):
         raise ValueError(f"the shape {list(shape)}")
     return shape, fortran, dtype

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fastdc.beton.sources.hub_cache import hub_name
 from fastdc.beton.texts import one_spelling
 from fastdc.common.log import log_message
 from fastdc.common.text import one_line
@@ -18,21 +19,25 @@ _HEADER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(?P<header>.*?)^---[ \t]*\r?$", re
 def readme_names(source: Path, shard: str, label: str) -> tuple[str, ...] | None:
     """Return the names that a README.md gives for the numbers in column `label`; None if there are none.
 
-    It lies in the folder of the shards, or above it up to `source`. If several configurations name the classes in
-    different ways, that whose name is a part of the shard's path counts. A header that is no YAML gives a note.
+    It lies in the folder of the shards, or above it up to `source`, or up to the snapshot of the hub's cache. That
+    configuration counts whose name is a part of the shard's path, if several name the classes in different ways. A
+    header that is no YAML gives a note.
 
     Args:
         source: folder of shards, or one shard. shard: path of a shard, relative to the folder.
     """
     root = source if source.is_dir() else source.parent
-    for folder in PurePosixPath(shard).parents:
-        path = root / folder / "README.md"
+    full = (root / shard).absolute()
+    top = next((folder for folder in full.parents if hub_name(folder)), root.absolute())
+    inner = full.relative_to(top)
+    for folder in inner.parents:
+        path = top / folder / "README.md"
         found = dict(_read_configs(path, label)) if path.is_file() else {}
         different = set(found.values())
         if len(different) == 1:
             return different.pop()
         if different:
-            names = {found[part] for part in PurePosixPath(shard).parts if part in found}
+            names = {found[part] for part in inner.parts if part in found}
             if len(names) == 1:
                 return names.pop()
             log_message(f"note: {path}: its configurations name the classes in {len(different)} ways; none is taken")

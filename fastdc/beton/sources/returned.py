@@ -2,7 +2,6 @@
 
 import os
 import re
-import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.exported import RECORD, Exported, parse_record
-from fastdc.beton.sources.archive_tree import ArchiveTree
+from fastdc.beton.sources.archive_tree import DAMAGE, ArchiveTree
 from fastdc.beton.sources.class_folders import Contents
+from fastdc.beton.sources.npz_arrays import open_npz
 from fastdc.beton.sources.source import Opened
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.trees import FolderTree, check_size, join
 from fastdc.beton.texts import Texts, one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
+from fastdc.common.text import one_line
 
 _NUMBERED = re.compile(r"(?:.*/)?(\d{1,18})(?:\.\w+)?")
 """Id of an image whose file is named by the number of its sample."""
@@ -30,13 +31,13 @@ def find_record(source: Path) -> Exported | None:
 
     Raises:
         ManifestError: the record is damaged, or of a newer version.
-        SourceError: `source` is one shard of an exported set.
+        SourceError: `source` is one shard of an exported set, or a damaged archive of arrays.
     """
     if source.is_dir():
         return parse_record((source / RECORD).read_bytes(), source / RECORD) if (source / RECORD).is_file() else None
-    if source.suffix in _SHARDS and (home := _export_around(source)):
+    if source.suffix.lower() in _SHARDS and (home := _export_around(source)):
         raise SourceError(f"{source}: is a part of an exported set; give its folder {home}, {_OTHERWISE}")
-    data = _read_member(source) if source.suffix == ".npz" else None
+    data = _read_member(source) if source.suffix.lower() == ".npz" and source.is_file() else None
     return None if data is None else parse_record(data, source / RECORD)
 
 
@@ -47,14 +48,14 @@ def _export_around(shard: Path) -> Path | None:
 
 
 def _read_member(path: Path) -> bytes | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if RECORD not in archive.namelist():
-                return None
+    with open_npz(path) as archive:
+        if RECORD not in archive.namelist():
+            return None
+        try:
             check_size(archive.getinfo(RECORD).file_size)
             return archive.read(RECORD)
-    except (OSError, zipfile.BadZipFile, NotImplementedError):  # the reader of its arrays reports it
-        return None
+        except (SourceError, RuntimeError, *DAMAGE) as error:  # RuntimeError: encrypted
+            raise SourceError(f"{path}: its {RECORD} cannot be read ({one_line(error)}); get the file again") from error
 
 
 def find_inner_record(opened: Opened) -> Exported | None:
@@ -101,7 +102,7 @@ def bring_back(opened: Opened, record: Exported) -> Opened:
         f"note: {opened.path}: is an export of fastdc; its order, classes, hints and origin come back from {RECORD}"
     )
     manifest, found = record.manifest, opened.contents
-    order = _order(found.ids, manifest.ids, opened.path)
+    order = _order(found.ids, record, opened.path)
     labels = _labels(found, record, opened.path)[order]
     ids = Texts.of(found.ids[place] for place in order.tolist())
     contents = Contents(found.root, manifest.classes, ids, labels, [], order=manifest.order or "own")
@@ -110,12 +111,18 @@ def bring_back(opened: Opened, record: Exported) -> Opened:
     )
 
 
-def _order(found: Texts, known: Texts, path: Path) -> NDArray[np.int64]:
-    """Return the places in the source of samples 0, 1, ...: by the numbers that name the files, else as they are."""
+def _order(found: Texts, record: Exported, path: Path) -> NDArray[np.int64]:
+    """Return the places in the source of samples 0, 1, ...: as they are, or in folders by the numbers of the files."""
+    known = record.manifest.ids
+    if record.folders is None:
+        if len(found) != len(known):
+            raise SourceError(
+                f"{path}: holds {len(found):,} images, of {len(known):,} that were exported; export the set again, "
+                f"{_OTHERWISE}"
+            )
+        return np.arange(len(known))
     matches = map(_NUMBERED.fullmatch, found)
     numbers = np.fromiter((int(match[1]) if match else -1 for match in matches), np.int64, len(found))
-    if (numbers < 0).any():
-        numbers = np.arange(len(found))
     lost = np.setdiff1d(np.arange(len(known)), numbers).tolist()
     if lost:
         raise SourceError(
@@ -124,7 +131,7 @@ def _order(found: Texts, known: Texts, path: Path) -> NDArray[np.int64]:
         )
     extra = np.ones(len(found), bool)
     extra[np.unique(numbers, return_index=True)[1]] = False
-    places = np.flatnonzero(extra | (numbers >= len(known))).tolist()
+    places = np.flatnonzero(extra | (numbers < 0) | (numbers >= len(known))).tolist()
     if places:
         raise SourceError(
             f"{path}/{found[places[0]]}: was not exported; {len(places):,} images were added: move them out, "

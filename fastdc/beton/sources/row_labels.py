@@ -1,8 +1,11 @@
 """Name the classes of rows whose labels are numbers or names: the rows of a table, of parquet or of Arrow files."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +15,8 @@ from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
 
 NO_LABEL = int(np.iinfo(np.int64).min)
+NUMBER = re.compile(r"[-+]?\d{1,18}")
+"""Text of a label that is a class number."""
 MIN_CLASSES = 1000
 """Labels without names may range up to here, even if there are fewer images."""
 
@@ -81,6 +86,30 @@ def name_rows(found: RowLabels, given: Sequence[str] | None, source: Path, row_i
     if (rows.labels < 0).all():
         raise SourceError(f"{source}: no row with a usable label; {_why_none(rows, row_id)}")
     return rows
+
+
+def sort_rows(
+    rows: NDArray[np.int64], labels: NDArray[np.int32], reason: Callable[[int], str]
+) -> tuple[Iterator[tuple[int, Callable[[], NoReturn]]], NDArray[np.int64]]:
+    """Sort requested rows for reading: those without a usable label come first, so that their errors appear early.
+
+    Args:
+        rows: int64 [R], rows in the order in which they are requested.
+        labels: int32 [N], class of every row of the source; -1 for none.
+        reason: returns why a row has none.
+
+    Returns:
+        The place in `rows` of each row without a class, with a reader that raises the reason; and the places of the
+        others, in the order of the rows.
+    """
+    usable = labels[rows] >= 0
+    refused = ((place, partial(_refuse, reason(int(rows[place])))) for place in np.flatnonzero(~usable).tolist())
+    order = np.argsort(rows, kind="stable")
+    return refused, order[usable[order]]
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise SourceError(reason)
 
 
 def _name_classes(

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from fastdc.beton.sources.arrow_columns import Columns, find_columns
 from fastdc.beton.sources.arrow_images import take_file, take_pixels
 from fastdc.beton.sources.class_folders import Contents
-from fastdc.beton.sources.row_labels import NO_LABEL, RowLabels, name_rows
+from fastdc.beton.sources.row_labels import NO_LABEL, RowLabels, name_rows, sort_rows
+from fastdc.beton.sources.shards import check_pointer
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.trees import Fetch
 from fastdc.beton.texts import Texts, one_spelling
@@ -91,7 +92,6 @@ class ShardedRows(ABC):
         known, origin = self._known_names(found.columns)
         labels = RowLabels(np.concatenate(found.chunks), texts, known, origin)
         self._rows = name_rows(labels, options.classes, source, self._id)
-        self._bad = np.flatnonzero(self._rows.labels < 0)
         ids = Texts.of(map(self._id, range(len(labels.codes))))
         self.contents = Contents("", self._rows.classes, ids, self._rows.labels, [], self._rows.empty)
         self.made = {"columns": [found.columns.image, found.columns.label], "class_names": self._rows.named}
@@ -114,11 +114,8 @@ class ShardedRows(ABC):
             SourceError: a shard is found to be damaged.
         """
         rows = np.fromiter(map(self._row, paths), np.int64)
-        bad = np.isin(rows, self._bad)
-        for number in np.flatnonzero(bad).tolist():
-            yield number, partial(_refuse, self._rows.reason(int(rows[number])))
-        order = np.argsort(rows, kind="stable")
-        order = order[~bad[order]]
+        refused, order = sort_rows(rows, self._rows.labels, self._rows.reason)
+        yield from refused
         wanted = rows[order]
         for shard, start in enumerate(self._starts[:-1].tolist()):
             first, last = np.searchsorted(wanted, [start, self._starts[shard + 1]]).tolist()
@@ -147,7 +144,7 @@ class ShardedRows(ABC):
                 for images in file.read_images(self._columns):
                     yield images
                     done += len(images)
-        except (self._arrow.ArrowException, OSError, MemoryError) as error:
+        except (self._arrow.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
             raise SourceError(
                 f"{self._path(shard)}: damaged after row {done} ({one_line(error)}); get the shard again"
             ) from error
@@ -173,9 +170,7 @@ class ShardedRows(ABC):
         path = self._path(shard)
         try:
             stamp = self._stamps.setdefault(shard, _stamp(path))
-            with path.open("rb") as handle:
-                if handle.read(40).startswith(b"version https://git-lfs"):
-                    raise SourceError(f"{path}: is a Git LFS pointer, not the shard itself; run git lfs pull")
+            check_pointer(path)
             file = self._open_file(path)
             file.schema.names  # noqa: B018  decodes the names, which damage may have made invalid
             if _stamp(path) != stamp:  # compared after opening, so that no change goes unnoticed
@@ -231,7 +226,3 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     """Return what changes when a file is replaced or rewritten: size, modification time, inode."""
     state = path.stat()
     return state.st_size, state.st_mtime_ns, state.st_ino
-
-
-def _refuse(reason: str) -> bytes:
-    raise SourceError(reason)

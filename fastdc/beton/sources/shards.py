@@ -69,12 +69,38 @@ def find_shards(source: Path, split: str | None, suffixes: tuple[str, ...] = PAR
     """
     if not source.is_dir():
         return [_single_file(source, split, suffixes)]
-    found = (os.path.join(folder, name) for folder, files in _walk(source, _MAX_DEPTH) for name in files)
-    shards = [_describe(os.path.relpath(path, source), suffixes) for path in sorted(found) if _is_shard(path, suffixes)]
+    shards = [_describe(path, suffixes) for path in list_paths(source, suffixes)]
     chosen = _choose(shards, split, source)
     _check_folders(chosen, source)
     _check_numbers(chosen, source)
     return [shard.path for shard in chosen]
+
+
+def list_paths(folder: Path, suffixes: tuple[str, ...] = PARQUET) -> list[str]:
+    """Return the sorted paths, relative to a folder, of all visible shards in it.
+
+    Raises:
+        SourceError: a folder in it cannot be read.
+    """
+    found = (os.path.join(inner, name) for inner, files in _walk(folder, _MAX_DEPTH) for name in files)
+    return [os.path.relpath(path, folder) for path in sorted(found) if _is_shard(path, suffixes)]
+
+
+def split_of(path: str, suffixes: tuple[str, ...] = PARQUET) -> str | None:
+    """Return the split that `find_shards` requires for the shards of one set, from the path of one; None for none."""
+    split = _describe(path, suffixes).split
+    return split if split in SPLIT_NAMES else None
+
+
+def check_pointer(path: Path) -> None:
+    """Refuse what Git leaves in the place of a shard that it keeps elsewhere.
+
+    Raises:
+        SourceError: the file is a Git LFS pointer.
+    """
+    with path.open("rb") as handle:
+        if handle.read(40).startswith(b"version https://git-lfs"):
+            raise SourceError(f"{path}: is a Git LFS pointer, not the shard itself; run git lfs pull")
 
 
 def _single_file(source: Path, split: str | None, suffixes: tuple[str, ...]) -> str:
@@ -160,7 +186,9 @@ def _check_numbers(shards: list[Shard], source: Path) -> None:
         other = seen.setdefault(shard.number, shard.path)
         if other != shard.path:
             raise SourceError(f"{source}: {other} and {shard.path} have the same number; keep those of one version")
-    missing = [number for number in range(totals[0] if totals else 0) if number not in seen]
-    if missing:
-        found = f"{len(missing)} of {totals[0]} shards are missing, the first is number {missing[0]:05d}"
+    total = totals[0] if totals else 0
+    first = next((number for number in range(total) if number not in seen), None)
+    if first is not None:
+        missing = total - sum(number in range(total) for number in seen)
+        found = f"{missing} of {total} shards are missing, the first is number {first:05d}"
         raise SourceError(f"{source}: {found} (beside {numbered[0].path}); download them again")

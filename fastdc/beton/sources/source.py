@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from fastdc.beton.images import Rgb
@@ -41,7 +40,6 @@ class Opened(NamedTuple):
         split: "train", "val", ... or None.
         made: what the manifest's `made` records about the source.
         exported: manifest of the exported set that the source is, which is restored whole; None for any other source.
-        hints: training hints that the source brings; see `fastdc.beton.hints`.
     """
 
     path: Path
@@ -50,7 +48,6 @@ class Opened(NamedTuple):
     dataset: str
     split: str | None
     made: Mapping[str, Any]
-    hints: Mapping[str, Any] = MappingProxyType({})
     exported: Manifest | None = None
 
 

@@ -21,6 +21,7 @@ FILE_COLUMNS = ("file_name", "filename", "file", "path", *IMAGE_COLUMNS)
 CLASS_COLUMNS = ("label", "labels", "class_id", "fine_label", "class", "class_name", "category")
 _MAX_LINE = 1 << 20  # letters
 _DELIMITERS = ",;\t"
+_UNNAMEABLE = re.compile(r"[\0\ud800-\udc7f\udd00-\udfff]")  # in no file name, but JSON may escape them
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -156,7 +157,7 @@ def _make_row(path: Path, line: int, file: str, label: str) -> Row:
         SourceError: the row names no image, or one outside the folder.
     """
     name = posixpath.normpath(file.replace("\\", "/"))
-    if not file or name == ".":
+    if not file or name == "." or _UNNAMEABLE.search(name):
         raise SourceError(f"{path}: line {line} names no image, expected a path inside the folder; remove the line")
     if name.startswith("/") or _DRIVE.match(name) or name.split("/")[0] == "..":
         raise SourceError(f"{path}: line {line}: {file!r} leads out of the folder, expected a path inside it")

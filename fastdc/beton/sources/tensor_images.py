@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from fastdc.beton.images import Rgb
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.levels import find_levels
 from fastdc.beton.sources.named_arrays import read_labels
-from fastdc.beton.sources.row_labels import RowLabels, name_rows
+from fastdc.beton.sources.row_labels import RowLabels, name_rows, sort_rows
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.tensor_pairs import Pair
 from fastdc.beton.texts import Texts
@@ -46,7 +46,6 @@ class TensorImages:
         codes = read_labels(pair.labels.whole(), rows, pair.labels.where)
         found = RowLabels(codes, None, pair.classes, "source")
         self._rows = name_rows(found, options.classes, path, self._id)
-        self._bad = np.flatnonzero(self._rows.labels < 0)
         ids = Texts.of(map(self._id, range(rows)))
         self.contents = Contents("", self._rows.classes, ids, self._rows.labels, [], self._rows.empty)
         self.made = {"arrays": self._name, "class_names": self._rows.named, **pair.made}
@@ -62,11 +61,9 @@ class TensorImages:
             SourceError: the file is damaged.
         """
         rows = np.fromiter((int(path.rpartition(":")[2]) for path in paths), np.int64)
-        bad = np.isin(rows, self._bad)
-        for number in np.flatnonzero(bad).tolist():
-            yield number, partial(_refuse, self._rows.reason(int(rows[number])))
-        order = np.argsort(rows, kind="stable")
-        order, place = order[~bad[order]], 0
+        refused, order = sort_rows(rows, self._rows.labels, self._rows.reason)
+        yield from refused
+        place = 0
         for row, image in enumerate(self._images.rows()):
             while place < len(order) and rows[order[place]] == row:
                 yield int(order[place]), partial(self._levels.to_rgb, image)
@@ -84,7 +81,8 @@ class TensorImages:
             if outside and not standardised:
                 raise SourceError(
                     f"{self._images.where}: row {row} has values of {_span(image)}, expected 0 to 1; if the images are "
-                    "standardised, give --mean and --std, which undo it (on a scale of 0..1)"
+                    "standardised, give --mean and --std, which undo it (on a scale of 0..1); save levels 0..255 as "
+                    "uint8"
                 )
             clipped, values = clipped + outside, values + image.size
         if clipped:
@@ -98,7 +96,3 @@ class TensorImages:
 
 def _span(image: NDArray[Any]) -> str:
     return f"{image.min():.4g} to {image.max():.4g}"
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise SourceError(reason)

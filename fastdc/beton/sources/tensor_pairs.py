@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from fastdc.beton.sources.named_arrays import CLASSES, find_pair
 from fastdc.beton.sources.npz_arrays import NpzArray, find_array, npz_names, open_npz
 from fastdc.beton.sources.torch_files import TorchArray, check_tensor, load_torch
+from fastdc.beton.texts import one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
 
@@ -142,4 +143,4 @@ def _is_tensor(content: Any) -> bool:
 def _names(found: Any) -> tuple[str, ...] | None:
     """Return class names if that is what a file holds under their name."""
     named = isinstance(found, list | tuple) and bool(found) and all(isinstance(name, str) for name in found)
-    return tuple(found) if named else None
+    return tuple(map(one_spelling, found)) if named else None

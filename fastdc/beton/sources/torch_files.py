@@ -11,13 +11,14 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.sources.archive_tree import DAMAGE
 from fastdc.common.errors import SourceError
 from fastdc.common.text import one_line
 
 if TYPE_CHECKING:
     import torch
 
-_DAMAGE = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, OSError, pickle.UnpicklingError)
+_DAMAGE = (*DAMAGE, RuntimeError, AttributeError, AssertionError, pickle.UnpicklingError)
 _UNSUPPORTED = re.compile(r"(?:GLOBAL|Unsupported (?:class|global)[^\w]*)\s*([\w.]+)")
 _NUMPY_NUMBERS = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 _PREAMBLE = 3  # pickles before the object's own, in files of torch before 1.6: magic number, version, system
@@ -86,7 +87,7 @@ def load_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except SourceError:
         raise
-    except (zipfile.BadZipFile, *_DAMAGE) as error:
+    except _DAMAGE as error:
         code = _UNSUPPORTED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if code:
             raise SourceError(
@@ -130,7 +131,10 @@ def _check_sizes(path: Path) -> bool:
         with path.open("rb") as handle:
             stated, zipped = _largest_number(handle), False
     if stated > size:
-        raise SourceError(f"{path}: states {stated:,} bytes of tensors, but has {size:,} bytes in all; get it again")
+        raise SourceError(
+            f"{path}: states {stated:,} bytes of tensors, but has {size:,} bytes in all; get it again, or save images "
+            "and labels alone with torch.save"
+        )
     return zipped
 
 

@@ -4,7 +4,6 @@ A million samples take about 80 MB: their ids and a few numbers each.
 """
 
 import json
-import re
 import tarfile
 from array import array
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.sources.archive_tree import DAMAGE
-from fastdc.beton.sources.row_labels import NO_LABEL
+from fastdc.beton.sources.row_labels import NO_LABEL, NUMBER
 from fastdc.beton.sources.wds_shards import LABELS, Part, is_picture, open_tar, read_parts
 from fastdc.beton.texts import Texts, one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.text import one_line
 
-_NUMBER = re.compile(r"[-+]?\d{1,18}")
 _JSON_NAMES = ("label", "cls", "class", "class_id")
 _MAX_LABEL_BYTES = 1 << 20
 
@@ -153,7 +151,7 @@ def _parse_label(suffix: str, texts: dict[str, bytes]) -> int | str | None:
     except (ValueError, TypeError, RecursionError):
         return None
     text = text.strip()
-    return int(text) if _NUMBER.fullmatch(text) else one_spelling(text) if text and text.isprintable() else None
+    return int(text) if NUMBER.fullmatch(text) else one_spelling(text) if text and text.isprintable() else None
 
 
 def _check_unique(hashes: NDArray[np.int64], found: Samples, shards: list[str], folder: Path) -> None:

@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 from fastdc.beton.classes import read_class_names
 from fastdc.beton.sources.archive_tree import DAMAGE
-from fastdc.beton.sources.shards import find_shards, is_sharded
+from fastdc.beton.sources.shards import check_pointer, find_shards, is_sharded, list_paths
 from fastdc.beton.sources.tar_trees import STREAM_BLOCK, StrictMember, forget_headers
 from fastdc.beton.sources.trees import IMAGE_SUFFIXES, is_hidden
+from fastdc.beton.texts import one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.text import one_line
 
@@ -28,7 +29,7 @@ LABELS = ("cls", "cls.txt", "class", "class.txt", "label", "label.txt", "json")
 """Suffixes of files with a label, the first of which in a sample counts."""
 _PATTERN = re.compile(r"(?P<start>.*)\{(?P<first>\d+)\.\.(?P<last>\d+)\}(?P<end>.*)")
 _KEY = re.compile(r"(?P<key>(?:.*/)?[^/.]+)\.(?P<suffix>[^/]+)")
-_FIRST_MEMBERS = 100
+_FIRST_SHARDS, _FIRST_MEMBERS = 4, 100  # a shard may be damaged
 _MAX_SHARDS = 100_000
 
 
@@ -46,9 +47,11 @@ def is_webdataset(source: Path) -> bool:
         return bool(_PATTERN.fullmatch(source.name)) and source.name.lower().endswith(TARS)
     if not is_sharded(source, TARS):
         return False
-    tars = sorted(source.rglob("*")) if source.is_dir() else [source]
-    first = next((path for path in tars if is_sharded(path, TARS)), None)
-    return first is not None and _holds_samples(first)
+    try:
+        tars = [source / path for path in list_paths(source, TARS)[:_FIRST_SHARDS]] if source.is_dir() else [source]
+    except SourceError:  # let the reader of image folders report an unreadable folder
+        return False
+    return any(map(_holds_samples, tars))
 
 
 def _holds_samples(path: Path) -> bool:
@@ -65,6 +68,8 @@ def _holds_samples(path: Path) -> bool:
                     folders.add(part.key.rpartition("/")[0])
                 elif part.suffix in LABELS:
                     labels.add((part.key, part.suffix))
+    except SourceError:  # `open` raises it again
+        return True
     except (OSError, *DAMAGE):
         pass  # what could be read decides
     return any(key in images and (suffix != "json" or len(folders) == 1) for key, suffix in labels)
@@ -75,7 +80,9 @@ def open_tar(path: Path) -> tarfile.TarFile:
 
     Raises:
         tarfile.TarError, OSError: it is no tar.
+        SourceError: it is a Git LFS pointer.
     """
+    check_pointer(path)
     if is_plain(path):
         return tarfile.open(path, "r:", tarinfo=StrictMember)
     return tarfile.open(path, "r|*", bufsize=STREAM_BLOCK, tarinfo=StrictMember)
@@ -150,4 +157,5 @@ def _names_in(path: Path) -> tuple[str, ...] | None:
         raise SourceError(f"{path}: cannot be read as JSON ({one_line(error)}); repair it or move it away") from error
     content = content if isinstance(content, dict) else {}
     found = next((content[name] for name in ("classes", "class_names") if name in content), None)
-    return tuple(map(str, found)) if isinstance(found, list) and found else None
+    found = found if isinstance(found, list) else []
+    return tuple(map(one_spelling, found)) if found and all(isinstance(name, str) for name in found) else None

@@ -8,14 +8,13 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
 from fastdc.beton.positioned_io import read_range
 from fastdc.beton.sources.archive_tree import DAMAGE
 from fastdc.beton.sources.class_folders import Contents
-from fastdc.beton.sources.row_labels import RowLabels, name_rows
+from fastdc.beton.sources.row_labels import RowLabels, name_rows, sort_rows
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.tar_trees import forget_headers, read_streamed
 from fastdc.beton.sources.trees import Fetch, check_size
@@ -51,7 +50,6 @@ class WebDataset:
         own, texts = names_beside(self._folder), tuple(found.names) or None
         labels = RowLabels(np.array(found.labels, np.int64), texts, own, "source")
         self._rows = name_rows(labels, options.classes or (own if texts else None), source, found.ids.__getitem__)
-        self._bad = np.flatnonzero(self._rows.labels < 0)
         named = "source" if texts and not options.classes else self._rows.named
         self.contents = Contents("", self._rows.classes, found.ids, self._rows.labels, [], self._rows.empty)
         self.made = {"labels": sorted(found.suffixes), "class_names": named}
@@ -63,11 +61,8 @@ class WebDataset:
             SourceError: a compressed shard is found to be damaged.
         """
         rows = np.fromiter(self._find(paths), np.int64)
-        bad = np.isin(rows, self._bad)
-        for number in np.flatnonzero(bad).tolist():
-            yield number, partial(_refuse, self._reason(int(rows[number])))
-        order = np.argsort(rows, kind="stable")
-        order = order[~bad[order]]
+        refused, order = sort_rows(rows, self._rows.labels, self._reason)
+        yield from refused
         shards = np.array(self._found.shards, np.int64)[rows[order]]
         for shard in np.unique(shards).tolist():
             numbers = order[shards == shard]
@@ -120,7 +115,3 @@ def _read_at(path: Path, offset: int, size: int) -> bytes:
     if len(data) != size:
         raise SourceError(f"the shard ends after {len(data)} of its {size} bytes; get the shard again")
     return data
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise SourceError(reason)

@@ -167,3 +167,14 @@ export_images.export_images(Path(sys.argv[1]), Path(sys.argv[2]), "folder")
     assert names(tmp_path) == ["odd.beton", "odd.json", "out"]
     write_beton(tmp_path / "out", tmp_path / "y.beton")
     assert (tmp_path / "y.beton").read_bytes() == odd_set.read_bytes()
+
+
+def test_a_folder_that_holds_the_beton_is_not_replaced(odd_set: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_images(odd_set, out, "folder")
+    for number, path in enumerate((odd_set, odd_set.with_suffix(".json"))):  # as many files as the export wrote
+        next(out.glob(f"*/{number:04d}.*")).unlink()
+        shutil.move(path, out / path.name)
+    with pytest.raises(OutputError, match="holds the beton that is exported, which --force would remove"):
+        export_images(out / "odd.beton", out, "folder", force=True)
+    assert (out / "odd.beton").is_file()

@@ -275,3 +275,16 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path, layout: str) -> No
     finally:
         tracemalloc.stop()
     assert peak < 60e6  # of 80 MB
+
+
+@pytest.mark.parametrize("name", ["train-tars", "val_wds", "test"])
+def test_tars_come_back_whatever_split_their_name_contains(odd_set: Path, tmp_path: Path, name: str) -> None:
+    export_images(odd_set, tmp_path / name, "webdataset")
+    assert write_beton(tmp_path / name, tmp_path / "y.beton") == load_manifest(odd_set)
+
+
+@pytest.mark.parametrize("split", ["train_small", "fold3", "Val", "test-2"])
+def test_shards_of_any_split_come_back(tmp_path: Path, split: str) -> None:
+    made = write_set(tmp_path / "x.beton", split=split)
+    export_images(tmp_path / "x.beton", tmp_path / "out", "hf")
+    assert write_beton(tmp_path / "out", tmp_path / "y.beton") == made

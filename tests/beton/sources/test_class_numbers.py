@@ -88,3 +88,9 @@ def test_ambiguous_folders_are_refused(numbered, tmp_path, folders, names, optio
     with pytest.raises(SourceError, match=message):
         numbered(folders, names, **options)
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_a_name_that_is_not_utf8_is_matched_by_name(numbered, capsys):
+    made = numbered(["caf\udce9", "dog"], ["dog", "caf\\udce9"])
+    assert (made.classes, made.made.get("class_names")) == (("dog", "caf\\udce9"), None)
+    assert "shares no name" not in capsys.readouterr().err

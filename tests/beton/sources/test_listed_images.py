@@ -207,3 +207,10 @@ def test_two_tables_and_options_that_do_not_apply(write, flat, tmp_path, folder)
         write_beton(folder, tmp_path / "x.beton", label_column="x")
     with pytest.raises(SourceError, match="no column 'x', which --label-column names; it has file_name, label"):
         write_beton(flat / "metadata.csv", tmp_path / "x.beton", label_column="x")
+
+
+@pytest.mark.parametrize("name", ["b\\u0000.jpg", "b\\ud800.jpg"])
+def test_a_name_that_no_file_can_have(write, name):
+    text = f'{{"file_name": "a.jpg", "label": "x"}}\n{{"file_name": "{name}", "label": "y"}}\n'
+    with pytest.raises(SourceError, match=r"metadata.jsonl: line 2 names no image, expected a path inside"):
+        write(text, "metadata.jsonl")

@@ -331,3 +331,17 @@ def test_lists_of_another_depth_or_of_fractions_are_no_images(tmp_path):
             SourceError, match=r"column 'image' is list.*expected the bytes of image files .* or lists of"
         ):
             found(write_shard(tmp_path / "x.parquet", images, [0, 1], kind=kind, columns=("image", "label")))
+
+
+def test_a_total_without_end_is_counted_without_listing_it(tmp_path, jpegs):
+    write_shard(tmp_path / "set" / "train-00000-of-99999999999.parquet", jpegs[:2], [0, 1])
+    with pytest.raises(SourceError, match="99999999998 of 99999999999 shards are missing, the first is number 00001"):
+        write_beton(tmp_path / "set", tmp_path / "x.beton", split="train")
+
+
+def test_a_damaged_name_of_a_column_is_one_line(tmp_path, jpegs):
+    shard = write_shard(tmp_path / "x.parquet", jpegs[:2], [0, 1])
+    head, _, tail = shard.read_bytes().rpartition(b"image")
+    shard.write_bytes(head + b"im\xaege" + tail)
+    with pytest.raises(SourceError, match=r"x.parquet: damaged after row 0 \(.*can't decode.*\); get the shard again"):
+        write_beton(shard, tmp_path / "x.beton")

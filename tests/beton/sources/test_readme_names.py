@@ -110,3 +110,13 @@ def test_a_header_that_is_no_yaml_is_noted(tmp_path, capsys, text):
     (tmp_path / "README.md").write_text(text)
     assert readme_names(tmp_path, "x.parquet", "label") is None
     assert "README.md: its header is not read" in capsys.readouterr().err
+
+
+def test_the_readme_of_a_snapshot_counts_for_a_folder_or_a_shard_in_it(shards, tmp_path):
+    snapshot = tmp_path / "datasets--me--set" / "snapshots" / ("0" * 40)
+    snapshot.parent.mkdir(parents=True)
+    shards.rename(snapshot)
+    (snapshot / "README.md").write_text(HEADER)
+    for number, place in enumerate(("data", "data/train-00000-of-00001.parquet")):
+        made = write_beton(snapshot / place, tmp_path / f"{number}.beton", split="train")
+        assert (made.classes, made.made["class_names"]) == (("ant", "no", "cat"), "README")

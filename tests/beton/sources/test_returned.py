@@ -3,6 +3,7 @@
 import json
 import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,26 @@ def test_a_further_image(out: Path) -> None:
     assert refused(out) == f"{path}: was not exported; 1 images were added: move them out, {OTHERWISE}"
 
 
+def test_a_further_image_that_has_no_number(out: Path) -> None:
+    path = file_of(out, 0).with_name("more.jpg")
+    path.write_bytes(file_of(out, 0).read_bytes())
+    assert refused(out) == f"{path}: was not exported; 1 images were added: move them out, {OTHERWISE}"
+
+
+def test_a_missing_sample_of_tars(odd_set: Path, tmp_path: Path) -> None:  # noqa: F811
+    export_images(odd_set, tmp_path / "tars", "webdataset")
+    path = tmp_path / "tars" / "tars-000000.tar"
+    with tarfile.open(path) as archive:
+        kept = [(member, archive.extractfile(member)) for member in archive if not member.name.startswith("0003.")]
+        with tarfile.open(tmp_path / "new.tar", "w") as new:
+            for member, stream in kept:
+                new.addfile(member, stream)
+    (tmp_path / "new.tar").replace(path)
+    assert refused(tmp_path / "tars") == (
+        f"{tmp_path}/tars: holds 17 images, of 18 that were exported; export the set again, {OTHERWISE}"
+    )
+
+
 def test_an_image_in_another_class(out: Path) -> None:
     path = file_of(out, 7)
     path.rename(out / ("plain" if path.parent.name != "plain" else "cat%_1") / path.name)
@@ -108,6 +129,30 @@ def test_changed_hints(out: Path) -> None:
     path = out / "fastdc.json"
     path.write_text(path.read_text().replace('"tile_grid": 2', '"tile_grid": 3'))
     assert "classes or hints are not" in refused(out)
+
+
+def test_changed_counts(out: Path) -> None:
+    path, counts = out / "fastdc.json", load_manifest(out.parent / "odd.beton").counts
+    changed = [counts[0] + 1, counts[1] - 1, *counts[2:]]
+    path.write_text(path.read_text().replace(f'"counts": {list(counts)}', f'"counts": {changed}'))
+    assert "fastdc.json was changed; export the set again" in refused(out)
+
+
+def test_a_damaged_record_among_arrays(odd_set: Path, tmp_path: Path) -> None:  # noqa: F811
+    export_images(odd_set, tmp_path / "x.npz", "npz")
+    with (
+        zipfile.ZipFile(tmp_path / "x.npz") as old,
+        zipfile.ZipFile(tmp_path / "y.npz", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        start = new.getinfo("fastdc.json").header_offset + 60
+    data = bytearray((tmp_path / "y.npz").read_bytes())
+    data[start : start + 60] = b"\xff" * 60
+    (tmp_path / "y.npz").write_bytes(data)
+    found = refused(tmp_path / "y.npz")
+    assert found.startswith(f"{tmp_path}/y.npz: its fastdc.json cannot be read (")
+    assert found.endswith("; get the file again")
 
 
 @pytest.mark.parametrize("text", ["{}", "", "[]", '{"export_version": 1, "layout": "folder"}'])

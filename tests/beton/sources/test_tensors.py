@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -354,3 +355,28 @@ def test_an_old_file_that_states_ten_gigabytes_is_refused_unread(tmp_path):
 )
 def test_wrong_neighbours_of_torch(tmp_path, content, words):
     refused(tmp_path, save(tmp_path / "set.pt", content), words)
+
+
+def test_class_names_in_two_spellings_are_one(tmp_path):
+    source = savez(tmp_path / "set.npz", images=PIXELS, labels=LABELS % 2, classes=np.array(["cafe\u0301", "dog"]))
+    (tmp_path / "names.txt").write_text("dog\ncaf\u00e9\n")
+    manifest, _ = write(tmp_path, source, classes=tmp_path / "names.txt")
+    assert (manifest.classes, manifest.made["class_names"]) == (("dog", "caf\u00e9"), "given")
+    assert manifest.counts == (2, 4)
+
+
+def test_a_header_that_states_four_gigabytes_is_refused_unread(tmp_path):
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+        archive.writestr("images.npy", b"\x93NUMPY\2\0\xff\xff\xff\xff")
+        archive.writestr("labels.npy", b"")
+    refused(tmp_path, tmp_path / "set.npz", "version 2.0 of .npy, expected 1.0")
+
+
+def test_an_old_file_whose_tensors_have_no_values_is_damaged(tmp_path):
+    source = save(tmp_path / "old.pt", {"images": torch.tensor(PIXELS)}, _use_new_zipfile_serialization=False)
+    content = source.read_bytes()
+    key = re.findall(rb"\d{10,20}", content)[0]
+    source.write_bytes(content.replace(key, key[:-1] + b"x", 1))
+    refused(tmp_path, source, "is not a whole file of torch.save .*not found.*; get it again")
+    source.write_bytes(content[:-1])
+    refused(tmp_path, source, "is not a whole file of torch.save .*; get it again")

@@ -237,3 +237,31 @@ def test_memory_grows_by_ids_and_numbers_only(tmp_path, jpegs):
         assert len(opened.contents.ids) == count
         assert tracemalloc.get_traced_memory()[1] < 400 * count
     tracemalloc.stop()
+
+
+def test_a_hidden_file_or_a_damaged_shard_does_not_hide_the_others(shards, tmp_path, jpegs):
+    (shards / "._train-0000.tar").write_bytes(b"\0\5\x16\7" * 1000)  # as macOS writes
+    write_beton(shards, tmp_path / "train.beton", split="train")
+    assert payloads(tmp_path / "train.beton") == jpegs
+    (shards / "train-0000.tar").write_bytes(b"")
+    refused(tmp_path, shards, "train-0000.tar: is truncated or damaged at its start", split="train")
+
+
+def test_class_names_in_two_spellings_or_of_another_kind(tmp_path, jpegs):
+    root = tmp_path / "set"
+    write_tar(root / "a.tar", samples(jpegs[:2], [0, 1]))
+    (tmp_path / "names.txt").write_text("dog\ncaf\u00e9\n")
+    (root / "dataset.json").write_text(json.dumps({"classes": ["cafe\u0301", "dog"]}))
+    made = write_beton(root, tmp_path / "out.beton", classes=tmp_path / "names.txt")
+    assert (made.classes, labels_of(tmp_path / "out.beton")) == (("dog", "caf\u00e9"), [1, 0])
+    (root / "dataset.json").write_text(json.dumps({"classes": [{"id": 0}, {"id": 1}]}))
+    assert write_beton(root, tmp_path / "out.beton", force=True).classes == ("0", "1")
+
+
+def test_pointers_of_git_lfs_are_named(tmp_path):
+    (tmp_path / "set").mkdir()
+    for number in range(2):
+        (tmp_path / "set" / f"{number:04d}.tar").write_text("version https://git-lfs.github.com/spec/v1\noid 0\n")
+    words = "0000.tar: is a Git LFS pointer, not the shard itself; run git lfs pull"
+    refused(tmp_path, tmp_path / "set", words)
+    refused(tmp_path, tmp_path / "set" / "0000.tar", words)

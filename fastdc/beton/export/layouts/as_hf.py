@@ -13,6 +13,7 @@ from typing import Any
 
 from fastdc.beton.export.dataset_card import dataset_card, features
 from fastdc.beton.export.layout import ExportSet, ImageFile, Layout, check_class_list, write_record
+from fastdc.beton.sources.shards import split_of
 from fastdc.common.arrow import import_pyarrow
 from fastdc.common.errors import SourceError
 
@@ -51,7 +52,7 @@ class AsHf(Layout):
                     writer.write_table(table)
         stored = sum(path.stat().st_size for path in (place / "data").iterdir())
         (place / "README.md").write_text(dataset_card(images, split, size, stored), encoding="utf-8")
-        write_record(images, self.name, place, len(lengths) + 1, split=split)
+        write_record(images, self.name, place, len(lengths) + 1, split=split_of(path.name))
 
 
 def split_name(split: str | None) -> str:

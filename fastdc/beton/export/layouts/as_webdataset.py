@@ -3,13 +3,15 @@
 Source: the webdataset library's README, "The WebDataset Format".
 """
 
-import io
 import tarfile
 from itertools import islice
 from pathlib import Path
 
 from fastdc.beton.export.folder_names import folder_names
 from fastdc.beton.export.layout import ExportSet, Layout, check_class_list, write_record
+from fastdc.beton.sources.shards import split_of
+from fastdc.beton.sources.wds_shards import TARS
+from fastdc.common.tars import add_file
 from fastdc.common.text import printable
 
 SHARD_BYTES = 256 << 20
@@ -34,18 +36,11 @@ class AsWebdataset(Layout):
         for shard, length in enumerate(lengths):
             with tarfile.open(place / f"{stem}-{shard:06d}.tar", "w") as archive:
                 for image in islice(files, length):
-                    _add(archive, f"{image.key}.{image.suffix}", image.data)
-                    _add(archive, f"{image.key}.cls", str(image.label).encode())
+                    add_file(archive, f"{image.key}.{image.suffix}", image.data)
+                    add_file(archive, f"{image.key}.cls", str(image.label).encode())
         lines = "".join(f"{' '.join(printable(name).split())}\n" for name in images.manifest.classes)
         (place / "classes.txt").write_text(lines, encoding="utf-8")
-        write_record(images, self.name, place, len(lengths) + 1)
-
-
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add a member; without times and owners, so that equal sets give equal archives."""
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    archive.addfile(member, io.BytesIO(data))
+        write_record(images, self.name, place, len(lengths) + 1, split=split_of(f"{stem}-000000.tar", TARS))
 
 
 LAYOUT = AsWebdataset()

@@ -1,6 +1,5 @@
 """Tar or zip archive of an image folder."""
 
-import io
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,6 +10,7 @@ from fastdc.beton.sources.class_folders import list_contents
 from fastdc.beton.sources.example_images import example_images
 from fastdc.beton.sources.source import Opened, Source, dataset_name
 from fastdc.beton.sources.source_options import SourceOptions
+from fastdc.common.tars import add_file
 
 
 class Archive(Source):
@@ -35,9 +35,7 @@ class Archive(Source):
         """See `Source`."""
         with tarfile.open(folder / "images.tar", "w") as archive:
             for name, file, data in example_images():
-                member = tarfile.TarInfo(f"{name}/{file}")
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
+                add_file(archive, f"{name}/{file}", data)
         return folder / "images.tar"
 
 

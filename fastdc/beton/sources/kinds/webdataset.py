@@ -1,6 +1,5 @@
 """Tars of samples in WebDataset's format."""
 
-import io
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from fastdc.beton.sources.example_images import CLASSES, example_images
 from fastdc.beton.sources.source import Opened, Source, dataset_name
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.wds_shards import is_webdataset
+from fastdc.common.tars import add_file
 
 
 class WebDatasetShards(Source):
@@ -37,16 +37,10 @@ class WebDatasetShards(Source):
         for shard in range(2):
             with tarfile.open(folder / f"shard-{shard:04d}.tar", "w") as archive:
                 for number, (name, _, data) in enumerate(images[shard::2]):
-                    _add(archive, f"{shard}{number:05d}.jpg", data)
-                    _add(archive, f"{shard}{number:05d}.cls", str(CLASSES.index(name)).encode())
+                    add_file(archive, f"{shard}{number:05d}.jpg", data)
+                    add_file(archive, f"{shard}{number:05d}.cls", str(CLASSES.index(name)).encode())
         (folder / "classes.txt").write_text("\n".join(CLASSES))
         return folder
-
-
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(data)
-    archive.addfile(member, io.BytesIO(data))
 
 
 SOURCE = WebDatasetShards()
