@@ -121,6 +121,16 @@ def test_truncated_bundles(packed: Path, tmp_path: Path, name: str) -> None:
             load_bundle(tmp_path / name)
 
 
+def test_a_damaged_part_that_another_program_packed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("bundle.json", b"{}" * 500)
+    whole = bytearray((tmp_path / "a.zip").read_bytes())
+    whole[50:60] = b"\xff" * 10
+    (tmp_path / "a.zip").write_bytes(whole)
+    with pytest.raises(BundleError, match="cannot be read as a bundle"):
+        load_bundle(tmp_path / "a.zip")
+
+
 def drop(name: str) -> Change:
     def change(members: dict[str, bytes]) -> None:
         del members[name]
