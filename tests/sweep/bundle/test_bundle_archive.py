@@ -167,6 +167,10 @@ def add(members: dict[str, bytes]) -> None:
         (edit("rows.jsonl", b'"axes"', b'"exas"'), "rows.jsonl:1: a row without axes"),
         (edit("rows.jsonl", b'"arch"', b'"crah"'), r"is no row \(KeyError: 'arch'\); get the bundle again"),
         (edit("rows.jsonl", b'"curve"', b'\xff"curve"'), "rows.jsonl: not UTF-8"),
+        (edit("rows.jsonl", b'"curve": [', b'"curve": [1, '), r"is no row \(TypeError: a int for a mapping\)"),
+        (edit("rows.jsonl", b'"epoch"', b'"hcope"'), r"is no row \(KeyError: 'epoch'\)"),
+        (edit("rows.jsonl", b'"libraries": {', b'"libraries": 1, "x": {'), "is no row"),
+        (edit("rows.jsonl", b'"key": "', b'"key": {}, "yek": "'), r"is no row \(TypeError: unhashable type: 'dict'\)"),
     ],
 )
 def test_changed_bundles(changed: Callable[[Change], Path], change: Change, message: str) -> None:
