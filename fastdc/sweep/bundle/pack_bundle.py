@@ -221,8 +221,11 @@ def _subset_of(workdir: Path, row: Row) -> Path | None:
     recorded = row["detail"].get("subset")
     if row["state"] != "done" or row["label"]["ipc"] is None or recorded is None:
         return None
+    file = Path(row["label"].get("file") or "")
+    if file.suffix == ".beton":  # an imported set is trained on where it lies
+        return file
     made = workdir / "subsets" / Path(recorded).name
-    return made if manifest_path(made).exists() else Path(recorded)  # an external set is trained on where it lies
+    return made if manifest_path(made).exists() else Path(recorded)
 
 
 def _check_whole(with_subsets: bool, path: Path) -> None:

@@ -99,7 +99,10 @@ def test_betons_on_request(ran: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "images.zip").exists()
 
 
-def test_external_sets_whose_files_have_one_name(ran: Path, tiny: Path, tmp_path: Path) -> None:
+def test_external_sets_whose_files_have_one_name(
+    ran: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     sources = sorted((ran / "subsets").glob("*.beton"))[:2]
     for folder, beton in zip(("a", "b"), sources, strict=True):
         (tmp_path / folder).mkdir()
@@ -109,13 +112,14 @@ def test_external_sets_whose_files_have_one_name(ran: Path, tiny: Path, tmp_path
         train=tiny / "train.beton",
         val=tiny / "val.beton",
         workdir=tmp_path / "run",
-        methods=tuple(f"{name}={tmp_path / name / 'set.beton'}" for name in ("a", "b")),
+        methods=("a=a/set.beton", "b=b/set.beton"),
         protocols=("hard-small*epochs=1",),
         archs=("convnet1_w4",),
         image_size=28,
         threads=1,
     )
     run_sweep(config, show_progress=False)
+    monkeypatch.chdir("run")
     index = write_bundle(tmp_path / "run", tmp_path / "out.zip", with_subsets=True)
     assert index.notes == ()
     assert [facts.content_hash for facts in index.subsets.values()] == [
