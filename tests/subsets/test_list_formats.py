@@ -48,6 +48,13 @@ def parquet(path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"id": NAMES, "label": [0, 1, 2]}), path)
 
 
+def nulls(path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"id": [*NAMES[:2], None], "label": ["cat", None, "owl"]}), path)
+
+
 def no_text(path: Path) -> None:
     """Ids that are no UTF-8."""
     parquet(path)
@@ -154,6 +161,7 @@ SCORES = [0.5, 1.5, 2.0]
         ("k.pickle", values({"coreset": {1, 2}}), ConfigError, "coreset: holds a set, expected indices"),
         ("k.pickle", values(Path("x")), ConfigError, r"names pathlib\.PosixPath, which fastdc does not load"),
         ("k.parquet", text("PAR1"), ConfigError, r"k\.parquet: cannot be read \(no complete parquet file"),
+        ("k.parquet", nulls, MethodError, r"k\.parquet\[2\]: names no image"),
         ("k.parquet", no_text, ConfigError, r"k\.parquet: cannot be read \(no complete parquet file"),
         ("k.npy", damaged_header, ConfigError, r"k\.npy: cannot be read \(no plain numpy array\)"),
         ("k.json", values({}), ConfigError, "holds a mapping of nothing, expected indices"),
