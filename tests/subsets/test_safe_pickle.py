@@ -156,5 +156,5 @@ def test_a_mapping_in_billions_of_places_is_read_once(tmp_path: Path) -> None:
 def test_a_mapping_inside_itself_is_refused(tmp_path: Path) -> None:
     value: dict[str, Any] = {}
     value["self"] = value
-    with pytest.raises(ConfigError, match="cannot be read .*recursion"):
+    with pytest.raises(ConfigError, match=r"cannot be read .*recursion"):
         read_pickle(stored(tmp_path / "x.pickle", value), "scores")
