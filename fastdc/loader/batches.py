@@ -201,7 +201,8 @@ class Loader:
         """Return one batch per request from one tensor per distinct request."""
         labels = self._stream.labels
         indices = torch.from_numpy(visits % len(labels))
-        labels = labels[indices.to(labels.device)]
+        # A blocking copy would wait for the training step before.
+        labels = labels[indices.to(labels.device, non_blocking=True)]
         return tuple(Batch(views[place], labels, indices) for place in self.request.plan.places)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ def source_name(path: Path) -> str:
     """Return the name of results: that of their folder, or of their file without its suffix."""
     name = path.absolute().name
     suffix = next((each for each in (*SUFFIXES, ".jsonl", ".csv") if name.lower().endswith(each)), "")
-    return name.removesuffix(name[len(name) - len(suffix) :]) if suffix else name
+    return name[: len(name) - len(suffix)]
 
 
 def marked(method: str, source: str) -> str:

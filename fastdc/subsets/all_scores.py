@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fastdc._version import __version__
 from fastdc.beton import BetonFile, Manifest, describe_beton
 from fastdc.beton.missing_manifest import one_use
+from fastdc.common.arrow import import_pyarrow
 from fastdc.common.errors import ConfigError, MethodError
 from fastdc.common.files import check_output, prepare_workdir
 from fastdc.common.log import log_message, progress_shown
@@ -23,7 +24,6 @@ from fastdc.methods.check_result import check_scores
 from fastdc.methods.scores_of_logits import SCORES
 from fastdc.observe import ObserverConfig, choose_observer
 from fastdc.observe.choose_observer import report_observer
-from fastdc.subsets.parquet_tables import import_parquet
 from fastdc.subsets.request import DEFAULT_IMAGE_SIZE, check_observer
 from fastdc.subsets.score_output import SUFFIXES, write_score_table
 from fastdc.subsets.score_record import ScoreColumn, ScoreRecord
@@ -91,7 +91,7 @@ def write_scores(
     if not out.name.lower().endswith(SUFFIXES):
         raise ConfigError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}")
     if out.suffix.lower() == ".parquet":
-        import_parquet(out)
+        import_pyarrow(f"{out}: parquet", ConfigError)
     manifest = describe_beton(train)
     with progress_shown(show_progress), BetonFile(train) as beton:
         if not isinstance(observer, ObserverConfig):

@@ -160,9 +160,9 @@ def read_pickle(path: Path, expected: str) -> Any:
             raise ConfigError(f"{path}: larger than {MAX_LIST_BYTES} bytes, expected {expected}")
         data = path.read_bytes()
         if zipfile.is_zipfile(path) or data.startswith(OLD_TORCH):
-            return _plain(_load_torch(path), len(data))
+            return _plain(_load_torch(path), len(data), {})
         _check_memo(data)
-        return _plain(_Unpickler(io.BytesIO(data)).load(), len(data))
+        return _plain(_Unpickler(io.BytesIO(data)).load(), len(data), {})
 
 
 def _load_torch(path: Path) -> Any:
@@ -184,16 +184,19 @@ def _check_memo(data: bytes) -> None:
             raise ForbiddenError(f"a memo of {argument} values")
 
 
-def _plain(value: Any, size: int) -> Any:
+def _plain(value: Any, size: int, done: dict[int, dict[Any, Any]]) -> Any:
     """Return a value with arrays in place of stand-ins and tensors, also inside mappings.
 
     Args:
         size: length of the file, which no array may exceed.
+        done: the results of mappings by `id`, because a small file may hold one mapping in billions of places.
     """
     if isinstance(value, PickledArray):
         return value.values
     if isinstance(value, Mapping):
-        return {key: _plain(item, size) for key, item in value.items()}
+        if id(value) not in done:
+            done[id(value)] = {key: _plain(item, size, done) for key, item in value.items()}
+        return done[id(value)]
     if type(value).__module__.partition(".")[0] != "torch":
         return value
     if value.numel() * value.element_size() > size or value.untyped_storage().nbytes() > size:

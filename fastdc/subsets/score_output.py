@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton import Manifest
+from fastdc.common.arrow import import_pyarrow
+from fastdc.common.errors import ConfigError
 from fastdc.common.files import atomic_file
 from fastdc.subsets.lists import written
-from fastdc.subsets.parquet_tables import import_parquet
 from fastdc.subsets.score_record import PARQUET_KEY, ScoreRecord
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
@@ -49,21 +50,19 @@ def _write_parquet(
     columns: Columns,
     record: ScoreRecord,
 ) -> None:
-    parquet = import_parquet(out)
-    import pyarrow
-
+    arrow = import_pyarrow(f"{out}: parquet", ConfigError)
     total = len(manifest.ids)
-    table = pyarrow.table(
+    table = arrow.table(
         {
             "index": np.arange(total),
-            "imagefolder_index": pyarrow.array(_imagefolder(manifest), pyarrow.int64()),
-            "id": pyarrow.array(map(written, manifest.ids), pyarrow.string()),
-            "class": pyarrow.array((written(manifest.classes[label]) for label in labels), pyarrow.string()),
+            "imagefolder_index": arrow.array(_imagefolder(manifest), arrow.int64()),
+            "id": arrow.array(map(written, manifest.ids), arrow.string()),
+            "class": arrow.array((written(manifest.classes[label]) for label in labels), arrow.string()),
             **columns,
         },
         metadata={PARQUET_KEY: record.model_dump_json().encode()},
     )
-    parquet.write_table(table, handle)
+    arrow.parquet.write_table(table, handle)
 
 
 def _imagefolder(manifest: Manifest) -> Iterator[int | None]:

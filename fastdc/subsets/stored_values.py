@@ -1,6 +1,7 @@
 """Read vectors from files of other programs: NumPy, JSON, pickles and torch saves. No file can run code."""
 
 import json
+import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def shape_of(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
     if isinstance(value, Mapping):
-        keys = [str(key)[:40] for key in value]
+        keys = [str(key)[:40] for key in value] or ["nothing"]
         return f"a mapping of {', '.join(keys[:8])}{', ...' if len(keys) > 8 else ''}"
     return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, list | tuple) else "")
 
@@ -52,7 +53,7 @@ def _read_array(path: Path, expected: str) -> NDArray[Any]:
         # The file is mapped, so that a header that announces more than the file holds allocates nothing.
         with np.errstate(over="ignore"):
             values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, OverflowError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, OverflowError, BadZipFile, tokenize.TokenError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no plain numpy array"
         raise ConfigError(f"{path}: cannot be read ({reason}), expected {expected}") from error
     if not isinstance(values, np.ndarray):

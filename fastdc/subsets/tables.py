@@ -103,13 +103,18 @@ def lines_of(
     rows = table.rows or [""] * len(images)
     cells = zip(images, *map(table.column, (label, score, stored)), rows, strict=True)
     lines = [
-        Line(table.where(place), str(image), str(name) or None, row, str(number), str(value))
+        Line(table.where(place), _text(image), _text(name) or None, row, _text(number), _text(value))
         for place, (image, name, value, number, row) in enumerate(cells)
     ]
     empty = next((line for line in lines if not line.image), None)
     if empty is not None:
-        raise MethodError(f"{empty.where}: names no image, expected its id at the beginning of the line")
+        raise MethodError(f"{empty.where}: names no image, expected its id, path or index")
     return lines
+
+
+def _text(value: Any) -> str:
+    """Return a cell as text; empty for a null of parquet."""
+    return "" if value is None else str(value)
 
 
 def read_text(path: Path) -> str:

@@ -83,7 +83,8 @@ class ExternalVariant:
     def facts(self, image_size: int) -> dict[str, Any]:
         """Return what rows state about the set."""
         source = self.source
-        shown = {"external": source.note, "per_class": source.per_class, "file": str(source.path)}
+        # Absolute, because reports and bundles are made in any folder.
+        shown = {"external": source.note, "per_class": source.per_class, "file": str(source.path.absolute())}
         return {"inferred": [], "reduced": [], **shown}
 
     def network_visits(self, images: int, train_images: int, image_size: int, classes: int) -> float:

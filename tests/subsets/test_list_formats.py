@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fastdc.common.errors import ConfigError, MethodError
+from fastdc.subsets import parquet_tables
 from fastdc.subsets.lists import read_list
 from tests.subsets.animals import IDS, LABELS, animals
 
@@ -45,6 +46,24 @@ def parquet(path: Path) -> None:
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.table({"id": NAMES, "label": [0, 1, 2]}), path)
+
+
+def nulls(path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"id": [*NAMES[:2], None], "label": ["cat", None, "owl"]}), path)
+
+
+def no_text(path: Path) -> None:
+    """Ids that are no UTF-8."""
+    parquet(path)
+    path.write_bytes(path.read_bytes().replace(NAMES[0].encode(), b"\xff" * len(NAMES[0])))
+
+
+def damaged_header(path: Path) -> None:
+    np.save(path, np.array(KEPT))
+    path.write_bytes(path.read_bytes().replace(b", }", b"(  "))
 
 
 DEEPCORE = {"exp": 0, "epoch": 200, "best_acc1": 9.5, "subset": {"indices": np.array(KEPT), "scores": np.ones(5)}}
@@ -142,6 +161,10 @@ SCORES = [0.5, 1.5, 2.0]
         ("k.pickle", values({"coreset": {1, 2}}), ConfigError, "coreset: holds a set, expected indices"),
         ("k.pickle", values(Path("x")), ConfigError, r"names pathlib\.PosixPath, which fastdc does not load"),
         ("k.parquet", text("PAR1"), ConfigError, r"k\.parquet: cannot be read \(no complete parquet file"),
+        ("k.parquet", nulls, MethodError, r"k\.parquet\[2\]: names no image"),
+        ("k.parquet", no_text, ConfigError, r"k\.parquet: cannot be read \(no complete parquet file"),
+        ("k.npy", damaged_header, ConfigError, r"k\.npy: cannot be read \(no plain numpy array\)"),
+        ("k.json", values({}), ConfigError, "holds a mapping of nothing, expected indices"),
     ],
 )
 def test_wrong_neighbours_are_refused(
@@ -158,6 +181,23 @@ def test_a_parquet_file_without_ids_is_no_list(tmp_path: Path) -> None:
 
     pyarrow.parquet.write_table(pyarrow.table({"el2n": SCORES}), tmp_path / "k.parquet")
     with pytest.raises(ConfigError, match="has the columns el2n, expected one of id, path"):
+        read_list(tmp_path / "k.parquet", animals(), LABELS)
+
+
+def test_images_of_a_parquet_file_are_not_read(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    images = [{"bytes": b"x", "path": name} for name in NAMES]
+    columns = {"image": images, "file_name": pyarrow.array(NAMES).dictionary_encode(), "label": [0, 1, 2]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "k.parquet")
+    assert read_list(tmp_path / "k.parquet", animals(), LABELS).sources.ravel().tolist() == KEPT
+
+
+def test_a_parquet_file_of_too_many_rows_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_tables, "MAX_ROWS", 2)
+    parquet(tmp_path / "k.parquet")
+    with pytest.raises(ConfigError, match=r"k\.parquet: has 3 rows, expected at most 2"):
         read_list(tmp_path / "k.parquet", animals(), LABELS)
 
 

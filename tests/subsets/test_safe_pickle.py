@@ -144,3 +144,17 @@ def test_a_pickle_that_is_cut_anywhere_is_refused(tmp_path: Path, protocol: int)
 def test_a_missing_pickle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot be read \(No such file or directory\), expected indices"):
         read_pickle(tmp_path / "x.pkl", "indices")
+
+
+def test_a_mapping_in_billions_of_places_is_read_once(tmp_path: Path) -> None:
+    value: dict[str, Any] = {"el2n": [1.0]}
+    for _ in range(40):
+        value = {"a": value, "b": value}
+    assert list(read_pickle(stored(tmp_path / "x.pickle", value), "scores")) == ["a", "b"]
+
+
+def test_a_mapping_inside_itself_is_refused(tmp_path: Path) -> None:
+    value: dict[str, Any] = {}
+    value["self"] = value
+    with pytest.raises(ConfigError, match=r"cannot be read .*recursion"):
+        read_pickle(stored(tmp_path / "x.pickle", value), "scores")

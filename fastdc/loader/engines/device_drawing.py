@@ -66,7 +66,7 @@ def draw_views(
     Args:
         images: uint8 [N, H, W, 3]. samples: int64 [B], numbers of images.
         places: int32 [B, PLACE_NUMBERS] of training views, whose boxes lie inside the images.
-        size: side S of the views. dtype: uint8 for levels; float32 or bfloat16 for normalised values.
+        size: side S of the views. dtype: uint8 for levels, float32 for normalised values.
 
     Returns:
         [B, S, S, 3] on the images' device.

@@ -93,11 +93,10 @@ def _draw(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _store(target, total, levels, shown, normalise: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Store one channel: levels, or (level - shift) * scale in float32, rounded to the type of `target`."""
+    """Store one channel: levels, or (level - shift) * scale in float32."""
     level = _level(total)
     if normalise:
-        normal = (level.to(tl.float32) - tl.load(levels)) * tl.load(levels + 3)
-        tl.store(target, normal.to(target.dtype.element_ty), shown)
+        tl.store(target, (level.to(tl.float32) - tl.load(levels)) * tl.load(levels + 3), shown)
     else:
         tl.store(target, level.to(tl.uint8), shown)
 
@@ -117,7 +116,7 @@ def draw_on_device(
         samples: int64 [B], numbers of images.
         places: int32 [B, PLACE_NUMBERS], see `kernels.views.view_batches`.
         levels: float32 [2, 3], shift and scale of 8-bit levels; read unless `out` is uint8.
-        out: [B, S, S, 3], uint8 levels, or normalised float32 or bfloat16; written.
+        out: [B, S, S, 3], uint8 levels or normalised float32; written.
         taps: see `most_taps`.
     """
     count, size = out.shape[:2]

@@ -3,16 +3,15 @@
 import gzip
 import shutil
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from fastdc.beton.sources.archive_tree import DAMAGE
 from fastdc.common.errors import BundleError, FastDCError, OutputError
 from fastdc.common.files import atomic_file
 from fastdc.common.text import one_line, plain
@@ -136,14 +135,10 @@ def _damage_named(path: Path) -> Iterator[None]:
         yield
     except FastDCError:
         raise
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error) as error:
-        raise _damaged(path, error) from error
-    except (ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, RuntimeError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> BundleError:
-    return BundleError(f"{path}: cannot be read as a bundle ({one_line(error)}); get it again, or pack it again")
+    except (RuntimeError, *DAMAGE) as error:  # RuntimeError: encrypted
+        raise BundleError(
+            f"{path}: cannot be read as a bundle ({one_line(error)}); get it again, or pack it again"
+        ) from error
 
 
 def _pieces(path: Path, content: IO[bytes]) -> Iterator[bytes]:

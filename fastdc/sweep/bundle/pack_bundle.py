@@ -141,13 +141,14 @@ def _pack_data(records: Sequence[dict[str, Any]]) -> Packed:
         for number, (content_hash, path) in enumerate(sorted(found.items()), 1):
             name = role if number == 1 else f"{role}-{number}"
             manifest, why = _manifest(path, content_hash)
-            file = None if manifest is None else f"manifests/{name}.json"
-            command = f"# {name}.beton: {why}" if manifest is None else write_command(manifest, f"{name}.beton")
-            if file is None:
+            beton, file = f"{name}.beton", f"manifests/{name}.json"
+            if manifest is None:
                 packed.notes.append(f"{name}: no manifest, because {why}")
             else:
                 packed.members[file] = manifest_path(path)
-            packed.facts.append(DataFacts(name=name, content_hash=content_hash, manifest=file, command=command))
+            command = f"# {beton}: {why}" if manifest is None else write_command(manifest, beton, file)
+            stored = None if manifest is None else file
+            packed.facts.append(DataFacts(name=name, content_hash=content_hash, manifest=stored, command=command))
     return packed
 
 
@@ -186,26 +187,32 @@ def yaml_text(values: dict[str, Any]) -> str:
 
 
 def _pack_subsets(workdir: Path, rows: Sequence[Row], with_subsets: bool) -> Packed:
-    """Pack manifest and list of every set that rows were trained on; `facts` holds `SubsetFacts` by name."""
+    """Pack manifest and list of every set that rows were trained on; `facts` holds `SubsetFacts` by name.
+
+    Of several external sets whose files have one name, the later ones get a number: `set.beton`, `set-2.beton`.
+    """
     packed = Packed({}, {}, [])
+    stems: Counter[str] = Counter()
     for path in sorted({path for row in rows if (path := _subset_of(workdir, row)) is not None}):
+        stems[path.stem] += 1
+        stem = path.stem if stems[path.stem] == 1 else f"{path.stem}-{stems[path.stem]}"
         try:
             manifest = parse_manifest(manifest_path(path))
         except ManifestError as error:
             _check_whole(with_subsets, path)
-            packed.notes.append(f"subsets/{path.name}: no manifest ({error})")
+            packed.notes.append(f"subsets/{stem}.beton: no manifest ({error})")
             continue
-        files = {f"subsets/{each.name}": each for each in (manifest_path(path), path.with_suffix(".list.tsv"))}
+        files = {f"subsets/{stem}{suffix}": path.with_suffix(suffix) for suffix in (".json", ".list.tsv")}
         packed.members.update({name: each for name, each in files.items() if each.is_file()})
         method, version = manifest.made.get("method"), manifest.made.get("version")
         known = isinstance(method, str) and isinstance(version, int)
-        packed.facts[path.name] = SubsetFacts(
+        packed.facts[f"{stem}.beton"] = SubsetFacts(
             content_hash=manifest.content_hash, method=method if known else None, version=version if known else None
         )
         if with_subsets:
             _check_whole(with_subsets, path)
-            packed.members[f"subsets/{path.name}"] = path
-            packed.notes.extend(_changed(path, rows))
+            packed.members[f"subsets/{stem}.beton"] = path
+            packed.notes.extend(_changed(workdir, path, stem, rows))
     return packed
 
 
@@ -214,8 +221,11 @@ def _subset_of(workdir: Path, row: Row) -> Path | None:
     recorded = row["detail"].get("subset")
     if row["state"] != "done" or row["label"]["ipc"] is None or recorded is None:
         return None
+    file = Path(row["label"].get("file") or "")
+    if file.suffix == ".beton":  # an imported set is trained on where it lies
+        return file
     made = workdir / "subsets" / Path(recorded).name
-    return made if manifest_path(made).exists() else Path(recorded)  # an external set is trained on where it lies
+    return made if manifest_path(made).exists() else Path(recorded)
 
 
 def _check_whole(with_subsets: bool, path: Path) -> None:
@@ -223,9 +233,9 @@ def _check_whole(with_subsets: bool, path: Path) -> None:
         raise StoreError(f"{path}: missing, and rows were trained on it; leave out --with-subsets, or sweep again")
 
 
-def _changed(path: Path, rows: Iterable[Row]) -> list[str]:
+def _changed(workdir: Path, path: Path, stem: str, rows: Iterable[Row]) -> list[str]:
     """Return a note if the bytes of a set are not those that rows were trained on."""
-    sets = [(row["provenance"] or {}).get("subset") or {} for row in rows]
-    trained_on = {each["sha256"] for each in sets if each.get("file") == path.name}
+    sets = [(row["provenance"] or {}).get("subset") or {} for row in rows if _subset_of(workdir, row) == path]
+    trained_on = {each["sha256"] for each in sets if "sha256" in each}
     same = trained_on <= {file_key(path, 64)}
-    return [] if same else [f"subsets/{path.name}: changed after rows were trained on it"]
+    return [] if same else [f"subsets/{stem}.beton: changed after rows were trained on it"]

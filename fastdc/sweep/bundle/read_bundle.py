@@ -91,13 +91,23 @@ def _complete(path: Path, index: Index, texts: dict[str, bytes], seen: set[str])
 def _check_row(path: Path, row: Row) -> None:
     """Refuse a row that lacks what a second training is compared with."""
     try:
-        summary = record_of(row).summary
-        for value in (row["detail"], row["provenance"] or {}, {name: row["label"][name] for name in LABELS}):
-            dict(value)
-        float((summary or {"top1": 0.0})["top1"])
+        label, made, curve = row["label"], row["provenance"] or {}, row["detail"].get("curve", [])
+        summary = row["summary"] if record_of(row).state == "done" else {"top1": 0.0}
+        for part in ({name: label[name] for name in LABELS}, summary, row["detail"], made, *curve):
+            _mapping(part)
+        for part in (made.get("subset"), made.get("libraries")):
+            _mapping(part or {})
+        for number in (summary["top1"], made.get("seconds") or 0.0, *(entry["epoch"] for entry in curve)):
+            float(number)
+        hash(row["key"])
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         where = f"{path / ROWS}: run {plain(str(row['key']))[:40]}"
         raise StoreError(f"{where}: is no row ({type(error).__name__}: {error}); get the bundle again") from error
+
+
+def _mapping(value: Any) -> None:
+    if not isinstance(value, dict):
+        raise TypeError(f"a {type(value).__name__} for a mapping")
 
 
 def _check(path: Path, name: str, size: int, facts: FileFacts) -> None:

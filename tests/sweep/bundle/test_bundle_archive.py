@@ -121,6 +121,16 @@ def test_truncated_bundles(packed: Path, tmp_path: Path, name: str) -> None:
             load_bundle(tmp_path / name)
 
 
+def test_a_damaged_part_that_another_program_packed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("bundle.json", b"{}" * 500)
+    whole = bytearray((tmp_path / "a.zip").read_bytes())
+    whole[50:60] = b"\xff" * 10
+    (tmp_path / "a.zip").write_bytes(whole)
+    with pytest.raises(BundleError, match="cannot be read as a bundle"):
+        load_bundle(tmp_path / "a.zip")
+
+
 def drop(name: str) -> Change:
     def change(members: dict[str, bytes]) -> None:
         del members[name]
@@ -157,6 +167,10 @@ def add(members: dict[str, bytes]) -> None:
         (edit("rows.jsonl", b'"axes"', b'"exas"'), "rows.jsonl:1: a row without axes"),
         (edit("rows.jsonl", b'"arch"', b'"crah"'), r"is no row \(KeyError: 'arch'\); get the bundle again"),
         (edit("rows.jsonl", b'"curve"', b'\xff"curve"'), "rows.jsonl: not UTF-8"),
+        (edit("rows.jsonl", b'"curve": [', b'"curve": [1, '), r"is no row \(TypeError: a int for a mapping\)"),
+        (edit("rows.jsonl", b'"epoch"', b'"hcope"'), r"is no row \(KeyError: 'epoch'\)"),
+        (edit("rows.jsonl", b'"libraries": {', b'"libraries": 1, "x": {'), "is no row"),
+        (edit("rows.jsonl", b'"key": "', b'"key": {}, "yek": "'), r"is no row \(TypeError: unhashable type: 'dict'\)"),
     ],
 )
 def test_changed_bundles(changed: Callable[[Change], Path], change: Change, message: str) -> None:
