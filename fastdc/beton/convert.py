@@ -116,7 +116,8 @@ def write_beton(
             given.
         quality: JPEG quality of "jpg", 1..100; default 90.
         workers: number of converting threads; default one per CPU.
-        on_error: "skip" leaves unreadable images out and lists them in the manifest; "fail" stops at the first one.
+        on_error: "skip" leaves images out that are unreadable or have no usable label, and lists them in the manifest;
+            "fail" stops at the first one.
         allow_missing_classes: keep a class without images, whose folder is empty or, with `classes`, missing.
         image_column, label_column: names of the columns of a table or of parquet shards; see `SourceOptions`.
         mean, std: standardisation that arrays of floats have undergone, which is undone; see `SourceOptions`.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fastdc.beton.encode_images import png_bytes
-from fastdc.beton.format import MODE_RAW
+from fastdc.beton.format import MODE_JPEG, MODE_RAW
 from fastdc.beton.manifest import Manifest
 from fastdc.beton.reader import BetonFile
 from fastdc.common.threads import usable_cpus
@@ -24,6 +24,18 @@ def holds_raw(beton: Path) -> bool:
     """
     with BetonFile(beton) as file:
         return bool((file.modes == MODE_RAW).any())
+
+
+def copied_jpegs(beton: Path, manifest: Manifest) -> int:
+    """Return how many images of a beton that `write_beton` has just made are JPEG files copied without decoding.
+
+    Raises:
+        BetonError: the beton is missing or damaged.
+    """
+    if manifest.made.get("encoding") != "keep":
+        return 0
+    with BetonFile(beton) as file:
+        return int((file.modes == MODE_JPEG).sum()) - manifest.converted.get("lossy", 0)
 
 
 def count_image_bytes(beton: Path, manifest: Manifest) -> int:

@@ -145,6 +145,16 @@ def parse_hints(texts: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"hints {' '.join(texts)}: {error}") from error
 
 
+def show_hints(hints: Mapping[str, Any]) -> str:
+    """Return the crop that hints stand for as `parse_hints` reads it, `tile_grid=2 tile_whole=0.25`; empty without one.
+
+    Raises:
+        ConfigError: as for `tile_crop`.
+    """
+    texts = {name: map(_plain, np.atleast_1d(value)) for name, value in tile_crop(METHOD, hints).hints.items()}
+    return " ".join(f"{name}={'-'.join(numbers)}" for name, numbers in texts.items())
+
+
 def check_augment(text: str) -> str:
     """Return the rule in canonical spelling, so that two spellings share one column and one key.
 

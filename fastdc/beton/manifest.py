@@ -35,7 +35,7 @@ class Skipped(BaseModel):
         path: relative to the split's folder.
         reason: what was found, in plain words.
         kind: "not_image" for files without an image's suffix beside the images (notes.txt); "unreadable" for images
-            that should have been stored.
+            that should have been stored, but are damaged or have no usable label.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -33,7 +33,7 @@ def write(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; the file is the same for any number.")] = None,
     on_error: Annotated[
-        OnError, typer.Option(help="fail: stop at an unreadable image; skip: leave it out and list it.")
+        OnError, typer.Option(help="fail: stop at an unreadable image or label; skip: leave the image out and list it.")
     ] = "fail",
     classes: Annotated[
         Path | None,
@@ -86,6 +86,7 @@ def write(
     fastdc write-beton photos.tar train.beton --split train --resolution 256
     """
     from fastdc.beton import write_beton
+    from fastdc.beton.counting import copied_jpegs
     from fastdc.common.settings import split_floats
 
     if quality is not None and encoding != "jpg" and (encoding is not None or resolution is None):
@@ -112,10 +113,10 @@ def write(
     print(f"{out}: {len(made.ids):,} images, {len(made.classes):,} classes, {made.image_bytes / 1e6:,.1f} MB of images")
     changed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(made.converted.items()))
     if changed:
-        print(f"converted to RGB: {changed}")
+        print(f"converted: {changed}")
     for line in (*class_lines(made), *skipped_lines(made)):
         print(line)
-    if made.made.get("encoding") == "keep" and "arrays" not in made.made:
+    if copied_jpegs(out, made):
         print(f"JPEG images were not decoded; fastdc verify-beton {out} --deep decodes all")
 
 
@@ -135,8 +136,11 @@ def class_lines(made: "Manifest") -> list[str]:
 
 
 def skipped_lines(made: "Manifest") -> list[str]:
-    """Return one line for unreadable images and one for files that are not images, each with its first example."""
-    names = {"unreadable": "unreadable images", "not_image": "files that are not images"}
+    """Return one line for images that were left out and one for other files, each with its first example.
+
+    Images are left out if they are unreadable or have no usable label.
+    """
+    names = {"unreadable": "images", "not_image": "files that are not images"}
     counts = Counter(item.kind for item in made.skipped)
     first = {item.kind: item for item in reversed(made.skipped)}
     return [

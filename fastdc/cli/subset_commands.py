@@ -159,7 +159,7 @@ def compress(
             raise ConfigError(
                 f"compress from-scores: {'--ipc' if ipc is None else '--keep easy or --keep hard'} is missing"
             )
-        options = {"ipc": ipc, "score": score, "high": high, "image_size": image_size or 224, "force": force}
+        options = {"ipc": ipc, "score": score, "high": high, "image_size": image_size, "force": force}
         _compress_scores(source, train, out, keep, given, index_order=index_order or "imagefolder", **options)
         return
     (train,) = _inputs(method, inputs, "TRAIN.beton")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastdc.beton import BetonFile, Manifest, describe_beton, one_spelling
 from fastdc.beton.classes import class_difference
-from fastdc.beton.hints import tile_crop
+from fastdc.beton.hints import show_hints, tile_crop
 from fastdc.beton.manifest import unknown_classes
 from fastdc.beton.sample_order import Order
 from fastdc.beton.verify import verify_beton
@@ -86,7 +86,7 @@ class ExternalSet:
         content: key of what the file holds: of a beton its `content_hash`, of another file its bytes.
         counts: images of every class; None for scores, which give as many as a sweep takes of every method.
         hints: training hints of its images.
-        note: what a table states about it, such as `list kept.npy`.
+        note: what a table states about it, such as `list kept.npy`; see `stated`.
     """
 
     name: str
@@ -102,6 +102,12 @@ class ExternalSet:
     def ipc(self) -> int | None:
         """Return the set's own images per class; if classes differ, the mean, rounded to a whole number above 0."""
         return None if self.counts is None else max(1, int(sum(self.counts) / len(self.counts) + 0.5))
+
+    @property
+    def stated(self) -> str:
+        """Return the note with the hints by which training crops the images."""
+        shown = show_hints(self.hints)
+        return f"{self.note}, cropped by {shown}" if shown else self.note
 
     @property
     def per_class(self) -> str | None:
@@ -235,7 +241,8 @@ def _check_classes(name: ExternalName, manifest: Manifest, train: TrainingSet) -
     if difference is None:
         return
     unknown = unknown_classes((train.path, train.manifest), (name.path, manifest))
-    advice = "give one of the training set's classes"
+    command = f"fastdc write-beton SOURCE OUT.beton --classes {train.path}"
+    advice = f"give one of the training set's classes, which {command} makes"
     if set(map(one_spelling, manifest.classes)) == set(map(one_spelling, train.manifest.classes)):
         advice = f"write it again with --classes {train.path}"
     raise ConfigError(

@@ -15,7 +15,7 @@ from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.mosaics import store_mosaics
 from fastdc.subsets.lists import ImageList, list_path, read_list, write_list
 from fastdc.subsets.request import DEFAULT_IMAGE_SIZE
-from fastdc.subsets.store_subset import STORAGE_VERSION, store_compressed
+from fastdc.subsets.store_subset import STORAGE_VERSION, note_enlarged, store_compressed
 
 
 @one_use()
@@ -55,6 +55,8 @@ def compress_list(
     with BetonFile(train) as beton:
         found = read_list(source, manifest, beton.labels, index_order)
         size = image_size or (found.combined.image_size if found.combined is not None else DEFAULT_IMAGE_SIZE)
+        if image_size is None and found.combined is None:
+            note_enlarged(beton, size)
         check_side(source, found, size)
         compressed = _from_list(source, found, beton, size, fit)
         mosaic = compressed.mosaic

@@ -18,7 +18,7 @@ from fastdc.methods.bases.selection import score_range, select_among
 from fastdc.subsets.lists import list_path, write_list
 from fastdc.subsets.request import DEFAULT_IMAGE_SIZE
 from fastdc.subsets.score_files import read_scores
-from fastdc.subsets.store_subset import STORAGE_VERSION, store_compressed
+from fastdc.subsets.store_subset import STORAGE_VERSION, note_enlarged, store_compressed
 
 
 @one_use()
@@ -31,7 +31,7 @@ def compress_scores(
     config: ScoreConfig,
     score: str | None = None,
     high: End | None = None,
-    image_size: int = DEFAULT_IMAGE_SIZE,
+    image_size: int | None = None,
     index_order: Order = "imagefolder",
     force: bool = False,
 ) -> Manifest:
@@ -46,7 +46,7 @@ def compress_scores(
         config: end of the ranking that is kept, by difficulty; whether every class keeps `ipc` images; how an image
             becomes S x S; crops of training.
         score, high, index_order: see `read_scores`.
-        image_size: side S in pixels.
+        image_size: side S in pixels; None takes 224.
 
     Raises:
         MethodError: a score is not usable, or a class has fewer images than `ipc`.
@@ -56,12 +56,14 @@ def compress_scores(
     listed = list_path(out)
     check_beton_output(out, force, [train, source])
     check_output(listed, force, [source])
-    manifest = describe_beton(train)
+    manifest, size = describe_beton(train), image_size or DEFAULT_IMAGE_SIZE
     with BetonFile(train) as beton:
         scores, name = read_scores(source, manifest, beton.labels, name=score, high=high, index_order=index_order)
         problem = shortage(manifest.classes, manifest.counts, ipc, ipc, config.balanced)
         if problem is not None:
             raise MethodError(f"compress from-scores: {problem}; lower --ipc")
+        if image_size is None:
+            note_enlarged(beton, size)
         chosen = select_among(scores, beton.labels, len(manifest.classes), ipc, config.keep, config.balanced)
         hints = {} if config.augment is None else tile_crop(config.augment, {}).hints
         compressed = Compressed(beton.labels[chosen], chosen[:, None], hints=hints, details=score_range(scores[chosen]))
@@ -75,10 +77,10 @@ def compress_scores(
             "score": name,
             "config": config.identity(),
             "ipc": ipc,
-            "image_size": image_size,
+            "image_size": size,
             "variant": "from-scores",
             "details": compressed.details,
         }
-        stored = store_compressed(out, compressed, beton, manifest, config.fit, image_size, made, force)
+        stored = store_compressed(out, compressed, beton, manifest, config.fit, size, made, force)
         write_list(listed, manifest, beton.labels, chosen.tolist(), scores)
     return stored

@@ -46,7 +46,7 @@ def _why_own(manifest: Manifest) -> str | None:
     if manifest.made.get("selection") is not None:
         return "only some classes were written"
     if any(map(in_imagefolder, lost)):
-        return f"{len(lost)} unreadable images were skipped, such as {lost[0]}"
+        return f"{len(lost)} images were skipped, such as {lost[0]}"
     other = next((name for name in manifest.ids if not in_imagefolder(name)), None)
     if other is not None:
         return f"ImageFolder does not read files such as {other}"

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, write_samples
+from fastdc.common.log import log_message
 from fastdc.methods import Compressed, Method, MethodContext
 from fastdc.methods.bases.method import STORED_QUALITY
 from fastdc.methods.bases.method_config import Fit
@@ -45,6 +48,16 @@ def store_compressed(
         hints=compressed.hints,
         force=force,
     )
+
+
+def note_enlarged(beton: BetonFile, image_size: int) -> None:
+    """Report that every image of a training set is enlarged to the default side, which nobody chose."""
+    side = int(np.minimum(beton.heights, beton.widths).max())
+    if side < image_size:
+        log_message(
+            f"note: {beton.path}: its images, of {side} px at most (shorter side), are enlarged to {image_size} px; "
+            f"--image-size {side} keeps their size"
+        )
 
 
 def _samples(

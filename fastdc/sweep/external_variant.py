@@ -84,7 +84,7 @@ class ExternalVariant:
         """Return what rows state about the set."""
         source = self.source
         # Absolute, because reports and bundles are made in any folder.
-        shown = {"external": source.note, "per_class": source.per_class, "file": str(source.path.absolute())}
+        shown = {"external": source.stated, "per_class": source.per_class, "file": str(source.path.absolute())}
         return {"inferred": [], "reduced": [], **shown}
 
     def network_visits(self, images: int, train_images: int, image_size: int, classes: int) -> float:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdc.beton import load_manifest, write_beton
-from fastdc.beton.hints import TileCrop, check_augment, check_tiles, parse_hints, tile_crop
+from fastdc.beton.hints import TileCrop, check_augment, check_tiles, parse_hints, show_hints, tile_crop
 from fastdc.common.errors import ConfigError
 
 
@@ -126,6 +126,8 @@ def test_hints_of_an_imported_set_are_written_as_a_manifest_holds_them() -> None
     assert parse_hints([]) == {}
     assert parse_hints(["tile_grid=2"]) == {"tile_grid": 2}
     texts = ["tile_grid=3", "tile_whole=0.25", "tile_scale=0.25-1", "tile_views=4", "tile_align=1"]
+    assert show_hints(parse_hints(texts) | {"image_size": 32}).split() == texts[:-1]  # the last is the default
+    assert (show_hints({}), show_hints({"tile_grid": 1})) == ("", "")
     assert parse_hints(texts) == {"tile_grid": 3, "tile_whole": 0.25, "tile_scale": [0.25, 1.0], "tile_views": 4}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fastdc.beton import load_manifest
 from fastdc.cli import doctor
@@ -66,12 +67,23 @@ def test_write_beton_says_what_was_skipped_and_what_was_not_decoded(
     assert run(["write-beton", str(folder), str(out), "--on-error", "skip", "-q"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "24 images" in lines[0]
-    assert any(line.startswith("skipped: 1 unreadable images, first moss/bad.jpg (") for line in lines)
+    assert any(line.startswith("skipped: 1 images, first moss/bad.jpg (") for line in lines)
     assert any(line.startswith("skipped: 1 files that are not images, first bark/notes.txt (") for line in lines)
     assert lines[-1] == f"JPEG images were not decoded; fastdc verify-beton {out} --deep decodes all"
     arguments = ["--on-error", "skip", "--force", "--encoding", "jpg", "--quality", "60", "-q"]
     assert run(["write-beton", str(folder), str(out), *arguments]) == 0
     assert "not decoded" not in capsys.readouterr().out
+
+
+def test_write_beton_names_only_conversions_that_took_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("bark", "moss"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / name / "0.png")
+    assert run(["write-beton", str(tmp_path / "set"), str(tmp_path / "x.beton"), "-q"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["converted: 2 png"]
+    Image.new("RGB", (8, 8)).save(tmp_path / "set" / "moss" / "1.jpg")
+    assert run(["write-beton", str(tmp_path / "set"), str(tmp_path / "x.beton"), "-q", "--force"]) == 0
+    assert "JPEG images were not decoded" in capsys.readouterr().out
 
 
 def test_a_sound_beton_and_a_damaged_one(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

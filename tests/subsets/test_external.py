@@ -100,7 +100,9 @@ def test_an_imported_beton_has_its_counts_and_hints(train: TrainingSet) -> None:
     write(Path("made.beton"), 3, seed=1, hints={"tile_grid": 2})
     found = opened("made=made.beton", train)
     assert (found.counts, found.ipc, found.per_class) == ((3, 3), 3, None)
-    assert (found.hints, found.note) == ({"tile_grid": 2}, "beton made.beton")
+    assert (found.hints, found.stated) == ({"tile_grid": 2}, "beton made.beton, cropped by tile_grid=2")
+    write(Path("plain.beton"), 3, seed=1)
+    assert opened("plain=plain.beton", train).stated == "beton plain.beton"
     write(Path("large.beton"), 3, seed=1, side=20)
     assert opened("large=large.beton", train).note == "beton large.beton, images of 20 px"
 
@@ -114,7 +116,7 @@ def test_scores_have_no_counts_of_their_own(train: TrainingSet) -> None:
     made = request("theirs=scores:el2n.npy[keep=easy,index_order=own,augment=tile:2]", train, ipc=3)
     assert (made.source.counts, made.source.ipc, made.images) == (None, None, 6)
     assert made.source.hints == {"tile_grid": 2}
-    assert made.source.note == "scores el2n.npy, keep=easy"
+    assert made.source.stated == "scores el2n.npy, keep=easy, cropped by tile_grid=2"
 
 
 BAD = [
@@ -125,7 +127,7 @@ BAD = [
     (
         "a=other.beton",
         ConfigError,
-        "a does not fit train.beton: classes differ .*'moss' only in the training set",
+        "classes differ .*'moss' only in the training set.*fastdc write-beton SOURCE OUT.beton --classes train",
     ),
     ("a=more.beton", ConfigError, r"a does not fit train.beton: classes differ \(2 and 3\).*'sand' only in the set"),
     ("a=turned.beton", ConfigError, "in another order, first at class 0.*write it again with --classes train.beton"),

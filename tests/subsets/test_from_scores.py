@@ -10,6 +10,7 @@ from fastdc.beton import BetonFile, load_manifest
 from fastdc.common.errors import MethodError, OutputError
 from fastdc.methods import select
 from fastdc.methods.bases.score_methods import ScoreConfig
+from fastdc.subsets.from_list import compress_list
 from fastdc.subsets.from_scores import compress_scores
 
 
@@ -70,3 +71,19 @@ def test_the_scores_are_not_overwritten(betons: Any, tmp_path: Path) -> None:
         compress_scores(
             listed, betons.train, tmp_path / "kept.beton", ipc=1, config=ScoreConfig(), image_size=28, force=True
         )
+
+
+def test_images_that_the_default_side_enlarges_are_reported(
+    betons: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "s.npy", np.arange(120))
+    (tmp_path / "kept.txt").write_text("0\n")
+    config = ScoreConfig(keep="easy")
+    for given in ({}, {"image_size": 28}):
+        common: Any = {"index_order": "own", "force": True, **given}
+        compress_scores(tmp_path / "s.npy", betons.train, tmp_path / "a.beton", ipc=1, config=config, **common)
+        compress_list(tmp_path / "kept.txt", betons.train, tmp_path / "b.beton", **common)
+        lines = capsys.readouterr().err.splitlines()
+        assert len(
+            [line for line in lines if "28 px at most (shorter side), are enlarged to 224 px; --image-size 28" in line]
+        ) == (0 if given else 2)

@@ -167,8 +167,8 @@ LOST = (Skipped(path="cat/2.jpg", reason="cut off"),)
     [
         ({"order": "own", "made": WRITTEN}, "hidden images, litter or linked folders were left out"),
         ({"order": "own"}, "do not come from class folders"),
-        ({"order": "own", "made": WRITTEN, "skipped": LOST}, r"1 unreadable images were skipped, such as cat/2\.jpg"),
-        ({"order": None, "made": WRITTEN, "skipped": LOST}, "unreadable images were skipped"),
+        ({"order": "own", "made": WRITTEN, "skipped": LOST}, r"1 images were skipped, such as cat/2\.jpg"),
+        ({"order": None, "made": WRITTEN, "skipped": LOST}, "1 images were skipped"),
         ({"order": None, "made": {**WRITTEN, "selection": 3}}, "only some classes"),
         ({"order": None, "made": {"tool": INFERRED}}, "its manifest is missing"),
         ({"order": None, "made": WRITTEN, "ids": ("a/1.jpg", "a/2.gif", "b/1.jpg", "b/2.jpg", "c/1.jpg")}, r"a/2\.gif"),

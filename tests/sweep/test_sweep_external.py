@@ -182,7 +182,8 @@ def test_methods_and_external_sets_share_a_table(
     pca, made, mine, uneven, theirs = (rows[name] for name in ("pca[score=random]", "made", "mine", "uneven", "theirs"))
     # The imported beton is the set of `pca[score=random]` with seed 0: same bytes, same hints, same training.
     assert made.image_bytes == load_manifest(there / "made.beton").image_bytes
-    assert (made.images, made.external, made.ipc, made.n, made.subsets) == (6, "beton made.beton", 2, 2, 1)
+    assert (made.images, made.ipc, made.n, made.subsets) == (6, 2, 2, 1)
+    assert made.external == "beton made.beton, cropped by tile_grid=2"
     assert (uneven.images, uneven.per_class, uneven.ipc) == (4, "0-3", 1)
     assert (mine.external, theirs.external) == ("list kept.txt", "scores el2n.npy, keep=easy")
     assert (made.compress_seconds, made.scoring_seconds) == (None, None)
@@ -193,6 +194,7 @@ def test_methods_and_external_sets_share_a_table(
     assert any(line.startswith("uneven (external) ~1 ") for line in lines)
     assert "uneven (external): list uneven.txt; 0-3 images per class, 4 in all" in table
     assert "mine (external): list kept.txt\n" in table
+    assert "made (external): beton made.beton, cropped by tile_grid=2\n" in table
     assert "made (external) & 2 &" in latex_table(list(rows.values()))
     assert {row["external"] for row in json.loads(json_table(list(rows.values())))} >= {None, "list kept.txt"}
     assert ",scores el2n.npy" in csv_table(list(rows.values())).replace('"', "")
@@ -217,7 +219,7 @@ def test_the_page_marks_external_sets_and_shows_their_images(ranked: SweepConfig
         assert "made (external): beton made.beton" in page
         assert "not shown" not in page
         (there / "made.beton").unlink()
-        assert "made: not shown: its file is gone or has changed (beton made.beton)" in make_page(store, ranked.workdir)
+        assert "made: not shown: its file is gone or has changed (beton made.beton, " in make_page(store, ranked.workdir)
 
 
 def test_a_second_sweep_resumes_and_a_changed_file_is_a_new_row(ranked: SweepConfig, there: Path) -> None:

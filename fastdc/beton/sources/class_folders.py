@@ -7,6 +7,7 @@ whether ImageFolder reads exactly the same files.
 
 import os
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,10 +126,7 @@ def _match_classes(
         by_number = match_numbers(folders, classes, allow_missing, where)
         if by_number is not None:
             return by_number
-        raise SourceError(
-            f"{where}: folder {unknown[0]!r} is none of the {len(classes)} classes that --classes names "
-            f"({len(unknown)} such folders); remove them, name these classes too, or number all folders, from 0"
-        )
+        raise _unknown_folders(unknown, sorted(set(classes) - set(printed)), len(classes), where)
     missing = sorted(set(classes) - set(printed))
     if missing and not allow_missing:
         raise SourceError(
@@ -136,6 +134,17 @@ def _match_classes(
             "them, or keep them as classes without images with --allow-missing-classes"
         )
     return tuple(printed.get(name, name) for name in classes)
+
+
+def _unknown_folders(unknown: list[str], lacking: list[str], classes: int, where: str) -> SourceError:
+    """Return the error for folders that are none of the classes. `lacking` are the classes without a folder."""
+    others, them = (f", like {len(unknown) - 1} more", "them") if len(unknown) > 1 else ("", "it")
+    near = get_close_matches(unknown[0], lacking, 1) or lacking[:1]
+    rename = f"rename {them} to the names given there, such as {near[0]!r}, " if near else ""
+    return SourceError(
+        f"{where}: folder {unknown[0]!r} is none of the {classes} classes that --classes names{others}; {rename}remove "
+        f"{them}, name {them} there too, or number all folders, from 0"
+    )
 
 
 def _list_images(

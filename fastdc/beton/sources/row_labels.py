@@ -78,10 +78,11 @@ def name_rows(found: RowLabels, given: Sequence[str] | None, source: Path, row_i
         source, row_id: for messages: the source, and the id of a row.
 
     Raises:
-        SourceError: `given` differ from the names that the source keeps, a number is too large to count classes, or no
-            row has a usable label.
+        SourceError: `given` differ from the names that the source keeps, a number is too large to count classes, labels
+            count from 1, or no row has a usable label.
     """
     classes, named = _name_classes(found, given, source, row_id)
+    _refuse_from_one(found, len(classes), source)
     rows = NamedRows(found, classes, named, _match_labels(found, classes))
     if (rows.labels < 0).all():
         raise SourceError(f"{source}: no row with a usable label; {_why_none(rows, row_id)}")
@@ -153,6 +154,20 @@ def _compare_names(found: RowLabels, given: Sequence[str], source: Path) -> str:
     pair = f"{known[0]!r} becomes {given[0]!r}, and so on"
     log_message(f"note: {source}: --classes shares no name with the source; {pair}")
     return BY_POSITION
+
+
+def _refuse_from_one(found: RowLabels, classes: int, source: Path) -> None:
+    """Refuse numbers that run from 1 to the number of classes: leaving out the last would shift all the others.
+
+    Raises:
+        SourceError: no label is 0, and the largest is the number of classes.
+    """
+    numbers = found.codes[found.codes >= 0] if found.texts is None else found.codes[:0]
+    if numbers.size and numbers.min() > 0 and numbers.max() == classes:
+        raise SourceError(
+            f"{source}: labels run from {numbers.min()} to {classes} for {classes} classes, expected 0 to "
+            f"{classes - 1}; they count from 1: subtract 1 from each label, or write the names of the classes as labels"
+        )
 
 
 def _match_labels(found: RowLabels, classes: tuple[str, ...]) -> NDArray[np.int32]:

@@ -19,6 +19,9 @@ from fastdc.beton.texts import Texts
 from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
 
+MANY_CLIPPED = 0.03
+"""Share of clipped values from which a wrong standardisation is the likely reason."""
+
 
 class TensorImages:
     """Images of a pair of arrays. Their ids are ARRAY:ROW.
@@ -81,13 +84,16 @@ class TensorImages:
             if outside and not standardised:
                 raise SourceError(
                     f"{self._images.where}: row {row} has values of {_span(image)}, expected 0 to 1; if the images are "
-                    "standardised, give --mean and --std, which undo it (on a scale of 0..1); save levels 0..255 as "
-                    "uint8"
+                    "standardised, give --mean and --std, which undo it (on a scale of 0..1); levels of 0 to "
+                    "255 take --mean 0 --std 0.0039215686 (1/255), or are saved as uint8"
                 )
             clipped, values = clipped + outside, values + image.size
         if clipped:
-            share = f"{clipped:,} of {values:,} values ({clipped / values:.2%})"
-            log_message(f"note: {self._images.where}: {share} are outside 0..255 after --mean and --std; clipped")
+            many = clipped / values > MANY_CLIPPED
+            advice = "; these are most likely not the mean and deviation of the file, check them" if many else ""
+            found = f"{clipped:,} of {values:,} values ({clipped / values:.2%}) are outside 0..255"
+            where = f"{'warning' if many else 'note'}: {self._images.where}"
+            log_message(f"{where}: {found} after --mean and --std; clipped{advice}")
         return clipped
 
     def _id(self, row: int) -> str:

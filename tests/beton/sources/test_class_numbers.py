@@ -83,6 +83,25 @@ WRONG = [
 ]
 
 
+MISNAMED = [
+    (
+        ["tench", "gold fish", "shark"],
+        "names; rename it to the names given there, such as 'goldfish', remove it, name it",
+    ),
+    (
+        ["cod", "sharks", "tench"],
+        "names, like 1 more; rename them to the names given there, such as 'goldfish', remove",
+    ),
+    ([*NAMES, "cod"], "'cod' is none of the 3 classes that --classes names; remove it, name it there too, or number"),
+]
+
+
+@pytest.mark.parametrize(("folders", "message"), MISNAMED)
+def test_a_folder_of_another_name_gets_the_likely_answer(numbered, folders, message):
+    with pytest.raises(SourceError, match=message):
+        numbered(folders)
+
+
 @pytest.mark.parametrize(("folders", "names", "options", "message"), WRONG)
 def test_ambiguous_folders_are_refused(numbered, tmp_path, folders, names, options, message):
     with pytest.raises(SourceError, match=message):

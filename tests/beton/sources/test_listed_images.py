@@ -132,6 +132,32 @@ def test_a_table_above_a_split_of_class_folders_is_no_list_of_images(folder, tmp
     assert write_beton(tmp_path / "set", tmp_path / "x.beton", split="train").counts == (4, 4, 4)
 
 
+def test_a_table_of_another_name_is_named_if_the_folders_are_no_classes(tmp_path, jpegs, capsys):
+    images, names = tmp_path / "set" / "images", tmp_path / "names.txt"
+    images.mkdir(parents=True)
+    (images / "a.jpg").write_bytes(jpegs[0])
+    names.write_text("x\n")
+    table = tmp_path / "set" / "train.csv"
+    table.write_text("file,label\nimages/a.jpg,x\n")
+    with pytest.raises(SourceError, match=rf"'images' is none .*; if train.csv lists .*, give it as SOURCE: {table}$"):
+        write_beton(tmp_path / "set", tmp_path / "x.beton", classes=names)
+    assert write_beton(table, tmp_path / "x.beton", classes=names).counts == (1,)
+    capsys.readouterr()
+    assert write_beton(tmp_path / "set", tmp_path / "y.beton").classes == ("images",)
+    assert f"note: {table}: is not read, as folders beside it are the classes" in capsys.readouterr().err
+
+
+def test_a_table_of_another_name_above_classes_or_splits_is_none_of_theirs(folder, tmp_path, capsys):
+    (folder / "notes.csv").write_text("a,b\n")
+    assert write_beton(folder, tmp_path / "x.beton").counts == (4, 4, 4)
+    assert "notes.csv" not in capsys.readouterr().err
+    (tmp_path / "set").mkdir()
+    (folder / "notes.csv").rename(tmp_path / "set" / "notes.csv")
+    folder.rename(tmp_path / "set" / "train")
+    with pytest.raises(SourceError, match=r"add --split train$"):
+        write_beton(tmp_path / "set", tmp_path / "y.beton")
+
+
 WRONG = [
     ("labels.csv", "", "has no rows, expected a line for each image"),
     ("labels.csv", "file_name,label\n", "no row with a usable label; they have no rows"),

@@ -116,6 +116,21 @@ def test_values_that_leave_the_range_are_clipped_and_counted(tmp_path, capsys):
     assert "7 of 3,456 values (0.20%) are outside 0..255 after --mean and --std; clipped" in capsys.readouterr().err
 
 
+def test_a_standardisation_of_another_set_is_a_loud_note(tmp_path, capsys):
+    source = savez(tmp_path / "set.npz", images=standardised(), labels=LABELS)
+    manifest, _ = write(tmp_path, source, mean=[0.5], std=[0.9])
+    assert manifest.made["clipped"] > 0.03 * PIXELS.size
+    words = (
+        r"^warning: .* after --mean and --std; clipped; these are most likely not the mean and deviation of the file"
+    )
+    assert re.search(words, capsys.readouterr().err)
+
+
+def test_levels_as_floats_are_read_as_the_message_advises(tmp_path):
+    source = savez(tmp_path / "set.npz", images=PIXELS.astype(np.float32), labels=LABELS)
+    assert np.array_equal(write(tmp_path, source, mean=[0], std=[0.0039215686])[1], PIXELS)
+
+
 def test_one_mean_serves_all_channels(tmp_path):
     source = savez(tmp_path / "set.npz", images=((PIXELS / 255 - 0.5) / 0.5).astype(np.float32), labels=LABELS)
     assert np.array_equal(write(tmp_path, source, mean=[0.5], std=[0.5])[1], PIXELS)
@@ -166,6 +181,7 @@ def test_values_that_are_no_numbers_can_be_left_out(tmp_path):
     ("images", "labels", "options", "words"),
     [
         (PIXELS * 1.0, LABELS, {}, r"images: row 0 has values of .* to .*, expected 0 to 1; .*give --mean and --std"),
+        (PIXELS * 1.0, LABELS, {}, "levels of 0 to 255 take --mean 0 --std 0.0039215686 "),
         (standardised(), LABELS, {}, "expected 0 to 1; if the images are standardised, give --mean and --std"),
         (standardised(), LABELS, {"mean": MEAN}, "--mean needs --std beside it"),
         (standardised(), LABELS, {"mean": MEAN, "std": (0.2, 0.2)}, "--std has 2 values, but the images have 3"),
