@@ -219,7 +219,8 @@ def test_the_page_marks_external_sets_and_shows_their_images(ranked: SweepConfig
         assert "made (external): beton made.beton" in page
         assert "not shown" not in page
         (there / "made.beton").unlink()
-        assert "made: not shown: its file is gone or has changed (beton made.beton, " in make_page(store, ranked.workdir)
+        page = make_page(store, ranked.workdir)
+        assert "made: not shown: its file is gone or has changed (beton made.beton, " in page
 
 
 def test_a_second_sweep_resumes_and_a_changed_file_is_a_new_row(ranked: SweepConfig, there: Path) -> None:
