@@ -129,6 +129,8 @@ def class_lines(made: "Manifest") -> list[str]:
             f"classes are called {made.classes[0]}..{last}, because the source does not name them; if the validation "
             "set has names, give them here: --classes VAL.beton"
         )
+        if made.counts[0] == 0:
+            lines.append("no label is 0; if the labels count from 1, subtract 1 from each first")
     empty = [name for name, count in zip(made.classes, made.counts, strict=True) if count == 0]
     if empty:
         lines.append(plain(f"{len(empty):,} of {len(made.classes):,} classes have no images, the first is {empty[0]}"))

@@ -51,3 +51,15 @@ def test_wrong_options_are_one_line(
     assert run(["write-beton", str(table), str(tmp_path / "x.beton"), "-q", *options]) == 2
     assert message in only_line(capsys.readouterr().err)
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_numbers_from_one_without_names_are_remarked(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(path.name for path in table.iterdir() if path.suffix != ".csv")
+    for first in (0, 1):
+        rows = "".join(f"{name},{first + number % 2}\n" for number, name in enumerate(files))
+        (table / "labels.csv").write_text(f"photo,kind\n{rows}")
+        columns = ["--image-column", "photo", "--label-column", "kind"]
+        assert run(["write-beton", str(table), str(tmp_path / "x.beton"), "-q", "--force", *columns]) == 0
+        assert ("no label is 0; if the labels count from 1" in capsys.readouterr().out) == (first == 1)

@@ -138,9 +138,11 @@ def _match_classes(
 
 def _unknown_folders(unknown: list[str], lacking: list[str], classes: int, where: str) -> SourceError:
     """Return the error for folders that are none of the classes. `lacking` are the classes without a folder."""
-    others, them = (f", like {len(unknown) - 1} more", "them") if len(unknown) > 1 else ("", "it")
+    several = len(unknown) > 1
+    others, them = (f", like {len(unknown) - 1} more", "them") if several else ("", "it")
     near = get_close_matches(unknown[0], lacking, 1) or lacking[:1]
-    rename = f"rename {them} to the names given there, such as {near[0]!r}, " if near else ""
+    names = "names" if several else "one of the names"
+    rename = f"rename {them} to {names} given there, such as {near[0]!r}, " if near else ""
     return SourceError(
         f"{where}: folder {unknown[0]!r} is none of the {classes} classes that --classes names{others}; {rename}remove "
         f"{them}, name {them} there too, or number all folders, from 0"

@@ -86,11 +86,11 @@ WRONG = [
 MISNAMED = [
     (
         ["tench", "gold fish", "shark"],
-        "names; rename it to the names given there, such as 'goldfish', remove it, name it",
+        "names; rename it to one of the names given there, such as 'goldfish', remove it, name",
     ),
     (
         ["cod", "sharks", "tench"],
-        "names, like 1 more; rename them to the names given there, such as 'goldfish', remove",
+        "names, like 1 more; rename them to names given there, such as 'goldfish', remove",
     ),
     ([*NAMES, "cod"], "'cod' is none of the 3 classes that --classes names; remove it, name it there too, or number"),
 ]
