@@ -18,6 +18,7 @@ def bundle(
         bool, typer.Option("--with-subsets", help="Also pack the betons of compressed sets, which hold images.")
     ] = False,
     force: Force = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no notes; bundle.json keeps them.")] = False,
 ) -> None:
     """Pack the results of a sweep into one archive, with all that explains them.
 
@@ -37,6 +38,8 @@ def bundle(
     index = write_bundle(folder, out, with_subsets=with_subsets, force=force)
     counts = ", ".join(f"{count} {state}" for state, count in index.rows.items())
     print(f"{out}: {counts}; {len(index.files)} files, {out.stat().st_size / 1e3:,.0f} kB")
+    if quiet:
+        return
     if index.left_out:
         report_error("left out: " + ", ".join(f"{count} {state}" for state, count in index.left_out.items()), "note: ")
     for note in index.notes:

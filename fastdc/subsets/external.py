@@ -36,6 +36,8 @@ from fastdc.subsets.store_subset import STORAGE_VERSION
 
 _ORDER_ADVICE = "name images by id or path, or, where the indices count the images of the beton, add [index_order=own]"
 
+_CROP_ADVICE = "; crop inside tiles by write-beton --hint tile_grid=2, or by sweep --augment tile:2 for all sets"
+
 
 class BetonRules(Settings):
     """Settings of an imported beton: none, because it is trained on as it is."""
@@ -172,7 +174,7 @@ def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingS
     if name.kind == "beton" and given:
         raise ConfigError(
             f"external set {name.name}: {', '.join(given)} has no meaning, an imported beton is trained on as it is; "
-            "only protocol.KEY can be set"
+            f"only protocol.KEY can be set{_CROP_ADVICE if 'augment' in given else ''}"
         )
     if name.kind == "scores" and "keep" not in given:
         raise ConfigError(f"external set {name.name}: keep is missing; add [keep=easy] or [keep=hard] to its file")

@@ -142,6 +142,8 @@ def test_unfinished_runs_are_left_out_and_counted(
     assert told.out.startswith(f"{tmp_path / 'copy.zip'}: 1 diverged, 6 done; ")
     assert told.err == "note: left out: 1 pending, 1 running\n"
     assert load_bundle(tmp_path / "copy.zip").index.left_out == {"pending": 1, "running": 1}
+    assert cli.run(["bundle", str(tmp_path / "copy"), "--force", "-q"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_lost_data_become_notes(ran: Path, tmp_path: Path) -> None:
