@@ -15,7 +15,8 @@ def bundle(
         Path | None, typer.Option(metavar="FILE.zip|.tar.gz", help="Archive to write.  [default: RUN_DIR.zip]")
     ] = None,
     with_subsets: Annotated[
-        bool, typer.Option("--with-subsets", help="Also pack the betons of compressed sets, which hold images.")
+        bool,
+        typer.Option("--with-subsets", help="Also pack the betons of compressed and external sets, which hold images."),
     ] = False,
     force: Force = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no notes; bundle.json keeps them.")] = False,
@@ -23,9 +24,9 @@ def bundle(
     """Pack the results of a sweep into one archive, with all that explains them.
 
     It holds every finished run (curves, keys, what computed it), failures, the sweeps as YAML with all settings, the
-    manifests of the data and of compressed sets, the lists of kept images, versions and machines, and the commands that
-    make it again. Images and weights stay out. Equal folders give equal bytes. A sweep may run meanwhile: its
-    unfinished runs are left out and counted.
+    manifests of the data and of compressed sets, the lists of kept images, the lists and scores of external sets,
+    versions and machines, and the commands that make it again. Images and weights stay out. Equal folders give equal
+    bytes. A sweep may run meanwhile: its unfinished runs are left out and counted.
 
     Example:
 
@@ -62,7 +63,7 @@ def reproduce(
     rows: Annotated[str, typer.Option(metavar="N|all", help="How many finished runs to train again.")] = "all",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of N runs.")] = 0,
     check_only: Annotated[
-        bool, typer.Option("--check-only", help="Check archive, data and versions; train nothing.")
+        bool, typer.Option("--check-only", help="Check archive, data, external sets and versions; train nothing.")
     ] = False,
     log: LogOption = "auto",
     quiet: Quiet = False,
@@ -72,7 +73,8 @@ def reproduce(
     First every file of the archive is compared with its hash, versions and machine with the present ones, and the data
     with the recorded content hashes. Each run is then trained from scratch, with its observer and compressed set. A run
     that differs is reported with what may explain it: the method's version, another library, device or number of
-    threads. The exit code is 0 if all digits agree, 1 if one differs or a run cannot be made, 2 for bad input.
+    threads. The exit code is 0 if all digits agree, 1 if one differs or a run cannot be made, 2 for bad input. With
+    --check-only it is 1 if data are not given, or an external set's file is missing or changed and not in the bundle.
 
     Example:
 
@@ -81,10 +83,10 @@ def reproduce(
     """
     from fastdc.sweep.bundle.read_bundle import load_bundle
     from fastdc.sweep.bundle.reproduce import (
+        check_sources,
         choose_finished,
         describe,
         find_data,
-        missing_data,
         train_rows,
     )
 
@@ -94,8 +96,10 @@ def reproduce(
     for line in describe(given):
         print(line, flush=True)
     if check_only:
-        for line in missing_data(given, data):
-            print(line)
+        lines, whole = check_sources(given, data)
+        print("\n".join(lines))
+        if not whole:
+            raise typer.Exit(1)
         return
     chosen = choose_finished(given, count, seed)
     same = 0

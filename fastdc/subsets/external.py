@@ -128,14 +128,15 @@ class ExternalSet:
             BetonError: the beton is damaged, or missing.
         """
         check_file(self.path, f"the file of external set {self.name}", ConfigError)
-        if _content(self.kind, self.path) != self.content:
+        if content_of(self.kind, self.path) != self.content:
             raise MethodError(f"{self.path}: changed after external set {self.name} was read; run the command again")
         problems = verify_beton(self.path, deep=True) if deep and self.kind == "beton" else []
         if problems:
             raise BetonError(f"{self.path}: {problems[0]}; fastdc verify-beton {self.path} --deep lists the damage")
 
 
-def _content(kind: Kind, path: Path) -> str:
+def content_of(kind: Kind, path: Path) -> str:
+    """Return the key of what the file of an external set holds; see `ExternalSet.content`."""
     return describe_beton(path).content_hash if kind == "beton" else file_key(path)
 
 
@@ -211,7 +212,7 @@ def _open_beton(name: ExternalName, rules: Settings, train: TrainingSet, image_s
     with BetonFile(path) as file:
         sides = {int(side) for sides in (file.heights, file.widths) for side in (sides.min(), sides.max())}
     sized = "" if sides == {image_size} else f", images of {'-'.join(map(str, sorted({min(sides), max(sides)})))} px"
-    note = f"beton {path.name}{sized}{seen}"
+    note = f"beton {_shown(path)}{sized}{seen}"
     return ExternalSet(*name[:3], rules, manifest.content_hash, manifest.counts, manifest.hints, note)
 
 
@@ -253,7 +254,12 @@ def _open_list(name: ExternalName, rules: ListRules, train: TrainingSet, image_s
         found.combined.mosaic(name.path, rules.fit)  # called for its check that the list records how they are combined
     counts = np.bincount(train.labels[found.sources[:, 0]], minlength=len(train.manifest.classes))
     hints = {} if found.combined is None else found.combined.hints
-    return ExternalSet(*name[:3], rules, content, tuple(counts.tolist()), hints, f"list {name.path.name}")
+    return ExternalSet(*name[:3], rules, content, tuple(counts.tolist()), hints, f"list {_shown(name.path)}")
+
+
+def _shown(path: Path) -> Path:
+    """Return the name of a file with its folder, because files in several folders may have one name."""
+    return Path(*path.parts[-2:])
 
 
 def beton_key(name: str, content_hash: str) -> str:
@@ -273,7 +279,7 @@ def _rank(name: ExternalName, rules: ScoreRules, train: TrainingSet) -> External
         advice=_ORDER_ADVICE,
     )
     hints = {} if rules.augment is None else tile_crop(rules.augment, {}).hints
-    note = f"scores {name.path.name}, keep={rules.keep}{'' if rules.balanced else ', balanced=false'}"
+    note = f"scores {_shown(name.path)}, keep={rules.keep}{'' if rules.balanced else ', balanced=false'}"
     return ExternalSet(*name[:3], rules, content, None, hints, note)
 
 

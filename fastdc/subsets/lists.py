@@ -155,9 +155,7 @@ def _whole_numbers(lines: Sequence[Line]) -> Sequence[Line]:
         return lines
     for line, value in zip(lines, floats, strict=True):
         if not value.is_integer():
-            raise MethodError(
-                f"{line.where}: index {line.image}, expected a whole number; {SCORE_ADVICE}"
-            )
+            raise MethodError(f"{line.where}: index {line.image}, expected a whole number; {SCORE_ADVICE}")
     return [
         line if line.image.isdecimal() else line._replace(image=str(int(value)))
         for line, value in zip(lines, floats, strict=True)
