@@ -81,22 +81,24 @@ def reproduce(
     \b
     fastdc reproduce first.zip --train train.beton --val val.beton --rows 3
     """
+    from fastdc.sweep.bundle.external_files import check_external
     from fastdc.sweep.bundle.read_bundle import load_bundle
     from fastdc.sweep.bundle.reproduce import (
-        check_sources,
         choose_finished,
         describe,
         find_data,
+        readiness,
         train_rows,
     )
 
     count = _count(rows)
     given = load_bundle(archive)
     data = find_data(given, train or [], val or [])
-    for line in describe(given):
+    files, lost = check_external(given)
+    for line in [*describe(given), *files]:
         print(line, flush=True)
     if check_only:
-        lines, whole = check_sources(given, data)
+        lines, whole = readiness(given, data, lost)
         print("\n".join(lines))
         if not whole:
             raise typer.Exit(1)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from fastdc.beton.manifest import manifest_path
+from fastdc.beton.verify import verify_beton
 from fastdc.common.errors import BundleError, ConfigError, FastDCError, StoreError
 from fastdc.common.files import check_file
 from fastdc.common.text import plain
@@ -74,14 +75,17 @@ def _list(beton: Path) -> Path:
 
 
 def problem_of(facts: ExternalFacts) -> str | None:
-    """Return why the file of an external set does not serve at its path: it is missing or has changed; else None."""
+    """Return why the file at the path of an external set is missing, changed or damaged; None if it serves."""
     path = Path(facts.path)
     try:
         check_file(path, f"the file of external set {facts.name}", ConfigError)
         found = content_of(facts.kind, path)
     except (FastDCError, OSError) as error:
         return str(error)
-    return None if found == facts.content else f"{path}: has content {found}, expected {facts.content}"
+    if found != facts.content:
+        return f"{path}: has content {found}, expected {facts.content}"
+    damage = verify_beton(path, deep=True) if facts.kind == "beton" else []
+    return f"{path}: {damage[0]}" if damage else None
 
 
 def facts_of(text: str, external: Iterable[ExternalFacts]) -> list[ExternalFacts]:

@@ -12,7 +12,7 @@ from fastdc.common.log import format_seconds, log_message
 from fastdc.common.machine import cpu_name, guess_device
 from fastdc.common.text import plain
 from fastdc.subsets.external_names import external_names, is_external, parse_external
-from fastdc.sweep.bundle.external_files import check_external, place_external
+from fastdc.sweep.bundle.external_files import place_external
 from fastdc.sweep.bundle.read_bundle import Bundle
 from fastdc.sweep.bundle.same_machine import machine_changes, method_change
 from fastdc.sweep.bundle.train_again import Again, choose_rows, differences, name_of, new_folder, train_again
@@ -94,14 +94,17 @@ def missing_data(bundle: Bundle, data: Data) -> list[str]:
     ]  # fmt: skip
 
 
-def check_sources(bundle: Bundle, data: Data) -> tuple[list[str], bool]:
-    """Return lines on data and external files that runs need and that lack here, and whether all are here."""
+def readiness(bundle: Bundle, data: Data, lost: int) -> tuple[list[str], bool]:
+    """Return lines on what lacks here, and whether all that runs need is here and as recorded.
+
+    Args:
+        lost: number of lost files, from `check_external`.
+    """
     missing = missing_data(bundle, data)
-    lines, lost = check_external(bundle)
     problems = [f"{len(missing)} of {len(bundle.index.data)} data sets not given, so not checked"] if missing else []
     problems += [f"{lost} of {len(bundle.index.external)} files of external sets missing or changed"] if lost else []
     summary = f"not ready: {'; '.join(problems)}" if problems else "ready: all data and files of external sets are here"
-    return [*missing, *lines, summary], not problems
+    return [*missing, summary], not problems
 
 
 def _how(command: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastdc.beton import describe_beton
+from fastdc.beton import BetonFile, describe_beton
 from fastdc.cli import main as cli
 from fastdc.common.errors import BundleError, StoreError
 from fastdc.report.rows import make_rows
@@ -167,6 +167,13 @@ def test_a_changed_file_is_named_with_both_contents(
         index = write_bundle(swept / "run", there / "late.zip", with_subsets=True)
         assert len(index.notes) == 2
         assert f"external set a: {beton}: has content " in index.notes[0]
+        for each, data in saved.items():
+            each.write_bytes(data)
+        at = BetonFile(beton).offsets[0] + 40
+        beton.write_bytes(saved[beton][:at] + b"damage" + saved[beton][at + 6 :])
+        assert reproduce(there / "small.zip", tiny, "--check-only") == 1
+        assert f"external set a: {beton}: " in (out := capsys.readouterr().out)
+        assert "sample 0" in out
         beton.unlink()
         with pytest.raises(StoreError, match=r"s.beton: missing, and rows were trained on it"):
             write_bundle(swept / "run", there / "lost.zip", with_subsets=True)
