@@ -15,16 +15,18 @@ def bundle(
         Path | None, typer.Option(metavar="FILE.zip|.tar.gz", help="Archive to write.  [default: RUN_DIR.zip]")
     ] = None,
     with_subsets: Annotated[
-        bool, typer.Option("--with-subsets", help="Also pack the betons of compressed sets, which hold images.")
+        bool,
+        typer.Option("--with-subsets", help="Also pack the betons of compressed and external sets, which hold images."),
     ] = False,
     force: Force = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no notes; bundle.json keeps them.")] = False,
 ) -> None:
     """Pack the results of a sweep into one archive, with all that explains them.
 
     It holds every finished run (curves, keys, what computed it), failures, the sweeps as YAML with all settings, the
-    manifests of the data and of compressed sets, the lists of kept images, versions and machines, and the commands that
-    make it again. Images and weights stay out. Equal folders give equal bytes. A sweep may run meanwhile: its
-    unfinished runs are left out and counted.
+    manifests of the data and of compressed sets, the lists of kept images, the lists and scores of external sets,
+    versions and machines, and the commands that make it again. Images and weights stay out. Equal folders give equal
+    bytes. A sweep may run meanwhile: its unfinished runs are left out and counted.
 
     Example:
 
@@ -37,6 +39,8 @@ def bundle(
     index = write_bundle(folder, out, with_subsets=with_subsets, force=force)
     counts = ", ".join(f"{count} {state}" for state, count in index.rows.items())
     print(f"{out}: {counts}; {len(index.files)} files, {out.stat().st_size / 1e3:,.0f} kB")
+    if quiet:
+        return
     if index.left_out:
         report_error("left out: " + ", ".join(f"{count} {state}" for state, count in index.left_out.items()), "note: ")
     for note in index.notes:
@@ -59,7 +63,7 @@ def reproduce(
     rows: Annotated[str, typer.Option(metavar="N|all", help="How many finished runs to train again.")] = "all",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of N runs.")] = 0,
     check_only: Annotated[
-        bool, typer.Option("--check-only", help="Check archive, data and versions; train nothing.")
+        bool, typer.Option("--check-only", help="Check archive, data, external sets and versions; train nothing.")
     ] = False,
     log: LogOption = "auto",
     quiet: Quiet = False,
@@ -69,30 +73,35 @@ def reproduce(
     First every file of the archive is compared with its hash, versions and machine with the present ones, and the data
     with the recorded content hashes. Each run is then trained from scratch, with its observer and compressed set. A run
     that differs is reported with what may explain it: the method's version, another library, device or number of
-    threads. The exit code is 0 if all digits agree, 1 if one differs or a run cannot be made, 2 for bad input.
+    threads. The exit code is 0 if all digits agree, 1 if one differs or a run cannot be made, 2 for bad input. With
+    --check-only it is 1 if data are not given, or an external set's file is missing or changed and not in the bundle.
 
     Example:
 
     \b
     fastdc reproduce first.zip --train train.beton --val val.beton --rows 3
     """
+    from fastdc.sweep.bundle.external_files import check_external
     from fastdc.sweep.bundle.read_bundle import load_bundle
     from fastdc.sweep.bundle.reproduce import (
         choose_finished,
         describe,
         find_data,
-        missing_data,
+        readiness,
         train_rows,
     )
 
     count = _count(rows)
     given = load_bundle(archive)
     data = find_data(given, train or [], val or [])
-    for line in describe(given):
+    files, lost = check_external(given)
+    for line in [*describe(given), *files]:
         print(line, flush=True)
     if check_only:
-        for line in missing_data(given, data):
-            print(line)
+        lines, whole = readiness(given, data, lost)
+        print("\n".join(lines))
+        if not whole:
+            raise typer.Exit(1)
         return
     chosen = choose_finished(given, count, seed)
     same = 0

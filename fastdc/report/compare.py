@@ -55,8 +55,7 @@ def compare_pairs(groups: Sequence[Group], pairs: Iterable[tuple[str, str]], epo
             setting.
     """
     found: list[Comparison] = []
-    for first, second in dict.fromkeys(pairs):
-        check_names(groups, (first, second))
+    for first, second in dict.fromkeys(tuple(find_names(groups, pair)) for pair in pairs):
         _refuse_itself(first, second)
         shared = _compare(groups, first, second, epoch)
         if not shared:
@@ -80,7 +79,7 @@ def compare_against(
     Returns:
         The comparisons, and the methods that share no finished seed with the reference.
     """
-    check_names(groups, (reference, *methods))
+    reference, *methods = find_names(groups, (reference, *methods))
     for name in methods:
         _refuse_itself(name, reference)
     names = methods or [name for name in dict.fromkeys(row.method for row, _ in groups) if name != reference]
@@ -115,16 +114,25 @@ def compare_sources(groups: Sequence[Group], source: str, epoch: Epoch = "last")
     return with_holm([each for found in shared.values() for each in found]), lost
 
 
-def check_names(groups: Iterable[Group], names: Iterable[str]) -> None:
-    """Refuse a method that is not among the runs.
+def find_names(groups: Iterable[Group], names: Iterable[str]) -> list[str]:
+    """Return the methods of these names; `mine (external)`, as a table shows the set `mine`, is one too.
 
     Raises:
-        ConfigError: a name is unknown; the message suggests the closest one.
+        ConfigError: a name is not among the runs; the message suggests the closest one.
     """
-    known = sorted({row.method for row, _ in groups})
-    for name in names:
+    shown = {row.shown: row.method for row, _ in groups}
+    known = set(shown.values())
+    found = [name if name in known else shown.get(name, name) for name in names]
+    for name in found:
         if name not in known:
-            raise ConfigError(f"method '{plain(name)}': not among these runs; {closest(name, known)}")
+            raise ConfigError(f"method '{plain(name)}': not among these runs; {_suggestion(name, known)}")
+    return found
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    """Return help for an unknown name: the variants of the method, else the closest name."""
+    variants = [f"'{plain(each)}'" for each in sorted(known) if each.startswith((f"{name}[", f"{name}#"))]
+    return f"did you mean {' or '.join(variants)}?" if variants else closest(name, known)
 
 
 def _refuse_itself(first: str, second: str) -> None:

@@ -17,7 +17,7 @@ from fastdc.common.choices import RankFormat
 from fastdc.common.errors import ConfigError
 from fastdc.common.text import plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
-from fastdc.report.compare import check_names
+from fastdc.report.compare import find_names
 from fastdc.report.group_tests import MOST
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
 from fastdc.report.rows import AXES, Row
@@ -97,7 +97,7 @@ def rank_methods(
     Raises:
         ConfigError: a method is not among the runs, or no two methods of a setting share a seed.
     """
-    check_names(groups, methods)
+    methods = find_names(groups, methods)
     chosen = [(row, scores_of(runs, epoch)) for row, runs in groups if not methods or row.method in methods]
     chosen.sort(key=lambda pair: list(map(_sortable, setting_of(pair[0]))))
     columns = [list(same) for _, same in groupby(chosen, key=lambda pair: setting_of(pair[0]))]

@@ -36,6 +36,8 @@ from fastdc.subsets.store_subset import STORAGE_VERSION
 
 _ORDER_ADVICE = "name images by id or path, or, where the indices count the images of the beton, add [index_order=own]"
 
+_CROP_ADVICE = "; crop inside tiles by write-beton --hint tile_grid=2, or by sweep --augment tile:2 for all sets"
+
 
 class BetonRules(Settings):
     """Settings of an imported beton: none, because it is trained on as it is."""
@@ -132,14 +134,15 @@ class ExternalSet:
             BetonError: the beton is damaged, or missing.
         """
         check_file(self.path, f"the file of external set {self.name}", ConfigError)
-        if _content(self.kind, self.path) != self.content:
+        if content_of(self.kind, self.path) != self.content:
             raise MethodError(f"{self.path}: changed after external set {self.name} was read; run the command again")
         problems = verify_beton(self.path, deep=True) if deep and self.kind == "beton" else []
         if problems:
             raise BetonError(f"{self.path}: {problems[0]}; fastdc verify-beton {self.path} --deep lists the damage")
 
 
-def _content(kind: Kind, path: Path) -> str:
+def content_of(kind: Kind, path: Path) -> str:
+    """Return the key of what the file of an external set holds; see `ExternalSet.content`."""
     return describe_beton(path).content_hash if kind == "beton" else file_key(path)
 
 
@@ -178,7 +181,7 @@ def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingS
     if name.kind == "beton" and given:
         raise ConfigError(
             f"external set {name.name}: {', '.join(given)} has no meaning, an imported beton is trained on as it is; "
-            "only protocol.KEY can be set"
+            f"only protocol.KEY can be set{_CROP_ADVICE if 'augment' in given else ''}"
         )
     if name.kind == "scores" and "keep" not in given:
         raise ConfigError(f"external set {name.name}: keep is missing; add [keep=easy] or [keep=hard] to its file")
@@ -215,7 +218,7 @@ def _open_beton(name: ExternalName, rules: Settings, train: TrainingSet, image_s
     with BetonFile(path) as file:
         sides = {int(side) for sides in (file.heights, file.widths) for side in (sides.min(), sides.max())}
     sized = "" if sides == {image_size} else f", images of {'-'.join(map(str, sorted({min(sides), max(sides)})))} px"
-    note = f"beton {path.name}{sized}{seen}"
+    note = f"beton {_shown(path)}{sized}{seen}"
     return ExternalSet(*name[:3], rules, manifest.content_hash, manifest.counts, manifest.hints, note)
 
 
@@ -258,7 +261,12 @@ def _open_list(name: ExternalName, rules: ListRules, train: TrainingSet, image_s
         found.combined.mosaic(name.path, rules.fit)  # called for its check that the list records how they are combined
     counts = np.bincount(train.labels[found.sources[:, 0]], minlength=len(train.manifest.classes))
     hints = {} if found.combined is None else found.combined.hints
-    return ExternalSet(*name[:3], rules, content, tuple(counts.tolist()), hints, f"list {name.path.name}")
+    return ExternalSet(*name[:3], rules, content, tuple(counts.tolist()), hints, f"list {_shown(name.path)}")
+
+
+def _shown(path: Path) -> Path:
+    """Return the name of a file with its folder, because files in several folders may have one name."""
+    return Path(*path.parts[-2:])
 
 
 def beton_key(name: str, content_hash: str) -> str:
@@ -278,7 +286,7 @@ def _rank(name: ExternalName, rules: ScoreRules, train: TrainingSet) -> External
         advice=_ORDER_ADVICE,
     )
     hints = {} if rules.augment is None else tile_crop(rules.augment, {}).hints
-    note = f"scores {name.path.name}, keep={rules.keep}{'' if rules.balanced else ', balanced=false'}"
+    note = f"scores {_shown(name.path)}, keep={rules.keep}{'' if rules.balanced else ', balanced=false'}"
     return ExternalSet(*name[:3], rules, content, None, hints, note)
 
 

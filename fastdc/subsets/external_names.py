@@ -53,6 +53,13 @@ def parse_external(text: str) -> ExternalName:
     return ExternalName(name, cast(Kind, kind), Path(path).expanduser(), settings)
 
 
+def with_path(text: str, path: Path) -> str:
+    """Return an external set as `text` names it, with its file at `path`."""
+    named, found = parse_external(text), _FILE.fullmatch(text.partition("=")[2].strip())
+    inside = found["settings"] if found else None
+    return f"{named.name}={named.kind}:{path}{'' if inside is None else f'[{inside}]'}"
+
+
 def external_names(methods: Iterable[str]) -> list[str]:
     """Return the names of the external sets among `methods`."""
     return [parse_external(text).name for text in methods if is_external(text)]

@@ -22,6 +22,7 @@ from fastdc.common.files import write_atomic
 from fastdc.subsets.index_order import ORDER_ADVICE, check_index_order
 from fastdc.subsets.list_files import Combined, read_list_file
 from fastdc.subsets.tables import Line
+from fastdc.subsets.value_lists import SCORE_ADVICE
 
 HEADER = "# id\tclass\tscore"
 MAX_DIGITS = 18
@@ -154,10 +155,7 @@ def _whole_numbers(lines: Sequence[Line]) -> Sequence[Line]:
         return lines
     for line, value in zip(lines, floats, strict=True):
         if not value.is_integer():
-            raise MethodError(
-                f"{line.where}: index {line.image}, expected a whole number; if these are scores, take fastdc compress "
-                "from-scores"
-            )
+            raise MethodError(f"{line.where}: index {line.image}, expected a whole number; {SCORE_ADVICE}")
     return [
         line if line.image.isdecimal() else line._replace(image=str(int(value)))
         for line, value in zip(lines, floats, strict=True)

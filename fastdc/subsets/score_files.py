@@ -164,7 +164,10 @@ def _choose(table: Table, name: str | None) -> Column:
     if name is not None and name not in places:
         raise ConfigError(f"{table.path}: has no score '{name}'; {closest(name, places)}")
     if not places:
-        raise ConfigError(f"{table.path}: has the columns {', '.join(table.names)}, expected one of scores")
+        raise ConfigError(
+            f"{table.path}: has the columns {', '.join(table.names)}, expected one of scores; if these are the kept "
+            "images, take fastdc compress from-list, or NAME=list:FILE in a sweep"
+        )
     if name is None and len(places) > 1:
         raise ConfigError(
             f"{table.path}: holds {len(places)} scores: {', '.join(places)}; name one: fastdc compress from-scores "

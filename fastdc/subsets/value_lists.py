@@ -12,7 +12,7 @@ from fastdc.subsets.stored_values import Vector, is_vector, shape_of
 from fastdc.subsets.tables import Line
 
 INDICES = "indices of images, int [M], as np.save(FILE, np.asarray(indices, np.int64)) writes them"
-SCORE_ADVICE = "if these are scores, take fastdc compress from-scores"
+SCORE_ADVICE = "if these are scores, take fastdc compress from-scores, or NAME=scores:FILE[keep=easy] in a sweep"
 NAMES = ("indices", "index", "idx", "coreset_index", "coreset", "selected", "kept", "ids", "paths")
 """Keys under which other programs keep the images of a subset."""
 

@@ -85,6 +85,7 @@ class ExternalVariant:
         source = self.source
         # Absolute, because reports and bundles are made in any folder.
         shown = {"external": source.stated, "per_class": source.per_class, "file": str(source.path.absolute())}
+        shown |= {"kind": source.kind, "content": source.content}
         return {"inferred": [], "reduced": [], **shown}
 
     def network_visits(self, images: int, train_images: int, image_size: int, classes: int) -> float:

@@ -47,7 +47,7 @@ SURFACE = {
     "report": "DIR --format --out --epochs --html",
     "rank": "DIR --methods --min-seeds --ipc --protocol --arch --epoch --format",
     "compare": "DIR METHOD... --all-against --with --ipc --protocol --arch --epoch --detect --format",
-    "bundle": "RUN_DIR --out --with-subsets --force",
+    "bundle": "RUN_DIR --out --with-subsets --force --quiet -q",
     "reproduce": "BUNDLE --train --val --workdir --rows --seed --check-only --log --quiet -q",
     "methods": "--json",
     "protocols": "--json",

@@ -65,6 +65,15 @@ def test_the_best_epoch_is_compared_on_request_only() -> None:
     assert only(compare_methods(runs(), "pca", "random", epoch="best")).means[0] == pytest.approx(43.7)
 
 
+def test_names_are_taken_as_the_table_shows_them() -> None:
+    records = [done(0, 40.0), done(0, 50.0, method="mine", group="m" * 10, external="list kept.txt")]
+    assert only(compare_methods(records, "mine (external)", "random")).first.method == "mine"
+    assert only(compare_against(choose_groups(records), "random", ["mine (external)"])[0]).first.method == "mine"
+    records += [done(0, 50.0, method="el2n[last_epoch=4]", group="e" * 10)]
+    with pytest.raises(ConfigError, match=r"method 'el2n': not among these runs; did you mean 'el2n\[last_epoch=4\]'"):
+        compare_methods(records, "mine", "el2n")
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ConfigError, match="method 'pcb': not among these runs; did you mean 'pca'"):
         compare_methods(runs(), "pcb", "random")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fastdc.beton import BetonFile, Sample, load_manifest, write_samples
 from fastdc.common.errors import BetonError, ConfigError, FastDCError, MethodError
@@ -140,12 +141,23 @@ BAD = [
     ),
     ("a=val.beton", ConfigError, "4 of the 4 images of external set a are validated on; leave them out"),
     ("a=made.beton[fit=pad]", ConfigError, "a: fit has no meaning, an imported beton is trained on as it is"),
+    (
+        "a=made.beton[augment=tile:2]",
+        ConfigError,
+        "augment has no meaning, .*; crop inside tiles by write-beton --hint tile_grid=2, or by sweep --augment tile:2",
+    ),
     ("a=list:unknown.txt", MethodError, "unknown.txt:2: image 'wood/7' is not in the training set"),
     ("a=list:empty.txt", MethodError, "empty.txt: holds no images"),
     ("a=list:far.npy[index_order=own]", MethodError, r"image 500 does not exist, expected 0\.\.11"),
     ("a=list:far.npy[fit=stretch]", ConfigError, "external set a: fit='stretch': input should be 'crop'"),
     ("a=list:kept.txt[keep=easy]", ConfigError, "external set a: unknown setting 'keep'"),
-    ("a=list:el2n.npy", FastDCError, "el2n.npy"),
+    ("a=list:el2n.npy", FastDCError, r"el2n.npy: .* from-scores, or NAME=scores:FILE\[keep=easy\] in a sweep"),
+    ("a=list:el2n.txt", FastDCError, r"el2n.txt:1: .* from-scores, or NAME=scores:FILE\[keep=easy\] in a sweep"),
+    (
+        "a=scores:chosen.pth[keep=easy]",
+        ConfigError,
+        "has the columns indices, expected one of scores; if these are the kept images, .* or NAME=list:FILE in a",
+    ),
     ("a=scores:el2n.npy", ConfigError, r"a: keep is missing; add \[keep=easy\] or \[keep=hard\] to its file"),
     ("a=scores:el2n.npy[keep=easy]", MethodError, r"add \[index_order=own\]"),
     ("a=scores:far.npy[keep=easy,index_order=own]", MethodError, "far.npy"),
@@ -169,6 +181,8 @@ def test_a_file_that_does_not_fit_is_refused(
     Path("unknown.txt").write_text("bark/1\nwood/7\n")
     Path("empty.txt").write_text("")
     np.save("far.npy", np.array([1, 500]))
+    np.savetxt("el2n.txt", np.linspace(0.1, 0.9, 12))
+    torch.save({"indices": [1, 2]}, "chosen.pth")
     with pytest.raises(error, match=message) as caught:
         opened(text, TrainingSet(train.path, train.manifest, train.labels, frozenset(val.hashes)))
     assert "\n" not in str(caught.value)

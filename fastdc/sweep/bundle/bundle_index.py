@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from fastdc.common.settings import Settings
+from fastdc.subsets.external_names import Kind
 
 FORMAT = 1
 """Newest layout of a bundle that this version reads; the value of `Index.format`."""
@@ -62,6 +63,24 @@ class SubsetFacts(Settings):
     version: int | None
 
 
+class ExternalFacts(Settings):
+    """File of an external set that rows were trained on.
+
+    Attributes:
+        name: what tables call the set.
+        kind: beton, list or scores.
+        path: where the file was, absolute.
+        content: key of what it held; see `fastdc.subsets.external.content_of`.
+        file: the file in the archive, by which the bundled sweeps name it; None if it is not packed.
+    """
+
+    name: str
+    kind: Kind
+    path: str
+    content: str
+    file: str | None = Field(pattern=r"^external/[0-9a-f]{12}/[^/\\:]+$")
+
+
 class Index(Settings):
     """Contents of bundle.json.
 
@@ -73,6 +92,7 @@ class Index(Settings):
         notes: what is missing, in sentences.
         data, sweeps: see the classes.
         subsets: facts on the compressed sets by the name of their beton.
+        external: facts on the files of external sets.
         files: facts on every other file of the archive by name.
     """
 
@@ -84,4 +104,5 @@ class Index(Settings):
     data: tuple[DataFacts, ...]
     sweeps: tuple[SweepFacts, ...]
     subsets: dict[str, SubsetFacts]
+    external: tuple[ExternalFacts, ...] = ()
     files: dict[str, FileFacts]

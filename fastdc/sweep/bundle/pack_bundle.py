@@ -4,25 +4,27 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastdc._version import __version__
 from fastdc.beton.manifest import Manifest, manifest_path, parse_manifest
 from fastdc.common.errors import ManifestError, StoreError
 from fastdc.common.files import check_output
 from fastdc.common.keys import bytes_key, file_key
-from fastdc.sweep.bundle.bundle_archive import Content, check_suffix, write_archive
+from fastdc.sweep.bundle.bundle_archive import Content, Packed, check_suffix, write_archive
 from fastdc.sweep.bundle.bundle_index import (
     COMMANDS,
     ENVIRONMENT,
     INDEX,
     ROWS,
     DataFacts,
+    ExternalFacts,
     FileFacts,
     Index,
     SubsetFacts,
     SweepFacts,
 )
+from fastdc.sweep.bundle.external_files import in_bundle, pack_external
 from fastdc.sweep.bundle.write_commands import commands_text, write_command
 from fastdc.sweep.store.results import Record, Store
 from fastdc.sweep.store.row_lines import Row, make_row, rows_text, sort_rows
@@ -34,14 +36,6 @@ MADE_BY = ("fastdc", "git", "python", "libraries", "host", "device", "device_nam
 """Fields of a run's provenance that describe the machine and its software."""
 
 
-class Packed(NamedTuple):
-    """Part of a bundle: the files that it adds, facts for the index, and notes on what is missing."""
-
-    members: dict[str, Content]
-    facts: Any
-    notes: list[str]
-
-
 def write_bundle(workdir: Path, out: Path, *, with_subsets: bool = False, force: bool = False) -> Index:
     """Pack a sweep's work folder into a zip or tar.gz; equal folders give equal bytes.
 
@@ -50,7 +44,7 @@ def write_bundle(workdir: Path, out: Path, *, with_subsets: bool = False, force:
     Args:
         workdir: the folder.
         out: the archive to write; its suffix decides the form.
-        with_subsets: also pack the betons of compressed sets.
+        with_subsets: also pack the betons of compressed and external sets.
         force: whether an existing file may be replaced.
 
     Returns:
@@ -71,25 +65,28 @@ def write_bundle(workdir: Path, out: Path, *, with_subsets: bool = False, force:
             "(finished runs stay), then bundle"
         )
     data = _pack_data(records)
-    sweeps = _pack_sweeps(records, data.facts)
+    external = pack_external(rows, with_subsets)
+    sweeps = _pack_sweeps(records, data.facts, external.facts)
     subsets = _pack_subsets(workdir, rows, with_subsets)
     commands = [(facts.command, facts.content_hash) for facts in data.facts]
     members = {
         ROWS: rows_text(rows).encode(),
         ENVIRONMENT: _json(_environments(rows)),
-        COMMANDS: commands_text(commands, sweeps.members, __version__).encode(),
+        COMMANDS: commands_text(commands, external.facts, sweeps.members, __version__).encode(),
         **sweeps.members,
         **data.members,
         **subsets.members,
+        **external.members,
     }
     index = Index(
         written_by=__version__,
         rows=dict(sorted(Counter(row["state"] for row in rows).items())),
         left_out=dict(sorted(left_out.items())),
-        notes=(*data.notes, *subsets.notes),
+        notes=(*data.notes, *subsets.notes, *external.notes),
         data=tuple(data.facts),
         sweeps=tuple(sweeps.facts),
         subsets=subsets.facts,
+        external=tuple(external.facts),
         files={name: _facts(content) for name, content in members.items()},
     )
     write_archive(out, {INDEX: _json(index.model_dump(mode="json")), **members})
@@ -163,15 +160,22 @@ def _manifest(path: Path, content_hash: str) -> tuple[Manifest | None, str]:
     return manifest, ""
 
 
-def _pack_sweeps(records: Sequence[dict[str, Any]], data: Sequence[DataFacts]) -> Packed:
+def _pack_sweeps(
+    records: Sequence[dict[str, Any]], data: Sequence[DataFacts], external: Sequence[ExternalFacts]
+) -> Packed:
     """Pack a YAML file for each sweep, whose paths are relative to the bundle; `facts` is a list of `SweepFacts`."""
     packed = Packed({}, [], [])
     names = {(facts.name.partition("-")[0], facts.content_hash): facts.name for facts in data}
     for number, record in enumerate(records, 1):
         file = f"sweeps/{number}.yaml"
         train, val = names["train", record["train"]], names.get(("val", record["val"]))
-        paths = {"train": f"{train}.beton", "val": None if val is None else f"{val}.beton", "workdir": "run"}
-        values = {name: paths.get(name, record["config"].get(name)) for name in SweepConfig.model_fields}
+        own: dict[str, Any] = {
+            "train": f"{train}.beton",
+            "val": None if val is None else f"{val}.beton",
+            "workdir": "run",
+        }
+        own["methods"] = in_bundle(record["config"]["methods"], external)
+        values = {name: own.get(name, record["config"].get(name)) for name in SweepConfig.model_fields}
         packed.members[file] = yaml_text(values).encode("utf-8", "replace")
         packed.facts.append(SweepFacts(file=file, device=record["device"], train=train, val=val))
     return packed
@@ -187,32 +191,26 @@ def yaml_text(values: dict[str, Any]) -> str:
 
 
 def _pack_subsets(workdir: Path, rows: Sequence[Row], with_subsets: bool) -> Packed:
-    """Pack manifest and list of every set that rows were trained on; `facts` holds `SubsetFacts` by name.
-
-    Of several external sets whose files have one name, the later ones get a number: `set.beton`, `set-2.beton`.
-    """
+    """Pack manifest and list of every set that rows were trained on; `facts` holds `SubsetFacts` by name."""
     packed = Packed({}, {}, [])
-    stems: Counter[str] = Counter()
     for path in sorted({path for row in rows if (path := _subset_of(workdir, row)) is not None}):
-        stems[path.stem] += 1
-        stem = path.stem if stems[path.stem] == 1 else f"{path.stem}-{stems[path.stem]}"
         try:
             manifest = parse_manifest(manifest_path(path))
         except ManifestError as error:
             _check_whole(with_subsets, path)
-            packed.notes.append(f"subsets/{stem}.beton: no manifest ({error})")
+            packed.notes.append(f"subsets/{path.name}: no manifest ({error})")
             continue
-        files = {f"subsets/{stem}{suffix}": path.with_suffix(suffix) for suffix in (".json", ".list.tsv")}
+        files = {f"subsets/{path.stem}{suffix}": path.with_suffix(suffix) for suffix in (".json", ".list.tsv")}
         packed.members.update({name: each for name, each in files.items() if each.is_file()})
         method, version = manifest.made.get("method"), manifest.made.get("version")
         known = isinstance(method, str) and isinstance(version, int)
-        packed.facts[f"{stem}.beton"] = SubsetFacts(
+        packed.facts[path.name] = SubsetFacts(
             content_hash=manifest.content_hash, method=method if known else None, version=version if known else None
         )
         if with_subsets:
             _check_whole(with_subsets, path)
-            packed.members[f"subsets/{stem}.beton"] = path
-            packed.notes.extend(_changed(workdir, path, stem, rows))
+            packed.members[f"subsets/{path.name}"] = path
+            packed.notes.extend(_changed(workdir, path, rows))
     return packed
 
 
@@ -221,9 +219,8 @@ def _subset_of(workdir: Path, row: Row) -> Path | None:
     recorded = row["detail"].get("subset")
     if row["state"] != "done" or row["label"]["ipc"] is None or recorded is None:
         return None
-    file = Path(row["label"].get("file") or "")
-    if file.suffix == ".beton":  # an imported set is trained on where it lies
-        return file
+    if row["label"].get("kind") == "beton":  # see `pack_external`
+        return None
     made = workdir / "subsets" / Path(recorded).name
     return made if manifest_path(made).exists() else Path(recorded)
 
@@ -233,9 +230,9 @@ def _check_whole(with_subsets: bool, path: Path) -> None:
         raise StoreError(f"{path}: missing, and rows were trained on it; leave out --with-subsets, or sweep again")
 
 
-def _changed(workdir: Path, path: Path, stem: str, rows: Iterable[Row]) -> list[str]:
+def _changed(workdir: Path, path: Path, rows: Iterable[Row]) -> list[str]:
     """Return a note if the bytes of a set are not those that rows were trained on."""
     sets = [(row["provenance"] or {}).get("subset") or {} for row in rows if _subset_of(workdir, row) == path]
     trained_on = {each["sha256"] for each in sets if "sha256" in each}
     same = trained_on <= {file_key(path, 64)}
-    return [] if same else [f"subsets/{stem}.beton: changed after rows were trained on it"]
+    return [] if same else [f"subsets/{path.name}: changed after rows were trained on it"]

@@ -74,7 +74,8 @@ def load_bundle(path: Path) -> Bundle:
 
 
 def _complete(path: Path, index: Index, texts: dict[str, bytes], seen: set[str]) -> Bundle:
-    lost = sorted({*index.files, ROWS, *(sweep.file for sweep in index.sweeps)} - seen)
+    listed = {*index.files, ROWS, *(sweep.file for sweep in index.sweeps)}
+    lost = sorted({*listed, *(each.file for each in index.external if each.file is not None)} - seen)
     if lost:
         raise BundleError(
             f"{path}: lacks {plain(lost[0])[:80]} ({len(lost)} of {len(index.files)} files); get it again"

@@ -11,6 +11,8 @@ from fastdc.common.files import check_file, prepare_workdir
 from fastdc.common.log import format_seconds, log_message
 from fastdc.common.machine import cpu_name, guess_device
 from fastdc.common.text import plain
+from fastdc.subsets.external_names import external_names, is_external, parse_external
+from fastdc.sweep.bundle.external_files import place_external
 from fastdc.sweep.bundle.read_bundle import Bundle
 from fastdc.sweep.bundle.same_machine import machine_changes, method_change
 from fastdc.sweep.bundle.train_again import Again, choose_rows, differences, name_of, new_folder, train_again
@@ -20,6 +22,7 @@ from fastdc.sweep.provenance import versions
 from fastdc.sweep.store.row_lines import Row
 from fastdc.sweep.sweep_config import SweepConfig, load_config
 
+NO_CELL = "no sweep of the bundle gives this run today"
 Data = dict[str, Path]
 """Paths of the data sets by their content hash."""
 
@@ -91,6 +94,19 @@ def missing_data(bundle: Bundle, data: Data) -> list[str]:
     ]  # fmt: skip
 
 
+def readiness(bundle: Bundle, data: Data, lost: int) -> tuple[list[str], bool]:
+    """Return lines on what lacks here, and whether all that runs need is here and as recorded.
+
+    Args:
+        lost: number of lost files, from `check_external`.
+    """
+    missing = missing_data(bundle, data)
+    problems = [f"{len(missing)} of {len(bundle.index.data)} data sets not given, so not checked"] if missing else []
+    problems += [f"{lost} of {len(bundle.index.external)} files of external sets missing or changed"] if lost else []
+    summary = f"not ready: {'; '.join(problems)}" if problems else "ready: all data and files of external sets are here"
+    return [*missing, summary], not problems
+
+
 def _how(command: str) -> str:
     return command.removeprefix("# ") if command.startswith("#") else f"write it: {command}"
 
@@ -132,8 +148,9 @@ def train_rows(
         if show_progress:
             log_message(_recorded_time(rows))
         prepare_workdir(folder)
-        refused: list[str] = []
-        sweeps = [sweep for each in _sweeps(bundle, data, folder) if (sweep := _usable(each, refused)) is not None]
+        refused: dict[str, str] = {}
+        placed = [_placed(bundle, each, folder, refused) for each in _sweeps(bundle, data, folder)]
+        sweeps = [sweep for each in placed if (sweep := _usable(each, refused)) is not None]
         matches = _match(rows, sweeps)
         for number, sweep in enumerate(sweeps):
             own = {key: match.cell for key, match in matches.items() if match.sweep == number}
@@ -142,8 +159,8 @@ def train_rows(
                 for row in (row for row in rows if row["key"] in own):
                     yield _outcome(bundle, row, own[row["key"]], made)
         for row in (row for row in rows if row["key"] not in matches):
-            reason = f"; {refused[0]}" if refused else ""
-            yield Outcome(f"{name_of(row)}: NOT MADE: no sweep of the bundle gives this run today{reason}", False)
+            reason = _reason(bundle, row, refused)
+            yield Outcome(plain(f"{name_of(row)}: NOT MADE: {NO_CELL}{f'; {reason}' if reason else ''}"), False)
 
 
 def _sweeps(bundle: Bundle, data: Data, folder: Path) -> Iterator[SweepConfig]:
@@ -174,18 +191,45 @@ def _parse(bundle: Bundle, file: str, paths: dict[str, Any]) -> SweepConfig:
             raise BundleError(f"{bundle.path}: {text}") from error
 
 
-def _usable(sweep: SweepConfig, refused: list[str]) -> SweepConfig | None:
-    """Return a sweep without the methods that cannot be planned here, and append why; None if none is left.
+def _placed(bundle: Bundle, sweep: SweepConfig, folder: Path, refused: dict[str, str]) -> SweepConfig:
+    """Return a sweep with the files of its external sets where they are, without those that lack; append why."""
+    methods, lost = place_external(bundle, sweep.methods, folder)
+    refused |= lost
+    return _with_methods(sweep, methods)
 
-    A method may be refused because a file that it names, such as an external set, is missing.
-    """
-    reason = _why_not(sweep)
-    if reason is None:
+
+def _usable(sweep: SweepConfig, refused: dict[str, str]) -> SweepConfig | None:
+    """Return a sweep without the methods that cannot be planned here, and append why; None if none is left."""
+    if not sweep.methods:
+        return None
+    if _why_not(sweep) is None:
         return sweep
-    alone = {method: _why_not(sweep.model_copy(update={"methods": (method,)})) for method in sweep.methods}
+    alone = {method: _why_not(_with_methods(sweep, (method,))) for method in sweep.methods}
     usable = tuple(method for method, problem in alone.items() if problem is None)
-    refused += [problem for problem in alone.values() if problem is not None]
-    return sweep.model_copy(update={"methods": usable}) if usable else None
+    refused |= {_base(method): problem for method, problem in alone.items() if problem is not None}
+    return _with_methods(sweep, usable) if usable else None
+
+
+def _with_methods(sweep: SweepConfig, methods: tuple[str, ...]) -> SweepConfig:
+    """Return a sweep of these methods; settings of external sets that are left out go too."""
+    gone = set(external_names(sweep.methods)) - set(external_names(methods))
+    settings = {name: value for name, value in sweep.set.items() if name not in gone}
+    return sweep.model_copy(update={"methods": methods, "set": settings})
+
+
+def _base(method: str) -> str:
+    """Return what an item of `methods` is called without its settings and file."""
+    return parse_external(method).name if is_external(method) else method.partition("[")[0]
+
+
+def _reason(bundle: Bundle, row: Row, refused: dict[str, str]) -> str | None:
+    """Return why a row's method was refused, or why one was that no row names, such as `all`."""
+    names = {_base_of(each) for each in bundle.rows}
+    return refused.get(_base_of(row)) or next((why for name, why in refused.items() if name not in names), None)
+
+
+def _base_of(row: Row) -> str:
+    return str(row["label"]["method"]).partition("[")[0]
 
 
 def _why_not(sweep: SweepConfig) -> str | None:

@@ -8,6 +8,7 @@ from fastdc.beton import Manifest
 from fastdc.beton.hints import HINTS
 from fastdc.beton.sources.class_folders import BY_POSITION
 from fastdc.common.text import plain
+from fastdc.sweep.bundle.bundle_index import ExternalFacts
 
 WRITER = "fastdc write-beton"
 OPTIONS = ("resolution", "encoding", "quality")
@@ -62,16 +63,23 @@ def _is_setting(name: str, value: Any) -> bool:
     return name not in own and value is not None and not isinstance(value, dict | list)
 
 
-def commands_text(data: Iterable[tuple[str, str]], sweeps: Iterable[str], version: str) -> str:
+def commands_text(
+    data: Iterable[tuple[str, str]], external: Iterable[ExternalFacts], sweeps: Iterable[str], version: str
+) -> str:
     """Return the file of commands.
 
     Args:
         data: the command and the content hash of each data set.
+        external: files of external sets; a packed one lies where the sweeps expect it.
         sweeps: YAML files of the sweeps.
         version: version of fastdc that packed the bundle.
     """
     lines = [f"# Makes the results of this bundle again, in its unpacked folder (fastdc {version}).", ""]
     for command, content_hash in data:
         lines += [command, f"# its manifest must have content_hash {content_hash}"]
+    for facts in external:
+        lost = f"is not in this bundle; it lay at {facts.path}, and sweeps/ names where it is expected"
+        text = f"# external set {facts.name}: {facts.file or lost}"
+        lines += [plain(text), f"# its content must be {facts.content}"]
     lines += ["", *(f"fastdc sweep {file}" for file in sweeps), "fastdc report run"]
     return "\n".join(lines) + "\n"

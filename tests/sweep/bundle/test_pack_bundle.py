@@ -16,10 +16,9 @@ from fastdc.common.errors import OutputError, StoreError
 from fastdc.sweep.bundle.pack_bundle import write_bundle
 from fastdc.sweep.bundle.read_bundle import load_bundle
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.store.transitions import Planned
-from fastdc.sweep.sweep_config import SweepConfig, load_config
+from fastdc.sweep.sweep_config import load_config
 from tests.sweep.bundle.conftest import names_in
 
 
@@ -99,37 +98,6 @@ def test_betons_on_request(ran: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "images.zip").exists()
 
 
-def test_external_sets_whose_files_have_one_name(
-    ran: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    sources = sorted((ran / "subsets").glob("*.beton"))[:2]
-    for folder, beton in zip(("a", "b"), sources, strict=True):
-        (tmp_path / folder).mkdir()
-        for suffix in (".beton", ".json", ".list.tsv"):
-            shutil.copy(beton.with_suffix(suffix), tmp_path / folder / f"set{suffix}")
-    config = SweepConfig(
-        train=tiny / "train.beton",
-        val=tiny / "val.beton",
-        workdir=tmp_path / "run",
-        methods=("a=a/set.beton", "b=b/set.beton"),
-        protocols=("hard-small*epochs=1",),
-        archs=("convnet1_w4",),
-        image_size=28,
-        threads=1,
-    )
-    run_sweep(config, show_progress=False)
-    monkeypatch.chdir("run")
-    index = write_bundle(tmp_path / "run", tmp_path / "out.zip", with_subsets=True)
-    assert index.notes == ()
-    assert [facts.content_hash for facts in index.subsets.values()] == [
-        describe_beton(beton).content_hash for beton in sources
-    ]
-    for name, beton in zip(("set", "set-2"), sources, strict=True):
-        for suffix in (".beton", ".json", ".list.tsv"):
-            assert content(tmp_path / "out.zip", f"subsets/{name}{suffix}") == beton.with_suffix(suffix).read_bytes()
-
-
 def test_unfinished_runs_are_left_out_and_counted(
     ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +110,8 @@ def test_unfinished_runs_are_left_out_and_counted(
     assert told.out.startswith(f"{tmp_path / 'copy.zip'}: 1 diverged, 6 done; ")
     assert told.err == "note: left out: 1 pending, 1 running\n"
     assert load_bundle(tmp_path / "copy.zip").index.left_out == {"pending": 1, "running": 1}
+    assert cli.run(["bundle", str(tmp_path / "copy"), "--force", "-q"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_lost_data_become_notes(ran: Path, tmp_path: Path) -> None:

@@ -103,8 +103,9 @@ def test_another_version_of_a_method(
 def test_other_data_and_missing_data(
     packed: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["reproduce", str(packed), "--check-only"]) == 0
+    assert cli.run(["reproduce", str(packed), "--check-only"]) == 1
     out = capsys.readouterr().out
+    assert out.endswith("not ready: 2 of 2 data sets not given, so not checked\n")
     assert "--train is missing: train.beton with content_hash " in out
     assert "--val is missing: val.beton with content_hash " in out
     assert cli.run(["reproduce", str(packed), "--train", str(tiny / "train.beton")]) == 2
@@ -117,7 +118,9 @@ def test_other_data_and_missing_data(
     assert cli.run(["reproduce", str(packed), "--train", str(tmp_path / "none.beton")]) == 2
     assert "none.beton: does not exist, expected the beton of --train" in capsys.readouterr().err
     assert reproduce(packed, tiny, "--check-only") == 0
-    assert "missing" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "missing" not in out
+    assert out.endswith("ready: all data and files of external sets are here\n")
 
 
 def test_the_number_of_rows(packed: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
