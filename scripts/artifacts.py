@@ -289,7 +289,7 @@ def list_difference(committed: Path, made: Path) -> str:
 
 
 def cpu_model() -> str:
-    """Return what tells this CPU's type from others; its name alone does not in virtual machines."""
+    """Return the type of this CPU by family, model and stepping, because virtual machines share one name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     except OSError:

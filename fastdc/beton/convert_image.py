@@ -77,7 +77,7 @@ def convert_image(data: bytes | Rgb, recipe: Recipe) -> tuple[Payload, tuple[str
 
 
 def _store_pixels(pixels: Rgb, recipe: Recipe, lossless: bool) -> Payload:
-    """Return the payload of decoded pixels; `lossless` tells "keep" to store them raw."""
+    """Return the payload of decoded pixels; with `lossless`, the encoding "keep" stores them raw."""
     if recipe.resolution is not None:
         pixels = resize_short(pixels, recipe.resolution, recipe.resize)
     if recipe.encoding == "raw" or lossless:

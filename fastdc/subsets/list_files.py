@@ -108,7 +108,7 @@ def read_list_file(path: Path, ids: Container[str]) -> ListFile:
     """Read a text table with one image per row, or a file of indices; see `docs/guides/pruning.md` for the formats.
 
     Args:
-        ids: ids of the training images as a list writes them; they tell a header from an image.
+        ids: ids of the training images as a list writes them; a first line that is none of them is a header.
 
     Raises:
         ConfigError: the file cannot be read, holds no list, or has a comment of a newer version.

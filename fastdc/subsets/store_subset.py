@@ -51,7 +51,7 @@ def store_compressed(
 
 
 def note_enlarged(beton: BetonFile, image_size: int) -> None:
-    """Report that every image of a training set is enlarged to the default side, which nobody chose."""
+    """Report that every image of a training set is enlarged to the default side, which no option set."""
     side = int(np.minimum(beton.heights, beton.widths).max())
     if side < image_size:
         log_message(

@@ -98,7 +98,7 @@ class ExportSet:
 
 
 def check_class_list(images: ExportSet) -> None:
-    """Refuse class names that a plain list cannot tell apart.
+    """Refuse class names that are alike in a plain list.
 
     Raises:
         OutputError: two names look alike, or one is blank or more than one line.
