@@ -3,9 +3,11 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from fastdc.common.choices import Device
+
+DRIVER_FILES = ("/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1", "/dev/nvhost-ctrl-gpu")
+"""Files that exist while NVIDIA's driver is loaded: on Linux, in WSL 2, and on Jetson boards."""
 
 
 def cpu_name() -> str:
@@ -31,6 +33,6 @@ def guess_device() -> Device:
     build = installed_version("torch")
     if build is None:
         return "cpu"
-    # /dev/nvidiactl exists while the driver is loaded, and only CPU wheels carry "+cpu" in their version.
+    # Only CPU wheels carry "+cpu" in their version.
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-    return "cuda" if Path("/dev/nvidiactl").exists() and "+cpu" not in build and not hidden else "cpu"
+    return "cuda" if any(map(os.path.exists, DRIVER_FILES)) and "+cpu" not in build and not hidden else "cpu"
