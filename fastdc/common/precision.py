@@ -7,8 +7,8 @@ from fastdc.common.errors import ConfigError
 
 PAPER_PRECISION = "fp32"
 """Precision of the benchmark whose protocols fastdc follows."""
-TF32_CAPABILITY = (8, 0)
-"""CUDA compute capability of the first GPUs with TF32 (Ampere)."""
+AMPERE = (8, 0)
+"""CUDA compute capability of the first GPUs with TF32 and bf16; torch emulates bf16 on older ones, slowly."""
 NUMERICS_VERSION = 2
 """Raised whenever a precision's arithmetic changes. 2: fp32 on CUDA is IEEE, and logits are computed in float32."""
 
@@ -27,14 +27,16 @@ def check_precision(precision: str, device: str, capability: tuple[int, int] | N
         capability: compute capability of the GPU, where known.
 
     Raises:
-        ConfigError: fp16 on a CPU, for which torch has no fp16 convolutions for training. TF32 on a CPU, on a GPU
-            before Ampere, or where NVIDIA_TF32_OVERRIDE turns it off.
+        ConfigError: fp16 on a CPU, for which torch has no fp16 convolutions for training. TF32 on a CPU, or where
+            NVIDIA_TF32_OVERRIDE turns it off. TF32 or bf16 on a GPU before Ampere.
     """
     if device == "cpu" and precision in ("fp16", "tf32"):
         raise ConfigError(f"precision {precision}: needs a CUDA device, found only the CPU; use fp32, bf16 or auto")
-    if precision == "tf32" and capability is not None and capability < TF32_CAPABILITY:
-        found = ".".join(map(str, capability))
-        raise ConfigError(f"precision tf32: this GPU has compute capability {found}, expected 8.0 or higher; use fp32")
+    if precision in ("tf32", "bf16") and capability is not None and capability < AMPERE:
+        found, instead = ".".join(map(str, capability)), "fp32" if precision == "tf32" else "fp16 or fp32"
+        raise ConfigError(
+            f"precision {precision}: this GPU has compute capability {found}, expected 8.0 or higher; use {instead}"
+        )
     if precision == "tf32" and os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         raise ConfigError("precision tf32: NVIDIA_TF32_OVERRIDE=0 turns it off; unset it, or use fp32")
 

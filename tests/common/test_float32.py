@@ -152,6 +152,10 @@ def test_precisions_that_a_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ConfigError, match=r"compute capability 7\.5, expected 8\.0 or higher; use fp32"):
         check_precision("tf32", "cuda", (7, 5))
     check_precision("tf32", "cuda", (8, 0))
+    with pytest.raises(ConfigError, match=r"bf16: .* compute capability 7\.5, .* or higher; use fp16 or fp32"):
+        check_precision("bf16", "cuda", (7, 5))
+    check_precision("bf16", "cuda", (8, 0))
+    check_precision("bf16", "cpu")
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     with pytest.raises(ConfigError, match=r"^precision tf32: NVIDIA_TF32_OVERRIDE=0 turns it off; unset it"):
         check_precision("tf32", "cuda", (8, 0))
