@@ -19,6 +19,7 @@ import torch
 
 from fastdc.beton import BetonFile
 from fastdc.common.errors import BetonError, LoaderError
+from fastdc.common.threads import usable_cpus
 from fastdc.loader import EvalView, TrainView, open_loader
 from fastdc.loader.descriptor import StoredFile
 from fastdc.loader.file_checks import decode_sample
@@ -141,7 +142,7 @@ def one_torch_thread() -> Iterator[None]:
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="reading ahead needs a processor to spare")
+@pytest.mark.skipif(usable_cpus() < 2, reason="reading ahead needs a processor to spare")
 def test_a_killed_read_ahead_thread_is_an_error(large: Path, one_torch_thread: None) -> None:
     with open_loader(large, TrainView(224), batch_size=20, engine="resident") as loader:
         iterator = loader.epoch(0)
@@ -158,7 +159,7 @@ def test_a_killed_read_ahead_thread_is_an_error(large: Path, one_torch_thread: N
             list(iterator)
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="reading ahead needs a processor to spare")
+@pytest.mark.skipif(usable_cpus() < 2, reason="reading ahead needs a processor to spare")
 def test_reading_ahead_changes_no_batch(large: Path, one_torch_thread: None) -> None:
     with open_loader(large, TrainView(224), batch_size=20, engine="resident") as loader:
         ahead = list(loader.epoch(1))
@@ -204,6 +205,7 @@ def test_a_fork_is_told_to_open_again(shelf: Shelf, engine: str) -> None:
 import os, time
 from pathlib import Path
 from fastdc.common.errors import BetonError, LoaderError
+from fastdc.common.threads import usable_cpus
 from fastdc.loader import TrainView, open_loader
 path = Path({str(shelf.jpeg)!r})
 loader = open_loader(path, TrainView(64), batch_size=3, engine={engine!r})
