@@ -5,7 +5,8 @@ set -uo pipefail
 
 : "${VERSIONS:=3.11 3.12 3.13 3.14}"
 export FASTDC_SKIP_SYSTEM=1
-[ $# -gt 0 ] || set -- -m "not slow and not long and not timed"
+# The longer timeout lets a busy machine pass too.
+[ $# -gt 0 ] || set -- -m "not slow and not long and not timed" --timeout 900
 
 interpreter() { # print the path of a Python of this version: on the path, pyenv's or uv's
     local candidate
