@@ -4,7 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastdc.common.errors import LoaderError
 from fastdc.common.keys import derive_seed
+from fastdc.common.transfer import send
 from fastdc.loader.buffers import BufferPool
 from fastdc.loader.request import LoaderRequest
 
@@ -66,6 +67,22 @@ class SampleOrder:
         return generator.permutation(self.samples)
 
 
+class VisitDrawer(Protocol):
+    """Maker of training views from numbers that lie on its device.
+
+    Attributes:
+        labels: int64 [N], the label of every sample, on the device.
+    """
+
+    labels: torch.Tensor
+
+    def visits(self, epoch: int, samples: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what describes visits of `epoch`, on the CPU: int64 [n], samples, and int32 [n, PLACE_NUMBERS]."""
+
+    def draw(self, samples: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return the views of visits, as `ViewStream.batches` does; on CUDA without a part for the host."""
+
+
 class ViewStream(ABC):
     """Source of the views of batches of samples: the part of a loader in which the engines differ.
 
@@ -88,6 +105,11 @@ class ViewStream(ABC):
 
         Visit i + v * N is one of sample i; see `fastdc.kernels.views.view_batches`.
         """
+
+    @property
+    def drawer(self) -> VisitDrawer | None:
+        """Return the maker of the same views from numbers on the device, or None if this engine has none."""
+        return None
 
     @abstractmethod
     def close(self) -> None:
@@ -137,6 +159,11 @@ class Loader:
         return self._stream.engine
 
     @property
+    def drawer(self) -> VisitDrawer | None:
+        """Return the maker of the views of `visits` on the device, or None; see `ViewStream`."""
+        return self._stream.drawer
+
+    @property
     def decodes(self) -> NDArray[np.uint32]:
         """Return how often each sample of the file was decoded, uint32 [N]; see `ViewStream`."""
         return self._stream.decodes
@@ -175,6 +202,15 @@ class Loader:
         self._check(epoch, start)
         return self._walk(epoch, start)
 
+    def visits(self, epoch: int, start: int = 0) -> NDArray[np.int64]:
+        """Return the visits of epoch `epoch` from batch `start` on, in order, int64; see `ViewStream.batches`.
+
+        Raises:
+            LoaderError: see `epoch`.
+        """
+        self._check(epoch, start)
+        return self.order.epoch(epoch)[start * self.batch_size :]
+
     def _check(self, epoch: int, start: int) -> None:
         if self.closed:
             raise LoaderError(f"{self.path}: this loader was closed; open it again")
@@ -186,7 +222,7 @@ class Loader:
             raise LoaderError(f"{self.path}: batch {start} does not exist, an epoch has {self.batches_per_epoch}")
 
     def _walk(self, epoch: int, start: int) -> Iterator[tuple[Batch, ...]]:
-        samples = self.order.epoch(epoch)[start * self.batch_size :]
+        samples = self.visits(epoch, start)
         made = self._stream.batches(epoch, samples, self.batch_size)
         try:
             for first in range(0, len(samples), self.batch_size):
@@ -201,8 +237,7 @@ class Loader:
         """Return one batch per request from one tensor per distinct request."""
         labels = self._stream.labels
         indices = torch.from_numpy(visits % len(labels))
-        # A blocking copy would wait for the training step before.
-        labels = labels[indices.to(labels.device, non_blocking=True)]
+        labels = labels[send(indices, labels.device)]
         return tuple(Batch(views[place], labels, indices) for place in self.request.plan.places)
 
     def close(self) -> None:

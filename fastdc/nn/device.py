@@ -17,6 +17,7 @@ from fastdc.common.machine import cpu_name, installed_version
 from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.common.precision import check_precision, precision_key, resolve_precision
 from fastdc.common.threads import keep_freed_memory, set_compute_threads, usable_cpus
+from fastdc.common.transfer import send
 from fastdc.nn.float32_head import widen_head
 
 SMALLEST_SCALE = 2.0**-10
@@ -81,10 +82,10 @@ class Compute:
             images: uint8 [B, S, S, 3]. Float images from a loader with `output="float32"` are ready, and only moved.
         """
         if images.dtype != torch.uint8:
-            return images.to(self.device, non_blocking=True)
+            return send(images, self.device)
         # Bytes are uploaded, a quarter of float32's size. Permuting them on the device gives channels_last for free.
         shift, scale = self._normalisation
-        return (images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() - shift).mul_(scale)
+        return (send(images, self.device).permute(0, 3, 1, 2).float() - shift).mul_(scale)
 
     @cached_property
     def _normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from fastdc.common.keys import derive_seed
 from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.common.transfer import send
 from fastdc.train.protocols import BatchAugment
 
 FLIP = 0.5
@@ -68,7 +69,7 @@ def draw_augment(kind: BatchAugment, seed: int, epoch: int, step: int, batch: in
 
 def augment_batch(images: torch.Tensor, draw: Draw) -> torch.Tensor:
     """Return augmented images, float32 [B, 3, S, S], normalised like `images` and in the same memory format."""
-    numbers = torch.from_numpy(draw.uniform).to(images)
+    numbers = _sent(draw.uniform, images)
     changed = images
     for operation in draw.operations:
         changed = _apply(operation, changed, numbers, draw)
@@ -91,6 +92,11 @@ def _apply(operation: str, images: torch.Tensor, numbers: torch.Tensor, draw: Dr
     if operation == "rotate":
         return _warp(images, _rotation(draw.uniform[:, 4]))
     return _jitter(images, numbers[:, 1:4], draw)
+
+
+def _sent(values: NDArray[np.float64], images: torch.Tensor) -> torch.Tensor:
+    """Return numbers on the device of `images`, in their type."""
+    return send(torch.from_numpy(values).to(images.dtype), images.device)
 
 
 def _each(values: torch.Tensor) -> torch.Tensor:
@@ -116,7 +122,7 @@ def _shift(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor:
     """Shift by up to an eighth of the side, in whole pixels; vacated pixels become 0, the mean colour."""
     side = images.shape[-1]
     most = int(side * CROP + 0.5)
-    moves = torch.from_numpy(_integers(uniform, 2 * most + 1) - most).to(images.device)
+    moves = send(torch.from_numpy(_integers(uniform, 2 * most + 1) - most), images.device)
     origin = torch.arange(side, device=images.device) + moves[:, :, None]  # [B, 2, S], rows and columns
     inside = (origin >= 0) & (origin < side)
     rows, columns = origin.clamp(0, side - 1).unbind(1)
@@ -130,7 +136,7 @@ def _cut_out(images: torch.Tensor, uniform: NDArray[np.float64]) -> torch.Tensor
     side = images.shape[-1]
     edge = int(side * CUTOUT + 0.5)
     # As in DSA's code, an even edge has one more centre than the side has pixels.
-    starts = torch.from_numpy(_integers(uniform, side + 1 - edge % 2) - edge // 2).to(images.device)
+    starts = send(torch.from_numpy(_integers(uniform, side + 1 - edge % 2) - edge // 2), images.device)
     place = torch.arange(side, device=images.device) - starts[:, :, None]
     rows, columns = ((place >= 0) & (place < edge)).unbind(1)
     return images * ~(rows[:, :, None] & columns[:, None, :])[:, None]
@@ -153,7 +159,7 @@ def _rotation(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _warp(images: torch.Tensor, maps: NDArray[np.float64]) -> torch.Tensor:
     """Sample each output pixel bilinearly at the input position that its map gives; outside is 0."""
-    grid = functional.affine_grid(torch.from_numpy(maps).to(images), list(images.shape), align_corners=False)
+    grid = functional.affine_grid(_sent(maps, images), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)
 
 
@@ -163,13 +169,14 @@ def _jitter(images: torch.Tensor, uniform: torch.Tensor, draw: Draw) -> torch.Te
     Brightness moves an image towards black or away from it, contrast towards its mean grey, and saturation towards its
     own grey version.
     """
-    mean, std, grey = (images.new_tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD, GREY))
+    constants = _sent(np.array([IMAGENET_MEAN, IMAGENET_STD, GREY]), images)
+    mean, std, grey = constants.view(3, 1, 3, 1, 1).unbind()
     levels = images * std + mean
-    shares, order = (uniform * 2 - 1) * JITTER, torch.from_numpy(draw.order).to(images.device)
+    shares, order = (uniform * 2 - 1) * JITTER, send(torch.from_numpy(draw.order), images.device)
     for turn in range(3):
         which = order[:, turn]  # per image: 0 brightness (target 0), 1 contrast, 2 saturation
         tone = (levels * grey).sum(1, keepdim=True)
         target = tone * _each(which == 2) + tone.mean((1, 2, 3), keepdim=True) * _each(which == 1)
         levels = levels + _each(shares.gather(1, which[:, None])[:, 0]) * (target - levels)
     light = (draw.normal * LIGHTING * np.array(EIGENVALUES)) @ np.array(EIGENVECTORS).T
-    return (levels + torch.from_numpy(light).to(images)[:, :, None, None] - mean) / std
+    return (levels + _sent(light, images)[:, :, None, None] - mean) / std

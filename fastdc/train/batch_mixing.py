@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from fastdc.common.keys import derive_seed
+from fastdc.common.transfer import send
 from fastdc.train.protocols import Mix
 
 CUTOUT_SHARE = 0.5
@@ -130,4 +131,4 @@ def mix_classes(labels: torch.Tensor, classes: int, mixed: Mixed | None) -> torc
 
 
 def _partners(mixed: Mixed, like: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(mixed.partners).to(like.device)
+    return send(torch.from_numpy(mixed.partners), like.device)

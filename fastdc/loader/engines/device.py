@@ -12,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.common.errors import LoaderError
+from fastdc.common.transfer import send
 from fastdc.kernels.views.view_batches import PLACE_NUMBERS, place_views
-from fastdc.loader.batches import ViewStream
+from fastdc.loader.batches import ViewStream, VisitDrawer
 from fastdc.loader.buffers import BufferPool
 from fastdc.loader.descriptor import StoredFile
 from fastdc.loader.engines.decoded import finisher, for_each_image, keeper, resident_bytes, resident_key
 from fastdc.loader.engines.device_drawing import choose_drawing, draw_views
-from fastdc.loader.engines.device_resize import resize_views, send
+from fastdc.loader.engines.device_resize import resize_views
 from fastdc.loader.image_cache import SharedCache, available_memory
 from fastdc.loader.stream import ViewPlan, normal_levels
-from fastdc.loader.view_settings import EvalView, View
+from fastdc.loader.view_settings import EvalView, TrainView, View
 
 _CHANNELS = 3
 _CHUNK_BYTES = 64_000_000  # decoded bytes per copy to the device
@@ -151,9 +152,12 @@ class DeviceStream(ViewStream):
     def _chunk(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield the batches of some visits."""
         device = self.images.device
-        chosen = send(torch.from_numpy(samples % len(self.images)), device)
-        places = None if isinstance(self._view, EvalView) else self._places(samples, epoch)
-        drawn = None if places is None or self._drawing == "products" else send(torch.from_numpy(places).int(), device)
+        if isinstance(self._view, EvalView):
+            chosen, places = torch.from_numpy(samples % len(self.images)), None
+        else:
+            chosen, places = self.visits(epoch, samples)
+        chosen = send(chosen, device)
+        drawn = None if places is None or self._drawing == "products" else send(places, device)
         for start in range(0, len(samples), batch_size):
             if self.closed:
                 raise LoaderError(f"{self._path}: this loader was closed; open it again")
@@ -162,6 +166,21 @@ class DeviceStream(ViewStream):
                 yield (self._drawn(chosen[part], drawn[part]),)
             else:
                 yield (self._made(chosen[part], None if places is None else places[part]),)
+
+    @property
+    def drawer(self) -> VisitDrawer | None:
+        """Return the stream itself, unless matrix products draw on a GPU: they read places on the host."""
+        alone = self._drawing == "kernel" or self.images.device.type == "cpu"
+        return self if alone and isinstance(self._view, TrainView) else None
+
+    def visits(self, epoch: int, samples: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `VisitDrawer`."""
+        places = torch.from_numpy(self._places(samples, epoch)).int()
+        return torch.from_numpy(samples % len(self.images)), places
+
+    def draw(self, samples: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """See `VisitDrawer`."""
+        return self._drawn(samples, places) if self._drawing == "kernel" else self._made(samples, places)
 
     @property
     def _view(self) -> View:
@@ -175,11 +194,11 @@ class DeviceStream(ViewStream):
         return views if plain else views.permute(0, 3, 1, 2)  # in channels_last memory
 
     @torch.no_grad()
-    def _made(self, samples: torch.Tensor, places: NDArray[np.int64] | None) -> torch.Tensor:
+    def _made(self, samples: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
         """Return a batch of validation views, or of views made by matrix products."""
         chosen = self.images[samples]
         if places is not None:
-            chosen = resize_views(chosen, torch.from_numpy(places), self._view.size)
+            chosen = resize_views(chosen, places, self._view.size)
         if self._plan.delivery.output == "uint8":
             return chosen
         # The permuted tensor keeps its memory order, which is channels_last.

@@ -12,6 +12,7 @@ import math
 import torch
 
 from fastdc.common.float32 import exact_float32
+from fastdc.common.transfer import send
 from fastdc.kernels.views.view_batches import (
     HEIGHT,
     LEFT,
@@ -32,7 +33,7 @@ def resize_views(images: torch.Tensor, places: torch.Tensor, size: int) -> torch
 
     Args:
         images: uint8 [B, H, W, 3].
-        places: int64 [B, PLACE_NUMBERS] on the CPU, see `kernels.batches.place_view`.
+        places: int32 or int64 [B, PLACE_NUMBERS] on the CPU, see `kernels.batches.place_view`.
         size: side of the views, S.
 
     Returns:
@@ -61,7 +62,7 @@ def _weights(
     """Return the triangle filter along one side, widened if it shrinks: upper halves of all weights, then lower halves.
 
     Args:
-        places: int64 [B, PLACE_NUMBERS] on the CPU.
+        places: int32 or int64 [B, PLACE_NUMBERS] on the CPU.
         columns: columns of `places` that hold, along this side, the first pixel of the box, its number of pixels, the
             number they are resized to, and the first resized pixel that the window shows.
         size: pixels of the window, S.
@@ -91,10 +92,3 @@ def _weights(
     halves = torch.cat((whole >> _HALF_BITS, whole & ((1 << _HALF_BITS) - 1)), dim=1).float()
     out = torch.zeros(len(spans), 2 * size, length, device=device)
     return out.scatter_add_(2, where.repeat(1, 2, 1), halves)
-
-
-def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a CPU tensor to `device` without waiting for the transfer."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor

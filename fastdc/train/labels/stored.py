@@ -23,6 +23,7 @@ from fastdc.common.errors import LoaderError, OutputError
 from fastdc.common.files import existing_folder, sync_folder, write_atomic
 from fastdc.common.locks import locked
 from fastdc.common.log import Progress, log_message, progress
+from fastdc.common.transfer import send
 from fastdc.nn.device import Compute
 from fastdc.nn.fit_loop import Epochs, join_lone_sample
 from fastdc.train.labels.batch_pool import batches_at
@@ -74,10 +75,10 @@ class StoredLabelling(Labelling):
             LoaderError: the file was truncated since it was opened.
         """
         rows = self.rows(place.slot)
-        stored = torch.from_numpy(rows["logits"].astype(np.float32)).to(images.device, non_blocking=True)
+        stored = send(torch.from_numpy(rows["logits"].astype(np.float32)), images.device)
         if rows.dtype.names == ("logits",):
             return stored
-        index = torch.from_numpy(rows["classes"].astype(np.int64)).to(images.device, non_blocking=True)
+        index = send(torch.from_numpy(rows["classes"].astype(np.int64)), images.device)
         return stored.new_full((len(stored), self.classes), -torch.inf).scatter_(1, index, stored)
 
     def rows(self, slot: int) -> NDArray[np.void]:

@@ -1,6 +1,7 @@
 """Targets of a training: hard labels, or a teacher's logits on each batch. `stored_labels` reads them from a file."""
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -109,17 +110,18 @@ class AskedTeacher:
     def __init__(self, teacher: "Teacher", classes: int, compute: Compute) -> None:
         self.teacher, self.classes, self.compute = teacher, classes, compute
         self._seconds = 0.0
-        self._events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
+        self._events: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()  # around passes not counted yet
 
     @property
     def seconds(self) -> float:
         """Return the seconds that its forward passes took on the device."""
-        self._count_events()
+        self._count_events(wait=True)
         return self._seconds
 
     def restore(self, seconds: float) -> None:
-        """Set the count to that of a checkpoint, and discard a pass that is not counted yet."""
-        self._seconds, self._events = seconds, None
+        """Set the count to that of a checkpoint, and discard passes that are not counted yet."""
+        self._seconds = seconds
+        self._events.clear()
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -142,22 +144,25 @@ class AskedTeacher:
             answer = self.compute.logits(self.teacher.model, images)
             self._seconds += time.monotonic() - start
             return answer
-        # Events measure the device's time without waiting for it; they are read before the next pass.
-        self._count_events()
+        # Events measure the device's time without waiting for it.
+        self._count_events(wait=False)
         first, last = _event(), _event()
         first.record()
         answer = self.compute.logits(self.teacher.model, images)
         last.record()
-        self._events = first, last
+        self._events.append((first, last))
         return answer
 
-    def _count_events(self) -> None:
-        """Add the last pass's time; the training has read that step's loss since, so this does not block."""
-        if self._events is not None:
-            start, end = self._events
+    def _count_events(self, wait: bool) -> None:
+        """Add the time of passes that have ended, or of all, for whose end it then waits."""
+        while self._events and (wait or _ended(self._events[0][1])):
+            start, end = self._events.popleft()
             end.synchronize()
             self._seconds += start.elapsed_time(end) / 1000
-            self._events = None
+
+
+def _ended(event: torch.cuda.Event) -> bool:
+    return bool(event.query())  # type: ignore[no-untyped-call]
 
 
 def _event() -> torch.cuda.Event:
