@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from fastdc.common.errors import DivergedError
+from fastdc.common.transfer import send
 from fastdc.loader import Loader
 from fastdc.nn.device import Compute
 
@@ -67,7 +68,7 @@ def measure_accuracy(
     counts = torch.zeros(2 * num_classes + 2, dtype=torch.int64, device=compute.device)
     right, total, others = counts[:num_classes], counts[num_classes:-2], counts[-2:]
     for batch in loader.epoch(0):
-        labels = batch.labels.to(compute.device, non_blocking=True)
+        labels = send(batch.labels, compute.device)
         labels = labels if classes is None else classes[labels]
         logits = compute.logits(model, compute.images(batch.images))
         rank = rank_of_label(logits, labels)

@@ -2,10 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -14,71 +12,16 @@ from torch import nn
 from fastdc.common.errors import DivergedError
 from fastdc.common.keys import derive_seed
 from fastdc.common.log import Progress
+from fastdc.common.transfer import send
 from fastdc.loader import Batch
-from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, load_checkpoint, save_checkpoint
+from fastdc.nn.checkpoint import load_checkpoint, save_checkpoint
 from fastdc.nn.device import Compute, no_scale_left
+from fastdc.nn.fit_plan import FitPlan, Recorder
+from fastdc.nn.step_graphs import StepGraphs, report_no_graphs, why_no_graphs
+from fastdc.nn.step_input import BatchInput, StepInput
 from fastdc.nn.step_ledger import StepLedger
-
-Loss = Callable[[torch.Tensor, Any], torch.Tensor]
-Targets = Callable[[torch.Tensor, torch.Tensor, int, int], tuple[torch.Tensor, Any]]
-
-
-class Recorder:
-    """Callbacks of a training, which do nothing here; the observer's log and the evaluation's curve implement them."""
-
-    def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """Record a batch after its loss is known to be finite and before the weights change.
-
-        Args:
-            logits: float32 [B, C], detached.
-        """
-
-    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
-        """Record the end of an epoch.
-
-        Args:
-            epoch: counted from 0.
-            loss: mean over the epoch's samples.
-            lr: learning rate of its first step.
-        """
-
-    def state(self) -> dict[str, Any]:
-        """Return the state for a checkpoint, in the form that `restore` takes."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Restore the state from a checkpoint."""
-
-
-@dataclass(frozen=True)
-class FitPlan:
-    """Schedule, loss and checkpointing of one training.
-
-    Attributes:
-        epochs: number of epochs; they are counted from 0.
-        steps: steps per epoch, see `steps_per_epoch`.
-        learning_rate: (epoch, step within it, steps per epoch) -> learning rate of that step.
-        loss: (logits [B, C], labels [B] or the targets from `targets`) -> scalar, mean over the batch.
-        seed: training seed of dropout and other random layers.
-        checkpoint: file for resuming, or None.
-        identity: key of the run; a checkpoint of another run is refused.
-        checkpoint_seconds: time between two checkpoints, checked after every step.
-        checkpoint_epochs: whether to save after every epoch too, for a recorder that cannot go back further.
-        targets: (images float32 [B, 3, S, S], labels int64 [B], epoch, step within it) -> the network's input images
-            and the targets of `loss`; None passes images and labels on unchanged. It must depend on its arguments
-            alone, or a resumed run would give other results.
-    """
-
-    epochs: int
-    steps: int
-    learning_rate: Callable[[int, int, int], float]
-    loss: Loss
-    seed: int
-    checkpoint: Path | None = None
-    identity: str = ""
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    checkpoint_epochs: bool = False
-    targets: Targets | None = None
+from fastdc.nn.training_state import random_states, set_random_states
+from fastdc.nn.visit_program import Visits
 
 
 class Fit:
@@ -102,6 +45,7 @@ class Fit:
         self.compute, self.plan, self.recorder, self.progress = compute, plan, recorder, progress
         self.scaler = compute.scaler()
         self.ledger = StepLedger(compute.device) if self._may_defer() else None
+        self.graphs = self._make_graphs()
         self.epoch, self.batches_done, self.loss_sum, self.samples, self.seconds = 0, 0, 0.0, 0, 0.0
         self._clock = self._last_save = time.monotonic()
         self._generators: list[torch.Tensor] | None = None
@@ -113,6 +57,15 @@ class Fit:
         """
         fused = bool(self.optimizer.defaults.get("fused"))
         return self.compute.device.type == "cuda" and fused and not self.scaler.is_enabled()
+
+    def _make_graphs(self) -> StepGraphs | None:
+        device = self.compute.device
+        reason = why_no_graphs(device, self.optimizer, self.ledger, self.recorder)
+        if reason and device.type == "cuda":
+            report_no_graphs(reason)
+        if reason or self.ledger is None:
+            return None
+        return StepGraphs(self.model, self.optimizer, self.ledger, self._step_on_device, device)
 
     @property
     def finished(self) -> bool:
@@ -126,24 +79,15 @@ class Fit:
         Several trainings in one process take turns. Each block restores the random state that it found.
         """
         self._clock = time.monotonic()
-        others = self._random_states()
+        others = random_states(self.compute.device)
         if self._generators is not None:
-            self._set_random_states(self._generators)
+            set_random_states(self._generators)
         try:
             yield
         finally:
-            self._generators = self._random_states()
-            self._set_random_states(others)
+            self._generators = random_states(self.compute.device)
+            set_random_states(others)
             self._stop_clock()
-
-    def _random_states(self) -> list[torch.Tensor]:
-        states = [torch.get_rng_state()]
-        return [*states, torch.cuda.get_rng_state()] if self.compute.device.type == "cuda" else states
-
-    def _set_random_states(self, states: Sequence[torch.Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        if len(states) > 1 and self.compute.device.type == "cuda":
-            torch.cuda.set_rng_state(states[1])
 
     def _stop_clock(self) -> float:
         now = time.monotonic()
@@ -155,8 +99,10 @@ class Fit:
         """Return seconds of training so far, including those before a resume; valid only inside `running`."""
         return self.seconds + time.monotonic() - self._clock
 
-    def take(self, batch: Batch) -> None:
-        """Train on one batch; after an epoch's last batch also finish the epoch. Save a checkpoint when one is due.
+    def take(self, batch: Batch | Visits) -> None:
+        """Train on one batch, or on the next visits of a program, and save a checkpoint when one is due.
+
+        After an epoch's last batch the epoch is finished first.
 
         Raises:
             DivergedError: a loss or gradient is NaN or infinite; the weights are those before that step.
@@ -164,11 +110,13 @@ class Fit:
         if self.batches_done == 0:  # reseeding per epoch makes dropout independent of anything drawn before
             torch.manual_seed(derive_seed(self.plan.seed, "epoch", epoch=self.epoch))
         loss = self._step(batch, self.plan.learning_rate(self.epoch, self.batches_done, self.plan.steps))
-        self.samples += len(batch.labels)
+        samples = batch.size if isinstance(batch, Visits) else len(batch.labels)
+        self.recorder.step(samples)
+        self.samples += samples
         self.batches_done += 1
         if self.progress is not None:
             note = f"epoch {self.epoch + 1}/{self.plan.epochs}" + ("" if loss is None else f", loss {loss:.3f}")
-            self.progress.advance(1, note, images=len(batch.labels))
+            self.progress.advance(1, note, images=samples)
         ended = self.batches_done == self.plan.steps
         if ended:
             self._end_epoch()
@@ -200,25 +148,49 @@ class Fit:
         """Save the finished run, so that a process killed after training need not train again."""
         self._save(force=self.plan.checkpoint is not None)
 
-    def _step(self, batch: Batch, lr: float) -> float | None:
+    def _step(self, batch: Batch | Visits, lr: float) -> float | None:
         """Train one step; return its loss, or None if the device keeps it."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
-        images = self.compute.images(batch.images)
-        targets: Any = batch.labels.to(self.compute.device, non_blocking=True)
-        if self.plan.targets is not None:
-            images, targets = self.plan.targets(images, targets, self.epoch, self.batches_done)
-        logits = self.compute.logits(self.model, images)
-        loss = self.plan.loss(logits, targets)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        value = self._account(loss.detach(), len(batch.labels))
-        self.recorder.batch(batch, logits.detach())
+        if self.graphs is not None and not self.graphs.reason:
+            self.graphs.take(self._input(batch), lr)
+            return None
+        images, targets = self._input(batch).read()
+        loss, logits = self._backward(images, targets)
+        value = self._account(loss, len(logits))
+        if isinstance(batch, Batch):
+            self.recorder.batch(batch, logits)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if no_scale_left(self.scaler):
             raise self._diverged("gradients are not finite at any scale", self.batches_done + 1)
         return value
+
+    def _input(self, batch: Batch | Visits) -> StepInput:
+        """Return a batch as input of a step; `FitPlan.targets` is applied."""
+        if isinstance(batch, Visits):
+            return batch
+        if self.plan.targets is None:
+            return BatchInput(batch.images, batch.labels)
+        images, labels = self.compute.images(batch.images), send(batch.labels, self.compute.device)
+        return BatchInput(*self.plan.targets(images, labels, self.epoch, self.batches_done))
+
+    def _backward(self, images: torch.Tensor, targets: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute all gradients; return loss and logits, detached."""
+        self.optimizer.zero_grad(set_to_none=True)
+        images = self.compute.images(images)
+        if isinstance(targets, torch.Tensor):
+            targets = send(targets, self.compute.device)
+        logits = self.compute.logits(self.model, images)
+        loss = self.plan.loss(logits, targets)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), logits.detach()
+
+    def _step_on_device(self, images: torch.Tensor, targets: Any) -> None:
+        """Train one step without a part for the host, for a graph."""
+        loss, logits = self._backward(images, targets)
+        self._account(loss, len(logits))
+        self.optimizer.step()
 
     def _account(self, loss: torch.Tensor, samples: int) -> float | None:
         """Add a step's loss to the sum, and check it and the gradients; with a ledger the device does both.
@@ -226,14 +198,14 @@ class Fit:
         Raises:
             DivergedError: the loss or a gradient is not finite.
         """
-        norm, step = self._gradient_norm(loss), self.batches_done + 1
+        norm = self._gradient_norm(loss)
         if self.ledger is not None:
-            self.ledger.add(step, loss, norm, samples)
+            self.ledger.add(loss, norm, samples)
             self.optimizer.found_inf = self.ledger.fault  # type: ignore[attr-defined]  # read by fused optimizers
             return None
         value, gradient = torch.stack([loss, norm]).tolist()  # one device read for both
         if not (math.isfinite(value) and math.isfinite(gradient)):
-            self._refuse(value, gradient, step)
+            self._refuse(value, gradient, self.batches_done + 1)
         self.loss_sum += value * samples
         return float(value)
 
@@ -290,7 +262,7 @@ class Fit:
         self.epoch, self.batches_done, self.samples = state["place"]
         self.loss_sum, self.seconds = state["sums"]
         if self.ledger is not None:
-            self.ledger.begin(self.loss_sum)
+            self.ledger.begin(self.loss_sum, self.batches_done)
         self.recorder.restore(state["recorder"])  # after the place: a recorder may read `epoch` and `finished`
         torch.set_rng_state(state["generator"])
         if state["device_generator"] is not None:

@@ -5,13 +5,16 @@ Each gives the result of a loop of its own, because it keeps its own random stat
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
 from fastdc.common.errors import DivergedError
 from fastdc.loader import Batch, Loader
 from fastdc.nn.fit import Fit
+from fastdc.nn.visit_program import VisitProgram, Visits, step_sizes
+
+T = TypeVar("T")
 
 
 class Epochs(Protocol):
@@ -46,12 +49,14 @@ def run_fits(fits: Sequence[Fit], stream: Epochs) -> list[DivergedError | None]:
         CheckpointError: a checkpoint cannot be used.
     """
     faults: dict[Fit, DivergedError] = {}
+    program = _find_program(fits, stream)
     for fit in fits:
         with fit.running():
             fit.resume()
     while going := [fit for fit in fits if fit not in faults and not fit.finished]:
         epoch, start = min((fit.epoch, fit.batches_done) for fit in going)
-        for step, batches in enumerate(_timed(join_lone_sample(stream.epoch_views(epoch, start)), going), start):
+        inputs = _inputs(stream, program, epoch, start)
+        for step, batches in enumerate(_timed(inputs, going), start):
             for fit, batch in zip(fits, batches, strict=True):
                 # Finished or diverged runs, and those ahead of the stream, skip this batch.
                 if fit not in faults and (fit.epoch, fit.batches_done) == (epoch, step):
@@ -65,7 +70,24 @@ def run_fits(fits: Sequence[Fit], stream: Epochs) -> list[DivergedError | None]:
     return [faults.get(fit) for fit in fits]
 
 
-def _take(fit: Fit, batch: Batch, faults: dict[Fit, DivergedError]) -> None:
+def _find_program(fits: Sequence[Fit], stream: Epochs) -> VisitProgram | None:
+    """Return a program that makes the batches of a single run on the device, or None if one is not possible."""
+    alone = len(fits) == 1 and fits[0].plan.targets is None and not fits[0].recorder.reads_batches
+    if alone and isinstance(stream, Loader) and stream.drawer is not None:
+        return VisitProgram(stream, stream.drawer)
+    return None
+
+
+def _inputs(
+    stream: Epochs, program: VisitProgram | None, epoch: int, start: int
+) -> Iterator[tuple[Batch | Visits, ...]]:
+    """Yield what each run takes in the steps of an epoch, from step `start` on."""
+    if program is None:
+        return join_lone_sample(stream.epoch_views(epoch, start))
+    return ((visits,) for visits in program.epoch(epoch, start))
+
+
+def _take(fit: Fit, batch: Batch | Visits, faults: dict[Fit, DivergedError]) -> None:
     try:
         with fit.running():
             fit.take(batch)
@@ -73,7 +95,7 @@ def _take(fit: Fit, batch: Batch, faults: dict[Fit, DivergedError]) -> None:
         faults[fit] = error.with_traceback(None)  # its frames would keep this step's tensors alive
 
 
-def _timed(stream: Iterator[tuple[Batch, ...]], fits: Sequence[Fit]) -> Iterator[tuple[Batch, ...]]:
+def _timed(stream: Iterator[T], fits: Sequence[Fit]) -> Iterator[T]:
     """Pass a stream on, and divide the time spent waiting for it equally among the runs."""
     while True:
         start = time.monotonic()
@@ -111,5 +133,4 @@ def _join(first: Batch, second: Batch) -> Batch:
 
 def steps_per_epoch(loader: Loader) -> int:
     """Return the number of batches in an epoch after `join_lone_sample`."""
-    lone = loader.batches_per_epoch > 1 and loader.num_samples % loader.batch_size == 1
-    return loader.batches_per_epoch - int(lone)
+    return len(step_sizes(loader.num_samples, loader.batch_size))

@@ -8,7 +8,8 @@ from torch import nn
 
 from fastdc.loader import Batch
 from fastdc.nn.device import Compute
-from fastdc.nn.fit import Fit, FitPlan, Recorder
+from fastdc.nn.fit import Fit
+from fastdc.nn.fit_plan import FitPlan, Recorder
 from fastdc.nn.models import build_model, decay_weights_only
 
 FEW_IMAGES = 8

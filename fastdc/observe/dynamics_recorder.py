@@ -10,7 +10,8 @@ from fastdc.common.errors import CheckpointError
 from fastdc.kernels.scores.dynamics import batch_dynamics
 from fastdc.kernels.scores.fields import FIELDS
 from fastdc.loader import Batch
-from fastdc.nn.fit import Fit, Recorder
+from fastdc.nn.fit import Fit
+from fastdc.nn.fit_plan import Recorder
 from fastdc.observe.dynamics_log import Observation, append_epoch, commit
 from fastdc.observe.tdds_log import TddsRecorder
 

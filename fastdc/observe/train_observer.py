@@ -17,8 +17,9 @@ from fastdc.common.log import log_message, progress, progress_shown
 from fastdc.loader import TrainView, open_loader
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS, set_aside
 from fastdc.nn.device import Compute, choose_compute
-from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import run_fit, steps_per_epoch
+from fastdc.nn.fit_plan import FitPlan
 from fastdc.nn.models import build_model
 from fastdc.nn.weights import build_from, read_weights, save_weights
 from fastdc.nn.weights_facts import Facts

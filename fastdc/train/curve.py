@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastdc.loader import Batch, Loader
+from fastdc.loader import Loader
 from fastdc.nn.accuracy import Accuracy, measure_accuracy
 from fastdc.nn.device import Compute
-from fastdc.nn.fit import Recorder
+from fastdc.nn.fit_plan import Recorder
 from fastdc.track import emit
 from fastdc.train.data_pair import Pair
 from fastdc.train.labels.targets import Labelling
@@ -52,9 +52,9 @@ class Curve(Recorder):
         """Return the best top-1 over all validations in percent; shown, but never used for ranking."""
         return max(float(entry["top1"]) for entry in self.entries if entry["top1"] is not None)
 
-    def batch(self, batch: Batch, logits: torch.Tensor) -> None:
-        """Count the batch's images, for the rate."""
-        self._images += len(batch.labels)
+    def step(self, samples: int) -> None:
+        """Count the step's images, for the rate."""
+        self._images += samples
 
     def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
         """Validate if the protocol does so at this epoch, then add an entry and publish it."""

@@ -10,7 +10,8 @@ from fastdc.beton import count_image_bytes
 from fastdc.common.keys import content_key
 from fastdc.loader import Loader
 from fastdc.nn.device import Compute
-from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit import Fit
+from fastdc.nn.fit_plan import FitPlan
 from fastdc.nn.models import build_model, decay_weights_only
 from fastdc.train.curve import Curve
 from fastdc.train.data_pair import Pair

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fastdc.nn.fit import Loss
+from fastdc.nn.fit_plan import Loss
 from fastdc.train.protocols import Protocol
 
 

@@ -13,8 +13,9 @@ from fastdc.loader import Batch, EvalView, TrainView, open_loader
 from fastdc.loader.engines.device_resize import resize_views
 from fastdc.loader.view_settings import view_numbers
 from fastdc.nn.device import Compute
-from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import run_fit, steps_per_epoch
+from fastdc.nn.fit_plan import FitPlan, Recorder
 from fastdc.nn.models import build_model
 from tests.loader.conftest import jpeg, picture, write
 
@@ -113,7 +114,7 @@ def test_auto_keeps_the_set_on_a_cuda_device(stored: Path, device: str) -> None:
         assert loader.engine == ("device" if device == "cuda" else "resident")
 
 
-class Losses:
+class Losses(Recorder):
     """A recorder that keeps the loss of every epoch."""
 
     def __init__(self) -> None:

@@ -10,8 +10,9 @@ from torch import nn
 from fastdc.common.errors import CheckpointError, DivergedError
 from fastdc.loader import Batch, Loader, TrainView, open_loader
 from fastdc.nn.device import choose_compute
-from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import run_fit, steps_per_epoch
+from fastdc.nn.fit_plan import FitPlan, Recorder
 from fastdc.nn.models import build_model, decay_weights_only
 from fastdc.nn.step_ledger import StepLedger
 
@@ -20,7 +21,7 @@ class KilledError(Exception):
     """Stands for a kill: leaves the loop between two steps."""
 
 
-class Listener:
+class Listener(Recorder):
     """Keeps the losses; raises `KilledError` at a given batch."""
 
     def __init__(self, stop_at: int | None = None) -> None:

@@ -11,8 +11,9 @@ from torch import nn
 from fastdc.common.errors import CheckpointError
 from fastdc.loader import Batch, Loader, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from fastdc.nn.device import choose_compute
-from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import join_lone_sample, run_fit, run_fits, steps_per_epoch
+from fastdc.nn.fit_plan import FitPlan
 from fastdc.nn.models import build_model, decay_weights_only
 from tests.nn.test_fit import KilledError, Listener, weights
 

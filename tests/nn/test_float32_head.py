@@ -16,7 +16,8 @@ from fastdc.common.errors import ConfigError
 from fastdc.loader import Batch, EvalView, ViewRequest, open_loader
 from fastdc.nn.accuracy import measure_accuracy
 from fastdc.nn.device import Compute, choose_compute
-from fastdc.nn.fit import Fit, FitPlan
+from fastdc.nn.fit import Fit
+from fastdc.nn.fit_plan import FitPlan, Recorder
 from fastdc.nn.float32_head import head_layers
 from fastdc.nn.models import build_model
 from fastdc.observe import ObserverConfig, observe
@@ -169,7 +170,7 @@ def test_a_network_without_a_last_layer_is_refused(half: Compute) -> None:
     assert choose_compute("fp32", 1).logits(Product(), inputs(4)).dtype == torch.float32
 
 
-class Seen:
+class Seen(Recorder):
     """A recorder that keeps logits."""
 
     def __init__(self) -> None:
