@@ -58,6 +58,12 @@ import torch
 from fastdc.loader.engines.device_drawing import choose_drawing
 print(*choose_drawing(torch.device("cuda", 0)), sep="|")
 """
+# A small network is trained with and without CUDA graphs.
+STEPS_PROBE = """
+import torch
+from fastdc.nn.graph_check import graphs_fault
+print("steps", graphs_fault(torch.device("cuda", 0)), sep="|")
+"""
 CACHE_PROBE = """
 from fastdc.kernels.core.jit import examine_cache
 folder, files, damaged = examine_cache()
@@ -129,7 +135,7 @@ def _torch() -> list[Check]:
     checks = [Check("torch", "ok", torch), Check("torchvision", "ok", f"{torchvision}, matches torch")]
     if gpus == "none":
         return [*checks, Check("cuda", "ok", "no GPU; training runs on the CPU in fp32")]
-    return [*checks, Check("cuda", "ok", f"{gpus}; mixed precision {amp}"), _views()]
+    return [*checks, Check("cuda", "ok", f"{gpus}; mixed precision {amp}"), _views(), _steps()]
 
 
 def _views() -> Check:
@@ -139,6 +145,15 @@ def _views() -> Check:
     if works and way == "kernel":
         return Check("views", "ok", "Triton's kernel draws the pixels of matrix products")
     return Check("views", "warning", f"drawn by matrix products, which is slower: {reason or text}")
+
+
+def _steps() -> Check:
+    """Check how training steps run on the GPU."""
+    works, text = _probe(STEPS_PROBE)
+    if works and text == "steps|":
+        return Check("steps", "ok", "replayed as CUDA graphs, which agree with plain steps")
+    reason = text.partition("|")[2] or text
+    return Check("steps", "warning", f"run one operation at a time, which is slower for small images: {reason}")
 
 
 def _ffcv() -> Check:

@@ -28,7 +28,12 @@ class CudaCapture:
         """
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with _kept_generator(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        # A capture that breaks does not leave its stream, so the present one is entered around it.
+        with (
+            _kept_generator(),
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+        ):
             run()
         return graph.replay
 

@@ -65,7 +65,7 @@ class Fit:
             report_no_graphs(reason)
         if reason or self.ledger is None:
             return None
-        return StepGraphs(self.model, self.optimizer, self.ledger, self._step_on_device, device)
+        return StepGraphs(self.model, self.optimizer, self.ledger, device)
 
     @property
     def finished(self) -> bool:
@@ -153,7 +153,7 @@ class Fit:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         if self.graphs is not None and not self.graphs.reason:
-            self.graphs.take(self._input(batch), lr)
+            self.graphs.take(self._step_on_device, self._input(batch), lr)
             return None
         images, targets = self._input(batch).read()
         loss, logits = self._backward(images, targets)

@@ -4,8 +4,9 @@ Each gives the result of a loop of its own, because it keeps its own random stat
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -15,6 +16,7 @@ from fastdc.nn.fit import Fit
 from fastdc.nn.visit_program import VisitProgram, Visits, step_sizes
 
 T = TypeVar("T")
+Turn = Callable[[Fit], AbstractContextManager[Any]]
 
 
 class Epochs(Protocol):
@@ -48,24 +50,33 @@ def run_fits(fits: Sequence[Fit], stream: Epochs) -> list[DivergedError | None]:
     Raises:
         CheckpointError: a checkpoint cannot be used.
     """
+    if len(fits) != 1:
+        return _run(fits, stream, Fit.running)
+    # A single run keeps its clock and its random state to the end: changing them takes longer than a graph's launch.
+    with fits[0].running():
+        return _run(fits, stream, nullcontext)
+
+
+def _run(fits: Sequence[Fit], stream: Epochs, turn: Turn) -> list[DivergedError | None]:
+    """Train runs as `run_fits` does; `turn` gives the context in which one of them works."""
     faults: dict[Fit, DivergedError] = {}
     program = _find_program(fits, stream)
     for fit in fits:
-        with fit.running():
+        with turn(fit):
             fit.resume()
     while going := [fit for fit in fits if fit not in faults and not fit.finished]:
         epoch, start = min((fit.epoch, fit.batches_done) for fit in going)
         inputs = _inputs(stream, program, epoch, start)
-        for step, batches in enumerate(_timed(inputs, going), start):
+        for step, batches in enumerate(_timed(inputs, going) if len(fits) > 1 else inputs, start):
             for fit, batch in zip(fits, batches, strict=True):
                 # Finished or diverged runs, and those ahead of the stream, skip this batch.
                 if fit not in faults and (fit.epoch, fit.batches_done) == (epoch, step):
-                    _take(fit, batch, faults)
+                    _take(fit, batch, faults, turn)
             if faults.keys() >= set(going):
                 break  # nothing is left to train in this epoch, so its other batches need not be made
     for fit in fits:
         if fit not in faults:
-            with fit.running():
+            with turn(fit):
                 fit.end()
     return [faults.get(fit) for fit in fits]
 
@@ -87,9 +98,9 @@ def _inputs(
     return ((visits,) for visits in program.epoch(epoch, start))
 
 
-def _take(fit: Fit, batch: Batch | Visits, faults: dict[Fit, DivergedError]) -> None:
+def _take(fit: Fit, batch: Batch | Visits, faults: dict[Fit, DivergedError], turn: Turn) -> None:
     try:
-        with fit.running():
+        with turn(fit):
             fit.take(batch)
     except DivergedError as error:
         faults[fit] = error.with_traceback(None)  # its frames would keep this step's tensors alive

@@ -32,6 +32,8 @@ Kernels with atomic additions do not repeat their last bits. AdamW's first steps
 a gradient is almost 0, so the bound on weights is wide. A step on other data differs by about 1.
 """
 
+Step = Callable[[torch.Tensor, Any], None]
+
 
 def why_no_graphs(
     device: torch.device, optimizer: torch.optim.Optimizer, ledger: StepLedger | None, recorder: Recorder
@@ -53,7 +55,6 @@ class StepGraphs:
     """Steps of one training, replayed as graphs; without one they run as they are.
 
     Args:
-        step: function of images and targets that trains on them and reads nothing on the host.
         capture: how to record a step; None for CUDA graphs with a memory pool of their own.
 
     Attributes:
@@ -65,11 +66,10 @@ class StepGraphs:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         ledger: StepLedger,
-        step: Callable[[torch.Tensor, Any], None],
         device: torch.device,
         capture: Capture | None = None,
     ) -> None:
-        self._model, self._optimizer, self._ledger, self._step, self._device = model, optimizer, ledger, step, device
+        self._model, self._optimizer, self._ledger, self._device = model, optimizer, ledger, device
         self._capture = capture or CudaCapture()
         # CUDA's fused optimizers read a float32 rate, within 2**-24 of the exact one.
         kind = torch.float32 if device.type == "cuda" else torch.float64
@@ -77,8 +77,13 @@ class StepGraphs:
         self._captured: dict[Hashable, _StepGraph] = {}
         self.reason = ""
 
-    def take(self, new: StepInput, learning_rate: float) -> None:
-        """Train one step, by a graph if there is one; the first steps of a kind run both ways."""
+    def take(self, step: Step, new: StepInput, learning_rate: float) -> None:
+        """Train one step, by a graph if there is one; the first steps of a kind run both ways.
+
+        Args:
+            step: function of images and targets that trains on them and reads nothing on the host.
+            new: the step's input.
+        """
         if learning_rate != self._last_rate:
             self._rate.fill_(learning_rate)
             self._last_rate = learning_rate
@@ -87,47 +92,59 @@ class StepGraphs:
         graph = self._captured[new.kind]
         graph.input.fill(new)
         if graph.checks < CHECKED_STEPS:
-            self._run_both_ways(graph)
+            self._run_both_ways(step, graph)
         else:
             assert graph.replay is not None
             graph.replay()
 
-    def _run_both_ways(self, graph: "_StepGraph") -> None:
+    def _run_both_ways(self, step: Step, graph: "_StepGraph") -> None:
         """Train one step as it is, then again by a replay, and compare; keep the replay's result if they agree."""
         state = TrainingState(self._model, self._optimizer, [*self._ledger.tensors, *graph.input.changed], self._device)
         before = state.copy()
-        if graph.replay is None:
-            self._warm_up(graph.input, state, before)
-        self._run(graph.input)
+        try:
+            if graph.replay is None:
+                self._warm_up(step, graph.input, state, before)
+            self._run(step, graph.input)
+        except torch.OutOfMemoryError:
+            if not any(each.replay for each in self._captured.values()):
+                raise  # a step alone does not fit
+            self._give_up("memory does not hold a graph and a step")
+            state.put_back(before)
+            self._run(step, graph.input)
+            return
         stepped = state.copy()
         state.put_back(before)
         try:
             if graph.replay is None:
-                graph.replay = self._recorded(graph.input)
+                graph.replay = self._recorded(step, graph.input)
             graph.replay()
-            self.reason = self._fault(state, before, stepped)
+            fault = self._fault(state, before, stepped)
         except Exception as error:  # whatever the network, a library or the driver raise during a capture
-            self.reason = f"its capture failed ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+            fault = f"its capture failed ({_cause(error)})"
         graph.checks += 1
-        if self.reason:
+        if fault:
+            self._give_up(fault)
             state.put_back(stepped)
-            self._captured.clear()
-            report_no_graphs(self.reason)
 
-    def _warm_up(self, step_input: StepInput, state: TrainingState, before: Copied) -> None:
+    def _give_up(self, reason: str) -> None:
+        self.reason = reason
+        self._captured.clear()  # and with the graphs their memory
+        report_no_graphs(reason)
+
+    def _warm_up(self, step: Step, step_input: StepInput, state: TrainingState, before: Copied) -> None:
         with side_stream(self._device):
             for _ in range(WARM_UP_STEPS):
-                self._run(step_input)
+                self._run(step, step_input)
                 state.put_back(before)
 
-    def _recorded(self, step_input: StepInput) -> Run:
+    def _recorded(self, step: Step, step_input: StepInput) -> Run:
         # A gradient from before would be added to, at an address outside the graph's memory.
         self._optimizer.zero_grad(set_to_none=True)
-        return self._capture(lambda: self._run(step_input, captured=True))
+        return self._capture(lambda: self._run(step, step_input, captured=True))
 
-    def _run(self, step_input: StepInput, captured: bool = False) -> None:
+    def _run(self, step: Step, step_input: StepInput, captured: bool = False) -> None:
         with _tensor_rate(self._optimizer, self._rate, captured):
-            self._step(*step_input.read())
+            step(*step_input.read())
 
     def _fault(self, state: TrainingState, before: Copied, stepped: Copied) -> str:
         """Return how a replay's result differs from that of the step itself; empty if they agree."""
@@ -161,6 +178,13 @@ def _relative(first: float, second: float) -> float:
     if first == second or not (math.isfinite(first) or math.isfinite(second)):
         return 0.0
     return abs(first - second) / max(abs(first), abs(second))
+
+
+def _cause(error: BaseException) -> str:
+    """Return type and first line of the first error: ending a broken capture raises another one."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from fastdc.nn.device import Compute
 from fastdc.nn.fit import Fit
 from fastdc.nn.fit_plan import FitPlan, Recorder
 from fastdc.nn.models import build_model, decay_weights_only
+from fastdc.nn.step_graphs import CHECKED_STEPS
 
 FEW_IMAGES = 8
 MOST_IMAGES = 128
@@ -47,13 +48,16 @@ def probe_steps(arch: str, image_size: int, num_classes: int, compute: Compute) 
     fit = Fit(model, optimizer, compute, plan, Recorder())
     with fit.running():
         fit.resume()
-        _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=1)  # warm-up: allocations and kernel selection
+        # Warm-up: allocations, kernel selection, and the checked first steps of a graph.
+        warm_up = 1 if fit.graphs is None else CHECKED_STEPS + 1
+        _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=warm_up)
         few = _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=1)
         if few > LONG_STEP_SECONDS:  # so slow that the constant part does not matter
             again = _seconds(fit, FEW_IMAGES, image_size, num_classes, repeats=REPEATS - 1)
             return StepCost(step=0.0, image=min(few, again) / FEW_IMAGES)
         most = max(2 * FEW_IMAGES, min(MOST_IMAGES, int(LONG_STEP_SECONDS / few * FEW_IMAGES)))
         few = _seconds(fit, FEW_IMAGES, image_size, num_classes)
+        _seconds(fit, most, image_size, num_classes, repeats=warm_up - 1)
         many = _seconds(fit, most, image_size, num_classes)
     image = max(0.0, many - few) / (most - FEW_IMAGES)
     return StepCost(step=max(0.0, few - FEW_IMAGES * image), image=image)
@@ -72,4 +76,4 @@ def _seconds(fit: Fit, images: int, image_size: int, num_classes: int, repeats: 
         if fit.compute.device.type == "cuda":
             torch.cuda.synchronize()  # or the clock would see the launches only
         taken.append(time.monotonic() - start)
-    return min(taken)
+    return min(taken, default=0.0)

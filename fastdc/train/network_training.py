@@ -147,7 +147,11 @@ def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimize
     """Return SGD, which decays every parameter, or AdamW, which decays weight matrices only unless `decay_all`."""
     if protocol.optimizer == "sgd":
         return torch.optim.SGD(
-            model.parameters(), lr=protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
+            model.parameters(),
+            lr=protocol.lr,
+            momentum=protocol.momentum,
+            weight_decay=protocol.weight_decay,
+            fused=next(model.parameters()).is_cuda or None,  # faults stay on the device; on CPU it changes digits
         )
     if protocol.decay_all:
         return torch.optim.AdamW(model.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)

@@ -1,5 +1,7 @@
 """Steps as graphs: on the CPU a tape stands for CUDA's capture, and results are those of plain steps in every bit."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import join_lone_sample, run_fit, run_fits, steps_per_epoch
 from fastdc.nn.fit_plan import FitPlan, Recorder
 from fastdc.nn.models import build_model, decay_weights_only
-from fastdc.nn.step_graphs import StepGraphs, report_no_graphs, why_no_graphs
+from fastdc.nn.step_graphs import WARM_UP_STEPS, StepGraphs, report_no_graphs, why_no_graphs
 from fastdc.nn.step_ledger import StepLedger
 from fastdc.nn.visit_program import VisitProgram
 from tests.nn.tape import record
@@ -106,7 +108,7 @@ def make_fit(
     fit = Fit(model, made, choose_compute(precision, 1), schedule, recorder)
     fit.ledger = StepLedger(CPU)
     if capture is not None:
-        fit.graphs = StepGraphs(fit.model, fit.optimizer, fit.ledger, fit._step_on_device, CPU, capture)
+        fit.graphs = StepGraphs(fit.model, fit.optimizer, fit.ledger, CPU, capture)
     return fit
 
 
@@ -308,6 +310,51 @@ def test_a_replay_that_differs_is_not_used(betons: Any, capture: Any) -> None:
     assert_equal(graphed, plain)
     assert graphed.graphs is not None
     assert graphed.graphs.reason.startswith("a replay differed from the step: loss by 1 (bound 0.001), weights by 1 (")
+
+
+class Full:
+    """A loss for which memory runs out when both ways are run a second time."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == WARM_UP_STEPS + 3:  # after the warm-up, the step and its capture
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return nn.functional.cross_entropy(logits, labels)
+
+
+def test_a_graph_that_takes_the_memory_of_a_step_is_dropped(betons: Any) -> None:
+    with open_batches(betons.train, "device") as loader:
+        plain, graphed = make_fit(loader, Losses()), make_fit(loader, Losses(), record, loss=Full())
+        run_fit(plain, loader)
+        run_fit(graphed, loader)
+        assert_equal(graphed, plain)
+        assert graphed.graphs is not None
+        assert graphed.graphs.reason == "memory does not hold a graph and a step"
+
+
+def test_a_step_that_does_not_fit_is_an_error(betons: Any) -> None:
+    def never(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with open_batches(betons.train) as loader, pytest.raises(torch.OutOfMemoryError):
+        run_fit(make_fit(loader, Losses(), record, loss=never), loader)
+
+
+def test_a_finished_run_frees_its_graphs(betons: Any) -> None:
+    """Their memory is that of a whole step, so they must not wait for the garbage collector."""
+    with open_batches(betons.train) as loader:
+        fit = make_fit(loader, Losses(), forgetful)
+        graphs = weakref.ref(fit.graphs)
+        run_fit(fit, loader)
+        gc.disable()
+        try:
+            del fit
+            assert graphs() is None
+        finally:
+            gc.enable()
 
 
 def test_a_number_of_the_host_in_a_step_is_found(betons: Any) -> None:
