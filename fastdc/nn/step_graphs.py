@@ -101,13 +101,7 @@ class StepGraphs:
         """Train one step as it is, then again by a replay, and compare; keep the replay's result if they agree."""
         state = TrainingState(self._model, self._optimizer, [*self._ledger.tensors, *graph.input.changed], self._device)
         before = state.copy()
-        try:
-            if graph.replay is None:
-                self._warm_up(step, graph.input, state, before)
-            self._run(step, graph.input)
-        except torch.OutOfMemoryError:
-            if not any(each.replay for each in self._captured.values()):
-                raise  # a step alone does not fit
+        if not self._fits(step, graph, state, before):
             self._give_up("memory does not hold a graph and a step")
             state.put_back(before)
             self._run(step, graph.input)
@@ -126,16 +120,31 @@ class StepGraphs:
             self._give_up(fault)
             state.put_back(stepped)
 
+    def _fits(self, step: Step, graph: "_StepGraph", state: TrainingState, before: Copied) -> bool:
+        """Train a step as it is, after a warm-up before a capture; return whether memory holds it beside the graphs.
+
+        Raises:
+            OutOfMemoryError: memory does not hold the step although there are no graphs.
+        """
+        try:
+            if graph.replay is None:
+                with side_stream(self._device):
+                    for _ in range(WARM_UP_STEPS):
+                        self._run(step, graph.input)
+                        state.put_back(before)
+            self._run(step, graph.input)
+        except torch.OutOfMemoryError:
+            if not any(each.replay for each in self._captured.values()):
+                raise
+            return False  # the error, which keeps the step's tensors alive, ends here
+        return True
+
     def _give_up(self, reason: str) -> None:
         self.reason = reason
-        self._captured.clear()  # and with the graphs their memory
+        for graph in self._captured.values():
+            graph.replay = None  # and with the graph its memory, whatever still refers to this entry
+        self._captured.clear()
         report_no_graphs(reason)
-
-    def _warm_up(self, step: Step, step_input: StepInput, state: TrainingState, before: Copied) -> None:
-        with side_stream(self._device):
-            for _ in range(WARM_UP_STEPS):
-                self._run(step, step_input)
-                state.put_back(before)
 
     def _recorded(self, step: Step, step_input: StepInput) -> Run:
         # A gradient from before would be added to, at an address outside the graph's memory.
