@@ -107,9 +107,9 @@ class ViewStream(ABC):
         """
 
     @property
-    def drawer(self) -> VisitDrawer | None:
-        """Return the maker of the same views from numbers on the device, or None if this engine has none."""
-        return None
+    def drawers(self) -> tuple[VisitDrawer, ...]:
+        """Return for each requested view the maker of it from numbers on the device; empty if there is none."""
+        return ()
 
     @abstractmethod
     def close(self) -> None:
@@ -159,9 +159,9 @@ class Loader:
         return self._stream.engine
 
     @property
-    def drawer(self) -> VisitDrawer | None:
-        """Return the maker of the views of `visits` on the device, or None; see `ViewStream`."""
-        return self._stream.drawer
+    def drawers(self) -> tuple[VisitDrawer, ...]:
+        """Return for each view the maker of its `visits` on the device; empty if there is none, see `ViewStream`."""
+        return self._stream.drawers
 
     @property
     def decodes(self) -> NDArray[np.uint32]:

@@ -164,8 +164,8 @@ def _choose_engine(file: StoredFile, plan: ViewPlan, engine: EngineChoice) -> En
         return "ffcv"
     if engine == "device":
         return "device"  # `open_device` checks whether the images fit
-    alone_on_cuda = plan.delivery.device.type == "cuda" and len(plan.places) == 1
-    if engine == "auto" and alone_on_cuda and device_suits(file, plan, _RESIDENT_SHARE):
+    on_cuda = plan.delivery.device.type == "cuda" and plan.one_kind
+    if engine == "auto" and on_cuda and device_suits(file, plan, _RESIDENT_SHARE):
         return "device"
     needed = {resident_key(file.identity, r.view): resident_bytes(file, r.view) for r in plan.requests}
     missing = sum(size for key, size in needed.items() if key not in CACHE)

@@ -24,8 +24,7 @@ class LoaderRequest:
         requests: the view of each of K >= 1 consumers. All take the same samples.
         order_seed: seed of the order of samples.
         visits: visits to each sample in an epoch, `views` of `open_loader`.
-        batch_size, shuffle, indices, engine, workers, output, device: see `open_loader`. Several views have no device
-            engine.
+        batch_size, shuffle, indices, engine, workers, output, device: see `open_loader`.
 
     Raises:
         ConfigError: there are no requests; or batch_size, workers, visits, engine, output or device is out of range.
@@ -53,14 +52,15 @@ class LoaderRequest:
             raise ConfigError(f"workers={self.workers}: expected at least 1")
         if self.visits < 1:
             raise ConfigError(f"views={self.visits}: expected at least 1 visit to each sample in an epoch")
-        engines = [name for name in get_args(EngineChoice) if name != "device" or len(self.requests) == 1]
-        if self.engine not in engines:
-            *others, last = engines
-            found = f"loader engine {self.engine!r} does not exist"
-            if self.engine == "device":
-                found = f"loader engine device makes one view, found {len(self.requests)} requests"
-            raise ConfigError(f"{found}, expected {', '.join(others)} or {last}")
-        _ = self.plan  # checks output and device
+        if self.engine not in get_args(EngineChoice):
+            *others, last = get_args(EngineChoice)
+            raise ConfigError(f"loader engine {self.engine!r} does not exist, expected {', '.join(others)} or {last}")
+        if not self.plan.one_kind and self.engine == "device":  # `plan` also checks output and device
+            found = f"{self.plan.random} training and {len(self.plan.requests) - self.plan.random} validation views"
+            raise ConfigError(
+                f"loader engine device makes training views or one validation view, found {found}; use auto, ffcv or "
+                "resident"
+            )
 
     @cached_property
     def plan(self) -> ViewPlan:

@@ -68,6 +68,11 @@ class ViewPlan:
         largest = int(self.sides.max()) if delivery.output == "float32" else 0
         self.levels = np.ascontiguousarray(np.tile(normal_levels().astype(np.float32), largest))
 
+    @property
+    def one_kind(self) -> bool:
+        """Return whether all views are made from the same images: training views only, or one validation view."""
+        return self.random == len(self.requests) or len(self.requests) == 1
+
     def view_bytes(self, number: int) -> int:
         """Return the bytes of one view of request `number`."""
         return int(self.sides[number]) ** 2 * _CHANNELS * self.delivery.item_bytes

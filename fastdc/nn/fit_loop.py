@@ -60,13 +60,18 @@ def run_fits(fits: Sequence[Fit], stream: Epochs) -> list[DivergedError | None]:
 def _run(fits: Sequence[Fit], stream: Epochs, turn: Turn) -> list[DivergedError | None]:
     """Train runs as `run_fits` does; `turn` gives the context in which one of them works."""
     faults: dict[Fit, DivergedError] = {}
-    program = _find_program(fits, stream)
+    programs = _find_programs(fits, stream)
     for fit in fits:
         with turn(fit):
             fit.resume()
     while going := [fit for fit in fits if fit not in faults and not fit.finished]:
-        epoch, start = min((fit.epoch, fit.batches_done) for fit in going)
-        inputs = _inputs(stream, program, epoch, start)
+        places = {(fit.epoch, fit.batches_done) for fit in going}
+        epoch, start = min(places)
+        inputs: Iterator[tuple[Batch | Visits, ...]]
+        if programs and len(places) == 1:  # a program's steps must not be skipped
+            inputs = zip(*(program.epoch(epoch, start) for program in programs), strict=True)
+        else:
+            inputs = join_lone_sample(stream.epoch_views(epoch, start))
         for step, batches in enumerate(_timed(inputs, going) if len(fits) > 1 else inputs, start):
             for fit, batch in zip(fits, batches, strict=True):
                 # Finished or diverged runs, and those ahead of the stream, skip this batch.
@@ -81,21 +86,13 @@ def _run(fits: Sequence[Fit], stream: Epochs, turn: Turn) -> list[DivergedError 
     return [faults.get(fit) for fit in fits]
 
 
-def _find_program(fits: Sequence[Fit], stream: Epochs) -> VisitProgram | None:
-    """Return a program that makes the batches of a single run on the device, or None if one is not possible."""
-    alone = len(fits) == 1 and fits[0].plan.targets is None and not fits[0].recorder.reads_batches
-    if alone and isinstance(stream, Loader) and stream.drawer is not None:
-        return VisitProgram(stream, stream.drawer)
-    return None
-
-
-def _inputs(
-    stream: Epochs, program: VisitProgram | None, epoch: int, start: int
-) -> Iterator[tuple[Batch | Visits, ...]]:
-    """Yield what each run takes in the steps of an epoch, from step `start` on."""
-    if program is None:
-        return join_lone_sample(stream.epoch_views(epoch, start))
-    return ((visits,) for visits in program.epoch(epoch, start))
+def _find_programs(fits: Sequence[Fit], stream: Epochs) -> list[VisitProgram]:
+    """Return a program for each run that makes its batches on the device; none if they are needed on the host."""
+    drawers = stream.drawers if isinstance(stream, Loader) else ()
+    if any(fit.plan.targets is not None or fit.recorder.reads_batches for fit in fits) or len(drawers) != len(fits):
+        return []
+    assert isinstance(stream, Loader)
+    return [VisitProgram(stream, drawer) for drawer in drawers]
 
 
 def _take(fit: Fit, batch: Batch | Visits, faults: dict[Fit, DivergedError], turn: Turn) -> None:

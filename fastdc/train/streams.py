@@ -34,7 +34,6 @@ def open_training_loader(pair: Pair, settings: Sequence[EvaluateSettings], compu
             f"networks trained together take {' and '.join(map(str, views))} views of an image in an epoch, expected "
             "one number for all; train them one by one (together: never)"
         )
-    several_on_device = first.loader == "device" and len(settings) > 1  # that engine makes one view
     return open_stream(
         LoaderRequest(
             pair.subset,
@@ -43,7 +42,7 @@ def open_training_loader(pair: Pair, settings: Sequence[EvaluateSettings], compu
             order_seed=_order_seed(first),
             shuffle=True,
             visits=views[0],
-            engine="auto" if several_on_device else first.loader,
+            engine=first.loader,
             workers=first.loader_workers,
             device=compute.device,
         )

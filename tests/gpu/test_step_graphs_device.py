@@ -84,7 +84,7 @@ def test_a_step_does_not_wait_for_the_host(betons: Any, engine: Any, targets: An
         fit = make_fit(loader, "bf16", targets=targets, epochs=CHECKED_STEPS + 2)
         if not graphs:
             fit.graphs = None
-        program = VisitProgram(loader, loader.drawer) if targets is None and loader.drawer is not None else None
+        program = VisitProgram(loader, loader.drawers[0]) if targets is None and loader.drawers else None
         with fit.running():
             fit.resume()
             for epoch in range(CHECKED_STEPS + 1):

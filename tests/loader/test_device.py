@@ -1,5 +1,6 @@
 """The device engine and its resizing, on the CPU: the kernels' pixels to the last bit; `tests/gpu` has the rest."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastdc.common.errors import LoaderError
 from fastdc.kernels.views.view_batches import PLACE_NUMBERS, draw_view, place_views
-from fastdc.loader import EvalView, TrainView, open_loader
+from fastdc.loader import EvalView, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from fastdc.loader.engines import device as device_engine
 from fastdc.loader.engines.device import device_cache
 from fastdc.loader.engines.device_resize import resize_views
@@ -72,6 +73,24 @@ def test_batches_equal_those_of_the_resident_engine(
         assert device.engine == "device"
         for first, second in zip(device.epoch(3), resident.epoch(3), strict=True):
             assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("visits", [7, 1 << 14], ids=["batch by batch", "at once"])
+def test_several_training_views_equal_those_of_the_resident_engine(
+    shelf: Shelf, visits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_engine, "_CHUNK_VISITS", visits)
+    views = (TrainView(24), TrainView(24), TrainView(30, tile_grid=2))
+    requests = tuple(ViewRequest(view, seed) for view, seed in zip(views, (4, 5, 4), strict=True))
+    request = LoaderRequest(
+        shelf.jpeg, (*requests, requests[0]), batch_size=5, order_seed=4, shuffle=True, engine="resident"
+    )
+    with open_stream(replace(request, engine="device")) as device, open_stream(request) as resident:
+        assert (device.engine, resident.engine) == ("device", "resident")
+        for made, expected in zip(device.epoch_views(3), resident.epoch_views(3), strict=True):
+            assert len(made) == 4
+            for first, second in zip(made, expected, strict=True):
+                assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
 def test_images_of_several_sizes_are_refused_with_a_sample(shelf: Shelf) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fastdc.common.errors import DivergedError
-from fastdc.loader import Loader, TrainView, open_loader
+from fastdc.loader import Loader, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from fastdc.loader.engines.device import DeviceStream
 from fastdc.loader.engines.device_resize import resize_views
 from fastdc.nn import visit_program
@@ -156,7 +156,7 @@ def draw(images: torch.Tensor, samples: torch.Tensor, places: torch.Tensor, size
 
 @pytest.fixture(autouse=True)
 def drawn_in_one_operation(monkeypatch: pytest.MonkeyPatch) -> None:
-    def drawn(stream: DeviceStream, samples: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    def drawn(stream: DeviceStream, _number: int, samples: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         return draw(stream.images, samples, places, 28)
 
     monkeypatch.setattr(DeviceStream, "draw", drawn)
@@ -192,8 +192,8 @@ def test_targets_are_made_outside_the_graph(betons: Any, engine: str, precision:
 def test_a_program_draws_the_batches_of_its_loader(betons: Any) -> None:
     for batch in (16, 17, 60):
         with open_batches(betons.train, "device", batch) as loader:
-            assert loader.drawer is not None
-            program = VisitProgram(loader, loader.drawer)
+            (drawer,) = loader.drawers
+            program = VisitProgram(loader, drawer)
             for epoch, start in ((0, 0), (1, 2), (0, 1)):
                 expected = [batches[0] for batches in join_lone_sample(loader.epoch_views(epoch, start))]
                 drawn = [(visits.size, *visits.read()) for visits in program.epoch(epoch, start)]
@@ -231,6 +231,32 @@ def test_runs_take_turns(betons: Any) -> None:
         assert run_fits(fits, Doubled(loader)) == [None, None]
     for fit in fits:
         assert_equal(fit, plain)
+
+
+@pytest.mark.parametrize("stops", [(None, None), (13, None), (None, 13)])
+def test_runs_share_images_on_the_device(betons: Any, tmp_path: Path, stops: tuple[int | None, int | None]) -> None:
+    """Each has views of its own; runs that a kill left at different places meet again."""
+    requests = tuple(ViewRequest(TrainView(28), seed) for seed in (5, 6))
+    files = [tmp_path / f"{number}.pt" for number in range(2)]
+    with open_stream(
+        LoaderRequest(betons.train, requests, batch_size=16, order_seed=5, shuffle=True, engine="device")
+    ) as stream:
+        if any(stops):
+            pairs = zip(stops, files, strict=True)
+            killed = [make_fit(stream, Killed(stop or 99), record, checkpoint=file) for stop, file in pairs]
+            with pytest.raises(KilledError):
+                run_fits(killed, stream)
+        fits = [make_fit(stream, Losses(), record, checkpoint=file) for file in files]
+        assert run_fits(fits, stream) == [None, None]
+    for fit, request in zip(fits, requests, strict=True):
+        with open_loader(
+            betons.train, request.view, batch_size=16, seed=request.seed, order_seed=5, shuffle=True, engine="device"
+        ) as loader:
+            alone = make_fit(loader, Losses())
+            run_fit(alone, loader)
+        assert_equal(fit, alone)
+        assert fit.graphs is not None
+        assert fit.graphs.reason == ""
 
 
 class Doubled:

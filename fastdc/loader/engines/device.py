@@ -22,7 +22,7 @@ from fastdc.loader.engines.device_drawing import choose_drawing, draw_views
 from fastdc.loader.engines.device_resize import resize_views
 from fastdc.loader.image_cache import SharedCache, available_memory
 from fastdc.loader.stream import ViewPlan, normal_levels
-from fastdc.loader.view_settings import EvalView, TrainView, View
+from fastdc.loader.view_settings import EvalView
 
 _CHANNELS = 3
 _CHUNK_BYTES = 64_000_000  # decoded bytes per copy to the device
@@ -58,7 +58,7 @@ def device_memory(device: torch.device) -> int:
 def device_suits(file: StoredFile, plan: ViewPlan, share: int) -> bool:
     """Return whether the images can be kept on the device and take at most 1/`share` of its free memory."""
     device = plan.delivery.device
-    (view,) = (request.view for request in plan.requests)
+    view = plan.requests[0].view
     if resident_key(file.identity, view) in device_cache(device):
         return True
     equal = isinstance(view, EvalView) or _one_size(file)
@@ -75,8 +75,8 @@ def open_device(file: StoredFile, plan: ViewPlan, workers: int) -> "DeviceStream
     Raises:
         LoaderError: an image cannot be decoded, sizes differ, or the device has too little memory.
     """
-    device, (request,) = plan.delivery.device, plan.requests
-    view, cache = request.view, device_cache(plan.delivery.device)
+    device, view = plan.delivery.device, plan.requests[0].view
+    cache = device_cache(device)
     key, size = resident_key(file.identity, view), resident_bytes(file, view)
     if key not in cache:
         _check_fits(file, size, device, isinstance(view, EvalView))
@@ -151,67 +151,78 @@ class DeviceStream(ViewStream):
 
     def _chunk(self, epoch: int, samples: NDArray[np.int64], batch_size: int) -> Iterator[tuple[torch.Tensor, ...]]:
         """Yield the batches of some visits."""
-        device = self.images.device
-        if isinstance(self._view, EvalView):
-            chosen, places = torch.from_numpy(samples % len(self.images)), None
-        else:
-            chosen, places = self.visits(epoch, samples)
-        chosen = send(chosen, device)
-        drawn = None if places is None or self._drawing == "products" else send(places, device)
+        chosen = send(torch.from_numpy(samples % len(self.images)), self.images.device)
+        placed = [self._placed(number, epoch, samples) for number in range(len(self._plan.requests))]
         for start in range(0, len(samples), batch_size):
             if self.closed:
                 raise LoaderError(f"{self._path}: this loader was closed; open it again")
             part = slice(start, start + batch_size)
-            if drawn is not None:
-                yield (self._drawn(chosen[part], drawn[part]),)
-            else:
-                yield (self._made(chosen[part], None if places is None else places[part]),)
+            yield tuple(
+                self.draw(number, chosen[part], None if places is None else places[part])
+                for number, places in enumerate(placed)
+            )
+
+    def _placed(self, number: int, epoch: int, samples: NDArray[np.int64]) -> torch.Tensor | None:
+        """Return places of a request's views, where they are drawn from; None for validation views."""
+        if isinstance(self._plan.requests[number].view, EvalView):
+            return None
+        places = self.places(number, epoch, samples)
+        return places if self._drawing == "products" else send(places, self.images.device)
 
     @property
-    def drawer(self) -> VisitDrawer | None:
-        """Return the stream itself, unless matrix products draw on a GPU: they read places on the host."""
+    def drawers(self) -> tuple[VisitDrawer, ...]:
+        # Matrix products read places on the host.
         alone = self._drawing == "kernel" or self.images.device.type == "cpu"
-        return self if alone and isinstance(self._view, TrainView) else None
+        random = self._plan.random == len(self._plan.requests)
+        return tuple(_RequestDrawer(self, number) for number in self._plan.places) if alone and random else ()
 
-    def visits(self, epoch: int, samples: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `VisitDrawer`."""
-        places = torch.from_numpy(self._places(samples, epoch)).int()
-        return torch.from_numpy(samples % len(self.images)), places
+    def places(self, number: int, epoch: int, samples: NDArray[np.int64]) -> torch.Tensor:
+        """Return crop boxes and flips of visits for request `number`, int32 [n, PLACE_NUMBERS] on the CPU."""
+        plan, places = self._plan, np.empty((len(samples), PLACE_NUMBERS), np.int64)
+        seed, side = int(plan.seeds[number]), int(plan.sides[number])
+        place_views(plan.views[number], seed, epoch, samples, self._heights, self._widths, side, places)
+        return torch.from_numpy(places).int()
 
-    def draw(self, samples: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """See `VisitDrawer`."""
-        return self._drawn(samples, places) if self._drawing == "kernel" else self._made(samples, places)
+    def draw(self, number: int, samples: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
+        """Return a batch of views of request `number`.
 
-    @property
-    def _view(self) -> View:
-        (request,) = self._plan.requests
-        return request.view
-
-    def _drawn(self, samples: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Return a batch of views drawn by the kernel."""
+        Args:
+            samples: int64 [B] on the device.
+            places: see `places`; on the device for the kernel. None for validation views.
+        """
+        size = self._plan.requests[number].view.size
+        if places is None or self._drawing == "products":
+            return self._made(samples, places, size)
         plain = self._plan.delivery.output == "uint8"
-        views = draw_views(self.images, samples, places, self._view.size, torch.uint8 if plain else torch.float32)
+        views = draw_views(self.images, samples, places, size, torch.uint8 if plain else torch.float32)
         return views if plain else views.permute(0, 3, 1, 2)  # in channels_last memory
 
     @torch.no_grad()
-    def _made(self, samples: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
+    def _made(self, samples: torch.Tensor, places: torch.Tensor | None, size: int) -> torch.Tensor:
         """Return a batch of validation views, or of views made by matrix products."""
         chosen = self.images[samples]
         if places is not None:
-            chosen = resize_views(chosen, places, self._view.size)
+            chosen = resize_views(chosen, places, size)
         if self._plan.delivery.output == "uint8":
             return chosen
         # The permuted tensor keeps its memory order, which is channels_last.
         shifted: torch.Tensor = chosen.permute(0, 3, 1, 2).float() - self._shift
         return shifted.mul_(self._scale)
 
-    def _places(self, samples: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-        """Return crop boxes and flips of visits, int64 [n, PLACE_NUMBERS]."""
-        plan, places = self._plan, np.empty((len(samples), PLACE_NUMBERS), np.int64)
-        seed, side = int(plan.seeds[0]), int(plan.sides[0])
-        place_views(plan.views[0], seed, epoch, samples, self._heights, self._widths, side, places)
-        return places
-
     def close(self) -> None:
         self.closed = True
         self.images = self.images.new_empty(0)  # drop the reference, so that the cache can free them
+
+
+class _RequestDrawer:
+    """Maker of a request's views, see `VisitDrawer`."""
+
+    def __init__(self, stream: DeviceStream, number: int) -> None:
+        self.labels, self._stream, self._number = stream.labels, stream, number
+
+    def visits(self, epoch: int, samples: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        places = self._stream.places(self._number, epoch, samples)
+        return torch.from_numpy(samples % len(self.labels)), places
+
+    def draw(self, samples: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        return self._stream.draw(self._number, samples, places)
