@@ -1,14 +1,26 @@
 """Capture of CUDA work in a graph. It has not run on a GPU yet."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
 
 import torch
 
 Run = Callable[[], None]
-Capture = Callable[[Run], Run]
-"""Function that records a run without running it, and returns a function that repeats it."""
+
+
+class Capture(Protocol):
+    """Recorder of runs.
+
+    Attributes:
+        usable: whether what was recorded can still be repeated.
+    """
+
+    @property
+    def usable(self) -> bool: ...
+
+    def __call__(self, run: Run) -> Run:
+        """Record a run without running it, and return a function that repeats it."""
 
 
 class CudaCapture:
@@ -17,11 +29,20 @@ class CudaCapture:
     They may share it, because no graph leaves a result in it and no two run at a time.
     """
 
+    _failures = 0
+    """Captures of this process that broke; each made the generator of all graphs before it unusable."""
+
     def __init__(self) -> None:
         self._pool: Any = None
+        self._before = CudaCapture._failures
+
+    @property
+    def usable(self) -> bool:
+        """Return whether no capture of this process broke since this one was made."""
+        return self._before == CudaCapture._failures
 
     def __call__(self, run: Run) -> Run:
-        """Record a run, see `Capture`; other threads may use CUDA meanwhile, as loaders do.
+        """Record a run in a graph; other threads may use CUDA meanwhile, as loaders do.
 
         Raises:
             RuntimeError: an operation waits for the device, or cannot be captured for another reason.
@@ -30,7 +51,7 @@ class CudaCapture:
         graph = torch.cuda.CUDAGraph()
         # A capture that breaks does not leave its stream, so the present one is entered around it.
         with (
-            _kept_generator(),
+            _mended_after_a_fault(self._pool),
             torch.cuda.stream(torch.cuda.current_stream()),
             torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
         ):
@@ -39,14 +60,18 @@ class CudaCapture:
 
 
 @contextmanager
-def _kept_generator() -> Iterator[None]:
-    """Give the device's generator a fresh state if the block fails, because a broken capture leaves it unusable."""
-    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+def _mended_after_a_fault(pool: Any) -> Iterator[None]:
+    """Undo what a capture that breaks in the block leaves behind in some versions of torch."""
+    device = torch.cuda.current_device()
+    generator = torch.cuda.default_generators[device]
     spare = generator.clone_state()
     try:
         yield
     except BaseException:
-        generator.graphsafe_set_state(spare)
+        CudaCapture._failures += 1
+        generator.graphsafe_set_state(spare)  # the other state may be locked for a capture without an end
+        with suppress(RuntimeError):  # raised if the allocator has left the pool already
+            torch._C._cuda_endAllocateToPool(device, pool)
         raise
 
 
@@ -58,6 +83,8 @@ def side_stream(device: torch.device) -> Iterator[None]:
         return
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        yield
-    torch.cuda.current_stream().wait_stream(side)
+    try:
+        with torch.cuda.stream(side):
+            yield
+    finally:
+        torch.cuda.current_stream().wait_stream(side)

@@ -91,7 +91,10 @@ class StepGraphs:
             self._captured[new.kind] = _StepGraph(new.kept(self._device))
         graph = self._captured[new.kind]
         graph.input.fill(new)
-        if graph.checks < CHECKED_STEPS:
+        if not self._capture.usable:
+            self._give_up("the capture of another training failed")
+            self._run(step, graph.input)
+        elif graph.checks < CHECKED_STEPS:
             self._run_both_ways(step, graph)
         else:
             assert graph.replay is not None

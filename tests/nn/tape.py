@@ -75,14 +75,21 @@ def _returns(func: Any, found: Any) -> list[bool]:
     return alias if len(alias) == len(tensors(found)) else [any(alias)] * len(tensors(found))
 
 
-def record(run: Callable[[], None]) -> Callable[[], None]:
-    """Record a run on a tape, as `CudaCapture` does in a graph."""
-    tape, random = Tape(), torch.get_rng_state()
-    try:
-        with tape:
-            run()
-    finally:
-        with torch.no_grad():
-            tape.put_back()
-        torch.set_rng_state(random)
-    return tape.replay
+class Recording:
+    """Capture on tapes, in the place of `CudaCapture`."""
+
+    usable = True
+
+    def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
+        tape, random = Tape(), torch.get_rng_state()
+        try:
+            with tape:
+                run()
+        finally:
+            with torch.no_grad():
+                tape.put_back()
+            torch.set_rng_state(random)
+        return tape.replay
+
+
+record = Recording()

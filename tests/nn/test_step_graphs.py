@@ -23,7 +23,7 @@ from fastdc.nn.models import build_model, decay_weights_only
 from fastdc.nn.step_graphs import WARM_UP_STEPS, StepGraphs, report_no_graphs, why_no_graphs
 from fastdc.nn.step_ledger import StepLedger
 from fastdc.nn.visit_program import VisitProgram
-from tests.nn.tape import record
+from tests.nn.tape import Recording, record
 
 CPU = torch.device("cpu")
 ADAMW, SGD = "adamw", "sgd"
@@ -62,14 +62,14 @@ class Killed(Losses):
             raise KilledError
 
 
-class Counted:
+class Counted(Recording):
     """Capture that counts tapes and replays."""
 
     def __init__(self) -> None:
         self.tapes = self.replays = 0
 
     def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
-        replay = record(run)
+        replay = super().__call__(run)
         self.tapes += 1
 
         def counted() -> None:
@@ -306,19 +306,21 @@ def test_what_cannot_be_captured_runs_as_it_is(betons: Any, capsys: pytest.Captu
     assert said.count("not as CUDA graphs, because its capture failed (RuntimeError: operation not permitted") == 1
 
 
-def forgetful(run: Callable[[], None]) -> Callable[[], None]:
+class Forgetful(Recording):
     """A capture whose replays do nothing."""
-    return lambda: None
+
+    def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
 
 
-class Late:
+class Late(Recording):
     """A capture whose replays differ from the second on, as if the input stayed the first."""
 
     def __init__(self) -> None:
         self.replays = 0
 
     def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
-        replay = record(run)
+        replay = super().__call__(run)
 
         def late() -> None:
             self.replays += 1
@@ -328,7 +330,7 @@ class Late:
         return late
 
 
-@pytest.mark.parametrize("capture", [forgetful, Late()], ids=["at once", "later"])
+@pytest.mark.parametrize("capture", [Forgetful(), Late()], ids=["at once", "later"])
 def test_a_replay_that_differs_is_not_used(betons: Any, capture: Any) -> None:
     with open_batches(betons.train, "device") as loader:
         plain, graphed = make_fit(loader, Losses()), make_fit(loader, Losses(), capture)
@@ -337,6 +339,28 @@ def test_a_replay_that_differs_is_not_used(betons: Any, capture: Any) -> None:
     assert_equal(graphed, plain)
     assert graphed.graphs is not None
     assert graphed.graphs.reason.startswith("a replay differed from the step: loss by 1 (bound 0.001), weights by 1 (")
+
+
+class Disturbed(Recording):
+    """A capture whose graphs become unusable after some replays, because that of another training failed."""
+
+    def __init__(self, replays: int) -> None:
+        self.left = replays
+
+    @property
+    def usable(self) -> bool:  # type: ignore[override]
+        self.left -= 1
+        return self.left >= 0
+
+
+def test_graphs_end_where_another_capture_failed(betons: Any) -> None:
+    with open_batches(betons.train, "device") as loader:
+        plain, graphed = make_fit(loader, Losses()), make_fit(loader, Losses(), Disturbed(10))
+        run_fit(plain, loader)
+        run_fit(graphed, loader)
+    assert_equal(graphed, plain)
+    assert graphed.graphs is not None
+    assert graphed.graphs.reason == "the capture of another training failed"
 
 
 class Full:
@@ -373,7 +397,7 @@ def test_a_step_that_does_not_fit_is_an_error(betons: Any) -> None:
 def test_a_finished_run_frees_its_graphs(betons: Any) -> None:
     """Their memory is that of a whole step, so they must not wait for the garbage collector."""
     with open_batches(betons.train) as loader:
-        fit = make_fit(loader, Losses(), forgetful)
+        fit = make_fit(loader, Losses(), record)
         graphs = weakref.ref(fit.graphs)
         run_fit(fit, loader)
         gc.disable()
