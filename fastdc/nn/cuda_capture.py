@@ -1,12 +1,15 @@
 """Capture of CUDA work in a graph. It has not run on a GPU yet."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 
 Run = Callable[[], None]
+
+_BROKEN: list[Any] = []
+"""Captures of this process that broke: the graph if torch's allocators may still refer to it, else None."""
 
 
 class Capture(Protocol):
@@ -29,17 +32,14 @@ class CudaCapture:
     They may share it, because no graph leaves a result in it and no two run at a time.
     """
 
-    _failures = 0
-    """Captures of this process that broke; each made the generator of all graphs before it unusable."""
-
     def __init__(self) -> None:
         self._pool: Any = None
-        self._before = CudaCapture._failures
+        self._broken_before = len(_BROKEN)
 
     @property
     def usable(self) -> bool:
-        """Return whether no capture of this process broke since this one was made."""
-        return self._before == CudaCapture._failures
+        """Return whether no capture of this process broke since this one was made: it locks their generator."""
+        return self._broken_before == len(_BROKEN)
 
     def __call__(self, run: Run) -> Run:
         """Record a run in a graph; other threads may use CUDA meanwhile, as loaders do.
@@ -51,7 +51,7 @@ class CudaCapture:
         graph = torch.cuda.CUDAGraph()
         # A capture that breaks does not leave its stream, so the present one is entered around it.
         with (
-            _mended_after_a_fault(self._pool),
+            _mended_after_a_fault(graph, self._pool),
             torch.cuda.stream(torch.cuda.current_stream()),
             torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
         ):
@@ -60,7 +60,7 @@ class CudaCapture:
 
 
 @contextmanager
-def _mended_after_a_fault(pool: Any) -> Iterator[None]:
+def _mended_after_a_fault(graph: Any, pool: Any) -> Iterator[None]:
     """Undo what a capture that breaks in the block leaves behind in some versions of torch."""
     device = torch.cuda.current_device()
     generator = torch.cuda.default_generators[device]
@@ -68,11 +68,20 @@ def _mended_after_a_fault(pool: Any) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        CudaCapture._failures += 1
+        torch.cuda.graph.default_capture_stream = None
         generator.graphsafe_set_state(spare)  # the other state may be locked for a capture without an end
-        with suppress(RuntimeError):  # raised if the allocator has left the pool already
-            torch._C._cuda_endAllocateToPool(device, pool)
+        _BROKEN.append(graph if _left_open(device, pool) else None)
         raise
+
+
+def _left_open(device: int, pool: Any) -> bool:
+    """Return whether a capture still held its memory pool, which is released now; else the graph itself does it."""
+    try:
+        torch._C._cuda_endAllocateToPool(device, pool)
+    except RuntimeError:  # it had ended
+        return False
+    torch._C._cuda_releasePool(device, pool)
+    return True
 
 
 @contextmanager
