@@ -23,11 +23,18 @@ from fastdc.nn.visit_program import VisitProgram
 from fastdc.train.batch_augment import augment_batch, draw_augment
 from fastdc.train.batch_mixing import mix_batch, mix_classes
 from tests.gpu.test_device_engine import no_cuda
+from tests.loader.conftest import picture, write
 from tests.nn.test_step_graphs import Doubled, Losses, Reading, nan_once
 
 pytestmark = [pytest.mark.gpu, no_cuda]
 BOUND = 0.01
 """Largest relative difference of an epoch's loss between graphs and plain steps, after 24 steps."""
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 images of 28 px, the same in every run: seven whole batches and a short one."""
+    return write(tmp_path_factory.mktemp("graphs") / "set.beton", [picture(28, 28, seed) for seed in range(120)])
 
 
 def mixed(images: torch.Tensor, labels: torch.Tensor, epoch: int, step: int) -> tuple[torch.Tensor, Any]:
@@ -63,10 +70,10 @@ def losses(fit: Fit) -> list[float]:
     [("fp32", "convnet_w8", "adamw"), ("bf16", "resnet10", "adamw"), ("tf32", "convnet_w8", "sgd")],
 )
 def test_graphs_train_as_plain_steps(
-    betons: Any, precision: str, arch: str, optimizer: str, targets: Any, engine: Any
+    stored: Path, precision: str, arch: str, optimizer: str, targets: Any, engine: Any
 ) -> None:
     options = {"arch": arch, "optimizer": optimizer, "targets": targets}
-    with open_batches(betons.train, engine) as loader:
+    with open_batches(stored, engine) as loader:
         plain, graphed = (make_fit(loader, precision, **options) for _ in range(2))
         plain.graphs = None
         run_fit(plain, loader)
@@ -79,8 +86,8 @@ def test_graphs_train_as_plain_steps(
 @pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "plain"])
 @pytest.mark.parametrize("engine", ["device", "resident"])
 @pytest.mark.parametrize("targets", [None, mixed], ids=["plain targets", "mixed"])
-def test_a_step_does_not_wait_for_the_host(betons: Any, engine: Any, targets: Any, graphs: bool) -> None:
-    with open_batches(betons.train, engine) as loader:
+def test_a_step_does_not_wait_for_the_host(stored: Path, engine: Any, targets: Any, graphs: bool) -> None:
+    with open_batches(stored, engine) as loader:
         fit = make_fit(loader, "bf16", targets=targets, epochs=CHECKED_STEPS + 2)
         if not graphs:
             fit.graphs = None
@@ -98,8 +105,8 @@ def test_a_step_does_not_wait_for_the_host(betons: Any, engine: Any, targets: An
                         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_network_that_reads_on_the_host_runs_as_it_is(betons: Any) -> None:
-    with open_batches(betons.train, "device") as loader:
+def test_a_network_that_reads_on_the_host_runs_as_it_is(stored: Path) -> None:
+    with open_batches(stored, "device") as loader:
         plain, graphed = (make_fit(loader, more=(Reading(), nn.Dropout(0.1))) for _ in range(2))
         plain.graphs = None
         run_fit(plain, loader)
@@ -109,16 +116,16 @@ def test_a_network_that_reads_on_the_host_runs_as_it_is(betons: Any) -> None:
     assert losses(graphed) == pytest.approx(losses(plain), rel=BOUND)
 
 
-def test_a_fault_in_a_replay_leaves_the_weights_alone(betons: Any) -> None:
-    with open_batches(betons.train, "device") as loader:
+def test_a_fault_in_a_replay_leaves_the_weights_alone(stored: Path) -> None:
+    with open_batches(stored, "device") as loader:
         fit = make_fit(loader, targets=nan_once)
         with pytest.raises(DivergedError, match="loss is nan in epoch 2, step 4"):
             run_fit(fit, loader)
     assert all(each.isfinite().all() for each in fit.model.parameters())
 
 
-def test_runs_take_turns(betons: Any) -> None:
-    with open_batches(betons.train, "device") as loader:
+def test_runs_take_turns(stored: Path) -> None:
+    with open_batches(stored, "device") as loader:
         alone = make_fit(loader)
         run_fit(alone, loader)
         fits = [make_fit(loader) for _ in range(2)]
@@ -127,8 +134,8 @@ def test_runs_take_turns(betons: Any) -> None:
         assert losses(fit) == pytest.approx(losses(alone), rel=BOUND)
 
 
-def test_a_finished_run_returns_its_memory(betons: Any) -> None:
-    with open_batches(betons.train, "device") as loader:
+def test_a_finished_run_returns_its_memory(stored: Path) -> None:
+    with open_batches(stored, "device") as loader:
         kept = []
         for _ in range(4):
             run_fit(make_fit(loader), loader)
