@@ -26,6 +26,7 @@ from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.processes import start_process
+from tests.sweep.stored import results_of, subset_bytes
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'fastdc[ray]'")
 
@@ -38,7 +39,6 @@ GRID = {
     "set": {"full.protocol.epochs": 2},
     "observer": {"arch": "convnet1_w4", "epochs": 12},
 }
-TIMES = ("seconds", "train_seconds", "cost", "relabel_seconds", "teacher_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +51,6 @@ def cluster() -> Iterator[str]:
         context = ray.init(address="local", log_to_driver=False, logging_level="ERROR", **options)
         yield str(context.address_info["gcs_address"])
         ray.shutdown()
-
-
-def results_of(workdir: Path) -> dict[str, Any]:
-    """Everything stored of every run but what a clock or the order of events decides."""
-    with Store(workdir / "store.sqlite", readonly=True) as store:
-        found = {}
-        for record in store.records():
-            summary = {key: value for key, value in (record.summary or {}).items() if key not in TIMES}
-            detail = store.detail(record.key) or {}
-            found[record.key] = (record.label, record.state, record.reason, summary, detail.get("per_class"))
-    return found
-
-
-def subset_bytes(workdir: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((workdir / "subsets").glob("*.beton"))}
 
 
 @pytest.mark.timeout(300)
