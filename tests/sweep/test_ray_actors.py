@@ -20,7 +20,9 @@ from fastdc.cli.main import run as run_command
 from fastdc.common.errors import ConfigError
 from fastdc.common.threads import host_cpus
 from fastdc.report import make_rows
-from fastdc.sweep.launch.ray_actors import RayLauncher, lost_reason
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.launch import ray_actors
+from fastdc.sweep.launch.ray_actors import RayLauncher, RayWorkers, lost_reason
 from fastdc.sweep.launch.ray_cluster import connect
 from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
@@ -282,6 +284,38 @@ def test_the_clusters_address_in_the_environment_is_held_to_the_same_rules(monke
     monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
     with pytest.raises(ConfigError, match="must run on a host of the cluster"):
         RayLauncher()
+
+
+class Cluster:
+    """Ray as far as workers are prepared: it keeps objects as they are."""
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def remote(self, _actor: type[Any]) -> "Cluster":
+        return self
+
+    def options(self, **options: Any) -> dict[str, Any]:
+        return options
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "cpu_share", "gpu_share"),
+    [(0.25, 16, 1 / 16, 0.25), (1.0, 4, 1 / 4, None), (0.0, 32, 1 / 32, None)],
+)
+def test_workers_divide_a_host(
+    make_config: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: float,
+    workers: int,
+    cpu_share: float,
+    gpu_share: float | None,
+) -> None:
+    monkeypatch.setattr(ray_actors, "live_nodes", lambda: [{"Resources": {"CPU": 32.0, "GPU": 4.0}}])
+    monkeypatch.setattr(ray_actors, "import_ray", Cluster)
+    opened = RayWorkers(make_plan(make_config(), "cuda" if gpus else "cpu"), gpus)
+    assert opened.capacity() == workers
+    assert (opened._home.cpu_share, opened._home.gpu_share) == (cpu_share, gpu_share)
 
 
 @pytest.mark.parametrize(
