@@ -45,7 +45,7 @@ def guess_device() -> Device:
 def gpu_capability() -> tuple[int, int] | None:
     """Return the compute capability of the first visible GPU; None if it is not known.
 
-    CUDA's driver is asked, because torch takes 2 s to import and a sweep without missing runs needs no torch.
+    The value comes from CUDA's driver: torch takes 2 s to import, and a sweep without missing runs needs none.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")

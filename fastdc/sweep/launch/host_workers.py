@@ -1,6 +1,5 @@
 """Run cells in several processes on this host: one or more on each GPU, or on the CPU."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -132,8 +131,6 @@ class HostWorkers:
         refused, self._refused = self._refused, []
         if refused:
             return refused
-        if not self._children:
-            time.sleep(seconds)
         wait_for_any([child.connection for child in self._children.values()], seconds)
         return [(worker, event) for worker in list(self._children) for event in self._events(worker)]
 
