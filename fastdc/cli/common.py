@@ -8,7 +8,7 @@ import typer
 from fastdc.common.choices import OrderName
 from fastdc.common.log import LogStyle, choose_log, log_message
 
-PRECISION_HELP = "fp32 (IEEE), tf32, bf16 or fp16; auto: bf16 on CUDA, fp32 on CPU."
+PRECISION_HELP = "fp32 (IEEE), tf32, bf16 or fp16; auto: bf16 on GPUs from Ampere on, else fp32."
 AUGMENT_HELP = (
     "method: each subset's own hints (PCA's crop inside one tile); protocol: no hints; "
     "tile:GRID[+whole=SHARE][+align=SHARE][+scale=LOW-HIGH][+views=COUNT]: the same crops for every set."

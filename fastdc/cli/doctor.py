@@ -48,7 +48,7 @@ import torch, torchvision
 from torchvision import ops
 ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
 gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-amp = "bf16" if gpus and torch.cuda.get_device_capability() >= (8, 0) else "fp16" if gpus else ""
+amp = "bf16" if gpus and torch.cuda.get_device_capability() >= (8, 0) else "fp16, auto: fp32" if gpus else ""
 print(torch.__version__, torchvision.__version__, ", ".join(gpus) or "none", amp, sep="|")
 """
 

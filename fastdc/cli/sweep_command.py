@@ -22,7 +22,7 @@ from fastdc.common.choices import EngineChoice, Precision, Rerun, Together
 from fastdc.common.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fastdc.sweep.launch.ray_actors import RayLauncher
+    from fastdc.sweep.launch.workers import Launcher
     from fastdc.sweep.sweep_config import SweepConfig
 
 
@@ -75,8 +75,27 @@ def sweep(
     together: Annotated[
         Together | None, typer.Option(help="Whether networks that differ only in --arch share one decoded stream.")
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the networks of trainings with torch.compile; they get rows of their own."
+        ),
+    ] = False,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|NUMBERS", help="Run in parallel on these GPUs of this host, each with a process: all, or 0,2."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Run in parallel in this many processes on this host; on a GPU they divide its memory."
+        ),
+    ] = None,
     launcher: Annotated[
-        Literal["local", "ray"], typer.Option(help="local: one run after another, here; ray: in parallel on a cluster.")
+        Literal["local", "ray"],
+        typer.Option(help="local: here, one run after another without --gpus or --workers; ray: on a cluster."),
     ] = "local",
     address: Annotated[
         str | None,
@@ -97,7 +116,7 @@ def sweep(
     """Run a grid of methods x ipc x protocols x epochs x networks x seeds, keep every result, and print the table.
 
     Options override keys of CONFIG.yaml (train, val, holdout, workdir, methods, ipc, seeds, protocols, epochs, archs,
-    observer, teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, track,
+    observer, teacher, teacher_order, image_size, set, augment, precision, threads, loader, together, compile, track,
     allow_missing_classes). Paths are relative to the current folder.
 
     A second call runs only what is missing. Several sweeps may share one workdir. A failed run becomes a row with its
@@ -118,6 +137,11 @@ def sweep(
 
     \b
     fastdc sweep grid.yaml --methods random,pca,rded10=sets/rded10.beton,mine=list:kept.npy
+
+    Example, with a process on each GPU of this host:
+
+    \b
+    fastdc sweep grid.yaml --gpus all
     """
     from fastdc.common.settings import parse_settings
     from fastdc.sweep.sweep_config import load_config
@@ -126,11 +150,12 @@ def sweep(
     options |= {"workdir": workdir, "protocols": protocol, "epochs": epochs, "archs": arch, "image_size": image_size}
     options |= {"threads": threads, "augment": augment, "precision": precision, "loader": loader, "together": together}
     options |= {"teacher": teacher, "teacher_order": teacher_order, "track": track, "holdout": holdout}
-    options["allow_missing_classes"] = allow_missing_classes or None  # an absent flag must not override the file's key
+    # An absent flag must not override the file's key.
+    options |= {"allow_missing_classes": allow_missing_classes or None, "compile": compiled or None}
     options["observer"] = parse_settings(observer or []) or None
     given = {key: value for key, value in options.items() if value is not None}
     grid = load_config(config, given, settings or [])
-    chosen = _launcher(launcher, address, gpus_per_run)
+    chosen = _launcher(launcher, address, gpus_per_run, gpus, workers)
     if dry_run:
         from fastdc.sweep.forecast.preview import preview
         from fastdc.sweep.forecast.probe import probe_networks
@@ -140,19 +165,28 @@ def sweep(
     _run(grid, rerun, quiet, chosen)
 
 
-def _launcher(launcher: str, address: str | None, gpus_per_run: float | None) -> "RayLauncher | None":
-    """Return the launcher that runs the cells elsewhere, or None to run them in this process."""
-    if launcher == "local":
-        for option, value in (("--address", address), ("--gpus-per-run", gpus_per_run)):
-            if value is not None:
-                raise ConfigError(f"{option} {value}: only --launcher ray reads it; add that, or leave it out")
+def _launcher(
+    launcher: str, address: str | None, gpus_per_run: float | None, gpus: str | None, workers: int | None
+) -> "Launcher | None":
+    """Return the launcher of workers, or None to run the cells in this process."""
+    own = {"--gpus": gpus, "--workers": workers}
+    foreign = own if launcher == "ray" else {"--address": address, "--gpus-per-run": gpus_per_run}
+    reader = "local" if launcher == "ray" else "ray"
+    for option, value in foreign.items():
+        if value is not None:
+            raise ConfigError(f"{option} {value}: only --launcher {reader} reads it; add that, or leave it out")
+    if launcher == "ray":
+        from fastdc.sweep.launch.ray_actors import RayLauncher
+
+        return RayLauncher(address, gpus_per_run)
+    if gpus is None and workers is None:
         return None
-    from fastdc.sweep.launch.ray_actors import RayLauncher
+    from fastdc.sweep.launch.host_workers import HostLauncher
 
-    return RayLauncher(address, gpus_per_run)
+    return HostLauncher(workers, gpus)
 
 
-def _run(grid: "SweepConfig", rerun: Rerun, quiet: bool, launcher: "RayLauncher | None") -> None:
+def _run(grid: "SweepConfig", rerun: Rerun, quiet: bool, launcher: "Launcher | None") -> None:
     from fastdc.report import make_rows, show
     from fastdc.sweep.run_cells import run_sweep
     from fastdc.sweep.store.results import Store

@@ -6,7 +6,7 @@ Device = Literal["cpu", "cuda"]
 """Device that a network runs on."""
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
-"""Number format of a training; `auto` is bf16 on CUDA and fp32 on a CPU."""
+"""Number format of a training; `auto` is bf16 on GPUs that have it, and fp32 elsewhere."""
 EngineChoice = Literal["auto", "ffcv", "resident", "device"]
 """Engine of a loader; `auto` chooses by size, format and free memory."""
 Encoding = Literal["keep", "jpg", "raw"]

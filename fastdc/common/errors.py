@@ -70,8 +70,8 @@ class WorkerError(FastDCError):
     exit_code = 1
 
 
-_MEMORY_WORDS = ("out of memory", "allocate memory", "_alloc_failed")
-"""Words of torch's messages; the last one is that of cuBLAS, cuDNN and cuSOLVER without room for their workspace."""
+_MEMORY_WORDS = ("out of memory", "allocate memory", "_alloc_failed", "find a valid cudnn algorithm")
+"""Words of torch's messages; the last two mean that cuBLAS, cuDNN or cuSOLVER has no room for its workspace."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

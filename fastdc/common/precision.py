@@ -4,6 +4,7 @@ import os
 
 from fastdc.common.choices import Precision
 from fastdc.common.errors import ConfigError
+from fastdc.common.machine import gpu_capability
 
 PAPER_PRECISION = "fp32"
 """Precision of the benchmark whose protocols fastdc follows."""
@@ -14,10 +15,14 @@ NUMERICS_VERSION = 2
 
 
 def resolve_precision(precision: Precision, device: str) -> str:
-    """Resolve `auto` for a device type: bf16 on CUDA, fp32 on the CPU."""
+    """Resolve `auto` for a device type: bf16 on a GPU that has it, else fp32.
+
+    fp16 is never chosen: on GPUs before Ampere it is faster, but its narrow range can overflow. A GPU of unknown
+    capability counts as one with bf16.
+    """
     if precision != "auto":
         return precision
-    return "bf16" if device == "cuda" else "fp32"
+    return "bf16" if device == "cuda" and (gpu_capability() or AMPERE) >= AMPERE else "fp32"
 
 
 def check_precision(precision: str, device: str, capability: tuple[int, int] | None = None) -> None:
@@ -47,6 +52,11 @@ def precision_key(precision: str, device: str) -> str:
     fp32 on a CPU has no version, because its arithmetic has never changed.
     """
     return precision if (precision, device) == ("fp32", "cpu") else f"{precision}/{NUMERICS_VERSION}"
+
+
+def precision_label(precision: str, compiled: bool) -> str:
+    """Return a resolved precision as rows name it; trainings through torch.compile have rows of their own."""
+    return f"{precision} compiled" if compiled else precision
 
 
 def shown_precision(precision: str) -> str:

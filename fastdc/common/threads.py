@@ -25,6 +25,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameter numbers of mallopt, fro
 LARGEST_THRESHOLD = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 2**31 - 1}
 """Largest values that glibc's mallopt accepts, in bytes; source: malloc/malloc.c."""
 
+_cpu_share = 1.0  # part of the host's CPUs that this process takes, see `share_cpus`
+
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -62,6 +64,17 @@ def host_cpus() -> int:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return count if quota is None else max(1, min(count, int(quota)))
+
+
+def share_cpus(share: float) -> None:
+    """Divide the host's CPUs between processes: from now on this one loads data with its `share` of them."""
+    global _cpu_share
+    _cpu_share = share
+
+
+def loader_cpus() -> int:
+    """Return how many CPUs load data in this process: `usable_cpus`, but at most its share of the host's."""
+    return min(usable_cpus(), max(1, int(host_cpus() * _cpu_share + 1e-6)))  # 1e-6: 1 / n times n may be below 1
 
 
 def openmp_limit(environment: Mapping[str, str]) -> int | None:

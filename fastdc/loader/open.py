@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastdc.common.choices import EngineChoice
 from fastdc.common.errors import LoaderError
-from fastdc.common.threads import usable_cpus
+from fastdc.common.threads import loader_cpus
 from fastdc.loader.batches import Engine, Loader, SampleOrder, ViewStream
 from fastdc.loader.descriptor import StoredFile
 from fastdc.loader.engines.decoded import resident_bytes, resident_key
@@ -61,9 +61,9 @@ def open_loader(
             `views` = 1.
         engine: "resident" keeps decoded images in memory. "ffcv" decodes them in every epoch. "device" keeps them in
             the memory of `device` and makes the views there. "auto" is device if `device` is CUDA and the images, all
-            of one size, take at most a quarter of its free memory; resident if they take at most a quarter of the free
-            main memory (or are decoded already); else ffcv.
-        workers: threads; None for one per CPU.
+            of one size, take at most a quarter of its memory, or of this process's share; resident if they take at most
+            a quarter of the free main memory (or are decoded already); else ffcv.
+        workers: threads; None for one per CPU that this process may use.
         output: "uint8": images are uint8 [B, S, S, 3]; "float32": normalised float32 [B, 3, S, S], see `Batch`.
         device: where the consumer computes; None for the CPU. For CUDA, batches lie in page-locked memory, or with the
             device engine on the device.
@@ -109,7 +109,7 @@ def open_stream(request: LoaderRequest) -> Loader:
 
 
 def _open_engine(file: StoredFile, request: LoaderRequest) -> ViewStream:
-    plan, threads = request.plan, min(request.workers or usable_cpus(), 256)
+    plan, threads = request.plan, min(request.workers or loader_cpus(), 256)
     chosen = _choose_engine(file, plan, request.engine)
     if chosen == "resident":
         return open_resident(file, plan, threads)

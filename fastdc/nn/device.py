@@ -124,7 +124,7 @@ def choose_compute(precision: Precision, threads: int) -> Compute:
     """Choose CUDA if available, else the CPU, and set torch's thread count.
 
     Args:
-        precision: `auto` is bf16 on CUDA and fp32 on the CPU.
+        precision: `auto` is bf16 on GPUs that have it (Ampere and later), and fp32 elsewhere.
         threads: CPU threads of torch; 0 for every usable CPU.
 
     Raises:

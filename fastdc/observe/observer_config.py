@@ -26,7 +26,7 @@ class ObserverConfig(Settings):
         momentum: SGD's momentum.
         weight_decay: SGD's weight decay, of every parameter.
         image_size: side of the training crops in pixels (RandomResizedCrop(0.08, 1) and flip).
-        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
+        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on GPUs with it, else fp32.
         device: `auto` is CUDA where available.
         threads: CPU threads of torch; 0 takes every usable CPU. Part of the identity on CPU only.
         seed: root seed; each run derives its own from it.

@@ -15,6 +15,7 @@ from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cells import subset_request
 from fastdc.sweep.external_variant import ExternalVariant
+from fastdc.sweep.failures import is_short_of_memory, loses_device
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class CellRunner:
             threads=self.plan.threads,
             image_size=config.image_size,
             loader=config.loader,
+            compile=config.compile,
         )
 
     def _labels(self, cell: Cell) -> dict[str, Any]:
@@ -142,7 +144,8 @@ class CellRunner:
     def teacher(self, teacher: "TeacherPlan") -> "Teacher":
         """Return the network that gives soft labels, loaded once.
 
-        If it cannot be loaded, every later call raises the same error without another try.
+        If it cannot be loaded, every later call raises the same error without another try, unless memory was short or
+        the GPU failed.
 
         Raises:
             FastDCError: see `load_teacher`.
@@ -151,6 +154,8 @@ class CellRunner:
             try:
                 self._teacher = self._load(teacher)
             except FastDCError as error:  # also if its training diverges: it would do so again for every cell
+                if is_short_of_memory(error) or loses_device(error):
+                    raise
                 self._teacher = error
         if isinstance(self._teacher, FastDCError):
             raise self._teacher
@@ -201,7 +206,8 @@ class CellRunner:
     def make_subset(self, subset: SubsetPlan) -> dict[str, Any]:
         """Make the subset, unless an undamaged one of known cost exists; return its cost in seconds by part.
 
-        If the method fails, later calls for the same subset raise the same error without another try.
+        If the method fails, later calls for the same subset raise the same error without another try, unless memory was
+        short or the GPU failed.
         """
         if subset.ipc is None:
             return dict(NO_COST)
@@ -219,7 +225,8 @@ class CellRunner:
             try:
                 return self._compress(subset)
             except FastDCError as error:
-                self._broken[subset.key] = error
+                if not (is_short_of_memory(error) or loses_device(error)):
+                    self._broken[subset.key] = error
                 raise
 
     def _check_given(self, subset: SubsetPlan) -> None:

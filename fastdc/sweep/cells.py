@@ -4,7 +4,7 @@ A cell's key hashes what its result depends on:
 
 * the content of train and val
 * the method with version and settings, ipc and subset seed
-* training seed, protocol, network, precision, augmentation and image size
+* training seed, protocol, network, precision, augmentation and image size, and whether torch.compile runs the network
 * the observer, if the method reads one
 * the teachers, if the method runs some or the protocol's labels come from one
 * on CPU the thread count, because sums over another number of threads round differently
@@ -20,7 +20,7 @@ from fastdc.beton.hints import tile_crop
 from fastdc.common.choices import Device
 from fastdc.common.keys import content_key
 from fastdc.common.machine import guess_device
-from fastdc.common.precision import check_precision, precision_key, resolve_precision
+from fastdc.common.precision import check_precision, precision_key, precision_label, resolve_precision
 from fastdc.nn.arch_names import check_arch
 from fastdc.sweep.external_variant import ExternalVariant
 from fastdc.sweep.holdout import read_data
@@ -129,7 +129,7 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str, augment: str) -> Set
         "dataset": plan.train.dataset,
         "protocol": protocol.name,
         "arch": arch,
-        "precision": precision,
+        "precision": precision_label(precision, config.compile),
         "augment": augment,
         "image_size": config.image_size,
         **_held_out(plan),
@@ -148,8 +148,9 @@ def make_setup(plan: Plan, protocol: "Protocol", arch: str, augment: str) -> Set
         "augment": augment,
         "image_size": config.image_size,
         **machine,
-        # Left out without a teacher: keys of hard-label runs are older than teachers and must not change.
+        # Left out where they are not used: older keys must not change.
         **({} if teacher is None else {"teacher": teacher.identity}),
+        **({"compile": True} if config.compile else {}),
     }
     return Setup(content_key(identity), protocol, arch, shown, machine, teacher)
 

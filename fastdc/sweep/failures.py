@@ -26,8 +26,11 @@ the device, a process that crashed or was killed. `diverged`: a loss that is not
 
 FILES = (BetonError, ManifestError, LoaderError, CheckpointError, OutputError, StoreError, SourceError)
 OF_THE_MACHINE = (OSError, MemoryError, EOFError)
-DEVICE_WORDS = ("cuda error", "cudnn error", "cublas", "nccl", "driver")
-LOST_WORDS = ("cuda error", "cudnn_status_execution_failed", "cublas_status_execution_failed")
+LOST_WORDS = (
+    *("cuda error", "cuda driver error", "triton error [cuda]"),
+    *("cudnn_status_execution_failed", "cublas_status_execution_failed"),
+)
+DEVICE_WORDS = (*LOST_WORDS, "cudnn error", "cublas", "nccl", "nvml", "driver", "unable to find an engine")
 
 
 def classify(error: BaseException) -> Failure:
@@ -65,6 +68,11 @@ def loses_device(error: BaseException) -> bool:
         isinstance(cause, RuntimeError) and not is_out_of_memory(cause) and _names(cause, LOST_WORDS)
         for cause in _with_causes(error)
     )
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Return whether the error, or one that it was raised from, means too little memory."""
+    return any(map(is_out_of_memory, _with_causes(error)))
 
 
 def _names(error: BaseException, words: tuple[str, ...]) -> bool:

@@ -22,9 +22,8 @@ from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.estimate import measured_rates
 from fastdc.sweep.holdout import write_holdout
 from fastdc.sweep.launch.in_process import InProcess
-from fastdc.sweep.launch.ray_actors import RayLauncher
 from fastdc.sweep.launch.scheduler import Scheduler
-from fastdc.sweep.launch.workers import Workers
+from fastdc.sweep.launch.workers import Launcher, Workers
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.stop_signals import signals_interrupt
 from fastdc.sweep.store.heartbeats import SilentHolders
@@ -62,7 +61,7 @@ def run_sweep(
     config: SweepConfig,
     rerun: Rerun = "missing",
     show_progress: bool = True,
-    launcher: RayLauncher | None = None,
+    launcher: Launcher | None = None,
     only: Collection[str] | None = None,
 ) -> tuple[Plan, Outcome]:
     """Plan a sweep and run the missing cells.
@@ -73,7 +72,7 @@ def run_sweep(
         config: the sweep's configuration.
         rerun: which finished or failed cells to run again.
         show_progress: report the progress on stderr.
-        launcher: the cluster that runs the cells; None runs them one after the other in this process.
+        launcher: the place where workers run the cells; None runs them one after the other in this process.
         only: keys of the cells to run; None runs all.
 
     Raises:

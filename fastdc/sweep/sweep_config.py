@@ -55,13 +55,14 @@ class SweepConfig(Settings):
         set: settings of single methods, `{"pca": {"grid": 3}}`; `protocol.KEY` overrides the protocol for them.
         augment: cropping rules, each of which gets its own table. `method` follows the hints of a subset, `protocol`
             ignores them, `tile:2` crops inside tiles of every set (`fastdc.beton.hints`).
-        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
+        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on GPUs with it, else fp32.
         threads: CPU threads of each training; 0 takes every usable CPU.
         loader: engine that makes the batches. All engines give the same batches; pixels of `device` may differ by one
             level.
         together: train runs that differ only in `archs` at once, from one stream that decodes every image once. Under
             a protocol with order=shared or stored labels they may also differ in `seeds`. On CPU the digits stay the
             same. `auto` does so on CUDA for sets too large to be kept decoded, where decoding takes most of the time.
+        compile: run the networks of trainings through torch.compile, which changes digits; they get rows of their own.
         track: trackers that receive the curves (`fastdc.track`); no result depends on them.
     """
 
@@ -87,6 +88,7 @@ class SweepConfig(Settings):
     threads: int = Field(0, ge=0)
     loader: EngineChoice = "auto"
     together: Together = "auto"
+    compile: bool = False
     track: tuple[str, ...] = ()
 
     @property

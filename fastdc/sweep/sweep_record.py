@@ -32,7 +32,9 @@ def record_sweep(config: SweepConfig, plan: Plan) -> None:
         "val": None if config.val is None or config.holdout else config.val.absolute(),
         "workdir": config.workdir.absolute(),
     }
-    values = config.model_copy(update=fixed).model_dump(mode="json", exclude={"track"})  # no part of a result
+    # Trackers are no part of a result. Records are older than `compile`, and must not change without it.
+    left_out = {"track"} | (set() if config.compile else {"compile"})
+    values = config.model_copy(update=fixed).model_dump(mode="json", exclude=left_out)
     train = plan.train.content_hash if plan.holdout is None else plan.holdout.content_hash
     val = plan.val.content_hash if plan.holdout is None else None
     record = {"config": values, "device": plan.device, "train": train, "val": val}

@@ -19,7 +19,7 @@ class EvaluateSettings(Settings):
         seed: training seed of initial weights, shuffling and augmentation.
         augment: `method` follows the subset's hints (such as PCA's crop inside one tile), `protocol` ignores them, and
             values like `tile:2` crop inside tiles whatever the hints are (`fastdc.beton.hints`).
-        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on CUDA and fp32 on CPU.
+        precision: fp32 is IEEE; tf32, bf16 and fp16 are faster on a GPU; `auto` is bf16 on GPUs with it, else fp32.
         threads: CPU threads of torch; 0 takes every usable CPU. Part of the result's identity on CPU.
         image_size: side S of training crops in pixels; None takes the subset's side, or 224 where sides differ.
         loader: engine that feeds the training; the result does not depend on it.

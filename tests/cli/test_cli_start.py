@@ -43,7 +43,8 @@ SURFACE = {
     "--json --log --quiet -q",
     "sweep": "[CONFIG.yaml] --train --val --holdout --allow-missing-classes --methods --ipc --seeds --workdir "
     "--protocol --epochs --arch --image-size --set --observer --teacher --teacher-order --augment --precision "
-    "--threads --loader --together --launcher --address --gpus-per-run --rerun --track --log --dry-run --quiet -q",
+    "--threads --loader --together --compile --gpus --workers --launcher --address --gpus-per-run --rerun "
+    "--track --log --dry-run --quiet -q",
     "report": "DIR --format --out --epochs --html",
     "rank": "DIR --methods --min-seeds --ipc --protocol --arch --epoch --format",
     "compare": "DIR METHOD... --all-against --with --ipc --protocol --arch --epoch --detect --format",

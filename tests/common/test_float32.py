@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 import fastdc
+from fastdc.common import precision
+from fastdc.common.choices import Precision
 from fastdc.common.errors import ConfigError
 from fastdc.common.float32 import Products, exact_float32, set_float32, switches
-from fastdc.common.precision import check_precision, precision_key, shown_precision
+from fastdc.common.precision import check_precision, precision_key, resolve_precision, shown_precision
 from fastdc.nn.device import choose_compute
 
 BACKENDS: Any = torch.backends
@@ -165,6 +167,23 @@ def test_precisions_that_a_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="tf32: needs a CUDA device"):
             choose_compute("tf32", 1)
+
+
+@pytest.mark.parametrize(
+    ("capability", "chosen"),
+    [((6, 1), "fp32"), ((7, 0), "fp32"), ((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16"), (None, "bf16")],
+)
+def test_auto_is_never_refused(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | None, chosen: Precision
+) -> None:
+    monkeypatch.setattr(precision, "gpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability or (8, 6))
+    compute = choose_compute("auto", torch.get_num_threads())
+    assert (compute.device.type, compute.precision, compute.key) == ("cuda", chosen, f"{chosen}/2")
+    assert resolve_precision("auto", "cuda") == chosen  # what a sweep plans, without torch
+    assert resolve_precision("fp16", "cuda") == "fp16"
+    assert resolve_precision("auto", "cpu") == "fp32"
 
 
 def test_keys_and_titles_of_precisions() -> None:

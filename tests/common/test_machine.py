@@ -1,6 +1,7 @@
 """The guess of the device, from files and versions alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,3 +37,36 @@ def test_a_driver_makes_cuda_likely(
     assert machine.guess_device() == "cpu"
     files[place].touch()
     assert machine.guess_device() == found
+
+
+class Driver:
+    """CUDA's driver library with one GPU of capability 7.5; `fails` is the call that reports an error."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.fails = fails
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802  (the driver's name)
+        return 100 if self.fails == "cuInit" else flags
+
+    def cuDeviceGet(self, _device: Any, number: int) -> int:  # noqa: N802
+        return 101 if self.fails == "cuDeviceGet" else number
+
+    def cuDeviceGetAttribute(self, value: Any, number: int, _device: Any) -> int:  # noqa: N802
+        value._obj.value = {machine.CAPABILITY_MAJOR: 7, machine.CAPABILITY_MINOR: 5}[number]
+        return 1 if self.fails == "cuDeviceGetAttribute" else 0
+
+
+def test_the_driver_knows_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_name: str) -> None:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    ask = machine.gpu_capability.__wrapped__
+    for library, found in (
+        (lambda _: Driver(), (7, 5)),
+        (lambda _: Driver("cuInit"), None),
+        (lambda _: Driver("cuDeviceGet"), None),
+        (lambda _: Driver("cuDeviceGetAttribute"), None),
+        (none, None),
+    ):
+        monkeypatch.setattr(machine.ctypes, "CDLL", library)
+        assert ask() == found

@@ -1,4 +1,7 @@
-"""A cell that takes its process down costs one sweep, and then itself alone; a sweep that is killed costs no cell."""
+"""A cell that takes its process down costs one sweep, and then itself alone; a sweep that is killed costs no cell.
+
+A cell whose error leaves its process broken runs again in another one.
+"""
 
 import os
 import signal
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdc.sweep.launch.own_process import describe_exit
+from fastdc.sweep.launch.child_process import describe_exit
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.faults.real_sweep import table
@@ -35,6 +38,11 @@ class Deadly(type(METHOD)):
             ctypes.string_at(0)
         if how == "memory":
             os._exit(137)
+        if how.startswith(("CUDA", "Triton")):
+            with Path(__file__).with_name("pids").open("a") as pids:
+                print(os.getpid(), file=pids)
+            if len(Path(__file__).with_name("pids").read_text().split()) == 1:
+                raise RuntimeError(how)
         if how == "sleep":
             Path(__file__).with_name("pid").write_text(str(os.getpid()))
             time.sleep(60)
@@ -114,6 +122,23 @@ def test_a_cell_that_kills_its_process_fails(start: Callable[..., "subprocess.Po
     assert failed.failure == "infrastructure"
     assert "its process was killed by SIGSEGV while it ran there alone" in (failed.reason or "")
     assert "2/3" in out
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "how", ["CUDA error: uncorrectable ECC error encountered", "CUDA out of memory. Tried to allocate 2.00 GiB."]
+)
+def test_a_worker_whose_gpu_or_memory_failed_is_replaced_and_its_cell_runs_in_a_clean_process(
+    start: Callable[..., "subprocess.Popen[str]"], plugin: Path, tmp_path: Path, how: str
+) -> None:
+    sweep = start(how, "--workers", "2")
+    out, errors = sweep.communicate(timeout=180)
+    assert (sweep.returncode, set(states(tmp_path).values())) == (0, {"done"}), errors
+    first, second = (plugin / "pids").read_text().split()
+    assert first != second
+    assert not Path(f"/proc/{first}").exists()
+    assert "3 runs: 3 done" in out
+    assert "; runs again" in errors
     assert "Traceback" not in errors
 
 

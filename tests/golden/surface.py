@@ -99,6 +99,7 @@ YAML: dict[str, Any] = {
     "loader": "resident",
     "together": "never",
     "track": [],
+    "compile": True,
 }
 """Every key of a sweep's file, with a sound value; `train` is a file that is not there, which is found out last."""
 

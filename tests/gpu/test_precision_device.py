@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from fastdc.common.machine import gpu_capability
+from fastdc.common.precision import AMPERE
 from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.models import build_model
 from tests.gpu.test_device_engine import no_cuda
@@ -29,12 +31,12 @@ def test_fp32_is_ieee_and_tf32_is_not(kind: str) -> None:
     found = {each: error(each, layer.cpu(), images) for each in ("tf32", "fp32", "tf32", "bf16")}
     assert found["fp32"] < 1e-5
     assert found["bf16"] < 1e-5  # a last layer is float32 under autocast too
-    if torch.cuda.get_device_capability() >= (8, 0):
+    if torch.cuda.get_device_capability() >= AMPERE:
         assert found["tf32"] > 10 * found["fp32"]
 
 
 def test_ties_of_rounded_logits_are_gone() -> None:
-    compute = choose_compute("bf16", 1)
+    compute = Compute(torch.device("cuda"), "bf16", 1)
     model = build_model("resnet18", 1000, 64, 0).eval().to("cuda")
     with torch.no_grad():
         best = compute.logits(model, torch.randn(512, 3, 64, 64, device="cuda")).topk(2).values
@@ -43,4 +45,12 @@ def test_ties_of_rounded_logits_are_gone() -> None:
 
 def test_the_record_names_the_gpu() -> None:
     facts, name = choose_compute("auto", 1).facts(), torch.cuda.get_device_name()
-    assert (facts["precision"], facts["device"], facts["machine"], facts["environment"]["gpu"]) == ("bf16", *[name] * 3)
+    fastest = "bf16" if torch.cuda.get_device_capability() >= AMPERE else "fp32"
+    assert (facts["precision"], facts["device"], facts["machine"], facts["environment"]["gpu"]) == (
+        fastest,
+        *[name] * 3,
+    )
+
+
+def test_the_driver_tells_the_capability_that_torch_tells() -> None:
+    assert gpu_capability() == torch.cuda.get_device_capability()

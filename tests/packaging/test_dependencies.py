@@ -1,7 +1,9 @@
 """What the package imports and what pyproject.toml declares are the same."""
 
 import ast
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -72,3 +74,18 @@ def test_extras_hold_nothing_that_is_a_dependency_anyway() -> None:
 def test_every_dependency_has_a_tested_version(name: str) -> None:
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
     assert name in {normal(line.partition("==")[0]) for line in pins}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_tests_on_a_gpu_need_no_ffcv(tmp_path: Path) -> None:
+    """A bare machine with a GPU has none: they are collected, and each skips for want of a GPU alone."""
+    (tmp_path / "without_ffcv.py").write_text("import sys\nsys.modules['ffcv'] = sys.modules['ffcv.loader'] = None\n")
+    options = ["-m", "gpu", "-p", "without_ffcv", "-p", "no:cacheprovider", "-q", "-rs", "tests/gpu"]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "pytest", *options]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+    assert skipped
+    assert all(line.endswith("torch finds no CUDA device") for line in skipped)

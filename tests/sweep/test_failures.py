@@ -54,6 +54,9 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
         (MethodError("out of memory for 100 images; lower batch_size"), "infrastructure"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "infrastructure"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "infrastructure"),
+        (RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), "infrastructure"),
+        (RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), "infrastructure"),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), "infrastructure"),
         (MemoryError(), "infrastructure"),
         (PermissionError(errno.EACCES, "Permission denied", "/d/x"), "infrastructure"),
         (ConnectionResetError(), "infrastructure"),
@@ -73,11 +76,16 @@ def test_what_a_run_died_of(error: Exception, failure: str) -> None:
         (RuntimeError("CUDA error: device-side assert triggered"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (RuntimeError("CUDA driver error: unspecified launch failure"), True),
+        (RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), True),
         (
             caused_by(MethodError("takes no images of 32 px"), RuntimeError("CUDA error: unspecified launch failure")),
             True,
         ),
         (RuntimeError("CUDA error: out of memory"), False),
+        (RuntimeError("CUDA driver error: out of memory"), False),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False),
         (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), False),
         (MethodError("the text of an error names a CUDA error"), False),
@@ -88,10 +96,20 @@ def test_a_lost_device(error: Exception, lost: bool) -> None:
     assert loses_device(error) is lost
 
 
-def test_too_little_memory_gives_the_batch_hint() -> None:
-    error = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
-    assert one_line(error).startswith("out of memory (CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
-    assert one_line(error).endswith("; lower the protocol's batch_size or the image size")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 GiB of which 1 MiB is "
+        "free. 19.79 GiB allowed; Of the allocated memory 17 GiB is allocated by PyTorch",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+    ],
+)
+def test_too_little_memory_gives_the_batch_hint(text: str) -> None:
+    found = one_line(RuntimeError(text))
+    assert found.startswith(f"out of memory ({' '.join(text.split())[:40]}")
+    assert found.endswith("; lower the protocol's batch_size or the image size")
 
 
 def test_causes_that_run_in_a_circle_end() -> None:

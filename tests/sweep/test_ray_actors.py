@@ -20,12 +20,15 @@ from fastdc.cli.main import run as run_command
 from fastdc.common.errors import ConfigError
 from fastdc.common.threads import host_cpus
 from fastdc.report import make_rows
-from fastdc.sweep.launch.ray_actors import RayLauncher, lost_reason
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.launch import ray_actors
+from fastdc.sweep.launch.ray_actors import RayLauncher, RayWorkers, lost_reason
 from fastdc.sweep.launch.ray_cluster import connect
 from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.processes import start_process
+from tests.sweep.stored import results_of, subset_bytes
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'fastdc[ray]'")
 
@@ -38,7 +41,6 @@ GRID = {
     "set": {"full.protocol.epochs": 2},
     "observer": {"arch": "convnet1_w4", "epochs": 12},
 }
-TIMES = ("seconds", "train_seconds", "cost", "relabel_seconds", "teacher_seconds")
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +53,6 @@ def cluster() -> Iterator[str]:
         context = ray.init(address="local", log_to_driver=False, logging_level="ERROR", **options)
         yield str(context.address_info["gcs_address"])
         ray.shutdown()
-
-
-def results_of(workdir: Path) -> dict[str, Any]:
-    """Everything stored of every run but what a clock or the order of events decides."""
-    with Store(workdir / "store.sqlite", readonly=True) as store:
-        found = {}
-        for record in store.records():
-            summary = {key: value for key, value in (record.summary or {}).items() if key not in TIMES}
-            detail = store.detail(record.key) or {}
-            found[record.key] = (record.label, record.state, record.reason, summary, detail.get("per_class"))
-    return found
-
-
-def subset_bytes(workdir: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((workdir / "subsets").glob("*.beton"))}
 
 
 @pytest.mark.timeout(300)
@@ -297,6 +284,38 @@ def test_the_clusters_address_in_the_environment_is_held_to_the_same_rules(monke
     monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
     with pytest.raises(ConfigError, match="must run on a host of the cluster"):
         RayLauncher()
+
+
+class Cluster:
+    """Ray as far as workers are prepared: it keeps objects as they are."""
+
+    def put(self, value: Any) -> Any:
+        return value
+
+    def remote(self, _actor: type[Any]) -> "Cluster":
+        return self
+
+    def options(self, **options: Any) -> dict[str, Any]:
+        return options
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "cpu_share", "gpu_share"),
+    [(0.25, 16, 1 / 16, 0.25), (1.0, 4, 1 / 4, None), (0.0, 32, 1 / 32, None)],
+)
+def test_workers_divide_a_host(
+    make_config: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: float,
+    workers: int,
+    cpu_share: float,
+    gpu_share: float | None,
+) -> None:
+    monkeypatch.setattr(ray_actors, "live_nodes", lambda: [{"Resources": {"CPU": 32.0, "GPU": 4.0}}])
+    monkeypatch.setattr(ray_actors, "import_ray", Cluster)
+    opened = RayWorkers(make_plan(make_config(), "cuda" if gpus else "cpu"), gpus)
+    assert opened.capacity() == workers
+    assert (opened._home.cpu_share, opened._home.gpu_share) == (cpu_share, gpu_share)
 
 
 @pytest.mark.parametrize(

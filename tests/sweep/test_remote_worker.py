@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fastdc
 from fastdc.common.errors import MethodError
 from fastdc.common.files import prepare_workdir
 from fastdc.common.log import log_message
+from fastdc.common.threads import loader_cpus
 from fastdc.sweep.cell_result import CellFailure, CellResult
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.launch.ray_actors import RayWorker
 from fastdc.sweep.launch.remote_worker import Home, RemoteWorker, this_fastdc
-from fastdc.sweep.launch.workers import Ended, Event, Finished, Made, Message, Request, SubsetMade, Tracked
+from fastdc.sweep.launch.workers import Ended, Event, Finished, Lost, Made, Message, Request, SubsetMade, Tracked
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
@@ -171,6 +173,103 @@ def test_a_failure_comes_back_in_words(
     outcome, reason, failure, traced = expected
     assert (result.outcome, result.failure, result.trace is not None) == (outcome, failure, traced)
     assert result.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA error: unspecified launch failure", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"]
+)
+def test_a_worker_that_lost_its_gpu_ends_and_never_forgets_it(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    worker = failing(plan, tmp_path, monkeypatch, RuntimeError(text))
+    (ended,) = worker.of(Ended)
+    assert (ended.result.failure, worker.events[-1]) == ("infrastructure", Lost("its GPU failed"))
+    worker.events.clear()
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.run", lambda *_: CellResult({"top1": 1.0}, {}))
+    worker.run(Request(tuple(cell.key for cell in plan.cells), {}))
+    assert worker.events == [Lost("its GPU failed")]  # no cell is tried on a GPU that is lost
+
+
+@pytest.mark.parametrize("text", ["CUDA error: an illegal memory access was encountered", "CUDA out of memory."])
+def test_what_fails_for_cells_together_or_for_what_they_need_fails_none_of_them(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def lose(*_: object) -> None:
+        raise RuntimeError(text)
+
+    keys = tuple(cell.key for cell in plan.cells)
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.run_together", lose)
+    worker = opened(plan, tmp_path)
+    worker.run(Request(keys, {}))
+    assert [type(event) for event in worker.events] == [Message, Lost]
+    assert worker.of(Ended) == []
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.make_subset", lose)
+    worker, subset = opened(plan, tmp_path), plan.cells[0].subset
+    assert subset is not None
+    worker.run(Request(keys[:1], {}, making=(("subset", subset.key), ("subset", subset.key))))
+    assert [type(event) for event in worker.events] == [Made, Lost]
+
+
+def test_a_worker_that_ran_out_of_memory_ends(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = failing(plan, tmp_path, monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    (ended,) = worker.of(Ended)
+    assert ended.result.reason.endswith("lower the protocol's batch_size or the image size")
+    assert worker.events[-1] == Lost("it ran out of memory")
+
+
+class TestOnAGpu:
+    """What a worker finds of its GPU when it starts, with what torch reports of a GPU given."""
+
+    @pytest.fixture
+    def shares(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
+        taken: list[float] = []
+        monkeypatch.chdir(tmp_path)  # a worker may change the current folder
+        monkeypatch.setattr("fastdc.sweep.launch.remote_worker.actual_device", lambda: "cuda")
+        monkeypatch.setattr("fastdc.common.gpu_share.take_gpu_share", taken.append)
+        monkeypatch.setattr("fastdc.common.precision.gpu_capability", lambda: (8, 0))
+        monkeypatch.setattr("fastdc.common.threads._cpu_share", 1.0)  # put back after the test
+        monkeypatch.setattr("fastdc.common.threads.host_cpus", lambda: 32)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.ones(1))
+        return taken
+
+    def make(self, make_config: Make, **changes: Any) -> Plan:
+        plan = make_plan(make_config(**changes), "cuda")
+        prepare_workdir(plan.config.workdir)
+        Store(plan.store_path).close()
+        return plan
+
+    @pytest.mark.parametrize(("threads", "found"), [(0, 8), (3, 3)])
+    def test_it_takes_its_share(
+        self, make_config: Make, tmp_path: Path, shares: list[float], threads: int, found: int
+    ) -> None:
+        worker = Reporting()
+        home = Home(this_fastdc(), tmp_path, 0.25, 0.5)
+        assert worker.open(self.make(make_config, threads=threads), home) is None
+        assert (shares, loader_cpus()) == ([0.5], 8)
+        assert worker._worker._runner.plan.threads == found
+
+    def test_a_dead_gpu_is_a_problem_of_the_start(
+        self, make_config: Make, tmp_path: Path, shares: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nfor debugging")
+
+        monkeypatch.setattr(torch, "zeros", fail)
+        problem = Reporting().open(self.make(make_config), Home(this_fastdc(), tmp_path))
+        assert problem is not None
+        assert "its GPU cannot be used (CUDA error: CUDA-capable device(s) is/are busy or unavailable for" in problem
+
+    def test_an_older_gpu_than_the_sweep_is_planned_for_is_refused(
+        self, make_config: Make, tmp_path: Path, shares: list[float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        plan = self.make(make_config)
+        monkeypatch.setattr("fastdc.common.precision.gpu_capability", lambda: (7, 5))
+        problem = Reporting().open(plan, Home(this_fastdc(), tmp_path))
+        assert problem is not None
+        assert "precision auto is fp32 on its GPU, the sweep is planned for bf16; choose one by --precision" in problem
+        named = self.make(make_config, precision="fp32")
+        assert Reporting().open(named, Home(this_fastdc(), tmp_path)) is None
 
 
 def test_a_full_disk_comes_back_as_what_ends_the_sweep(

@@ -49,6 +49,7 @@ def both(*methods: str) -> set[tuple[str, str]]:
         ),
         ({"teacher": "observer:convnet1_w8"}, {(method, "soft") for method in ALL}),
         ({"threads": 2}, both(*ALL)),
+        ({"compile": True}, both(*ALL)),
         ({"loader": "resident", "together": "never"}, set()),
         ({"methods": "pca,full"}, set()),
         ({"ipc": "3"}, set()),

@@ -12,10 +12,12 @@ from fastdc.common.keys import content_key
 from fastdc.methods import get_method
 from fastdc.observe.observer_config import ObserverConfig
 from fastdc.subsets.request import machine_identity
+from fastdc.sweep.cell_runner import CellRunner
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import stored_label_bytes
 from fastdc.sweep.grid_values import split_protocols
 from fastdc.sweep.plan import Cell
+from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.train.protocols import get_protocol
 
@@ -62,6 +64,25 @@ def test_rules_of_cropping_are_an_axis(make_config: Make) -> None:
     assert {cell.key for cell in rules[:2]} == keys(make_config())
     with pytest.raises(ValueError, match="expected method, protocol or tile:GRID"):
         make_config(augment="tiles")
+
+
+def test_compiled_trainings_are_rows_of_their_own(make_config: Make) -> None:
+    plain, compiled = cells(make_config()), cells(make_config(compile=True))
+    assert keys(make_config(compile=False)) == {cell.key for cell in plain}
+    for one, other in zip(plain, compiled, strict=True):
+        assert one.subset is not None
+        assert other.subset is not None
+        assert (one.label["precision"], other.label["precision"]) == ("fp32", "fp32 compiled")
+        assert one.subset.key == other.subset.key
+        assert one.key != other.key
+        assert one.axes != other.axes
+        assert one.label["group"] != other.label["group"]
+
+
+def test_a_cell_is_trained_as_the_sweep_says(make_config: Make, tmp_path: Path) -> None:
+    plan = make_plan(make_config(compile=True))
+    with Store(tmp_path / "store.sqlite") as store:
+        assert CellRunner(plan, store)._settings(plan.cells[0]).compile
 
 
 def test_epochs_are_an_axis_that_spells_protocols(make_config: Make) -> None:

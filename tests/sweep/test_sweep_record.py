@@ -29,6 +29,15 @@ def test_equal_sweeps_have_one_record(make_config: Make) -> None:
     assert two["config"]["observer"]["device"] == two["device"]
     assert Path(two["config"]["train"]).is_absolute()
     assert "track" not in two["config"]
+    assert "compile" not in two["config"]  # as in records from before there was such a key
+
+
+def test_compiling_is_recorded(make_config: Make) -> None:
+    config = make_config(compile=True)
+    config.workdir.mkdir()
+    record_sweep(config, make_plan(config))
+    (record,) = read_records(config.workdir)
+    assert SweepConfig(**record["config"]).compile
 
 
 def test_a_recorded_sweep_has_the_same_keys_without_the_folder(

@@ -451,6 +451,43 @@ def test_what_follows_a_cell_that_lost_the_gpu_or_its_memory_runs_in_processes_o
     assert (outcome.states, len(isolated)) == ({"failed": 1, "done": 3}, alone)
 
 
+@pytest.mark.parametrize(
+    ("cause", "calls"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), 2),
+        (RuntimeError("CUDA error: unspecified launch failure"), 2),
+        (ValueError("no such layer"), 1),
+    ],
+    ids=repr,
+)
+def test_a_set_that_the_machine_failed_is_tried_again_and_one_that_the_method_failed_is_not(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cause: Exception, calls: int
+) -> None:
+    made: list[object] = []
+
+    def fail(*_: object, **__: object) -> None:
+        made.append(_)
+        raise MethodError("the images do not fit") from cause
+
+    monkeypatch.setattr("fastdc.subsets.compress.make_subset", fail)
+    plan = make_plan(make_config())
+    subset = plan.cells[0].subset
+    assert subset is not None
+    with Store(tmp_path / "store.sqlite") as store:
+        runner = CellRunner(plan, store)
+        for _ in range(2):
+            with pytest.raises(MethodError, match="do not fit"):
+                runner.make_subset(subset)
+    assert len(made) == calls
+
+
+def test_memory_that_a_method_names_as_its_cause_isolates_the_next_cell(make_config: Make, isolated: list[str]) -> None:
+    error = MethodError("the images do not fit")
+    error.__cause__ = RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    outcome, _ = sweep(make_plan(make_config(seeds="0-3")), failing(0, error))
+    assert (outcome.states, len(isolated)) == ({"failed": 1, "done": 3}, 1)
+
+
 def test_a_group_that_loses_the_gpu_fails_none_of_its_cells_and_an_interrupt_gives_all_back(
     grouped: Callable[..., Plan], isolated: list[str]
 ) -> None:

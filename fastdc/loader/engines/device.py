@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.common.errors import LoaderError
+from fastdc.common.gpu_share import gpu_budget
 from fastdc.common.transfer import send
 from fastdc.kernels.views.view_batches import PLACE_NUMBERS, place_views
 from fastdc.loader.batches import ViewStream, VisitDrawer
@@ -51,18 +52,21 @@ def device_memory(device: torch.device) -> int:
     """Return the bytes that this process can still use on `device`, including memory that torch holds in reserve."""
     if device.type != "cuda":
         return available_memory()
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    most = min(free + torch.cuda.memory_reserved(device), gpu_budget(total))
+    return most - torch.cuda.memory_allocated(device)
 
 
 def device_suits(file: StoredFile, plan: ViewPlan, share: int) -> bool:
-    """Return whether the images can be kept on the device and take at most 1/`share` of its free memory."""
-    device = plan.delivery.device
+    """Return whether the images can be kept on a GPU and take at most 1/`share` of what this process may use there.
+
+    What is free at the moment does not count: pixels of this engine may differ by one level, so the choice must be the
+    same whatever else runs.
+    """
     view = plan.requests[0].view
-    if resident_key(file.identity, view) in device_cache(device):
-        return True
     equal = isinstance(view, EvalView) or _one_size(file)
-    return equal and resident_bytes(file, view) <= device_memory(device) // share
+    total = torch.cuda.get_device_properties(plan.delivery.device).total_memory
+    return equal and resident_bytes(file, view) <= gpu_budget(total) // share
 
 
 def _one_size(file: StoredFile) -> bool:
@@ -96,7 +100,7 @@ def _check_fits(file: StoredFile, size: int, device: torch.device, validation: b
     if size > free:
         raise LoaderError(
             f"{file.path}: its images take {size / 1e6:,.1f} MB on {device}, where {free / 1e6:,.1f} MB are free; use "
-            "the resident or the ffcv engine"
+            "the resident or the ffcv engine, or end what else runs there"
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from fastdc.common.errors import LoaderError
-from fastdc.common.threads import usable_cpus
+from fastdc.common.threads import loader_cpus
 from fastdc.kernels.views.view_batches import finished_share, resident_share
 from fastdc.loader.batches import ViewStream, batch_error
 from fastdc.loader.buffers import Buffer, BufferPool
@@ -67,7 +67,7 @@ class ResidentStream(ViewStream):
         self.pool = BufferPool(_BUFFERS, plan.delivery.pinned)
         self.workers, self.closed = workers, False
         self._path, self._plan = file.path, plan
-        self._cpus = usable_cpus()
+        self._cpus = loader_cpus()
         self._threads = Workers(max(workers - 1, 1), thread_name_prefix="fastdc-resident")
         self._reader = Workers(1, thread_name_prefix="fastdc-ahead")
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastdc.common.log import format_seconds
 from fastdc.common.text import plain
@@ -13,7 +13,7 @@ from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import Disk
 from fastdc.sweep.forecast.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
 from fastdc.sweep.forecast.probe import Probe, probed_rates
-from fastdc.sweep.launch.ray_actors import RayLauncher
+from fastdc.sweep.launch.workers import Launcher
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.store.results import Record, Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
@@ -26,22 +26,29 @@ GPU_WORK_SECONDS = 3600.0
 """GPU work from which on a dry run on a CPU also reports the time on a GPU."""
 
 
+class Room(NamedTuple):
+    """Hold how many cells run side by side, and whether several of them share a GPU."""
+
+    workers: int
+    crowded: bool
+
+
 def preview(
-    config: SweepConfig, rerun: Rerun = "missing", launcher: RayLauncher | None = None, probe: Probe | None = None
+    config: SweepConfig, rerun: Rerun = "missing", launcher: Launcher | None = None, probe: Probe | None = None
 ) -> list[str]:
     """Return the lines that `fastdc sweep --dry-run` prints.
 
     Args:
         config: the sweep's configuration.
         rerun: which finished or failed runs the sweep would run again.
-        launcher: the cluster that would run the cells; None runs them one after the other in this process.
+        launcher: the place where workers would run the cells; None runs them one after the other in this process.
         probe: function that times some training steps of networks without a finished run in the store, such as
             `probe_networks`. None takes rough rates and does not start torch.
 
     Raises:
         FastDCError: the sweep itself would be refused before any work.
     """
-    plan, workers = _planned(config, launcher)
+    plan, room = _planned(config, launcher)
     records = _records(plan.store_path)
     states = {record.key: record.state for record in records}
     todo = plan.missing(states, rerun)
@@ -53,16 +60,16 @@ def preview(
     stored = {record.key: record for record in records}
     lines = [_line(cell, stored.get(cell.key), cell.key in waiting, rates) for cell in plan.cells]
     expected = estimate(plan, todo, rates, left)
-    return [*lines, "", *_summary(plan, states, todo, expected, workers), *_on_a_gpu(plan, todo, left)]
+    return [*lines, "", *_summary(plan, states, todo, expected, room), *_on_a_gpu(plan, todo, left)]
 
 
-def _planned(config: SweepConfig, launcher: RayLauncher | None) -> tuple[Plan, int | None]:
-    """Return the plan and the number of cells that run side by side; None if this process runs them itself."""
+def _planned(config: SweepConfig, launcher: Launcher | None) -> tuple[Plan, Room | None]:
+    """Return the plan, and how many cells run side by side; None if this process runs them itself."""
     if launcher is None:
         return make_plan(config), None
     try:
         plan = make_plan(config, launcher.device())
-        return plan, launcher.capacity(plan)
+        return plan, Room(launcher.capacity(plan), launcher.crowded(plan))
     finally:
         launcher.close()
 
@@ -82,11 +89,12 @@ def _line(cell: Cell, record: Record | None, runs: bool, rates: Rates) -> str:
             return f"cached   {cell.name}"
         kind = f" ({record.failure})" if record.failure and record.failure != record.state else ""
         return plain(f"{record.state:<8} {cell.name}{kind}: {record.reason}")
-    return f"missing  {cell.name} (about {_hours(rates.seconds(cell))})"
+    rough = "" if rates.is_measured(cell) or rates.is_probed(cell) else ", rough"
+    return f"missing  {cell.name} (about {_hours(rates.seconds(cell))}{rough})"
 
 
 def _summary(
-    plan: Plan, states: dict[str, str], todo: list[Cell], expected: Estimate, workers: int | None
+    plan: Plan, states: dict[str, str], todo: list[Cell], expected: Estimate, room: Room | None
 ) -> Iterable[str]:
     skipped = len(plan.cells) - len(plan.runnable)
     waiting = {cell.key for cell in todo}
@@ -98,13 +106,15 @@ def _summary(
         f"{len(plan.cells)} runs: {count['done']} cached, {len(todo)} to run, {skipped} skipped"
         + (f", {failed} failed before (--rerun failed tries them again)" if failed else "")
     )
-    where = "this machine's" if workers is None else "one worker's"
-    yield f"time: about {_hours(expected.seconds)} on {where} {plan.device} ({expected.basis})"
+    where = "this machine's" if room is None else "one worker's"
+    gpu_hours = f", {expected.seconds / 3600:,.1f} GPU-hours" if plan.device == "cuda" else ""
+    yield f"time: about {_hours(expected.seconds)} on {where} {plan.device}{gpu_hours} ({expected.basis})"
     yield from _parts(expected.bill)
-    if workers is not None and todo:
-        together = min(workers, len(todo))
+    if room is not None and todo:
+        together = min(room.workers, len(todo))
         observers = expected.bill.observers  # not divided: one worker trains them while most others wait
-        yield f"{together} at a time: about {_hours(observers + (expected.seconds - observers) / together)}"
+        crowded = ", if runs on one GPU do not slow each other" if room.crowded else ""
+        yield f"{together} at a time: about {_hours(observers + (expected.seconds - observers) / together)}{crowded}"
     yield (
         f"disk: about {_bytes(expected.disk.most)} ({_disk(expected.disk)}); "
         f"{_bytes(expected.free_bytes)} free at {plan.config.workdir}"

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from fastdc.common.errors import MethodError, WorkerError, is_out_of_memory
+from fastdc.common.errors import MethodError, WorkerError
 from fastdc.common.log import log_message
 from fastdc.sweep.cell_result import CellFailure, CellResult, failure_of
 from fastdc.sweep.cell_runner import CellRunner, SubsetCosts
-from fastdc.sweep.failures import ends_sweep, loses_device
-from fastdc.sweep.launch.workers import Ended, Event, Finished, Made, Need, Request
+from fastdc.sweep.failures import ends_sweep, is_short_of_memory, loses_device
+from fastdc.sweep.launch.workers import Ended, Event, Finished, Lost, Made, Need, Request
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.provenance import Watch
 
@@ -38,7 +38,8 @@ class CellWorker:
         costs: record of what subsets cost.
         isolate: runs a cell in a process of its own, and raises `WorkerError` if none can be started. A cell that may
             have ended an earlier process runs that way, the cell after one that ran out of memory, and every cell once
-            this process has lost its GPU. None runs everything here.
+            this process has lost its GPU. None runs everything here, until this process has lost its GPU or ran out of
+            memory.
     """
 
     def __init__(
@@ -49,13 +50,17 @@ class CellWorker:
         self._lost_device = self._short_of_memory = False
 
     def run(self, request: Request) -> Iterator[Event]:
-        """Make the prerequisites of a request and train its cells; generate events, of which `Finished` is the last."""
+        """Make the prerequisites of a request and train its cells; generate events, of which `Finished` is the last.
+
+        The last one is `Lost` if nothing more can run in this process and it cannot start another one.
+        """
         cells = [self._cells[key] for key in request.cells]
         try:
             for need in request.making:
-                yield Made(self._attempt(partial(self._make, need, cells[0])))
+                if self._end is None:
+                    yield Made(self._attempt(partial(self._make, need, cells[0])))
             yield from self._train(cells, request)
-            yield Finished()
+            yield Finished() if self._end is None else Lost(self._end)
         except Exception as error:
             if not ends_sweep(error):
                 raise
@@ -68,6 +73,7 @@ class CellWorker:
                 self._runner.make_network(key)
             except MethodError as error:  # the cells that need the network raise it again when they run
                 self._lost_device |= loses_device(error)
+                self._short_of_memory = is_short_of_memory(error)
         else:
             assert cell.subset is not None
             self._runner.make_subset(cell.subset)
@@ -80,19 +86,26 @@ class CellWorker:
             if ends_sweep(error):
                 raise
             self._lost_device |= loses_device(error)
-            self._short_of_memory = is_out_of_memory(error)
+            self._short_of_memory = is_short_of_memory(error)
             return failure_of(error)
 
     def _train(self, cells: Sequence[Cell], request: Request) -> Iterator[Event]:
         """Train cells at once where that is possible, and the others one by one."""
         group = [cell for cell in cells if not self._is_unsafe(cell, request)]
         watch = Watch()
-        results = self._train_together(group) if len(group) > 1 else {}
+        results = self._train_together(group) if len(group) > 1 and self._end is None else {}
         for key, result in results.items():
             yield Ended(key, result._replace(provenance=watch.record(self._cells[key])))
         for cell in cells:
-            if cell.key not in results:
+            if cell.key not in results and self._end is None:
                 yield from self._train_one(cell, request)
+
+    @property
+    def _end(self) -> str | None:
+        """Return why only another worker can go on; None if this one can."""
+        if self._isolate is not None:
+            return None
+        return "its GPU failed" if self._lost_device else "it ran out of memory" if self._short_of_memory else None
 
     def _train_together(self, cells: Sequence[Cell]) -> dict[str, CellResult | CellFailure]:
         """Train cells at once and return how each ended, by key; return nothing if that fails."""

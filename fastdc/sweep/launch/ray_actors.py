@@ -66,6 +66,10 @@ class RayLauncher:
         """
         return RayWorkers(plan, self._gpus()).capacity()
 
+    def crowded(self, plan: Plan) -> bool:
+        """Return whether several workers share a GPU."""
+        return 0 < self._gpus() <= 0.5
+
     @contextmanager
     def open(self, plan: Plan) -> Iterator["RayWorkers"]:
         """Open workers for the cells of `plan`; they end with the block, and so does the connection.
@@ -111,11 +115,11 @@ class RayWorker:
         """Handle a request; generate its events as they occur, those of short epochs together."""
         self._thread.submit(self._run, request)
         batch: list[Event] = []
-        while not (batch and isinstance(batch[-1], Finished)):
+        while not (batch and isinstance(batch[-1], Finished | Lost)):
             batch = [self._events.get()]
             until = time.monotonic() + BATCH_SECONDS
             with suppress(Empty):
-                while not isinstance(batch[-1], Finished):
+                while not isinstance(batch[-1], Finished | Lost):
                     batch.append(self._events.get(timeout=max(until - time.monotonic(), 0.0)))
             yield batch
 
@@ -129,8 +133,9 @@ class RayWorker:
 class RayWorkers:
     """Ray actors for the cells of one plan; see `Workers`.
 
-    A worker on a CPU reserves one CPU for each of its threads. A worker on a GPU reserves its part of the GPU and no
-    CPU: its threads load data, and it takes the same part of the host's CPUs.
+    A worker on a CPU reserves one CPU for each of its threads. A worker on a GPU reserves its part of the GPU, which is
+    also the part of its memory that it may use, and no CPU: its threads load data, and it takes the same part of the
+    host's CPUs.
 
     Raises:
         ConfigError: no host of the cluster has room for one worker.
@@ -143,10 +148,9 @@ class RayWorkers:
         self._cpus, self._gpus = (0, gpus) if gpus else (plan.threads, 0.0)
         self._looked, self._capacity = 0.0, 0
         self._check()
-        share = None
-        if gpus and not plan.config.threads:
-            share = min((gpus / node["Resources"]["GPU"] for node in live_nodes() if self._room(node)), default=1.0)
-        self._home = self._ray.put(Home(this_fastdc(), Path.cwd(), share))
+        kind, taken = ("GPU", gpus) if gpus else ("CPU", plan.threads)
+        share = min((taken / node["Resources"][kind] for node in live_nodes() if self._room(node)), default=1.0)
+        self._home = self._ray.put(Home(this_fastdc(), Path.cwd(), share, gpus if 0 < gpus < 1 else None))
         self._plan = self._ray.put(plan)
         self._actor = self._ray.remote(RayWorker).options(
             num_cpus=self._cpus, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": worker_environment(gpus)}

@@ -14,6 +14,8 @@ from fastdc import _version
 from fastdc.beton.missing_manifest import one_use
 from fastdc.common.errors import FastDCError
 from fastdc.common.log import progress_shown
+from fastdc.common.precision import precision_label, resolve_precision
+from fastdc.common.text import one_line
 from fastdc.sweep.cell_runner import actual_device
 from fastdc.sweep.launch.cell_worker import CellWorker
 from fastdc.sweep.launch.workers import Costs, Event, Finished, Message, Request, SubsetMade, Tracked
@@ -38,12 +40,37 @@ class Home(NamedTuple):
     Attributes:
         version: version of fastdc, see `this_fastdc`.
         folder: the current folder, to which paths are relative.
-        cpu_share: part of the host's CPUs that each worker on a GPU takes; None leaves the plan's threads.
+        cpu_share: part of the host's CPUs with which the worker loads data; None for all. On a GPU it replaces the
+            plan's threads, unless the sweep sets them.
+        gpu_share: part of its GPU's memory that the worker takes; None for a GPU of its own.
     """
 
     version: str
     folder: Path
     cpu_share: float | None = None
+    gpu_share: float | None = None
+
+
+def _gpu_problem(plan: Plan, share: float | None) -> str | None:
+    """Take this process's share of its GPU; return why the GPU cannot run the plan, or None."""
+    import torch
+
+    from fastdc.common.gpu_share import take_gpu_share
+
+    precision = precision_label(resolve_precision(plan.config.precision, "cuda"), plan.config.compile)
+    if planned := next(
+        (cell.label["precision"] for cell in plan.runnable if cell.label["precision"] != precision), None
+    ):
+        return (
+            f"precision auto is {precision} on its GPU, the sweep is planned for {planned}; choose one by --precision"
+        )
+    try:
+        if share is not None:
+            take_gpu_share(share)
+        torch.zeros(1, device="cuda").item()  # a GPU that failed in an earlier process fails here, before any cell
+    except RuntimeError as error:
+        return f"its GPU cannot be used ({one_line(error)})"
+    return None
 
 
 class RemoteWorker:
@@ -80,7 +107,7 @@ class RemoteWorker:
 
     def _prepare(self, plan: Plan, home: Home, host: str) -> str | None:
         from fastdc.beton import describe_beton
-        from fastdc.common.threads import host_cpus
+        from fastdc.common.threads import loader_cpus, share_cpus
 
         if not plan.store_path.exists():
             return f"host {host} does not see {plan.store_path}; all hosts must share the folder {plan.config.workdir}"
@@ -91,8 +118,12 @@ class RemoteWorker:
             external.check()
         if (device := actual_device()) != plan.device:
             return f"host {host}: torch computes on {device}, the sweep is planned for {plan.device}"
+        if device == "cuda" and (problem := _gpu_problem(plan, home.gpu_share)) is not None:
+            return f"host {host}: {problem}"
         if home.cpu_share is not None:
-            plan = replace(plan, threads=max(1, int(host_cpus() * home.cpu_share)))
+            share_cpus(home.cpu_share)
+            if device == "cuda" and not plan.config.threads:
+                plan = replace(plan, threads=loader_cpus())
         self._worker = CellWorker(plan, self)
         return None
 

@@ -1,9 +1,12 @@
 """Interface between the scheduler and its workers: requests, and the events that workers report."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol
 
+from fastdc.common.choices import Device
 from fastdc.sweep.cell_result import CellFailure, CellResult
+from fastdc.sweep.plan import Plan
 from fastdc.track import Event as TrackEvent
 
 Need = tuple[Literal["network", "subset"], str]
@@ -107,3 +110,22 @@ class Workers(Protocol):
 
     def drop(self, worker: int) -> None:
         """End a worker at once."""
+
+
+class Launcher(Protocol):
+    """Interface to a place where workers can be opened: processes of this host, or a cluster."""
+
+    def device(self) -> Device:
+        """Return the device on which workers compute."""
+
+    def capacity(self, plan: Plan) -> int:
+        """Return the number of workers for `plan` that can exist now."""
+
+    def crowded(self, plan: Plan) -> bool:
+        """Return whether several workers share a GPU."""
+
+    def open(self, plan: Plan) -> AbstractContextManager[Workers]:
+        """Open workers for the cells of `plan`, which end with the block."""
+
+    def close(self) -> None:
+        """Close what `device` and `capacity` have opened."""

@@ -1,0 +1,229 @@
+"""Processes of this host that run cells side by side: on the CPU for real, on GPUs by what each process is given."""
+
+import pickle
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fastdc.cli.main import run as run_command
+from fastdc.common.errors import ConfigError, WorkerError
+from fastdc.common.files import prepare_workdir
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.launch import host_workers
+from fastdc.sweep.launch.child_process import ChildProcess
+from fastdc.sweep.launch.host_gpus import find_gpus
+from fastdc.sweep.launch.host_workers import HostLauncher, HostWorkers
+from fastdc.sweep.launch.workers import Finished, Lost, Request, Started
+from fastdc.sweep.plan import Plan
+from fastdc.sweep.run_cells import run_sweep
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
+from tests.sweep.stored import results_of, subset_bytes
+
+Make = Callable[..., SweepConfig]
+Write = Callable[[SweepConfig, Path], Path]
+
+
+@pytest.mark.timeout(300)
+def test_a_sweep_in_two_processes_stores_what_one_process_stores(make_config: Make, tmp_path: Path) -> None:
+    grid = {"methods": "random,el2n,full", "observer": {"arch": "convnet1_w4", "epochs": 12}}
+    local, spread = (make_config(**grid, workdir=tmp_path / name) for name in ("local", "spread"))
+    _, expected = run_sweep(local, show_progress=False)
+    _, outcome = run_sweep(spread, show_progress=False, launcher=HostLauncher(2))
+    assert (outcome, outcome.states) == (expected, {"done": 6})
+    assert results_of(spread.workdir) == results_of(local.workdir)
+    assert subset_bytes(spread.workdir) == subset_bytes(local.workdir)
+
+
+@pytest.fixture
+def plan(make_config: Make) -> Plan:
+    """Two runs of `random`, their store made."""
+    plan = make_plan(make_config())
+    prepare_workdir(plan.config.workdir)
+    Store(plan.store_path).close()
+    return plan
+
+
+def next_of(workers: HostWorkers, kind: type[Any]) -> tuple[int, Any]:
+    """Wait for an event of a kind."""
+    while True:
+        for worker, event in workers.wait(1.0):
+            if isinstance(event, kind):
+                return worker, event
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_worker_is_reported_with_its_signal_and_another_takes_its_place(plan: Plan) -> None:
+    with closing(HostWorkers(plan, ("",))) as workers:
+        first = workers.start()
+        assert next_of(workers, Started) == (first, Started(None))
+        workers._children[first]._process.kill()
+        assert next_of(workers, Lost) == (first, Lost("its process was killed by SIGKILL (was the memory short?)"))
+        workers.drop(first)
+        second = workers.start()
+        assert next_of(workers, Started) == (second, Started(None))
+        for cell in plan.cells:
+            workers.send(second, Request((cell.key,), {}))
+            assert next_of(workers, Finished) == (second, Finished())
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_cannot_start_says_why(plan: Plan) -> None:
+    plan.store_path.unlink()
+    with closing(HostWorkers(plan, ("",))) as workers:
+        workers.start()
+        _, started = next_of(workers, Started)
+    assert "does not see" in started.problem
+
+
+class Given(ChildProcess):
+    """A child that is not started, but keeps what it is given."""
+
+    def __init__(self, message: bytes, environment: Any = None) -> None:
+        self.plan, self.home = pickle.loads(message)
+        self.environment = environment
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+def children(workers: HostWorkers) -> list[Any]:
+    return list(workers._children.values())
+
+
+@pytest.mark.parametrize(
+    ("launcher", "devices", "gpu_share", "cpu_share"),
+    [
+        (HostLauncher(gpus="all"), ["0", "1", "2", "3"], None, 1 / 4),
+        (HostLauncher(gpus="0,2"), ["0", "2"], None, 1 / 2),
+        (HostLauncher(4, "1,3"), ["1", "3", "1", "3"], 1 / 2, 1 / 4),
+        (HostLauncher(3, "1-2"), ["1", "2", "1"], 1 / 2, 1 / 3),
+        (HostLauncher(3), ["0", "0", "0"], 1 / 3, 1 / 3),
+        (HostLauncher(1, "all"), ["0"], None, 1.0),
+    ],
+    ids=repr,
+)
+def test_workers_divide_gpus_and_their_memory(
+    make_config: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    launcher: HostLauncher,
+    devices: list[str],
+    gpu_share: float | None,
+    cpu_share: float,
+) -> None:
+    four_gpus(monkeypatch)
+    monkeypatch.setattr(host_workers, "ChildProcess", Given)
+    assert launcher.device() == "cuda"
+    plan = make_plan(make_config(), "cuda")
+    assert (launcher.capacity(plan), launcher.crowded(plan)) == (len(devices), gpu_share is not None)
+    with launcher.open(plan) as workers:
+        for _ in range(launcher.capacity(plan)):
+            workers.start()
+        assert [child.environment["CUDA_VISIBLE_DEVICES"] for child in children(workers)] == devices
+        assert {(child.home.gpu_share, child.home.cpu_share) for child in children(workers)} == {(gpu_share, cpu_share)}
+
+
+def four_gpus(monkeypatch: pytest.MonkeyPatch, visible: str | None = None) -> None:
+    """Let torch find four GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+
+def test_numbers_count_the_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    four_gpus(monkeypatch, "7, GPU-8a,MIG-2,1")
+    assert find_gpus("all") == ("7", "GPU-8a", "MIG-2", "1")
+    assert find_gpus("3,1") == ("1", "GPU-8a")
+
+
+def test_workers_on_a_cpu_see_no_gpu(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_workers, "ChildProcess", Given)
+    with HostLauncher(2).open(make_plan(make_config(), "cpu")) as workers:
+        workers.start()
+        (child,) = children(workers)
+    assert (child.environment, child.home.gpu_share) == ({"CUDA_VISIBLE_DEVICES": ""}, None)
+    assert child.plan.threads == 1
+
+
+def test_a_gpu_whose_worker_failed_comes_last(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_message: bytes, environment: dict[str, str]) -> Given:
+        if environment["CUDA_VISIBLE_DEVICES"] == "0":
+            raise WorkerError("Resource temporarily unavailable")
+        return Given(_message, environment)
+
+    monkeypatch.setattr(host_workers, "ChildProcess", refuse)
+    workers = HostWorkers(plan, ("0", "1"))
+    dead = workers.start()
+    assert workers.wait(0) == [(dead, Started("Resource temporarily unavailable"))]
+    workers.drop(dead)
+    workers.start()
+    assert [child.environment["CUDA_VISIBLE_DEVICES"] for child in children(workers)] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gpus", "x"], "--gpus x: expected all, or numbers of GPUs such as 0,2 (found 'x', expected whole numbers"),
+        (["--gpus", "0,0"], "--gpus 0,0: names a GPU twice; --workers sets how many processes share the GPUs"),
+        (["--gpus", "all", "--launcher", "ray"], "--gpus all: only --launcher local reads it"),
+        (["--workers", "2", "--launcher", "ray"], "--workers 2: only --launcher local reads it"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(
+    make_config: Make,
+    write_yaml: Write,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    path = write_yaml(make_config(), tmp_path / "grid.yaml")
+    assert run_command(["sweep", str(path), *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("gpus", "found", "built", "message"),
+    [
+        ("all", 0, "13.0", r"^--gpus all: torch finds no GPU on this host; run fastdc doctor, or leave --gpus out"),
+        ("0", 0, None, r"torch finds no GPU on this host \(torch .* is built without CUDA\); run"),
+        ("0,5,9", 2, "13.0", r"^--gpus 0,5,9: there is no GPU 5, 9; torch finds 2 GPUs, numbers 0-1$"),
+        ("1", 1, "13.0", r"^--gpus 1: there is no GPU 1; torch finds 1 GPU, number 0$"),
+        ("-1", 2, "13.0", r"there is no GPU -1"),
+    ],
+)
+def test_gpus_that_are_not_there_are_named(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, gpus: str, found: int, built: str | None, message: str
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    config = make_config()
+    with pytest.raises(ConfigError, match=message):
+        run_sweep(config, show_progress=False, launcher=HostLauncher(gpus=gpus))
+    with Store(config.workdir / "store.sqlite") as store:
+        assert not store.records()  # nothing is claimed or even registered
+
+
+def test_hidden_gpus_are_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    four_gpus(monkeypatch, "4,5,6,7")
+    with pytest.raises(ConfigError, match=r"finds 4 GPUs, numbers 0-3 \(CUDA_VISIBLE_DEVICES=4,5,6,7 hides others\)"):
+        find_gpus("6")
+
+
+def test_too_many_threads_are_noted(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(host_workers, "host_cpus", lambda: 4)
+    for workers, noted in ((2, False), (3, True)):
+        with HostLauncher(workers).open(make_plan(make_config(threads=2), "cpu")):
+            pass
+        assert ("3 workers of 2 threads slow each other on 4 CPUs" in capsys.readouterr().err) == noted
