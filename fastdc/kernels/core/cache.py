@@ -4,10 +4,13 @@ It builds on `numba.core.caching`. Those classes pass on any error that unpickli
 until the file is removed.
 """
 
+import functools
 import hashlib
+import importlib
 import pickle
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,24 @@ def _read(path: Path) -> bytes:
     if _digest(data[DIGEST_BYTES:]) != data[:DIGEST_BYTES]:
         raise DamagedFileError(f"{path.name} is damaged")
     return data[DIGEST_BYTES:]
+
+
+@functools.cache
+def _load_array_functions() -> None:
+    """Load numba's array functions without scipy.linalg, which takes 0.2 s and which no kernel of ours needs.
+
+    numba imports it there only to learn whether it is installed. A numba without that check needs no such care.
+    """
+    linalg: Any = importlib.import_module("numba.np.linalg")
+    check = getattr(linalg, "ensure_blas", None)
+    if check is None:
+        return
+    if find_spec("scipy") is not None:
+        linalg.ensure_blas = lambda: None
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = check
 
 
 class _CheckedFiles(_CACHING.IndexDataCacheFile):  # type: ignore[misc]
@@ -130,6 +151,7 @@ class KernelCache(_CACHING.FunctionCache):  # type: ignore[misc]
         )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        _load_array_functions()
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # unpickling and LLVM raise errors of any type

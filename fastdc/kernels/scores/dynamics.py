@@ -1,7 +1,9 @@
 """Per-sample training dynamics in one fused pass over a batch of logits.
 
 A row's exponentials are computed in vectorised float32 by Cephes' polynomial for exp, accurate to 2 units in the last
-place. Sums run in a fixed number of lanes, so that they do not depend on the width of a CPU's vectors.
+place. Sums run in a fixed number of lanes, so that they do not depend on the width of a CPU's vectors. Each loop over
+lanes takes four values per lane, because the compiled code checks for overlapping arrays at every such loop. Indices
+are unsigned, which spares numba's check for negative ones.
 """
 
 import math
@@ -14,6 +16,8 @@ from fastdc.kernels.scores.fields import TERMS
 from fastdc.kernels.scores.logit_terms import logit_terms
 
 _LANES = 16
+_BLOCK = 4 * _LANES
+_SECOND, _THIRD, _FOURTH = np.uint64(_LANES), np.uint64(2 * _LANES), np.uint64(3 * _LANES)
 _LOWEST = np.float32(-87.0)  # exp(-87) is near the smallest float32 that still has full precision
 _LOG2_E = np.float32(1.44269504088896341)
 # ln 2 in two parts: a whole number times the short high part is exact in float32.
@@ -32,15 +36,19 @@ def _other_logits(logits: NDArray[np.float32], label: int, x: NDArray[np.float32
     num_classes = logits.size
     for j in range(num_classes):
         x[j] = logits[j]
-    for j in range(num_classes, x.size):
+    for j in range(np.uint64(num_classes), np.uint64(x.size)):
         x[j] = -np.inf
     x[label] = -np.inf
     for lane in range(_LANES):
-        lanes[lane] = x[lane]
-    for start in range(_LANES, x.size, _LANES):
-        block = x[start : start + _LANES]
+        lanes[lane] = -np.inf
+    for start in range(0, x.size, _BLOCK):
         for lane in range(_LANES):
-            lanes[lane] = block[lane] if block[lane] > lanes[lane] else lanes[lane]
+            i = np.uint64(start + lane)
+            a, b, c, d = x[i], x[i + _SECOND], x[i + _THIRD], x[i + _FOURTH]
+            a = b if b > a else a
+            c = d if d > c else c
+            a = c if c > a else a
+            lanes[lane] = a if a > lanes[lane] else lanes[lane]
     largest = lanes[0]
     for lane in range(1, _LANES):
         largest = max(largest, lanes[lane])
@@ -48,15 +56,8 @@ def _other_logits(logits: NDArray[np.float32], label: int, x: NDArray[np.float32
 
 
 @kernel
-def _exponentials(
-    x: NDArray[np.float32], top: np.float32, values: NDArray[np.float32], powers: NDArray[np.int32]
-) -> None:
-    """Write max(x - top, -87) to `x` and its exponential to `values`; x - top must be <= 0.
-
-    Args:
-        x, values: float32 [n], written.
-        powers: int32 [n], scratch.
-    """
+def _exponentials(x: NDArray[np.float32], top: np.float32, values: NDArray[np.float32]) -> None:
+    """Write max(x - top, -87) to `x` and its exponential to `values`, both float32 [n]; x - top must be <= 0."""
     for j in range(x.size):
         shifted = x[j] - top
         shifted = shifted if shifted > _LOWEST else _LOWEST
@@ -70,11 +71,8 @@ def _exponentials(
         value = value * rest + _C4
         value = value * rest + _C5
         x[j] = shifted
-        values[j] = value * rest * rest + rest + _ONE
-        powers[j] = (power + _BIAS) << _MANTISSA_BITS  # the bits of 2.0 ** power
-    factors = powers.view(np.float32)
-    for j in range(x.size):
-        values[j] *= factors[j]
+        factor = np.int32((power + _BIAS) << _MANTISSA_BITS).view(np.float32)  # 2.0 ** power, from its bits
+        values[j] = (value * rest * rest + rest + _ONE) * factor
 
 
 @kernel
@@ -85,12 +83,14 @@ def _sums(
     total, squares, weighted = lanes[0], lanes[1], lanes[2]
     for lane in range(_LANES):
         total[lane] = squares[lane] = weighted[lane] = _ZERO
-    for start in range(0, x.size, _LANES):
-        some, exponents = values[start : start + _LANES], x[start : start + _LANES]
+    for start in range(0, x.size, _BLOCK):
         for lane in range(_LANES):
-            total[lane] += some[lane]
-            squares[lane] += some[lane] * some[lane]
-            weighted[lane] += some[lane] * exponents[lane]
+            i = np.uint64(start + lane)
+            j, k, m = i + _SECOND, i + _THIRD, i + _FOURTH
+            a, b, c, d = values[i], values[j], values[k], values[m]
+            total[lane] = total[lane] + a + b + c + d
+            squares[lane] = squares[lane] + a * a + b * b + c * c + d * d
+            weighted[lane] = weighted[lane] + a * x[i] + b * x[j] + c * x[k] + d * x[m]
     sums = (0.0, 0.0, 0.0)
     for lane in range(_LANES):
         sums = (sums[0] + total[lane], sums[1] + squares[lane], sums[2] + weighted[lane])
@@ -119,9 +119,8 @@ def batch_dynamics(
             written.
     """
     num_classes = logits.shape[1]
-    length = (num_classes + _LANES - 1) // _LANES * _LANES
-    x, values = np.empty(length, np.float32), np.empty(length, np.float32)
-    powers, lanes = np.empty(length, np.int32), np.empty((3, _LANES), np.float32)
+    length = (num_classes + _BLOCK - 1) // _BLOCK * _BLOCK
+    x, values, lanes = np.empty(length, np.float32), np.empty(length, np.float32), np.empty((3, _LANES), np.float32)
     exact = np.empty((_TERMS, 1))
     for row in range(logits.shape[0]):
         label, column = labels[row], indices[row]
@@ -134,7 +133,7 @@ def batch_dynamics(
             out[3, column], out[4, column] = exact[5, 0], exact[6, 0]
             continue
         top = max(own, other)
-        _exponentials(x, top, values, powers)
+        _exponentials(x, top, values)
         # The label's x is the clamp -87, not its own logit; its exponential is added in float64 below.
         values[label] = _ZERO
         values[num_classes:] = _ZERO

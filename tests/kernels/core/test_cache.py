@@ -61,6 +61,11 @@ def folder_of(cache: Path) -> Path:
     return folder
 
 
+def test_a_kernel_is_loaded_without_linear_algebra(cache: Path) -> None:
+    prelude = "import atexit, sys; atexit.register(lambda: print('scipy.linalg' in sys.modules, file=sys.stderr))"
+    assert run(cache, prelude).warnings == ["False"]
+
+
 def flip_one_bit(data: bytes) -> bytes:
     middle = len(data) // 2
     return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
