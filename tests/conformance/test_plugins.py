@@ -1,4 +1,4 @@
-"""Plug-ins of each kind as their authors install them: a sound one passes its suite, a wrong one is named."""
+"""Installed plug-ins of each kind: a correct one passes its suite, a wrong one is named."""
 
 import json
 import sys
@@ -144,7 +144,7 @@ def test_a_tracker(install: Install) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_command_lists_and_checks_plugins(kind: str, install: Install, capsys: pytest.CaptureFixture[str]) -> None:
-    """A broken plug-in is listed with its reason, and its name is an error of its own."""
+    """A broken plug-in is listed with its reason, and its name is an error."""
     target = "no-class" if kind == "trackers" else "broken_part"
     install(kind, f"broken = {target}", broken_part="raise RuntimeError('not today')")
     assert run(["list", kind, "--json"]) == 0
@@ -188,7 +188,7 @@ def test_a_taken_name_names_both_places(install: Install) -> None:
     assert protocols().broken["mine"].endswith("second_hard.py; rename one")
 
 
-def test_plugins_wait_for_a_name_that_fastdc_does_not_know(install: Install) -> None:
+def test_plugins_are_imported_only_for_unknown_names(install: Install) -> None:
     install("architectures", "late = late_network", late_network="raise ImportError('no such library')")
     check_arch("resnet18")
     check_arch("convnet4_w8")

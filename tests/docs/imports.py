@@ -42,14 +42,14 @@ def main() -> None:
 
 
 def write_arrays(path: Path, files: list[Path], labels: list[int]) -> None:
-    """Write images as a training code holds them, standardised with ImageNet's mean and deviation."""
+    """Write images as training code holds them, standardised with ImageNet's mean and deviation."""
     images = np.stack([np.asarray(Image.open(file).convert("RGB").resize((32, 32))) for file in files])
     values = (images / 255 - IMAGENET_MEAN) / IMAGENET_STD
     np.savez(path, images=values.astype(np.float32), labels=labels)
 
 
 def write_tars(folder: Path, files: list[Path]) -> None:
-    """Write two shards of WebDataset samples, whose labels are names."""
+    """Write two shards of WebDataset samples with names as labels."""
     folder.mkdir()
     for shard in range(2):
         with tarfile.open(folder / f"photos-{shard:04d}.tar", "w") as archive:

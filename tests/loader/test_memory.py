@@ -12,7 +12,7 @@ from fastdc.loader import image_cache as memory
 from fastdc.loader.image_cache import SharedCache, available_memory, file_identity
 
 
-def test_available_memory_is_between_nothing_and_all() -> None:
+def test_available_memory_is_plausible() -> None:
     assert 0 < available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -91,7 +91,7 @@ def test_a_value_is_made_once() -> None:
     assert "key" in cache
 
 
-def test_two_threads_that_ask_together_share_one_making() -> None:
+def test_concurrent_requests_share_one_value() -> None:
     cache, made = SharedCache(), []
 
     def make() -> int:
@@ -107,7 +107,7 @@ def test_two_threads_that_ask_together_share_one_making() -> None:
     assert len(made) == 1
 
 
-def test_the_least_recently_used_value_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_value_is_dropped_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 100)  # room for (100 + held) / 2
     cache = SharedCache()
     for key in ("a", "b"):
@@ -117,7 +117,7 @@ def test_the_least_recently_used_value_goes_first(monkeypatch: pytest.MonkeyPatc
     assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
 
 
-def test_a_value_whose_making_fails_is_not_kept() -> None:
+def test_a_failed_value_is_not_kept() -> None:
     cache = SharedCache()
     with pytest.raises(ZeroDivisionError):
         cache.get("key", 1, lambda: 1 // 0)

@@ -1,4 +1,4 @@
-"""How methods are found, named and refused."""
+"""Lookup, names and refusal of methods."""
 
 import subprocess
 import sys
@@ -109,7 +109,7 @@ def test_plugins_of_other_packages_are_found_and_broken_ones_reported(tmp_path: 
     assert found.stdout.startswith("True wrong:METHOD: ModuleNotFoundError")
 
 
-def test_a_broken_plugin_cannot_take_a_built_in_methods_name_away(tmp_path: Path) -> None:
+def test_a_broken_plugin_cannot_replace_a_built_in_method(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN.replace("METHOD = Mine()", ""))
     folder = tmp_path / "mine-1.0.dist-info"
     folder.mkdir()
@@ -158,7 +158,7 @@ class Own(MethodConfig):
     shift: int = 1
 
 
-def test_the_class_of_the_settings_follows_from_the_base() -> None:
+def test_the_settings_class_follows_from_the_base() -> None:
     plain = type("Plain", (Method,), {})
     older = type("Older", (Method,), {"config_class": Own})
 
@@ -172,6 +172,6 @@ def test_the_class_of_the_settings_follows_from_the_base() -> None:
     assert get_method("forgetting").config_class is LogConfig
 
 
-def test_a_method_that_is_left_out_says_why() -> None:
+def test_an_omitted_method_has_a_reason() -> None:
     with pytest.raises(MethodError, match=r"'glister' is left out: .* held-out set.* use gradmatch"):
         get_method("glister")

@@ -1,4 +1,4 @@
-"""Inputs that the official codes and ours are given alike; formulas, so that `values/` holds outputs only."""
+"""Inputs of the official codes and of fastdc; formulas, so that `values/` holds only outputs."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ LABELS = (0, 2, 2, 1, 2, 0)
 
 
 def values(name: str) -> dict[str, Any]:
-    """Read what an official code gave: `values/distillation_NAME.json`."""
+    """Read the output of an official code: `values/distillation_NAME.json`."""
     return json.loads((Path(__file__).parent / "values" / f"distillation_{name}.json").read_text())
 
 

@@ -1,4 +1,4 @@
-"""Statistics matching against a reference of its own in numpy float64."""
+"""Statistics matching against a reference in numpy float64."""
 
 from dataclasses import replace
 from typing import Any
@@ -61,7 +61,7 @@ def test_half_precision_is_measured_in_single() -> None:
     assert half.item() == pytest.approx(single.item(), rel=0.02)
 
 
-def test_only_the_last_forward_pass_counts_and_hooks_go() -> None:
+def test_only_the_last_forward_pass_counts_and_hooks_are_removed() -> None:
     net, images = small_net(), torch.randn(6, 3, 8, 8, dtype=torch.float64)
     labels = torch.zeros(6, dtype=torch.int64)
     with Matching(net, MatchingSpec()) as matching:
@@ -85,7 +85,7 @@ SIZES = {"0/channel": 3, "0/patch": 4, "1/channel": 5, "4/channel": 5, "4/patch"
 
 
 def some_statistics(classes: int = 3) -> Statistics:
-    """Uneven statistics of every layer of `small_net` at 8 px and patches of 4."""
+    """Return uneven statistics of every layer of `small_net` at 8 px and patches of 4."""
     generator = torch.Generator().manual_seed(3)
     tensors = {}
     for name, size in SIZES.items():
@@ -96,7 +96,7 @@ def some_statistics(classes: int = 3) -> Statistics:
 
 
 def wanted(statistics: Statistics, name: str, labels: list[int] | None) -> tuple[Any, Any]:
-    """What a layer is matched with: of the set, or averaged over the labels one by one."""
+    """Return the target of a layer: of the set, or averaged over the labels."""
     fields = [
         statistics.tensors[f"{name}/{'set' if labels is None else 'class'}/{f}"].numpy() for f in ("mean", "variance")
     ]
@@ -109,7 +109,7 @@ def wanted(statistics: Statistics, name: str, labels: list[int] | None) -> tuple
 def reference_loss(
     net: nn.Sequential, images: Tensor, statistics: Statistics, labels: list[int], share: float
 ) -> float:
-    """G-VBSM's (share 0) and EDC's (share 1/2) terms layer by layer; the first layer, a convolution, counts tenfold."""
+    """Return G-VBSM's (share 0) and EDC's (share 1/2) terms by layer; the first, a convolution, counts tenfold."""
     total = 0.0
     for name in SIZES:
         layer, kind = name.split("/")
@@ -164,7 +164,7 @@ def test_convolutions_are_left_out_at_random() -> None:
 
 
 def _both(net: nn.Sequential, images: Tensor, statistics: Statistics, name: str) -> tuple[Any, Any]:
-    """Moments of a convolution's input, channel or patch, and the set's."""
+    """Return moments of a convolution's input, channel or patch, and the set's."""
     layer, kind = name.split("/")
     values = inputs_of(net, images, int(layer))
     if kind == "patch" and values.shape[2] % PATCH:
@@ -224,7 +224,7 @@ def test_moving_average_gradient_by_hand() -> None:
     torch.testing.assert_close(images.grad, expected, rtol=1e-12, atol=0)
 
 
-def test_statistics_that_a_spec_needs_are_asked_for() -> None:
+def test_needed_statistics_follow_from_the_spec() -> None:
     for spec in (MatchingSpec(statistics="class"), MatchingSpec(convolutions=True)):
         with pytest.raises(ConfigError, match="found none"):
             Matching(small_net(), spec)

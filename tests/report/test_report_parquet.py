@@ -21,7 +21,7 @@ MADE = {"fastdc": "0.2", "seeds": {"training": 1, "subset": 0}, "git": None}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three finished runs, one of them with provenance, and one that failed."""
+    """Write three finished runs, one with provenance, and one that failed."""
     made = Sweep(tmp_path / "sweep")
     for seed in range(2):
         made.add("random", seed, 40.0 + seed)

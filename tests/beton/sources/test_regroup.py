@@ -1,4 +1,4 @@
-"""Tars of tars, and files whose classes come from a list: read as class folders, where they lie."""
+"""Tars of tars, and files with a list of classes: read in place as class folders."""
 
 import io
 import tarfile
@@ -31,7 +31,7 @@ def payloads(path):
 
 @pytest.fixture
 def nested(folder, tmp_path):
-    """Every class folder of `folder` as a tar of its own, and these in one."""
+    """Pack every class folder of `folder` into a tar, and these into one."""
     inner = {
         f"{name.name}.tar": tar_bytes({f"./{path.name}": path.read_bytes() for path in name.iterdir()})
         for name in folder.iterdir()
