@@ -25,7 +25,7 @@ from fastdc.observe.record_needs import ObserverNeeds
 from fastdc.teachers import agreement
 from fastdc.teachers.network import Teacher, freeze
 from fastdc.teachers.view_losses import view_losses
-from fastdc.train.labels.targets import AskedTeacher
+from fastdc.train.labels.targets import TimedTeacher
 
 LINEAR_HEADS = ("convnet_w8", "resnet18_small", "resnet18", "mobilenet_v2", "swin_t", "convnext_tiny", "googlenet")
 
@@ -217,7 +217,7 @@ def teacher() -> Teacher:
 
 def test_labels_of_a_teacher(half: Compute, teacher: Teacher) -> None:
     images = inputs(28, 8)
-    given = AskedTeacher(teacher, 3, half)(images)
+    given = TimedTeacher(teacher, 3, half)(images)
     assert torch.equal(given, run(half, teacher.model, images)[0])
     assert not is_rounded(given)
 

@@ -130,7 +130,7 @@ class Constant(nn.Module):
 def test_unusable_teachers_are_refused(betons: Any, make_teacher: MakeTeacher) -> None:
     with pytest.raises(ConfigError, match=r"soft-small.*come from a teacher, found none"):
         evaluate(betons.train, betons.val, soft_settings())
-    with pytest.raises(ConfigError, match=r"teacher tutor: answers with shape \(12, 5\), expected \(12, 3\)"):
+    with pytest.raises(ConfigError, match=r"teacher tutor: its outputs have shape \(12, 5\), expected \(12, 3\)"):
         evaluate(betons.train, betons.val, soft_settings(), teacher=make_teacher(Constant(5, 0.0)))
     with pytest.raises(DivergedError, match="loss is nan"):
         evaluate(betons.train, betons.val, soft_settings(), teacher=make_teacher(Constant(3, float("nan"))))

@@ -68,7 +68,7 @@ def find_data(bundle: Bundle, train: Sequence[Path], val: Sequence[Path]) -> Dat
     """Return the given files by content hash, checked against what the bundle records.
 
     Raises:
-        ConfigError: a file holds other data than the bundle names; says how to write them.
+        ConfigError: a file holds other data than the bundle names; the message has the command that writes them.
         BetonError, ManifestError: a file is damaged.
     """
     found: Data = {}
