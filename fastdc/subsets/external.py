@@ -180,7 +180,7 @@ def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingS
     """
     if name.kind == "beton" and given:
         raise ConfigError(
-            f"external set {name.name}: {', '.join(given)} has no meaning, an imported beton is trained on as it is; "
+            f"external set {name.name}: {', '.join(given)} does not apply, an imported beton is used unchanged; "
             f"only protocol.KEY can be set{_CROP_ADVICE if 'augment' in given else ''}"
         )
     if name.kind == "scores" and "keep" not in given:
@@ -191,7 +191,7 @@ def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingS
         return _open_beton(name, rules, train, image_size)
     if rules.index_order == "own" and train.split:
         raise ConfigError(
-            f"external set {name.name}: index_order=own has no meaning with --holdout, which numbers the images anew; "
+            f"external set {name.name}: index_order=own does not apply with --holdout, which renumbers the images; "
             "name images by id or path"
         )
     try:

@@ -151,7 +151,7 @@ def test_an_imported_list_becomes_a_subset(work: Path, tmp_path: Path, capsys: p
         assert run([*command, *wrong]) == 2
         capsys.readouterr()
     assert run([*command, "--observer", "epochs=3", "--force"]) == 2
-    assert "--observer has no meaning" in only_line(capsys.readouterr().err)
+    assert "--observer does not apply" in only_line(capsys.readouterr().err)
     assert run(["compress", "from-list", str(listed), "--out", str(out)]) == 2
     assert "expected LIST TRAIN.beton" in capsys.readouterr().err
 
@@ -183,7 +183,7 @@ def test_imported_scores_become_a_subset(work: Path, tmp_path: Path, capsys: pyt
     wrong = {
         "--keep easy or --keep hard is missing": [],
         "keep=easy contradicts set keep=hard": ["--keep", "easy", "--set", "keep=hard", "--force"],
-        "--observer has no meaning": ["--keep", "easy", "--observer", "epochs=3"],
+        "--observer does not apply": ["--keep", "easy", "--observer", "epochs=3"],
         "unknown setting 'grid'": ["--keep", "easy", "--set", "grid=2", "--force"],
         "has no score 'aum'": ["--keep", "easy", "--score", "aum", "--force"],
     }
@@ -191,7 +191,7 @@ def test_imported_scores_become_a_subset(work: Path, tmp_path: Path, capsys: pyt
         assert run([*command, *options]) == 2
         assert message in only_line(capsys.readouterr().err)
     assert run(["compress", "random", str(train), "--out", str(out), "--ipc", "1", "--keep", "easy"]) == 2
-    assert "--keep has no meaning" in only_line(capsys.readouterr().err)
+    assert "--keep does not apply" in only_line(capsys.readouterr().err)
 
 
 @pytest.mark.timed

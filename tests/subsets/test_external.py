@@ -140,11 +140,11 @@ BAD = [
         "hint.beton: external set a: hint tile_grid='x' of the training set: expected a",
     ),
     ("a=val.beton", ConfigError, "4 of the 4 images of external set a are validated on; leave them out"),
-    ("a=made.beton[fit=pad]", ConfigError, "a: fit has no meaning, an imported beton is trained on as it is"),
+    ("a=made.beton[fit=pad]", ConfigError, "a: fit does not apply, an imported beton is used unchanged"),
     (
         "a=made.beton[augment=tile:2]",
         ConfigError,
-        "augment has no meaning, .*; crop inside tiles by write-beton --hint tile_grid=2, or by sweep --augment tile:2",
+        "augment does not apply, .*; crop inside tiles by write-beton --hint tile_grid=2, or by sweep --augment tile:2",
     ),
     ("a=list:unknown.txt", MethodError, "unknown.txt:2: image 'wood/7' is not in the training set"),
     ("a=list:empty.txt", MethodError, "empty.txt: holds no images"),
@@ -199,7 +199,7 @@ def test_validation_images_are_noted_or_refused(train: TrainingSet) -> None:
 
 def test_with_a_holdout_indices_are_refused(train: TrainingSet) -> None:
     split = TrainingSet(train.path, train.manifest, train.labels, split=True)
-    with pytest.raises(ConfigError, match=r"index_order=own has no meaning with --holdout.*name images by id"):
+    with pytest.raises(ConfigError, match=r"index_order=own does not apply with --holdout.*name images by id"):
         opened("a=list:kept.txt[index_order=own]", split)
     Path("gone.txt").write_text("moss/99\n")
     with pytest.raises(MethodError, match=r"not in the training set.*with --holdout the training set is the part"):

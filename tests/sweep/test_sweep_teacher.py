@@ -244,7 +244,7 @@ def test_evaluate_takes_a_teacher(
     assert by_file.partition("\n")[0] == by_observer.partition("\n")[0]
     hard = ["evaluate", str(subset), "--val", f"{tiny}/val.beton", *EVALUATE, "--teacher", where]
     assert run(hard) == 2
-    assert "has no meaning for protocol hard*epochs=2, whose labels are hard" in capsys.readouterr().err
+    assert "does not apply to protocol hard*epochs=2, which has hard labels" in capsys.readouterr().err
 
 
 def test_planning_a_soft_sweep_imports_no_torch(make_config: Make) -> None:

@@ -222,7 +222,7 @@ def test_the_commands_refuse_and_accept(ten: Ten, tmp_path: Path, capsys: pytest
     assert "has no observer" in capsys.readouterr().err
     hard = ["evaluate", str(subset), "--val", str(ten.betons.val), "--arch", ARCH, "--teacher-order", "natural"]
     assert run(hard) == 2
-    assert "--teacher-order natural: has no meaning for protocol hard" in capsys.readouterr().err
+    assert "--teacher-order natural: does not apply to protocol hard" in capsys.readouterr().err
     assert run(["compress", "random", *made[2:9], "--out", f"{tmp_path}/p.beton", "--teacher-order", "natural"]) == 2
     assert "no teacher here needs it" in capsys.readouterr().err
 
