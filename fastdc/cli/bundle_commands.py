@@ -72,8 +72,10 @@ def reproduce(
 
     First every file of the archive is compared with its hash, versions and machine with the present ones, and the data
     with the recorded content hashes. Each run is then trained from scratch, with its observer and compressed set. A run
-    that differs is reported with possible reasons: the method's version, another library, device or number of threads. The exit code is 0 if all digits agree, 1 if one differs or a run cannot be made, 2 for bad input. With
-    --check-only it is 1 if data are not given, or an external set's file is missing or changed and not in the bundle.
+    that differs is reported with possible reasons: the method's version, another library, device or number of threads.
+
+    The exit code is 0 if all digits agree, 1 if one differs or a run cannot be made, 2 for bad input. With --check-only
+    it is 1 if data are not given, or an external set's file is missing or changed and not in the bundle.
 
     Example:
 

@@ -63,8 +63,8 @@ def evaluate(
 ) -> None:
     """Train a network from scratch on a subset and measure its accuracy on the validation set.
 
-    The reported accuracy is that of the last epoch. --set overrides settings of the protocol, and its name shows them. Soft protocols take their labels from --teacher, by default the observer that `fastdc observe` trained in
-    --workdir.
+    The reported accuracy is that of the last epoch. --set overrides settings of the protocol, and its name shows them.
+    Soft protocols take their labels from --teacher, by default the observer that `fastdc observe` trained in --workdir.
 
     Example:
 

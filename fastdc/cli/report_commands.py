@@ -112,8 +112,8 @@ def compare(
     """Compare pairs of methods over the seeds that both finished, in every setting that they share.
 
     Prints the mean difference, its 95 % interval, the p-value of the exact two-sided permutation test on the pairs (of
-    the paired t test above 40 pairs), and the number of seeds needed to detect a difference. With several comparisons, p
-    is also adjusted for their number (Holm). `full` has no IPC, so it is compared at each IPC of the other methods.
+    the paired t test above 40 pairs), and the number of seeds needed to detect a difference. With several comparisons,
+    p is also adjusted for their number (Holm). `full` has no IPC, so it is compared at each IPC of the other methods.
 
     Example:
 

@@ -196,9 +196,17 @@ def _compress_list(
 
     config = MethodConfig.make(given, "compress from-list")
     fit = config.fit if "fit" in given else None
-    _report(
-        out, compress_list(source, train, out, image_size=image_size, fit=fit, index_order=index_order, force=force)
+    made = compress_list(
+        source,
+        train,
+        out,
+        image_size=image_size,
+        fit=fit,
+        augment=config.augment,
+        index_order=index_order,
+        force=force,
     )
+    _report(out, made)
 
 
 def _compress_scores(source: Path, train: Path, out: Path, keep: End, given: dict[str, Any], **options: Any) -> None:

@@ -255,7 +255,7 @@ class CellRunner:
 
     def _compress(self, subset: SubsetPlan) -> dict[str, Any]:
         from fastdc.subsets.compress import make_subset
-        from fastdc.subsets.external import ExternalRequest, make_external
+        from fastdc.subsets.external_request import ExternalRequest, make_external
 
         start = time.monotonic()
         assert subset.ipc is not None

@@ -40,7 +40,7 @@ from fastdc.sweep.plan_checks import (
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
-    from fastdc.subsets.external import ExternalRequest
+    from fastdc.subsets.external_request import ExternalRequest
     from fastdc.subsets.request import SubsetRequest
     from fastdc.teachers.plan import TeacherPlan
     from fastdc.train.protocols import Protocol

@@ -14,6 +14,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from fastdc.beton import write_beton
+from fastdc.common.errors import SourceError
 from tests.processes import start_process
 
 Pixels = NDArray[np.uint8]
@@ -52,6 +54,16 @@ def fill_folder(root: Path, classes: int = 3, images: int = 4, size: tuple[int, 
             data = encode(smooth(*size, seed=100 * label + number), quality=90)
             (root / f"class_{label}" / f"{number}.jpg").write_bytes(data)
     return root
+
+
+def refused(tmp_path: Path, source: Path, words: str, **options: Any) -> None:
+    """Check that `source` is refused with one line, and that nothing is left behind."""
+    folder = tmp_path / "none"
+    folder.mkdir(exist_ok=True)
+    with pytest.raises(SourceError, match=words) as caught:
+        write_beton(source, folder / "out.beton", **options)
+    assert "\n" not in str(caught.value)
+    assert not list(folder.iterdir())
 
 
 @pytest.fixture

@@ -150,12 +150,13 @@ def test_memory_does_not_grow_with_the_size_of_the_images(tmp_path, start_python
     script = """
 import resource, sys, time
 from pathlib import Path
-from fastdc.beton import convert
+from fastdc.beton.convert_image import make_recipe
+from fastdc.beton.convert_threads import convert_all
 from fastdc.beton.sources.open_source import open_source
 with open_source(Path(sys.argv[1])) as opened:
-    recipe = convert.make_recipe(None, None, None)
+    recipe = make_recipe(None, None, None)
     before, images = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
-    for chunk in convert._convert_all(opened.files, opened.contents, recipe, 4):
+    for chunk in convert_all(opened.files, opened.contents, recipe, 4):
         if images == 0:
             time.sleep(1)
         images += len(chunk)

@@ -142,7 +142,10 @@ def test_an_imported_list_becomes_a_subset(work: Path, tmp_path: Path, capsys: p
     listed = tmp_path / "kept.txt"
     listed.write_text("\n".join(load_manifest(train).ids[:2]))
     command = ["compress", "from-list", str(listed), str(train), "--out", str(out), "--image-size", "32"]
-    assert run(command) == 0
+    assert run([*command, "--set", "augment=tile:2"]) == 0
+    assert load_manifest(out).hints == {"tile_grid": 2}
+    capsys.readouterr()
+    assert run([*command, "--force"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"{out}: 2 images, ")
     assert "classes have no images, the first is " in text

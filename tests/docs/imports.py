@@ -4,7 +4,6 @@ python -m tests.docs.imports          (from photos/train, into numbered, listed,
 """
 
 import csv
-import io
 import json
 import shutil
 import tarfile
@@ -15,6 +14,7 @@ import pyarrow as pa
 from PIL import Image
 
 from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.common.tars import add_file
 
 PHOTOS = Path("photos/train")
 
@@ -56,9 +56,7 @@ def write_tars(folder: Path, files: list[Path]) -> None:
             for number, file in enumerate(files[shard::2]):
                 label = file.parent.name.encode()
                 archive.add(file, f"{shard}{number:05d}{file.suffix}")
-                member = tarfile.TarInfo(f"{shard}{number:05d}.cls")
-                member.size = len(label)
-                archive.addfile(member, io.BytesIO(label))
+                add_file(archive, f"{shard}{number:05d}.cls", label)
 
 
 def save(folder: Path, table: pa.Table, classes: list[str]) -> None:

@@ -72,12 +72,13 @@ def test_one_evaluation_uses_a_network_a_protocol_and_a_tracker(betons: Betons, 
 
 
 def test_a_source_is_opened_by_its_layout(tmp_path: Path) -> None:
-    environment = install(tmp_path / "site", sources="listed_source")
-    listed = importlib.import_module("listed_source").SOURCE.example(tmp_path)
-    fastdc(environment, "write-beton", listed, tmp_path / "listed.beton")
-    manifest = load_manifest(tmp_path / "listed.beton")
+    environment = install(tmp_path / "site", sources="prefix_source")
+    (tmp_path / "images").mkdir()
+    images = importlib.import_module("prefix_source").SOURCE.example(tmp_path / "images")
+    fastdc(environment, "write-beton", images, tmp_path / "out.beton")
+    manifest = load_manifest(tmp_path / "out.beton")
     assert (manifest.classes, manifest.counts) == (("bark", "moss", "sand"), (4, 4, 4))
-    assert manifest.made["listed_in"] == "labels.csv"
+    assert (manifest.ids[0], manifest.made["classes_from"]) == ("bark/bark.0.jpg", "file names")
 
 
 def test_a_source_writes_a_sound_beton(tmp_path: Path) -> None:

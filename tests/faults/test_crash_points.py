@@ -118,32 +118,36 @@ def subsets(workdir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((workdir / "subsets").glob("*.beton"))}
 
 
-def check_real(
-    wish: str,
+@pytest.fixture
+def reached(
     run_real: Run,
     undisturbed: dict[str, Any],
     make_config: Make,
     write_yaml: Callable[[SweepConfig, Path], Path],
     tmp_path: Path,
-) -> bool:
-    """Return whether the sweep reached the point; then it was killed there, and the same command completed it."""
-    if not undisturbed:
-        whole = write_yaml(make_config(**GRID, workdir=tmp_path / "whole"), tmp_path / "whole.yaml")
-        assert run_real(whole, None) == 0
-        undisturbed.update(table=table(tmp_path / "whole"), subsets=subsets(tmp_path / "whole"))
-    work = tmp_path / "work"
-    config = write_yaml(make_config(**GRID, workdir=work), tmp_path / "grid.yaml")
-    code = run_real(config, wish)
-    if code == 0:
-        return False
-    assert code == KILLED
-    before = (work / "store.sqlite").exists() and done(work)
-    assert run_real(config, None) == 0
-    assert table(work) == undisturbed["table"]
-    assert subsets(work) == undisturbed["subsets"]
-    assert leftovers(work) == []
-    assert not before or set(before.items()) <= set(done(work).items())
-    return True
+) -> Callable[[str], bool]:
+    """Return whether a sweep reaches a point; it is then killed there, and the same command must complete it."""
+
+    def check(wish: str) -> bool:
+        if not undisturbed:
+            whole = write_yaml(make_config(**GRID, workdir=tmp_path / "whole"), tmp_path / "whole.yaml")
+            assert run_real(whole, None) == 0
+            undisturbed.update(table=table(tmp_path / "whole"), subsets=subsets(tmp_path / "whole"))
+        work = tmp_path / "work"
+        config = write_yaml(make_config(**GRID, workdir=work), tmp_path / "grid.yaml")
+        code = run_real(config, wish)
+        if code == 0:
+            return False
+        assert code == KILLED
+        before = (work / "store.sqlite").exists() and done(work)
+        assert run_real(config, None) == 0
+        assert table(work) == undisturbed["table"]
+        assert subsets(work) == undisturbed["subsets"]
+        assert leftovers(work) == []
+        assert not before or set(before.items()) <= set(done(work).items())
+        return True
+
+    return check
 
 
 def done(work: Path) -> dict[str, float]:
@@ -153,29 +157,15 @@ def done(work: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("wish", REAL)
-def test_a_real_sweep_that_is_killed(
-    wish: str,
-    run_real: Run,
-    undisturbed: dict[str, Any],
-    make_config: Make,
-    write_yaml: Callable[[SweepConfig, Path], Path],
-    tmp_path: Path,
-) -> None:
-    assert check_real(wish, run_real, undisturbed, make_config, write_yaml, tmp_path)
+def test_a_real_sweep_that_is_killed(wish: str, reached: Callable[[str], bool]) -> None:
+    assert reached(wish)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wish", sorted(set(MORE) - set(REAL)))
-def test_a_real_sweep_that_is_killed_anywhere(
-    wish: str,
-    run_real: Run,
-    undisturbed: dict[str, Any],
-    make_config: Make,
-    write_yaml: Callable[[SweepConfig, Path], Path],
-    tmp_path: Path,
-) -> None:
-    if not check_real(wish, run_real, undisturbed, make_config, write_yaml, tmp_path):
-        pytest.skip("a sweep this small does not come by that point so often")
+def test_a_real_sweep_that_is_killed_anywhere(wish: str, reached: Callable[[str], bool]) -> None:
+    if not reached(wish):
+        pytest.skip("a sweep this small does not reach that point so often")
 
 
 def test_kill_at_every_point_one_after_the_other(

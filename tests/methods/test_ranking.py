@@ -247,6 +247,22 @@ def test_scores_of_a_file_rank_as_a_methods_do(betons: Any, tmp_path: Path) -> N
     np.testing.assert_allclose(stored, values[found.ravel()], rtol=1e-8)
 
 
+def test_a_score_is_chosen_among_those_of_a_file(betons: Any, tmp_path: Path) -> None:
+    path, ids = tmp_path / "several.csv", describe_beton(betons.train).ids
+    path.write_text("id,a,b\n" + "".join(f"{name},{row},{-row}\n" for row, name in enumerate(ids)))
+    alone = listed(betons, tmp_path / "b.tsv", range(120), -np.arange(120.0))
+    found = made(betons, tmp_path, f"scores:{path}+score=b")
+    np.testing.assert_array_equal(found, made(betons, tmp_path, f"scores:{alone}"))
+    assert key_of("pca", score=f"scores:{path}+score=a") != key_of("pca", score=f"scores:{path}+score=b")
+    for text, reason in {
+        f"scores:{path}": r"holds 2 scores: a, b; name one: .* or score=scores:FILE\+score=a in pca",
+        f"scores:{path}+score=c": "has no score 'c'",
+        f"list:{path}+score=a": r"a list has no columns; leave \+score=a out",
+    }.items():
+        with pytest.raises(ConfigError, match=reason):
+            made(betons, tmp_path, text)
+
+
 def test_the_list_of_mosaics_has_their_sources(betons: Any, tmp_path: Path) -> None:
     first = made(betons, tmp_path, "random")
     kept = shutil.copy(tmp_path / "out.list.tsv", tmp_path / "kept.tsv")

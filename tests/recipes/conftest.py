@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastdc.common.tars import add_file
+
 WNIDS = ("n01440764", "n01443537", "n02105855")
 
 
@@ -32,9 +34,7 @@ def make_tar(path, files, mode="w"):
     """Make a tar of files by name."""
     with tarfile.open(path, mode) as archive:
         for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            add_file(archive, name, data)
     return path
 
 

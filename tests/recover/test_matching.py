@@ -106,18 +106,25 @@ def wanted(statistics: Statistics, name: str, labels: list[int] | None) -> tuple
     return sum(mean[c] for c in labels) / len(labels), sum(variance[c] for c in labels) / len(labels)
 
 
+def moments(net: nn.Sequential, images: Tensor, name: str) -> tuple[Any, Any]:
+    """Return moments of a layer's input, by channel or by patch."""
+    layer, kind = name.split("/")
+    values = inputs_of(net, images, int(layer))
+    if kind == "channel":
+        return channel_moments(values)
+    if values.shape[2] % PATCH:
+        side = -(-values.shape[2] // PATCH) * PATCH
+        values = nn.functional.interpolate(torch.tensor(values), (side, side), mode="bilinear").numpy()
+    return patch_moments(values, PATCH)
+
+
 def reference_loss(
     net: nn.Sequential, images: Tensor, statistics: Statistics, labels: list[int], share: float
 ) -> float:
     """Return G-VBSM's (share 0) and EDC's (share 1/2) terms by layer; the first, a convolution, counts tenfold."""
     total = 0.0
     for name in SIZES:
-        layer, kind = name.split("/")
-        values = inputs_of(net, images, int(layer))
-        if kind == "patch" and values.shape[2] % PATCH:
-            side = -(-values.shape[2] // PATCH) * PATCH
-            values = nn.functional.interpolate(torch.tensor(values), (side, side), mode="bilinear").numpy()
-        found = patch_moments(values, PATCH) if kind == "patch" else channel_moments(values)
+        layer, found = name.partition("/")[0], moments(net, images, name)
         whole = norm_moments(net[int(layer)]) if layer in "15" else wanted(statistics, name, None)
         distance = (1 - share) * gap(found, whole) + share * gap(found, wanted(statistics, name, labels))
         total += distance * (10 if layer == "0" else 1)
@@ -146,8 +153,8 @@ def test_convolutions_are_left_out_at_random() -> None:
         whole = matching.loss(labels).item()
     parts = {}
     for name in ("0", "4"):
-        terms = [gap(*_both(net, images, statistics, f"{name}/{kind}")) for kind in ("channel", "patch")]
-        parts[name] = sum(terms)
+        fields = [f"{name}/{kind}" for kind in ("channel", "patch")]
+        parts[name] = sum(gap(moments(net, images, field), wanted(statistics, field, None)) for field in fields)
     spec, found = replace(kept, drop=0.4), []
     with Matching(net, spec, statistics, seed=3) as matching:
         for _ in range(500):
@@ -161,17 +168,6 @@ def test_convolutions_are_left_out_at_random() -> None:
     with Matching(net, spec, statistics) as matching:
         net(images)
         assert matching.loss(labels).item() == whole
-
-
-def _both(net: nn.Sequential, images: Tensor, statistics: Statistics, name: str) -> tuple[Any, Any]:
-    """Return moments of a convolution's input, channel or patch, and the set's."""
-    layer, kind = name.split("/")
-    values = inputs_of(net, images, int(layer))
-    if kind == "patch" and values.shape[2] % PATCH:
-        side = -(-values.shape[2] // PATCH) * PATCH
-        values = nn.functional.interpolate(torch.tensor(values), (side, side), mode="bilinear").numpy()
-    found = patch_moments(values, PATCH) if kind == "patch" else channel_moments(values)
-    return found, wanted(statistics, name, None)
 
 
 def test_class_statistics_of_batch_norms_alone() -> None:

@@ -1,6 +1,5 @@
 """A headless Chromium driven over a pipe (its own debugging protocol), so that no further package is needed."""
 
-import base64
 import json
 import os
 import select
@@ -128,12 +127,3 @@ class Browser:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
-
-    def screenshot(self, out: Path, whole: bool = True) -> None:
-        """PNG of the page."""
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        if whole:
-            box = self.call("Page.getLayoutMetrics")["cssContentSize"]
-            clip = {"x": 0, "y": 0, "width": box["width"], "height": min(box["height"], 16000), "scale": 1}
-            data = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
-        out.write_bytes(base64.b64decode(data))

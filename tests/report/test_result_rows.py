@@ -149,6 +149,12 @@ def test_order_is_setup_then_ipc_then_accuracy_with_the_whole_set_last() -> None
     ]
 
 
+def test_protocols_sort_by_the_numbers_in_their_names() -> None:
+    names = ["hard", "hard*epochs=50", "hard*epochs=1000", "hard*lr=0.001", "hard*lr=0.01"]
+    rows = make_rows(done(0, 1.0, group=name, protocol=name) for name in reversed(names))
+    assert [row.protocol for row in rows] == names
+
+
 def test_other_threads_or_devices_are_other_rows() -> None:
     rows = make_rows(
         [

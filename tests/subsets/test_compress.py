@@ -154,17 +154,8 @@ def test_every_ranking_names_its_scores(betons: Any, tmp_path: Path, method: str
 
 def test_one_training_serves_other_methods(betons: Any, tmp_path: Path) -> None:
     also = ObserverNeeds(final=True, tdds=2)
-    made = compress_beton(
-        "el2n",
-        betons.train,
-        tmp_path / "out.beton",
-        ipc=1,
-        image_size=28,
-        settings={"last_epoch": 1},
-        workdir=tmp_path / "work",
-        observer=OBSERVER,
-        also=also,
-    )
+    options: Any = {"ipc": 1, "image_size": 28, "settings": {"last_epoch": 1}, "observer": OBSERVER, "also": also}
+    made = compress_beton("el2n", betons.train, tmp_path / "out.beton", workdir=tmp_path / "work", **options)
     (folder,) = (tmp_path / "work" / "observers").iterdir()
     record = load_observation(folder)
     assert record is not None
@@ -175,18 +166,9 @@ def test_one_training_serves_other_methods(betons: Any, tmp_path: Path) -> None:
 
 def test_impossible_needs_of_other_methods_are_ignored(betons: Any, tmp_path: Path) -> None:
     observer = OBSERVER.model_copy(update={"arch": "squeezenet1_1", "image_size": 32, "epochs": 1})
-    compress_beton(
-        "el2n",
-        betons.train,
-        tmp_path / "out.beton",
-        ipc=1,
-        image_size=28,
-        settings={"last_epoch": 1},
-        workdir=tmp_path / "work",
-        observer=observer,
-        also=ObserverNeeds(final=True),
-    )
-    assert load_manifest(tmp_path / "out.beton").counts == (1, 1, 1)
+    also = ObserverNeeds(final=True)
+    out = compress(betons, tmp_path, "el2n", ipc=1, settings={"last_epoch": 1}, observer=observer, also=also)
+    assert load_manifest(out).counts == (1, 1, 1)
 
 
 def test_a_training_set_that_changed_after_the_request_is_refused(betons: Any, tmp_path: Path) -> None:

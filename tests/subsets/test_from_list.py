@@ -66,6 +66,18 @@ def test_a_list_of_mosaics_reproduces_them(betons: Any, tmp_path: Path, settings
         assert {*beton.widths.tolist(), *beton.heights.tolist()} == {56}
 
 
+def test_crops_given_with_a_list_replace_its_own(betons: Any, tmp_path: Path) -> None:
+    ids, mosaics = tmp_path / "ids.txt", tmp_path / "out.list.tsv"
+    ids.write_text("0\n")
+    made = compress_list(ids, betons.train, tmp_path / "a.beton", image_size=28, augment="tile:2", index_order="own")
+    assert made.hints == {"tile_grid": 2}
+    compress(betons, tmp_path, "pca", settings=WINDOW, ipc=2)
+    again = compress_list(mosaics, betons.train, tmp_path / "again.beton", augment="tile:2+whole=0.5")
+    assert again.hints == {"tile_grid": 2, "tile_whole": 0.5}
+    third = compress_list(tmp_path / "again.list.tsv", betons.train, tmp_path / "third.beton")
+    assert third.content_hash == again.content_hash
+
+
 def test_a_list_of_mosaics_of_an_older_release_is_refused(betons: Any, tmp_path: Path) -> None:
     compress(betons, tmp_path, "pca", settings=WINDOW, ipc=2)
     kept = tmp_path / "out.list.tsv"

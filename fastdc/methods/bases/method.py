@@ -39,8 +39,8 @@ class Lists(Protocol):
     def images(self, path: Path) -> NDArray[np.int64]:
         """Return the training images that a list names, in its order, int64 [M]."""
 
-    def scores(self, path: Path) -> NDArray[np.float64]:
-        """Return the score of every training image, high = hard, float64 [N]."""
+    def scores(self, path: Path, column: str | None = None) -> NDArray[np.float64]:
+        """Return the score of every training image, high = hard, float64 [N]; by default the file's only score."""
 
 
 @dataclass(frozen=True)

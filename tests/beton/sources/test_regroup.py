@@ -12,15 +12,14 @@ from fastdc.beton.sources.regroup import RegroupedTree
 from fastdc.beton.sources.source import Opened
 from fastdc.beton.sources.trees import FolderTree
 from fastdc.common.errors import SourceError
+from fastdc.common.tars import add_file
 
 
 def tar_bytes(files):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            add_file(archive, name, data)
     return buffer.getvalue()
 
 

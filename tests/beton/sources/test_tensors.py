@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from fastdc.beton import BetonFile, verify_beton, write_beton
-from fastdc.common.errors import SourceError
-from tests.beton.conftest import smooth
+from tests.beton.conftest import refused, smooth
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 PIXELS = np.stack([smooth(12, 16, seed) for seed in range(6)])
@@ -38,16 +37,6 @@ def write(tmp_path, source, **options):
     manifest = write_beton(source, out, force=True, **options)
     assert not verify_beton(out, deep=True)
     return manifest, stored(out)
-
-
-def refused(tmp_path, source, words, **options):
-    """Check that `source` is refused with one line, and that nothing is left behind."""
-    folder = tmp_path / "none"
-    folder.mkdir(exist_ok=True)
-    with pytest.raises(SourceError, match=words) as caught:
-        write_beton(source, folder / "out.beton", **options)
-    assert "\n" not in str(caught.value)
-    assert not list(folder.iterdir())
 
 
 def savez(path, **arrays):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fastdc.beton.sources import archives
 from fastdc.beton.sources.class_folders import list_contents
 from fastdc.common.errors import SourceError
+from fastdc.common.tars import add_file
 
 
 def find(source, split=None):
@@ -441,9 +442,7 @@ def packed(kind):
         return buffer.getvalue()
     with tarfile.open(fileobj=buffer, mode=kind) as archive:
         for name, data in images.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            add_file(archive, name, data)
     return buffer.getvalue()
 
 

@@ -1,6 +1,5 @@
 """Tars of WebDataset samples as a source."""
 
-import io
 import json
 import os
 import tarfile
@@ -10,7 +9,8 @@ import pytest
 
 from fastdc.beton import BetonFile, verify_beton, write_beton
 from fastdc.beton.sources.open_source import open_source, source_of
-from fastdc.common.errors import SourceError
+from fastdc.common.tars import add_file
+from tests.beton.conftest import refused
 from tests.beton.hub_shards import payloads
 
 
@@ -19,9 +19,7 @@ def write_tar(path, files, mode="w"):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as archive:
         for name, data in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            add_file(archive, name, data)
     return path
 
 
@@ -40,16 +38,6 @@ def shards(tmp_path, jpegs):
     write_tar(root / "train-0001.tar", samples(jpegs[6:], [2, 0, 1, 1, 0, 2], 6))
     write_tar(root / "val-0000.tar", samples(jpegs[:3], [0, 1, 2]))
     return root
-
-
-def refused(tmp_path, source, words, **options):
-    """Check that `source` is refused with one line, and that nothing is left behind."""
-    folder = tmp_path / "none"
-    folder.mkdir(exist_ok=True)
-    with pytest.raises(SourceError, match=words) as caught:
-        write_beton(source, folder / "out.beton", **options)
-    assert "\n" not in str(caught.value)
-    assert not list(folder.iterdir())
 
 
 def labels_of(path):
