@@ -73,7 +73,7 @@ def write_beton(
     that is damaged in the middle is therefore copied unnoticed. `verify_beton(out, deep=True)` decodes every sample and
     finds it. The other encodings decode every image, so they find such damage while writing.
 
-    An export of fastdc comes back as it was: images, order, classes, hints and provenance.
+    An export of fastdc is restored unchanged: images, order, classes, hints and provenance.
 
     Args:
         source: a source of any kind that `fastdc list sources` lists, such as a folder `class/image`; or one that
@@ -162,7 +162,7 @@ def _check_settings(workers: int | None, on_error: str) -> int:
 def _check_untouched(opened: Opened, recipe: Recipe, hints: Mapping[str, Any]) -> None:
     if recipe.encoding != "keep" or hints:
         raise ConfigError(
-            f"{opened.path}: is an export of fastdc, which comes back as it was; leave --encoding, --resolution and "
+            f"{opened.path}: is an export of fastdc, which is restored unchanged; leave --encoding, --resolution and "
             f"--hint out, or remove {RECORD} to write its images as any others"
         )
 

@@ -194,7 +194,7 @@ def check_tiles(text: str) -> str:
 
 
 def _refuse_unread(text: str, rule: TileCrop) -> None:
-    """Refuse a rule that has no effect but would get a column of its own.
+    """Refuse a rule that has no effect but would get its own column.
 
     Raises:
         ValueError: names the part and the reason.

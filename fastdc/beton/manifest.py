@@ -232,14 +232,14 @@ def sample_id(file: BetonFile, index: int) -> str | None:
 
 
 def describe_beton(beton: Path) -> Manifest:
-    """Return the manifest of `beton`; if none lies beside it (a stock FFCV file), infer one from the file.
+    """Return the manifest of `beton`; if none is beside it (a stock FFCV file), infer one from the file.
 
     A missing manifest is reported in one line on stderr. An inferred one has no hints, the classes "0".."max", the ids
     "0".."N-1", and hashes that are computed by reading every payload.
 
     Raises:
         BetonError: the beton is missing or damaged.
-        ManifestError: a manifest lies beside the beton but is damaged or belongs to another one.
+        ManifestError: a manifest is beside the beton but is damaged or belongs to another one.
     """
     beton = Path(beton)
     if manifest_path(beton).exists():

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from fastdc.common.text import plain
 from fastdc.report.row_texts import duration, ipc_text, mixed
 from fastdc.report.rows import Row, shared_observer
-from fastdc.train.protocols import inferred_of
+from fastdc.train.protocol_names import inferred_of
 
 SIZE_RULE = "size: JPEG files as they are, images stored as raw pixels as PNG"
 

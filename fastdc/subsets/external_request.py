@@ -37,7 +37,7 @@ class ExternalRequest:
     image_size: int
 
     def identity(self) -> dict[str, Any]:
-        """Return all inputs that determine the images, and the name, which gives a set a row of its own."""
+        """Return all inputs that determine the images, and the name, which gives a set its own row."""
         source = self.source
         found = {"external": source.kind, "name": source.name, "content": source.content}
         if source.kind == "beton":  # trained on as it is

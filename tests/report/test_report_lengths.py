@@ -12,7 +12,7 @@ from fastdc.report.page.document import make_page
 from fastdc.report.paired_tests import mean_interval
 from fastdc.report.read_results import Committed
 from fastdc.sweep.store.results import Record
-from fastdc.train.protocols import with_epochs, without_epochs
+from fastdc.train.protocol_names import with_epochs, without_epochs
 from tests.report.test_report_board import chart
 from tests.report.test_report_page import label, summary
 

@@ -81,7 +81,7 @@ def test_full_stores_the_set_byte_for_byte(betons: Any, tmp_path: Path) -> None:
     assert load_manifest(out).ids == describe_beton(betons.train).ids
 
 
-def test_stored_images_are_square_jpegs_of_the_size_asked_for(betons: Any, tmp_path: Path) -> None:
+def test_stored_images_are_square_jpegs_of_the_requested_size(betons: Any, tmp_path: Path) -> None:
     out = compress(betons, tmp_path, "random", image_size=16)
     with BetonFile(out) as beton:
         assert set(beton.heights) == set(beton.widths) == {16}

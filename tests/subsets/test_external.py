@@ -11,15 +11,9 @@ import torch
 from fastdc.beton import BetonFile, Sample, load_manifest, write_samples
 from fastdc.common.errors import BetonError, ConfigError, FastDCError, MethodError
 from fastdc.methods.bases.score_methods import ScoreConfig
-from fastdc.subsets.external import (
-    ExternalRequest,
-    ExternalSet,
-    TrainingSet,
-    beton_key,
-    make_external,
-    open_external,
-)
+from fastdc.subsets.external import ExternalSet, TrainingSet, open_external
 from fastdc.subsets.external_names import external_names, is_external, parse_external
+from fastdc.subsets.external_request import ExternalRequest, beton_key, make_external
 from fastdc.subsets.from_list import compress_list
 from fastdc.subsets.from_scores import compress_scores
 

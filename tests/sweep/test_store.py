@@ -370,7 +370,7 @@ def test_kill_9_between_transactions_leaves_no_half_result(tmp_path: Path) -> No
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
+def as_another_user() -> Iterator[None]:
     """Become another user for the block, because root ignores permissions."""
     root = os.geteuid() == 0
     if root:
@@ -390,7 +390,7 @@ def test_a_read_only_store_can_be_read_and_refuses_writes() -> None:
             store.register(runs(2))
         path.chmod(0o444)
         folder.chmod(0o555)
-        with as_nobody():
+        with as_another_user():
             with Store(path, readonly=True) as store:
                 assert len(store.records()) == 2
             with pytest.raises(StoreError, match="read-only"), Store(path) as store:

@@ -165,7 +165,7 @@ class Method(ABC, Generic[ConfigT]):
     def training_crop(self, config: ConfigT) -> TileCrop:
         """Return the crops that training takes of the stored images, before the images exist.
 
-        A method whose sets carry hints of their own must return the same rule here. `check_compressed` compares the
+        A method whose sets carry their own hints must return the same rule here. `check_compressed` compares the
         number of views.
         """
         return tile_crop(config.augment or PROTOCOL, {})

@@ -15,7 +15,7 @@ from fastdc.report.paired_tests import mean_interval
 from fastdc.report.row_texts import ipc_text, title
 from fastdc.report.rows import Row
 from fastdc.report.table import machines_differ
-from fastdc.train.protocols import without_epochs
+from fastdc.train.protocol_names import without_epochs
 
 MOST_TICKS = 8
 CAPTIONS: dict[Epoch, str] = {

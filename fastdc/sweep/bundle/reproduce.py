@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Cell of today that stands for a row; its key differs from the row's if what it depends on has changed."""
+    """Cell of today that means a row; its key differs from the row's if what it depends on has changed."""
 
     sweep: int
     cell: Cell

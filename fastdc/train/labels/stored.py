@@ -91,7 +91,7 @@ class StoredLabelling(Labelling):
         first, end = (int(row) * layout.row.itemsize for row in layout.first_rows[slot : slot + 2])
         data = os.pread(self._descriptor, end - first, first)  # has no file position that trainings could disturb
         if len(data) != end - first:
-            raise LoaderError(f"{self.file.path}: was cut short while it was read; run again, it is made anew")
+            raise LoaderError(f"{self.file.path}: was cut short while it was read; run again, and it is made again")
         return np.frombuffer(data, layout.row)
 
     def close(self) -> None:

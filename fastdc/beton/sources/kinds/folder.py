@@ -54,7 +54,7 @@ class Folder(Source):
 
 
 def _find_tables(folder: Path) -> list[Path]:
-    """Return the tables in a folder, whatever their names."""
+    """Return the tables in a folder, under any name."""
     return [file for file in sorted(folder.glob("[!.]*")) if file.suffix.lower() in TABLE_SUFFIXES and file.is_file()]
 
 
