@@ -169,28 +169,6 @@ with open_source(Path(sys.argv[1])) as opened:
     assert grown < 250  # MiB; the files have 763, six tasks wait with at most 12 each
 
 
-def test_full_disk(tmp_path, start_python, make_folder):
-    """A file size limit, which the kernel enforces as it does a full disk."""
-    make_folder(tmp_path / "in", classes=1, images=30, size=(300, 300))
-    script = """
-import resource, sys
-from pathlib import Path
-from fastdc.beton import write_beton
-from fastdc.common.errors import OutputError
-limit = (8 << 20) + 100_000
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-try:
-    write_beton(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
-except OutputError as error:
-    print(error)
-"""
-    output, errors = start_python(script, tmp_path / "in", tmp_path / "x.beton").communicate(timeout=20)
-    assert errors == ""
-    assert "x.beton: disk full" in output
-    assert "free space and run again" in output
-    assert [path.name for path in tmp_path.iterdir()] == ["in"]
-
-
 def test_ctrl_c_leaves_nothing(tmp_path, start_python, make_folder):
     make_folder(tmp_path / "in", classes=2, images=200)
     script = """

@@ -120,7 +120,8 @@ except OutputError as error:
     assert time.monotonic() - start < 10
     assert errors == ""
     assert "x.beton" in output
-    assert "disk is full" in output or "disk full" in output
+    assert "disk full" in output
+    assert "free space and run again" in output
     assert output.count("\n") == 1
     assert load_manifest(tmp_path / "x.beton") == old
     assert names(tmp_path) == ["in", "x.beton", "x.json"]

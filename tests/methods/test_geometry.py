@@ -87,20 +87,16 @@ def test_one_class_duplicates_and_zero_vectors(name: str) -> None:
             assert chosen(name, context, 3) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("name", WITH_GLOBAL + PER_CLASS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_features_that_are_not_finite_are_refused_by_sample(name: str, value: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [*((name, "features") for name in WITH_GLOBAL + PER_CLASS), ("craig", "outputs"), ("gradmatch", "outputs")],
+)
+def test_values_that_are_not_finite_are_refused_by_sample(name: str, field: str, value: float) -> None:
     context = made_up_context(np.arange(20) % 2)
-    context.observations[0].final.rows[13, 2] = value  # type: ignore[attr-defined]
-    with pytest.raises(MethodError, match="features of sample 13 are not finite"):
-        choose(name, context, 2)
-
-
-@pytest.mark.parametrize("name", ["craig", "gradmatch"])
-def test_outputs_that_are_not_finite_are_refused_by_sample(name: str) -> None:
-    context = made_up_context(np.arange(20) % 2)
-    context.observations[0].final.probabilities[6, 0] = np.nan  # type: ignore[attr-defined]
-    with pytest.raises(MethodError, match="outputs of sample 6 are not finite"):
+    final: Any = context.observations[0].final
+    (final.rows if field == "features" else final.probabilities)[13, 0] = value
+    with pytest.raises(MethodError, match=f"{field} of sample 13 are not finite"):
         choose(name, context, 2)
 
 

@@ -39,10 +39,11 @@ def slow_gradients(residuals: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.einsum("nc,nd->ncd", residuals.astype(np.float64), with_one).reshape(len(rows), -1)
 
 
-def plain_greedy(similarity: np.ndarray, budget: int) -> list[int]:
+def plain_greedy(similarity: np.ndarray, budget: int, *weights: np.ndarray) -> list[int]:
     covered, chosen = np.zeros(len(similarity), np.float32), []
+    gain = weighted_gain if weights else coverage_gain
     for _ in range(budget):
-        gains = [-1.0 if j in chosen else coverage_gain(similarity[j], covered) for j in range(len(similarity))]
+        gains = [-1.0 if j in chosen else gain(row, covered, *weights) for j, row in enumerate(similarity)]
         chosen.append(int(np.argmax(gains)))
         covered = np.maximum(covered, similarity[chosen[-1]])
     return chosen
@@ -59,15 +60,6 @@ def test_lazy_greedy_equals_plain_greedy(size: int, width: int, seed: int, ties:
     assert facility_location_order(kept_when_small(similarity), budget).tolist() == expected
 
 
-def weighted_greedy(similarity: np.ndarray, weights: np.ndarray, budget: int) -> list[int]:
-    covered, chosen = np.zeros(len(similarity), np.float32), []
-    for _ in range(budget):
-        gains = [-1.0 if j in chosen else weighted_gain(row, covered, weights) for j, row in enumerate(similarity)]
-        chosen.append(int(np.argmax(gains)))
-        covered = np.maximum(covered, similarity[chosen[-1]])
-    return chosen
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 45), st.integers(1, 6), st.integers(0, 999), st.booleans(), st.data())
 def test_lazy_greedy_equals_plain_greedy_with_weights(
@@ -79,7 +71,7 @@ def test_lazy_greedy_equals_plain_greedy_with_weights(
     if ties:
         demand = np.round(demand, 1)  # some are 0, many are equal
     similarity, weights = ClippedCosineSimilarity(pack(rows)), demand / (demand.max() or 1.0)
-    expected = weighted_greedy(similarity.rows(range(size)), weights, budget)
+    expected = plain_greedy(similarity.rows(range(size)), budget, weights)
     assert facility_location_order(similarity, budget, demand).tolist() == expected
     assert facility_location_order(kept_when_small(similarity), budget, demand).tolist() == expected
 
