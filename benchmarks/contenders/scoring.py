@@ -117,7 +117,6 @@ class Ours(Scoring):
     """Scoring by fastdc: one fused pass per batch to five scalars per sample, appended to a file per epoch; means."""
 
     def score(self) -> Scores:
-        """See the base class."""
         from fastdc.kernels.scores.dynamics import batch_dynamics
         from fastdc.kernels.scores.epochs import mean_over_epochs
 
@@ -151,7 +150,6 @@ class Numpy(Scoring):
     """Scoring by numpy: the same five scalars, one batch at a time."""
 
     def score(self) -> Scores:
-        """See the base class."""
         log = np.empty((self.epochs, 5, self.samples), np.float32)
         for epoch in range(self.epochs):
             for batch in self.batches:
@@ -178,7 +176,6 @@ class Torch(Scoring):
     """Scoring by torch: the same five scalars, one batch at a time."""
 
     def score(self) -> Scores:
-        """See the base class."""
         log = torch.empty((self.epochs, 5, self.samples))
         for epoch in range(self.epochs):
             for batch in self.batches:

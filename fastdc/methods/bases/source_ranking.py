@@ -98,7 +98,6 @@ class MethodRanking(Ranking):
 
     @property
     def text(self) -> str:
-        """See the base class `Ranking`."""
         parts = [] if self.window else [f"{name}={_spelled(self.changed[name])}" for name in sorted(self.changed)]
         return "+".join([self.scorer.info.name, *parts])
 
@@ -109,21 +108,17 @@ class MethodRanking(Ranking):
 
     @property
     def observer_epochs(self) -> int:
-        """See the base class `Ranking`."""
         return self.scorer.observer_epochs(self.config)
 
     @property
     def shortest_log(self) -> int:
-        """See the base class `Ranking`."""
         return self.scorer.shortest_log(self.config)
 
     @property
     def observer_needs(self) -> ObserverNeeds:
-        """See the base class `Ranking`."""
         return self.scorer.observer_needs(self.config)
 
     def scores(self, context: MethodContext) -> Scores:
-        """See the base class `Ranking`."""
         return self.scorer.scores(context, self.config)
 
 
@@ -139,7 +134,6 @@ class TeacherRanking(Ranking):
 
     @property
     def text(self) -> str:
-        """See the base class `Ranking`."""
         return TEACHER
 
     def scores(self, context: MethodContext) -> Scores:
@@ -166,7 +160,6 @@ class FileRanking(Ranking):
 
     @property
     def text(self) -> str:
-        """See the base class `Ranking`."""
         return f"{self.kind}:{self.path}#{self.key}{self.column}"
 
     @property
