@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from fastdc.common.errors import ConfigError
 from fastdc.report.page.document import make_page
 from fastdc.report.paired_tests import mean_interval
 from fastdc.report.read_results import Committed
 from fastdc.sweep.store.results import Record
-from fastdc.train.protocol_names import with_epochs, without_epochs
 from tests.report.test_report_board import chart
 from tests.report.test_report_page import label, summary
 
@@ -110,11 +108,3 @@ def test_the_order_of_the_runs_does_not_matter() -> None:
         random.Random(seed).shuffle(records)
         pages.add(page_of(records))
     assert len(pages) == 1
-
-
-def test_epochs_in_the_name_of_a_protocol() -> None:
-    for name, short in (("hard", "hard"), ("hard*lr=0.1", "hard*lr=0.1")):
-        assert without_epochs(with_epochs(name, 60)) == short
-    assert without_epochs("hard*epochs=60,lr=0.1") == without_epochs("hard*lr=0.1, epochs=60") == "hard*lr=0.1"
-    with pytest.raises(ConfigError, match=r"hard\*epochs=60 sets its own epochs; give hard, or"):
-        with_epochs("hard*epochs=60", 50)

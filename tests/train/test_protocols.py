@@ -12,6 +12,7 @@ from fastdc.common.keys import content_key
 from fastdc.nn.device import Compute
 from fastdc.train import EvaluateSettings, Protocol, get_protocol
 from fastdc.train.network_training import _identity, learning_rate
+from fastdc.train.protocol_names import with_epochs, without_epochs
 from fastdc.train.protocols import all_protocols
 
 
@@ -185,3 +186,11 @@ def test_the_error_about_conflicting_settings_omits_the_others() -> None:
     with pytest.raises(ConfigError) as caught:
         get_protocol("soft*label_topk=3")
     assert str(caught.value) == "protocol soft: label_topk is read with labels=stored only, found labels=online"
+
+
+def test_epochs_in_the_name_of_a_protocol() -> None:
+    for name, short in (("hard", "hard"), ("hard*lr=0.1", "hard*lr=0.1")):
+        assert without_epochs(with_epochs(name, 60)) == short
+    assert without_epochs("hard*epochs=60,lr=0.1") == without_epochs("hard*lr=0.1, epochs=60") == "hard*lr=0.1"
+    with pytest.raises(ConfigError, match=r"hard\*epochs=60 sets its own epochs; give hard, or"):
+        with_epochs("hard*epochs=60", 50)
