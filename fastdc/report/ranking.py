@@ -209,7 +209,7 @@ def render_ranking(rankings: Sequence[Ranking], style: RankFormat, epoch: Epoch 
 def _block(ranking: Ranking, style: RankFormat, with_machine: bool, epoch: Epoch) -> str:
     text = f"{title(ranking.row, with_machine)}, {ipc_title(ranking.row)}{epoch_title(epoch)}"
     if not ranking.methods:
-        return f"{text}\nnot ranked, for no seed was finished by all: {_finished(ranking)}"
+        return f"{text}\nnot ranked, because no seed was finished by all: {_finished(ranking)}"
     grid = [list(HEADINGS), *(_cells(each, len(ranking.seeds)) for each in ranking.methods)]
     if style == "markdown":
         rule = ["---:" if index != 1 else "---" for index in range(len(HEADINGS))]

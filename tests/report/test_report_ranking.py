@@ -148,7 +148,7 @@ def test_without_a_common_seed_there_is_no_ranking() -> None:
         ranked(apart)
     both = apart + runs({"a": [1.0], "b": [2.0]}, ipc=50)
     text = render_ranking(ranked(both), "table")
-    assert "not ranked, for no seed was finished by all: b has seeds 1, a has seeds 0" in text
+    assert "not ranked, because no seed was finished by all: b has seeds 1, a has seeds 0" in text
 
 
 def test_the_output_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
