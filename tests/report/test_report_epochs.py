@@ -61,7 +61,7 @@ def test_json_has_every_validation(tmp_path: Path, capsys: pytest.CaptureFixture
     assert more[0]["top1_by_epoch"][-1] == {"epoch": 20, "mean": 62.0, "std": stdev([52.0, 62.0, 72.0]), "n": 3}
     assert (more[0]["top1_mean"], more[0]["top1_best_mean"]) == (62.0, 64.0)
     assert cli.run(["report", str(tmp_path), "--format", "csv", "--epochs"]) == 2
-    assert "--epochs: --format csv has no place for it; use table or json" in capsys.readouterr().err
+    assert "--epochs: --format csv cannot show it; use table or json" in capsys.readouterr().err
 
 
 def test_the_page_draws_accuracy_against_epochs(tmp_path: Path) -> None:

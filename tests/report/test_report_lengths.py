@@ -75,7 +75,7 @@ def test_protocols_have_separate_charts_that_filters_select() -> None:
     page = page_of(grid())
     assert page.count("<h2>Accuracy against training epochs: tiny: hard-small, convnet_w32") == 1
     section = page[: page.index("<h2>Accuracy against")].rpartition("<section")[2]
-    assert re.search(r'data-protocol="2 0 1"', section)
+    assert re.search(r'data-protocol="1 0 2"', section)
     assert page.count('<table class="board">') == 4 + 1  # four protocols at IPC 10, and the whole set
 
 

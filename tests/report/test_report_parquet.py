@@ -109,7 +109,7 @@ def test_other_files_and_wrong_combinations_are_refused(
     for options, message in (
         (parquet, "--format parquet: is binary and not printed; name its file with --out FILE"),
         (["--out", "x.csv", "--format", "csv"], "--out x.csv: --format csv is printed; redirect it with > FILE"),
-        ([*parquet, "--epochs", "--out", "x"], "--epochs: --format parquet has no place for it"),
+        ([*parquet, "--epochs", "--out", "x"], "--epochs: --format parquet cannot show it"),
         ([*parquet, "--out", str(text)], "text: exists already and is no export of fastdc report"),
         ([*parquet, "--out", str(shard)], "shard.parquet: exists already and is no export of fastdc report"),
         ([*parquet, "--out", str(folder / "store.sqlite")], "store.sqlite: exists already"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 _DAMAGE = (*DAMAGE, RuntimeError, AttributeError, AssertionError, pickle.UnpicklingError)
-_UNSUPPORTED = re.compile(r"(?:GLOBAL|Unsupported (?:class|global)[^\w]*)\s*([\w.]+)")
+_UNSUPPORTED = re.compile(r"(?:GLOBAL\s+|Unsupported (?:class|global)\W+)(?!GLOBAL)([\w.]+)")
 _NUMPY_NUMBERS = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 _PREAMBLE = 3  # pickles before the object's own, in files of torch before 1.6: magic number, version, system
 
