@@ -96,23 +96,23 @@ def test_what_no_probe_has_measured_is_marked(make_config: Make) -> None:
     only = {("convnet1_w4", config.image_size): StepCost(1.0, 10.0)}
     lines = preview(config, probe=lambda *_: only)
     assert [line.endswith(", rough)") for line in lines if line.startswith("missing ")] == [False, True]
-    (told,) = [line for line in lines if line.startswith("time: ")]
-    assert "1 training from a probe of some steps, without loading; 1 training by a rough rate" in told
+    (time,) = [line for line in lines if line.startswith("time: ")]
+    assert "1 training from a probe of some steps, without loading; 1 training by a rough rate" in time
 
 
 def test_a_probe_on_a_gpu_gives_gpu_hours(make_config: Make) -> None:
     launcher = TwoOnOneGpu(gpus_per_run=0.5)
     config = make_config(methods="random", ipc="2", seeds="0-3", precision="fp32")
-    lines = preview(config, launcher=launcher, probe=Asked())
+    lines = preview(config, launcher=launcher, probe=FixedProbe())
     seconds = sum(10 * cell.label["work"] + cell.label["steps"] for cell in make_plan(config).runnable)
-    (told,) = [line for line in lines if line.startswith("time: ")]
-    assert told == (
+    (time,) = [line for line in lines if line.startswith("time: ")]
+    assert time == (
         f"time: about {_shown(seconds)} on one worker's cuda, {seconds / 3600:,.1f} GPU-hours "
         "(4 trainings from a probe of some steps, without loading)"
     )
     assert f"2 at a time: about {_shown(seconds / 2)}, if runs on one GPU do not slow each other" in lines
-    (told,) = [line for line in preview(config, launcher=launcher) if line.startswith("time: ")]
-    assert "GPU-hours (4 trainings by a rough rate, right within a factor of 5)" in told
+    (time,) = [line for line in preview(config, launcher=launcher) if line.startswith("time: ")]
+    assert "GPU-hours (4 trainings by a rough rate, right within a factor of 5)" in time
 
 
 class FourWorkers(RayLauncher):
