@@ -28,7 +28,7 @@ ENV PATH=/opt/fastdc/bin:$PATH PIP_NO_CACHE_DIR=1
 RUN python3 -m venv /opt/fastdc
 WORKDIR /src
 COPY constraints.txt ./
-# torch has a layer of its own, which stays when the sources change.
+# torch has its own layer, which is kept when the sources change.
 RUN pip install --constraint constraints.txt torch torchvision
 # hadolint ignore=DL3008
 RUN case ",${EXTRAS}," in *,ffcv,*) \
@@ -40,7 +40,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY fastdc fastdc
 RUN pip install --constraint constraints.txt ".[${EXTRAS}]"
 
-# Any user may run it: caches go where each of them can write.
+# Any user may run it, so caches are in a folder that all can write.
 ENV HOME=/tmp NUMBA_CACHE_DIR=/tmp/fastdc-kernels
 USER 1000:1000
 WORKDIR /work

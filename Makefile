@@ -45,7 +45,7 @@ test-long: setup
 	$(BIN)/pip install -qq --no-deps rethinkdc==0.3.2 || echo "test-long: rethinkdc is missing, its tests are skipped" >&2
 	$(BIN)/pytest -m long --durations=20
 
-# On a CUDA machine; elsewhere every test is skipped, and pytest says so.
+# On a CUDA machine; elsewhere pytest reports every test as skipped.
 test-gpu: setup
 	$(BIN)/pytest -m gpu tests/gpu
 

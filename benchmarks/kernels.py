@@ -29,8 +29,9 @@ def scores(options: Options, scratch: Path, images: Path) -> Race:
 
     def side(name: str, kind: str, some: int = samples, note: str = "", **more: str) -> Contender:
         folder = scratch / f"{kind}{len(more)}"
+        file = "official_scoring" if kind in ("Ccs", "DeepCore", "PerSample") else "scoring"
         arguments = {"samples": some, "classes": classes, "epochs": epochs, "scratch": str(folder), **more}
-        return Contender(name, f"contenders.scoring:{kind}", arguments, note=note)
+        return Contender(name, f"contenders.{file}:{kind}", arguments, note=note)
 
     peers = (
         Peer(side("numpy", "Numpy"), 3, "memory: 8.8x"),

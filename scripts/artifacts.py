@@ -1,11 +1,11 @@
-"""Make the files of artifacts/ again and compare them with those that lie there, or replace them.
+"""Make the files of artifacts/ again and compare them with the committed ones, or replace these.
 
-    python scripts/artifacts.py check fashion_mnist               # seconds: the lists, from the scores that lie there
+    python scripts/artifacts.py check fashion_mnist               # seconds: the lists, from the committed scores
     python scripts/artifacts.py check fashion_mnist --observer    # minutes: scores and lists, from a trained observer
     python scripts/artifacts.py make fashion_mnist                # trains the observer and replaces the files
 
-`check` ends with 1 if a file differs that has to be equal. Lists from given scores are equal on every machine. What a
-trained observer gives is equal on the same CPU with the same libraries; elsewhere `check` reports how much differs.
+`check` exits with 1 if a file differs that must be equal. Lists from given scores are equal on every machine. Files
+from a trained observer are equal on the same CPU with the same libraries; elsewhere `check` reports the differences.
 """
 
 import argparse
@@ -188,7 +188,7 @@ def make_by_observer(place: Place, out: Path) -> list[str]:
 
 
 def make_from_scores(place: Place, scores: Path, out: Path) -> None:
-    """Write the lists from the scores that lie there, without an observer."""
+    """Write the lists from given scores, without an observer."""
     train, alone = str(place.train), out / "el2n.csv"
     write_column(scores, "el2n", alone)
     sources = {

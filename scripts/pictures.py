@@ -6,6 +6,7 @@ The leaderboard comes from the committed rows alone. The mosaics need the idx fi
 and train a small observer for a minute.
 """
 
+import argparse
 import gzip
 import json
 import subprocess
@@ -34,8 +35,11 @@ WHITE, INK, FAINT, GRID, BLUE = "white", "#1f2328", "#59636e", "#d8dee4", "#2f6f
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write both pictures."""
-    given = sys.argv[1:] if arguments is None else arguments
-    folder = Path(given[0]) if given else ROOT / "docs" / "images"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=ROOT / "docs" / "images", help="folder for the pictures"
+    )
+    folder: Path = parser.parse_args(arguments).folder
     folder.mkdir(parents=True, exist_ok=True)
     draw_leaderboard().save(folder / "leaderboard.png", optimize=True)
     draw_mosaics().save(folder / "mosaics.png", optimize=True)

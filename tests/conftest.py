@@ -22,7 +22,7 @@ class Betons(NamedTuple):
 
 
 def fashion_images(split: str, per_class: int) -> Iterator[Sample]:
-    """The first `per_class` images of the first three classes, RGB, in file order."""
+    """Return the first `per_class` images of the first three classes, RGB, in file order."""
     stem = "train" if split == "train" else "t10k"
     with gzip.open(FASHION_MNIST / f"{stem}-images-idx3-ubyte.gz") as handle:
         pixels = np.frombuffer(handle.read(), np.uint8, offset=16).reshape(-1, 28, 28)
@@ -34,7 +34,7 @@ def fashion_images(split: str, per_class: int) -> Iterator[Sample]:
 
 
 def write_fashion(folder: Path, split: str, per_class: int) -> Path:
-    """A beton of a few real images."""
+    """Write a beton of a few real images."""
     out = folder / f"{split}.beton"
     write_samples(
         out, fashion_images(split, per_class), classes=CLASSES, dataset="fashion3", split=split, source="test", made={}
@@ -44,6 +44,6 @@ def write_fashion(folder: Path, split: str, per_class: int) -> Path:
 
 @pytest.fixture(scope="session")
 def betons(tmp_path_factory: pytest.TempPathFactory) -> Betons:
-    """120 training and 60 validation images of 3 classes, 28 x 28, raw."""
+    """Write 120 training and 60 validation images of 3 classes, 28 x 28, raw."""
     folder = tmp_path_factory.mktemp("fashion3")
     return Betons(write_fashion(folder, "train", 40), write_fashion(folder, "val", 20))

@@ -1,4 +1,4 @@
-"""Child processes that take signals as a program started by hand does, whatever the test run has inherited."""
+"""Child processes with the default handling of signals, whatever the test run has inherited."""
 
 import signal
 import subprocess
@@ -14,5 +14,5 @@ def default_signals() -> None:
 
 
 def start_process(command: list[str], **options: Any) -> "subprocess.Popen[Any]":
-    """Start a process that signals are sent to; options are those of `subprocess.Popen`."""
+    """Start a process for tests of signals; options are those of `subprocess.Popen`."""
     return subprocess.Popen(command, preexec_fn=default_signals, **options)

@@ -66,7 +66,6 @@ class Ours(Mosaics):
         return combine([self._file.decode(index) for index in chosen], self.size, GRID)
 
     def encode(self, number: int) -> bytes:
-        """See the base class."""
         from fastdc.beton import encode_jpeg
 
         return encode_jpeg(self.canvas(number), QUALITY)
@@ -94,7 +93,6 @@ class Pillow(Mosaics):
     """Mosaics by Pillow alone, without a detour through floats."""
 
     def encode(self, number: int) -> bytes:
-        """See the base class."""
         out = io.BytesIO()
         pillow_mosaic(self, number).save(out, "JPEG", quality=QUALITY)
         return out.getvalue()
@@ -116,7 +114,6 @@ class Rded(Mosaics):
         self._undo = transforms.Compose([back, transforms.Normalize(tuple(-value for value in MEAN), one)])
 
     def encode(self, number: int) -> bytes:
-        """See the base class."""
         side = self.size // GRID
         canvas = torch.zeros((1, 3, self.size, self.size))
         for position, path in enumerate(self.paths[number * TILES : (number + 1) * TILES]):

@@ -81,7 +81,6 @@ class Ours(Pool):
         self._beton = Path(beton)
 
     def encoded(self) -> list[bytes]:
-        """See the base class."""
         from fastdc.beton import encode_jpeg
 
         return [encode_jpeg(image, QUALITY) for image in self._mosaics()[1]]
@@ -136,7 +135,6 @@ class Rded(Pool):
         self._undo = transforms.Compose([back, transforms.Normalize(tuple(-value for value in MEAN), one)])
 
     def encoded(self) -> list[bytes]:
-        """See the base class."""
         with torch.no_grad():
             return [jpeg for label in range(len(self.classes)) for jpeg in self._class(label)]
 

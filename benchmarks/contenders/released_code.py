@@ -120,7 +120,7 @@ def _substitutes(run: ReleasedRun, log: _Log) -> Iterator[None]:
 
 
 def _is_released_code() -> bool:
-    """Return whether the caller is the released code; torch itself, which asks too, must not look for a GPU."""
+    """Return whether the caller is the released code; torch itself also calls this, and must not look for a GPU."""
     return bool(sys._getframe(1).f_globals["__name__"] == "rethinkdc.train_KD")
 
 

@@ -28,7 +28,7 @@ class ContenderProcess:
 
     Attributes:
         contender: its description. workers: the number it was last prepared with.
-        peak_bytes: largest memory that `ask` has sampled.
+        peak_bytes: largest memory that `request` has sampled.
     """
 
     def __init__(self, contender: Contender) -> None:
@@ -60,7 +60,7 @@ class ContenderProcess:
             ContenderError: it failed or hung.
         """
         self.workers = workers
-        return self.ask({"do": "prepare", "workers": workers})
+        return self.request({"do": "prepare", "workers": workers})
 
     def repeat(self, share: float = 1.0, sample_memory: bool = False) -> dict[str, Any]:
         """Let the contender do one repetition; see `child.obey` for the answer.
@@ -70,7 +70,7 @@ class ContenderProcess:
         Raises:
             ContenderError: it failed or hung.
         """
-        return self.ask({"do": "repeat", "share": share}, sample_memory)
+        return self.request({"do": "repeat", "share": share}, sample_memory)
 
     def check(self) -> dict[str, Any]:
         """Let the contender check its work.
@@ -78,9 +78,9 @@ class ContenderProcess:
         Raises:
             ContenderError: it failed or hung, or the work was wrong.
         """
-        return self.ask({"do": "check"})
+        return self.request({"do": "check"})
 
-    def ask(self, command: dict[str, Any], sample_memory: bool = False) -> dict[str, Any]:
+    def request(self, command: dict[str, Any], sample_memory: bool = False) -> dict[str, Any]:
         """Send one command and return its answer.
 
         Raises:
@@ -121,7 +121,7 @@ class ContenderProcess:
     def _last_words(self) -> str:
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().splitlines() if line.strip()]
-        return lines[-1][:200] if lines else "it said nothing"
+        return lines[-1][:200] if lines else "it printed nothing"
 
     def kill(self) -> None:
         """Kill the contender and its workers."""

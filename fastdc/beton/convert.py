@@ -1,66 +1,40 @@
-"""Convert an image folder or archive to a `.beton`: many threads convert, one writes, and the order is fixed.
+"""Convert the images of a source to a `.beton`: many threads convert, one writes, and the order is fixed."""
 
-The module uses threads, not processes. The slow steps (reading, hashing, decoding, resizing, encoding) release the GIL:
-only 0.1 ms of the 2.4 ms per resized image need it. No worker can crash alone and leave the others waiting, and nothing
-is left behind in /dev/shm. Copying is the exception: a small file takes 35 us, half of them with the GIL held, so a
-second thread gains nothing. Keeping the order costs nothing measurable.
-"""
-
-from collections import Counter, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, get_args
+from typing import IO, Any, get_args
 
 import numpy as np
 
 from fastdc._version import __version__
 from fastdc.beton.classes import read_class_names
-from fastdc.beton.convert_image import Recipe, convert_image, make_recipe
+from fastdc.beton.convert_image import Recipe, make_recipe
+from fastdc.beton.convert_threads import Converted, convert_all
 from fastdc.beton.exported import RECORD
 from fastdc.beton.hints import parse_hints
 from fastdc.beton.manifest import Manifest, Skipped
 from fastdc.beton.output_pair import beton_output
-from fastdc.beton.pages import BetonWriter, Payload
+from fastdc.beton.pages import BetonWriter
 from fastdc.beton.resize_images import resize_many
 from fastdc.beton.restore import restore_beton
 from fastdc.beton.sample_order import in_imagefolder
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.open_source import open_source
-from fastdc.beton.sources.source import FetchImage, Files, Opened
+from fastdc.beton.sources.source import Opened
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Origin, commit
 from fastdc.common.choices import Encoding, OnError
-from fastdc.common.errors import ConfigError, OutputError, SourceError
+from fastdc.common.errors import ConfigError, SourceError
 from fastdc.common.log import progress, progress_shown
 from fastdc.common.text import printable
 from fastdc.common.threads import usable_cpus
 
 MANY_IMAGES = 1000
 """Number of images from which loading the fast resizing kernel (0.4 s) pays off: it saves 0.8 ms per image."""
-_KEEP_CHUNK, _CONVERT_CHUNK = 64, 4  # images per task: enough to hide the queue's cost, few enough for memory
-_FIRST_CHUNK = 8  # until the size of the files is known
-_CHUNK_BYTES = 8 << 20  # a task that reaches this size leaves its other images to the consumer
-
-
-class Converted(NamedTuple):
-    """One image ready to be stored, or the reason why it cannot be."""
-
-    number: int
-    payload: Payload | None
-    conversions: tuple[str, ...]
-    reason: str
-
-
-_Chunk = list[tuple[int, FetchImage]]
-_Result = tuple[list[Converted], _Chunk]
-"""Results of a chunk's first images, and the images that are left."""
-_Task = tuple[Future[_Result], _Chunk]
-"""Future result of a chunk, and the chunk itself."""
 
 
 @dataclass
@@ -99,7 +73,7 @@ def write_beton(
     that is damaged in the middle is therefore copied unnoticed. `verify_beton(out, deep=True)` decodes every sample and
     finds it. The other encodings decode every image, so they find such damage while writing.
 
-    An export of fastdc comes back as it was: images, order, classes, hints and provenance.
+    An export of fastdc is restored unchanged: images, order, classes, hints and provenance.
 
     Args:
         source: a source of any kind that `fastdc list sources` lists, such as a folder `class/image`; or one that
@@ -149,19 +123,32 @@ def write_beton(
         if opened.exported is not None:
             _check_untouched(opened, recipe, own_hints)
             return restore_beton(handle, out, opened, opened.exported)
-        contents = opened.contents
-        if len(contents.ids) >= MANY_IMAGES:
-            recipe = replace(recipe, resize=resize_many)
-        writer = BetonWriter(handle, out, len(contents.ids))
-        ignored = map(printable, contents.ignored)
-        tally = _Tally([Skipped(path=path, reason="not an image file", kind="not_image") for path in ignored])
-        with progress(f"write {out.name}", len(contents.ids)) as bar:
-            for chunk in _convert_all(opened.files, contents, recipe, threads):
-                for converted in chunk:
-                    _store(converted, contents, writer, tally, opened.path, on_error)
-                bar.advance(len(chunk))
-        _check_filled(contents, writer, tally, opened.path)
-        return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally, own_hints))
+        return _write(handle, out, opened, recipe, threads, on_error, own_hints)
+
+
+def _write(
+    handle: IO[bytes],
+    out: Path,
+    opened: Opened,
+    recipe: Recipe,
+    threads: int,
+    on_error: OnError,
+    hints: Mapping[str, Any],
+) -> Manifest:
+    """Convert and store the images of an opened source."""
+    contents = opened.contents
+    if len(contents.ids) >= MANY_IMAGES:
+        recipe = replace(recipe, resize=resize_many)
+    writer = BetonWriter(handle, out, len(contents.ids))
+    ignored = map(printable, contents.ignored)
+    tally = _Tally([Skipped(path=path, reason="not an image file", kind="not_image") for path in ignored])
+    with progress(f"write {out.name}", len(contents.ids)) as bar:
+        for chunk in convert_all(opened.files, contents, recipe, threads):
+            for converted in chunk:
+                _store(converted, contents, writer, tally, opened.path, on_error)
+            bar.advance(len(chunk))
+    _check_filled(contents, writer, tally, opened.path)
+    return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally, hints))
 
 
 def _check_settings(workers: int | None, on_error: str) -> int:
@@ -175,90 +162,9 @@ def _check_settings(workers: int | None, on_error: str) -> int:
 def _check_untouched(opened: Opened, recipe: Recipe, hints: Mapping[str, Any]) -> None:
     if recipe.encoding != "keep" or hints:
         raise ConfigError(
-            f"{opened.path}: is an export of fastdc, which comes back as it was; leave --encoding, --resolution and "
+            f"{opened.path}: is an export of fastdc, which is restored unchanged; leave --encoding, --resolution and "
             f"--hint out, or remove {RECORD} to write its images as any others"
         )
-
-
-def _convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int) -> Iterator[list[Converted]]:
-    """Convert in threads, and yield the results in the order of `fetch_all`.
-
-    The threads stay at most a fixed number of tasks ahead of the consumer. The consumer's own thread counts as one of
-    them: instead of waiting, it converts tasks that have not started. Small files need little time without the GIL, so
-    an extra thread would only compete for it.
-    """
-    tasks = files.fetch_all(contents.paths())
-    most = _KEEP_CHUNK if recipe.encoding == "keep" else _CONVERT_CHUNK
-    size = min(most, _FIRST_CHUNK)
-    pending: deque[_Task] = deque()
-    pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="fastdc-write") if threads > 1 else None
-    try:
-        while chunk := list(islice(tasks, size)):
-            pending.append((pool.submit(_convert_chunk, chunk, recipe) if pool else Future(), chunk))
-            if len(pending) > threads + 1:
-                size = min(most, (yield from _take_whole(pending, recipe)))  # fewer images per task if they are large
-        while pending:
-            yield from _take_whole(pending, recipe)
-    finally:
-        if pool:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _take_whole(pending: deque[_Task], recipe: Recipe) -> Generator[list[Converted], None, int]:
-    """Yield all results of the first task, including the images it left over.
-
-    Returns:
-        How many images of this size fill `_CHUNK_BYTES`.
-    """
-    images, size = len(pending[0][1]), 0
-    parts, rest = _take_first(pending, recipe)
-    while True:
-        size += sum(map(_count_bytes, parts))
-        yield parts
-        if not rest:
-            return max(1, _CHUNK_BYTES * images // max(1, size))
-        parts, rest = _convert_chunk(rest, recipe)
-
-
-def _count_bytes(converted: Converted) -> int:
-    return 0 if converted.payload is None else len(converted.payload.data)
-
-
-def _take_first(pending: deque[_Task], recipe: Recipe) -> _Result:
-    """Return the first task's result. Until it is ready, this thread converts tasks that no other has started."""
-    for place, (future, chunk) in enumerate(pending):
-        if pending[0][0].done():
-            break
-        if future.cancel():  # fails once a thread has started it; without a pool it always succeeds
-            pending[place] = (Future(), chunk)
-            pending[place][0].set_result(_convert_chunk(chunk, recipe))
-    return pending.popleft()[0].result()
-
-
-def _convert_chunk(chunk: _Chunk, recipe: Recipe) -> _Result:
-    """Convert images until they reach `_CHUNK_BYTES`; return the results and the images that are left."""
-    parts: list[Converted] = []
-    size = 0
-    try:
-        for number, fetch in chunk:
-            parts.append(_convert(number, fetch, recipe))
-            size += _count_bytes(parts[-1])
-            if size >= _CHUNK_BYTES:
-                break
-        return parts, chunk[len(parts) :]
-    except MemoryError as error:
-        raise OutputError("out of memory while converting images; use fewer --workers") from error
-
-
-def _convert(number: int, fetch: FetchImage, recipe: Recipe) -> Converted:
-    """Convert one image. A failure becomes a `reason`, so that order and counting stay with the consumer."""
-    try:
-        payload, conversions = convert_image(fetch(), recipe)
-    except OSError as error:
-        return Converted(number, None, (), f"cannot be read ({error.strerror or error})")
-    except SourceError as error:
-        return Converted(number, None, (), str(error))
-    return Converted(number, payload, conversions, "")
 
 
 def _store(

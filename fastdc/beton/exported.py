@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from fastdc.beton.manifest import Manifest, dump_manifest
-from fastdc.common.errors import ManifestError
+from fastdc.beton.manifest import Manifest, dump_manifest, parse_versioned
 
 RECORD = "fastdc.json"
 """Name of the record: a file beside the images, or a member of an archive of arrays."""
@@ -50,29 +49,10 @@ def parse_record(data: bytes, place: Path) -> Exported:
 
     Args:
         data: its JSON.
-        place: where it lies, for messages.
+        place: its path, for messages.
 
     Raises:
         ManifestError: the data is no such record, or of a newer version.
     """
-    try:
-        return Exported.model_validate_json(data)
-    except ValidationError as error:
-        version = _version(data)
-        if isinstance(version, int) and version > EXPORT_VERSION:
-            wanted = f"export version {version}, this fastdc reads up to {EXPORT_VERSION}; update fastdc"
-            raise ManifestError(f"{place}: {wanted}") from error
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "file"
-        raise ManifestError(
-            f"{place}: not the record of an export: {where}: {first['msg']}; export the set again, or remove "
-            "this file to write the images as any others"
-        ) from error
-
-
-def _version(data: bytes) -> object:
-    try:
-        value = json.loads(data)
-    except ValueError:
-        return None
-    return value.get("export_version") if isinstance(value, dict) else None
+    remedy = "export the set again, or remove this file to write the images as any others"
+    return parse_versioned(Exported, data, place, "export_version", "the record of an export", remedy)

@@ -91,6 +91,13 @@ def tile_crop(augment: str, hints: Mapping[str, Any]) -> TileCrop:
     return TileCrop(**values)
 
 
+def stored_hints(augment: str | None, hints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hints with the crops of `augment` (`tile:...`), if given, in place of their own."""
+    if augment is None:
+        return dict(hints)
+    return {name: value for name, value in hints.items() if name not in HINTS} | tile_crop(augment, {}).hints
+
+
 def _hint(name: str, value: Any) -> Any:
     """Convert one hint to the type that `TileCrop` holds."""
     try:
@@ -187,7 +194,7 @@ def check_tiles(text: str) -> str:
 
 
 def _refuse_unread(text: str, rule: TileCrop) -> None:
-    """Refuse a rule that has no effect but would get a column of its own.
+    """Refuse a rule that has no effect but would get its own column.
 
     Raises:
         ValueError: names the part and the reason.

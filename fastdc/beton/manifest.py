@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from fastdc.common.keys import bytes_key, content_key
 SCHEMA_VERSION = 1
 INFERRED = "inferred from the beton"
 """Value of `made.tool` in a manifest that was inferred because the file's own is missing."""
+ModelT = TypeVar("ModelT", bound=BaseModel)
 _BLOCK = 1 << 14  # samples held as Python objects at one time while a manifest is written or checked
 
 
@@ -141,25 +142,39 @@ def parse_manifest(path: Path) -> Manifest:
     """
     try:
         data = path.read_bytes()
-        return Manifest.model_validate_json(data)
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+    return parse_versioned(Manifest, data, path, "schema_version", "a fastdc manifest", "write it again")
+
+
+def parse_versioned(model: type[ModelT], data: bytes, place: Path, field: str, what: str, remedy: str) -> ModelT:
+    """Parse the JSON of a model that holds the version of its layout.
+
+    Args:
+        field: field of the version; its default is the newest one.
+        what, remedy: the model and an advice, for messages.
+
+    Raises:
+        ManifestError: the data is no such JSON, or of a newer version.
+    """
+    try:
+        return model.model_validate_json(data)
     except ValidationError as error:
-        version = _version(data)  # a newer layout may fail on any field, so report its version instead
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            wanted = f"schema version {version}, this fastdc reads up to {SCHEMA_VERSION}; update fastdc"
-            raise ManifestError(f"{path}: {wanted}") from error
+        version, newest = _version(data, field), model.model_fields[field].default
+        if isinstance(version, int) and version > newest:  # a newer layout may fail on any field
+            wanted = f"{field.replace('_', ' ')} {version}, this fastdc reads up to {newest}; update fastdc"
+            raise ManifestError(f"{place}: {wanted}") from error
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "file"
-        raise ManifestError(f"{path}: not a fastdc manifest: {where}: {first['msg']}; write it again") from error
+        raise ManifestError(f"{place}: not {what}: {where}: {first['msg']}; {remedy}") from error
 
 
-def _version(data: bytes) -> object:
+def _version(data: bytes, field: str) -> object:
     try:
         value = json.loads(data)
     except ValueError:
         return None
-    return value.get("schema_version") if isinstance(value, dict) else None
+    return value.get(field) if isinstance(value, dict) else None
 
 
 def find_mismatch(manifest: Manifest, structure: Structure) -> str | None:
@@ -232,14 +247,14 @@ def sample_id(file: BetonFile, index: int) -> str | None:
 
 
 def describe_beton(beton: Path) -> Manifest:
-    """Return the manifest of `beton`; if none lies beside it (a stock FFCV file), infer one from the file.
+    """Return the manifest of `beton`; if none is beside it (a stock FFCV file), infer one from the file.
 
     A missing manifest is reported in one line on stderr. An inferred one has no hints, the classes "0".."max", the ids
     "0".."N-1", and hashes that are computed by reading every payload.
 
     Raises:
         BetonError: the beton is missing or damaged.
-        ManifestError: a manifest lies beside the beton but is damaged or belongs to another one.
+        ManifestError: a manifest is beside the beton but is damaged or belongs to another one.
     """
     beton = Path(beton)
     if manifest_path(beton).exists():

@@ -61,7 +61,7 @@ def _check_manifest_place(out: Path, force: bool) -> None:
     """Refuse to replace an existing X.json without `force`.
 
     It may be unrelated data, such as annotations, or the manifest of a beton that was renamed. A manifest left by a
-    killed run of the same command may be replaced; it lies beside the temporary file of its beton.
+    killed run of the same command may be replaced; it is beside the temporary file of its beton.
     """
     path = manifest_path(out)
     if path.is_dir():

@@ -19,7 +19,7 @@ _SAMPLES_PER_TASK = 128
 
 
 def verify_beton(path: Path, deep: bool = False) -> list[Problem]:
-    """Check a beton, and its manifest if one lies beside it. A missing one (as of stock FFCV) is reported on stderr.
+    """Check a beton, and its manifest if one is beside it. A missing one (as of stock FFCV) is reported on stderr.
 
     With `deep`, the whole file is read. Every sample is compared with its hash in the manifest, and gaps must hold
     zeros. That finds any byte that changed since the file was written. Every sample is also decoded. That finds images

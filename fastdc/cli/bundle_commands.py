@@ -25,7 +25,7 @@ def bundle(
 
     It holds every finished run (curves, keys, what computed it), failures, the sweeps as YAML with all settings, the
     manifests of the data and of compressed sets, the lists of kept images, the lists and scores of external sets,
-    versions and machines, and the commands that make it again. Images and weights stay out. Equal folders give equal
+    versions and machines, and the commands that reproduce it. Images and weights are left out. Equal folders give equal
     bytes. A sweep may run meanwhile: its unfinished runs are left out and counted.
 
     Example:
@@ -72,9 +72,10 @@ def reproduce(
 
     First every file of the archive is compared with its hash, versions and machine with the present ones, and the data
     with the recorded content hashes. Each run is then trained from scratch, with its observer and compressed set. A run
-    that differs is reported with what may explain it: the method's version, another library, device or number of
-    threads. The exit code is 0 if all digits agree, 1 if one differs or a run cannot be made, 2 for bad input. With
-    --check-only it is 1 if data are not given, or an external set's file is missing or changed and not in the bundle.
+    that differs is reported with possible reasons: the method's version, another library, device or number of threads.
+
+    The exit code is 0 if all digits agree, 1 if one differs or a run cannot be made, 2 for bad input. With --check-only
+    it is 1 if data are not given, or an external set's file is missing or changed and not in the bundle.
 
     Example:
 

@@ -180,11 +180,11 @@ def _kernels() -> Check:
     folder, files, damaged, *names = text.split("|")
     if not folder:
         found = "no folder for compiled kernels can be written; every start compiles them again"
-        return Check("kernels", "warning", found, "free space, or set NUMBA_CACHE_DIR to a folder that can be written")
+        return Check("kernels", "warning", found, "free space, or set NUMBA_CACHE_DIR to a writable folder")
     if names:
         found = f"{damaged} of {files} files in {folder} are damaged (first: {names[0]})"
         return Check("kernels", "warning", found, f"nothing: they are compiled again when needed; or rm -r {folder}")
-    return Check("kernels", "ok", f"{files} files of compiled kernels in {folder}, all whole")
+    return Check("kernels", "ok", f"{files} files of compiled kernels in {folder}, all intact")
 
 
 def _teachers() -> Check:
@@ -210,7 +210,7 @@ def _cpus() -> Check:
     quota, limit = cpu_quota(), openmp_limit(os.environ)
     bounds = [f"the control group grants {quota:g}"] if quota is not None else []
     bounds += [f"OMP_NUM_THREADS={limit}"] if limit is not None else []
-    spin = os.environ.get("GOMP_SPINCOUNT") or "as the OpenMP library chooses"
+    spin = os.environ.get("GOMP_SPINCOUNT") or "the OpenMP library's default"
     found = f"{usable_cpus()} usable of {os.cpu_count()}{''.join(f', {bound}' for bound in bounds)}"
     return Check("cpus", "ok", f"{found}; waiting threads spin: {spin}")
 

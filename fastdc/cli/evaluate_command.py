@@ -63,9 +63,8 @@ def evaluate(
 ) -> None:
     """Train a network from scratch on a subset and measure its accuracy on the validation set.
 
-    The reported accuracy is that of the last epoch. --set overrides settings of the protocol, whose name then shows
-    them. Soft protocols take their labels from --teacher, by default the observer that `fastdc observe` trained in
-    --workdir.
+    The reported accuracy is that of the last epoch. --set overrides settings of the protocol, and its name shows them.
+    Soft protocols take their labels from --teacher, by default the observer that `fastdc observe` trained in --workdir.
 
     Example:
 
@@ -130,7 +129,7 @@ def _soft_labels(
         for option, value in (("--teacher", teacher), ("--teacher-order", order)):
             if value is not None:
                 name = settings.protocol.name
-                raise ConfigError(f"{option} {value}: has no meaning for protocol {name}, whose labels are hard")
+                raise ConfigError(f"{option} {value}: does not apply to protocol {name}, which has hard labels")
         return {}
     from fastdc.beton import describe_beton
     from fastdc.nn.device import choose_compute

@@ -11,7 +11,7 @@ from fastdc.common.text import plain
 
 
 def export(
-    subset: Annotated[Path, typer.Argument(metavar="SUBSET.beton", help="Set to export; its manifest lies beside it.")],
+    subset: Annotated[Path, typer.Argument(metavar="SUBSET.beton", help="Set to export; its manifest is beside it.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; for npz, the file.")],
     layout: Annotated[
         LayoutName,

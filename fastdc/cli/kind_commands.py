@@ -23,10 +23,10 @@ def list_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list and nothing else.")] = False,
 ) -> None:
-    """List what fastdc and other packages offer of a kind, with the plug-ins that failed to load; or list the kinds.
+    """List the parts of a kind, with the plug-ins that failed to load; or list the kinds.
 
-    A package adds a part by an entry point in the group of its kind. Architectures also are any other classifier of
-    torchvision, and timm:NAME.
+    A package adds a part by an entry point in the group of its kind. Any other classifier of torchvision, and
+    timm:NAME, is an architecture too.
 
     Example:
 
@@ -52,9 +52,9 @@ def check_command(
         typer.Argument(metavar="NAME", help="Its name, also with settings: el2n[keep=hard].", show_default=False),
     ],
 ) -> None:
-    """Check that a part works as fastdc relies on, by small generated data in less than a minute.
+    """Check on small generated data, in less than a minute, that a part works as fastdc requires.
 
-    Prints one line for each check: ok, or failed with what was found and what was expected. Exit code 1 if one fails.
+    Prints one line for each check: ok, or failed with what was found and expected. The exit code is 1 if one fails.
     In Python, fastdc.conformance runs the same checks.
 
     Example:

@@ -40,7 +40,7 @@ def methods(as_json: AsJson = False) -> None:
 def doctor(
     workdir: Annotated[Path, typer.Option(metavar="DIR", help="Folder whose disk is examined.")] = Path(),
 ) -> None:
-    """Report what this machine offers fastdc and how to fix what is missing.
+    """Report what this machine offers for fastdc, and how to add what is missing.
 
     The exit code is 0 if fastdc works here, else 1. Warnings do not count: without FFCV, for example, the in-memory
     loader makes the batches.

@@ -23,7 +23,7 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's workdir, or a bundle.")],
     style: Annotated[
         ReportFormat,
-        typer.Option("--format", help="table is for reading, the others are for programs; parquet has a row per seed."),
+        typer.Option("--format", help="table is for people, the others are for programs; parquet has a row per seed."),
     ] = "table",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The file of --format parquet.")] = None,
     epochs: Annotated[
@@ -31,7 +31,7 @@ def report(
         typer.Option(
             "--epochs",
             help="Also print accuracy by epoch within each training, and its best epoch, which is never ranked. "
-            "Trainings of different lengths have tables of their own, and a chart in --html.",
+            "Trainings of different lengths have separate tables, and a chart in --html.",
         ),
     ] = False,
     html: Annotated[
@@ -62,7 +62,7 @@ def report(
     from fastdc.report.run_table import write_runs
 
     if epochs and style not in ("table", "json"):
-        raise ConfigError(f"--epochs: --format {style} has no place for it; use table or json")
+        raise ConfigError(f"--epochs: --format {style} cannot show it; use table or json")
     if out is None and style == "parquet":
         raise ConfigError("--format parquet: is binary and not printed; name its file with --out FILE")
     if out is not None and style != "parquet":
@@ -95,7 +95,7 @@ def compare(
     ] = None,
     other: Annotated[
         Path | None,
-        typer.Option("--with", metavar="DIR", help="Other results; a method that both have is METHOD@DIR in these."),
+        typer.Option("--with", metavar="DIR", help="Other results; a method in both is METHOD@DIR in these."),
     ] = None,
     ipc: Ipc = None,
     protocol: OnlyProtocol = None,
@@ -103,17 +103,17 @@ def compare(
     epoch: WhichEpoch = "last",
     detect: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", min=0.01, help="Report how many seeds it takes to detect this difference."),
+        typer.Option(metavar="POINTS", min=0.01, help="Report the number of seeds needed to detect this difference."),
     ] = None,
     form: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="table is for reading, json for programs.")
+        Literal["table", "json"], typer.Option("--format", help="table is for people, json for programs.")
     ] = "table",
 ) -> None:
     """Compare pairs of methods over the seeds that both finished, in every setting that they share.
 
     Prints the mean difference, its 95 % interval, the p-value of the exact two-sided permutation test on the pairs (of
-    the paired t test above 40 pairs), and how many seeds it takes to detect a difference. With several comparisons, p
-    is also adjusted for their number (Holm). `full` has no IPC, so it is compared at each IPC of the other methods.
+    the paired t test above 40 pairs), and the number of seeds needed to detect a difference. With several comparisons,
+    p is also adjusted for their number (Holm). `full` has no IPC, so it is compared at each IPC of the other methods.
 
     Example:
 
@@ -174,7 +174,7 @@ def rank(
     min_seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Only methods with at least this many finished seeds.  [default: 2 where two have them]"
+            min=1, help="Only methods with at least this many finished seeds.  [default: 2, if two methods have them]"
         ),
     ] = None,
     ipc: Ipc = None,
@@ -182,7 +182,7 @@ def rank(
     arch: Arch = None,
     epoch: WhichEpoch = "last",
     form: Annotated[
-        RankFormat, typer.Option("--format", help="table and markdown are for reading, json for programs.")
+        RankFormat, typer.Option("--format", help="table and markdown are for people, json for programs.")
     ] = "table",
 ) -> None:
     """Rank the methods of each setting by their mean over the seeds that all of them finished; ties share places.

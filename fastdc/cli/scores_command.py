@@ -13,11 +13,11 @@ def scores(
     train: Train,
     workdir: Workdir,
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write: .parquet, .csv or .csv.gz.")],
-    every: Annotated[bool, typer.Option("--all", help="Every score of the observer's record.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Write every score of the observer's record.")] = False,
     score: Annotated[
         str | None,
         typer.Option(
-            metavar="NAMES", help="Methods whose scores to write, also with settings: el2n[last_epoch=5],aum."
+            metavar="NAMES", help="Write the scores of these methods, also with settings: el2n[last_epoch=5],aum."
         ),
     ] = None,
     observer: ObserverSettings = None,
@@ -27,8 +27,8 @@ def scores(
 ) -> None:
     """Write the scores of every training image, with ids, classes, direction and provenance.
 
-    High scores mark hard images in every column. An observer that is missing is trained first, as by `fastdc observe`.
-    `fastdc compress from-scores FILE TRAIN.beton --score el2n` stores what `fastdc compress el2n` would.
+    High scores mark hard images in every column. A missing observer is trained first, as by `fastdc observe`. `fastdc
+    compress from-scores FILE TRAIN.beton --score el2n` stores the same set as `fastdc compress el2n`.
 
     Example:
 

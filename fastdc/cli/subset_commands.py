@@ -102,12 +102,12 @@ def compress(
         str | None, typer.Option(metavar="NAME", help="Column of a file of several scores, for from-scores.")
     ] = None,
     keep: Annotated[
-        End | None, typer.Option(help="Images to keep by difficulty, for from-scores; methods take --set keep=.")
+        End | None, typer.Option(help="Images to keep by difficulty, for from-scores; for methods, use --set keep=.")
     ] = None,
     high: Annotated[
         End | None,
         typer.Option(
-            help="Images that have high scores in the file, for from-scores.  [default: the file's record, else hard]"
+            help="Images with high scores in the file, for from-scores.  [default: the file's record, else hard]"
         ),
     ] = None,
     settings: Settings = None,
@@ -178,7 +178,7 @@ def compress(
 
 def _refuse_unread(method: str, unread: dict[str, Any], reason: str) -> None:
     for option in (name for name, value in unread.items() if value):
-        raise ConfigError(f"compress {method}: {option} has no meaning, {reason}")
+        raise ConfigError(f"compress {method}: {option} does not apply, {reason}")
 
 
 def _inputs(method: str, inputs: list[Path], *expected: str) -> list[Path]:
@@ -196,9 +196,17 @@ def _compress_list(
 
     config = MethodConfig.make(given, "compress from-list")
     fit = config.fit if "fit" in given else None
-    _report(
-        out, compress_list(source, train, out, image_size=image_size, fit=fit, index_order=index_order, force=force)
+    made = compress_list(
+        source,
+        train,
+        out,
+        image_size=image_size,
+        fit=fit,
+        augment=config.augment,
+        index_order=index_order,
+        force=force,
     )
+    _report(out, made)
 
 
 def _compress_scores(source: Path, train: Path, out: Path, keep: End, given: dict[str, Any], **options: Any) -> None:

@@ -38,12 +38,12 @@ def sweep(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="all, or names: random,el2n[keep=hard],pca; and sets of your own: NAME=FILE.beton, NAME=list:FILE, "
+            help="all, or names: random,el2n[keep=hard],pca; and your own sets: NAME=FILE.beton, NAME=list:FILE, "
             "NAME=scores:FILE[keep=easy]."
         ),
     ] = None,
     ipc: Annotated[
-        str | None, typer.Option(help="Images per class: 10,50; own betons and lists keep their counts.")
+        str | None, typer.Option(help="Images per class: 10,50; your own betons and lists keep their counts.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Training seeds: 0-2 or 0,3,5-7.")] = None,
     workdir: Annotated[
@@ -60,7 +60,7 @@ def sweep(
         typer.Option(
             "--set",
             metavar="METHOD.KEY=VALUE",
-            help="A setting of a method or own set, or of its protocol: METHOD.protocol.KEY; may be repeated.",
+            help="A setting of a method or of your own set, or of its protocol: METHOD.protocol.KEY; may be repeated.",
         ),
     ] = None,
     observer: ObserverSettings = None,
@@ -120,8 +120,8 @@ def sweep(
     allow_missing_classes). Paths are relative to the current folder.
 
     A second call runs only what is missing. Several sweeps may share one workdir. A failed run becomes a row with its
-    reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, because equal content
-    makes equal ones. An old result stays until the new one replaces it, and an interrupted rerun resumes.
+    reason, and the exit code is 1. `--rerun all` trains again but reuses subsets and observers, because equal inputs
+    give equal ones. An old result stays until the new one replaces it, and an interrupted rerun resumes.
 
     Example:
 

@@ -1,6 +1,7 @@
-"""Sanitise text from file names, classes and plug-ins for terminals and JSON."""
+"""Sanitise text from file names, classes and plug-ins for terminals and JSON; sort text with numbers in it."""
 
 import re
+from typing import Any
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
@@ -20,3 +21,10 @@ def printable(name: str) -> str:
     if name.isascii():
         return name  # the common case, without a copy
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def natural(text: str) -> tuple[list[Any], str]:
+    """Return a sort key that reads digits as numbers: `class2` before `class10`; the text itself breaks ties."""
+    parts: list[Any] = re.split(r"([0-9]+)", text)  # text at even places, digits at odd ones
+    parts[1::2] = map(int, parts[1::2])
+    return parts, text

@@ -29,12 +29,10 @@ class Recorded(Tracker):
         self.where = self.inner.where
 
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
-        """See `Tracker`."""
         self.inner.start(cell, key, labels)
         self._note("start", cell)
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
-        """See `Tracker`."""
         if os.environ.get(FAULT) == "fail":
             raise RuntimeError("a fault of the suite")
         if os.environ.get(FAULT) == "hang":
@@ -44,12 +42,10 @@ class Recorded(Tracker):
         self._note("log", cell, epoch)
 
     def finish(self, cell: str, state: str, values: Values) -> None:
-        """See `Tracker`."""
         self.inner.finish(cell, state, values)
         self._note("finish", cell, state)
 
     def close(self) -> None:
-        """See `Tracker`."""
         self.inner.close()
         self._note("close")
 

@@ -120,7 +120,7 @@ class Trajectory:
 
     def _epoch(self, epoch: int) -> NDArray[Any]:
         """Return the logits of an epoch, counted from 0, as contiguous float32 or float64 [N, C]."""
-        # float32 stays as it is, which saves memory; every other type becomes float64.
+        # float32 is unchanged, which saves memory; every other type becomes float64.
         kind = np.float32 if self.logits.dtype == np.float32 else np.float64
         return np.ascontiguousarray(self.logits[epoch], dtype=kind)
 

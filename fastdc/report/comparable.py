@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from fastdc.common.errors import ConfigError
-from fastdc.common.text import plain
+from fastdc.common.text import natural, plain
 from fastdc.report.rows import AXES, Row, group_rows
 from fastdc.sweep.store.results import Record
 
@@ -41,7 +41,7 @@ def _there(records: Sequence[Record]) -> str:
     """Return the values that the results have of each setting, for a message."""
     labels = [record.label for record in records]
     ipcs = sorted({label["ipc"] for label in labels if label["ipc"] is not None})
-    others = {name: sorted({str(label[name]) for label in labels}) for name in ("protocol", "arch")}
+    others = {name: sorted({str(label[name]) for label in labels}, key=natural) for name in ("protocol", "arch")}
     found = [f"{name} {', '.join(map(str, values))}" for name, values in {"ipc": ipcs, **others}.items() if values]
     return plain(f"the store has {'; '.join(found)}")
 

@@ -10,8 +10,9 @@ from fastdc.common.text import plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.join_results import marked
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, paired, seeds_for_claims, seeds_needed
+from fastdc.report.row_texts import title
 from fastdc.report.rows import AXES, Row
-from fastdc.report.table import external_notes, title
+from fastdc.report.table_notes import external_notes
 
 SHOWN = 4
 """Most values of one axis that a message lists for a method."""

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from fastdc.common.text import plain
 from fastdc.report.comparable import Group
 from fastdc.report.read_results import Results
+from fastdc.report.row_texts import own_ipc_text, ruled
 from fastdc.report.rows import Row, damage_named
-from fastdc.report.table import own_ipc_text, ruled, tables
+from fastdc.report.table import tables
 
 COLUMNS = 8
 """Most epochs that a table shows besides the last one."""

@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 from fastdc.common.choices import RankFormat
 from fastdc.common.errors import ConfigError
-from fastdc.common.text import plain
+from fastdc.common.text import natural, plain
 from fastdc.report.comparable import Epoch, Group, epoch_title, ipc_title, scores_of, seed_text, setting_of
 from fastdc.report.compare import find_names
 from fastdc.report.group_tests import MOST
 from fastdc.report.paired_tests import EXACT_PAIRS, LEVEL, Paired, holm, mean_interval, paired, seeds_for_claims
+from fastdc.report.row_texts import ruled, title
 from fastdc.report.rows import AXES, Row
-from fastdc.report.table import external_notes, ruled, title
+from fastdc.report.table_notes import external_notes
 
 PLACES = (
     "Places: those that are possible at 95 %, by exact paired permutation tests (Holm over all pairs) on the seeds "
@@ -119,7 +120,9 @@ def _why_none(rankings: Sequence[Ranking], min_seeds: int | None) -> str:
 
 def _sortable(value: Any) -> tuple[bool, bool, Any]:
     # Python cannot compare None, numbers and texts: None goes last, numbers before texts.
-    return value is None, isinstance(value, str), value if value is not None else 0
+    if isinstance(value, str):
+        return False, True, natural(value)
+    return value is None, False, value if value is not None else 0
 
 
 class _Column(NamedTuple):
@@ -206,7 +209,7 @@ def render_ranking(rankings: Sequence[Ranking], style: RankFormat, epoch: Epoch 
 def _block(ranking: Ranking, style: RankFormat, with_machine: bool, epoch: Epoch) -> str:
     text = f"{title(ranking.row, with_machine)}, {ipc_title(ranking.row)}{epoch_title(epoch)}"
     if not ranking.methods:
-        return f"{text}\nnot ranked, for no seed was finished by all: {_finished(ranking)}"
+        return f"{text}\nnot ranked, because no seed was finished by all: {_finished(ranking)}"
     grid = [list(HEADINGS), *(_cells(each, len(ranking.seeds)) for each in ranking.methods)]
     if style == "markdown":
         rule = ["---:" if index != 1 else "---" for index in range(len(HEADINGS))]

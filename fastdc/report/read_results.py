@@ -48,15 +48,12 @@ class Committed:
         self._records, self._details, self._provenance = records, details or {}, provenance or {}
 
     def records(self) -> list[Record]:
-        """See `Results`."""
         return self._records
 
     def detail(self, key: str) -> dict[str, Any] | None:
-        """See `Results`."""
         return self._details.get(key)
 
     def provenance(self, key: str) -> dict[str, Any] | None:
-        """See `Results`."""
         return self._provenance.get(key)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from fastdc.common.errors import ConfigError, StoreError
 from fastdc.common.settings import Settings
-from fastdc.common.text import plain
+from fastdc.common.text import natural, plain
 from fastdc.sweep.store.results import Record
 from fastdc.train.protocols import Labels, get_protocol
 
@@ -198,7 +198,7 @@ def shared_observer(rows: Iterable[Row]) -> SharedObserver | None:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    setup: tuple[Any, ...] = (row.dataset, row.protocol, row.arch, row.precision, row.augment, row.image_size)
+    setup: tuple[Any, ...] = (row.dataset, natural(row.protocol), row.arch, row.precision, row.augment, row.image_size)
     setup += (row.holdout or 0.0, row.device or "", row.threads or 0)
     return (*setup, row.ipc is None, row.ipc or 0, -(row.top1_mean if row.top1_mean is not None else -1.0), row.method)
 

@@ -25,7 +25,7 @@ from fastdc.methods.scores_of_logits import SCORES
 from fastdc.observe import ObserverConfig, choose_observer
 from fastdc.observe.choose_observer import report_observer
 from fastdc.subsets.request import DEFAULT_IMAGE_SIZE, check_observer
-from fastdc.subsets.score_output import SUFFIXES, write_score_table
+from fastdc.subsets.score_output import SUFFIXES, ScoreTable, write_score_table
 from fastdc.subsets.score_record import ScoreColumn, ScoreRecord
 
 
@@ -110,7 +110,7 @@ def write_scores(
             observer=[observer.identity(manifest.content_hash, run) for run in range(observer.runs)],
             columns={scorer.name: scorer.column() for scorer in scorers},
         )
-        write_score_table(out, manifest, beton.labels, columns, record)
+        write_score_table(out, ScoreTable(manifest, beton.labels, columns, record))
     return record
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastdc.beton import BetonFile, Manifest, check_beton_output
-from fastdc.beton.hints import HINTS
+from fastdc.beton.hints import stored_hints
 from fastdc.beton.manifest import find_mismatch
 from fastdc.beton.missing_manifest import one_use
 from fastdc.common.choices import OrderName, Precision
@@ -17,7 +17,7 @@ from fastdc.common.errors import ManifestError, MethodError
 from fastdc.common.files import check_output
 from fastdc.common.locks import locked
 from fastdc.common.log import progress_shown
-from fastdc.methods import Compressed, Method, MethodConfig, MethodContext
+from fastdc.methods import Compressed, MethodConfig, MethodContext
 from fastdc.methods.check_result import check_compressed, check_scores
 from fastdc.observe import Observation, ObserverConfig
 from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
@@ -218,17 +218,16 @@ def _run_method(request: SubsetRequest, context: MethodContext) -> tuple[MethodC
     context = replace(context, scores=method.scores(context, config))
     check_scores(method, context.scores, len(context.labels))
     scored = time.monotonic()
-    compressed = _with_crops(method, config, method.compress(context, config, ipc, request.seed))
+    compressed = _with_crops(config, method.compress(context, config, ipc, request.seed))
     check_compressed(method, config, compressed, context, ipc)
     return context, compressed, {"scoring": scored - start, "selection": time.monotonic() - scored}
 
 
-def _with_crops(method: Method, config: MethodConfig, compressed: Compressed) -> Compressed:
+def _with_crops(config: MethodConfig, compressed: Compressed) -> Compressed:
     """Return the set with its crop hints replaced by those of `config.augment`, if given."""
     if config.augment is None or not isinstance(compressed, Compressed):  # `check_compressed` refuses any other type
         return compressed
-    others = {name: value for name, value in compressed.hints.items() if name not in HINTS}
-    return replace(compressed, hints=others | method.training_crop(config).hints)
+    return replace(compressed, hints=stored_hints(config.augment, compressed.hints))
 
 
 def _networks_cost(request: SubsetRequest, context: MethodContext) -> dict[str, float]:

@@ -21,7 +21,7 @@ def export_beton(
     JPEG bytes stay untouched, raw pixels become PNG, and every image is checked against the hash in the manifest.
 
     Args:
-        beton: the beton, usually a compressed set; its manifest lies beside it.
+        beton: the beton, usually a compressed set; its manifest is beside it.
         out: folder to write; for "npz", the file.
         layout: "folder" (class folders), "hf" (parquet shards with a dataset card), "webdataset" (tars), "npz" (arrays
             of decoded pixels), or "rethinkdc" (what the paper's code trains on).

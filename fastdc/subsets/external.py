@@ -3,7 +3,6 @@
 A command names one as NAME=FILE.beton, NAME=list:FILE or NAME=scores:FILE, with settings in brackets.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,25 +13,22 @@ from numpy.typing import NDArray
 
 from fastdc.beton import BetonFile, Manifest, describe_beton, one_spelling
 from fastdc.beton.classes import class_difference
-from fastdc.beton.hints import show_hints, tile_crop
+from fastdc.beton.hints import show_hints, stored_hints, tile_crop
 from fastdc.beton.manifest import unknown_classes
 from fastdc.beton.sample_order import Order
 from fastdc.beton.verify import verify_beton
 from fastdc.common.choices import End
 from fastdc.common.errors import BetonError, ConfigError, MethodError
 from fastdc.common.files import check_file
-from fastdc.common.keys import content_key, file_key
+from fastdc.common.keys import file_key
 from fastdc.common.settings import Settings
 from fastdc.methods.bases.method import shortage
 from fastdc.methods.bases.method_config import Fit, Keep
 from fastdc.methods.bases.score_methods import ScoreConfig
-from fastdc.subsets.compress import CompressResult
 from fastdc.subsets.external_names import ExternalName, Kind
-from fastdc.subsets.from_list import check_side, compress_list
-from fastdc.subsets.from_scores import compress_scores
+from fastdc.subsets.from_list import check_side
 from fastdc.subsets.lists import read_list
 from fastdc.subsets.score_files import read_scores
-from fastdc.subsets.store_subset import STORAGE_VERSION
 
 _ORDER_ADVICE = "name images by id or path, or, where the indices count the images of the beton, add [index_order=own]"
 
@@ -180,7 +176,7 @@ def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingS
     """
     if name.kind == "beton" and given:
         raise ConfigError(
-            f"external set {name.name}: {', '.join(given)} has no meaning, an imported beton is trained on as it is; "
+            f"external set {name.name}: {', '.join(given)} does not apply, an imported beton is used unchanged; "
             f"only protocol.KEY can be set{_CROP_ADVICE if 'augment' in given else ''}"
         )
     if name.kind == "scores" and "keep" not in given:
@@ -191,7 +187,7 @@ def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingS
         return _open_beton(name, rules, train, image_size)
     if rules.index_order == "own" and train.split:
         raise ConfigError(
-            f"external set {name.name}: index_order=own has no meaning with --holdout, which numbers the images anew; "
+            f"external set {name.name}: index_order=own does not apply with --holdout, which renumbers the images; "
             "name images by id or path"
         )
     try:
@@ -269,11 +265,6 @@ def _shown(path: Path) -> Path:
     return Path(*path.parts[-2:])
 
 
-def beton_key(name: str, content_hash: str) -> str:
-    """Return the key of an imported beton; see `ExternalRequest.key`."""
-    return content_key({"external": "beton", "name": name, "content": content_hash})
-
-
 def _rank(name: ExternalName, rules: ScoreRules, train: TrainingSet) -> ExternalSet:
     content = file_key(name.path)
     read_scores(  # called for its checks
@@ -285,83 +276,5 @@ def _rank(name: ExternalName, rules: ScoreRules, train: TrainingSet) -> External
         index_order=rules.index_order,
         advice=_ORDER_ADVICE,
     )
-    hints = {} if rules.augment is None else tile_crop(rules.augment, {}).hints
     note = f"scores {_shown(name.path)}, keep={rules.keep}{'' if rules.balanced else ', balanced=false'}"
-    return ExternalSet(*name[:3], rules, content, None, hints, note)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExternalRequest:
-    """Request for the images of an external set, beside `SubsetRequest`.
-
-    Attributes:
-        source: the set.
-        train, manifest: the training set that its file refers to.
-        ipc: images per class that scores choose; other sets ignore it.
-        image_size: side S of the stored images in pixels.
-    """
-
-    source: ExternalSet
-    train: Path
-    manifest: Manifest
-    ipc: int
-    image_size: int
-
-    def identity(self) -> dict[str, Any]:
-        """Return all inputs that determine the images, and the name, which gives a set a row of its own."""
-        source = self.source
-        found = {"external": source.kind, "name": source.name, "content": source.content}
-        if source.kind == "beton":  # trained on as it is
-            return found
-        made = {"storage": STORAGE_VERSION, "train": self.manifest.content_hash, "image_size": self.image_size}
-        made |= {} if source.counts is not None else {"ipc": self.ipc}
-        return {**found, **made, "rules": source.rules.model_dump(mode="json")}
-
-    @property
-    def key(self) -> str:
-        """Return the content key of `identity`."""
-        return content_key(self.identity())
-
-    @property
-    def given(self) -> Path | None:
-        """Return the beton that is trained on as it is; None if the images have to be stored first."""
-        return self.source.path if self.source.kind == "beton" else None
-
-    @property
-    def images(self) -> int:
-        """Return the number of images."""
-        counts = self.source.counts
-        return self.ipc * len(self.manifest.classes) if counts is None else sum(counts)
-
-
-def make_external(request: ExternalRequest, out: Path) -> CompressResult:
-    """Store the images of a list or of scores at `out`, as `fastdc compress from-list` or `from-scores` does.
-
-    Existing files are replaced.
-
-    Raises:
-        MethodError: the file changed since it was read.
-        FastDCError: see `compress_list` and `compress_scores`.
-    """
-    source, start = request.source, time.monotonic()
-    source.check()
-    made = _store(request, out)
-    source.check()  # the file may have changed while it was read
-    return CompressResult(made, {"writing": time.monotonic() - start})
-
-
-def _store(request: ExternalRequest, out: Path) -> Manifest:
-    files, size, rules = (request.source.path, request.train, out), request.image_size, request.source.rules
-    if isinstance(rules, ScoreRules):
-        return compress_scores(
-            *files,
-            ipc=request.ipc,
-            config=rules.config,
-            score=rules.score,
-            high=rules.high,
-            image_size=size,
-            index_order=rules.index_order,
-            force=True,
-        )
-    assert isinstance(rules, ListRules)
-    return compress_list(*files, image_size=size, fit=rules.fit, index_order=rules.index_order, force=True)
+    return ExternalSet(*name[:3], rules, content, None, stored_hints(rules.augment, {}), note)

@@ -3,8 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from fastdc._version import __version__
 from fastdc.beton import BetonFile, Manifest, check_beton_output, describe_beton
+from fastdc.beton.hints import stored_hints
 from fastdc.beton.missing_manifest import one_use
 from fastdc.beton.sample_order import Order
 from fastdc.common.errors import ConfigError
@@ -15,7 +15,7 @@ from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.mosaics import store_mosaics
 from fastdc.subsets.lists import ImageList, list_path, read_list, write_list
 from fastdc.subsets.request import DEFAULT_IMAGE_SIZE
-from fastdc.subsets.store_subset import STORAGE_VERSION, note_enlarged, store_compressed
+from fastdc.subsets.store_subset import made_by, note_enlarged, store_compressed
 
 
 @one_use()
@@ -26,6 +26,7 @@ def compress_list(
     *,
     image_size: int | None = None,
     fit: Fit | None = None,
+    augment: str | None = None,
     index_order: Order = "imagefolder",
     force: bool = False,
 ) -> Manifest:
@@ -39,6 +40,7 @@ def compress_list(
         source: the list; see `fastdc.subsets.lists.read_list`.
         image_size: side S in pixels; None takes that of a list of mosaics, else 224.
         fit: how an image becomes S x S, or fills its tile; None takes that of a list of mosaics, else "crop".
+        augment: crops of training (`tile:...`); None takes those of a list of mosaics, else none.
         index_order: numbering of the indices; see `read_list`.
 
     Raises:
@@ -58,24 +60,19 @@ def compress_list(
         if image_size is None and found.combined is None:
             note_enlarged(beton, size)
         check_side(source, found, size)
-        compressed = _from_list(source, found, beton, size, fit)
+        compressed = _from_list(source, found, beton, size, fit, augment)
         mosaic = compressed.mosaic
-        made = {
-            "tool": "fastdc",
-            "version": __version__,
-            "command": "compress from-list",
-            "storage": STORAGE_VERSION,
-            "train": manifest.content_hash,
-            "list": content_key(found.sources.tolist() if mosaic else found.sources.ravel().tolist()),
-            "fit": mosaic.fit if mosaic else fit or "crop",
-            "image_size": size,
-            "variant": "from-list",
-        } | ({"grid": mosaic.grid} if mosaic else {})
+        numbers = found.sources.tolist() if mosaic else found.sources.ravel().tolist()
+        facts = {"list": content_key(numbers), "fit": mosaic.fit if mosaic else fit or "crop", "image_size": size}
+        made = made_by("from-list", manifest) | facts | {"variant": "from-list"}
+        made |= {"grid": mosaic.grid} if mosaic else {}
         stored = store_compressed(out, compressed, beton, manifest, fit or "crop", size, made, force)
         if not own:
             combined = found.combined
             if combined is not None and mosaic is not None:
-                combined = combined.model_copy(update={"image_size": size, "fit": mosaic.fit})
+                combined = combined.model_copy(
+                    update={"image_size": size, "fit": mosaic.fit, "hints": compressed.hints}
+                )
             write_list(listed, manifest, beton.labels, found.sources.ravel().tolist(), None, combined)
     return stored
 
@@ -90,11 +87,14 @@ def check_side(source: Path, found: ImageList, size: int) -> None:
         )
 
 
-def _from_list(source: Path, found: ImageList, beton: BetonFile, image_size: int, fit: Fit | None) -> Compressed:
+def _from_list(
+    source: Path, found: ImageList, beton: BetonFile, image_size: int, fit: Fit | None, augment: str | None
+) -> Compressed:
     """Return the images of a list as a compressed set: unchanged, or combined into mosaics."""
     labels = beton.labels[found.sources[:, 0]]
     if found.combined is None:
-        return Compressed(labels, found.sources)
+        return Compressed(labels, found.sources, hints=stored_hints(augment, {}))
     mosaic = found.combined.mosaic(source, fit)
     images = partial(store_mosaics, beton.decode, found.sources, image_size, mosaic)
-    return Compressed(labels, found.sources, images=images, hints=found.combined.hints, mosaic=mosaic)
+    hints = stored_hints(augment, found.combined.hints)
+    return Compressed(labels, found.sources, images=images, hints=hints, mosaic=mosaic)

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from fastdc._version import __version__
 from fastdc.beton import BetonFile, Manifest, check_beton_output, describe_beton
-from fastdc.beton.hints import tile_crop
+from fastdc.beton.hints import stored_hints
 from fastdc.beton.missing_manifest import one_use
 from fastdc.beton.sample_order import Order
 from fastdc.common.choices import End
@@ -18,7 +17,7 @@ from fastdc.methods.bases.selection import score_range, select_among
 from fastdc.subsets.lists import list_path, write_list
 from fastdc.subsets.request import DEFAULT_IMAGE_SIZE
 from fastdc.subsets.score_files import read_scores
-from fastdc.subsets.store_subset import STORAGE_VERSION, note_enlarged, store_compressed
+from fastdc.subsets.store_subset import made_by, note_enlarged, store_compressed
 
 
 @one_use()
@@ -65,14 +64,13 @@ def compress_scores(
         if image_size is None:
             note_enlarged(beton, size)
         chosen = select_among(scores, beton.labels, len(manifest.classes), ipc, config.keep, config.balanced)
-        hints = {} if config.augment is None else tile_crop(config.augment, {}).hints
-        compressed = Compressed(beton.labels[chosen], chosen[:, None], hints=hints, details=score_range(scores[chosen]))
-        made = {
-            "tool": "fastdc",
-            "version": __version__,
-            "command": "compress from-scores",
-            "storage": STORAGE_VERSION,
-            "train": manifest.content_hash,
+        compressed = Compressed(
+            beton.labels[chosen],
+            chosen[:, None],
+            hints=stored_hints(config.augment, {}),
+            details=score_range(scores[chosen]),
+        )
+        made = made_by("from-scores", manifest) | {
             "scores": bytes_key(scores.tobytes()),
             "score": name,
             "config": config.identity(),

@@ -39,13 +39,13 @@ class TrainingLists:
             raise MethodError(f"{path}: names image '{name}' {counts.max()} times; name each image once")
         return found
 
-    def scores(self, path: Path) -> NDArray[np.float64]:
+    def scores(self, path: Path, column: str | None = None) -> NDArray[np.float64]:
         """Return the score of every training image, high = hard, float64 [N].
 
-        See `fastdc.subsets.score_files.read_scores` for the files. The score has to be the file's only one.
+        See `fastdc.subsets.score_files.read_scores` for the files. Without `column`, the file must have a single score.
 
         Raises:
             MethodError: an image is missing, an entry does not fit the training set, or a score is not finite.
-            ConfigError: the file cannot be read.
+            ConfigError: the file cannot be read, or has no such column.
         """
-        return read_scores(path, self.manifest, self.labels, high="hard", advice=BY_ID).values
+        return read_scores(path, self.manifest, self.labels, name=column, high="hard", advice=BY_ID).values

@@ -7,7 +7,6 @@ known here, and functions of this file stand in for them. A pickle that names an
 import io
 import pickle
 import pickletools
-import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.sources.torch_files import code_in
 from fastdc.common.errors import ConfigError
 from fastdc.subsets.tables import MAX_LIST_BYTES
 
@@ -212,9 +212,8 @@ def _refused(path: Path, expected: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:  # a damaged pickle may raise anything
-        name = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", str(error))
-        if isinstance(error, ForbiddenError) or name:
-            found = name[1] if name else str(error)
+        found = str(error) if isinstance(error, ForbiddenError) else code_in(error)
+        if found is not None:
             raise ConfigError(
                 f"{path}: names {found}, which fastdc does not load, expected {expected}; {ADVICE}"
             ) from error

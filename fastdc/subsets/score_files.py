@@ -168,12 +168,13 @@ def _choose(table: Table, name: str | None) -> Column:
             f"{table.path}: has the columns {', '.join(table.names)}, expected one of scores; if these are the kept "
             "images, take fastdc compress from-list, or NAME=list:FILE in a sweep"
         )
+    first = next(iter(places))
     if name is None and len(places) > 1:
         raise ConfigError(
             f"{table.path}: holds {len(places)} scores: {', '.join(places)}; name one: fastdc compress from-scores "
-            f"{table.path} TRAIN.beton --score {next(iter(places))}"
+            f"{table.path} TRAIN.beton --score {first}, or score=scores:FILE+score={first} in pca"
         )
-    title = name if name is not None else next(iter(places))
+    title = first if name is None else name
     if table.names.count(title) > 1:
         raise ConfigError(f"{table.path}: has {table.names.count(title)} columns '{title}', expected one; rename them")
     number = places[title]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastdc._version import __version__
 from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, write_samples
 from fastdc.common.log import log_message
 from fastdc.methods import Compressed, Method, MethodContext
@@ -48,6 +49,12 @@ def store_compressed(
         hints=compressed.hints,
         force=force,
     )
+
+
+def made_by(name: str, manifest: Manifest) -> dict[str, Any]:
+    """Return the first entries of the provenance of a set by `fastdc compress NAME` from a training set."""
+    made = {"tool": "fastdc", "version": __version__, "command": f"compress {name}"}
+    return {**made, "storage": STORAGE_VERSION, "train": manifest.content_hash}
 
 
 def note_enlarged(beton: BetonFile, image_size: int) -> None:

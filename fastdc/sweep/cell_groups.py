@@ -9,7 +9,7 @@ from fastdc.sweep.plan import Cell, Plan
 def split_groups(plan: Plan, todo: Sequence[Cell], attempts: dict[str, int]) -> list[list[Cell]]:
     """Split cells into groups that are trained at once; each group stands where its first cell stood.
 
-    A cell that was started before and did not end gets a group of its own, at the end. It may make others fail.
+    A cell that was started before and did not end gets its own group, at the end. It may make others fail.
 
     Args:
         plan: the sweep of the cells.

@@ -255,7 +255,7 @@ class CellRunner:
 
     def _compress(self, subset: SubsetPlan) -> dict[str, Any]:
         from fastdc.subsets.compress import make_subset
-        from fastdc.subsets.external import ExternalRequest, make_external
+        from fastdc.subsets.external_request import ExternalRequest, make_external
 
         start = time.monotonic()
         assert subset.ipc is not None
@@ -264,7 +264,7 @@ class CellRunner:
             made = make_external(request, subset.path)
         else:
             also = observer_needs(self.plan.runnable)  # one observer run records what all methods of the plan read
-            # `force`: a damaged file, or one of unknown cost, may lie there.
+            # `force`: a damaged file, or one of unknown cost, may be there.
             made = make_subset(request, subset.path, also=also, force=True)
         cost = {**NO_COST, **made.seconds, "wall": time.monotonic() - start}
         hit("subset.made")

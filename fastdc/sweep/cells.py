@@ -40,7 +40,7 @@ from fastdc.sweep.plan_checks import (
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
-    from fastdc.subsets.external import ExternalRequest
+    from fastdc.subsets.external_request import ExternalRequest
     from fastdc.subsets.request import SubsetRequest
     from fastdc.teachers.plan import TeacherPlan
     from fastdc.train.protocols import Protocol
@@ -190,7 +190,7 @@ def _seeds_of(plan: Plan, setup: Setup, subsets: dict[int, SubsetPlan], skip: st
     }
     for seed in plan.config.seeds:
         subset = subsets[seed]
-        # A skipped cell has a key of its own, so that its row cannot stand for a result.
+        # A skipped cell has its own key, so that its row cannot stand for a result.
         key = content_key([setup.key, subset.key, seed]) if skip is None else content_key(["skipped", axes, seed])
         label = {**shown, **shared, "seed": seed, "subset": subset.key[:12]}
         axes_of_seed = f"{axes}/{seed}"

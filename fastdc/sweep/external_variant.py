@@ -10,7 +10,8 @@ from fastdc.subsets.external_names import ExternalName, parse_external
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
-    from fastdc.subsets.external import ExternalRequest, ExternalSet, TrainingSet
+    from fastdc.subsets.external import ExternalSet, TrainingSet
+    from fastdc.subsets.external_request import ExternalRequest
     from fastdc.sweep.sweep_config import SweepConfig
     from fastdc.teachers.plan import TeacherPlan
 
@@ -94,7 +95,7 @@ class ExternalVariant:
 
     def request(self, config: "SweepConfig", train: "Manifest", ipc: int) -> "ExternalRequest":
         """Return the request for its images."""
-        from fastdc.subsets.external import ExternalRequest
+        from fastdc.subsets.external_request import ExternalRequest
 
         size = config.image_size
         return ExternalRequest(source=self.source, train=config.train, manifest=train, ipc=ipc, image_size=size)

@@ -159,7 +159,7 @@ def write_holdout(split: Holdout) -> "tuple[Manifest, Manifest]":
 
     Raises:
         OutputError: the disk is too small, or fails.
-        BetonError: an image of the training set is not what its manifest says.
+        BetonError: an image of the training set differs from its manifest.
     """
     from fastdc.beton import describe_beton
 

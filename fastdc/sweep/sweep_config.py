@@ -16,7 +16,7 @@ from fastdc.subsets.external_names import external_names
 from fastdc.sweep.grid_values import nest_settings, split_each, split_protocols
 from fastdc.sweep.yaml_file import Location, read_yaml
 from fastdc.track.trackers import check_trackers
-from fastdc.train.protocols import with_epochs
+from fastdc.train.protocol_names import with_epochs
 
 OPTIONS = {"protocols": "--protocol", "archs": "--arch"}
 LEAST = {"ipc": (1, "at least 1 image per class"), "epochs": (1, "at least 1 epoch"), "seeds": (0, "seeds from 0 up")}

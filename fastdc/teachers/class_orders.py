@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from fastdc.common.choices import OrderName as OrderName  # `X as X` re-exports a name
 from fastdc.common.errors import ConfigError
+from fastdc.common.text import natural
 
 ORDERS: tuple[OrderName, ...] = get_args(OrderName)
 """All order names. Where two of them give a data set the same order, the first one names it."""
@@ -66,12 +67,6 @@ def distinct_orders(classes: Sequence[str]) -> dict[OrderName, Columns]:
     return found
 
 
-def _natural(name: str) -> list[Any]:
-    parts: list[Any] = re.split(r"([0-9]+)", name)  # text at even places, digits at odd ones
-    parts[1::2] = map(int, parts[1::2])
-    return parts
-
-
 def _numbers(classes: Sequence[str]) -> list[Any] | None:
     return [float(name) for name in classes] if all(NUMBER.fullmatch(name) for name in classes) else None
 
@@ -102,6 +97,6 @@ def _plain(name: str) -> str:
 _KEYS: dict[OrderName, Callable[[Sequence[str]], list[Any] | None]] = {
     "text": list,
     "numeric": _numbers,
-    "natural": lambda classes: [_natural(name) for name in classes],
+    "natural": lambda classes: [natural(name) for name in classes],
     "wordnet": _wordnet,
 }

@@ -38,18 +38,15 @@ class MLflow(Tracker):
         self._runs: dict[str, str] = {}
 
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
-        """See `Tracker`."""
         run = self._client.create_run(self._experiment, run_name=cell, tags={"fastdc.key": key})
         self._runs[cell] = run.info.run_id
         settings = [Param(name, str(value)[:LONGEST_PARAMETER]) for name, value in labels.items()]
         self._client.log_batch(run.info.run_id, params=settings)
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
-        """See `Tracker`."""
         self._log(self._runs[cell], values, seconds, epoch)
 
     def finish(self, cell: str, state: str, values: Values) -> None:
-        """See `Tracker`."""
         run = self._runs.pop(cell)
         self._log(run, {f"result.{name}": value for name, value in values.items()}, time.time(), 0)
         self._client.set_tag(run, "fastdc.state", state)

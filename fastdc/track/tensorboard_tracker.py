@@ -33,7 +33,6 @@ class TensorBoard(Tracker):
         self._epochs: dict[str, int] = {}
 
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
-        """See `Tracker`."""
         writer = EventFileWriter(str(self.folder / folder_name(cell, key)), flush_secs=10)
         self._writers[cell] = writer
         rows = "".join(f"| {name} | {value} |\n" for name, value in {**labels, "key": key}.items())
@@ -41,7 +40,6 @@ class TensorBoard(Tracker):
         writer.flush()
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
-        """See `Tracker`."""
         if cell not in self._epochs:  # if the run was started before, TensorBoard drops its old curve from here on
             self._writers[cell].add_event(Event(step=epoch, session_log=SessionLog(status=SessionLog.START)))
         self._epochs[cell] = epoch
@@ -49,7 +47,6 @@ class TensorBoard(Tracker):
         self._writers[cell].add_event(_event(epoch, *scalars, seconds=seconds))
 
     def finish(self, cell: str, state: str, values: Values) -> None:
-        """See `Tracker`."""
         scalars = [Summary.Value(tag=f"result/{name}", simple_value=value) for name, value in values.items()]
         writer = self._writers.pop(cell)
         writer.add_event(_event(self._epochs.pop(cell, 0), *scalars, _text("state", state)))

@@ -1,4 +1,4 @@
-"""Define the interface of trackers. Each kind has a file beside this one, imported only in a process of its own."""
+"""Define the interface of trackers. Each kind has a file beside this one, imported only in its own process."""
 
 from abc import ABC, abstractmethod
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Run a tracker in a process of its own, which reads events as JSON lines and answers in JSON lines.
+"""Run a tracker in its own process, which reads events as JSON lines and answers in JSON lines.
 
 Output, hangs, child processes and leftovers of the tracker's library stay inside this process. It runs as
 `python -m fastdc.track.tracker_process PARENT`, where PARENT is the id of the process that sends events.

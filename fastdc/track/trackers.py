@@ -1,4 +1,4 @@
-"""Run trackers beside a sweep, each in a process of its own, fed through a non-blocking pipe.
+"""Run trackers beside a sweep, each in its own process, fed through a non-blocking pipe.
 
 A tracker that is missing, fails, hangs or falls behind causes one warning, and training never waits for it. Keys and
 passwords stay where the libraries find them (environment, netrc). They appear on no command line, in no log and in no
@@ -133,7 +133,7 @@ def close_all(remotes: Sequence["Remote"], seconds: float | None = None) -> None
 
 
 class Remote:
-    """Listener that passes events to a tracker in a process of its own.
+    """Listener that passes events to a tracker in its own process.
 
     Args:
         kind: kind of tracker.

@@ -39,7 +39,6 @@ class WeightsAndBiases(Tracker):
         )
 
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
-        """See `Tracker`."""
         run = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or "fastdc",
             name=cell,
@@ -54,11 +53,9 @@ class WeightsAndBiases(Tracker):
         self._runs[cell] = run
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
-        """See `Tracker`."""
         self._runs[cell].log({"epoch": epoch, **values})
 
     def finish(self, cell: str, state: str, values: Values) -> None:
-        """See `Tracker`."""
         run = self._runs.pop(cell)
         run.summary.update({**values, "state": state})
         run.finish(exit_code=int(state != "done"))

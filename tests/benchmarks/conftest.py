@@ -1,4 +1,4 @@
-"""The benchmarks are scripts, not part of the package: their folder joins the path."""
+"""Put the folder of the benchmarks on the path: they are scripts outside the package."""
 
 import sys
 from pathlib import Path

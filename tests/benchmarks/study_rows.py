@@ -1,4 +1,4 @@
-"""A small study made up for tests: its YAML files, and rows with labels as sweeps write them."""
+"""A small study for tests: its YAML files, and labelled rows as sweeps write them."""
 
 import json
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ CLAIMS: dict[str, Any] = {
 
 
 def row(method: str, seed: int, top1: float, ipc: int | None = 10, group: str = "", **label: Any) -> dict[str, Any]:
-    """A finished run, as rows.jsonl keeps it."""
+    """Return a finished run as in rows.jsonl."""
     observed = method.startswith(("el2n", "pca")) and "score=random" not in method
     labels = {
         "dataset": "toys",
@@ -112,7 +112,7 @@ def row(method: str, seed: int, top1: float, ipc: int | None = 10, group: str = 
 
 
 def rows_of(method: str, accuracies: Iterable[float], **label: Any) -> list[dict[str, Any]]:
-    """One row for each accuracy, seeds from 0 up."""
+    """Return one row for each accuracy, with seeds from 0 up."""
     return [row(method, seed, top1, **label) for seed, top1 in enumerate(accuracies)]
 
 

@@ -1,4 +1,4 @@
-"""Taking turns, choosing workers, ending what hangs, and the numbers that come out."""
+"""The harness: turns, number of workers, hanging contenders, and the reported numbers."""
 
 import os
 import time
@@ -42,7 +42,7 @@ def test_contenders_take_turns(diary: Path) -> None:
     assert turns == list("ABC") + list("ABC") * 4  # one warm-up of each, then turns
 
 
-def test_the_best_number_of_workers_is_found_and_kept(diary: Path) -> None:
+def test_the_fastest_number_of_workers_is_chosen_once(diary: Path) -> None:
     side = toy("A", diary, seconds=1.0, workers=(1, 2, 4), best=2, compiles=True)
     _, (record, _) = run(side, Peer(toy("B", diary, seconds=1.0)))
     assert record.workers == 2
@@ -52,7 +52,7 @@ def test_the_best_number_of_workers_is_found_and_kept(diary: Path) -> None:
     assert [line[1:] for line in lines[6:]] == [["1", "2"]] * 4  # warm-up and three repetitions
 
 
-def test_for_times_fewer_is_better(diary: Path) -> None:
+def test_shorter_times_are_better(diary: Path) -> None:
     side = toy("A", diary, seconds=1.0, workers=(1, 2), best=2)
     race, records = run(side, Peer(toy("B", diary, seconds=3.0), 2), kind="time", scale=1e3, unit="ms", most=50)
     (row,) = summary_rows("toy", race, records, MACHINE)
@@ -60,7 +60,7 @@ def test_for_times_fewer_is_better(diary: Path) -> None:
     assert (row["ratio"], row["met"]) == (3, False)  # three times as fast, but above the 50 ms allowed
 
 
-def test_a_hanging_contender_is_ended_with_its_children_and_the_others_go_on(diary: Path, tmp_path: Path) -> None:
+def test_a_hanging_contender_is_killed_with_its_children_and_the_others_continue(diary: Path, tmp_path: Path) -> None:
     start = time.monotonic()
     other = tmp_path / "child"
     hanging = toy("H", other, "Hanging", timeout=1.5)
@@ -73,7 +73,7 @@ def test_a_hanging_contender_is_ended_with_its_children_and_the_others_go_on(dia
 
 
 def wait_for_end(pid: int) -> None:
-    """A killed process may linger until its new parent collects it."""
+    """Wait, because a killed process may linger until its new parent collects it."""
     for _ in range(100):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -94,19 +94,19 @@ def wait_for_end(pid: int) -> None:
         ("Wrong", "check: 2 of 10 are wrong"),
     ],
 )
-def test_what_fails_says_why(kind: str, message: str, diary: Path) -> None:
+def test_a_failure_has_its_reason(kind: str, message: str, diary: Path) -> None:
     race, records = run(toy("A", diary, seconds=0.1), Peer(toy("B", diary, kind, seconds=0.1), 2), repetitions=1)
     (row,) = summary_rows("toy", race, records, MACHINE)
     assert row["failed"] == {"ours": "", "theirs": message}
 
 
-def test_ours_failing_never_meets_a_goal(diary: Path) -> None:
+def test_a_failure_of_ours_meets_no_goal(diary: Path) -> None:
     race, records = run(toy("A", diary, "Wrong", seconds=0.1), Peer(toy("B", diary, seconds=0.9), 2), repetitions=2)
     (row,) = summary_rows("toy", race, records, MACHINE)
     assert (row["ratio"], row["met"]) == (9, False)
 
 
-def test_cpu_time_and_memory_of_the_whole_tree_are_told(diary: Path) -> None:
+def test_cpu_time_and_memory_count_child_processes(diary: Path) -> None:
     process = ContenderProcess(toy("A", diary, "Busy", seconds=0.8))
     try:
         process.prepare(1)
@@ -117,7 +117,7 @@ def test_cpu_time_and_memory_of_the_whole_tree_are_told(diary: Path) -> None:
     assert process.peak_bytes > 120e6  # its own 64 MB and its child's
 
 
-def test_a_closed_process_is_gone(diary: Path) -> None:
+def test_a_closed_process_has_ended(diary: Path) -> None:
     process = ContenderProcess(toy("A", diary))
     process.prepare(1)
     process.close()
@@ -145,7 +145,7 @@ def test_ratio_is_of_medians_and_its_spread_of_turns(diary: Path) -> None:
     assert [(line["contender"], line["value"]) for line in lines[2:4]] == [("A", 20), ("B", 10)]
 
 
-def test_one_trial_serves_all_of_its_name(diary: Path) -> None:
+def test_contenders_of_one_name_share_a_trial(diary: Path) -> None:
     for turn in range(2):
         side = toy("A", diary, seconds=1.0, workers=(1, 2), best=2)
         named = replace(side, trial=f"toy {diary}")

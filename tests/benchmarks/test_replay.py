@@ -1,4 +1,4 @@
-"""The released evaluator beside ours: the same batches give the same bits, and separate runs agree."""
+"""Compare the released evaluator with ours: equal batches give equal bits, and separate runs agree."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def write(path: Path, per_class: int, seed: int) -> Path:
-    """Write noisy patches whose colour depends on the class."""
+    """Write noisy patches with one colour per class."""
     random = np.random.default_rng(seed)
     colours = np.random.default_rng(0).uniform(60, 190, (len(CLASSES), 1, 1, 3))
     samples = [
@@ -55,7 +55,7 @@ def test_a_replay_is_equal_in_every_bit(labels: str, betons: list[str], capsys: 
     assert validated == [0, 50, 51]
 
 
-def test_another_first_network_is_noticed(betons: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_first_weights_are_detected(betons: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def other(settings: EvaluateSettings, pair: Pair) -> nn.Module:
         return build_model(settings.arch, len(pair.stored.classes), pair.side(settings), settings.seed + 1)
 

@@ -1,4 +1,4 @@
-"""What is left behind: summary.json, CSVs, the table, the figure; and a real quick run."""
+"""Files of a benchmark: summary.json, CSVs, table and figure; and a real quick run."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ def row(script: str, work: str, **more: Any) -> dict[str, Any]:
     return {"script": script, "work": work, "peer": "p", **plain, **rest, **more}
 
 
-def test_a_script_replaces_its_own_rows_only(tmp_path: Path) -> None:
+def test_a_script_replaces_only_its_own_rows(tmp_path: Path) -> None:
     save_rows(tmp_path, "one", [row("one", "old")], [])
     save_rows(tmp_path, "two", [row("two", "kept")], [])
     save_rows(tmp_path, "one", [row("one", "new")], [{"work": "new", "value": 3}])
@@ -28,7 +28,7 @@ def test_a_script_replaces_its_own_rows_only(tmp_path: Path) -> None:
     assert [line["value"] for line in csv.DictReader((tmp_path / "one.csv").open())] == ["3"]
 
 
-def test_the_table_tells_goals_misses_and_failures() -> None:
+def test_the_table_shows_goals_misses_and_failures() -> None:
     missing = row("s", "w", theirs=None, ratio=None, spread=None, met=None, failed={"ours": "", "theirs": "not there"})
     shown = table([row("s", "w", met=False, limit="a wall", most=9), missing]).splitlines()
     assert shown[2] == "| w | p | 1,234 | 10 | x/s | 123.40 (100.00..130.00) | >= 2x and <= 9 x/s | NO | a wall |"
@@ -37,7 +37,7 @@ def test_the_table_tells_goals_misses_and_failures() -> None:
 
 @pytest.mark.slow
 def test_a_quick_run_of_the_kernels(tmp_path: Path) -> None:
-    """The real script with tiny sizes: every contender runs, its work is checked, and the files are there."""
+    """Run the real script with tiny sizes: every contender runs, passes its check, and all files are written."""
     out, data = tmp_path / "out", tmp_path / "data"
     command = [sys.executable, str(BENCHMARKS / "kernels.py"), "--quick", "--out", str(out), "--data", str(data)]
     done = subprocess.run([*command, "--only", "from a raw"], capture_output=True, text=True, timeout=110)

@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "scale.py"
 
 
 @pytest.mark.timeout(90)
-def test_a_small_tree_runs_through_every_step(tmp_path: Path) -> None:
+def test_every_step_runs_on_a_small_tree(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--images", "3001", "--classes", "7", "--work", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=80)
     assert done.returncode == 0, done.stderr

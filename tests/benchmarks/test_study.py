@@ -1,4 +1,4 @@
-"""The study's runner: rows of a store as text, a store from these rows, and what it refuses."""
+"""The study's runner: rows of a store as text, a store from these rows, and refused input."""
 
 import csv
 from pathlib import Path
@@ -35,8 +35,8 @@ def export_from(folder: Path, store: Path) -> int:
         return export(folder, opened)
 
 
-def test_what_a_killed_run_left_is_exported_whatever_runs_next(tmp_path: Path) -> None:
-    """A run that goes on begins with the first block; the store holds rows of a later one that no file holds yet."""
+def test_rows_of_a_killed_run_are_exported_by_the_next_one(tmp_path: Path) -> None:
+    """A resumed run starts at the first block, while the store holds rows of a later one that are in no file yet."""
     fill(tmp_path / "store.sqlite", range(2))
     assert export_from(tmp_path, tmp_path / "store.sqlite") == 2
     fill(tmp_path / "store.sqlite", range(3), method="pca", group="b" * 10)
@@ -58,7 +58,7 @@ def test_a_store_restored_from_the_rows_gives_the_same_rows(tmp_path: Path) -> N
     assert [(tmp_path / name).read_bytes() for name in ("rows.jsonl", "rows.csv")] == files
 
 
-def test_the_rows_of_the_study_stand_for_its_store(tmp_path: Path) -> None:
+def test_the_rows_of_the_study_give_its_store(tmp_path: Path) -> None:
     with Store(tmp_path / "store.sqlite") as store:
         assert restore(study.STUDY, store) > 0
     with open_results(study.STUDY) as rows, open_results(tmp_path) as restored:
@@ -78,7 +78,7 @@ def test_the_rows_of_the_study_stand_for_its_store(tmp_path: Path) -> None:
         open_results(short, whole=True).__enter__()
 
 
-def test_a_csv_row_has_the_plain_method_and_its_settings_apart() -> None:
+def test_a_csv_row_separates_method_and_settings() -> None:
     """A filter by method and ipc finds el2n with any settings; `full` has no ipc."""
     rows = [row("el2n[keep=hard]", 3, 40.0), row("random", 1, 30.0), row("full", 0, 80.0, ipc=None)]
     rows += [row("sre2l[iterations=50]", 4, 20.0), row("pca[grid=3,score=random]", 2, 41.0)]
@@ -95,8 +95,8 @@ def test_a_csv_row_has_the_plain_method_and_its_settings_apart() -> None:
     assert (found[0]["top1"], found[0]["top1_best"], found[0]["augment"]) == ("40.0", "41.0", "method")
 
 
-def test_what_the_blocks_ask_for_is_labelled_as_rows_are() -> None:
-    """The committed rows are among those that study.yaml asks for, by axes and observer."""
+def test_planned_rows_have_the_labels_of_finished_rows() -> None:
+    """The committed rows are among those that study.yaml plans, by axes and observer."""
     wanted = {(each.axes, each.observer, each.seed) for each in wanted_rows(read_blocks(study.STUDY))}
     rows = read_rows(study.STUDY)
     assert rows
@@ -104,7 +104,7 @@ def test_what_the_blocks_ask_for_is_labelled_as_rows_are() -> None:
         assert (axes_of(each), each["label"]["observer"], each["label"]["seed"]) in wanted
 
 
-def test_blocks_that_do_not_exist_are_refused(tmp_path: Path) -> None:
+def test_unknown_blocks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--blocks 3: expected 1 to 2"):
         run(write_study(tmp_path), {3}, 0.0)
 
@@ -132,7 +132,7 @@ def test_a_finished_study_trains_nothing_and_needs_no_betons(
     assert (tmp_path / "README.md").exists()
 
 
-def test_rows_to_train_without_betons_are_one_line(
+def test_rows_to_train_without_betons_are_a_one_line_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -175,7 +175,7 @@ def test_an_unsound_study_is_one_line_that_names_block_and_field(
     assert error.count("\n") == 1
 
 
-def test_a_study_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_study_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for action in ("run", "draw", "export"):
         assert study.main([action, "--study", str(tmp_path / "none")]) == 2
         assert "study.yaml: no such file" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Rows trained again from nothing, and entropies of stored images: real trainings on a tiny set."""
+"""Rows trained again from scratch, and entropies of stored images: real trainings on a tiny set."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ OBSERVER = {"arch": "convnet_w16", "epochs": 10, "image_size": 28, "batch_size":
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that ran: random and pca, two seeds; its work folder and betons lie beside it."""
+    """Run a study of random and pca with two seeds; work folder and betons are beside it."""
     folder = tmp_path_factory.mktemp("ran")
     make_tiny(folder / "train.beton", 40, seed=0)
     make_tiny(folder / "val.beton", 20, seed=1)
@@ -39,7 +39,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_trained_again_give_the_same_digits(
     ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The work folder of the first run is not read: observers and sets are made again."""
+    """The first run's work folder is not read: observers and sets are made again."""
     (ran / "work").rename(ran / "away")
     try:
         assert study.main(["verify", "4", "--study", str(ran), "--workdir", str(tmp_path / "again")]) == 0
@@ -82,7 +82,7 @@ def test_the_choice_of_rows_follows_its_seed(ran: Path, monkeypatch: pytest.Monk
 
 
 def test_entropies_of_whole_images_and_crops(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The observer of seed 1 is asked about the sets of seed 0; mosaics are cropped whole and inside a tile."""
+    """The observer of seed 1 labels the sets of seed 0; mosaics are cropped whole and inside a tile."""
     assert study.main(["entropy", "--teacher", "observer", "--study", str(ran), "--seeds", "0"]) == 0
     first = (ran / "entropy.csv").read_bytes()
     lines = list(csv.DictReader(first.decode().splitlines()))

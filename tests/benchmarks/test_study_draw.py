@@ -37,7 +37,7 @@ def lines_of(folder: Path, name: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten seeds of random, pca and el2n, of which the last is neither better nor worse than pca."""
+    """Write ten seeds of random, pca and el2n; el2n is neither better nor worse than pca."""
     near = [top1 + (0.5 if seed % 2 else -0.5) for seed, top1 in enumerate(PCA)]
     rows = [*rows_of("random", RANDOM), *rows_of("pca", PCA), *rows_of("el2n", near)]
     return write_study(tmp_path, rows)
@@ -53,8 +53,8 @@ def test_equal_rows_give_equal_bytes_in_any_order(folder: Path) -> None:
     assert {name for name in first if again[name] != first[name]} <= {"rows.csv"}
 
 
-def test_the_committed_outputs_are_what_the_committed_rows_give() -> None:
-    """Rows, tables and claims cannot drift apart: `python benchmarks/study.py draw` writes them again."""
+def test_the_committed_outputs_follow_from_the_committed_rows() -> None:
+    """Rows, tables and claims agree; `python benchmarks/study.py draw` writes them again."""
     inputs = {"study.yaml", "questions.yaml", "claims.yaml", "choices.md", "rows.jsonl", "entropy.csv"}
     files = [path for path in study.STUDY.rglob("*") if path.is_file()]
     found = outputs(study.STUDY)
@@ -104,7 +104,7 @@ def test_a_claim_in_the_other_direction(folder: Path) -> None:
 
 
 def test_too_few_pairs_decide_nothing(tmp_path: Path) -> None:
-    """Seven of eight needed pairs have no test; eight have one, which among seven claims can reach no verdict."""
+    """Seven of eight needed pairs have no test; eight have one, but its p cannot survive Holm over seven claims."""
     rows = [*rows_of("random", RANDOM[:7]), *rows_of("pca", PCA[:9])]
     few = judged(write_study(tmp_path, rows))["pca-random"]
     assert (few.verdict, few.p, few.why) == ("not decided", None, "7 of 8 paired seeds")
@@ -122,7 +122,7 @@ def test_the_pairs_that_can_decide_among_claims(claims: int, needed: int) -> Non
     assert claims * 2 / 2**needed < 0.05 <= claims * 2 / 2 ** (needed - 1)
 
 
-def test_no_rows_at_all_are_a_page_that_says_so(tmp_path: Path) -> None:
+def test_a_page_without_rows_states_it(tmp_path: Path) -> None:
     write_study(tmp_path)
     page = outputs(tmp_path)["README.md"].decode()
     assert "0 of the 32 rows" in page
@@ -132,7 +132,7 @@ def test_no_rows_at_all_are_a_page_that_says_so(tmp_path: Path) -> None:
     assert not [name for name in outputs(tmp_path) if name.endswith(".svg")]
 
 
-def test_what_is_asked_for_and_lacks_is_named_by_block(tmp_path: Path) -> None:
+def test_missing_rows_are_named_by_block(tmp_path: Path) -> None:
     rows = [*rows_of("random", RANDOM), *rows_of("el2n", PCA), *(row("pca", seed, 47.0) for seed in (0, 2, 9))]
     page = outputs(write_study(tmp_path, rows))["README.md"].decode()
     not_run = page.partition("## Not run")[2]
@@ -145,7 +145,7 @@ def test_what_is_asked_for_and_lacks_is_named_by_block(tmp_path: Path) -> None:
 
 
 def test_lines_may_differ_in_crops_and_share_a_baseline(tmp_path: Path) -> None:
-    """The parts of a method: a table over methods and crops against one baseline, and effects with sides of axes."""
+    """The parts of a method: a table over methods and crops against one baseline, and effects between axes."""
     bare = "pca[grid=1,score=random]"
     table = {
         "methods": ["pca", "pca[*]"],
@@ -165,7 +165,7 @@ def test_lines_may_differ_in_crops_and_share_a_baseline(tmp_path: Path) -> None:
     assert f"| A | `pca` | `pca`, crops: protocol | 3 | {effect:+.2f} |" in outputs(tmp_path)["README.md"].decode()
 
 
-def test_runs_on_held_out_training_images_are_no_results(tmp_path: Path) -> None:
+def test_runs_on_held_out_training_images_are_left_out(tmp_path: Path) -> None:
     rows = [*rows_of("pca", PCA), *rows_of("pca", RANDOM, holdout=0.2, group="9")]
     (found,) = group_results(rows, [])
     assert list(found.accuracies().values()) == PCA
@@ -174,15 +174,15 @@ def test_runs_on_held_out_training_images_are_no_results(tmp_path: Path) -> None
     assert "0 of the 32 rows that `study.yaml` asks for have run." in alone
 
 
-def test_an_older_version_of_a_method_is_a_line_of_its_own(tmp_path: Path) -> None:
-    """Its runs are not averaged with the newer ones, and no claim takes them."""
+def test_an_older_version_of_a_method_has_its_own_line(tmp_path: Path) -> None:
+    """Its runs are not averaged with newer ones and enter no claim."""
     old = [row("pca", seed, 20.0, group="0") for seed in range(3)]
     new = [row("pca", seed, 47.0, group="5") for seed in range(3)]
     found = group_results([*old, *new], [])
     assert {str(each.axes["method"])[:4]: each.accuracies()[0] for each in found} == {"pca": 47.0, "pca#": 20.0}
 
 
-def test_another_observer_is_a_line_of_its_own(tmp_path: Path) -> None:
+def test_another_observer_has_its_own_line(tmp_path: Path) -> None:
     rows = [*rows_of("pca", PCA), *rows_of("pca", RANDOM[:3], observer="resnet10, schedule of 60 epochs, 64 px")]
     found = group_results(rows, [])
     assert sorted((each.axes["method"], each.axes["observer"], len(each.runs)) for each in found) == [
@@ -195,7 +195,7 @@ def test_another_observer_is_a_line_of_its_own(tmp_path: Path) -> None:
     assert pairs.n == 10  # the observer of most runs
 
 
-def test_reductions_stand_beside_the_numbers(tmp_path: Path) -> None:
+def test_reductions_are_beside_the_numbers(tmp_path: Path) -> None:
     questions = {"questions": [{"id": "a", "title": "t", "tables": [{"methods": ["*"], "baseline": "random"}]}]}
     rows = [*rows_of("sre2l[iterations=50]", RANDOM), *rows_of("pca", PCA)]
     page = outputs(write_study(tmp_path, rows, questions=questions))["README.md"].decode()
@@ -206,7 +206,7 @@ def test_reductions_stand_beside_the_numbers(tmp_path: Path) -> None:
     assert "| observer: resnet10, schedule of 30 epochs, 64 px; inferred: grid |" in page
 
 
-def test_figures_are_sound_svg_and_stale_ones_go(folder: Path) -> None:
+def test_figures_are_valid_svg_and_stale_ones_are_removed(folder: Path) -> None:
     draw(folder)
     names = sorted(path.name for path in (folder / "figures").iterdir())
     assert names == ["a-accuracy.svg", "a-epochs-ipc-10-hard-small-resnet10-64-px-fp32-crops-method.svg"]
@@ -251,33 +251,35 @@ def test_unsound_files_are_one_line(
     assert message in error
 
 
-def test_a_claim_whose_rows_have_not_run_says_which(tmp_path: Path) -> None:
+def test_a_claim_names_its_missing_rows(tmp_path: Path) -> None:
     found = judged(write_study(tmp_path, [row("random", 3, 40.0), row("pca", 4, 47.0)]))
     assert (found["pca-random"].verdict, found["pca-random"].why) == ("not run", "no seed in common")
     assert (found["pca-el2n"].verdict, found["pca-el2n"].why) == ("not run", "no rows of B")
 
 
-def test_the_studys_own_claims_and_contrasts_are_about_rows_that_its_blocks_ask_for() -> None:
-    """Their columns name the precision and protocol of study.yaml; methods of no block are named."""
+def test_the_studys_claims_and_contrasts_refer_to_planned_rows() -> None:
+    """Their columns have the precision and protocol of study.yaml; methods of no block are reported."""
     found = group_results([], wanted_rows(read_blocks(study.STUDY)))
-    asked = [each.claim.name for each in judge(found, read_claims(study.STUDY)) if None not in each.found[:2]]
-    assert {"pca-random-10", "pca-random-50"} <= set(asked)
+    planned = [each.claim.name for each in judge(found, read_claims(study.STUDY)) if None not in each.found[:2]]
+    assert {"pca-random-10", "pca-random-50"} <= set(planned)
     questions = read_questions(study.STUDY)
     contrasts = [contrast(found, questions.column, each) for each in questions.questions[1].contrasts]
     assert None not in contrasts[0][:2]
 
 
 def test_the_studys_seeds_can_decide_each_of_its_claims() -> None:
-    """Where every difference has one sign in all seeds, every claim that is asked for passes Holm's correction."""
-    asked, results = read_claims(study.STUDY), group_results([], wanted_rows(read_blocks(study.STUDY)))
-    sides = [contrast(results, asked.column, claim)[:2] for claim in asked.claims]
+    """If every difference has one sign in all seeds, every planned claim passes Holm's correction."""
+    planned, results = read_claims(study.STUDY), group_results([], wanted_rows(read_blocks(study.STUDY)))
+    sides = [contrast(results, planned.column, claim)[:2] for claim in planned.claims]
     pairs = [len(set(a.seeds) & set(b.seeds)) if a and b else 0 for a, b in sides]
     adjusted = holm([2 / 2**count for count in pairs])
-    low = {claim.name: count for claim, count, p in zip(asked.claims, pairs, adjusted, strict=True) if p >= asked.level}
+    low = {
+        claim.name: count for claim, count, p in zip(planned.claims, pairs, adjusted, strict=True) if p >= planned.level
+    }
     assert low == {}
 
 
-def test_every_row_that_the_study_asks_for_stands_in_a_table() -> None:
+def test_every_planned_row_is_in_a_table() -> None:
     results = group_results(read_rows(study.STUDY), wanted_rows(read_blocks(study.STUDY)))
     tables = [table for question in read_questions(study.STUDY).questions for table in question.tables]
     shown = [line for table in tables for _, lines in tables_of(results, table) for line in lines]
@@ -292,18 +294,18 @@ def test_every_row_that_the_study_asks_for_stands_in_a_table() -> None:
 )  # fmt: skip
 def test_methods_are_chosen_by_patterns(pattern: str, fitting: set[str]) -> None:
     rows = [row(name, 0, 40.0) for name in ("pca", "pca[grid=1]", "pca[grid=1,score=aum]", "pca[score=aum]")]
-    asked = Table(methods=(pattern,), baseline={"method": "pca"})
-    found = [line for _, lines in tables_of(group_results(rows, ()), asked) for line in lines]
+    planned = Table(methods=(pattern,), baseline={"method": "pca"})
+    found = [line for _, lines in tables_of(group_results(rows, ()), planned) for line in lines]
     assert {str(line.axes["method"]) for line in found} == fitting
 
 
-def test_a_note_on_the_claims_stands_on_the_page(folder: Path) -> None:
+def test_a_note_on_the_claims_is_on_the_page(folder: Path) -> None:
     write_study(folder, read_rows(folder), claims={"note": "Seed 0 was known."})
     assert "Seed 0 was known." in outputs(folder)["README.md"].decode()
 
 
-def test_a_claim_takes_the_rows_that_the_study_asks_for(tmp_path: Path) -> None:
-    """`pca` read another observer before: these rows are more, and older."""
+def test_a_claim_takes_the_planned_rows(tmp_path: Path) -> None:
+    """`pca` read another observer before: those rows are older and more numerous."""
     old = rows_of("pca", PCA, observer="another", group="o")
     rows = [*rows_of("random", RANDOM), *old, *rows_of("pca", [41.0, 42.0])]
     (found,) = [each for name, each in judged(write_study(tmp_path, rows)).items() if name == "pca-random"]

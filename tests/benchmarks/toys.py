@@ -1,4 +1,4 @@
-"""Contenders that do nothing useful, each in its own way. Run in the harness's processes."""
+"""Contenders with one behaviour each, run in the harness's processes."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from harness.race import Outcome
 
 
 class Toy:
-    """Notes every repetition in a file, and takes `seconds` divided by the workers for it."""
+    """Record each repetition in a file, and take `seconds` divided by the workers."""
 
     def __init__(self, name: str, diary: str, seconds: float = 0.0, best: int = 0) -> None:
         self._name, self._diary, self._seconds, self._best = name, Path(diary), seconds, best
@@ -25,28 +25,28 @@ class Toy:
         with self._diary.open("a") as diary:
             diary.write(f"{self._name} {share:g} {self._workers}\n")
         slow = 1 + abs(self._workers - self._best) if self._best else 1
-        return Outcome(10 * share, seconds=self._seconds * share * slow, facts=lambda: {"told": self._name})
+        return Outcome(10 * share, seconds=self._seconds * share * slow, facts=lambda: {"name": self._name})
 
     def check(self) -> dict[str, Any]:
         return {"checked": True}
 
 
 class Wrong(Toy):
-    """Works, but not rightly."""
+    """Return a wrong result."""
 
     def check(self) -> dict[str, Any]:
         return {"error": "2 of 10 are wrong"}
 
 
 class Failing(Toy):
-    """Raises at its first repetition."""
+    """Raise at the first repetition."""
 
     def repeat(self, share: float) -> Outcome:
         raise ValueError("no such thing")
 
 
 class Dying(Toy):
-    """Its process ends without a word through the pipe."""
+    """End the process without an answer through the pipe."""
 
     def repeat(self, share: float) -> Outcome:
         print("last words", file=sys.stderr, flush=True)
@@ -54,7 +54,7 @@ class Dying(Toy):
 
 
 class Hanging(Toy):
-    """Never answers, and has a child that never ends either; its number is in the diary."""
+    """Never answer, and start a child that never ends; the diary has its process id."""
 
     def repeat(self, share: float) -> Outcome:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

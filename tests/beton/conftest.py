@@ -14,19 +14,21 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from fastdc.beton import write_beton
+from fastdc.common.errors import SourceError
 from tests.processes import start_process
 
 Pixels = NDArray[np.uint8]
 
 
 def smooth(height: int, width: int, seed: int) -> Pixels:
-    """A smooth random picture, so that JPEG changes it little."""
+    """Return a smooth random picture, which JPEG changes little."""
     noise = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def encode(image: Image.Image | Pixels, kind: str = "JPEG", **options: Any) -> bytes:
-    """`image` as the bytes of a file."""
+    """Return `image` as the bytes of a file."""
     buffer = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
     return buffer.getvalue()
@@ -54,9 +56,19 @@ def fill_folder(root: Path, classes: int = 3, images: int = 4, size: tuple[int, 
     return root
 
 
+def refused(tmp_path: Path, source: Path, words: str, **options: Any) -> None:
+    """Check that `source` is refused with one line, and that nothing is left behind."""
+    folder = tmp_path / "none"
+    folder.mkdir(exist_ok=True)
+    with pytest.raises(SourceError, match=words) as caught:
+        write_beton(source, folder / "out.beton", **options)
+    assert "\n" not in str(caught.value)
+    assert not list(folder.iterdir())
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An image folder of 3 classes with 4 JPEGs each."""
+    """Write an image folder of 3 classes with 4 JPEGs each."""
     return fill_folder(tmp_path / "images")
 
 
@@ -72,7 +84,7 @@ def make_picture() -> Callable[..., Pixels]:
 
 @pytest.fixture
 def jpeg_441() -> bytes:
-    """A JPEG of 32 x 64 pixels, 4:4:1."""
+    """Return a JPEG of 32 x 64 pixels, 4:4:1."""
     return resampled(smooth(32, 64, seed=7), 0x14)
 
 
@@ -83,7 +95,7 @@ def to_file() -> Callable[..., bytes]:
 
 @pytest.fixture
 def start_python() -> Callable[..., "subprocess.Popen[str]"]:
-    """Start a Python script in a process of its own, which stands ready to be killed."""
+    """Start a Python script in its own process, ready to be killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start(script: str, *arguments: object) -> "subprocess.Popen[str]":
@@ -101,7 +113,7 @@ def start_python() -> Callable[..., "subprocess.Popen[str]"]:
 
 @pytest.fixture
 def jpegs(make_picture, to_file):
-    """Twelve different JPEG files."""
+    """Return twelve different JPEG files."""
     return [to_file(make_picture(16, 20, seed), quality=90) for seed in range(12)]
 
 

@@ -1,4 +1,4 @@
-"""A small Hugging Face hub: as much of its HTTP interface as a download of a data set's repository needs."""
+"""A small Hugging Face hub: the part of its HTTP interface that downloads a data set's repository."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ class Hub:
 
     Attributes:
         repositories: files of each repository.
-        gated: repositories whose files need a token.
-        asked: paths of all requests so far.
+        gated: repositories that need a token.
+        requested: paths of all requests so far.
     """
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.revisions = {"main": COMMIT, "v1": BRANCH_COMMIT, "refs/convert/parquet": BRANCH_COMMIT}
         self.gated: set[str] = set()
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.url = ""
 
 
@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path).strip("/")
-        self.state.asked.append(path)
+        self.state.requested.append(path)
         parts = path.removeprefix("api/").split("/")
         name, action, rest = "/".join(parts[1:3]), parts[3] if len(parts) > 3 else "", "/".join(parts[4:])
         files = self.state.repositories.get(name)

@@ -17,7 +17,7 @@ STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def write_shard(path, images, labels, *, names=None, kind=None, columns=("image", "class_id"), **options):
-    """One shard: images as the hub's Image feature (the default) or of another Arrow type, labels as given."""
+    """Write one shard: images as the hub's Image feature (the default) or another Arrow type, labels as given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind is None:
         images = [data if data is None or isinstance(data, dict) else {"bytes": data, "path": None} for data in images]

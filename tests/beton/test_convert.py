@@ -28,7 +28,7 @@ def pixels_of(path):
 
 
 def odd_files(picture, to_file):
-    """Files that cannot be copied, by name: (bytes, conversions, pixels as they must come out)."""
+    """Return files that cannot be copied, by name: (bytes, conversions, expected pixels)."""
     image = Image.fromarray(picture)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -135,7 +135,7 @@ def test_same_bytes_for_any_number_of_workers(tmp_path, make_folder, to_file, ma
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.xz", "zip"])
-def test_an_archive_gives_the_folders_data(folder, tmp_path, kind):
+def test_an_archive_gives_the_data_of_its_folder(folder, tmp_path, kind):
     path = tmp_path / f"archive.{kind}"
     if kind == "zip":
         with zipfile.ZipFile(path, "w") as archive:
@@ -181,7 +181,7 @@ def test_an_unreadable_image_fails_with_its_path(folder, tmp_path, data, words, 
 
 
 @pytest.mark.timeout(30)
-def test_skip_leaves_unreadable_images_out_and_says_so(folder, tmp_path):
+def test_skip_leaves_unreadable_images_out_and_reports_them(folder, tmp_path):
     break_image(folder, "class_1/2.jpg")
     break_image(folder, "class_0/0.jpg", b"")
     os.symlink("nowhere.jpg", folder / "class_2" / "dangling.jpg")
@@ -218,7 +218,7 @@ def test_a_441_jpeg_is_an_image_like_any_other(folder, tmp_path, jpeg_441, optio
 
 
 @pytest.mark.parametrize("options", [{"resolution": 24}, {"encoding": "jpg"}, {"encoding": "raw"}])
-def test_a_jpeg_that_no_decoder_takes_is_one_named_bad_image(folder, tmp_path, make_picture, options):
+def test_a_jpeg_that_no_decoder_reads_is_named(folder, tmp_path, make_picture, options):
     (folder / "class_1" / "2.jpg").write_bytes(resampled(make_picture(32, 64, seed=7), 0x44))
     with pytest.raises(SourceError, match=r"class_1/2\.jpg: .*JPEG.*; repair or remove it, or use --on-error skip$"):
         write_beton(folder, tmp_path / "x.beton", **options)
@@ -245,7 +245,7 @@ def test_a_class_that_loses_all_its_images_is_an_error(folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_quality_changes_nothing_where_nothing_is_encoded_anew(folder, tmp_path):
+def test_quality_has_no_effect_on_copied_images(folder, tmp_path):
     for name, options in (("a", {}), ("b", {"quality": 10})):
         write_beton(folder, tmp_path / f"{name}.beton", **options)
     assert (tmp_path / "a.beton").read_bytes() == (tmp_path / "b.beton").read_bytes()
@@ -264,7 +264,7 @@ def test_quality_changes_nothing_where_nothing_is_encoded_anew(folder, tmp_path)
         ({"on_error": "ignore"}, "fail or skip"),
     ],
 )
-def test_settings_that_cannot_be(folder, tmp_path, options, words):
+def test_impossible_settings(folder, tmp_path, options, words):
     with pytest.raises(ConfigError, match=words):
         write_beton(folder, tmp_path / "x.beton", **options)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
@@ -293,7 +293,7 @@ def test_a_source_is_not_replaced_by_its_own_beton(folder, tmp_path):
         write_beton(tmp_path / "src.tar", source, force=force)
 
 
-def test_keep_copies_a_jpeg_that_is_damaged_inside_and_verify_deep_names_it(folder, tmp_path):
+def test_keep_copies_a_damaged_jpeg_and_verify_deep_names_it(folder, tmp_path):
     path = folder / "class_1" / "2.jpg"
     data = bytearray(path.read_bytes())
     middle = (data.index(b"\xff\xda") + len(data)) // 2
@@ -313,7 +313,7 @@ def test_existing_output_is_refused_before_any_work(folder, tmp_path):
     assert (tmp_path / "x.beton").read_bytes() == b"precious"
 
 
-def test_names_in_any_script_and_not_utf8(tmp_path, make_folder):
+def test_names_in_any_script_or_encoding(tmp_path, make_folder):
     root = make_folder(tmp_path / "in", classes=1, images=2)
     (root / "class_0" / "0.jpg").rename(root / "class_0" / "日本 🙂.jpg")
     os.rename(os.fsencode(root / "class_0" / "1.jpg"), os.fsencode(root / "class_0") + b"/\xff\xfe.jpg")
@@ -322,7 +322,7 @@ def test_names_in_any_script_and_not_utf8(tmp_path, make_folder):
     assert verify_beton(tmp_path / "x.beton", deep=True) == []
 
 
-def test_the_manifest_knows_no_time_and_no_place(folder, tmp_path, monkeypatch):
+def test_the_manifest_depends_on_no_time_and_no_place(folder, tmp_path, monkeypatch):
     write_beton(folder, tmp_path / "a.beton")
     time.sleep(0.01)
     os.utime(folder / "class_0" / "0.jpg")

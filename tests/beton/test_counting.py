@@ -1,4 +1,4 @@
-"""What images count with: one rule, however they came into their beton."""
+"""The bytes that images count with: one rule for every source."""
 
 import io
 
@@ -21,7 +21,7 @@ from fastdc.beton.manifest import manifest_path
 
 
 def png_files(root, picture, to_file, mode="RGB"):
-    """Twelve PNGs of two classes; returns the sum of the bytes that Pillow gives them."""
+    """Write twelve PNGs of two classes; return the bytes that Pillow gives them."""
     total = 0
     for number in range(12):
         data = to_file(Image.fromarray(picture(30, 40, seed=number)).convert(mode), "PNG")
@@ -55,7 +55,7 @@ def test_the_same_images_count_alike_from_files_memory_and_stock_betons(tmp_path
         assert count_image_bytes(tmp_path / f"{name}.beton", describe_beton(tmp_path / f"{name}.beton")) == expected
 
 
-def test_jpegs_count_as_they_are_beside_converted_images(folder, tmp_path, make_picture, to_file):
+def test_jpegs_count_unchanged_beside_converted_images(folder, tmp_path, make_picture, to_file):
     jpegs = sum(path.stat().st_size for path in folder.rglob("*.jpg"))
     (folder / "class_0" / "x.png").write_bytes(png := to_file(make_picture(9, 9, seed=0), "PNG"))
     manifest = write_beton(folder, tmp_path / "x.beton")
@@ -73,7 +73,7 @@ def test_grey_pixels_count_as_a_grey_png(make_picture):
     assert png_bytes(np.asarray(grey.convert("RGB"))) == len(buffer.getvalue())
 
 
-def test_a_file_that_was_written_anew_is_counted_anew(tmp_path, make_picture, to_file):
+def test_a_rewritten_file_is_counted_again(tmp_path, make_picture, to_file):
     for seed in (0, 1):
         data = to_file(make_picture(20, 30, seed=seed), "PNG")
         (tmp_path / "in" / "a").mkdir(parents=True, exist_ok=True)

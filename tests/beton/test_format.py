@@ -18,7 +18,7 @@ ffcv_types = pytest.importorskip("ffcv.types")
 
 
 class Pictures:
-    """What stock FFCV's writer takes: an indexable of (pixels, label)."""
+    """Indexable of (pixels, label), as stock FFCV's writer takes it."""
 
     def __init__(self, pictures, labels):
         self.pictures, self.labels = pictures, labels
@@ -45,7 +45,7 @@ def write_stock(path, pictures, labels, workers, names=("image", "label"), **opt
 
 
 def write_mixed(path, pictures, to_file):
-    """Ours: every second picture raw, the others JPEG."""
+    """Write pictures with fastdc: every second one raw, the others JPEG."""
     samples = [
         Sample(picture if i % 2 else to_file(picture), i % 5, f"{i % 5}/{i}") for i, picture in enumerate(pictures)
     ]
@@ -53,7 +53,7 @@ def write_mixed(path, pictures, to_file):
     return samples
 
 
-def test_our_types_are_ffcvs():
+def test_types_equal_those_of_ffcv():
     metadata = ffcv_types.get_metadata_type([ffcv_fields.RGBImageField(), ffcv_fields.IntField()])
     assert ffcv_types.HeaderType == beton_format.HEADER
     assert ffcv_types.FieldDescType == beton_format.DESCRIPTOR
@@ -75,7 +75,7 @@ def test_our_types_are_ffcvs():
         (1, {"write_mode": "smart", "smart_threshold": 40 * 64 * 3 + 500}),
     ],
 )
-def test_we_read_stock_files(tmp_path, pictures, workers, options):
+def test_stock_files_are_read(tmp_path, pictures, workers, options):
     labels = [7 * i % 5 for i in range(len(pictures))]
     path = write_stock(tmp_path / "stock.beton", pictures, labels, workers, **options)
     assert verify_beton(path, deep=True) == []
@@ -93,7 +93,7 @@ def test_we_read_stock_files(tmp_path, pictures, workers, options):
     assert sum(manifest.counts) == len(pictures)
 
 
-def test_stock_reader_reads_ours(tmp_path, pictures, to_file):
+def test_the_stock_reader_reads_fastdcs_files(tmp_path, pictures, to_file):
     from ffcv.reader import Reader
 
     samples = write_mixed(tmp_path / "ours.beton", pictures, to_file)
@@ -128,8 +128,8 @@ np.savez(out, **arrays)
 
 
 @pytest.mark.timeout(100)
-def test_stock_loader_gives_our_pixels_and_labels(tmp_path, make_picture, to_file):
-    """With both of its caches, in a process of its own: FFCV's OSCacheManager changes numba's shared type of byte
+def test_the_stock_loader_gives_equal_pixels_and_labels(tmp_path, make_picture, to_file):
+    """Use both of its caches, in a separate process: FFCV's OSCacheManager changes numba's shared type of byte
     arrays (it sets `mutable` on it), and whatever numba compiles later in that process may fail with a KeyError.
     """
     pictures = [make_picture(32, 48, seed=i) for i in range(10)]
@@ -156,7 +156,7 @@ def decode_as_ffcv(payload, height, width):
     return code, target
 
 
-def test_ffcv_decodes_every_kind_of_jpeg_that_keep_copies(tmp_path, make_picture, to_file):
+def test_ffcv_decodes_every_kind_of_copied_jpeg(tmp_path, make_picture, to_file):
     picture = Image.fromarray(make_picture(45, 67, seed=1))
     kinds = {
         "baseline": to_file(picture),
@@ -182,7 +182,7 @@ def test_ffcv_decodes_every_kind_of_jpeg_that_keep_copies(tmp_path, make_picture
             np.testing.assert_array_equal(file.decode(index), expected)
 
 
-def test_ffcv_decodes_the_441_jpeg_that_keep_copies(jpeg_441):
+def test_ffcv_decodes_a_copied_441_jpeg(jpeg_441):
     code, pixels = decode_as_ffcv(jpeg_441, 32, 64)
     assert code == 0
     assert np.abs(pixels - decode_image(jpeg_441).astype(int)).mean() < 2.5

@@ -1,4 +1,4 @@
-"""Which crops a training takes of a mosaic."""
+"""The crops that training takes from a mosaic."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def test_method_follows_the_hints_and_protocol_ignores_them() -> None:
     st.sampled_from([None, (0.08, 1.0), (0.5, 0.5)]),
     st.sampled_from([1, 2, 64]),
 )
-def test_hints_and_text_give_the_rule_back(
+def test_hints_and_text_round_trip(
     grid: int, whole: float, align: float, scale: tuple[float, float] | None, views: int
 ) -> None:
     rule = TileCrop(grid, whole, align, scale, views)
@@ -52,18 +52,18 @@ def test_hints_and_text_give_the_rule_back(
         *({"tile_scale": "x"}, {"tile_scale": [0.5]}, {"tile_scale": 0.5}, {"tile_scale": [0.1, None]}),
     ],
 )
-def test_hints_of_another_type_are_one_line(hint: dict[str, Any]) -> None:
-    """A plug-in, or another program, writes what it likes."""
+def test_hints_of_another_type_are_a_one_line_error(hint: dict[str, Any]) -> None:
+    """Plug-ins and other programs may write any value."""
     with pytest.raises(ConfigError, match=f"hint {next(iter(hint))}=.*expected (a whole number|a share|two shares)"):
         tile_crop("method", hint)
     assert tile_crop("protocol", hint) == TileCrop()
 
 
-def test_numbers_are_read_as_before() -> None:
+def test_numbers_of_earlier_releases_are_read() -> None:
     assert tile_crop("method", {"tile_grid": 2.0}) == tile_crop("method", {"tile_grid": "2"}) == TileCrop(2)
 
 
-def test_hints_of_pca_are_what_they_were() -> None:
+def test_hints_of_pca_are_unchanged() -> None:
     assert TileCrop(2).hints == {"tile_grid": 2}
     assert TileCrop().hints == {}
     assert TileCrop(views=4).hints == {"tile_views": 4}
@@ -76,7 +76,7 @@ def test_a_sets_own_rule_is_one_of_tiles() -> None:
             check_tiles(text)
 
 
-def test_one_rule_has_one_spelling() -> None:
+def test_spellings_of_one_rule_are_normalised() -> None:
     assert (
         check_augment("tile:2 + whole=0.250")
         == check_augment("tile:2+whole=.25".replace("=.", "=0."))
@@ -117,7 +117,7 @@ def test_one_rule_has_one_spelling() -> None:
         ("", "expected method, protocol or tile:GRID"),
     ],
 )
-def test_other_texts_are_refused_with_a_reason(text: str, reason: str) -> None:
+def test_invalid_rules_are_refused_with_a_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         check_augment(text)
 

@@ -1,4 +1,4 @@
-"""Files that are not what their name says: named, with what to do."""
+"""Files of another kind than their name claims: the error names the kind and a remedy."""
 
 import io
 import subprocess
@@ -46,12 +46,12 @@ def test_other_kinds_of_image_are_named(make_picture, to_file, kind, feature, wo
         (bytes(4096), "nothing but zero bytes.*broke off"),
     ],
 )
-def test_what_lies_in_an_images_place_is_named(data, words):
+def test_other_files_in_place_of_an_image_are_named(data, words):
     with pytest.raises(SourceError, match=f"it is {words}"):
         decode_image(data)
 
 
-def test_the_file_and_what_to_do_are_in_one_line(folder, tmp_path, to_file, make_picture):
+def test_the_file_and_the_remedy_are_in_one_line(folder, tmp_path, to_file, make_picture):
     (folder / "class_1" / "1.jpg").write_bytes(to_file(make_picture(32, 32, seed=0), "JPEG2000"))
     with pytest.raises(
         SourceError, match=r"class_1/1\.jpg: cannot be decoded: it is a JPEG 2000 image.*--on-error skip$"
@@ -85,25 +85,25 @@ def numpy_array():
         ("x.jpg", b"\xff\xd8\xff\xe0" + bytes(64), "cannot be read as an archive"),
     ],
 )
-def test_what_is_no_tar_or_zip_is_named(tmp_path, name, data, words):
+def test_other_archives_are_named(tmp_path, name, data, words):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(SourceError, match=words):
         open_tree(tmp_path / name)
 
 
-def test_a_file_that_cannot_be_read_at_all_is_not_called_damaged():
+def test_an_inaccessible_file_is_not_reported_as_damaged():
     with pytest.raises(SourceError, match=r"^/proc/self/mem: cannot be read \(Input/output error\)$"):
         open_tree(Path("/proc/self/mem"))
 
 
-def test_a_zstandard_tar_says_how_to_go_on(tmp_path, folder):
+def test_the_error_about_a_zstandard_tar_has_the_command(tmp_path, folder):
     subprocess.run(["tar", "-cf", tmp_path / "x.tar", "-C", folder, "."], check=True)
     subprocess.run(["zstd", "-q", tmp_path / "x.tar"], check=True)
     with pytest.raises(SourceError, match=r"x\.tar\.zst: it is Zstandard, which this Python cannot read.*zstd -d"):
         open_tree(tmp_path / "x.tar.zst")
 
 
-def test_a_split_zip_is_not_called_cut_off(tmp_path, folder):
+def test_a_split_zip_is_not_reported_as_truncated(tmp_path, folder):
     noise = np.random.default_rng(0).integers(0, 256, 200_000, np.uint8).tobytes()
     (folder / "class_0" / "noise.jpg").write_bytes(noise)
     subprocess.run(["zip", "-qr", "-s", "64k", tmp_path / "x.zip", "."], check=True, cwd=folder)
@@ -111,7 +111,7 @@ def test_a_split_zip_is_not_called_cut_off(tmp_path, folder):
         open_tree(tmp_path / "x.zip")
 
 
-def test_a_member_packed_in_a_way_that_python_lacks(tmp_path):
+def test_a_member_with_unsupported_compression(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a/1.jpg", b"data")
     data = bytearray((tmp_path / "x.zip").read_bytes())

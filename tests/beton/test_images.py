@@ -1,4 +1,4 @@
-"""Decoding gives Pillow's pixels, or better ones where Pillow's are wrong."""
+"""Decoding gives Pillow's pixels, or correct ones where Pillow is wrong."""
 
 import io
 import warnings
@@ -88,7 +88,7 @@ def test_animated_gif_gives_its_first_frame(picture, to_file):
     np.testing.assert_array_equal(decode_image(data), pillow_rgb(data))
 
 
-def test_palette_with_transparency_warns_nobody(picture, to_file):
+def test_palette_with_transparency_gives_no_warning(picture, to_file):
     data = to_file(Image.fromarray(picture).convert("P"), "PNG", transparency=bytes(range(200)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -117,7 +117,7 @@ def test_jpeg_with_stray_bytes_before_a_marker_is_read_as_pillow_reads_it(pictur
         (b"\xff\xd8\xff\xe0", "cannot be decoded"),
     ],
 )
-def test_no_image_is_refused(data, words):
+def test_other_files_are_refused(data, words):
     with pytest.raises(SourceError, match=words):
         decode_image(data)
 
@@ -149,8 +149,8 @@ def test_float_pixels_are_refused(to_file):
         decode_image(to_file(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
 
 
-def test_integers_of_32_bits_are_never_black_by_a_guess(to_file):
-    """The scale of such a file is not written anywhere: values of 16 bits are scaled, 1..255 may mean either."""
+def test_the_scale_of_32_bit_integers_is_not_guessed(to_file):
+    """Such a file has no scale: 16-bit values are scaled, 1..255 is ambiguous."""
     values = np.linspace(0, 65_535, 40 * 50).reshape(40, 50).astype(np.int32)
     decoded = read_image(to_file(Image.fromarray(values), "TIFF"))
     assert decoded.conversions == ("tiff", "gray16")
@@ -163,7 +163,7 @@ def test_integers_of_32_bits_are_never_black_by_a_guess(to_file):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_that_comes_out_black_is_counted(to_file, kind):
+def test_sixteen_bit_grey_that_becomes_black_is_counted(to_file, kind):
     values = np.arange(256, dtype=np.uint16).reshape(16, 16)
     assert read_image(to_file(Image.fromarray(values), kind)).conversions[-2:] == ("gray16", "gray16_dark")
     assert read_image(to_file(Image.fromarray(values + 1), kind)).conversions[-1] == "gray16"
@@ -178,7 +178,7 @@ def test_441_is_read_through_pillow(jpeg_441):
 
 
 @pytest.mark.parametrize("sampling", [16 * across + down for across in range(6) for down in range(6)])
-def test_any_sampling_of_a_jpeg_is_pillows_or_a_bad_image(make_picture, sampling):
+def test_any_sampling_of_a_jpeg_gives_pillows_pixels_or_an_error(make_picture, sampling):
     data = resampled(make_picture(32, 64, seed=7), sampling)
     for decode in (decode_image, decode_payload):
         try:
@@ -198,8 +198,8 @@ def test_any_sampling_of_a_jpeg_is_pillows_or_a_bad_image(make_picture, sampling
     changes=st.lists(st.tuples(st.integers(2, 700), st.integers(0, 255)), max_size=4),
     length=st.integers(1, 2000),
 )
-def test_whatever_a_jpeg_decoder_raises_is_a_bad_image(sampling, luma, changes, length):
-    """Frames of any sampling, damaged headers and data, cut off or not: pixels or SourceError, nothing else."""
+def test_any_error_of_a_jpeg_decoder_is_a_bad_image(sampling, luma, changes, length):
+    """Any sampling, damaged or truncated headers and data give pixels or SourceError, nothing else."""
     data = bytearray(simplejpeg.encode_jpeg(smooth(32, 48, seed=1), 80, "RGB", sampling))
     data[data.index(b"\xff\xc0") + 11] = luma
     for place, value in changes:
@@ -291,7 +291,7 @@ def test_a_file_of_several_pictures_in_one_jpeg_gives_the_first(picture, to_file
     np.testing.assert_array_equal(decoded.pixels, pillow_rgb(data))
 
 
-def test_damaged_jpeg_data_behind_a_sound_header_is_refused(picture, to_file):
+def test_damaged_jpeg_data_after_a_sound_header_is_refused(picture, to_file):
     data = bytearray(to_file(picture, restart_marker_blocks=1))
     start = data.index(b"\xff\xda") + 14
     del data[start:-2]

@@ -42,7 +42,7 @@ def test_damaged_exif_counts_as_upright(make_picture, to_file):
         assert read_jpeg_header(to_file(make_picture(8, 8, seed=0), exif=exif)).orientation == 1
 
 
-def test_truncation_anywhere_is_seen_and_junk_at_the_end_is_not_held_against_it(make_picture, to_file):
+def test_truncation_is_detected_and_trailing_junk_allowed(make_picture, to_file):
     data = to_file(make_picture(40, 40, seed=0), progressive=True)
     for length in range(len(data)):
         header = read_jpeg_header(data[:length])
@@ -60,5 +60,5 @@ def test_a_thumbnails_end_marker_does_not_hide_truncation(make_picture, to_file)
 @pytest.mark.parametrize(
     "data", [b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n" * 4, b"\xff\xd8" + b"\xff" * 50, b"\xff\xd8\xff\xd9"]
 )
-def test_what_is_no_jpeg_gives_none(data):
+def test_other_bytes_give_none(data):
     assert read_jpeg_header(data) is None

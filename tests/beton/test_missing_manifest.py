@@ -1,4 +1,4 @@
-"""A beton without its manifest is used by other rules: one warning at every use."""
+"""A beton without its manifest is treated differently: every use gives one warning."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ OBSERVER = ObserverConfig(arch="convnet1_w4", epochs=1, batch_size=32, image_siz
 
 
 class Bare(NamedTuple):
-    """A training, a validation and a PCA-compressed set, each without its manifest; and the validation set with it."""
+    """A training, a validation and a PCA-compressed set without manifests; and the validation set with one."""
 
     train: Path
     val: Path
@@ -50,8 +50,8 @@ def bare(betons: Any, tmp_path_factory: pytest.TempPathFactory) -> Bare:
 
 def lines_about(text: str, *files: Path) -> list[int]:
     """Count the lines about the missing manifest of each file."""
-    said = [line for line in text.splitlines() if "manifest" in line and "missing" in line]
-    return [sum(f"{file}: its manifest {file.stem}.json" in line for line in said) for file in files]
+    found = [line for line in text.splitlines() if "manifest" in line and "missing" in line]
+    return [sum(f"{file}: its manifest {file.stem}.json" in line for line in found) for file in files]
 
 
 def test_every_command_warns_once(bare: Bare, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_every_command_warns_once(bare: Bare, tmp_path: Path, capsys: pytest.Cap
         assert lines_about(capsys.readouterr().err, *files) == [1] * len(files), command
 
 
-def test_the_library_warns_at_every_call(betons: Any, bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_call_of_the_library_warns(betons: Any, bare: Bare, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert describe_beton(bare.train).inferred
         assert lines_about(capsys.readouterr().err, bare.train) == [1]
@@ -105,7 +105,7 @@ def test_the_observer_of_a_set_without_its_manifest_is_unknown(
     assert "the manifest of pca.beton is missing, which names its training set" in last
 
 
-def test_classes_that_cannot_be_compared_are_the_manifests_fault(
+def test_the_error_about_unknown_classes_names_the_missing_manifest(
     bare: Bare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = EvaluateSettings(protocol=get_protocol("hard-small*epochs=1"), arch="convnet1_w4")
@@ -118,7 +118,7 @@ def test_classes_that_cannot_be_compared_are_the_manifests_fault(
     assert "equal classes" not in last
 
 
-def test_overlapping_blocks_leave_later_calls_to_warn(
+def test_overlapping_blocks_do_not_silence_later_calls(
     betons: Any, bare: Bare, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Blocks of two threads may overlap: the first to open is the first to close."""

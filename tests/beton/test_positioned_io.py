@@ -1,4 +1,4 @@
-"""Writing by position."""
+"""Writes at a position."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from fastdc.beton.positioned_io import start_writeback, write_all
 
 
-def test_buffers_follow_each_other_from_the_position_on(tmp_path):
+def test_buffers_are_written_in_sequence_from_the_position(tmp_path):
     buffers = [bytes([number % 251]) * (number % 7) for number in range(3000)]  # more than one call takes, some empty
     with (tmp_path / "x").open("w+b") as handle:
         write_all(handle.fileno(), [*buffers, memoryview(b"end")], 10)
@@ -17,8 +17,8 @@ def test_buffers_follow_each_other_from_the_position_on(tmp_path):
     assert (tmp_path / "x").read_bytes() == bytes(10) + b"".join(buffers) + b"end"
 
 
-def test_a_call_that_takes_only_a_part_is_continued(tmp_path):
-    """At the limit of a file's size the kernel takes what fits, and says why only at the next call."""
+def test_a_partial_write_is_continued(tmp_path):
+    """At a file size limit the kernel writes what fits, and reports the error only at the next call."""
     script = """
 import errno, resource, sys
 from fastdc.beton.positioned_io import write_all
@@ -36,7 +36,7 @@ with open(sys.argv[1], "w+b") as handle:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's own call")
-def test_starting_writeback_changes_nothing_and_forgives_what_cannot_be_synced(tmp_path):
+def test_writeback_changes_nothing_and_ignores_files_that_cannot_be_synced(tmp_path):
     (tmp_path / "x").write_bytes(b"content")
     with (tmp_path / "x").open("r+b") as handle:
         start_writeback(handle.fileno(), 0, 1 << 30)

@@ -1,4 +1,4 @@
-"""The order of samples is that of torchvision's ImageFolder, and the manifest says where it is not."""
+"""The order of samples is that of torchvision's ImageFolder, or the manifest records that it differs."""
 
 import os
 import subprocess
@@ -87,7 +87,7 @@ def test_the_order_is_imagefolders(tmp_path: Path, name: str, kind: str) -> None
 
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
 @pytest.mark.parametrize("name", [*OTHER_TREES])
-def test_other_images_than_imagefolders_are_an_order_of_its_own(tmp_path: Path, name: str, kind: str) -> None:
+def test_images_that_imagefolder_ignores_make_another_order(tmp_path: Path, name: str, kind: str) -> None:
     folder = build(tmp_path / "images", OTHER_TREES[name])
     source = {"folder": lambda: folder, "tar": lambda: packed(folder, tmp_path / "x.tar")}.get(
         kind, lambda: zipped(folder, tmp_path / "x.zip")
@@ -97,13 +97,13 @@ def test_other_images_than_imagefolders_are_an_order_of_its_own(tmp_path: Path, 
     assert found.order == "own"
 
 
-def test_what_imagefolder_leaves_out_too_changes_nothing(tmp_path: Path) -> None:
+def test_files_that_imagefolder_ignores_too_change_nothing(tmp_path: Path) -> None:
     folder = build(tmp_path / "images", ("a/1.jpg", "b/1.jpg", ".x.jpg", "a/.cache/notes.txt", "__MACOSX.txt"))
     found = contents_of(folder)
     assert (list(found.ids), found.order) == (["a/1.jpg", "b/1.jpg"], "imagefolder")
 
 
-def test_links_to_files_and_classes_are_read_those_inside_a_class_are_not(tmp_path: Path) -> None:
+def test_links_to_files_and_classes_are_followed_but_not_inside_a_class(tmp_path: Path) -> None:
     folder = build(tmp_path / "images", ("b/1.jpg",))
     elsewhere = build(tmp_path / "elsewhere", ("y/2.jpg", "y/10.jpg", "z.jpg"))
     os.symlink(elsewhere / "y", folder / "a")
@@ -124,7 +124,7 @@ def test_links_to_folders_inside_a_class(tmp_path: Path, link: str, order: str) 
     assert contents_of(packed(folder, tmp_path / "x.tar")).order == order
 
 
-def test_an_absolute_link_of_an_archive_leads_into_it_as_its_names_do(tmp_path: Path) -> None:
+def test_an_absolute_link_in_an_archive_is_relative_to_its_root(tmp_path: Path) -> None:
     folder = build(tmp_path / "images", ("a/1.jpg", "b/1.jpg"))
     os.symlink(folder / "a", folder / "b" / "deeper")
     subprocess.run(["tar", "-P", "-cf", tmp_path / "x.tar", folder], check=True)
@@ -147,7 +147,7 @@ def test_the_manifest_records_the_order_and_the_content_hash_ignores_it(
 
 
 @pytest.mark.parametrize(("damaged", "order"), [("class_1/2.jpg", "own"), ("class_1/notes.txt", "imagefolder")])
-def test_a_skipped_image_shifts_the_others(folder: Path, tmp_path: Path, damaged: str, order: str) -> None:
+def test_a_skipped_image_changes_the_order(folder: Path, tmp_path: Path, damaged: str, order: str) -> None:
     (folder / damaged).write_bytes(b"nothing")
     made = write_beton(folder, tmp_path / "x.beton", on_error="skip")
     assert (made.order, len(made.skipped)) == (order, 1)
@@ -164,7 +164,7 @@ def test_classes_of_a_file_keep_their_order_and_may_be_empty(folder: Path, tmp_p
     assert (other.order, other.ids[0]) == ("own", "class_2/0.jpg")
 
 
-def test_a_class_without_images_needs_a_word(folder: Path, tmp_path: Path) -> None:
+def test_a_class_without_images_needs_permission(folder: Path, tmp_path: Path) -> None:
     (folder / "class_9").mkdir()
     with pytest.raises(SourceError, match=r"class 'class_9' has no images .it is empty.*--allow-missing-classes"):
         write_beton(folder, tmp_path / "x.beton")
@@ -187,16 +187,16 @@ def test_classes_that_are_not_utf8_are_found_by_their_name_in_a_manifest(folder:
     assert (again.classes[-1], again.content_hash, again.order) == ("class_\\udcff", first.content_hash, "imagefolder")
 
 
-def test_classes_that_are_all_empty_are_no_source(tmp_path: Path) -> None:
+def test_a_source_of_empty_classes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images" / "a").mkdir(parents=True)
     with pytest.raises(SourceError, match=r"none of its 1 class folders has images, expected class/image\.jpg$"):
         write_beton(tmp_path / "images", tmp_path / "x.beton", allow_missing_classes=True)
 
 
-def test_a_folder_that_is_no_data_set_is_not_sent_to_allow_missing_classes(tmp_path: Path) -> None:
+def test_the_error_about_another_folder_omits_allow_missing_classes(tmp_path: Path) -> None:
     source = build(tmp_path / "cache", ("b/n-train.arrow", "b/dataset_info.json", "a/readme.md"))
     with pytest.raises(
         SourceError, match=r"none of its 2 class folders has images \(3 other files, .*readme\.md\)"
-    ) as told:
+    ) as raised:
         write_beton(source, tmp_path / "x.beton")
-    assert "--allow-missing-classes" not in str(told.value)
+    assert "--allow-missing-classes" not in str(raised.value)

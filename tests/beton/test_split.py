@@ -1,4 +1,4 @@
-"""A share of every class is held out: which images, and that both parts are the source's bytes."""
+"""A share of every class is held out: the choice of images, and equal bytes in both parts."""
 
 import hashlib
 from pathlib import Path
@@ -14,7 +14,7 @@ from fastdc.common.errors import BetonError, ConfigError
 
 
 def by_hand(labels: list[int], hashes: list[str], share: float) -> list[bool]:
-    """Class by class, with Python's own sorting."""
+    """Split class by class, with Python's sorting."""
     draw = [hashlib.sha256(f"fastdc holdout 0 {key}".encode()).digest()[7::-1] for key in hashes]  # little-endian
     chosen: set[bytes] = set()
     for label in set(labels):
@@ -25,13 +25,13 @@ def by_hand(labels: list[int], hashes: list[str], share: float) -> list[bool]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=60), st.floats(0.01, 0.99))
-def test_the_draw_is_that_of_a_count_by_hand(images: list[tuple[int, int]], share: float) -> None:
+def test_the_draw_equals_a_plain_reference(images: list[tuple[int, int]], share: float) -> None:
     labels, hashes = [label for label, _ in images], [f"{content:032x}" for _, content in images]
     found = held_out(np.array(labels), hashes, share)
     assert found.tolist() == by_hand(labels, hashes, share)
 
 
-def test_the_draw_knows_bytes_alone() -> None:
+def test_the_draw_depends_only_on_bytes() -> None:
     labels, hashes = np.repeat(np.arange(4), 50), [hashlib.sha256(bytes([i])).hexdigest()[:32] for i in range(200)]
     held = held_out(labels, hashes, 0.2)
     assert np.bincount(labels[held]).tolist() == [10] * 4
@@ -73,7 +73,7 @@ def test_both_parts_hold_the_bytes_of_the_source(tmp_path: Path) -> None:
     assert again == load_manifest(tmp_path / "kept.beton")
 
 
-def test_copies_stay_on_one_side(tmp_path: Path) -> None:
+def test_copies_are_in_one_part(tmp_path: Path) -> None:
     source = write(tmp_path / "s.beton", [(i % 2, i // 4) for i in range(40)])  # every picture twice in each class
     kept, held = (set(side.manifest.hashes) for side in split_beton(source, load_manifest(source), 0.25))
     assert held
@@ -112,7 +112,7 @@ def test_a_damaged_source_is_found_while_it_is_copied(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s.beton", "s.json"]
 
 
-def test_parts_of_a_beton_without_manifest_stay_without_names(tmp_path: Path) -> None:
+def test_parts_of_a_beton_without_manifest_have_no_names(tmp_path: Path) -> None:
     source = write(tmp_path / "s.beton", [(i % 2, i) for i in range(10)])
     (tmp_path / "s.json").unlink()
     kept, held = split_beton(source, describe_beton(source), 0.2)

@@ -12,14 +12,14 @@ from fastdc.beton.texts import Texts, hex_texts
 
 
 class Holder(BaseModel):
-    """A model with a field of this type, as the manifest has."""
+    """Model with a field of this type, like the manifest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     texts: Texts
 
 
-def test_any_strings_come_back():
-    """As drawn by hypothesis: also empty ones, lone surrogates (names that are not UTF-8) and letters of any script."""
+def test_any_strings_round_trip():
+    """Strings drawn by hypothesis: empty, with lone surrogates (names that are not UTF-8), in any script."""
 
     @given(st.lists(st.text(st.characters())))
     def check(strings):
@@ -75,7 +75,7 @@ def test_pydantic_reads_and_writes_a_list():
             Holder.model_validate_json(wrong)
 
 
-def test_a_string_takes_its_letters_and_eight_bytes():
+def test_a_string_takes_its_bytes_and_eight_more():
     count = 20_000
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Damage of every kind is found, and no damaged file crashes, hangs or passes for a sound one."""
+"""Damage of every kind is found; no damaged file crashes, hangs or passes as sound."""
 
 import json
 import shutil
@@ -254,13 +254,13 @@ def test_a_damaged_or_foreign_manifest_is_found(beton, change_manifest, words):
         load_manifest(beton)
 
 
-def test_a_missing_file_and_things_that_are_no_file(tmp_path):
+def test_a_missing_file_or_a_folder(tmp_path):
     for path in (tmp_path / "none.beton", tmp_path):
         with pytest.raises(BetonError, match=r"expected a \.beton file"):
             verify_beton(path)
 
 
-def test_reading_past_the_end_or_after_closing(beton):
+def test_reads_past_the_end_or_after_closing(beton):
     file = BetonFile(beton)
     for index in (-1, COUNT):
         with pytest.raises(BetonError, match=f"sample {index} does not exist, expected 0..5"):
@@ -303,7 +303,7 @@ def test_fuzzed_files_are_reported_or_unchanged(beton, sound, data):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_fuzzed_files_without_a_manifest_raise_nothing_but_our_errors(beton, sound, data):
+def test_fuzzed_files_without_a_manifest_raise_only_fastdc_errors(beton, sound, data):
     beton.with_suffix(".json").unlink(missing_ok=True)
     changed = bytearray(sound.read_bytes())
     end = METADATA_START + COUNT * METADATA.itemsize

@@ -26,7 +26,7 @@ def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_samples_come_back_as_they_went_in(tmp_path, to_file):
+def test_samples_round_trip(tmp_path, to_file):
     jpeg = to_file(noise(20, 30))
     samples = [Sample(jpeg, 1, "b/1"), Sample(noise(10, 12), 0, "a/1"), Sample(noise(1, 1), 1, "b/2")]
     manifest = write_samples(tmp_path / "x.beton", iter(samples), classes=["a", "b"], hints={"tile_grid": 2}, **ORIGIN)
@@ -54,7 +54,7 @@ def test_same_samples_same_bytes(tmp_path):
         assert len(contents) == 1
 
 
-def test_content_hash_tells_data_apart_and_ignores_names(tmp_path):
+def test_content_hash_depends_on_data_and_not_on_names(tmp_path):
     def key(samples, classes=("x", "y"), **more):
         options = {**ORIGIN, **more}
         return write_samples(tmp_path / "k.beton", samples, classes=classes, force=True, **options).content_hash
@@ -93,7 +93,7 @@ def test_no_samples_is_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_the_caller_passes_through_and_leaves_the_old_file(tmp_path):
+def test_an_error_of_the_caller_propagates_and_keeps_the_old_file(tmp_path):
     def failing():
         yield Sample(noise(4, 4), 0, "a")
         raise FileNotFoundError("the caller's own file")
@@ -113,7 +113,7 @@ def test_no_payload_crosses_a_page_and_order_is_kept(tmp_path):
         np.testing.assert_array_equal(file.decode(5), samples[5].image)
 
 
-def test_a_large_image_grows_the_page_and_everything_moves(tmp_path):
+def test_a_large_image_enlarges_the_pages_and_moves_the_payloads(tmp_path):
     samples = [Sample(noise(1100, 1000, seed), 0, f"{seed}") for seed in range(4)]
     samples.append(Sample(noise(1700, 2000), 0, "large"))  # 10.2 MB
     samples.append(Sample(noise(30, 30), 0, "small"))
@@ -127,7 +127,7 @@ def test_a_large_image_grows_the_page_and_everything_moves(tmp_path):
 
 @pytest.mark.parametrize("capacity", [0, 400_000])
 def test_more_samples_than_fit_before_the_first_page(tmp_path, capacity):
-    """349,437 rows of metadata fill the 8 MiB before the first page; one more and the payloads have to move."""
+    """349,437 rows of metadata fill the 8 MiB before the first page; one more row moves the payloads."""
     payload = Payload(b"\1\2\3", MODE_RAW, 1, 1, bytes(16))
     count = 349_500
     with (tmp_path / "x.beton").open("w+b") as handle:
@@ -147,7 +147,7 @@ def test_a_payload_above_the_largest_page_is_refused(tmp_path):
         BetonWriter(handle, tmp_path / "x").append(Payload(data, MODE_RAW, 9, 9, bytes(16)), 0, 0)
 
 
-def test_make_payload_takes_arrays_that_are_not_contiguous():
+def test_make_payload_takes_non_contiguous_arrays():
     picture = noise(10, 12)
     assert bytes(make_payload(picture[::-1, ::2]).data) == np.ascontiguousarray(picture[::-1, ::2]).tobytes()
 
@@ -162,7 +162,7 @@ def test_existing_output_needs_force(tmp_path):
     assert load_manifest(path).ids == ("new",)
 
 
-def test_somebody_elses_json_is_not_overwritten(tmp_path):
+def test_a_foreign_json_file_is_not_overwritten(tmp_path):
     (tmp_path / "x.json").write_text('{"annotations": [1, 2, 3]}')
     with pytest.raises(OutputError, match="not a fastdc manifest"):
         write_samples(tmp_path / "x.beton", [Sample(noise(3, 3), 0, "a")], classes="a", **ORIGIN)
@@ -191,7 +191,7 @@ def test_the_manifest_of_a_renamed_beton_needs_force(tmp_path):
 
 
 def test_inputs_are_never_replaced(tmp_path):
-    """`compress --out train.beton --force` on train.beton, by any name that leads there."""
+    """`compress --out train.beton --force` on train.beton, under any path to it."""
     train = tmp_path / "train.beton"
     write_samples(train, [Sample(noise(3, 3), 0, "a")], classes="a", **ORIGIN)
     (tmp_path / "folder").symlink_to(tmp_path)
@@ -205,7 +205,7 @@ def test_inputs_are_never_replaced(tmp_path):
 
 @pytest.mark.parametrize("with_manifest", [True, False])
 def test_the_manifest_of_an_input_is_not_replaced(tmp_path, with_manifest):
-    """A stock file train.ffcv would get the manifest of a train.beton beside it."""
+    """A stock file train.ffcv would otherwise get the manifest of a train.beton beside it."""
     write_samples(tmp_path / "train.beton", [Sample(noise(3, 3), 0, "a")], classes="a", **ORIGIN)
     stock = (tmp_path / "train.beton").rename(tmp_path / "train.ffcv")
     if not with_manifest:
@@ -216,7 +216,7 @@ def test_the_manifest_of_an_input_is_not_replaced(tmp_path, with_manifest):
     check_beton_output(tmp_path / "train.beton", True, [stock])
 
 
-def test_names_that_cannot_be(tmp_path):
+def test_impossible_names(tmp_path):
     sample = [Sample(noise(3, 3), 0, "a")]
     with pytest.raises(OutputError, match=r"x\.json: is the name of a manifest, expected a name such as x\.beton"):
         write_samples(tmp_path / "x.json", sample, classes="a", **ORIGIN)

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a small photo folder, and betons of it."""
+"""Provide the tests of the command line with a small folder of photos, and its betons."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ NETWORK = ["--arch", "convnet1_w4", "--protocol", "hard-small", "--set", "epochs
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder split/class/img of small JPEGs, 8 and 4 of each of 3 classes."""
+    """Write a folder split/class/img of small JPEGs, 8 and 4 of each of 3 classes."""
     folder = tmp_path_factory.mktemp("photos")
     pixels = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4)):
@@ -29,7 +29,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def work(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train.beton and val.beton, written by the command."""
+    """Write train.beton and val.beton into a folder with the command."""
     folder = tmp_path_factory.mktemp("work")
     for split in ("train", "val"):
         assert run(["write-beton", str(photos), str(folder / f"{split}.beton"), "--split", split, "-q"]) == 0

@@ -1,4 +1,4 @@
-"""What each command does and says."""
+"""The effects and output of each command."""
 
 import inspect
 import json
@@ -35,7 +35,7 @@ def test_protocols_are_listed_with_source_and_settings(capsys: pytest.CaptureFix
     assert "arXiv 2607.00916" in text
 
 
-def test_methods_lists_what_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_methods_lists_the_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["methods", "--json"]) == 0
     listed = {item["name"]: item for item in json.loads(capsys.readouterr().out)}
     assert {"full", "random", "el2n", "pca"} <= set(listed)
@@ -56,7 +56,7 @@ def test_broken_plug_ins_are_listed_too(monkeypatch: pytest.MonkeyPatch, capsys:
     assert listed["mine"]["reason"] == "mine:M: ImportError: no module named x"
 
 
-def test_write_beton_says_what_was_skipped_and_what_was_not_decoded(
+def test_write_beton_reports_skipped_and_undecoded_images(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "photos"
@@ -102,14 +102,14 @@ def test_a_sound_beton_and_a_damaged_one(work: Path, tmp_path: Path, capsys: pyt
 
 @pytest.fixture(scope="module")
 def subset(work: Path) -> Path:
-    """A subset of 2 images per class, by the command."""
+    """Write a subset of 2 images per class with the command."""
     out = work / "random2.beton"
     arguments = ["random", str(work / "train.beton"), "--ipc", "2", "--out", str(out), "--workdir", str(work)]
     assert run(["compress", *arguments, "--image-size", "32", "--seed", "3", "-q"]) == 0
     return out
 
 
-def test_compress_says_what_it_wrote_and_needs_force_to_replace(
+def test_compress_reports_its_output_and_replaces_it_only_with_force(
     subset: Path, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = subset.read_bytes()
@@ -122,7 +122,7 @@ def test_compress_says_what_it_wrote_and_needs_force_to_replace(
     assert subset.read_bytes() == before
 
 
-def test_evaluate_json_is_one_object_and_repeats_to_the_last_digit(
+def test_evaluate_json_is_one_object_and_repeats_exactly(
     subset: Path, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = []
@@ -137,12 +137,15 @@ def test_evaluate_json_is_one_object_and_repeats_to_the_last_digit(
     assert (first["top1"], first["curve"]) == (second["top1"], second["curve"])
 
 
-def test_a_list_made_elsewhere_becomes_a_subset(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_imported_list_becomes_a_subset(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, out = work / "train.beton", tmp_path / "kept.beton"
     listed = tmp_path / "kept.txt"
     listed.write_text("\n".join(load_manifest(train).ids[:2]))
     command = ["compress", "from-list", str(listed), str(train), "--out", str(out), "--image-size", "32"]
-    assert run(command) == 0
+    assert run([*command, "--set", "augment=tile:2"]) == 0
+    assert load_manifest(out).hints == {"tile_grid": 2}
+    capsys.readouterr()
+    assert run([*command, "--force"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"{out}: 2 images, ")
     assert "classes have no images, the first is " in text
@@ -151,12 +154,12 @@ def test_a_list_made_elsewhere_becomes_a_subset(work: Path, tmp_path: Path, caps
         assert run([*command, *wrong]) == 2
         capsys.readouterr()
     assert run([*command, "--observer", "epochs=3", "--force"]) == 2
-    assert "--observer has no meaning" in only_line(capsys.readouterr().err)
+    assert "--observer does not apply" in only_line(capsys.readouterr().err)
     assert run(["compress", "from-list", str(listed), "--out", str(out)]) == 2
     assert "expected LIST TRAIN.beton" in capsys.readouterr().err
 
 
-def test_scores_made_elsewhere_become_a_subset(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_imported_scores_become_a_subset(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, out, scored = work / "train.beton", tmp_path / "kept.beton", tmp_path / "s.csv"
     ids = load_manifest(train).ids
     scored.write_text("id,el2n\n" + "".join(f"{name},{place}\n" for place, name in enumerate(ids)))
@@ -183,7 +186,7 @@ def test_scores_made_elsewhere_become_a_subset(work: Path, tmp_path: Path, capsy
     wrong = {
         "--keep easy or --keep hard is missing": [],
         "keep=easy contradicts set keep=hard": ["--keep", "easy", "--set", "keep=hard", "--force"],
-        "--observer has no meaning": ["--keep", "easy", "--observer", "epochs=3"],
+        "--observer does not apply": ["--keep", "easy", "--observer", "epochs=3"],
         "unknown setting 'grid'": ["--keep", "easy", "--set", "grid=2", "--force"],
         "has no score 'aum'": ["--keep", "easy", "--score", "aum", "--force"],
     }
@@ -191,11 +194,11 @@ def test_scores_made_elsewhere_become_a_subset(work: Path, tmp_path: Path, capsy
         assert run([*command, *options]) == 2
         assert message in only_line(capsys.readouterr().err)
     assert run(["compress", "random", str(train), "--out", str(out), "--ipc", "1", "--keep", "easy"]) == 2
-    assert "--keep has no meaning" in only_line(capsys.readouterr().err)
+    assert "--keep does not apply" in only_line(capsys.readouterr().err)
 
 
 @pytest.mark.timed
-def test_observe_says_where_the_results_lie(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_observe_reports_where_the_results_are(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["observe", str(work / "train.beton"), "--workdir", str(work), "--arch", "convnet1_w4", "--seed", "1"]
     arguments += ["--set", "epochs=2", "--set", "image_size=32", "--set", "batch_size=8", "-q"]
     assert run(arguments) == 0
@@ -209,7 +212,7 @@ def test_observe_says_where_the_results_lie(work: Path, capsys: pytest.CaptureFi
     assert time.perf_counter() - start < 1.0
 
 
-def test_compress_says_which_observer_it_reads(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compress_reports_its_observer(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(work / "train.beton"), "--ipc", "1", "--workdir", str(tmp_path / "runs"), "--image-size", "32"]
     observer = ["--observer", "arch=convnet1_w4", "--observer", "epochs=1"]
     for method, extra in (("random", []), ("el2n[last_epoch=1]", observer)):
@@ -280,13 +283,13 @@ def test_doctor_examines_this_machine(capsys: pytest.CaptureFixture[str]) -> Non
     assert code == int("missing" in lines.values()) == 0
 
 
-def test_the_disk_of_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_the_disk_of_a_future_folder(tmp_path: Path) -> None:
     check = doctor._disk(tmp_path / "not" / "yet")
     assert check.name == "disk"
     assert "GB free" in check.found
 
 
-def test_every_command_tells_what_it_does() -> None:
+def test_every_command_has_a_help_text() -> None:
     commands: list[Callable[..., object]] = [
         command.callback for command in app.registered_commands if command.callback
     ]

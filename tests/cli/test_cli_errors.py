@@ -1,4 +1,4 @@
-"""Bad input, broken streams and signals: one line, the right exit code, nothing lost."""
+"""Bad input, broken streams and signals: one line, the right exit code, no lost data."""
 
 import errno
 import os
@@ -115,7 +115,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not list(tmp_path.glob("*.beton"))
 
 
-def test_a_bug_is_named_as_one_without_a_traceback(
+def test_a_bug_is_reported_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken() -> None:
@@ -148,7 +148,7 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     ],
     ids=["permission", "full", "quota"],
 )
-def test_a_path_that_cannot_be_used_is_no_bug(
+def test_an_unusable_path_is_no_bug(
     error: OSError, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse() -> None:
@@ -159,8 +159,8 @@ def test_a_path_that_cannot_be_used_is_no_bug(
     assert only_line(capsys.readouterr().err).startswith(f"error: {text}")
 
 
-def test_a_folder_that_may_not_be_entered_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["report", "nowhere"]) == 2  # imports what it needs, before another user does it again
+def test_a_folder_without_access_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", "nowhere"]) == 2  # import as root first, because another user cannot
     capsys.readouterr()
     outside = Path(tempfile.mkdtemp())  # not tmp_path, which another user may not enter
     outside.chmod(0)
@@ -189,9 +189,7 @@ def test_a_folder_that_may_not_be_entered_is_named(capsys: pytest.CaptureFixture
         ("methods", ">&-", "2>&- <&-", 0),
     ],
 )
-def test_closed_or_full_streams_are_no_error_of_ours(
-    arguments: str, stdout: str, stderr: str, code: int, tmp_path: Path
-) -> None:
+def test_closed_or_full_streams_are_no_bug(arguments: str, stdout: str, stderr: str, code: int, tmp_path: Path) -> None:
     command = f"{sys.executable} -m fastdc.cli.main {arguments} {stdout} {stderr}"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == code, done.stderr
@@ -202,7 +200,7 @@ def test_closed_or_full_streams_are_no_error_of_ours(
 
 @pytest.mark.slow
 def test_a_sweep_without_streams_keeps_its_store_whole(work: Path, tmp_path: Path) -> None:
-    """With stdout closed the store would get its number, and every print would go into it."""
+    """With stdout closed the store would get its descriptor, and every print would go into it."""
     grid = f"--train {work}/train.beton --val {work}/val.beton --workdir {tmp_path}/runs --methods random --ipc 1"
     network = "--protocol hard-small*epochs=1 --arch convnet1_w4 --image-size 32 --threads 1"
     command = f"{sys.executable} -m fastdc.cli.main sweep {grid} {network} >&- 2>&-"
@@ -211,7 +209,7 @@ def test_a_sweep_without_streams_keeps_its_store_whole(work: Path, tmp_path: Pat
         assert [record.state for record in store.records()] == ["done"]
 
 
-def test_errors_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_escaped_for_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", "\x1b[31mred\u202e"]) == 2
     err = capsys.readouterr().err
     assert "?[31mred?/store.sqlite: no result store here" in err
@@ -230,7 +228,7 @@ COMMANDS = [
 
 @pytest.fixture(scope="module")
 def finished(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workdir with a result."""
+    """Run a sweep; return its workdir."""
     folder = tmp_path_factory.mktemp("finished")
     grid = ["--train", str(work / "train.beton"), "--val", str(work / "val.beton"), "--methods", "random", "--ipc", "1"]
     network = ["--protocol", "hard-small*epochs=1", "--arch", "convnet1_w4", "--image-size", "32", "--threads", "1"]
@@ -239,19 +237,19 @@ def finished(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_a_reader_that_leaves_is_no_error(arguments: list[str], finished: Path) -> None:
+def test_a_reader_that_exits_early_is_no_error(arguments: list[str], finished: Path) -> None:
     command = ["-m", "fastdc", *(word.format(folder=finished) for word in arguments)]
     assert leave(command) == (0, "")
 
 
-def test_a_reader_that_leaves_does_not_hide_a_failure() -> None:
+def test_a_reader_that_exits_early_hides_no_failure() -> None:
     code = "from fastdc.cli import doctor; doctor.REQUIRED = ('none-such',)"
     main = "import sys; sys.argv[1:] = ['doctor']; from fastdc.cli.main import main; main()"
     assert leave(["-c", f"{code}; {main}"]) == (1, "")
 
 
 def leave(arguments: list[str]) -> tuple[int, str]:
-    """Exit code and stderr of Python whose stdout is closed before anything is written."""
+    """Return exit code and stderr of Python with stdout closed before any write."""
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(

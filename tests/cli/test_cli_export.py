@@ -1,4 +1,4 @@
-"""`fastdc export`: what it prints, and that a set that went away and came back trains to the same digits."""
+"""`fastdc export`: its output, and a set that is exported and imported trains to the same digits."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,9 @@ def evaluated(subset: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> d
     return {key: value for key, value in result.items() if "second" not in key}
 
 
-def test_the_way_there_and_back_keeps_every_digit(subset: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exported_and_imported_set_keeps_every_digit(
+    subset: Path, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, again = work / "hf", work / "again.beton"
     assert run(["export", str(subset), str(out), "--as", "hf", "-q"]) == 0
     assert f"{out}: 6 images in 3 files" in capsys.readouterr().out
@@ -50,7 +52,7 @@ def test_notes_are_printed(subset: Path, work: Path, capsys: pytest.CaptureFixtu
         (["{subset}", "{work}/x"], "Missing option '--as'"),
     ],
 )
-def test_one_line_and_exit_code_2(
+def test_errors_are_one_line_and_exit_code_2(
     subset: Path, work: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["export", *(text.format(subset=subset, work=work) for text in arguments)]) == 2

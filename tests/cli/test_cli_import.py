@@ -12,7 +12,7 @@ from tests.cli.conftest import only_line
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """A folder with a table of unusual columns."""
+    """Write a folder with a table of unusual columns."""
     (tmp_path / "set").mkdir()
     lines = ["photo,kind,label\n"]
     for name, file, data in example_images():
@@ -53,7 +53,7 @@ def test_wrong_options_are_one_line(
     assert not list(tmp_path.glob("x.*"))
 
 
-def test_numbers_from_one_without_names_are_remarked(
+def test_labels_from_one_without_names_are_noted(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = sorted(path.name for path in table.iterdir() if path.suffix != ".csv")

@@ -14,7 +14,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 @pytest.fixture
 def shards(photos: Path, tmp_path: Path) -> Path:
-    """The training photos of `photos` as one shard of the hub, classes numbered 0, 1, 3."""
+    """Write the training photos of `photos` as one shard of the hub, classes numbered 0, 1, 3."""
     rows = [(path.read_bytes(), label) for label, name in ((0, "bark"), (1, "moss"), (3, "sand"))
             for path in sorted((photos / "train" / name).iterdir())]  # fmt: skip
     table = pa.table({"image": [data for data, _ in rows], "class_id": [label for _, label in rows]})
@@ -23,7 +23,7 @@ def shards(photos: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_parquet_is_written_and_nameless_classes_are_pointed_out(
+def test_parquet_is_written_and_unnamed_classes_are_noted(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "train.beton"

@@ -1,4 +1,4 @@
-"""Errors that a user can mend become one line and an exit code; others are bugs."""
+"""Errors that a user can fix become one line and an exit code; others are bugs."""
 
 import errno
 

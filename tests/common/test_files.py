@@ -63,21 +63,21 @@ def test_outputs_are_checked_before_any_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [242, 250, 255, 300, 5000])
-def test_a_name_without_room_for_the_temporary_one_is_refused_before_any_work(tmp_path: Path, length: int) -> None:
+def test_a_name_too_long_for_a_temporary_file_is_refused_before_any_work(tmp_path: Path, length: int) -> None:
     with pytest.raises(OutputError, match=rf"the name has {length} bytes.*choose a shorter name"):
         check_output(tmp_path / ("é" * (length // 2) + "x" * (length % 2)), force=True)
     check_output(tmp_path / ("x" * 235), force=False)
     assert os.listdir(tmp_path) == []
 
 
-def test_a_pipe_or_device_is_not_replaced_even_with_force(tmp_path: Path) -> None:
+def test_a_pipe_or_device_is_never_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(OutputError, match="is a device or pipe, expected a file"):
         check_output(pipe, force=True)
 
 
-def test_an_input_is_no_output_even_with_force(tmp_path: Path) -> None:
+def test_an_input_is_never_replaced(tmp_path: Path) -> None:
     source = tmp_path / "src.tar"
     source.write_bytes(b"the only copy")
     os.link(source, tmp_path / "hard")
@@ -86,11 +86,11 @@ def test_an_input_is_no_output_even_with_force(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="is an input of this command"):
             check_output(out, force=True, inputs=[tmp_path / "absent", source])
     check_output(tmp_path / "new", force=False, inputs=[source])
-    with pytest.raises(OutputError, match="is an input"):  # a file that is not there yet is told by its place
+    with pytest.raises(OutputError, match="is an input"):  # a missing file is compared by its path
         check_output(tmp_path / "new", force=True, inputs=[tmp_path / "." / "new"])
 
 
-def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+def test_the_next_write_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     out = tmp_path / "[a] x.json"
     code = (
         "import os, sys; from pathlib import Path; from fastdc.common.files import atomic_file\n"
@@ -104,7 +104,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> N
     assert (sorted(tmp_path.iterdir()), out.read_bytes()) == ([other, out], b"whole")
 
 
-def test_a_writer_at_work_loses_nothing_to_another(tmp_path: Path) -> None:
+def test_a_second_writer_does_not_disturb_the_first(tmp_path: Path) -> None:
     out = tmp_path / "x.json"
     with atomic_file(out) as handle:
         handle.write(b"first")
@@ -114,7 +114,7 @@ def test_a_writer_at_work_loses_nothing_to_another(tmp_path: Path) -> None:
 
 
 def interrupted(work: Callable[[], None], moment: int) -> bool:
-    """Do `work`, with Ctrl-C at this line of the code that makes files; False where it has no more."""
+    """Run `work` with Ctrl-C at this line of the code that makes files; return False past its last line."""
     passed = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What float32 means: one place sets torch's switches, of one API, in every process."""
+"""The meaning of float32: one place sets torch's switches, through one API, in every process."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def test_each_precision_sets_what_float32_means(precision: str, gpu: str) -> Non
 @pytest.mark.skipif(not NEW, reason="torch before 2.9")
 @pytest.mark.parametrize("products", ["ieee", "tf32"])
 def test_the_older_switches_can_be_read_and_agree(products: Products) -> None:
-    """torch.compile and torch.export read them, and torch raises where the two kinds disagree."""
+    """torch.compile and torch.export read them, and torch raises if the two kinds disagree."""
     set_float32(products)
     loose = products == "tf32"
     assert (BACKENDS.cudnn.allow_tf32, BACKENDS.cuda.matmul.allow_tf32) == (loose, loose)
@@ -56,14 +56,14 @@ def test_the_older_switches_can_be_read_and_agree(products: Products) -> None:
 
 
 @pytest.mark.skipif(not NEW, reason="torch before 2.9")
-def test_what_other_code_has_set_is_overridden() -> None:
+def test_switches_set_by_other_code_are_overridden() -> None:
     BACKENDS.cudnn.fp32_precision = BACKENDS.cudnn.conv.fp32_precision = "tf32"
     set_float32("ieee")
     assert BACKENDS.cudnn.conv.fp32_precision == BACKENDS.cudnn.rnn.fp32_precision == "ieee"
     assert BACKENDS.cudnn.allow_tf32 is False
 
 
-def test_a_block_of_exact_products_leaves_the_switches_as_they_were() -> None:
+def test_a_block_of_exact_products_restores_the_switches() -> None:
     set_float32("ieee")
     exact = states()
     set_float32("tf32")
@@ -81,7 +81,7 @@ def test_a_block_of_exact_products_leaves_the_switches_as_they_were() -> None:
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_torchs_own_code_reads_older_switches_after_ours(legacy: bool) -> None:
-    """`torch.export` and `torch.backends.cudnn.flags` read them, and raise where the two kinds disagree."""
+    """`torch.export` and `torch.backends.cudnn.flags` read them, and raise if the two kinds disagree."""
     done = subprocess.run([sys.executable, "-c", MIXED, str(legacy)], capture_output=True, text=True)
     assert done.stderr == ""
     tf32, ieee = ["True", "True", "high"], ["False", "False", "highest"]
@@ -132,7 +132,7 @@ def test_the_switches_of_an_older_torch() -> None:
     assert done.stdout.split() == ["True", "True", "False", "False"]
 
 
-def test_no_other_file_touches_the_switches() -> None:
+def test_no_other_file_sets_the_switches() -> None:
     words = ("allow_tf32", "fp32_precision", "float32_matmul_precision")
     root = Path(fastdc.__file__).parent
     found = {path.name for path in root.rglob("*.py") if any(word in path.read_text() for word in words)}
@@ -140,7 +140,7 @@ def test_no_other_file_touches_the_switches() -> None:
 
 
 @pytest.mark.skipif(not NEW, reason="torch before 2.9")
-def test_fp32_on_a_cpu_is_ieee_whatever_the_process_had_set() -> None:
+def test_fp32_on_a_cpu_is_always_ieee() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 300))
     images, compute = torch.randn(300, 3, 16, 16), choose_compute("fp32", 1)
     expected = compute.logits(model, images)
@@ -187,7 +187,7 @@ def test_auto_is_never_refused(
 
 
 def test_keys_and_titles_of_precisions() -> None:
-    assert precision_key("fp32", "cpu") == "fp32"  # as it always was
+    assert precision_key("fp32", "cpu") == "fp32"  # unchanged since the first release
     others = {precision_key(each, "cuda") for each in ("fp32", "tf32", "bf16", "fp16")} | {precision_key("bf16", "cpu")}
     assert others == {"fp32/2", "tf32/2", "bf16/2", "fp16/2"}
     assert [shown_precision(each) for each in ("fp32", "bf16")] == ["fp32", "bf16 (paper: fp32)"]

@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Folders are whole or absent."""
 
 import errno
 import fcntl
@@ -12,7 +12,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_leftovers_of_killed_writers_are_removed_and_those_at_work_are_not(tmp_path):
+def test_only_leftovers_of_killed_writers_are_removed(tmp_path):
     (tmp_path / ".out.00000000.tmp").mkdir()
     with atomic_folder(tmp_path / "out") as one:
         (one / "a").write_text("a")

@@ -30,12 +30,12 @@ def test_content_key_refuses_nan() -> None:
         content_key({"a": float("nan")})
 
 
-def test_bytes_key_tells_bytes_apart() -> None:
+def test_bytes_key_differs_for_other_bytes() -> None:
     assert bytes_key(b"a") != bytes_key(b"b")
     assert len(bytes_key(b"a")) == 32
 
 
-def test_file_key_is_that_of_the_present_content(tmp_path: Path) -> None:
+def test_file_key_follows_the_content(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     for content in (b"first", b"second one"):
         path.write_bytes(content)

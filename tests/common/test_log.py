@@ -1,4 +1,4 @@
-"""Progress lines say how much is done, how fast, and how long it still takes."""
+"""Progress lines show what is done, the rate, and the time left."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from fastdc.common.log import Progress, format_seconds, log_message, progress, p
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (12000, "3 h 20 min")]
 )
-def test_durations_read_like_people_say_them(seconds: float, text: str) -> None:
+def test_durations_are_readable(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
@@ -32,16 +32,16 @@ def test_short_work_and_hidden_progress_print_nothing(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
 
 
-def test_a_process_without_stderr_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_stderr_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", None)
     monkeypatch.setattr("fastdc.common.log.PLAIN_INTERVAL_SECONDS", 0.0)
     with progress("write x", 10) as bar:
         bar.advance(5)
     assert bar.done == 5
-    assert not log_message("nobody hears it")
+    assert not log_message("unseen")
 
 
-def test_a_full_device_ends_the_progress_and_not_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_device_ends_only_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = open("/dev/full", "w")  # noqa: SIM115  (its buffer cannot be flushed when it is closed)
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr("fastdc.common.log.PLAIN_INTERVAL_SECONDS", 0.0)
@@ -52,7 +52,7 @@ def test_a_full_device_ends_the_progress_and_not_the_work(monkeypatch: pytest.Mo
         stream.close()
 
 
-def test_messages_cannot_act_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_are_escaped_for_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert log_message("red \x1b[31m\nand \u202e turned")
     assert capsys.readouterr().err == "red ?[31m and ? turned\n"
 
@@ -69,7 +69,7 @@ def test_work_in_a_hidden_block_shows_no_progress(
     assert "5/10 images" in capsys.readouterr().err
 
 
-def test_overlapping_hidden_blocks_leave_later_work_shown() -> None:
+def test_overlapping_hidden_blocks_do_not_hide_later_work() -> None:
     """Blocks of two threads may overlap: the first to open is the first to close."""
     first, second = progress_shown(False), progress_shown(False)
     first.__enter__()

@@ -1,4 +1,4 @@
-"""The guess of the device, from files and versions alone."""
+"""The device is guessed from files and versions alone."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""How parts get their names."""
+"""Names of parts."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_an_unknown_name_suggests_the_closest(registry: Registry[Part]) -> None:
         registry.get("randm")
 
 
-def test_a_package_may_hold_several_parts_in_a_file(
+def test_a_file_may_define_several_parts(
     registry: Registry[Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "some_parts").mkdir()

@@ -1,4 +1,4 @@
-"""CPUs as a container sees them, and the bound on spinning OpenMP threads."""
+"""Usable CPUs in a container, and the limit on spinning OpenMP threads."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ from fastdc.common.threads import (
 
 
 def make_groups(monkeypatch: pytest.MonkeyPatch, folder: Path, membership: str, files: dict[str, str]) -> None:
-    """Make a tree of control groups, and the file that names this process's, and let fastdc read them."""
+    """Make a tree of control groups with the file that names this process's, and point fastdc to them."""
     for name, text in files.items():
         path = folder / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,21 +85,21 @@ def test_quota_below_one_cpu_is_one_cpu(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", WAIT_VARIABLES)
-def test_the_users_choice_of_waiting_is_kept(name: str) -> None:
+def test_the_users_wait_policy_is_kept(name: str) -> None:
     chosen = {name: "passive"}
     bound_spinning(chosen)
     assert chosen == {name: "passive"}
 
 
-def test_spinning_is_bounded_before_torch_loads() -> None:
+def test_spinning_is_limited_before_torch_loads() -> None:
     code = "import sys, fastdc, os; assert 'torch' not in sys.modules; print(os.environ['GOMP_SPINCOUNT'])"
     environment = {name: value for name, value in os.environ.items() if name not in WAIT_VARIABLES}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode) == ("1000\n", 0), done.stderr
 
 
-def test_libgomp_takes_the_bound(tmp_path: Path) -> None:
-    """libgomp itself reports the value: set after its load, it would report its default."""
+def test_libgomp_takes_the_limit(tmp_path: Path) -> None:
+    """libgomp reports the value; set after it is loaded, it would report its default."""
     code = "import fastdc, torch; torch.ones(2).sum()"
     environment = {name: value for name, value in os.environ.items() if name not in WAIT_VARIABLES}
     environment["OMP_DISPLAY_ENV"] = "verbose"
@@ -126,7 +126,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_freed_memory_is_used_again() -> None:
-    """Without it every tensor's pages are faulted in anew; the kernel counts them."""
+    """Without the setting, the kernel counts page faults for every tensor."""
     faults = {}
     for name, variables in (("kept", {}), ("default", {"MALLOC_MMAP_THRESHOLD_": "131072"})):
         environment = {key: value for key, value in os.environ.items() if key not in MALLOC_VARIABLES} | variables
@@ -137,6 +137,6 @@ def test_freed_memory_is_used_again() -> None:
     assert faults["kept"] < faults["default"] / 20, faults
 
 
-def test_the_users_choice_of_malloc_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_malloc_settings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTDC_MALLOC", "default")
     assert keep_freed_memory() is False

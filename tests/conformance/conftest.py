@@ -1,4 +1,4 @@
-"""Plug-ins installed for a test: a distribution with entry points in a folder on Python's path."""
+"""Install plug-ins for a test: a distribution with entry points in a folder on Python's path."""
 
 import importlib
 import os

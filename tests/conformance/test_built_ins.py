@@ -1,4 +1,4 @@
-"""Everything that fastdc offers passes the suite of its kind."""
+"""Every built-in part passes the suite of its kind."""
 
 import subprocess
 import sys

@@ -1,7 +1,8 @@
-"""Plug-ins of each kind as their authors install them: a sound one passes its suite, a wrong one is named."""
+"""Installed plug-ins of each kind: a correct one passes its suite, a wrong one is named."""
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,18 +82,18 @@ class Wrong(CsvTracker):
 """
 
 
-def failed(error: ConformanceError) -> dict[str, str]:
-    """Return the problem of each failed check."""
-    lines = str(error).splitlines()[1:]
+def failed(check: Callable[[str], None], name: str = "wrong") -> dict[str, str]:
+    """Return the problem of each failed check of a part."""
+    with pytest.raises(ConformanceError, match=f": {name}") as error:
+        check(name)
+    lines = str(error.value).splitlines()[1:]
     return dict(line.removeprefix("failed  ").split(": ", 1) for line in lines)
 
 
 def test_a_method(install: Install) -> None:
     install("methods", "sharpness = sharpness", "wrong = wrong_method:METHOD", wrong_method=WRONG_METHOD)
     check_method("sharpness")
-    with pytest.raises(ConformanceError, match="methods: wrong") as error:
-        check_method("wrong")
-    assert failed(error.value) == {
+    assert failed(check_method) == {
         "subset repeats bit by bit": "found other bytes in a second call, expected equal bytes of a seed",
         "seed matters only if declared": "found other bytes of another seed, expected stochastic=True",
     }
@@ -101,9 +102,7 @@ def test_a_method(install: Install) -> None:
 def test_an_architecture(install: Install) -> None:
     install("architectures", "plain = plain_network", "wrong = wrong_net", wrong_net=WRONG_ARCHITECTURE)
     check_architecture("plain")
-    with pytest.raises(ConformanceError) as error:
-        check_architecture("wrong")
-    found = failed(error.value)
+    found = failed(check_architecture)
     assert found.pop("builds for its sides") == "found [2, 1000] at 8 px, expected [2, 3]"
     assert found == {
         "accepts the sides that it declares": "found side 9 fails, expected takes_side: True",
@@ -114,19 +113,15 @@ def test_an_architecture(install: Install) -> None:
 def test_a_protocol(install: Install) -> None:
     install("protocols", "gentle = gentle_protocol", "wrong = wrong_protocol", wrong_protocol=WRONG_PROTOCOL)
     check_protocol("hard-gentle")
-    with pytest.raises(ConformanceError) as error:
-        check_protocol("wrong")
-    found = failed(error.value)
+    found = failed(check_protocol)
     assert found.keys() == {"source is given", "one epoch trains"}
     assert found["one epoch trains"].startswith("DivergedError: ")
 
 
 def test_a_source(install: Install) -> None:
-    install("sources", "listed = listed_source", "wrong = wrong_source", wrong_source=WRONG_SOURCE)
-    check_source("listed")
-    with pytest.raises(ConformanceError) as error:
-        check_source("wrong")
-    found = failed(error.value)
+    install("sources", "prefixed = prefix_source", "wrong = wrong_source", wrong_source=WRONG_SOURCE)
+    check_source("prefixed")
+    found = failed(check_source)
     assert found["other examples are left alone"].startswith("found the example of 'folder' taken, expected")
     assert found["every image is fetched once"].endswith("expected 0 to 11, each once")
     assert "order is stable" in found
@@ -135,16 +130,14 @@ def test_a_source(install: Install) -> None:
 def test_a_tracker(install: Install) -> None:
     install("trackers", "csv = csv_tracker:CsvTracker", "wrong = wrong_tracker:Wrong", wrong_tracker=WRONG_TRACKER)
     check_tracker("csv")
-    with pytest.raises(ConformanceError) as error:
-        check_tracker("wrong")
-    assert failed(error.value) == {
+    assert failed(check_tracker) == {
         "every event arrives": "found ValueError: no top1 after 4 calls, expected 11 calls",
     }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_command_lists_and_checks_plugins(kind: str, install: Install, capsys: pytest.CaptureFixture[str]) -> None:
-    """A broken plug-in is listed with its reason, and its name is an error of its own."""
+    """A broken plug-in is listed with its reason, and its name is an error."""
     target = "no-class" if kind == "trackers" else "broken_part"
     install(kind, f"broken = {target}", broken_part="raise RuntimeError('not today')")
     assert run(["list", kind, "--json"]) == 0
@@ -188,7 +181,7 @@ def test_a_taken_name_names_both_places(install: Install) -> None:
     assert protocols().broken["mine"].endswith("second_hard.py; rename one")
 
 
-def test_plugins_wait_for_a_name_that_fastdc_does_not_know(install: Install) -> None:
+def test_plugins_are_imported_only_for_unknown_names(install: Install) -> None:
     install("architectures", "late = late_network", late_network="raise ImportError('no such library')")
     check_arch("resnet18")
     check_arch("convnet4_w8")

@@ -1,4 +1,4 @@
-"""`fastdc demo`: where its images come from, what its configurations hold, and the sentences at its end."""
+"""`fastdc demo`: the source of its images, its configurations, and its closing sentences."""
 
 import os
 import shlex
@@ -63,7 +63,7 @@ def config(**changes: Any) -> SweepConfig:
 
 
 def runs(dataset: str = "photos", seeds: int = 3, **means: float) -> list[Record]:
-    """Runs of methods with these mean accuracies, and differences from each other that vary by seed."""
+    """Return runs of methods with these mean accuracies, and differences that vary by seed."""
     return [
         done(seed, mean + (seed - (seeds - 1) / 2) * (1 + place / 10), method=name, group=name * 10, arch=ARCH,
              dataset=dataset)
@@ -82,7 +82,7 @@ def test_the_papers_order_found() -> None:
     ]
 
 
-def test_another_order_is_called_so() -> None:
+def test_another_order_is_reported() -> None:
     lines = conclusions.describe(runs(random=71.6, el2n=71.7, pca=64.6), config())
     assert lines[1].endswith("it is another one: pca 64.6 < random 71.6 < el2n 71.7 %.")
     assert "pca -7.0 (-7.5 to -6.5: worse)" in lines[2]
@@ -96,7 +96,7 @@ def test_fashion_mnist_points_to_photographs_only_where_pca_is_not_above_random(
     assert any("fastdc demo --set imagenette" in line for line in lines) == points_on
 
 
-def test_one_seed_judges_nothing() -> None:
+def test_one_seed_gives_no_conclusion() -> None:
     lines = conclusions.describe(runs(seeds=1, random=39.0, pca=47.0), config())
     assert lines[2:] == [
         "Points above random: pca +8.0.",
@@ -124,7 +124,7 @@ def test_rows_that_cannot_be_compared_give_no_sentence() -> None:
 
 @pytest.fixture
 def small(betons: Betons, tmp_path: Path) -> Path:
-    """A demo of seconds."""
+    """Shrink the demo to seconds."""
     values = {
         "train": str(betons.train),
         "val": str(betons.val),
@@ -159,7 +159,7 @@ def start(path: Path) -> "subprocess.Popen[str]":
     )
 
 
-def test_the_demo_runs_and_runs_again_from_its_results(small: Path) -> None:
+def test_a_second_demo_reuses_the_results(small: Path) -> None:
     answers = []
     for _ in range(2):
         process = start(small)
@@ -198,15 +198,15 @@ def test_the_configurations_of_the_repository_are_those_of_the_package() -> None
 
 @pytest.fixture
 def sweeps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Path, dict[str, Path]]]:
-    """What would be trained, in an empty current folder: `make demo` trains it for minutes."""
-    asked: list[tuple[Path, dict[str, Path]]] = []
-    monkeypatch.setattr(run_demo, "run_config", lambda path, places: asked.append((path, places)) or 0)
+    """Record the sweeps in an empty current folder instead of training for minutes."""
+    sweeps_run: list[tuple[Path, dict[str, Path]]] = []
+    monkeypatch.setattr(run_demo, "run_config", lambda path, places: sweeps_run.append((path, places)) or 0)
     monkeypatch.chdir(tmp_path)
-    return asked
+    return sweeps_run
 
 
 @pytest.mark.skipif(not fashion_mnist.DEBIAN_FOLDER.is_dir(), reason="needs the Debian package dataset-fashion-mnist")
-def test_images_and_results_lie_in_the_workdir(
+def test_images_and_results_are_in_the_workdir(
     sweeps: list[tuple[Path, dict[str, Path]]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["demo", "--workdir", "mine"]) == 0
@@ -250,7 +250,7 @@ def test_a_source_without_the_set_is_one_line(
 
 
 @pytest.mark.parametrize("name", get_args(DemoSet))
-def test_without_a_network_one_line_names_what_to_do(
+def test_without_a_network_one_line_names_the_remedy(
     sweeps: list[tuple[Path, dict[str, Path]]], name: str, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], tmp_path: Path,
 ) -> None:  # fmt: skip

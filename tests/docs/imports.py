@@ -4,7 +4,6 @@ python -m tests.docs.imports          (from photos/train, into numbered, listed,
 """
 
 import csv
-import io
 import json
 import shutil
 import tarfile
@@ -15,6 +14,7 @@ import pyarrow as pa
 from PIL import Image
 
 from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from fastdc.common.tars import add_file
 
 PHOTOS = Path("photos/train")
 
@@ -42,23 +42,21 @@ def main() -> None:
 
 
 def write_arrays(path: Path, files: list[Path], labels: list[int]) -> None:
-    """Write images as a training code holds them, standardised with ImageNet's mean and deviation."""
+    """Write images as training code holds them, standardised with ImageNet's mean and deviation."""
     images = np.stack([np.asarray(Image.open(file).convert("RGB").resize((32, 32))) for file in files])
     values = (images / 255 - IMAGENET_MEAN) / IMAGENET_STD
     np.savez(path, images=values.astype(np.float32), labels=labels)
 
 
 def write_tars(folder: Path, files: list[Path]) -> None:
-    """Write two shards of WebDataset samples, whose labels are names."""
+    """Write two shards of WebDataset samples with names as labels."""
     folder.mkdir()
     for shard in range(2):
         with tarfile.open(folder / f"photos-{shard:04d}.tar", "w") as archive:
             for number, file in enumerate(files[shard::2]):
                 label = file.parent.name.encode()
                 archive.add(file, f"{shard}{number:05d}{file.suffix}")
-                member = tarfile.TarInfo(f"{shard}{number:05d}.cls")
-                member.size = len(label)
-                archive.addfile(member, io.BytesIO(label))
+                add_file(archive, f"{shard}{number:05d}.cls", label)
 
 
 def save(folder: Path, table: pa.Table, classes: list[str]) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 
 def main(folder: Path, images: Path) -> None:
-    """Write one shard of the split "train", whose labels are numbers without names."""
+    """Write one shard of the split "train" with unnamed numeric labels."""
     folder.mkdir(parents=True)
     classes = sorted(path.name for path in images.iterdir())
     files = sorted(images.glob("*/*"))

@@ -1,4 +1,4 @@
-"""README and documentation: their commands and examples run, their links lead somewhere, their paths exist."""
+"""README and documentation: commands and examples run, links and paths exist."""
 
 import os
 import re
@@ -40,7 +40,7 @@ def outside_blocks(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, made as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", outside_blocks(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -71,7 +71,7 @@ def test_every_block_has_a_language_and_is_run_or_has_a_reason(page: Path) -> No
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+def test_every_link_target_exists(page: Path) -> None:
     assert problems_of_links(page) == []
 
 
@@ -98,7 +98,7 @@ def test_the_readme_lists_every_method() -> None:
     assert sorted(named) == sorted(fastdc.all_methods())
 
 
-def test_blocks_are_read_with_what_directs_them() -> None:
+def test_blocks_are_read_with_their_directives() -> None:
     text = (
         "a\n\n```shell\nls\n```\n<!-- not run: needs x -->\n\n```shell\nx\n```\n<!-- setup:\ncd\n-->\n"
         "<!-- file: a.yaml -->\n```yaml\nb: 1\n```\n<!-- not run: far away -->\ntext\n```python\ny\n```\n"
@@ -119,7 +119,7 @@ def test_blocks_are_read_with_what_directs_them() -> None:
 def test_a_page_runs(page: Path, tmp_path: Path) -> None:
     for folder in COPIED:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    command = tmp_path / "bin" / "fastdc"  # that of this checkout, whatever is installed
+    command = tmp_path / "bin" / "fastdc"  # this checkout's, whatever is installed
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m fastdc "$@"\n')
     command.chmod(0o755)

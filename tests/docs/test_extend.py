@@ -1,4 +1,4 @@
-"""The examples of docs/extend do what their pages say."""
+"""The examples of docs/extend work as documented."""
 
 import csv
 import importlib
@@ -25,7 +25,7 @@ def examples_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def install(folder: Path, **examples: str) -> dict[str, str]:
-    """Install examples, by kind, as a distribution with entry points; return the environment of a process of it."""
+    """Install examples, by kind, as a distribution with entry points; return the environment for a process."""
     info = folder / "examples-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: examples\nVersion: 1.0\n")
@@ -59,7 +59,7 @@ def test_a_method_of_another_package_is_listed_and_run(betons: Betons, tmp_path:
     assert kept[-6:] == [whole.ids[index] for index in best]
 
 
-def test_a_network_a_protocol_and_a_tracker_serve_one_evaluation(betons: Betons, tmp_path: Path) -> None:
+def test_one_evaluation_uses_a_network_a_protocol_and_a_tracker(betons: Betons, tmp_path: Path) -> None:
     groups = {"architectures": "plain_network", "protocols": "gentle_protocol", "trackers": "csv_tracker:CsvTracker"}
     environment = install(tmp_path / "site", **groups)
     network = ("--arch", "plain", "--protocol", "hard-gentle", "--set", "epochs=2", "--threads", 1)
@@ -72,12 +72,13 @@ def test_a_network_a_protocol_and_a_tracker_serve_one_evaluation(betons: Betons,
 
 
 def test_a_source_is_opened_by_its_layout(tmp_path: Path) -> None:
-    environment = install(tmp_path / "site", sources="listed_source")
-    listed = importlib.import_module("listed_source").SOURCE.example(tmp_path)
-    fastdc(environment, "write-beton", listed, tmp_path / "listed.beton")
-    manifest = load_manifest(tmp_path / "listed.beton")
+    environment = install(tmp_path / "site", sources="prefix_source")
+    (tmp_path / "images").mkdir()
+    images = importlib.import_module("prefix_source").SOURCE.example(tmp_path / "images")
+    fastdc(environment, "write-beton", images, tmp_path / "out.beton")
+    manifest = load_manifest(tmp_path / "out.beton")
     assert (manifest.classes, manifest.counts) == (("bark", "moss", "sand"), (4, 4, 4))
-    assert manifest.made["listed_in"] == "labels.csv"
+    assert (manifest.ids[0], manifest.made["classes_from"]) == ("bark/bark.0.jpg", "file names")
 
 
 def test_a_source_writes_a_sound_beton(tmp_path: Path) -> None:

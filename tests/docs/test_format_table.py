@@ -1,4 +1,4 @@
-"""Each row of the guide's table of formats stands for files that the tests of lists and of scores read."""
+"""The tests of lists and of scores read files for each row of the guide's table of formats."""
 
 import re
 from pathlib import Path

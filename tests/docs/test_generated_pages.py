@@ -1,4 +1,4 @@
-"""The generated pages hold every method, every setting, every figure and every package."""
+"""The generated pages contain every method, setting, figure and package."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The table "Import" of the guide to data sets: each row is written and read."""
+"""The table "Import" of the guide to data sets: a source of each row is written and read."""
 
 import os
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def any_table(folder: Path) -> list[str]:
 
 
 def pixels_and_labels(folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Images as standardised floats [N, 3, H, W], their labels, and the options that such a source needs."""
+    """Return images as standardised floats [N, 3, H, W], their labels, and the options for them."""
     (folder.parent / "names.txt").write_text("\n".join(CLASSES))
     images = np.stack([decode_image(data) for _, _, data in example_images()])
     labels = [CLASSES.index(name) for name, _, _ in example_images()]

@@ -1,4 +1,4 @@
-"""The README's pictures are what the script draws from the committed rows and from Fashion-MNIST."""
+"""The README's pictures equal those drawn from the committed rows and Fashion-MNIST."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ exchange images of equal rank in the mosaics."""
 
 @pytest.mark.long
 @pytest.mark.timeout(SECONDS)
-def test_the_pictures_are_those_of_today(tmp_path: Path) -> None:
+def test_the_pictures_are_up_to_date(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(ROOT / "scripts" / "pictures.py"), str(tmp_path)], cwd=ROOT, check=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in IMAGES.iterdir())
     for name, most in MOST.items():

@@ -1,4 +1,4 @@
-"""Faults that a sweep must survive, one file each; those that need no file here are tested where they belong.
+"""Faults that a sweep must survive, one file each; the other files of the table are in their own folders.
 
 | fault | where |
 |---|---|

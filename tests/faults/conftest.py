@@ -1,4 +1,4 @@
-"""The sweep room's tiny data and processes, for faults."""
+"""Reuse the tiny data and processes of the sweep tests."""
 
 from tests.sweep.conftest import (  # noqa: F401  (fixtures)
     make_config,

@@ -18,7 +18,7 @@ TIMES = ("compress_seconds", "observer_seconds", "scoring_seconds", "selection_s
 
 
 def import_all() -> None:
-    """What a sweep imports while it runs."""
+    """Import all that a sweep imports while it runs."""
     import fastdc.observe.train_observer
     import fastdc.subsets.compress
     import fastdc.sweep.cell_runner
@@ -26,14 +26,14 @@ def import_all() -> None:
 
 
 def table(workdir: Path) -> list[dict[str, Any]]:
-    """The rows of a store but for what was measured."""
+    """Return the rows of a store without measured values."""
     with Store(workdir / "store.sqlite", readonly=True) as store:
         rows = [row.model_dump(mode="json") for row in make_rows(store.records())]
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
 def fork_sweep(config: str, fault: str | None) -> int:
-    """Exit code of the sweep, or minus the signal that ended it."""
+    """Return the exit code of the sweep, or minus the signal that ended it."""
     child = os.fork()
     if child == 0:
         code = 70
@@ -53,5 +53,5 @@ def fork_sweep(config: str, fault: str | None) -> int:
 if __name__ == "__main__":
     import_all()
     for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps({"code": fork_sweep(asked["config"], asked["fault"])}), flush=True)
+        request = json.loads(line)
+        print(json.dumps({"code": fork_sweep(request["config"], request["fault"])}), flush=True)

@@ -27,7 +27,7 @@ GRID: dict[str, Any] = {
     "observer": {"arch": "convnet1_w4", "epochs": 4},
 }
 KILLED = -signal.SIGKILL
-# Of a real sweep: a subset whose cost is not stored, a result that is not committed.
+# In a real sweep: a subset without a stored cost, a result that is not committed.
 REAL = ["subset.made:1", "store.finishing:1"]
 MORE = [f"{point}:{count}" for point in faults.POINTS for count in (1, 2, 4, 7)]
 
@@ -85,7 +85,7 @@ for wish in sys.argv[3:]:
 
 @pytest.fixture(scope="module")
 def run_real() -> Iterator[Run]:
-    """Runs `fastdc sweep CONFIG` with a fault, or None; its exit code, or minus a signal."""
+    """Run `fastdc sweep CONFIG` with a fault or None; return its exit code, or minus a signal."""
     command = [sys.executable, "-m", "tests.faults.real_sweep"]
     driver = start_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert driver.stdin is not None
@@ -106,7 +106,7 @@ def run_real() -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict[str, Any]:
-    """The table and the subsets of the sweep without a fault, once made."""
+    """Return table and subsets of the sweep without a fault."""
     return {}
 
 
@@ -118,71 +118,61 @@ def subsets(workdir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((workdir / "subsets").glob("*.beton"))}
 
 
-def check_real(
-    wish: str,
+@pytest.fixture
+def reached(
     run_real: Run,
     undisturbed: dict[str, Any],
     make_config: Make,
     write_yaml: Callable[[SweepConfig, Path], Path],
     tmp_path: Path,
-) -> bool:
-    """Whether the sweep came by the point; if so, it was killed there, and the same command made up for it."""
-    if not undisturbed:
-        whole = write_yaml(make_config(**GRID, workdir=tmp_path / "whole"), tmp_path / "whole.yaml")
-        assert run_real(whole, None) == 0
-        undisturbed.update(table=table(tmp_path / "whole"), subsets=subsets(tmp_path / "whole"))
-    work = tmp_path / "work"
-    config = write_yaml(make_config(**GRID, workdir=work), tmp_path / "grid.yaml")
-    code = run_real(config, wish)
-    if code == 0:
-        return False
-    assert code == KILLED
-    before = (work / "store.sqlite").exists() and done(work)
-    assert run_real(config, None) == 0
-    assert table(work) == undisturbed["table"]
-    assert subsets(work) == undisturbed["subsets"]
-    assert leftovers(work) == []
-    assert not before or set(before.items()) <= set(done(work).items())
-    return True
+) -> Callable[[str], bool]:
+    """Return whether a sweep reaches a point; it is then killed there, and the same command must complete it."""
+
+    def check(wish: str) -> bool:
+        if not undisturbed:
+            whole = write_yaml(make_config(**GRID, workdir=tmp_path / "whole"), tmp_path / "whole.yaml")
+            assert run_real(whole, None) == 0
+            undisturbed.update(table=table(tmp_path / "whole"), subsets=subsets(tmp_path / "whole"))
+        work = tmp_path / "work"
+        config = write_yaml(make_config(**GRID, workdir=work), tmp_path / "grid.yaml")
+        code = run_real(config, wish)
+        if code == 0:
+            return False
+        assert code == KILLED
+        before = (work / "store.sqlite").exists() and done(work)
+        assert run_real(config, None) == 0
+        assert table(work) == undisturbed["table"]
+        assert subsets(work) == undisturbed["subsets"]
+        assert leftovers(work) == []
+        assert not before or set(before.items()) <= set(done(work).items())
+        return True
+
+    return check
 
 
 def done(work: Path) -> dict[str, float]:
-    """When each finished run was stored, by key: one that ran again would have another time."""
+    """Return when each finished run was stored, by key: a repeated run would have another time."""
     with Store(work / "store.sqlite", readonly=True) as store:
         return {record.key: record.changed for record in store.records() if record.state == "done"}
 
 
 @pytest.mark.parametrize("wish", REAL)
-def test_a_real_sweep_that_is_killed(
-    wish: str,
-    run_real: Run,
-    undisturbed: dict[str, Any],
-    make_config: Make,
-    write_yaml: Callable[[SweepConfig, Path], Path],
-    tmp_path: Path,
-) -> None:
-    assert check_real(wish, run_real, undisturbed, make_config, write_yaml, tmp_path)
+def test_a_real_sweep_that_is_killed(wish: str, reached: Callable[[str], bool]) -> None:
+    assert reached(wish)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wish", sorted(set(MORE) - set(REAL)))
-def test_a_real_sweep_that_is_killed_anywhere(
-    wish: str,
-    run_real: Run,
-    undisturbed: dict[str, Any],
-    make_config: Make,
-    write_yaml: Callable[[SweepConfig, Path], Path],
-    tmp_path: Path,
-) -> None:
-    if not check_real(wish, run_real, undisturbed, make_config, write_yaml, tmp_path):
-        pytest.skip("a sweep this small does not come by that point so often")
+def test_a_real_sweep_that_is_killed_anywhere(wish: str, reached: Callable[[str], bool]) -> None:
+    if not reached(wish):
+        pytest.skip("a sweep this small does not reach that point so often")
 
 
 def test_kill_at_every_point_one_after_the_other(
     make_config: Make, write_yaml: Callable[[SweepConfig, Path], Path], tmp_path: Path
 ) -> None:
-    """One sweep of 12 runs is killed at every point it has, again and again, and loses and repeats nothing."""
-    once = ["store.created", "store.registering"]  # a sweep comes by these at its start alone
+    """One sweep of 12 runs is killed at each of its points in turn, and loses and repeats nothing."""
+    once = ["store.created", "store.registering"]  # a sweep reaches these only at its start
     often = [point for point in faults.POINTS if point not in (*once, "subset.made")]
     wishes = [f"{point}:1" for point in (*once, *often)] + [f"{point}:2" for point in often]
     codes = {}
@@ -203,7 +193,7 @@ def test_kill_at_every_point_one_after_the_other(
     assert len(ran) - 12 <= sum(wish.startswith(("file.", "store.claimed", "store.finishing")) for wish in wishes)
 
 
-def test_the_list_of_points_is_the_code(tmp_path: Path) -> None:
+def test_the_list_of_points_matches_the_code(tmp_path: Path) -> None:
     package = Path(fastdc.__file__).parent
     found = {name for path in package.rglob("*.py") for name in re.findall(r'\bhit\("([^"]+)"\)', path.read_text())}
     assert found == set(faults.POINTS)
@@ -213,7 +203,7 @@ def test_the_list_of_points_is_the_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wish", ["file.written", "file.written:x", "no.such:1", "file.written:1:explode"])
-def test_a_wish_that_means_nothing_is_refused(wish: str) -> None:
+def test_an_invalid_fault_is_refused(wish: str) -> None:
     with pytest.raises(ValueError, match="expected POINT:COUNT"):
         faults.arm(wish)
     faults.arm(None)

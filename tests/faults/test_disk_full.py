@@ -1,4 +1,4 @@
-"""A full disk: one line that names the file, everything that was stored stays, and the same command goes on."""
+"""A full disk: one line that names the file; stored results stay, and the same command continues."""
 
 import resource
 import subprocess

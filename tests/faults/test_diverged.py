@@ -1,4 +1,4 @@
-"""A loss that becomes NaN at step k of one seed: that run is `diverged`, and the table says 2/3, no silent mean."""
+"""A loss that becomes NaN at step k of one seed: that run is `diverged`, and the table shows 2/3, no silent mean."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ STEP = 3
 
 
 class Poison:
-    """Stands for a protocol's loss: NaN at step `STEP` of the seed that it is told of."""
+    """Loss of a protocol that is NaN at step `STEP` of one seed."""
 
     def __init__(self) -> None:
         self.seed, self.steps = 0, 0

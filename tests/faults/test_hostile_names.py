@@ -32,7 +32,7 @@ NAMES = (
 
 @pytest.fixture
 def hostile(write_tiny: Callable[..., Path], tmp_path: Path) -> Path:
-    """A folder with betons of classes and of a data set of such names."""
+    """Write betons of a data set and classes with such names."""
     for split, count in (("train", 3), ("val", 2)):
         write_tiny(tmp_path / f"{split}.beton", count, 0, classes=NAMES, dataset="</script><b>[red]=x\x1b[2J")
     return tmp_path
@@ -45,9 +45,9 @@ def test_a_sweep_and_every_report_of_it(
     config = write_yaml(make_config(**paths, ipc="1", seeds="0", protocols="hard-small*epochs=1"), hostile / "a.yaml")
     assert run(["sweep", str(config), "--dry-run"]) == 0
     assert run(["sweep", str(config)]) == 0
-    told = capsys.readouterr()
-    assert "\x1b" not in told.out + told.err
-    assert "[red]" in told.out
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert "[red]" in captured.out
     assert {path.parent.parent for path in hostile.rglob("*.beton") if "subsets" in path.parts} == {paths["workdir"]}
     for form in ("table", "csv", "json", "latex"):
         assert run(["report", str(paths["workdir"]), "--format", form]) == 0

@@ -1,4 +1,4 @@
-"""Arrays that a stranger put in the workdir: nothing in them is executed, and each is refused or made anew."""
+"""Foreign arrays in the workdir: nothing in them is executed, and each is refused or made again."""
 
 import io
 import pickle
@@ -27,7 +27,7 @@ GRID: dict[str, Any] = {"methods": "el2n[last_epoch=2]", "seeds": "0", "observer
 
 
 class Bomb:
-    """Writes a file when it is unpickled."""
+    """Write a file when unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -70,9 +70,7 @@ FILES = [pickled_array, plain_pickle, garbage, empty, other_numbers, archive]
 
 
 @pytest.mark.parametrize("make", FILES, ids=lambda make: make.__name__)
-def test_what_a_killed_recovery_left_is_made_anew_where_it_is_not_its_own(
-    make: Callable[[Path], bytes], tmp_path: Path
-) -> None:
+def test_foreign_leftovers_of_a_recovery_are_made_again(make: Callable[[Path], bytes], tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     starts = StartFile(tmp_path / "starts.npy", images.shape, lambda: iter(images))
@@ -86,9 +84,7 @@ def test_what_a_killed_recovery_left_is_made_anew_where_it_is_not_its_own(
     assert not mark.exists()
 
 
-def test_losses_of_a_killed_method_are_measured_again_where_they_are_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damaged_losses_of_a_killed_method_are_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[int] = []
 
     def view_losses(_: Any, samples: Any, *__: Any, **___: Any) -> Any:
@@ -134,9 +130,7 @@ def test_a_checkpoint_with_changed_bytes_is_a_damaged_one(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("make", [pickled_array, plain_pickle, garbage, empty], ids=lambda make: make.__name__)
-def test_files_of_the_observer_that_are_not_its_own(
-    make: Callable[[Path], bytes], make_config: Make, tmp_path: Path
-) -> None:
+def test_foreign_files_of_the_observer(make: Callable[[Path], bytes], make_config: Make, tmp_path: Path) -> None:
     plan = make_plan(make_config(**GRID))
     prepare_workdir(plan.config.workdir)
     mark = tmp_path / "executed"

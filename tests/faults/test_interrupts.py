@@ -1,4 +1,4 @@
-"""Signals, once and twice, at a cell that takes its time to give up, and signals that were ignored from the start."""
+"""One and two signals to a cell that is slow to stop, and signals that were ignored from the start."""
 
 import os
 import pty
@@ -18,7 +18,7 @@ from tests.processes import start_process
 Make = Callable[..., SweepConfig]
 Start = Callable[..., "subprocess.Popen[str]"]
 
-# The command itself, but for what a cell does: it says that it began, and cleans up for a minute when interrupted.
+# The real command, with another cell: it reports its start, and cleans up for a minute when interrupted.
 SWEEP = """
 import sys, time
 from pathlib import Path
@@ -61,18 +61,18 @@ def states(workdir: Path) -> list[str]:
 
 @pytest.fixture
 def config(make_config: Make, write_yaml: Callable[[SweepConfig, Path], Path], tmp_path: Path) -> Path:
-    """A sweep of two runs in `work`."""
+    """Write the configuration of a sweep of two runs in `work`."""
     return write_yaml(make_config(workdir=tmp_path / "work"), tmp_path / "grid.yaml")
 
 
 def shown(workdir: Path) -> list[str]:
-    """States as a report shows them."""
+    """Return the states as a report shows them."""
     with Store(workdir / "store.sqlite", readonly=True) as store:
         return sorted(record.state for record in store.records())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_once_gives_the_run_back_and_exits_130(
+def test_one_signal_releases_the_run_and_exits_130(
     number: signal.Signals, config: Path, python_process: Start, tmp_path: Path
 ) -> None:
     worker = python_process(SWEEP, str(config), str(tmp_path / "log"), "60", "0")
@@ -87,7 +87,7 @@ def test_once_gives_the_run_back_and_exits_130(
     assert states(tmp_path / "work") == ["done", "done"]
 
 
-def test_twice_ends_at_once_and_loses_nothing(config: Path, python_process: Start, tmp_path: Path) -> None:
+def test_two_signals_end_at_once_and_lose_nothing(config: Path, python_process: Start, tmp_path: Path) -> None:
     worker = python_process(SWEEP, str(config), str(tmp_path / "log"), "60", "60")
     wait_for(tmp_path / "log", "start", worker)
     worker.send_signal(signal.SIGINT)
@@ -121,10 +121,10 @@ os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], *sys.argv[3:]])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_that_was_ignored_from_the_start_stays_so(
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored(
     number: signal.Signals, config: Path, python_process: Start, tmp_path: Path
 ) -> None:
-    """As `nohup fastdc sweep ... &` starts it."""
+    """`nohup fastdc sweep ... &` starts it like this."""
     worker = python_process(IGNORING, str(int(number)), SWEEP, str(config), str(tmp_path / "log"), "1", "0")
     wait_for(tmp_path / "log", "start", worker)
     worker.send_signal(number)
@@ -133,8 +133,8 @@ def test_a_signal_that_was_ignored_from_the_start_stays_so(
     assert states(tmp_path / "work") == ["done", "done"]
 
 
-def test_a_terminal_that_closes_gives_the_run_back(config: Path, tmp_path: Path) -> None:
-    """The system sends SIGHUP then, and every write to the terminal fails."""
+def test_a_closed_terminal_releases_the_run(config: Path, tmp_path: Path) -> None:
+    """The system sends SIGHUP, and every write to the terminal fails."""
     script = tmp_path / "sweep.py"
     script.write_text(SWEEP)
     ours, its = pty.openpty()

@@ -1,4 +1,4 @@
-"""File systems without locks, played by a preloaded library that lets every lock below one folder fail."""
+"""File systems without locks, simulated by a preloaded library that fails every lock below one folder."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler to 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled `no_locks.c`."""
+    """Compile `no_locks.c`."""
     assert COMPILER is not None
     out = tmp_path_factory.mktemp("library") / "no_locks.so"
     source = Path(__file__).with_name("no_locks.c")
@@ -35,7 +35,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def python(library: Path, tmp_path: Path) -> Run:
-    """Runs Python where files below `tmp_path` cannot be locked."""
+    """Run Python where files below `tmp_path` cannot be locked."""
 
     def start(number: int, *arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
         refusing = {"LD_PRELOAD": str(library), "NO_LOCKS_IN": str(tmp_path), "NO_LOCKS_ERRNO": str(number)}
@@ -48,7 +48,7 @@ def python(library: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def fastdc(python: Run) -> Run:
-    """Runs a command likewise."""
+    """Run a command in the same way."""
     return lambda number, *arguments, **environment: python(number, "-m", "fastdc", *arguments, **environment)
 
 
@@ -71,16 +71,16 @@ def test_writing_works_with_one_warning(number: int, fastdc: Run, betons: Betons
     assert {path.name for path in tmp_path.iterdir()} == {"out.beton", "out.json", "out.list.tsv", "work"}
 
 
-def test_observing_and_making_work_with_one_warning(fastdc: Run, betons: Betons, tmp_path: Path) -> None:
+def test_observing_and_compressing_work_with_one_warning(fastdc: Run, betons: Betons, tmp_path: Path) -> None:
     options = ["--observer", "arch=convnet1_w4", "--observer", "epochs=1", "--workdir", tmp_path / "work"]
     options += ["--ipc", 1, "--image-size", 28, "--out", tmp_path / "out.beton"]
     done = fastdc(errno.ENOLCK, "compress", "sre2l", betons.train, *options, "--set", "iterations=2")
-    assert sum("has no locks" in line for line in warnings(done)) == 1, done.stderr  # one more is about the teacher
+    assert sum("has no locks" in line for line in warnings(done)) == 1, (
+        done.stderr
+    )  # one more warning is about the teacher
 
 
-def test_a_writer_removes_no_file_of_another_that_it_cannot_exclude(
-    fastdc: Run, betons: Betons, tmp_path: Path
-) -> None:
+def test_a_writer_removes_no_file_that_another_may_be_writing(fastdc: Run, betons: Betons, tmp_path: Path) -> None:
     theirs = tmp_path / ".out.beton.00000000.tmp"
     theirs.write_bytes(b"half")
     options = ["--ipc", 2, "--image-size", 28, "--out", tmp_path / "out.beton", "--workdir", tmp_path / "work"]
@@ -90,7 +90,7 @@ def test_a_writer_removes_no_file_of_another_that_it_cannot_exclude(
 
 @pytest.mark.parametrize("present", [False, True], ids=["new store", "old store"])
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: errno.errorcode[number])
-def test_a_sweep_says_that_there_are_no_locks(
+def test_a_sweep_reports_that_there_are_no_locks(
     number: int, present: bool, fastdc: Run, betons: Betons, tmp_path: Path
 ) -> None:
     if present:
@@ -142,11 +142,11 @@ with Store(Path(folder, "store.sqlite")) as store:
 
 @pytest.mark.parametrize(
     "number",
-    # SQLite asks for 10 s before it gives up.
+    # SQLite retries for 10 s.
     [errno.ENOLCK, *(pytest.param(number, marks=pytest.mark.slow) for number in NUMBERS[1:])],
     ids=lambda number: errno.errorcode[number],
 )
-def test_locks_that_are_lost_on_the_way_are_named(number: int, python: Run, tmp_path: Path) -> None:
+def test_locks_that_are_lost_later_are_reported(number: int, python: Run, tmp_path: Path) -> None:
     make_store(tmp_path / "store.sqlite")
     done = python(number, "-c", LOSING)
     assert f"store.sqlite: its file system has no locks ({os.strerror(number)})" in done.stdout, done.stderr

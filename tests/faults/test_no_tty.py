@@ -1,4 +1,4 @@
-"""No terminal, a dumb or narrow one, a closed pipe: plain lines, no escape codes, no traceback, the work is done."""
+"""No terminal, a dumb or narrow one, a closed pipe: plain lines, no escape codes, no traceback, all work done."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]
 
-# The whole command, with cells that cost nothing.
+# The whole command, with instant cells.
 SWEEP = """
 import sys
 from fastdc.sweep import cell_runner as cell

@@ -1,4 +1,4 @@
-"""A store that several users read: readers leave nothing beside it, and what an older reader left is named."""
+"""A store that several users read: readers leave no files, and those of an older reader are named."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ connection.close()
 
 @pytest.fixture
 def store() -> Iterator[Path]:
-    """Where a store goes in a folder of OWNER in which all may make files; pytest's own are closed to other users."""
+    """Return a path for a store in a folder of OWNER that all may write to; pytest's folders exclude other users."""
     with TemporaryDirectory() as folder:
         os.chown(folder, OWNER, OWNER)
         os.chmod(folder, 0o777)
@@ -52,7 +52,7 @@ def store() -> Iterator[Path]:
 
 @pytest.fixture
 def act(store: Path) -> Act:
-    """Runs code as a user and returns what it prints."""
+    """Run code as a user and return its output."""
 
     def become(user: int) -> list[str]:
         return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", sys.executable, "-c"]
@@ -82,7 +82,7 @@ def test_a_reader_leaves_nothing(store: Path, act: Act) -> None:
     assert act(COLLEAGUE, READ) == "{'k0': 'pending', 'k1': 'pending'}\n"
 
 
-def test_a_reader_sees_what_a_killed_sweep_left_in_its_log(store: Path, act: Act) -> None:
+def test_a_reader_sees_results_in_the_log_of_a_killed_sweep(store: Path, act: Act) -> None:
     act(OWNER, KILLED)
     assert beside(store) == ["-shm", "-wal"]
     assert act(COLLEAGUE, READ) == "{'k0': 'pending'}\n"
@@ -93,7 +93,7 @@ def test_a_reader_sees_what_a_killed_sweep_left_in_its_log(store: Path, act: Act
     assert act(COLLEAGUE, READ) == "{'k0': 'pending', 'k1': 'pending'}\n"
 
 
-def test_a_reader_sees_what_a_running_sweep_stores(store: Path, act: Act) -> None:
+def test_a_reader_sees_results_of_a_running_sweep(store: Path, act: Act) -> None:
     act(OWNER, REGISTER)
     with Store(store) as running:
         running.register([Planned("k1", "a1", {"seed": 1, "group": "g"})])
@@ -101,18 +101,20 @@ def test_a_reader_sees_what_a_running_sweep_stores(store: Path, act: Act) -> Non
     assert beside(store) == []
 
 
-def test_what_an_older_reader_left_is_named(store: Path, act: Act) -> None:
+def test_files_of_an_older_reader_are_named(store: Path, act: Act) -> None:
     act(OWNER, REGISTER)
     act(COLLEAGUE, OLD_READ)
     assert beside(store) == ["-shm", "-wal"]
-    told = act(OWNER, "try: Store(path)\nexcept StoreError as error: print(error)")
-    assert told.startswith(f"{store}-wal: belongs to user nobody and cannot be written by this user; remove it while")
+    message = act(OWNER, "try: Store(path)\nexcept StoreError as error: print(error)")
+    assert message.startswith(
+        f"{store}-wal: belongs to user nobody and cannot be written by this user; remove it while"
+    )
     assert act(COLLEAGUE, READ) == act(OWNER, READ) == "{'k0': 'pending'}\n"
 
 
-def test_a_log_that_holds_results_is_not_to_be_removed(store: Path, act: Act) -> None:
+def test_the_error_does_not_advise_removing_a_log_with_results(store: Path, act: Act) -> None:
     act(COLLEAGUE, KILLED)
     store.chmod(0o666)
-    told = act(OWNER, "try: Store(path)\nexcept StoreError as error: print(error)")
-    assert "-wal: belongs to user nobody" in told
-    assert "have it made writable (chmod a+rw): it may hold the last results" in told
+    message = act(OWNER, "try: Store(path)\nexcept StoreError as error: print(error)")
+    assert "-wal: belongs to user nobody" in message
+    assert "have it made writable (chmod a+rw): it may hold the last results" in message

@@ -1,4 +1,4 @@
-"""Folders that cannot be written and paths that cannot be: one line with the path, exit code 2, before any work."""
+"""Read-only folders and impossible paths: one line with the path, exit code 2, before any work."""
 
 import os
 import stat
@@ -17,7 +17,7 @@ Write = Callable[[SweepConfig, Path], Path]
 
 @pytest.fixture(autouse=True)
 def no_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cell that runs is a failure of the test."""
+    """Fail the test if a cell runs."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("a cell was run")
@@ -49,7 +49,7 @@ def link_to_nothing(folder: Path) -> Path:
 
 
 def in_proc(folder: Path) -> Path:
-    """Not writable for anybody, root included."""
+    """Return a folder in /proc, which even root cannot write to."""
     return Path("/proc/fastdc-work")
 
 
@@ -63,7 +63,7 @@ def store_is_a_folder(folder: Path) -> Path:
     [is_file, below_a_file, too_long, link_in_a_circle, link_to_nothing, in_proc, store_is_a_folder],
     ids=lambda function: function.__name__,
 )
-def test_a_workdir_that_cannot_be(
+def test_an_impossible_workdir(
     make_workdir: Callable[[Path], Path],
     make_config: Make,
     write_yaml: Write,
@@ -75,18 +75,18 @@ def test_a_workdir_that_cannot_be(
     workdir = make_workdir(folder)
     before = sorted(folder.rglob("*"))
     code = run(["sweep", str(write_yaml(make_config(workdir=workdir), tmp_path / "grid.yaml"))])
-    told = capsys.readouterr()
-    (line,) = told.err.strip().splitlines()
-    assert (code, told.out) == (2, "")
+    captured = capsys.readouterr()
+    (line,) = captured.err.strip().splitlines()
+    assert (code, captured.out) == (2, "")
     assert line.startswith("error: ")
     assert str(workdir)[:60] in line
-    assert ";" in line  # says what to do
+    assert ";" in line  # the remedy
     assert sorted(folder.rglob("*")) == before
 
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[Path]:
-    """A folder without write permission."""
+    """Make a folder without write permission."""
     folder = tmp_path / "locked"
     folder.mkdir()
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR)

@@ -1,4 +1,4 @@
-"""A cell that takes its process down costs one sweep, and then itself alone; a sweep that is killed costs no cell.
+"""A cell that crashes its process ends one sweep, then only itself; a killed sweep loses no cell.
 
 A cell whose error leaves its process broken runs again in another one.
 """
@@ -22,7 +22,7 @@ from tests.processes import start_process
 Write = Callable[[SweepConfig, Path], Path]
 Make = Callable[..., SweepConfig]
 
-# A plug-in like any other, installed beside the test: what it does to seed 1 stands in a file.
+# An ordinary plug-in, installed beside the test; a file sets what it does to seed 1.
 PLUGIN = """
 import ctypes, os, time
 from pathlib import Path
@@ -54,7 +54,7 @@ METHOD = Deadly()
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Path:
-    """A folder of plug-ins for `PYTHONPATH`."""
+    """Write a folder of plug-ins for `PYTHONPATH`."""
     folder = tmp_path / "plugins"
     (folder / "deadly-1.dist-info").mkdir(parents=True)
     (folder / "deadly-1.dist-info" / "METADATA").write_text("Name: deadly\nVersion: 1\n")
@@ -65,7 +65,7 @@ def plugin(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(plugin: Path, make_config: Make, write_yaml: Write, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    """Starts the sweep of three runs, of which seed 1's does what it is told."""
+    """Start the sweep of three runs, with this behaviour of seed 1."""
     config = write_yaml(make_config(methods="deadly", seeds="0-2", workdir=tmp_path / "work"), tmp_path / "grid.yaml")
 
     def run(how: str, *arguments: str) -> "subprocess.Popen[str]":
@@ -82,14 +82,14 @@ def start(plugin: Path, make_config: Make, write_yaml: Write, tmp_path: Path) ->
 
 
 def states(tmp_path: Path) -> dict[int, str]:
-    """States by seed as they are stored; a report shows what it knows of the process too."""
+    """Return the stored states by seed; a report also shows the state of the process."""
     with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
         stored = store.states()
         return {record.label["seed"]: stored[record.key] for record in store.records()}
 
 
 def wait_for_pid(plugin: Path, sweep: "subprocess.Popen[str]") -> int:
-    """The process in which the cell sleeps."""
+    """Return the process in which the cell sleeps."""
     deadline = time.monotonic() + 60
     while not (plugin / "pid").exists() and time.monotonic() < deadline:
         assert sweep.poll() is None, sweep.communicate()
@@ -101,7 +101,7 @@ def wait_for_pid(plugin: Path, sweep: "subprocess.Popen[str]") -> int:
 
 
 def ends(pid: int) -> bool:
-    """Whether the process is gone soon."""
+    """Return whether the process ends soon."""
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
         if time.monotonic() > deadline:
@@ -143,7 +143,7 @@ def test_a_worker_whose_gpu_or_memory_failed_is_replaced_and_its_cell_runs_in_a_
 
 
 @pytest.mark.slow
-def test_a_sweep_that_ends_while_a_cell_runs_in_a_process_of_its_own(
+def test_a_sweep_that_ends_while_a_cell_runs_in_another_process(
     start: Callable[..., "subprocess.Popen[str]"], plugin: Path, tmp_path: Path
 ) -> None:
     for number, left in ((signal.SIGKILL, "running"), (signal.SIGINT, "interrupted")):
@@ -160,7 +160,7 @@ def test_a_sweep_that_ends_while_a_cell_runs_in_a_process_of_its_own(
     assert [(row["n"], row["status"]) for row in table(tmp_path / "work")] == [(3, "done")]
 
 
-def test_how_a_process_died_in_words() -> None:
+def test_the_end_of_a_process_in_words() -> None:
     assert describe_exit(-signal.SIGSEGV) == "its process was killed by SIGSEGV"
     assert describe_exit(-signal.SIGKILL) == "its process was killed by SIGKILL (was the memory short?)"
     assert describe_exit(137) == "its process ended with exit code 137 (was the memory short?)"

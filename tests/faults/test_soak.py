@@ -1,4 +1,4 @@
-"""A long sweep of cells that cost nothing, with random faults: it ends in the table of the undisturbed sweep.
+"""A long sweep of instant cells with random faults: it ends in the table of the undisturbed sweep.
 
 Faults by a seeded draw: the process is killed at a named point, the disk is full there, SIGINT comes, two sweeps run at
 once, a cell of this try raises (and is run again by --rerun failed). Threads, file handles, shared memory and
@@ -23,7 +23,7 @@ from tests.faults.real_sweep import table
 from tests.processes import start_process
 
 OFTEN = ("file.written", "file.replaced", "store.claimed", "store.finishing", "store.finished")
-"""Points that a sweep comes by with every cell."""
+"""Points that a sweep reaches in every cell."""
 STATES = {"done", "pending", "running", "interrupted", "failed", "diverged"}
 
 Make = Callable[..., SweepConfig]
@@ -82,7 +82,7 @@ def fork(fault, rerun, rate, seed):
             code = sweep(rerun, rate, seed)
         except FastDCError as error:
             code = error.exit_code
-        except OSError:  # a full disk, raised at a point of the store; the command says so in one line
+        except OSError:  # a full disk, raised at a point of the store; the command reports it in one line
             code = 2
         except KeyboardInterrupt:
             code = 130
@@ -96,28 +96,28 @@ def state():
     return [len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd")), len(shared), memory]
 
 for line in sys.stdin:
-    asked = json.loads(line)
-    if asked == "flat":
+    request = json.loads(line)
+    if request == "flat":
         before = []
         for repeat in range(6):
             sweep("all" if repeat % 2 else "missing", 0.0, 0)
             before.append(state())
         print(json.dumps(before), flush=True)
         continue
-    children = [fork(*child) for child in asked]
+    children = [fork(*child) for child in request]
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]), flush=True)
 """
 
 
 class Soaked:
-    """A driver process of one sweep."""
+    """Driver process of one sweep."""
 
     def __init__(self, config: Path) -> None:
         command = [sys.executable, "-c", DRIVER, str(config)]
         self._process = start_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, request: Any) -> Any:
-        """What the driver answers."""
+    def send(self, request: Any) -> Any:
+        """Send a request to the driver; return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -129,7 +129,7 @@ class Soaked:
 
 
 def one_child(draws: random.Random) -> list[Any]:
-    """A sweep with a random fault within its first cells: [fault, rerun, error rate, seed]."""
+    """Return a sweep with a random fault within its first cells: [fault, rerun, error rate, seed]."""
     fault = f"{draws.choice(OFTEN)}:{draws.randint(1, 8)}:{draws.choice(('kill', 'kill', 'full', 'interrupt'))}"
     return [fault, draws.choice(("missing", "missing", "failed")), draws.choice((0.0, 0.0, 0.1)), draws.random()]
 
@@ -147,17 +147,17 @@ def soak(make_config: Make, write_yaml: Write, tmp_path: Path, seeds: str, distu
     }
     whole, soaked = Soaked(grids["whole"]), Soaked(grids["soaked"])
     try:
-        assert whole.ask([[None, "missing", 0.0, 0]]) == [0]
-        for point in ("store.created", "store.registering"):  # a sweep comes by these at its start alone
-            assert soaked.ask([[f"{point}:1", "missing", 0.0, 0]]) == [-9]
+        assert whole.send([[None, "missing", 0.0, 0]]) == [0]
+        for point in ("store.created", "store.registering"):  # a sweep reaches these only at its start
+            assert soaked.send([[f"{point}:1", "missing", 0.0, 0]]) == [-9]
         for _ in range(disturbed):
-            codes.update(soaked.ask([one_child(draws) for _ in range(draws.choice((1, 1, 2)))]))
+            codes.update(soaked.send([one_child(draws) for _ in range(draws.choice((1, 1, 2)))]))
             with Store(tmp_path / "soaked" / "store.sqlite") as store:  # whole after every fault
                 assert set(store.states().values()) <= STATES
-        assert soaked.ask([[None, "failed", 0.0, 0]]) == [0]
+        assert soaked.send([[None, "failed", 0.0, 0]]) == [0]
         assert table(tmp_path / "soaked") == table(tmp_path / "whole")
         assert [path for path in (tmp_path / "soaked").rglob("*") if path.suffix in (".tmp", ".pt")] == []
-        flat = soaked.ask("flat")
+        flat = soaked.send("flat")
     finally:
         whole.close()
         soaked.close()

@@ -1,4 +1,4 @@
-"""A plug-in whose output is wrong in every way: refused by name, nothing stored, and the sweep goes on."""
+"""A plug-in with every kind of wrong output: refused by name, nothing stored, and the sweep continues."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,7 +23,7 @@ Change = Callable[[Compressed, MethodContext], Any]
 
 
 class Plugin(Method):
-    """Keeps the first images of every class, and then changes what it hands over."""
+    """Keep the first images of every class, and change what is returned."""
 
     info = MethodInfo(name="plugin", title="Plugin", family="pruning", paper="", year=2026, bibtex="")
 
@@ -41,7 +41,7 @@ class Plugin(Method):
 
 @pytest.fixture
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Registers a `Plugin` for the test."""
+    """Register a `Plugin` for the test."""
 
     def register(change: Change = lambda made, _: made, scores: Any = None) -> None:
         monkeypatch.setitem(_registry().methods, "plugin", Plugin(change, scores))
@@ -112,7 +112,7 @@ WRONG: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG)
-def test_it_is_refused_and_nothing_is_written(
+def test_wrong_output_is_refused_and_nothing_is_written(
     plug_in: Callable[..., None], tiny: Path, tmp_path: Path, change: Change, message: str
 ) -> None:
     plug_in(change)
@@ -140,17 +140,17 @@ def test_scores_that_rank_nothing_are_refused(
         compress_beton("plugin", tiny / "train.beton", tmp_path / "x.beton", ipc=2, image_size=28, workdir=tmp_path)
 
 
-def test_a_right_one_passes(plug_in: Callable[..., None], tiny: Path, tmp_path: Path) -> None:
+def test_correct_output_passes(plug_in: Callable[..., None], tiny: Path, tmp_path: Path) -> None:
     plug_in(made_of(*[picture()] * 6), np.zeros(120))
     compress_beton("plugin", tiny / "train.beton", tmp_path / "x.beton", ipc=2, image_size=28, workdir=tmp_path)
     assert (tmp_path / "x.beton").exists()
 
 
-def test_a_sweep_goes_on_and_asks_it_once(plug_in: Callable[..., None], make_config: Make) -> None:
-    asked = []
+def test_a_sweep_continues_and_calls_it_once(plug_in: Callable[..., None], make_config: Make) -> None:
+    calls = []
 
     def change(made: Compressed, context: MethodContext) -> Compressed:
-        asked.append(1)
+        calls.append(1)
         return repeat_first(made, context)
 
     plug_in(change)
@@ -162,13 +162,11 @@ def test_a_sweep_goes_on_and_asks_it_once(plug_in: Callable[..., None], make_con
         rows = {(record.label["method"], record.state, record.failure) for record in store.records()}
     assert (outcome.exit_code, outcome.states) == (1, {"done": 2, "failed": 2})
     assert rows == {("plugin", "failed", "method"), ("random", "done", None)}
-    assert len(asked) == 1  # both seeds need the one subset
+    assert len(calls) == 1  # both seeds need the one subset
     assert not any(path.name.startswith("plugin") for path in plan.config.workdir.glob("subsets/*.beton"))
 
 
-def test_views_that_a_sweep_was_not_planned_with_are_refused(
-    betons: Any, tmp_path: Path, plug_in: Callable[..., None]
-) -> None:
+def test_unplanned_views_are_refused(betons: Any, tmp_path: Path, plug_in: Callable[..., None]) -> None:
     """A sweep counts steps before the set is made."""
     plug_in(lambda made, _: replace(made, hints={"tile_views": 4}))
     options: dict[str, Any] = {"ipc": 2, "image_size": 28, "workdir": tmp_path / "work"}
@@ -180,7 +178,7 @@ def test_views_that_a_sweep_was_not_planned_with_are_refused(
     }
 
 
-def test_crops_of_the_settings_replace_the_methods_and_leave_other_hints(
+def test_crops_in_the_settings_replace_only_those_of_the_method(
     betons: Any, tmp_path: Path, plug_in: Callable[..., None]
 ) -> None:
     plug_in(lambda made, _: replace(made, hints={"tile_grid": 3, "tile_whole": 0.5, "palette": "grey"}))

@@ -1,4 +1,4 @@
-"""Augmentation of batches on a CUDA device is that of the CPU; the draws are made there."""
+"""Augmentation of batches on a CUDA device equals that of the CPU, which makes the draws."""
 
 import pytest
 import torch

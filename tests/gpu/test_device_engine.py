@@ -64,7 +64,7 @@ def test_views_made_on_the_device_are_those_of_the_cpu(
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_crop_boxes_are_the_same_on_every_device(device: str) -> None:
-    """Images whose pixels are their own coordinates show where a crop was taken from."""
+    """Images with coordinates as pixels show where a crop was taken."""
     rows, columns = np.mgrid[0:96, 0:96].astype(np.uint8)
     image = np.ascontiguousarray(np.stack([2 * rows, 2 * columns, rows], axis=2))
     places = np.zeros((50, PLACE_NUMBERS), np.int64)
@@ -118,7 +118,7 @@ def test_auto_keeps_the_set_on_a_cuda_device(stored: Path, device: str) -> None:
 
 
 class Losses(Recorder):
-    """A recorder that keeps the loss of every epoch."""
+    """Recorder that keeps the loss of every epoch."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []

@@ -1,4 +1,4 @@
-"""What each precision computes on a CUDA device; runs with `-m gpu`."""
+"""Arithmetic of each precision on a CUDA device; runs with `-m gpu`."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.gpu, no_cuda]
 
 
 def error(precision: str, layer: nn.Module, images: torch.Tensor) -> float:
-    """Largest error of a layer's outputs against float64, in units of the largest output."""
+    """Return the largest error of a layer's outputs against float64, in units of the largest output."""
     compute = Compute(torch.device("cuda"), precision, 1)
     exact = layer.double()(images.double())
     found = compute.logits(layer.float().to("cuda"), images.to("cuda")).cpu()

@@ -29,8 +29,10 @@ def make_job() -> RecoverJob:
 
 
 @pytest.mark.parametrize(("device", "precision"), PRECISIONS)
-def test_mixed_precision_recovers_what_its_teacher_sees(tmp_path: Path, device: str, precision: str) -> None:
-    """Even an untrained network has images that it takes for a class."""
+def test_mixed_precision_recovers_images_that_the_teacher_recognises(
+    tmp_path: Path, device: str, precision: str
+) -> None:
+    """Even an untrained network has images that it assigns to a class."""
     recovered = recover(make_job(), make_teaching(device, precision, tmp_path))
     images = np.stack(list(recovered.images()))
     assert (images.shape, images.dtype) == ((8, 32, 32, 3), np.uint8)
@@ -40,7 +42,7 @@ def test_mixed_precision_recovers_what_its_teacher_sees(tmp_path: Path, device: 
 
 @pytest.mark.gpu
 @no_cuda
-def test_short_device_memory_names_the_setting(tmp_path: Path) -> None:
+def test_the_error_about_device_memory_names_the_setting(tmp_path: Path) -> None:
     def greedy(images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
         return images.sum() * torch.empty(10**13, device=images.device)[0]
 

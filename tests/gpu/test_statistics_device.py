@@ -1,4 +1,4 @@
-"""Moments and densification on CUDA, where they take another path, against the CPU's float64."""
+"""Moments and densification on CUDA, which use other code there, against float64 on the CPU."""
 
 import pytest
 import torch

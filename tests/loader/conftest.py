@@ -1,4 +1,4 @@
-"""Betons of every kind that a loader meets, small enough to be read many times."""
+"""Betons of every kind that a loader must handle, small enough to be read many times."""
 
 import io
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ SAMPLES = 23
 
 
 def picture(height: int, width: int, seed: int) -> Rgb:
-    """A smooth random picture with some grain: JPEG has something to keep and something to lose."""
+    """Return a smooth random picture with some grain, part of which JPEG loses."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(int)
@@ -31,7 +31,7 @@ def jpeg(image: Rgb, mode: str = "RGB", **options: object) -> bytes:
 
 
 def write(path: Path, images: Iterable[Rgb | bytes]) -> Path:
-    """A beton of `images` with the labels 0, 1, 2, 0, 1, 2, ..."""
+    """Write a beton of `images` with the labels 0, 1, 2, 0, 1, 2, ..."""
     samples = [Sample(image, number % 3, f"{number}") for number, image in enumerate(images)]
     write_samples(
         path, samples, classes=("a", "b", "c"), dataset="test", split=None, source="test", made={}, force=True
@@ -40,7 +40,7 @@ def write(path: Path, images: Iterable[Rgb | bytes]) -> Path:
 
 
 def mixed_images() -> list[Rgb | bytes]:
-    """Every way to code an image, in every shape: thin, tiny, large; raw, grey, progressive, all subsamplings."""
+    """Return images of every coding and shape: thin, tiny, large; raw, grey, progressive, all subsamplings."""
     shapes = [(40, 60), (61, 43), (100, 100), (9, 150), (150, 9), (1, 1), (3, 2), (233, 177)]
     kinds = [
         lambda image: image,

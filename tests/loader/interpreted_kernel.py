@@ -1,4 +1,4 @@
-"""The Triton kernel beside the CPU's, in a process with TRITON_INTERPRET=1; `test_device_kernel.py` starts it."""
+"""Compare the Triton kernel with the CPU's, with TRITON_INTERPRET=1; `test_device_kernel.py` starts this."""
 
 import re
 
@@ -32,7 +32,7 @@ def places_of(view: View, height: int, width: int) -> np.ndarray:
 
 
 def expected(images: np.ndarray, places: np.ndarray, size: int, dtype: torch.dtype) -> torch.Tensor:
-    """The views as the CPU's kernel draws them, from images in reverse order."""
+    """Return the views that the CPU's kernel draws, from images in reverse order."""
     plain = dtype == torch.uint8
     levels = np.zeros((2, 0), np.float32) if plain else np.ascontiguousarray(np.tile(normal_levels(), size))
     out = np.zeros((COUNT, size, size, 3), np.uint8 if plain else np.float32)

@@ -1,4 +1,4 @@
-"""The order of samples, and what a caller may ask for."""
+"""The order of samples, and the indices that a caller may request."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Files that change, threads that die, processes that fork: a named error at once, never a hang or other pixels."""
+"""Changed files, killed threads, forked processes: a named error at once, never a hang or other pixels."""
 
 import ctypes
 import os
@@ -30,7 +30,7 @@ ENGINES = ("resident", "ffcv")
 
 @contextmanager
 def quickly(seconds: float = 2.0) -> Iterator[None]:
-    """The block takes less than this."""
+    """Check that the block takes less than this."""
     start = time.monotonic()
     yield
     assert time.monotonic() - start < seconds
@@ -38,7 +38,7 @@ def quickly(seconds: float = 2.0) -> Iterator[None]:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """40 JPEGs, then 40 raw images, of 200 x 200 pixels: more than the loader reads ahead."""
+    """Write 40 JPEGs, then 40 raw images, of 200 x 200 pixels: more than the loader reads ahead."""
     images = [picture(200, 200, seed) for seed in range(80)]
     return write(tmp_path / "large.beton", [jpeg(image) for image in images[:40]] + images[40:])
 
@@ -74,7 +74,7 @@ def test_a_file_overwritten_in_place_is_an_error_not_another_picture(large: Path
         assert torch.equal(left, right)
 
 
-def test_a_sample_of_an_overwritten_file_is_called_changed_not_damaged(large: Path) -> None:
+def test_a_sample_of_an_overwritten_file_is_reported_as_changed(large: Path) -> None:
     file = StoredFile(large)
     large.write_bytes(bytes(large.stat().st_size))
     with pytest.raises(LoaderError, match="the file was changed while it was read"):
@@ -134,7 +134,7 @@ def test_a_killed_ffcv_thread_is_an_error_that_names_its_samples(large: Path) ->
 
 @pytest.fixture
 def one_torch_thread() -> Iterator[None]:
-    """With a processor to spare, the resident engine reads ahead."""
+    """Leave a CPU free, so that the resident engine reads ahead."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -172,7 +172,7 @@ def test_reading_ahead_changes_no_batch(large: Path, one_torch_thread: None) -> 
 
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_killed_process_leaves_nothing_and_harms_nobody(shelf: Shelf, engine: str) -> None:
+def test_a_killed_process_leaves_nothing(shelf: Shelf, engine: str) -> None:
     program = f"""
 from pathlib import Path
 from fastdc.loader import TrainView, open_loader
@@ -199,8 +199,8 @@ while True:
 
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_fork_is_told_to_open_again(shelf: Shelf, engine: str) -> None:
-    """A forked child has no loader thread, and perhaps a lock that nobody will release."""
+def test_a_forked_process_must_open_the_loader_again(shelf: Shelf, engine: str) -> None:
+    """A forked child has no loader thread, and perhaps a lock that is never released."""
     program = f"""
 import os, time
 from pathlib import Path
@@ -213,14 +213,14 @@ iterator = loader.epoch(0)
 next(iterator)
 child = os.fork()
 if child == 0:
-    start, told = time.monotonic(), []
+    start, refused = time.monotonic(), []
     for use in (lambda: next(iterator), lambda: loader.epoch(0)):
         try:
             use()
         except LoaderError as error:
-            told.append("before the fork" in str(error))
+            refused.append("before the fork" in str(error))
     loader.close()
-    print(told, time.monotonic() - start < 2, flush=True)
+    print(refused, time.monotonic() - start < 2, flush=True)
     with open_loader(path, TrainView(8), batch_size=30, engine="resident") as again:
         print(len(list(again.epoch(0))), flush=True)
     os._exit(0)
@@ -228,13 +228,13 @@ print(os.waitpid(child, 0)[1], 1 + len(list(iterator)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     lines = done.stdout.splitlines()
-    found = [line for line in lines if line and not line.startswith("Unable to join threads")]  # so says TBB
+    found = [line for line in lines if line and not line.startswith("Unable to join threads")]  # a message of TBB
     assert found == ["[True, True] True", "1", f"0 {-(-SAMPLES // 3)}"], done.stderr
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_loaders_in_several_threads_do_not_mix_their_pictures(shelf: Shelf, engine: Any) -> None:
+def test_loaders_in_several_threads_do_not_mix_their_images(shelf: Shelf, engine: Any) -> None:
     paths, wrong = (shelf.jpeg, shelf.raw, shelf.grey), []
     expected = {}
     for path in paths:

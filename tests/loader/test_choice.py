@@ -1,4 +1,4 @@
-"""The engine that would be used is the one that is used."""
+"""The announced engine is the one that is used."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ from fastdc.loader.image_cache import CACHE
 
 
 @pytest.mark.parametrize("engine", ["auto", "ffcv", "resident", "device"])
-def test_choice_is_what_opens(betons: Any, engine: Any) -> None:
+def test_the_chosen_engine_opens(betons: Any, engine: Any) -> None:
     view = TrainView(28)
     with open_loader(betons.train, view, batch_size=8, engine=engine) as loader:
         assert choose_engine(betons.train, view, engine) == loader.engine

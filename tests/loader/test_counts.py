@@ -1,4 +1,4 @@
-"""Speed in counts, which do not depend on the machine: allocations, decodes, compilations, threads, files, memory."""
+"""Machine-independent counts: allocations, decodes, compilations, threads, files, memory."""
 
 import gc
 import os
@@ -21,14 +21,14 @@ ENGINES: tuple[EngineChoice, ...] = ("resident", "ffcv")
 
 
 def run(loader: Loader, epochs: range) -> None:
-    """Walk through epochs as a training does: one batch at a time."""
+    """Iterate over epochs as a training does: one batch at a time."""
     for epoch in epochs:
         for _ in loader.epoch(epoch):
             pass
 
 
 def compiled() -> int:
-    """Specialisations of all kernels of the data path: each of them is a compilation, or a load from disk."""
+    """Return the specialisations of all kernels of the data path: each is a compilation, or a load from disk."""
     kernels = [
         value
         for module in (batches, resize, streaming)
@@ -41,11 +41,11 @@ def compiled() -> int:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("output", ["uint8", "float32"])
-def test_no_memory_is_allocated_once_a_training_is_under_way(
+def test_no_memory_is_allocated_after_the_start_of_a_training(
     shelf: Shelf, engine: EngineChoice, output: Output
 ) -> None:
     with open_loader(shelf.jpeg, TrainView(64), batch_size=4, engine=engine, output=output) as loader:
-        run(loader, range(20))  # 120 batches; the queue is full sooner or later, so that the last buffer may come late
+        run(loader, range(20))  # 120 batches; the queue fills at any time, so the last buffer may be allocated late
         assert 1 <= loader.buffers_made <= 6
 
 
@@ -54,7 +54,7 @@ def test_a_consumer_that_keeps_its_batches_gets_new_memory(shelf: Shelf, engine:
     with open_loader(shelf.jpeg, TrainView(64), batch_size=1, engine=engine) as loader:
         kept = list(loader.epoch(0))
         assert len({batch.images.data_ptr() for batch in kept}) == SAMPLES
-        slices = [batch.images[0, 1] for batch in kept]  # a slice is enough to keep the whole
+        slices = [batch.images[0, 1] for batch in kept]  # a slice keeps the whole buffer
         copies = [part.clone() for part in slices]
         del kept
         run(loader, range(1, 4))
@@ -78,7 +78,7 @@ def test_a_shared_stream_decodes_every_image_once(shelf: Shelf) -> None:
         assert (loader.decodes == 1).all()
 
 
-def test_samples_that_are_not_asked_for_are_not_decoded(shelf: Shelf) -> None:
+def test_unrequested_samples_are_not_decoded(shelf: Shelf) -> None:
     with open_loader(shelf.jpeg, TrainView(8), batch_size=2, indices=np.array([3, 5]), engine="ffcv") as loader:
         run(loader, range(2))
         assert np.flatnonzero(loader.decodes).tolist() == [3, 5]
@@ -86,7 +86,7 @@ def test_samples_that_are_not_asked_for_are_not_decoded(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_nothing_is_compiled_after_the_first_batch(shelf: Shelf, engine: EngineChoice) -> None:
-    """Not for other views, sides, seeds, epochs, files, outputs, worker counts, either."""
+    """This also holds for other views, sides, seeds, epochs, files, outputs and worker counts."""
     with open_loader(shelf.jpeg, TrainView(16), batch_size=4, engine=engine) as loader:
         run(loader, range(1))
     before = compiled()
@@ -105,7 +105,7 @@ def resident_megabytes() -> float:
 
 
 def footprint() -> tuple[int, int]:
-    """Threads and open files."""
+    """Return the numbers of threads and open files."""
     gc.collect()
     return threading.active_count(), len(os.listdir("/proc/self/fd"))
 

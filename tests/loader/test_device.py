@@ -1,4 +1,4 @@
-"""The device engine and its resizing, on the CPU: the kernels' pixels to the last bit; `tests/gpu` has the rest."""
+"""The device engine and its resizing on the CPU: bit-equal to the kernels; `tests/gpu` has the rest."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.loader.conftest import Shelf, jpeg, picture, write
 
 
 def compare(height: int, width: int, view: View, seed: int, count: int = 3) -> None:
-    """Both ways to make views of `count` images of noise."""
+    """Make views of `count` images of noise both ways."""
     images = np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
     places, sides = np.zeros((count, PLACE_NUMBERS), np.int64), np.full(count, 0)
     place_views(view_numbers(view), seed, 1, np.arange(count), sides + height, sides + width, view.size, places)
@@ -98,11 +98,13 @@ def test_images_of_several_sizes_are_refused_with_a_sample(shelf: Shelf) -> None
         LoaderError, match=r"sample 0 is 40 x 60 pixels, sample 1 is 61 x 43 .* needs images of one size"
     ):
         open_loader(shelf.mixed, TrainView(8), batch_size=4, engine="device")
-    with open_loader(shelf.mixed, EvalView(8), batch_size=4, engine="device") as loader:  # whose views are of one size
+    with open_loader(
+        shelf.mixed, EvalView(8), batch_size=4, engine="device"
+    ) as loader:  # all of its views have one size
         assert next(loader.epoch(0)).images.shape == (4, 8, 8, 3)
 
 
-def test_too_little_memory_is_said_in_numbers(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_about_memory_has_numbers(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     device_cache(torch.device("cpu")).clear()
     monkeypatch.setattr(device_engine, "device_memory", lambda device: 100_000)
     with pytest.raises(LoaderError, match=r"its images take 0\.2 MB on cpu, where 0\.1 MB are free; use the resident"):
@@ -117,7 +119,7 @@ def test_loaders_share_the_images(shelf: Shelf) -> None:
         assert first._stream.images is second._stream.images  # type: ignore[attr-defined]
 
 
-def test_a_set_of_many_chunks_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_of_many_chunks_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.beton", [jpeg(picture(20, 30, k)) for k in range(11)])
     monkeypatch.setattr(device_engine, "_CHUNK_BYTES", 4 * 20 * 30 * 3)
     with (

@@ -1,4 +1,4 @@
-"""The Triton kernel without a GPU: in Triton's interpreter it draws the CPU's pixels, and it compiles for a GPU."""
+"""The Triton kernel without a GPU: Triton's interpreter draws the CPU's pixels, and the kernel compiles for a GPU."""
 
 import os
 import re
@@ -12,7 +12,7 @@ triton = pytest.importorskip("triton")
 
 
 def test_the_interpreted_kernel_draws_the_pixels_of_the_cpu() -> None:
-    """In a process of its own, because Triton reads the variable when it is imported."""
+    """Run in a separate process, because Triton reads the variable when it is imported."""
     cases = Path(__file__).with_name("interpreted_kernel.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
@@ -24,7 +24,7 @@ def test_the_interpreted_kernel_draws_the_pixels_of_the_cpu() -> None:
 
 @pytest.mark.parametrize("out", ["*u8", "*fp32"])
 def test_the_compiled_kernel_rounds_every_product(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton compiles for a GPU that is not there; a fused multiply-add would give other levels than the CPU."""
+    """Triton compiles for an absent GPU; a fused multiply-add would give other levels than the CPU."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 

@@ -1,4 +1,4 @@
-"""Both engines give the same batches, whatever the file, view, batch size, order of epochs and number of workers."""
+"""Both engines give the same batches for any file, view, batch size, order of epochs and number of workers."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ ENGINES: tuple[EngineChoice, ...] = ("resident", "ffcv")
 
 
 def joined(loader: Loader, epoch: int) -> Batch:
-    """All batches of an epoch as one."""
+    """Return all batches of an epoch as one."""
     batches = list(loader.epoch(epoch))
     return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 

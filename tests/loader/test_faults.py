@@ -1,4 +1,4 @@
-"""What FFCV answers with a hang, a leak or a wrong picture: a clear error, or nothing left behind."""
+"""Faults that stock FFCV answers with a hang, a leak or a wrong picture: a clear error, and nothing left behind."""
 
 import gc
 import importlib
@@ -43,7 +43,7 @@ def no_jpeg(payload: bytearray) -> None:
 
 
 def other_size(payload: bytearray) -> None:
-    """Change the height in the frame header from 48 to 40: the picture decodes, but is not what the file says."""
+    """Change the height in the frame header from 48 to 40: the picture decodes to a size other than stated."""
     frame = payload.index(b"\xff\xc0")
     assert payload[frame + 5 : frame + 7] == b"\x00\x30"
     payload[frame + 6] = 40
@@ -51,7 +51,7 @@ def other_size(payload: bytearray) -> None:
 
 @pytest.fixture
 def damaged(shelf: Shelf, tmp_path: Path) -> Callable[[Callable[[bytearray], None]], Path]:
-    """Makes a copy of the JPEG beton in which sample BAD's payload was changed."""
+    """Copy the JPEG beton with a changed payload of sample BAD."""
 
     def make(damage: Callable[[bytearray], None]) -> Path:
         path = tmp_path / "damaged.beton"
@@ -87,7 +87,7 @@ def test_a_damaged_jpeg_is_an_error_that_names_file_and_sample(
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_error_names_the_samples_id_where_the_manifest_is_that_of_the_file(
+def test_the_error_names_the_samples_id_if_the_manifest_matches(
     shelf: Shelf, damaged: Callable[[Callable[[bytearray], None]], Path], engine: EngineChoice
 ) -> None:
     path = damaged(no_jpeg)
@@ -120,7 +120,7 @@ def test_batches_before_the_damaged_one_are_delivered(
             next(iterator)
 
 
-def test_damage_in_a_sample_that_is_not_asked_for_does_no_harm(
+def test_damage_in_an_unrequested_sample_is_ignored(
     damaged: Callable[[Callable[[bytearray], None]], Path],
 ) -> None:
     kept = np.array([k for k in range(SAMPLES) if k != BAD])
@@ -129,8 +129,8 @@ def test_damage_in_a_sample_that_is_not_asked_for_does_no_harm(
 
 
 @pytest.mark.timeout(60)
-def test_loaders_opened_in_many_threads_at_once_leave_ffcv_as_it_was(shelf: Shelf) -> None:
-    """Opening replaces FFCV's globals for a moment, which must not be left so by threads that interleave."""
+def test_loaders_opened_in_many_threads_restore_ffcv(shelf: Shelf) -> None:
+    """Opening replaces FFCV's globals for a moment; interleaved threads must restore them."""
     before = ffcv_loader.OSCacheManager, Compiler.is_enabled
     assert (before[0].__name__, before[1]) == ("OSCacheManager", True)
 
@@ -147,7 +147,7 @@ def test_loaders_opened_in_many_threads_at_once_leave_ffcv_as_it_was(shelf: Shel
 
 
 class FailingStage(Operation):
-    """An FFCV operation in plain Python that fails at the third batch."""
+    """FFCV operation in plain Python that fails at the third batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class FailingStage(Operation):
 
 @pytest.mark.timeout(60)
 def test_a_failing_stage_is_raised_in_the_consumer_with_its_samples(shelf: Shelf) -> None:
-    """In FFCV the thread dies and the consumer waits for ever."""
+    """In stock FFCV the thread ends and the consumer hangs."""
     pipeline = ViewPipeline(str(shelf.jpeg), [ViewDecoder(), FailingStage()])
     request = LoaderRequest(shelf.jpeg, (ViewRequest(TrainView(8)),), batch_size=4, order_seed=0)
     stream = FfcvStream(StoredFile(shelf.jpeg), request.plan, 1, pipeline)
@@ -252,7 +252,7 @@ def test_iterators_abandoned_in_many_threads_leave_nothing(shelf: Shelf) -> None
 
 @pytest.mark.timeout(100)
 def test_loaders_side_by_side_neither_abort_the_process_nor_change_its_thread_counts(shelf: Shelf) -> None:
-    """Under numba's workqueue layer they abort it, and a test's process with it: this one is the test's own. FFCV sets
+    """Under numba's workqueue layer they abort the process, so the test runs in a separate one. FFCV sets
     torch's count to 1 at import and to num_workers whenever a loader starts.
     """
     program = f"""
@@ -277,8 +277,8 @@ print(numba.threading_layer())
 
 
 @pytest.mark.timeout(100)
-def test_leaving_python_in_the_middle_of_an_epoch_is_quiet(shelf: Shelf) -> None:
-    # A thread that asks for Python's lock inside torch while Python ends would abort the process: make that likely.
+def test_an_exit_in_the_middle_of_an_epoch_is_silent(shelf: Shelf) -> None:
+    # A thread that takes Python's lock inside torch while Python ends would abort the process: make that likely.
     program = f"""
 import sys, time, torch
 from pathlib import Path
@@ -305,7 +305,7 @@ next(iterator)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_pipeline_of_one_loader_is_not_taken_by_the_next(shelf: Shelf) -> None:
+def test_loaders_do_not_share_a_pipeline(shelf: Shelf) -> None:
     """FFCV takes the decoder out of the caller's list, so that a second loader gets no augmentation."""
     views = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Normalised batches: what `Compute.images` makes of 8-bit ones, bit for bit and in the same memory order."""
+"""Normalised batches: equal to `Compute.images` of 8-bit ones, bit for bit and in the same memory order."""
 
 from typing import Any
 
@@ -39,6 +39,6 @@ def test_an_unknown_device_is_refused(shelf: Shelf, device: str, message: str) -
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_refused(shelf: Shelf) -> None:
+def test_a_missing_device_is_refused(shelf: Shelf) -> None:
     with pytest.raises(ConfigError, match="torch finds no CUDA device here"):
         open_loader(shelf.jpeg, TrainView(8), batch_size=4, device="cuda")

@@ -1,4 +1,4 @@
-"""Progressive JPEGs whose last scans are missing: library versions smooth them differently, the engines must not."""
+"""Progressive JPEGs without their last scans: library versions smooth them differently, the engines must not."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from fastdc.loader import EvalView, open_loader
 
 
 def unfinished(scans: int) -> bytes:
-    """A progressive JPEG that ends, correctly, after `scans` scans."""
+    """Return a progressive JPEG that ends, correctly, after `scans` scans."""
     pixels = np.random.default_rng(scans).integers(0, 256, (6, 6, 3), np.uint8)
     image = Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()

@@ -20,7 +20,7 @@ def _empty_cache() -> None:
 
 
 def train(path: Path, size: int, seed: int = 0, workers: int | None = None) -> DecodedImages:
-    """The decoded images that a training loader of `path` uses."""
+    """Return the decoded images of a training loader of `path`."""
     stream = open_loader(path, TrainView(size), batch_size=4, seed=seed, engine="resident", workers=workers)._stream
     assert isinstance(stream, ResidentStream)
     assert stream.images is not None
@@ -28,7 +28,7 @@ def train(path: Path, size: int, seed: int = 0, workers: int | None = None) -> D
 
 
 def evaluation(path: Path, size: int) -> NDArray[np.uint8]:
-    """The finished views that a validation loader of `path` uses."""
+    """Return the finished views of a validation loader of `path`."""
     stream = open_loader(path, EvalView(size), batch_size=4, engine="resident")._stream
     assert isinstance(stream, ResidentStream)
     return stream.finished[EvalView(size)]

@@ -1,4 +1,4 @@
-"""One stream for several consumers: each gets what it would get from a loader of its own, bit for bit."""
+"""One stream for several consumers: each gets the batches of a separate loader, bit for bit."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def assert_equal(first: Batch, second: Batch) -> None:
 @pytest.mark.parametrize("engine", ["ffcv", "resident"])
 @pytest.mark.parametrize("output", ["uint8", "float32"])
 @pytest.mark.parametrize("name", ["jpeg", "mixed"])
-def test_each_batch_equals_that_of_a_loader_of_its_own(shelf: Shelf, name: str, output: Any, engine: Any) -> None:
+def test_each_batch_equals_that_of_a_separate_loader(shelf: Shelf, name: str, output: Any, engine: Any) -> None:
     path, common = getattr(shelf, name), {"batch_size": 6, "shuffle": True, "order_seed": 9, "output": output}
     with open_stream(LoaderRequest(path, REQUESTS, engine=engine, workers=2, **common)) as shared:
         alone = [open_loader(path, r.view, seed=r.seed, engine="resident", **common) for r in REQUESTS]
@@ -54,7 +54,7 @@ def test_equal_requests_share_one_tensor(shelf: Shelf, engine: Any) -> None:
 
 
 @pytest.mark.parametrize("engine", ["ffcv", "resident"])
-def test_an_epoch_can_be_taken_up_in_its_middle(shelf: Shelf, engine: Any) -> None:
+def test_an_epoch_can_start_at_any_batch(shelf: Shelf, engine: Any) -> None:
     with open_stream(
         LoaderRequest(shelf.jpeg, REQUESTS[:2], batch_size=6, order_seed=0, shuffle=True, engine=engine)
     ) as shared:
@@ -66,7 +66,7 @@ def test_an_epoch_can_be_taken_up_in_its_middle(shelf: Shelf, engine: Any) -> No
                 assert_equal(batch, other)
 
 
-def test_the_order_seed_alone_fixes_the_order(shelf: Shelf) -> None:
+def test_the_order_seed_alone_determines_the_order(shelf: Shelf) -> None:
     def order(**seeds: Any) -> list[int]:
         with open_loader(shelf.jpeg, TrainView(8), batch_size=50, shuffle=True, engine="resident", **seeds) as loader:
             return next(loader.epoch(0)).indices.tolist()
@@ -76,7 +76,7 @@ def test_the_order_seed_alone_fixes_the_order(shelf: Shelf) -> None:
     assert order(seed=1, order_seed=np.int64(5)) == order(seed=5)
 
 
-def test_the_order_seed_does_not_touch_the_views(shelf: Shelf) -> None:
+def test_the_order_seed_does_not_change_the_views(shelf: Shelf) -> None:
     made = {}
     for order_seed in (3, 4):
         loader = open_loader(shelf.jpeg, TrainView(8), batch_size=50, seed=1, order_seed=order_seed, shuffle=True)

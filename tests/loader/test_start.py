@@ -1,4 +1,4 @@
-"""An epoch can be taken up in its middle: the batches are those that a whole epoch has there."""
+"""An epoch can start at any batch: the batches equal those of a whole epoch."""
 
 from pathlib import Path
 from typing import Any

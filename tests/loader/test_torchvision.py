@@ -21,7 +21,7 @@ ENGINES: tuple[EngineChoice, ...] = ("resident", "ffcv")
 
 
 def pillow_image(file: BetonFile, sample: int) -> Image.Image:
-    """The stored image as Pillow decodes it."""
+    """Return the stored image as Pillow decodes it."""
     payload = bytes(file.payload(sample))
     if file.modes[sample] == 0:
         return Image.open(io.BytesIO(payload)).convert("RGB")
@@ -60,7 +60,7 @@ def test_validation_views_equal_torchvisions(shelf: Shelf, size: int, resize: in
                 assert_within_one_level(image, reference(pillow_image(file, sample)))
 
 
-def test_flips_happen_half_of_the_time_and_only_if_asked(shelf: Shelf) -> None:
+def test_flips_happen_half_of_the_time_and_only_if_enabled(shelf: Shelf) -> None:
     scale, ratio = (1.0, 1.0), (64 / 48, 64 / 48)  # the whole image, so that only the flip is random
     flipped = []
     with (

@@ -1,4 +1,4 @@
-"""Views refuse settings that make no sense, by name."""
+"""Views refuse invalid settings by name."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_validation_resizes_to_eight_sevenths_by_default(size: int, resize: int)
     assert EvalView(size).resize == resize
 
 
-def test_settings_that_came_later_leave_old_keys_alone() -> None:
+def test_later_settings_keep_old_keys() -> None:
     """Stored labels of release 0.1.0 are found under a key of these five alone."""
     old = {"size": 8, "scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "flip": True, "tile_grid": 2}
     assert TrainView(8, tile_grid=2).identity() == old

@@ -1,4 +1,4 @@
-"""Several views of an image in one epoch: the same visits whatever the engine, batch size, workers and start."""
+"""Several views of an image in one epoch: the same visits for any engine, batch size, workers and start."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def test_each_round_of_an_epoch_visits_every_sample_once(
     np.testing.assert_array_equal(rounds[0], SampleOrder(samples, seed, shuffle).epoch(epoch))
 
 
-def test_rounds_have_orders_of_their_own() -> None:
+def test_each_round_has_its_own_order() -> None:
     orders = SampleOrder(np.arange(30), 0, True, 5, 30).epoch(2).reshape(5, 30) % 30
     assert len(set(map(tuple, orders))) == 5
 
@@ -103,7 +103,7 @@ def test_one_view_is_the_first_round_of_several(shelf: Shelf, engine: Any) -> No
 
 
 @pytest.mark.parametrize("engine", ["ffcv", "resident", "device"])
-def test_an_epoch_is_taken_up_in_any_round(shelf: Shelf, engine: Any) -> None:
+def test_an_epoch_can_start_in_any_round(shelf: Shelf, engine: Any) -> None:
     with open_loader(shelf.jpeg, VIEW, batch_size=6, shuffle=True, views=3, engine=engine) as loader:
         whole = list(loader.epoch(1))
         for start in (3, 4, 8, len(whole)):  # batch 3 holds the end of one round and the beginning of the next
@@ -112,7 +112,7 @@ def test_an_epoch_is_taken_up_in_any_round(shelf: Shelf, engine: Any) -> None:
 
 
 @pytest.mark.parametrize("engine", ["ffcv", "resident"])
-def test_a_shared_stream_gives_each_its_own_visits(shelf: Shelf, engine: Any) -> None:
+def test_consumers_of_a_shared_stream_have_their_own_visits(shelf: Shelf, engine: Any) -> None:
     requests = (ViewRequest(VIEW, 1), ViewRequest(TrainView(16), 2))
     common: dict[str, Any] = {"batch_size": 6, "shuffle": True, "order_seed": 9}
     with open_stream(LoaderRequest(shelf.mixed, requests, engine=engine, workers=2, visits=3, **common)) as shared:

@@ -44,7 +44,7 @@ class ArrayObservation:
 
 
 def made_up_context(labels: np.ndarray, seed: int = 0, width: int = 12, classes: int | None = None) -> MethodContext:
-    """Features around class centres, and the outputs and log of a network that knows those; distinct samples."""
+    """Return a context with features around class centres and outputs from these centres; distinct samples."""
     generator = np.random.default_rng(seed)
     num_classes = classes or int(labels.max()) + 1
     rows = generator.standard_normal((num_classes, width))[labels] + generator.standard_normal((len(labels), width))
@@ -56,7 +56,7 @@ def made_up_context(labels: np.ndarray, seed: int = 0, width: int = 12, classes:
 def context_of(
     labels: np.ndarray, rows: np.ndarray, outputs: np.ndarray, log: np.ndarray, num_classes: int
 ) -> MethodContext:
-    """A context over given arrays; every field of the log is `log`, float [T, N]."""
+    """Return a context over given arrays; every field of the log is `log`, float [T, N]."""
     final = ArrayPass(rows.astype(np.float16), outputs.astype(np.float16))
     fields = {name: log.astype(np.float32) for name in ("p_y", "p_other", "margin", "entropy", "el2n")}
     return MethodContext(
@@ -69,7 +69,7 @@ def context_of(
 
 
 def taken(context: MethodContext, samples: np.ndarray, classes: int | None = None) -> MethodContext:
-    """The same context over some samples only, in their order."""
+    """Return the context of some samples only, in their order."""
     observation = cast(Any, context.observations[0])
     final, log = observation.final, observation.log["el2n"]
     num_classes = classes or len(context.classes)

@@ -14,7 +14,7 @@ from tests.methods.score_references import log_softmax, softmax
 
 @dataclass(frozen=True)
 class InMemoryFinal:
-    """The part of a final pass that score methods read."""
+    """Part of a final pass that score methods read."""
 
     values: dict[str, np.ndarray]
 
@@ -23,7 +23,7 @@ class InMemoryFinal:
 
 
 class FinishedObservation(Observation):
-    """A real observation whose final pass and TDDS steps a test sets."""
+    """Real observation with a final pass and TDDS steps set by the test."""
 
     parts: dict[Path, tuple[InMemoryFinal, np.ndarray]] = {}  # noqa: RUF012
 
@@ -37,7 +37,7 @@ class FinishedObservation(Observation):
 
 
 def observe_logits(folder: Path, logits: np.ndarray, labels: np.ndarray, features: np.ndarray) -> Observation:
-    """A run that saw `logits` [T, N, C], the last epoch also being the final pass."""
+    """Record a run with `logits` [T, N, C]; the last epoch is also the final pass."""
     folder.mkdir()
     for epoch, batch in enumerate(logits):
         values = np.full((len(FIELDS), labels.size), np.nan, np.float32)
@@ -74,7 +74,7 @@ def tdds_steps(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Case:
-    """Two runs over the same samples, and what they saw."""
+    """Two runs over the same samples, with their logits."""
 
     logits: np.ndarray
     labels: np.ndarray
@@ -83,7 +83,7 @@ class Case:
 
 
 def make_case(folder: Path, *, runs: int = 2, epochs: int = 14, per_class: int = 12, classes: int = 4) -> Case:
-    """`runs` runs over classes * per_class samples in mixed order; logits [R, T, N, C], features [R, N, 6]."""
+    """Record `runs` runs over classes * per_class samples in mixed order; logits [R, T, N, C], features [R, N, 6]."""
     generator = np.random.default_rng(runs * 1000 + epochs)
     labels = generator.permutation(np.repeat(np.arange(classes), per_class))
     drift = generator.standard_normal((1, 1, labels.size, classes)) * 1.5

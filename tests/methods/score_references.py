@@ -1,4 +1,4 @@
-"""Float64 references of every score, written from the papers' definitions: one sample, one epoch, plain numpy."""
+"""Float64 references of every score, from the papers' definitions: one sample, one epoch, plain numpy."""
 
 from itertools import pairwise
 
@@ -83,7 +83,7 @@ def cad_prune(z, y, window=6, last_windows=2):
 
 
 def cad_prune_el2n(z, y, window=6, last_windows=2):
-    """The windows k..k+J-1 for k = K-J-W..K-J-1: none of them holds the last of the K epochs."""
+    """Take the windows k..k+J-1 for k = K-J-W..K-J-1: none of them contains the last of the K epochs."""
     errors = [np.linalg.norm(softmax(e) - np.eye(z.shape[-1])[y]) for e in z]
     first = len(errors) - window - last_windows
     return np.mean([np.std(errors[k : k + window], ddof=1) for k in range(first, len(errors) - window)])

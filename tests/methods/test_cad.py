@@ -1,4 +1,4 @@
-"""The readings of compute-aware difficulty, and the methods that are built on it: CAD-Prune, CA2D, R-CAD."""
+"""The readings of compute-aware difficulty, and the methods based on it: CAD-Prune, CA2D, R-CAD."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_the_second_reading_needs_one_epoch_more(name: str) -> None:
 
 
 def test_which_settings_are_inferred() -> None:
-    """The reading is where it was chosen by us, not where a code has it."""
+    """The reading is inferred where fastdc chose it, and not where an official code has it."""
     inferred = {name: get_method(name).inferred(get_method(name).configure({}), 64) for name in ("cad_prune", "ca2d")}
     assert set(inferred["cad_prune"]) == {"reading", "last_epoch"}
     assert set(inferred["ca2d"]) == {"reading", "last_epoch", "pool"}
@@ -95,7 +95,7 @@ def test_ca2d_passes_the_reading_on(case: Case) -> None:
 
 
 def r_cad_reference(context: MethodContext, weights: np.ndarray, ipc: int) -> list[int]:
-    """Weighted facility location by the definition, in float64: f of every larger set, summed anew."""
+    """Choose by weighted facility location in float64: f of every larger set, summed from scratch."""
     rows = context.observations[0].final.features().astype(np.float64)
     unit, chosen = rows / np.linalg.norm(rows, axis=1, keepdims=True), []
     for label in range(len(context.classes)):
@@ -112,7 +112,7 @@ def r_cad_reference(context: MethodContext, weights: np.ndarray, ipc: int) -> li
 
 
 def cad_reference(series: np.ndarray, last_epoch: int, window: int, last_windows: int, omitted: int) -> np.ndarray:
-    """CAD from [T, N] by slices; `omitted` epochs at the end belong to no window."""
+    """Compute CAD from [T, N] by slices; `omitted` epochs at the end are in no window."""
     ends = [last_epoch - omitted - back for back in range(last_windows)]
     return np.mean([series[end - window : end].astype(np.float64).std(axis=0, ddof=1) for end in ends], axis=0)
 
@@ -120,7 +120,7 @@ def cad_reference(series: np.ndarray, last_epoch: int, window: int, last_windows
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("settings", [{}, {"reading": "true_class", "last_epoch": 9, "window": 3, "last_windows": 4}])
 def test_r_cad_is_its_definition(seed: int, settings: dict[str, Any]) -> None:
-    """Every field of the log is the same series here, so the readings differ in their windows alone."""
+    """Every field of the log is the same series here, so the readings differ only in their windows."""
     context, method = made_up_context(np.arange(72) % 3, seed), get_method("r_cad")
     log = context.observations[0].log["el2n"]  # type: ignore[attr-defined]
     weights = cad_reference(log, 9, 3, 4, omitted=0) if settings else cad_reference(log, 8, 6, 2, omitted=1)
@@ -136,8 +136,8 @@ def test_r_cad_is_its_definition(seed: int, settings: dict[str, Any]) -> None:
     assert method.compress(ready, config, 5, 0).sources.tolist() == found.sources.tolist()
 
 
-def test_r_cad_takes_one_of_each_kind_the_demanded_kind_first() -> None:
-    """Three alike and steady, two alike and wavering: CAD-Prune takes the two, R-CAD one of either kind."""
+def test_r_cad_takes_one_of_each_kind() -> None:
+    """Three samples are equal and steady, two equal and unsteady: CAD-Prune takes the two, R-CAD one of each kind."""
     context = made_up_context(np.zeros(5, np.int64))
     run: Any = context.observations[0]
     run.final.rows[:] = np.repeat([[1.0, 0.1] * 6, [0.1, 1.0] * 6], [3, 2], axis=0)

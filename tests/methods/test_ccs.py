@@ -1,4 +1,4 @@
-"""CCS: strata against the authors' rule written out, the faults of their code that are not ours, and the seed."""
+"""CCS: strata against the authors' rule, the faults of their code, and the seed."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def keep(case: Case, ipc: int, seed: int = 0, **changes: Any) -> list[int]:
 
 
 def slow_budgets(sizes: list[int], budget: int) -> list[int]:
-    """Smallest first, min(size, what is left // strata that are left), as the paper's algorithm says."""
+    """Follow the paper's algorithm: smallest first, min(size, remaining budget // remaining strata)."""
     given_out = [0] * len(sizes)
     for served, k in enumerate(sorted(range(len(sizes)), key=lambda k: (sizes[k], k))):
         given_out[k] = min(sizes[k], (budget - sum(given_out)) // (len(sizes) - served))
@@ -102,12 +102,12 @@ def test_drops_the_hardest_by_aum_and_covers_the_strata(case: Case, score: str, 
         assert case.labels[kept].tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
 
 
-def test_every_class_keeps_the_same_number_unless_the_published_budget_is_asked_for(case: Case) -> None:
+def test_every_class_keeps_the_same_number_except_with_the_published_budget(case: Case) -> None:
     assert np.bincount(case.labels[keep(case, 3)]).tolist() == [3] * 4
     assert np.bincount(case.labels[keep(case, 3, balanced=False)], minlength=4).tolist() != [3] * 4
 
 
-def test_the_seed_decides(case: Case) -> None:
+def test_the_choice_depends_on_the_seed(case: Case) -> None:
     assert keep(case, 3) == keep(case, 3)
     assert keep(case, 3) != keep(case, 3, seed=1)
 
@@ -115,14 +115,14 @@ def test_the_seed_decides(case: Case) -> None:
 @pytest.mark.parametrize("balanced", [True, False])
 @pytest.mark.parametrize("ipc", [1, 15, 20])
 def test_any_budget_is_met_exactly(case: Case, balanced: bool, ipc: int) -> None:
-    """At 15 and 20 of 20, dropping 30 % would leave too few: fewer are dropped."""
+    """At 15 and 20 of 20, dropping 30 % would leave too few, so fewer are dropped."""
     kept = keep(case, ipc, balanced=balanced, beta=0.3)
     assert len(set(kept)) == 4 * ipc
     if balanced:
         assert np.bincount(case.labels[kept]).tolist() == [ipc] * 4
 
 
-def test_more_than_there_are_is_refused(case: Case) -> None:
+def test_a_budget_above_the_set_is_refused(case: Case) -> None:
     with pytest.raises(MethodError, match="ipc=21 needs 84 images, the set has 80"):
         keep(case, 21, balanced=False)
     with pytest.raises(MethodError, match="class 'class0' has 20"):

@@ -48,26 +48,26 @@ def made(compressed: Compressed) -> np.ndarray:
 
 
 def view(image: np.ndarray, resize: int, size: int = SIDE) -> np.ndarray:
-    """Shorter side resized, central pixels: by torchvision on Pillow."""
+    """Resize the shorter side and crop the centre, by torchvision on Pillow."""
     transform = Compose([Resize(resize, antialias=True), CenterCrop(size)])
     return np.asarray(transform(Image.fromarray(image)))
 
 
 def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
-    """torch's nearest neighbour, the default of `interpolate`."""
+    """Resize by torch's nearest neighbour, the default of `interpolate`."""
     batch = torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()).float()
     return interpolate(batch, size=(side, side))[0].numpy().transpose(1, 2, 0).astype(np.uint8)
 
 
 def pool_of(context: MethodContext, label: int, size: int, seed: int) -> list[int]:
-    """The first `size` images of a shuffle of the class."""
+    """Return the first `size` images of a shuffle of the class."""
     members = np.flatnonzero(context.labels == label)
     generator = np.random.Generator(np.random.PCG64([derive_seed(seed, "patch pool"), label]))
     return sorted(generator.permutation(members)[:size].tolist())
 
 
 @pytest.mark.parametrize(("ipc", "grid", "resize"), [(3, 2, 32), (2, 2, 37), (1, 4, 32), (4, 1, 40)])
-def test_cim_equals_the_plain_way(context: MethodContext, ipc: int, grid: int, resize: int) -> None:
+def test_cim_equals_a_plain_reference(context: MethodContext, ipc: int, grid: int, resize: int) -> None:
     compressed = compress(context, ipc, seed=5, pool=17, grid=grid, resize=resize, batch_size=7)
     images, tile = made(compressed), SIDE // grid
     for label in range(len(CLASSES)):
@@ -101,8 +101,8 @@ def test_the_scripts_view_for_each_side(context: MethodContext, side: int, resiz
     assert np.array_equal(images[0], view(wide, resize, side))
 
 
-def test_mosaics_of_another_side_keep_the_share_that_is_cut_away() -> None:
-    """256 to 224 px is 293 to 256; a list may be made again at another side."""
+def test_mosaics_of_another_side_keep_the_cropped_share() -> None:
+    """256 to 224 px corresponds to 293 to 256; a list may be used at another side."""
     wide = np.random.default_rng(3).integers(0, 256, (70, 101, 3), np.uint8)
     mosaic = Mosaic(grid=1, fit="squash", resize="nearest", view=256 / 224)
     for side, resize in ((224, 256), (256, 293), (32, 37)):
@@ -113,13 +113,13 @@ def test_mosaics_of_another_side_keep_the_share_that_is_cut_away() -> None:
 
 
 def test_an_odd_side_is_filled(context: MethodContext) -> None:
-    """Tiles of 16 and 17 px, or 17 and 16: the edge lies where every mosaic of fastdc has it."""
+    """Tiles have 16 and 17 px, or 17 and 16: the edge is where every mosaic of fastdc has it."""
     image = made(compress(replace(context, image_size=33, image=lambda index: np.full((40, 50, 3), 9, np.uint8)), 1))[0]
     assert image.shape == (33, 33, 3)
     assert (image == 9).all()
 
 
-def test_the_pool_is_rdeds_and_grows_where_it_must(context: MethodContext) -> None:
+def test_the_pool_is_that_of_rded_and_grows_if_necessary(context: MethodContext) -> None:
     pools = random_pools(context, 6, derive_seed(3, "patch pool"))
     found = compress(context, 1, seed=3, pool=6)
     assert all(set(found.sources[label]) <= set(pools[label].tolist()) for label in range(len(CLASSES)))
@@ -129,7 +129,7 @@ def test_the_pool_is_rdeds_and_grows_where_it_must(context: MethodContext) -> No
     assert not np.array_equal(compress(context, 1, seed=4, pool=6).sources, found.sources)
 
 
-def test_the_losses_are_those_of_the_chosen(context: MethodContext) -> None:
+def test_the_losses_belong_to_the_chosen_images(context: MethodContext) -> None:
     found = compress(context, 2, pool=12)
     losses = [
         reference_loss([TinyNet(0)], view(context.image(int(i)), SIDE), int(context.labels[i]))
@@ -148,7 +148,7 @@ def test_several_teachers_vote_by_their_mean_logits(context: MethodContext) -> N
         assert found.sources[label, 0] == members[int(np.argmin(losses))]
 
 
-def test_what_is_left_out_is_reported() -> None:
+def test_omissions_are_reported() -> None:
     method = get_method("cim")
     (alone,) = method.reductions(method.configure({}), 224)
     assert "without CIM's matching of features" in alone
@@ -168,7 +168,7 @@ def test_visits_of_the_dry_run() -> None:
     )
 
 
-def test_refusals(context: MethodContext) -> None:
+def test_invalid_requests_are_refused(context: MethodContext) -> None:
     with pytest.raises(MethodError, match="class 't-shirt' has 40"):
         compress(context, 11)
     with pytest.raises(MethodError, match="cim: needs a teacher"):

@@ -14,7 +14,7 @@ from tests.methods.final_pass import made_up_context
 
 CONTEXT = made_up_context(np.arange(40) % 2, seed=1)
 DIFFICULTY = np.random.default_rng(2).uniform(-1, 1, 40)
-KEPT = np.sort(np.argsort(DIFFICULTY)[:28])  # int(0.3 * 40) hardest are gone
+KEPT = np.sort(np.argsort(DIFFICULTY)[:28])  # the int(0.3 * 40) hardest are dropped
 
 
 def found(budget: int, context: Any = CONTEXT, **settings: Any) -> list[int]:
@@ -68,7 +68,7 @@ def test_accumulated_margin_is_of_probabilities() -> None:
     np.testing.assert_allclose(initial_scores(CONTEXT, "aum"), -log.log["margin"].mean(axis=0), rtol=1e-6)
 
 
-def test_a_graph_too_weak_to_matter_leaves_the_ranking() -> None:
+def test_a_weak_graph_keeps_the_ranking() -> None:
     far = made_up_context(np.arange(40) % 2, seed=1)
     far.observations[0].final.rows[:] *= 100  # type: ignore[attr-defined]
     members = np.flatnonzero(far.labels == 1)
@@ -77,7 +77,7 @@ def test_a_graph_too_weak_to_matter_leaves_the_ranking() -> None:
     assert found(20, mis_ratio=0) != ranking
 
 
-def test_the_mislabelled_share_is_of_the_whole_set_and_leaves_the_budget() -> None:
+def test_the_mislabelled_share_is_of_the_whole_set_and_keeps_the_budget() -> None:
     groups = groups_of(CONTEXT, "d2", True)
     hardness = np.where(CONTEXT.labels == 0, 1.0, 0.0) + DIFFICULTY / 100
     left = [group.members for group in without_hardest(groups, hardness, 0.4, 3)]

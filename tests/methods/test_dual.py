@@ -1,4 +1,4 @@
-"""DUAL's sampling: the weights against scipy-free Beta densities, the law of the draw, and the seed."""
+"""DUAL's sampling: the weights against Beta densities, the distribution of draws, and the seed."""
 
 import math
 from typing import Any
@@ -46,7 +46,7 @@ def test_certain_and_impossible_samples_have_weights_too() -> None:
 
 
 def test_the_draw_follows_the_weights() -> None:
-    """First drawn in proportion to the weights; two of three without replacement as the sequential law says."""
+    """The first draw is proportional to the weights; two of three follow sequential draws without replacement."""
     weights = np.array([1.0, 2.0, 5.0, 0.0])
     first, pairs, draws = np.zeros(4), np.zeros(4), 4000
     for seed in range(draws):

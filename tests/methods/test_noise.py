@@ -1,4 +1,4 @@
-"""Pure noise: its law, and what it depends on."""
+"""Pure noise: its distribution and its inputs."""
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def test_levels_are_normal_and_clipped() -> None:
     assert abs(np.corrcoef(levels[:, 0], levels[:, 1])[0, 1]) < 0.01
 
 
-def test_it_is_noise_still_when_it_is_stored() -> None:
+def test_stored_images_are_still_noise() -> None:
     image = next(noise_images(1, 64, 3))
     stored = decode_image(encode_jpeg(image, 75))
     assert stored.std() > 0.5 * image.std()

@@ -1,4 +1,4 @@
-"""What the observer's record gives and what `fastdc.scores` gives on the same logits: one function, known bounds."""
+"""Scores of the observer's record and of `fastdc.scores` on the same logits: one function, known bounds."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ VARIANT_OF = {"aum_softmax": "aum", "cad_prune_el2n": "cad_prune"}
 
 
 def observe(folder: Path, logits: np.ndarray, labels: np.ndarray, features: np.ndarray) -> Observation:
-    """Record logits float32 [T, N, C] with the observer's own kernels, in the observer's own files."""
+    """Record logits float32 [T, N, C] with the observer's own kernels and files."""
     folder.mkdir(exist_ok=True)
     samples, order = labels.size, np.random.default_rng(0).permutation(labels.size)
     recorder = TddsRecorder(folder, samples, logits.shape[2])
@@ -66,7 +66,7 @@ def from_logits(name: str, logits: np.ndarray, labels: np.ndarray, features: np.
 
 
 class Files:
-    """The record's files as plain numpy reads them."""
+    """Files of the record, read by plain numpy."""
 
     def __init__(self, folder: Path, samples: int) -> None:
         log = np.fromfile(folder / LOG_NAME, "<f4").reshape(-1, len(FIELDS), samples)
@@ -102,7 +102,7 @@ def seen(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Observ
 
 
 def bound(name: str, expected: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The bounds that `fastdc.methods.bases.difficulty` states."""
+    """Return the bounds that `fastdc.methods.bases.difficulty` states."""
     own = np.take_along_axis(logits, labels[None, :, None], 2)[..., 0].astype(np.float64)
     others = np.where(np.arange(logits.shape[2]) == labels[:, None], -np.inf, logits).max(2)
     absolute = {"forgetting": 0.0, "aum_softmax": 2e-6, "dyn_unc": 2e-5, "dual": 2e-5}
@@ -118,7 +118,7 @@ def bound(name: str, expected: np.ndarray, logits: np.ndarray, labels: np.ndarra
 
 
 @pytest.mark.parametrize("name", sorted(SCORES))
-def test_the_records_score_is_that_of_its_logits_within_what_float32_keeps(name: str, seen: Any) -> None:
+def test_the_records_score_equals_that_of_its_logits_within_float32(name: str, seen: Any) -> None:
     record, (logits, labels, features) = seen
     expected = from_logits(name, logits, labels, features)
     assert (np.abs(from_record(name, record) - expected) <= bound(name, expected, logits, labels)).all()
@@ -137,12 +137,12 @@ def test_one_function_computes_both(name: str, seen: Any) -> None:
 @pytest.mark.parametrize("name", ["least_confidence", "margin", "entropy", "el2n", "grand"])
 @pytest.mark.parametrize("label", [0, 1])
 def test_stored_scores_of_sure_samples_rank_exactly(tmp_path: Path, name: str, label: int) -> None:
-    """Right and sure (label 0) or wrong and sure (label 1), up to a margin of 85, near what float32 holds at all."""
+    """Samples are right (label 0) or wrong (label 1) with margins up to 85, near the limit of float32."""
     generator = np.random.default_rng(1)
     margins = generator.permutation(np.linspace(3, 85, 400))
     logits = np.zeros((EPOCHS, 400, 20))
     logits[..., 0] = margins
-    logits[..., 2:] -= generator.random((400, 18)) * 5  # what others share: el2n needs squares, entropy logarithms
+    logits[..., 2:] -= generator.random((400, 18)) * 5  # common to the others: el2n needs squares, entropy logarithms
     logits = logits.astype(np.float32)
     labels, features = np.full(400, label), np.ones((400, 2), np.float32)
     record = observe(tmp_path / "run", logits, labels, features)
@@ -155,8 +155,8 @@ def test_stored_scores_of_sure_samples_rank_exactly(tmp_path: Path, name: str, l
         assert fastdc.select(found, np.zeros(400, int), 50, keep="easy").tolist() == kept.tolist()
 
 
-def test_unsure_samples_keep_their_digits_too(tmp_path: Path) -> None:
-    """Nearly equal probabilities: gap and p_max are small there, and one minus them must not round them to float32."""
+def test_unsure_samples_keep_their_digits(tmp_path: Path) -> None:
+    """With nearly equal probabilities, gap and p_max are small, and one minus them must keep their digits."""
     gaps = np.random.default_rng(2).permutation(np.logspace(-6, -3, 200))
     logits = np.zeros((EPOCHS, 200, 3))
     logits[..., 0] = gaps
@@ -168,7 +168,7 @@ def test_unsure_samples_keep_their_digits_too(tmp_path: Path) -> None:
     assert np.argsort(from_record("margin", record)).tolist() == np.argsort(-gaps).tolist()
 
 
-def test_rows_beside_wide_ones_keep_the_bits_of_the_vector_code() -> None:
+def test_other_rows_keep_the_bits_of_the_vector_code() -> None:
     """A margin above 40 takes its row, and no other, through float64."""
     generator = np.random.default_rng(4)
     logits, labels = generator.standard_normal((60, 37)).astype(np.float32) * 3, generator.integers(0, 37, 60)

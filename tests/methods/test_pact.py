@@ -1,4 +1,4 @@
-"""PACT: the bytes of random's set, the choice of the grid, and what training is told."""
+"""PACT: the bytes of random's set, the choice of the grid, and the hints for training."""
 
 import io
 from dataclasses import replace
@@ -56,7 +56,7 @@ def sizes_of(path: Path) -> list[int]:
 
 
 def random_source(betons: Any, tmp_path: Path, index: int) -> Any:
-    """Decode the training image that image `index` of random's set was."""
+    """Decode the training image behind image `index` of random's set."""
     wanted = load_manifest(tmp_path / "plain.beton").ids[index]
     with BetonFile(betons.train) as beton:
         return beton.decode(load_manifest(betons.train).ids.index(wanted))
@@ -69,14 +69,14 @@ def side_of(path: Path) -> int:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_it_never_takes_more_bytes_than_random(betons: Any, tmp_path: Path, seed: int) -> None:
+def test_pact_never_takes_more_bytes_than_random(betons: Any, tmp_path: Path, seed: int) -> None:
     packed = load_manifest(compress(betons, tmp_path, seed=seed))
     plain = load_manifest(compress(betons, tmp_path, "random", "plain", seed=seed))
     assert packed.counts == plain.counts
     assert 0.5 * plain.image_bytes < packed.image_bytes <= plain.image_bytes
 
 
-def test_the_budget_leaves_the_gain_of_the_encoder_out(betons: Any, tmp_path: Path) -> None:
+def test_the_budget_excludes_the_gain_of_the_encoder(betons: Any, tmp_path: Path) -> None:
     given: dict[str, Any] = {
         name: compress(betons, tmp_path, name=name, settings={"budget": name}) for name in ENCODERS
     }
@@ -93,8 +93,8 @@ def test_the_budget_leaves_the_gain_of_the_encoder_out(betons: Any, tmp_path: Pa
     assert details["max_bytes"] == sum(encoded) // len(encoded)
 
 
-def test_a_mosaic_that_no_quality_brings_within_its_bytes_is_refused(betons: Any, tmp_path: Path) -> None:
-    """Once by a grid whose mosaics are too large, once by a list that allows fewer bytes."""
+def test_a_mosaic_that_exceeds_its_bytes_at_any_quality_is_refused(betons: Any, tmp_path: Path) -> None:
+    """Mosaics exceed their bytes by a large grid, and by a list that allows fewer bytes."""
     out = compress(betons, tmp_path, ipc=1, settings={"grid": 2})
     listed = tmp_path / "out.list.tsv"
     details: Any = load_manifest(out).made["details"]
@@ -109,8 +109,8 @@ def test_a_mosaic_that_no_quality_brings_within_its_bytes_is_refused(betons: Any
         list(store_mosaics(lambda index: noise[index], np.arange(64)[None], 28, mosaic))
 
 
-def test_sources_are_ranked_where_no_scores_are_given() -> None:
-    """As in a test of one's own, which calls the method alone."""
+def test_sources_are_ranked_without_given_scores() -> None:
+    """The method is called directly, as in a user's own test."""
     context, method = made_up_context(np.arange(72) % 3), get_method("pact")
     image = np.zeros((28, 28, 3), np.uint8)
     context = replace(context, image_size=28, image=lambda index: image)
@@ -142,7 +142,7 @@ def test_a_small_class_limits_the_grid(betons: Any, tmp_path: Path) -> None:
         compress(betons, tmp_path, name="more", ipc=min(counts) // 4 + 1)
 
 
-def test_sources_lie_in_the_easier_part_and_differ(betons: Any, tmp_path: Path) -> None:
+def test_sources_are_distinct_and_from_the_easier_part(betons: Any, tmp_path: Path) -> None:
     compress(betons, tmp_path, ipc=1, settings={"grid": 2, "pool": 50} | WINDOW)
     half = min(load_manifest(betons.train).counts) // 2
     compress(betons, tmp_path, "el2n", "easy", ipc=half, settings=WINDOW)
@@ -166,12 +166,12 @@ def test_without_a_window_no_observer_is_read(betons: Any, tmp_path: Path) -> No
     [({"pool": 100, "keep": "hard"}, "keep"), ({"pool": 100, "last_epoch": 3}, "last_epoch"),
      ({"first_epoch": 2}, "first_epoch")],
 )  # fmt: skip
-def test_settings_that_change_nothing_are_refused(settings: dict[str, Any], named: str) -> None:
+def test_settings_without_effect_are_refused(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         get_method("pact").configure(settings)
 
 
-def test_its_list_gives_the_same_files_again(betons: Any, tmp_path: Path) -> None:
+def test_the_list_gives_the_same_files_again(betons: Any, tmp_path: Path) -> None:
     out = compress(betons, tmp_path)
     again = compress_list(tmp_path / "out.list.tsv", betons.train, tmp_path / "again.beton")
     assert again.content_hash == load_manifest(out).content_hash

@@ -42,7 +42,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 class TinyNet(nn.Sequential):
-    """Fixed random weights: a real network, whose losses differ a lot between images."""
+    """Small network with fixed random weights; its losses differ widely between images."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ class TinyNet(nn.Sequential):
 
 
 class Broken(nn.Module):
-    """A network that fails in the way that `fail` fails."""
+    """Network that fails as `fail` does."""
 
     def __init__(self, fail: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def made(compressed: Compressed | Start) -> np.ndarray:
 
 
 def reference_loss(models: list[nn.Module], pixels: np.ndarray, label: int) -> float:
-    """Cross-entropy of the mean logits in float64; the picture lies in the middle of zeros."""
+    """Return the cross-entropy of the mean logits in float64; the picture is padded with zeros."""
     framed = np.zeros((SIDE, SIDE, 3))
     low = (SIDE - len(pixels)) // 2
     framed[low : low + len(pixels), low : low + len(pixels)] = (pixels / 255 - MEAN) / STD
@@ -107,7 +107,7 @@ def reference_loss(models: list[nn.Module], pixels: np.ndarray, label: int) -> f
 
 
 def crop_of(context: MethodContext, law: CropLaw, sample: int, crop: int, side: int) -> np.ndarray:
-    """One candidate with Pillow; the address of its draws is written out here."""
+    """Crop one candidate with Pillow, at the address of its draws."""
     source = context.image(sample)
     seed = derive_seed(derive_seed(law.seed, "patches", crop=crop), "augment")
     view = TrainView(side, law.scale, law.ratio, law.flip)
@@ -115,7 +115,7 @@ def crop_of(context: MethodContext, law: CropLaw, sample: int, crop: int, side: 
 
 
 def reference_rded(context: MethodContext, seed: int, ipc: int, factor: int, crops: int, pool: int) -> np.ndarray:
-    """RDED over the first `pool` images of a shuffle per class: uint8 [C * ipc, S, S, 3]."""
+    """Run RDED over the first `pool` images of a shuffle per class: uint8 [C * ipc, S, S, 3]."""
     law, side, net = CropLaw(seed, crops), SIDE // factor, TinyNet(0)
     images = []
     for label in range(len(CLASSES)):
@@ -137,7 +137,7 @@ def reference_rded(context: MethodContext, seed: int, ipc: int, factor: int, cro
 
 
 @pytest.mark.parametrize(("factor", "ipc"), [(2, 3), (1, 4)])
-def test_rded_equals_the_plain_way(context: MethodContext, factor: int, ipc: int) -> None:
+def test_rded_equals_a_plain_reference(context: MethodContext, factor: int, ipc: int) -> None:
     method = get_method("rded")
     config = method.configure({"pool": 14, "crops": 3, "factor": factor, "batch_size": 17})
     compressed = method.compress(context, config, ipc, seed=5)
@@ -149,7 +149,7 @@ def test_rded_equals_the_plain_way(context: MethodContext, factor: int, ipc: int
     assert compressed.hints == {}
 
 
-def test_the_choice_is_the_seeds_and_not_the_batches(context: MethodContext, tmp_path: Path) -> None:
+def test_the_choice_depends_on_the_seed_and_not_on_batches(context: MethodContext, tmp_path: Path) -> None:
     method, chosen = get_method("rded"), []
     for batch_size, seed in ((500, 0), (3, 0), (500, 1)):
         assert context.teaching is not None
@@ -168,7 +168,7 @@ def test_the_papers_grid_for_each_side(context: MethodContext, side: int, factor
     assert made(compressed).shape == (len(CLASSES), side, side, 3)
 
 
-def test_a_pool_grows_where_the_mosaics_need_it(context: MethodContext) -> None:
+def test_the_pool_grows_with_the_mosaics(context: MethodContext) -> None:
     method = get_method("rded")
     compressed = method.compress(context, method.configure({"pool": 2, "crops": 1, "factor": 2}), 10, 0)
     for label in range(len(CLASSES)):
@@ -182,7 +182,7 @@ def test_a_class_with_too_few_images_is_named(context: MethodContext, settings: 
         method.compress(replace(context, image_size=128), method.configure(settings), 11, 0)
 
 
-def test_without_a_teacher_there_is_a_sentence(context: MethodContext) -> None:
+def test_without_a_teacher_the_error_is_one_sentence(context: MethodContext) -> None:
     method = get_method("rded")
     with pytest.raises(MethodError, match="rded: needs a teacher"):
         method.compress(replace(context, teaching=None), method.configure({}), 1, 0)
@@ -197,14 +197,14 @@ def test_a_broken_teacher_is_named(context: MethodContext) -> None:
     assert not list(nan.teaching.scratch.glob("*")), "nothing of it is kept"
 
 
-def test_out_of_memory_names_what_to_lower(context: MethodContext) -> None:
+def test_an_out_of_memory_error_names_the_settings_to_lower(context: MethodContext) -> None:
     method, config = get_method("rded"), get_method("rded").configure({"pool": 2, "batch_size": 40})
     greedy = with_teachers(context, Broken(lambda images: images.new_zeros(2**50)))
     with pytest.raises(MethodError, match=r"batch_size=40 views of 32 px; lower"):
         method.compress(greedy, config, 1, 0)
 
 
-def test_a_killed_method_finds_its_losses_again(context: MethodContext) -> None:
+def test_a_killed_method_reuses_its_losses(context: MethodContext) -> None:
     def refuse(_images: torch.Tensor) -> torch.Tensor:
         raise AssertionError("was scored already")
 
@@ -234,7 +234,7 @@ def test_ca2d_takes_its_pool_from_cad_prune(context: MethodContext, tmp_path: Pa
     assert compressed.details["inferred"] == {"pool": 8, "reading": "true_class", "last_epoch": 8}
 
 
-def test_random_images_are_whole_and_drawn_by_the_seed(context: MethodContext) -> None:
+def test_random_images_are_whole_and_depend_on_the_seed(context: MethodContext) -> None:
     start = random_images(context, 5, 3)
     assert start.sources.shape == (15, 1)
     assert len(set(start.sources.ravel().tolist())) == 15
@@ -253,14 +253,14 @@ def test_outward_from_the_middle(count: int, middle: int, order: list[int]) -> N
 
 
 def whole_loss(context: MethodContext, models: list[nn.Module], sample: int, resize: int = 37) -> float:
-    """Loss of a central view of 32 px: 28 px enlarged to `resize`, 37 in validation."""
+    """Return the loss of a central view of 32 px: 28 px enlarged to `resize`, 37 in validation."""
     image = Image.fromarray(context.image(sample)).resize((resize, resize), Image.Resampling.BILINEAR)
     low = round((resize - 32) / 2)
     return reference_loss(models, np.asarray(image.crop((low, low, low + 32, low + 32))), int(context.labels[sample]))
 
 
-def test_medium_images_lie_round_the_middle(context: MethodContext) -> None:
-    """DELT: the least confident first, from place ceil(40 / 2) outwards, the easier neighbour before the harder."""
+def test_medium_images_are_around_the_middle(context: MethodContext) -> None:
+    """DELT takes the least confident first, from place ceil(40 / 2) outwards, easier neighbours first."""
     assert context.teaching is not None
     start, nets = medium_images(context, context.teaching.teachers[0], 4), [TinyNet(0)]
     for label in range(len(CLASSES)):
@@ -282,7 +282,7 @@ def test_medium_images_are_resized_to_eight_sevenths_and_cropped(context: Method
     assert np.array_equal(squashed[0], fit_image(wide, side, "squash"))
 
 
-def test_images_come_again_squashed(context: MethodContext) -> None:
+def test_images_are_squashed(context: MethodContext) -> None:
     start = images_again(context, 60, 4)
     chosen = start.sources[:, 0]
     assert (context.labels[chosen] == np.repeat(np.arange(3), 60)).all()
@@ -291,7 +291,7 @@ def test_images_come_again_squashed(context: MethodContext) -> None:
     assert not np.array_equal(images_again(context, 60, 5).sources, start.sources)
 
 
-def test_starts_are_mirrored_at_even_odds_and_shuffled_where_asked(context: MethodContext) -> None:
+def test_starts_are_mirrored_half_of_the_time_and_shuffled_on_request(context: MethodContext) -> None:
     plain = images_again(context, 40, 1)
     images, flipped = made(plain), made(mirrored(plain, 9))
     turned = [np.array_equal(new, old[:, ::-1]) for new, old in zip(flipped, images, strict=True)]
@@ -312,7 +312,7 @@ def test_starts_are_mirrored_at_even_odds_and_shuffled_where_asked(context: Meth
 
 
 def test_edcs_starts_follow_its_scripts(context: MethodContext) -> None:
-    """From 128 px mosaics drawn again, below any image; tiles stay in place unless the paper is asked for."""
+    """Starts are crops of 128 px mosaics; tiles stay in place except with the paper's setting."""
     method = get_method("edc")
     assert isinstance(method, RecoverMethod)
     config = method.configure({})
@@ -348,7 +348,7 @@ def test_easy_mosaics_hold_the_lowest_crops_of_the_lowest_images(context: Method
 
 
 def test_easy_mosaics_take_crops_by_loss_alone(context: MethodContext) -> None:
-    """With one tile a mosaic is a crop as it was scored, so that its loss can be taken from its pixels."""
+    """With one tile, a mosaic is a crop as it was scored, so its loss follows from its pixels."""
     start = easy_mosaics(context, 9, 1, pool=6, crops=2, factor=1)
     images = made(start)
     for label in range(len(CLASSES)):
@@ -360,7 +360,7 @@ def test_easy_mosaics_take_crops_by_loss_alone(context: MethodContext) -> None:
         easy_mosaics(context, 13, 1, pool=6, crops=2, factor=1)
 
 
-def test_medium_mosaics_lie_round_the_median_of_the_best_crops(context: MethodContext) -> None:
+def test_medium_mosaics_are_around_the_median_of_the_best_crops(context: MethodContext) -> None:
     method = get_method("rded")
     for factor in (1, 2):
         every = method.compress(context, method.configure({"factor": factor}), 40 // factor**2, 2)
@@ -372,11 +372,11 @@ def test_medium_mosaics_lie_round_the_median_of_the_best_crops(context: MethodCo
             assert patches.tolist() == ranking[middle].tolist()
 
 
-def test_settings_below_the_papers_are_told() -> None:
+def test_settings_below_the_papers_are_reported() -> None:
     method = get_method("rded")
     assert method.reductions(method.configure({}), 224) == ()
-    told = method.reductions(method.configure({"pool": 40, "crops": 2}), 64)
-    assert told == ("40 candidate images per class instead of 300", "2 candidate crops per image instead of 5")
+    reductions = method.reductions(method.configure({"pool": 40, "crops": 2}), 64)
+    assert reductions == ("40 candidate images per class instead of 300", "2 candidate crops per image instead of 5")
 
 
 def test_from_a_beton_to_a_subset_with_a_trained_observer(betons: Betons, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""PCA's parts, each a setting: score, window, order, tiles, and the crops that travel as hints."""
+"""PCA's parts, each a setting: score, window, order, tiles, and the crops in the hints."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def picture(index: int) -> NDArray[np.uint8]:
-    """One colour an image, so that a mosaic shows its sources."""
+    """Return an image of one colour, so that a mosaic shows its sources."""
     return np.full((10, 12, 3), (index, 255 - index, 7), np.uint8)
 
 
@@ -51,7 +51,7 @@ def test_settings_of_the_first_release_keep_their_keys(settings: tuple[tuple[str
     assert content_key(changed) != KEYS[settings]
 
 
-def test_the_version_of_the_score_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_of_the_score_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     observer = ObserverConfig(arch="convnet_w32", epochs=10, image_size=64, threads=1, device="cpu", precision="fp32")
 
     def key() -> str:
@@ -83,7 +83,7 @@ def test_any_score_ranks_the_sources(case: Case, score: str) -> None:
     assert method.observer_needs(method.configure({"score": score})) == ranked.observer_needs(config)
 
 
-def test_random_reads_no_observer_and_follows_the_seed(case: Case) -> None:
+def test_random_reads_no_observer_and_depends_on_the_seed(case: Case) -> None:
     method = get_method("pca")
     config = method.configure({"score": "random"})
     assert (method.observed(config), method.stochastic(config)) == (False, True)
@@ -104,7 +104,7 @@ def test_settings_that_draw_make_the_method_stochastic() -> None:
 
 
 def window(offset: float, pool: float, keep: Any = "easy", seed: int = 0) -> list[int]:
-    """Of one class of 20 images whose score is their number; 4 are needed."""
+    """Return the window of one class of 20 images that are scored by number; 4 are needed."""
     scores, labels = np.arange(20.0), np.zeros(20, np.int64)
     (found,) = window_of_classes(scores, labels, 1, 4, keep=keep, offset=offset, pool=pool, seed=seed)
     return found.tolist()
@@ -118,7 +118,7 @@ def test_offset_moves_the_window_along_the_ranking() -> None:
     assert window(100, 0, "hard") == [3, 2, 1, 0]
 
 
-def test_pool_draws_from_the_window_and_keeps_the_rankings_order() -> None:
+def test_pool_draws_from_the_window_in_the_order_of_the_ranking() -> None:
     for seed in range(20):
         found = window(20, 50, seed=seed)
         assert found == sorted(found)
@@ -137,7 +137,7 @@ def test_order_of_the_sources(case: Case) -> None:
     assert not np.array_equal(drawn, rank)
 
 
-def test_hints_say_what_training_crops(case: Case) -> None:
+def test_hints_record_the_training_crops(case: Case) -> None:
     assert compress(case).hints == {"tile_grid": 2}
     assert compress(case, grid=1).hints == {}
     assert compress(case, grid=1, views=4).hints == {"tile_views": 4}
@@ -202,7 +202,7 @@ def test_ends_of_the_crop_scale_are_checked() -> None:
     ],
     ids=str,
 )
-def test_what_no_paper_says_is_named_where_it_is_read(case: Case, settings: dict[str, Any], inferred: str) -> None:
+def test_inferred_settings_are_named_when_they_are_read(case: Case, settings: dict[str, Any], inferred: str) -> None:
     pca = get_method("pca")
     names = set(pca.inferred(pca.configure(settings), 64))
     assert names == set(inferred.split())
@@ -210,7 +210,7 @@ def test_what_no_paper_says_is_named_where_it_is_read(case: Case, settings: dict
 
 
 @pytest.mark.parametrize(("grid", "edges"), [(2, (0, 4, 8)), (3, (0, 3, 5, 8))])
-def test_nearest_is_torchs(case: Case, grid: int, edges: tuple[int, ...]) -> None:
+def test_nearest_equals_torchs(case: Case, grid: int, edges: tuple[int, ...]) -> None:
     """In a grid that does not divide the side, tiles are 3, 2 and 3 px."""
     rng = np.random.default_rng(0)
     images = {index: rng.integers(0, 256, (13, 10, 3), dtype=np.uint8) for index in range(48)}

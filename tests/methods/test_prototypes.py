@@ -69,7 +69,7 @@ def test_supervised_prototypes_are_the_class_means(keep: str) -> None:
     assert found.sources[:, 0].tolist() == select(expected, context.labels, 3, keep).tolist()  # type: ignore[arg-type]
 
 
-def test_ssp_measures_to_the_nearest_of_as_many_prototypes_as_classes() -> None:
+def test_ssp_measures_to_the_nearest_of_one_prototype_per_class() -> None:
     labels = np.arange(60) % 3
     generator = np.random.default_rng(0)
     near = np.eye(5)[labels] + generator.standard_normal((60, 5)) * 0.05
@@ -86,7 +86,7 @@ def test_ssp_measures_to_the_nearest_of_as_many_prototypes_as_classes() -> None:
     assert (scores == again).all()
 
 
-def test_ssp_sees_no_labels() -> None:
+def test_ssp_reads_no_labels() -> None:
     context = made_up_context(np.arange(40) % 2, seed=2)
     other = MethodContext(1 - context.labels, context.classes, 32, context.image, context.observations)
     method = get_method("ssp")
@@ -94,7 +94,7 @@ def test_ssp_sees_no_labels() -> None:
     assert (method.scores(context, config) == method.scores(other, config)).all()  # type: ignore[attr-defined]
 
 
-def test_supervised_prototypes_tell_images_of_a_tight_class_apart() -> None:
+def test_supervised_prototypes_separate_images_of_a_tight_class() -> None:
     generator = np.random.default_rng(0)
     rows = generator.standard_normal(256) + 5e-3 * generator.standard_normal((300, 256))
     context = context_of(np.zeros(300, np.int64), rows, np.ones((300, 1)), np.ones((1, 300)), 1)

@@ -1,4 +1,4 @@
-"""What ranks the sources of mosaics: methods with settings, a teacher, lists and files of scores."""
+"""Rankings of mosaic sources: methods with settings, a teacher, lists and files of scores."""
 
 import shutil
 from pathlib import Path
@@ -55,12 +55,12 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 @pytest.mark.parametrize("variant", list(KEYS))
-def test_new_settings_leave_old_keys_alone(variant: str) -> None:
+def test_new_settings_keep_old_keys(variant: str) -> None:
     assert key_of(variant) == KEYS[variant]
 
 
 def made(betons: Any, out: Path, score: str, **changes: Any) -> NDArray[np.int64]:
-    """Sources of `pca` under a score, int64 [M, K], by way of the stored set."""
+    """Return the sources of `pca` under a score, int64 [M, K], read from the stored set."""
     options = {"ipc": 2, "image_size": 28, "workdir": out / "work", "observer": OBSERVER, "threads": 1, "force": True}
     own = {"score": score, **changes.pop("settings", {})}
     stored = compress_beton("pca", betons.train, out / "out.beton", settings=own, **{**options, **changes}).manifest
@@ -144,7 +144,7 @@ def test_the_command_line_and_yaml_take_the_spelling(tmp_path: Path) -> None:
         ("scores:nowhere.tsv", r"nowhere\.tsv: cannot be read \(No such file or directory\)"),
     ],
 )
-def test_scores_that_do_not_exist_are_refused(text: str, reason: str) -> None:
+def test_unknown_scores_are_refused(text: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         get_method("pca").configure({"score": text})
 
@@ -152,8 +152,8 @@ def test_scores_that_do_not_exist_are_refused(text: str, reason: str) -> None:
 # --- a teacher -----------------------------------------------------------------------------------------------------
 
 
-def test_the_teachers_loss_of_whole_images_ranks(betons: Any, tmp_path: Path) -> None:
-    """By float64 arithmetic on the logits of the stored pixels, one image at a time."""
+def test_images_are_ranked_by_the_teachers_loss(betons: Any, tmp_path: Path) -> None:
+    """Compare with float64 arithmetic on the logits of the stored pixels, one image at a time."""
     found = made(betons, tmp_path, "teacher", settings={"grid": 1})
     manifest, compute = describe_beton(betons.train), choose_compute("fp32", 1)
     plan = plan_teacher("observer", manifest, OBSERVER)
@@ -179,7 +179,7 @@ def _loss(model: Any, image: NDArray[np.uint8], label: int) -> float:
     return float(np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[label])
 
 
-def test_a_teacher_is_what_the_method_then_needs() -> None:
+def test_a_teacher_score_needs_a_teacher() -> None:
     pca = get_method("pca")
     config = pca.configure({"score": "teacher", "teachers": "observer+observer:resnet18"})
     assert pca.teachers(config) == ("observer", "observer:resnet18")
@@ -194,7 +194,7 @@ def test_a_teacher_is_what_the_method_then_needs() -> None:
 
 
 def listed(betons: Any, path: Path, images: Any, scores: Any = None) -> Path:
-    """A list of the training images of these numbers."""
+    """Write a list of the training images with these numbers."""
     manifest = describe_beton(betons.train)
     with BetonFile(betons.train) as file:
         classes = [manifest.classes[label] for label in file.labels]
@@ -208,7 +208,7 @@ def listed(betons: Any, path: Path, images: Any, scores: Any = None) -> Path:
 def test_a_list_is_a_ranking_and_a_limit(
     betons: Any, tmp_path_factory: pytest.TempPathFactory, order: list[int], count: int, keep: str
 ) -> None:
-    """The first of each class, or with keep=hard the last; never an image that is not named."""
+    """The first of each class are taken, or with keep=hard the last; never an unnamed image."""
     folder, named = tmp_path_factory.mktemp("listed"), np.array(order[:count])
     with BetonFile(betons.train) as file:
         labels = file.labels.copy()
@@ -247,13 +247,29 @@ def test_scores_of_a_file_rank_as_a_methods_do(betons: Any, tmp_path: Path) -> N
     np.testing.assert_allclose(stored, values[found.ravel()], rtol=1e-8)
 
 
-def test_the_list_of_mosaics_gives_their_sources_again(betons: Any, tmp_path: Path) -> None:
+def test_a_score_is_chosen_among_those_of_a_file(betons: Any, tmp_path: Path) -> None:
+    path, ids = tmp_path / "several.csv", describe_beton(betons.train).ids
+    path.write_text("id,a,b\n" + "".join(f"{name},{row},{-row}\n" for row, name in enumerate(ids)))
+    alone = listed(betons, tmp_path / "b.tsv", range(120), -np.arange(120.0))
+    found = made(betons, tmp_path, f"scores:{path}+score=b")
+    np.testing.assert_array_equal(found, made(betons, tmp_path, f"scores:{alone}"))
+    assert key_of("pca", score=f"scores:{path}+score=a") != key_of("pca", score=f"scores:{path}+score=b")
+    for text, reason in {
+        f"scores:{path}": r"holds 2 scores: a, b; name one: .* or score=scores:FILE\+score=a in pca",
+        f"scores:{path}+score=c": "has no score 'c'",
+        f"list:{path}+score=a": r"a list has no columns; leave \+score=a out",
+    }.items():
+        with pytest.raises(ConfigError, match=reason):
+            made(betons, tmp_path, text)
+
+
+def test_the_list_of_mosaics_has_their_sources(betons: Any, tmp_path: Path) -> None:
     first = made(betons, tmp_path, "random")
     kept = shutil.copy(tmp_path / "out.list.tsv", tmp_path / "kept.tsv")
     np.testing.assert_array_equal(made(betons, tmp_path, f"list:{kept}"), first)
 
 
-def test_a_file_is_known_by_its_content(betons: Any, tmp_path: Path) -> None:
+def test_a_file_is_identified_by_its_content(betons: Any, tmp_path: Path) -> None:
     first, other = (listed(betons, tmp_path / name, range(120)) for name in ("a.tsv", "b.tsv"))
     third = listed(betons, tmp_path / "c.tsv", range(119, -1, -1))
     keys = [key_of("pca", score=f"list:{path}") for path in (first, other, third)]
@@ -317,7 +333,7 @@ def test_arrays_that_do_not_fit_are_refused(betons: Any, tmp_path: Path, values:
         made(betons, tmp_path, f"scores:{tmp_path / 's.npy'}")
 
 
-def test_arrays_of_a_set_from_class_folders_go_by_its_order(betons: Any, tmp_path: Path) -> None:
+def test_arrays_follow_the_order_of_class_folders(betons: Any, tmp_path: Path) -> None:
     manifest = describe_beton(betons.train).model_copy(update={"order": "imagefolder"})
     with BetonFile(betons.train) as file:
         lists = TrainingLists(manifest, file.labels)
@@ -332,7 +348,7 @@ def test_arrays_of_a_set_from_class_folders_go_by_its_order(betons: Any, tmp_pat
         lists.scores(tmp_path / "no.npy")
 
 
-def test_the_stored_set_says_which_file(betons: Any, tmp_path: Path) -> None:
+def test_the_stored_set_records_the_file(betons: Any, tmp_path: Path) -> None:
     path = listed(betons, tmp_path / "a.tsv", range(120))
     made(betons, tmp_path, f"list:{path}")
     config = load_manifest(tmp_path / "out.beton").made["config"]

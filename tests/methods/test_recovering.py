@@ -1,4 +1,4 @@
-"""The recover family's settings: presets by size, what overrides them, what counts as reduced."""
+"""Settings of the recover family: presets by size, overrides, and reductions."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def recipe_of(name: str, side: int, **settings: Any) -> Recipe:
 
 
 @pytest.mark.parametrize(("side", "other"), [(28, 32), (33, 64), (127, 64), (128, 224), (512, 224)])
-def test_a_size_takes_the_preset_of_the_papers_size_near_it(side: int, other: int) -> None:
+def test_a_size_takes_the_preset_of_the_nearest_size(side: int, other: int) -> None:
     for name in ("sre2l", "cda", "gvbsm", "lpld", "dwa", "edc", "delt", "fadrm"):  # values: tests/peers
         assert recipe_of(name, side) == recipe_of(name, other)
 
@@ -32,23 +32,23 @@ def test_late_groups_join_every_500_iterations() -> None:
     assert recipe_of("delt", 224).join_every == 500
 
 
-def test_several_teachers_have_presets_of_their_own() -> None:
+def test_several_teachers_have_their_own_presets() -> None:
     config = family("fadrm").configure({"preset": "cpu", "teachers": "a,b"})
     recipe = family("fadrm").recipe(config, 64)
     assert (recipe.iterations, recipe.learning_rate, recipe.stages) == (100, 0.25, (1.0,) * 4)
     assert family("fadrm").reductions(config, 64) == ("100 instead of 2,000 iterations",)
 
 
-def test_a_crop_takes_the_place_of_a_margin() -> None:
+def test_a_crop_replaces_a_margin() -> None:
     assert (recipe_of("gvbsm", 64).margin, recipe_of("gvbsm", 64, crop_min=0.2).margin) == (8, 0)
 
 
-def test_dwas_starts_are_squashed_and_can_be_cropped() -> None:
+def test_starts_of_dwa_are_squashed_or_cropped() -> None:
     assert family("dwa").configure({}).fit == "squash"
     assert family("dwa").configure({"fit": "crop"}).fit == "crop"
 
 
-def test_settings_go_before_the_preset() -> None:
+def test_settings_override_the_preset() -> None:
     recipe = recipe_of("dwa", 224, iterations=7, steps=3, jitter=0, preset="paper64")
     assert (recipe.iterations, recipe.variance_weight, recipe.jitter) == (7, 11.0, 0)
     assert recipe.steps == 3  # type: ignore[attr-defined]
@@ -60,7 +60,7 @@ def test_cpu_preset_shortens_the_papers_recipe() -> None:
     assert (recipe.iterations, recipe.learning_rate, recipe.jitter) == (100, 0.1, 4)
 
 
-def test_reductions_say_what_is_below_the_paper() -> None:
+def test_reductions_name_settings_below_the_paper() -> None:
     config = family("dwa").configure({"preset": "cpu", "batch_size": 10, "steps": 3})
     assert family("dwa").reductions(config, 64) == (
         "100 instead of 2,000 iterations",

@@ -1,4 +1,4 @@
-"""How methods are found, named and refused."""
+"""Lookup, names and refusal of methods."""
 
 import subprocess
 import sys
@@ -95,32 +95,30 @@ METHOD = Mine()
 """
 
 
+def with_plugin(site: Path, module: str, points: str, code: str) -> str:
+    """Install a module `mine` with entry points; return the output of code in a process that sees it."""
+    (site / "mine.py").write_text(module)
+    folder = site / "mine-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(f"[fastdc.methods]\n{points}\n")
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=site).stdout
+
+
 def test_plugins_of_other_packages_are_found_and_broken_ones_reported(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(PLUGIN)
     (tmp_path / "wrong.py").write_text("import no_such_module\n")
-    folder = tmp_path / "mine-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text("[fastdc.methods]\nmine = mine\nwrong = wrong:METHOD\n")
     code = "import fastdc.methods as m; print('mine' in m.all_methods(), m.broken_methods()['wrong'])"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
-    )
-    assert found.stdout.startswith("True wrong:METHOD: ModuleNotFoundError")
+    found = with_plugin(tmp_path, PLUGIN, "mine = mine\nwrong = wrong:METHOD", code)
+    assert found.startswith("True wrong:METHOD: ModuleNotFoundError")
 
 
-def test_a_broken_plugin_cannot_take_a_built_in_methods_name_away(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(PLUGIN.replace("METHOD = Mine()", ""))
-    folder = tmp_path / "mine-1.0.dist-info"
-    folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text("[fastdc.methods]\nrandom = no_such_module\nclass = mine:Mine\n")
+def test_a_broken_plugin_cannot_replace_a_built_in_method(tmp_path: Path) -> None:
     code = "import fastdc.methods as m; print(m.get_method('random').info.name, m.broken_methods()['class'])"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
-    )
-    assert found.stdout.startswith("random mine:Mine: MethodError")
-    assert "expected an instance" in found.stdout
+    plugin = PLUGIN.replace("METHOD = Mine()", "")
+    found = with_plugin(tmp_path, plugin, "random = no_such_module\nclass = mine:Mine", code)
+    assert found.startswith("random mine:Mine: MethodError")
+    assert "expected an instance" in found
 
 
 @pytest.mark.parametrize(
@@ -158,7 +156,7 @@ class Own(MethodConfig):
     shift: int = 1
 
 
-def test_the_class_of_the_settings_follows_from_the_base() -> None:
+def test_the_settings_class_follows_from_the_base() -> None:
     plain = type("Plain", (Method,), {})
     older = type("Older", (Method,), {"config_class": Own})
 
@@ -172,6 +170,6 @@ def test_the_class_of_the_settings_follows_from_the_base() -> None:
     assert get_method("forgetting").config_class is LogConfig
 
 
-def test_a_method_that_is_left_out_says_why() -> None:
+def test_an_omitted_method_has_a_reason() -> None:
     with pytest.raises(MethodError, match=r"'glister' is left out: .* held-out set.* use gradmatch"):
         get_method("glister")

@@ -1,4 +1,4 @@
-"""Methods that rank by one score: the score from the log, averaged over runs, its direction, and what is kept."""
+"""Methods that rank by one score: its values, averaged over runs, its direction, and the kept images."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_scores_are_the_papers_averaged_over_runs_with_high_as_hard(
     assert method.observer_epochs(method.configure(settings)) == epochs
 
 
-def test_grand_is_the_norm_of_the_last_layers_gradient(case: Case) -> None:
+def test_grand_is_the_gradient_norm_of_the_last_layer(case: Case) -> None:
     expected = [
         np.mean([references.grand(run[:, i], int(y), h[i]) for run, h in zip(case.logits, case.features, strict=True)])
         for i, y in enumerate(case.labels)
@@ -106,7 +106,7 @@ def test_a_sample_that_is_always_wrong_and_unsure_outranks_one_that_is_always_ri
 @pytest.mark.parametrize("name", RANKED)
 @pytest.mark.parametrize("keep", ["easy", "hard"])
 @pytest.mark.parametrize("balanced", [True, False])
-def test_keeps_what_an_independent_selection_keeps(case: Case, name: str, keep: str, balanced: bool) -> None:
+def test_selection_equals_an_independent_one(case: Case, name: str, keep: str, balanced: bool) -> None:
     settings: dict[str, Any] = {"keep": keep, "balanced": balanced}
     settings |= {"sampling": False} if name == "dual" else {}
     settings |= {"last_epoch": 14} if name == "tdds" else {}
@@ -127,14 +127,14 @@ def test_keeps_what_an_independent_selection_keeps(case: Case, name: str, keep: 
     assert method.compress(replace(ready, observations=()), config, 3, 0).sources[:, 0].tolist() == expected
 
 
-def test_defaults_keep_the_easy_end_but_where_the_method_has_its_own_rule() -> None:
+def test_defaults_keep_the_easy_end_unless_the_method_has_its_own_rule() -> None:
     keeps = {name: method_of(name).configure({}).keep for name in RANKED}  # type: ignore[attr-defined]
     assert {name for name, keep in keeps.items() if keep == "hard"} == {"cad_prune", "dual", "dyn_unc"}
     assert all(method_of(name).class_balanced(method_of(name).configure({})) for name in RANKED)
 
 
 def test_only_scores_of_the_final_pass_need_one_of_this_release() -> None:
-    """All others are served by what earlier releases observed."""
+    """All others can use observations of earlier releases."""
     needs = {name: method.observer_needs(method.configure({})) for name, method in all_methods().items()}
     exact = {"entropy", "margin", "least_confidence", "grand"}
     assert {name for name, wanted in needs.items() if wanted.exact} == exact

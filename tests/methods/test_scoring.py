@@ -46,14 +46,14 @@ def reference(name: str, case: dict[str, Any], **constants: float) -> np.ndarray
 
 
 def test_the_names() -> None:
-    """Those of the methods that rank by a score of logits, CCS's variant of AUM and the second reading of CAD-Prune."""
+    """The scores are those of methods that rank by logits, CCS's AUM and the second reading of CAD-Prune."""
     assert set(SCORES) == {*REFERENCES, "grand"}
     assert set(SCORES) - {"aum_softmax", "cad_prune_el2n"} <= set(all_methods())
     assert all(score.formula and score.compute.__doc__ for score in SCORES.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_docstring_says_which_end_of_the_published_score_is_hard(name: str) -> None:
+def test_every_docstring_names_the_hard_end_of_the_published_score(name: str) -> None:
     direction = {"high": "Published: high = hard, the same", "low": "Published: LOW = hard"}[SCORES[name].hard]
     assert direction in (SCORES[name].compute.__doc__ or "")
     for constant, value in SCORES[name].constants.items():
@@ -62,7 +62,7 @@ def test_every_docstring_says_which_end_of_the_published_score_is_hard(name: str
 
 
 def easy_and_hard() -> dict[str, Any]:
-    """Two samples of class 0: one sure, right and steady; one that wavers, is unsure and mostly wrong."""
+    """Return two samples of class 0: one sure, right and steady; one unsteady, unsure and mostly wrong."""
     easy = np.tile([6.0, 0.0, -1.0], (EPOCHS, 1))
     hard = np.zeros((EPOCHS, 3))
     hard[:, 1] = np.where(np.arange(EPOCHS) % 2, 1.5, -0.5)  # at the last epoch a near tie
@@ -98,7 +98,7 @@ def test_the_readmes_example_keeps_the_easiest() -> None:
 
 @pytest.mark.parametrize("name", ["least_confidence", "margin", "entropy", "el2n", "grand"])
 def test_sure_samples_never_tie(name: str) -> None:
-    """p_max is 1 in float64 from a margin of 37 on; the scores still rank by what is left."""
+    """p_max is 1 in float64 from a margin of 37 on; the scores still rank by the remainder."""
     margins = np.random.default_rng(0).permutation(np.linspace(5, 300, 60))
     logits = np.stack([margins, np.zeros(60), np.full(60, -3.0)], axis=1)[None]
     case = {"logits": logits, "labels": np.zeros(60, int), "features": np.ones((60, 2))}
@@ -151,7 +151,7 @@ def test_large_logits_and_probabilities_of_zero(scale: float) -> None:
 
 
 def test_tiny_values_keep_their_digits() -> None:
-    """A nearly certain sample: entropy, margin and EL2N have an exact first-order form in x = exp(-60)."""
+    """For a nearly certain sample, entropy, margin and EL2N have an exact first-order form in x = exp(-60)."""
     case = {"logits": np.array([[[60.0, 0.0]]]), "labels": np.array([0])}
     x = np.exp(-60.0)
     assert compute("entropy", case)[0] == pytest.approx(x * 61, rel=1e-12)
@@ -172,7 +172,7 @@ def test_steady_samples_have_no_uncertainty_and_a_shift_changes_nothing() -> Non
 
 
 def test_forgetting_counts() -> None:
-    """Correct is 1, wrong is 0, a tie is wrong; the sample that was never correct gets T."""
+    """A tie counts as wrong; a sample that was never correct gets T."""
     paths = np.array([[1, 1, 1, 1], [1, 0, 1, 0], [0, 1, 1, 1], [0, 0, 0, 0], [1, 0.5, 1, 0]]).T
     logits = np.stack([paths, 1 - paths], axis=2)  # 0.5 ties
     assert fastdc.scores("forgetting", logits, np.zeros(5, int)).tolist() == [0, 2, 0, 4, 2]
@@ -201,8 +201,8 @@ def test_renaming_classes_changes_nothing(seed: int, order: list[int]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_many_samples_equal_each_alone(name: str) -> None:
-    """More samples than one task holds: chunks must not leak into each other."""
+def test_many_samples_equal_single_ones(name: str) -> None:
+    """There are more samples than one task takes: chunks must be independent."""
     case = make_case(5, 10, 2100, 3, 2.0, np.float32)
     found = compute(name, case)
     for i in (0, 1023, 1024, 2099):

@@ -127,7 +127,7 @@ def test_constant_scores_keep_the_lowest_indices(classes: int, ipc: int, keep: s
         assert found.tolist() == list(range(ipc * classes))
 
 
-def test_an_ipc_of_few_bits_is_not_multiplied_in_them() -> None:
+def test_an_ipc_of_a_small_integer_type_does_not_overflow() -> None:
     assert select(np.zeros(400), np.arange(400) % 4, np.int8(100), balanced=False).size == 400  # type: ignore[arg-type]
 
 
@@ -141,7 +141,7 @@ def test_budgets_of_one_and_of_all() -> None:
 
 @pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("balanced", [True, False])
-def test_a_score_that_is_not_finite_is_refused_wherever_it_is(spoilt: float, balanced: bool) -> None:
+def test_a_score_that_is_not_finite_is_refused_anywhere(spoilt: float, balanced: bool) -> None:
     scores = np.arange(6.0)
     scores[5] = spoilt  # never among the kept of its class, and refused all the same
     with pytest.raises(MethodError, match=f"score of sample 5 is {spoilt}; 1 scores are not finite"):
@@ -160,7 +160,7 @@ def test_a_score_that_is_not_finite_is_refused_wherever_it_is(spoilt: float, bal
         ({"ipc": 2, "balanced": False}, "4 images requested, but the set has 2"),
     ],
 )
-def test_refuses_requests_that_mean_nothing(changes: dict[str, object], match: str) -> None:
+def test_invalid_requests_are_refused(changes: dict[str, object], match: str) -> None:
     request: dict[str, object] = {"scores": [0.1, 0.2], "labels": [0, 1], "ipc": 1, **changes}
     with pytest.raises(MethodError, match=match):
         select(**request)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Checkpoints as other programs write them: wrapped, nested, averaged, several networks, or no weights at all."""
+"""Checkpoints of other programs: wrapped, nested, averaged, several networks, or no weights at all."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ def network() -> nn.Module:
 
 
 def check(path: Path) -> None:
-    """The file is of `network`."""
+    """Check that a file loads into `network`."""
     model, outputs = build_from(path, read_weights(path), "resnet18", 32)
     assert outputs == 3
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -85,7 +85,7 @@ def test_averaged_weights_beside_plain_ones_are_named(tmp_path: Path, capsys: py
     assert "'model' is read, not the averaged weights in 'model_ema'" in capsys.readouterr().err
 
 
-def test_weights_under_a_key_of_ones_own_are_named(tmp_path: Path) -> None:
+def test_weights_under_a_custom_key_are_named(tmp_path: Path) -> None:
     torch.save({"net": network().state_dict(), "acc": 91.2, "epoch": 3}, tmp_path / "t.pth")
     with pytest.raises(MethodError, match=r"found 'net', 'acc', 'epoch'; expected a state_dict, by itself or under"):
         read_weights(tmp_path / "t.pth")
@@ -94,7 +94,7 @@ def test_weights_under_a_key_of_ones_own_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["zip", "old", "TorchScript"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_damaged_files_are_named_or_read(form: str, tmp_path: Path) -> None:
-    """Whatever torch and Python's zip reader raise of them: cut anywhere, or with some bytes changed."""
+    """Files are truncated anywhere or have changed bytes; any error of torch or zipfile is converted."""
     whole, path = tmp_path / "whole.pth", tmp_path / "t.pth"
     small = nn.Linear(3, 2)
     if form == "TorchScript":
@@ -128,7 +128,7 @@ def test_several_networks_in_one_file_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
-def test_torchscript_is_named_with_what_to_do(tmp_path: Path, suffix: str) -> None:
+def test_torchscript_is_named_with_a_remedy(tmp_path: Path, suffix: str) -> None:
     script = torch.jit.trace(network(), torch.zeros(1, 3, 32, 32))  # type: ignore[no-untyped-call]
     path = tmp_path / f"t{suffix}"
     torch.jit.save(script, str(path))  # type: ignore[no-untyped-call]
@@ -136,11 +136,11 @@ def test_torchscript_is_named_with_what_to_do(tmp_path: Path, suffix: str) -> No
         read_weights(path)
     assert "\n" not in str(caught.value)
     saved = tmp_path / "weights.pth"
-    torch.save(torch.jit.load(str(path)).state_dict(), saved)  # type: ignore[no-untyped-call]  # as the sentence says
+    torch.save(torch.jit.load(str(path)).state_dict(), saved)  # type: ignore[no-untyped-call]  # as the message advises
     check(saved)
 
 
-def test_an_exported_program_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_an_exported_program_is_named_with_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "t.pt2"
     torch.export.save(torch.export.export(network(), (torch.zeros(1, 3, 32, 32),)), path)
     with pytest.raises(MethodError, match=r"is a torch.export file.*torch.export.load\('t.pt2'\).state_dict, 'w"):

@@ -18,11 +18,11 @@ from fastdc.nn.step_ledger import StepLedger
 
 
 class KilledError(Exception):
-    """Stands for a kill: leaves the loop between two steps."""
+    """Simulated kill that leaves the loop between two steps."""
 
 
 class Listener(Recorder):
-    """Keeps the losses; raises `KilledError` at a given batch."""
+    """Keep the losses; raise `KilledError` at a given batch."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.losses: list[float] = []
@@ -45,7 +45,7 @@ class Listener(Recorder):
 
 
 class Run(Fit):
-    """A fit with the loader it trains from."""
+    """Fit with its loader."""
 
     loader: Loader
 
@@ -61,7 +61,7 @@ def make_fit(
     batch: int = 16,
     deferred: bool = False,
 ) -> Run:
-    """A fit; `deferred` keeps losses on the device, as on CUDA."""
+    """Build a fit; `deferred` keeps losses on the device, as on CUDA."""
     model = build_model("convnet_w8", 3, 28, 0)
     model.insert(3, nn.Dropout(0.2))  # type: ignore[operator]  # draws from torch's generator, which a resume must restore
     loader = open_loader(train, TrainView(28), batch_size=batch, seed=5, shuffle=True)
@@ -106,7 +106,7 @@ def test_a_killed_run_resumes_bit_equal(betons: Any, tmp_path: Path, stop_at: in
     second.train()
     assert resumed.losses == undisturbed.losses
     assert torch.equal(weights(second), weights(whole))
-    assert resumed.seen < 24 or stop_at == 1  # it did go on, not start over
+    assert resumed.seen < 24 or stop_at == 1  # it resumed and did not start over
 
 
 @pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
@@ -139,7 +139,7 @@ def test_a_deferred_fault_is_found_before_a_checkpoint_is_saved(betons: Any, tmp
 
 
 @pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
-def test_an_infinite_gradient_is_caught_before_the_step(betons: Any, deferred: bool) -> None:
+def test_an_infinite_gradient_is_found_before_the_step(betons: Any, deferred: bool) -> None:
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         value = nn.functional.cross_entropy(logits, labels)
         return value.detach() + torch.sqrt(value * 0)  # finite, with the derivative of a square root at 0
@@ -152,7 +152,7 @@ def test_an_infinite_gradient_is_caught_before_the_step(betons: Any, deferred: b
 
 
 def test_a_run_of_fp16_that_skips_every_step_has_diverged(betons: Any) -> None:
-    """A finite loss, and gradients that are not: the scale goes to 0, and the weights would stay what they were."""
+    """The loss is finite but its gradients are not: the scale goes to 0, and the weights would never change."""
     fit = make_fit(betons.train, Listener())
     fit.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-8)
     next(fit.model.parameters()).register_hook(lambda gradient: gradient * float("inf"))
@@ -173,7 +173,7 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(betons: Any, tm
         make_fit(betons.train, Listener(), checkpoint).train()
 
 
-def test_steps_count_the_joined_batch(betons: Any) -> None:
+def test_steps_count_the_merged_batch(betons: Any) -> None:
     assert steps_per_epoch(make_fit(betons.train, Listener(), batch=7).loader) == 17  # 120 = 17 * 7 + 1
     assert steps_per_epoch(make_fit(betons.train, Listener(), batch=13).loader) == 10
 

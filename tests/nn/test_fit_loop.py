@@ -1,4 +1,4 @@
-"""Trainings that share one stream: each ends as it would alone, wherever a kill left it and whoever diverges."""
+"""Trainings that share one stream: each ends as it would alone, also after a kill or the divergence of another."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from fastdc.nn.fit_plan import FitPlan
 from fastdc.nn.models import build_model, decay_weights_only
 from tests.nn.test_fit import KilledError, Listener, weights
 
-ORDER, SEEDS, BATCH = 9, (5, 6), 17  # 120 = 7 * 17 + 1: the lone sample joins the seventh batch
+ORDER, SEEDS, BATCH = 9, (5, 6), 17  # 120 = 7 * 17 + 1: the last sample joins the seventh batch
 
 
 def make_fit(seed: int, width: int, listener: Listener, checkpoint: Path | None = None, loss: Any = None) -> Fit:
@@ -79,7 +79,7 @@ def test_each_ends_as_it_would_alone(betons: Any, expected: list[tuple[list[floa
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, None), (None, 9), (20, None)])
-def test_runs_that_a_kill_left_at_different_places_meet_again(
+def test_runs_killed_at_different_steps_resume_together(
     betons: Any,
     tmp_path: Path,
     expected: list[tuple[list[float], torch.Tensor]],
@@ -87,7 +87,7 @@ def test_runs_that_a_kill_left_at_different_places_meet_again(
     second: int | None,
 ) -> None:
     files = [tmp_path / "a.pt", tmp_path / "b.pt"]
-    with pytest.raises(KilledError):  # one dies in the middle of a step, the other has taken more or fewer of them
+    with pytest.raises(KilledError):  # one is killed in the middle of a step, the other has taken more or fewer steps
         run_together(betons.train, [Listener(first), Listener(second)], checkpoints=files)
     listeners = [Listener(), Listener()]
     fits, faults = run_together(betons.train, listeners, checkpoints=files)
@@ -95,7 +95,7 @@ def test_runs_that_a_kill_left_at_different_places_meet_again(
     for fit, listener, (losses, values) in zip(fits, listeners, expected, strict=True):
         assert listener.losses == losses
         assert torch.equal(weights(fit), values)
-        assert listener.seen < 21  # it did go on, not start over
+        assert listener.seen < 21  # it resumed and did not start over
 
 
 def failing_from(step: int) -> Callable[..., torch.Tensor]:
@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_ends_all_before_any_step(betons: Any, tmp_path: Pa
 
 
 class Counted:
-    """A stream that counts the batches which it gives."""
+    """Stream that counts its batches."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader, self.given = loader, 0
@@ -140,7 +140,7 @@ class Counted:
             yield batches
 
 
-def test_no_batches_are_made_once_every_run_has_diverged(betons: Any) -> None:
+def test_no_batch_is_made_after_every_run_has_diverged(betons: Any) -> None:
     fits = [make_fit(seed, 8, Listener(), loss=failing_from(step)) for seed, step in zip(SEEDS, (1, 3), strict=True)]
     with shared(betons.train) as stream:
         counted = Counted(stream)
@@ -160,7 +160,7 @@ def batches(sizes: list[int]) -> Iterator[Batch]:
 @pytest.mark.parametrize(
     ("sizes", "expected"), [([3, 3, 1], [3, 4]), ([3, 3, 2], [3, 3, 2]), ([1], [1]), ([1, 1, 1], [1, 1, 1]), ([], [])]
 )
-def test_a_lone_last_sample_joins_the_batch_before(sizes: list[int], expected: list[int]) -> None:
+def test_a_single_last_sample_joins_the_previous_batch(sizes: list[int], expected: list[int]) -> None:
     joined = list(join_lone_sample(zip(batches(sizes), batches(sizes), strict=True)))
     for k in range(2):
         assert [len(pair[k].labels) for pair in joined] == expected

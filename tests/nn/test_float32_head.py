@@ -1,4 +1,4 @@
-"""Logits are float32, computed in float32 from the last layer, also where the network computes in bf16."""
+"""The last layer and its logits are float32, even if the network computes in bf16."""
 
 import copy
 from pathlib import Path
@@ -25,7 +25,7 @@ from fastdc.observe.record_needs import ObserverNeeds
 from fastdc.teachers import agreement
 from fastdc.teachers.network import Teacher, freeze
 from fastdc.teachers.view_losses import view_losses
-from fastdc.train.labels.targets import AskedTeacher
+from fastdc.train.labels.targets import TimedTeacher
 
 LINEAR_HEADS = ("convnet_w8", "resnet18_small", "resnet18", "mobilenet_v2", "swin_t", "convnext_tiny", "googlenet")
 
@@ -41,7 +41,7 @@ def inputs(side: int, count: int = 4) -> torch.Tensor:
 
 
 def run(compute: Compute, model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits, and the input of the last layer."""
+    """Return logits, and the input of the last layer."""
     caught: list[torch.Tensor] = []
     (head,) = head_layers(model)
     handle = head.register_forward_pre_hook(lambda _layer, given: caught.append(given[0]))
@@ -52,7 +52,7 @@ def run(compute: Compute, model: nn.Module, images: torch.Tensor) -> tuple[torch
 
 
 def exact_logits(compute: Compute, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits of a float32 linear layer on the features of the reduced pass."""
+    """Return the logits of a float32 linear layer on the features of the reduced pass."""
     _, features = run(compute, model.eval(), images)
     (head,) = head_layers(model)
     assert isinstance(head, nn.Linear)
@@ -60,7 +60,7 @@ def exact_logits(compute: Compute, model: nn.Module, images: torch.Tensor) -> to
 
 
 def is_rounded(values: torch.Tensor) -> bool:
-    """Whether every value is a bf16 number."""
+    """Return whether every value is a bf16 number."""
     return torch.equal(values, values.bfloat16().float())
 
 
@@ -109,12 +109,12 @@ def test_efficientnet_lite0(half: Compute) -> None:
     assert torch.equal(logits, functional.linear(features.float(), model._fc.weight, model._fc.bias))
 
 
-def test_ties_of_rounded_logits_are_gone_and_the_order_is_float32s(half: Compute) -> None:
+def test_logits_do_not_tie_and_keep_the_order_of_float32(half: Compute) -> None:
     images, model = inputs(28, 600), build_model("convnet1_w8", 1000, 28, 0).eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = model(images)
     assert rounded.dtype == torch.bfloat16
-    assert ties(rounded.float()) > 10  # what was ranked before
+    assert ties(rounded.float()) > 10  # the logits that were ranked before
     logits, features = run(half, model, images)
     (head,) = head_layers(model)
     assert isinstance(head, nn.Linear)
@@ -140,7 +140,7 @@ def test_accuracy_ranks_float32_logits(half: Compute, betons: Any) -> None:
     assert found.top1_counts.tolist() == [0, 0, 20, 0, 0, 0, 0, 0]
 
 
-def test_a_copy_and_a_second_precision_compute_as_they_should(half: Compute) -> None:
+def test_a_copy_and_a_second_precision_are_correct(half: Compute) -> None:
     model, images = build_model("convnet_w8", 10, 28, 0).eval(), inputs(28)
     whole = choose_compute("fp32", 1)
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_a_network_without_a_last_layer_is_refused(half: Compute) -> None:
 
 
 class Seen(Recorder):
-    """A recorder that keeps logits."""
+    """Recorder that keeps logits."""
 
     def __init__(self) -> None:
         self.logits: list[torch.Tensor] = []
@@ -217,7 +217,7 @@ def teacher() -> Teacher:
 
 def test_labels_of_a_teacher(half: Compute, teacher: Teacher) -> None:
     images = inputs(28, 8)
-    given = AskedTeacher(teacher, 3, half)(images)
+    given = TimedTeacher(teacher, 3, half)(images)
     assert torch.equal(given, run(half, teacher.model, images)[0])
     assert not is_rounded(given)
 
@@ -231,7 +231,7 @@ def test_losses_of_views(half: Compute, teacher: Teacher, betons: Any) -> None:
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-6)
 
 
-def test_guesses_that_tell_a_teachers_class_order(half: Compute, betons: Any) -> None:
+def test_predictions_for_the_class_order_of_a_teacher(half: Compute, betons: Any) -> None:
     model = freeze(build_model("convnet1_w8", 3, 28, 0), torch.device("cpu"))
     (head,) = head_layers(model)
     assert isinstance(head, nn.Linear)

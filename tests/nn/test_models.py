@@ -27,7 +27,7 @@ def test_forward_and_seeded_weights(arch: str, size: int) -> None:
     assert not torch.equal(first(images), other(images))
 
 
-def test_building_leaves_the_global_generator_alone() -> None:
+def test_building_keeps_the_global_generator() -> None:
     before = torch.get_rng_state()
     build_model("convnet_w8", 2, 28, 0)
     assert torch.equal(before, torch.get_rng_state())
@@ -47,7 +47,7 @@ def test_only_matrices_decay() -> None:
     assert all(p.ndim == 1 for p in plain["params"])
 
 
-def test_the_benchmarks_decay_rule_goes_by_name() -> None:
+def test_the_benchmarks_decay_rule_matches_names() -> None:
     class Tables(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -67,7 +67,7 @@ def test_bad_names_and_sizes_are_refused() -> None:
         build_model("convnet6_w8", 2, 28, 0)
 
 
-def test_resnet10_takes_any_side_and_ends_in_a_7_px_map_at_112() -> None:
+def test_resnet10_takes_any_side_and_has_a_7_px_map_at_112() -> None:
     network = build_model("resnet10", 10, 64, 0).eval()
     for side in (28, 64, 112):
         assert network(torch.zeros(1, 3, side, side)).shape == (1, 10)
@@ -81,7 +81,7 @@ def test_resnet10_takes_any_side_and_ends_in_a_7_px_map_at_112() -> None:
 
 
 def test_resnet10_is_torchvisions_with_one_block_a_stage() -> None:
-    """Independent definition: torchvision's ResNet class with blocks [1, 1, 1, 1], its stem replaced."""
+    """An independent definition is torchvision's ResNet class with blocks [1, 1, 1, 1] and another stem."""
     from torchvision.models.resnet import BasicBlock, ResNet
 
     theirs = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)

@@ -1,4 +1,4 @@
-"""The probe of training steps: what it says is what a training takes."""
+"""The probe of training steps agrees with the time of a training."""
 
 import time
 
@@ -13,7 +13,7 @@ from fastdc.nn.step_time import probe_steps
 
 
 @pytest.mark.timeout(60)
-def test_it_tells_what_steps_written_by_hand_take() -> None:
+def test_the_time_is_that_of_handwritten_steps() -> None:
     arch, image_size = "convnet2_w32", 32
     compute = choose_compute("fp32", threads=1)
     ratios = []
@@ -39,7 +39,7 @@ def seconds_by_hand(arch: str, image_size: int, images: int) -> float:
     return min(taken)
 
 
-def test_it_leaves_torchs_random_numbers_alone() -> None:
+def test_torchs_random_numbers_are_unchanged() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)

@@ -1,4 +1,4 @@
-"""Which observer serves a request that names none."""
+"""The choice of an observer for a request that names none."""
 
 import json
 from pathlib import Path
@@ -27,16 +27,16 @@ def test_default_follows_the_image_size(betons: Any, tmp_path: Path) -> None:
         choose(betons, tmp_path, given={"epoch": 3})
 
 
-def test_the_first_trained_observer_serves_what_names_none(betons: Any, tmp_path: Path) -> None:
+def test_the_first_trained_observer_is_the_default(betons: Any, tmp_path: Path) -> None:
     first = SMALL.model_copy(update={"runs": 2}).resolved()
     observe(betons.train, tmp_path, first, stop_after=1)
-    for lr in (0.3, 0.01):  # the answer must not change as more are trained
+    for lr in (0.3, 0.01):  # the choice must not change when more are trained
         observe(betons.train, tmp_path, SMALL.model_copy(update={"lr": lr}), stop_after=1)
         assert choose(betons, tmp_path, defaults={"image_size": 64}) == first
     assert choose_observer(betons.train, "another set", tmp_path) == ObserverConfig(image_size=28).resolved()
 
 
-def test_an_observer_of_older_arithmetic_serves_no_one(betons: Any, tmp_path: Path) -> None:
+def test_an_observer_of_older_arithmetic_is_not_chosen(betons: Any, tmp_path: Path) -> None:
     low = SMALL.model_copy(update={"precision": "bf16"})
     (record,) = observe(betons.train, tmp_path, low, stop_after=1)
     assert choose(betons, tmp_path) == low.resolved()
@@ -47,14 +47,14 @@ def test_an_observer_of_older_arithmetic_serves_no_one(betons: Any, tmp_path: Pa
     assert choose(betons, tmp_path) == ObserverConfig(image_size=28).resolved()
 
 
-def test_a_damaged_record_is_told(betons: Any, tmp_path: Path) -> None:
+def test_a_damaged_record_is_reported(betons: Any, tmp_path: Path) -> None:
     (record,) = observe(betons.train, tmp_path, SMALL, stop_after=1)
     (record.folder / "observer.json").write_text("{")
     with pytest.raises(ManifestError, match="damaged observer record"):
         choose(betons, tmp_path)
 
 
-def test_resolving_names_what_auto_means() -> None:
+def test_resolving_replaces_auto() -> None:
     made = ObserverConfig(device="cuda", threads=3).resolved()
     assert (made.precision, made.threads) == ("bf16", 3)
     assert ObserverConfig(device="cpu").resolved().precision == "fp32"

@@ -1,4 +1,4 @@
-"""The final pass: what the trained observer says of every image, checked against the network itself."""
+"""The final pass: outputs of the trained observer for every image, checked against the network itself."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,14 @@ FINAL = ObserverNeeds(final=True, outputs=True)
 
 
 def trained(folder: Path) -> torch.nn.Module:
-    """The network as its last checkpoint holds it."""
+    """Load the network from its last checkpoint."""
     model = build_model("convnet_w8", 3, 28, derive_seed(0, "observer", run=0))
     state = torch.load(folder / CHECKPOINT_NAME, weights_only=True)["state"]["model"]
     model.load_state_dict(state)
     return model.eval()
 
 
-def test_every_value_is_the_networks_own(betons: Any, tmp_path: Path) -> None:
+def test_every_value_equals_that_of_the_network(betons: Any, tmp_path: Path) -> None:
     (record,) = observe(betons.train, tmp_path, CONFIG, needs=FINAL)
     final, model = record.final, trained(record.folder)
     features: list[torch.Tensor] = []
@@ -62,7 +62,7 @@ def test_every_value_is_the_networks_own(betons: Any, tmp_path: Path) -> None:
     assert final.seconds > 0
 
 
-def test_a_pass_is_added_to_a_finished_training_without_training(betons: Any, tmp_path: Path) -> None:
+def test_a_pass_is_added_to_a_finished_training(betons: Any, tmp_path: Path) -> None:
     (before,) = observe(betons.train, tmp_path, CONFIG)
     assert load_final(before.folder) is None
     with pytest.raises(MethodError, match="has no final pass"):
@@ -79,13 +79,13 @@ def test_a_pass_is_added_to_a_finished_training_without_training(betons: Any, tm
 
 
 def as_the_first_release_left_it(folder: Path) -> None:
-    """Its final pass had eight scalars in one file."""
+    """Rewrite the final pass as the first release did: eight scalars in one file."""
     content = json.loads((folder / INDEX_NAME).read_text())
     (folder / INDEX_NAME).write_text(json.dumps({**content, "fields": content["fields"][:8]}))
     (folder / EXACT_NAME).unlink()
 
 
-def test_a_pass_of_the_first_release_serves_what_it_did_then(betons: Any, tmp_path: Path) -> None:
+def test_a_pass_of_the_first_release_serves_its_methods(betons: Any, tmp_path: Path) -> None:
     (record,) = observe(betons.train, tmp_path, CONFIG, needs=FINAL)
     before = {name: np.array(record.final.field(name)) for name in FINAL_FIELDS}
     as_the_first_release_left_it(record.folder)
@@ -101,7 +101,7 @@ def test_a_pass_of_the_first_release_serves_what_it_did_then(betons: Any, tmp_pa
 
 
 @pytest.mark.parametrize("kept", ["weights and checkpoint", "weights alone", "checkpoint alone"])
-def test_a_pass_of_the_first_release_is_made_again_without_training(betons: Any, tmp_path: Path, kept: str) -> None:
+def test_a_pass_of_the_first_release_is_repeated_without_training(betons: Any, tmp_path: Path, kept: str) -> None:
     (record,) = observe(betons.train, tmp_path, CONFIG, needs=FINAL)
     names = (SCALARS_NAME, EXACT_NAME, FEATURES_NAME, OUTPUTS_NAME, LOG_NAME)
     whole = {name: (record.folder / name).read_bytes() for name in names}
@@ -112,13 +112,15 @@ def test_a_pass_of_the_first_release_is_made_again_without_training(betons: Any,
         (record.folder / WEIGHTS_NAME).unlink()
     (again,) = observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(final=True, exact=True))
     assert again.final.exact
-    assert again.final.has_outputs  # what the earlier pass had stays
+    assert again.final.has_outputs  # scalars of the earlier pass stay
     assert again.epoch_seconds == record.epoch_seconds
-    assert (record.folder / CHECKPOINT_NAME).exists() == (kept != "weights alone")  # a training would leave one
+    assert (record.folder / CHECKPOINT_NAME).exists() == (
+        kept != "weights alone"
+    )  # a training would leave a checkpoint
     assert {name: (record.folder / name).read_bytes() for name in names} == whole
 
 
-def test_where_weights_and_checkpoint_are_gone_a_line_names_why_it_trains(
+def test_without_weights_and_checkpoint_a_line_explains_the_training(
     betons: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (record,) = observe(betons.train, tmp_path, CONFIG, needs=FINAL)
@@ -161,9 +163,7 @@ def test_a_network_without_a_linear_layer_is_refused(betons: Any, tmp_path: Path
         observe(betons.train, tmp_path, config, needs=ObserverNeeds(final=True))
 
 
-def test_a_pass_killed_over_an_earlier_one_leaves_that_whole(
-    betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_pass_keeps_an_earlier_one(betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (record,) = observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(final=True))
     features = (record.folder / FEATURES_NAME).read_bytes()
     with monkeypatch.context() as patch:
@@ -177,14 +177,14 @@ def test_a_pass_killed_over_an_earlier_one_leaves_that_whole(
     assert not list(record.folder.glob("*.part"))
 
 
-def test_a_pass_that_is_there_is_not_made_again(betons: Any, tmp_path: Path) -> None:
+def test_a_finished_pass_is_not_made_again(betons: Any, tmp_path: Path) -> None:
     (first,) = observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(final=True))
     (then,) = observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(final=True, tdds=2))
     assert (then.tdds_epochs, then.epochs) == (2, 3)  # two epochs for TDDS, not the schedule
     assert then.final == first.final
 
 
-def test_needs_add_up() -> None:
+def test_needs_are_combined() -> None:
     both = ObserverNeeds(epochs=10, tdds=4) | ObserverNeeds(epochs=3, outputs=True, final=True, tdds=7)
     assert both == ObserverNeeds(10, True, True, 7)
     assert both.last_epoch(60) == 60

@@ -1,4 +1,4 @@
-"""TDDS's trajectory: equal to the one computed from all probabilities, and to itself after a kill."""
+"""TDDS's trajectory: equal to that of all probabilities, and unchanged by a kill."""
 
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,11 @@ def whole(betons: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record.folder
 
 
-def test_a_run_stopped_and_continued_keeps_the_same(betons: Any, tmp_path: Path, whole: Path) -> None:
+def test_a_continued_run_has_the_same_distances(betons: Any, tmp_path: Path, whole: Path) -> None:
     (part,) = observe(betons.train, tmp_path, CONFIG, needs=needs(3))
     assert (part.epochs, part.tdds_epochs) == (3, 3)
     assert (part.folder / ROLLING_NAMES[0]).exists()
-    (record,) = observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(epochs=5))  # goes on following
+    (record,) = observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(epochs=5))  # continues to log
     assert record.tdds_epochs == 5
     assert files(record.folder) == files(whole)
     assert not (record.folder / ROLLING_NAMES[0]).exists()
@@ -83,11 +83,11 @@ def test_it_is_added_to_a_finished_training_by_training_again(betons: Any, tmp_p
 
 
 class KilledError(Exception):
-    """Stands for a kill."""
+    """Simulated kill."""
 
 
 @pytest.mark.parametrize("stop", [(0, 2), (1, 0), (3, 1), (3, 3)])
-def test_a_killed_run_goes_on_as_if_nothing_was(
+def test_a_killed_run_resumes_bit_equal(
     betons: Any, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, stop: tuple[int, int]
 ) -> None:
     original = DynamicsRecorder.batch
@@ -106,20 +106,20 @@ def test_a_killed_run_goes_on_as_if_nothing_was(
     assert files(record.folder) == files(whole)
 
 
-def test_a_training_without_distances_serves_what_it_got_further_with(betons: Any, tmp_path: Path) -> None:
+def test_a_training_without_distances_is_kept(betons: Any, tmp_path: Path) -> None:
     observe(betons.train, tmp_path, CONFIG, stop_after=4)
     (record,) = observe(betons.train, tmp_path, CONFIG, needs=needs(2))
     stamp = (record.folder / FOLLOWING_CHECKPOINT_NAME).stat().st_mtime_ns
     (record,) = observe(betons.train, tmp_path, CONFIG, needs=ObserverNeeds(final=True))
     assert (record.epochs, record.tdds_epochs) == (5, 2)
     assert (record.folder / FOLLOWING_CHECKPOINT_NAME).stat().st_mtime_ns == stamp  # two epochs were not trained again
-    (record,) = observe(betons.train, tmp_path, CONFIG, needs=needs(5))  # goes on after the second
+    (record,) = observe(betons.train, tmp_path, CONFIG, needs=needs(5))  # continues after the second
     assert record.tdds_epochs == 5
     assert not list(record.folder.glob("*.damaged"))
 
 
 @pytest.mark.parametrize("lost", [*ROLLING_NAMES, FOLLOWING_CHECKPOINT_NAME])
-def test_a_lost_file_starts_the_training_over_and_nothing_is_wrong(
+def test_a_lost_file_restarts_the_training(
     betons: Any, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     (part,) = observe(betons.train, tmp_path, CONFIG, needs=needs(4))

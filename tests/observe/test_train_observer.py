@@ -1,4 +1,4 @@
-"""One observed training: logged whole, cached, extended, resumed bit-equal after a kill."""
+"""An observed training: complete log, reuse, extension, and bit-equal resume after a kill."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def test_a_finished_observer_is_not_trained_again(betons: Any, tmp_path: Path) -
     assert other.folder != first.folder
 
 
-def test_stopping_early_and_going_on_equals_one_run(betons: Any, tmp_path: Path) -> None:
+def test_a_run_in_two_parts_equals_one_run(betons: Any, tmp_path: Path) -> None:
     observe(betons.train, tmp_path / "parts", CONFIG, stop_after=2)
     (parts,) = observe(betons.train, tmp_path / "parts", CONFIG)
     (whole,) = observe(betons.train, tmp_path / "whole", CONFIG)
@@ -89,8 +89,8 @@ def test_kill_and_resume_equals_an_undisturbed_run(betons: Any, tmp_path: Path) 
     assert np.array_equal(log(resumed.folder), log(whole.folder))
 
 
-def test_epochs_that_were_whole_before_a_kill_stay_as_they_were(betons: Any, tmp_path: Path) -> None:
-    """A subset may have been made from them, and a GPU does not repeat them bit for bit."""
+def test_epochs_that_were_complete_before_a_kill_are_unchanged(betons: Any, tmp_path: Path) -> None:
+    """A subset may depend on them, and a GPU does not repeat them bit for bit."""
     (record,) = observe(betons.train, tmp_path, CONFIG, stop_after=4)
     marked = log(record.folder)
     marked[:, :, 0] = 0.125
@@ -104,9 +104,7 @@ def test_epochs_that_were_whole_before_a_kill_stay_as_they_were(betons: Any, tmp
         observe(betons.train, tmp_path, CONFIG, stop_after=0)
 
 
-def test_a_damaged_checkpoint_costs_time_and_nothing_else(
-    betons: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_checkpoint_costs_only_time(betons: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (record,) = observe(betons.train, tmp_path / "damaged", CONFIG, stop_after=2)
     checkpoint = record.folder / CHECKPOINT_NAME
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
@@ -126,7 +124,7 @@ def test_a_checkpoint_without_its_log_is_set_aside(betons: Any, tmp_path: Path) 
     assert (record.folder / f"{CHECKPOINT_NAME}.damaged").exists()
 
 
-def test_another_device_than_the_observers_is_refused(betons: Any, tmp_path: Path) -> None:
+def test_another_device_is_refused(betons: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trains on cuda, this machine has cpu"):
         observe(betons.train, tmp_path, CONFIG.model_copy(update={"device": "cuda"}), stop_after=1)
 

@@ -21,7 +21,7 @@ def build_wheel(source: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this checkout, so that a build leaves nothing in it."""
+    """Copy this checkout, so that a build leaves nothing in it."""
     copy = tmp_path_factory.mktemp("checkout") / "fastdc"
     shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
     return copy

@@ -1,4 +1,4 @@
-"""What the package imports and what pyproject.toml declares are the same."""
+"""Imports of the package match the dependencies in pyproject.toml."""
 
 import ast
 import os
@@ -40,7 +40,7 @@ OPTIONAL = set().union(*(declared(PROJECT["optional-dependencies"][extra]) for e
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """The top-level names of what a module imports, of others alone."""
+    """Return the top-level names of other packages that a module imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -52,21 +52,21 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def distributions() -> set[str]:
-    """The distributions that the package imports."""
+    """Return the distributions that the package imports."""
     found = {name for path in (ROOT / "fastdc").rglob("*.py") for name in imported(ast.parse(path.read_text()))}
     others = found - set(sys.stdlib_module_names) - {"fastdc"}
     return {COMPANIONS.get(name, normal(DISTRIBUTIONS.get(name, name))) for name in others}
 
 
-def test_whatever_is_imported_is_declared() -> None:
+def test_every_import_is_declared() -> None:
     assert distributions() - CORE - OPTIONAL == set()
 
 
-def test_whatever_is_declared_is_imported() -> None:
+def test_every_dependency_is_imported() -> None:
     assert (CORE | OPTIONAL) - distributions() - set(UNSEEN) == set()
 
 
-def test_extras_hold_nothing_that_is_a_dependency_anyway() -> None:
+def test_extras_repeat_no_dependency() -> None:
     assert not OPTIONAL & CORE
 
 

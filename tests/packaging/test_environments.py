@@ -1,4 +1,4 @@
-"""`Dockerfile` and `environment.yml` agree with pyproject.toml, with each other, and with what the installers name."""
+"""`Dockerfile` and `environment.yml` agree with pyproject.toml, each other and the install scripts."""
 
 import re
 import shlex
@@ -27,13 +27,13 @@ CONDA = [item for item in ENVIRONMENT["dependencies"] if isinstance(item, str)]
 
 
 def instructions(kind: str) -> list[str]:
-    """The arguments of the Dockerfile's instructions of a kind, each as one line."""
+    """Return the arguments of the Dockerfile's instructions of a kind, each as one line."""
     lines = re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE).replace("\\\n", " ").splitlines()
     return [line.partition(" ")[2] for line in lines if line.startswith(f"{kind} ")]
 
 
 def apt_packages(command: str) -> set[str]:
-    """What `apt-get install` installs in a line of shell."""
+    """Return the packages that a line of shell installs with `apt-get install`."""
     found = re.findall(r"apt-get install ([^&;]*)", command)
     return {word for text in found for word in shlex.split(text) if not word.startswith("-")}
 
@@ -54,12 +54,12 @@ def test_the_cuda_base_is_that_of_torch() -> None:
     assert image.startswith(f"nvidia/cuda:{torch.version.cuda}.")
 
 
-def test_either_device_is_a_stage() -> None:
+def test_each_device_is_a_stage() -> None:
     assert {base.partition(" AS ")[2] for base in instructions("FROM")} == {"cpu", "cuda", ""}
     assert instructions("ARG")[0] == "DEVICE=cpu"
 
 
-def test_what_is_copied_is_in_the_context_and_nothing_else() -> None:
+def test_exactly_the_copied_files_are_in_the_context() -> None:
     copied = {word for line in instructions("COPY") for word in line.split()[:-1]}
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert rules[0] == "*"
@@ -79,7 +79,7 @@ def test_extras_are_those_of_pyproject() -> None:
     assert set(",".join(conda).split(",")) <= EXTRAS
 
 
-def test_versions_come_from_the_constraints_alone() -> None:
+def test_versions_come_only_from_the_constraints() -> None:
     assert PIP[:3] == ["--constraint constraints.txt", "torch", "torchvision"]
     assert not any(sign in line for line in PIP for sign in "=<>")
     installs = [line for line in instructions("RUN") if "pip install" in line]
@@ -88,7 +88,7 @@ def test_versions_come_from_the_constraints_alone() -> None:
     assert "torch torchvision" in installs[0]
 
 
-def test_ffcv_compiles_against_what_the_advice_names() -> None:
+def test_ffcv_compiles_against_the_advised_packages() -> None:
     (line,) = (line for line in instructions("RUN") if "ffcv" in line)
     debian, conda = re.findall(r"(?:apt-get install|conda-forge) ([\w. -]+?)(?:,|;)", INSTALL_FFCV)
     assert apt_packages(line) == {"g++", *debian.split()}
@@ -98,7 +98,7 @@ def test_ffcv_compiles_against_what_the_advice_names() -> None:
 
 
 @pytest.mark.parametrize("line", instructions("RUN"))
-def test_each_step_is_sound_shell(line: str) -> None:
+def test_each_step_is_valid_shell(line: str) -> None:
     subprocess.run(["sh", "-n", "-c", line], check=True, timeout=10)
 
 

@@ -1,4 +1,4 @@
-"""The wheel: it is whole, and works where nothing is installed but what it declares."""
+"""The wheel: it is complete, and works with only its declared dependencies."""
 
 import json
 import os
@@ -19,12 +19,12 @@ ABSENT = ("ffcv", "pytest", "hypothesis", "pyarrow", "ray", "scipy", "tensorboar
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
-    """The files of a wheel by name, without the list of their hashes."""
+    """Return the files of a wheel by name, without the list of their hashes."""
     with zipfile.ZipFile(wheel) as archive:
         return {name: archive.read(name) for name in archive.namelist() if not name.endswith("/RECORD")}
 
 
-def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_exactly_the_package(wheel: Path) -> None:
     files = contents(wheel)
     there = {
         str(path.relative_to(ROOT)): path.read_bytes()
@@ -47,7 +47,7 @@ def test_the_source_archive_makes_the_same_wheel(wheel: Path, sdist: Path, tmp_p
 
 
 def closure(requirements: list[str]) -> dict[str, Distribution]:
-    """The installed distributions that requirements bring, with theirs, by name."""
+    """Return the installed distributions that requirements bring, recursively, by name."""
     found: dict[str, Distribution] = {}
     open_ = [Requirement(text) for text in requirements]
     while open_:
@@ -65,7 +65,7 @@ def closure(requirements: list[str]) -> dict[str, Distribution]:
 
 @pytest.fixture(scope="module")
 def bin_(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment with the wheel and, by links, with what it declares and nothing more."""
+    """Make an environment with the wheel and, by links, only its dependencies; return its programs."""
     place = tmp_path_factory.mktemp("fresh") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True, timeout=60)
     pip = [sys.executable, "-m", "pip", "--python", str(place / "bin" / "python"), "install", "-q"]
@@ -83,7 +83,7 @@ def bin_(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(bin_: Path, folder: Path, *arguments: str) -> str:
-    """The output of a program of the environment, which has to succeed; nothing of this checkout is in reach."""
+    """Return the output of a program of the environment, which must succeed without this checkout."""
     alone = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     program = str(bin_ / arguments[0])
     done = subprocess.run(
@@ -93,7 +93,7 @@ def run(bin_: Path, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_environment_lacks_what_is_not_declared(bin_: Path, tmp_path: Path) -> None:
+def test_the_environment_lacks_undeclared_packages(bin_: Path, tmp_path: Path) -> None:
     code = "import importlib.metadata as m; print(*(d.name.lower() for d in m.distributions()))"
     names = run(bin_, tmp_path, "python", "-c", code).split()
     assert {"fastdc", "torch", "numba"} <= set(names)
@@ -102,7 +102,7 @@ def test_the_environment_lacks_what_is_not_declared(bin_: Path, tmp_path: Path) 
     assert place.startswith(str(bin_.parent))
 
 
-def test_it_answers_without_a_development_package(bin_: Path, tmp_path: Path) -> None:
+def test_commands_work_without_development_packages(bin_: Path, tmp_path: Path) -> None:
     assert "write-beton" in run(bin_, tmp_path, "fastdc", "--help")
     assert run(bin_, tmp_path, "fastdc", "list", "methods").count("\n") > 30
     assert json.loads(run(bin_, tmp_path, "fastdc", "methods", "--json"))

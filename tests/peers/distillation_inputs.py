@@ -1,4 +1,4 @@
-"""Inputs that the official codes and ours are given alike; formulas, so that `values/` holds outputs only."""
+"""Inputs of the official codes and of fastdc; formulas, so that `values/` holds only outputs."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastdc.common.keys import derive_seed
-from fastdc.loader import TrainView
-from tests.kernels.views.test_crops import drawn_box, pillow_crop
-
 CLASSES, CROPS, SIDE = 3, 3, 24
 LABELS = (0, 2, 2, 1, 2, 0)
 
 
 def values(name: str) -> dict[str, Any]:
-    """Read what an official code gave: `values/distillation_NAME.json`."""
+    """Read the output of an official code: `values/distillation_NAME.json`."""
     return json.loads((Path(__file__).parent / "values" / f"distillation_{name}.json").read_text())
 
 
@@ -66,10 +62,3 @@ def normalised(pixels: np.ndarray) -> Tensor:
     """Return uint8 [H, W, 3] as the networks take it, float64 [3, H, W]."""
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     return torch.from_numpy(((pixels / 255 - mean) / std).transpose(2, 0, 1))
-
-
-def crop_pixels(sample: int, crop: int, side: int, seed: int) -> np.ndarray:
-    """Return candidate crop number `crop` of a scene by fastdc's law of RDED, made by Pillow: uint8 [side, side, 3]."""
-    drawn = derive_seed(derive_seed(seed, "patches", crop=crop), "augment")
-    box = drawn_box(drawn, sample, 40, 48, TrainView(side, ratio=(1.0, 1.0), flip=False))
-    return np.asarray(pillow_crop(scene(sample), box, (side, side)))

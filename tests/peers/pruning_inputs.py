@@ -1,4 +1,4 @@
-"""The inputs that the official pruning codes and ours were given: formulas on PCG64's raw numbers, the same anywhere.
+"""Inputs of the official pruning codes and of fastdc: formulas on PCG64's raw numbers, the same anywhere.
 
 Everything is a multiple of a power of two, so that float16 and float32 hold it exactly.
 """
@@ -48,5 +48,5 @@ def demand_series() -> np.ndarray:
 
 
 def official(name: str) -> Any:
-    """Return what the official code gave: values/pruning_NAME.json."""
+    """Return the output of the official code: values/pruning_NAME.json."""
     return json.loads((VALUES / f"pruning_{name}.json").read_text())["values"]

@@ -1,4 +1,4 @@
-"""Losses against what the official codes gave for the same network and images; see DISTILLATION.md."""
+"""Losses against those of the official codes for the same network and images; see DISTILLATION.md."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,7 +39,7 @@ def spec_of(name: str, side: int = 224, **settings: Any) -> MatchingSpec:
 
 
 def measured(spec: StatisticsSpec, batches: Sequence[int]) -> Statistics:
-    """Statistics of `images()`, shown to `PlainNet` in batches of these sizes."""
+    """Return statistics of `images()`, passed to `PlainNet` in batches of these sizes."""
     rows = CLASSES if spec.by_class else 1
     labels = TARGETS if spec.by_class else torch.zeros_like(TARGETS)
     with torch.no_grad(), _summing(net := PlainNet(), rows, spec) as (sums, current):
@@ -50,7 +50,7 @@ def measured(spec: StatisticsSpec, batches: Sequence[int]) -> Statistics:
 
 
 def matched(spec: MatchingSpec, weight: float) -> dict[str, Any]:
-    """Loss and gradient of one batch: cross entropy and `weight` times the statistics loss."""
+    """Return loss and gradient of one batch: cross entropy and `weight` times the statistics loss."""
     net, batch = PlainNet(), images().requires_grad_(True)
     with Matching(net, spec) as matching:
         loss = functional.cross_entropy(net(batch), TARGETS) + weight * matching.loss(TARGETS)
@@ -59,7 +59,7 @@ def matched(spec: MatchingSpec, weight: float) -> dict[str, Any]:
 
 
 def layer_losses(spec: MatchingSpec) -> list[float]:
-    """The statistics loss of each BatchNorm alone, the first without its factor."""
+    """Return the statistics loss of each BatchNorm, the first without its factor."""
     net = PlainNet()
     with Matching(net, MatchingSpec(spec.mean_weight, spec.variance_weight, 1.0)) as matching:
         net(images())
@@ -85,7 +85,7 @@ def test_dwas_weight_of_variances(name: str, side: int | None) -> None:
 
 @pytest.mark.parametrize(("kind", "batches"), [("exact", (6,)), ("released", (1,) * 6), ("exact", (2, 3, 1))])
 def test_lplds_statistics_of_classes(kind: ClassVariance, batches: tuple[int, ...]) -> None:
-    """The official module in one batch of a class gives its whole variance; image by image, the released one."""
+    """The official module gives the total variance for one batch of a class, and the released one image by image."""
     found = measured(StatisticsSpec(SIDE, class_variance=kind), batches)
     for layer, expected in CLASSWISE[kind].items():
         for name, rows in expected.items():
@@ -122,7 +122,7 @@ def test_statistics_of_convolutions_and_patches(name: str, patch: int) -> None:
 @pytest.mark.parametrize(("patch", "side"), [(16, 224), (4, 64)])
 @pytest.mark.parametrize("name", ["gvbsm", "edc"])
 def test_convolutions_a_moving_average_and_edcs_target(name: str, patch: int, side: int) -> None:
-    """Three passes of one batch, whose statistics are averaged; EDC with half of each distance to the classes."""
+    """Average the statistics of three passes of one batch; EDC takes half of each distance to the classes."""
     net, statistics = PlainNet(), convolutional_statistics(name, patch)
     spec = spec_of(name, side, statistics="released") if name == "edc" else spec_of(name, side)
     assert spec.patch == patch

@@ -36,7 +36,7 @@ def configured(name: str, teachers: int = 1, **settings: Any) -> RecoverConfig:
 
 
 @pytest.mark.parametrize("row", RECOVERING, ids=name_of)
-def test_a_preset_is_its_script(row: dict[str, Any]) -> None:
+def test_a_preset_equals_its_script(row: dict[str, Any]) -> None:
     method, config = family(row["method"]), configured(row["method"], row["teachers"])
     found = asdict(method.recipe(config, row["image_size"]))
     found["stages"] = list(found["stages"])
@@ -50,12 +50,12 @@ def test_a_preset_is_its_script(row: dict[str, Any]) -> None:
     assert method.reductions(config, row["image_size"]) == ()
     if row["method"] in ("gvbsm", "edc"):
         fewer = configured(row["method"], row["teachers"] - 1)
-        told = f"{row['teachers'] - 1} instead of {row['teachers']} teachers"
-        assert method.reductions(fewer, row["image_size"]) == (told,)
+        reduction = f"{row['teachers'] - 1} instead of {row['teachers']} teachers"
+        assert method.reductions(fewer, row["image_size"]) == (reduction,)
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row["method"] == "rded"], ids=name_of)
-def test_rdeds_defaults_are_its_scripts(row: dict[str, Any]) -> None:
+def test_defaults_of_rded_equal_its_script(row: dict[str, Any]) -> None:
     config = get_method("rded").configure({})
     assert isinstance(config, PatchConfig)
     factor = tiles_per_side(config.factor, row["image_size"])
@@ -63,7 +63,7 @@ def test_rdeds_defaults_are_its_scripts(row: dict[str, Any]) -> None:
     assert found == row["values"]
 
 
-def test_what_no_script_gives_is_inferred() -> None:
+def test_settings_in_no_script_are_inferred() -> None:
     scripts = {(row["method"], row["image_size"]) for row in RECOVERING}
     for name in FAMILY:
         for size in PAPER_SIZES:

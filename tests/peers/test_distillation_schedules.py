@@ -1,4 +1,4 @@
-"""Schedules, orders and choices against what the official codes gave; see DISTILLATION.md."""
+"""Schedules, orders and choices against those of the official codes; see DISTILLATION.md."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def test_curricula_of_crops(name: str) -> None:
 
 @pytest.mark.parametrize("case", SCHEDULES["rounds"], ids=lambda case: f"{case['ipc']}-{case['start']}")
 def test_delts_rounds(case: dict[str, Any]) -> None:
-    """The round in which every image of a batch joins, and the iterations of the batch."""
+    """Compare the round in which every image of a batch joins, and the iterations of the batch."""
     method = get_method("delt")
     assert isinstance(method, RecoverMethod)
     recipe = method.recipe(method.configure({}), 224)
@@ -52,7 +52,7 @@ def test_delts_rounds(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", SCHEDULES["medium"], ids=lambda case: f"{case['images']}")
 def test_delts_order_of_starts(case: dict[str, Any]) -> None:
     count = case["images"]
-    ranks = np.arange(count) * 7919 % count  # of every image, the least confident first
+    ranks = np.arange(count) * 7919 % count  # for every image, the least confident first
     order = np.argsort(ranks)[outward(count, -(-count // 2))[: case["ipc"]]]
     assert order.tolist() == case["chosen"]
 
@@ -74,7 +74,7 @@ def test_fadrms_change_of_stages(case: dict[str, Any]) -> None:
 
 @pytest.fixture
 def context(tmp_path: Path) -> MethodContext:
-    """The scenes as a training set, and `PlainNet` as its teacher."""
+    """Return the scenes as a training set, with `PlainNet` as the teacher."""
     per, out = RDED["per_class"], tmp_path / "scenes.beton"
     names = tuple(f"class{label}" for label in range(CLASSES))
     samples = (Sample(scene(n), n // per, str(n)) for n in range(CLASSES * per))
@@ -96,7 +96,7 @@ def test_rdeds_losses_of_crops(context: MethodContext) -> None:
 
 
 def test_rdeds_ranking_and_layout(context: MethodContext) -> None:
-    """The crops of every mosaic, tile by tile, and the pixels that they give."""
+    """Compare the crops of every mosaic, tile by tile, and their pixels."""
     method = get_method("rded")
     settings = {"pool": RDED["per_class"], "crops": RDED["crops"], "factor": RDED["factor"]}
     made = method.compress(context, method.configure(settings), RDED["ipc"], RDED["seed"])
@@ -112,7 +112,7 @@ def test_rdeds_ranking_and_layout(context: MethodContext) -> None:
 
 
 def test_cims_losses_choice_and_mosaics(context: MethodContext) -> None:
-    """Whole images: their losses, the choice and its order, the layout, and every pixel of the mosaics."""
+    """Compare losses of whole images, the choice and its order, the layout, and every pixel of the mosaics."""
     pools = [np.flatnonzero(context.labels == label) for label in range(CLASSES)]
     assert context.teaching is not None
     teachers = context.teaching.teachers

@@ -1,4 +1,4 @@
-"""Choices against what the official codes gave on the same features and scores; see README.md."""
+"""Choices against those of the official codes on the same features and scores; see README.md."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,13 +20,13 @@ MARGINS = bell(9, 60, steps=4096) * 12 + 6
 
 
 def context() -> MethodContext:
-    """The linear network's final pass."""
+    """Return a context with the linear network's final pass."""
     powers = np.exp((FEATURES @ WEIGHTS.T + BIAS).astype(np.float64))
     return context_of(LABELS, FEATURES, powers / powers.sum(axis=1, keepdims=True), np.zeros((12, 60)), 3)
 
 
 def deepcore(name: str) -> list[int]:
-    """What DeepCore chose, class after class, in order of choice."""
+    """Return DeepCore's choice, class by class, in order of choice."""
     return [sample for order in official("deepcore")[name] for sample in order]
 
 
@@ -65,7 +65,7 @@ def test_moderate() -> None:
 
 
 def observed(margins: np.ndarray, features: np.ndarray, labels: np.ndarray) -> MethodContext:
-    """A context whose AUM of probabilities is `margins`."""
+    """Return a context with `margins` as AUM of probabilities."""
     classes = int(labels.max()) + 1
     made = context_of(labels, features, np.ones((labels.size, classes)), np.zeros((12, labels.size)), classes)
     log: Any = made.observations[0]
@@ -75,7 +75,7 @@ def observed(margins: np.ndarray, features: np.ndarray, labels: np.ndarray) -> M
 
 @pytest.mark.parametrize("seed", [7, 8])
 def test_ccs_drops_and_covers(seed: int) -> None:
-    """Which of two strata of one size gives more is left to chance in the code, so pairs of size and number compare."""
+    """The code leaves to chance which of two equal strata gives more, so pairs of size and number are compared."""
     values, margins = official("ccs"), many_scores(seed)
     known = observed(margins, np.zeros((400, 1)), np.zeros(400, np.int64))
     kept = chosen("ccs", 100, known, score="aum_softmax", beta=0.3, balanced=False)

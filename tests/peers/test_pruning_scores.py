@@ -1,4 +1,4 @@
-"""Scores against what the official codes gave on the same logits; see README.md."""
+"""Scores against those of the official codes on the same logits; see README.md."""
 
 from collections.abc import Callable
 from itertools import count
@@ -24,7 +24,7 @@ Log = Callable[[int], Observation]
 
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
-    """A log on disk of the first so many epochs; the last one is also the final pass."""
+    """Return a log on disk of the first epochs; the last one is also the final pass."""
     runs = count()
     return lambda epochs: observe_logits(
         tmp_path / f"run{next(runs)}", LOGITS[:epochs], LABELS, np.zeros((LABELS.size, 1))
@@ -36,8 +36,8 @@ def ours(observation: Observation, name: str, **settings: Any) -> np.ndarray:
     return method.run_scores(observation, method.configure(settings))
 
 
-def test_the_inputs_are_those_that_the_official_codes_had() -> None:
-    """A change of the formula would show in every test; this one names it."""
+def test_the_inputs_equal_those_of_the_official_codes() -> None:
+    """A change of the formula would fail every test; this one names the reason."""
     assert LOGITS.shape == (EPOCHS, LABELS.size, CLASSES)
     assert float(LOGITS.astype(np.float64).sum()) == -212.13671875
     features, weights, bias, _ = network()
@@ -81,7 +81,7 @@ def test_tdds() -> None:
     np.testing.assert_allclose(fastdc.scores("tdds", LOGITS, LABELS), official("tdds")["tdds"], rtol=1e-5)
 
 
-def test_tdds_of_what_the_observer_records(tmp_path: Path) -> None:
+def test_tdds_of_the_observers_record(tmp_path: Path) -> None:
     """The observer keeps the epoch before in 16 bits."""
     recorder = TddsRecorder(tmp_path, LABELS.size, CLASSES)
     for epoch in range(EPOCHS):

@@ -26,7 +26,7 @@ def name_of(row: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=name_of)
-def test_a_recipe_is_its_script(row: dict[str, Any]) -> None:
+def test_a_recipe_equals_its_script(row: dict[str, Any]) -> None:
     protocol = get_protocol(row["protocol"])
     assert {name: getattr(protocol, name) for name in row["values"]} == row["values"]
     side, resized = row["validate_side"]
@@ -35,7 +35,7 @@ def test_a_recipe_is_its_script(row: dict[str, Any]) -> None:
     assert protocol.name == row["protocol"]
 
 
-def test_every_protocol_has_a_source_and_every_recipe_of_others_its_values() -> None:
+def test_every_protocol_has_a_source_and_every_published_recipe_has_values() -> None:
     assert all(preset.recipe.source for preset in all_protocols().values())
     own = {"hard", "hard-small", "soft", "soft-small"}
     assert {row["protocol"] for row in ROWS} == all_protocols().keys() - own
@@ -54,7 +54,7 @@ def test_minimax_epochs(row: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("name", TABLE["schedules"])
-def test_a_schedule_is_its_scripts(name: str) -> None:
+def test_a_schedule_equals_its_script(name: str) -> None:
     schedule, epochs = name.split()
     changes: list[list[float]] = TABLE["schedules"][name]
     found = [rate_share(schedule, epoch, int(epochs)) for epoch in range(int(epochs))]  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def test_a_schedule_is_its_scripts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TABLE["augment"])
-def test_augmented_images_are_those_of_the_official_codes(name: str) -> None:
+def test_augmented_images_equal_those_of_the_official_codes(name: str) -> None:
     kind, _, operation = name.partition(" ")
     operations = {"dsa": (operation,), "idc": ("flip", "color", operation, "cutout"), "jitter": ("jitter",)}[kind]
     uniform = (np.arange(BATCH)[:, None] * 0.37 + np.arange(8)[None] * 0.213 + 0.05) % 1.0
@@ -82,7 +82,7 @@ def test_augmented_images_are_those_of_the_official_codes(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "decayed"), [("hard", 1), ("hard-sgd", 3), ("cim-hl", 3), ("cad-hl", 3)])
-def test_what_a_recipe_decays(name: str, decayed: int) -> None:
+def test_weight_decay_of_a_recipe(name: str, decayed: int) -> None:
     choose_compute("fp32", 1)
     protocol = get_protocol(name)
     model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4))

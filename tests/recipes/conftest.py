@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastdc.common.tars import add_file
+
 WNIDS = ("n01440764", "n01443537", "n02105855")
 
 
 def picture(seed, kind="JPEG", mode="RGB"):
-    """An image file, different for every seed."""
+    """Return an image file, different for every seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     image = Image.fromarray(pixels).resize((12, 10), Image.Resampling.BICUBIC)
@@ -21,7 +23,7 @@ def picture(seed, kind="JPEG", mode="RGB"):
 
 
 def put(root, files):
-    """Write files, given by their path, below `root`."""
+    """Write files by path below `root`."""
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
@@ -29,17 +31,15 @@ def put(root, files):
 
 
 def make_tar(path, files, mode="w"):
-    """A tar of files, given by their names."""
+    """Make a tar of files by name."""
     with tarfile.open(path, mode) as archive:
         for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            add_file(archive, name, data)
     return path
 
 
 def make_zip(path, root, top):
-    """A zip of everything below `root`, in a single outer folder."""
+    """Make a zip of everything below `root`, in a single outer folder."""
     with zipfile.ZipFile(path, "w") as archive:
         for name in sorted(root.rglob("*")):
             archive.write(name, f"{top}/{name.relative_to(root)}")
@@ -48,7 +48,7 @@ def make_zip(path, root, top):
 
 @pytest.fixture
 def recipe(capsys):
-    """Run a recipe in this process: its exit code, what it printed, and its error lines."""
+    """Run a recipe in this process; return its exit code, output and error lines."""
 
     def run(main, *arguments, **described):
         code = 0

@@ -46,7 +46,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def source(tmp_path):
-    """A copy of the four files, to be damaged."""
+    """Copy the four files, so that a test may damage them."""
     folder = tmp_path / "raw"
     shutil.copytree(DEBIAN, folder)
     return folder
@@ -68,7 +68,7 @@ def test_the_betons_hold_the_images_of_the_files(written, split, stem, per_class
             np.testing.assert_array_equal(file.decode(index), images[index][:, :, None].repeat(3, axis=2))
 
 
-def test_run_again_it_leaves_sound_files_alone_and_is_quick(written):
+def test_a_second_run_keeps_sound_files_and_is_quick(written):
     before = {path: path.stat().st_mtime_ns for path in written.iterdir()}
     start = time.monotonic()
     result = run("--out", written)
@@ -93,7 +93,7 @@ def test_a_damaged_file_is_written_again_and_force_writes_both(written, tmp_path
     assert (tmp_path / "val.beton").read_bytes() == sound
 
 
-def test_a_strangers_file_is_not_replaced(tmp_path):
+def test_a_foreign_file_is_not_replaced(tmp_path):
     (tmp_path / "train.beton").write_bytes(b"precious")
     result = run("--out", tmp_path)
     assert result.returncode == 2
@@ -108,7 +108,7 @@ def test_torchvisions_folder_is_taken(source, tmp_path):
     assert load_manifest(tmp_path / "out" / "val.beton").counts == (1000,) * 10
 
 
-def test_a_missing_source_says_what_to_do(tmp_path):
+def test_the_error_about_a_missing_source_has_a_remedy(tmp_path):
     result = run("--out", tmp_path / "out", "--source", tmp_path)
     assert result.returncode == 2
     assert "apt-get install dataset-fashion-mnist" in result.stderr
@@ -147,7 +147,7 @@ def test_other_labels_and_cut_off_files_are_refused(source, tmp_path):
 
 
 def test_without_debians_package_the_published_files_are_fetched(tmp_path, monkeypatch):
-    # Debian's package holds the same images, compressed anew, so the MD5s are its own.
+    # Debian's package holds the same images with other compression, so its MD5s differ.
     local = [(DEBIAN / archive.name) for archive in fashion_mnist.ARCHIVES]
     published = tuple(Archive(path.as_uri(), hashlib.md5(path.read_bytes()).hexdigest()) for path in local)
     monkeypatch.setattr(fashion_mnist, "ARCHIVES", published)

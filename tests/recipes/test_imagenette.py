@@ -1,4 +1,4 @@
-"""The Imagenette recipe and fetching, from a web server of our own."""
+"""The Imagenette recipe and its download, from a local web server."""
 
 import dataclasses
 import hashlib
@@ -31,7 +31,7 @@ COUNTS = {"train": (3, 2), "val": (1, 1)}
 
 
 def files(counts):
-    """train/WNID/x.JPEG, val/WNID/x.JPEG in one outer folder, with the list of noisy labels beside."""
+    """Return train/WNID/x.JPEG, val/WNID/x.JPEG in one outer folder, with the list of noisy labels."""
     images = [(split, wnid, number) for split in counts for wnid, count in zip(CLASSES, counts[split], strict=True)
               for number in range(count)]  # fmt: skip
     named = {f"imagenette2-160/{split}/{wnid}/{split}_{wnid}_{number}.JPEG": picture(seed)
@@ -40,7 +40,7 @@ def files(counts):
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line for each."""
+    """Serve files without log lines."""
 
     def log_message(self, *_):
         """Nothing."""
@@ -48,7 +48,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def web(tmp_path, monkeypatch):
-    """A folder that is served, and the address of its server."""
+    """Serve a folder; return it and the address."""
     (tmp_path / "web").mkdir()
     monkeypatch.setenv("no_proxy", "*")
     handler = partial(Quiet, directory=str(tmp_path / "web"))
@@ -68,7 +68,7 @@ def publish(web, **changes):
     return {"160": download.Archive(changes.get("url", f"{address}/{path.name}"), changes.get("md5", md5))}
 
 
-def test_it_is_fetched_checked_and_written(recipe, web, tmp_path):
+def test_the_set_is_downloaded_checked_and_written(recipe, web, tmp_path):
     out = tmp_path / "new" / "out"
     code, lines, errors = recipe(imagenette.main, "--out", out, data=SMALL, archives=publish(web))
     assert (code, errors) == (0, [])
@@ -94,7 +94,7 @@ def test_it_is_fetched_checked_and_written(recipe, web, tmp_path):
         ({"url": "http://127.0.0.1:9/imagenette2-160.tgz"}, "cannot be fetched (.*refused.*give it as --source"),
     ],
 )
-def test_what_cannot_be_fetched_leaves_nothing(recipe, web, tmp_path, changes, words):
+def test_a_failed_download_leaves_nothing(recipe, web, tmp_path, changes, words):
     out = tmp_path / "out"
     code, lines, errors = recipe(imagenette.main, "--out", out, data=SMALL, archives=publish(web, **changes))
     assert (code, lines, len(errors)) == (2, [], 1)
@@ -102,7 +102,7 @@ def test_what_cannot_be_fetched_leaves_nothing(recipe, web, tmp_path, changes, w
     assert list(out.iterdir()) == []
 
 
-def test_a_file_that_is_not_on_the_server(recipe, web, tmp_path):
+def test_a_file_that_the_server_lacks(recipe, web, tmp_path):
     missing = {"160": download.Archive(f"{web[1]}/imagenette2-160.tgz", "")}
     code, _, errors = recipe(imagenette.main, "--out", tmp_path / "out", data=SMALL, archives=missing)
     assert code == 2
@@ -129,7 +129,7 @@ def test_sources_by_path(recipe, tmp_path):
         ("pictures", None),
     ],
 )
-def test_the_size_is_told_by_the_name(name, size):
+def test_the_size_follows_from_the_name(name, size):
     assert imagenette.name_size(name) == size
 
 
@@ -148,7 +148,7 @@ def test_a_missing_class_is_named(recipe, tmp_path):
     assert f"1 classes, Imagenette has 2, the first missing one is {CLASSES[0]}" in errors[0]
 
 
-def test_the_real_numbers_add_up():
+def test_the_real_numbers_are_consistent():
     for split in imagenette.IMAGENETTE.splits:
         assert sum(split.exact.values()) == split.images
         assert (min(split.exact.values()), max(split.exact.values())) == split.per_class

@@ -1,4 +1,4 @@
-"""Small networks trained on Fashion-MNIST, and what a method is given to recover from them."""
+"""Small networks trained on Fashion-MNIST, and contexts for methods that recover from them."""
 
 import gzip
 from collections.abc import Callable
@@ -25,7 +25,7 @@ NAMES = tuple(f"class{number}" for number in range(CLASSES))
 
 
 class Other(nn.Sequential):
-    """A network without BatchNorm or max-pooling, of other kernels and strides than the teacher's."""
+    """Network without BatchNorm or max-pooling, with other kernels and strides than the teacher."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -36,7 +36,7 @@ class Other(nn.Sequential):
 
 @pytest.fixture(scope="session")
 def fashion() -> tuple[np.ndarray, np.ndarray]:
-    """The first 200 training images of every class: uint8 [2000, 28, 28, 3], int64 [2000]."""
+    """Return the first 200 training images of every class: uint8 [2000, 28, 28, 3], int64 [2000]."""
     with gzip.open(FASHION_MNIST / "train-images-idx3-ubyte.gz") as handle:
         pixels = np.frombuffer(handle.read(16 + 784 * 4000), np.uint8, offset=16).reshape(-1, 28, 28)
     with gzip.open(FASHION_MNIST / "train-labels-idx1-ubyte.gz") as handle:
@@ -47,7 +47,7 @@ def fashion() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def train_beton(fashion: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same images as a beton."""
+    """Write the same images as a beton."""
     out = tmp_path_factory.mktemp("fashion10") / "train.beton"
     samples = (Sample(image, int(label), str(n)) for n, (image, label) in enumerate(zip(*fashion, strict=True)))
     write_samples(out, samples, classes=NAMES, dataset="fashion10", split="train", source="test", made={})
@@ -92,7 +92,7 @@ def other(fashion: tuple[np.ndarray, np.ndarray], compute: Compute) -> nn.Module
 def make_context(
     fashion: tuple[np.ndarray, np.ndarray], train_beton: Path, compute: Compute, teacher: Teacher, tmp_path: Path
 ) -> Callable[..., MethodContext]:
-    """Builds a context of the training set and some teachers; the scratch folder is `tmp_path` unless given."""
+    """Return a function that builds a context of the training set and teachers; scratch is `tmp_path`."""
 
     def make(*teachers: Teacher, scratch: Path = tmp_path, side: int = SIDE) -> MethodContext:
         return MethodContext(

@@ -1,4 +1,4 @@
-"""A small network, and moments and patches in numpy float64, written from their definitions."""
+"""A small network, and definitions of moments and patches in numpy float64."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ Array = NDArray[np.float64]
 
 
 def small_net(seed: int = 0) -> nn.Sequential:
-    """Two convolutions, two BatchNorms with uneven running statistics, float64, eval mode, frozen."""
+    """Return two convolutions and two BatchNorms with uneven running statistics, float64, eval mode, frozen."""
     torch.manual_seed(seed)
     net = nn.Sequential(
         nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2),
@@ -22,18 +22,18 @@ def small_net(seed: int = 0) -> nn.Sequential:
 
 
 def inputs_of(net: nn.Sequential, images: Tensor, layer: int) -> Array:
-    """What layer number `layer` is given, float64 [N, C, H, W]."""
+    """Return the input of layer number `layer`, float64 [N, C, H, W]."""
     with torch.no_grad():
         return net[:layer](images).double().numpy()
 
 
 def channel_moments(values: Array) -> tuple[Array, Array]:
-    """Mean and biased variance of every channel, [C]."""
+    """Return mean and biased variance of every channel, [C]."""
     return row_moments(values.transpose(1, 0, 2, 3).reshape(values.shape[1], -1))
 
 
 def patch_moments(values: Array, patch: int) -> tuple[Array, Array]:
-    """Of every place of a grid of patches, [P], over images, channels and pixels; sides are multiples of `patch`."""
+    """Return moments of every place in a grid of patches, [P], over images, channels and pixels."""
     places = [
         values[:, :, top : top + patch, left : left + patch].reshape(-1)
         for top in range(0, values.shape[2], patch)
@@ -48,13 +48,13 @@ def row_moments(rows: Array) -> tuple[Array, Array]:
 
 
 def norm_moments(norm: nn.Module) -> tuple[Array, Array]:
-    """A BatchNorm's running statistics."""
+    """Return a BatchNorm's running statistics."""
     return norm.running_mean.double().numpy(), norm.running_var.double().numpy()
 
 
 def gap(
     found: tuple[Array, Array], wanted: tuple[Array, Array], mean_weight: float = 1, variance_weight: float = 1
 ) -> float:
-    """Weighted L2 distance of means plus that of variances."""
+    """Return the weighted L2 distance of means plus that of variances."""
     first, second = (float(np.sqrt(((a - b) ** 2).sum())) for a, b in zip(found, wanted, strict=True))
     return mean_weight * first + variance_weight * second

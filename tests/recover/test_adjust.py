@@ -17,7 +17,7 @@ from fastdc.teachers.network import Teacher
 
 
 @pytest.mark.parametrize("steps", [1, 5])
-def test_weights_climb_as_the_formula_says(
+def test_weights_follow_the_formula(
     teacher: Teacher, compute: Compute, fashion: tuple[np.ndarray, np.ndarray], steps: int
 ) -> None:
     images, labels = compute.images(torch.from_numpy(fashion[0][:12])), torch.from_numpy(fashion[1][:12])
@@ -47,7 +47,7 @@ def test_weights_climb_as_the_formula_says(
     moved = [(new - old).double() for new, old in zip(network.parameters(), before, strict=True)]
     assert float(torch.sqrt(sum((m**2).sum() for m in moved))) <= 0.5 + 1e-4  # type: ignore[arg-type]
     for weight, old in zip(teacher.model.parameters(), before, strict=True):
-        assert torch.equal(weight, old)  # the teacher itself is as it was
+        assert torch.equal(weight, old)  # the teacher itself is unchanged
     for found, kept in zip(network.buffers(), teacher.model.buffers(), strict=True):
         assert torch.equal(found, kept)  # BatchNorm's running statistics too
 
@@ -55,7 +55,7 @@ def test_weights_climb_as_the_formula_says(
 def test_half_precision_loses_no_small_gradient(
     teacher: Teacher, compute: Compute, fashion: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    """A teacher that is sure of its images gives gradients that fp16 cannot hold; the way is rho long all the same."""
+    """A confident teacher gives gradients below fp16's range; the step still has length rho."""
     images, labels = compute.images(torch.from_numpy(fashion[0][:12])), torch.from_numpy(fashion[1][:12])
     sure = copy.deepcopy(teacher.model)
     sure[-1].weight.data *= 6  # type: ignore[index, union-attr, operator]

@@ -29,7 +29,7 @@ RECIPE = Recipe(iterations=6, jitter=2, batch_size=4)
 
 
 class KilledError(Exception):
-    """Stands for a kill in the middle of an iteration."""
+    """Simulated kill in the middle of an iteration."""
 
 
 def make_job(recipe: Recipe = RECIPE, **changes: Any) -> RecoverJob:
@@ -49,7 +49,7 @@ def images_of(job: RecoverJob, teaching: Teaching) -> np.ndarray:
 
 
 def reference(job: RecoverJob, teacher: Teacher) -> np.ndarray:
-    """SRe2L by its paper, in float64, without the engine: levels [M, 28, 28, 3] before rounding."""
+    """Run the paper's SRe2L in float64, without the engine: levels [M, 28, 28, 3] before rounding."""
     model = build_model(teacher.arch, 10, 28, 0).double()
     model.load_state_dict({name: value.double() for name, value in teacher.model.state_dict().items()})
     model.eval().requires_grad_(False)
@@ -91,7 +91,7 @@ def reference(job: RecoverJob, teacher: Teacher) -> np.ndarray:
     return out
 
 
-def test_loop_is_sre2ls(teaching: Teaching) -> None:
+def test_loop_equals_sre2l(teaching: Teaching) -> None:
     job = make_job(Recipe(iterations=6, jitter=2, batch_size=4, matching_weight=0.5))
     difference = np.abs(images_of(job, teaching) - reference(job, teaching.teachers[0]))
     assert (
@@ -114,7 +114,7 @@ def test_killed_recovery_resumes_bit_equal(teaching: Teaching, tmp_path: Path, c
     with pytest.raises(KilledError):
         recover(make_job(extra_loss=kill), teaching)
     files = sorted(path.name for path in teaching.scratch.rglob("*.npy"))
-    assert len(files) == (calls - 1) // 6  # at most the batch that it was in is lost
+    assert len(files) == (calls - 1) // 6  # at most the current batch is lost
     torch.manual_seed(99)
     np.random.seed(99)
     ran: list[int] = []
@@ -124,7 +124,7 @@ def test_killed_recovery_resumes_bit_equal(teaching: Teaching, tmp_path: Path, c
     assert not list(teaching.scratch.rglob("*.tmp"))
 
 
-def test_damaged_batch_is_made_anew(teaching: Teaching) -> None:
+def test_damaged_batch_is_made_again(teaching: Teaching) -> None:
     first = images_of(make_job(), teaching)
     files = sorted(teaching.scratch.rglob("*.npy"))
     files[0].write_bytes(files[0].read_bytes()[:500])
@@ -133,14 +133,14 @@ def test_damaged_batch_is_made_anew(teaching: Teaching) -> None:
     np.testing.assert_array_equal(images_of(make_job(), teaching), first)
 
 
-def test_seed_and_recipe_have_batches_of_their_own(teaching: Teaching) -> None:
+def test_seed_and_recipe_determine_the_batches(teaching: Teaching) -> None:
     first = images_of(make_job(), teaching)
     assert not np.array_equal(images_of(make_job(seed=4), teaching), first)
     assert not np.array_equal(images_of(make_job(replace(RECIPE, jitter=0)), teaching), first)
     np.testing.assert_array_equal(images_of(make_job(), teaching), first)
 
 
-def test_nan_is_told_with_its_place(teaching: Teaching) -> None:
+def test_nan_is_reported_with_its_place(teaching: Teaching) -> None:
     seen: list[int] = []
 
     def poison(images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
@@ -152,7 +152,7 @@ def test_nan_is_told_with_its_place(teaching: Teaching) -> None:
     assert len(list(teaching.scratch.rglob("*.npy"))) == 1
 
 
-def test_nan_of_the_last_gradient_alone_is_told(teaching: Teaching) -> None:
+def test_nan_of_the_last_gradient_is_reported(teaching: Teaching) -> None:
     seen: list[int] = []
 
     def poison(images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
@@ -164,8 +164,8 @@ def test_nan_of_the_last_gradient_alone_is_told(teaching: Teaching) -> None:
     assert not list(teaching.scratch.rglob("*.npy"))
 
 
-def test_fp16_whose_every_step_is_skipped_is_told(teaching: Teaching, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finite losses, and gradients that never are: the images would stay what they were, and pass for recovered."""
+def test_fp16_that_skips_every_step_is_reported(teaching: Teaching, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses are finite but gradients never are: the images would never change, and pass as recovered."""
 
     def endless(images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
         return (0 * images).sum().sqrt()  # value 0, gradient 0 x infinity
@@ -187,7 +187,7 @@ def test_teacher_of_nan_is_refused_before_the_first_iteration(teaching: Teaching
         recover(make_job(), replace(teaching, teachers=(broken,)))
 
 
-def test_short_memory_names_the_setting(teaching: Teaching) -> None:
+def test_the_error_about_memory_names_the_setting(teaching: Teaching) -> None:
     def greedy(images: torch.Tensor, _labels: torch.Tensor) -> torch.Tensor:
         return images.sum() * torch.empty(10**15)[0]
 
@@ -195,7 +195,7 @@ def test_short_memory_names_the_setting(teaching: Teaching) -> None:
         recover(make_job(extra_loss=greedy), teaching)
 
 
-def test_memory_too_short_for_one_image_is_told(teaching: Teaching, teacher: Teacher) -> None:
+def test_too_little_memory_for_one_image_is_reported(teaching: Teaching, teacher: Teacher) -> None:
     class Greedy(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.new_zeros(2**50)
@@ -214,7 +214,7 @@ def test_other_runtime_errors_are_not_hidden(teaching: Teaching) -> None:
 
 
 def test_teachers_take_turns(teaching: Teaching, teacher: Teacher) -> None:
-    """With an untrained second teacher, which says nothing, the first one still sees half of the iterations."""
+    """With an untrained second teacher, the first one still gets half of the iterations."""
     calls: list[str] = []
     second = freeze(build_model("convnet_w8", 10, 28, 1), torch.device("cpu"))
     for name, model in (("first", teacher.model), ("second", second)):
@@ -222,11 +222,11 @@ def test_teachers_take_turns(teaching: Teaching, teacher: Teacher) -> None:
     both = (teacher, replace(teacher, model=second, identity="second"))
     recover(make_job(replace(RECIPE, batch_size=20)), replace(teaching, teachers=both))
     batch = ["first", "second"] * 5  # whole images before, six iterations, whole images after
-    assert calls == ["first", "second"] + batch * 2  # one pass each to see that they take images of this side
+    assert calls == ["first", "second"] + batch * 2  # one pass each to check the side of images
 
 
 def test_groups_join_late_with_moments_of_their_own() -> None:
-    """A group that joins late moves as if it had been alone from its first iteration on."""
+    """A group that joins late moves as if it were alone from its first iteration on."""
     recipe = Recipe(iterations=8, rounds=4, learning_rate=0.1)
     start = torch.zeros(4, 3, 4, 4)
     pixels = PixelBatch(start, torch.arange(4), np.arange(4), recipe)
@@ -249,7 +249,7 @@ def test_groups_join_late_with_moments_of_their_own() -> None:
     torch.testing.assert_close(pixels.result()[3], last.detach())
 
 
-def test_batch_of_late_groups_alone_is_shorter() -> None:
+def test_batch_of_only_late_groups_is_shorter() -> None:
     recipe = Recipe(iterations=80, rounds=8)
     groups, whole = joining(recipe, 16, np.arange(16))
     assert (groups.max(), whole.iterations, whole.join_every) == (7, 80, 10)

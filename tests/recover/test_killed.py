@@ -1,4 +1,4 @@
-"""A recovery that is killed by the system, through `compress`: it goes on where it was and ends in the same bytes."""
+"""A recovery killed by the system during `compress`: it resumes and ends in the same bytes."""
 
 import subprocess
 import sys
@@ -53,6 +53,6 @@ def test_killed_compress_resumes_and_leaves_nothing_behind(betons: Any, tmp_path
     assert [path.name for path in killed.glob("subset*")] == []
     start = time.time_ns()
     resumed = compress(betons.train, killed)
-    assert max(kept.values()) < start  # by the child; what it had finished was not made again, see test_engine
+    assert max(kept.values()) < start  # by the child; its finished batches were not made again, see test_engine
     assert resumed.read_bytes() == compress(betons.train, whole).read_bytes()
     assert list((killed / "making").iterdir()) == []

@@ -8,7 +8,7 @@ from fastdc.recover.image_losses import densification
 
 
 def reference(images: np.ndarray, labels: list[int], temperature: float) -> float:
-    """Pooling, Gram matrix, general eigenvalues (as the released code takes them) and the divergence, written out."""
+    """Compute pooling, Gram matrix, general eigenvalues (like the released code) and the divergence."""
     size = images.shape[2] // 32
     pooled = images.reshape(len(images), 3, 32, size, 32, size).mean((3, 5)).reshape(len(images), -1)
     total = 0.0
@@ -45,7 +45,7 @@ def test_gradient_by_hand() -> None:
     np.testing.assert_allclose(images.grad.numpy().reshape(3, -1), expected, rtol=1e-9, atol=1e-15)
 
 
-def test_a_class_of_one_image_adds_nothing_and_copies_add_most() -> None:
+def test_one_image_adds_nothing_and_copies_add_most() -> None:
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(2)) * 0.03
     assert densification(images, torch.arange(4)).item() == 0
     alike = images[:1].expand(4, -1, -1, -1)
@@ -53,6 +53,6 @@ def test_a_class_of_one_image_adds_nothing_and_copies_add_most() -> None:
     assert densification(alike, one_class) > densification(images, one_class)
 
 
-def test_not_finite_images_give_nan_not_an_error() -> None:
+def test_non_finite_images_give_nan() -> None:
     images = torch.full((2, 3, 32, 32), float("nan"))
     assert densification(images, torch.zeros(2, dtype=torch.int64)).isnan()

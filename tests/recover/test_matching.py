@@ -1,4 +1,4 @@
-"""Statistics matching against a reference of its own in numpy float64."""
+"""Statistics matching against a reference in numpy float64."""
 
 from dataclasses import replace
 from typing import Any
@@ -61,7 +61,7 @@ def test_half_precision_is_measured_in_single() -> None:
     assert half.item() == pytest.approx(single.item(), rel=0.02)
 
 
-def test_only_the_last_forward_pass_counts_and_hooks_go() -> None:
+def test_only_the_last_forward_pass_counts_and_hooks_are_removed() -> None:
     net, images = small_net(), torch.randn(6, 3, 8, 8, dtype=torch.float64)
     labels = torch.zeros(6, dtype=torch.int64)
     with Matching(net, MatchingSpec()) as matching:
@@ -85,7 +85,7 @@ SIZES = {"0/channel": 3, "0/patch": 4, "1/channel": 5, "4/channel": 5, "4/patch"
 
 
 def some_statistics(classes: int = 3) -> Statistics:
-    """Uneven statistics of every layer of `small_net` at 8 px and patches of 4."""
+    """Return uneven statistics of every layer of `small_net` at 8 px and patches of 4."""
     generator = torch.Generator().manual_seed(3)
     tensors = {}
     for name, size in SIZES.items():
@@ -96,7 +96,7 @@ def some_statistics(classes: int = 3) -> Statistics:
 
 
 def wanted(statistics: Statistics, name: str, labels: list[int] | None) -> tuple[Any, Any]:
-    """What a layer is matched with: of the set, or averaged over the labels one by one."""
+    """Return the target of a layer: of the set, or averaged over the labels."""
     fields = [
         statistics.tensors[f"{name}/{'set' if labels is None else 'class'}/{f}"].numpy() for f in ("mean", "variance")
     ]
@@ -106,18 +106,25 @@ def wanted(statistics: Statistics, name: str, labels: list[int] | None) -> tuple
     return sum(mean[c] for c in labels) / len(labels), sum(variance[c] for c in labels) / len(labels)
 
 
+def moments(net: nn.Sequential, images: Tensor, name: str) -> tuple[Any, Any]:
+    """Return moments of a layer's input, by channel or by patch."""
+    layer, kind = name.split("/")
+    values = inputs_of(net, images, int(layer))
+    if kind == "channel":
+        return channel_moments(values)
+    if values.shape[2] % PATCH:
+        side = -(-values.shape[2] // PATCH) * PATCH
+        values = nn.functional.interpolate(torch.tensor(values), (side, side), mode="bilinear").numpy()
+    return patch_moments(values, PATCH)
+
+
 def reference_loss(
     net: nn.Sequential, images: Tensor, statistics: Statistics, labels: list[int], share: float
 ) -> float:
-    """G-VBSM's (share 0) and EDC's (share 1/2) terms layer by layer; the first layer, a convolution, counts tenfold."""
+    """Return G-VBSM's (share 0) and EDC's (share 1/2) terms by layer; the first, a convolution, counts tenfold."""
     total = 0.0
     for name in SIZES:
-        layer, kind = name.split("/")
-        values = inputs_of(net, images, int(layer))
-        if kind == "patch" and values.shape[2] % PATCH:
-            side = -(-values.shape[2] // PATCH) * PATCH
-            values = nn.functional.interpolate(torch.tensor(values), (side, side), mode="bilinear").numpy()
-        found = patch_moments(values, PATCH) if kind == "patch" else channel_moments(values)
+        layer, found = name.partition("/")[0], moments(net, images, name)
         whole = norm_moments(net[int(layer)]) if layer in "15" else wanted(statistics, name, None)
         distance = (1 - share) * gap(found, whole) + share * gap(found, wanted(statistics, name, labels))
         total += distance * (10 if layer == "0" else 1)
@@ -146,8 +153,8 @@ def test_convolutions_are_left_out_at_random() -> None:
         whole = matching.loss(labels).item()
     parts = {}
     for name in ("0", "4"):
-        terms = [gap(*_both(net, images, statistics, f"{name}/{kind}")) for kind in ("channel", "patch")]
-        parts[name] = sum(terms)
+        fields = [f"{name}/{kind}" for kind in ("channel", "patch")]
+        parts[name] = sum(gap(moments(net, images, field), wanted(statistics, field, None)) for field in fields)
     spec, found = replace(kept, drop=0.4), []
     with Matching(net, spec, statistics, seed=3) as matching:
         for _ in range(500):
@@ -161,17 +168,6 @@ def test_convolutions_are_left_out_at_random() -> None:
     with Matching(net, spec, statistics) as matching:
         net(images)
         assert matching.loss(labels).item() == whole
-
-
-def _both(net: nn.Sequential, images: Tensor, statistics: Statistics, name: str) -> tuple[Any, Any]:
-    """Moments of a convolution's input, channel or patch, and the set's."""
-    layer, kind = name.split("/")
-    values = inputs_of(net, images, int(layer))
-    if kind == "patch" and values.shape[2] % PATCH:
-        side = -(-values.shape[2] // PATCH) * PATCH
-        values = nn.functional.interpolate(torch.tensor(values), (side, side), mode="bilinear").numpy()
-    found = patch_moments(values, PATCH) if kind == "patch" else channel_moments(values)
-    return found, wanted(statistics, name, None)
 
 
 def test_class_statistics_of_batch_norms_alone() -> None:
@@ -224,7 +220,7 @@ def test_moving_average_gradient_by_hand() -> None:
     torch.testing.assert_close(images.grad, expected, rtol=1e-12, atol=0)
 
 
-def test_statistics_that_a_spec_needs_are_asked_for() -> None:
+def test_needed_statistics_follow_from_the_spec() -> None:
     for spec in (MatchingSpec(statistics="class"), MatchingSpec(convolutions=True)):
         with pytest.raises(ConfigError, match="found none"):
             Matching(small_net(), spec)

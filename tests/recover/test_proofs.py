@@ -1,4 +1,4 @@
-"""What a recovered image must do: its teacher and a network that took no part see its class in it; noise does neither.
+"""Recovered images are recognised by their teacher and by another network; noise is not.
 
 The teacher is a small ConvNet with BatchNorm trained on 2,000 images of Fashion-MNIST; the other network has neither
 BatchNorm nor pooling. Chance is 10 %.
@@ -48,10 +48,10 @@ def test_classes_are_recognised(
     assert compressed.encoding == ("png" if name == "fadrm" else "jpg")
 
 
-def test_rded_chooses_what_is_recognised(
+def test_rded_chooses_recognisable_crops(
     make_context: Callable[..., MethodContext], teacher: Teacher, other: nn.Module, compute: Compute
 ) -> None:
-    """At this side, where a mosaic has one tile; crops taken without a choice are recognised less well."""
+    """At this side a mosaic has one tile; random crops are recognised less well."""
     method, losses = get_method("rded"), []
     for settings in ({}, {"crops": 1, "pool": IPC}):
         made = method.compress(make_context(), method.configure(settings), IPC, 0)
@@ -75,7 +75,7 @@ def test_noise_is_not(
 
 
 class Stranger(RecoverMethod):
-    """A method of the family as somebody else would write it: dark starts, means alone, an extra loss, own networks."""
+    """Plug-in of the family: dark starts, means alone, an extra loss, own networks."""
 
     info = MethodInfo(name="stranger", title="Stranger", family="distillation", paper="", year=2026, bibtex="")
     presets = Presets(*[Recipe(iterations=3, batch_size=5, learning_rate=0.01)] * 3)
@@ -98,7 +98,7 @@ class Stranger(RecoverMethod):
         return 1e4 * images.mean()
 
 
-def test_a_strangers_method_is_its_hooks(make_context: Callable[..., MethodContext]) -> None:
+def test_a_plugin_method_is_its_hooks(make_context: Callable[..., MethodContext]) -> None:
     method = Stranger()
     compressed = method.compress(make_context(), method.configure({}), 2, 0)
     assert compressed.images is not None
@@ -110,7 +110,7 @@ def test_a_strangers_method_is_its_hooks(make_context: Callable[..., MethodConte
 
 
 def test_dwa_without_adjustment_gives_other_images(make_context: Callable[..., MethodContext], tmp_path) -> None:  # type: ignore[no-untyped-def]
-    """So the adjusted teachers, and not the teachers as they are, are what the images were optimised against."""
+    """So images were optimised against the adjusted teachers."""
     method, images = get_method("dwa"), []
     for steps in (0, 3):
         context = make_context(scratch=tmp_path / str(steps))

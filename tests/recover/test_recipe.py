@@ -15,7 +15,7 @@ from fastdc.recover.recovery_recipe import Presets, Recipe, paper_at
 from fastdc.recover.shared_view import draw_view
 
 
-def test_curriculum_is_cdas_cosine() -> None:
+def test_curriculum_equals_cdas_cosine() -> None:
     recipe = Recipe(iterations=4000, milestone=1.0)
     assert recipe.crop_min_at(0) == 1.0
     assert recipe.crop_min_at(2000) == pytest.approx(0.54)
@@ -36,14 +36,14 @@ def test_learning_rate_falls_by_a_cosine() -> None:
     np.testing.assert_allclose([recipe.learning_rate_at(iteration) for iteration in range(8)], expected)
 
 
-def test_stages_are_fadrms_at_224() -> None:
+def test_stages_equal_fadrms_at_224() -> None:
     recipe = Recipe(iterations=2000, stages=(200 / 224, 1.0, 200 / 224, 1.0))
     assert recipe.stage_sides(224) == {0: 200, 500: 224, 1000: 200, 1500: 224}
     assert Recipe().stage_sides(64) == {0: 64}
 
 
 @pytest.mark.parametrize(("side", "expected"), [(28, 3), (32, 3), (33, 2), (64, 2), (127, 2), (128, 1), (224, 1)])
-def test_presets_go_by_the_stored_side(side: int, expected: int) -> None:
+def test_presets_follow_the_stored_side(side: int, expected: int) -> None:
     presets = Presets(Recipe(iterations=1), Recipe(iterations=2), Recipe(iterations=3))
     assert presets.at(side).iterations == expected
     assert presets.named(paper_at(side)) is presets.at(side)
@@ -65,8 +65,8 @@ def test_batches_hold_every_image_once(layout, classes: int, ipc: int, size: int
             assert (np.diff(positions) == 1).all()
 
 
-def test_groups_are_delts() -> None:
-    """10 images in 8 rounds: two in each of the first two, then one each; 100 in 8: 13 four times, then 12."""
+def test_groups_equal_delts() -> None:
+    """10 images in 8 rounds are two in each of the first two, then one each; 100 in 8 are 13 four times, then 12."""
     assert join_groups(10, np.arange(10), 8).tolist() == [0, 0, 1, 1, 2, 3, 4, 5, 6, 7]
     assert np.bincount(join_groups(100, np.arange(200), 8)).tolist() == [26] * 4 + [24] * 4
     assert join_groups(1, np.arange(5), 8).tolist() == [0] * 5
@@ -75,7 +75,7 @@ def test_groups_are_delts() -> None:
 
 @settings(deadline=None)  # numba compiles in the first
 @given(st.integers(0, 10**6), st.integers(0, 500), st.integers(0, 4000))
-def test_view_is_torchvisions(seed: int, batch: int, iteration: int) -> None:
+def test_view_equals_torchvisions(seed: int, batch: int, iteration: int) -> None:
     images = noise_start([0, 1], 20, 7)
     view = draw_view(Recipe(jitter=5), seed, batch, iteration, 20)
     expected = vision.resized_crop(images, *view.box, [20, 20], antialias=False)
@@ -86,7 +86,7 @@ def test_view_is_torchvisions(seed: int, batch: int, iteration: int) -> None:
     assert view == draw_view(Recipe(jitter=5), seed, batch, iteration, 20)
 
 
-def test_views_follow_the_laws_of_their_recipe() -> None:
+def test_views_follow_their_recipe() -> None:
     views = [draw_view(Recipe(jitter=3, milestone=1.0), 5, 0, iteration, 64) for iteration in range(4000)]
     areas = np.array([view.box[2] * view.box[3] / 64**2 for view in views])
     assert (areas[:40] > 0.9).all()
@@ -112,7 +112,7 @@ def test_views_can_be_rolled_both_ways_alone_or_shifted_in_a_margin() -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 4000))
-def test_a_margin_is_torchvisions_random_crop_with_padding(seed: int, iteration: int) -> None:
+def test_a_margin_equals_torchvisions_random_crop_with_padding(seed: int, iteration: int) -> None:
     images = noise_start([0, 1], 20, 7)
     view = draw_view(Recipe(jitter=0, margin=4, flip=False), seed, 0, iteration, 20)
     expected = vision.crop(vision.pad(images, [4] * 4), view.box[0], view.box[1], 20, 20)

@@ -19,7 +19,7 @@ SIDE, PATCH = 16, 4
 
 
 def views(train: Path, seed: int) -> tuple[torch.Tensor, np.ndarray]:
-    """All training views of epoch 0, float64, and their labels."""
+    """Return all training views of epoch 0, float64, and their labels."""
     with open_loader(train, TrainView(SIDE), batch_size=1000, seed=seed) as loader:
         (batch,) = loader.epoch(0)
     return COMPUTE.images(batch.images).double(), batch.labels.numpy()
@@ -57,7 +57,7 @@ def compare(found: tuple[torch.Tensor, torch.Tensor], wanted: tuple[np.ndarray, 
         np.testing.assert_allclose(one.numpy(), other, rtol=2e-5, atol=2e-6)
 
 
-def test_batches_of_any_size_and_threads_give_the_same(betons: Betons) -> None:
+def test_any_batch_size_and_threads_give_the_same(betons: Betons) -> None:
     net, spec = small_net().float(), StatisticsSpec(SIDE)
     first = measure_statistics(net, betons.train, 3, spec, COMPUTE, batch_size=120)
     second = measure_statistics(net, betons.train, 3, spec, COMPUTE, batch_size=7)
@@ -66,8 +66,8 @@ def test_batches_of_any_size_and_threads_give_the_same(betons: Betons) -> None:
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
-def test_a_class_lies_between_its_images(betons: Betons) -> None:
-    """The exact variance is the released one plus the part between images, so never below it, and above it in truth."""
+def test_the_class_variance_includes_the_part_between_images(betons: Betons) -> None:
+    """The exact variance is the released one plus the part between images, so it is larger."""
     net = small_net().float()
     exact, released = (
         measure_statistics(net, betons.train, 3, StatisticsSpec(SIDE, class_variance=kind), COMPUTE).tensors
@@ -78,7 +78,7 @@ def test_a_class_lies_between_its_images(betons: Betons) -> None:
     assert torch.equal(exact["1/channel/class/mean"], released["1/channel/class/mean"])
 
 
-def test_kept_ones_are_read_and_damaged_ones_made_again(betons: Betons, tmp_path: Path) -> None:
+def test_stored_statistics_are_read_and_damaged_ones_made_again(betons: Betons, tmp_path: Path) -> None:
     net, spec, path = small_net().float(), StatisticsSpec(SIDE), tmp_path / "deep" / "statistics.safetensors"
     calls = []
 
@@ -96,7 +96,7 @@ def test_kept_ones_are_read_and_damaged_ones_made_again(betons: Betons, tmp_path
     assert all(torch.equal(value, third.tensors[name]) for name, value in first.tensors.items())
 
 
-def test_large_means_do_not_swallow_small_variances() -> None:
+def test_large_means_keep_small_variances() -> None:
     values = 1000 + 0.01 * torch.randn(8, 2, 16, 16, generator=torch.Generator().manual_seed(0))
     _, variance = batch_moments(values)
     np.testing.assert_allclose(variance.numpy(), channel_moments(values.double().numpy())[1], rtol=1e-2)

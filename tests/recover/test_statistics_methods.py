@@ -43,14 +43,14 @@ def pixels(made: Compressed) -> np.ndarray:
 
 
 def recognised(model: nn.Module, made: Compressed, compute: Compute) -> float:
-    """Percent of the images that a network takes for their class."""
+    """Return the percentage of images that a network assigns to their class."""
     with torch.no_grad():
         guesses = model(compute.images(torch.from_numpy(pixels(made)))).argmax(1)
     return 100 * float((guesses == torch.from_numpy(made.labels)).float().mean())
 
 
 @pytest.mark.parametrize(("method", "iterations"), [(LPLD(), 100), (GVBSM(), 100), (EDC(), 60)], ids=NAMES)
-def test_images_are_of_their_class(
+def test_images_are_recognised_as_their_class(
     method: RecoverMethod,
     iterations: int,
     make_context: MakeContext,
@@ -72,7 +72,7 @@ def test_images_are_of_their_class(
 def test_classes_of_lpld_have_their_own_statistics(
     make_context: MakeContext, teacher: Teacher, compute: Compute
 ) -> None:
-    """Where statistics count for much, the images of a class are nearer to its own than to any other's."""
+    """With a large weight of statistics, images are nearest to those of their own class."""
     method, given = LPLD(), make_context()
     made = recover(method, given, ipc=4, matching_weight=1.0, iterations=80)
     (statistics,) = statistics_of(method, given)
@@ -86,7 +86,7 @@ def test_classes_of_lpld_have_their_own_statistics(
 
 
 @pytest.mark.parametrize("method", METHODS[:2], ids=NAMES[:2])
-def test_a_recovery_that_goes_on_equals_an_undisturbed_one(
+def test_a_resumed_recovery_equals_an_undisturbed_one(
     method: RecoverMethod, make_context: MakeContext, tmp_path: Path
 ) -> None:
     settings = {"iterations": 4, "batch_size": 10}
@@ -103,7 +103,7 @@ def test_a_recovery_that_goes_on_equals_an_undisturbed_one(
     assert kept == {path: path.stat().st_mtime_ns for path in scratch.glob("statistics_*")}
 
 
-def test_teachers_take_turns_and_one_may_lack_batch_norm(
+def test_teachers_alternate_and_one_may_lack_batch_norm(
     make_context: MakeContext, teacher: Teacher, other: nn.Module, compute: Compute
 ) -> None:
     plain = Teacher("plain", "plain teacher", "other", other, SIDE, 0.0)
@@ -115,7 +115,7 @@ def test_teachers_take_turns_and_one_may_lack_batch_norm(
 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
-def test_short_memory_in_the_pass_over_the_set_is_told(
+def test_too_little_memory_in_the_pass_over_the_set_is_reported(
     method: RecoverMethod, make_context: MakeContext, teacher: Teacher
 ) -> None:
     class Greedy(nn.Module):
@@ -130,7 +130,7 @@ def test_short_memory_in_the_pass_over_the_set_is_told(
     assert not list(context.teaching.scratch.glob("statistics_*"))
 
 
-def test_densification_is_a_term_of_its_own() -> None:
+def test_densification_is_a_separate_term() -> None:
     method, labels = GVBSM(), torch.tensor([0, 0, 0])
 
     def recipe_of(weight: float) -> ConvolutionRecipe:
@@ -158,7 +158,7 @@ def test_released_statistics_lack_the_part_between_images(
         method.configure({"statistics": "none"})
 
 
-def test_presets_are_the_scripts_and_reductions_say_what_is_missing() -> None:
+def test_presets_equal_the_scripts_and_reductions_are_reported() -> None:
     recipe = GVBSM().recipe(GVBSM().configure({}), 224)
     assert isinstance(recipe, ConvolutionRecipe)
     assert (recipe.learning_rate, recipe.batch_size, recipe.ema, recipe.patch, recipe.densification) == (
@@ -171,10 +171,10 @@ def test_presets_are_the_scripts_and_reductions_say_what_is_missing() -> None:
     small = GVBSM().recipe(GVBSM().configure({"ema": 0.5, "patch": 8}), 64)
     assert isinstance(small, ConvolutionRecipe)
     assert (small.learning_rate, small.ema, small.patch) == (0.05, 0.5, 8)
-    told = EDC().reductions(EDC().configure({"preset": "cpu"}), 224)
-    assert told == ("100 instead of 1,000 iterations", "1 instead of 5 teachers")
-    told = GVBSM().reductions(GVBSM().configure({"preset": "cpu", "teachers": "a,b,c,d,e"}), 64)
-    assert told == (
+    reductions = EDC().reductions(EDC().configure({"preset": "cpu"}), 224)
+    assert reductions == ("100 instead of 1,000 iterations", "1 instead of 5 teachers")
+    reductions = GVBSM().reductions(GVBSM().configure({"preset": "cpu", "teachers": "a,b,c,d,e"}), 64)
+    assert reductions == (
         "100 instead of 4,000 iterations",
         "learning rate 0.25 instead of 0.05",
         "jitter 8 instead of 32",

@@ -1,6 +1,5 @@
 """A headless Chromium driven over a pipe (its own debugging protocol), so that no further package is needed."""
 
-import base64
 import json
 import os
 import select
@@ -20,14 +19,14 @@ SECONDS = 30.0
 
 
 class Browser:
-    """One tab. Collects every request but the page's own, and everything said on the console."""
+    """One tab. It collects every request but the page's own, and the console's output."""
 
     def __init__(self, profile: Path) -> None:
         assert PROGRAM is not None
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
 
-        def as_three_and_four() -> None:  # where Chromium expects the pipe; high copies first, for 3 may be either
+        def as_three_and_four() -> None:  # where Chromium expects the pipe; high copies first, because either may be 3
             high = [os.dup(to_browser), os.dup(from_browser)]
             high = [fd if fd > 4 else os.dup(fd) for fd in high]
             os.dup2(high[0], 3), os.dup2(high[1], 4)
@@ -69,7 +68,7 @@ class Browser:
         os.close(self._read)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command; events that come meanwhile are noted."""
+        """Run one command; record events that arrive meanwhile."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -109,7 +108,7 @@ class Browser:
             self._loaded = True
 
     def open(self, page: Path, width: int = 1440, height: int = 900, dark: bool = False) -> None:
-        """Load a file from disk and wait until it is there."""
+        """Load a file from disk and wait for it."""
         self.requests.clear()
         self.console.clear()
         self._loaded = False
@@ -120,20 +119,11 @@ class Browser:
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not self._loaded:
             self._next()
-        time.sleep(0.2)  # what a page asks for late
+        time.sleep(0.2)  # late requests of the page
         self.run("1")
 
     def run(self, script: str) -> Any:
-        """Value of a JavaScript expression on the page."""
+        """Return the value of a JavaScript expression on the page."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
-
-    def screenshot(self, out: Path, whole: bool = True) -> None:
-        """PNG of the page."""
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        if whole:
-            box = self.call("Page.getLayoutMetrics")["cssContentSize"]
-            clip = {"x": 0, "y": 0, "width": box["width"], "height": min(box["height"], 16000), "scale": 1}
-            data = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
-        out.write_bytes(base64.b64decode(data))

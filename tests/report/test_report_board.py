@@ -1,4 +1,4 @@
-"""What the numbers of the leaderboard, the charts and the table of classes become on the page."""
+"""The leaderboard, the charts and the table of classes on the page."""
 
 import re
 from pathlib import Path
@@ -14,14 +14,14 @@ from tests.report.test_report_page import Sweep, label, summary
 
 
 def chart(page: str, caption: str) -> str:
-    """The chart under a caption, as SVG text."""
+    """Return the chart under a caption, as SVG text."""
     found = re.search(rf"<figcaption>{caption}.*?</svg>", page, re.DOTALL)
     assert found is not None
     return found[0]
 
 
 def places(svg: str) -> dict[str, float]:
-    """How far to the right each method's point lies."""
+    """Return the horizontal position of each method's point."""
     marks = re.findall(r'class="mark[^"]*" data-note="(\w+), IPC.*?class="touch" cx="([\d.]+)"', svg)
     return {method: float(x) for method, x in marks}
 
@@ -38,7 +38,7 @@ def test_labels_count_among_stored_bytes_and_online_ones_are_outlines(tmp_path: 
     assert "dashed: whole set" in svg
 
 
-def test_spans_hold_the_spread_of_every_row(tmp_path: Path) -> None:
+def test_spans_contain_the_spread_of_every_row(tmp_path: Path) -> None:
     made = Sweep(tmp_path)
     for seed in range(3):
         made.add("wide", seed, 50.0 + 10 * seed)
@@ -49,7 +49,7 @@ def test_spans_hold_the_spread_of_every_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("other", "tied"), [(43.0, True), (10.0, False)])
-def test_a_table_in_which_nothing_can_be_told_apart_says_so(tmp_path: Path, other: float, tied: bool) -> None:
+def test_a_table_without_significant_differences_states_it(tmp_path: Path, other: float, tied: bool) -> None:
     made = Sweep(tmp_path)
     for seed in range(2):
         made.add("one", seed, 44.0 + seed)
@@ -59,7 +59,7 @@ def test_a_table_in_which_nothing_can_be_told_apart_says_so(tmp_path: Path, othe
     assert page.count("<b>") == 1
 
 
-def test_a_long_curve_keeps_its_course_and_its_end() -> None:
+def test_a_long_curve_keeps_its_shape_and_end() -> None:
     curve = [{"epoch": k, "loss": 300.0 - k, "top1": 100.0 if k == 299 else 0.0} for k in range(300)]
 
     class Details:
@@ -82,7 +82,7 @@ def test_a_class_without_validation_images_is_no_column() -> None:
     assert [text for text, _ in heat.lines[1][1]] == ["+0.0", "\u22121.0"]
 
 
-def test_the_classes_that_differ_most_are_shown_darker_where_they_differ_more() -> None:
+def test_the_classes_that_differ_most_are_shaded_by_difference() -> None:
     rows = make_rows([Record(name, label(name, 0), "done", None, summary(40.0), 1.0) for name in ("random", "el2n")])
     count = 3 * COLUMNS
     far = {5: 17.0, 7: -17.0, 50: 2.0}

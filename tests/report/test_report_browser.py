@@ -43,7 +43,7 @@ def choose(browser: Browser, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_opens_from_disk_without_network_or_complaint(browser: Browser, page: Path, width: int) -> None:
+def test_the_page_opens_from_disk_without_network_or_errors(browser: Browser, page: Path, width: int) -> None:
     browser.open(page, width=width)
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.resolve().as_uri()]
     assert browser.console == []
@@ -62,7 +62,7 @@ def test_long_names_wrap(browser: Browser, tmp_path: Path) -> None:
         assert browser.run("document.documentElement.scrollWidth") <= width
 
 
-def test_the_policy_stops_what_is_not_of_the_page(browser: Browser, page: Path) -> None:
+def test_the_policy_blocks_foreign_content(browser: Browser, page: Path) -> None:
     browser.open(page)
     browser.run(
         "{ const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s); }"
@@ -71,9 +71,9 @@ def test_the_policy_stops_what_is_not_of_the_page(browser: Browser, page: Path) 
     browser.run("{ const i = new Image(); i.src = 'https://example.invalid/x.png'; document.body.append(i); }")
     assert browser.run("fetch('https://example.invalid/').catch(() => 0) && 1") == 1
     time.sleep(0.3)
-    browser.run("1")  # takes what came meanwhile
-    told = " ".join(browser.console)
-    assert all(f"{kind}-src" in told for kind in ("script", "img", "connect"))
+    browser.run("1")  # collects pending events
+    console = " ".join(browser.console)
+    assert all(f"{kind}-src" in console for kind in ("script", "img", "connect"))
 
 
 def test_filters(browser: Browser, page: Path) -> None:
@@ -102,7 +102,7 @@ def test_filters(browser: Browser, page: Path) -> None:
     )
 
 
-def test_methods_are_switched_off_and_on(browser: Browser, page: Path) -> None:
+def test_methods_can_be_hidden_and_shown(browser: Browser, page: Path) -> None:
     browser.open(page)
     rows = SHOWN.format(".board tbody tr")
     whole, random = browser.run(rows), SHOWN.format('[data-m="0"]')
@@ -114,13 +114,13 @@ def test_methods_are_switched_off_and_on(browser: Browser, page: Path) -> None:
     assert browser.run(rows) == whole
 
 
-def test_a_touched_point_tells_its_numbers(browser: Browser, page: Path) -> None:
+def test_a_touched_point_shows_its_numbers(browser: Browser, page: Path) -> None:
     browser.open(page, width=390)
     browser.run(
         "document.querySelector('svg.chart .mark .touch').dispatchEvent(new MouseEvent('click', {bubbles: true}))"
     )
-    said = browser.run("[...document.querySelectorAll('.note-text')].map((e) => e.textContent)")
-    assert sum("IPC 10: " in text for text in said) == 1
+    notes = browser.run("[...document.querySelectorAll('.note-text')].map((e) => e.textContent)")
+    assert sum("IPC 10: " in text for text in notes) == 1
 
 
 def test_images_are_decoded_and_chosen_by_class(browser: Browser, page: Path) -> None:

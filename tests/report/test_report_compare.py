@@ -1,4 +1,4 @@
-"""`fastdc compare`: which runs are paired, and what is printed of them."""
+"""`fastdc compare`: the pairing of runs, and the output."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_the_sign_follows_the_order() -> None:
     assert one.p == two.p == 2 / 2**8
 
 
-def test_every_shared_setting_is_a_comparison_and_filters_choose() -> None:
+def test_every_shared_setting_is_compared_unless_filtered() -> None:
     wide: list[dict[str, Any]] = [{"ipc": 50}, {"arch": "resnet50"}, {"protocol": "hard-small"}]
     records = runs(2)
     for number, change in enumerate(wide):
@@ -65,7 +65,7 @@ def test_the_best_epoch_is_compared_on_request_only() -> None:
     assert only(compare_methods(runs(), "pca", "random", epoch="best")).means[0] == pytest.approx(43.7)
 
 
-def test_names_are_taken_as_the_table_shows_them() -> None:
+def test_names_are_those_of_the_table() -> None:
     records = [done(0, 40.0), done(0, 50.0, method="mine", group="m" * 10, external="list kept.txt")]
     assert only(compare_methods(records, "mine (external)", "random")).first.method == "mine"
     assert only(compare_against(choose_groups(records), "random", ["mine (external)"])[0]).first.method == "mine"
@@ -74,7 +74,7 @@ def test_names_are_taken_as_the_table_shows_them() -> None:
         compare_methods(records, "mine", "el2n")
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_incomparable_runs_are_refused() -> None:
     with pytest.raises(ConfigError, match="method 'pcb': not among these runs; did you mean 'pca'"):
         compare_methods(runs(), "pcb", "random")
     with pytest.raises(ConfigError, match="compared with itself"):
@@ -90,7 +90,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_methods(runs(), "pca", "random", ipc=11, arch="vgg11")
 
 
-def test_a_refusal_says_what_is_missing() -> None:
+def test_a_refusal_names_what_is_missing() -> None:
     apart = [done(0, 40.0), done(1, 40.0), done(4, 42.0, **PCA)]
     with pytest.raises(ConfigError, match=r"tiny: hard, .*, IPC 10: pca finished seeds 4, random seeds 0-1; run both"):
         compare_methods(apart, "pca", "random")
@@ -122,7 +122,7 @@ def test_the_whole_set_is_compared_at_every_ipc() -> None:
 
 
 def four_methods() -> list[Record]:
-    """pca above random in each of 8 seeds, rded in 7 of them; x has one seed alone."""
+    """Return four methods: pca is above random in each of 8 seeds, rded in 7; x has a single seed."""
     rded = [done(seed, 41.0 + seed / 10 - 2 * (seed == 3), method="rded", group="r") for seed in range(8)]
     return [*runs(), *rded, done(0, 1.0, method="x", group="x"), done(9, 1.0, method="y", group="y")]
 
@@ -157,7 +157,7 @@ def test_all_methods_against_one() -> None:
         compare_against(choose_groups(four_methods()), "y")
 
 
-def test_the_text_says_how_many_seeds_so_many_claims_need() -> None:
+def test_the_text_gives_the_seeds_that_the_claims_need() -> None:
     names = [f"m{number}" for number in range(9)]
     records = [done(seed, 30.0 + number + seed / 7, method=name, group=name) for number, name in enumerate(names)
                for seed in range(7)]  # fmt: skip
@@ -169,7 +169,7 @@ def test_the_text_says_how_many_seeds_so_many_claims_need() -> None:
     assert "cannot show any" not in comparison_table(found[:2], None)
 
 
-def test_the_text_says_what_few_seeds_cannot_show() -> None:
+def test_the_text_gives_the_limit_of_few_seeds() -> None:
     text = comparison_table(compare_methods(runs(3), "pca", "random"), None)
     assert "pca 42.20, random 40.10, top-1 %, 3 paired seeds" in text
     assert "difference +2.10" in text
@@ -179,7 +179,7 @@ def test_the_text_says_what_few_seeds_cannot_show() -> None:
     assert "one seed gives no interval" in comparison_table(compare_methods(runs(1), "pca", "random"), None)
 
 
-def test_settings_that_differ_in_the_machine_alone_have_titles_of_their_own() -> None:
+def test_settings_that_differ_only_in_the_machine_have_their_own_titles() -> None:
     machines: list[dict[str, Any]] = [{"device": "cpu", "threads": 1}, {"device": "cuda", "threads": None}]
     records: list[Record] = []
     for number, machine in enumerate(machines):

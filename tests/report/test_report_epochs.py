@@ -14,7 +14,7 @@ from tests.report.test_report_page import label, summary
 
 
 def write_rows(folder: Path, epochs: int, every: int, **changes: Any) -> None:
-    """Two methods; accuracy rises from 30 + 10 x seed by 20 (of pca from 2 more), and the best is 2 above the last."""
+    """Write two methods; accuracy rises by 20 from 30 + 10 x seed (pca: 2 more), and the best is 2 above the last."""
     rows = []
     for method, more in (("random", 0.0), ("pca", 2.0)):
         for seed in range(3):
@@ -28,7 +28,7 @@ def write_rows(folder: Path, epochs: int, every: int, **changes: Any) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_the_table_keeps_last_and_best_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_separates_last_and_best_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(tmp_path, 20, 5)
     assert cli.run(["report", str(tmp_path)]) == 0
     plain = capsys.readouterr().out
@@ -61,10 +61,10 @@ def test_json_has_every_validation(tmp_path: Path, capsys: pytest.CaptureFixture
     assert more[0]["top1_by_epoch"][-1] == {"epoch": 20, "mean": 62.0, "std": stdev([52.0, 62.0, 72.0]), "n": 3}
     assert (more[0]["top1_mean"], more[0]["top1_best_mean"]) == (62.0, 64.0)
     assert cli.run(["report", str(tmp_path), "--format", "csv", "--epochs"]) == 2
-    assert "--epochs: --format csv has no place for it; use table or json" in capsys.readouterr().err
+    assert "--epochs: --format csv cannot show it; use table or json" in capsys.readouterr().err
 
 
-def test_the_page_draws_accuracy_against_epochs_and_says_both(tmp_path: Path) -> None:
+def test_the_page_draws_accuracy_against_epochs(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows", 20, 5)
     page = tmp_path / "page.html"
     assert cli.run(["report", str(tmp_path / "rows"), "--html", str(page)]) == 0

@@ -1,4 +1,4 @@
-"""Results of two places in one comparison, and bundles in place of folders."""
+"""Results of two folders in one comparison, and bundles in place of folders."""
 
 import json
 from pathlib import Path
@@ -33,12 +33,12 @@ def test_every_report_reads_a_bundle_as_its_store(tmp_path: Path, capsys: pytest
         bundle_of(tmp_path / "done.tar.gz", store.records())
     assert len(records) == 16
     for command in (["compare", "{}", "pca", "random"], ["rank", "{}"], ["report", "{}", "--format", "csv"]):
-        told = []
+        outputs = []
         for folder in (tmp_path, tmp_path / "done.tar.gz"):
             assert cli.run([each.format(folder) for each in command]) == 0
-            told.append(capsys.readouterr().out)
-        assert told[0] == told[1]
-        assert "pca" in told[0]
+            outputs.append(capsys.readouterr().out)
+        assert outputs[0] == outputs[1]
+        assert "pca" in outputs[0]
     assert cli.run(["report", str(tmp_path / "a.zip"), "--html", str(tmp_path / "page.html")]) == 0
     assert "8/9" in capsys.readouterr().out
     assert "pca" in (tmp_path / "page.html").read_text()
@@ -47,7 +47,7 @@ def test_every_report_reads_a_bundle_as_its_store(tmp_path: Path, capsys: pytest
 
 
 def test_methods_of_two_results_are_paired_by_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`random` is in both, pca in the first, an external set in the second; seeds 2 and 3 are shared."""
+    """`random` is in both, pca in the first, an external set in the second; both have seeds 2 and 3."""
     bundle_of(tmp_path / "one.zip", runs(4))
     second = [done(seed, 41.0 + seed / 10) for seed in range(2, 6)]
     second += [done(seed, 50.0, method="mine", group="c" * 10) for seed in range(2, 6)]
@@ -75,8 +75,8 @@ def test_results_without_a_common_setting(tmp_path: Path, capsys: pytest.Capture
     ):
         bundle_of(tmp_path / f"{name}.zip", records)
         assert cli.run(["compare", str(tmp_path / "one.zip"), "--with", str(tmp_path / f"{name}.zip")]) == 2
-        assert message in (told := capsys.readouterr().err)
-        assert told.count("\n") == 1
+        assert message in (errors := capsys.readouterr().err)
+        assert errors.count("\n") == 1
 
 
 def test_methods_that_only_share_their_name_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Accuracy against the number of training epochs, on the page: rows that differ only in epochs are one line."""
+"""Accuracy against training epochs on the page: rows that differ only in epochs are one line."""
 
 import random
 import re
@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from fastdc.common.errors import ConfigError
 from fastdc.report.page.document import make_page
 from fastdc.report.paired_tests import mean_interval
 from fastdc.report.read_results import Committed
 from fastdc.sweep.store.results import Record
-from fastdc.train.protocols import with_epochs, without_epochs
 from tests.report.test_report_board import chart
 from tests.report.test_report_page import label, summary
 
@@ -20,7 +18,7 @@ LAST, BEST = "Accuracy against training epochs, last epoch", "Best epoch of each
 
 
 def runs(method: str, protocol: str, epochs: int, top1: float, seeds: int = 3, **changes: Any) -> list[Record]:
-    """Finished runs; the best epoch is 5 above the last."""
+    """Return finished runs; the best epoch is 5 above the last."""
     return [
         Record(
             f"{method}{protocol}{changes}{seed}",
@@ -65,7 +63,7 @@ def test_one_line_for_each_method_with_its_interval() -> None:
     assert svg.count('y1="') - svg.count('class="grid"') == 6  # a bar for each point
 
 
-def test_the_best_epoch_is_apart_and_never_ranked() -> None:
+def test_the_best_epoch_is_shown_separately_and_never_ranked() -> None:
     page = page_of(grid())
     assert "overstated, never ranked" in chart(page, BEST)
     assert [text.partition("%")[0][-6:-1] for text in notes(chart(page, BEST))][:2] == ["42.50", "45.00"]
@@ -73,11 +71,11 @@ def test_the_best_epoch_is_apart_and_never_ranked() -> None:
     assert "42.50" not in page[: page.index(LAST)]  # nor in the leaderboard
 
 
-def test_protocols_stay_apart_as_tables_and_filters_find_the_chart() -> None:
+def test_protocols_have_separate_charts_that_filters_select() -> None:
     page = page_of(grid())
     assert page.count("<h2>Accuracy against training epochs: tiny: hard-small, convnet_w32") == 1
     section = page[: page.index("<h2>Accuracy against")].rpartition("<section")[2]
-    assert re.search(r'data-protocol="2 0 1"', section)
+    assert re.search(r'data-protocol="1 0 2"', section)
     assert page.count('<table class="board">') == 4 + 1  # four protocols at IPC 10, and the whole set
 
 
@@ -91,7 +89,7 @@ def test_protocols_stay_apart_as_tables_and_filters_find_the_chart() -> None:
     ],
     ids=["other method", "other ipc", "other protocol", "empty"],
 )
-def test_no_chart_where_nothing_differs_only_in_epochs(records: list[Record]) -> None:
+def test_no_chart_without_rows_that_differ_only_in_epochs(records: list[Record]) -> None:
     assert "Accuracy against training epochs" not in page_of(records)
 
 
@@ -110,11 +108,3 @@ def test_the_order_of_the_runs_does_not_matter() -> None:
         random.Random(seed).shuffle(records)
         pages.add(page_of(records))
     assert len(pages) == 1
-
-
-def test_epochs_in_the_name_of_a_protocol() -> None:
-    for name, short in (("hard", "hard"), ("hard*lr=0.1", "hard*lr=0.1")):
-        assert without_epochs(with_epochs(name, 60)) == short
-    assert without_epochs("hard*epochs=60,lr=0.1") == without_epochs("hard*lr=0.1, epochs=60") == "hard*lr=0.1"
-    with pytest.raises(ConfigError, match=r"hard\*epochs=60 sets its own epochs; give hard, or"):
-        with_epochs("hard*epochs=60", 50)

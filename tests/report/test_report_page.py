@@ -1,4 +1,4 @@
-"""The HTML page: what it says, that nothing in it can run, and a real browser that opens it from disk."""
+"""The HTML page: its contents, and that hostile text cannot run in it."""
 
 import base64
 import io
@@ -68,7 +68,7 @@ def detail(top1: float) -> dict[str, Any]:
 
 
 class Sweep:
-    """A store filled by hand, through the store's own calls."""
+    """Store filled through its own methods."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.store, self.count = folder, Store(folder / "store.sqlite"), 0
@@ -95,7 +95,7 @@ class Sweep:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
-    """Two protocols, two architectures, three IPC, every state, hostile names."""
+    """Fill a store: two protocols, two architectures, three IPC, every state, hostile names."""
     folder = tmp_path / "a <i>sweep"
     folder.mkdir()
     made = Sweep(folder)
@@ -124,7 +124,7 @@ def sweep(tmp_path: Path) -> Sweep:
 
 
 def write_subset(folder: Path, name: str, kind: str = "jpg", classes: int = 3, side: int = 28) -> Path:
-    """Four stored images of each class, a different grey in every one."""
+    """Write four images of each class, each in a different grey."""
     (folder / "subsets").mkdir(exist_ok=True)
     out = folder / "subsets" / f"{name}.beton"
     pixels = [np.full((side, side, 3), 20 + 10 * number, np.uint8) for number in range(4 * classes)]
@@ -138,7 +138,7 @@ def write_subset(folder: Path, name: str, kind: str = "jpg", classes: int = 3, s
 
 
 class Parsed(HTMLParser):
-    """Elements by name, and the text of table rows."""
+    """Parser that collects elements by name, and the text of table rows."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ def test_leaderboard_shows_mean_spread_count_and_groups(sweep: Sweep) -> None:
         assert any(text.startswith(f"{method} {state} 0/1") for text in rows)
 
 
-def test_places_are_those_of_the_ranking(tmp_path: Path) -> None:
+def test_places_equal_those_of_the_ranking(tmp_path: Path) -> None:
     made = Sweep(tmp_path)
     for seed in range(8):
         for method, top1 in (("random", 40.0), ("pca", 48.0), ("rded", 47.9 + (seed % 2) / 2)):
@@ -189,7 +189,7 @@ def test_places_are_those_of_the_ranking(tmp_path: Path) -> None:
         assert any(text.startswith(start) for text in rows), (start, rows)
 
 
-def test_hostile_text_stays_text(sweep: Sweep) -> None:
+def test_hostile_text_is_escaped(sweep: Sweep) -> None:
     page = make_page(sweep.store, sweep.folder)
     parsed = Parsed(page)
     assert [name for name, _ in parsed.elements].count("script") == 1
@@ -222,7 +222,7 @@ def test_only_a_page_is_replaced(sweep: Sweep, tmp_path: Path) -> None:
     other = tmp_path / "thesis.html"
     other.write_text("<!doctype html>mine")
     with pytest.raises(OutputError, match="exists already and is no page of fastdc; give --html another name"):
-        write_page(sweep.store, sweep.folder, other)  # and no word of --force, which `report` has not
+        write_page(sweep.store, sweep.folder, other)  # and no mention of --force, which `report` lacks
     with pytest.raises(OutputError):
         write_page(sweep.store, sweep.folder, sweep.folder / "store.sqlite")
     assert other.read_text() == "<!doctype html>mine"
@@ -254,7 +254,7 @@ def test_command_writes_the_page_and_keeps_stdout_json(sweep: Sweep, tmp_path: P
 
 
 def images_of(page: str) -> list[tuple[str, bytes]]:
-    """Kind and bytes of every image of the page, in its order."""
+    """Return kind and bytes of every image of the page, in order."""
     found = [str(values["src"]) for name, values in Parsed(page).elements if name == "img"]
     return [(text[11 : text.index(";")], base64.b64decode(text.partition(",")[2])) for text in found]
 
@@ -272,7 +272,7 @@ def test_gallery_shows_the_stored_bytes(sweep: Sweep) -> None:
 
 
 def test_the_folder_of_stored_sets_is_listed_once(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking for each set by itself took minutes where 10,000 of them lie."""
+    """A separate search for each set took minutes among 10,000 of them."""
     glob, listed = Path.glob, []
     monkeypatch.setattr(Path, "glob", lambda path, pattern: (listed.append(path), glob(path, pattern))[1])
     assert images_of(make_page(sweep.store, sweep.folder))
@@ -300,7 +300,7 @@ def test_large_images_are_shown_smaller(tmp_path: Path) -> None:
     assert sizes == [(256, 256)] * 4
 
 
-def test_sets_of_another_size_are_shown_as_well_and_missing_ones_named(tmp_path: Path) -> None:
+def test_sets_of_another_size_are_shown_and_missing_ones_named(tmp_path: Path) -> None:
     made = Sweep(tmp_path)
     made.add("random", 0, 40.0)
     made.add("random", 0, 41.0, image_size=64, subset="0e" * 6)
@@ -341,9 +341,7 @@ def test_damaged_details_are_one_line_that_names_the_run(tmp_path: Path, damage:
 
 
 @pytest.mark.parametrize("label", ["{", "[]", "7", "{}", '{"group": "g", "seed": "x"}'])
-def test_a_store_with_a_damaged_label_is_one_line_and_exit_2(
-    tmp_path: Path, label: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_label_is_one_line_and_exit_2(tmp_path: Path, label: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = Sweep(tmp_path)
     made.add("random", 0, None, "pending")
     with made.store._transaction() as db:
@@ -357,7 +355,7 @@ def test_a_store_with_a_damaged_label_is_one_line_and_exit_2(
 
 def test_accuracy_by_class_is_the_difference_to_random(sweep: Sweep) -> None:
     rows = [" ".join(text.split()) for text in Parsed(make_page(sweep.store, sweep.folder)).rows]
-    assert "random 32 41 50" in rows  # means of 3 runs; the fixture's classes are 9 points apart
+    assert "random 32 41 50" in rows  # means of 3 runs; the classes of the fixture differ by 9 points
     assert "el2n[keep=hard] +15.0 +15.0 +15.0" in rows
     assert "herding +6.0 +6.0 +6.0" in rows
 
@@ -371,14 +369,14 @@ def test_without_random_the_mean_of_all_is_the_reference(tmp_path: Path) -> None
     assert "el2n \u22125.0 \u22125.0 \u22125.0" in rows
 
 
-def test_store_of_ten_thousand_rows(tmp_path: Path) -> None:
-    """Seconds of the processor, not of the wall: the machine may be busy."""
+def test_a_store_of_ten_thousand_rows_is_quick(tmp_path: Path) -> None:
+    """CPU time, not wall time: the machine may be busy."""
     store = Store(tmp_path / "store.sqlite")
     planned = [
         Planned(f"k{n}", f"k{n}", label(f"method{n % 40}", n // 40 % 3, ipc=1 + n // 120), None) for n in range(10_000)
     ]
     store.register(planned)
-    with store._transaction() as db:  # finishing each run by itself is not what is timed here
+    with store._transaction() as db:  # finishing the runs is not timed here
         db.execute("UPDATE runs SET state = 'done'")
         rows = [(f"k{n}", json.dumps(summary(n % 97)), json.dumps(detail(n % 97))) for n in range(10_000)]
         db.executemany("INSERT INTO results VALUES (?, ?, ?)", rows)
@@ -389,7 +387,7 @@ def test_store_of_ten_thousand_rows(tmp_path: Path) -> None:
     assert len(page) < 20_000_000
 
 
-def test_bold_is_the_best_and_what_may_equal_it(tmp_path: Path) -> None:
+def test_the_best_and_its_equals_are_bold(tmp_path: Path) -> None:
     made = Sweep(tmp_path)
     for seed in range(3):
         made.add("best", seed, 60.0 + seed)
@@ -401,7 +399,7 @@ def test_bold_is_the_best_and_what_may_equal_it(tmp_path: Path) -> None:
     assert "<b>31.00</b>" not in page
 
 
-def test_missing_extra_is_a_sentence(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_one_sentence(sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fastdc.report.page
 
     monkeypatch.delitem(sys.modules, "fastdc.report.page.document")
@@ -413,7 +411,7 @@ def test_missing_extra_is_a_sentence(sweep: Sweep, tmp_path: Path, monkeypatch: 
 
 
 def test_images_of_a_real_plan_are_found(betons: Betons, tmp_path: Path) -> None:
-    """What the sweep's room names its subsets and details, and what this room looks for, are the same."""
+    """The names of subsets and details in a sweep are those that the page looks for."""
     config = SweepConfig(
         train=betons.train,
         val=betons.val,

@@ -1,4 +1,4 @@
-"""Paired statistics against scipy and against counting by hand."""
+"""Paired statistics against scipy and plain counting."""
 
 from itertools import product
 
@@ -22,7 +22,7 @@ from fastdc.report.paired_tests import (
 
 @given(st.lists(st.integers(-300, 300), min_size=2, max_size=10))
 def test_p_is_the_share_of_sign_patterns(levels: list[int]) -> None:
-    """Counted one by one, in whole numbers, so that equal sums are equal."""
+    """Patterns are counted one by one, in whole numbers, so that equal sums are equal."""
     sums = [abs(sum(sign * level for sign, level in zip(signs, levels, strict=True)))
             for signs in product((1, -1), repeat=len(levels))]  # fmt: skip
     expected = sum(value >= abs(sum(levels)) for value in sums) / len(sums)
@@ -48,7 +48,7 @@ def test_more_pairs_than_can_be_counted_take_the_t_test() -> None:
     assert paired(first.tolist(), second.tolist()).p == pytest.approx(stats.ttest_rel(first, second).pvalue, rel=1e-9)
 
 
-def test_interval_is_students() -> None:
+def test_interval_equals_students() -> None:
     first, second = np.random.default_rng(3).normal(50, 2, (2, 8))
     result = paired(first.tolist(), second.tolist())
     low, high = stats.ttest_rel(first, second).confidence_interval(0.95)
@@ -62,7 +62,7 @@ def test_quantile_of_student(freedom: int) -> None:
     assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-9)
 
 
-def test_one_pair_has_a_difference_and_nothing_else() -> None:
+def test_one_pair_has_only_a_difference() -> None:
     assert paired([40.0], [38.5]) == (1, 1.5, None, None, None, None, 1.0)
 
 
@@ -72,8 +72,8 @@ def test_equal_methods_differ_by_nothing() -> None:
 
 
 @pytest.mark.parametrize(("difference", "std"), [(1.0, 1.0), (1.0, 2.0), (0.5, 2.0), (2.0, 2.1)])
-def test_seeds_needed_reach_the_power_that_they_claim(difference: float, std: float) -> None:
-    """Exact power of the paired t test from the noncentral t distribution: enough with n, not with n - 2."""
+def test_seeds_needed_reach_the_stated_power(difference: float, std: float) -> None:
+    """The noncentral t distribution gives the exact power of the paired t test: enough with n, not with n - 2."""
 
     def power(n: int) -> float:
         edge, shift = stats.t.ppf(0.975, n - 1), difference / std * np.sqrt(n)
@@ -100,8 +100,8 @@ def test_holm() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_is_the_least_level_at_which_its_steps_reject(p_values: list[float]) -> None:
-    """By definition: at a level, the k smallest are rejected as long as p_(k) <= level / (m - k + 1)."""
+def test_holm_gives_the_least_level_at_which_its_steps_reject(p_values: list[float]) -> None:
+    """By definition, the k smallest are rejected at a level as long as p_(k) <= level / (m - k + 1)."""
     m, adjusted = len(p_values), holm(p_values)
     order = sorted(range(m), key=p_values.__getitem__)
     for level in (0.01, 0.05, 0.3, 0.9):

@@ -21,7 +21,7 @@ MADE = {"fastdc": "0.2", "seeds": {"training": 1, "subset": 0}, "git": None}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three finished runs, one of them with provenance, and one that failed."""
+    """Write three finished runs, one with provenance, and one that failed."""
     made = Sweep(tmp_path / "sweep")
     for seed in range(2):
         made.add("random", seed, 40.0 + seed)
@@ -109,7 +109,7 @@ def test_other_files_and_wrong_combinations_are_refused(
     for options, message in (
         (parquet, "--format parquet: is binary and not printed; name its file with --out FILE"),
         (["--out", "x.csv", "--format", "csv"], "--out x.csv: --format csv is printed; redirect it with > FILE"),
-        ([*parquet, "--epochs", "--out", "x"], "--epochs: --format parquet has no place for it"),
+        ([*parquet, "--epochs", "--out", "x"], "--epochs: --format parquet cannot show it"),
         ([*parquet, "--out", str(text)], "text: exists already and is no export of fastdc report"),
         ([*parquet, "--out", str(shard)], "shard.parquet: exists already and is no export of fastdc report"),
         ([*parquet, "--out", str(folder / "store.sqlite")], "store.sqlite: exists already"),

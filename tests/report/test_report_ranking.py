@@ -1,4 +1,4 @@
-"""Rankings against the definition, counted pattern by pattern; what is shown of ties and missing seeds."""
+"""Rankings against their definition, counted by patterns; display of ties and missing seeds."""
 
 import json
 from itertools import combinations, product
@@ -33,7 +33,7 @@ def only(rankings: list[Ranking]) -> Ranking:
 
 
 def places_by_hand(scores: dict[str, list[int]]) -> dict[str, tuple[int, int]]:
-    """Whole numbers, all sign patterns, Holm step by step; of n = 1 no test."""
+    """Compute places from whole numbers, all sign patterns and Holm's steps; n = 1 has no test."""
     p: dict[tuple[str, str], float] = {}
     for first, second in combinations(scores, 2):
         differences = [a - b for a, b in zip(scores[first], scores[second], strict=True)]
@@ -51,7 +51,7 @@ def places_by_hand(scores: dict[str, list[int]]) -> dict[str, tuple[int, int]]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_places_are_those_of_a_count_by_hand(data: st.DataObject) -> None:
+def test_places_equal_a_plain_reference(data: st.DataObject) -> None:
     n, k = data.draw(st.integers(1, 9)), data.draw(st.integers(2, 4))
     columns = data.draw(st.lists(st.lists(st.integers(0, 6), min_size=n, max_size=n), min_size=k, max_size=k))
     scores = {f"m{index}": [20 * index * data.draw(st.integers(0, 1)) + value for value in values]
@@ -71,7 +71,7 @@ EIGHT = {
 }
 
 
-def test_methods_that_cannot_be_told_apart_share_places() -> None:
+def test_methods_without_a_significant_difference_share_places() -> None:
     ranking = only(ranked(runs(EIGHT)))
     assert [(each.row.method, each.first, each.last) for each in ranking.methods] == [
         ("rded", 1, 2), ("pca", 1, 2), ("random", 3, 3)]  # fmt: skip
@@ -89,7 +89,7 @@ def test_equal_methods_share_all_places_in_the_order_of_their_names() -> None:
         ("a", 1, 2, None), ("b", 1, 2, 1.0)]  # fmt: skip
 
 
-def test_one_seed_ranks_by_the_mean_and_claims_nothing() -> None:
+def test_one_seed_ranks_by_the_mean_without_tests() -> None:
     ranking = only(ranked(runs({"a": [30.0], "b": [40.0]})))
     assert [(each.row.method, each.first, each.last, each.low, each.p) for each in ranking.methods] == [
         ("b", 1, 2, None, None), ("a", 1, 2, None, None)]  # fmt: skip
@@ -97,7 +97,7 @@ def test_one_seed_ranks_by_the_mean_and_claims_nothing() -> None:
     assert "one seed gives no interval and no test" in render_ranking([ranking], "table")
 
 
-def test_few_seeds_are_said_to_be_too_few_for_so_many_methods() -> None:
+def test_too_few_seeds_for_many_methods_are_reported() -> None:
     scores = {f"m{index}": [10.0 * index + seed for seed in range(8)] for index in range(6)}
     ranking = only(ranked(runs(scores)))
     assert {(each.first, each.last) for each in ranking.methods} == {(1, 6)}  # 15 x 2 / 2^8 = 0.12
@@ -120,16 +120,16 @@ def test_means_are_over_the_seeds_that_all_finished() -> None:
         ranked(records, min_seeds=3)
 
 
-def test_a_single_run_does_not_take_the_seeds_from_the_others() -> None:
+def test_a_single_run_does_not_reduce_the_seeds_of_others() -> None:
     records = runs({**EIGHT, "late": [99.0]})
     ranking = only(ranked(records))
     assert (ranking.seeds, ranking.left_out) == (tuple(range(8)), {"late": 1})
     assert "left out, for too few finished seeds: late 1" in render_ranking([ranking], "table")
-    asked = only(ranked(records, min_seeds=1))
-    assert (asked.seeds, asked.methods[0].row.method) == ((0,), "late")
+    found = only(ranked(records, min_seeds=1))
+    assert (found.seeds, found.methods[0].row.method) == ((0,), "late")
 
 
-def test_settings_are_ranked_apart_and_a_single_method_is_no_ranking() -> None:
+def test_each_setting_has_a_ranking_unless_it_has_one_method() -> None:
     records = runs({"a": [1.0, 2.0], "b": [2.0, 4.0]}) + runs({"b": [1.0, 2.0], "c": [2.0, 4.0]}, ipc=50)
     records += runs({"full": [80.0]}, ipc=None) + runs({"a": [1.0]}, arch="vgg11")
     rankings = ranked(records)
@@ -148,10 +148,10 @@ def test_without_a_common_seed_there_is_no_ranking() -> None:
         ranked(apart)
     both = apart + runs({"a": [1.0], "b": [2.0]}, ipc=50)
     text = render_ranking(ranked(both), "table")
-    assert "not ranked, for no seed was finished by all: b has seeds 1, a has seeds 0" in text
+    assert "not ranked, because no seed was finished by all: b has seeds 1, a has seeds 0" in text
 
 
-def test_the_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store_of(tmp_path, runs(EIGHT))
     assert cli.run(["rank", str(tmp_path), "--format", "json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)

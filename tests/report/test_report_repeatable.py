@@ -1,4 +1,4 @@
-"""The same finished runs give the same bytes of a page, its charts among them, whatever happened first."""
+"""Equal finished runs give a page of equal bytes, charts included, in any order."""
 
 import json
 import os
@@ -11,15 +11,15 @@ from tests.report.test_report_page import detail, label, summary
 
 
 def rows() -> list[str]:
-    """Runs with equal means, on several machines and versions: all that an order could decide."""
+    """Return runs with equal means on several machines and versions, so that an order could matter."""
     made = []
     for method, top1 in (("random", 40.0), ("pca", 44.0), ("tie-b", 42.0), ("tie-a", 42.0)):
         for ipc in (10, 50):
             for seed in range(3):
-                told = detail(top1 + seed) | {"environment": {"torch": f"2.{seed}", "fastdc": "0.1"}}
+                details = detail(top1 + seed) | {"environment": {"torch": f"2.{seed}", "fastdc": "0.1"}}
                 values = summary(top1 + seed * 1.1, machine=f"cpu{seed}")
                 made.append({"key": f"{method}{ipc}{seed}", "label": label(method, seed, ipc=ipc),
-                             "summary": values, "detail": told})  # fmt: skip
+                             "summary": values, "detail": details})  # fmt: skip
     return [json.dumps(row) + "\n" for row in made]
 
 

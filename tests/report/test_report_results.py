@@ -1,4 +1,4 @@
-"""Committed rows stand for the store that they were written from."""
+"""Committed rows replace the store that they were written from."""
 
 import json
 from pathlib import Path
@@ -26,13 +26,13 @@ def test_every_report_reads_rows(tmp_path: Path, capsys: pytest.CaptureFixture[s
     write_rows(rows)
     store_of(store, runs())
     for command in (["compare", "{}", "pca", "random"], ["rank", "{}"], ["report", "{}", "--format", "csv"]):
-        told = []
+        outputs = []
         for folder in (rows, store):
             assert cli.run([each.format(folder) for each in command]) == 0
-            told.append(capsys.readouterr().out)
+            outputs.append(capsys.readouterr().out)
         assert cli.run([each.format(rows / "rows.jsonl") for each in command]) == 0
-        assert {*told, capsys.readouterr().out} == {told[0]}
-        assert "pca" in told[0]
+        assert {*outputs, capsys.readouterr().out} == {outputs[0]}
+        assert "pca" in outputs[0]
     assert cli.run(["report", str(rows), "--html", str(tmp_path / "page.html")]) == 0
     assert "pca" in (tmp_path / "page.html").read_text()
     assert sorted(path.name for path in rows.iterdir()) == ["rows.jsonl"]

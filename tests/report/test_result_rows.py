@@ -55,12 +55,12 @@ def test_mean_and_spread_over_seeds() -> None:
 
 def test_the_machines_of_a_mean() -> None:
     records = [done(seed, 40.0) for seed in range(4)]
-    told = [{"device": "cpu", "machine": "EPYC"}, {"device": "NVIDIA A100"}, {"device": "cpu"}, {}]
-    for record, values in zip(records, told, strict=True):
+    environments = [{"device": "cpu", "machine": "EPYC"}, {"device": "NVIDIA A100"}, {"device": "cpu"}, {}]
+    for record, values in zip(records, environments, strict=True):
         assert record.summary is not None
         record.summary.update(values)
     (row,) = make_rows(records)
-    assert row.machines == ("EPYC", "NVIDIA A100")  # the others are of an older fastdc, which named no CPU
+    assert row.machines == ("EPYC", "NVIDIA A100")  # the others are from an older fastdc, which recorded no CPU
     (row,) = make_rows([done(0, 40.0)])
     assert row.machines == ()
 
@@ -71,7 +71,7 @@ def test_the_ledger_of_a_shared_observer() -> None:
         return made.model_copy(update={"observer_seconds": observer, **changes})
 
     rows = [row("random", 0.0), row("el2n", 10.0), row("el2n[keep=hard]", 10.0), row("el2n", 10.0, ipc=50)]
-    assert shared_observer(rows) is None  # one method, in whatever settings, shares with nobody
+    assert shared_observer(rows) is None  # a single method, with any settings, shares no observer
     assert shared_observer([*rows, row("aum", 60.0), row("ccs[beta=0.1]", 60.0)]) == (3, 60.0, 130.0)
     (made,) = make_rows([done(0, 40.0)])
     assert (made.scoring_seconds, made.selection_seconds) == (1.0, 0.5)
@@ -103,7 +103,7 @@ def test_a_mean_over_part_of_the_seeds_is_marked(state: str) -> None:
     assert row.reason == f"seed 2 {state}: loss is nan"
 
 
-def test_rows_without_a_result_say_why() -> None:
+def test_rows_without_a_result_have_a_reason() -> None:
     rows = make_rows(
         [
             other(0, "failed", "disk", group="f"),
@@ -122,7 +122,7 @@ def test_rows_without_a_result_say_why() -> None:
     assert {row.top1_mean for row in rows} == {None}
 
 
-def test_runs_that_do_not_belong_together_are_never_averaged() -> None:
+def test_different_runs_are_never_averaged() -> None:
     old, new = done(0, 10.0, changed=1.0, group="old123456"), done(0, 50.0, changed=2.0, group="new123456")
     rows = make_rows([old, new])
     assert {row.method: row.top1_mean for row in rows} == {"random": 50.0, "random#old123": 10.0}
@@ -149,7 +149,13 @@ def test_order_is_setup_then_ipc_then_accuracy_with_the_whole_set_last() -> None
     ]
 
 
-def test_other_threads_or_devices_are_other_rows_that_say_so() -> None:
+def test_protocols_sort_by_the_numbers_in_their_names() -> None:
+    names = ["hard", "hard*epochs=50", "hard*epochs=1000", "hard*lr=0.001", "hard*lr=0.01"]
+    rows = make_rows(done(0, 1.0, group=name, protocol=name) for name in reversed(names))
+    assert [row.protocol for row in rows] == names
+
+
+def test_other_threads_or_devices_are_other_rows() -> None:
     rows = make_rows(
         [
             done(0, 40.0, group="1", device="cpu", threads=1),
@@ -177,14 +183,14 @@ def test_a_row_names_the_settings_that_are_inferred() -> None:
     assert row.inferred == ("grid", "fit")
 
 
-def test_only_the_runs_asked_for() -> None:
+def test_only_the_requested_runs() -> None:
     first, second = done(0, 40.0), done(1, 60.0)
     (row,) = make_rows([first, second], [first.key])
     assert (row.n, row.seeds, row.top1_mean) == (1, 1, 40.0)
     assert make_rows([]) == []
 
 
-def test_results_of_before_soft_labels_are_hard_ones() -> None:
+def test_older_results_have_hard_labels() -> None:
     (row,) = make_rows([done(0, 40.0)])
     assert (row.labels, row.teacher, row.teacher_note, row.reduced) == ("hard", None, "", ())
     assert (row.teacher_seconds, row.relabel_seconds, row.networks_seconds) == (0, 0, 0)
@@ -204,7 +210,7 @@ def test_a_row_names_its_teacher_and_counts_its_time() -> None:
     assert row.reduced == ("200 iterations instead of 4000",)
 
 
-def test_a_row_without_results_knows_its_labels_by_its_protocol() -> None:
+def test_a_row_without_results_takes_its_labels_from_its_protocol() -> None:
     names = ("hard", "soft-small*epochs=3", "soft*labels=stored", "of another version")
     rows = make_rows([other(0, "pending", group=name, protocol=name) for name in names])
     assert {row.protocol: row.labels for row in rows} == dict(

@@ -1,4 +1,4 @@
-"""Formats of the table, and text that tries to be more than text."""
+"""Formats of the table, and escaping of hostile text."""
 
 import csv
 import io
@@ -85,7 +85,7 @@ def test_other_protocols_and_networks_are_other_tables() -> None:
     assert "28 px, hints off (augment=protocol)" in text
 
 
-def test_the_machine_is_named_only_where_it_tells_tables_apart() -> None:
+def test_the_machine_is_named_only_if_it_distinguishes_tables() -> None:
     one = {"device": "cpu", "threads": 1}
     text = render([row(**one), row(**one, ipc=50)], "table")
     assert text.count("method ") == 1
@@ -97,7 +97,7 @@ def test_the_machine_is_named_only_where_it_tells_tables_apart() -> None:
     assert (parsed["device"], parsed["threads"]) == ("cpu", "1")
 
 
-def test_a_precision_that_is_not_the_papers_is_in_the_title() -> None:
+def test_another_precision_than_the_papers_is_in_the_title() -> None:
     rows = [row(), row(precision="bf16"), row(precision="tf32", protocol="soft")]
     titles = [
         "tiny: hard, resnet18, fp32, 28 px",
@@ -149,7 +149,7 @@ def test_recipes_are_tables_of_their_own_and_name_what_is_inferred() -> None:
         ]
 
 
-def test_the_observer_is_named_once_however_many_methods_read_it() -> None:
+def test_the_observer_is_named_once_for_all_methods() -> None:
     rows = [row(method=method, observer="resnet18, schedule of 60 epochs, 224 px") for method in ("el2n", "aum")]
     lines = render(rows, "table").splitlines()
     assert lines.count("observer: resnet18, schedule of 60 epochs, 224 px") == 1
@@ -160,7 +160,7 @@ ONLINE = {"protocol": "soft", "labels": "online", "label_bytes": 6_000_000_000, 
 COSTS = {"compress_seconds": 200.0, "relabel_seconds": 30.0}
 
 
-def test_labels_of_a_teacher_are_counted_apart_from_images() -> None:
+def test_labels_of_a_teacher_are_counted_separately_from_images() -> None:
     online = row(**ONLINE, **COSTS, teacher_seconds=1116.0, teacher_note="has seen the validation images")
     lines = render([online, row(method="pca", **FAILED, **ONLINE)], "table").splitlines()
     shown = "el2n[keep=hard] 10 43.22 ± 0.50 3 1,000 1.2 MB 6.0 GB not stored 3,000 3.3 min 30 s 75 s"
@@ -174,10 +174,12 @@ def test_labels_of_a_teacher_are_counted_apart_from_images() -> None:
     assert " 150.0 MB  " in text
     assert "not stored" not in text
     assert "teacher: tutor, pretrained" in text
-    assert "labels stored: made once for each stored set" in text  # not for all seeds: subset seeds have their own
+    assert (
+        "labels stored: made once for each stored set" in text
+    )  # not shared by all seeds: subset seeds have their own
 
 
-def test_teachers_of_one_table_say_whose_they_are() -> None:
+def test_teachers_of_one_table_are_named_by_method() -> None:
     rows = [row(method=name, **ONLINE | {"teacher": teacher}) for name, teacher in (("pca", "a"), ("aum", "b"))]
     lines = render(rows, "table").splitlines()
     assert {"teacher of pca: a, pretrained", "teacher of aum: b, pretrained"} <= set(lines)
@@ -195,7 +197,7 @@ def test_networks_that_a_method_runs_count_with_its_observer() -> None:
     assert lines[3].split()[-8:-6] == ["60", "s"]
 
 
-def test_a_reduced_run_says_so() -> None:
+def test_a_reduced_run_is_marked() -> None:
     reduced = ("200 iterations instead of 4000", "batch 10 instead of 100")
     rows = [row(method="sre2l", ipc=ipc, reduced=reduced) for ipc in (10, 50)]
     expected = "sre2l: reduced: 200 iterations instead of 4000, batch 10 instead of 100"
@@ -230,7 +232,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_stay_text_in_every_format(name: str) -> None:
+def test_names_are_escaped_in_every_format(name: str) -> None:
     rows = [row(method=name, dataset=name, **FAILED | {"reason": name})]
     (parsed,) = csv.DictReader(io.StringIO(render(rows, "csv")))
     assert parsed["method"].lstrip("'") == plain(name)
@@ -268,7 +270,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["[red]x[/red]", "*x"])
 def test_a_name_is_never_an_argument_of_the_line_before(name: str) -> None:
-    """LaTeX reads on beyond `\\\\` for `[...]` or `*`; of the first it never came to an end."""
+    """LaTeX looks beyond `\\\\` for `[...]` or `*`; the former made it hang."""
     assert f"{{}}{name} & 10" in render([row(), row(method=name)], "latex")
 
 
@@ -286,7 +288,7 @@ show([Row(**values) for values in json.loads(sys.argv[1])])
 
 
 def on_terminal(rows: list[Row], columns: int, **environment: str) -> str:
-    """What `show` prints on a terminal that wide."""
+    """Return what `show` prints on a terminal of this width."""
     import fcntl
     import struct
     import termios
@@ -315,7 +317,7 @@ def test_a_terminal_gets_a_table_with_names_as_they_are() -> None:
     assert "43.22 ± 0.50" in text
 
 
-def test_a_narrow_or_dumb_terminal_gets_whole_numbers_without_colours() -> None:
+def test_a_narrow_or_dumb_terminal_gets_complete_numbers_without_colours() -> None:
     for text in (on_terminal([row()], 40), on_terminal([row()], 120, TERM="dumb")):
         assert "\x1b" not in text
         assert "43.22 ± 0.50" in text

@@ -1,4 +1,4 @@
-"""The files of artifacts/ come out again, and a check of them can fail."""
+"""The files of artifacts/ can be made again, and their check can fail."""
 
 import gzip
 import importlib.util
@@ -33,7 +33,7 @@ artifacts = load_script()
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_file_of_the_recipe_lies_there_as_text(name: str) -> None:
+def test_every_file_of_the_recipe_is_there_as_text(name: str) -> None:
     recipe = artifacts.RECIPES[name]
     lists = {f"{method}{ipc}.list.tsv" for method in ("random", "el2n", "pca") for ipc in (10, 50)}
     folder = ROOT / "artifacts" / name
@@ -63,7 +63,7 @@ def test_all_files_are_small() -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of data sets with Fashion-MNIST in it."""
+    """Make a folder of data sets with Fashion-MNIST."""
     folder = tmp_path_factory.mktemp("data")
     assert list(write_images(folder / "fashion_mnist", None, False))
     return folder
@@ -71,7 +71,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_images
 @pytest.mark.timeout(300)
-def test_the_lists_of_fashion_mnist_come_out_of_the_scores(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lists_of_fashion_mnist_follow_from_the_scores(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert artifacts.main(["check", "fashion_mnist", "--data", str(data)]) == 0
     out = capsys.readouterr().out
     assert out.count(": equal\n") == out.count("\n") == 6
@@ -80,13 +80,13 @@ def test_the_lists_of_fashion_mnist_come_out_of_the_scores(data: Path, capsys: p
 @needs_images
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_scores_and_lists_of_fashion_mnist_come_out_of_a_trained_observer(data: Path, tmp_path: Path) -> None:
+def test_scores_and_lists_of_fashion_mnist_follow_from_a_trained_observer(data: Path, tmp_path: Path) -> None:
     arguments = ["check", "fashion_mnist", "--observer", "--data", str(data), "--workdir", str(tmp_path)]
     assert artifacts.main(arguments) == 0
 
 
 class Small:
-    """Artefacts of a set of 120 images, made in a second."""
+    """Artefacts of a set of 120 images, which take a second."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -109,7 +109,7 @@ def made(betons: Betons, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Small:
-    """The small set with its observer, and a copy of its artefacts to be changed."""
+    """Return the small set with its observer, and a copy of its artefacts to change."""
     observer = ("arch=convnet1_w4", "epochs=10", "batch_size=60", "image_size=28", "precision=fp32", "threads=1")
     recipe = artifacts.Recipe(28, (2, 3), observer, {"scores.csv.gz": ("el2n,forgetting", 0)})
     monkeypatch.setattr(artifacts, "RECIPES", {"small": recipe})
@@ -122,7 +122,7 @@ def small(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Small:
 
 
 def change_scores(small: Small) -> None:
-    """Replace EL2N by its negative, as an observer of another machine could not do it worse."""
+    """Replace EL2N by its negative, the worst case of an observer on another machine."""
     path = small.files / "scores.csv.gz"
     first, titles, *rows = gzip.decompress(path.read_bytes()).decode().splitlines()
     place = titles.split(",").index("el2n")
@@ -133,7 +133,7 @@ def change_scores(small: Small) -> None:
     path.write_bytes(gzip.compress("\n".join([first, titles, *rows, ""]).encode()))
 
 
-def test_what_was_made_comes_out_again(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+def test_artefacts_can_be_made_again(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(small.folder / "runs")
     assert small.run("check", "--observer") == 0
     out = capsys.readouterr().out
@@ -174,7 +174,7 @@ def test_a_missing_list_fails_the_check(small: Small, capsys: pytest.CaptureFixt
     assert "small/pca2.list.tsv from its scores: missing" in capsys.readouterr().out
 
 
-def test_scores_that_do_not_come_out_on_the_same_machine_fail(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_scores_on_the_same_machine_fail(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
     change_scores(small)
     assert small.run("check", "--observer") == 1
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What make starts and installs."""
+"""Commands and installations of make."""
 
 import os
 import subprocess
@@ -10,9 +10,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def plan_of_make(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """What make would run in a clone without an environment."""
+    """Return the commands that make would run in a clone without an environment."""
     command = ["make", "--dry-run", "--always-make", *arguments]
-    # `make test` itself hands its flags and depth on, with which make names the folders that it enters.
+    # `make test` passes on its flags and depth, with which make would print the folders that it enters.
     alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=60, check=False)
 

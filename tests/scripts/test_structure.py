@@ -1,4 +1,4 @@
-"""The script that measures the plan of the house."""
+"""The script that measures the structure of the package."""
 
 import json
 import subprocess

@@ -37,7 +37,7 @@ def subset_identity(
     observer: ObserverConfig,
     teachers: Sequence[TeacherPlan] = (),
 ) -> dict[str, Any]:
-    """What identifies the set of a request; of the training set only its content hash counts."""
+    """Return the identity of a request's set; the training set enters only by its content hash."""
     chosen = get_method(method)
     return SubsetRequest(
         method=chosen,

@@ -1,4 +1,4 @@
-"""Every score of every image: the table names its origin, and gives the subsets of the methods again."""
+"""Every score of every image: the table names its origin and reproduces the subsets of the methods."""
 
 import csv
 import gzip
@@ -29,7 +29,7 @@ LONG = ObserverConfig(arch="convnet1_w4", epochs=11, batch_size=60, lr=0.05, ima
 
 @pytest.fixture(scope="module")
 def scored(betons: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the table of every score in every form, and with its observer in `work`."""
+    """Write the table of every score in every format, with the observer in `work`."""
     folder = tmp_path_factory.mktemp("scored")
     for name in ("s.parquet", "s.csv", "s.csv.gz"):
         write_scores(betons.train, folder / name, workdir=folder / "work", observer=LONG)
@@ -92,7 +92,7 @@ def test_a_column_gives_the_subset_of_its_method(
 
 def test_the_same_scores_are_the_same_bytes(betons: Any, scored: Path, tmp_path: Path) -> None:
     for name in ("s.parquet", "s.csv.gz"):
-        write_scores(betons.train, tmp_path / name, workdir=scored / "work")  # the observer that is there
+        write_scores(betons.train, tmp_path / name, workdir=scored / "work")  # with the existing observer
         assert (tmp_path / name).read_bytes() == (scored / name).read_bytes()
 
 
@@ -104,7 +104,7 @@ def test_scores_of_another_training_set_are_refused(betons: Any, scored: Path, t
             compress_scores(scored / name, betons.val, tmp_path / "x.beton", ipc=1, config=ScoreConfig(), score="el2n")
 
 
-def test_a_short_observer_leaves_methods_out(betons: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_observer_omits_methods(betons: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "s.csv"
     record = write_scores(betons.train, out, workdir=tmp_path / "work", observer=OBSERVER)
     assert "aum" in record.columns
@@ -136,7 +136,7 @@ def test_a_short_observer_leaves_methods_out(betons: Any, tmp_path: Path, capsys
         ({"out": "no/s.csv"}, OutputError, "does not exist"),
     ],
 )
-def test_what_cannot_be_scored_is_refused_before_training(
+def test_impossible_scores_are_refused_before_training(
     betons: Any, tmp_path: Path, options: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     given = {"workdir": tmp_path / "work", "observer": OBSERVER} | options
@@ -163,7 +163,7 @@ def test_parquet_without_pyarrow_is_refused_before_training(
         ({"columns": 3}, "record of the scores: columns=3"),
     ],
 )
-def test_a_record_that_is_not_understood_is_refused(
+def test_an_invalid_record_is_refused(
     betons: Any, scored: Path, tmp_path: Path, change: dict[str, Any], match: str
 ) -> None:
     comment, _, rows = (scored / "s.csv").read_text().partition("\n")

@@ -15,7 +15,7 @@ from fastdc.subsets.request import SubsetRequest
 from tests.subsets.requests import OBSERVER, WINDOW, compress
 
 
-def test_random_depends_on_the_seed_only(betons: Any, tmp_path: Path) -> None:
+def test_random_depends_only_on_the_seed(betons: Any, tmp_path: Path) -> None:
     first, again, other = (
         compress(betons, tmp_path, "random", f"{i}.beton", seed=seed) for i, seed in enumerate([0, 0, 1])
     )
@@ -25,7 +25,7 @@ def test_random_depends_on_the_seed_only(betons: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [229, 232])
-def test_a_long_name_that_fits_is_written_with_all_its_files(betons: Any, tmp_path: Path, length: int) -> None:
+def test_the_longest_name_is_written_with_all_its_files(betons: Any, tmp_path: Path, length: int) -> None:
     stem = "n" * length
     compress(betons, tmp_path, "random", f"{stem}.beton")
     assert {path.name for path in tmp_path.iterdir()} >= {f"{stem}.beton", f"{stem}.json", f"{stem}.list.tsv"}
@@ -33,14 +33,14 @@ def test_a_long_name_that_fits_is_written_with_all_its_files(betons: Any, tmp_pa
 
 @pytest.mark.parametrize("length", [233, 235, 236, 250])
 def test_a_name_too_long_for_one_of_its_files_leaves_none(betons: Any, tmp_path: Path, length: int) -> None:
-    """The names of the list and of the temporary files are longer than the beton's."""
+    """The names of list and temporary files are longer than the beton's."""
     with pytest.raises(OutputError, match="choose a shorter name"):
         compress(betons, tmp_path, "random", f"{'n' * length}.beton")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("keep", ["easy", "hard"])
-def test_el2n_keeps_the_end_that_was_asked_for(betons: Any, tmp_path: Path, keep: str) -> None:
+def test_el2n_keeps_the_requested_end(betons: Any, tmp_path: Path, keep: str) -> None:
     out = compress(betons, tmp_path, "el2n", settings={"keep": keep, **WINDOW})
     manifest, train = load_manifest(out), describe_beton(betons.train)
     (folder,) = (tmp_path / "work" / "observers").iterdir()
@@ -55,7 +55,7 @@ def test_el2n_keeps_the_end_that_was_asked_for(betons: Any, tmp_path: Path, keep
     assert manifest.hints == {}
 
 
-def test_pca_tiles_whole_images_and_carries_the_hint(betons: Any, tmp_path: Path) -> None:
+def test_pca_tiles_whole_images_and_records_the_hint(betons: Any, tmp_path: Path) -> None:
     out = compress(betons, tmp_path, "pca", settings=WINDOW)
     manifest, train = load_manifest(out), describe_beton(betons.train)
     assert manifest.hints == {"tile_grid": 2}
@@ -81,7 +81,7 @@ def test_full_stores_the_set_byte_for_byte(betons: Any, tmp_path: Path) -> None:
     assert load_manifest(out).ids == describe_beton(betons.train).ids
 
 
-def test_stored_images_are_square_jpegs_of_the_size_asked_for(betons: Any, tmp_path: Path) -> None:
+def test_stored_images_are_square_jpegs_of_the_requested_size(betons: Any, tmp_path: Path) -> None:
     out = compress(betons, tmp_path, "random", image_size=16)
     with BetonFile(out) as beton:
         assert set(beton.heights) == set(beton.widths) == {16}
@@ -135,7 +135,7 @@ def test_the_training_set_cannot_be_overwritten(betons: Any, tmp_path: Path) -> 
     assert train.read_bytes() == betons.train.read_bytes()
 
 
-def test_a_mosaics_list_names_its_sources(betons: Any, tmp_path: Path) -> None:
+def test_the_list_of_mosaics_names_their_sources(betons: Any, tmp_path: Path) -> None:
     out = compress(betons, tmp_path, "pca", settings=WINDOW, ipc=1)
     rows = (tmp_path / "out.list.tsv").read_text().splitlines()[2:]
     names = [line.split("\t")[0] for line in rows]
@@ -152,41 +152,23 @@ def test_every_ranking_names_its_scores(betons: Any, tmp_path: Path, method: str
     assert all(float(score) >= 0 for _, _, score, *_ in cells)
 
 
-def test_one_training_keeps_what_other_methods_will_read(betons: Any, tmp_path: Path) -> None:
+def test_one_training_serves_other_methods(betons: Any, tmp_path: Path) -> None:
     also = ObserverNeeds(final=True, tdds=2)
-    made = compress_beton(
-        "el2n",
-        betons.train,
-        tmp_path / "out.beton",
-        ipc=1,
-        image_size=28,
-        settings={"last_epoch": 1},
-        workdir=tmp_path / "work",
-        observer=OBSERVER,
-        also=also,
-    )
+    options: Any = {"ipc": 1, "image_size": 28, "settings": {"last_epoch": 1}, "observer": OBSERVER, "also": also}
+    made = compress_beton("el2n", betons.train, tmp_path / "out.beton", workdir=tmp_path / "work", **options)
     (folder,) = (tmp_path / "work" / "observers").iterdir()
     record = load_observation(folder)
     assert record is not None
     assert record.serves(also, 3)
-    assert made.seconds["observer"] == record.seconds(1) < record.seconds()  # billed for what it reads
+    assert made.seconds["observer"] == record.seconds(1) < record.seconds()  # its cost covers what it reads
     assert set(made.seconds) == {"observer", "teacher", "scoring", "selection", "writing"}
 
 
-def test_what_others_need_and_cannot_have_does_no_harm(betons: Any, tmp_path: Path) -> None:
+def test_impossible_needs_of_other_methods_are_ignored(betons: Any, tmp_path: Path) -> None:
     observer = OBSERVER.model_copy(update={"arch": "squeezenet1_1", "image_size": 32, "epochs": 1})
-    compress_beton(
-        "el2n",
-        betons.train,
-        tmp_path / "out.beton",
-        ipc=1,
-        image_size=28,
-        settings={"last_epoch": 1},
-        workdir=tmp_path / "work",
-        observer=observer,
-        also=ObserverNeeds(final=True),
-    )
-    assert load_manifest(tmp_path / "out.beton").counts == (1, 1, 1)
+    also = ObserverNeeds(final=True)
+    out = compress(betons, tmp_path, "el2n", ipc=1, settings={"last_epoch": 1}, observer=observer, also=also)
+    assert load_manifest(out).counts == (1, 1, 1)
 
 
 def test_a_training_set_that_changed_after_the_request_is_refused(betons: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Compressing with methods that run networks: what their images depend on, what is billed, what stays behind."""
+"""Compression with methods that run networks: dependencies, costs and leftovers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, i
 
 
 class Painter(TeacherMethod):
-    """Stores grey images; reads one epoch of the observer, and notes what it was called with."""
+    """Store grey images; read one epoch of the observer, and record the arguments."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
         name="painter", title="Painter", family="distillation", paper="", year=0, bibtex="", needs=("teacher",)
@@ -35,7 +35,7 @@ class Painter(TeacherMethod):
 
 
 class Reader(Painter):
-    """The same, and reads an epoch of the observer's log."""
+    """Do the same, and read an epoch of the observer's log."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
         name="painter", title="Painter", family="distillation", paper="", year=0, bibtex="", needs=("dynamics",)
@@ -59,22 +59,20 @@ def paint(betons: Any, tmp_path: Path, method: str = "painter", **changes: Any) 
     return compress_beton(method, betons.train, tmp_path / "out.beton", **options)
 
 
-def test_a_method_computes_alike_whether_its_teacher_was_there_or_not(betons: Any, tmp_path: Path) -> None:
+def test_a_method_computes_equally_with_a_new_or_stored_teacher(betons: Any, tmp_path: Path) -> None:
     for _ in range(2):
         paint(betons, tmp_path, threads=2)
     assert Painter.threads == [2, 2]
 
 
-def test_no_list_of_an_earlier_subset_stays_beside_made_images(betons: Any, tmp_path: Path) -> None:
+def test_the_list_of_an_earlier_subset_is_removed(betons: Any, tmp_path: Path) -> None:
     paint(betons, tmp_path, "random")
     assert (tmp_path / "out.list.tsv").exists()
     paint(betons, tmp_path)
     assert not (tmp_path / "out.list.tsv").exists()
 
 
-def test_who_waited_for_the_same_subset_does_not_make_it_only_to_be_refused(
-    betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_waiting_process_reuses_the_subset(betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused, seconds = [], []
 
     def second() -> None:
@@ -99,7 +97,7 @@ def test_who_waited_for_the_same_subset_does_not_make_it_only_to_be_refused(
     assert not list((tmp_path / "work" / "making").iterdir())
 
 
-def test_an_observer_of_several_runs_is_billed_whole_and_once(
+def test_an_observer_of_several_runs_is_counted_once(
     betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(_registry().methods, "painter", Reader())
@@ -111,7 +109,7 @@ def test_an_observer_of_several_runs_is_billed_whole_and_once(
     assert cost["observer"] + cost["teacher"] == pytest.approx(expected)
 
 
-def test_a_further_teacher_is_billed_beside_the_observer(
+def test_another_teacher_is_counted_beside_the_observer(
     betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Final(Reader):

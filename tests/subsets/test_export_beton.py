@@ -1,4 +1,4 @@
-"""Exports of compressed sets: what made them is cited."""
+"""Exports of compressed sets cite their method."""
 
 import re
 from pathlib import Path
@@ -36,11 +36,11 @@ def test_the_method_and_the_benchmark_are_cited(tmp_path: Path, method: str, key
     assert all(references()[key] in text for key in keys)
 
 
-def test_a_set_that_no_method_made(tmp_path: Path) -> None:
+def test_a_set_without_a_method(tmp_path: Path) -> None:
     assert re.findall(r"^@\w+\{(\w+),", card(tmp_path, {"tool": "x"}), re.MULTILINE) == ["xiao2025rethinking", "fastdc"]
 
 
-def test_fastdc_is_cited_as_its_citation_file_says() -> None:
+def test_fastdc_is_cited_by_its_citation_file() -> None:
     file = (ROOT / "CITATION.cff").read_text()
     entry = own_entry()
     for field, pattern in (

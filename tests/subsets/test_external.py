@@ -1,4 +1,4 @@
-"""External sets: their names, what their files must hold, their keys, and the bytes that they become."""
+"""External sets: names, requirements on files, keys, and stored bytes."""
 
 import shutil
 from pathlib import Path
@@ -11,15 +11,9 @@ import torch
 from fastdc.beton import BetonFile, Sample, load_manifest, write_samples
 from fastdc.common.errors import BetonError, ConfigError, FastDCError, MethodError
 from fastdc.methods.bases.score_methods import ScoreConfig
-from fastdc.subsets.external import (
-    ExternalRequest,
-    ExternalSet,
-    TrainingSet,
-    beton_key,
-    make_external,
-    open_external,
-)
+from fastdc.subsets.external import ExternalSet, TrainingSet, open_external
 from fastdc.subsets.external_names import external_names, is_external, parse_external
+from fastdc.subsets.external_request import ExternalRequest, beton_key, make_external
 from fastdc.subsets.from_list import compress_list
 from fastdc.subsets.from_scores import compress_scores
 
@@ -28,7 +22,7 @@ SIZE = 16
 
 
 def write(out: Path, per_class: int = 6, classes: tuple[str, ...] = CLASSES, seed: int = 0, **more: Any) -> Path:
-    """Write a beton of noise; `side` is that of its images."""
+    """Write a beton of noise with images of this side."""
     side, pixels = more.pop("side", SIZE), np.random.default_rng(seed)
     samples = [
         Sample(pixels.integers(0, 256, (side, side, 3), dtype=np.uint8), label, f"{name}/{number}")
@@ -41,7 +35,7 @@ def write(out: Path, per_class: int = 6, classes: tuple[str, ...] = CLASSES, see
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingSet:
-    """A training set of two classes with six images each; the current folder is its own."""
+    """Write a training set of two classes with six images each into a new current folder."""
     monkeypatch.chdir(tmp_path)
     path = write(Path("train.beton"))
     Path("kept.txt").write_text("bark/1\nbark/2\nmoss/0\n")
@@ -75,7 +69,7 @@ def test_a_name_has_kind_file_and_settings(text: str, kind: str, file: str, sett
     assert (found.kind, found.path, found.settings) == (kind, Path(file), settings)
 
 
-def test_settings_in_brackets_make_no_external_set() -> None:
+def test_settings_in_brackets_are_no_external_set() -> None:
     assert [is_external(text) for text in ("all", "el2n[keep=hard]", "a=x.beton")] == [False, False, True]
     assert external_names(["pca", "el2n[keep=hard]", "a.b=list:x[fit=pad]"]) == ["a.b"]
 
@@ -92,7 +86,7 @@ def test_settings_in_brackets_make_no_external_set() -> None:
         ("keep=hard", r"settings of a method stand in brackets, such as el2n\[keep=hard\]"),
     ],
 )
-def test_a_name_that_is_none_is_refused(text: str, message: str) -> None:
+def test_an_invalid_name_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_external(text)
 
@@ -108,7 +102,7 @@ def test_an_imported_beton_has_its_counts_and_hints(train: TrainingSet) -> None:
     assert opened("large=large.beton", train).note == "beton large.beton, images of 20 px"
 
 
-def test_a_set_of_unequal_classes_has_their_mean(train: TrainingSet) -> None:
+def test_a_set_of_unequal_classes_has_the_mean_count(train: TrainingSet) -> None:
     found = opened("mine=list:kept.txt", train)
     assert (found.counts, found.ipc, found.per_class) == ((2, 1), 2, "1-2")
 
@@ -140,11 +134,11 @@ BAD = [
         "hint.beton: external set a: hint tile_grid='x' of the training set: expected a",
     ),
     ("a=val.beton", ConfigError, "4 of the 4 images of external set a are validated on; leave them out"),
-    ("a=made.beton[fit=pad]", ConfigError, "a: fit has no meaning, an imported beton is trained on as it is"),
+    ("a=made.beton[fit=pad]", ConfigError, "a: fit does not apply, an imported beton is used unchanged"),
     (
         "a=made.beton[augment=tile:2]",
         ConfigError,
-        "augment has no meaning, .*; crop inside tiles by write-beton --hint tile_grid=2, or by sweep --augment tile:2",
+        "augment does not apply, .*; crop inside tiles by write-beton --hint tile_grid=2, or by sweep --augment tile:2",
     ),
     ("a=list:unknown.txt", MethodError, "unknown.txt:2: image 'wood/7' is not in the training set"),
     ("a=list:empty.txt", MethodError, "empty.txt: holds no images"),
@@ -188,7 +182,7 @@ def test_a_file_that_does_not_fit_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_images_that_are_validated_on_are_named_or_refused(train: TrainingSet) -> None:
+def test_validation_images_are_noted_or_refused(train: TrainingSet) -> None:
     made = load_manifest(write(Path("made.beton"), 3, seed=1))
     val = frozenset(made.hashes[:2])
     found = opened("a=made.beton", TrainingSet(train.path, train.manifest, train.labels, val))
@@ -197,9 +191,9 @@ def test_images_that_are_validated_on_are_named_or_refused(train: TrainingSet) -
         opened("a=made.beton", TrainingSet(train.path, train.manifest, train.labels, val, split=True))
 
 
-def test_with_a_holdout_indices_of_the_file_have_no_meaning(train: TrainingSet) -> None:
+def test_with_a_holdout_indices_are_refused(train: TrainingSet) -> None:
     split = TrainingSet(train.path, train.manifest, train.labels, split=True)
-    with pytest.raises(ConfigError, match=r"index_order=own has no meaning with --holdout.*name images by id"):
+    with pytest.raises(ConfigError, match=r"index_order=own does not apply with --holdout.*name images by id"):
         opened("a=list:kept.txt[index_order=own]", split)
     Path("gone.txt").write_text("moss/99\n")
     with pytest.raises(MethodError, match=r"not in the training set.*with --holdout the training set is the part"):
@@ -245,7 +239,7 @@ def test_the_key_of_scores_is_that_of_their_bytes_settings_and_ipc(train: Traini
     assert len({*keys, request(text.format("easy"), train).key}) == 5
 
 
-def test_a_list_becomes_what_compress_from_list_makes(train: TrainingSet) -> None:
+def test_a_list_becomes_the_set_of_compress_from_list(train: TrainingSet) -> None:
     made = make_external(request("a=list:kept.txt[fit=pad]", train), Path("a.beton"))
     again = compress_list(Path("kept.txt"), train.path, Path("b.beton"), image_size=SIZE, fit="pad")
     assert Path("a.beton").read_bytes() == Path("b.beton").read_bytes()
@@ -253,7 +247,7 @@ def test_a_list_becomes_what_compress_from_list_makes(train: TrainingSet) -> Non
     assert list(made.seconds) == ["writing"]
 
 
-def test_scores_become_what_compress_from_scores_makes(train: TrainingSet) -> None:
+def test_scores_become_the_set_of_compress_from_scores(train: TrainingSet) -> None:
     make_external(request("a=scores:el2n.npy[keep=hard,index_order=own]", train, ipc=3), Path("a.beton"))
     config = ScoreConfig(keep="hard")
     rules: dict[str, Any] = {"ipc": 3, "config": config, "image_size": SIZE, "index_order": "own"}

@@ -1,4 +1,4 @@
-"""The images that a list names become the same subset again."""
+"""A list of images reproduces the subset."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from fastdc.subsets.from_list import compress_list
 from tests.subsets.requests import WINDOW, compress
 
 
-def test_the_list_beside_a_subset_gives_the_same_subset_again(betons: Any, tmp_path: Path) -> None:
+def test_the_list_beside_a_subset_reproduces_it(betons: Any, tmp_path: Path) -> None:
     out = compress(betons, tmp_path, "el2n", settings=WINDOW)
     kept = tmp_path / "out.list.tsv"
     rows = [line.split("\t") for line in kept.read_text().splitlines()[1:]]
@@ -28,7 +28,7 @@ def test_the_list_beside_a_subset_gives_the_same_subset_again(betons: Any, tmp_p
         compress_list(kept, betons.train, kept, image_size=28, force=True)
 
 
-def test_a_list_beside_a_subset_is_neither_stale_nor_lost(betons: Any, tmp_path: Path) -> None:
+def test_the_list_beside_a_subset_is_kept_up_to_date(betons: Any, tmp_path: Path) -> None:
     kept, out = tmp_path / "out.list.tsv", tmp_path / "out.beton"
     other = tmp_path / "other.txt"
     other.write_text("0\n")
@@ -52,7 +52,7 @@ def test_a_list_beside_a_subset_is_neither_stale_nor_lost(betons: Any, tmp_path:
 
 
 @pytest.mark.parametrize("settings", [{}, {"grid": 3, "fit": "crop"}, {"grid": 1}], ids=["plain", "grid 3", "grid 1"])
-def test_a_mosaics_list_gives_the_same_mosaics_again(betons: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_a_list_of_mosaics_reproduces_them(betons: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
     out = compress(betons, tmp_path, "pca", settings=WINDOW | settings, ipc=2)
     first = load_manifest(out)
     again = compress_list(tmp_path / "out.list.tsv", betons.train, tmp_path / "again.beton")
@@ -66,7 +66,19 @@ def test_a_mosaics_list_gives_the_same_mosaics_again(betons: Any, tmp_path: Path
         assert {*beton.widths.tolist(), *beton.heights.tolist()} == {56}
 
 
-def test_a_mosaics_list_of_an_older_release_is_refused(betons: Any, tmp_path: Path) -> None:
+def test_crops_given_with_a_list_replace_its_own(betons: Any, tmp_path: Path) -> None:
+    ids, mosaics = tmp_path / "ids.txt", tmp_path / "out.list.tsv"
+    ids.write_text("0\n")
+    made = compress_list(ids, betons.train, tmp_path / "a.beton", image_size=28, augment="tile:2", index_order="own")
+    assert made.hints == {"tile_grid": 2}
+    compress(betons, tmp_path, "pca", settings=WINDOW, ipc=2)
+    again = compress_list(mosaics, betons.train, tmp_path / "again.beton", augment="tile:2+whole=0.5")
+    assert again.hints == {"tile_grid": 2, "tile_whole": 0.5}
+    third = compress_list(tmp_path / "again.list.tsv", betons.train, tmp_path / "third.beton")
+    assert third.content_hash == again.content_hash
+
+
+def test_a_list_of_mosaics_of_an_older_release_is_refused(betons: Any, tmp_path: Path) -> None:
     compress(betons, tmp_path, "pca", settings=WINDOW, ipc=2)
     kept = tmp_path / "out.list.tsv"
     rows = [row.rpartition("\t")[0] for row in kept.read_text().splitlines()[1:]]

@@ -1,4 +1,4 @@
-"""The images at one end of a ranking by a file's scores."""
+"""The images at one end of a ranking by scores in a file."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from fastdc.subsets.from_scores import compress_scores
 
 
 def store(betons: Any, tmp_path: Path, scores: Any, ipc: int = 2, **options: Any) -> list[str]:
-    """The ids that are stored for scores in the order of the beton."""
+    """Return the ids that are stored for scores in the order of the beton."""
     settings = {"index_order": "own", "high": None, "force": True} | options
     config = ScoreConfig(
         **{key: settings.pop(key) for key in ("keep", "balanced", "fit", "augment") if key in settings}
@@ -28,7 +28,7 @@ def store(betons: Any, tmp_path: Path, scores: Any, ipc: int = 2, **options: Any
 
 @pytest.mark.parametrize("keep", ["easy", "hard"])
 @pytest.mark.parametrize("balanced", [True, False])
-def test_the_end_that_is_kept_is_that_of_select(betons: Any, tmp_path: Path, keep: Any, balanced: bool) -> None:
+def test_the_kept_end_is_that_of_select(betons: Any, tmp_path: Path, keep: Any, balanced: bool) -> None:
     manifest = load_manifest(betons.train)
     scores = np.random.default_rng(0).integers(0, 9, len(manifest.ids)).astype(float)  # with many ties
     with BetonFile(betons.train) as beton:
@@ -54,7 +54,7 @@ def test_the_manifest_records_the_ranking(betons: Any, tmp_path: Path) -> None:
     assert load_manifest(tmp_path / "kept.beton").made["scores"] != first
 
 
-def test_what_cannot_be_ranked_leaves_no_file(betons: Any, tmp_path: Path) -> None:
+def test_unusable_scores_leave_no_file(betons: Any, tmp_path: Path) -> None:
     with pytest.raises(MethodError, match=r"ipc=41 needs 41 images of every class, class '.*' has 40; lower --ipc"):
         store(betons, tmp_path, np.arange(120), ipc=41)
     with pytest.raises(MethodError, match="ipc=41 needs 123 images, the set has 120"):

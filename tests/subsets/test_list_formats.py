@@ -1,4 +1,4 @@
-"""Lists in the formats of other programs: each names the same images, and its wrong neighbours are refused."""
+"""Lists in the formats of other programs: each names the same images, and malformed ones are refused."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ def text(content: str) -> Callable[[Path], None]:
 
 
 def values(value: Any) -> Callable[[Path], None]:
-    """A writer of a value, as programs write files of the path's suffix."""
+    """Return a function that writes a value as other programs write files of the path's suffix."""
 
     def write(path: Path) -> None:
         if path.suffix == ".json":
@@ -56,7 +56,7 @@ def nulls(path: Path) -> None:
 
 
 def no_text(path: Path) -> None:
-    """Ids that are no UTF-8."""
+    """Write ids that are not UTF-8."""
     parquet(path)
     path.write_bytes(path.read_bytes().replace(NAMES[0].encode(), b"\xff" * len(NAMES[0])))
 
@@ -167,7 +167,7 @@ SCORES = [0.5, 1.5, 2.0]
         ("k.json", values({}), ConfigError, "holds a mapping of nothing, expected indices"),
     ],
 )
-def test_wrong_neighbours_are_refused(
+def test_malformed_lists_are_refused(
     tmp_path: Path, name: str, write: Callable[[Path], None], error: type[Exception], match: str
 ) -> None:
     write(tmp_path / name)
@@ -201,7 +201,7 @@ def test_a_parquet_file_of_too_many_rows_is_not_read(tmp_path: Path, monkeypatch
         read_list(tmp_path / "k.parquet", animals(), LABELS)
 
 
-def test_numbers_of_classes_are_no_indices_where_ids_are_numbers(tmp_path: Path) -> None:
+def test_class_numbers_beside_numeric_ids_are_no_indices(tmp_path: Path) -> None:
     numbered = animals().model_copy(update={"ids": ("4", "3", "2", "1", "0")})
     (tmp_path / "k.json").write_text('["4", "0"]')
     assert read_list(tmp_path / "k.json", numbered, LABELS).sources.ravel().tolist() == [0, 4]

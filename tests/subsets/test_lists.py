@@ -1,4 +1,4 @@
-"""Lists of kept images: read back what was written, and what other programs write."""
+"""Lists of kept images: written and read again, and those of other programs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ def read(tmp_path: Path, manifest: Manifest, text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("scored", [True, False])
-def test_what_is_written_is_read_back(tmp_path: Path, manifest: Manifest, scored: bool) -> None:
+def test_lists_round_trip(tmp_path: Path, manifest: Manifest, scored: bool) -> None:
     path = list_path(tmp_path / "kept.beton")
     assert path == tmp_path / "kept.list.tsv"
     write_list(path, manifest, LABELS, [4, 1, 2], np.arange(5) / 3 if scored else None)
@@ -44,7 +44,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, manifest: Manifest, scored
         ("index,label\n3,1\n", [3]),
         ("/data/animals/train/dog/2.jpg dog\nx\\cat\\1.jpg\n", [3, 0]),
         ("2.jpg\nx.jpg\n", [3, 4]),
-        ("# made by somebody\n\ncat/with blank.jpg\tcat\n", [1]),
+        ("# made by hand\n\ncat/with blank.jpg\tcat\n", [1]),
         ("dog/1.jpg 1\nowl/x.jpg,2", [2, 4]),
         ("\ufeffdog/1.jpg\tdog\r\nowl/x.jpg\r\n", [2, 4]),
         ("cat/with blank.jpg\ndog/1.jpg\n", [1, 2]),
@@ -86,14 +86,12 @@ def test_lists_of_other_programs(tmp_path: Path, manifest: Manifest, text: str, 
         ("dog/1.jpg " + "9" * 5000, "listed as class"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_its_line(
-    tmp_path: Path, manifest: Manifest, text: str, match: str
-) -> None:
+def test_invalid_lines_are_refused_with_their_number(tmp_path: Path, manifest: Manifest, text: str, match: str) -> None:
     with pytest.raises(MethodError, match=match):
         read(tmp_path, manifest, text)
 
 
-def test_names_that_would_break_a_list_are_read_back(tmp_path: Path, manifest: Manifest) -> None:
+def test_names_with_special_characters_round_trip(tmp_path: Path, manifest: Manifest) -> None:
     ids = ("#1/a\tb.jpg", " x\n.jpg", "c\u2028\x85d ", "id", "\\udcff\\e.jpg")
     odd = manifest.model_copy(update={"ids": ids, "classes": ("a\tb", "# c", " ")})
     path = tmp_path / "list.tsv"
@@ -101,7 +99,7 @@ def test_names_that_would_break_a_list_are_read_back(tmp_path: Path, manifest: M
     assert read_list(path, odd, LABELS).sources.ravel().tolist() == [3, 0, 4, 2, 1]
 
 
-def test_numbers_that_are_ids_are_no_indices(tmp_path: Path, manifest: Manifest) -> None:
+def test_numeric_ids_are_no_indices(tmp_path: Path, manifest: Manifest) -> None:
     numbered = manifest.model_copy(update={"ids": ("4", "3", "2", "1", "0")})
     assert read(tmp_path, numbered, "4\n0\n") == [0, 4]
 
@@ -112,7 +110,7 @@ def test_an_id_of_several_images_is_ambiguous(tmp_path: Path, manifest: Manifest
         read(tmp_path, twice, "b.jpg\na.jpg\n")
 
 
-def test_what_is_no_list_is_refused(tmp_path: Path, manifest: Manifest) -> None:
+def test_other_files_are_refused(tmp_path: Path, manifest: Manifest) -> None:
     binary = tmp_path / "x.beton"
     binary.write_bytes(b"\xff\xd8\x00")
     for path in (binary, tmp_path / "missing", tmp_path):
@@ -141,7 +139,7 @@ def test_indices_may_come_from_numpy(tmp_path: Path, manifest: Manifest, dtype: 
         (np.array([{}], object), ConfigError, r"kept\.npy: cannot be read \(no plain numpy array\)"),
     ],
 )
-def test_numpy_files_that_are_no_indices(
+def test_numpy_files_without_indices(
     tmp_path: Path, manifest: Manifest, values: NDArray[Any], error: type[Exception], match: str
 ) -> None:
     np.save(tmp_path / "kept.npy", values)
@@ -175,7 +173,7 @@ LOST = (Skipped(path="cat/2.jpg", reason="cut off"),)
         ({"order": None, "made": WRITTEN, "ids": ("a/b/1.jpg", "a/z.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg")}, "another"),
     ],
 )
-def test_indices_on_an_order_of_its_own_need_a_word(
+def test_indices_on_another_order_need_a_setting(
     tmp_path: Path, manifest: Manifest, changes: dict[str, Any], reason: str
 ) -> None:
     other = manifest.model_copy(update=changes)
@@ -183,7 +181,7 @@ def test_indices_on_an_order_of_its_own_need_a_word(
         read(tmp_path, other, "3\n0\n")
     assert read_list(tmp_path / "list.txt", other, LABELS, "own").sources.tolist() == [[3], [0]]
     ids = [other.ids[index] for index in (3, 0)]
-    assert read(tmp_path, other, "\n".join(ids)) == [3, 0]  # names mean what they say
+    assert read(tmp_path, other, "\n".join(ids)) == [3, 0]  # names are unambiguous
 
 
 def test_indices_on_an_older_beton_get_a_note(
@@ -197,14 +195,14 @@ def test_indices_on_an_older_beton_get_a_note(
 
 
 def mosaic_list(tmp_path: Path, manifest: Manifest, kept: list[int]) -> Path:
-    """A list whose stored images are made of two images; `grid` None, for no grid has two tiles."""
+    """Write a list of stored images made of two images; `grid` is None, because no grid has two tiles."""
     combined = Combined(method="theirs", tiles=2, grid=None, fit=None, image_size=28, hints={"tile_grid": 2})
     path = tmp_path / "x.list.tsv"
     write_list(path, manifest, LABELS, kept, None, combined)
     return path
 
 
-def test_a_list_of_mosaics_keeps_what_belongs_together(tmp_path: Path, manifest: Manifest) -> None:
+def test_a_list_of_mosaics_keeps_its_groups(tmp_path: Path, manifest: Manifest) -> None:
     path = mosaic_list(tmp_path, manifest, [3, 2, 1, 0])
     head, titles, first, *_ = path.read_text().splitlines()
     assert head.startswith("# fastdc-list 2 {")
@@ -255,6 +253,6 @@ def test_a_mosaic_is_of_one_class(tmp_path: Path, manifest: Manifest) -> None:
         read_list(mosaic_list(tmp_path, manifest, [3, 2, 1, 4]), manifest, LABELS)
 
 
-def test_names_of_stored_mosaics_are_no_images(tmp_path: Path, manifest: Manifest) -> None:
+def test_names_of_stored_mosaics_are_refused(tmp_path: Path, manifest: Manifest) -> None:
     with pytest.raises(MethodError, match=r":1: image 'cat/1\.jpg\+dog/1\.jpg' is made of 2 images"):
         read(tmp_path, manifest, "cat/1.jpg+dog/1.jpg\n")

@@ -1,4 +1,4 @@
-"""A request is checked when it is made, and its identity holds what determines the set."""
+"""A request is checked when it is made, and its identity contains all that determines the set."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ def make(betons: Any, workdir: Path, method: str, **options: Any) -> SubsetReque
     return SubsetRequest.make(method, betons.train, **values)
 
 
-def test_identity_holds_what_the_subset_depends_on_and_nothing_else() -> None:
+def test_identity_contains_exactly_what_the_subset_depends_on() -> None:
     def key(method: str, settings: dict[str, Any], seed: int, observer: ObserverConfig = OBSERVER) -> dict[str, Any]:
         return subset_identity(method, settings, "train", 10, seed, 224, observer)
 
@@ -64,7 +64,7 @@ def test_only_methods_that_depend_on_the_observer_train_it(betons: Any, tmp_path
         ("el2n", {"settings": {"last_epoch": 4}}, MethodError, "up to 4, its schedule has 3"),
     ],
 )
-def test_what_cannot_work_is_refused(
+def test_impossible_requests_are_refused(
     betons: Any, tmp_path: Path, method: str, options: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     with pytest.raises(error, match=match):

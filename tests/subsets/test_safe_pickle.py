@@ -1,4 +1,4 @@
-"""Pickles and torch saves: plain arrays are read in every protocol, and nothing that a file names is run."""
+"""Pickles and torch saves: plain arrays are read in every protocol, and no code of a file is run."""
 
 import io
 import os
@@ -66,7 +66,7 @@ def test_a_checkpoint_of_torch_is_read(tmp_path: Path, zipped: bool) -> None:
 
 
 class Code:
-    """Runs a command when it is unpickled."""
+    """Run a command when unpickled."""
 
     def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
         self.call, self.arguments = call, arguments
@@ -146,7 +146,7 @@ def test_a_missing_pickle_is_refused(tmp_path: Path) -> None:
         read_pickle(tmp_path / "x.pkl", "indices")
 
 
-def test_a_mapping_in_billions_of_places_is_read_once(tmp_path: Path) -> None:
+def test_a_mapping_with_billions_of_references_is_read_once(tmp_path: Path) -> None:
     value: dict[str, Any] = {"el2n": [1.0]}
     for _ in range(40):
         value = {"a": value, "b": value}

@@ -1,4 +1,4 @@
-"""Files of scores: every format gives the same scores, and what cannot be meant is refused with its place."""
+"""Files of scores: every format gives the same scores, and invalid values are refused with their place."""
 
 import gzip
 import json
@@ -135,7 +135,7 @@ def test_every_format_gives_the_same_scores(tmp_path: Path, form: str) -> None:
         ("s.npy", "\x93NUMPY", ConfigError, r"s\.npy: cannot be read \(no plain numpy array\)"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_its_place(
+def test_invalid_values_are_refused_with_their_place(
     tmp_path: Path, name: str, content: str, error: type[Exception], match: str
 ) -> None:
     (tmp_path / name).write_bytes(content.encode("latin-1"))
@@ -175,7 +175,7 @@ def test_classes_beside_scores_by_index_are_compared(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_header_that_announces_more_than_the_file_holds_allocates_nothing(tmp_path: Path) -> None:
+def test_a_header_that_claims_more_than_the_file_allocates_nothing(tmp_path: Path) -> None:
     with (tmp_path / "s.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**10,)})
         file.write(b"12345678")

@@ -1,4 +1,4 @@
-"""How compressed sets are stored: what counts, and what the samples are called."""
+"""Storage of compressed sets: counted bytes, and names of samples."""
 
 import io
 from pathlib import Path
@@ -13,7 +13,7 @@ from fastdc.subsets.store_subset import store_compressed
 
 
 def store(betons: Any, out: Path, **changes: Any) -> list[np.ndarray]:
-    """Six images of noise, two of each class."""
+    """Store six images of noise, two of each class."""
     images = [np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8) for i in range(6)]
     labels = np.repeat(np.arange(3), 2)
     made = Compressed(labels, np.empty((6, 0), np.int64), lambda: iter(images), **changes)

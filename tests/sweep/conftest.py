@@ -1,4 +1,4 @@
-"""A tiny real data set, and processes that run real sweeps on it."""
+"""Provide a tiny real data set, and processes that run real sweeps on it."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ CLASSES = ("bark", "moss", "sand")
 
 
 def make_tiny(out: Path, per_class: int, seed: int, classes: tuple[str, ...] = CLASSES, dataset: str = "tiny") -> Path:
-    """A beton of 28-px noise around one pattern per class: learnable, and decoded in no time."""
+    """Write a beton of 28-px noise around one pattern per class: learnable, and fast to decode."""
     patterns = np.random.default_rng(7).integers(0, 256, (len(classes), 28, 28, 3))
     noise = np.random.default_rng(seed)
     samples = [
@@ -40,7 +40,7 @@ def write_tiny() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with train.beton (3 classes x 40) and val.beton (3 x 20)."""
+    """Write train.beton (3 classes x 40) and val.beton (3 x 20) into a folder."""
     folder = tmp_path_factory.mktemp("tiny")
     make_tiny(folder / "train.beton", 40, seed=0)
     make_tiny(folder / "val.beton", 20, seed=1)
@@ -49,7 +49,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_config(tiny: Path, tmp_path: Path) -> Callable[..., SweepConfig]:
-    """A sweep on the tiny set in the test's own folder; keywords replace the defaults."""
+    """Return a function that configures a sweep on the tiny set in the test's folder; keywords replace defaults."""
 
     def make(**changes: Any) -> SweepConfig:
         values: dict[str, Any] = {
@@ -72,7 +72,7 @@ def make_config(tiny: Path, tmp_path: Path) -> Callable[..., SweepConfig]:
 
 @pytest.fixture
 def write_yaml() -> Callable[[SweepConfig, Path], Path]:
-    """Writes a config as the YAML (here JSON, which YAML contains) that the command line reads."""
+    """Return a function that writes a config as YAML (here JSON, a subset) for the command line."""
 
     def write(config: SweepConfig, path: Path) -> Path:
         path.write_text(json.dumps(config.model_dump(mode="json")))
@@ -82,13 +82,13 @@ def write_yaml() -> Callable[[SweepConfig, Path], Path]:
 
 
 def start_python(code: str, *arguments: str) -> "subprocess.Popen[str]":
-    """A Python process of its own, its output captured."""
+    """Start a separate Python process with captured output."""
     command = [sys.executable, "-c", code, *arguments]
     return start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def start_sweep(config: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """`fastdc sweep` in a process of its own."""
+    """Start `fastdc sweep` in a separate process."""
     return start_python("from fastdc.cli.main import main; main()", "sweep", str(config), *arguments)
 
 

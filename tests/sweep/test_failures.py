@@ -1,4 +1,4 @@
-"""The class of a failed run, and what is kept of what computed a run."""
+"""The class of a failed run, and the record of what computed a run."""
 
 import errno
 import json
@@ -66,7 +66,7 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
     ],
     ids=repr,
 )
-def test_what_a_run_died_of(error: Exception, failure: str) -> None:
+def test_the_cause_of_a_failure(error: Exception, failure: str) -> None:
     assert classify(error) == failure
 
 
@@ -112,7 +112,7 @@ def test_too_little_memory_gives_the_batch_hint(text: str) -> None:
     assert found.endswith("; lower the protocol's batch_size or the image size")
 
 
-def test_causes_that_run_in_a_circle_end() -> None:
+def test_circular_causes_end() -> None:
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
     assert classify(first) == "method"
@@ -128,11 +128,11 @@ def test_causes_that_run_in_a_circle_end() -> None:
     ],
     ids=repr,
 )
-def test_what_would_end_every_other_run_too(error: Exception, ends: bool) -> None:
+def test_failures_that_would_end_every_other_run(error: Exception, ends: bool) -> None:
     assert ends_sweep(error) is ends
 
 
-def test_a_failed_row_has_its_class_and_a_dry_run_tells_it(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_row_has_its_class_and_a_dry_run_shows_it(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise WorkerError("what a cell does is changed in this process only")
 
@@ -152,12 +152,12 @@ def test_a_failed_row_has_its_class_and_a_dry_run_tells_it(make_config: Make, mo
     )
 
 
-def test_every_row_says_what_computed_it(make_config: Make) -> None:
+def test_every_row_records_what_computed_it(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-1"))
     sweep(plan, failing(1, MethodError("cannot")))
     with Store(plan.store_path, readonly=True) as store:
-        told = {cell.seed: store.provenance(cell.key) for cell in plan.cells}
-    for seed, found in told.items():
+        records = {cell.seed: store.provenance(cell.key) for cell in plan.cells}
+    for seed, found in records.items():
         assert found is not None
         assert (found["fastdc"], found["device"], found["threads"], found["precision"]) == (
             fastdc.__version__,

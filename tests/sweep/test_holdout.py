@@ -1,4 +1,4 @@
-"""`holdout`: a sweep on a split of the training set, which reads nothing of the held-out images but to validate."""
+"""`holdout`: a sweep on a split of the training set reads held-out images only for validation."""
 
 import json
 import signal
@@ -49,8 +49,8 @@ def parts_of(config: SweepConfig) -> list[Path]:
     return [plan.holdout.folder / name for name in NAMES]
 
 
-def test_it_equals_a_sweep_on_the_two_parts(make_config: Make, tmp_path: Path) -> None:
-    """The same keys and results as a sweep that is given the parts as files and never sees the training set."""
+def test_a_holdout_equals_a_sweep_on_the_two_parts(make_config: Make, tmp_path: Path) -> None:
+    """Keys and results equal those of a sweep on the parts as files."""
     split = make_config(**GRID, val=None, holdout=0.2)
     planned = make_plan(split)
     assert not split.workdir.exists()
@@ -76,7 +76,7 @@ def test_it_equals_a_sweep_on_the_two_parts(make_config: Make, tmp_path: Path) -
     assert len(subsets[0]) == 3
 
 
-def test_the_table_says_what_was_measured_on(make_config: Make) -> None:
+def test_the_table_names_the_validation_images(make_config: Make) -> None:
     config = make_config(seeds="0")
     for each in (config, config.model_copy(update={"val": None, "holdout": 0.2})):
         plan, _ = run_sweep(each, show_progress=False)
@@ -86,11 +86,11 @@ def test_the_table_says_what_was_measured_on(make_config: Make) -> None:
     assert [row.method for row in rows] == ["random", "random"]
     page = make_page(Store(plan.store_path, readonly=True), config.workdir)
     assert "28 px, held-out 20 % of the training set, not validation</h2>" in page
-    assert "tiny, 2 images per class, 28 px, 20 % held out</h2>" in page  # another set than that of the other table
+    assert "tiny, 2 images per class, 28 px, 20 % held out</h2>" in page  # another set than in the other table
     assert page.count('<figure class="stored"') == 2
     titles = [block.splitlines()[0] for block in plain_table(rows).split("\n\n")]
-    told = ", held-out 20 % of the training set, not validation"
-    assert titles[0] + told == titles[1]
+    suffix = ", held-out 20 % of the training set, not validation"
+    assert titles[0] + suffix == titles[1]
 
 
 def test_a_finished_sweep_needs_no_parts(make_config: Make, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_a_damaged_part_is_written_again(make_config: Make, harm: str) -> None:
         val.write_bytes(whole[:-9])
     elif harm == "other":
         val.write_bytes(train.read_bytes())
-    elif harm == "swapped":  # sound by itself, and the wrong part: it would measure on what was trained on
+    elif harm == "swapped":  # sound, but the wrong part: it would validate on training images
         for suffix in (".beton", ".json"):
             val.with_suffix(suffix).write_bytes(train.with_suffix(suffix).read_bytes())
     else:
@@ -137,13 +137,13 @@ def test_a_training_set_without_manifest_is_split_too(make_config: Make, write_t
     assert (plan.train.inferred, plan.train.counts, plan.val.counts) == (True, (7, 7, 7), (3, 3, 3))
 
 
-def test_a_dry_run_writes_nothing_and_knows_every_key(make_config: Make) -> None:
+def test_a_dry_run_writes_nothing_and_plans_every_key(make_config: Make) -> None:
     config = make_config(val=None, holdout=0.2)
     lines = preview(config)
     assert not config.workdir.exists()
-    (told,) = [line for line in lines if line.startswith("holdout: ")]
-    assert told.startswith(f"holdout: 24 of 120 images of {config.train} (20 % of each class)")
-    assert "to be written to" in told
+    (line,) = [line for line in lines if line.startswith("holdout: ")]
+    assert line.startswith(f"holdout: 24 of 120 images of {config.train} (20 % of each class)")
+    assert "to be written to" in line
     assert any(line.startswith("disk: ") and "the two parts of the training set 0.3 MB" in line for line in lines)
     run_sweep(config, show_progress=False)
     assert sum(line.startswith("cached ") for line in preview(config)) == 2
@@ -177,7 +177,7 @@ if plan.holdout.bytes_left:
 
 @pytest.mark.parametrize("point", ["file.written", "file.replaced"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_a_kill_while_it_is_written_costs_nothing(
+def test_a_kill_during_the_write_loses_nothing(
     make_config: Make, write_yaml: Any, python_process: Any, tmp_path: Path, point: str, count: int
 ) -> None:
     config = make_config(val=None, holdout=0.2)
@@ -241,7 +241,7 @@ def test_val_is_not_read_and_not_needed(
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, 20.0])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
+def test_an_invalid_share_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match=r"--holdout: .*expected a share of each class between 0 and 1, such as 0.2"):
         load_config(None, {"train": "t.beton", "workdir": "w", "holdout": share})
 

@@ -21,7 +21,7 @@ RECOVERED = ("sre2l", "cda", "gvbsm", "lpld", "rded", "dwa")
 
 @pytest.fixture(scope="module")
 def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Betons of the 1000 classes with images of one pixel."""
+    """Write betons of the 1000 classes with images of one pixel."""
     folder = tmp_path_factory.mktemp("imagenet")
     classes, pixel = tuple(imagenet_wnids()), encode_jpeg(np.zeros((1, 1, 3), np.uint8), 75)
     for split, count in (("train", PER_CLASS), ("val", 1)):
@@ -38,11 +38,11 @@ def config_of(kind: str, imagenet: Path, workdir: Path) -> SweepConfig:
 
 @pytest.fixture(params=["hard", "soft"])
 def plan(request: pytest.FixtureRequest, imagenet: Path, tmp_path: Path) -> Plan:
-    """One of the two benchmarks, for a GPU."""
+    """Plan one of the two benchmarks, for a GPU."""
     return make_plan(config_of(request.param, imagenet, tmp_path), "cuda")
 
 
-def test_the_grid_is_the_papers(plan: Plan) -> None:
+def test_the_grid_equals_the_papers(plan: Plan) -> None:
     (protocol,) = {cell.protocol.name for cell in plan.cells}
     names = {cell.label["method"].partition("[")[0] for cell in plan.cells}
     assert (len(plan.cells), plan.runnable, names) == (12 * 3 * 3, plan.cells, set(METHODS))
@@ -69,7 +69,7 @@ def test_both_benchmarks_share_their_subsets_and_observer(imagenet: Path, tmp_pa
     assert {cell.subset.key for cell in hard.cells if cell.subset} == {c.subset.key for c in soft.cells if c.subset}
 
 
-def test_a_dry_run_tells_runs_hours_and_disk_and_writes_nothing(imagenet: Path, tmp_path: Path) -> None:
+def test_a_dry_run_shows_runs_hours_and_disk_and_writes_nothing(imagenet: Path, tmp_path: Path) -> None:
     for kind in ("hard", "soft"):
         lines = preview(config_of(kind, imagenet, tmp_path / "work"))
         assert "108 runs: 0 cached, 108 to run, 0 skipped" in lines
@@ -89,7 +89,7 @@ PUBLISHED = {"sre2l": 2.52, "gvbsm": 17.28, "cda": 29 * 3600 / 50_000}
 """Seconds per image of 224 px on an RTX 4090: FADRM's table, and CDA's 29 GPU-hours at IPC 50."""
 
 
-def test_the_bill_of_recovered_sets_is_near_what_others_measured(plan: Plan) -> None:
+def test_the_cost_of_recovered_sets_is_near_published_times(plan: Plan) -> None:
     bill = make_bill(plan, plan.runnable, rough_rates(plan, "cuda"))
     images = 1000 * (10 + 50 + 100) * 3
     for name, seconds in PUBLISHED.items():

@@ -1,4 +1,4 @@
-"""Stores that earlier versions of fastdc wrote, kept as files for ever: read as they are, and brought up to date.
+"""Stores of earlier versions of fastdc: read unchanged, and upgraded.
 
 Each holds a real sweep of `full` and `random` (ipc 2, two seeds) and one run each that is failed, diverged,
 interrupted, running and pending. Made with the code of its time (schema 1: 3a01756, schema 2: b6d631c).
@@ -26,12 +26,12 @@ STATES = {"done": 4, "failed": 1, "diverged": 1, "interrupted": 1, "running": 1,
 
 @pytest.fixture(params=OLD, ids=lambda path: path.stem)
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A copy of an old store."""
+    """Copy an old store."""
     return Path(shutil.copy(request.param, tmp_path / "store.sqlite"))
 
 
 def schema_of(path: Path) -> list[tuple[str, ...]]:
-    """The file's tables with their columns, types and constraints, whatever their SQL's spelling."""
+    """Return the file's tables with columns, types and constraints, independent of the SQL text."""
     db = sqlite3.connect(path)
     try:
         tables = sorted(name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
@@ -46,7 +46,7 @@ def test_every_earlier_schema_is_here() -> None:
     assert [path.stem for path in OLD] == [f"store_v{version}" for version in range(1, SCHEMA_VERSION)]
 
 
-def test_an_old_store_is_read_as_it_is(old: Path) -> None:
+def test_an_old_store_is_read_unchanged(old: Path) -> None:
     before = old.read_bytes()
     with Store(old, readonly=True) as store:
         records = store.records()
@@ -61,7 +61,7 @@ def test_an_old_store_is_read_as_it_is(old: Path) -> None:
     assert old.read_bytes() == before
 
 
-def test_an_old_store_is_brought_up_to_date_and_loses_nothing(old: Path, tmp_path: Path) -> None:
+def test_an_upgraded_store_loses_nothing(old: Path, tmp_path: Path) -> None:
     with Store(old, readonly=True) as store:
         before = store.records()
     with Store(old) as store:
@@ -78,7 +78,7 @@ def test_an_old_store_is_brought_up_to_date_and_loses_nothing(old: Path, tmp_pat
     assert schema_of(old) == schema_of(tmp_path / "new.sqlite")
 
 
-def test_two_sweeps_bring_one_store_up_to_date_at_once(old: Path) -> None:
+def test_two_sweeps_upgrade_one_store_at_once(old: Path) -> None:
     def open_and_count(_: int) -> int:
         with Store(old) as store:
             return len(store.records())
@@ -87,7 +87,7 @@ def test_two_sweeps_bring_one_store_up_to_date_at_once(old: Path) -> None:
         assert set(threads.map(open_and_count, range(8))) == {sum(STATES.values())}
 
 
-def test_an_upgrade_that_is_cut_off_leaves_the_old_store(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_upgrade_keeps_the_old_store(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fastdc.sweep.store import schema
 
     monkeypatch.setattr(schema, "ADDED", {**schema.ADDED, "no_such_table": "x TEXT"})

@@ -1,4 +1,4 @@
-"""Where a cell cannot have a process of its own: it runs in the sweep's, and that is reported."""
+"""A cell that cannot have its own process runs in the sweep's, with a message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +18,14 @@ Make = Callable[..., SweepConfig]
 
 
 class NotPicklable:
-    """Part of a plug-in's settings, say."""
+    """Value that pickle refuses, as in the settings of a plug-in."""
 
     def __reduce__(self) -> Any:
         raise TypeError("cannot leave its process")
 
 
 @pytest.mark.parametrize("what", ["no process", "no pickle"])
-def test_it_runs_here_with_a_message(
+def test_a_cell_runs_in_the_sweeps_process_with_a_message(
     make_config: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     plan = make_plan(make_config())

@@ -45,18 +45,18 @@ GRID = {
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """Address of a cluster with room for two runs of one thread."""
+    """Start a cluster with room for two runs of one thread; return its address."""
     options: dict[str, Any] = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_worker_niceness", "0")  # else whatever else the machine does comes first
+        patch.setenv("RAY_worker_niceness", "0")  # otherwise other work on the machine comes first
         context = ray.init(address="local", log_to_driver=False, logging_level="ERROR", **options)
         yield str(context.address_info["gcs_address"])
         ray.shutdown()
 
 
 @pytest.mark.timeout(300)
-def test_a_sweep_on_two_workers_stores_what_a_local_one_stores(cluster: str, make_config: Make, tmp_path: Path) -> None:
+def test_two_workers_store_the_results_of_a_local_sweep(cluster: str, make_config: Make, tmp_path: Path) -> None:
     local, spread = (make_config(**GRID, workdir=tmp_path / name) for name in ("local", "ray"))
     _, expected = run_sweep(local, show_progress=False)
     plan, outcome = run_sweep(spread, show_progress=False, launcher=RayLauncher())
@@ -103,7 +103,7 @@ def test_a_cluster_without_room_is_refused_before_any_cell_is_claimed(
         (["--launcher", "ray", "--address", "ray://host:10001"], "must run on a host of the cluster"),
     ],
 )
-def test_options_that_cannot_work_are_refused(
+def test_impossible_options_are_refused(
     make_config: Make,
     write_yaml: Write,
     tmp_path: Path,
@@ -118,14 +118,14 @@ def test_options_that_cannot_work_are_refused(
 
 
 class Marked:
-    """`fastdc sweep --launcher ray` in a process group of its own, all of whose processes can be found again."""
+    """`fastdc sweep --launcher ray` in its own process group, with all of its processes marked."""
 
     def __init__(self, config: Path, *arguments: str) -> None:
         self.mark = f"FASTDC_TEST_MARK={secrets.token_hex(8)}"
         name, value = self.mark.split("=")
         command = [sys.executable, "-m", "fastdc", "sweep", str(config), "--launcher", "ray", "--log", "json"]
-        self.told = config.with_suffix(".log")
-        with self.told.open("w") as errors:
+        self.log = config.with_suffix(".log")
+        with self.log.open("w") as errors:
             self.process = start_process(
                 [*command, *arguments],
                 env={**os.environ, name: value, "RAY_worker_niceness": "0"},
@@ -136,7 +136,7 @@ class Marked:
             )
 
     def processes(self) -> dict[int, str]:
-        """Command line of every process with the mark, but Ray's agents, by process id."""
+        """Return the command line of every marked process except Ray's agents, by process id."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # ended meanwhile
@@ -146,28 +146,28 @@ class Marked:
         return found
 
     def workers(self) -> list[int]:
-        """Processes that run its cells."""
+        """Return the processes that run its cells."""
         return [pid for pid, title in self.processes().items() if title.startswith("ray::RayWorker")]
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
-        """What it has told so far."""
-        lines = self.told.read_text().splitlines(keepends=True)
+        """Return the events so far."""
+        lines = self.log.read_text().splitlines(keepends=True)
         events = [json.loads(line) for line in lines if line.endswith("\n")]
         return [event for event in events if event["event"] in kinds]
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition() and time.monotonic() < deadline:
-            assert self.process.poll() is None, self.told.read_text()
+            assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.05)
-        assert condition(), self.told.read_text()
+        assert condition(), self.log.read_text()
 
     def end(self, seconds: float) -> str:
-        """Its stdout once it has ended."""
+        """Wait for the end; return stdout."""
         return self.process.communicate(timeout=seconds)[0]
 
     def left(self) -> list[str]:
-        """Command lines of its processes that go on for seconds. Agents of Ray's notice within a minute, idle."""
+        """Return command lines of processes that remain for seconds. Ray's idle agents end within a minute."""
         deadline = time.monotonic() + 20
         while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -183,32 +183,32 @@ def states_of(config: SweepConfig) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_worker_costs_its_cell_some_time_and_nothing_else(
+def test_a_killed_worker_only_delays_its_cell(
     cluster: str, make_config: Make, write_yaml: Write, tmp_path: Path
 ) -> None:
     grid = {"seeds": "0-2", "protocols": "hard-small*epochs=400,validate_every=400"}
     local, spread = (make_config(**grid, workdir=tmp_path / name) for name in ("local", "ray"))
     run_sweep(local, show_progress=False)
     sweep = Marked(write_yaml(spread, tmp_path / "grid.yaml"), "--address", cluster)
-    sweep.wait_for(lambda: bool(sweep.events("epoch")))  # told while the cell goes on
+    sweep.wait_for(lambda: bool(sweep.events("epoch")))  # reported while the cell runs
     assert not sweep.events("cell_done")
     os.kill(sweep.workers()[0], signal.SIGKILL)
     out = sweep.end(100)
-    assert sweep.process.returncode == 0, sweep.told.read_text()
+    assert sweep.process.returncode == 0, sweep.log.read_text()
     lost = [event["text"] for event in sweep.events("message") if "was lost" in event["text"]]
     assert len(lost) == 1
     assert re.fullmatch(r"random ipc 2 .* seed \d: its worker was lost \(.*\); runs again", lost[0])
     assert "3 runs: 3 done (3 run now)" in out
-    assert "raylet" not in out + sweep.told.read_text()
+    assert "raylet" not in out + sweep.log.read_text()
     assert results_of(spread.workdir) == results_of(local.workdir)
     assert subset_bytes(spread.workdir) == subset_bytes(local.workdir)
-    told: dict[str, list[int]] = {}
+    epochs: dict[str, list[int]] = {}
     for event in sweep.events("cell_started", "epoch"):
         if event["event"] == "cell_started":
-            told[event["cell"]] = []
+            epochs[event["cell"]] = []
         else:
-            told[event["cell"]].append(event["epoch"])
-    assert list(told.values()) == [list(range(1, 401))] * 3  # each epoch once, in order
+            epochs[event["cell"]].append(event["epoch"])
+    assert list(epochs.values()) == [list(range(1, 401))] * 3  # each epoch once, in order
 
 
 @pytest.mark.timeout(300)
@@ -217,29 +217,29 @@ def test_a_stopped_sweep_leaves_no_process_and_no_claim(
     cluster: str, make_config: Make, write_yaml: Write, tmp_path: Path, way: str
 ) -> None:
     config = make_config(protocols="hard-small*epochs=1,hard-small*epochs=100000")
-    address = ["--address", cluster] if way == "control-c" else []  # the other has a cluster of its own to end
+    address = ["--address", cluster] if way == "control-c" else []  # the other also ends its own cluster
     sweep = Marked(write_yaml(config, tmp_path / "grid.yaml"), *address)
     sweep.wait_for(lambda: states_of(config) == ["done", "done", "running", "running"])
     sent = signal.SIGKILL if way == "kill -9" else signal.SIGINT
     if way == "control-c":
-        os.killpg(sweep.process.pid, sent)  # as a terminal does
+        os.killpg(sweep.process.pid, sent)  # like a terminal
     else:
         sweep.process.send_signal(sent)
     started = time.monotonic()
     sweep.end(60)
-    assert sweep.process.returncode == (-signal.SIGKILL if way == "kill -9" else 130), sweep.told.read_text()
+    assert sweep.process.returncode == (-signal.SIGKILL if way == "kill -9" else 130), sweep.log.read_text()
     assert not sweep.left()
     assert time.monotonic() - started < 25
-    assert "Traceback" not in sweep.told.read_text()
+    assert "Traceback" not in sweep.log.read_text()
     if way == "control-c":
-        said = sweep.events("message")[-1]["text"]
-        assert said == "fastdc: interrupted; finished runs are kept, the same command continues the sweep"
+        message = sweep.events("message")[-1]["text"]
+        assert message == "fastdc: interrupted; finished runs are kept, the same command continues the sweep"
         assert states_of(config) == ["done", "done", "interrupted", "interrupted"]
     with Store(config.workdir / "store.sqlite") as store:
         assert all(store.claim(key) is not None for key, state in store.states().items() if state != "done")
 
 
-def test_an_address_where_nobody_listens_is_one_line(
+def test_an_address_without_a_server_is_one_line(
     make_config: Make,
     write_yaml: Write,
     tmp_path: Path,
@@ -248,9 +248,9 @@ def test_an_address_where_nobody_listens_is_one_line(
 ) -> None:
     monkeypatch.setattr("fastdc.sweep.launch.ray_cluster.REACH_SECONDS", 0.1)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
-        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # without listening
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
         grid = write_yaml(make_config(), tmp_path / "grid.yaml")
         assert run_command(["sweep", str(grid), "--launcher", "ray", "--address", address, "--quiet"]) == 1
     assert (
@@ -262,7 +262,7 @@ def test_a_sigterm_while_ray_starts_is_an_interrupt(
     make_config: Make, write_yaml: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(*_: object, **__: object) -> None:
-        raise SystemExit(signal.SIGTERM)  # as Ray's own handler does
+        raise SystemExit(signal.SIGTERM)  # like Ray's own handler
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", start)
@@ -271,7 +271,7 @@ def test_a_sigterm_while_ray_starts_is_an_interrupt(
 
 
 def test_one_openmp_thread_is_no_limit_on_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OMP_NUM_THREADS=1 is what a run takes; a cluster of one CPU would have room for a single one."""
+    """OMP_NUM_THREADS=1 is for one run; a cluster of one CPU would have room for a single run."""
     given: dict[str, Any] = {}
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: given.update(options))
@@ -280,7 +280,7 @@ def test_one_openmp_thread_is_no_limit_on_workers(monkeypatch: pytest.MonkeyPatc
     assert given["num_cpus"] == host_cpus()
 
 
-def test_the_clusters_address_in_the_environment_is_held_to_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_in_the_environment_follows_the_same_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://host:10001")
     with pytest.raises(ConfigError, match="must run on a host of the cluster"):
         RayLauncher()
@@ -343,5 +343,5 @@ def test_workers_divide_a_host(
         ),
     ],
 )
-def test_why_a_worker_was_lost_is_one_line_that_people_can_read(text: str, reason: str) -> None:
+def test_the_reason_for_a_lost_worker_is_one_readable_line(text: str, reason: str) -> None:
     assert lost_reason(RuntimeError(text)) == f"RuntimeError: {reason}"

@@ -1,4 +1,4 @@
-"""A worker of another process, here in this one: what it must have in common with the sweep, and what it reports."""
+"""A worker, here in this process: what it must share with the sweep, and what it reports."""
 
 import errno
 import threading
@@ -29,7 +29,7 @@ Make = Callable[..., SweepConfig]
 
 @pytest.fixture
 def plan(make_config: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plan:
-    """Two runs of `random`, their store made; a worker may change the current folder."""
+    """Plan two runs of `random` with their store; restore the current folder, which a worker may change."""
     monkeypatch.chdir(tmp_path)
     plan = make_plan(make_config())
     prepare_workdir(plan.config.workdir)
@@ -38,14 +38,14 @@ def plan(make_config: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 class Reporting(RemoteWorker):
-    """A worker that keeps the events that it reports."""
+    """Worker that keeps the events that it reports."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         super().__init__(self.events.append)
 
     def of(self, kind: type[Any]) -> list[Any]:
-        """The events of one kind."""
+        """Return the events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -97,7 +97,7 @@ def test_relative_paths_count_from_the_sweeps_folder(plan: Plan, tmp_path: Path)
     assert Reporting().open(plan, Home(this_fastdc(), tmp_path / "no")) is None  # all paths are absolute
 
 
-def test_a_result_comes_with_its_costs_and_what_computed_it(plan: Plan, tmp_path: Path) -> None:
+def test_a_result_has_its_costs_and_provenance(plan: Plan, tmp_path: Path) -> None:
     worker, cell = opened(plan, tmp_path), plan.cells[0]
     assert cell.subset is not None
     worker.run(Request((cell.key,), {}, making=(("subset", cell.subset.key),)))
@@ -110,11 +110,11 @@ def test_a_result_comes_with_its_costs_and_what_computed_it(plan: Plan, tmp_path
     (ended,), finished = worker.of(Ended), worker.events[-1]
     assert isinstance(ended.result, CellResult)
     assert (ended.cell, finished, worker.of(SubsetMade), worker.of(Message)) == (cell.key, Finished(), [], [])
-    assert ended.result.summary["cost"]["wall"] == 77.0  # as the sweep knows it, and the subset is not made again
+    assert ended.result.summary["cost"]["wall"] == 77.0  # as recorded by the sweep, and the subset is not made again
     assert ended.result.provenance is not None
     assert ended.result.provenance["seeds"]["training"] == cell.seed
     with Store(plan.store_path, readonly=True) as store:
-        assert store.subset_cost(cell.subset.key) is None  # the sweep's process alone writes the store
+        assert store.subset_cost(cell.subset.key) is None  # only the sweep's process writes the store
 
 
 def test_epochs_and_messages_are_reported_as_they_occur(
@@ -150,7 +150,7 @@ def test_an_actor_streams_its_events(plan: Plan, tmp_path: Path, monkeypatch: py
     for cell in plan.cells:
         go_on.clear()
         stream = actor.run(Request((cell.key,), {}))
-        (first,) = next(stream)  # while the cell goes on
+        (first,) = next(stream)  # while the cell runs
         go_on.set()
         rest = [event for batch in stream for event in batch]
         assert isinstance(first, Tracked)
@@ -164,7 +164,7 @@ def test_an_actor_streams_its_events(plan: Plan, tmp_path: Path, monkeypatch: py
         (MemoryError("no"), ("failed", "out of memory", "infrastructure", True)),
     ],
 )
-def test_a_failure_comes_back_in_words(
+def test_a_failure_is_returned_as_text(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: tuple[Any, ...]
 ) -> None:
     (ended,) = failing(plan, tmp_path, monkeypatch, error).of(Ended)
@@ -272,15 +272,13 @@ class TestOnAGpu:
         assert Reporting().open(named, Home(this_fastdc(), tmp_path)) is None
 
 
-def test_a_full_disk_comes_back_as_what_ends_the_sweep(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_the_sweep(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = OSError(errno.ENOSPC, "No space left on device")
     assert failing(plan, tmp_path, monkeypatch, error).events == [Finished(error)]
 
 
 def failing(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> Reporting:
-    """A worker whose first run has raised `error`."""
+    """Return a worker after a first run that raised `error`."""
     worker = opened(plan, folder)
 
     def fail(_runner: object, _cell: object) -> None:

@@ -1,4 +1,4 @@
-"""How cells are spread over workers, with workers that do as they are told and cost nothing."""
+"""Distribution of cells over workers, with scripted instant workers."""
 
 import errno
 import os
@@ -80,7 +80,7 @@ class FakeWorkers:
         return [(worker, event) for event in self.events(worker, call, arguments, value)]
 
     def events(self, worker: int, call: Call, arguments: tuple[Any, ...], value: Any) -> list[Event]:
-        """What a worker reports of a step that ends like this."""
+        """Return the events of a worker for a step that ends like this."""
         if call == "open":
             return [Started(value)]
         if isinstance(value, str):
@@ -118,7 +118,7 @@ def reasons(plan: Plan) -> dict[str, str | None]:
         return {record.key: record.reason for record in store.records() if record.state != "done"}
 
 
-def test_every_cell_runs_once_on_as_many_workers_as_there_is_room_for(make_config: Make) -> None:
+def test_every_cell_runs_once_on_all_workers(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-9"))
     workers = FakeWorkers(plan, size=3)
     outcome = sweep(plan, workers)
@@ -137,7 +137,7 @@ def test_no_more_workers_are_started_than_there_are_cells(make_config: Make) -> 
     assert workers.started == 2
 
 
-def test_what_cells_share_is_made_once_and_the_others_do_not_wait_in_vain(make_config: Make) -> None:
+def test_shared_parts_are_made_once_while_other_cells_run(make_config: Make) -> None:
     plan = make_plan(make_config(methods="random,el2n,pca,full", seeds="0-3", ipc="2"))
     workers = FakeWorkers(plan, size=4)
     at_work: dict[int, str] = {}
@@ -188,7 +188,7 @@ def test_a_lost_worker_costs_only_its_cells_and_they_run_again(
     assert f"{name}: its worker was lost (its host is gone); runs again\n" in capsys.readouterr().err
 
 
-def test_a_cell_that_takes_its_worker_down_every_time_ends_as_failed(make_config: Make) -> None:
+def test_a_cell_that_always_ends_its_worker_fails(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-3"))
     bad = plan.cells[1].key
 
@@ -205,9 +205,7 @@ def test_a_cell_that_takes_its_worker_down_every_time_ends_as_failed(make_config
 
 
 @pytest.mark.parametrize("call", ["make_network", "make_subset"])
-def test_what_ends_each_worker_that_makes_it_is_given_up_for_all_cells_that_need_it(
-    make_config: Make, call: Call
-) -> None:
+def test_a_part_that_ends_every_worker_fails_all_cells_that_need_it(make_config: Make, call: Call) -> None:
     plan = make_plan(make_config(methods="random,el2n", seeds="0-5"))
 
     def react(_worker: int, sent: Call, arguments: tuple[Any, ...]) -> str | None:
@@ -245,7 +243,7 @@ def test_a_fault_of_the_machine_is_tried_again_on_another_worker(
     )
 
 
-def test_a_fault_of_the_machine_in_what_cells_share_fails_no_other_cell(make_config: Make) -> None:
+def test_a_fault_of_the_machine_in_a_shared_part_fails_no_other_cell(make_config: Make) -> None:
     plan = make_plan(make_config(methods="el2n", seeds="0-3"))
     fault = failure_of(OSError(errno.EIO, "Input/output error", "train.beton"))
     failures = [fault]
@@ -256,35 +254,37 @@ def test_a_fault_of_the_machine_in_what_cells_share_fails_no_other_cell(make_con
     assert sweep(plan, FakeWorkers(plan, react)).states == {"done": 4}
 
 
-def test_events_are_published_at_once_and_those_of_a_lost_worker_too(make_config: Make) -> None:
+def test_events_are_published_at_once_also_of_a_lost_worker(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0"))
     name = plan.cells[0].name
-    heard: list[tuple[str, int | None]] = []
+    published: list[tuple[str, int | None]] = []
 
     class Telling(FakeWorkers):
-        """Tells of an epoch with each run, and loses the first worker after that."""
+        """Report an epoch of each run, and then lose the first worker."""
 
         def wait(self, seconds: float) -> list[tuple[int, Event]]:
             found = super().wait(seconds)
-            told: list[tuple[int, Event]] = [(found[0][0], Tracked(epoch_event(name, 1)))] if self.calls("run") else []
-            return told + found
+            events: list[tuple[int, Event]] = (
+                [(found[0][0], Tracked(epoch_event(name, 1)))] if self.calls("run") else []
+            )
+            return events + found
 
     workers = Telling(plan, lambda worker, call, _: "killed" if call == "run" and worker == 1 else None)
-    with listening(lambda event: heard.append((event["event"], event.get("epoch")))):
+    with listening(lambda event: published.append((event["event"], event.get("epoch")))):
         assert sweep(plan, workers).states == {"done": 1}
-    told = [kind for kind, _ in heard if kind in ("cell_started", "epoch", "cell_done")]
-    once = list(dict.fromkeys(told[: told.index("cell_started", 1)]))
+    kinds = [kind for kind, _ in published if kind in ("cell_started", "epoch", "cell_done")]
+    once = list(dict.fromkeys(kinds[: kinds.index("cell_started", 1)]))
     assert once == ["cell_started", "epoch"]
-    assert told[-2:] == ["epoch", "cell_done"]
+    assert kinds[-2:] == ["epoch", "cell_done"]
 
 
 def epoch_event(cell: str, epoch: int) -> dict[str, Any]:
-    """What a training tells of an epoch."""
+    """Return the event of an epoch."""
     numbers = {"epoch": epoch, "epochs": 9, "loss": 1.5, "lr": 0.1, "top1": None, "images_per_second": 70.0}
     return {"time": 0.0, "event": "epoch", "cell": cell, **numbers}
 
 
-def test_a_group_whose_worker_is_lost_goes_on_one_by_one(make_config: Make) -> None:
+def test_cells_of_a_lost_worker_continue_one_by_one(make_config: Make) -> None:
     archs = "convnet1_w4,convnet1_w6,convnet1_w8"
     plan = make_plan(make_config(methods="full", seeds="0", archs=archs, together="always"))
 
@@ -312,11 +312,11 @@ def test_a_failure_is_a_row_and_is_not_tried_again(make_config: Make) -> None:
     assert outcome.states == {"done": 2, "diverged": 1, "failed": 1}
     assert set(reasons(plan).values()) == {"loss is nan", "unexpected TypeError: no tensor"}
     assert len(workers.calls("run")) == 4
-    assert len(workers.dropped) == 1  # after the error that nobody expected: the next run gets a clean process
+    assert len(workers.dropped) == 1  # after the unexpected error the next run gets a clean process
 
 
 @pytest.mark.parametrize("call", ["make_network", "make_subset"])
-def test_what_cannot_be_made_fails_all_cells_that_need_it_and_is_asked_for_once(make_config: Make, call: Call) -> None:
+def test_a_part_that_cannot_be_made_fails_all_cells_that_need_it_once(make_config: Make, call: Call) -> None:
     plan = make_plan(make_config(methods="random,el2n", seeds="0-2"))
     reason = failure_of(MethodError("class 'moss' has 2 images"))
 
@@ -338,7 +338,7 @@ RUNS = ("make_subset", "run")
 
 
 @pytest.mark.parametrize("error", [OutputError("disk full"), OSError(errno.ENOSPC, "No space left")])
-def test_a_full_disk_ends_the_sweep_and_gives_the_other_cells_back(make_config: Make, error: Exception) -> None:
+def test_a_full_disk_ends_the_sweep_and_releases_the_other_cells(make_config: Make, error: Exception) -> None:
     plan = make_plan(make_config(seeds="0-5"))
 
     def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> CellFailure | Exception | None:
@@ -362,7 +362,7 @@ def test_workers_that_cannot_start_end_the_sweep_before_any_cell_runs(make_confi
         assert set(store.states().values()) == {"pending"}
 
 
-def test_one_bad_host_is_not_asked_for_ever(make_config: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bad_host_is_given_up(make_config: Make, capsys: pytest.CaptureFixture[str]) -> None:
     plan = make_plan(make_config(seeds="0-9"))
     workers = FakeWorkers(plan, lambda worker, call, _: "no CUDA" if call == "open" and worker != 1 else None, size=2)
     assert sweep(plan, workers).states == {"done": 10}
@@ -370,7 +370,7 @@ def test_one_bad_host_is_not_asked_for_ever(make_config: Make, capsys: pytest.Ca
     assert "a worker could not be started: no CUDA" in capsys.readouterr().err
 
 
-def test_bad_hosts_do_not_end_a_sweep_that_a_slower_one_can_serve(make_config: Make) -> None:
+def test_bad_hosts_do_not_end_a_sweep_with_a_slower_good_one(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-9"))
     workers = FakeWorkers(plan, lambda worker, call, _: "no CUDA" if call == "open" and worker < 6 else None, size=6)
     assert sweep(plan, workers).states == {"done": 10}
@@ -378,7 +378,7 @@ def test_bad_hosts_do_not_end_a_sweep_that_a_slower_one_can_serve(make_config: M
 
 
 @pytest.mark.timeout(20)
-def test_a_lone_worker_that_is_lost_beside_a_bad_host_is_replaced(make_config: Make) -> None:
+def test_the_only_worker_beside_a_bad_host_is_replaced_when_lost(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-3"))
 
     def react(worker: int, call: Call, _arguments: tuple[Any, ...]) -> str | None:
@@ -390,9 +390,7 @@ def test_a_lone_worker_that_is_lost_beside_a_bad_host_is_replaced(make_config: M
     assert workers.started > 4
 
 
-def test_a_place_where_no_worker_could_start_is_tried_again_later(
-    make_config: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_without_a_worker_is_tried_again_later(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(make_config(seeds="0-9"))
     monkeypatch.setattr(worker_starts, "FORGET_SECONDS", 0.0)
     workers = FakeWorkers(plan, lambda worker, call, _: "rebooting" if call == "open" and worker == 2 else None, size=2)
@@ -400,7 +398,7 @@ def test_a_place_where_no_worker_could_start_is_tried_again_later(
     assert (workers.started, workers.most_at_work) == (3, 2)
 
 
-def test_an_interrupt_gives_back_what_is_running(make_config: Make) -> None:
+def test_an_interrupt_releases_running_cells(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-5"))
 
     def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> CellFailure | Exception | None:
@@ -417,7 +415,7 @@ def test_an_interrupt_gives_back_what_is_running(make_config: Make) -> None:
     assert "running" not in states
 
 
-def test_cells_that_another_sweep_holds_are_left_to_it(make_config: Make) -> None:
+def test_cells_of_another_sweep_are_left_to_it(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-3"))
     held = plan.cells[2].key
     prepare_workdir(plan.config.workdir)
@@ -436,7 +434,7 @@ def test_cells_that_another_sweep_holds_are_left_to_it(make_config: Make) -> Non
     assert held not in [key for keys in workers.calls("run") for key in keys]
 
 
-def test_threads_and_handles_stay_as_they_were(make_config: Make) -> None:
+def test_threads_and_handles_do_not_grow(make_config: Make) -> None:
     import threading
 
     plan = make_plan(make_config(seeds="0-199"))

@@ -63,7 +63,7 @@ def test_result_and_state_are_one_transaction(store: Store) -> None:
     assert store.detail("k0") is None
 
 
-def test_released_runs_are_taken_up_again(store: Store) -> None:
+def test_released_runs_can_be_claimed_again(store: Store) -> None:
     store.register(runs(1))
     lease = store.claim("k0")
     assert lease is not None
@@ -117,7 +117,7 @@ def test_rerun_modes(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("failure", "at_a_distance"), [("infrastructure", True), ("method", False), (None, False)])
-def test_what_the_machine_failed_is_run_again_with_care(
+def test_runs_that_the_machine_failed_are_repeated_in_isolation(
     store: Store, failure: Literal["infrastructure", "method"] | None, at_a_distance: bool
 ) -> None:
     store.register(runs(1))
@@ -129,13 +129,13 @@ def test_what_the_machine_failed_is_run_again_with_care(
     again = store.claim("k0")
     assert again is not None
     assert again.after_crash == at_a_distance
-    store.release(again)  # by Ctrl-C: it did its process no harm
+    store.release(again)  # by Ctrl-C, which did not end its process
     last = store.claim("k0")
     assert last is not None
     assert not last.after_crash
 
 
-def test_a_redo_that_was_killed_or_lost_is_taken_up_again(store: Store) -> None:
+def test_a_killed_or_lost_redo_can_be_claimed_again(store: Store) -> None:
     store.register(runs(1))
     lease = store.claim("k0")
     assert lease is not None
@@ -155,18 +155,18 @@ def test_a_redo_that_was_killed_or_lost_is_taken_up_again(store: Store) -> None:
     assert store.records()[0].summary == {"top1": 1.0}
 
 
-def test_a_skipped_row_gives_way_when_the_run_becomes_possible(store: Store) -> None:
+def test_a_skipped_row_is_removed_when_the_run_becomes_possible(store: Store) -> None:
     store.register([Planned("skip-a0", "a0", {"seed": 0}, "needs a teacher")])
     assert store.records()[0].reason == "needs a teacher"
     store.register([Planned("k0", "a0", {"seed": 0})])
     assert store.states() == {"k0": "pending"}
 
 
-# ------------------------------------------------------------------ dead workers
+# ------------------------------------------------------------------ killed workers
 
 
 def claim_and_die(path: Path, redo: bool = False) -> None:
-    """Claim k0 in another process that is then killed with -9."""
+    """Claim k0 in another process and kill that."""
     code = (
         "import sys, os, signal; from pathlib import Path; from fastdc.sweep.store.results import Store;"
         f"assert Store(Path(sys.argv[1])).claim('k0', {redo}); os.kill(os.getpid(), signal.SIGKILL)"
@@ -183,7 +183,7 @@ def test_a_run_of_a_killed_process_is_reclaimed_at_once(store: Store) -> None:
     assert lease.attempts == 2
 
 
-def test_a_run_of_a_host_that_was_lost_is_shown_so(store: Store) -> None:
+def test_a_run_of_a_lost_host_is_shown_as_interrupted(store: Store) -> None:
     store.register(runs(2))
     assert store.claim("k0") is not None
     assert store.claim("k1") is not None
@@ -201,14 +201,14 @@ def test_a_run_of_a_killed_process_is_shown_as_interrupted(store: Store) -> None
     assert (record.state, record.reason) == ("interrupted", "its process has ended; the same command continues")
 
 
-def test_a_pid_that_now_belongs_to_another_process_is_dead() -> None:
+def test_a_reused_pid_counts_as_ended() -> None:
     me = this_owner()
     assert not is_dead(me)
     assert is_dead(me._replace(born="an-earlier-boot/123"))
     assert not is_dead(Owner(me.pid, "another-host", "an-earlier-boot/123"))
 
 
-def test_an_uncollected_child_counts_as_dead() -> None:
+def test_an_uncollected_child_counts_as_ended() -> None:
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     deadline = time.monotonic() + 20
     while process_birth(child.pid) is not None and time.monotonic() < deadline:
@@ -228,7 +228,7 @@ def test_an_uncollected_child_counts_as_dead() -> None:
         (b"SQLite format 3\x00", "not a SQLite file"),
     ],
 )
-def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, content: bytes, message: str) -> None:
+def test_another_file_is_refused_and_unchanged(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "store.sqlite"
     path.write_bytes(content)
     for readonly in (False, True):
@@ -238,7 +238,7 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path: Path, conte
 
 
 @pytest.mark.parametrize("keep", [0.9, 0.5, 0.1])
-def test_a_truncated_store_is_refused_and_left_alone(tmp_path: Path, keep: float) -> None:
+def test_a_truncated_store_is_refused_and_unchanged(tmp_path: Path, keep: float) -> None:
     path = tmp_path / "store.sqlite"
     with Store(path) as store:
         store.register(runs(500))
@@ -278,19 +278,19 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
         Store(path)
 
 
-def test_a_missing_store_is_not_made_by_reading(tmp_path: Path) -> None:
+def test_a_reader_makes_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no result store"):
         Store(tmp_path / "store.sqlite", readonly=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_but_the_store_is_left_behind(tmp_path: Path) -> None:
+def test_only_the_store_is_left_behind(tmp_path: Path) -> None:
     with Store(tmp_path / "store.sqlite") as store:
         store.register(runs(3))
     assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite"]
 
 
-def test_a_store_survives_without_its_write_ahead_log(tmp_path: Path) -> None:
+def test_a_store_without_its_write_ahead_log_is_sound(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     with Store(path) as store:
         store.register(runs(3))
@@ -334,8 +334,8 @@ def test_processes_share_the_work_without_a_lock_error(tmp_path: Path) -> None:
     assert claimed == sorted(f"k{i}" for i in range(40))
 
 
-def test_nobody_writes_between_what_a_transaction_reads_and_what_it_writes(store: Store) -> None:
-    """Else (a deferred BEGIN) two that read and then write end in "database is locked" at once, despite the timeout."""
+def test_a_transaction_excludes_other_writers(store: Store) -> None:
+    """With a deferred BEGIN, two that read and then write fail at once with "database is locked"."""
     store.register(runs(1))
     other = sqlite3.connect(store.path, timeout=0.05, isolation_level=None)
     try:
@@ -370,8 +370,8 @@ def test_kill_9_between_transactions_leaves_no_half_result(tmp_path: Path) -> No
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
-    """Root passes every permission bit, so it steps aside for the block."""
+def as_another_user() -> Iterator[None]:
+    """Become another user for the block, because root ignores permissions."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -382,7 +382,7 @@ def as_nobody() -> Iterator[None]:
             os.seteuid(0)
 
 
-def test_a_read_only_store_can_be_read_and_says_so_when_written() -> None:
+def test_a_read_only_store_can_be_read_and_refuses_writes() -> None:
     folder = Path(tempfile.mkdtemp())
     path = folder / "store.sqlite"
     try:
@@ -390,7 +390,7 @@ def test_a_read_only_store_can_be_read_and_says_so_when_written() -> None:
             store.register(runs(2))
         path.chmod(0o444)
         folder.chmod(0o555)
-        with as_nobody():
+        with as_another_user():
             with Store(path, readonly=True) as store:
                 assert len(store.records()) == 2
             with pytest.raises(StoreError, match="read-only"), Store(path) as store:
@@ -410,7 +410,7 @@ def test_records_come_with_their_labels(store: Store) -> None:
 # ------------------------------------------------------------------ files that hold something else
 
 
-def test_a_write_ahead_log_without_its_store_is_not_played_into_a_new_one(tmp_path: Path) -> None:
+def test_a_write_ahead_log_is_not_applied_to_a_new_store(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     Store(path).close()
     with sqlite3.connect(path) as db:
@@ -418,7 +418,7 @@ def test_a_write_ahead_log_without_its_store_is_not_played_into_a_new_one(tmp_pa
     Store(path).close()
     code = "import os, sys; from pathlib import Path; from fastdc.sweep.store.results import Store; "
     code += "from fastdc.sweep.store.transitions import Planned; "
-    code += "Store(Path(sys.argv[1])).register([Planned('k', 'a', {})]); os._exit(0)"  # as kill -9 leaves it
+    code += "Store(Path(sys.argv[1])).register([Planned('k', 'a', {})]); os._exit(0)"  # as after kill -9
     assert subprocess.run([sys.executable, "-c", code, str(path)], timeout=60).returncode == 0
     log = path.with_name("store.sqlite-wal")
     content = log.read_bytes()
@@ -433,7 +433,7 @@ def test_a_write_ahead_log_without_its_store_is_not_played_into_a_new_one(tmp_pa
 
 
 def damage(path: Path, found: bytes, put: bytes) -> None:
-    """Change the first such bytes of a closed store's file."""
+    """Change the first of these bytes in a closed store's file."""
     whole = path.read_bytes()
     assert found in whole
     path.write_bytes(whole.replace(found, put, 1))
@@ -443,7 +443,7 @@ def damage(path: Path, found: bytes, put: bytes) -> None:
     ("put", "message"),
     [(b'"seed" 0', "damaged .Expecting"), (b'"se\xffd":0', "damaged .*UTF-8"), (b'"seed":[', r"damaged \(")],
 )
-def test_text_that_a_bad_disk_has_changed_is_a_damaged_store(tmp_path: Path, put: bytes, message: str) -> None:
+def test_changed_text_is_a_damaged_store(tmp_path: Path, put: bytes, message: str) -> None:
     path = tmp_path / "store.sqlite"
     with Store(path) as store:
         store.register([Planned("k0", "a0", {"seed": 0, "group": "g"})])
@@ -461,18 +461,18 @@ def test_the_whole_file_is_checked_before_work(tmp_path: Path) -> None:
         store.check()
     whole = bytearray(path.read_bytes())
     page = max(range(1, len(whole) // 4096), key=lambda page: whole[page * 4096 : page * 4096 + 4096].count(b'"group"'))
-    whole[page * 4096 + 8 : page * 4096 + 40] = b"\x07" * 32  # where the page says its rows lie
+    whole[page * 4096 + 8 : page * 4096 + 40] = b"\x07" * 32  # the page's index of rows
     path.write_bytes(whole)
     with pytest.raises(StoreError, match=r"sqlite: damaged \("), Store(path) as store:
         store.check()
     assert path.read_bytes() == whole
 
 
-def test_a_process_of_another_container_is_not_known_to_be_dead() -> None:
+def test_a_process_of_another_container_may_be_alive() -> None:
     me = this_owner()
     boot = me.born.partition("/")[0]
     elsewhere = me._replace(pid=2**22 + 1, born=f"{boot}/1/pid:[1]")
     assert not is_dead(elsewhere)  # the same host name, pids of its own
     assert is_dead(elsewhere._replace(born=me.born))
     assert is_dead(elsewhere._replace(born="an-earlier-boot/1/pid:[1]"))
-    assert not is_dead(me._replace(born="/".join(me.born.split("/")[:2])))  # as an older fastdc has stored it
+    assert not is_dead(me._replace(born="/".join(me.born.split("/")[:2])))  # as an older fastdc stored it

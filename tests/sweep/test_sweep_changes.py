@@ -1,4 +1,4 @@
-"""A change reruns what depends on it and nothing else: the graph observer -> scores -> subset -> cell, by content."""
+"""A change reruns exactly what depends on it: the graph observer -> scores -> subset -> cell, by content."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ ALL = {"full", "random", "el2n", "pca"}
 
 
 def ran(plan: Plan) -> set[tuple[str, str]]:
-    """Sweep; which cells ran, by method and protocol."""
+    """Run a sweep; return the cells that ran, by method and protocol."""
     cells = {cell.key: cell for cell in plan.cells}
     _, keys = sweep(plan, accuracy)
     return {(cells[key].label["method"].partition("[")[0], cells[key].protocol.name[:4]) for key in keys}
@@ -42,7 +42,7 @@ def both(*methods: str) -> set[tuple[str, str]]:
         ({"set": {"el2n.last_epoch": 5}}, both("el2n")),
         ({"set": {"random.fit": "pad"}}, both("random")),
         ({"set": {"full.protocol.epochs": 3}}, both("full")),
-        # The observer's schedule: what reads it, and every soft label that it gives.
+        # The observer's schedule affects its readers, and every soft label from it.
         (
             {"observer": {"arch": "convnet1_w4", "epochs": 13}},
             {*both("el2n", "pca"), ("full", "soft"), ("random", "soft")},
@@ -56,19 +56,19 @@ def both(*methods: str) -> set[tuple[str, str]]:
     ],
     ids=str,
 )
-def test_a_change_reruns_what_depends_on_it(
+def test_a_change_reruns_exactly_what_depends_on_it(
     make_config: Make, change: dict[str, Any], expected: set[tuple[str, str]]
 ) -> None:
     assert ran(make_plan(make_config(**GRID))) == both(*ALL)
     changed = make_plan(make_config(**{**GRID, **change}))
-    told = [line for line in preview(changed.config) if line.startswith(("missing ", "cached "))]
+    shown = [line for line in preview(changed.config) if line.startswith(("missing ", "cached "))]
     assert ran(changed) == expected
     if not expected:
-        assert all(line.startswith("cached ") for line in told)
+        assert all(line.startswith("cached ") for line in shown)
     assert ran(make_plan(make_config(**GRID))) == set()  # the earlier results are still there
 
 
-def test_a_subset_is_planned_once_for_all_that_train_on_it(make_config: Make) -> None:
+def test_a_subset_is_planned_once_for_all_its_trainings(make_config: Make) -> None:
     plan = make_plan(make_config(**GRID))
     subsets = {cell.subset.key: cell.subset for cell in plan.cells if cell.subset and cell.subset.ipc}
     # el2n and pca: one per ipc; random: one per ipc and seed. Protocols and networks add none.

@@ -76,7 +76,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_yaml(tmp_path / "latin.yaml")
 
 
-def test_plain_values_mean_what_they_look_like(tmp_path: Path) -> None:
+def test_plain_values_have_their_yaml_types(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("\ufefflr: 1e-3\noff: no\ntime: 12:30\noctal: 010\nday: 2024-01-02\nyes: true\nnone: ~\nhalf: .5\n")
     assert read_yaml(path).values == {
@@ -91,7 +91,7 @@ def test_plain_values_mean_what_they_look_like(tmp_path: Path) -> None:
     }
 
 
-def test_the_command_line_wins_and_settings_merge(tmp_path: Path) -> None:
+def test_the_command_line_takes_precedence_and_settings_merge(tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text(BASE + "ipc: 10\nseeds: 0-2\nobserver: {arch: a, lr: 0.1}\nset: {pca: {grid: 3, keep: hard}}\n")
     config = load_config(path, {"ipc": "1,50", "observer": {"arch": "b"}}, ["pca.grid=4", "full.protocol.epochs=4"])

@@ -1,4 +1,4 @@
-"""Bytes that a dry run foretells against those that a sweep writes."""
+"""Bytes that a dry run predicts against those that a sweep writes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +15,15 @@ from fastdc.sweep.sweep_config import SweepConfig
 Make = Callable[..., SweepConfig]
 
 
-def test_an_observers_log_is_foretold_to_the_byte(make_config: Make) -> None:
+def test_the_size_of_an_observers_log_is_exact(make_config: Make) -> None:
     plan = make_plan(make_config(methods="el2n[last_epoch=2]", ipc="2"))
     left = observers_left(plan, plan.cells)
-    told = disk_needed(plan, plan.cells, subsets_left(plan.cells), left)
+    disk = disk_needed(plan, plan.cells, subsets_left(plan.cells), left)
     observe(plan.config.train, plan.config.workdir, plan.observer, needs=ObserverNeeds(epochs=2))
     (log,) = Path(plan.config.workdir).glob(f"observers/*/{LOG_NAME}")
-    assert told.observers == log.stat().st_size
-    assert (told.labels, told.making) == (0, 0)
-    assert told.most == told.subsets + told.observers
+    assert disk.observers == log.stat().st_size
+    assert (disk.labels, disk.making) == (0, 0)
+    assert disk.most == disk.subsets + disk.observers
     assert disk_needed(plan, plan.cells, [], observers_left(plan, plan.cells)).most == 0
 
 

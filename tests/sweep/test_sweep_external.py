@@ -34,7 +34,7 @@ EVERY = f"random,made=made.beton,{LIST},uneven=list:uneven.txt,{SCORES}"
 
 @pytest.fixture(scope="module")
 def sets(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with made.beton (mosaics, hints included), kept.txt (3 x 2), uneven.txt (3, 1 and 0) and el2n.npy."""
+    """Write made.beton (mosaics with hints), kept.txt (3 x 2), uneven.txt (3, 1 and 0) and el2n.npy into a folder."""
     folder = tmp_path_factory.mktemp("sets")
     settings = {"score": "random"}
     options: dict[str, Any] = {"ipc": 2, "image_size": 28, "workdir": folder / "work", "settings": settings}
@@ -47,7 +47,7 @@ def sets(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def there(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with copies of the sets."""
+    """Enter a folder with copies of the sets."""
     for path in sets.glob("*.*"):
         shutil.copy(path, tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -77,7 +77,7 @@ def test_betons_and_lists_keep_their_counts_and_scores_follow_ipc(make_config: M
 
 
 @pytest.mark.usefixtures("there")
-def test_all_takes_external_sets_along(make_config: Make) -> None:
+def test_all_can_be_combined_with_external_sets(make_config: Make) -> None:
     names = {cell.label["method"] for cell in cells(make_config(methods=f"all,{LIST}"))}
     assert {"mine", "random", "full", "pca"} < names
 
@@ -107,7 +107,7 @@ def test_a_set_that_cannot_be_ranked_is_refused_up_front(make_config: Make, meth
         make_plan(make_config(methods=methods))
 
 
-def test_sets_are_keys_of_a_file_too(make_config: Make, there: Path) -> None:
+def test_sets_can_be_named_in_a_file(make_config: Make, there: Path) -> None:
     grid = there / "grid.yaml"
     values = json.loads(make_config().model_dump_json())
     values |= {"methods": ["random", "my.set=list:kept.txt"], "set": {"my.set": {"fit": "pad", "protocol.epochs": 3}}}
@@ -124,7 +124,7 @@ def test_sets_are_keys_of_a_file_too(make_config: Make, there: Path) -> None:
         load_config(grid, {}, ["your.set.fit=pad"])
 
 
-def test_a_bad_name_in_a_file_is_found_with_its_line(tmp_path: Path) -> None:
+def test_a_bad_name_in_a_file_is_reported_with_its_line(tmp_path: Path) -> None:
     grid, head = tmp_path / "grid.yaml", "train: t.beton\nval: v.beton\nworkdir: runs\n"
     grid.write_text(f"{head}methods:\n  - random\n  - mine=kept.txt\n")
     with pytest.raises(ConfigError, match=r"grid.yaml:4: methods=.*found 'kept.txt' after mine=, expected NAME=FILE"):
@@ -134,7 +134,7 @@ def test_a_bad_name_in_a_file_is_found_with_its_line(tmp_path: Path) -> None:
         load_config(grid, {})
 
 
-def test_held_out_images_cannot_enter_by_an_external_set(make_config: Make, there: Path, tiny: Path) -> None:
+def test_external_sets_with_held_out_images_are_refused(make_config: Make, there: Path, tiny: Path) -> None:
     held = {"methods": LIST, "holdout": 0.25, "val": None}
     plan = make_plan(make_config(**held | {"methods": "random"}))
     out, kept = plan.val.ids[0], plan.train.ids[:4]
@@ -168,7 +168,7 @@ def rows_of(config: SweepConfig) -> list[Row]:
 
 @pytest.fixture
 def ranked(make_config: Make, there: Path) -> SweepConfig:
-    """A finished sweep of a method, an imported beton, two lists and scores."""
+    """Run a sweep of a method, an imported beton, two lists and scores."""
     config = make_config(methods=f"pca[score=random],{EVERY}")
     _, outcome = run_sweep(config, show_progress=False)
     assert outcome.states == {"done": 12}
@@ -206,7 +206,7 @@ def test_methods_and_external_sets_share_a_table(
     compared = capsys.readouterr().out
     assert "mine (external) " in compared
     assert compared.endswith("mine (external): list kept.txt\n")
-    # No lock, list or other file appears beside the user's.
+    # No lock, list or other file appears beside those of the user.
     assert {path.name for path in there.iterdir()} == {
         *("made.beton", "made.json", "made.list.tsv", "kept.txt", "uneven.txt", "el2n.npy", "work"),
     }
@@ -234,7 +234,7 @@ def test_a_second_sweep_resumes_and_a_changed_file_is_a_new_row(ranked: SweepCon
     assert sorted(name.count("#") for name in names) == [0, 1]
 
 
-def test_hints_of_an_imported_beton_count(make_config: Make, there: Path) -> None:
+def test_hints_of_an_imported_beton_are_followed(make_config: Make, there: Path) -> None:
     config = make_config(methods="pca[score=random],made=made.beton", seeds="0", augment="method,protocol")
     run_sweep(config, show_progress=False)
     top1 = {(row.augment, row.method): row.top1_mean for row in rows_of(config)}

@@ -64,7 +64,7 @@ def test_one_teacher_serves_every_distillation_method_and_the_soft_labels(
     assert outcome.states == {"done": 2 * (len(DISTILLATION) + 2)}
     assert len(DISTILLATION) >= 10
     assert len(list((config.workdir / "observers").iterdir())) == 1
-    assert list((config.workdir / "making").iterdir()) == []  # what a killed run would have gone on from
+    assert list((config.workdir / "making").iterdir()) == []  # checkpoints of killed runs
     images, classes = 2 * len(plan.train.classes), len(plan.train.classes)
     for row in rows:
         soft = row.protocol.startswith("soft")

@@ -1,4 +1,4 @@
-"""Cells, their keys, and what is refused before any work."""
+"""Cells, their keys, and errors before any work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_sweeps_of_several_observers_can_be_one_row(make_config: Make) -> None:
     assert apart[0] == groups[0]
 
 
-def test_rules_of_cropping_are_an_axis(make_config: Make) -> None:
+def test_crop_rules_are_an_axis(make_config: Make) -> None:
     rules = cells(make_config(augment="method,protocol,tile:2+whole=0.250"))
     assert [cell.label["augment"] for cell in rules[::2]] == ["method", "protocol", "tile:2+whole=0.25"]
     assert "augment" not in rules[0].name
@@ -95,7 +95,7 @@ def test_epochs_are_an_axis_that_spells_protocols(make_config: Make) -> None:
     assert keys(make_config(protocols="hard-small", epochs=preset)) == keys(make_config(protocols="hard-small"))
 
 
-def test_a_method_may_keep_its_own_epochs(make_config: Make) -> None:
+def test_a_method_can_keep_its_own_epochs(make_config: Make) -> None:
     grid = {"protocols": "hard-small", "epochs": "2,7", "set": {"full.protocol.epochs": 1}}
     full = [cell for cell in cells(make_config(**grid, methods="full,random")) if cell.label["method"] == "full"]
     assert [(cell.protocol.epochs, cell.seed) for cell in full] == [(1, 0), (1, 1)]
@@ -109,7 +109,7 @@ def test_the_whole_set_ignores_ipc_and_runs_last(make_config: Make) -> None:
 
 
 @pytest.mark.parametrize("stored", ["raw", "jpg"])
-def test_the_key_of_the_whole_set_changed_only_where_its_bytes_count_anew(
+def test_the_key_of_the_whole_set_changed_only_for_raw_pixels(
     make_config: Make, tiny: Path, tmp_path: Path, stored: str
 ) -> None:
     """Results of before 0.2 count raw pixels as they are, today's as PNG."""
@@ -148,12 +148,12 @@ def test_classes_in_two_spellings_are_the_same(make_config: Make, write_tiny: Wr
     ],
     ids=str,
 )
-def test_everything_that_a_result_depends_on_is_in_its_key(make_config: Make, change: dict[str, object]) -> None:
+def test_every_dependency_of_a_result_is_in_its_key(make_config: Make, change: dict[str, object]) -> None:
     assert not keys(make_config(methods="el2n")) & keys(make_config(methods="el2n", **change))
 
 
 @pytest.mark.parametrize("change", [{"loader": "resident"}, {"workdir": "elsewhere"}, {"precision": "fp32"}], ids=str)
-def test_what_changes_no_result_is_not_in_the_key(make_config: Make, change: dict[str, object]) -> None:
+def test_settings_without_effect_are_not_in_the_key(make_config: Make, change: dict[str, object]) -> None:
     assert keys(make_config(methods="random")) == keys(make_config(methods="random", **change))
 
 
@@ -161,7 +161,7 @@ GOLDEN = ("37845da91f160421aecedefaabf6063c", "df88837999e2e7b1cc84c5aaca32128e"
 """Keys of `random`'s cell and subset at 1ebff1e, before precisions were named with the version of their arithmetic."""
 
 
-def test_keys_of_fp32_on_a_cpu_are_what_they_always_were(make_config: Make) -> None:
+def test_keys_of_fp32_on_a_cpu_are_unchanged(make_config: Make) -> None:
     for precision in ("fp32", "auto"):
         (cell,) = make_plan(make_config(methods="random", seeds="0", precision=precision), "cpu").cells
         assert cell.subset is not None
@@ -169,7 +169,7 @@ def test_keys_of_fp32_on_a_cpu_are_what_they_always_were(make_config: Make) -> N
     assert "numerics" not in ObserverConfig(device="cpu", precision="fp32").identity("t", 0)
 
 
-def test_every_precision_has_keys_of_its_own(make_config: Make) -> None:
+def test_every_precision_has_its_own_keys(make_config: Make) -> None:
     def plan(device: Any, precision: str) -> list[Cell]:
         return make_plan(make_config(methods="random,el2n,rded", seeds="0", precision=precision), device).cells
 
@@ -184,7 +184,7 @@ def test_every_precision_has_keys_of_its_own(make_config: Make) -> None:
 PRECISIONS = [("cpu", "fp32"), ("cpu", "bf16"), *(("cuda", each) for each in ("fp32", "tf32", "bf16", "fp16"))]
 
 
-def test_what_older_arithmetic_computed_is_not_taken_for_new(make_config: Make) -> None:
+def test_results_of_older_arithmetic_have_other_keys(make_config: Make) -> None:
     """Before, fp32 on CUDA was TF32 in convolutions, and bf16 ranked rounded logits."""
     for precision in ("fp32", "bf16", "fp16"):
         identity = ObserverConfig(device="cuda", precision=precision).identity("t", 0)
@@ -240,7 +240,7 @@ def test_a_protocol_override_of_one_method_shows_in_its_name(make_config: Make) 
     assert names == {"full": "hard-small*epochs=4", "random": "hard-small"}
 
 
-def test_recipes_are_rows_of_their_own_and_their_work_follows_the_set(make_config: Make) -> None:
+def test_recipes_are_separate_rows_and_their_work_depends_on_the_set(make_config: Make) -> None:
     protocols = (
         "hard,hard-sgd,cim-hl,cad-hl,minimax-hl,minimax-hl*epochs=7,hard*mix=mixup,hard*mix=cutmix,mix_target=own"
     )
@@ -262,7 +262,7 @@ def test_deterministic_methods_make_one_subset_for_all_seeds(make_config: Make) 
     assert (len(paths["random"]), len(paths["el2n"])) == (3, 1)
 
 
-def test_seeds_share_a_group_and_nothing_else_does(make_config: Make) -> None:
+def test_only_seeds_share_a_group(make_config: Make) -> None:
     planned = cells(make_config(methods="random,el2n", ipc="1,2", seeds="0-2"))
     groups = {(cell.label["method"], cell.label["ipc"]): cell.label["group"] for cell in planned}
     assert len(groups) == len(set(groups.values())) == 4
@@ -287,7 +287,7 @@ def test_a_global_ranking_may_take_more_of_a_class_than_the_smallest_has(make_co
         cells(make_config(methods="random,pca", ipc="40", seeds="0"))
 
 
-def test_an_observer_that_ends_too_early_is_found_before_any_work(make_config: Make) -> None:
+def test_an_observer_that_ends_too_early_is_refused_before_any_work(make_config: Make) -> None:
     short = {"arch": "convnet1_w4", "epochs": 3}
     skipped = {cell.label["method"]: cell.skip for cell in cells(make_config(methods="all", observer=short))}
     assert (skipped["full"], skipped["random"]) == (None, None)
@@ -315,14 +315,14 @@ def test_the_observer_is_planned_for_the_device_that_the_sweep_has(make_config: 
         )
 
 
-def test_a_setting_given_as_two_values_is_refused(make_config: Make) -> None:
+def test_a_setting_with_two_values_is_refused(make_config: Make) -> None:
     with pytest.raises(ConfigError, match="method el2n: keep=hard contradicts set keep=easy; keep one"):
         cells(make_config(methods="el2n[keep=hard]", set={"el2n": {"keep": "easy"}}))
     same = make_config(methods="el2n[keep=hard]", set={"el2n": {"keep": "hard", "last_epoch": 5}})
     assert {cell.label["method"] for cell in cells(same)} == {"el2n[keep=hard,last_epoch=5]"}
 
 
-def test_labels_tell_what_computed_and_what_is_inferred(make_config: Make) -> None:
+def test_labels_record_precision_and_inferred_settings(make_config: Make) -> None:
     labels = {cell.label["method"]: cell.label for cell in cells(make_config(methods="all", set={"pca": {"grid": 3}}))}
     assert {(label["device"], label["threads"]) for label in labels.values()} == {("cpu", 1)}
     assert labels["random"]["inferred"] == []
@@ -333,7 +333,7 @@ def test_labels_tell_what_computed_and_what_is_inferred(make_config: Make) -> No
     assert (gpu.label["device"], gpu.label["threads"]) == ("cuda", None)
 
 
-def test_a_method_whose_needs_are_not_served_is_skipped(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_without_its_inputs_is_skipped(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     random = type(get_method("random"))
     monkeypatch.setattr(random, "info", random.info.model_copy(update={"needs": ("features", "telepathy")}))
     reason = "needs telepathy, which this version of fastdc does not provide"
@@ -396,11 +396,11 @@ def test_class_lists_that_differ_are_refused(make_config: Make, tmp_path: Path, 
         make_plan(make_config(val=turned))
 
 
-def test_only_the_whole_set_needs_no_ipc(make_config: Make) -> None:
+def test_ipc_is_optional_only_for_the_whole_set(make_config: Make) -> None:
     assert len(cells(make_config(methods="full", ipc=[]))) == 2
 
 
-def test_methods_that_are_files_outside_the_subset_folder_are_impossible(make_config: Make) -> None:
+def test_method_names_cannot_lead_out_of_the_subset_folder(make_config: Make) -> None:
     with pytest.raises(FastDCError, match="unknown method"):
         make_plan(make_config(methods="../../etc"))
     for cell in cells(make_config(methods="el2n[keep=hard]")):
@@ -414,7 +414,7 @@ def test_more_stored_logits_than_classes_are_refused(make_config: Make) -> None:
         cells(make_config(protocols="soft-small*labels=stored,label_topk=4"))
 
 
-def test_stored_labels_count_once_for_all_seeds_as_disk_still_needed(make_config: Make) -> None:
+def test_stored_labels_count_once_for_all_seeds(make_config: Make) -> None:
     protocols = "soft-small*epochs=5,labels=stored"
     plan = make_plan(make_config(methods="random,el2n[last_epoch=2]", protocols=protocols, ipc="2", seeds="0-1"))
     # el2n has one subset for both seeds, random one each; each of 6 images, 3 classes, 2 bytes, 5 epochs.

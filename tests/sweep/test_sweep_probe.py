@@ -1,4 +1,4 @@
-"""A dry run's probe: what is probed, what the hours say then, and what needs no probe."""
+"""A dry run's probe: the probed networks, the resulting hours, and runs without a probe."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,8 +18,8 @@ from tests.sweep.test_sweep_run import sweep
 Make = Callable[..., SweepConfig]
 
 
-class Asked:
-    """A probe by which every step takes a second and every image ten; keeps what it was asked for."""
+class FixedProbe:
+    """Probe with a second per step and ten per image; it keeps the requested networks."""
 
     def __init__(self) -> None:
         self.networks: list[tuple[str, int]] = []
@@ -31,14 +31,14 @@ class Asked:
 
 def test_the_time_is_that_of_the_probe(make_config: Make) -> None:
     plan = make_plan(make_config(methods="random", ipc="2"))
-    asked = Asked()
-    lines = preview(plan.config, probe=asked)
+    probe = FixedProbe()
+    lines = preview(plan.config, probe=probe)
     (arch,) = plan.config.archs
-    assert asked.networks == [(arch, plan.config.image_size)]
+    assert probe.networks == [(arch, plan.config.image_size)]
     expected = sum(10 * cell.label["work"] + cell.label["steps"] for cell in plan.runnable)
-    (told,) = [line for line in lines if line.startswith("time: ")]
-    assert f"({len(plan.runnable)} trainings from a probe of some steps, without loading)" in told
-    assert told.startswith(f"time: about {_shown(expected)} on this machine's cpu")
+    (time,) = [line for line in lines if line.startswith("time: ")]
+    assert f"({len(plan.runnable)} trainings from a probe of some steps, without loading)" in time
+    assert time.startswith(f"time: about {_shown(expected)} on this machine's cpu")
 
 
 def _shown(seconds: float) -> str:
@@ -48,25 +48,25 @@ def _shown(seconds: float) -> str:
 
 
 def test_observers_and_teachers_are_probed_too(make_config: Make) -> None:
-    asked = Asked()
+    probe = FixedProbe()
     config = make_config(methods="el2n", ipc="2", protocols="soft-small*epochs=1", teacher="observer:convnet1_w6")
-    lines = preview(config, probe=asked)
-    assert {arch for arch, _ in asked.networks} == {*config.archs, "convnet1_w4", "convnet1_w6"}
+    lines = preview(config, probe=probe)
+    assert {arch for arch, _ in probe.networks} == {*config.archs, "convnet1_w4", "convnet1_w6"}
     assert any("trainings, 2 observers from a probe" in line for line in lines), lines
 
 
-def test_the_most_work_is_probed_first(make_config: Make) -> None:
-    asked = Asked()
+def test_networks_with_the_most_work_are_probed_first(make_config: Make) -> None:
+    probe = FixedProbe()
     config = make_config(methods="el2n", ipc="2", archs="convnet2_w64", protocols="hard-small*epochs=3000")
-    preview(config, probe=asked)
-    assert [arch for arch, _ in asked.networks] == ["convnet2_w64", "convnet1_w4"]  # the observer last
+    preview(config, probe=probe)
+    assert [arch for arch, _ in probe.networks] == ["convnet2_w64", "convnet1_w4"]  # the observer last
 
 
-def test_what_was_measured_is_not_probed(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_networks_are_not_probed(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep(make_plan(make_config(methods="random", ipc="2", seeds="0")))
-    asked = Asked()
-    lines = preview(make_config(methods="random", ipc="2", seeds="0-2"), probe=asked)
-    assert asked.networks == []
+    probe = FixedProbe()
+    lines = preview(make_config(methods="random", ipc="2", seeds="0-2"), probe=probe)
+    assert probe.networks == []
     assert any("2 trainings from like runs in the store)" in line for line in lines)
 
 
@@ -74,7 +74,7 @@ def test_a_real_probe(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> Non
     plan = make_plan(make_config(methods="random", ipc="2"))
     side = plan.config.image_size
     costs = probe_networks(plan, [("convnet1_w4", side), ("torchvision:resnet18", side), ("convnet1_w6", side)])
-    assert set(costs) == {("convnet1_w4", side), ("convnet1_w6", side)}  # the other comes trained
+    assert set(costs) == {("convnet1_w4", side), ("convnet1_w6", side)}  # the other is pretrained
     assert all(cost.step + cost.image > 0 for cost in costs.values())
     monkeypatch.setattr(probe_module, "PROBE_SECONDS", -1.0)
     assert probe_networks(plan, [("convnet1_w4", side)]) == {}
@@ -96,23 +96,23 @@ def test_what_no_probe_has_measured_is_marked(make_config: Make) -> None:
     only = {("convnet1_w4", config.image_size): StepCost(1.0, 10.0)}
     lines = preview(config, probe=lambda *_: only)
     assert [line.endswith(", rough)") for line in lines if line.startswith("missing ")] == [False, True]
-    (told,) = [line for line in lines if line.startswith("time: ")]
-    assert "1 training from a probe of some steps, without loading; 1 training by a rough rate" in told
+    (time,) = [line for line in lines if line.startswith("time: ")]
+    assert "1 training from a probe of some steps, without loading; 1 training by a rough rate" in time
 
 
 def test_a_probe_on_a_gpu_gives_gpu_hours(make_config: Make) -> None:
     launcher = TwoOnOneGpu(gpus_per_run=0.5)
     config = make_config(methods="random", ipc="2", seeds="0-3", precision="fp32")
-    lines = preview(config, launcher=launcher, probe=Asked())
+    lines = preview(config, launcher=launcher, probe=FixedProbe())
     seconds = sum(10 * cell.label["work"] + cell.label["steps"] for cell in make_plan(config).runnable)
-    (told,) = [line for line in lines if line.startswith("time: ")]
-    assert told == (
+    (time,) = [line for line in lines if line.startswith("time: ")]
+    assert time == (
         f"time: about {_shown(seconds)} on one worker's cuda, {seconds / 3600:,.1f} GPU-hours "
         "(4 trainings from a probe of some steps, without loading)"
     )
     assert f"2 at a time: about {_shown(seconds / 2)}, if runs on one GPU do not slow each other" in lines
-    (told,) = [line for line in preview(config, launcher=launcher) if line.startswith("time: ")]
-    assert "GPU-hours (4 trainings by a rough rate, right within a factor of 5)" in told
+    (time,) = [line for line in preview(config, launcher=launcher) if line.startswith("time: ")]
+    assert "GPU-hours (4 trainings by a rough rate, right within a factor of 5)" in time
 
 
 class FourWorkers(RayLauncher):
@@ -153,7 +153,7 @@ class TwoOnOneGpu(FourWorkers):
 def test_workers_share_the_time(make_config: Make) -> None:
     launcher = FourWorkers()
     config = make_config(methods="random", ipc="2-4", seeds="0-3")
-    lines = preview(config, launcher=launcher, probe=Asked())
+    lines = preview(config, launcher=launcher, probe=FixedProbe())
     assert launcher.closed
     seconds = sum(10 * cell.label["work"] + cell.label["steps"] for cell in make_plan(config).runnable)
     assert f"4 at a time: about {_shown(seconds / 4)}" in lines

@@ -1,4 +1,4 @@
-"""Sweeps as processes, with an executor that only waits: killed at random moments, and two at once."""
+"""Sweeps as processes with an executor that only waits: killed at random times, and two at once."""
 
 import random
 import signal
@@ -72,7 +72,7 @@ def executed(log: Path, word: str) -> Counter[str]:
 
 @pytest.fixture
 def grid(make_config: Make, write_yaml: Callable[[SweepConfig, Path], Path], tmp_path: Path) -> Callable[..., Path]:
-    """Writes a YAML file for a grid of 12 runs; keywords change the config."""
+    """Write a YAML file for a grid of 12 runs; keywords change the config."""
 
     def write(name: str = "grid", **changes: object) -> Path:
         config = make_config(ipc="1,2,3", seeds="0-3", workdir=tmp_path / f"work-{name}", **changes)
@@ -81,7 +81,7 @@ def grid(make_config: Make, write_yaml: Callable[[SweepConfig, Path], Path], tmp
     return write
 
 
-def test_kill_9_at_random_moments_then_rerun_equals_an_undisturbed_sweep(
+def test_a_sweep_killed_at_random_equals_an_undisturbed_one(
     grid: Callable[..., Path], python_process: Start, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -100,7 +100,7 @@ def test_kill_9_at_random_moments_then_rerun_equals_an_undisturbed_sweep(
     assert final.returncode == 0, errors
     ended = executed(log, "end")
     assert len(ended) == 12
-    assert sum(executed(log, "start").values()) <= 12 + 5  # only what was in flight ran again
+    assert sum(executed(log, "start").values()) <= 12 + 5  # only interrupted runs ran again
     undisturbed = python_process(SWEEP, str(grid("whole")), str(tmp_path / "log2"), "0")
     assert undisturbed.wait(60) == 0
     assert rows_of(tmp_path / "work-killed") == rows_of(tmp_path / "work-whole")
@@ -117,7 +117,7 @@ def test_two_sweeps_at_once_share_the_work(grid: Callable[..., Path], python_pro
     assert all("locked" not in errors for _, errors in outputs)
 
 
-def test_different_grids_on_one_store_share_what_they_have_in_common(
+def test_overlapping_grids_on_one_store_share_runs(
     make_config: Make, write_yaml: Callable[[SweepConfig, Path], Path], python_process: Start, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -152,7 +152,7 @@ def test_the_other_sweep_takes_over_when_one_is_killed(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_gives_the_running_cell_back(
+def test_a_signal_releases_the_running_cell(
     grid: Callable[..., Path], python_process: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
     log = tmp_path / "log"
@@ -172,7 +172,7 @@ def test_a_signal_gives_the_running_cell_back(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_rerun_all_that_is_stopped_loses_no_result(
+def test_an_interrupted_rerun_all_loses_no_result(
     grid: Callable[..., Path], python_process: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
     log, redone = tmp_path / "log", tmp_path / "log2"
@@ -196,7 +196,7 @@ def test_rerun_all_that_is_stopped_loses_no_result(
     assert all(row["n"] == 4 and row["steps"] == 1001 for row in rows)
 
 
-def test_two_sweeps_that_redo_everything_share_the_work(
+def test_two_sweeps_with_rerun_all_share_the_work(
     grid: Callable[..., Path], python_process: Start, tmp_path: Path
 ) -> None:
     log, redone = tmp_path / "log", tmp_path / "log2"
@@ -207,7 +207,7 @@ def test_two_sweeps_that_redo_everything_share_the_work(
     assert [worker.returncode for worker in workers] == [0, 0], outputs
     started = executed(redone, "start")
     assert len(started) == 12
-    assert sum(started.values()) < 18  # each may begin one or two before the other asks for them again
+    assert sum(started.values()) < 18  # each may start one or two before the other claims them again
 
 
 TWICE = """

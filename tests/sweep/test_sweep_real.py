@@ -65,7 +65,7 @@ with Store(plan.store_path) as store:
 
 
 def rows_of(workdir: Path) -> list[dict[str, Any]]:
-    """Every row but its timings."""
+    """Return every row without its timings."""
     with Store(workdir / "store.sqlite", readonly=True) as store:
         rows = [row.model_dump() for row in make_rows(store.records())]
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
@@ -77,7 +77,7 @@ def subset_bytes(workdir: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workdir of an undisturbed sweep; its grid is `make_config(**GRID)` in another folder."""
+    """Run an undisturbed sweep of `make_config(**GRID)` in its own folder; return the workdir."""
     folder = tmp_path_factory.mktemp("whole")
     values = {"train": f"{tiny}/train.beton", "val": f"{tiny}/val.beton", "workdir": f"{folder}/work", "seeds": "0-1"}
     values |= {"archs": "convnet1_w4", "observer": {"arch": "convnet1_w4"}, "image_size": 28, "threads": 1, **GRID}
@@ -134,7 +134,7 @@ def test_checkpoints_do_not_pile_up_and_a_subset_has_one_lock(whole: Path) -> No
     assert names == {"checkpoints", "observers", "store.sqlite", "subsets", "sweeps"}
 
 
-def test_a_sweep_says_which_observer_it_reads(whole: Path) -> None:
+def test_a_sweep_reports_its_observer(whole: Path) -> None:
     (folder,) = [path for path in (whole / "work" / "observers").iterdir() if path.is_dir()]
     first = (whole / "err.txt").read_text().splitlines()[0]
     assert first == f"observer {folder}: convnet1_w4, 28 px"
@@ -155,10 +155,10 @@ def done_cells(workdir: Path) -> int:
 
 
 @pytest.mark.slow  # test_crash_points kills real sweeps at chosen points
-def test_kill_9_then_the_same_command(
+def test_the_same_command_continues_a_killed_sweep(
     whole: Path, make_config: Make, write_yaml: Write, python_process: Start, sweep_process: Start, tmp_path: Path
 ) -> None:
-    """Killed inside a training, then between two, it ends in the rows and subsets of an undisturbed sweep."""
+    """A sweep killed inside a training, then between two, ends in the rows and subsets of an undisturbed one."""
     config = make_config(**GRID)
     path = write_yaml(config, tmp_path / "grid.yaml")
     key = make_plan(config).cells[0].key
@@ -196,7 +196,7 @@ def test_networks_on_one_stream_give_the_rows_of_single_runs(make_config: Make) 
         prepare_workdir(plan.config.workdir)
         with Store(plan.store_path) as store:
             store.register(cell.planned() for cell in plan.cells)
-            # full: 2 x 2 with one order, 2 networks for each seed with an own order; random has a subset for each seed
+            # full: 2 x 2 with one order, or 2 networks per seed with their own order; random has a subset per seed
             assert sorted(map(len, split_groups(plan, plan.cells, {}))) == expected
             assert run_plan(plan, store).states == {"done": 16}
             found.append({record.key: record.summary["top1"] for record in store.records() if record.summary})
@@ -204,7 +204,7 @@ def test_networks_on_one_stream_give_the_rows_of_single_runs(make_config: Make) 
     assert found[0] == found[1]
 
 
-def test_a_damaged_checkpoint_of_a_group_is_that_cells_own_affair(make_config: Make) -> None:
+def test_a_damaged_checkpoint_of_a_group_affects_only_its_cell(make_config: Make) -> None:
     plan = make_plan(make_config(methods="full", seeds="0", archs="convnet1_w4,convnet1_w6", together="always"))
     checkpoint = plan.config.workdir / "checkpoints" / plan.cells[0].key / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True)
@@ -215,9 +215,7 @@ def test_a_damaged_checkpoint_of_a_group_is_that_cells_own_affair(make_config: M
     assert outcome.states == {"done": 2}
 
 
-def test_a_damaged_checkpoint_costs_time_and_nothing_else(
-    make_config: Make, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_checkpoint_costs_only_time(make_config: Make, capsys: pytest.CaptureFixture[str]) -> None:
     plan = make_plan(make_config(seeds="0"))
     checkpoint = plan.config.workdir / "checkpoints" / plan.cells[0].key / "checkpoint.pt"
     checkpoint.parent.mkdir(parents=True)
@@ -231,10 +229,10 @@ def test_a_damaged_checkpoint_costs_time_and_nothing_else(
     assert line.startswith(f"{plan.cells[0].name}: starts over ({checkpoint}: not a whole checkpoint")
 
 
-def test_a_signal_ends_a_sweep_with_130_and_keeps_what_is_done(
+def test_a_signal_ends_a_sweep_with_130_and_keeps_results(
     make_config: Make, write_yaml: Write, sweep_process: Start, tmp_path: Path
 ) -> None:
-    """SIGTERM; the Ctrl-C of `tests/faults/test_interrupts.py` is the same."""
+    """SIGTERM behaves like Ctrl-C in `tests/faults/test_interrupts.py`."""
     config = make_config(protocols="hard-small*epochs=1,hard-small*epochs=3000")
     worker = sweep_process(write_yaml(config, tmp_path / "grid.yaml"))
     wait_until(lambda: done_cells(config.workdir) == 2, worker)
@@ -269,7 +267,7 @@ def cut(content: bytes) -> bytes:
 
 
 def zero_a_payload(content: bytes) -> bytes:
-    """The last stored image, which lies before the allocation table, without its bytes; the structure stays sound."""
+    """Zero the bytes of the last stored image, before the allocation table; the structure stays sound."""
     start = content.rindex(b"\xff\xd8\xff")
     return content[:start] + bytes(200) + content[start + 200 :]
 
@@ -289,7 +287,7 @@ def test_damaged_subsets_are_made_again(whole: Path) -> None:
     assert rows_of(work) == rows
 
 
-def test_a_sound_subset_that_is_not_the_one_that_was_made_is_made_again(make_config: Make) -> None:
+def test_a_replaced_subset_is_made_again(make_config: Make) -> None:
     plan = make_plan(make_config(methods="random", seeds="0-1"))
     prepare_workdir(plan.config.workdir)
     subset, other = (cell.subset for cell in plan.cells)
@@ -304,12 +302,12 @@ def test_a_sound_subset_that_is_not_the_one_that_was_made_is_made_again(make_con
         CellRunner(plan, store).make_subset(other)
         made = files(subset.path)
         assert CellRunner(plan, store).make_subset(subset) == cost
-        assert not any(isinstance(value, list) for value in cost.values())  # seconds alone reach the rows
+        assert not any(isinstance(value, list) for value in cost.values())  # only seconds reach the rows
         for put in (files(other.path), (made[0], made[1].replace(b'"hints": {}', b'"hints": {"tile_grid": 2}'))):
             assert put != made
             subset.path.write_bytes(put[0])
             subset.path.with_suffix(".json").write_bytes(put[1])
             CellRunner(plan, store).make_subset(subset)
             assert files(subset.path) == made
-        store.keep_subset_cost(subset.key, "random", cost)  # as an older fastdc kept it
+        store.keep_subset_cost(subset.key, "random", cost)  # as an older fastdc stored it
         assert CellRunner(plan, store).make_subset(subset) == cost

@@ -1,4 +1,4 @@
-"""The record of a sweep names every choice of the machine, once for equal sweeps."""
+"""The record of a sweep contains every automatic choice, once for equal sweeps."""
 
 import json
 import sys

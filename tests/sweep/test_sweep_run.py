@@ -1,4 +1,4 @@
-"""Running a plan, with an executor that costs nothing: states, faults, sharing, speed."""
+"""Runs of a plan with an instant executor: states, faults, sharing, speed."""
 
 import errno
 import sqlite3
@@ -28,7 +28,7 @@ Make = Callable[..., SweepConfig]
 
 
 def accuracy(cell: Cell) -> CellResult:
-    """A result that depends on the cell alone."""
+    """Return a result that depends only on the cell."""
     summary = {
         "top1": int(cell.key[:4], 16) / 656.0,
         "top5": None,
@@ -51,7 +51,7 @@ def sweep(
     rerun: Rerun = "missing",
     train_together: Callable[[Sequence[Cell]], list[CellResult | DivergedError]] | None = None,
 ) -> tuple[Outcome, list[str]]:
-    """Run a plan like `run_sweep` does; returns the outcome and the keys that were executed."""
+    """Run a plan like `run_sweep`; return the outcome and the executed keys."""
     prepare_workdir(plan.config.workdir)
     ran: list[str] = []
 
@@ -103,7 +103,7 @@ def failing(seed: int, error: Exception) -> Callable[[Cell], CellResult]:
     ],
     ids=["expected", "diverged", "bug", "cuda memory", "memory"],
 )
-def test_a_cell_that_fails_is_a_row_and_the_others_go_on(
+def test_a_failed_cell_is_a_row_and_the_others_continue(
     make_config: Make, isolated: list[str], error: Exception, state: str, reason: str
 ) -> None:
     plan = make_plan(make_config(seeds="0-2"))
@@ -133,7 +133,7 @@ def summaries(plan: Plan) -> list[float]:
         return sorted(record.summary["top1"] for record in store.records() if record.summary)
 
 
-def test_a_redo_that_fails_keeps_the_earlier_result_and_says_so(make_config: Make) -> None:
+def test_a_failed_redo_keeps_the_earlier_result_and_is_reported(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-2"))
     sweep(plan)
     before = summaries(plan)
@@ -164,9 +164,9 @@ def test_an_interrupted_redo_leaves_old_results_to_a_plain_rerun(make_config: Ma
     assert len(set(summaries(plan)) & set(before)) == 2  # one was replaced before the interruption
     outcome, ran = sweep(plan)
     assert (outcome.states, ran) == ({"done": 3}, [])
-    outcome, ran = sweep(plan, rerun="all")  # goes on with the two that were left
+    outcome, ran = sweep(plan, rerun="all")  # continues with the remaining two
     assert (outcome.states, len(ran)) == ({"done": 3}, 2)
-    assert summaries(plan)[0] == 0.0  # what was redone before the interruption is not done a third time
+    assert summaries(plan)[0] == 0.0  # runs repeated before the interruption are not repeated again
     outcome, ran = sweep(plan, rerun="all")
     assert (outcome.states, len(ran)) == ({"done": 3}, 3)
     assert summaries(plan) == before
@@ -193,7 +193,9 @@ def test_an_unexpected_error_keeps_its_traceback_in_the_store(make_config: Make)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OutputError("disk full"), SystemExit(3)], ids=repr)
-def test_what_ends_the_sweep_gives_the_cell_back_and_keeps_the_others(make_config: Make, error: BaseException) -> None:
+def test_an_error_that_ends_the_sweep_releases_the_cell_and_keeps_the_others(
+    make_config: Make, error: BaseException
+) -> None:
     plan = make_plan(make_config(seeds="0-2"))
 
     def execute(cell: Cell) -> CellResult:
@@ -209,7 +211,7 @@ def test_what_ends_the_sweep_gives_the_cell_back_and_keeps_the_others(make_confi
     assert (outcome.states, len(ran)) == ({"done": 3}, 2)
 
 
-def test_a_cell_that_killed_its_process_often_goes_last(make_config: Make) -> None:
+def test_a_cell_that_often_killed_its_process_runs_last(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-2"))
     prepare_workdir(plan.config.workdir)
     with Store(plan.store_path) as store:
@@ -228,7 +230,7 @@ def test_a_result_that_is_not_a_number_is_a_failed_run(make_config: Make) -> Non
     assert outcome.states == {"failed": 1}
 
 
-def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_heartbeats_loses_its_run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(make_config(seeds="0"))
     prepare_workdir(plan.config.workdir)
     key = plan.cells[0].key
@@ -246,8 +248,8 @@ def test_a_silent_worker_of_another_host_loses_its_run(make_config: Make, monkey
         time.sleep(0.3)
         store.heartbeat(lease)
         silent.expire(store, {key})
-        assert store.states()[key] == "running"  # it gave a sign of life
-        for jump in (0.0, 1e10):  # signs of life too, by clocks that jump
+        assert store.states()[key] == "running"  # it sent a heartbeat
+        for jump in (0.0, 1e10):  # heartbeats too, by clocks that jump
             with sqlite3.connect(plan.store_path) as db:
                 db.execute("UPDATE runs SET heartbeat = ?", (jump,))
             time.sleep(0.3)
@@ -283,11 +285,11 @@ def test_messages_of_errors_are_one_line() -> None:
 
 
 # ------------------------------------------------------------------ speed (design.md: <= 1 s, <= 50 ms)
-# In seconds of this process, which are those of a clock on a machine that does nothing else.
+# In CPU seconds of this process, which equal wall time on an idle machine.
 
 
 def filled_store(plan: Plan) -> Path:
-    """The plan's store with every cell finished, as quickly as SQL can."""
+    """Fill the plan's store with finished cells, directly by SQL."""
     prepare_workdir(plan.config.workdir)
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
@@ -316,7 +318,7 @@ def test_ten_thousand_finished_cells_resume_within_a_second(make_config: Make) -
 
 
 @pytest.mark.timed
-def test_a_dry_run_of_ten_thousand_cells_takes_no_longer_than_a_second_and_a_half(make_config: Make) -> None:
+def test_a_dry_run_of_ten_thousand_cells_takes_at_most_a_second_and_a_half(make_config: Make) -> None:
     config = make_config(methods="random", ipc="1-10", seeds="0-999")
     times = []
     for _ in range(3):
@@ -342,11 +344,11 @@ ARCHS = ("convnet1_w4", "convnet1_w6", "convnet1_w8")
 
 @pytest.fixture
 def grouped(make_config: Make) -> Callable[..., Plan]:
-    """A plan whose cells are trained in groups that differ in their network."""
+    """Plan cells that are trained in groups with different networks."""
     return lambda seeds="0", archs=ARCHS: make_plan(make_config(seeds=seeds, archs=archs, together="always"))
 
 
-def test_cells_that_are_trained_at_once_end_each_in_its_own_way(grouped: Callable[..., Plan]) -> None:
+def test_cells_that_are_trained_together_end_separately(grouped: Callable[..., Plan]) -> None:
     attempted: list[int] = []
 
     def attempt(cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
@@ -354,7 +356,7 @@ def test_cells_that_are_trained_at_once_end_each_in_its_own_way(grouped: Callabl
         return [DivergedError("loss is nan") if cell.arch == ARCHS[1] else accuracy(cell) for cell in cells]
 
     plan = grouped("0-1")
-    with Store(plan.store_path) as store:  # one of them was begun before, and trains alone
+    with Store(plan.store_path) as store:  # one of them was started before, and trains alone
         store.register(cell.planned() for cell in plan.cells)
         for _ in range(2):
             lease = store.claim(plan.cells[0].key)
@@ -381,14 +383,14 @@ def test_a_group_that_fails_is_run_one_by_one_and_each_result_is_stored_at_once(
         assert sorted(store.states().values()) == ["done", "done", "interrupted"]
 
 
-def test_cells_that_took_their_process_down_are_no_longer_grouped(grouped: Callable[..., Plan]) -> None:
+def test_cells_that_ended_their_process_are_no_longer_grouped(grouped: Callable[..., Plan]) -> None:
     plan = grouped()
     first, second, third = plan.cells
     assert split_groups(plan, plan.cells, {second.key: 1, third.key: 0}) == [[first, third], [second]]
     assert split_groups(plan, plan.cells, {}) == [[first, second, third]]
 
 
-def test_a_checkpoint_goes_only_after_its_row_is_stored(make_config: Make, tmp_path: Path) -> None:
+def test_a_checkpoint_is_removed_only_after_its_row_is_stored(make_config: Make, tmp_path: Path) -> None:
     kept = tmp_path / "checkpoint"
     kept.mkdir()
 
@@ -404,7 +406,7 @@ def test_a_checkpoint_goes_only_after_its_row_is_stored(make_config: Make, tmp_p
     assert not kept.exists()
 
 
-def test_a_skipped_row_that_another_sweep_can_run_goes_without_a_word(make_config: Make) -> None:
+def test_a_skipped_row_that_another_sweep_can_run_is_removed_silently(make_config: Make) -> None:
     short = make_plan(make_config(methods="all", seeds="0", observer={"arch": "convnet1_w4", "epochs": 3}))
     longer = make_plan(make_config(methods="el2n", seeds="0"))
     assert any(cell.label["method"] == "el2n" and cell.skip for cell in short.cells)
@@ -420,7 +422,7 @@ def test_a_skipped_row_that_another_sweep_can_run_goes_without_a_word(make_confi
 
 @pytest.fixture
 def isolated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys of the cells that are given to processes of their own, which here cost nothing."""
+    """Record the keys of the cells that get their own processes, here instant ones."""
     keys: list[str] = []
 
     def isolate(_plan: Plan, _costs: object, cell: Cell) -> Iterator[Event]:
@@ -443,7 +445,7 @@ def isolated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("shape mismatch", 0),
     ],
 )
-def test_what_follows_a_cell_that_lost_the_gpu_or_its_memory_runs_in_processes_of_its_own(
+def test_cells_after_a_lost_gpu_or_memory_run_in_their_own_processes(
     make_config: Make, isolated: list[str], message: str, alone: int
 ) -> None:
     plan = make_plan(make_config(seeds="0-3"))
@@ -488,7 +490,7 @@ def test_memory_that_a_method_names_as_its_cause_isolates_the_next_cell(make_con
     assert (outcome.states, len(isolated)) == ({"failed": 1, "done": 3}, 1)
 
 
-def test_a_group_that_loses_the_gpu_fails_none_of_its_cells_and_an_interrupt_gives_all_back(
+def test_a_group_that_loses_the_gpu_fails_no_cell_and_an_interrupt_releases_all(
     grouped: Callable[..., Plan], isolated: list[str]
 ) -> None:
     lost = RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -507,7 +509,7 @@ def test_a_damaged_store_is_refused_before_work_is_added_to_it(make_config: Make
     path = filled_store(make_plan(make_config(seeds="0-49")))
     whole = bytearray(path.read_bytes())
     page = max(range(1, len(whole) // 4096), key=lambda page: whole[page * 4096 : (page + 1) * 4096].count(b'"curve"'))
-    whole[page * 4096 : page * 4096 + 16] = b"\x07" * 16  # a page that no state and no label lies in
+    whole[page * 4096 : page * 4096 + 16] = b"\x07" * 16  # a page without states and labels
     path.write_bytes(whole)
     assert run_sweep(make_config(seeds="0-49"), show_progress=False)[1].ran == 0  # nothing to add
     with pytest.raises(StoreError, match=r"sqlite: damaged \("):

@@ -1,4 +1,4 @@
-"""Sweeps with soft labels: whose keys change, what is trained for them, and how a bad teacher ends."""
+"""Sweeps with soft labels: changed keys, trained teachers, and faults of a teacher."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ HARD_KEYS = {
     ("el2n", "hard-small*epochs=2"): "55b6d8c8e8bf9c662def8a4d2337faef",
     ("pca", "hard"): "4d47ab242c06eadf49c648461cd3e8fd",
     ("pca", "hard-small*epochs=2"): "66bf00fbd65d0b3d974bc265635fbf39",
-    # of 0.2: bytes of raw images are counted as PNG, so `full` of a raw set runs again
+    # since 0.2 bytes of raw images are counted as PNG, so `full` of a raw set runs again
     ("full", "hard"): "20b5780a8b0171f45ca7517d91921b25",
     ("full", "hard-small*epochs=2"): "4ff892a2412c80c930cdfcf7998353a8",
 }
@@ -42,7 +42,7 @@ HARD_KEYS = {
 
 
 class Pixels(TeacherMethod):
-    """Stores noise; stands for a method that runs a teacher with BatchNorm."""
+    """Store noise, in place of a method that runs a teacher with BatchNorm."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
         name="pixels", title="Pixels", family="distillation", paper="", year=0, bibtex="", needs=("bn_statistics",)
@@ -65,7 +65,7 @@ class Pixels(TeacherMethod):
 
 @pytest.fixture
 def pixels(monkeypatch: pytest.MonkeyPatch) -> Pixels:
-    """The method, among those of the registry."""
+    """Add the method to the registry."""
     method = Pixels()
     monkeypatch.setitem(_registry().methods, "pixels", method)
     return method
@@ -129,7 +129,7 @@ def test_a_dry_run_counts_every_observer(make_config: Make, pixels: Pixels) -> N
     assert found == {"convnet1_w4": 1, "convnet1_w8": 3, "convnet1_w6": 3}
 
 
-def test_several_runs_of_an_observer_are_one_teacher(make_config: Make) -> None:
+def test_several_runs_of_an_observer_give_one_teacher(make_config: Make) -> None:
     several = {**SOFT, "observer": {**SOFT["observer"], "runs": 3}}
     plan = make_plan(make_config(**several))
     assert [epochs for _, epochs in observers_left(plan, plan.cells)] == [3]
@@ -172,9 +172,7 @@ def test_a_method_runs_its_teacher_in_a_sweep(make_config: Make, pixels: Pixels)
         ({"observer": {"arch": "convnet1_w4", "image_size": 16}}, "was trained at 16 px, and a convnet1_w4 takes no"),
     ],
 )
-def test_a_teacher_that_cannot_serve_is_refused_before_any_work(
-    make_config: Make, changes: dict[str, Any], words: str
-) -> None:
+def test_an_unusable_teacher_is_refused_before_any_work(make_config: Make, changes: dict[str, Any], words: str) -> None:
     with pytest.raises((ConfigError, MethodError)) as caught:
         make_plan(make_config(**{**SOFT, **changes}))
     assert words in str(caught.value)
@@ -190,7 +188,7 @@ def test_a_method_whose_teacher_lacks_batch_norm_is_skipped_or_refused(make_conf
     assert "vgg11 has no BatchNorm layers" in str(reason)
 
 
-def test_a_teacher_that_cannot_be_loaded_is_each_cells_reason(make_config: Make, tmp_path: Path) -> None:
+def test_a_teacher_that_cannot_be_loaded_fails_each_cell(make_config: Make, tmp_path: Path) -> None:
     state = build_model("convnet1_w4", 3, 28, 0).state_dict()
     state["0.weight"][0] = float("nan")
     torch.save(state, tmp_path / "bad.pth")
@@ -246,7 +244,7 @@ def test_evaluate_takes_a_teacher(
     assert by_file.partition("\n")[0] == by_observer.partition("\n")[0]
     hard = ["evaluate", str(subset), "--val", f"{tiny}/val.beton", *EVALUATE, "--teacher", where]
     assert run(hard) == 2
-    assert "has no meaning for protocol hard*epochs=2, whose labels are hard" in capsys.readouterr().err
+    assert "does not apply to protocol hard*epochs=2, which has hard labels" in capsys.readouterr().err
 
 
 def test_planning_a_soft_sweep_imports_no_torch(make_config: Make) -> None:

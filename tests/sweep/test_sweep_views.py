@@ -1,4 +1,4 @@
-"""Views per epoch and crops of single methods in a sweep: steps foretold are steps taken, rows show them."""
+"""Views per epoch and crops of single methods in a sweep: predicted and actual steps, and rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ Make = Callable[..., SweepConfig]
 
 
 def labels(config: SweepConfig) -> dict[str, dict[str, Any]]:
-    """The label of each method's first cell."""
+    """Return the label of each method's first cell."""
     return {cell.label["method"]: cell.label for cell in reversed(make_plan(config).cells)}
 
 
@@ -61,7 +61,7 @@ def test_the_whole_set_follows_its_own_hints(make_config: Make, tiny: Path, tmp_
 
 
 def test_older_cells_keep_their_keys(make_config: Make) -> None:
-    """Views of 1 are no view at all in a key; others make a set of their own."""
+    """views=1 is omitted from keys; other values make another set."""
     one, same, two = (
         make_plan(make_config(methods=f"pca[score=random{text}]")).cells for text in ("", ",views=1", ",views=2")
     )
@@ -69,7 +69,7 @@ def test_older_cells_keep_their_keys(make_config: Make) -> None:
     assert not {cell.key for cell in one} & {cell.key for cell in two}
 
 
-def test_a_dry_run_expects_the_time_of_every_view(make_config: Make) -> None:
+def test_a_dry_run_predicts_the_time_of_every_view(make_config: Make) -> None:
     def seconds(method: str) -> float:
         plan = make_plan(make_config(methods=method, ipc="20", protocols="hard-small*epochs=200,validate_every=200"))
         return sum(make_bill(plan, plan.cells, rough_rates(plan, "cpu")).trainings.values())
@@ -105,7 +105,7 @@ def run(config: SweepConfig) -> tuple[list[Cell], Any]:
 
 
 @pytest.mark.timeout(240)
-def test_steps_foretold_are_steps_taken_and_rows_show_the_crops(make_config: Make) -> None:
+def test_predicted_steps_are_taken_and_rows_show_the_crops(make_config: Make) -> None:
     rule = "tile:2+whole=0.25+views=2"
     methods = f"random[augment={rule}],rded[augment={rule},factor=2],pca[score=random,views=2,whole=0.25]"
     cells, rows = run(make_config(methods=methods, seeds="0", ipc="4", observer={"arch": "convnet1_w4", "epochs": 1}))
@@ -119,12 +119,12 @@ def test_steps_foretold_are_steps_taken_and_rows_show_the_crops(make_config: Mak
 
 
 @pytest.mark.timeout(240)
-def test_bytes_of_stored_labels_are_foretold(make_config: Make) -> None:
+def test_bytes_of_stored_labels_are_predicted(make_config: Make) -> None:
     config = make_config(
         methods="random", seeds="0", protocols="soft-small*epochs=2,labels=stored", augment="method,tile:1+views=3"
     )
-    told = stored_label_bytes(make_plan(config), make_plan(config).cells)
+    predicted = stored_label_bytes(make_plan(config), make_plan(config).cells)
     run(config)
     written = [path.stat().st_size for path in config.workdir.glob("labels/*/labels.bin")]
     assert len(written) == 2
-    assert told == sum(written) == (1 + 3) * 6 * 3 * 2 * 2
+    assert predicted == sum(written) == (1 + 3) * 6 * 3 * 2 * 2

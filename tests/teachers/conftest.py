@@ -1,4 +1,4 @@
-"""An observer that was trained to its end, for the tests of teachers."""
+"""Provide the tests of teachers with a fully trained observer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +20,13 @@ OBSERVER = ObserverConfig(arch="convnet_w8", epochs=3, batch_size=32, lr=0.05, i
 
 @pytest.fixture(scope="session")
 def observer() -> ObserverConfig:
-    """Its settings, resolved."""
+    """Return the observer's resolved settings."""
     return OBSERVER.resolved()
 
 
 @pytest.fixture(scope="session")
 def observed(betons: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workdir in which it is done."""
+    """Train the observer in a workdir."""
     workdir = tmp_path_factory.mktemp("observed")
     observe(betons.train, workdir, OBSERVER)
     return workdir
@@ -34,23 +34,23 @@ def observed(betons: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def manifest(betons: Any) -> Manifest:
-    """Of the training set."""
+    """Return the training set's manifest."""
     return describe_beton(betons.train)
 
 
 @pytest.fixture
 def compute() -> Compute:
-    """One thread in fp32."""
+    """Return one thread in fp32."""
     return choose_compute("fp32", 1)
 
 
 @pytest.fixture
 def plan(betons: Any, observed: Path, manifest: Manifest, observer: ObserverConfig) -> Callable[[str], TeacherPlan]:
-    """What a name means in that workdir."""
+    """Return a function that plans a teacher by name in that workdir."""
     return lambda spec: plan_teacher(spec, manifest, observer)
 
 
 @pytest.fixture
 def load(plan: Callable[[str], TeacherPlan], betons: Any, observed: Path, compute: Compute) -> Callable[[str], Teacher]:
-    """The teacher of a name in that workdir."""
+    """Return a function that loads a teacher by name in that workdir."""
     return lambda spec: load_teacher(plan(spec), betons.train, observed, compute)

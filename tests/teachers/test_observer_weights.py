@@ -1,4 +1,4 @@
-"""Weights of an observer: kept when its schedule is done, made up for later, the same bytes every time."""
+"""Weights of an observer: stored at the end of its schedule or added later, with equal bytes."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_weights_are_kept_at_the_end_of_the_schedule_and_not_before(
     assert all(torch.equal(kept[name], state[name]) for name in state)
 
 
-def test_the_file_says_what_network_it_is_of(observed: Path, manifest: Manifest) -> None:
+def test_the_file_records_its_network(observed: Path, manifest: Manifest) -> None:
     (file,) = observed.glob(f"observers/*/{WEIGHTS_NAME}")
     assert read_facts(file) == Facts("convnet_w8", manifest.classes, 28)
     with safe_open(file, framework="pt") as opened:
@@ -51,7 +51,7 @@ def test_equal_trainings_write_equal_files(
 
 
 @pytest.mark.parametrize("checkpoint", [True, False], ids=["from its checkpoint", "trained again"])
-def test_a_finished_observer_of_an_older_fastdc_gets_them(
+def test_weights_are_added_to_an_observer_of_an_older_fastdc(
     betons: Any, tmp_path: Path, observer: ObserverConfig, checkpoint: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (record,) = observe(betons.train, tmp_path, observer)
@@ -71,7 +71,7 @@ def test_a_finished_observer_of_an_older_fastdc_gets_them(
     assert ("its checkpoint is gone" in capsys.readouterr().err) is not checkpoint
 
 
-def test_a_further_teacher_does_not_become_the_default_observer(
+def test_another_teacher_does_not_become_the_default_observer(
     betons: Any, tmp_path: Path, observer: ObserverConfig, manifest: Manifest
 ) -> None:
     other = observer.model_copy(update={"arch": "convnet_w4"})
@@ -79,12 +79,12 @@ def test_a_further_teacher_does_not_become_the_default_observer(
     observe(betons.train, tmp_path, observer, stop_after=1)
     chosen = choose_observer(betons.train, manifest.content_hash, tmp_path)
     assert chosen.arch == observer.arch
-    (asked,) = observe(betons.train, tmp_path, other)  # by its own name: an observer like any other now
-    assert not asked.extra
-    found = load_observation(asked.folder)
+    (own,) = observe(betons.train, tmp_path, other)  # by its own name, as an ordinary observer
+    assert not own.extra
+    found = load_observation(own.folder)
     assert found is not None
     assert not found.extra
-    assert choose_observer(betons.train, manifest.content_hash, tmp_path).arch == observer.arch  # but not the first
+    assert choose_observer(betons.train, manifest.content_hash, tmp_path).arch == observer.arch  # but not as the first
 
 
 def test_a_teacher_is_the_first_of_several_runs(betons: Any, tmp_path: Path, observer: ObserverConfig) -> None:

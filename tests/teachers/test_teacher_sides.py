@@ -1,4 +1,4 @@
-"""The size of images that a teacher's file takes is read from its weights, not guessed."""
+"""The image size of a teacher is read from its weights, not guessed."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Trackers that do what must not harm a sweep; their process imports them by name."""
+"""Trackers with faults that must not harm a sweep; their process imports them by name."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from fastdc.track.tracker import Tracker, Values
 
 
 class Notes(Tracker):
-    """Writes every call as a line of `notes.txt`."""
+    """Write every call as a line of `notes.txt`."""
 
     where = "notes.txt"
 
@@ -32,14 +32,14 @@ class Notes(Tracker):
 
 
 class Raising(Notes):
-    """Its service refuses, with the key in the message as careless services do."""
+    """Fail with the key in the message, like a careless service."""
 
     def log(self, cell: str, epoch: int, seconds: float, values: Values) -> None:
         raise ConnectionError(f"https://joe:s3cret-word@host refused {os.environ['FAKE_API_KEY']}")
 
 
 class Hanging(Notes):
-    """Never comes back, and says something on every stream before."""
+    """Print to every stream, then hang."""
 
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
         print("noise", flush=True)
@@ -48,21 +48,21 @@ class Hanging(Notes):
 
 
 class Crashing(Notes):
-    """Takes its process down."""
+    """Crash the process."""
 
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
         os.abort()
 
 
 class Exiting(Notes):
-    """A library that calls exit()."""
+    """Call exit(), as some libraries do."""
 
     def __init__(self, folder: Path) -> None:
         raise SystemExit("no login")
 
 
 class Chatting(Notes):
-    """Never stops writing into pipes that are not its own."""
+    """Write endlessly into inherited pipes."""
 
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
         others = [number for number in range(3, 10) if is_pipe(number)]
@@ -72,7 +72,7 @@ class Chatting(Notes):
 
 
 class Garbling(Notes):
-    """Writes a line into pipes that are not its own."""
+    """Write a line into inherited pipes."""
 
     def finish(self, cell: str, state: str, values: Values) -> None:
         for number in filter(is_pipe, range(3, 10)):
@@ -80,7 +80,7 @@ class Garbling(Notes):
 
 
 class Forking(Notes):
-    """Leaves a process behind."""
+    """Leave a process behind."""
 
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
         if (child := os.fork()) == 0:
@@ -89,7 +89,7 @@ class Forking(Notes):
 
 
 class Orphan(Hanging):
-    """Hangs, and has little time once its parent is gone."""
+    """Hang, with little time after the end of the parent."""
 
     def start(self, cell: str, key: str, labels: dict[str, Any]) -> None:
         sys.modules["__main__"].ORPHAN_SECONDS = 0.1  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""--log json: every line on stderr is one JSON object, stdout stays what it is."""
+"""--log json: every line on stderr is one JSON object, and stdout is unchanged."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.sweep.conftest import start_python
 from tests.track.test_tracked_sweep import write_grid
 
 
-def told(text: str) -> list[dict[str, Any]]:
+def objects(text: str) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
 
 
@@ -25,14 +25,14 @@ def json_log(monkeypatch: pytest.MonkeyPatch) -> Any:
     choose_log("auto")
 
 
-def test_a_sweep_tells_every_epoch(
+def test_a_sweep_reports_every_epoch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PLAIN_INTERVAL_SECONDS", 0.0)
     grid = write_grid(tmp_path, methods="random,full", set={"full.protocol.lr": 1e30})
     assert run(["sweep", str(grid), "--log", "json"]) == 1
-    said = capsys.readouterr()
-    lines = told(said.err)
+    captured = capsys.readouterr()
+    lines = objects(captured.err)
     assert all(isinstance(line["time"], float) and line["event"] for line in lines)
     kinds = [line["event"] for line in lines if line["event"] not in ("progress", "message")]
     assert kinds[0] == "sweep_started"
@@ -54,48 +54,48 @@ def test_a_sweep_tells_every_epoch(
     assert {line["task"] for line in steps} > {"train convnet1_w4 on train.beton"}
     assert all(line["images_per_second"] > 0 for line in steps)
     assert lines[-1]["text"].startswith("error: 1 runs failed")
-    assert not any("top-1" in line.get("text", "") for line in lines)  # people's lines have their events
-    assert "{" not in said.out
+    assert not any("top-1" in line.get("text", "") for line in lines)  # each plain line has its event
+    assert "{" not in captured.out
 
 
-def test_evaluate_tells_epochs_and_prints_its_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_reports_epochs_and_prints_its_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_grid(tmp_path)
     command = ["evaluate", f"{tmp_path}/train.beton", "--val", f"{tmp_path}/val.beton", "--protocol", "hard-small"]
     command += ["--set", "epochs=2", "--arch", "convnet1_w4", "--threads", "1", "--json"]
     assert run([*command, "--log", "json"]) == 0
-    said = capsys.readouterr()
-    lines = told(said.err)
+    captured = capsys.readouterr()
+    lines = objects(captured.err)
     assert [line["event"] for line in lines] == ["cell_started", "epoch", "epoch", "cell_done"]
     assert {line["cell"] for line in lines} == {"train hard-small*epochs=2 convnet1_w4 seed 0"}
-    assert json.loads(said.out)["top1"] == lines[-1]["top1"]
+    assert json.loads(captured.out)["top1"] == lines[-1]["top1"]
     assert run([*command, "--log", "json", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
     assert run(["evaluate", "no.beton", "--val", "no.beton", "--log", "json"]) == 2
-    *_, failed, message = told(capsys.readouterr().err)
+    *_, failed, message = objects(capsys.readouterr().err)
     assert (failed["event"], failed["outcome"]) == ("cell_failed", "failed")
     assert message["text"] == f"error: {failed['reason']}"
     assert run([*command, "--bogus", "--log=json"]) == 2
-    assert "--bogus" in told(capsys.readouterr().err)[0]["text"]
+    assert "--bogus" in objects(capsys.readouterr().err)[0]["text"]
     assert run(["evaluate", "no.beton", "--val", "no.beton"]) == 2
-    assert capsys.readouterr().err.startswith("error: ")  # the choice ends with its command
+    assert capsys.readouterr().err.startswith("error: ")  # the choice ends with the command
 
 
-def test_a_run_that_ends_in_an_unexpected_error_is_told_as_failed() -> None:
-    heard: list[dict[str, Any]] = []
-    with listening(heard.append), pytest.raises(ZeroDivisionError), one_run("c", "k", {}):
+def test_a_run_with_an_unexpected_error_is_reported_as_failed() -> None:
+    events: list[dict[str, Any]] = []
+    with listening(events.append), pytest.raises(ZeroDivisionError), one_run("c", "k", {}):
         1 / 0  # noqa: B018
-    assert [event["event"] for event in heard] == ["cell_started", "cell_failed"]
-    assert heard[-1]["outcome"] == "failed"
+    assert [event["event"] for event in events] == ["cell_started", "cell_failed"]
+    assert events[-1]["outcome"] == "failed"
 
 
-def test_progress_says_in_json_what_it_says_in_words(
+def test_json_progress_equals_plain_progress(
     json_log: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PLAIN_INTERVAL_SECONDS", 0.0)
     with progress("write x", 10, "images") as bar:
         bar.advance(5, "class a")
     assert log_message('hostile \x1b[31m "name"\nin {two} lines')
-    first, last, message = told(capsys.readouterr().err)
+    first, last, message = objects(capsys.readouterr().err)
     assert (first["event"], first["task"], first["done"], first["total"]) == ("progress", "write x", 5, 10)
     assert first["per_second"] > 0
     assert first["seconds_left"] >= 0
@@ -116,12 +116,12 @@ cli.main()
 """
 
 
-def test_a_librarys_warning_is_a_line_like_any_other() -> None:
+def test_a_librarys_warning_is_one_object() -> None:
     process = start_python(WARNS)
-    _, said = process.communicate(timeout=60)
-    assert [line["text"] for line in told(said)] == ["warning: UserWarning: odd things"]
+    _, captured = process.communicate(timeout=60)
+    assert [line["text"] for line in objects(captured)] == ["warning: UserWarning: odd things"]
 
 
-def test_numbers_that_json_lacks_become_null(capsys: pytest.CaptureFixture[str]) -> None:
+def test_non_finite_numbers_become_null(capsys: pytest.CaptureFixture[str]) -> None:
     assert write_json({"loss": float("nan"), "deep": [{"x": (float("inf"), 1.5)}], "path": Path("a")})
-    assert told(capsys.readouterr().err) == [{"loss": None, "deep": [{"x": [None, 1.5]}], "path": "a"}]
+    assert objects(capsys.readouterr().err) == [{"loss": None, "deep": [{"x": [None, 1.5]}], "path": "a"}]

@@ -1,4 +1,4 @@
-"""What people see on a terminal: nested bars that are drawn in place, messages above them, nothing left behind."""
+"""The display on a terminal: nested bars drawn in place, messages above them, nothing left behind."""
 
 import io
 import re
@@ -13,13 +13,13 @@ from fastdc.track import emit, watching
 
 
 class Screen(io.StringIO):
-    """A terminal on stderr, and what it shows. (What a pseudo terminal holds comes late on a busy machine.)"""
+    """Terminal on stderr with its screen. (A pseudo terminal would lag on a busy machine.)"""
 
     def isatty(self) -> bool:
         return True
 
     def lines(self) -> list[str]:
-        """The screen now, by the few control sequences that bars need; others fail the test."""
+        """Return the current screen, by the few control sequences that bars need; others fail the test."""
         rows, at = [""], 0
         for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
             if part == "\n":
@@ -38,7 +38,7 @@ class Screen(io.StringIO):
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    """100 columns."""
+    """Return a screen of 100 columns."""
     made = Screen()
     monkeypatch.setattr(module, "error_stream", lambda: made)
     monkeypatch.setenv("COLUMNS", "100")
@@ -74,7 +74,7 @@ def test_sweep_run_and_epoch_are_shown_one_inside_the_other(screen: Screen, tmp_
     assert "\x1b[?25l" not in screen.getvalue()  # the cursor was never hidden: kill -9 leaves a sound terminal
 
 
-def test_a_sweep_is_drawn_as_soon_as_there_is_news_and_its_time_runs_down(
+def test_a_sweep_is_drawn_at_the_first_event_and_its_time_counts_down(
     screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LIVE_INTERVAL_SECONDS", 1000.0)
@@ -106,11 +106,11 @@ def test_bars_fit_any_width(columns: int, screen: Screen, monkeypatch: pytest.Mo
         shown = screen.lines()
     assert 0 < max(map(len, shown)) <= columns
     assert len(shown) == 3
-    assert not re.search(r" +(\x1b\[\d+m)*\n", screen.getvalue())  # nothing but text would wrap in a narrower window
-    assert ("s left" in shown[0]) == (columns >= 40)  # where there is little room, numbers come before bars
+    assert not re.search(r" +(\x1b\[\d+m)*\n", screen.getvalue())  # only text would wrap in a narrower window
+    assert ("s left" in shown[0]) == (columns >= 40)  # with little room, numbers take precedence over bars
 
 
-def test_no_bars_where_they_cannot_be_drawn(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bars_without_a_terminal(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     choose_log("plain")
     assert live_bars() is None
     choose_log("auto")
@@ -125,7 +125,7 @@ def test_no_bars_where_they_cannot_be_drawn(screen: Screen, monkeypatch: pytest.
     assert all(line.startswith("write x: 10/10 images, ") for line in screen.lines())
 
 
-def test_a_terminal_that_goes_away_takes_no_work_with_it(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_terminal_ends_no_work(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     bar = Progress("write x", 10)
 
     def gone(_text: str) -> int:
@@ -135,7 +135,7 @@ def test_a_terminal_that_goes_away_takes_no_work_with_it(screen: Screen, monkeyp
         patch.setattr(screen, "write", gone, raising=False)
         bar.advance(5)
         assert not bar.enabled
-        assert not log_message("nobody hears it")
+        assert not log_message("unseen")
         bar.advance(5)
         bar.close()
     assert bar.done == 10

@@ -1,4 +1,4 @@
-"""A real sweep with TensorBoard: the curves are in its files, and nothing else is any different."""
+"""A real sweep with TensorBoard: the curves are in its files, and nothing else changes."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ TIMES = ("seconds", "train_seconds", "cost")
 
 
 def write_grid(folder: Path, **changes: Any) -> Path:
-    """A sweep of two methods and a network on a tiny set, as YAML."""
+    """Write a sweep of two methods and a network on a tiny set as YAML."""
     if not (folder / "train.beton").exists():
         make_tiny(folder / "train.beton", 12, seed=0)
         make_tiny(folder / "val.beton", 6, seed=1)
@@ -33,7 +33,7 @@ def write_grid(folder: Path, **changes: Any) -> Path:
 
 
 def results(workdir: Path) -> dict[str, Any]:
-    """What the store holds, by key, without times."""
+    """Return the contents of the store, by key, without times."""
     with Store(workdir / "store.sqlite", readonly=True) as store:
         records = store.records()
     return {
@@ -42,16 +42,16 @@ def results(workdir: Path) -> dict[str, Any]:
     }
 
 
-def test_a_sweep_shows_its_curves_in_tensorboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_writes_its_curves_for_tensorboard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid = write_grid(tmp_path)
     assert run(["sweep", str(grid), "--track", "tensorboard"]) == 0
-    said = capsys.readouterr()
-    assert f"TensorBoard: tensorboard --logdir {tmp_path}/work/tensorboard" in said.err
-    assert "warning" not in said.err
+    captured = capsys.readouterr()
+    assert f"TensorBoard: tensorboard --logdir {tmp_path}/work/tensorboard" in captured.err
+    assert "warning" not in captured.err
     folders = sorted((tmp_path / "work" / "tensorboard").iterdir())
     assert [folder.name.split("_ipc_")[0] for folder in folders] == ["full", "random"]
     stored = results(tmp_path / "work")
-    for attempt in ("missing", "all"):  # run again, a run's curve is there once
+    for attempt in ("missing", "all"):  # a repeated run has one curve
         assert run(["sweep", str(grid), "--track", "tensorboard", "--rerun", attempt, "--quiet"]) == 0
     assert sorted((tmp_path / "work" / "tensorboard").iterdir()) == folders
     with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
@@ -68,7 +68,7 @@ def test_a_sweep_shows_its_curves_in_tensorboard(tmp_path: Path, capsys: pytest.
         assert found.Tensors("state")[0].tensor_proto.string_val == [b"done"]
 
     assert run(["sweep", str(grid), "--workdir", str(tmp_path / "plain"), "--quiet"]) == 0
-    assert results(tmp_path / "plain") == stored  # neither keys nor results know of trackers
+    assert results(tmp_path / "plain") == stored  # neither keys nor results depend on trackers
 
 
 def test_a_finished_sweep_starts_no_tracker(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_the_real_trackers_beside_one_evaluation(
     command = ["evaluate", f"{tmp_path}/train.beton", "--val", f"{tmp_path}/val.beton", "--protocol", "hard-small"]
     command += ["--set", "epochs=2", "--arch", "convnet1_w4", "--threads", "1", "--workdir", str(work), "--json"]
     assert run([*command, "--track", "tensorboard, wandb,mlflow"]) == 0
-    said = capsys.readouterr()
-    assert "warning" not in said.err
-    top1 = json.loads(said.out)["top1"]
+    captured = capsys.readouterr()
+    assert "warning" not in captured.err
+    top1 = json.loads(captured.out)["top1"]
     (curve,) = (work / "tensorboard").iterdir()
     assert len(EventAccumulator(str(curve)).Reload().Scalars("train/loss")) == 2
 
@@ -116,7 +116,7 @@ def test_the_real_trackers_beside_one_evaluation(
     assert "status: 3" in (metrics.parent / "meta.yaml").read_text()  # finished
 
     (offline,) = (work / "wandb").glob("offline-run-*/*.wandb")
-    assert "wandb sync` sends it" in said.err
+    assert "wandb sync` sends it" in captured.err
     history = offline.read_bytes()
     assert history.count(b"images_per_second") >= 2
     assert b"convnet1_w4" in history

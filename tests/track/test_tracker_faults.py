@@ -1,4 +1,4 @@
-"""A tracker that is missing, fails, hangs or dies costs one warning and no result."""
+"""A tracker that is missing, fails, hangs or crashes costs one warning and no result."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ KEY = "hunter2-0123456789"
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every class of `fakes.py` as a tracker, and short patience."""
+    """Register every class of `fakes.py` as a tracker, with short timeouts."""
     for name in ("Notes", "Raising", "Hanging", "Crashing", "Exiting", "Absent", "Chatting", "Garbling", "Forking"):
         monkeypatch.setitem(TRACKERS, name.lower(), Kind("numpy", f"tests.track.fakes:{name}", name))
     monkeypatch.setitem(TRACKERS, "missing", Kind("no_such_package_at_all", "x:y", "Missing"))
@@ -27,7 +27,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(cells: int = 1, epochs: int = 3) -> None:
-    """The events of `cells` runs."""
+    """Publish the events of `cells` runs."""
     for cell in range(cells):
         emit("cell_started", cell=f"c{cell}", key=f"k{cell}", labels={"method": "random"})
         for epoch in range(epochs):
@@ -35,7 +35,7 @@ def train(cells: int = 1, epochs: int = 3) -> None:
         emit("cell_done", cell=f"c{cell}", seconds=1.0, top1=50.0, dataset="tiny", balanced=False)
 
 
-def test_a_tracker_hears_every_run_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tracker_gets_every_run_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tracking(["notes"], tmp_path):
         train(cells=1, epochs=2)
         emit("epoch", cell="unheard of", epoch=1, loss=1.0)
@@ -65,26 +65,26 @@ def test_a_tracker_hears_every_run_in_order(tmp_path: Path, capsys: pytest.Captu
         ("absent", "AttributeError: module 'tests.track.fakes' has no attribute 'Absent'"),
     ],
 )
-def test_one_warning_and_the_others_go_on(
+def test_a_failing_tracker_costs_one_warning_and_the_others_continue(
     name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = time.monotonic()
     with tracking([name, "notes"], tmp_path):
         train()
         during = time.monotonic() - start
-    assert during < 4.0  # whoever trains waits for nobody
+    assert during < 4.0  # training does not wait
     assert time.monotonic() - start < 20.0
-    said = capsys.readouterr().err
-    assert [line for line in said.splitlines() if "warning" in line] == [
+    captured = capsys.readouterr().err
+    assert [line for line in captured.splitlines() if "warning" in line] == [
         f"warning: {name.title()}: {reason}; continuing without it; no result is lost"
     ]
-    assert KEY not in said
+    assert KEY not in captured
     assert "finish c0 done" in (tmp_path / "notes.txt").read_text()
     if name == "hanging":
         assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 
 
-def test_trackers_end_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_trackers_end_in_parallel(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(trackers, "CLOSE_SECONDS", 1.0)
     monkeypatch.setattr(trackers, "PATIENCE_SECONDS", 0.1)
     for number in range(3):
@@ -93,15 +93,15 @@ def test_trackers_end_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture
         train()
         start = time.monotonic()
     assert time.monotonic() - start < 2.5
-    said = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("notes.txt")]
-    waited, *warnings = said
+    captured = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("notes.txt")]
+    waited, *warnings = captured
     assert waited == "Hanging 0, Hanging 1, Hanging 2: still writing; waits for 1 s at most"
     assert [line.split(";")[0] for line in warnings] == [
         f"warning: Hanging {number}: did not end within 1 s" for number in range(3)
     ]
 
 
-def test_what_a_tracker_started_ends_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_child_processes_end_with_their_tracker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with tracking(["forking"], tmp_path):
         train()
     assert "warning" not in capsys.readouterr().err
@@ -109,14 +109,14 @@ def test_what_a_tracker_started_ends_with_it(tmp_path: Path, capsys: pytest.Capt
 
 
 def has_ended(process: int) -> bool:
-    """Whether it is gone, or waits for somebody to take note of its end."""
+    """Return whether a process has ended or is a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
 
 
-def test_a_tracker_that_takes_nothing_is_given_up_while_training_goes_on(
+def test_a_blocked_tracker_is_given_up_while_training_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trackers, "HANG_SECONDS", 0.2)
@@ -132,7 +132,7 @@ def test_a_tracker_that_takes_nothing_is_given_up_while_training_goes_on(
     assert time.monotonic() - start < 5.0
 
 
-def test_what_waits_for_a_tracker_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queue_of_a_tracker_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "MOST_WAITING_BYTES", 100_000)
     remote = trackers.Remote(TRACKERS["hanging"], tmp_path)
     for _ in range(20):
@@ -142,7 +142,7 @@ def test_what_waits_for_a_tracker_is_bounded(tmp_path: Path, monkeypatch: pytest
 
 
 def test_sweeps_leave_nothing_behind(tmp_path: Path) -> None:
-    before, running = len(os.listdir("/proc/self/fd")), children()  # other tests leave some of their own
+    before, running = len(os.listdir("/proc/self/fd")), children()  # other tests leave theirs
     for _ in range(3):
         with tracking(["notes", "exiting"], tmp_path):
             train()
@@ -151,7 +151,7 @@ def test_sweeps_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 def children() -> set[str]:
-    """Processes that this one has started and not waited for."""
+    """Return child processes that were not waited for."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -163,14 +163,14 @@ def children() -> set[str]:
     return found
 
 
-def test_a_listener_that_fails_hears_no_more(capsys: pytest.CaptureFixture[str]) -> None:
-    heard = []
-    with listening(lambda event: 1 / 0), listening(heard.append):
+def test_a_failing_listener_gets_no_further_events(capsys: pytest.CaptureFixture[str]) -> None:
+    events = []
+    with listening(lambda event: 1 / 0), listening(events.append):
         train(epochs=1)
-    assert len(heard) == 3
+    assert len(events) == 3
     assert capsys.readouterr().err.count("warning") == 1
     train()
-    assert len(heard) == 3
+    assert len(events) == 3
 
 
 def test_secrets_stay_out_of_messages() -> None:
@@ -204,7 +204,7 @@ def test_a_killed_sweep_leaves_no_tracker_alive(number: signal.Signals, tmp_path
     wait_for(lambda: notes.read_text().endswith("finish c interrupted {}\nclose\n"))
 
 
-def test_a_tracker_that_hangs_does_not_outlive_a_killed_sweep_for_long(tmp_path: Path) -> None:
+def test_a_hanging_tracker_ends_soon_after_a_killed_sweep(tmp_path: Path) -> None:
     process = start_python(KILLED, str(tmp_path), "Orphan")
     pid = tmp_path / "pid"
     wait_for(lambda: pid.exists() and pid.read_text())
@@ -228,6 +228,6 @@ def test_no_key_is_on_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         process = Path("/proc", (tmp_path / "pid").read_text())
         command = (process / "cmdline").read_bytes()
-        assert (process / "oom_score_adj").read_text() == "1000\n"  # where memory runs out, training stays
+        assert (process / "oom_score_adj").read_text() == "1000\n"  # if memory runs out, training survives
         assert (process / "stat").read_text().rpartition(")")[2].split()[16] == str(min(os.nice(0) + 10, 19))
     assert command.split(b"\0")[1:4] == [b"-P", b"-m", b"fastdc.track.tracker_process"]

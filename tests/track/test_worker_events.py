@@ -22,9 +22,9 @@ def test_epochs_of_a_worker_are_reported(tmp_path: Path) -> None:
     worker = RemoteWorker(reported.append)
     assert worker.open(plan, Home(this_fastdc(), Path(os.getcwd()))) is None
     here: list[object] = []
-    with listening(here.append):  # a worker is a process of its own; here it shares ours
+    with listening(here.append):  # a worker has its own process; here it shares this one
         worker.run(Request((plan.cells[0].key,), {}))
     tracked = [event for event in pickle.loads(pickle.dumps(reported)) if isinstance(event, Tracked)]
     assert [event.event for event in tracked] == here
-    told = [(event["event"], event["cell"], event["epoch"]) for (event,) in tracked]
-    assert told == [("epoch", plan.cells[0].name, epoch) for epoch in (1, 2, 3)]
+    events = [(event["event"], event["cell"], event["epoch"]) for (event,) in tracked]
+    assert events == [("epoch", plan.cells[0].name, epoch) for epoch in (1, 2, 3)]

@@ -1,4 +1,4 @@
-"""A teacher for the small Fashion-MNIST set, and one that counts or stumbles."""
+"""Provide a teacher for the small Fashion-MNIST set, and one that counts calls or stops."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,11 +19,11 @@ from fastdc.train.evaluation_request import EvaluationRequest
 
 
 class StumbledError(Exception):
-    """Stands for a kill: leaves the work between two batches."""
+    """Simulated kill between two batches."""
 
 
 class Watched(nn.Module):
-    """A network that counts its forward passes; `dies_at` ends the one of that number."""
+    """Network that counts its forward passes; `dies_at` ends the one of that number."""
 
     def __init__(self, network: nn.Module, dies_at: int | None = None, half: bool = False) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Watched(nn.Module):
 
 @pytest.fixture(scope="session")
 def taught(betons: Any) -> nn.Module:
-    """A network that has learnt the training images."""
+    """Train a network on the training images."""
     compute = choose_compute("fp32", 1)
     model = build_model("convnet_w16", 3, 28, 1)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
@@ -57,7 +57,7 @@ MakeTeacher = Callable[..., Teacher]
 
 @pytest.fixture
 def make_teacher(taught: nn.Module) -> MakeTeacher:
-    """Teachers around one network: `dies_at` and `half` as of `Watched`, others as of `Teacher`."""
+    """Return a function that makes teachers: `dies_at` and `half` as in `Watched`, others as in `Teacher`."""
 
     def make(network: nn.Module | None = None, **changes: Any) -> Teacher:
         watched = {name: changes.pop(name) for name in ("dies_at", "half") if name in changes}
@@ -69,13 +69,13 @@ def make_teacher(taught: nn.Module) -> MakeTeacher:
 
 
 def soft_settings(protocol: dict[str, Any] | None = None, **changes: Any) -> EvaluateSettings:
-    """A short soft training of a small network."""
+    """Return settings for a short soft training of a small network."""
     made = get_protocol("soft-small", {"epochs": 2, "validate_every": 2, **(protocol or {})})
     return EvaluateSettings(**{"protocol": made, "arch": "convnet_w8", "threads": 1, **changes})
 
 
 def outcome(result: object) -> tuple[Any, ...]:
-    """What must repeat to the last digit."""
+    """Return the values that must repeat to the last digit."""
     assert isinstance(result, EvaluationResult)
     return result.top1, result.per_class, result.curve
 

@@ -1,4 +1,4 @@
-"""Augmentation of batches against loops over pixels in float64, and its random numbers against their laws."""
+"""Augmentation of batches against loops over pixels in float64, and the distribution of its random numbers."""
 
 import math
 from collections import Counter
@@ -18,7 +18,7 @@ Image = NDArray[np.float64]
 def reference(
     operation: str, image: Image, uniform: NDArray[np.float64], normal: NDArray[np.float64], order: list[int]
 ) -> Image:
-    """One image [3, S, S] in float64, pixel by pixel."""
+    """Augment one image [3, S, S] in float64, pixel by pixel."""
     side = image.shape[-1]
     if operation == "flip":
         return image[:, :, ::-1] if uniform[0] < 0.5 else image
@@ -63,7 +63,7 @@ def pixel(operation: str, image: Image, uniform: NDArray[np.float64], y: int, x:
 
 
 def read(image: Image, row: int, column: int) -> Image:
-    """A pixel, 0 outside of the image."""
+    """Return a pixel, 0 outside the image."""
     side = image.shape[-1]
     return image[:, row, column] if 0 <= row < side and 0 <= column < side else np.zeros(3)
 
@@ -100,7 +100,7 @@ def test_operations_equal_loops_over_pixels(operations: tuple[str, ...], side: i
     assert torch.allclose(single.double(), found, atol=2e-5)
 
 
-def test_draws_depend_on_seed_epoch_step_and_batch_and_on_nothing_else() -> None:
+def test_draws_depend_only_on_seed_epoch_step_and_batch() -> None:
     def flat(*address: int) -> tuple[object, ...]:
         draw = draw_augment("idc", *address)
         return draw.operations, *draw.uniform.flat, *draw.normal.flat, *draw.order.flat
@@ -131,7 +131,7 @@ def test_idc_flips_colours_warps_and_cuts_out() -> None:
     assert all(abs(count - 1000) < 4.5 * 25.8 for count in counts.values())
 
 
-def test_random_numbers_follow_their_laws() -> None:
+def test_random_numbers_follow_their_distributions() -> None:
     draws = drawn("jitter")
     uniform = np.concatenate([draw.uniform for draw in draws])
     assert uniform.min() >= 0
@@ -150,7 +150,7 @@ def test_random_numbers_follow_their_laws() -> None:
 
 
 def test_moves_and_holes_are_uniform() -> None:
-    """A ramp shows where each pixel came from; a field of ones shows the hole."""
+    """A ramp shows the origin of each pixel; an image of ones shows the hole."""
     side, batch = 8, 6000
     draw = draw_augment("dsa", 1, 0, 0, batch)
     ramp = torch.arange(1.0, side + 1).view(1, 1, side, 1).expand(batch, 3, side, side)
@@ -167,7 +167,7 @@ def test_moves_and_holes_are_uniform() -> None:
 
 
 @pytest.mark.parametrize("kind", ["dsa", "idc", "jitter"])
-def test_images_stay_as_they_are_and_so_does_their_memory_format(kind: BatchAugment) -> None:
+def test_the_input_and_its_memory_format_are_unchanged(kind: BatchAugment) -> None:
     for step in range(12):
         images = torch.randn(5, 3, 6, 6).contiguous(memory_format=torch.channels_last)
         before = images.clone()

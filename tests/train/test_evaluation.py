@@ -1,4 +1,4 @@
-"""Evaluation: it learns, repeats to the last digit, and refuses sets that do not fit."""
+"""Evaluation: it learns, repeats to the last digit, and refuses mismatched sets."""
 
 import io
 from pathlib import Path
@@ -27,7 +27,7 @@ def result(betons: Any) -> EvaluationResult:
 
 
 def png_total(beton: Path) -> int:
-    """What the grey images of a beton take as PNG files."""
+    """Return the bytes of a beton's grey images as PNG files."""
     total = 0
     with BetonFile(beton) as file:
         for index in range(len(file)):
@@ -90,13 +90,13 @@ def test_bf16_autocast_trains_on_cpu(betons: Any) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "tf32"])
-def test_what_a_cpu_lacks_is_refused(betons: Any, precision: str) -> None:
+def test_precisions_that_a_cpu_lacks_are_refused(betons: Any, precision: str) -> None:
     with pytest.raises(ConfigError, match=f"precision {precision}: needs a CUDA device"):
         evaluate(betons.train, betons.val, settings(precision=precision))
 
 
 def test_a_huge_learning_rate_diverges_with_a_reason(betons: Any) -> None:
-    for epochs in (1, 4):  # in one epoch no loss need show it: the last step may be the one that blows up
+    for epochs in (1, 4):  # in one epoch the loss may stay finite: the last step may be the one that diverges
         with pytest.raises(DivergedError):
             evaluate(betons.train, betons.val, settings(protocol={"lr": 1e30, "epochs": epochs, "optimizer": "sgd"}))
 
@@ -117,12 +117,12 @@ def test_sets_of_other_classes_are_refused(betons: Any, tmp_path: Path, classes:
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(1, 1), (2, 1), (256, 1), (257, 2), (1000, 2), (70000, 3)])
-def test_hard_labels_cost_whole_bytes(classes: int, expected: int) -> None:
+def test_hard_labels_take_whole_bytes(classes: int, expected: int) -> None:
     assert hard_label_bytes(classes) == expected
 
 
 def test_two_spellings_of_a_class_are_one_class(tmp_path: Path) -> None:
-    """Betons of before 0.2 have the names as macOS (decomposed) and others (composed) spell folders."""
+    """Betons of before 0.2 have the names of folders as spelled by macOS (decomposed) and others (composed)."""
     origin: dict[str, Any] = {"dataset": "x", "split": None, "source": "x", "made": {}}
     for name, spelled in (("mac", "cafe\u0301"), ("linux", "caf\u00e9"), ("other", "cafe")):
         write_samples(tmp_path / f"{name}.beton", fashion_images("train", 1), classes=[spelled, "b", "c"], **origin)

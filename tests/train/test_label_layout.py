@@ -1,4 +1,4 @@
-"""Bytes of labels, and which batches are kept."""
+"""Bytes of labels, and the choice of kept batches."""
 
 import numpy as np
 import pytest
@@ -18,10 +18,10 @@ def test_300_epochs_of_imagenet_at_ipc_10_take_six_billion_bytes() -> None:
 
 
 @pytest.mark.parametrize("ratio", [10, 20, 30, 40])
-def test_pruned_pools_keep_one_of_so_many_batches(ratio: int) -> None:
+def test_pruned_pools_keep_one_batch_in_the_ratio(ratio: int) -> None:
     layout = LabelLayout(get_protocol(f"soft*labels=stored,label_ratio={ratio}"), 10_000, 1000)
     assert len(layout.kept) == round(300 * 79 / ratio)
-    # 78 of 79 batches hold 128 images, the last one 16: the bytes are those of the batches that were drawn.
+    # 78 of 79 batches have 128 images, the last one 16: the bytes are those of the drawn batches.
     short = int((layout.kept % 79 == 78).sum())
     assert layout.file_bytes == 2000 * (128 * (len(layout.kept) - short) + 16 * short)
     assert layout.file_bytes == pytest.approx(6e9 / ratio, rel=0.01)
@@ -45,7 +45,7 @@ def test_top_k_beyond_the_classes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("images", "batch", "sizes"), [(7, 3, [3, 4]), (8, 3, [3, 3, 2]), (6, 3, [3, 3]), (1, 3, [1]), (3, 1, [1, 1, 1])]
 )
-def test_steps_as_the_training_takes_them(images: int, batch: int, sizes: list[int]) -> None:
+def test_steps_are_those_of_the_training(images: int, batch: int, sizes: list[int]) -> None:
     assert step_sizes(images, batch) == sizes
 
 
@@ -68,7 +68,7 @@ def test_draws_from_the_pool_are_uniform_with_replacement_and_by_the_label_seed(
     slots = np.array([layout.drawn(epoch, step).slot for epoch in range(300) for step in range(10)])
     counts = np.bincount(slots, minlength=300)
     assert counts.sum() == 3000
-    assert ((counts - 10) ** 2 / 10).sum() < 400  # chi-square of 299 degrees: beyond it once in 10,000 times
+    assert ((counts - 10) ** 2 / 10).sum() < 400  # chi-square of 299 degrees: exceeded once in 10,000 times
     assert counts.max() > 10
     other = LabelLayout(get_protocol("soft-small*labels=stored,label_ratio=10,label_seed=1"), 100, 10)
     assert not np.array_equal(layout.kept, other.kept)

@@ -1,4 +1,4 @@
-"""A validation set that lacks a class: matched by name, and the class's accuracy is not a number."""
+"""A validation set that lacks a class: classes match by name, and the missing one has accuracy NaN."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ SETTINGS = EvaluateSettings(
 
 
 def rewrite(val: Path, out: Path, classes: tuple[str, ...], kept: tuple[str, ...]) -> Path:
-    """The validation images of the classes `kept`, with the class list `classes`."""
+    """Write the validation images of the classes `kept`, with the class list `classes`."""
     with BetonFile(val) as beton:
         samples = [
             Sample(beton.decode(index), classes.index(CLASSES[label]), f"val/{index}")
@@ -50,7 +50,7 @@ def test_the_network_is_the_same_and_only_the_missing_class_is_not_measured(beto
         assert (again.per_class, again.top1, again.curve) == (expected, found.top1, found.curve)
 
 
-def test_the_same_classes_in_another_order_are_called_so(betons: Any, tmp_path: Path) -> None:
+def test_the_error_names_classes_in_another_order(betons: Any, tmp_path: Path) -> None:
     """A folder from macOS sorts "é" (NFD) before "f", one from Linux (NFC) after "z"."""
     turned = rewrite(betons.val, tmp_path / "turned.beton", CLASSES[::-1], CLASSES)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Mixing and the losses of soft labels, against plain references."""
+"""Mixing and the losses of soft labels against plain references."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_a_drawn_box_lies_in_the_image_and_its_area_is_counted(
     assert sorted(cut.partners) == list(range(batch))
 
 
-def test_draws_depend_on_seed_epoch_and_step_and_on_nothing_else() -> None:
+def test_draws_depend_only_on_seed_epoch_and_step() -> None:
     def flat(*address: int) -> tuple[object, ...]:
         cut = draw_cutmix(*address, 16, 64, 1.0)
         return tuple(cut.partners), *cut[1:]
@@ -55,7 +55,7 @@ def test_the_area_follows_the_beta_distribution() -> None:
     # As alpha grows, Beta(alpha, alpha) gathers at 1/2.
     assert whole_boxes(1e6) == pytest.approx([0.5] * len(whole_boxes(1e6)), abs=0.01)
     shares = [draw_cutmix(0, 0, step, 1, 1000, 1.0).share for step in range(2000)]
-    # A box of area a = u (uniform) with edge e = sqrt(a), cut at the border on each side: E[inside] by quadrature.
+    # A box of area a = u (uniform) with edge e = sqrt(a), clipped at the border: E[inside] by quadrature.
     edges = np.sqrt((np.arange(400) + 0.5) / 400)
     centres = (np.arange(400) + 0.5) / 400
     spans = np.minimum(centres + edges[:, None] / 2, 1) - np.maximum(centres - edges[:, None] / 2, 0)
@@ -110,7 +110,7 @@ def test_the_weight_of_mixup_follows_the_beta_distribution() -> None:
     assert abs(swaps - 500) < 4.5 * 15.9
 
 
-def test_cutout_blanks_one_square_that_lies_inside_and_keeps_classes() -> None:
+def test_cutout_blanks_one_square_inside_and_keeps_classes() -> None:
     images = torch.randn(4, 3, 7, 7)
     places = set()
     for step in range(300):
@@ -122,7 +122,7 @@ def test_cutout_blanks_one_square_that_lies_inside_and_keeps_classes() -> None:
         expected[:, :, top : top + 3, left : left + 3] = 0
         assert torch.equal(blanked, expected)
         places.add((top, left))
-    assert places == {(top, left) for top in range(5) for left in range(5)}  # as the code: randint(0, S - edge + 1)
+    assert places == {(top, left) for top in range(5) for left in range(5)}  # as in the code: randint(0, S - edge + 1)
 
 
 def reference_kl(student: np.ndarray, teacher: np.ndarray, temperature: float) -> float:
@@ -146,7 +146,7 @@ def test_kl_is_batchmean_without_the_temperature_squared(temperature: float) -> 
     assert float(kl_loss(torch.from_numpy(teacher), torch.from_numpy(teacher), temperature)) == pytest.approx(0)
 
 
-def test_classes_that_were_not_stored_have_no_probability() -> None:
+def test_classes_that_are_not_stored_have_probability_zero() -> None:
     generator = np.random.default_rng(1)
     student, teacher = generator.normal(0, 5, (2, 6, 9))
     teacher[teacher < np.sort(teacher, 1)[:, -3:-2]] = -np.inf  # three are left in each row

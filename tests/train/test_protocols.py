@@ -1,4 +1,4 @@
-"""The presets hold the published values, and a changed protocol says so in its name."""
+"""Presets have the published values, and the name of a changed protocol shows the change."""
 
 import json
 from types import SimpleNamespace
@@ -12,10 +12,11 @@ from fastdc.common.keys import content_key
 from fastdc.nn.device import Compute
 from fastdc.train import EvaluateSettings, Protocol, get_protocol
 from fastdc.train.network_training import _identity, learning_rate
+from fastdc.train.protocol_names import with_epochs, without_epochs
 from fastdc.train.protocols import all_protocols
 
 
-def test_hard_is_the_benchmarks_protocol() -> None:
+def test_hard_equals_the_benchmarks_protocol() -> None:
     hard = get_protocol("hard")
     assert (hard.epochs, hard.batch_size, hard.optimizer, hard.lr, hard.weight_decay) == (300, 128, "adamw", 1e-3, 0.01)
     assert hard.crop_scale_min == 0.08
@@ -54,7 +55,7 @@ def test_bad_protocols_are_refused(name: str, overrides: dict[str, object], matc
         get_protocol(name, overrides)
 
 
-def test_cosine_starts_at_lr_and_is_a_full_half_wave() -> None:
+def test_cosine_falls_from_lr_to_zero_over_half_a_wave() -> None:
     hard = get_protocol("hard")
     assert learning_rate(hard, 0, 300) == pytest.approx(1e-3)
     assert learning_rate(hard, 150, 300) == pytest.approx(5e-4)
@@ -75,7 +76,7 @@ PINNED = {  # protocol: (key of its dump, identity of an evaluation under it), b
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_hard_protocols_keep_the_keys_they_had_before_soft_labels(name: str) -> None:
+def test_hard_protocols_keep_their_keys_from_before_soft_labels(name: str) -> None:
     protocol = get_protocol(name)
     assert protocol.name == name
     dumped = content_key(protocol.model_dump(mode="json"))
@@ -88,7 +89,7 @@ def test_hard_protocols_keep_the_keys_they_had_before_soft_labels(name: str) -> 
     assert json.dumps(get_protocol("hard").model_dump()) == HARD
 
 
-def test_soft_is_the_benchmarks_protocol() -> None:
+def test_soft_equals_the_benchmarks_protocol() -> None:
     soft, hard = get_protocol("soft"), get_protocol("hard")
     assert (soft.labels, soft.mix, soft.alpha, soft.temperature, soft.loss) == ("online", "cutmix", 1.0, 20.0, "kl")
     changed = {"labels": "hard", "mix": "none", "base": "hard"}
@@ -122,7 +123,7 @@ CHANGED = (
 
 
 @pytest.mark.parametrize("name", [*all_protocols(), *CHANGED])
-def test_a_full_name_reads_back_and_survives_storage(name: str) -> None:
+def test_a_full_name_round_trips(name: str) -> None:
     protocol = get_protocol(name)
     assert protocol.name == name
     assert get_protocol(protocol.name) == protocol
@@ -134,7 +135,7 @@ def test_no_two_protocols_share_a_key() -> None:
     assert len({content_key(get_protocol(name).model_dump(mode="json")) for name in names}) == len(names)
 
 
-def test_the_kinds_own_alpha_is_no_change() -> None:
+def test_the_default_alpha_is_no_change() -> None:
     assert get_protocol("hard*mix=mixup").alpha == 0.8
     assert get_protocol("hard*mix=cutmix").alpha == get_protocol("hard").alpha == 1.0
     assert get_protocol("hard*mix=mixup,mix_alpha=0.8") == get_protocol("hard*mix=mixup")
@@ -142,7 +143,7 @@ def test_the_kinds_own_alpha_is_no_change() -> None:
     assert get_protocol("hard*mix=mixup,mix_alpha=1.0").name == "hard*mix=mixup,mix_alpha=1.0"
 
 
-def test_recipes_rest_on_the_size_of_the_set() -> None:
+def test_recipes_depend_on_the_size_of_the_set() -> None:
     minimax = get_protocol("minimax-hl")
     assert [minimax.epochs_for(images, 10) for images in (10, 100, 500, 1000)] == [3000, 2000, 1500, 1000]
     assert get_protocol("minimax-hl*epochs=150").epochs_for(500, 10) == 150
@@ -176,12 +177,20 @@ def test_recipes_rest_on_the_size_of_the_set() -> None:
         ("soft*labels=soft", "labels"),
     ],
 )
-def test_a_setting_that_nothing_reads_is_refused(name: str, match: str) -> None:
+def test_a_setting_without_effect_is_refused(name: str, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         get_protocol(name)
 
 
-def test_settings_that_do_not_fit_together_are_told_without_all_the_others() -> None:
+def test_the_error_about_conflicting_settings_omits_the_others() -> None:
     with pytest.raises(ConfigError) as caught:
         get_protocol("soft*label_topk=3")
     assert str(caught.value) == "protocol soft: label_topk is read with labels=stored only, found labels=online"
+
+
+def test_epochs_in_the_name_of_a_protocol() -> None:
+    for name, short in (("hard", "hard"), ("hard*lr=0.1", "hard*lr=0.1")):
+        assert without_epochs(with_epochs(name, 60)) == short
+    assert without_epochs("hard*epochs=60,lr=0.1") == without_epochs("hard*lr=0.1, epochs=60") == "hard*lr=0.1"
+    with pytest.raises(ConfigError, match=r"hard\*epochs=60 sets its own epochs; give hard, or"):
+        with_epochs("hard*epochs=60", 50)

@@ -1,4 +1,4 @@
-"""Recipes of other papers run: they repeat, share a stream, resume, and crop mosaics as they say."""
+"""Recipes of other papers: they repeat, share a stream, resume, and crop mosaics as documented."""
 
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def test_cim_learns(betons: Any) -> None:
     assert result.batch_size == 50
 
 
-def test_every_augmentation_and_mixing_changes_what_is_learnt(betons: Any) -> None:
+def test_every_augmentation_and_mixing_changes_the_result(betons: Any) -> None:
     names = [
         "hard",
         "hard-sgd",
@@ -80,7 +80,7 @@ def test_every_augmentation_and_mixing_changes_what_is_learnt(betons: Any) -> No
     assert len(losses) == len(names)
 
 
-def test_epochs_by_ipc_reach_the_training(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epochs_by_ipc_apply_to_the_training(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """120 images of 3 classes are 40 of each: 1500 epochs; a thousandth of them here."""
     assert get_protocol("minimax-hl").epochs_for(120, 3) == 1500
     monkeypatch.setattr("fastdc.train.schedules.MINIMAX_EPOCHS", ((10, 3), (50, 2)))
@@ -90,7 +90,7 @@ def test_epochs_by_ipc_reach_the_training(betons: Any, monkeypatch: pytest.Monke
     assert [entry["lr"] for entry in result.curve] == pytest.approx([0.01, 0.01 * 0.2 * 0.2])
 
 
-def test_labels_of_a_recipe_count_their_epochs() -> None:
+def test_labels_of_a_recipe_count_its_epochs() -> None:
     assert label_bytes(get_protocol("soft*epochs=ipc"), 100, 10) == 2000 * 100 * 10 * 2
     assert label_bytes(get_protocol("minimax-hl"), 100, 10) == 100
 
@@ -130,7 +130,7 @@ def test_crops_of_mosaics(
 
 
 def test_cim_sees_whole_images_and_whole_tiles(tmp_path: Path) -> None:
-    """Images whose pixels are their own coordinates: views are a tile, enlarged, or the whole, as it is."""
+    """Images with coordinates as pixels show that views are an enlarged tile, or the whole image unchanged."""
     from fastdc.beton import Sample
     from fastdc.loader import open_loader
 
@@ -172,7 +172,7 @@ def test_a_mixed_image_is_compared_with_both_classes_or_with_its_own() -> None:
 
 
 def test_a_teacher_sees_augmented_images(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
-    """Online labels and stored ones agree, so that the stored ones were made of the same augmented images."""
+    """Online and stored labels agree, so both were made from the same augmented images."""
     found = {}
     for augment in ("none", "dsa"):
         for labels in ("online", "stored"):

@@ -1,4 +1,4 @@
-"""Training on a teacher's labels, given online."""
+"""Training on a teacher's online labels."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from fastdc.train.labels.targets import Labelling
 from tests.train.conftest import MakeTeacher, StumbledError, evaluate_together, outcome, soft_settings
 
 
-def test_learns_from_the_teacher_and_says_what_it_cost(betons: Any, make_teacher: MakeTeacher) -> None:
+def test_learns_from_the_teacher_and_reports_its_cost(betons: Any, make_teacher: MakeTeacher) -> None:
     teacher = make_teacher()
     result = evaluate(betons.train, betons.val, soft_settings({"epochs": 8}, arch="convnet_w16"), teacher=teacher)
     assert result.top1 > 50  # chance is 33
@@ -28,7 +28,7 @@ def test_learns_from_the_teacher_and_says_what_it_cost(betons: Any, make_teacher
     assert result.protocol == "soft-small*epochs=8,validate_every=2"
 
 
-def test_repeats_and_depends_on_seed_teacher_and_mixing(betons: Any, make_teacher: MakeTeacher) -> None:
+def test_results_depend_only_on_seed_teacher_and_mixing(betons: Any, make_teacher: MakeTeacher) -> None:
     def run(**changes: Any) -> tuple[Any, ...]:
         teacher = changes.pop("teacher", None) or make_teacher()
         return outcome(evaluate(betons.train, betons.val, soft_settings(**changes), teacher=teacher))
@@ -46,7 +46,7 @@ def test_repeats_and_depends_on_seed_teacher_and_mixing(betons: Any, make_teache
 
 
 class LooksAt(nn.Module):
-    """Keeps what it is asked about."""
+    """Keep the labelled images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def test_a_killed_training_resumes_bit_equal(
     assert second.model.calls == 20 - (dies_at - 1)
 
 
-def test_networks_together_equal_networks_alone(betons: Any, make_teacher: MakeTeacher) -> None:
+def test_networks_trained_together_equal_single_ones(betons: Any, make_teacher: MakeTeacher) -> None:
     wanted = [soft_settings(arch=arch) for arch in ("convnet_w8", "convnet_w12")]
     wanted_shared = [soft_settings({"order": "shared"}, seed=seed) for seed in range(2)]
     for group in (wanted, wanted_shared):
@@ -117,7 +117,7 @@ def test_a_hard_protocol_ignores_a_teacher(betons: Any, make_teacher: MakeTeache
 
 
 class Constant(nn.Module):
-    """Answers with one number, for so many classes."""
+    """Return a constant output for a number of classes."""
 
     def __init__(self, classes: int, value: float) -> None:
         super().__init__()
@@ -127,10 +127,10 @@ class Constant(nn.Module):
         return images.new_full((len(images), self.classes), self.value)
 
 
-def test_what_cannot_teach_is_refused(betons: Any, make_teacher: MakeTeacher) -> None:
+def test_unusable_teachers_are_refused(betons: Any, make_teacher: MakeTeacher) -> None:
     with pytest.raises(ConfigError, match=r"soft-small.*come from a teacher, found none"):
         evaluate(betons.train, betons.val, soft_settings())
-    with pytest.raises(ConfigError, match=r"teacher tutor: answers with shape \(12, 5\), expected \(12, 3\)"):
+    with pytest.raises(ConfigError, match=r"teacher tutor: its outputs have shape \(12, 5\), expected \(12, 3\)"):
         evaluate(betons.train, betons.val, soft_settings(), teacher=make_teacher(Constant(5, 0.0)))
     with pytest.raises(DivergedError, match="loss is nan"):
         evaluate(betons.train, betons.val, soft_settings(), teacher=make_teacher(Constant(3, float("nan"))))

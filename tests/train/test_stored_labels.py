@@ -32,7 +32,7 @@ def label_files(root: Path) -> list[Path]:
     return sorted(root.glob("*/labels.bin"))
 
 
-def test_a_stored_run_is_the_online_run_of_its_stream_with_logits_rounded_to_fp16(
+def test_a_stored_run_equals_the_online_run_with_fp16_logits(
     betons: Any, make_teacher: MakeTeacher, tmp_path: Path
 ) -> None:
     stored = evaluate(betons.train, betons.val, stored_settings(), teacher=make_teacher(), labels_root=tmp_path)
@@ -43,19 +43,19 @@ def test_a_stored_run_is_the_online_run_of_its_stream_with_logits_rounded_to_fp1
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_the_file_holds_logits_and_nothing_else(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
+def test_the_file_contains_only_logits(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
     settings = stored_settings()
     result = evaluate(betons.train, betons.val, settings, teacher=make_teacher(), labels_root=tmp_path)
     (path,) = label_files(tmp_path)
     assert path.stat().st_size == result.label_bytes == label_bytes(settings.protocol, 120, 3) == 2 * 120 * 3 * 2
     assert {file.name for file in path.parent.iterdir()} == {"labels.bin", "labels.json"}
-    told = json.loads((path.parent / "labels.json").read_bytes())
-    assert (result.label_file, result.labels, result.teacher) == (told["sha256"], "stored", "tutor")
-    assert (told["bytes"], told["name"], told["dataset"]) == (1440, "tutor", "fashion3")
-    assert result.relabel_seconds == told["seconds"] > 0
+    record = json.loads((path.parent / "labels.json").read_bytes())
+    assert (result.label_file, result.labels, result.teacher) == (record["sha256"], "stored", "tutor")
+    assert (record["bytes"], record["name"], record["dataset"]) == (1440, "tutor", "fashion3")
+    assert result.relabel_seconds == record["seconds"] > 0
 
 
-def test_crops_inside_tiles_have_labels_of_their_own(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
+def test_crops_inside_tiles_have_their_own_labels(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
     for augment in ("method", "tile:2", "tile:2+whole=0.5", "method"):
         settings = stored_settings(augment=augment)
         evaluate(betons.train, betons.val, settings, teacher=make_teacher(), labels_root=tmp_path)
@@ -79,7 +79,7 @@ def test_labels_are_made_once_for_all_seeds_and_networks(
     assert label_files(tmp_path / "fresh")[0].read_bytes() == label_files(tmp_path)[0].read_bytes()
 
 
-def test_what_labels_depend_on_is_in_their_key(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
+def test_every_dependency_of_labels_is_in_their_key(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
     def run(teacher: Any = None, protocol: dict[str, Any] | None = None, **changes: Any) -> int:
         settings = stored_settings({"epochs": 1, **(protocol or {})}, **changes)
         evaluate(betons.train, betons.val, settings, teacher=teacher or make_teacher(), labels_root=tmp_path)
@@ -90,12 +90,12 @@ def test_what_labels_depend_on_is_in_their_key(betons: Any, make_teacher: MakeTe
     assert [run(protocol=change) for change in changes] == [1, 2, 3, 4, 5, 6]
     assert run(teacher=make_teacher(identity="other")) == 7
     assert run(image_size=24) == 8
-    # What they do not depend on: how the network is trained on them.
+    # They do not depend on the training that reads them.
     assert run(protocol={"lr": 0.1, "temperature": 4, "validate_every": 1}, seed=5) == 8
 
 
 def source_of(betons: Any, settings: Any, teacher: Any, root: Path) -> tuple[Any, StoredLabelling]:
-    """The training's loader, and its labels."""
+    """Return the training's loader, and its labels."""
     pair, compute = open_pair(betons.train, betons.val), choose_compute("fp32", 1)
     loader = open_training_loader(pair, [settings], compute)
     labelling = LabelSource(pair.stored, compute, teacher, root).labelling(
@@ -113,7 +113,7 @@ def test_a_step_gets_the_images_mixing_and_labels_of_the_batch_it_draws(
     teacher = make_teacher()
     loader, labelling = source_of(betons, settings, teacher, tmp_path)
     layout = labelling.file.layout
-    steps = len(layout.sizes)  # 120 = 7 * 17 + 1: the lone sample joins the seventh batch
+    steps = len(layout.sizes)  # 120 = 7 * 17 + 1: the last sample joins the seventh batch
     compute = choose_compute("fp32", 1)
     assert teacher.model.calls == len(layout.kept) == round(3 * steps / protocol.get("label_ratio", 1))
     made = {
@@ -158,7 +158,7 @@ def test_pruned_and_quantised_labels_train(betons: Any, make_teacher: MakeTeache
 
 
 @pytest.mark.parametrize(("dies_at", "left"), [(1, 30), (10, 30), (11, 20), (25, 10)])
-def test_a_killed_relabelling_goes_on_at_its_epoch(
+def test_a_killed_relabelling_resumes_at_its_epoch(
     betons: Any, make_teacher: MakeTeacher, tmp_path: Path, dies_at: int, left: int
 ) -> None:
     settings = stored_settings({"epochs": 3})
@@ -225,13 +225,13 @@ def test_a_full_disk_ends_before_any_label_is_made(betons: Any, make_teacher: Ma
 
 
 class Huge(nn.Module):
-    """Logits that fp16 cannot hold."""
+    """Return logits beyond fp16."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images.new_full((len(images), 3), 1e5)
 
 
-def test_answers_that_cannot_be_stored_are_refused(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
+def test_logits_that_cannot_be_stored_are_refused(betons: Any, make_teacher: MakeTeacher, tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match="teacher tutor: its logits are NaN, infinite or beyond 65,504"):
         source_of(betons, stored_settings(), make_teacher(Huge()), tmp_path)
     with pytest.raises(ConfigError, match="label_topk=4: the data has 3 classes"):
@@ -261,7 +261,7 @@ def test_a_killed_training_on_stored_labels_resumes_bit_equal(
     assert len(calls) == 14 + 7
 
 
-def test_the_view_of_a_stored_run_is_that_of_its_label_seed(betons: Any) -> None:
+def test_views_of_a_stored_run_depend_on_its_label_seed(betons: Any) -> None:
     pair, compute = open_pair(betons.train, betons.val), choose_compute("fp32", 1)
     first = next(open_training_loader(pair, [stored_settings(seed=3)], compute).epoch(0))
     second = next(open_training_loader(pair, [stored_settings(seed=4)], compute).epoch(0))

@@ -1,4 +1,4 @@
-"""Networks evaluated together: the digits of separate evaluations, and settings that cannot share are refused."""
+"""Networks evaluated together: digits of separate evaluations, and refusal of settings that cannot share."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def test_seeds_share_a_stream_when_the_protocol_shares_the_order(betons: Any) ->
         ({"protocol": {"lr": 0.5}}, "differ in protocol"),
     ],
 )
-def test_what_cannot_share_is_refused(betons: Any, change: dict[str, Any], match: str) -> None:
+def test_settings_that_cannot_share_are_refused(betons: Any, change: dict[str, Any], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         evaluate_together(betons.train, betons.val, [settings(), settings(**change)])
 

@@ -20,7 +20,7 @@ def settings(augment: str = "tile:1+views=3", protocol: dict[str, Any] | None = 
 
 
 def with_hints(beton: Path, out: Path, **hints: Any) -> Path:
-    """A copy of a set whose manifest has hints."""
+    """Copy a set with these hints in its manifest."""
     manifest = describe_beton(beton)
     with BetonFile(beton) as file:
         samples = [Sample(file.decode(i), int(file.labels[i]), manifest.ids[i]) for i in range(len(file))]
@@ -60,7 +60,7 @@ def test_engines_and_workers_change_no_digit(betons: Any, augment: str) -> None:
 
 
 @pytest.mark.parametrize("at", [1, 4, 8, 11])
-def test_a_killed_training_goes_on_in_its_round(
+def test_a_killed_training_resumes_in_its_round(
     betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     wanted = outcome(evaluate(betons.train, betons.val, settings()))
@@ -90,7 +90,7 @@ def test_trainings_share_a_stream_of_views(betons: Any, loader: str) -> None:
     assert list(map(outcome, together)) == [outcome(evaluate(betons.train, betons.val, each)) for each in wanted]
 
 
-def test_trainings_of_several_numbers_of_views_share_no_stream(betons: Any) -> None:
+def test_trainings_with_different_views_share_no_stream(betons: Any) -> None:
     with pytest.raises(ConfigError, match="take 1 and 3 views of an image in an epoch, expected one number for all"):
         evaluate_together(betons.train, betons.val, [settings("method"), settings()])
 
@@ -103,10 +103,10 @@ def test_labels_of_every_view_are_counted(betons: Any) -> None:
 
 
 @pytest.mark.parametrize("protocol", [{}, {"label_ratio": 3}])
-def test_stored_labels_are_those_of_every_view(
+def test_stored_labels_cover_every_view(
     betons: Any, make_teacher: MakeTeacher, tmp_path: Path, protocol: dict[str, Any]
 ) -> None:
-    """A file has a row for each view of each epoch, and trains to the digits of labels that are given online."""
+    """A file has a row for each view of each epoch, and gives the digits of online labels."""
     stored = soft_settings({"labels": "stored", **protocol}, augment="tile:1+views=3")
     result = evaluate(betons.train, betons.val, stored, teacher=make_teacher(), labels_root=tmp_path)
     (file,) = tmp_path.glob("*/labels.bin")

@@ -1,4 +1,4 @@
-"""The recipes of the repository as modules."""
+"""Provide the recipes of the repository as modules."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ WRITERS = Path(__file__).parents[2] / "writers"
 
 
 def load(name):
-    """A recipe as a module; its folder has to be importable, as when it is run as a script."""
+    """Load a recipe as a module, with its folder on the path as for a script."""
     if str(WRITERS) not in sys.path:
         sys.path.insert(0, str(WRITERS))
     return importlib.import_module(name)

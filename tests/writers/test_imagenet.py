@@ -1,4 +1,4 @@
-"""The ImageNet recipe, on a small set that has all its oddities and comes in all its layouts."""
+"""The ImageNet recipe on a small set with all oddities, in every layout."""
 
 import dataclasses
 import io
@@ -33,7 +33,7 @@ VAL_CLASSES = [WNIDS[place] for place in (2, 0, 1, 1, 2, 0)]  # of ILSVRC2012_va
 
 
 def train_files():
-    """n01440764/n01440764_0.JPEG, ...: one four-colour JPEG, and the PNG under its real name."""
+    """Return n01440764/n01440764_0.JPEG, ...: one CMYK JPEG, and the PNG under its real name."""
     files = {f"{wnid}/{wnid}_{number}.JPEG": picture(10 * label + number)
              for label, wnid in enumerate(WNIDS) for number in range(COUNTS[label])}  # fmt: skip
     files[f"{WNIDS[0]}/{WNIDS[0]}_3.JPEG"] = picture(99, mode="CMYK")
@@ -42,7 +42,7 @@ def train_files():
 
 
 def val_files():
-    """ILSVRC2012_val_00000001.JPEG, ...; the fourth is a four-colour JPEG."""
+    """Return ILSVRC2012_val_00000001.JPEG, ...; the fourth is a CMYK JPEG."""
     return {f"ILSVRC2012_val_{number:08d}.JPEG": picture(100 + number, mode="CMYK" if number == 4 else "RGB")
             for number in range(1, 7)}  # fmt: skip
 
@@ -57,12 +57,12 @@ def under(folder, files):
 
 @pytest.fixture
 def source(tmp_path):
-    """train/WNID/x.JPEG, val/WNID/x.JPEG."""
+    """Write train/WNID/x.JPEG, val/WNID/x.JPEG."""
     return put(tmp_path / "imagenet", under("train", train_files()) | under("val", in_folders(val_files())))
 
 
 def as_kaggle(root):
-    """ILSVRC/Data/CLS-LOC/train, a flat val, and the two lists in the root."""
+    """Write ILSVRC/Data/CLS-LOC/train, a flat val, and the two lists in the root."""
     put(root, under("ILSVRC/Data/CLS-LOC/train", train_files()) | under("ILSVRC/Data/CLS-LOC/val", val_files()))
     put(root, {"ILSVRC/Annotations/CLS-LOC/val/x.xml": b"", "ILSVRC/Data/CLS-LOC/test/x.JPEG": picture(7)})
     rows = [f"{name[:-5]},{wnid} 85 1 499 272 {wnid} 1 2 3 4 \n"
@@ -73,7 +73,7 @@ def as_kaggle(root):
 
 
 def as_archives(root):
-    """ILSVRC2012_img_train.tar, which is a tar of tars, and ILSVRC2012_img_val.tar, which is flat."""
+    """Write ILSVRC2012_img_train.tar, a tar of tars, and ILSVRC2012_img_val.tar, which is flat."""
     root.mkdir()
     inner = {}
     for wnid in reversed(WNIDS):
@@ -93,7 +93,7 @@ def payloads(path):
         return [bytes(file.payload(index)) for index in range(len(file))]
 
 
-def test_both_splits_are_written_as_they_are_and_odd_files_converted(recipe, source, tmp_path):
+def test_both_splits_are_copied_and_odd_files_converted(recipe, source, tmp_path):
     out = tmp_path / "out"
     code, lines, errors = recipe(imagenet.main, "--source", source, "--out", out, data=SMALL)
     assert (code, errors) == (0, [])
@@ -127,7 +127,7 @@ def test_other_layouts_give_the_same_samples(recipe, source, tmp_path, layout):
         assert payloads(tmp_path / "a" / f"{split}.beton") == payloads(tmp_path / "b" / f"{split}.beton")
 
 
-def test_kaggles_zip_is_read_as_it_is(recipe, tmp_path):
+def test_kaggles_zip_is_read_directly(recipe, tmp_path):
     archive = make_zip(tmp_path / "kaggle.zip", as_kaggle(tmp_path / "kaggle"), "challenge")
     code, lines, errors = recipe(imagenet.main, "--source", archive, "--out", tmp_path / "out", data=SMALL)
     assert (code, errors) == (0, [])
@@ -179,7 +179,7 @@ def test_lists_of_the_classes_of_a_flat_val(recipe, tmp_path, text):
         ("".join(f"{name} {WNIDS[0]}\n" for name, _ in PAIRS), "1 classes, ImageNet-1K has 3"),
     ],
 )
-def test_lists_that_do_not_fit(recipe, tmp_path, text, words):
+def test_lists_that_do_not_match(recipe, tmp_path, text, words):
     source = flat(tmp_path / "set", text)
     arguments = ["--source", source, "--out", tmp_path / "out", "--split", "val", "--val-labels", source / "list.txt"]
     code, _, errors = recipe(imagenet.main, *arguments, data=SMALL)
@@ -210,7 +210,7 @@ def test_files_of_any_name_are_looked_up_in_the_list():
         (f"{WNIDS[0]}\n" * 2, ["a.JPEG", "b.JPEG"], "image 1 is a.JPEG, expected ILSVRC2012_val_00000001"),
     ],
 )
-def test_lines_without_a_file_of_the_folder_are_never_paired_by_their_order(text, files, words):
+def test_lines_without_a_file_are_never_paired_by_order(text, files, words):
     with pytest.raises(labels.SourceError, match=words):
         labels.parse_labels(text, files, "list")
 
@@ -224,7 +224,7 @@ def test_a_missing_and_a_stray_file_do_not_shift_the_classes(stray):
         labels.parse_labels("".join(f"{wnid}\n" for wnid in VAL_CLASSES), files, "list")
 
 
-def test_an_output_that_is_no_folder_is_one_line(recipe, source, tmp_path):
+def test_an_output_that_is_a_file_is_one_line(recipe, source, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     code, _, errors = recipe(imagenet.main, "--source", source, "--out", tmp_path / "file" / "out", data=SMALL)
     assert (code, len(errors)) == (2, 1)
@@ -245,7 +245,7 @@ def test_a_flat_val_without_a_list(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_the_devkit_tells_the_classes(recipe, tmp_path, packed):
+def test_the_devkit_gives_the_classes(recipe, tmp_path, packed):
     scipy_io = pytest.importorskip("scipy.io")
     source = flat(tmp_path / "set", "")
     numbers = {WNIDS[0]: 2, WNIDS[1]: 3, WNIDS[2]: 1}
@@ -301,7 +301,7 @@ def test_a_damaged_devkit(recipe, tmp_path, data):
         ("train", f"train/{WNIDS[0]}.tar", "holds 1 tars, such as .*, expected class folders; unpack them there"),
     ],
 )
-def test_sets_that_lack_something_are_refused_before_anything_is_written(recipe, source, tmp_path, remove, add, words):
+def test_incomplete_sets_are_refused_before_anything_is_written(recipe, source, tmp_path, remove, add, words):
     if remove:
         path = source / remove
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -313,7 +313,7 @@ def test_sets_that_lack_something_are_refused_before_anything_is_written(recipe,
     assert not out.exists()
 
 
-def test_the_missing_class_is_named_where_kaggles_list_tells_it(recipe, tmp_path):
+def test_the_missing_class_is_named_from_kaggles_list(recipe, tmp_path):
     source = as_kaggle(tmp_path / "kaggle")
     shutil.rmtree(source / "ILSVRC/Data/CLS-LOC/train" / WNIDS[1])
     code, _, errors = recipe(imagenet.main, "--source", source, "--out", tmp_path / "out", data=SMALL)
@@ -366,13 +366,13 @@ def test_other_numbers_of_odd_files_are_a_warning(recipe, source, tmp_path):
     ]
 
 
-def test_run_again_it_writes_only_what_is_missing_damaged_or_forced(recipe, source, tmp_path):
+def test_a_second_run_writes_only_missing_damaged_or_forced_files(recipe, source, tmp_path):
     out = tmp_path / "out"
     arguments = ["--source", source, "--out", out]
     recipe(imagenet.main, *arguments, data=SMALL)
     sound = {path.name: path.read_bytes() for path in out.iterdir()}
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    code, lines, _ = recipe(imagenet.main, "--out", out, data=SMALL)  # needs no source any more
+    code, lines, _ = recipe(imagenet.main, "--out", out, data=SMALL)  # needs no source
     assert (code, [line.partition(": ")[2] for line in lines]) == (
         0,
         [
@@ -403,7 +403,7 @@ def test_other_options_need_force(recipe, source, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train.beton", "train.json"])
-def test_a_strangers_file_is_not_replaced(recipe, source, tmp_path, name):
+def test_a_foreign_file_is_not_replaced(recipe, source, tmp_path, name):
     (tmp_path / name).write_bytes(b"precious")
     code, _, errors = recipe(imagenet.main, "--source", source, "--out", tmp_path, data=SMALL)
     assert (code, len(errors)) == (2, 1)
@@ -412,7 +412,7 @@ def test_a_strangers_file_is_not_replaced(recipe, source, tmp_path, name):
     assert not (tmp_path / "val.beton").exists()
 
 
-def test_unreadable_images_stop_it_or_are_left_out(recipe, source, tmp_path):
+def test_unreadable_images_stop_the_recipe_or_are_left_out(recipe, source, tmp_path):
     (source / "train" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").write_bytes(b"<html>")
     arguments = ["--source", source, "--out", tmp_path / "out"]
     code, _, errors = recipe(imagenet.main, *arguments, data=SMALL)
@@ -429,7 +429,7 @@ def test_unreadable_images_stop_it_or_are_left_out(recipe, source, tmp_path):
     assert "with --on-error skip" in recipe(imagenet.main, *arguments, data=SMALL)[2][0]
 
 
-def test_as_a_script_it_ends_with_2_and_one_line(source, tmp_path):
+def test_the_script_ends_with_2_and_one_line(source, tmp_path):
     command = [sys.executable, str(WRITERS / "imagenet.py"), "--source", str(source), "--out", str(tmp_path / "out")]
     result = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert result.returncode == 2

@@ -1,4 +1,4 @@
-"""The Tiny ImageNet recipe, on a small set with its images/ levels, box lists, flat val and repeated pictures."""
+"""The Tiny ImageNet recipe on a small set with images/ levels, box lists, a flat val and repeated images."""
 
 import dataclasses
 import re
@@ -28,7 +28,7 @@ def val_files():
 
 @pytest.fixture
 def source(tmp_path):
-    """The set as it is in the zip; one picture is twice in its class, another in two classes."""
+    """Write the set as in the zip; one image is twice in its class, another in two classes."""
     files = {f"{wnid}/images/{wnid}_{number}.JPEG": picture(10 * label + number)
              for label, wnid in enumerate(WNIDS) for number in range(4)}  # fmt: skip
     files[f"{WNIDS[1]}/images/{WNIDS[1]}_3.JPEG"] = picture(10)
@@ -69,7 +69,7 @@ def test_folder_and_zip(recipe, source, tmp_path, packed):
     )
 
 
-def test_a_val_folder_that_was_sorted_already(recipe, source, tmp_path):
+def test_a_sorted_val_folder(recipe, source, tmp_path):
     recipe(tiny_imagenet.main, "--source", source, "--out", tmp_path / "flat", data=SMALL)
     for wnid, name in zip(VAL_CLASSES, val_files(), strict=True):
         (source / "val" / wnid / "images").mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def test_other_numbers_of_repeated_pictures_are_a_warning(recipe, source, tmp_pa
         ("val/val_annotations.txt", "val: class folders|'images' is no class of Tiny ImageNet"),
     ],
 )
-def test_sets_that_lack_something_are_refused(recipe, source, tmp_path, remove, words):
+def test_incomplete_sets_are_refused(recipe, source, tmp_path, remove, words):
     path = source / remove
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     code, lines, errors = recipe(tiny_imagenet.main, "--source", source, "--out", tmp_path / "out", data=SMALL)
@@ -109,7 +109,7 @@ def test_sets_that_lack_something_are_refused(recipe, source, tmp_path, remove, 
     assert not (tmp_path / "out").exists()
 
 
-def test_pictures_that_the_list_does_not_name(recipe, source, tmp_path):
+def test_unlisted_images(recipe, source, tmp_path):
     put(source, {"val/images/val_6.JPEG": picture(6)})
     code, _, errors = recipe(tiny_imagenet.main, "--source", source, "--out", tmp_path / "out", data=SMALL)
     assert code == 2

@@ -12,7 +12,7 @@ from fastdc.beton.manifest import Manifest
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 OWN_TITLE = "fastdc: large-scale dataset compression under one fair, fast, repeatable benchmark"
 PLACES = {"tool", "version", "command", "method", "variant", "ipc", "seed", "config"}
-"""Fields of `made` that have a line of their own, or that the others contain."""
+"""Fields of `made` that have their own line, or that the others contain."""
 
 
 def features(classes: Sequence[str]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def export_images(
     """Write the images of a beton as `out`, with the record that restores the beton.
 
     Args:
-        beton: the beton; its manifest lies beside it.
+        beton: the beton; its manifest is beside it.
         out: folder to write, or file for layouts of one file.
         layout: name of the layout.
         references: BibTeX entries of what made the set.

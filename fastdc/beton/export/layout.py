@@ -85,7 +85,7 @@ class ExportSet:
     def shard_lengths(self, most: int) -> list[int]:
         """Return the number of images of each shard, so that a shard holds at most `most` bytes of payloads.
 
-        A larger image has a shard of its own.
+        A larger image has its own shard.
         """
         lengths, size = [0], 0
         for more in self.beton.sizes.tolist():

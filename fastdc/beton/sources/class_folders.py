@@ -69,7 +69,7 @@ def list_contents(
 ) -> Contents:
     """Find the classes and images of a tree.
 
-    A folder with a name in `SPLIT_ALIASES` is a split if it holds class folders, whatever lies beside it. If it holds
+    A folder with a name in `SPLIT_ALIASES` is a split if it holds class folders, whatever is beside it. If it holds
     images directly, it is a class of that name.
 
     Args:

@@ -113,7 +113,7 @@ def _explain(hub: ModuleType, error: Exception, address: Address) -> str:
             "the hub cannot be reached, and the cache has no whole copy; run again with a network, and see HF_ENDPOINT "
             "and HF_HUB_OFFLINE"
         )
-    return f"cannot be downloaded ({one_line(error)[:200]}); run again, which goes on where this ended"
+    return f"cannot be downloaded ({one_line(error)[:200]}); run again to continue"
 
 
 def _import_hub(address: Address) -> ModuleType:

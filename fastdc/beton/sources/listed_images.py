@@ -114,7 +114,7 @@ def _check_repeated(table: Path, ids: Texts, taken: _Taken) -> None:
 
 
 def _note_unlisted(table: Path, ids: Texts, taken: _Taken) -> None:
-    """Report images that lie beside listed ones, and that no row lists."""
+    """Report images that are beside listed ones, and that no row lists."""
     tree, listed, unlisted = FolderTree(table.parent), np.unique(np.array(taken.hashes, np.int64)), []
     for folder in sorted(set(map(posixpath.dirname, ids))):
         if (table.parent / folder).is_dir():

@@ -49,7 +49,7 @@ def _recognises(source: Source, path: Path) -> bool:
 def open_source(source: Path, options: SourceOptions = DEFAULTS) -> Iterator[Opened]:
     """Open a source of fastdc's own kinds, or what a plug-in recognises, and find its images.
 
-    It stays open for the block. An exported set comes back as it was; see `bring_back`.
+    It stays open for the block. An exported set is restored unchanged; see `bring_back`.
 
     Args:
         source: its path. A repository in the Hugging Face hub's cache stands for its snapshot.

@@ -31,7 +31,6 @@ class ParquetShard(ShardFile):
         self._file.close()
 
     def read_column(self, name: str) -> Any:
-        """See `ShardFile`."""
         return self._file.read(columns=[name], use_threads=False).column(0)
 
     def read_images(self, columns: Columns) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Read class names from the YAML header of the README.md that lies beside parquet shards of the Hugging Face hub."""
+"""Read class names from the YAML header of the README.md that is beside parquet shards of the Hugging Face hub."""
 
 import re
 from collections.abc import Iterator

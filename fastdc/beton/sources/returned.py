@@ -87,7 +87,7 @@ def exported_options(path: Path, record: Exported, options: SourceOptions) -> So
         if getattr(same, name) != getattr(own, name):
             flag = f"--{name.replace('_', '-')}"
             raise SourceError(
-                f"{path}: is an export of fastdc, which comes back as it was; leave {flag} out, {_OTHERWISE}"
+                f"{path}: is an export of fastdc, which is restored unchanged; leave {flag} out, {_OTHERWISE}"
             )
     return own
 

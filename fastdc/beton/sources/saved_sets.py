@@ -57,11 +57,9 @@ class ArrowShard(ShardFile):
             yield column
 
     def read_column(self, name: str) -> Any:
-        """See `ShardFile`."""
         return self._arrow.chunked_array(list(self._read(name)), self.schema.field(name).type)
 
     def read_images(self, columns: Columns) -> Iterator[Any]:
-        """See `ShardFile`."""
         for column in self._read(columns.image):
             if columns.leaf == columns.image:
                 yield column

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 _DAMAGE = (*DAMAGE, RuntimeError, AttributeError, AssertionError, pickle.UnpicklingError)
-_UNSUPPORTED = re.compile(r"(?:GLOBAL|Unsupported (?:class|global)[^\w]*)\s*([\w.]+)")
+_UNSUPPORTED = re.compile(r"(?:GLOBAL\s+|Unsupported (?:class|global)\W+)(?!GLOBAL)([\w.]+)")
 _NUMPY_NUMBERS = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 _PREAMBLE = 3  # pickles before the object's own, in files of torch before 1.6: magic number, version, system
 
@@ -88,14 +88,20 @@ def load_torch(path: Path) -> Any:
     except SourceError:
         raise
     except _DAMAGE as error:
-        code = _UNSUPPORTED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if code:
+        code = code_in(error)
+        if code is not None:
             raise SourceError(
-                f"{path}: holds {code[1]}, which is code or an object beside tensors and is not loaded; "
+                f"{path}: holds {code}, which is code or an object beside tensors and is not loaded; "
                 "save images and labels alone: torch.save({'images': images, 'labels': labels}, FILE)"
             ) from error
         problem = one_line(error)[:120]
         raise SourceError(f"{path}: is not a whole file of torch.save ({problem}); get it again") from error
+
+
+def code_in(error: BaseException) -> str | None:
+    """Return the code or class whose loading torch refused, if that is the reason of an error."""
+    found = _UNSUPPORTED.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    return found[1] if found else None
 
 
 def check_tensor(tensor: "torch.Tensor", path: Path, name: str) -> TorchArray:

@@ -97,7 +97,7 @@ def random_window(key: np.uint64, height: int, width: int, grid: int, whole: flo
         whole: share of visits that see the whole mosaic, 0..1.
         align: share of the other visits whose window is one of the tiles, 0..1; the rest take it anywhere.
     """
-    # Every draw has a number of its own, so skipping one (whole = 0, align = 1) leaves the others as they are.
+    # Every draw has its own number, so skipping one (whole = 0, align = 1) leaves the others as they are.
     if grid <= 1 or (whole > 0.0 and draw_unit(key, WHOLE) < whole):
         return 0, 0, height, width
     if align < 1.0 and draw_unit(key, ALIGN) >= align:

@@ -39,8 +39,8 @@ class Lists(Protocol):
     def images(self, path: Path) -> NDArray[np.int64]:
         """Return the training images that a list names, in its order, int64 [M]."""
 
-    def scores(self, path: Path) -> NDArray[np.float64]:
-        """Return the score of every training image, high = hard, float64 [N]."""
+    def scores(self, path: Path, column: str | None = None) -> NDArray[np.float64]:
+        """Return the score of every training image, high = hard, float64 [N]; by default the file's only score."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Method(ABC, Generic[ConfigT]):
     def training_crop(self, config: ConfigT) -> TileCrop:
         """Return the crops that training takes of the stored images, before the images exist.
 
-        A method whose sets carry hints of their own must return the same rule here. `check_compressed` compares the
+        A method whose sets carry their own hints must return the same rule here. `check_compressed` compares the
         number of views.
         """
         return tile_crop(config.augment or PROTOCOL, {})

@@ -40,7 +40,7 @@ class MethodConfig(Settings):
         return {name: value for name, value in values.items() if name not in old}
 
     def refuse_unread(self, unread: Mapping[str, str]) -> None:
-        """Refuse a setting that would make a row of its own but change nothing.
+        """Refuse a setting that would make its own row but change nothing.
 
         Args:
             unread: settings that have no effect, each with the reason.

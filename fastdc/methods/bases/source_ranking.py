@@ -6,7 +6,8 @@
 * The name of a method that ranks by a score (`el2n`, `aum`, ...), with settings of that score: `aum+last_epoch=30`.
 * `teacher` ranks by the cross-entropy of each whole image under the method's teachers.
 * `list:FILE` takes the images that a list names, in its order; other images are not used.
-* `scores:FILE` takes a number for every training image, high = hard; see `fastdc.subsets.score_files`.
+* `scores:FILE` takes a number for every training image, high = hard; see `fastdc.subsets.score_files`. Of a file with
+  several scores, `scores:FILE+score=NAME` takes one.
 
 A file is identified by its content. `Ranking.text` appends the key of the content to the name. A file whose content has
 changed since then is refused.
@@ -33,8 +34,8 @@ from fastdc.observe.record_needs import ObserverNeeds
 RANDOM, EL2N, TEACHER = "random", "el2n", "teacher"
 FILES = ("list", "scores")
 FORMS = f"{RANDOM}, {TEACHER}, list:FILE, scores:FILE or a method that ranks by a score ({EL2N}, aum, forgetting)"
-KEY = re.compile(r"(?P<path>.+?)(?:#(?P<key>[0-9a-f]{16}))?")
-"""FILE or FILE#KEY. The path is lazy, so that it leaves a key at the end to the second group."""
+FILE = re.compile(r"(?P<path>.+?)(?:#(?P<key>[0-9a-f]{16}))?(?P<column>\+score=.+)?")
+"""FILE or FILE#KEY, and a column. The path is lazy, so that it leaves a key at the end to the second group."""
 
 
 class Ranking:
@@ -97,7 +98,6 @@ class MethodRanking(Ranking):
 
     @property
     def text(self) -> str:
-        """See the base class `Ranking`."""
         parts = [] if self.window else [f"{name}={_spelled(self.changed[name])}" for name in sorted(self.changed)]
         return "+".join([self.scorer.info.name, *parts])
 
@@ -108,21 +108,17 @@ class MethodRanking(Ranking):
 
     @property
     def observer_epochs(self) -> int:
-        """See the base class `Ranking`."""
         return self.scorer.observer_epochs(self.config)
 
     @property
     def shortest_log(self) -> int:
-        """See the base class `Ranking`."""
         return self.scorer.shortest_log(self.config)
 
     @property
     def observer_needs(self) -> ObserverNeeds:
-        """See the base class `Ranking`."""
         return self.scorer.observer_needs(self.config)
 
     def scores(self, context: MethodContext) -> Scores:
-        """See the base class `Ranking`."""
         return self.scorer.scores(context, self.config)
 
 
@@ -138,7 +134,6 @@ class TeacherRanking(Ranking):
 
     @property
     def text(self) -> str:
-        """See the base class `Ranking`."""
         return TEACHER
 
     def scores(self, context: MethodContext) -> Scores:
@@ -155,25 +150,28 @@ class FileRanking(Ranking):
         kind: one of `FILES`.
         path: the file.
         key: key of the file's content.
+        column: `+score=NAME`, the title of its score among several; empty for the only one.
     """
 
     kind: str
     path: Path
     key: str
+    column: str = ""
 
     @property
     def text(self) -> str:
-        """See the base class `Ranking`."""
-        return f"{self.kind}:{self.path}#{self.key}"
+        return f"{self.kind}:{self.path}#{self.key}{self.column}"
 
     @property
     def identity(self) -> dict[str, Any]:
         """Return the content's key without the path, so that a file may move."""
-        return {"score": f"{self.kind}#{self.key}"}
+        return {"score": f"{self.kind}#{self.key}{self.column}"}
 
     def scores(self, context: MethodContext) -> Scores | None:
         """Return the scores of the file; None for a list, which has only an order."""
-        return self._lists(context).scores(self.path) if self.kind == "scores" else None
+        if self.kind != "scores":
+            return None
+        return self._lists(context).scores(self.path, self.column.removeprefix("+score=") or None)
 
     def listed(self, context: MethodContext) -> NDArray[np.int64] | None:
         """Return the images of a list, in its order; None for a file of scores."""
@@ -230,7 +228,7 @@ def _method_ranking(method: str, text: str, scorer: ScoreMethod, parts: list[str
 
 
 def _file_ranking(method: str, kind: str, rest: str) -> FileRanking:
-    found = KEY.fullmatch(rest)
+    found = FILE.fullmatch(rest)
     if found is None:
         raise ConfigError(f"method {method}: score={kind}: names no file, expected {kind}:FILE")
     path = Path(found["path"])
@@ -239,7 +237,9 @@ def _file_ranking(method: str, kind: str, rest: str) -> FileRanking:
         raise ConfigError(
             f"method {method}: score={kind}:{rest}: the file holds other content now, #{key}; give it without its key"
         )
-    return FileRanking(kind, path, key)
+    if found["column"] and kind != "scores":
+        raise ConfigError(f"method {method}: score={kind}:{rest}: a list has no columns; leave {found['column']} out")
+    return FileRanking(kind, path, key, found["column"] or "")
 
 
 def _content_key(path: Path, where: str) -> str:

@@ -180,7 +180,7 @@ def tile_sides(image_size: int) -> list[int]:
 
 
 def plain_bytes(context: MethodContext, ipc: int, seed: int, budget: Budget) -> int:
-    """Return the bytes of the images that `random` keeps at this seed, encoded as `budget` says.
+    """Return the bytes of the images that `random` keeps at this seed, encoded as `budget` defines.
 
     `random` itself stores them with standard Huffman tables, which take 25 % more at 64 px. "encoded" leaves that gain
     out, so that the comparison is between images, not encoders.

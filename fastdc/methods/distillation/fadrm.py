@@ -36,7 +36,7 @@ class FADRM(RecoverMethod[FADRMConfig]):
 
     $$x \leftarrow \lambda \, x_0 + (1 - \lambda) \, x \quad \text{between two stages}, \quad \lambda = 0.5$$
 
-    FADRM+'s script for 64 px has numbers of its own. Images are stored as PNG, as in the paper. All numbers are from
+    FADRM+'s script for 64 px has its own numbers. Images are stored as PNG, as in the paper. All numbers are from
     the paper's scripts.
 
     Differences:

@@ -10,7 +10,7 @@ from fastdc.methods.bases.selection import kept_images, random_balanced
 class Random(Method):
     r"""Draw images uniformly without replacement, the same number of every class.
 
-    Each class draws from a stream of its own, so that another class changes nothing in it. No network is trained and no
+    Each class draws from its own stream, so that another class changes nothing in it. No network is trained and no
     image is read. Soft-label distillation was not compared with this baseline for a long time.
 
     $$S_c \sim \mathrm{Uniform}\{A \subset D_c : |A| = \mathrm{ipc}\}$$

@@ -21,8 +21,8 @@ from fastdc.report.page.run_details import reader
 from fastdc.report.page.training_lengths import make_lengths
 from fastdc.report.ranking import PLACES
 from fastdc.report.read_results import Results
+from fastdc.report.row_texts import ipc_text
 from fastdc.report.rows import group_rows
-from fastdc.report.table import ipc_text
 
 MARK = b'<meta name="generator" content="fastdc'
 

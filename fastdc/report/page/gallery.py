@@ -14,9 +14,9 @@ from fastdc.beton.format import MODE_JPEG
 from fastdc.common.errors import BetonError, FastDCError
 from fastdc.common.keys import bytes_key
 from fastdc.common.text import plain
+from fastdc.report.row_texts import ipc_text, size
 from fastdc.report.rows import Row
-from fastdc.report.table import ipc_text, size
-from fastdc.subsets.external import beton_key
+from fastdc.subsets.external_request import beton_key
 from fastdc.sweep.store.results import Record
 
 BUDGET = 8_000_000  # bytes of images on a page, before base64 makes them a third longer

@@ -10,8 +10,10 @@ from fastdc.report.page.charts import Axis, Point, Series, linear_axis, log_axis
 from fastdc.report.page.gallery import StoredSets
 from fastdc.report.page.run_details import Figure, Heat, Means, class_names, curve_figures, per_class
 from fastdc.report.ranking import places_of
+from fastdc.report.row_texts import UNKNOWN, duration, ipc_text, label_size, mixed, size
 from fastdc.report.rows import Row
-from fastdc.report.table import UNKNOWN, duration, ipc_text, label_size, mixed, notes, size, tables
+from fastdc.report.table import tables
+from fastdc.report.table_notes import notes
 from fastdc.sweep.store.results import Record
 
 

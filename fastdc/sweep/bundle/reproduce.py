@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Cell of today that stands for a row; its key differs from the row's if what it depends on has changed."""
+    """Cell of today that means a row; its key differs from the row's if what it depends on has changed."""
 
     sweep: int
     cell: Cell
@@ -68,7 +68,7 @@ def find_data(bundle: Bundle, train: Sequence[Path], val: Sequence[Path]) -> Dat
     """Return the given files by content hash, checked against what the bundle records.
 
     Raises:
-        ConfigError: a file holds other data than the bundle names; says how to write them.
+        ConfigError: a file holds other data than the bundle names; the message has the command that writes them.
         BetonError, ManifestError: a file is damaged.
     """
     found: Data = {}

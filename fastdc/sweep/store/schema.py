@@ -208,7 +208,7 @@ def _check_file(path: Path) -> None:
     page = int.from_bytes(head[16:18], "big")
     expected = (65536 if page == 1 else page) * int.from_bytes(head[28:32], "big")
     wal = path.with_name(path.name + "-wal")
-    # With a write-ahead log the main file may be shorter than its header says.
+    # With a write-ahead log the main file may be shorter than its header states.
     if size < expected and not (wal.exists() and wal.stat().st_size):
         raise StoreError(f"{path}: truncated: {size:,} bytes, expected {expected:,}; it was not touched. {_REMEDY}")
 

@@ -1,1 +1,1 @@
-"""Targets of a training: hard labels, or a teacher's, made anew or stored."""
+"""Targets of a training: hard labels, or a teacher's, computed online or stored."""

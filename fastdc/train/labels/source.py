@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastdc.teachers.network import Teacher
 
 LABEL_FIELDS = ("mix", "label_topk", "label_ratio", "label_seed")
-"""Fields of a protocol that stored labels depend on as they are; `LabelSource._told` adds those that it resolves."""
+"""Fields of a protocol that stored labels depend on unchanged; `LabelSource._identity` adds those that it resolves."""
 SCHEMA = 1
 
 

@@ -28,7 +28,7 @@ from fastdc.nn.device import Compute
 from fastdc.nn.fit_loop import Epochs, join_lone_sample
 from fastdc.train.labels.batch_pool import batches_at
 from fastdc.train.labels.layout import LabelLayout, Place
-from fastdc.train.labels.targets import AskedTeacher, Labelling, check_answers
+from fastdc.train.labels.targets import Labelling, TimedTeacher, check_answers
 
 if TYPE_CHECKING:
     from fastdc.teachers.network import Teacher
@@ -91,7 +91,7 @@ class StoredLabelling(Labelling):
         first, end = (int(row) * layout.row.itemsize for row in layout.first_rows[slot : slot + 2])
         data = os.pread(self._descriptor, end - first, first)  # has no file position that trainings could disturb
         if len(data) != end - first:
-            raise LoaderError(f"{self.file.path}: was cut short while it was read; run again, it is made anew")
+            raise LoaderError(f"{self.file.path}: was cut short while it was read; run again, and it is made again")
         return np.frombuffer(data, layout.row)
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ def make_labels(
         if (found := find_labels(folder, layout)) is not None:  # made while this run waited
             return found
         (folder / "labels.bin").unlink(missing_ok=True)
-        relabelling = Relabelling(folder, layout, AskedTeacher(teacher, layout.classes, compute))
+        relabelling = Relabelling(folder, layout, TimedTeacher(teacher, layout.classes, compute))
         total = len(layout.kept)
         with progress(f"labels by {teacher.name}", total, "batches") as bar:
             relabelling.run(loader, bar)
@@ -163,8 +163,8 @@ def make_labels(
 class Relabelling:
     """Pass of a teacher that makes a file of labels."""
 
-    def __init__(self, folder: Path, layout: LabelLayout, ask: AskedTeacher) -> None:
-        self.folder, self.layout, self.ask = folder, layout, ask
+    def __init__(self, folder: Path, layout: LabelLayout, timed: TimedTeacher) -> None:
+        self.folder, self.layout, self.timed = folder, layout, timed
         self.part, self.state = folder / "labels.part", folder / "progress.json"
         self._labelling = Labelling(layout.protocol, 0, layout.classes)
         self.epochs_done = self._resume()
@@ -174,7 +174,7 @@ class Relabelling:
         try:
             state = json.loads(self.state.read_bytes())
             if self.part.stat().st_size == self.layout.file_bytes:
-                self.ask.restore(float(state["seconds"]))
+                self.timed.restore(float(state["seconds"]))
                 return int(state["epochs"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # missing or damaged; progress only saves time, so start over
@@ -190,7 +190,7 @@ class Relabelling:
             for epoch in range(self.epochs_done, epochs):
                 self._epoch(loader, epoch, handle.fileno(), bar)
                 os.fsync(handle.fileno())  # before the progress file, which must never count rows that are not on disk
-                write_atomic(self.state, _json({"epochs": epoch + 1, "seconds": self.ask.seconds}))
+                write_atomic(self.state, _json({"epochs": epoch + 1, "seconds": self.timed.seconds}))
 
     def _epoch(self, loader: Epochs, epoch: int, descriptor: int, bar: Progress) -> None:
         places = [self.layout.place(slot) for slot in self.layout.slots_of(epoch)]
@@ -199,15 +199,15 @@ class Relabelling:
         else:
             batches = (batches_at(loader, self.layout, epoch, place.step) for place in places)
         for place, (batch,) in zip(places, batches, strict=True):
-            images, _ = self._labelling.mixed(self.ask.compute.images(batch.images), place)
-            rows = self._rows(self.ask(images))
+            images, _ = self._labelling.mixed(self.timed.compute.images(batch.images), place)
+            rows = self._rows(self.timed(images))
             _write_at(descriptor, rows.tobytes(), int(self.layout.first_rows[place.slot]) * rows.itemsize, self.part)
             bar.advance(1, f"epoch {epoch + 1}/{self.layout.epochs}")
 
     def _rows(self, logits: torch.Tensor) -> NDArray[np.void]:
         """Return logits as stored rows; among equal logits at the edge of top-k, torch.topk chooses."""
         kept = logits.half()  # before the check: values beyond fp16's range become infinite
-        check_answers(kept, self.ask.teacher)
+        check_answers(kept, self.timed.teacher)
         rows = np.empty(len(logits), self.layout.row)
         if self.layout.protocol.label_topk is not None:
             kept, classes = torch.topk(kept, self.layout.protocol.label_topk, dim=1)
@@ -218,7 +218,7 @@ class Relabelling:
     def finish(self, facts: dict[str, Any]) -> LabelFile:
         """Write `labels.json`, and rename the complete file to its final name."""
         # labels.json goes first: without labels.bin beside it, `find_labels` takes the labels for missing.
-        sha256, seconds = _sha256(self.part), self.ask.seconds
+        sha256, seconds = _sha256(self.part), self.timed.seconds
         write_atomic(self.folder / "labels.json", _json({**facts, "sha256": sha256, "seconds": seconds}))
         os.replace(self.part, self.folder / "labels.bin")
         sync_folder(self.folder)

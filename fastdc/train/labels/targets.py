@@ -88,23 +88,23 @@ class OnlineLabelling(Labelling):
 
     def __init__(self, protocol: Protocol, seed: int, classes: int, compute: Compute, teacher: "Teacher") -> None:
         super().__init__(protocol, seed, classes)
-        self._ask = AskedTeacher(teacher, classes, compute)
+        self._timed = TimedTeacher(teacher, classes, compute)
 
     @property
     def seconds(self) -> float:
         """Return the seconds of the teacher's forward passes in this run."""
-        return self._ask.seconds
+        return self._timed.seconds
 
     def restore(self, seconds: float) -> None:
         """Restore the teacher's seconds from a checkpoint."""
-        self._ask.restore(seconds)
+        self._timed.restore(seconds)
 
     def logits(self, images: torch.Tensor, place: Place) -> torch.Tensor:
         """Compute the teacher's logits; they are not stored."""
-        return self._ask(images)
+        return self._timed(images)
 
 
-class AskedTeacher:
+class TimedTeacher:
     """Teacher with a check of its logits' shape and a count of its time."""
 
     def __init__(self, teacher: "Teacher", classes: int, compute: Compute) -> None:
@@ -133,7 +133,7 @@ class AskedTeacher:
         logits = self._timed(images)
         if logits.shape != (len(images), self.classes):
             raise ConfigError(
-                f"teacher {self.teacher.name}: answers with shape {tuple(logits.shape)}, expected "
+                f"teacher {self.teacher.name}: its outputs have shape {tuple(logits.shape)}, expected "
                 f"({len(images)}, {self.classes}); take a teacher of the data set's classes"
             )
         return logits

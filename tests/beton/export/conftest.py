@@ -1,4 +1,4 @@
-"""A set with everything that an export may meet: JPEGs and raw pixels, mixed labels, odd class names, hints."""
+"""A set with all that an export must handle: JPEGs and raw pixels, mixed labels, odd class names, hints."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SIDE = (16, 20)
 
 
 def samples(raw_every: int = 3, count: int = 18):
-    """`count` images whose labels are not sorted; every third is raw, two are equal, one JPEG has an Exif rotation."""
+    """Yield `count` images with unsorted labels; every third is raw, two are equal, one JPEG has an Exif rotation."""
     exif = Image.Exif()
     exif[0x0112] = 6
     for index in range(count):

@@ -1,4 +1,4 @@
-"""An export is whole or absent, and replaces nothing but an export."""
+"""An export is whole or absent, and replaces only an export."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def test_unknown_layout(odd_set: Path, tmp_path: Path) -> None:
         export_images(odd_set, tmp_path / "out", "foldr")
 
 
-def test_an_export_is_replaced_with_force_only(odd_set: Path, tmp_path: Path) -> None:
+def test_an_export_is_replaced_only_with_force(odd_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_images(odd_set, out, "webdataset")
     old = content(out)
@@ -61,7 +61,7 @@ def test_an_empty_folder_is_filled(odd_set: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "out") == ["README.md", "data", "fastdc.json"]
 
 
-def test_a_folder_that_is_no_export_is_never_replaced(odd_set: Path, tmp_path: Path) -> None:
+def test_another_folder_is_never_replaced(odd_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "photos"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
@@ -121,7 +121,7 @@ def test_read_only_folder(odd_set: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["folder", "hf", "webdataset", "npz", "rethinkdc"])
 def test_full_disk(tmp_path: Path, start_python, layout: str) -> None:  # type: ignore[no-untyped-def]
-    """A file size limit, which the kernel enforces just as it does a full disk."""
+    """A file size limit, which the kernel enforces as it does a full disk."""
     image = encode(smooth(16, 20, 1)) + bytes(200_000)
     write_set(tmp_path / "x.beton", ("a",), images=[Sample(image, 0, "a/0"), Sample(image, 0, "a/1")])
     script = """
@@ -143,7 +143,7 @@ except OutputError as error:
     assert names(tmp_path) == ["x.beton", "x.json"]
 
 
-def test_kill_9_then_the_same_command_again(odd_set: Path, tmp_path: Path, start_python) -> None:  # type: ignore[no-untyped-def]
+def test_a_killed_export_is_repeated_by_the_same_command(odd_set: Path, tmp_path: Path, start_python) -> None:  # type: ignore[no-untyped-def]
     script = """
 import sys, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Folder names of classes: their own where every file system takes them, and always different."""
+"""Folder names of classes: unchanged where every file system accepts them, and always unique."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every layout, as other programs read it, and its way back: each row of the table in docs/guides/export.md."""
+"""Every layout, read by other programs and by fastdc again: each row of the table in docs/guides/export.md."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def test_the_page_lists_every_layout() -> None:
 
 
 @pytest.mark.parametrize(("layout", "back"), ROWS, ids=[layout for layout, _ in ROWS])
-def test_a_set_comes_back_as_the_page_says(odd_set: Path, tmp_path: Path, layout: str, back: str) -> None:
+def test_a_set_comes_back_as_documented(odd_set: Path, tmp_path: Path, layout: str, back: str) -> None:
     out, again = out_of(tmp_path, layout), tmp_path / "again.beton"
     export_images(odd_set, out, layout)
     write_beton(out, again)
@@ -89,7 +89,7 @@ def test_imagefolder_reads_a_folder(tmp_path: Path) -> None:
             assert np.array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), file.decode(index))
 
 
-def test_what_imagefolder_sees_otherwise_is_said(odd_set: Path, tmp_path: Path) -> None:
+def test_differences_from_imagefolder_are_noted(odd_set: Path, tmp_path: Path) -> None:
     made = export_images(odd_set, tmp_path / "out", "folder")
     assert made.notes == [
         "5 classes have folders of other names, which all file systems take: 'a/b' is 'a%2Fb'",
@@ -228,7 +228,7 @@ def test_rethinkdc_finds_only_classes_and_the_command_names_them_all(tmp_path: P
     assert any("tile_grid=2" in line and "is lost there" in line for line in notes)
 
 
-def test_rethinkdc_takes_a_path_of_its_authors_for_the_hub(odd_set: Path, tmp_path: Path) -> None:
+def test_rethinkdc_would_read_such_a_path_as_a_name_on_the_hub(odd_set: Path, tmp_path: Path) -> None:
     notes = export_images(odd_set, tmp_path / "he-yang", "rethinkdc").notes
     assert any("takes a path with 'he-y' in it for a set of the hub" in line for line in notes)
 
@@ -238,7 +238,7 @@ def test_rethinkdc_reads_it(odd_set: Path, tmp_path: Path, monkeypatch: pytest.M
     own = ipc.make_dataset
 
     def reads(directory, class_to_idx, allow_empty=False, **kinds):
-        """Drop the argument that torchvision passes from 0.18 on, which rethinkdc 0.3.2 does not know."""
+        """Drop the argument that torchvision passes from 0.18 on and rethinkdc 0.3.2 does not accept."""
         return own(directory, class_to_idx, image_number=3, **kinds)
 
     monkeypatch.setattr(ipc.ImageFolderIPC, "make_dataset", staticmethod(reads))
@@ -278,7 +278,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path, layout: str) -> No
 
 
 @pytest.mark.parametrize("name", ["train-tars", "val_wds", "test"])
-def test_tars_come_back_whatever_split_their_name_contains(odd_set: Path, tmp_path: Path, name: str) -> None:
+def test_tars_with_a_split_in_their_name_come_back(odd_set: Path, tmp_path: Path, name: str) -> None:
     export_images(odd_set, tmp_path / name, "webdataset")
     assert write_beton(tmp_path / name, tmp_path / "y.beton") == load_manifest(odd_set)
 

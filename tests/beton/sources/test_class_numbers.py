@@ -34,7 +34,7 @@ def test_numbered_folders_take_the_names_by_position_with_a_note(numbered, capsy
     )
 
 
-def test_numbers_count_not_their_order_as_text(numbered):
+def test_folders_sort_by_number_not_as_text(numbered):
     names = [f"class{chr(97 + number)}" for number in range(12)]
     made = numbered([str(number) for number in range(12)], names)
     assert [name.split("/")[0] for name in made.ids] == [str(number) for number in range(12)]
@@ -49,7 +49,7 @@ def test_names_that_match_are_taken_by_name_without_a_note(numbered, capsys):
     assert "note" not in capsys.readouterr().err
 
 
-def test_numbers_of_another_width_are_the_same_classes(numbered):
+def test_numbers_of_another_width_name_the_same_classes(numbered):
     folders = [str(number) for number in range(11)]
     made = numbered(folders, [f"{number:02d}" for number in range(11)])
     assert [name.split("/")[0] for name in made.ids] == folders
@@ -97,7 +97,7 @@ MISNAMED = [
 
 
 @pytest.mark.parametrize(("folders", "message"), MISNAMED)
-def test_a_folder_of_another_name_gets_the_likely_answer(numbered, folders, message):
+def test_a_folder_of_another_name_gets_a_hint(numbered, folders, message):
     with pytest.raises(SourceError, match=message):
         numbered(folders)
 

@@ -15,7 +15,7 @@ OLD, NEW = "0" * 40, "1" * 40
 
 @pytest.fixture
 def cache(tmp_path, jpegs):
-    """A cache as `hf download` leaves it: files by hash, and links to them in a snapshot."""
+    """Write a cache as `hf download` does: files by hash, and links to them in a snapshot."""
     pytest.importorskip("pyarrow")
     from tests.beton.hub_shards import write_shard
 
@@ -32,14 +32,14 @@ def cache(tmp_path, jpegs):
     return repository
 
 
-def test_a_repository_stands_for_its_newest_snapshot(cache, tmp_path):
+def test_a_repository_means_its_newest_snapshot(cache, tmp_path):
     for number, source in enumerate((cache, cache / "snapshots", cache / "snapshots" / NEW)):
         manifest = write_beton(source, tmp_path / f"{number}.beton", split="train")
         assert (manifest.dataset, manifest.classes, manifest.source) == ("tiny-imagenet", ("cat", "dog"), NEW)
         assert manifest.ids[0] == "data/train-00000-of-00001.parquet:0"
 
 
-def test_without_a_newest_one_a_single_snapshot_counts_and_several_do_not(cache):
+def test_a_single_snapshot_is_taken_and_several_are_refused(cache):
     (cache / "refs" / "main").unlink()
     with pytest.raises(SourceError, match=f"2 snapshots .{OLD}, {NEW}. and no refs/main; give one of them"):
         enter_hub_cache(cache)
@@ -56,7 +56,7 @@ def test_without_a_newest_one_a_single_snapshot_counts_and_several_do_not(cache)
         ("refs", "is a part of a hub cache"),
     ],
 )
-def test_other_parts_of_a_cache_say_which_folder_to_give(cache, tmp_path, inner, words):
+def test_other_parts_of_a_cache_name_the_folder_to_give(cache, tmp_path, inner, words):
     source = cache.parent if inner == ".." else cache / inner
     with pytest.raises(SourceError, match=words):
         write_beton(source, tmp_path / "x.beton", split="train")
@@ -69,7 +69,7 @@ def test_a_cache_without_a_snapshot(cache):
         enter_hub_cache(cache)
 
 
-def test_image_folders_are_left_as_they_are(folder):
+def test_image_folders_are_no_caches(folder):
     assert enter_hub_cache(folder) == folder
     (folder / "snapshots").mkdir()
     assert enter_hub_cache(folder) == folder

@@ -25,7 +25,7 @@ def hub():
 
 
 def _serve(monkeypatch, url):
-    """Let the client ask another endpoint; it reads HF_ENDPOINT only once."""
+    """Point the client to another endpoint; it reads HF_ENDPOINT only once."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
     template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -33,7 +33,7 @@ def _serve(monkeypatch, url):
 
 @pytest.fixture
 def fetch(hub, tmp_path, monkeypatch):
-    """Write a source as a beton, with the hub and a cache of the test's own; nothing may be left of a failure."""
+    """Write a source as a beton, with the test's own hub and cache; check that a failure leaves nothing."""
     from huggingface_hub import constants
 
     for name in [name for name in os.environ if name.startswith("HF_")]:
@@ -56,7 +56,7 @@ def fetch(hub, tmp_path, monkeypatch):
 
 
 def run(source, home, endpoint, **environment):
-    """The manifest of `fastdc write-beton SOURCE`, run with settings in the environment as users give them."""
+    """Return the manifest of `fastdc write-beton SOURCE`, run with settings in the environment."""
     cleared = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     settings = {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, **environment}
     out = home / "out.beton"
@@ -69,7 +69,7 @@ def run(source, home, endpoint, **environment):
 
 @pytest.fixture
 def parquet(hub, tmp_path, jpegs):
-    """A repository of two parquet shards, with other files beside them."""
+    """Return a repository of two parquet shards and other files."""
     from tests.beton.hub_shards import write_shard
 
     shard = write_shard(tmp_path / "shard.parquet", jpegs[:4], [0, 1, 0, 1], names=["cat", "dog"])
@@ -81,22 +81,22 @@ def parquet(hub, tmp_path, jpegs):
     return "hf://zh/tiny"
 
 
-def test_parquet_shards_are_fetched_alone_and_the_commit_is_recorded(hub, fetch, parquet, tmp_path):
-    hub.asked.clear()
+def test_only_parquet_shards_are_fetched_and_the_commit_is_recorded(hub, fetch, parquet, tmp_path):
+    hub.requested.clear()
     manifest = fetch(parquet, "train")
     assert (manifest.dataset, manifest.classes, manifest.counts) == ("tiny", ("cat", "dog"), (2, 2))
     assert (manifest.made["repository"], manifest.made["revision"]) == ("zh/tiny", COMMIT)
     assert (tmp_path / "cache" / "datasets--zh--tiny" / "snapshots" / COMMIT / "README.md").exists()
-    assert not any("huge.bin" in path for path in hub.asked)
+    assert not any("huge.bin" in path for path in hub.requested)
 
 
 def test_the_environment_sets_cache_endpoint_and_offline_mode(hub, parquet, tmp_path):
     home = tmp_path / "home"
     manifest = run(parquet, home, hub.url)
     assert (home / "hub" / "datasets--zh--tiny").is_dir()
-    hub.asked.clear()
+    hub.requested.clear()
     again = run(parquet, home, hub.url, HF_HUB_OFFLINE="1")
-    assert (again.content_hash, again.made["revision"], hub.asked) == (manifest.content_hash, COMMIT, [])
+    assert (again.content_hash, again.made["revision"], hub.requested) == (manifest.content_hash, COMMIT, [])
 
 
 @pytest.mark.parametrize("revision", ["v1", BRANCH_COMMIT, "refs/convert/parquet"])
@@ -111,7 +111,7 @@ def test_class_folders_and_a_folder_of_the_repository(hub, fetch, jpegs, tmp_pat
         "wds/train-0000.tar": tar
     }
     assert fetch("hf://me/photos/small").classes == ("ant", "bee")
-    assert not any(path.endswith("train-0000.tar") for path in hub.asked)
+    assert not any(path.endswith("train-0000.tar") for path in hub.requested)
     manifest = fetch("hf://datasets/me/photos@main/wds", "train")
     assert (manifest.dataset, manifest.counts) == ("photos", (2, 2))
 
@@ -141,12 +141,12 @@ def test_a_gated_repository_needs_a_token(hub, fetch, parquet, monkeypatch):
         ("hf://zh", "hf:/zh: expected hf://OWNER/NAME, hf://OWNER/NAME@REVISION or a folder of these"),
     ],
 )
-def test_what_cannot_be_downloaded_is_one_line(fetch, parquet, source, words):
+def test_a_failed_download_is_one_line(fetch, parquet, source, words):
     with pytest.raises(SourceError, match=words):
         fetch(source, "train")
 
 
-def test_without_a_network_a_whole_copy_in_the_cache_serves(fetch, parquet, monkeypatch, tmp_path):
+def test_a_complete_copy_in_the_cache_works_offline(fetch, parquet, monkeypatch, tmp_path):
     content = fetch(parquet, "train").content_hash
     _serve(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(SourceError, match="the hub cannot be reached, and the cache has no whole copy"):

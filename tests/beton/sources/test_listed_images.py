@@ -11,7 +11,7 @@ from fastdc.common.errors import SourceError
 
 @pytest.fixture
 def flat(tmp_path, jpegs):
-    """Four images in one folder, two of them in a folder inside."""
+    """Write four images: two in a folder, two in a subfolder."""
     root = tmp_path / "set"
     for number, name in enumerate(("a.jpg", "b.jpg", "deep/c.jpg", "deep/d.jpg")):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -93,13 +93,13 @@ def test_columns_are_chosen(write, flat):
     assert (made.classes, made.made["columns"]) == (("x", "y"), ["2", "3"])
 
 
-def test_a_table_of_any_name_is_a_source_of_its_own(flat, tmp_path):
+def test_a_table_of_any_name_is_a_source(flat, tmp_path):
     (flat / "train.tsv").write_text("a.jpg\tx\nb.jpg\ty\n")
     made = write_beton(flat / "train.tsv", tmp_path / "x.beton")
     assert (list(made.ids), made.made["table"]) == (["a.jpg", "b.jpg"], "train.tsv")
 
 
-def test_splits_have_a_table_each(flat, tmp_path, jpegs):
+def test_each_split_has_a_table(flat, tmp_path, jpegs):
     for name in ("train", "test"):
         (tmp_path / "hf" / name).mkdir(parents=True)
         (tmp_path / "hf" / name / f"{name}.jpg").write_bytes(jpegs[0])
@@ -117,7 +117,7 @@ def test_images_without_a_row_are_left_out_with_a_note(write, capsys):
     assert "1 images have no row in labels.csv, such as b.jpg; they are left out" in capsys.readouterr().err
 
 
-def test_a_table_above_class_folders_is_no_list_of_images(folder, tmp_path, capsys):
+def test_a_table_above_class_folders_is_ignored(folder, tmp_path, capsys):
     (folder / "metadata.csv").write_text("file_name,label\nclass_0/0.jpg,x\n")
     assert source_of(folder).name == "folder"
     assert write_beton(folder, tmp_path / "x.beton").classes == ("class_0", "class_1", "class_2")
@@ -125,14 +125,14 @@ def test_a_table_above_class_folders_is_no_list_of_images(folder, tmp_path, caps
     assert write_beton(folder / "metadata.csv", tmp_path / "y.beton").classes == ("x",)
 
 
-def test_a_table_above_a_split_of_class_folders_is_no_list_of_images(folder, tmp_path):
+def test_a_table_above_a_split_of_class_folders_is_ignored(folder, tmp_path):
     (tmp_path / "set").mkdir()
     folder.rename(tmp_path / "set" / "train")
     (tmp_path / "set" / "metadata.csv").write_text("a,b\n")
     assert write_beton(tmp_path / "set", tmp_path / "x.beton", split="train").counts == (4, 4, 4)
 
 
-def test_a_table_of_another_name_is_named_if_the_folders_are_no_classes(tmp_path, jpegs, capsys):
+def test_the_error_names_a_table_of_another_name(tmp_path, jpegs, capsys):
     images, names = tmp_path / "set" / "images", tmp_path / "names.txt"
     images.mkdir(parents=True)
     (images / "a.jpg").write_bytes(jpegs[0])
@@ -147,7 +147,7 @@ def test_a_table_of_another_name_is_named_if_the_folders_are_no_classes(tmp_path
     assert f"note: {table}: is not read, as folders beside it are the classes" in capsys.readouterr().err
 
 
-def test_a_table_of_another_name_above_classes_or_splits_is_none_of_theirs(folder, tmp_path, capsys):
+def test_a_table_of_another_name_above_class_folders_is_ignored(folder, tmp_path, capsys):
     (folder / "notes.csv").write_text("a,b\n")
     assert write_beton(folder, tmp_path / "x.beton").counts == (4, 4, 4)
     assert "notes.csv" not in capsys.readouterr().err
@@ -236,7 +236,7 @@ def test_two_tables_and_options_that_do_not_apply(write, flat, tmp_path, folder)
 
 
 @pytest.mark.parametrize("name", ["b\\u0000.jpg", "b\\ud800.jpg"])
-def test_a_name_that_no_file_can_have(write, name):
+def test_an_impossible_file_name(write, name):
     text = f'{{"file_name": "a.jpg", "label": "x"}}\n{{"file_name": "{name}", "label": "y"}}\n'
     with pytest.raises(SourceError, match=r"metadata.jsonl: line 2 names no image, expected a path inside"):
         write(text, "metadata.jsonl")

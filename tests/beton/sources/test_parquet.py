@@ -49,8 +49,8 @@ def test_batches_of_any_size_give_every_row_once(hub, jpegs, monkeypatch, tmp_pa
 
 def test_some_rows_in_any_order(hub, jpegs):
     with open_source(hub, SourceOptions(split="train")) as opened:
-        asked = [list(opened.contents.paths())[row] for row in (9, 2, 2, 0)]
-        got = {number: fetch() for number, fetch in opened.files.fetch_all(asked)}
+        wanted = [list(opened.contents.paths())[row] for row in (9, 2, 2, 0)]
+        got = {number: fetch() for number, fetch in opened.files.fetch_all(wanted)}
     assert got == {0: jpegs[9], 1: jpegs[2], 2: jpegs[2], 3: jpegs[0]}
 
 
@@ -109,7 +109,7 @@ def test_one_file_needs_no_split(hub):
         found(shard, "val")
 
 
-def test_image_folders_with_a_stray_parquet_file_stay_image_folders(folder, jpegs):
+def test_a_parquet_file_among_class_folders_is_ignored(folder, jpegs):
     write_shard(folder / "class_0" / "features.parquet", jpegs[:1], [0])
     write_shard(folder / "metadata.parquet", jpegs[:1], [0])
     assert found(folder).classes == ("class_0", "class_1", "class_2")
@@ -185,7 +185,7 @@ def test_shards_of_different_sets_are_refused(tmp_path, jpegs):
     assert first.exists()
 
 
-def test_files_that_are_no_whole_shards(hub, tmp_path):
+def test_truncated_or_foreign_shards(hub, tmp_path):
     path = hub / "data/train-00001-of-00002.parquet"
     whole = path.read_bytes()
     for data, words in (
@@ -219,7 +219,7 @@ def test_empty_shards(tmp_path, jpegs):
     assert list(found(tmp_path).ids) == ["1.parquet:0", "1.parquet:1"]
 
 
-def test_without_pyarrow_the_error_says_how_to_get_it(hub, monkeypatch):
+def test_without_pyarrow_the_error_names_the_extra(hub, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(SourceError, match=r"needs pyarrow, .*pip install 'fastdc\[hf\]'"):
         found(hub, "train")
@@ -240,7 +240,7 @@ def test_a_shard_that_is_replaced_after_its_labels_were_read(hub, jpegs, tmp_pat
     assert not (tmp_path / "x.beton").exists()
 
 
-def test_a_column_called_like_a_part_of_another(tmp_path, jpegs):
+def test_a_column_named_like_a_field_of_another(tmp_path, jpegs):
     images = pa.array([{"bytes": data, "path": None} for data in jpegs[:2]], STRUCT)
     table = pa.table({"image.bytes": pa.array(jpegs[2:4], pa.binary()), "image": images, "label": pa.array([0, 1])})
     pq.write_table(table, tmp_path / "a.parquet")
@@ -266,7 +266,7 @@ def test_an_image_folder_with_a_stray_shard_is_an_image_folder(tmp_path, folder,
     assert found(root, below[:-1] or None).classes == ("class_0", "class_1", "class_2")
 
 
-def test_pictures_beside_the_shards_of_a_repository_are_none_of_its_images(hub, jpegs):
+def test_pictures_beside_the_shards_of_a_repository_are_ignored(hub, jpegs):
     for name in ("assets/a.jpg", "docs/b.jpg"):
         (hub / name).parent.mkdir()
         (hub / name).write_bytes(jpegs[0])
@@ -325,7 +325,7 @@ def test_pixels_that_are_no_image(tmp_path, pixels, words):
         write_beton(source, tmp_path / "x.beton")
 
 
-def test_lists_of_another_depth_or_of_fractions_are_no_images(tmp_path):
+def test_lists_of_another_depth_or_of_fractions_are_refused(tmp_path):
     for kind, images in ((nested(pa.uint8(), 1), [[1], [2]]), (nested(pa.float32(), 2), [[[0.5]], [[1.0]]])):
         with pytest.raises(
             SourceError, match=r"column 'image' is list.*expected the bytes of image files .* or lists of"
@@ -333,7 +333,7 @@ def test_lists_of_another_depth_or_of_fractions_are_no_images(tmp_path):
             found(write_shard(tmp_path / "x.parquet", images, [0, 1], kind=kind, columns=("image", "label")))
 
 
-def test_a_total_without_end_is_counted_without_listing_it(tmp_path, jpegs):
+def test_a_huge_total_in_a_shard_name_is_checked_without_listing_it(tmp_path, jpegs):
     write_shard(tmp_path / "set" / "train-00000-of-99999999999.parquet", jpegs[:2], [0, 1])
     with pytest.raises(SourceError, match="99999999998 of 99999999999 shards are missing, the first is number 00001"):
         write_beton(tmp_path / "set", tmp_path / "x.beton", split="train")

@@ -14,7 +14,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 from tests.beton.hub_shards import found, payloads, write_shard  # noqa: E402  after the check for pyarrow
 
 
-def test_class_id_goes_before_label(tmp_path, jpegs):
+def test_class_id_takes_precedence_over_label(tmp_path, jpegs):
     table = pa.table({"label": ["x", "y"], "image": jpegs[:2], "class_id": [1, 0]})
     pq.write_table(table, tmp_path / "x.parquet")
     assert found(tmp_path).labels.tolist() == [1, 0]
@@ -27,7 +27,7 @@ def test_numbered_classes_sort_as_their_numbers(tmp_path, jpegs):
     assert manifest.made["class_names"] == "numbers"
 
 
-def test_the_hubs_names_keep_their_order(tmp_path, jpegs):
+def test_names_of_the_hub_keep_their_order(tmp_path, jpegs):
     source = write_shard(tmp_path / "x.parquet", jpegs[:2], [1, 0], names=["zebra", "ant", "bee"])
     manifest = write_beton(source, tmp_path / "x.beton")
     assert (manifest.classes, manifest.counts) == (("zebra", "ant", "bee"), (1, 1, 0))
@@ -69,7 +69,7 @@ def test_class_files_that_cannot_be_used(hub, tmp_path, text, words):
         found(hub, "train", tmp_path / "names.txt")
 
 
-def test_a_file_of_classes_is_never_written_over(hub, folder, tmp_path):
+def test_a_file_of_classes_is_never_overwritten(hub, folder, tmp_path):
     out = tmp_path / "val.beton"
     write_beton(folder, out)
     with pytest.raises(OutputError, match="is an input"):
@@ -125,7 +125,7 @@ def test_no_usable_label_at_all(tmp_path, jpegs):
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 
 
-def test_names_are_one_name_however_they_are_spelled(tmp_path, jpegs):
+def test_unicode_spellings_of_a_name_are_one_class(tmp_path, jpegs):
     """In a column of names, among the hub's names, and between these and a list of classes."""
     text = found(write_shard(tmp_path / "text.parquet", jpegs[:3], [NFC, NFD, "dog"]))
     assert (text.classes, text.labels.tolist()) == ((NFC, "dog"), [0, 0, 1])
@@ -143,7 +143,7 @@ def test_a_list_of_classes_with_one_name_in_two_spellings(tmp_path):
         read_class_names(tmp_path / "names.txt")
 
 
-def test_a_class_that_loses_all_its_images_is_an_error_one_that_had_none_is_not(tmp_path, jpegs):
+def test_a_class_may_have_no_images_but_not_lose_all(tmp_path, jpegs):
     source = write_shard(tmp_path / "x.parquet", [jpegs[0], b"junk"], [0, 1], names=["a", "b", "c"])
     with pytest.raises(SourceError, match="class 'b': none of its 1 images can be read"):
         write_beton(source, tmp_path / "x.beton", on_error="skip")
@@ -157,7 +157,7 @@ def test_given_names_are_matched_with_the_hubs_by_name(tmp_path, jpegs):
         assert opened.made["class_names"] == "given"
 
 
-def test_names_in_other_words_go_by_position_with_a_note(tmp_path, jpegs, capsys):
+def test_other_names_match_by_position_with_a_note(tmp_path, jpegs, capsys):
     write_shard(tmp_path / "a.parquet", jpegs[:3], [0, 1, 1], names=("tench", "goldfish"))
     with open_source(tmp_path, SourceOptions(classes=("n01440764", "n01443537"))) as opened:
         assert opened.contents.labels.tolist() == [0, 1, 1]
@@ -181,7 +181,7 @@ def test_hub_names_that_repeat_stay_two_classes(tmp_path, jpegs):
         (("a",), "2 classes, but --classes names 1"),
     ],
 )
-def test_given_names_that_fit_the_hubs_only_partly_are_refused(tmp_path, jpegs, given, words):
+def test_names_that_match_the_hubs_only_partly_are_refused(tmp_path, jpegs, given, words):
     write_shard(tmp_path / "a.parquet", jpegs[:2], [0, 1], names=("dog", "cat"))
     with pytest.raises(SourceError, match=words):
         found(tmp_path, classes=given)

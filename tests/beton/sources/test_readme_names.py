@@ -37,7 +37,7 @@ SECOND = """\
 
 @pytest.fixture
 def shards(tmp_path, jpegs):
-    """A shard whose labels are numbers without names, in the folder `data` of a repository."""
+    """Write a shard with unnamed numeric labels into the folder `data` of a repository."""
     pytest.importorskip("pyarrow")
     from tests.beton.hub_shards import write_shard
 
@@ -68,7 +68,7 @@ def test_a_label_beyond_the_names_is_refused(shards, tmp_path):
         write_beton(shards, tmp_path / "x.beton", split="train")
 
 
-def test_names_of_the_schema_come_first(shards, tmp_path, jpegs):
+def test_names_of_the_schema_take_precedence(shards, tmp_path, jpegs):
     from tests.beton.hub_shards import write_shard
 
     (shards / "README.md").write_text(HEADER)
@@ -77,7 +77,7 @@ def test_names_of_the_schema_come_first(shards, tmp_path, jpegs):
     assert write_beton(shards, tmp_path / "x.beton", split="train").classes == ("x", "y")
 
 
-def test_the_configuration_in_the_path_counts(tmp_path, capsys):
+def test_the_configuration_follows_from_the_path(tmp_path, capsys):
     (tmp_path / "README.md").write_text(HEADER.partition("---\n#")[0] + SECOND)
     assert readme_names(tmp_path, "coarse/train.parquet", "label") == ("animal", "plant")
     assert readme_names(tmp_path, "default/train.parquet", "label") == ("ant", "no", "cat")
@@ -112,7 +112,7 @@ def test_a_header_that_is_no_yaml_is_noted(tmp_path, capsys, text):
     assert "README.md: its header is not read" in capsys.readouterr().err
 
 
-def test_the_readme_of_a_snapshot_counts_for_a_folder_or_a_shard_in_it(shards, tmp_path):
+def test_the_readme_of_a_snapshot_applies_to_a_folder_or_shard_in_it(shards, tmp_path):
     snapshot = tmp_path / "datasets--me--set" / "snapshots" / ("0" * 40)
     snapshot.parent.mkdir(parents=True)
     shards.rename(snapshot)

@@ -1,4 +1,4 @@
-"""Tars of tars, and files whose classes come from a list: read as class folders, where they lie."""
+"""Tars of tars, and files with a list of classes: read in place as class folders."""
 
 import io
 import tarfile
@@ -12,15 +12,14 @@ from fastdc.beton.sources.regroup import RegroupedTree
 from fastdc.beton.sources.source import Opened
 from fastdc.beton.sources.trees import FolderTree
 from fastdc.common.errors import SourceError
+from fastdc.common.tars import add_file
 
 
 def tar_bytes(files):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            add_file(archive, name, data)
     return buffer.getvalue()
 
 
@@ -31,7 +30,7 @@ def payloads(path):
 
 @pytest.fixture
 def nested(folder, tmp_path):
-    """Every class folder of `folder` as a tar of its own, and these in one."""
+    """Pack every class folder of `folder` into a tar, and these into one."""
     inner = {
         f"{name.name}.tar": tar_bytes({f"./{path.name}": path.read_bytes() for path in name.iterdir()})
         for name in folder.iterdir()

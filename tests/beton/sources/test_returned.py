@@ -1,4 +1,4 @@
-"""Exported sets on their way back: recognised wherever they lie, refused where they are no longer what they were."""
+"""Exported sets that are imported again: recognised in any container, refused if they changed."""
 
 import json
 import shutil
@@ -60,14 +60,14 @@ def test_a_snapshot_in_the_hub_cache_comes_back(odd_set: Path, tmp_path: Path) -
     assert write_beton(tmp_path / "datasets--me--odd", tmp_path / "y.beton") == load_manifest(odd_set)
 
 
-def test_without_its_record_an_export_is_any_other_source(out: Path, tmp_path: Path) -> None:
+def test_without_its_record_an_export_is_an_ordinary_source(out: Path, tmp_path: Path) -> None:
     (out / "fastdc.json").unlink()
     made = write_beton(out, tmp_path / "y.beton")
     assert made.hints == {}
     assert made.classes == tuple(sorted(path.name for path in out.iterdir()))
 
 
-def test_another_image(out: Path) -> None:
+def test_a_replaced_image(out: Path) -> None:
     path = file_of(out, 4)
     path.write_bytes(encode(smooth(16, 20, seed=99)))
     assert refused(out) == (
@@ -88,13 +88,13 @@ def test_a_missing_image(out: Path) -> None:
     )
 
 
-def test_a_further_image(out: Path) -> None:
+def test_an_added_image(out: Path) -> None:
     path = file_of(out, 7).with_name("9999.jpg")
     path.write_bytes(file_of(out, 7).read_bytes())
     assert refused(out) == f"{path}: was not exported; 1 images were added: move them out, {OTHERWISE}"
 
 
-def test_a_further_image_that_has_no_number(out: Path) -> None:
+def test_an_added_image_without_a_number(out: Path) -> None:
     path = file_of(out, 0).with_name("more.jpg")
     path.write_bytes(file_of(out, 0).read_bytes())
     assert refused(out) == f"{path}: was not exported; 1 images were added: move them out, {OTHERWISE}"
@@ -185,7 +185,7 @@ def test_one_shard_of_an_export(odd_set: Path, tmp_path: Path, layout: str, shar
     assert f"is a part of an exported set; give its folder {tmp_path}/x, {OTHERWISE}" in found
 
 
-def test_class_names_that_unicode_spells_in_two_ways_come_back(tmp_path: Path) -> None:
+def test_class_names_of_either_unicode_spelling_come_back(tmp_path: Path) -> None:
     write_set(tmp_path / "x.beton", ("e\u0301", "b", "c", "d", "e", "f"))
     export_images(tmp_path / "x.beton", tmp_path / "out", "folder")
     assert write_beton(tmp_path / "out", tmp_path / "y.beton") == load_manifest(tmp_path / "x.beton")

@@ -36,13 +36,13 @@ def save(
 
 @pytest.fixture
 def saved(tmp_path, jpegs):
-    """A Dataset of twelve images in two files of several batches."""
+    """Save a Dataset of twelve images in two files of several batches."""
     return save(tmp_path / "saved", jpegs, [2, 0, 1, 1, 0, 2, 2, 0, 1, 1, 0, 2], shards=2)
 
 
 @pytest.fixture
 def splits(tmp_path, jpegs):
-    """A DatasetDict of two splits."""
+    """Save a DatasetDict of two splits."""
     save(tmp_path / "dict" / "train", jpegs[:6], [0, 1, 2, 0, 1, 2])
     save(tmp_path / "dict" / "validation", jpegs[6:9], [2, 1, 0])
     (tmp_path / "dict" / "dataset_dict.json").write_text('{"splits": ["train", "validation"]}')
@@ -72,7 +72,7 @@ def test_splits_of_a_dict(splits, jpegs, tmp_path):
         write_beton(splits / "train", tmp_path / "y.beton", split="train")
 
 
-def test_names_and_columns_that_are_given(tmp_path, jpegs):
+def test_given_names_and_columns(tmp_path, jpegs):
     folder = save(tmp_path / "s", jpegs[:3], [0, 1, 1], names=None, columns=("photo", "kind"))
     (tmp_path / "names.txt").write_text("x\ny\n")
     made = write_beton(
@@ -81,7 +81,7 @@ def test_names_and_columns_that_are_given(tmp_path, jpegs):
     assert (made.classes, made.counts) == (("x", "y"), (1, 2))
 
 
-def test_names_that_are_labels(tmp_path, jpegs):
+def test_labels_that_are_names(tmp_path, jpegs):
     folder = save(tmp_path / "s", jpegs[:3], ["owl", "ant", "owl"], names=None, kind=pa.binary())
     assert write_beton(folder, tmp_path / "x.beton").counts == (1, 2)
 
@@ -119,8 +119,8 @@ def test_a_damaged_stream_is_refused(saved, tmp_path):
     assert not list(tmp_path.glob("x.*"))
 
 
-def test_offsets_that_lead_out_of_a_column_are_damage(tmp_path):
-    """Arrow trusts the offsets of a stream; without a check, these read memory that is not the file's."""
+def test_offsets_outside_a_column_are_damage(tmp_path):
+    """Arrow trusts the offsets of a stream; unchecked, these read memory outside the file."""
     folder = save(tmp_path / "s", [b"x" * 100] * 4, [0, 1, 0, 1], kind=pa.binary(), rows=4)
     path = folder / "data-00000-of-00001.arrow"
     offsets = b"".join(number.to_bytes(4, "little") for number in (0, 100, 200, 300, 400))
@@ -177,7 +177,7 @@ def test_a_file_that_changes_after_its_labels_were_read(saved, tmp_path):
             write_beton(opened, tmp_path / "x.beton")
 
 
-def test_an_image_folder_with_a_file_of_that_name_stays_one(folder):
+def test_an_image_folder_may_hold_a_file_of_that_name(folder):
     (folder / "state.json").write_text("{}")
     assert source_of(folder).name == "folder"
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from fastdc.beton import BetonFile, verify_beton, write_beton
-from fastdc.common.errors import SourceError
-from tests.beton.conftest import smooth
+from tests.beton.conftest import refused, smooth
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 PIXELS = np.stack([smooth(12, 16, seed) for seed in range(6)])
@@ -21,7 +20,7 @@ LABELS = np.array([2, 0, 1, 1, 0, 2])
 
 
 def standardised(pixels=PIXELS):
-    """`pixels` as a training code holds them: float32 [N, 3, H, W], standardised per channel."""
+    """Return `pixels` as training code holds them: float32 [N, 3, H, W], standardised per channel."""
     values = (pixels / 255 - np.array(MEAN)) / np.array(STD)
     return values.transpose(0, 3, 1, 2).astype(np.float32)
 
@@ -33,21 +32,11 @@ def stored(path):
 
 
 def write(tmp_path, source, **options):
-    """The manifest and the pixels of `source` as a beton."""
+    """Write `source` as a beton; return its manifest and pixels."""
     out = tmp_path / "out.beton"
     manifest = write_beton(source, out, force=True, **options)
     assert not verify_beton(out, deep=True)
     return manifest, stored(out)
-
-
-def refused(tmp_path, source, words, **options):
-    """Check that `source` is refused with one line, and that nothing is left behind."""
-    folder = tmp_path / "none"
-    folder.mkdir(exist_ok=True)
-    with pytest.raises(SourceError, match=words) as caught:
-        write_beton(source, folder / "out.beton", **options)
-    assert "\n" not in str(caught.value)
-    assert not list(folder.iterdir())
 
 
 def savez(path, **arrays):
@@ -71,7 +60,7 @@ def test_npz_of_bytes_is_stored_as_it_is(tmp_path, names):
     assert (manifest.converted, manifest.made["encoding"]) == ({}, "keep")
 
 
-def test_splits_of_one_file_as_medmnist_has_them(tmp_path):
+def test_one_file_with_splits_as_in_medmnist(tmp_path):
     arrays = {
         "train_images": PIXELS,
         "train_labels": LABELS[:, None],
@@ -116,7 +105,7 @@ def test_values_that_leave_the_range_are_clipped_and_counted(tmp_path, capsys):
     assert "7 of 3,456 values (0.20%) are outside 0..255 after --mean and --std; clipped" in capsys.readouterr().err
 
 
-def test_a_standardisation_of_another_set_is_a_loud_note(tmp_path, capsys):
+def test_the_standardisation_of_another_set_is_a_warning(tmp_path, capsys):
     source = savez(tmp_path / "set.npz", images=standardised(), labels=LABELS)
     manifest, _ = write(tmp_path, source, mean=[0.5], std=[0.9])
     assert manifest.made["clipped"] > 0.03 * PIXELS.size
@@ -169,7 +158,7 @@ def test_labels_outside_the_given_classes_can_be_left_out(tmp_path):
     assert [skipped.path for skipped in manifest.skipped] == ["images:0", "images:5"]
 
 
-def test_values_that_are_no_numbers_can_be_left_out(tmp_path):
+def test_nan_values_can_be_left_out(tmp_path):
     images = PIXELS / 255
     images[4, 0, 0, 0] = np.nan
     source = savez(tmp_path / "set.npz", images=images, labels=LABELS)
@@ -202,11 +191,11 @@ def test_values_that_are_no_numbers_can_be_left_out(tmp_path):
         (PIXELS, LABELS, {"split": "train"}, "name no splits, but 'train' was requested; omit --split"),
     ],
 )  # fmt: skip
-def test_wrong_neighbours(tmp_path, images, labels, options, words):
+def test_unusable_arrays(tmp_path, images, labels, options, words):
     refused(tmp_path, savez(tmp_path / "set.npz", images=images, labels=labels), words, **options)
 
 
-def test_missing_and_doubled_arrays_are_named(tmp_path):
+def test_missing_and_duplicate_arrays_are_named(tmp_path):
     refused(tmp_path, savez(tmp_path / "a.npz", images=PIXELS), "has no array of labels, such as labels .* has images")
     refused(tmp_path, savez(tmp_path / "b.npz", weights=PIXELS), "has no array of images, .*; it has weights")
     refused(tmp_path, savez(tmp_path / "c.npz", x=PIXELS, images=PIXELS, y=LABELS), "images and x mean the same")
@@ -217,7 +206,7 @@ def test_options_of_arrays_are_refused_for_folders(tmp_path, folder):
 
 
 def npz_with(path, header, data=b"", kind=zipfile.ZIP_STORED):
-    """An archive whose array of images has the header and data given."""
+    """Write an archive with this header and data for its array of images."""
     text = header.encode() + b"\n"
     with zipfile.ZipFile(path, "w", kind) as archive:
         archive.writestr("images.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data)
@@ -227,7 +216,7 @@ def npz_with(path, header, data=b"", kind=zipfile.ZIP_STORED):
     return path
 
 
-def test_a_header_that_states_ten_gigabytes_is_refused_unread(tmp_path):
+def test_a_header_that_claims_ten_gigabytes_is_refused_unread(tmp_path):
     header = "{'descr': '|u1', 'fortran_order': False, 'shape': (10000, 1000, 334, 3), }"
     source = npz_with(tmp_path / "big.npz", header, b"\0" * 99)
     tracemalloc.start()
@@ -239,7 +228,7 @@ def test_a_header_that_states_ten_gigabytes_is_refused_unread(tmp_path):
 @pytest.mark.parametrize(
     "header", ["{'descr': '|O', 'fortran_order': False, 'shape': (6,), }", "{'shape': (6,), }", "__import__('os')", "("]
 )
-def test_headers_that_are_wrong(tmp_path, header):
+def test_wrong_headers(tmp_path, header):
     words = "holds pickled objects" if "|O" in header else "images: has no readable header"
     refused(tmp_path, npz_with(tmp_path / "odd.npz", header), words)
 
@@ -310,7 +299,7 @@ def test_an_experiment_is_chosen_by_its_number(tmp_path, capsys):
     refused(tmp_path, source, "has no set '2'; it holds one for each experiment: --split 0 to 1", split="2")
 
 
-def test_images_best_beside_labels_best_as_mtt_saves_them(tmp_path):
+def test_images_best_and_labels_best_as_mtt_saves_them(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     for name, step in (("0", PIXELS[::-1]), ("best", PIXELS)):
@@ -340,13 +329,13 @@ def test_pickled_code_is_not_run(tmp_path, monkeypatch, zipped):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_tensors_that_only_claim_to_be_large(tmp_path):
+def test_expanded_tensors(tmp_path):
     one = torch.zeros(1, dtype=torch.uint8)
     source = save(tmp_path / "wide.pt", {"x": one.expand(10**6, 3, 64, 64), "y": torch.tensor(LABELS)})
     refused(tmp_path, source, "takes 12,288,000,000 bytes, but the file has .*; save tensor.contiguous")
 
 
-def test_an_old_file_that_states_ten_gigabytes_is_refused_unread(tmp_path):
+def test_an_old_file_that_claims_ten_gigabytes_is_refused_unread(tmp_path):
     source = save(
         tmp_path / "old.pt", (torch.zeros(70_000), torch.tensor(LABELS)), _use_new_zipfile_serialization=False
     )
@@ -369,7 +358,7 @@ def test_an_old_file_that_states_ten_gigabytes_is_refused_unread(tmp_path):
         (torch.arange(9), r"holds one tensor, \[9\], without labels"),
     ],
 )
-def test_wrong_neighbours_of_torch(tmp_path, content, words):
+def test_unusable_torch_files(tmp_path, content, words):
     refused(tmp_path, save(tmp_path / "set.pt", content), words)
 
 
@@ -381,14 +370,14 @@ def test_class_names_in_two_spellings_are_one(tmp_path):
     assert manifest.counts == (2, 4)
 
 
-def test_a_header_that_states_four_gigabytes_is_refused_unread(tmp_path):
+def test_a_header_that_claims_four_gigabytes_is_refused_unread(tmp_path):
     with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
         archive.writestr("images.npy", b"\x93NUMPY\2\0\xff\xff\xff\xff")
         archive.writestr("labels.npy", b"")
     refused(tmp_path, tmp_path / "set.npz", "version 2.0 of .npy, expected 1.0")
 
 
-def test_an_old_file_whose_tensors_have_no_values_is_damaged(tmp_path):
+def test_an_old_file_without_tensor_values_is_damaged(tmp_path):
     source = save(tmp_path / "old.pt", {"images": torch.tensor(PIXELS)}, _use_new_zipfile_serialization=False)
     content = source.read_bytes()
     key = re.findall(rb"\d{10,20}", content)[0]

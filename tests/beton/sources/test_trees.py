@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fastdc.beton.sources import archives
 from fastdc.beton.sources.class_folders import list_contents
 from fastdc.common.errors import SourceError
+from fastdc.common.tars import add_file
 
 
 def find(source, split=None):
@@ -23,7 +24,7 @@ def find(source, split=None):
 
 
 def build(root, *names):
-    """Empty files (or, with a trailing slash, folders) below `root`."""
+    """Make empty files (or, with a trailing slash, folders) below `root`."""
     for name in names:
         path = root / name
         path.mkdir(parents=True) if name.endswith("/") else path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ def test_splits(tmp_path):
         find(tmp_path, "test")
 
 
-def test_the_one_split_that_is_there_is_named(tmp_path):
+def test_the_error_names_the_only_split(tmp_path):
     source = build(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "readme.txt")
     with pytest.raises(SourceError, match=r": has one split, train; add --split train$"):
         find(source)
@@ -105,7 +106,7 @@ def test_split_without_splits_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("bus", "train", "tram"), ("test", "train"), ("train", "val"), ("test",)])
-def test_classes_called_like_splits_are_classes(tmp_path, names):
+def test_classes_may_be_called_like_splits(tmp_path, names):
     build(tmp_path, *(f"{name}/1.jpg" for name in names))
     assert find(tmp_path).classes == names
     with pytest.raises(SourceError, match=r"no folder 'test' with class folders in it.*omit --split"):
@@ -113,7 +114,7 @@ def test_classes_called_like_splits_are_classes(tmp_path, names):
 
 
 @pytest.mark.parametrize("stray", ["docs/figure.png", "docs/deep/er/figure.png", "cover.jpg", "extra/cat/1.jpg"])
-def test_splits_are_found_whatever_lies_beside_them(tmp_path, stray):
+def test_splits_are_found_beside_other_files(tmp_path, stray):
     build(tmp_path, "train/a/1.jpg", "val/a/1.jpg", "val/b/1.jpg", stray)
     with pytest.raises(SourceError, match="has the splits train, val; choose one with --split"):
         find(tmp_path)
@@ -130,7 +131,7 @@ def test_one_split_with_class_folders_makes_its_flat_neighbours_splits(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("folder", "asked"),
+    ("folder", "requested"),
     [
         ("training", "train"),
         ("training", "training"),
@@ -141,11 +142,11 @@ def test_one_split_with_class_folders_makes_its_flat_neighbours_splits(tmp_path)
         ("TESTING", "test"),
     ],
 )
-def test_splits_have_many_names(tmp_path, folder, asked):
+def test_splits_have_aliases(tmp_path, folder, requested):
     build(tmp_path, "part/a/1.jpg", "part/b/1.jpg", f"{folder}/a/1.jpg", f"{folder}/b/2.jpg")
     with pytest.raises(SourceError, match=f"has one split, {folder}; add --split {folder}"):
         find(tmp_path)
-    contents = find(tmp_path, asked)
+    contents = find(tmp_path, requested)
     assert list(contents.paths()) == [f"{folder}/a/1.jpg", f"{folder}/b/2.jpg"]
     assert find(tmp_path, "part").classes == ("a", "b")
 
@@ -187,7 +188,7 @@ def test_folders_of_class_folders_are_not_taken_for_classes(tmp_path, names, wor
         find(build(tmp_path, *names))
 
 
-def test_folders_inside_classes_are_fine_where_they_cannot_be_classes(tmp_path):
+def test_folders_inside_classes_are_allowed_if_they_cannot_be_classes(tmp_path):
     build(tmp_path / "tiny", "train/n1/images/1.jpg", "train/n2/images/2.jpg", "train/n2/boxes.txt", "val/images/1.jpg")
     assert find(tmp_path / "tiny", "train").classes == ("n1", "n2")
     build(tmp_path / "deep", "train/n1/x/y/z/1.jpg", "train/n2/x/y/z/2.jpg")
@@ -197,7 +198,7 @@ def test_folders_inside_classes_are_fine_where_they_cannot_be_classes(tmp_path):
 
 
 @pytest.mark.timeout(20)
-def test_looking_for_splits_does_not_run_in_circles(tmp_path):
+def test_the_search_for_splits_ends_at_link_cycles(tmp_path):
     (tmp_path / "train" / "a").mkdir(parents=True)
     os.symlink("..", tmp_path / "train" / "a" / "up")
     os.symlink("../train", tmp_path / "train" / "train")
@@ -205,7 +206,7 @@ def test_looking_for_splits_does_not_run_in_circles(tmp_path):
         find(tmp_path)
 
 
-def test_single_outer_folders_are_entered_but_a_single_class_is_not(tmp_path):
+def test_a_single_outer_folder_is_entered_unless_it_is_a_class(tmp_path):
     assert find(build(tmp_path / "one", "cat/1.jpg")).classes == ("cat",)
     assert find(build(tmp_path / "two", "outer/inner/cat/1.jpg", "outer/inner/dog/1.jpg")).classes == ("cat", "dog")
     assert find(build(tmp_path / "three", "only/train/cat/1.jpg"), "train").classes == ("cat",)
@@ -218,7 +219,7 @@ def test_many_classes_keep_their_order(tmp_path):
 
 
 @pytest.mark.timeout(20)
-def test_links_do_not_lead_in_circles(tmp_path):
+def test_link_cycles_are_followed_once(tmp_path):
     build(tmp_path / "data", "a/1.jpg", "b/1.jpg")
     os.symlink("..", tmp_path / "data" / "a" / "up")
     os.symlink(build(tmp_path / "elsewhere", "2.jpg"), tmp_path / "data" / "c")
@@ -226,7 +227,7 @@ def test_links_do_not_lead_in_circles(tmp_path):
     assert list(contents.ids) == ["a/1.jpg", "b/1.jpg", "c/2.jpg"]
 
 
-def test_missing_source_and_things_that_are_no_source(tmp_path):
+def test_a_missing_or_unusable_source(tmp_path):
     with pytest.raises(SourceError, match="does not exist"):
         find(tmp_path / "nothing")
     os.mkfifo(tmp_path / "pipe")
@@ -261,7 +262,7 @@ def read_archive(path):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
-def test_a_truncated_archive_is_an_error_and_never_a_smaller_one(tmp_path, mode):
+def test_a_truncated_archive_is_an_error(tmp_path, mode):
     path = make_tar(tmp_path / "x.tar", build(tmp_path / "src", *(f"a/{i}.jpg" for i in range(20))), mode)
     data = path.read_bytes()
     assert len(read_archive(path)) == 20
@@ -270,7 +271,7 @@ def test_a_truncated_archive_is_an_error_and_never_a_smaller_one(tmp_path, mode)
     for length in [*range(0, end, end // 40), *(range(512 * 10, 512 * 12, 100) if mode == "w" else ())]:
         path.write_bytes(data[:length])
         try:
-            assert len(read_archive(path)) == 20  # all there is behind the last file is a checksum
+            assert len(read_archive(path)) == 20  # only a checksum follows the last file
         except SourceError:
             refused += 1
     assert refused > 30
@@ -288,7 +289,7 @@ def test_a_damaged_header_is_an_error(tmp_path, mode):
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 @pytest.mark.timeout(20)
-def test_odd_members_of_a_tar_do_no_harm(tmp_path, mode):
+def test_odd_members_of_a_tar_are_harmless(tmp_path, mode):
     with tarfile.open(tmp_path / "x.tar", mode) as archive:
 
         def add(name, data=b"data", **fields):
@@ -325,8 +326,8 @@ def test_odd_members_of_a_tar_do_no_harm(tmp_path, mode):
     }
 
 
-def test_absolute_names_of_tar_lose_their_slash(tmp_path):
-    """`tar -P` keeps them. A hard link names its file as absolutely."""
+def test_absolute_names_in_a_tar_lose_their_slash(tmp_path):
+    """`tar -P` keeps the slash, also in the targets of hard links."""
     root = build(tmp_path / "data", "train/cat/1.jpg", "train/dog/1.jpg")
     os.link(root / "train/cat/1.jpg", root / "train/dog/2.jpg")
     subprocess.run(["tar", "-P", "-cf", tmp_path / "x.tar", root], check=True)
@@ -336,7 +337,7 @@ def test_absolute_names_of_tar_lose_their_slash(tmp_path):
         assert {fetch() for _, fetch in tree.fetch_all(contents.paths())} == {b"train/cat/1.jpg", b"train/dog/1.jpg"}
 
 
-def test_an_archive_that_was_packed_from_beside_its_folder(tmp_path):
+def test_an_archive_packed_from_a_sibling_folder(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         archive.add(build(tmp_path / "data", "cat/1.jpg"), "../data")
     with pytest.raises(
@@ -345,7 +346,7 @@ def test_an_archive_that_was_packed_from_beside_its_folder(tmp_path):
         archives.open_tree(tmp_path / "x.tar")
 
 
-def test_files_that_are_left_out_for_their_names_are_named(tmp_path, capsys):
+def test_files_left_out_for_their_names_are_reported(tmp_path, capsys):
     """`tar -cf x.tar dog ../data/cat` loses a class."""
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         archive.add(build(tmp_path / "data", "cat/1.jpg") / "cat", "../data/cat")
@@ -358,8 +359,8 @@ def test_files_that_are_left_out_for_their_names_are_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
-def test_an_archive_of_a_hidden_folder_is_not_called_empty(tmp_path, kind):
-    """What `tar -P -cf x.tar ~/.cache/data` packs."""
+def test_an_archive_of_a_hidden_folder_is_not_reported_as_empty(tmp_path, kind):
+    """An archive as `tar -P -cf x.tar ~/.cache/data` packs it."""
     build(tmp_path / "data", ".cache/data/cat/1.jpg", ".cache/data/dog/1.jpg", "readme.txt")
     path, data = tmp_path / f"x.{kind}", tmp_path / "data"
     _ = make_zip(path, data) if kind == "zip" else make_tar(path, data, "w:gz" if kind == "tar.gz" else "w")
@@ -390,7 +391,7 @@ def test_an_archive_of_a_hidden_folder_is_not_called_empty(tmp_path, kind):
     ],
 )
 @pytest.mark.parametrize("where", ["", "a/"])
-def test_litter_of_systems_and_network_storage_is_no_data(tmp_path, where, litter):
+def test_system_files_are_ignored(tmp_path, where, litter):
     root = build(tmp_path / "data", "a/1.jpg", "b/1.jpg", where + litter)
     for source in (root, make_tar(tmp_path / "x.tar", root), make_zip(tmp_path / "x.zip", root)):
         contents = find(source)
@@ -401,7 +402,7 @@ def test_litter_of_systems_and_network_storage_is_no_data(tmp_path, where, litte
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 
 
-def test_a_class_has_one_name_however_its_folder_is_spelled(tmp_path):
+def test_unicode_spellings_of_a_folder_are_one_class(tmp_path):
     assert find(build(tmp_path / "mac", f"{NFD}/1.jpg", "dog/1.jpg")).classes == (NFC, "dog")
     assert find(build(tmp_path / "linux", f"{NFC}/1.jpg", "dog/1.jpg")).classes == (NFC, "dog")
     assert find(tmp_path / "mac").ids[0] == f"{NFD}/1.jpg"  # the file's own path
@@ -410,7 +411,7 @@ def test_a_class_has_one_name_however_its_folder_is_spelled(tmp_path):
 @pytest.mark.parametrize(
     ("names", "points"), [((NFC, NFD), r"U\+0301.*U\+00E9"), (("\u212b", "\u00c5"), r"U\+00C5.*U\+212B")]
 )
-def test_two_spellings_of_one_class_in_one_source_are_shown_by_their_code_points(tmp_path, names, points):
+def test_two_spellings_in_one_source_are_shown_by_code_points(tmp_path, names, points):
     with pytest.raises(SourceError, match=rf"{points}.* are one name in two Unicode spellings; merge them"):
         find(build(tmp_path, *(f"{name}/1.jpg" for name in names)))
 
@@ -432,7 +433,7 @@ def test_zip_slip_and_wrong_checksums(tmp_path):
 
 
 def packed(kind):
-    """A small archive as bytes, by the mode of `tarfile` or the method of `zipfile`."""
+    """Return a small archive as bytes, by the mode of `tarfile` or the method of `zipfile`."""
     buffer, images = io.BytesIO(), {"caf\u00e9/1.jpg": b"hello" * 30, "dog/" + "x" * 120 + ".jpg": b"world" * 30}
     if isinstance(kind, int):
         with zipfile.ZipFile(buffer, "w", kind) as archive:
@@ -441,9 +442,7 @@ def packed(kind):
         return buffer.getvalue()
     with tarfile.open(fileobj=buffer, mode=kind) as archive:
         for name, data in images.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            add_file(archive, name, data)
     return buffer.getvalue()
 
 
@@ -457,7 +456,7 @@ KINDS = ["w", "w:gz", "w:bz2", "w:xz", zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED,
     kept=st.floats(0, 1) | st.just(1),
 )
 @example(kind="w:gz", changes=[(0.0162, 4)], kept=0.052)  # a cut off field in gzip's header: TypeError of tarfile
-def test_whatever_a_damaged_archive_raises_is_a_source_error(tmp_path, kind, changes, kept):
+def test_any_error_of_a_damaged_archive_is_a_source_error(tmp_path, kind, changes, kept):
     data = bytearray(packed(kind))
     for place, value in changes:
         data[int(place * len(data))] = value

@@ -1,6 +1,5 @@
 """Tars of WebDataset samples as a source."""
 
-import io
 import json
 import os
 import tarfile
@@ -10,23 +9,22 @@ import pytest
 
 from fastdc.beton import BetonFile, verify_beton, write_beton
 from fastdc.beton.sources.open_source import open_source, source_of
-from fastdc.common.errors import SourceError
+from fastdc.common.tars import add_file
+from tests.beton.conftest import refused
 from tests.beton.hub_shards import payloads
 
 
 def write_tar(path, files, mode="w"):
-    """A tar of `files`, pairs of name and content."""
+    """Write a tar of `files`, pairs of name and content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as archive:
         for name, data in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
+            add_file(archive, name, data)
     return path
 
 
 def samples(images, labels, start=0, suffix="cls"):
-    """Files of samples: an image and its label each."""
+    """Return the files of samples, an image and a label each."""
     for number, (image, label) in enumerate(zip(images, labels, strict=True), start):
         yield f"{number:06d}.jpg", image
         yield f"{number:06d}.{suffix}", str(label).encode()
@@ -34,22 +32,12 @@ def samples(images, labels, start=0, suffix="cls"):
 
 @pytest.fixture
 def shards(tmp_path, jpegs):
-    """Training in two shards, validation in one; labels 0..2."""
+    """Write training in two shards and validation in one; labels 0..2."""
     root = tmp_path / "shards"
     write_tar(root / "train-0000.tar", samples(jpegs[:6], [2, 0, 1, 1, 0, 2]))
     write_tar(root / "train-0001.tar", samples(jpegs[6:], [2, 0, 1, 1, 0, 2], 6))
     write_tar(root / "val-0000.tar", samples(jpegs[:3], [0, 1, 2]))
     return root
-
-
-def refused(tmp_path, source, words, **options):
-    """Check that `source` is refused with one line, and that nothing is left behind."""
-    folder = tmp_path / "none"
-    folder.mkdir(exist_ok=True)
-    with pytest.raises(SourceError, match=words) as caught:
-        write_beton(source, folder / "out.beton", **options)
-    assert "\n" not in str(caught.value)
-    assert not list(folder.iterdir())
 
 
 def labels_of(path):
@@ -70,7 +58,7 @@ def test_shards_keep_their_bytes_and_order(shards, tmp_path, jpegs):
 
 
 @pytest.mark.parametrize("pattern", ["train-{0000..0001}.tar", "train-000{0..1}.tar"])
-def test_a_pattern_stands_for_its_shards(shards, tmp_path, jpegs, pattern):
+def test_a_pattern_expands_to_its_shards(shards, tmp_path, jpegs, pattern):
     manifest = write_beton(shards / pattern, tmp_path / "out.beton")
     assert payloads(tmp_path / "out.beton") == jpegs
     assert manifest.dataset == "shards"
@@ -88,8 +76,8 @@ def test_one_shard_plain_or_compressed(tmp_path, jpegs, kind):
     assert payloads(tmp_path / "out.beton") == jpegs
     assert manifest.dataset == "set"
     with open_source(path) as opened:
-        asked = [opened.contents.ids[row] for row in (5, 1, 5, 0)]
-        got = dict(opened.files.fetch_all(asked))
+        wanted = [opened.contents.ids[row] for row in (5, 1, 5, 0)]
+        got = dict(opened.files.fetch_all(wanted))
     assert [got[number]() for number in range(4)] == [jpegs[row] for row in (5, 1, 5, 0)]
 
 
@@ -134,7 +122,7 @@ def test_class_names_beside_the_shards(shards, tmp_path, name, content):
     refused(tmp_path, shards, f"{name}: (is empty|cannot be read as JSON)", split="val")
 
 
-def test_other_files_of_samples_and_names_that_lead_out_are_left_out(tmp_path, jpegs):
+def test_other_files_of_samples_and_outside_paths_are_ignored(tmp_path, jpegs):
     files = [
         ("__index__.json", b"{}"),
         ("../../etc/passwd.jpg", jpegs[0]),
@@ -153,7 +141,7 @@ def test_other_files_of_samples_and_names_that_lead_out_are_left_out(tmp_path, j
     assert labels_of(tmp_path / "out.beton") == [0, 1]
 
 
-def test_class_folders_in_a_tar_are_told_apart(tmp_path, jpegs):
+def test_a_tar_of_class_folders_is_not_webdataset(tmp_path, jpegs):
     files = [(f"{name}/{number}.{kind}", data) for name in ("ant", "bee") for number, image in enumerate(jpegs[:2])
              for kind, data in (("jpg", image), ("json", b'{"label": 1}'))]  # fmt: skip
     path = write_tar(tmp_path / "set.tar", files)
@@ -179,7 +167,7 @@ GOOD = [("a.jpg", None), ("a.cls", b"0"), ("b.jpg", None), ("b.cls", b"1")]
         ([("c.jpg", b"no image"), ("c.cls", b"1")], "set.tar:c.jpg: cannot be decoded"),
     ],
 )
-def test_one_bad_sample_is_named_and_can_be_left_out(tmp_path, jpegs, files, words):
+def test_a_bad_sample_is_named_and_can_be_skipped(tmp_path, jpegs, files, words):
     files = [(name, jpegs[0] if data is None else data) for name, data in (*GOOD, *files)]
     path = write_tar(tmp_path / "set.tar", files)
     refused(tmp_path, path, words)
@@ -229,7 +217,7 @@ def test_a_truncated_shard(tmp_path, jpegs, kind):
     refused(tmp_path, root, f"1.{kind}: is truncated or damaged at its start")
 
 
-def test_memory_grows_by_ids_and_numbers_only(tmp_path, jpegs):
+def test_memory_holds_only_ids_and_numbers(tmp_path, jpegs):
     count = 2_000
     path = write_tar(tmp_path / "set.tar", samples(jpegs[:1] * count, [0, 1] * (count // 2)))
     tracemalloc.start()

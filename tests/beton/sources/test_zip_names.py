@@ -22,16 +22,16 @@ def classes_of(path):
 
 
 class RawInfo(zipfile.ZipInfo):
-    """A member whose name is written as the bytes given, with or without the flag for UTF-8."""
+    """Member with a name of the given bytes, with or without the flag for UTF-8."""
 
     raw, flags = b"", 0
 
-    def _encodeFilenameFlags(self):  # noqa: N802  what zipfile asks for both places of a name
+    def _encodeFilenameFlags(self):  # noqa: N802  zipfile calls this for both places of a name
         return self.raw, self.flags
 
 
 def write_zip(path, names, system=3, flags=0, extra=None):
-    """A zip whose names are the bytes given, which `zipfile` itself would not write."""
+    """Write a zip with names of the given bytes, which `zipfile` itself refuses."""
     with zipfile.ZipFile(path, "w") as archive:
         for number, name in enumerate(names):
             info = RawInfo(str(number))
@@ -41,7 +41,7 @@ def write_zip(path, names, system=3, flags=0, extra=None):
     return path
 
 
-def test_zip_on_linux_writes_utf8_without_saying_so(tmp_path):
+def test_zip_on_linux_writes_utf8_without_the_flag(tmp_path):
     for name in ("café/1.jpg", "日本/1.jpg", "plain/1.jpg"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"data")
@@ -52,7 +52,7 @@ def test_zip_on_linux_writes_utf8_without_saying_so(tmp_path):
     assert classes_of(tmp_path / "x.zip") == ("café", "plain", "日本")
 
 
-def test_macos_writes_decomposed_utf8_without_saying_so(tmp_path):
+def test_macos_writes_decomposed_utf8_without_the_flag(tmp_path):
     path = write_zip(tmp_path / "x.zip", ["cafe\u0301/one.jpg".encode(), b"dog/image-two.jpg"])
     assert classes_of(path) == ("caf\u00e9", "dog")
 
@@ -69,12 +69,12 @@ def test_other_encodings_are_never_guessed(tmp_path, name, encoding, found):
         open_tree(path)
 
 
-def test_names_of_what_is_no_image_may_be_odd(tmp_path):
+def test_names_of_other_files_may_be_odd(tmp_path):
     names = [b"dog/image-one.jpg", "Erklärung.txt".encode("cp850"), "__MACOSX/ä.jpg".encode("cp850")]
     assert classes_of(write_zip(tmp_path / "x.zip", names)) == ("dog",)
 
 
-def test_the_utf8_name_beside_another_encoding_counts_unless_it_is_stale(tmp_path):
+def test_the_extra_utf8_name_is_used_unless_it_is_stale(tmp_path):
     def unicode_path(raw, crc=None):
         body = struct.pack("<BI", 1, zlib.crc32(raw) if crc is None else crc) + raw.decode("cp932").encode()
         return struct.pack("<HH", 0x7075, len(body)) + body
@@ -94,17 +94,17 @@ def test_the_utf8_name_beside_another_encoding_counts_unless_it_is_stale(tmp_pat
         (b"photos\\cat\\one.jpg", b"photos/dog/another.jpg"),
     ],
 )
-def test_backslashes_of_windows_tools_part_folders(tmp_path, names):
+def test_backslashes_of_windows_tools_separate_folders(tmp_path, names):
     assert classes_of(write_zip(tmp_path / "x.zip", names, system=0)) == ("cat", "dog")
 
 
-def test_backslashes_of_other_systems_are_letters_where_slashes_part_folders(tmp_path):
+def test_backslashes_beside_slashes_are_ordinary_letters(tmp_path):
     path = write_zip(tmp_path / "x.zip", [b"a\\b/image-one.jpg", b"cat/image-two.jpg"])
     assert classes_of(path) == ("a\\b", "cat")
     assert classes_of(write_zip(tmp_path / "x.zip", [b"cat\\image-one.jpg", b"dog\\image-two.jpg"])) == ("cat", "dog")
 
 
-def test_a_name_that_claims_to_be_utf8_and_is_not(tmp_path):
+def test_a_name_with_the_utf8_flag_and_other_bytes(tmp_path):
     path = write_zip(tmp_path / "x.zip", [b"caf\xe9/image.jpg", b"dog/image-two.jpg"], flags=0x800)
     with pytest.raises(SourceError, match="cannot be read as an archive"):
         open_tree(path)

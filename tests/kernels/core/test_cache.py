@@ -18,7 +18,7 @@ Damage = Callable[[bytes], bytes]
 
 
 class Done(NamedTuple):
-    """What a run of PROGRAM gave: flips among 64 draws, kernels loaded from disk, lines on stderr."""
+    """Result of a run of PROGRAM: flips among 64 draws, kernels loaded from disk, lines on stderr."""
 
     flips: int
     loaded: int
@@ -34,7 +34,7 @@ def run(cache: Path, prelude: str = "", **environment: str) -> Done:
 
 
 def examine(cache: Path) -> list[str]:
-    """What `fastdc doctor` finds: folder, files, how many are damaged, the first of those."""
+    """Return what `fastdc doctor` finds: folder, files, number of damaged ones, the first of those."""
     given = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", CACHE_PROBE]
     done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=100, check=True)
@@ -43,7 +43,7 @@ def examine(cache: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A cache with the kernels of PROGRAM, and its flips."""
+    """Fill a cache with the kernels of PROGRAM; return it and the flips."""
     folder = tmp_path_factory.mktemp("filled")
     flips, loaded, warnings = run(folder)
     assert (loaded, warnings) == (0, [])
@@ -52,7 +52,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
 
 @pytest.fixture
 def cache(filled: tuple[Path, int], tmp_path: Path) -> Path:
-    """A copy of it to damage."""
+    """Return a copy of the cache to damage."""
     return Path(shutil.copytree(filled[0], tmp_path / "cache"))
 
 
@@ -101,7 +101,7 @@ def test_damage_is_compiled_again_with_one_warning(
     assert examine(cache)[2] == "0"
 
 
-def test_a_folder_in_the_place_of_a_file(cache: Path, filled: tuple[Path, int]) -> None:
+def test_a_folder_in_place_of_a_file(cache: Path, filled: tuple[Path, int]) -> None:
     folder = folder_of(cache)
     for path in folder.iterdir():
         path.unlink()
@@ -111,7 +111,7 @@ def test_a_folder_in_the_place_of_a_file(cache: Path, filled: tuple[Path, int]) 
     assert warning.startswith(f"warning: {folder}: Is a directory") or f"{folder}: [Errno 21]" in warning
 
 
-def test_a_file_in_the_place_of_the_folder(cache: Path, filled: tuple[Path, int]) -> None:
+def test_a_file_in_place_of_the_folder(cache: Path, filled: tuple[Path, int]) -> None:
     folder = folder_of(cache)
     shutil.rmtree(folder)
     folder.write_text("a file")
@@ -124,14 +124,14 @@ FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resour
 
 
 def test_a_disk_that_is_full_from_the_start(tmp_path: Path, filled: tuple[Path, int]) -> None:
-    """A file size limit, which the kernel enforces just as it does a full disk, here for every folder."""
+    """A file size limit, which the kernel enforces as it does a full disk, here for every folder."""
     flips, loaded, (warning,) = run(tmp_path, FULL)
     assert (flips, loaded) == (filled[1], 0)
     assert warning.startswith(f"warning: {folder_of(tmp_path)}: compiled kernels cannot be kept (File too large)")
     assert warning.endswith("made again at every start; free space, or set NUMBA_CACHE_DIR to another folder")
 
 
-def test_a_disk_that_gets_full(tmp_path: Path, filled: tuple[Path, int]) -> None:
+def test_a_disk_that_becomes_full(tmp_path: Path, filled: tuple[Path, int]) -> None:
     flips, loaded, (warning,) = run(tmp_path, f"import fastdc.kernels.core.rng; {FULL}")
     assert (flips, loaded) == (filled[1], 0)
     assert warning.startswith(f"warning: {folder_of(tmp_path)}: compiled kernels cannot be kept (File too large)")
@@ -139,7 +139,7 @@ def test_a_disk_that_gets_full(tmp_path: Path, filled: tuple[Path, int]) -> None
     assert run(tmp_path).loaded == 1
 
 
-def test_doctor_sees_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_doctor_reports_a_read_only_folder(tmp_path: Path) -> None:
     given = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", f"{FULL}\n{CACHE_PROBE}"], env=given, capture_output=True, text=True, timeout=100

@@ -1,4 +1,4 @@
-"""Compiled kernels are kept on disk, found again, and never outlive the source they were made from."""
+"""Compiled kernels are kept on disk, found again, and never used after a change of their source."""
 
 import os
 import shutil
@@ -21,14 +21,14 @@ print(sum(random_flip(np.uint64(key)) for key in range(64)), sum(random_flip.sta
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the package whose sources a test may change."""
+    """Copy the package, so that a test may change its sources."""
     source = Path(fastdc.__file__).parent
     shutil.copytree(source, tmp_path / "fastdc", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
 def run(package: Path, *prefix: str, **environment: str) -> list[int]:
-    """[flips among 64 draws, kernels loaded from disk] of PROGRAM run on the copy."""
+    """Run PROGRAM on the copy; return [flips among 64 draws, kernels loaded from disk]."""
     done = subprocess.run(
         [*prefix, sys.executable, "-c", PROGRAM],
         cwd=package,
@@ -54,7 +54,7 @@ def test_a_change_in_a_called_file_reaches_the_cached_caller(package: Path) -> N
 
 
 def without_write_access(package: Path, **environment: str) -> list[int]:
-    """`run` as someone who may not write into the package: root without its right to pass permissions."""
+    """Run PROGRAM without write access to the package: as root without its right to bypass permissions."""
     for folder, _, _ in os.walk(package / "fastdc"):
         os.chmod(folder, 0o555)
     drop = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.getuid() == 0 else []
@@ -62,7 +62,7 @@ def without_write_access(package: Path, **environment: str) -> list[int]:
 
 
 @pytest.mark.parametrize("variable", ["NUMBA_CACHE_DIR", pytest.param("HOME", marks=pytest.mark.slow)])
-def test_unwritable_folders_are_passed_by_and_nothing_goes_stale(package: Path, tmp_path: Path, variable: str) -> None:
+def test_unwritable_folders_are_skipped_and_nothing_becomes_stale(package: Path, tmp_path: Path, variable: str) -> None:
     settings = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path), variable: "/proc/none", "XDG_CACHE_HOME": ""}
     flips, _ = without_write_access(package, **settings)
     assert without_write_access(package, **settings) == [flips, 1]

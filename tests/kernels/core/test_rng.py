@@ -1,4 +1,4 @@
-"""The counter-based generator against Python integers, golden values, and the laws of uniform independent draws."""
+"""The counter-based generator against Python integers, golden values, and tests of uniformity and independence."""
 
 import math
 

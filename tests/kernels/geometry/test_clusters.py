@@ -1,4 +1,4 @@
-"""Spherical k-means: a fixed point of its own definition, on data whose clusters are known, and on hard cases."""
+"""Spherical k-means: a fixed point of its definition, known clusters, and hard cases."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ from fastdc.kernels.geometry.products import pack
 
 
 def blobs(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """90 points around 3 far directions of 8."""
+    """Return 90 points around 3 distant directions in 8 dimensions."""
     labels = np.arange(90) % 3
     noise = np.random.default_rng(seed).standard_normal((90, 8)) * 0.05
     return (np.eye(8)[labels] + noise).astype(np.float32), labels
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_finds_clusters_that_are_there(seed: int) -> None:
+def test_known_clusters_are_found(seed: int) -> None:
     rows, labels = blobs(seed)
     found = spherical_kmeans(pack(rows), 3, seed, 50)
     assert found.converged
@@ -59,7 +59,7 @@ def test_duplicates_zero_vectors_and_as_many_clusters_as_samples() -> None:
     opposite = spherical_kmeans(pack(np.array([[1.0], [1], [-1], [1], [-1], [1], [1]])), 7, 0, 20)
     assert equal.converged
     assert zero.converged
-    assert opposite.converged  # no empty cluster moves around for ever
+    assert opposite.converged  # no empty cluster keeps moving
     every = spherical_kmeans(pack(np.eye(5, dtype=np.float32)), 5, 0, 20)
     assert sorted(every.assigned.tolist()) == [0, 1, 2, 3, 4]
     for clusters in (0, 7):
@@ -74,7 +74,7 @@ def test_equal_centroids_give_the_lower_one() -> None:
     assert assigned.tolist() == [0, 2]
 
 
-def test_cosines_are_in_float64_so_that_near_ones_do_not_tie() -> None:
+def test_cosines_in_float64_keep_near_ones_apart() -> None:
     generator = np.random.default_rng(0)
     rows = (generator.standard_normal(64) + 1e-3 * generator.standard_normal((500, 64))).astype(np.float32)
     found = spherical_kmeans(pack(rows, 2), 1, 0, 20)

@@ -1,4 +1,4 @@
-"""Herding and k-center against obvious code in float64, and their invariances."""
+"""Herding and k-center against plain code in float64, and their invariances."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def slow_k_center(rows: np.ndarray, budget: int) -> list[int]:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 40).filter(lambda size: size != 2), st.integers(2, 9), st.integers(0, 999), st.data())
 def test_equals_the_slow_definitions(size: int, width: int, seed: int, data: st.DataObject) -> None:
-    """Not of two samples: both are as far from their mean, and rounding chooses one."""
+    """Two samples are left out: both are equally far from their mean, so rounding decides."""
     budget = data.draw(st.integers(1, size))
     rows = np.random.default_rng(seed).standard_normal((size, width)).astype(np.float32)
     exact = rows.astype(np.float64)

@@ -15,7 +15,7 @@ from tests.kernels.geometry.test_submodular import features, slow_gradients
 
 
 def slow_solve(system: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The best of the unconstrained solutions over every subset of weights that comes out non-negative."""
+    """Return the best unconstrained solution over all subsets of weights that is non-negative."""
     best, best_value = np.zeros(len(target)), 0.0
     for count in range(1, len(target) + 1):
         for subset in map(list, combinations(range(len(target)), count)):
@@ -34,7 +34,7 @@ def test_nonnegative_weights_are_the_best(size: int, rank: int, seed: int) -> No
     factor = generator.standard_normal((size, rank))
     system, target = factor @ factor.T + 0.1 * np.eye(size), generator.standard_normal(size)
     weights = np.zeros(size)
-    for known in range(1, size + 1):  # as the pursuit calls it: one more each time, from the last solution
+    for known in range(1, size + 1):  # like the pursuit: one more each time, from the last solution
         nonnegative_solve(system[:known, :known].copy(), target[:known], weights[:known])
     np.testing.assert_allclose(weights, slow_solve(system, target), atol=1e-9)
 
@@ -70,7 +70,7 @@ def test_the_budget_is_met_when_nothing_is_left_to_match() -> None:
 
 
 class Indefinite:
-    """Products that no gradients have, as rounding makes them of large and almost equal ones."""
+    """Indefinite products, as rounding makes them from large and almost equal gradients."""
 
     size = 3
 

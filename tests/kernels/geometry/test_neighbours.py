@@ -1,4 +1,4 @@
-"""The neighbour graph and D2's messages against obvious code."""
+"""The neighbour graph and D2's messages against plain code."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_messages_follow_the_definition(
 
 
 def test_messages_pass_in_both_directions() -> None:
-    """The issue's check on a line: 1 is the nearest of 0 and of 2, so it collects from both and damps both."""
+    """On a line, 1 is the nearest of 0 and of 2, so it collects from both and damps both."""
     rows, scores = np.array([[0.0], [0.1], [0.3]], np.float32), np.array([0.5, 1.0, 0.9])
     assert message_order(graph_of(rows, 1), scores, 0.1, 3).tolist() == [1, 2, 0]
     assert message_order(graph_of(rows, 1, directed=True), scores, 0.1, 3).tolist() == [2, 0, 1]
@@ -118,8 +118,8 @@ def test_without_neighbours_the_ranking_stays() -> None:
 
 
 @pytest.mark.parametrize("size", [31, 32, 70])
-def test_neighbours_are_found_where_all_lie_close_together(size: int) -> None:
-    """A trained class: a long common vector and small differences, which float32 products of the vectors would lose."""
+def test_neighbours_are_exact_among_close_vectors(size: int) -> None:
+    """A trained class has a long common vector and small differences, which float32 products would lose."""
     generator = np.random.default_rng(size)
     rows = (generator.standard_normal(64) + 0.002 * generator.standard_normal((size, 64))).astype(np.float32)
     indices, distances = nearest_neighbours(pack(rows), 5)

@@ -1,4 +1,4 @@
-"""Packed vectors against numpy in float64, and that a result depends on its two vectors alone."""
+"""Packed vectors against numpy in float64; a result depends only on its two vectors."""
 
 import numpy as np
 import pytest

@@ -39,10 +39,11 @@ def slow_gradients(residuals: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.einsum("nc,nd->ncd", residuals.astype(np.float64), with_one).reshape(len(rows), -1)
 
 
-def plain_greedy(similarity: np.ndarray, budget: int) -> list[int]:
+def plain_greedy(similarity: np.ndarray, budget: int, *weights: np.ndarray) -> list[int]:
     covered, chosen = np.zeros(len(similarity), np.float32), []
+    gain = weighted_gain if weights else coverage_gain
     for _ in range(budget):
-        gains = [-1.0 if j in chosen else coverage_gain(similarity[j], covered) for j in range(len(similarity))]
+        gains = [-1.0 if j in chosen else gain(row, covered, *weights) for j, row in enumerate(similarity)]
         chosen.append(int(np.argmax(gains)))
         covered = np.maximum(covered, similarity[chosen[-1]])
     return chosen
@@ -59,15 +60,6 @@ def test_lazy_greedy_equals_plain_greedy(size: int, width: int, seed: int, ties:
     assert facility_location_order(kept_when_small(similarity), budget).tolist() == expected
 
 
-def weighted_greedy(similarity: np.ndarray, weights: np.ndarray, budget: int) -> list[int]:
-    covered, chosen = np.zeros(len(similarity), np.float32), []
-    for _ in range(budget):
-        gains = [-1.0 if j in chosen else weighted_gain(row, covered, weights) for j, row in enumerate(similarity)]
-        chosen.append(int(np.argmax(gains)))
-        covered = np.maximum(covered, similarity[chosen[-1]])
-    return chosen
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 45), st.integers(1, 6), st.integers(0, 999), st.booleans(), st.data())
 def test_lazy_greedy_equals_plain_greedy_with_weights(
@@ -79,7 +71,7 @@ def test_lazy_greedy_equals_plain_greedy_with_weights(
     if ties:
         demand = np.round(demand, 1)  # some are 0, many are equal
     similarity, weights = ClippedCosineSimilarity(pack(rows)), demand / (demand.max() or 1.0)
-    expected = weighted_greedy(similarity.rows(range(size)), weights, budget)
+    expected = plain_greedy(similarity.rows(range(size)), budget, weights)
     assert facility_location_order(similarity, budget, demand).tolist() == expected
     assert facility_location_order(kept_when_small(similarity), budget, demand).tolist() == expected
 
@@ -97,15 +89,15 @@ def test_every_weighted_pick_has_the_largest_gain_in_float64(size: int, seed: in
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.1, 1e-30])
-def test_equal_weights_choose_as_none_do(weight: float) -> None:
-    """Ties among them, 60 rows of 12 kinds, are decided alike."""
+def test_equal_weights_choose_like_no_weights(weight: float) -> None:
+    """Ties among 60 rows of 12 kinds are decided equally."""
     rows = np.repeat(features(12, 4, 5), 5, axis=0)
     for similarity in (CosineSimilarity(pack(rows)), ClippedCosineSimilarity(pack(rows))):
         plain = facility_location_order(similarity, 40).tolist()
         assert facility_location_order(similarity, 40, np.full(60, weight)).tolist() == plain
 
 
-def test_weights_of_nothing_choose_by_index_and_bad_ones_are_refused() -> None:
+def test_zero_weights_choose_by_index_and_bad_ones_are_refused() -> None:
     similarity = CosineSimilarity(pack(features(5, 3, 0)))
     assert facility_location_order(similarity, 3, np.zeros(5)).tolist() == [0, 1, 2]
     for bad in (-0.1, np.nan, np.inf):
@@ -165,8 +157,8 @@ def test_equal_samples_are_equally_similar_to_the_bit_and_chosen_by_index() -> N
     assert len({float(gradient.rows(range(40))[i, j]) for i in range(8) for j in range(8)}) == 1
 
 
-def test_sums_of_similarities_are_exact_so_that_their_order_cannot_decide_a_tie() -> None:
-    """Multiples of one power of two: two samples that cover only each other then gain the same, to the bit."""
+def test_exact_sums_of_similarities_ignore_their_order() -> None:
+    """Multiples of one power of two: two samples that cover only each other then have equal gains, to the bit."""
     rows, residuals = features(60, 12, 1), features(60, 3, 2)
     gradients = GradientSimilarity(GradientProducts(pack(residuals), pack(rows)))
     top = float(gradients.rows(range(60)).max())
@@ -180,7 +172,7 @@ def test_sums_of_similarities_are_exact_so_that_their_order_cannot_decide_a_tie(
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 40), st.integers(0, 999), st.booleans())
 def test_permuting_samples_permutes_the_choice_up_to_exact_ties(size: int, seed: int, gradients: bool) -> None:
-    """Two samples that cover only each other tie whatever their distances; there, and only there, the index decides."""
+    """Two samples that cover only each other tie at any distance; only there the index decides."""
     rows, residuals = features(size, 6, seed), features(size, 3, seed + 1)
     moved = np.random.default_rng(seed).permutation(size)
 

@@ -1,4 +1,4 @@
-"""Reading by descriptor from compiled code: all of the bytes, or False."""
+"""Reads by descriptor in compiled code: all bytes, or False."""
 
 import ctypes
 import os
@@ -42,7 +42,7 @@ def test_an_interrupted_read_is_tried_again(content: Path) -> None:
     calls = []
 
     def interrupted(descriptor: int, out: int, size: int, start: int) -> int:
-        """As pread, but fails before every read, and reads 30 bytes at most."""
+        """Read like pread, but fail before every read, and read at most 30 bytes."""
         calls.append(size)
         if len(calls) % 2:
             return -1

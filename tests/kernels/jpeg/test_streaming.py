@@ -1,4 +1,4 @@
-"""Batches from stored bytes: sound samples become views, others are marked and nothing of another image shows."""
+"""Batches from stored bytes: sound samples become views, others are marked and show no other image."""
 
 import io
 from pathlib import Path
@@ -32,7 +32,7 @@ def encode(sample: int) -> bytes:
 def views(
     path: Path, payloads: list[bytes], modes: list[int], samples: list[int], threads: int
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """(views, states, decodes) of `samples` from a file that holds `payloads` one after the other."""
+    """Return (views, states, decodes) of `samples` in a file of consecutive `payloads`."""
     path.write_bytes(b"".join(payloads))
     sizes = np.array([len(payload) for payload in payloads])
     heights = np.array([20 + sample for sample in range(len(payloads))])

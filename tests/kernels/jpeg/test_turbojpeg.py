@@ -1,4 +1,4 @@
-"""JPEG decoding from compiled code: Pillow's pixels, and False for anything that is not exactly right."""
+"""JPEG decoding in compiled code: Pillow's pixels, or False for anything inexact."""
 
 import io
 
@@ -46,7 +46,7 @@ def test_pixels_equal_pillows(mode: str, options: dict) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(36, 53), (37, 54), (19, 27), (53, 37)])
-def test_another_size_is_refused_and_nothing_written(height: int, width: int) -> None:
+def test_another_size_is_refused_without_output(height: int, width: int) -> None:
     sound, pixels = decode(encode(), height, width)
     assert not sound
     assert (pixels == 55).all()
@@ -58,7 +58,7 @@ def test_a_truncated_file_is_refused(length: int) -> None:
     assert not decode(encode()[:length].copy())[0]
 
 
-def test_bytes_that_are_no_jpeg_are_refused() -> None:
+def test_other_bytes_are_refused() -> None:
     assert not decode(np.arange(200, dtype=np.uint8))[0]
 
 
@@ -72,7 +72,7 @@ def test_progressive_files_are_left_to_the_careful_decoder() -> None:
 
 
 @pytest.mark.parametrize("sampling", [0x14, 0x31, 0x24, 0x44, 0x00])
-def test_other_samplings_are_pillows_pixels_or_left_to_the_careful_decoder(sampling: int) -> None:
+def test_other_samplings_give_pillows_pixels_or_are_left_to_the_careful_decoder(sampling: int) -> None:
     """4:4:1 (0x14) is known from libjpeg-turbo 3 on."""
     pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
     jpeg = bytearray(simplejpeg.encode_jpeg(pixels, 80, "RGB", "411"))

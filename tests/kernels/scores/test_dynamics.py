@@ -1,4 +1,4 @@
-"""The fused dynamics kernel against a plain float64 reference and against the definitions that peers use."""
+"""The fused dynamics kernel against a plain float64 reference and the definitions of other projects."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def run(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def reference(logits: np.ndarray, label: int) -> dict[str, float]:
-    """Straight from the definitions, one sample at a time, in float64."""
+    """Compute the definitions directly, one sample at a time, in float64."""
     z = logits.astype(np.float64)
     p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
     others = [j for j in range(len(z)) if j != label]

@@ -1,4 +1,4 @@
-"""Sliding windows over the log against numpy, and that neither threads nor the file matter."""
+"""Sliding windows over the log against numpy, for any threads and files."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fastdc.kernels.scores.windows import cad_scores, tdds_scores, window_scores
 
 
 def windows_of(values: np.ndarray, length: int) -> np.ndarray:
-    """float64 [K, length, N]."""
+    """Return all windows, float64 [K, length, N]."""
     wide = values.astype(np.float64)
     return np.stack([wide[k : k + length] for k in range(len(wide) - length + 1)])
 
@@ -50,7 +50,7 @@ def test_tdds_and_cad_equal_numpy(epochs: int, samples: int, data: st.DataObject
 
 
 def test_no_rounding_builds_up() -> None:
-    """A jump of 1 that leaves the window: running sums would leave 1e-17 behind, far above the later values."""
+    """A jump of 1 leaves the window: running sums would keep 1e-17, far above the later values."""
     p_y = np.full((40, 3), 1e-20)
     p_y[:5] = 1.0
     p_y[20:, 1] *= np.linspace(1, 2, 20)
@@ -78,7 +78,7 @@ def test_a_field_of_a_mapped_log_equals_its_copy(tmp_path: Path) -> None:
         np.testing.assert_array_equal(window_scores(mapped[:, field]), window_scores(log[:, field].copy()))
     assert samples_module._mapping_of(samples_module.rows_of(mapped[:, 4]).line) is not None
     writable = np.memmap(tmp_path / "log", "<f4", "c", shape=log.shape)
-    writable[0, 0, 0] = 0.5  # lives in this process alone: dropping the page would lose it
+    writable[0, 0, 0] = 0.5  # changed only in this process: dropping the page would lose it
     window_scores(writable[:, 0])
     assert writable[0, 0, 0] == 0.5
 

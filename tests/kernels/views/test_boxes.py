@@ -1,4 +1,4 @@
-"""Crop boxes against torchvision's law, a float64 reference box by box, and torchvision's CenterCrop and Resize."""
+"""Crop boxes against torchvision's distribution, a float64 reference, and torchvision's CenterCrop and Resize."""
 
 import math
 
@@ -29,7 +29,7 @@ SIDES = [(224, 224), (160, 213), (33, 500), (500, 33), (28, 28), (5, 3), (2, 2),
 
 
 def reference_box(key: np.uint64, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]):
-    """torchvision's get_params in Python's float64, with our draws in the place of torch's."""
+    """Compute torchvision's get_params in Python's float64, with fastdc's draws in place of torch's."""
     for attempt in range(10):
         target = height * width * (scale[0] + (scale[1] - scale[0]) * draw_unit(key, 4 * attempt))
         low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -88,22 +88,22 @@ def describe(boxes: NDArray[np.int64], height: int, width: int) -> dict[str, NDA
 
 
 def kolmogorov_smirnov(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Largest distance of two empirical distribution functions, in units of its scale under equality."""
+    """Return the largest distance of two empirical distribution functions, in units of its scale under equality."""
     points = np.union1d(first, second)
     below = [np.searchsorted(np.sort(sample), points, side="right") / len(sample) for sample in (first, second)]
     return float(np.abs(below[0] - below[1]).max() * math.sqrt(len(first) * len(second) / (len(first) + len(second))))
 
 
 @pytest.mark.parametrize(("height", "width"), SIDES)
-def test_boxes_follow_torchvisions_law(height: int, width: int) -> None:
+def test_boxes_follow_torchvisions_distribution(height: int, width: int) -> None:
     ours = describe(our_boxes(height, width), height, width)
     theirs = describe(torchvision_boxes(height, width), height, width)
     for name in ours:
         assert kolmogorov_smirnov(ours[name], theirs[name]) < 2.2, name  # passed by chance with p < 1e-4 if unequal
 
 
-def test_boxes_differ_from_torchvisions_where_the_law_differs() -> None:
-    """The statistic above does see a wrong law: a scale of (0.12, 1) instead of (0.08, 1)."""
+def test_another_distribution_of_boxes_is_detected() -> None:
+    """The statistic above detects a wrong distribution: a scale of (0.12, 1) instead of (0.08, 1)."""
     image = torch.empty(3, 224, 224)
     torch.manual_seed(0)
     wrong = np.array([transforms.RandomResizedCrop.get_params(image, [0.12, 1.0], list(RATIO)) for _ in range(10_000)])
@@ -147,7 +147,7 @@ def test_tiles_are_chosen_evenly() -> None:
     assert abs(np.bincount(tiles, minlength=4) - 2500).max() < 6 * math.sqrt(10_000 * 0.25 * 0.75)
 
 
-def test_boxes_in_a_tile_follow_torchvisions_law_of_the_tile() -> None:
+def test_boxes_in_a_tile_follow_torchvisions_distribution() -> None:
     boxes = our_boxes(200, 120, grid=2) % np.array([100, 60, 1000, 1000])
     ours, theirs = describe(boxes, 100, 60), describe(torchvision_boxes(100, 60), 100, 60)
     for name in ours:
@@ -224,7 +224,7 @@ def test_share_of_visits_that_see_a_tile(align: float) -> None:
     assert (found[:, :2] + 30 <= 90).all()
 
 
-def test_free_windows_lie_anywhere_evenly() -> None:
+def test_free_windows_are_uniform() -> None:
     found = windows(0.0, 0.0)
     for axis in (0, 1):
         counts = np.bincount(found[:, axis], minlength=61)
@@ -232,8 +232,8 @@ def test_free_windows_lie_anywhere_evenly() -> None:
         assert stats.chisquare(counts).pvalue > 1e-4
 
 
-def test_the_share_of_whole_mosaics_shifts_no_other_draw() -> None:
-    """A visit that sees a tile sees the same one for every share: draws have numbers of their own."""
+def test_the_share_of_whole_mosaics_changes_no_other_draw() -> None:
+    """A visit to a tile shows the same one for every share, because each draw has its own number."""
     pure, mixed = windows(0.0, 1.0), windows(0.3, 1.0)
     tiles = mixed[:, 2] == 30
     np.testing.assert_array_equal(mixed[tiles], pure[tiles])

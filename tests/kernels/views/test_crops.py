@@ -1,4 +1,4 @@
-"""Crops against Pillow's, at boxes worked out here from the law and the random numbers alone."""
+"""Crops against Pillow's, at boxes computed here from the definition and the random numbers."""
 
 import math
 
@@ -53,7 +53,7 @@ def test_a_mosaic_of_crops_equals_pillows() -> None:
     assert np.array_equal(mosaic, np.asarray(expected))
 
 
-def test_crops_are_mirrored_where_the_law_says_so() -> None:
+def test_crops_are_mirrored_by_their_draw() -> None:
     view, source = TrainView(12, ratio=(1.0, 1.0)), noise(40, 40, 0)
     mirrored = 0
     for sample in range(40):
@@ -82,7 +82,7 @@ def test_one_crop_equals_pillows(height: int, width: int, size: int, seed: int, 
 
 
 @pytest.mark.parametrize(("size", "grid"), [(33, 2), (28, 3), (7, 7)])
-def test_tiles_cover_the_mosaic_where_its_side_is_odd(size: int, grid: int) -> None:
+def test_tiles_cover_a_mosaic_of_odd_side(size: int, grid: int) -> None:
     numbers = view_numbers(TrainView(4, ratio=(1.0, 1.0), flip=False))
     sources = [np.full((9, 9, 3), 10 + k, np.uint8) for k in range(grid * grid)]
     mosaic = combine_crops(sources, numbers, [0] * grid**2, [0] * grid**2, size, grid)

@@ -1,4 +1,4 @@
-"""Mosaics against the same mosaic made with Pillow."""
+"""Mosaics against those made with Pillow."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_a_wrong_number_of_sources_is_refused() -> None:
 
 
 @pytest.mark.parametrize("grid", [0, 9, -1])
-def test_a_grid_without_room_is_refused(grid: int) -> None:
+def test_a_grid_larger_than_the_image_is_refused(grid: int) -> None:
     with pytest.raises(ValueError, match=r"expected 1\.\.8 tiles"):
         combine([noise(4, 4, 0)], 8, grid)
 
@@ -58,6 +58,6 @@ def test_a_grid_without_room_is_refused(grid: int) -> None:
     "source",
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)],
 )
-def test_a_source_that_is_no_rgb_image_is_refused(source: NDArray) -> None:
+def test_a_source_other_than_rgb_is_refused(source: NDArray) -> None:
     with pytest.raises(ValueError, match=r"source 0: .* expected uint8"):
         combine([source], 8, 1)

@@ -13,12 +13,12 @@ Box = tuple[int, int, int, int]
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Pixels that use the whole range, in which every misplaced weight shows."""
+    """Return pixels over the whole range, which reveal any misplaced weight."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def pillow_resized(image: NDArray[np.uint8], box: Box, sizes: list[tuple[int, int]], mirror: bool) -> NDArray[np.uint8]:
-    """Pillow's crop, resized to (width, height) after (width, height)."""
+    """Return Pillow's crop, resized to one (width, height) after another."""
     top, left, box_height, box_width = box
     resized = Image.fromarray(image).crop((left, top, left + box_width, top + box_height))
     for size in sizes:
@@ -27,7 +27,7 @@ def pillow_resized(image: NDArray[np.uint8], box: Box, sizes: list[tuple[int, in
 
 
 def assert_equals_pillow(image: NDArray[np.uint8], box: Box, height: int, width: int, mirror: bool = False) -> None:
-    """Equal to the bit to Pillow's two passes, rows first; Pillow 13 may take columns first, which is one level off."""
+    """Check equality with Pillow's two passes, rows first; Pillow 13 may take columns first, one level off."""
     found = ours(image, box, height, width, mirror)
     assert np.array_equal(found, pillow_resized(image, box, [(width, box[2]), (width, height)], mirror))
     assert np.abs(found.astype(int) - pillow_resized(image, box, [(width, height)], mirror)).max() <= 1

@@ -1,4 +1,4 @@
-"""Batches of views from one flat buffer: every share together make the batch, and each view is that of its image."""
+"""Batches of views in one flat buffer: the shares together make the batch, and each view is of its own image."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def flat(images: list[NDArray[np.uint8]]) -> tuple[NDArray, NDArray, NDArray, ND
 
 
 def kernel_arguments(view: View, count: int = 1) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """(views, seeds, sides, levels) of `count` equal views of seeds 9, 10, ..."""
+    """Return (views, seeds, sides, levels) of `count` equal views of seeds 9, 10, ..."""
     return (
         np.tile(view_numbers(view), (count, 1)),
         np.arange(9, 9 + count),
@@ -58,7 +58,7 @@ def test_a_share_leaves_the_others_alone(images: list[NDArray[np.uint8]]) -> Non
     assert [(view == 255).all() for view in batch] == [True, False, True, False, True]
 
 
-def test_several_views_lie_one_behind_the_other(images: list[NDArray[np.uint8]]) -> None:
+def test_several_views_are_consecutive(images: list[NDArray[np.uint8]]) -> None:
     """Two requests, of seeds 9 and 10 and different sides."""
     views, seeds, _, levels = kernel_arguments(TrainView(12), 2)
     samples, sides = np.array([3, 1, 2]), np.array([12, 7])
@@ -103,7 +103,7 @@ def test_finished_views_are_picked(shares: int) -> None:
 
 
 def test_places_hold_the_boxes_of_the_views(images: list[NDArray[np.uint8]]) -> None:
-    """Drawing by hand at the given places gives the views."""
+    """Views drawn at the returned places equal those of the batch."""
     _, _, heights, widths = flat(images)
     view, places = TrainView(12), np.zeros((5, PLACE_NUMBERS), np.int64)
     place_views(view_numbers(view), 9, 2, np.arange(5), heights, widths, 12, places)

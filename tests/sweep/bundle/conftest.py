@@ -19,7 +19,7 @@ Change = Callable[[dict[str, bytes]], None]
 
 @pytest.fixture(scope="session")
 def ran(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Work folder of a sweep: random, a scored method and the whole set, and one run that failed."""
+    """Run a sweep of random, a scored method and the whole set, with one failed run; return its folder."""
     folder = tmp_path_factory.mktemp("ran") / "first"
     config = SweepConfig(
         train=tiny / "train.beton",
@@ -47,7 +47,7 @@ def ran(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def packed(ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundle of `ran`."""
+    """Return the bundle of `ran`."""
     out = tmp_path_factory.mktemp("packed") / "first.zip"
     write_bundle(ran, out)
     return out
@@ -55,7 +55,7 @@ def packed(ran: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def changed(packed: Path, tmp_path: Path) -> Callable[[Change], Path]:
-    """Writes a bundle with other contents, whose index knows of them unless the change replaced it."""
+    """Return a function that writes a bundle with other contents, and a matching index unless that is changed too."""
 
     def write(change: Change, name: str = "changed.zip") -> Path:
         members = {member.name: b"".join(member.pieces) for member in read_archive(packed)}
@@ -76,6 +76,6 @@ def changed(packed: Path, tmp_path: Path) -> Callable[[Change], Path]:
 
 
 def names_in(path: Path) -> list[str]:
-    """Names of a zip's members, as Python lists them."""
+    """Return the names of a zip's members, as Python lists them."""
     with zipfile.ZipFile(path) as archive:
         return archive.namelist()

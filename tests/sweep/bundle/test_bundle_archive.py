@@ -96,7 +96,7 @@ def test_hostile_tars(tmp_path: Path, infos: list[tarfile.TarInfo], message: str
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
 def test_a_huge_header_is_not_read(tmp_path: Path, kind: bytes) -> None:
-    """A header of 10 GB whose bytes would be read whole; the file holds the first of them alone."""
+    """A header of 10 GB would be read whole; the file has only its first bytes."""
     head = tar_info("x", type=kind, size=10 << 30).tobuf(tarfile.GNU_FORMAT)
     with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
         file.write(head + bytes(4 << 20))
@@ -178,7 +178,7 @@ def test_changed_bundles(changed: Callable[[Change], Path], change: Change, mess
         load_bundle(changed(change))
 
 
-def test_other_files_are_no_bundles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_zip(tmp_path / "photos.zip", [("cat.jpg", b"x", PLAIN)])
     (tmp_path / "text.tar.gz").write_text("hello")
     (tmp_path / "deep.zip").touch()
@@ -191,6 +191,6 @@ def test_other_files_are_no_bundles(tmp_path: Path, capsys: pytest.CaptureFixtur
         (".", "is a folder, expected a bundle"),
     ):
         assert cli.run(["reproduce", str(tmp_path / name)]) == 2
-        told = capsys.readouterr().err
-        assert message in told
-        assert told.count("\n") == 1
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert errors.count("\n") == 1

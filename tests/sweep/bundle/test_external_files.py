@@ -1,4 +1,4 @@
-"""External sets in a bundle: packed apart, checked, taken from the bundle, and named if they are lost."""
+"""External sets in a bundle: packed separately, checked, used from the bundle, and reported if lost."""
 
 import json
 import os
@@ -31,7 +31,7 @@ NAMES = ("a", "b", "mine", "theirs")
 
 @pytest.fixture(scope="module")
 def swept(ran: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a sweep of two betons of one file name, a list, scores and a method; the sets lie beside it."""
+    """Run a sweep of two betons of one file name, a list, scores and a method; the sets are beside its folder."""
     folder = tmp_path_factory.mktemp("swept")
     for name, beton in zip(("x1", "x2"), sorted((ran / "subsets").glob("*.beton")), strict=False):
         (folder / name).mkdir()
@@ -66,7 +66,7 @@ def swept(ran: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def there(swept: Path, tmp_path: Path) -> Path:
-    """Bundles of the sweep with and without betons; its sets are put back after the test."""
+    """Return bundles of the sweep with and without betons; restore its sets after the test."""
     write_bundle(swept / "run", tmp_path / "small.zip")
     write_bundle(swept / "run", tmp_path / "whole.zip", with_subsets=True)
     return tmp_path
@@ -74,14 +74,14 @@ def there(swept: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def away(swept: Path, there: Path) -> Iterator[Path]:
-    """The bundles, once the sets of the sweep are hidden."""
+    """Hide the sets of the sweep; return the bundles."""
     hidden = swept.with_name(f"{swept.name}-away")
     swept.rename(hidden)
     yield there
     hidden.rename(swept)
 
 
-def test_betons_of_one_name_are_packed_apart(swept: Path, there: Path) -> None:
+def test_betons_of_one_name_are_packed_separately(swept: Path, there: Path) -> None:
     index = load_bundle(there / "whole.zip").index
     assert index.notes == ()
     assert [each.name for each in index.external] == list(NAMES)
@@ -111,7 +111,7 @@ def test_betons_are_compressed_and_equal_folders_give_equal_bytes(swept: Path, t
     assert (there / "again.zip").read_bytes() == (there / "whole.zip").read_bytes()
 
 
-def test_many_small_betons_are_no_bomb(there: Path) -> None:
+def test_many_small_betons_are_no_archive_bomb(there: Path) -> None:
     page = bytes(8 << 20)
     write_archive(there / "many.zip", {f"{number}.beton": page for number in range(12)})
     assert len([None for each in read_archive(there / "many.zip") if each.size]) == 12
@@ -120,7 +120,7 @@ def test_many_small_betons_are_no_bomb(there: Path) -> None:
         list(read_archive(there / "bomb.zip"))
 
 
-def test_packed_sets_come_from_the_bundle(away: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_packed_sets_are_used_from_the_bundle(away: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce(away / "whole.zip", tiny, "--check-only") == 0
     out = capsys.readouterr().out
     assert out.count("does not exist, expected the file of external set") == 4
@@ -130,7 +130,7 @@ def test_packed_sets_come_from_the_bundle(away: Path, tiny: Path, capsys: pytest
     assert capsys.readouterr().out.endswith("5 of 5 runs have the same digits\n")
 
 
-def test_a_lost_set_stops_its_own_rows_alone(away: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lost_set_stops_only_its_own_rows(away: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce(away / "small.zip", tiny, "--check-only") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "not ready: 2 of 4 files of external sets missing or changed"
@@ -183,7 +183,7 @@ def test_a_changed_file_is_named_with_both_contents(
             each.write_bytes(data)
 
 
-def test_the_unpacked_bundle_is_a_sweep_that_finds_its_files(
+def test_a_sweep_of_the_unpacked_bundle_finds_its_files(
     there: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with zipfile.ZipFile(there / "whole.zip") as archive:
@@ -202,7 +202,7 @@ def test_the_unpacked_bundle_is_a_sweep_that_finds_its_files(
     assert {cell.key for cell in make_plan(load_config(Path("sweeps/1.yaml"), {})).cells} == keys
 
 
-def test_a_large_file_of_values_is_packed_on_request_only(
+def test_a_large_file_of_values_is_packed_only_on_request(
     swept: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(external_files, "MAX_LIST", 100)
@@ -211,7 +211,7 @@ def test_a_large_file_of_values_is_packed_on_request_only(
     assert "el2n.npy has 0 MB; only --with-subsets packs it" in index.notes[0]
 
 
-def test_an_index_cannot_lead_out_of_the_folder(there: Path) -> None:
+def test_an_index_cannot_name_files_outside_the_folder(there: Path) -> None:
     members = {each.name: b"".join(each.pieces) for each in read_archive(there / "small.zip")}
     index = json.loads(members["bundle.json"])
     for file in ("../kept.txt", "external/000000000000/../../x", "external/000000000000/none.txt"):

@@ -1,4 +1,4 @@
-"""A bundle holds everything about a sweep, and depends on nothing but the work folder."""
+"""A bundle contains everything about a sweep, and depends only on the work folder."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def content(path: Path, name: str) -> Any:
         return archive.read(name)
 
 
-def test_a_bundle_holds_all_but_images_and_weights(ran: Path, packed: Path, tiny: Path) -> None:
+def test_a_bundle_contains_all_but_images_and_weights(ran: Path, packed: Path, tiny: Path) -> None:
     subsets = sorted(path.name for path in (ran / "subsets").iterdir() if path.suffix in (".json", ".tsv"))
     assert names_in(packed) == [
         *("bundle.json", "rows.jsonl", "environment.json", "commands.sh", "sweeps/1.yaml", "sweeps/2.yaml"),
@@ -51,10 +51,10 @@ def test_a_bundle_holds_all_but_images_and_weights(ran: Path, packed: Path, tiny
     assert machines[0]["libraries"]["torch"]
 
 
-def test_the_sweeps_give_the_same_keys_elsewhere(
+def test_the_sweeps_have_the_same_keys_elsewhere(
     ran: Path, packed: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The YAML files name every choice, so a folder without the observer plans the same runs."""
+    """The YAML files record every choice, so a folder without the observer plans the same runs."""
     with zipfile.ZipFile(packed) as archive:
         archive.extractall(tmp_path)
     for name in ("train", "val"):
@@ -106,9 +106,9 @@ def test_unfinished_runs_are_left_out_and_counted(
         store.register(Planned(f"key{number}", f"axes{number}", {}) for number in range(2))
         store.claim("key0")
         assert cli.run(["bundle", str(tmp_path / "copy")]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith(f"{tmp_path / 'copy.zip'}: 1 diverged, 6 done; ")
-    assert told.err == "note: left out: 1 pending, 1 running\n"
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{tmp_path / 'copy.zip'}: 1 diverged, 6 done; ")
+    assert captured.err == "note: left out: 1 pending, 1 running\n"
     assert load_bundle(tmp_path / "copy.zip").index.left_out == {"pending": 1, "running": 1}
     assert cli.run(["bundle", str(tmp_path / "copy"), "--force", "-q"]) == 0
     assert capsys.readouterr().err == ""

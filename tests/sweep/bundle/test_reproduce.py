@@ -1,4 +1,4 @@
-"""Rows of a bundle trained again from nothing: equal digits, and what is reported where they differ."""
+"""Rows of a bundle trained again from scratch: equal digits, or a report of the difference."""
 
 import json
 import shutil
@@ -31,10 +31,10 @@ def edit_rows(edit: Callable[[dict[str, Any]], None]) -> Change:
     return change
 
 
-def test_every_digit_comes_back(
+def test_every_digit_is_reproduced(
     packed: Path, ran: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Observer and sets are made again: the folder of the first run is not there."""
+    """Observer and sets are made again: the folder of the first run is absent."""
     ran.rename(ran.with_name("away"))
     try:
         assert reproduce(packed, tiny, "--workdir", str(tmp_path / "again")) == 0
@@ -52,7 +52,7 @@ def test_every_digit_comes_back(
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_a_changed_digit_is_named_with_what_may_explain_it(
+def test_a_changed_digit_is_named_with_possible_reasons(
     changed: Changed, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def edit(row: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ def test_a_changed_digit_is_named_with_what_may_explain_it(
 def test_another_version_of_a_method(
     changed: Changed, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Today's method has another key; the run that the same values name is compared, and a lost one is reported."""
+    """The current method has another key; the run with the same values is compared, and a lost one is reported."""
 
     def edit(row: dict[str, Any]) -> None:
         if row["label"]["method"] != "entropy":
@@ -111,10 +111,10 @@ def test_other_data_and_missing_data(
     assert cli.run(["reproduce", str(packed), "--train", str(tiny / "train.beton")]) == 2
     assert capsys.readouterr().err.startswith("error: --val is missing: val.beton with content_hash ")
     assert cli.run(["reproduce", str(packed), "--train", str(tiny / "val.beton"), "--check-only"]) == 2
-    told = capsys.readouterr()
-    assert f"--train {tiny / 'val.beton'}: has content_hash " in told.err
-    assert "written by a program that its manifest does not name" in told.err
-    assert told.err.count("\n") == 1
+    captured = capsys.readouterr()
+    assert f"--train {tiny / 'val.beton'}: has content_hash " in captured.err
+    assert "written by a program that its manifest does not name" in captured.err
+    assert captured.err.count("\n") == 1
     assert cli.run(["reproduce", str(packed), "--train", str(tmp_path / "none.beton")]) == 2
     assert "none.beton: does not exist, expected the beton of --train" in capsys.readouterr().err
     assert reproduce(packed, tiny, "--check-only") == 0
@@ -134,7 +134,7 @@ def test_the_number_of_rows(packed: Path, tiny: Path, capsys: pytest.CaptureFixt
     assert chosen[0] == chosen[1] != chosen[2]
 
 
-def test_a_method_that_is_refused_today_leaves_the_others(
+def test_a_method_that_is_now_refused_keeps_the_others(
     changed: Changed, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def change(members: dict[str, bytes]) -> None:
@@ -152,19 +152,19 @@ def test_a_method_that_is_refused_today_leaves_the_others(
         assert "did you mean 'entropy'?" in line
 
 
-def test_a_sweep_that_is_none(changed: Changed, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_sweep(changed: Changed, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def change(members: dict[str, bytes]) -> None:
         for name in ("sweeps/1.yaml", "sweeps/2.yaml"):
             members[name] = members[name].replace(b"archs", b"arches")
 
     assert reproduce(changed(change), tiny) == 2
-    assert "sweeps/1.yaml:" in (told := capsys.readouterr().err)
-    assert "unknown key 'arches'" in told
-    assert told.count("\n") == 1
+    assert "sweeps/1.yaml:" in (errors := capsys.readouterr().err)
+    assert "unknown key 'arches'" in errors
+    assert errors.count("\n") == 1
 
 
 @pytest.mark.timeout(240)
-def test_a_holdout_comes_back(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_holdout_is_reproduced(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The bundle names the training set that was split, and needs no validation set."""
     sweep = ["sweep", "--train", str(tiny / "train.beton"), "--holdout", "0.25", "--methods", "random", "--ipc", "2"]
     sweep += ["--protocol", "hard-small*epochs=2", "--arch", "convnet1_w4", "--image-size", "28", "--quiet"]

@@ -1,4 +1,4 @@
-"""The command that a manifest records writes the same data again."""
+"""The command in a manifest writes the same data again."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from fastdc.sweep.bundle.write_commands import write_command
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two classes, one image unreadable, in a split of a folder with a space in its name below the current one."""
+    """Write two classes, with an unreadable image, into a split of a folder with a space in its name."""
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         folder = tmp_path / "my photos" / "train" / name
@@ -29,7 +29,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("options", [[], ["--resolution", "20"], ["--encoding", "jpg", "--quality", "70"]])
-def test_the_same_data_come_back(photos: Path, options: list[str]) -> None:
+def test_the_command_writes_the_same_data(photos: Path, options: list[str]) -> None:
     common = ["--split", "train", "--on-error", "skip", "--allow-missing-classes"]
     assert cli.run(["write-beton", str(photos), "one.beton", *common, *options]) == 0
     first = describe_beton(Path("one.beton"))
@@ -40,7 +40,7 @@ def test_the_same_data_come_back(photos: Path, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("names", ["empty\nb\na\n", "bee\nay\nnone\n"], ids=["in another order", "by position"])
-def test_classes_that_were_given(photos: Path, names: str) -> None:
+def test_given_classes(photos: Path, names: str) -> None:
     Path("names.txt").write_text(names)
     if "bee" in names:
         for number, name in enumerate(("a", "b", "empty")):
@@ -55,7 +55,7 @@ def test_columns_standardisation_and_hints(photos: Path) -> None:
     table.write_text("which,image,kind\n0.jpg,x,cat\n1.jpg,y,dog\n")
     columns = ["--image-column", "which", "--label-column", "kind", "--hint", "tile_grid=2"]
     assert cli.run(["write-beton", str(table.parent), "one.beton", *columns]) == 0
-    # A table's manifest names the folder alone, so the command is run beside it.
+    # A table's manifest names only the folder, so the command is run beside it.
     os.chdir(photos / "train")
     check_again(Path("../../one.beton"))
     values = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
@@ -72,7 +72,7 @@ def test_data_of_the_hub_are_named_by_their_address(tiny: Path) -> None:
 
 
 def check_again(beton: Path) -> None:
-    """Run the command that the manifest records, and compare."""
+    """Run the command in the manifest, and compare."""
     first = describe_beton(beton)
     program, *arguments = shlex.split(write_command(first, "again.beton", str(beton.with_suffix(".json"))))
     assert program == "fastdc"

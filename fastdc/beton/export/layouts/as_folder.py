@@ -14,12 +14,10 @@ class AsFolder(Layout):
     title = "CLASS/NUMBER.jpg, as torchvision's ImageFolder reads it"
 
     def write(self, images: ExportSet, place: Path) -> None:
-        """See `Layout`."""
         names = write_class_folders(images, place)
         write_record(images, self.name, place, len(images.beton), folders=names)
 
     def notes(self, images: ExportSet, out: Path) -> list[str]:
-        """See `Layout`."""
         return class_notes(images)
 
 

@@ -53,7 +53,6 @@ class AsNpz(Layout):
                 member.writelines(dump_record(record))
 
     def notes(self, images: ExportSet, out: Path) -> list[str]:
-        """See `Layout`."""
         jpegs = int((images.beton.modes == 0).sum())
         return [f"{jpegs:,} JPEGs are decoded to pixels: the set comes back as raw images"] if jpegs else []
 

@@ -43,7 +43,6 @@ class AsRethinkdc(Layout):
         write_record(images, self.name, place, len(images.beton), split=TRAIN, folders=names)
 
     def notes(self, images: ExportSet, out: Path) -> list[str]:
-        """See `Layout`."""
         train = os.path.relpath(out / TRAIN)
         lines = class_notes(images)
         if HUB_MARK in train:

@@ -26,13 +26,11 @@ class Archive(Source):
 
     @contextmanager
     def open(self, path: Path, options: SourceOptions) -> Iterator[Opened]:
-        """See `Source`."""
         with closing(open_tree(path)) as tree:
             contents = list_contents(tree, path, options.split, options.classes, options.allow_missing_classes)
             yield Opened(path, tree, contents, dataset_name(path, tree.name), options.split, contents.made)
 
     def example(self, folder: Path) -> Path:
-        """See `Source`."""
         with tarfile.open(folder / "images.tar", "w") as archive:
             for name, file, data in example_images():
                 add_file(archive, f"{name}/{file}", data)

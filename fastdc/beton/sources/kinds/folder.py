@@ -31,7 +31,6 @@ class Folder(Source):
 
     @contextmanager
     def open(self, path: Path, options: SourceOptions) -> Iterator[Opened]:
-        """See `Source`."""
         tree = FolderTree(path)
         root = find_root(tree, path, options.split)
         tables = _find_tables(path) + (_find_tables(path / root) if root else [])
@@ -46,7 +45,6 @@ class Folder(Source):
         yield Opened(path, tree, contents, dataset_name(path, tree.name), options.split, contents.made)
 
     def example(self, folder: Path) -> Path:
-        """See `Source`."""
         for name, file, data in example_images():
             (folder / name).mkdir(exist_ok=True)
             (folder / name / file).write_bytes(data)
@@ -54,7 +52,7 @@ class Folder(Source):
 
 
 def _find_tables(folder: Path) -> list[Path]:
-    """Return the tables in a folder, whatever their names."""
+    """Return the tables in a folder, under any name."""
     return [file for file in sorted(folder.glob("[!.]*")) if file.suffix.lower() in TABLE_SUFFIXES and file.is_file()]
 
 

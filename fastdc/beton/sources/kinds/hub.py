@@ -27,7 +27,6 @@ class Hub(Source):
 
     @contextmanager
     def open(self, path: Path, options: SourceOptions) -> Iterator[Opened]:
-        """See `Source`."""
         address = parse_address(path)
         snapshot = download(address)
         with open_source(snapshot / address.folder, options) as opened:

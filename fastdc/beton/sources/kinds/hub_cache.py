@@ -30,11 +30,9 @@ class HubCache(Source):
             return True
 
     def open(self, path: Path, options: SourceOptions) -> AbstractContextManager[Opened]:
-        """See `Source`."""
         return open_source(enter_hub_cache(path), options)
 
     def example(self, folder: Path) -> Path:
-        """See `Source`."""
         repository = folder / "datasets--fastdc--example"
         for part in ("blobs", "refs", f"snapshots/{REVISION}"):
             (repository / part).mkdir(parents=True)

@@ -38,7 +38,6 @@ class Listed(Source):
         )
 
     def example(self, folder: Path) -> Path:
-        """See `Source`."""
         with (folder / "metadata.csv").open("w") as table:
             table.write("file_name,label\n")
             for name, file, data in example_images():

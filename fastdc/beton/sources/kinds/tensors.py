@@ -37,7 +37,6 @@ class Tensors(Source):
             yield Opened(path, images, images.contents, dataset_name(path, images.name), split, images.made)
 
     def example(self, folder: Path) -> Path:
-        """See `Source`."""
         images = example_images()
         np.savez(
             folder / "images.npz",

@@ -32,7 +32,6 @@ class WebDatasetShards(Source):
         yield Opened(path, shards, shards.contents, dataset_name(path, shards.name), options.split, shards.made)
 
     def example(self, folder: Path) -> Path:
-        """See `Source`."""
         images = example_images()
         for shard in range(2):
             with tarfile.open(folder / f"shard-{shard:04d}.tar", "w") as archive:

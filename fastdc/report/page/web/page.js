@@ -41,7 +41,7 @@
     });
   }
 
-  // what a point or line says, below its chart; for fingers as well as for a mouse
+  // details of a point or line below its chart, for touch as well as for a mouse
   const showNote = (event) => {
     const noted = event.target.closest("[data-note]");
     const figure = event.target.closest("figure");
