@@ -42,7 +42,9 @@ def measure(setup: Setup, case: Case) -> dict[str, Any]:
     rate = images_per_second(case, train(setup, case))
     events = _profiled(setup, case)
     steps = -(-case.images // case.batch)
-    busy = busy_seconds((e.time_range.start, e.time_range.end) for e in events if e.device_type.name == "CUDA")
+    # Ranges that a user or torch's optimizer names are shown on the GPU too, with the gaps inside them.
+    work = [event for event in events if event.device_type.name == "CUDA" and not event.is_user_annotation]
+    busy = busy_seconds((event.time_range.start, event.time_range.end) for event in work)
     launches = sum(event.name in LAUNCHES for event in events)
     # The profiler slows the host, so kernels are timed under it and the whole epoch is timed without.
     idle = 1 - busy / (case.images / rate) if busy else None

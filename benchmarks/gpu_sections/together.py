@@ -1,4 +1,7 @@
-"""Several cells on one GPU at once, each in a process: python -m gpu_sections.together SETUP_JSON trains on command."""
+"""Several cells at once on one device: in one process, and each in a process of its own.
+
+python -m gpu_sections.together SETUP_JSON      # trains a cell for each line of stdin
+"""
 
 import json
 import subprocess
@@ -6,8 +9,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
-from gpu_sections.cells import accuracy, native
+from fastdc.train.evaluation import run_evaluation
+from fastdc.train.evaluation_request import EvaluationRequest
+from gpu_sections.cells import accuracy, native, settings_of
 from gpu_sections.findings import Fact, Finding, Found
 from gpu_sections.setup import Setup
 
@@ -17,6 +23,25 @@ Process = subprocess.Popen[str]
 
 
 def check(setup: Setup) -> Iterator[Finding]:
+    """Train four cells at once in one process; on a GPU also in four."""
+    one, all_of_them = (_in_this_process(setup, count) for count in (1, CELLS))
+    yield Fact("one process", {"one": one, f"{CELLS} at once": all_of_them})
+    yield Found("streams-gain", CELLS * one / all_of_them)
+    if setup.on_cuda:
+        yield from check_processes(setup)
+
+
+def _in_this_process(setup: Setup, count: int) -> float:
+    """Return the seconds of trainings that share a stream of images, after one epoch that is not timed."""
+    for epochs in (1, setup.size.epochs):
+        changes = {"order": "shared"}
+        settings = tuple(settings_of(epochs, seed, native(setup), changes) for seed in range(count))
+        start = time.perf_counter()
+        run_evaluation(EvaluationRequest(Path(setup.subset), Path(setup.val), settings))
+    return time.perf_counter() - start
+
+
+def check_processes(setup: Setup) -> Iterator[Finding]:
     """Train one cell, then four at once, in processes that have trained one before."""
     with ExitStack() as stack:
         cells = [stack.enter_context(_start(setup)) for _ in range(CELLS)]
@@ -24,7 +49,7 @@ def check(setup: Setup) -> Iterator[Finding]:
             stack.callback(cell.kill)
         _together(cells)
         one, all_of_them = _together(cells[:1]), _together(cells)
-    yield Fact("seconds", {"one": one, f"{CELLS} at once": all_of_them})
+    yield Fact("four processes", {"one": one, f"{CELLS} at once": all_of_them})
     yield Found("processes-gain", CELLS * one / all_of_them)
 
 

@@ -58,7 +58,7 @@ class WaitLog:
         warnings.showwarning = self._shown
 
     def _note(self, message: Warning | str, *_: object) -> None:
-        if "synchronizing" in str(message):
+        if "called a synchronizing" in str(message):  # another warning introduces the mode itself
             self.places[innermost(traceback.extract_stack())] += 1
 
 
