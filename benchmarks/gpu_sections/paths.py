@@ -67,11 +67,11 @@ def train(setup: Setup, case: Case, way: Way) -> Run:
     clock = EpochClock()
     with drawing(way.kernel), open_case(setup, case) as loader:
         fit = make_fit(case, loader, clock, way.compiled)
-        if not way.graphs and hasattr(fit, "graphs"):
+        if not way.graphs:
             fit.graphs = None
         run_fit(fit, loader)
-    graphs = getattr(fit, "graphs", None)
-    return Run(images_per_second(case, clock), clock.losses, "there are none" if graphs is None else graphs.reason)
+    reason = "there are none" if fit.graphs is None else fit.graphs.reason
+    return Run(images_per_second(case, clock), clock.losses, reason)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from torch import nn
 from fastdc.common.choices import Precision
 from fastdc.loader import Batch, Loader, TrainView, open_loader
 from fastdc.nn.device import choose_compute
-from fastdc.nn.fit import Fit, FitPlan, Recorder
+from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import Epochs, run_fit, steps_per_epoch
+from fastdc.nn.fit_plan import FitPlan, Recorder
 from fastdc.nn.models import build_model
 from fastdc.train import get_protocol
 from fastdc.train.network_training import make_optimizer
