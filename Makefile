@@ -12,7 +12,7 @@ ifneq ($(words $(SET))$(filter-out fashion_mnist imagenette,$(SET)),1)
 $(error SET=$(SET): expected fashion_mnist or imagenette)
 endif
 
-.PHONY: setup check test test-long test-gpu test-pythons demo bench format clean
+.PHONY: setup check test test-long test-gpu test-pythons gpu-bundle demo bench format clean
 
 setup: $(VENV)/.ready
 
@@ -48,6 +48,10 @@ test-long: setup
 # On a CUDA machine; elsewhere pytest reports every test as skipped.
 test-gpu: setup
 	$(BIN)/pytest -m gpu tests/gpu
+
+# What benchmarks/gpu_check.py takes to a machine with a GPU and no network: wheels and betons, in build/gpu-bundle.
+gpu-bundle: setup
+	$(BIN)/python benchmarks/gpu_bundle.py $(if $(SOURCE),--source "$(SOURCE)")
 
 # Every Python from 3.11 to 3.14 that is found here: half an hour and 6 GB of build/pythons for each.
 test-pythons:

@@ -41,6 +41,11 @@ def test_artifacts_are_compared_on_the_chosen_set() -> None:
     assert 'scripts/artifacts.py check "imagenette" --observer' in text
 
 
+def test_the_bundle_of_the_gpu_check_takes_a_source() -> None:
+    text = plan_of_make("gpu-bundle", "SOURCE=/a folder").stdout
+    assert 'bin/python benchmarks/gpu_bundle.py --source "/a folder"' in text
+
+
 @pytest.mark.parametrize("name", ["cifar", "imagenette cifar", ""])
 def test_an_unknown_set_stops_before_anything_is_installed(name: str) -> None:
     answer = plan_of_make("demo", f"SET={name}")
