@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.image_kinds import NO_IMAGES
 from fastdc.beton.sources.splits import SPLIT_NAMES, match_split, no_such_split
 from fastdc.common.errors import SourceError
 
@@ -35,8 +36,11 @@ def find_pair(names: Iterable[str], split: str | None, source: Path) -> tuple[st
         raise no_such_split(source, known, split)
     if chosen not in images or chosen not in labels:
         lacking, wanted = ("labels", LABELS) if chosen in images else ("images", IMAGES)
-        held = ", ".join(names[:8]) or "nothing"
-        raise SourceError(f"{source}: has no array of {lacking}, such as {wanted[0]} or {wanted[3]}; it has {held}")
+        held = ", ".join(names[:8]) or "no arrays"
+        advice = f"; {NO_IMAGES}" if wanted is IMAGES else ""
+        raise SourceError(
+            f"{source}: has no array of {lacking}, such as {wanted[0]} or {wanted[3]}; it has {held}{advice}"
+        )
     return images[chosen], labels[chosen]
 
 

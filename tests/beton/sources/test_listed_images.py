@@ -114,7 +114,7 @@ def test_each_split_has_a_table(flat, tmp_path, jpegs):
 
 def test_images_without_a_row_are_left_out_with_a_note(write, capsys):
     assert len(write("file_name,label\na.jpg,x\ngone/z.jpg,x\n", on_error="skip").ids) == 1
-    assert "1 images have no row in labels.csv, such as b.jpg; they are left out" in capsys.readouterr().err
+    assert "images without a row in labels.csv: 1, such as b.jpg; they are left out" in capsys.readouterr().err
 
 
 def test_a_table_above_class_folders_is_ignored(folder, tmp_path, capsys):
@@ -164,7 +164,7 @@ WRONG = [
     (
         "labels.csv",
         "name,label\na.jpeg2,x\n",
-        r"no image column \(file_name or .*\); it has name, label; choose with --im",
+        r"no image column \(known names: file_name, .*\); it has name, label; choose with --im",
     ),
     ("labels.csv", "file,kind\na.jpg,x\n", r"no label column .*; it has file, kind; choose with --label-column"),
     ("labels.csv", "a.jpg,1,2\n", "no label column .*; it has 1, 2, 3; choose with --label-column"),
