@@ -145,7 +145,7 @@ try:
 except OutputError as error:
     print(error)
 """
-    output, errors = start_python(script, tmp_path / "x.beton").communicate(timeout=30)
+    output, errors = start_python(script, tmp_path / "x.beton").communicate(timeout=100)
     assert errors == ""
     assert "x.json" in output
     assert "disk full" in output

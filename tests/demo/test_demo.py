@@ -159,11 +159,12 @@ def start(path: Path) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.timeout(600)
 def test_a_second_demo_reuses_the_results(small: Path) -> None:
     answers = []
     for _ in range(2):
         process = start(small)
-        out, err = process.communicate(timeout=110)
+        out, err = process.communicate(timeout=400)
         assert process.returncode == 0, err
         answers.append(out)
     assert "above random" in answers[0]
@@ -174,6 +175,7 @@ def test_a_second_demo_reuses_the_results(small: Path) -> None:
     assert (small.parent / "work" / "page.html").stat().st_size > 10_000
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("send", [lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)],
                          ids=["ctrl-c", "kill"])  # fmt: skip
 def test_an_interrupted_demo_leaves_no_process(small: Path, send: Callable[[int], None]) -> None:
@@ -185,7 +187,7 @@ def test_an_interrupted_demo_leaves_no_process(small: Path, send: Callable[[int]
         time.sleep(0.1)
     time.sleep(1)
     send(process.pid)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 130
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -55,7 +55,7 @@ def cluster() -> Iterator[str]:
         ray.shutdown()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_two_workers_store_the_results_of_a_local_sweep(cluster: str, make_config: Make, tmp_path: Path) -> None:
     local, spread = (make_config(**GRID, workdir=tmp_path / name) for name in ("local", "ray"))
     _, expected = run_sweep(local, show_progress=False)
@@ -69,7 +69,7 @@ def test_two_workers_store_the_results_of_a_local_sweep(cluster: str, make_confi
     assert not any((spread.workdir / "checkpoints").glob("*"))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_workers_run_on_a_split_of_the_training_set(cluster: str, make_config: Make, tmp_path: Path) -> None:
     grid: dict[str, Any] = {"methods": "random,full", "val": None, "holdout": 0.2}
     local, spread = (make_config(**grid, workdir=tmp_path / name) for name in ("local", "ray"))
@@ -120,6 +120,8 @@ def test_impossible_options_are_refused(
 class Marked:
     """`fastdc sweep --launcher ray` in its own process group, with all of its processes marked."""
 
+    started: ClassVar[list["Marked"]] = []
+
     def __init__(self, config: Path, *arguments: str) -> None:
         self.mark = f"FASTDC_TEST_MARK={secrets.token_hex(8)}"
         name, value = self.mark.split("=")
@@ -134,6 +136,7 @@ class Marked:
                 stderr=errors,
                 text=True,
             )
+        self.started.append(self)
 
     def processes(self) -> dict[int, str]:
         """Return the command line of every marked process except Ray's agents, by process id."""
@@ -155,7 +158,7 @@ class Marked:
         events = [json.loads(line) for line in lines if line.endswith("\n")]
         return [event for event in events if event["event"] in kinds]
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 90.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 240.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition() and time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
@@ -174,6 +177,16 @@ class Marked:
         return list(found.values())
 
 
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """End the sweeps of a test that failed; they would train 100,000 epochs beside the next tests."""
+    yield
+    while Marked.started:
+        for process in Marked.started.pop().processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
 def states_of(config: SweepConfig) -> list[str]:
     path = config.workdir / "store.sqlite"
     if not path.exists():
@@ -182,7 +195,7 @@ def states_of(config: SweepConfig) -> list[str]:
         return sorted(store.states().values())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_killed_worker_only_delays_its_cell(
     cluster: str, make_config: Make, write_yaml: Write, tmp_path: Path
 ) -> None:
@@ -211,7 +224,7 @@ def test_a_killed_worker_only_delays_its_cell(
     assert list(epochs.values()) == [list(range(1, 401))] * 3  # each epoch once, in order
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", [pytest.param("control-c", marks=pytest.mark.slow), "kill -9"])
 def test_a_stopped_sweep_leaves_no_process_and_no_claim(
     cluster: str, make_config: Make, write_yaml: Write, tmp_path: Path, way: str
