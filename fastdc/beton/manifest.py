@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 
 from fastdc.beton.format import Structure, as_bytes, make_preamble
-from fastdc.beton.missing_manifest import warn_missing
+from fastdc.beton.missing_manifest import manifest_remedy, warn_missing
 from fastdc.beton.reader import BetonFile, inspect_beton
 from fastdc.beton.sample_order import Order
 from fastdc.beton.texts import Texts
@@ -123,7 +123,7 @@ def load_manifest(beton: Path) -> Manifest:
     """
     path = manifest_path(beton)
     if not path.exists():
-        raise ManifestError(f"{path}: manifest of {beton} is missing; copy it along with the beton or write both again")
+        raise ManifestError(f"{path}: manifest of {beton} is missing; {manifest_remedy(beton)}")
     manifest = parse_manifest(path)
     structure, problems = inspect_beton(Path(beton))
     if structure is None or problems:
@@ -288,6 +288,6 @@ def unknown_classes(*betons: tuple[Path, Manifest]) -> str | None:
         if manifest.inferred:
             return (
                 f"{path}: its manifest {Path(path).with_suffix('.json').name} is missing, so its classes are only "
-                f"known as 0..{len(manifest.classes) - 1}; copy the manifest along, or write the file again with fastdc"
+                f"known as 0..{len(manifest.classes) - 1}; {manifest_remedy(path)}"
             )
     return None

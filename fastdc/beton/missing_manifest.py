@@ -30,6 +30,14 @@ def one_use(known: Iterable[Path] = ()) -> Iterator[None]:
         _blocks -= 1
 
 
+def manifest_remedy(beton: Path) -> str:
+    """Return what to do about a missing manifest, for messages."""
+    return (
+        "copy it along with the beton; if stock FFCV wrote that, name its classes: "
+        f"fastdc write-beton {beton} OUT.beton --classes FILE (one name per line, or a beton with a manifest)"
+    )
+
+
 def warn_missing(beton: Path, manifest: Path) -> None:
     """Warn that `beton` has no manifest, and state what is assumed instead."""
     place = _place(beton)
@@ -37,7 +45,7 @@ def warn_missing(beton: Path, manifest: Path) -> None:
         return
     log_message(
         f"warning: {beton}: its manifest {manifest.name} is missing, so its classes are called by number, and hints "
-        "such as PCA's tile_grid are unknown: images train whole, as with --augment protocol; copy the manifest along"
+        f"such as PCA's tile_grid are unknown: images train whole, as with --augment protocol; {manifest_remedy(beton)}"
     )
     _warned.add(place)
 

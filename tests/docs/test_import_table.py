@@ -33,6 +33,11 @@ def numbered(folder: Path) -> list[str]:
     return [str(folder), "--classes", str(folder.parent / "names.txt")]
 
 
+def stock(folder: Path) -> list[str]:
+    (folder.parent / "names.txt").write_text("\n".join(CLASSES))
+    return [str(sources().get("beton").example(folder)), "--classes", str(folder.parent / "names.txt")]
+
+
 def any_table(folder: Path) -> list[str]:
     (folder / "images").mkdir()
     for name, file, data in example_images():
@@ -77,6 +82,7 @@ def pattern(folder: Path) -> list[str]:
 
 OTHER_LAYOUTS: dict[str, Callable[[Path], list[str]]] = {
     "numbered": numbered,
+    "a `.beton`": stock,
     "any `.csv`": any_table,
     "`.pt` or": dictionary,
     "`.pt` with": experiments,

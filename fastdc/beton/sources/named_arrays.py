@@ -13,6 +13,8 @@ from fastdc.common.errors import SourceError
 IMAGES = ("images", "image", "imgs", "x", "data", "image_syn")
 LABELS = ("labels", "label", "y", "targets", "target", "label_syn")
 CLASSES = ("classes", "class_names")
+NO_IMAGES = "a list of kept images or a file of scores is read by fastdc compress from-list or from-scores"
+"""Advice about a file without images."""
 
 
 def find_pair(names: Iterable[str], split: str | None, source: Path) -> tuple[str, str]:
@@ -35,8 +37,11 @@ def find_pair(names: Iterable[str], split: str | None, source: Path) -> tuple[st
         raise no_such_split(source, known, split)
     if chosen not in images or chosen not in labels:
         lacking, wanted = ("labels", LABELS) if chosen in images else ("images", IMAGES)
-        held = ", ".join(names[:8]) or "nothing"
-        raise SourceError(f"{source}: has no array of {lacking}, such as {wanted[0]} or {wanted[3]}; it has {held}")
+        held = ", ".join(names[:8]) or "no arrays"
+        advice = f"; {NO_IMAGES}" if wanted is IMAGES else ""
+        raise SourceError(
+            f"{source}: has no array of {lacking}, such as {wanted[0]} or {wanted[3]}; it has {held}{advice}"
+        )
     return images[chosen], labels[chosen]
 
 

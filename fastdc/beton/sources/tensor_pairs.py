@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastdc.beton.sources.named_arrays import CLASSES, find_pair
+from fastdc.beton.sources.named_arrays import CLASSES, NO_IMAGES, find_pair
 from fastdc.beton.sources.npz_arrays import NpzArray, find_array, npz_names, open_npz
-from fastdc.beton.sources.torch_files import TorchArray, check_tensor, load_torch
+from fastdc.beton.sources.torch_files import TorchArray, is_array, is_labels, load_torch, values_of
 from fastdc.beton.texts import one_spelling
 from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
@@ -83,7 +83,7 @@ def _torch_pair(path: Path, split: str | None) -> Pair:
     if _are_experiments(content):
         return _experiment(content, split, path)
     if isinstance(content, Mapping):
-        tensors = {str(name): item for name, item in content.items() if _is_tensor(item)}
+        tensors = {str(name): item for name, item in content.items() if is_labels(item)}
         images, labels = find_pair(tensors, split, path)
         classes = next((_names(content[name]) for name in CLASSES if name in content), None)
         return _pair(images, tensors[images], tensors[labels], path)._replace(classes=classes)
@@ -91,23 +91,26 @@ def _torch_pair(path: Path, split: str | None) -> Pair:
         raise SourceError(f"{path}: names no splits, but {split!r} was requested; omit --split")
     if _is_pair(content):
         return _pair("images", content[0], content[1], path)
-    if _is_tensor(content):
-        return _lone(content, path)
-    kind = type(content).__name__
-    raise SourceError(f"{path}: holds a {kind}, expected tensors of images and labels, by name or as two")
+    if is_array(content):
+        return _lone(values_of(content, path, "images"), path)
+    kinds = ", ".join(type(item).__name__ for item in content[:3]) if isinstance(content, list | tuple) else ""
+    raise SourceError(
+        f"{path}: holds a {type(content).__name__}{f' of {kinds}' if kinds else ''}, expected images and labels: a "
+        f"dictionary of two tensors, or a tuple of them; {NO_IMAGES}"
+    )
 
 
-def _lone(content: Any, path: Path) -> Pair:
+def _lone(images: TorchArray, path: Path) -> Pair:
     beside = _beside(path)
     if beside is None:
         raise SourceError(
-            f"{path}: holds one tensor, {list(content.shape)}, without labels; put them beside it as "
-            "images_X.pt and labels_X.pt"
+            f"{path}: holds one tensor, {list(images.shape)}, without labels; put them beside it as "
+            f"images_X.pt and labels_X.pt; {NO_IMAGES}"
         )
     labels = load_torch(beside)
-    if not _is_tensor(labels):
-        raise SourceError(f"{beside}: holds {type(labels).__name__}, expected one tensor of labels")
-    return Pair(path.stem, check_tensor(content, path, "images"), check_tensor(labels, beside, "labels"))
+    if not is_labels(labels):
+        raise SourceError(f"{beside}: holds a {type(labels).__name__}, expected one tensor of labels")
+    return Pair(path.stem, images, values_of(labels, beside, "labels"))
 
 
 def _experiment(content: Sequence[Any], split: str | None, path: Path) -> Pair:
@@ -123,7 +126,7 @@ def _experiment(content: Sequence[Any], split: str | None, path: Path) -> Pair:
 
 
 def _pair(name: str, images: Any, labels: Any, path: Path) -> Pair:
-    return Pair(name, check_tensor(images, path, name), check_tensor(labels, path, "labels"))
+    return Pair(name, values_of(images, path, name), values_of(labels, path, "labels"))
 
 
 def _are_experiments(content: Any) -> bool:
@@ -131,13 +134,7 @@ def _are_experiments(content: Any) -> bool:
 
 
 def _is_pair(content: Any) -> bool:
-    return isinstance(content, list | tuple) and len(content) >= 2 and all(map(_is_tensor, content[:2]))
-
-
-def _is_tensor(content: Any) -> bool:
-    import torch
-
-    return isinstance(content, torch.Tensor)
+    return isinstance(content, list | tuple) and len(content) >= 2 and is_array(content[0]) and is_labels(content[1])
 
 
 def _names(found: Any) -> tuple[str, ...] | None:

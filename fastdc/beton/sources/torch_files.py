@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.sources.archive_tree import DAMAGE
+from fastdc.beton.sources.named_arrays import NO_IMAGES
+from fastdc.beton.sources.pickled_arrays import ARRAYS, ForbiddenError, PickledArray
 from fastdc.common.errors import SourceError
 from fastdc.common.text import one_line
 
@@ -20,18 +22,17 @@ if TYPE_CHECKING:
 
 _DAMAGE = (*DAMAGE, RuntimeError, AttributeError, AssertionError, pickle.UnpicklingError)
 _UNSUPPORTED = re.compile(r"(?:GLOBAL\s+|Unsupported (?:class|global)\W+)(?!GLOBAL)([\w.]+)")
-_NUMPY_NUMBERS = ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 _PREAMBLE = 3  # pickles before the object's own, in files of torch before 1.6: magic number, version, system
 
 
 class TorchArray(NamedTuple):
-    """One tensor of a file.
+    """One tensor of a file, or one array of NumPy.
 
     Attributes:
         where: the file's path and the tensor's name, for messages.
     """
 
-    tensor: "torch.Tensor"
+    tensor: "torch.Tensor | NDArray[Any]"
     where: str
 
     @property
@@ -53,25 +54,18 @@ class TorchArray(NamedTuple):
         return _to_numpy(self.tensor)
 
 
-def _to_numpy(tensor: "torch.Tensor") -> NDArray[Any]:
+def _to_numpy(tensor: "torch.Tensor | NDArray[Any]") -> NDArray[Any]:
+    if isinstance(tensor, np.ndarray):
+        return tensor
     values: NDArray[Any] = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy(force=True)
     return values
 
 
-class _Skipped:
-    """Stand-in for a NumPy number, such as the accuracies that distillation codes save beside their images."""
-
-    def __init__(self, *values: object) -> None:
-        del values
-
-    def __setstate__(self, state: object) -> None:
-        del state
-
-
 def load_torch(path: Path) -> Any:
-    """Return what `torch.save` wrote: tensors, and lists, dictionaries, numbers and strings around them.
+    """Return what `torch.save` wrote: tensors, arrays, and lists, dictionaries, numbers and strings around them.
 
-    Tensors stay in the file until they are read, except in the format of torch before 1.6.
+    Tensors stay in the file until they are read, except in the format of torch before 1.6. Arrays of NumPy are
+    `PickledArray`; see `values_of`.
 
     Raises:
         SourceError: the file is damaged, holds code or objects, or states more bytes than it has.
@@ -81,18 +75,17 @@ def load_torch(path: Path) -> Any:
 
     try:
         zipped = _check_sizes(path)
-        stand_ins: list[Any] = [(_Skipped, name) for name in _NUMPY_NUMBERS]
-        stand_ins += [(_Skipped, f"numpy.dtypes.{name}") for name in ("Float64DType", "Float32DType", "Int64DType")]
+        stand_ins: list[Any] = [(function, name) for name, function in ARRAYS.items()]
         with safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except SourceError:
         raise
-    except _DAMAGE as error:
-        code = code_in(error)
+    except (ForbiddenError, *_DAMAGE) as error:
+        code = str(error) if isinstance(error, ForbiddenError) else code_in(error)
         if code is not None:
             raise SourceError(
                 f"{path}: holds {code}, which is code or an object beside tensors and is not loaded; "
-                "save images and labels alone: torch.save({'images': images, 'labels': labels}, FILE)"
+                f"save images and labels alone: torch.save({{'images': images, 'labels': labels}}, FILE); {NO_IMAGES}"
             ) from error
         problem = one_line(error)[:120]
         raise SourceError(f"{path}: is not a whole file of torch.save ({problem}); get it again") from error
@@ -104,13 +97,30 @@ def code_in(error: BaseException) -> str | None:
     return found[1] if found else None
 
 
-def check_tensor(tensor: "torch.Tensor", path: Path, name: str) -> TorchArray:
-    """Return a tensor whose values all lie in its file.
+def is_array(value: Any) -> bool:
+    """Return whether a value of a file is a tensor or an array of NumPy."""
+    import torch
+
+    return isinstance(value, torch.Tensor | np.ndarray) or (
+        isinstance(value, PickledArray) and value.values is not None
+    )
+
+
+def is_labels(value: Any) -> bool:
+    """Return whether a value of a file may be labels: a tensor, an array, or a list of whole numbers."""
+    return is_array(value) or (isinstance(value, list | tuple) and {type(item) for item in value} == {int})
+
+
+def values_of(value: Any, path: Path, name: str) -> TorchArray:
+    """Return a value for which `is_labels` is true, with all its numbers inside its file.
 
     Raises:
         SourceError: it is sparse or quantised, or states more bytes than the file has.
     """
     where = f"{path}: {name}"
+    if isinstance(value, PickledArray | np.ndarray | list | tuple):
+        return TorchArray(np.asarray(value.values if isinstance(value, PickledArray) else value), where)
+    tensor: torch.Tensor = value
     if str(tensor.layout) != "torch.strided" or tensor.is_quantized:
         raise SourceError(f"{where}: is sparse or quantised, expected an ordinary tensor")
     size = tensor.numel() * tensor.element_size()

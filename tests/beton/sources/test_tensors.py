@@ -272,6 +272,12 @@ def forms():
         "dict": {"images": images, "labels": labels, "epoch": 3},
         "tuple": (images, labels),
         "parameters": {"x": torch.nn.Parameter(images), "y": labels},
+        "arrays": {"images": standardised(), "labels": LABELS, "accuracy": np.float32(0.5)},
+        "big-endian": (standardised().astype(">f4"), LABELS.astype(">i2")),
+        "columns": {"x": np.asfortranarray(standardised()), "y": LABELS.astype(np.uint16)},
+        "listed": {"images": images, "labels": LABELS.tolist()},
+        "listed tuple": (images, tuple(LABELS.tolist())),
+        "array and list": {"data": [[standardised(), LABELS.tolist()]]},
         "one-hot": [images, torch.eye(3)[labels]],
         "dc": {"data": [[images, labels]], "accs_all_exps": accuracies},
         "experiments": {"data": [[images, labels], [images.flip(0), labels.flip(0)]], "accs_all_exps": accuracies},
@@ -297,6 +303,13 @@ def test_an_experiment_is_chosen_by_its_number(tmp_path, capsys):
     write(tmp_path, source, mean=MEAN, std=STD)
     assert "holds 2 sets, one for each experiment; reading the first" in capsys.readouterr().err
     refused(tmp_path, source, "has no set '2'; it holds one for each experiment: --split 0 to 1", split="2")
+
+
+def test_labels_beside_images_may_be_a_list_or_an_array(tmp_path):
+    save(tmp_path / "images_best.pt", standardised())
+    for labels in (LABELS, LABELS.tolist()):
+        save(tmp_path / "labels_best.pt", labels)
+        assert np.array_equal(write(tmp_path, tmp_path / "images_best.pt", mean=MEAN, std=STD)[1], PIXELS)
 
 
 def test_images_best_and_labels_best_as_mtt_saves_them(tmp_path):
@@ -325,7 +338,7 @@ class Evil:
 def test_pickled_code_is_not_run(tmp_path, monkeypatch, zipped):
     monkeypatch.chdir(tmp_path)
     source = save(tmp_path / "evil.pt", [Evil(), Evil()], _use_new_zipfile_serialization=zipped)
-    refused(tmp_path, source, r"evil.pt: holds \w+.system, which is code or an object beside tensors")
+    refused(tmp_path, source, r"evil.pt: holds (posix|nt).system, which is code or an object beside tensors")
     assert not (tmp_path / "pwned").exists()
 
 
@@ -354,8 +367,18 @@ def test_an_old_file_that_claims_ten_gigabytes_is_refused_unread(tmp_path):
             "no array of images, .*; it has conv.bias, conv",
         ),
         ({"images": torch.zeros(2, 3, 4, 5).to_sparse(), "labels": torch.zeros(2).long()}, "is sparse or quantised"),
-        ([1, 2, 3], "holds a list, expected tensors of images and labels"),
-        (torch.arange(9), r"holds one tensor, \[9\], without labels"),
+        (
+            [1, 2, 3],
+            "holds a list of int, int, int, expected images and labels: a dictionary of two tensors",
+        ),
+        (torch.arange(9), r"holds one tensor, \[9\], without labels; .* fastdc compress from-list or from-scores"),
+        (np.arange(9), r"holds one tensor, \[9\], without labels"),
+        ({"subset": {"indices": np.arange(3)}, "exp": 0}, "it has no arrays; a list of kept images .* from-list"),
+        ((torch.zeros(2, 3, 4, 5), ["cat", "dog"]), "holds a tuple of Tensor, list, expected images and labels"),
+        ((torch.zeros(2, 3, 4, 5), [0, 1, 1]), "labels: 3 labels of 2 images"),
+        ((torch.zeros(2, 3, 4, 5), [0, 10**30]), r"labels: is object \[2\], expected integers"),
+        ({"images": np.array([{}], object), "labels": [0]}, "holds an array of objects|holds values of type O8"),
+        ({"images": standardised(), "labels": LABELS, "names": np.array(["ant"])}, "holds values of type U3"),
     ],
 )
 def test_unusable_torch_files(tmp_path, content, words):
