@@ -9,6 +9,8 @@ from typing import NamedTuple
 HEAD_BYTES = 512
 """Number of bytes that `find_kind` needs."""
 
+NO_IMAGES = "a list of kept images or a file of scores is read by fastdc compress from-list or from-scores"
+"""Advice about a file that may hold indices or scores."""
 _UNPACK = "unpack it and give the folder, or pack that as .tar or .zip"
 _DOWNLOAD = "get the file again: a server's answer was saved in its place"
 
@@ -42,7 +44,7 @@ _KINDS = (
     (rb"%PDF", Kind("a PDF", None)),
     (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg", Kind("an SVG drawing", None)),
     (rb"\s*(<!doctype html|<html|<head|<\?xml)", Kind("a web page or XML text", _DOWNLOAD)),
-    (rb"\s*\{\s*\"", Kind("JSON text", _DOWNLOAD)),
+    (rb"\s*\{\s*\"", Kind("JSON text", f"{_DOWNLOAD}; {NO_IMAGES}")),
     (rb"version https://git-lfs", Kind("a Git LFS pointer, not the file itself", "run git lfs pull")),
     (rb"Rar!\x1a\x07", Kind("a RAR archive", _UNPACK)),
     (rb"7z\xbc\xaf\x27\x1c", Kind("a 7-Zip archive", _UNPACK)),
@@ -53,7 +55,8 @@ _KINDS = (
     (rb"MSCF", Kind("a cabinet archive", _UNPACK)),
     (rb"hsqs", Kind("a squashfs image", "mount it and give the folder")),
     (rb"\x89HDF\r\n", Kind("an HDF5 file", "write its images as files, one folder per class")),
-    (rb"\x93NUMPY", Kind("a NumPy array", "save its images with their labels as one .npz: numpy.savez")),
+    (rb"\x93NUMPY", Kind("a NumPy array", f"save its images with their labels as one .npz: numpy.savez; {NO_IMAGES}")),
+    (rb"\x80[\x02-\x05]", Kind("a pickle", f"save its images with their labels as one .npz: numpy.savez; {NO_IMAGES}")),
     (rb"ARROW1|\xff\xff\xff\xff....\x10\0\0\0", Kind("an Arrow file", "write it as parquet: Dataset.to_parquet")),
     (rb"PAR1", Kind("a parquet file", "let its name end in .parquet")),
     (rb"\0{512}", Kind("nothing but zero bytes", "get the file again: its copy or download broke off")),

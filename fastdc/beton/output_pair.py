@@ -66,12 +66,14 @@ def _check_manifest_place(out: Path, force: bool) -> None:
     path = manifest_path(out)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, but the manifest has to go there; choose another name")
-    if force or not path.exists():
+    if not path.exists() or (force and out.exists()):
         return
     try:
         parse_manifest(path)
     except ManifestError as error:
-        raise OutputError(f"{path}: exists and is not a fastdc manifest; move it or add --force") from error
+        raise OutputError(f"{path}: exists and is not a fastdc manifest; move it, or choose another name") from error
+    if force:
+        return
     if not _list_leftovers(out):
         raise OutputError(
             f"{path}: is the manifest of a beton that is not at {out.name} (any more); if you renamed that beton, "

@@ -57,6 +57,13 @@ def reproduce(
         list[Path] | None,
         typer.Option(metavar="V.beton", help="The validation set; repeat it if the bundle names several."),
     ] = None,
+    external: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="File of an external set that is not in the bundle and not at its recorded path. May be repeated.",
+        ),
+    ] = None,
     workdir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A new folder, which is kept.  [default: one that is removed]")
     ] = None,
@@ -82,7 +89,7 @@ def reproduce(
     \b
     fastdc reproduce first.zip --train train.beton --val val.beton --rows 3
     """
-    from fastdc.sweep.bundle.external_files import check_external
+    from fastdc.sweep.bundle.external_files import check_external, find_external
     from fastdc.sweep.bundle.read_bundle import load_bundle
     from fastdc.sweep.bundle.reproduce import (
         choose_finished,
@@ -94,8 +101,8 @@ def reproduce(
 
     count = _count(rows)
     given = load_bundle(archive)
-    data = find_data(given, train or [], val or [])
-    files, lost = check_external(given)
+    data = find_data(given, train or [], val or []) | find_external(given, external or [])
+    files, lost = check_external(given, data)
     for line in [*describe(given), *files]:
         print(line, flush=True)
     if check_only:

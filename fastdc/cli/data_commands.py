@@ -9,7 +9,7 @@ import typer
 from fastdc.cli.common import Force, Quiet, report_error
 from fastdc.common.choices import Encoding, OnError
 from fastdc.common.log import log_message
-from fastdc.common.text import plain
+from fastdc.common.text import format_bytes, plain
 
 if TYPE_CHECKING:
     from fastdc.beton import Manifest
@@ -110,7 +110,7 @@ def write(
         force=force,
         show_progress=not quiet,
     )
-    print(f"{out}: {len(made.ids):,} images, {len(made.classes):,} classes, {made.image_bytes / 1e6:,.1f} MB of images")
+    print(f"{out}: {len(made.ids):,} images, {len(made.classes):,} classes, {format_bytes(made.image_bytes)} of images")
     changed = ", ".join(f"{count:,} {kind}" for kind, count in sorted(made.converted.items()))
     if changed:
         print(f"converted: {changed}")

@@ -7,7 +7,7 @@ import typer
 
 from fastdc.cli.common import Quiet
 from fastdc.common.choices import LayoutName
-from fastdc.common.text import plain
+from fastdc.common.text import format_bytes, plain
 
 
 def export(
@@ -37,6 +37,7 @@ def export(
     from fastdc.subsets.export_beton import export_beton
 
     made = export_beton(subset, out, layout, force=force, show_progress=not quiet)
-    print(f"{out}: {len(made.manifest.ids):,} images in {made.files:,} files, {made.bytes / 1e6:,.1f} MB")
+    count = f"{made.files:,} file{'s' * (made.files != 1)}"
+    print(f"{out}: {len(made.manifest.ids):,} images in {count}, {format_bytes(made.bytes)}")
     for line in made.notes:
         print(plain(line))

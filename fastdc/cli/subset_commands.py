@@ -82,8 +82,15 @@ def compress(
         typer.Argument(metavar="TRAIN.beton", help="Training set; for from-list and from-scores: FILE TRAIN.beton."),
     ],
     out: Annotated[Path, typer.Option(metavar="SUBSET.beton", help="File to write.")],
-    ipc: Annotated[int | None, typer.Option(min=1, help="Stored images per class.")] = None,
-    workdir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for observers and results.")] = None,
+    ipc: Annotated[
+        int | None, typer.Option(min=1, help="Stored images per class; required, except for from-list.")
+    ] = None,
+    workdir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for observers and results; required, except for from-list and from-scores."
+        ),
+    ] = None,
     seed: Seed = 0,
     image_size: Annotated[
         int | None,

@@ -6,6 +6,14 @@ from typing import Any
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
+def format_bytes(count: int) -> str:
+    """Return a number of bytes as text in decimal units: 161.4 kB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"
+
+
 def plain(text: str) -> str:
     """Return `text` with every control character, terminal escape and direction mark replaced by `?`."""
     return CONTROL.sub("?", text)

@@ -257,6 +257,8 @@ def _paragraph(each: Comparison, detect: float | None, with_machine: bool, claim
     if result.p is None or result.low is None or result.high is None:
         return "\n".join([*lines, f"difference {result.mean:+.2f}; one seed gives no interval and no test"])
     interval = f"95 % interval {result.low:+.2f} to {result.high:+.2f}"
+    if result.low == result.high:
+        interval = f"no spread over {result.n} seeds, so no interval"
     floor = f" ({result.n} seeds cannot give less than {result.smallest_p:.2g})" if result.smallest_p > LEVEL else ""
     test = "permutation" if result.n <= EXACT_PAIRS else "paired t test"
     adjusted = f", Holm over {claims} claims p = {each.p_holm:.3g}" if claims > 1 else ""

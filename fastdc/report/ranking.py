@@ -110,7 +110,10 @@ def rank_methods(
 
 def _why_none(rankings: Sequence[Ranking], min_seeds: int | None) -> str:
     if not rankings:
-        return f"no setting has two methods with {min_seeds or 1} or more finished seeds"
+        return (
+            f"no setting has two methods with {min_seeds or 1} or more finished seeds; methods are ranked beside those "
+            "of the same IPC, protocol and network, and an uneven set at its mean images per class"
+        )
     found = [f"{title(ranking.row)}, {ipc_title(ranking.row)}: {_finished(ranking)}" for ranking in rankings[:2]]
     return (
         f"no seed was finished by all methods of a setting ({'; '.join(found)}); leave some out with --methods or "
@@ -241,7 +244,9 @@ def _cells(each: Ranked, n: int) -> list[str]:
 
 
 def _interval(low: float | None, high: float | None, sign: str = "") -> str:
-    return "" if low is None or high is None else f"{low:{sign}.2f} to {high:{sign}.2f}"
+    if low is None or high is None:
+        return ""
+    return f"{low:{sign}.2f} to {high:{sign}.2f}" if low < high else "-"  # seeds without any spread
 
 
 def _notes(ranking: Ranking) -> list[str]:

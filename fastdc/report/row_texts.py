@@ -1,7 +1,7 @@
 """Texts of single values and lines that several reports show: titles, durations, sizes, aligned columns."""
 
 from fastdc.common.precision import PAPER_PRECISION, shown_precision
-from fastdc.common.text import plain
+from fastdc.common.text import format_bytes, plain
 from fastdc.report.rows import Row
 
 UNKNOWN = "-"
@@ -34,7 +34,7 @@ def title(row: Row, with_machine: bool = False) -> str:
 
 def label_size(row: Row) -> str:
     """Return the bytes of the labels as text; online labels are marked as not stored."""
-    return size(row.label_bytes or 0) + (" not stored" if row.labels == "online" else "")
+    return format_bytes(row.label_bytes or 0) + (" not stored" if row.labels == "online" else "")
 
 
 def mixed(row: Row) -> str:
@@ -57,14 +57,6 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.{2 if 0 < seconds < 1 else 1 if seconds < 10 else 0}f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as text in decimal units: 161.4 kB."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} B"
 
 
 def ruled(grid: list[list[str]], left: int = 0) -> list[str]:

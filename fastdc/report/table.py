@@ -10,9 +10,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from fastdc.common.choices import TextFormat
-from fastdc.common.text import plain
+from fastdc.common.text import format_bytes, plain
 from fastdc.report.escape import csv_text, latex
-from fastdc.report.row_texts import UNKNOWN, duration, label_size, mixed, own_ipc_text, ruled, size, title
+from fastdc.report.row_texts import UNKNOWN, duration, label_size, mixed, own_ipc_text, ruled, title
 from fastdc.report.rows import Row
 from fastdc.report.table_notes import notes
 
@@ -51,7 +51,7 @@ def columns_of(rows: list[Row]) -> list[Column]:
     """
     columns = [
         Column("images", lambda row: f"{row.images:,}"),
-        Column("size", lambda row: size(row.image_bytes or 0)),
+        Column("size", lambda row: format_bytes(row.image_bytes or 0)),
         Column("labels", label_size),
         Column("steps", lambda row: f"{row.steps:,}"),
     ]

@@ -7,6 +7,9 @@ from fastdc.report.row_texts import duration, ipc_text, mixed
 from fastdc.report.rows import Row, shared_observer
 from fastdc.train.protocol_names import inferred_of
 
+STORAGE_RULE = (
+    "storage: {names}: own bytes, as imported; other rows: JPEG of quality 75, 4:2:0, unless their method differs"
+)
 SIZE_RULE = "size: JPEG files as they are, images stored as raw pixels as PNG"
 
 
@@ -23,6 +26,7 @@ def notes(rows: list[Row]) -> list[str]:
         if mixed(row)
     ]
     lines += external_notes(rows)
+    lines += _storage_note(rows)
     inferred = {row.method: row.inferred for row in rows if row.inferred}
     for method, names in inferred.items():
         verb = "is" if len(names) == 1 else "are"
@@ -53,6 +57,13 @@ def external_notes(rows: Iterable[Row]) -> list[str]:
             counts = "" if row.per_class is None else f"; {row.per_class} images per class{images}"
             lines.append(plain(f"{row.shown}: {row.external}{counts}"))
     return list(dict.fromkeys(lines))
+
+
+def _storage_note(rows: list[Row]) -> list[str]:
+    """Return a note if a table has imported betons beside images that fastdc encoded."""
+    imported = [row for row in rows if row.n and (row.external or "").startswith("beton ")]
+    names = ", ".join(dict.fromkeys(row.method for row in imported))
+    return [plain(STORAGE_RULE.format(names=names))] if 0 < len(imported) < sum(row.n > 0 for row in rows) else []
 
 
 def _protocol_notes(rows: list[Row]) -> list[str]:

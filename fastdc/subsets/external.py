@@ -3,7 +3,7 @@
 A command names one as NAME=FILE.beton, NAME=list:FILE or NAME=scores:FILE, with settings in brackets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastdc.beton import BetonFile, Manifest, describe_beton, one_spelling
 from fastdc.beton.classes import class_difference
+from fastdc.beton.format import MODE_RAW
 from fastdc.beton.hints import show_hints, stored_hints, tile_crop
 from fastdc.beton.manifest import unknown_classes
 from fastdc.beton.sample_order import Order
@@ -21,16 +22,16 @@ from fastdc.common.choices import End
 from fastdc.common.errors import BetonError, ConfigError, MethodError
 from fastdc.common.files import check_file
 from fastdc.common.keys import file_key
+from fastdc.common.log import log_message
 from fastdc.common.settings import Settings
 from fastdc.methods.bases.method import shortage
 from fastdc.methods.bases.method_config import Fit, Keep
 from fastdc.methods.bases.score_methods import ScoreConfig
 from fastdc.subsets.external_names import ExternalName, Kind
 from fastdc.subsets.from_list import check_side
+from fastdc.subsets.list_scores import BY_ID
 from fastdc.subsets.lists import read_list
 from fastdc.subsets.score_files import read_scores
-
-_ORDER_ADVICE = "name images by id or path, or, where the indices count the images of the beton, add [index_order=own]"
 
 _CROP_ADVICE = "; crop inside tiles by write-beton --hint tile_grid=2, or by sweep --augment tile:2 for all sets"
 
@@ -192,9 +193,9 @@ def open_external(name: ExternalName, given: Mapping[str, Any], train: TrainingS
         )
     try:
         return _open_list(name, rules, train, image_size) if isinstance(rules, ListRules) else _rank(name, rules, train)
-    except MethodError as error:
+    except (ConfigError, MethodError) as error:
         advice = "; with --holdout the training set is the part that is kept" if train.split else ""
-        raise MethodError(f"{error}{advice}") from error
+        raise type(error)(f"external set {name.name}: {error}{advice}") from error
 
 
 def _open_beton(name: ExternalName, rules: Settings, train: TrainingSet, image_size: int) -> ExternalSet:
@@ -211,10 +212,12 @@ def _open_beton(name: ExternalName, rules: Settings, train: TrainingSet, image_s
     except ConfigError as error:
         raise ConfigError(f"{path}: external set {name.name}: {error}") from error
     seen = _validated(name, manifest, train)
+    _note_empty(name, manifest.counts, train)
     with BetonFile(path) as file:
+        raw = ", raw pixels" if (file.modes == MODE_RAW).all() else ""
         sides = {int(side) for sides in (file.heights, file.widths) for side in (sides.min(), sides.max())}
     sized = "" if sides == {image_size} else f", images of {'-'.join(map(str, sorted({min(sides), max(sides)})))} px"
-    note = f"beton {_shown(path)}{sized}{seen}"
+    note = f"beton {_shown(path)}{sized}{raw}{seen}"
     return ExternalSet(*name[:3], rules, manifest.content_hash, manifest.counts, manifest.hints, note)
 
 
@@ -251,18 +254,33 @@ def _check_classes(name: ExternalName, manifest: Manifest, train: TrainingSet) -
 
 def _open_list(name: ExternalName, rules: ListRules, train: TrainingSet, image_size: int) -> ExternalSet:
     content = file_key(name.path)
-    found = read_list(name.path, train.manifest, train.labels, rules.index_order, _ORDER_ADVICE)
+    found = read_list(name.path, train.manifest, train.labels, rules.index_order, _order_advice(train))
     check_side(name.path, found, image_size)
     if found.combined is not None:
         found.combined.mosaic(name.path, rules.fit)  # called for its check that the list records how they are combined
     counts = np.bincount(train.labels[found.sources[:, 0]], minlength=len(train.manifest.classes))
     hints = {} if found.combined is None else found.combined.hints
+    _note_empty(name, counts.tolist(), train)
     return ExternalSet(*name[:3], rules, content, tuple(counts.tolist()), hints, f"list {_shown(name.path)}")
+
+
+def _note_empty(name: ExternalName, counts: Sequence[int], train: TrainingSet) -> None:
+    """Report classes without an image in a set."""
+    empty = [label for label, count in zip(train.manifest.classes, counts, strict=True) if not count]
+    if empty:
+        shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+        log_message(f"note: external set {name.name}: no image of {len(empty)} of {len(counts)} classes ({shown})")
 
 
 def _shown(path: Path) -> Path:
     """Return the name of a file with its folder, because files in several folders may have one name."""
     return Path(*path.parts[-2:])
+
+
+def _order_advice(train: TrainingSet) -> str:
+    """Return what to do about indices of another order; with --holdout those of the beton count only its kept part."""
+    own = ", or, where the indices count the images of the beton, add [index_order=own]"
+    return BY_ID if train.split else BY_ID + own
 
 
 def _rank(name: ExternalName, rules: ScoreRules, train: TrainingSet) -> ExternalSet:
@@ -274,7 +292,7 @@ def _rank(name: ExternalName, rules: ScoreRules, train: TrainingSet) -> External
         name=rules.score,
         high=rules.high,
         index_order=rules.index_order,
-        advice=_ORDER_ADVICE,
+        advice=_order_advice(train),
     )
     note = f"scores {_shown(name.path)}, keep={rules.keep}{'' if rules.balanced else ', balanced=false'}"
     return ExternalSet(*name[:3], rules, content, None, stored_hints(rules.augment, {}), note)

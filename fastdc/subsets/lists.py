@@ -111,7 +111,8 @@ def read_list(
     if mask not in (None, len(manifest.ids)):
         raise MethodError(f"{path}: holds a mask of {mask}, the training set has {len(manifest.ids)} images")
     if not lines:
-        raise MethodError(f"{path}: holds no images, expected one id per line")
+        expected = "one id per line" if mask is None else "a mask that is true for the kept images"
+        raise MethodError(f"{path}: holds no images, expected {expected}")
     found = find_images(path, lines, manifest, labels, index_order, advice, indices=indices)
     if combined is not None:
         return ImageList(_group(path, lines, found, labels, combined), combined)

@@ -212,13 +212,14 @@ def check_observer(method: Method, config: MethodConfig, observer: ObserverConfi
     if needed > observer.epochs:
         raise MethodError(
             f"method {method.info.name}: reads the observer's epochs up to {needed}, its schedule has "
-            f"{observer.epochs}; lower last_epoch or raise the observer's epochs"
+            f"{observer.epochs}; give --observer epochs={needed}, or lower the method's last_epoch (in a sweep --set "
+            f"{method.info.name}.last_epoch={observer.epochs}, for compress --set last_epoch={observer.epochs})"
         )
     read, shortest = needed if needed > 0 else observer.epochs, method.shortest_log(config)
     if read < shortest:
         raise MethodError(
             f"method {method.info.name}: its windows need {shortest} epochs of the observer, it reads {read}; "
-            "raise the observer's epochs or last_epoch, or lower the window"
+            f"give --observer epochs={shortest} or more, raise the method's last_epoch, or lower its window"
         )
 
 

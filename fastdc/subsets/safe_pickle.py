@@ -153,5 +153,5 @@ def _refused(path: Path, expected: str) -> Iterator[None]:
             raise ConfigError(
                 f"{path}: names {found}, which fastdc does not load, expected {expected}; {ADVICE}"
             ) from error
-        reason = getattr(error, "strerror", None) or f"no complete pickle: {str(error) or type(error).__name__}"
-        raise ConfigError(f"{path}: cannot be read ({reason.splitlines()[0][:200]}), expected {expected}") from error
+        reason = getattr(error, "strerror", None) or "no complete pickle: cut off, damaged, or another kind of file"
+        raise ConfigError(f"{path}: cannot be read ({reason}), expected {expected}") from error

@@ -165,14 +165,14 @@ def _choose(table: Table, name: str | None) -> Column:
         raise ConfigError(f"{table.path}: has no score '{name}'; {closest(name, places)}")
     if not places:
         raise ConfigError(
-            f"{table.path}: has the columns {', '.join(table.names)}, expected one of scores; if these are the kept "
-            "images, take fastdc compress from-list, or NAME=list:FILE in a sweep"
+            f"{table.path}: has the columns {', '.join(table.names)}, expected a column of scores; if these are the "
+            "kept images, take fastdc compress from-list, or NAME=list:FILE in a sweep"
         )
     first = next(iter(places))
     if name is None and len(places) > 1:
         raise ConfigError(
-            f"{table.path}: holds {len(places)} scores: {', '.join(places)}; name one: fastdc compress from-scores "
-            f"{table.path} TRAIN.beton --score {first}, or score=scores:FILE+score={first} in pca"
+            f"{table.path}: holds {len(places)} scores: {', '.join(places)}; name one: --score {first} "
+            f"of compress from-scores, [keep=easy,score={first}] in a sweep, score=scores:FILE+score={first} in pca"
         )
     title = first if name is None else name
     if table.names.count(title) > 1:
@@ -205,7 +205,7 @@ def _high(path: Path, name: str, record: ScoreRecord | None, high: End | None) -
     if known is None and high is None and name.lower() in BOTH_WAYS:
         raise MethodError(
             f"{path}: score '{name}' is low for hard images as published, and negated by some programs; add --high "
-            "easy if its high values mark easy images, else --high hard"
+            "easy (in a sweep high=easy) if its high values mark easy images, else --high hard"
         )
     return known or high or "hard"
 

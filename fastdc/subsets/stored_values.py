@@ -1,6 +1,7 @@
 """Read vectors from files of other programs: NumPy, JSON, pickles and torch saves. No file can run code."""
 
 import json
+import math
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.sources.npz_arrays import read_header
 from fastdc.common.errors import ConfigError
 from fastdc.subsets.safe_pickle import read_pickle
 from fastdc.subsets.tables import read_text
@@ -54,11 +56,25 @@ def _read_array(path: Path, expected: str) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError, BadZipFile, tokenize.TokenError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no plain numpy array"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else _why_unread(path)
         raise ConfigError(f"{path}: cannot be read ({reason}), expected {expected}") from error
     if not isinstance(values, np.ndarray):
         raise ConfigError(f"{path}: holds several arrays, expected {expected}")
     return np.asarray(values)
+
+
+def _why_unread(path: Path) -> str:
+    """Return why a file is no array, or that it has fewer bytes than its header states."""
+    try:
+        with path.open("rb") as stream:
+            shape, _, dtype = read_header(stream)
+            found = path.stat().st_size - stream.tell()
+    except (OSError, ValueError, EOFError, tokenize.TokenError):
+        return "no plain numpy array"
+    stated = math.prod(shape) * dtype.itemsize
+    if stated <= found:
+        return "no plain numpy array"
+    return f"its header states {list(shape)} of {dtype}, {stated:,} bytes, but {found:,} follow; get it again"
 
 
 def _read_json(path: Path, expected: str) -> Any:

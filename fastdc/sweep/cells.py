@@ -29,6 +29,7 @@ from fastdc.sweep.plan_checks import (
     AnyVariant,
     Variant,
     check_ipc,
+    check_needs,
     read_external_sets,
     resolve_observer,
     resolve_protocols,
@@ -85,6 +86,7 @@ def make_plan(config: SweepConfig, device: Device | None = None) -> Plan:
     check_order_used(config.teacher_order if used else None, used)
     check_precision(resolve_precision(config.precision, device), device)
     check_precision(observer.precision, observer.device)
+    check_needs(train, observer, [variant for variant, _ in protocols], config.ipc)
     plan = Plan(config, device, config.threads or usable_cpus(), train, val, observer, teacher, holdout)
     seen: set[str] = set()
     for variant, choices in protocols:

@@ -266,13 +266,33 @@ def why_not(train: "Manifest", observer: "ObserverConfig", variant: AnyVariant, 
     from fastdc.subsets.request import check_observer
 
     reason = variant.skip
+    advice = "or leave it out"
     if reason is None and ipc is not None:
-        reason = variant.budget_problem(train, ipc)
+        reason, advice = variant.budget_problem(train, ipc), "lower --ipc, add images, or leave it out"
     if reason is None and isinstance(variant, Variant):
         try:
             check_observer(variant.method, variant.config, observer)
         except MethodError as error:
-            reason = str(error).removeprefix(f"method {variant.stem}: ")
+            reason, advice = str(error).removeprefix(f"method {variant.stem}: "), "or leave it out"
     if reason is not None and variant.explicit:
-        raise MethodError(f"{variant.sort} {variant.name}: {reason}; leave it out, or change what it needs")
+        raise MethodError(f"{variant.sort} {variant.name}: {reason}; {advice}")
     return reason
+
+
+def check_needs(
+    train: "Manifest", observer: "ObserverConfig", variants: Iterable[AnyVariant], ipcs: Sequence[int]
+) -> None:
+    """Refuse methods that are requested by name and cannot run; one message names all of them.
+
+    Raises:
+        MethodError: see `why_not`.
+    """
+    problems = []
+    for variant in variants:
+        try:
+            for ipc in variant.budgets(ipcs):
+                why_not(train, observer, variant, ipc)
+        except MethodError as error:
+            problems.append(str(error))
+    if problems:
+        raise MethodError("; also ".join(problems))

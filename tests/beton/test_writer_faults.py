@@ -255,3 +255,12 @@ def test_import_loads_no_heavy_module():
     script = "from fastdc.beton import *; import sys; print(sorted({'torch', 'ffcv', 'numba'} & set(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert output.stdout.strip() == "[]"
+
+
+def test_foreign_json_is_not_replaced_even_by_force(tmp_path, folder):
+    (tmp_path / "i.json").write_text('{"indices": [1, 2]}')
+    for force in (False, True):
+        with pytest.raises(OutputError, match=r"i\.json: exists and is not a fastdc manifest; move it, or choose"):
+            write_beton(folder, tmp_path / "i.beton", force=force)
+    assert (tmp_path / "i.json").read_text() == '{"indices": [1, 2]}'
+    assert not (tmp_path / "i.beton").exists()

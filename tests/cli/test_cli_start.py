@@ -49,7 +49,7 @@ SURFACE = {
     "rank": "DIR --methods --min-seeds --ipc --protocol --arch --epoch --format",
     "compare": "DIR METHOD... --all-against --with --ipc --protocol --arch --epoch --detect --format",
     "bundle": "RUN_DIR --out --with-subsets --force --quiet -q",
-    "reproduce": "BUNDLE --train --val --workdir --rows --seed --check-only --log --quiet -q",
+    "reproduce": "BUNDLE --train --val --external --workdir --rows --seed --check-only --log --quiet -q",
     "methods": "--json",
     "protocols": "--json",
     "list": "[KIND] --json",

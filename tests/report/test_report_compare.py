@@ -179,6 +179,12 @@ def test_the_text_gives_the_limit_of_few_seeds() -> None:
     assert "one seed gives no interval" in comparison_table(compare_methods(runs(1), "pca", "random"), None)
 
 
+def test_seeds_without_spread_give_no_interval() -> None:
+    records = [*(done(seed, 40.0) for seed in range(2)), *(done(seed, 42.0, **PCA) for seed in range(2))]
+    text = comparison_table(compare_methods(records, "pca", "random"), None)
+    assert "difference +2.00, no spread over 2 seeds, so no interval, permutation p = 0.5" in text
+
+
 def test_settings_that_differ_only_in_the_machine_have_their_own_titles() -> None:
     machines: list[dict[str, Any]] = [{"device": "cpu", "threads": 1}, {"device": "cuda", "threads": None}]
     records: list[Record] = []

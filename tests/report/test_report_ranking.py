@@ -89,6 +89,20 @@ def test_equal_methods_share_all_places_in_the_order_of_their_names() -> None:
         ("a", 1, 2, None), ("b", 1, 2, 1.0)]  # fmt: skip
 
 
+def test_seeds_without_spread_have_no_interval() -> None:
+    lines = render_ranking(ranked(runs({"a": [30.0] * 2, "b": [40.0] * 2})), "table").splitlines()
+    assert next(line for line in lines if " a " in line).split() == [
+        "1-2",
+        "a",
+        "30.00",
+        "-",
+        "2",
+        "-10.00",
+        "-",
+        "0.5",
+    ]
+
+
 def test_one_seed_ranks_by_the_mean_without_tests() -> None:
     ranking = only(ranked(runs({"a": [30.0], "b": [40.0]})))
     assert [(each.row.method, each.first, each.last, each.low, each.p) for each in ranking.methods] == [

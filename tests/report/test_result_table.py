@@ -133,6 +133,15 @@ def test_inferred_settings_are_one_note_for_each_method() -> None:
     assert next(csv.DictReader(io.StringIO(render(rows, "csv"))))["inferred"] == "grid,fit"
 
 
+def test_a_table_of_own_bytes_and_encoded_images_states_both() -> None:
+    peer, mine = row(method="peer", external="beton peer.beton, raw pixels"), row(method="mine", external="list k.npy")
+    words = "storage: peer: own bytes, as imported; other rows: JPEG of quality 75, 4:2:0"
+    assert words in render([peer, mine], "table")
+    assert words in render([row(), peer], "latex")
+    assert "storage:" not in render([row(), mine], "table")
+    assert "storage:" not in render([peer], "table")
+
+
 def test_recipes_are_tables_of_their_own_and_name_what_is_inferred() -> None:
     names = ["hard", "cad-hl", "cad-hl*epochs=60,momentum=0.5", "hard*mix=cutout", "from another version"]
     rows = [row(protocol=name, method=method) for name in names for method in ("el2n", "pca")]

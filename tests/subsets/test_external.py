@@ -99,7 +99,7 @@ def test_an_imported_beton_has_its_counts_and_hints(train: TrainingSet) -> None:
     write(Path("plain.beton"), 3, seed=1)
     assert opened("plain=plain.beton", train).stated == "beton plain.beton"
     write(Path("large.beton"), 3, seed=1, side=20)
-    assert opened("large=large.beton", train).note == "beton large.beton, images of 20 px"
+    assert opened("large=large.beton", train).note == "beton large.beton, images of 20 px, raw pixels"
 
 
 def test_a_set_of_unequal_classes_has_the_mean_count(train: TrainingSet) -> None:
@@ -150,9 +150,14 @@ BAD = [
     (
         "a=scores:chosen.pth[keep=easy]",
         ConfigError,
-        "has the columns indices, expected one of scores; if these are the kept images, .* or NAME=list:FILE in a",
+        "has the columns indices, expected a column of scores; if these are the kept images, .* or NAME=list:FILE in a",
     ),
     ("a=scores:el2n.npy", ConfigError, r"a: keep is missing; add \[keep=easy\] or \[keep=hard\] to its file"),
+    (
+        "a=scores:several.csv[keep=easy]",
+        ConfigError,
+        r"external set a: several.csv: holds 2 scores: u, v; name one: .*, \[keep=easy,score=u\] in a sweep",
+    ),
     ("a=scores:el2n.npy[keep=easy]", MethodError, r"add \[index_order=own\]"),
     ("a=scores:far.npy[keep=easy,index_order=own]", MethodError, "far.npy"),
 ]
@@ -174,6 +179,7 @@ def test_a_file_that_does_not_fit_is_refused(
     Path("cut.beton").write_bytes(Path("cut.beton").read_bytes()[:300])
     Path("unknown.txt").write_text("bark/1\nwood/7\n")
     Path("empty.txt").write_text("")
+    Path("several.csv").write_text("id,u,v\nbark/0,1,2\n")
     np.save("far.npy", np.array([1, 500]))
     np.savetxt("el2n.txt", np.linspace(0.1, 0.9, 12))
     torch.save({"indices": [1, 2]}, "chosen.pth")
@@ -186,15 +192,25 @@ def test_validation_images_are_noted_or_refused(train: TrainingSet) -> None:
     made = load_manifest(write(Path("made.beton"), 3, seed=1))
     val = frozenset(made.hashes[:2])
     found = opened("a=made.beton", TrainingSet(train.path, train.manifest, train.labels, val))
-    assert found.note == "beton made.beton, 2 of its images are validated on"
+    assert found.note == "beton made.beton, raw pixels, 2 of its images are validated on"
     with pytest.raises(ConfigError, match=r"2 of the 6 images .* validated on, held out of the training set; leave"):
         opened("a=made.beton", TrainingSet(train.path, train.manifest, train.labels, val, split=True))
+
+
+def test_classes_without_an_image_are_reported(train: TrainingSet, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.txt").write_text("bark/1\nbark/2\n")
+    opened("a=list:one.txt", train)
+    opened("b=list:kept.txt", train)
+    assert capsys.readouterr().err == "note: external set a: no image of 1 of 2 classes (moss)\n"
 
 
 def test_with_a_holdout_indices_are_refused(train: TrainingSet) -> None:
     split = TrainingSet(train.path, train.manifest, train.labels, split=True)
     with pytest.raises(ConfigError, match=r"index_order=own does not apply with --holdout.*name images by id"):
         opened("a=list:kept.txt[index_order=own]", split)
+    np.save("numbers.npy", np.arange(3))
+    with pytest.raises(MethodError, match=r"external set a: .*: holds indices.*name images by id or path; with"):
+        opened("a=list:numbers.npy", split)
     Path("gone.txt").write_text("moss/99\n")
     with pytest.raises(MethodError, match=r"not in the training set.*with --holdout the training set is the part"):
         opened("a=list:gone.txt", split)

@@ -133,6 +133,7 @@ def test_indices_may_come_from_numpy(tmp_path: Path, manifest: Manifest, dtype: 
         (np.array([0, -1]), MethodError, r"kept\.npy\[1\]: index -1, expected 0 or more"),
         (np.array([1, 0, 1]), MethodError, r"kept\.npy\[2\]: '1' was named in entry 0 already"),
         (np.array([], np.int64), MethodError, "holds no images"),
+        (np.zeros(5, bool), MethodError, "holds no images, expected a mask that is true for the kept images"),
         (np.array([True, False]), MethodError, r"holds a mask of 2, the training set has 5 images"),
         (np.array([0.0, 1.0]), ConfigError, r"holds float64 \[2\], expected indices"),
         (np.array([[0, 1]]), ConfigError, r"holds int64 \[1, 2\], expected indices"),

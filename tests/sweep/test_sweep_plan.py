@@ -280,6 +280,16 @@ def test_a_method_that_needs_more_images_than_there_are_is_skipped_with_the_reas
         cells(make_config(methods="all,pca", ipc="2,30"))
 
 
+def test_one_message_names_every_method_that_cannot_run_and_the_options(make_config: Make) -> None:
+    with pytest.raises(MethodError) as caught:
+        cells(make_config(methods="random,pca,el2n[last_epoch=50]", ipc="30", observer={"epochs": 12}))
+    first, second = str(caught.value).split("; also ")
+    assert first.startswith("method pca: ipc=30 needs 120 images of every class")
+    assert first.endswith("; lower --ipc, add images, or leave it out")
+    assert second.startswith("method el2n[last_epoch=50]: reads the observer's epochs up to 50, its schedule has 12")
+    assert "give --observer epochs=50, or lower the method's last_epoch (in a sweep --set el2n.last_epoch=12" in second
+
+
 def test_a_global_ranking_may_take_more_of_a_class_than_the_smallest_has(make_config: Make) -> None:
     planned = cells(make_config(methods="random,el2n", set={"el2n": {"balanced": False}}, ipc="40", seeds="0"))
     assert not [cell for cell in planned if cell.skip]

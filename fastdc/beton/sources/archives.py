@@ -65,11 +65,10 @@ def _explain(source: Path, error: Exception) -> str:
             kind = find_kind(handle.read(HEAD_BYTES))
     except OSError as unread:
         return f"cannot be read ({unread.strerror})"
+    expected = "expected an image folder, or a tar or zip archive of one, or another layout of fastdc list sources"
     if kind is not None:
-        advice = kind.advice or "put the images into a folder per class"
-        return f"it is {kind.name}, expected an image folder, or a tar or zip archive of one; {advice}"
+        return f"it is {kind.name}, {expected}; {kind.advice or 'put the images into a folder per class'}"
     reason = one_line(error)
-    expected = "expected an image folder, or a tar or zip archive of one"
     return f"cannot be read as an archive ({reason}), {expected}; if it is one, it is damaged or cut off: get it again"
 
 

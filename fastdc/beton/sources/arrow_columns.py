@@ -90,7 +90,9 @@ def find_column(columns: Sequence[str], chosen: str | None, names: Sequence[str]
     listed = ", ".join(columns) or "none"
     if chosen is not None:
         raise SourceError(f"{path}: no column {chosen!r}, which --{what}-column names; it has {listed}")
-    raise SourceError(f"{path}: no {what} column ({' or '.join(names)}); it has {listed}; choose with --{what}-column")
+    raise SourceError(
+        f"{path}: no {what} column (known names: {', '.join(names)}); it has {listed}; choose with --{what}-column"
+    )
 
 
 def _hub_names(schema: Any, path: Path) -> dict[str, tuple[str, ...]]:

@@ -122,7 +122,7 @@ def _note_unlisted(table: Path, ids: Texts, taken: _Taken) -> None:
             known = np.isin(np.fromiter(map(hash, names), np.int64, len(names)), listed)
             unlisted += [names[place] for place in np.flatnonzero(~known).tolist()]
     if unlisted:
-        found = f"{len(unlisted)} images have no row in {table.name}, such as {min(unlisted)}"
+        found = f"images without a row in {table.name}: {len(unlisted)}, such as {min(unlisted)}"
         log_message(f"note: {table.parent}: {found}; they are left out")
 
 

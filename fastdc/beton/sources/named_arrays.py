@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.image_kinds import NO_IMAGES
 from fastdc.beton.sources.splits import SPLIT_NAMES, match_split, no_such_split
 from fastdc.common.errors import SourceError
 
 IMAGES = ("images", "image", "imgs", "x", "data", "image_syn")
 LABELS = ("labels", "label", "y", "targets", "target", "label_syn")
 CLASSES = ("classes", "class_names")
-NO_IMAGES = "a list of kept images or a file of scores is read by fastdc compress from-list or from-scores"
-"""Advice about a file without images."""
 
 
 def find_pair(names: Iterable[str], split: str | None, source: Path) -> tuple[str, str]:

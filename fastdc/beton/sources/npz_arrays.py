@@ -60,7 +60,7 @@ class NpzArray(NamedTuple):
         size, row = math.prod(shape) * self.dtype.itemsize, 0
         try:
             with self.archive.open(self.member) as stream:
-                _read_header(stream)
+                read_header(stream)
                 for row in range(count):  # noqa: B007 (for the message)
                     data = stream.read(size)
                     if len(data) != size:
@@ -98,7 +98,7 @@ def find_array(archive: zipfile.ZipFile, name: str, path: Path) -> NpzArray:
     member, where = f"{name}.npy", f"{path}: {name}"
     try:
         with archive.open(member) as stream:
-            shape, fortran, dtype = _read_header(stream)
+            shape, fortran, dtype = read_header(stream)
             start = stream.tell()
     except (RuntimeError, tokenize.TokenError, *DAMAGE) as error:  # RuntimeError: encrypted
         raise SourceError(f"{where}: has no readable header ({one_line(error)}); save it with numpy.savez") from error
@@ -116,7 +116,12 @@ def find_array(archive: zipfile.ZipFile, name: str, path: Path) -> NpzArray:
     return NpzArray(archive, member, where, shape, dtype)
 
 
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether the order is Fortran's, and type, as the header of a `.npy` states them.
+
+    Raises:
+        ValueError: there is no such header, or it has another version than 1.0.
+    """
     version = npy.read_magic(stream)
     if version != (1, 0):  # whose header has at most 64 KiB; later versions may state 4 GiB
         raise ValueError(f"version {version[0]}.{version[1]} of .npy, expected 1.0")

@@ -120,7 +120,7 @@ def _list_files(folder: Path) -> list[str]:
     names = [_plain_name(name, folder / STATE) for name in files]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
-        found = f"lists {len(names)} files, of which {len(missing)} are missing"
+        found = f"{len(missing)} of the {len(names)} files that it lists missing" if names else "lists no files"
         first = f", the first is {missing[0]}" if missing else ""
         raise SourceError(f"{folder / STATE}: {found}{first}; copy the whole folder again")
     return names

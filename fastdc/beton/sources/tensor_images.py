@@ -21,6 +21,8 @@ from fastdc.common.log import log_message
 
 MANY_CLIPPED = 0.03
 """Share of clipped values from which a wrong standardisation is the likely reason."""
+MOST_CLIPPED = 0.25
+"""Share of clipped values from which the images are lost, so that they are refused."""
 
 
 class TensorImages:
@@ -92,6 +94,8 @@ class TensorImages:
             many = clipped / values > MANY_CLIPPED
             advice = "; these are most likely not the mean and deviation of the file, check them" if many else ""
             found = f"{clipped:,} of {values:,} values ({clipped / values:.2%}) are outside 0..255"
+            if clipped / values > MOST_CLIPPED:
+                raise SourceError(f"{self._images.where}: {found} after --mean and --std{advice}")
             where = f"{'warning' if many else 'note'}: {self._images.where}"
             log_message(f"{where}: {found} after --mean and --std; clipped{advice}")
         return clipped

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastdc.beton.sources.named_arrays import CLASSES, NO_IMAGES, find_pair
+from fastdc.beton.image_kinds import NO_IMAGES
+from fastdc.beton.sources.named_arrays import CLASSES, find_pair
 from fastdc.beton.sources.npz_arrays import NpzArray, find_array, npz_names, open_npz
 from fastdc.beton.sources.torch_files import TorchArray, is_array, is_labels, load_torch, values_of
 from fastdc.beton.texts import one_spelling

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.image_kinds import NO_IMAGES
 from fastdc.beton.sources.archive_tree import DAMAGE
-from fastdc.beton.sources.named_arrays import NO_IMAGES
 from fastdc.beton.sources.pickled_arrays import ARRAYS, ForbiddenError, PickledArray
 from fastdc.common.errors import SourceError
 from fastdc.common.text import one_line
@@ -87,7 +87,7 @@ def load_torch(path: Path) -> Any:
                 f"{path}: holds {code}, which is code or an object beside tensors and is not loaded; "
                 f"save images and labels alone: torch.save({{'images': images, 'labels': labels}}, FILE); {NO_IMAGES}"
             ) from error
-        problem = one_line(error)[:120]
+        problem = "it is cut off or damaged" if isinstance(error, ValueError) else one_line(error)[:120]
         raise SourceError(f"{path}: is not a whole file of torch.save ({problem}); get it again") from error
 
 

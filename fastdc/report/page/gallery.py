@@ -13,8 +13,8 @@ from fastdc.beton import BetonFile, Manifest, encode_jpeg, load_manifest, resize
 from fastdc.beton.format import MODE_JPEG
 from fastdc.common.errors import BetonError, FastDCError
 from fastdc.common.keys import bytes_key
-from fastdc.common.text import plain
-from fastdc.report.row_texts import ipc_text, size
+from fastdc.common.text import format_bytes, plain
+from fastdc.report.row_texts import ipc_text
 from fastdc.report.rows import Row
 from fastdc.subsets.external_request import beton_key
 from fastdc.sweep.store.results import Record
@@ -178,7 +178,9 @@ def _shelf(
             notes.append(f"{each.name}: not shown: the page is full")
             continue
         used += taken
-        caption = f"{len(each.manifest.ids):,} images, {size(each.manifest.image_bytes)}, subset seed {each.seed}"
+        caption = (
+            f"{len(each.manifest.ids):,} images, {format_bytes(each.manifest.image_bytes)}, subset seed {each.seed}"
+        )
         shown.append(Shown(each.method, caption, strips))
     if len(chosen) < len(names):
         notes.append(f"{len(chosen)} of {len(names)} classes are shown")

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from fastdc.common.text import plain
+from fastdc.common.text import format_bytes, plain
 from fastdc.report.group_tests import Sample, standings
 from fastdc.report.page.charts import Axis, Point, Series, linear_axis, log_axis, scatter
 from fastdc.report.page.gallery import StoredSets
 from fastdc.report.page.run_details import Figure, Heat, Means, class_names, curve_figures, per_class
 from fastdc.report.ranking import places_of
-from fastdc.report.row_texts import UNKNOWN, duration, ipc_text, label_size, mixed, size
+from fastdc.report.row_texts import UNKNOWN, duration, ipc_text, label_size, mixed
 from fastdc.report.rows import Row
 from fastdc.report.table import tables
 from fastdc.report.table_notes import notes
@@ -144,7 +144,7 @@ def _cells(row: Row) -> dict[str, str]:
     return cells | {
         "top1": f"{row.top1_mean:.2f}",
         "std": ("" if row.top1_std is None else f"± {row.top1_std:.2f}") + mixed(row),
-        "images": size(row.image_bytes or 0),
+        "images": format_bytes(row.image_bytes or 0),
         "labels": label_size(row),
         "compress": UNKNOWN if row.compress_seconds is None else duration(row.compress_seconds),
         "train": duration(row.train_seconds or 0.0),

@@ -2,14 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from fastdc.beton.manifest import manifest_path
 from fastdc.beton.verify import verify_beton
 from fastdc.common.errors import BundleError, ConfigError, FastDCError, StoreError
 from fastdc.common.files import check_file
-from fastdc.common.text import plain
+from fastdc.common.text import format_bytes, plain
 from fastdc.subsets.external import content_of
 from fastdc.subsets.external_names import is_external, parse_external, with_path
 from fastdc.sweep.bundle.bundle_archive import Packed, read_archive
@@ -19,6 +19,8 @@ from fastdc.sweep.store.row_lines import Row
 
 MAX_LIST = 16 << 20
 """Most bytes of a list or scores that is packed in any case; a larger file may be a network's checkpoint."""
+
+GIVE = "give the file itself to reproduce --external"
 
 # ---------------------------------------------------------------- pack
 
@@ -31,7 +33,7 @@ def pack_external(rows: Iterable[Row], with_subsets: bool) -> Packed:
     Raises:
         StoreError: `with_subsets`, and a beton is missing.
     """
-    packed = Packed({}, [], [])
+    packed, betons = Packed({}, [], []), dict[str, int]()
     labels = [row["label"] for row in rows if row["state"] == "done" and row["label"].get("content")]
     for name, kind, path, content in sorted({_place(label) for label in labels}):
         facts = ExternalFacts(name=name, kind=kind, path=path, content=content, file=None)
@@ -42,6 +44,11 @@ def pack_external(rows: Iterable[Row], with_subsets: bool) -> Packed:
             packed.facts.append(facts)
         else:
             _pack_file(packed, facts, with_subsets)
+            if facts.kind == "beton" and not with_subsets:
+                betons[name] = Path(path).stat().st_size
+    if betons:
+        named = ", ".join(f"{name} ({format_bytes(size)})" for name, size in betons.items())
+        packed.notes.append(f"not packed: the betons of {named}; --with-subsets packs them, or {GIVE}")
     return packed
 
 
@@ -53,7 +60,7 @@ def _pack_file(packed: Packed, facts: ExternalFacts, with_subsets: bool) -> None
         packed.members.update({str(inside): each for inside, each in beside if each.is_file()})
     elif size > MAX_LIST and not with_subsets:
         packed.notes.append(
-            f"external set {facts.name}: {source} has {size / 1e6:.0f} MB; only --with-subsets packs it"
+            f"external set {facts.name}: {source} has {format_bytes(size)}; only --with-subsets packs it"
         )
     whole = with_subsets or (facts.kind != "beton" and size <= MAX_LIST)
     if whole:
@@ -116,22 +123,57 @@ def _in_bundle(text: str, found: Sequence[ExternalFacts]) -> str:
 # ---------------------------------------------------------------- find again
 
 
-def check_external(bundle: Bundle) -> tuple[list[str], int]:
-    """Return a line for each file that is missing or has changed, and how many of these the bundle does not hold."""
+def find_external(bundle: Bundle, paths: Iterable[Path]) -> dict[str, Path]:
+    """Return the given files of external sets by their content.
+
+    Raises:
+        ConfigError: a file is none of them, or missing.
+        BetonError, ManifestError: a beton is damaged.
+    """
+    found, wanted = dict[str, Path](), {each.content: each.name for each in bundle.index.external}
+    for path in paths:
+        check_file(path, "the file of an external set", ConfigError)
+        content = content_of("beton" if path.suffix == ".beton" else "list", path)
+        if content not in wanted:
+            expected = (
+                ", ".join(f"{content} ({name})" for content, name in wanted.items()) or "no file: it has no such set"
+            )
+            raise ConfigError(plain(f"--external {path}: has content {content}, expected {expected}"))
+        found[content] = path
+    return found
+
+
+def _here(facts: ExternalFacts, given: Mapping[str, Path]) -> ExternalFacts:
+    """Return the facts with the path of a given file of their content."""
+    return facts.model_copy(update={"path": str(given.get(facts.content, facts.path))})
+
+
+def check_external(bundle: Bundle, given: Mapping[str, Path]) -> tuple[list[str], int]:
+    """Return a line for each file that is missing or has changed, and how many of these the bundle does not hold.
+
+    Args:
+        given: see `find_external`.
+    """
     lines, lost = [], 0
     for facts in bundle.index.external:
-        problem = problem_of(facts)
+        problem = problem_of(_here(facts, given))
         if problem is not None:
             lost += facts.file is None
-            instead = f"the bundle has {facts.file}" if facts.file else f"the bundle lacks it, content {facts.content}"
+            lacks = f"the bundle lacks it, content {facts.content}; {GIVE}"
+            instead = f"the bundle has {facts.file}" if facts.file else lacks
             lines.append(plain(f"external set {facts.name}: {problem}; {instead}"))
     return lines, lost
 
 
-def place_external(bundle: Bundle, methods: Sequence[str], folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+def place_external(
+    bundle: Bundle, methods: Sequence[str], folder: Path, given: Mapping[str, Path]
+) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the items of `methods` with the files of external sets where they are, and why sets have none, by name.
 
     A file that is missing or has changed is taken from the bundle and unpacked below `folder`.
+
+    Args:
+        given: see `find_external`.
 
     Raises:
         BundleError: the archive was changed meanwhile.
@@ -139,7 +181,7 @@ def place_external(bundle: Bundle, methods: Sequence[str], folder: Path) -> tupl
     placed, lost = [], dict[str, str]()
     for text in methods:
         found = facts_of(text, bundle.index.external)
-        problems = {each: problem_of(each) for each in found}
+        problems = {here: problem_of(here) for here in (_here(each, given) for each in found)}
         sound = next((Path(each.path) for each, problem in problems.items() if problem is None), None)
         packed = next((each.file for each in found if each.file is not None), None)
         if sound is None and packed is not None:
@@ -147,7 +189,7 @@ def place_external(bundle: Bundle, methods: Sequence[str], folder: Path) -> tupl
             if not sound.exists():
                 _unpack(bundle, packed, folder)
         if found and sound is None:
-            lost[found[0].name] = str(problems[found[0]])
+            lost[found[0].name] = f"{next(iter(problems.values()))}; {GIVE}"
         else:
             placed.append(text if sound is None else with_path(text, sound))
     return tuple(placed), lost

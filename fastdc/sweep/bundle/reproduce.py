@@ -24,7 +24,7 @@ from fastdc.sweep.sweep_config import SweepConfig, load_config
 
 NO_CELL = "no sweep of the bundle gives this run today"
 Data = dict[str, Path]
-"""Paths of the data sets by their content hash."""
+"""Paths of the data sets by their content hash, and of given files of external sets by their content."""
 
 
 class Outcome(NamedTuple):
@@ -149,7 +149,7 @@ def train_rows(
             log_message(_recorded_time(rows))
         prepare_workdir(folder)
         refused: dict[str, str] = {}
-        placed = [_placed(bundle, each, folder, refused) for each in _sweeps(bundle, data, folder)]
+        placed = [_placed(bundle, each, folder, data, refused) for each in _sweeps(bundle, data, folder)]
         sweeps = [sweep for each in placed if (sweep := _usable(each, refused)) is not None]
         matches = _match(rows, sweeps)
         for number, sweep in enumerate(sweeps):
@@ -191,9 +191,9 @@ def _parse(bundle: Bundle, file: str, paths: dict[str, Any]) -> SweepConfig:
             raise BundleError(f"{bundle.path}: {text}") from error
 
 
-def _placed(bundle: Bundle, sweep: SweepConfig, folder: Path, refused: dict[str, str]) -> SweepConfig:
+def _placed(bundle: Bundle, sweep: SweepConfig, folder: Path, data: Data, refused: dict[str, str]) -> SweepConfig:
     """Return a sweep with the files of its external sets where they are, without those that lack; append why."""
-    methods, lost = place_external(bundle, sweep.methods, folder)
+    methods, lost = place_external(bundle, sweep.methods, folder, data)
     refused |= lost
     return _with_methods(sweep, methods)
 

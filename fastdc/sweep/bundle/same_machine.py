@@ -1,5 +1,6 @@
 """List what differs between the machine and software of a run and those of its second training."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,9 @@ from fastdc.common.errors import FastDCError
 from fastdc.sweep.bundle.bundle_index import SubsetFacts
 
 PLAIN = ("fastdc", "git", "python", "device", "device_name", "precision", "threads")
+_CALLED = {"git": "fastdc's commit"}
+_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
+"""Commit, of which the first digits are shown."""
 
 
 def machine_changes(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
@@ -19,11 +23,11 @@ def machine_changes(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> l
     libraries = then.get("libraries") or {}
     current = now.get("libraries") or {}
     pairs += [(name, version, current.get(name)) for name, version in sorted(libraries.items())]
-    return [f"{name} {one}, now {_shown(two)}" for name, one, two in pairs if one != two]
+    return [f"{_CALLED.get(name, name)} {_shown(one)}, now {_shown(two)}" for name, one, two in pairs if one != two]
 
 
 def _shown(value: Any) -> str:
-    return "absent" if value is None else str(value)
+    return "absent" if value is None else _HASH.sub(r"\1", str(value))
 
 
 def method_change(facts: SubsetFacts | None) -> str | None:

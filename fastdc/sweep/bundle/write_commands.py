@@ -74,7 +74,8 @@ def commands_text(
         sweeps: YAML files of the sweeps.
         version: version of fastdc that packed the bundle.
     """
-    lines = [f"# Makes the results of this bundle again, in its unpacked folder (fastdc {version}).", ""]
+    lines = [f"# Makes the results of this bundle again, in its unpacked folder (fastdc {version})."]
+    lines += ["# Sources of data are named without the folder that they lie in, which a manifest does not record.", ""]
     for command, content_hash in data:
         lines += [command, f"# its manifest must have content_hash {content_hash}"]
     for facts in external:

@@ -114,7 +114,7 @@ def test_each_split_has_a_table(flat, tmp_path, jpegs):
 
 def test_images_without_a_row_are_left_out_with_a_note(write, capsys):
     assert len(write("file_name,label\na.jpg,x\ngone/z.jpg,x\n", on_error="skip").ids) == 1
-    assert "1 images have no row in labels.csv, such as b.jpg; they are left out" in capsys.readouterr().err
+    assert "images without a row in labels.csv: 1, such as b.jpg; they are left out" in capsys.readouterr().err
 
 
 def test_a_table_above_class_folders_is_ignored(folder, tmp_path, capsys):

@@ -113,7 +113,7 @@ def test_a_damaged_stream_is_refused(saved, tmp_path):
         assert "\n" not in str(caught.value)
     path.unlink()
     with pytest.raises(
-        SourceError, match=r"lists 2 files, of which 1 are missing, the first is data-00001.*copy the whole"
+        SourceError, match=r"1 of the 2 files that it lists missing, the first is data-00001.*copy the whole"
     ):
         write_beton(saved, tmp_path / "x.beton")
     assert not list(tmp_path.glob("x.*"))

@@ -294,6 +294,12 @@ def test_files_of_torch(tmp_path, name, zipped):
     assert (manifest.dataset, manifest.split) == ("res", None)
 
 
+def test_a_standardisation_that_clips_most_values_is_refused(tmp_path):
+    source = savez(tmp_path / "set.npz", images=standardised() * 9, labels=LABELS)
+    words = "values .* are outside 0..255 after --mean and --std; these are most likely not the mean and deviation"
+    refused(tmp_path, source, words, mean=MEAN, std=STD)
+
+
 def test_an_experiment_is_chosen_by_its_number(tmp_path, capsys):
     source = save(tmp_path / "res.pt", forms()["experiments"])
     manifest, pixels = write(tmp_path, source, mean=MEAN, std=STD, split="1")

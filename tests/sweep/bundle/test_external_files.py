@@ -13,6 +13,7 @@ import pytest
 from fastdc.beton import BetonFile, describe_beton
 from fastdc.cli import main as cli
 from fastdc.common.errors import BundleError, StoreError
+from fastdc.common.text import format_bytes
 from fastdc.report.rows import make_rows
 from fastdc.report.table import plain_table
 from fastdc.sweep.bundle import external_files
@@ -143,7 +144,38 @@ def test_a_lost_set_stops_only_its_own_rows(away: Path, tiny: Path, capsys: pyte
         (line,) = [line for line in lines if line.startswith(f"{name} ipc")]
         assert "NOT MADE: no sweep of the bundle gives this run today; " in line
         assert f"{folder}/s.beton: does not exist, expected the file of external set {name}" in line
+        assert "give the file itself to reproduce --external" in line
     assert lines[-1] == "3 of 5 runs have the same digits"
+
+
+def test_betons_that_are_not_packed_are_named_with_their_sizes(
+    swept: Path, there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = [format_bytes((swept / name / "s.beton").stat().st_size) for name in ("x1", "x2")]
+    assert cli.run(["bundle", str(swept / "run"), "--out", str(there / "again.zip")]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "not packed" in line]
+    assert notes == [
+        f"note: not packed: the betons of a ({sizes[0]}), b ({sizes[1]}); --with-subsets packs them, or give the file "
+        "itself to reproduce --external"
+    ]
+    assert load_bundle(there / "whole.zip").index.notes == ()
+
+
+def test_files_given_elsewhere_are_found_by_content(
+    away: Path, swept: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = []
+    for name in ("x1", "x2"):
+        for suffix in (".beton", ".json"):
+            shutil.copy(swept.with_name(f"{swept.name}-away") / name / f"s{suffix}", away / f"{name}{suffix}")
+        given += ["--external", str(away / f"{name}.beton")]
+    assert reproduce(away / "small.zip", tiny, "--check-only", *given) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("ready: ")
+    assert reproduce(away / "small.zip", tiny, *given) == 0
+    assert capsys.readouterr().out.endswith("5 of 5 runs have the same digits\n")
+    other = str(tiny / "train.beton")
+    assert reproduce(away / "small.zip", tiny, "--check-only", "--external", other) == 2
+    assert f"--external {other}: has content " in capsys.readouterr().err
 
 
 def test_a_changed_file_is_named_with_both_contents(
