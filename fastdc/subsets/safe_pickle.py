@@ -153,5 +153,8 @@ def _refused(path: Path, expected: str) -> Iterator[None]:
             raise ConfigError(
                 f"{path}: names {found}, which fastdc does not load, expected {expected}; {ADVICE}"
             ) from error
-        reason = getattr(error, "strerror", None) or "no complete pickle: cut off, damaged, or another kind of file"
+        reason = "no complete pickle: cut off, damaged, or another kind of file"
+        if isinstance(error, RecursionError):
+            reason = f"its values are nested too deeply: {error}"
+        reason = getattr(error, "strerror", None) or reason
         raise ConfigError(f"{path}: cannot be read ({reason}), expected {expected}") from error

@@ -95,9 +95,9 @@ def test_an_imported_beton_has_its_counts_and_hints(train: TrainingSet) -> None:
     write(Path("made.beton"), 3, seed=1, hints={"tile_grid": 2})
     found = opened("made=made.beton", train)
     assert (found.counts, found.ipc, found.per_class) == ((3, 3), 3, None)
-    assert (found.hints, found.stated) == ({"tile_grid": 2}, "beton made.beton, cropped by tile_grid=2")
+    assert (found.hints, found.stated) == ({"tile_grid": 2}, "beton made.beton, raw pixels, cropped by tile_grid=2")
     write(Path("plain.beton"), 3, seed=1)
-    assert opened("plain=plain.beton", train).stated == "beton plain.beton"
+    assert opened("plain=plain.beton", train).stated == "beton plain.beton, raw pixels"
     write(Path("large.beton"), 3, seed=1, side=20)
     assert opened("large=large.beton", train).note == "beton large.beton, images of 20 px, raw pixels"
 

@@ -116,7 +116,8 @@ HOSTILE = {
     "code of an old torch": (torch_saved({"indices": COMMAND}, zipped=False), r"names posix\.system"),
     "compressed": (compressed(torch_saved(torch.zeros(10**6))), "names compressed parts"),
     "tensor larger than the file": (torch_saved(torch.zeros(1).expand(10**9)), r"names a tensor \[1000000000\]"),
-    "damaged zip": (torch_saved(INDICES)[:-30], r"cannot be read \(no complete pickle"),
+    "damaged zip": (torch_saved(INDICES)[:-30], r"cannot be read \(no complete pickle: cut off, damaged, or another"),
+    "cut": (pickle.dumps(np.arange(99))[:-40], r"cannot be read \(no complete pickle: cut off, damaged, or another"),
 }
 
 

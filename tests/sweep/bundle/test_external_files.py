@@ -240,7 +240,7 @@ def test_a_large_file_of_values_is_packed_only_on_request(
     monkeypatch.setattr(external_files, "MAX_LIST", 100)
     index = write_bundle(swept / "run", there / "less.zip")
     assert [each.file is None for each in index.external] == [True, True, False, True]
-    assert "el2n.npy has 0 MB; only --with-subsets packs it" in index.notes[0]
+    assert "el2n.npy has 1.1 kB; only --with-subsets packs it" in index.notes[0]
 
 
 def test_an_index_cannot_name_files_outside_the_folder(there: Path) -> None:
