@@ -25,7 +25,7 @@ from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.open_source import open_source
 from fastdc.beton.sources.source import Opened
 from fastdc.beton.sources.source_options import SourceOptions
-from fastdc.beton.texts import Texts
+from fastdc.beton.texts import Texts, place_in
 from fastdc.beton.writer import Origin, commit
 from fastdc.common.choices import Encoding, OnError
 from fastdc.common.errors import ConfigError, SourceError
@@ -182,7 +182,7 @@ def _store(
             reason = str(error)
     name = printable(contents.ids[number])
     if on_error == "fail":
-        where = "/".join(part for part in (str(source), printable(contents.root), name) if part)
+        where = place_in(source, printable(contents.root), name)
         raise SourceError(f"{where}: {reason}; repair or remove it, or use --on-error skip")
     tally.skipped.append(Skipped(path=name, reason=reason, kind="unreadable"))
 

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import eq
+from pathlib import Path
 from typing import Any, Self, overload
 
 from pydantic_core import core_schema
@@ -110,3 +111,10 @@ def show_spelling(name: str) -> str:
     """Return the name in quotes, followed by the code points of its non-ASCII letters."""
     points = " ".join(f"U+{ord(letter):04X}" for letter in name if not letter.isascii())
     return f"{name!r} ({points})" if points else repr(name)
+
+
+def place_in(source: Path, *names: str) -> str:
+    """Return the place of an image in a source, for messages; the id of a row begins with the name of its file."""
+    if names[-1].startswith(f"{source.name}:"):
+        return str(source.with_name(names[-1]))
+    return "/".join(part for part in (str(source), *names) if part)

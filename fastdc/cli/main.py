@@ -107,7 +107,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except ClickException as error:
         context = getattr(error, "ctx", None)
-        report_error(f"{error.format_message()} (see {context.command_path if context else 'fastdc'} --help)")
+        message = error.format_message().replace("Value error, ", "")  # a word of Typer's own checks
+        report_error(f"{message} (see {context.command_path if context else 'fastdc'} --help)")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         report_error("interrupted", "fastdc: ")

@@ -21,6 +21,7 @@ from tests.cli.conftest import FASTDC, only_line
         (["sweep", "--ipcs", "3"], "No such option: --ipcs"),
         (["compress"], "Missing argument 'METHOD'. (see fastdc compress --help)"),
         (["sweep"], "--train is missing"),
+        (["check", "source", "folder"], "Invalid value for 'KIND': 'source' is not one of 'methods'"),
         (["sweep", "none.yaml"], "none.yaml: no such file"),
         (["report", "nowhere"], "no result store here"),
         (

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.sources.class_folders import BY_POSITION
+from fastdc.beton.texts import place_in
 from fastdc.common.errors import SourceError
 from fastdc.common.log import log_message
 
@@ -126,7 +127,7 @@ def _name_classes(
     if highest >= max(MIN_CLASSES, rows):
         row = int(found.codes.argmax())
         raise SourceError(
-            f"{source}/{row_id(row)}: label {highest} in {rows:,} rows, expected less than "
+            f"{place_in(source, row_id(row))}: label {highest} in {rows:,} rows, expected less than "
             f"{max(MIN_CLASSES, rows):,}; name the classes with --classes if it is right"
         )
     width = len(str(max(0, highest)))

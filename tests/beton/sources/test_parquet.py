@@ -1,5 +1,6 @@
 """Parquet shards as on the Hugging Face hub, as a source."""
 
+import re
 import sys
 
 import numpy as np
@@ -209,6 +210,12 @@ def test_damage_inside_a_shard_is_named_and_never_skipped(tmp_path, make_picture
     with pytest.raises(SourceError, match=r"x.parquet: damaged after row (20|0) \(.*\); get the shard again"):
         write_beton(source, tmp_path / "x.beton", on_error="skip")
     assert not (tmp_path / "x.beton").exists()
+
+
+def test_a_wrong_label_of_a_lone_file_has_its_place_once(tmp_path, jpegs):
+    source = write_shard(tmp_path / "neg.parquet", jpegs[:3], [0, 1, -2])
+    with pytest.raises(SourceError, match=rf"^{re.escape(str(tmp_path))}/neg\.parquet:2: label -2, expected 0\.\.1"):
+        write_beton(source, tmp_path / "x.beton")
 
 
 def test_empty_shards(tmp_path, jpegs):

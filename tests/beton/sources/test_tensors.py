@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import re
 import struct
 import tracemalloc
@@ -298,6 +299,13 @@ def test_a_standardisation_that_clips_most_values_is_refused(tmp_path):
     source = savez(tmp_path / "set.npz", images=standardised() * 9, labels=LABELS)
     words = "values .* are outside 0..255 after --mean and --std; these are most likely not the mean and deviation"
     refused(tmp_path, source, words, mean=MEAN, std=STD)
+
+
+@pytest.mark.parametrize("name", ["kept.npy", "kept.pickle"])
+def test_a_list_in_place_of_images_names_the_command_for_it(tmp_path, name):
+    np.save(tmp_path / "kept.npy", LABELS)
+    (tmp_path / "kept.pickle").write_bytes(pickle.dumps({"coreset": LABELS}))
+    refused(tmp_path, tmp_path / name, "another layout of fastdc list sources; .* fastdc compress from-list")
 
 
 def test_an_experiment_is_chosen_by_its_number(tmp_path, capsys):
