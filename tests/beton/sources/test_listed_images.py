@@ -164,7 +164,7 @@ WRONG = [
     (
         "labels.csv",
         "name,label\na.jpeg2,x\n",
-        r"no image column \(file_name or .*\); it has name, label; choose with --im",
+        r"no image column \(known names: file_name, .*\); it has name, label; choose with --im",
     ),
     ("labels.csv", "file,kind\na.jpg,x\n", r"no label column .*; it has file, kind; choose with --label-column"),
     ("labels.csv", "a.jpg,1,2\n", "no label column .*; it has 1, 2, 3; choose with --label-column"),

@@ -157,7 +157,7 @@ def test_other_formats_are_converted(tmp_path, make_picture, to_file):
 @pytest.mark.parametrize(
     ("columns", "kind", "labels", "words"),
     [
-        (("picture", "label"), None, [0, 1], r"no image column \(image or img\); it has picture, label"),
+        (("picture", "label"), None, [0, 1], r"no image column \(known names: image, img\); it has picture, label"),
         (("image", "target"), None, [0, 1], r"no label column .*; it has image, target"),
         (("image", "label"), pa.string(), [0, 1], "column 'image' is string, expected the bytes of image files"),
         (("image", "label"), None, [0.5, 1.5], "column 'label' is double, expected integers or names"),
