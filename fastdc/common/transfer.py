@@ -1,6 +1,10 @@
 """Copies of CPU tensors to a device, without a wait for it."""
 
+from collections import deque
+
 import torch
+
+MOST_STEPS_AHEAD = 16
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -13,3 +17,23 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # the tensor itself if it is page-locked already
     return tensor.to(device, non_blocking=True)
+
+
+class Lead:
+    """Bound on the steps by which the host may be ahead of a CUDA device.
+
+    Batches lie in page-locked memory until their copies have ended. A host that never waits could queue an epoch.
+    """
+
+    def __init__(self) -> None:
+        self._ends: deque[torch.cuda.Event] = deque()
+
+    def step(self) -> None:
+        """Mark the end of a step on the device; wait for the step `MOST_STEPS_AHEAD` before it if it still runs."""
+        if len(self._ends) < MOST_STEPS_AHEAD:
+            end = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        else:
+            end = self._ends.popleft()
+            end.synchronize()
+        end.record()
+        self._ends.append(end)

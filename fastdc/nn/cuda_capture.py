@@ -1,7 +1,9 @@
 """Capture of CUDA work in a graph. It has not run on a GPU yet."""
 
+import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +12,9 @@ Run = Callable[[], None]
 
 _BROKEN: list[Any] = []
 """Captures of this process that broke: the graph if torch's allocators may still refer to it, else None."""
+
+_FREE_STREAMS: defaultdict[int, list[Any]] = defaultdict(list)
+"""For each device, streams of captures whose training has ended."""
 
 
 class Capture(Protocol):
@@ -25,21 +30,38 @@ class Capture(Protocol):
     def __call__(self, run: Run) -> Run:
         """Record a run without running it, and return a function that repeats it."""
 
+    def apart(self) -> AbstractContextManager[None]:
+        """Return a context for runs before a capture; it keeps their order among the runs outside."""
+
 
 class CudaCapture:
-    """Capture with one memory pool for all graphs of a training.
+    """Capture with a stream and a memory pool of its own for all graphs of a training.
 
-    They may share it, because no graph leaves a result in it and no two run at a time.
+    They may share both, because no graph leaves a result in the pool and no two run at a time. Another training needs
+    another stream. cuBLAS has a workspace for each, which some versions of torch free with any graph captured there.
     """
 
     def __init__(self) -> None:
         self._pool: Any = None
         self._broken_before = len(_BROKEN)
+        free = _FREE_STREAMS[torch.cuda.current_device()]  # used again, or the workspaces would add up
+        self._stream = free.pop() if free else torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._return = weakref.finalize(self, free.append, self._stream)
 
     @property
     def usable(self) -> bool:
         """Return whether no capture of this process broke since this one was made: it locks their generator."""
         return self._broken_before == len(_BROKEN)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Run a block on the captures' stream, so that its libraries have their workspaces before a capture."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            torch.cuda.current_stream().wait_stream(self._stream)
 
     def __call__(self, run: Run) -> Run:
         """Record a run in a graph; other threads may use CUDA meanwhile, as loaders do.
@@ -51,27 +73,28 @@ class CudaCapture:
         graph = torch.cuda.CUDAGraph()
         # A capture that breaks does not leave its stream, so the present one is entered around it.
         with (
-            _mended_after_a_fault(graph, self._pool),
+            self._mended_after_a_fault(graph),
             torch.cuda.stream(torch.cuda.current_stream()),
-            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+            torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
         ):
             run()
         return graph.replay
 
-
-@contextmanager
-def _mended_after_a_fault(graph: Any, pool: Any) -> Iterator[None]:
-    """Undo what a capture that breaks in the block leaves behind in some versions of torch."""
-    device = torch.cuda.current_device()
-    generator = torch.cuda.default_generators[device]
-    spare = generator.clone_state()
-    try:
-        yield
-    except BaseException:
-        torch.cuda.graph.default_capture_stream = None
-        generator.graphsafe_set_state(spare)  # the other state may be locked for a capture without an end
-        _BROKEN.append(graph if _left_open(device, pool) else None)
-        raise
+    @contextmanager
+    def _mended_after_a_fault(self, graph: Any) -> Iterator[None]:
+        """Undo what a capture that breaks in the block leaves behind in some versions of torch."""
+        device = torch.cuda.current_device()
+        generator = torch.cuda.default_generators[device]
+        spare = generator.clone_state()
+        try:
+            yield
+        except BaseException:
+            self._return.detach()  # its stream may still be in the capture
+            generator.graphsafe_set_state(spare)  # the other state may be locked for a capture without an end
+            with suppress(RuntimeError):
+                graph.reset()  # newer versions end the use of the pool here, or else when the graph is freed
+            _BROKEN.append(graph if _left_open(device, self._pool) else None)
+            raise
 
 
 def _left_open(device: int, pool: Any) -> bool:
@@ -82,18 +105,3 @@ def _left_open(device: int, pool: Any) -> bool:
         return False
     torch._C._cuda_releasePool(device, pool)
     return True
-
-
-@contextmanager
-def side_stream(device: torch.device) -> Iterator[None]:
-    """Run a block on another stream than the current one, after it and before what follows on it; on CUDA only."""
-    if device.type != "cuda":
-        yield
-        return
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    try:
-        with torch.cuda.stream(side):
-            yield
-    finally:
-        torch.cuda.current_stream().wait_stream(side)

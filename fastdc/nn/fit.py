@@ -12,7 +12,7 @@ from torch import nn
 from fastdc.common.errors import DivergedError
 from fastdc.common.keys import derive_seed
 from fastdc.common.log import Progress
-from fastdc.common.transfer import send
+from fastdc.common.transfer import Lead, send
 from fastdc.loader import Batch
 from fastdc.nn.checkpoint import load_checkpoint, save_checkpoint
 from fastdc.nn.device import Compute, no_scale_left
@@ -46,6 +46,7 @@ class Fit:
         self.scaler = compute.scaler()
         self.ledger = StepLedger(compute.device) if self._may_defer() else None
         self.graphs = self._make_graphs()
+        self._lead = Lead() if compute.device.type == "cuda" else None
         self.epoch, self.batches_done, self.loss_sum, self.samples, self.seconds = 0, 0, 0.0, 0, 0.0
         self._clock = self._last_save = time.monotonic()
         self._generators: list[torch.Tensor] | None = None
@@ -111,6 +112,8 @@ class Fit:
             torch.manual_seed(derive_seed(self.plan.seed, "epoch", epoch=self.epoch))
         loss = self._step(batch, self.plan.learning_rate(self.epoch, self.batches_done, self.plan.steps))
         samples = batch.size if isinstance(batch, Visits) else len(batch.labels)
+        if self._lead is not None and isinstance(batch, Batch):
+            self._lead.step()
         self.recorder.step(samples)
         self.samples += samples
         self.batches_done += 1

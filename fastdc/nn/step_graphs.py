@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fastdc.common.log import log_message
-from fastdc.nn.cuda_capture import Capture, CudaCapture, Run, side_stream
+from fastdc.nn.cuda_capture import Capture, CudaCapture, Run
 from fastdc.nn.fit_plan import Recorder
 from fastdc.nn.step_input import StepInput
 from fastdc.nn.step_ledger import StepLedger
@@ -55,7 +55,7 @@ class StepGraphs:
     """Steps of one training, replayed as graphs; without one they run as they are.
 
     Args:
-        capture: how to record a step; None for CUDA graphs with a memory pool of their own.
+        capture: how to record a step; None for CUDA graphs with a stream and a memory pool of their own.
 
     Attributes:
         reason: why no graph is used any more; empty if graphs are used.
@@ -131,7 +131,7 @@ class StepGraphs:
         """
         try:
             if graph.replay is None:
-                with side_stream(self._device):
+                with self._capture.apart():
                     for _ in range(WARM_UP_STEPS):
                         self._run(step, graph.input)
                         state.put_back(before)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from fastdc.common.float32 import exact_float32
 from fastdc.common.keys import derive_seed
 from fastdc.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from fastdc.common.transfer import send
@@ -159,7 +160,8 @@ def _rotation(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _warp(images: torch.Tensor, maps: NDArray[np.float64]) -> torch.Tensor:
     """Sample each output pixel bilinearly at the input position that its map gives; outside is 0."""
-    grid = functional.affine_grid(_sent(maps, images), list(images.shape), align_corners=False)
+    with exact_float32():  # the grid is a matrix product, whatever products the network before it takes
+        grid = functional.affine_grid(_sent(maps, images), list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)
 
 

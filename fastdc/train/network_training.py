@@ -134,7 +134,7 @@ def make_training(
     )
     # The compiled module shares its weights with `model`, which the optimizer and the validation use.
     network: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
-    fit = Fit(network, make_optimizer(model, protocol), compute, plan, curve)
+    fit = Fit(network, make_optimizer(model, protocol, compute.precision), compute, plan, curve)
     return Training(pair, settings, compute, curve, fit, labelling, teacher)
 
 
@@ -143,15 +143,18 @@ def learning_rate(protocol: Protocol, epoch: int, epochs: int) -> float:
     return protocol.lr * rate_share(protocol.schedule, epoch, epochs)
 
 
-def make_optimizer(model: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, protocol: Protocol, precision: str = "fp32") -> torch.optim.Optimizer:
     """Return SGD, which decays every parameter, or AdamW, which decays weight matrices only unless `decay_all`."""
     if protocol.optimizer == "sgd":
+        # Fused, faults stay on the device; on the CPU it would change digits. In fp16 the scaler often skips the first
+        # step, after which torch's fused SGD goes on with a momentum that was never written.
+        fused = next(model.parameters()).is_cuda and precision != "fp16"
         return torch.optim.SGD(
             model.parameters(),
             lr=protocol.lr,
             momentum=protocol.momentum,
             weight_decay=protocol.weight_decay,
-            fused=next(model.parameters()).is_cuda or None,  # faults stay on the device; on CPU it changes digits
+            fused=fused or None,
         )
     if protocol.decay_all:
         return torch.optim.AdamW(model.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)

@@ -8,6 +8,8 @@ from fastdc.common.machine import gpu_capability
 from fastdc.common.precision import AMPERE
 from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.models import build_model
+from fastdc.train.network_training import make_optimizer
+from fastdc.train.protocols import get_protocol
 from tests.gpu.test_device_engine import no_cuda
 
 pytestmark = [pytest.mark.gpu, no_cuda]
@@ -54,3 +56,17 @@ def test_the_record_names_the_gpu() -> None:
 
 def test_the_driver_tells_the_capability_that_torch_tells() -> None:
     assert gpu_capability() == torch.cuda.get_device_capability()
+
+
+@pytest.mark.parametrize("name", ["hard", "hard-sgd"])
+def test_weights_stay_finite_if_the_scaler_skips_the_first_step(name: str) -> None:
+    model, compute = nn.Linear(64, 64).cuda(), Compute(torch.device("cuda"), "fp16", 1)
+    optimizer, scaler = make_optimizer(model, get_protocol(name), compute.precision), compute.scaler()
+    used = torch.full((64, 64, 64), torch.nan, device="cuda").split(1)
+    del used  # its memory is probably that of a momentum that is never written
+    for factor in (torch.inf, 1.0, 1.0):
+        optimizer.zero_grad()
+        scaler.scale(compute.logits(model, torch.ones(2, 64, device="cuda")).mean() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert all(each.isfinite().all() for each in model.parameters())

@@ -3,6 +3,8 @@
 The CPU's suite tests everything but the capture itself (`tests/nn/test_step_graphs.py`). Runs with `-m gpu`.
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +97,14 @@ def test_a_step_does_not_wait_for_the_host(stored: Path, engine: Any, targets: A
         with fit.running():
             fit.resume()
             for epoch in range(CHECKED_STEPS + 1):
-                for batch in loader.epoch(epoch) if program is None else program.epoch(epoch):
-                    if epoch == CHECKED_STEPS and fit.batches_done == fit.plan.steps - 1:
-                        break  # an epoch's end reads its losses
-                    torch.cuda.set_sync_debug_mode("error" if epoch == CHECKED_STEPS else "default")
-                    try:
+                last = epoch == CHECKED_STEPS
+                batches: Iterator[Any] = loader.epoch(epoch) if program is None else program.epoch(epoch)
+                torch.cuda.set_sync_debug_mode("error" if last else "default")
+                try:
+                    for batch in islice(batches, fit.plan.steps - last):  # an epoch's end reads its losses
                         fit.take(batch)
-                    finally:
-                        torch.cuda.set_sync_debug_mode("default")
+                finally:
+                    torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_network_that_reads_on_the_host_runs_as_it_is(stored: Path) -> None:
@@ -132,6 +134,28 @@ def test_runs_take_turns(stored: Path) -> None:
         assert run_fits(fits, Doubled(loader)) == [None, None]
     for fit in fits:
         assert losses(fit) == pytest.approx(losses(alone), rel=BOUND)
+
+
+def test_graphs_outlive_those_of_another_training(stored: Path) -> None:
+    """A captured address of a library's workspace must not be freed with the graphs of another training."""
+    options: dict[str, Any] = {"precision": "bf16", "arch": "resnet10", "epochs": CHECKED_STEPS + 3}
+    with open_batches(stored, "device") as loader:
+        alone = make_fit(loader, **options)
+        run_fit(alone, loader)
+        fits = [make_fit(loader, **options) for _ in range(2)]
+        for fit in fits:
+            fit.resume()
+        for epoch in range(CHECKED_STEPS + 3):
+            if epoch == CHECKED_STEPS + 1:
+                del fits[0]
+                torch.cuda.empty_cache()
+            for batch in loader.epoch(epoch):
+                for fit in fits:
+                    with fit.running():
+                        fit.take(batch)
+        assert fits[0].graphs is not None
+        assert fits[0].graphs.reason == ""
+    assert losses(fits[0]) == pytest.approx(losses(alone), rel=BOUND)
 
 
 def test_a_finished_run_returns_its_memory(stored: Path) -> None:

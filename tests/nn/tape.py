@@ -5,6 +5,7 @@ fails.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -79,6 +80,9 @@ class Recording:
     """Capture on tapes, in the place of `CudaCapture`."""
 
     usable = True
+
+    def apart(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
         tape, random = Tape(), torch.get_rng_state()
