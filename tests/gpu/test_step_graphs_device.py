@@ -29,8 +29,11 @@ from tests.loader.conftest import picture, write
 from tests.nn.test_step_graphs import Doubled, Losses, Reading, nan_once
 
 pytestmark = [pytest.mark.gpu, no_cuda]
-BOUND = 0.01
-"""Largest relative difference of an epoch's loss between graphs and plain steps, after 24 steps."""
+BOUND, REDUCED_BOUND = 0.01, 0.1
+"""Largest relative difference of an epoch's loss between graphs and plain steps, in fp32 and with shorter fractions.
+
+Kernels may add in any order, and some dozen steps enlarge the last bits that differ.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ def test_graphs_train_as_plain_steps(
         run_fit(graphed, loader)
     assert graphed.graphs is not None
     assert graphed.graphs.reason == ""
-    assert losses(graphed) == pytest.approx(losses(plain), rel=BOUND)
+    assert losses(graphed) == pytest.approx(losses(plain), rel=BOUND if precision == "fp32" else REDUCED_BOUND)
 
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "plain"])
@@ -155,7 +158,7 @@ def test_graphs_outlive_those_of_another_training(stored: Path) -> None:
                         fit.take(batch)
         assert fits[0].graphs is not None
         assert fits[0].graphs.reason == ""
-    assert losses(fits[0]) == pytest.approx(losses(alone), rel=BOUND)
+    assert losses(fits[0]) == pytest.approx(losses(alone), rel=REDUCED_BOUND)
 
 
 def test_a_finished_run_returns_its_memory(stored: Path) -> None:
