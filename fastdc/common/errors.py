@@ -70,8 +70,11 @@ class WorkerError(FastDCError):
     exit_code = 1
 
 
-_MEMORY_WORDS = ("out of memory", "allocate memory", "_alloc_failed", "find a valid cudnn algorithm")
-"""Words of torch's messages; the last two mean that cuBLAS, cuDNN or cuSOLVER has no room for its workspace."""
+_MEMORY_WORDS = (
+    *("out of memory", "allocate memory"),
+    *("_alloc_failed", "_allocation_failed", "find a valid cudnn algorithm"),
+)
+"""Words of torch's messages; the second line is of cuBLAS, cuDNN or cuSOLVER without room for a workspace."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

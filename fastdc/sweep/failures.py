@@ -29,8 +29,9 @@ OF_THE_MACHINE = (OSError, MemoryError, EOFError)
 LOST_WORDS = (
     *("cuda error", "cuda driver error", "triton error [cuda]"),
     *("cudnn_status_execution_failed", "cublas_status_execution_failed"),
+    *("no cuda gpus are available", "error from cudagetdevicecount"),
 )
-DEVICE_WORDS = (*LOST_WORDS, "cudnn error", "cublas", "nccl", "nvml", "driver", "unable to find an engine")
+DEVICE_WORDS = (*LOST_WORDS, "cudnn error", "cublas", "nccl", "nvml", "nvrtc", "driver", "unable to find an engine")
 
 
 def classify(error: BaseException) -> Failure:

@@ -21,6 +21,7 @@ from fastdc.sweep.cell_runner import CellRunner, actual_device
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.estimate import measured_rates
 from fastdc.sweep.holdout import write_holdout
+from fastdc.sweep.launch.cell_worker import release_memory
 from fastdc.sweep.launch.in_process import InProcess
 from fastdc.sweep.launch.scheduler import Scheduler
 from fastdc.sweep.launch.workers import Launcher, Workers
@@ -97,6 +98,7 @@ def run_sweep(
             plan = plan if device == plan.device else _chosen(make_plan(config, device), only)  # a guess
             # Before `register`, so that a refused sweep leaves no rows.
             CellRunner(plan, store).check_teachers(plan.missing(states, rerun))
+            release_memory()  # or workers on this GPU would not find what the teachers took
         record_sweep(config, plan)
         store.register((cell.planned() for cell in plan.cells), rerun)
         if shows_progress() and any(reads_observer(cell) for cell in plan.missing(states, rerun)):

@@ -133,9 +133,20 @@ def make_training(
         targets=labelling,
     )
     # The compiled module shares its weights with `model`, which the optimizer and the validation use.
-    network: nn.Module = torch.compile(model) if settings.compile else model  # type: ignore[assignment]
+    network: nn.Module = _compiled(model) if settings.compile else model
     fit = Fit(network, make_optimizer(model, protocol, compute.precision), compute, plan, curve)
     return Training(pair, settings, compute, curve, fit, labelling, teacher)
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    """Compile a network as the first one of its process.
+
+    torch keeps at most eight compilations of a forward pass, for all networks of a process together. Later networks
+    would run uncompiled, and others by kernels for another batch size.
+    """
+    torch.compiler.reset()
+    compiled: nn.Module = torch.compile(model)  # type: ignore[assignment]
+    return compiled
 
 
 def learning_rate(protocol: Protocol, epoch: int, epochs: int) -> float:

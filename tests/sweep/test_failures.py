@@ -56,6 +56,7 @@ def caused_by(error: Exception, cause: Exception) -> Exception:
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "infrastructure"),
         (RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), "infrastructure"),
         (RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), "infrastructure"),
+        (RuntimeError("nvrtc: error: failed to open libnvrtc-builtins.so.13.0."), "infrastructure"),
         (RuntimeError("GET was unable to find an engine to execute this computation"), "infrastructure"),
         (MemoryError(), "infrastructure"),
         (PermissionError(errno.EACCES, "Permission denied", "/d/x"), "infrastructure"),
@@ -79,6 +80,18 @@ def test_the_cause_of_a_failure(error: Exception, failure: str) -> None:
         (RuntimeError("CUDA driver error: unspecified launch failure"), True),
         (RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), True),
         (RuntimeError("CUDA error: uncorrectable ECC error encountered"), True),
+        (RuntimeError("CUDA error: the remote procedural call between the MPS server and the MPS client failed"), True),
+        (RuntimeError("No CUDA GPUs are available"), True),
+        (RuntimeError("Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED_CUDART"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), False),
+        (
+            RuntimeError(
+                "CUDA out of memory. Allocation was preemptively rejected because it would exceed "
+                "per_process_memory_fraction limit. Requested size: 2.00 GiB"
+            ),
+            False,
+        ),
         (
             caused_by(MethodError("takes no images of 32 px"), RuntimeError("CUDA error: unspecified launch failure")),
             True,
@@ -104,6 +117,9 @@ def test_a_lost_device(error: Exception, lost: bool) -> None:
         "free. 19.79 GiB allowed; Of the allocated memory 17 GiB is allocated by PyTorch",
         "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
         "Unable to find a valid cuDNN algorithm to run convolution",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "CUDA out of memory. Allocation was preemptively rejected because it would exceed "
+        "per_process_memory_fraction limit.",
     ],
 )
 def test_too_little_memory_gives_the_batch_hint(text: str) -> None:

@@ -87,6 +87,9 @@ class Given(ChildProcess):
         self.plan, self.home = pickle.loads(message)
         self.environment = environment
 
+    def kill(self) -> None:
+        """There is nothing to end."""
+
     def close(self) -> None:
         """There is nothing to end."""
 
@@ -140,6 +143,14 @@ def test_numbers_count_the_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch
     four_gpus(monkeypatch, "7, GPU-8a,MIG-2,1")
     assert find_gpus("all") == ("7", "GPU-8a", "MIG-2", "1")
     assert find_gpus("3,1") == ("1", "GPU-8a")
+
+
+def test_each_part_of_a_divided_gpu_is_a_place_though_one_process_sees_only_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    four_gpus(monkeypatch, "MIG-5c,MIG-9f")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert find_gpus("all") == ("MIG-5c", "MIG-9f")
 
 
 def test_workers_on_a_cpu_see_no_gpu(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:

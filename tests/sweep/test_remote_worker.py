@@ -210,6 +210,21 @@ def test_what_fails_for_cells_together_or_for_what_they_need_fails_none_of_them(
     assert [type(event) for event in worker.events] == [Made, Lost]
 
 
+def test_a_network_that_found_no_memory_is_not_taken_for_made(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MethodError("the images do not fit") from RuntimeError("CUDA out of memory.")
+
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.make_network", fail)
+    worker = opened(plan, tmp_path)
+    worker.run(Request((plan.cells[0].key,), {}, making=(("network", "observer"),)))
+    made, lost = worker.events
+    assert isinstance(made, Made)
+    assert made.failure is not None
+    assert (made.failure.failure, lost) == ("infrastructure", Lost("it ran out of memory"))
+
+
 def test_a_worker_that_ran_out_of_memory_ends(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = failing(plan, tmp_path, monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
     (ended,) = worker.of(Ended)

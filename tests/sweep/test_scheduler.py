@@ -17,6 +17,7 @@ from fastdc.sweep.plan import Plan
 from fastdc.sweep.run_cells import Outcome, run_plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
+from fastdc.sweep.sweep_progress import Meter
 from fastdc.track import listening
 from tests.sweep.test_sweep_run import accuracy
 
@@ -202,6 +203,27 @@ def test_a_cell_that_always_ends_its_worker_fails(make_config: Make) -> None:
     with Store(plan.store_path, readonly=True) as store:
         assert [record.failure for record in store.records() if record.key == bad] == ["infrastructure"]
     assert sum(bad in keys for keys in workers.calls("run")) == scheduler.MOST_TRIES
+
+
+def test_a_prerequisite_after_one_that_ended_its_worker_is_not_charged_for_it(make_config: Make) -> None:
+    plan = make_plan(make_config(methods="el2n", seeds="0"))
+    short = RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    workers = FakeWorkers(plan, lambda _w, call, _a: failure_of(short) if call == "make_network" else None, size=1)
+    report = workers.events
+
+    def end(worker: int, call: Call, arguments: tuple[Any, ...], value: Any) -> list[Event]:
+        events = report(worker, call, arguments, value)
+        return [*events, Lost("it ran out of memory")] if call == "make_network" else events
+
+    workers.events = end  # type: ignore[method-assign]
+    prepare_workdir(plan.config.workdir)
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        ending = scheduler.Scheduler(store, workers, Meter({}, 1))
+        ending.run([plan.cells])
+    assert ending.ran == 1
+    assert [kind for kind, _ in ending._broken] == ["network"]
+    assert {kind for kind, _ in ending._tries} == {"network"}
 
 
 @pytest.mark.parametrize("call", ["make_network", "make_subset"])

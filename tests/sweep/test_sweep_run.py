@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from fastdc.common.errors import DivergedError, MethodError, OutputError, StoreError
 from fastdc.common.files import prepare_workdir
@@ -17,6 +18,7 @@ from fastdc.sweep.cell_result import CellResult, one_line
 from fastdc.sweep.cell_runner import CellRunner
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.preview import preview
+from fastdc.sweep.launch.cell_worker import release_memory
 from fastdc.sweep.launch.workers import Ended, Event
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.run_cells import Outcome, run_plan, run_sweep
@@ -481,6 +483,45 @@ def test_a_set_that_the_machine_failed_is_tried_again_and_one_that_the_method_fa
             with pytest.raises(MethodError, match="do not fit"):
                 runner.make_subset(subset)
     assert len(made) == calls
+
+
+@pytest.mark.parametrize(
+    ("message", "released"),
+    [("CUDA out of memory", 2), ("CUDA error: an illegal memory access was encountered", 1)],
+)
+def test_memory_of_a_gpu_that_works_is_free_before_another_process_starts(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, isolated: list[str], message: str, released: int
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr("fastdc.sweep.launch.cell_worker.release_memory", lambda: calls.append(None))
+    plan = make_plan(make_config(seeds="0-1"))
+    sweep(plan, failing(0, RuntimeError(message)))
+    sweep(plan, rerun="failed")  # what failed through the machine runs alone
+    assert (len(calls), len(isolated)) == (released, 2)
+
+
+def test_a_gpu_that_cannot_free_memory_ends_no_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", fail)
+    release_memory()
+
+
+def test_memory_that_checked_teachers_took_is_free_before_workers_start(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[object] = []
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.check_teachers", lambda *_: checked.append(_))
+    monkeypatch.setattr("fastdc.sweep.run_cells.release_memory", end)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(make_config(), show_progress=False)
+    assert checked
 
 
 def test_memory_that_a_method_names_as_its_cause_isolates_the_next_cell(make_config: Make, isolated: list[str]) -> None:

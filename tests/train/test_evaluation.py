@@ -1,11 +1,14 @@
 """Evaluation: it learns, repeats to the last digit, and refuses mismatched sets."""
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from torch._dynamo.testing import CompileCounter
 
 from fastdc.beton import BetonFile, Sample, describe_beton, write_samples
 from fastdc.beton.classes import check_same_classes
@@ -52,6 +55,20 @@ def test_learns_and_reports(result: EvaluationResult, betons: Any) -> None:
 
 def outcome(result: EvaluationResult) -> tuple[Any, ...]:
     return result.top1, result.per_class, result.curve
+
+
+def test_a_network_is_compiled_alike_whatever_its_process_compiled_before(
+    betons: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = CompileCounter()
+    counts: list[int] = []
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    for arch in ("convnet1_w4", "convnet1_w5", "convnet1_w4"):
+        counter.clear()
+        evaluate(betons.train, betons.val, settings(arch=arch, compile=True, protocol={"epochs": 1}))
+        counts.append(counter.frame_count)
+    assert counts[0] > 0
+    assert len(set(counts)) == 1
 
 
 def test_repeats_to_the_last_digit(betons: Any, result: EvaluationResult) -> None:

@@ -3,6 +3,7 @@
 import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -27,7 +28,8 @@ def release_memory() -> None:
 
     forget_images()
     gc.collect()
-    torch.cuda.empty_cache()
+    with suppress(RuntimeError):  # the GPU failed, and no cell has noticed it yet
+        torch.cuda.empty_cache()
 
 
 class CellWorker:
@@ -72,8 +74,8 @@ class CellWorker:
             try:
                 self._runner.make_network(key)
             except MethodError as error:  # the cells that need the network raise it again when they run
-                self._lost_device |= loses_device(error)
-                self._short_of_memory = is_short_of_memory(error)
+                if is_short_of_memory(error) or loses_device(error):
+                    raise
         else:
             assert cell.subset is not None
             self._runner.make_subset(cell.subset)
@@ -120,8 +122,8 @@ class CellWorker:
     def _train_one(self, cell: Cell, request: Request) -> Iterator[Event]:
         if self._isolate is not None and self._is_unsafe(cell, request):
             try:
-                if self._short_of_memory:
-                    self._short_of_memory = False
+                self._short_of_memory = False
+                if not self._lost_device:
                     release_memory()  # or the new process would not find the memory that this one holds
                 yield from self._isolate(cell)
                 return

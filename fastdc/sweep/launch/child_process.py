@@ -123,9 +123,13 @@ class ChildProcess:
         self.close()
         return describe_exit(self._process.returncode)
 
-    def close(self) -> None:
-        """Kill the child."""
+    def kill(self) -> None:
+        """Kill the child without waiting for its end."""
         self._process.kill()
+
+    def close(self) -> None:
+        """Kill the child, and wait until it has ended."""
+        self.kill()
         self._process.wait()
         self._sender.join(POLL_SECONDS)  # the pipe is broken, which ends it
         self.connection.close()

@@ -53,7 +53,10 @@ def visible_gpus() -> tuple[str, ...]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = map(str, range(count)) if shown is None else (name.strip() for name in shown.split(","))
-    return tuple(names)[:count]  # CUDA ignores what follows a name that it does not know
+    found = tuple(names)
+    if count and all(name.startswith("MIG-") for name in found):
+        return found  # a process sees only the first part of a divided GPU, but each worker is given one of its own
+    return found[:count]  # CUDA ignores what follows a name that it does not know
 
 
 def _reason() -> str:

@@ -161,5 +161,7 @@ class HostWorkers:
 
     def close(self) -> None:
         """Kill all workers; their work is left as a killed process leaves it."""
+        for child in self._children.values():  # all at once: a process on a GPU may take seconds to end
+            child.kill()
         for worker in list(self._children):
             self.drop(worker)

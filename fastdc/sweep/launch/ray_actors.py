@@ -29,7 +29,7 @@ BATCH_SECONDS = 0.5
 """Time over which a worker collects events before it sends them."""
 PASSED_ON = (
     *("FASTDC_", "NUMBA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_"),
-    *("TORCH_", "PYTORCH_", "CUBLAS_", "CUDNN_"),
+    *("TORCH_", "PYTORCH_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_"),
 )
 
 

@@ -51,7 +51,8 @@ class Job:
         leased: the cells that have not ended, each with its lease, by key.
         making: prerequisites that are still to be made, in order.
         heartbeats: heartbeats of the leases; closed when the job ends.
-        unsound: whether a cell failed in a way that may leave the worker's process broken, above all its GPU.
+        unsound: whether a cell or prerequisite failed in a way that may leave the worker's process broken, above all
+            its GPU.
     """
 
     leased: dict[str, tuple[Cell, Lease]]
@@ -173,7 +174,7 @@ class Scheduler:
             case SubsetMade(key, label, cost):
                 self._store.keep_subset_cost(key, label, cost)
             case Made(failure):
-                self._need_made(self._jobs[worker].making.pop(0), failure)
+                self._need_made(self._jobs[worker], failure)
             case Ended(key, result):
                 self._cell_ended(self._jobs[worker], key, result)
             case Finished(error):
@@ -181,10 +182,14 @@ class Scheduler:
             case Lost(reason):
                 self._lost(worker, reason)
 
-    def _need_made(self, need: Need, failure: CellFailure | None) -> None:
+    def _need_made(self, job: Job, failure: CellFailure | None) -> None:
+        need = job.making.pop(0)
         if failure is None:
             self._made.add(need)
-        elif failure.failure != "infrastructure" or not self._may_try_again(need):
+            return
+        of_the_machine = failure.failure == "infrastructure"
+        job.unsound |= of_the_machine
+        if not of_the_machine or not self._may_try_again(need):
             # Cells that wait for it fail too, without another try.
             self._broken[need] = failure._replace(provenance={})
 
@@ -219,7 +224,8 @@ class Scheduler:
         self._workers.drop(worker)
         # Provenance {}: no process has run the cell to its end.
         last = CellFailure("failed", f"its worker was lost {MOST_TRIES} times: {reason}", "infrastructure", None, {})
-        if job.making and not self._may_try_again(job.making[0]):
+        # If an earlier prerequisite failed, the worker ended for that one, and never tried the next.
+        if job.making and not job.unsound and not self._may_try_again(job.making[0]):
             self._broken[job.making[0]] = last  # so that other cells that need it do not lose more workers
         for cell, lease in job.leased.values():
             # While it made a prerequisite the cells are not at fault. They fail from the queue once it has no tries.
