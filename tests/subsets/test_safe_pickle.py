@@ -112,7 +112,7 @@ HOSTILE = {
     "no pickle": (b"index,score\n", r"cannot be read \(no complete pickle"),
     "empty": (b"", r"cannot be read \(no complete pickle"),
     "code of torch.save": (torch_saved({"indices": COMMAND}), r"names posix\.system"),
-    "class of torch.save": (torch_saved({"indices": Path("x")}), r"names pathlib\.PosixPath"),
+    "class of torch.save": (torch_saved({"indices": Path("x")}), r"names pathlib\.\w*\.?PosixPath"),
     "code of an old torch": (torch_saved({"indices": COMMAND}, zipped=False), r"names posix\.system"),
     "compressed": (compressed(torch_saved(torch.zeros(10**6))), "names compressed parts"),
     "tensor larger than the file": (torch_saved(torch.zeros(1).expand(10**9)), r"names a tensor \[1000000000\]"),
