@@ -144,7 +144,9 @@ def _kind(annotation: Any) -> str:
     if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
         return "|".join(map(_plain, annotation))
     # Python 3.13 prints classes of pathlib with another module.
-    return annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("pathlib._local.", "pathlib.")
+    return (
+        annotation.__name__ if inspect.isclass(annotation) else str(annotation).replace("pathlib._local.", "pathlib.")
+    )
 
 
 def _plain(value: Any) -> str:
