@@ -25,7 +25,8 @@ def split_groups(plan: Plan, todo: Sequence[Cell], attempts: dict[str, int]) -> 
 
 def _stream(plan: Plan, cell: Cell) -> object:
     """Return what the cells of one stream have in common, or the cell's own key if sharing does not pay."""
-    wanted = plan.config.together
+    # Networks compiled in one process would share torch's few compiled variants, and the last would run uncompiled.
+    wanted = "never" if plan.config.compile else plan.config.together
     if cell.subset is None or wanted == "never" or (wanted == "auto" and not _decoding_counts(plan, cell)):
         return cell.key
     # With order=shared or stored labels all seeds see the images in one order, so they can share a stream.

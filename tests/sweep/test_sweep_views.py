@@ -94,6 +94,12 @@ def test_only_trainings_of_equal_views_share_a_stream(make_config: Make) -> None
     ]
 
 
+def test_compiled_networks_share_no_stream(make_config: Make) -> None:
+    """torch compiles one forward function for few networks of a process, and runs the others uncompiled."""
+    plan = make_plan(make_config(methods="random", archs="convnet1_w4,convnet2_w4", together="always", compile=True))
+    assert set(map(len, split_groups(plan, plan.cells, {}))) == {1}
+
+
 def run(config: SweepConfig) -> tuple[list[Cell], Any]:
     plan = make_plan(config)
     prepare_workdir(plan.config.workdir)
