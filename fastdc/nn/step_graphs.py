@@ -32,6 +32,8 @@ Kernels with atomic additions do not repeat their last bits. AdamW's first steps
 a gradient is almost 0, so the bound on weights is wide. A step on other data differs by about 1.
 """
 
+NO_MEMORY = "memory does not hold a graph and a step"
+
 Step = Callable[[torch.Tensor, Any], None]
 
 
@@ -103,13 +105,17 @@ class StepGraphs:
     def _run_both_ways(self, step: Step, graph: "_StepGraph") -> None:
         """Train one step as it is, then again by a replay, and compare; keep the replay's result if they agree."""
         state = TrainingState(self._model, self._optimizer, [*self._ledger.tensors, *graph.input.changed], self._device)
-        before = state.copy()
-        if not self._fits(step, graph, state, before):
-            self._give_up("memory does not hold a graph and a step")
-            state.put_back(before)
+        before = _copied(state)
+        if before is None or not self._fits(step, graph, state, before):
+            self._give_up(NO_MEMORY)
+            if before is not None:
+                state.put_back(before)
             self._run(step, graph.input)
             return
-        stepped = state.copy()
+        stepped = _copied(state)
+        if stepped is None:
+            self._give_up(NO_MEMORY)  # the step itself is done
+            return
         state.put_back(before)
         try:
             if graph.replay is None:
@@ -183,6 +189,14 @@ class _StepGraph:
     input: Any
     replay: Run | None = None
     checks: int = 0
+
+
+def _copied(state: TrainingState) -> Copied | None:
+    """Return a copy of the state, or None where memory does not hold one."""
+    try:
+        return state.copy()
+    except torch.OutOfMemoryError:
+        return None
 
 
 def _relative(first: float, second: float) -> float:

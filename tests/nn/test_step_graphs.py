@@ -22,6 +22,7 @@ from fastdc.nn.fit_plan import FitPlan, Recorder
 from fastdc.nn.models import build_model, decay_weights_only
 from fastdc.nn.step_graphs import WARM_UP_STEPS, StepGraphs, report_no_graphs, why_no_graphs
 from fastdc.nn.step_ledger import StepLedger
+from fastdc.nn.training_state import TrainingState
 from fastdc.nn.visit_program import VisitProgram
 from tests.nn.tape import Recording, record
 
@@ -384,6 +385,27 @@ def test_a_graph_that_takes_the_memory_of_a_step_is_dropped(betons: Any) -> None
         assert_equal(graphed, plain)
         assert graphed.graphs is not None
         assert graphed.graphs.reason == "memory does not hold a graph and a step"
+
+
+@pytest.mark.parametrize("fails", [1, 2, 3], ids=["before the step", "after the step", "in the comparison"])
+def test_a_copy_of_the_weights_that_does_not_fit_ends_the_graphs(
+    betons: Any, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    copy, calls = TrainingState.copy, iter(range(1, 1000))
+
+    def copied(state: TrainingState) -> Any:
+        if next(calls) == fails:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return copy(state)
+
+    with open_batches(betons.train, "device") as loader:
+        plain, graphed = make_fit(loader, Losses()), make_fit(loader, Losses(), record)
+        run_fit(plain, loader)
+        monkeypatch.setattr(TrainingState, "copy", copied)
+        run_fit(graphed, loader)
+        assert_equal(graphed, plain)
+        assert graphed.graphs is not None
+        assert "memory" in graphed.graphs.reason
 
 
 def test_a_step_that_does_not_fit_is_an_error(betons: Any) -> None:
