@@ -1,4 +1,4 @@
-"""Copies of CPU tensors to a device, without a wait for it."""
+"""Copies between the CPU and a device, without a wait for it."""
 
 from collections import deque
 
@@ -17,6 +17,24 @@ def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # the tensor itself if it is page-locked already
     return tensor.to(device, non_blocking=True)
+
+
+class Fetched:
+    """Copy of a tensor to the CPU; the host need not wait for it at once."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._copy, self._end = tensor, None
+        if tensor.device.type == "cuda":
+            self._copy = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            self._copy.copy_(tensor, non_blocking=True)
+            self._end = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            self._end.record()
+
+    def wait(self) -> torch.Tensor:
+        """Return the copy once it is complete; of a tensor on the CPU, the tensor itself."""
+        if self._end is not None:
+            self._end.synchronize()
+        return self._copy
 
 
 class Lead:

@@ -36,3 +36,15 @@ def decay_weights_only(model: nn.Module, weight_decay: float) -> list[dict[str, 
     decayed = [p for name, p in named if "weight" in name and p.ndim >= 2]
     plain = [p for name, p in named if not ("weight" in name and p.ndim >= 2)]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def make_sgd(
+    model: nn.Module, lr: float, momentum: float, weight_decay: float, precision: str
+) -> torch.optim.Optimizer:
+    """Return SGD over every parameter; fused on a GPU, where faults then stay on the device, unless precision is fp16.
+
+    On the CPU the fused form would change digits. In fp16 the scaler often skips the first step, after which torch's
+    fused SGD goes on with a momentum that was never written.
+    """
+    fused = next(model.parameters()).is_cuda and precision != "fp16"
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, fused=fused or None)

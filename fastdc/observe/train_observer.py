@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from fastdc.beton import Manifest, describe_beton
@@ -20,7 +19,7 @@ from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import run_fit, steps_per_epoch
 from fastdc.nn.fit_plan import FitPlan
-from fastdc.nn.models import build_model
+from fastdc.nn.models import build_model, make_sgd
 from fastdc.nn.weights import build_from, read_weights, save_weights
 from fastdc.nn.weights_facts import Facts
 from fastdc.observe.choose_observer import choose_observer, observer_folder
@@ -180,9 +179,7 @@ def _train(session: Session) -> Observation:
     manifest = describe_beton(train)
     num_classes = len(manifest.classes)
     model = build_model(config.arch, num_classes, config.image_size, seed).to(compute.device)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    optimizer = make_sgd(model, config.lr, config.momentum, config.weight_decay, compute.precision)
     trajectory = TddsRecorder(record.folder, record.num_samples, num_classes) if session.follows else None
     recorder = DynamicsRecorder(replace(record, trained_with=compute.facts()), trajectory)
     needed = session.needs.last_epoch(config.epochs)

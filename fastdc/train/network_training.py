@@ -12,7 +12,7 @@ from fastdc.loader import Loader
 from fastdc.nn.device import Compute
 from fastdc.nn.fit import Fit
 from fastdc.nn.fit_plan import FitPlan
-from fastdc.nn.models import build_model, decay_weights_only
+from fastdc.nn.models import build_model, decay_weights_only, make_sgd
 from fastdc.train.curve import Curve
 from fastdc.train.data_pair import Pair
 from fastdc.train.evaluate_settings import EvaluateSettings, EvaluationResult
@@ -157,16 +157,7 @@ def learning_rate(protocol: Protocol, epoch: int, epochs: int) -> float:
 def make_optimizer(model: nn.Module, protocol: Protocol, precision: str = "fp32") -> torch.optim.Optimizer:
     """Return SGD, which decays every parameter, or AdamW, which decays weight matrices only unless `decay_all`."""
     if protocol.optimizer == "sgd":
-        # Fused, faults stay on the device; on the CPU it would change digits. In fp16 the scaler often skips the first
-        # step, after which torch's fused SGD goes on with a momentum that was never written.
-        fused = next(model.parameters()).is_cuda and precision != "fp16"
-        return torch.optim.SGD(
-            model.parameters(),
-            lr=protocol.lr,
-            momentum=protocol.momentum,
-            weight_decay=protocol.weight_decay,
-            fused=fused or None,
-        )
+        return make_sgd(model, protocol.lr, protocol.momentum, protocol.weight_decay, precision)
     if protocol.decay_all:
         return torch.optim.AdamW(model.parameters(), lr=protocol.lr, weight_decay=protocol.weight_decay, fused=True)
     return torch.optim.AdamW(decay_weights_only(model, protocol.weight_decay), lr=protocol.lr, fused=True)

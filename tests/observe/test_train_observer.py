@@ -14,7 +14,9 @@ import pytest
 from fastdc.common.errors import ConfigError, ManifestError
 from fastdc.kernels.scores.fields import FIELDS
 from fastdc.observe import ObserverConfig, load_observation
-from fastdc.observe.dynamics_log import INDEX_NAME, LOG_NAME, append_epoch
+from fastdc.observe.dynamics_log import INDEX_NAME, LOG_NAME, TDDS_NAME, append_epoch
+from fastdc.observe.dynamics_recorder import STEPS_BEHIND
+from fastdc.observe.record_needs import ObserverNeeds
 from fastdc.observe.train_observer import CHECKPOINT_NAME, observe
 
 CONFIG = ObserverConfig(arch="convnet_w8", epochs=6, batch_size=32, lr=0.05, image_size=28, threads=1)
@@ -51,6 +53,17 @@ def test_a_run_in_two_parts_equals_one_run(betons: Any, tmp_path: Path) -> None:
     (parts,) = observe(betons.train, tmp_path / "parts", CONFIG)
     (whole,) = observe(betons.train, tmp_path / "whole", CONFIG)
     assert np.array_equal(log(parts.folder), log(whole.folder))
+
+
+def test_a_record_behind_the_training_is_complete(betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, with a checkpoint after every step and an epoch of four."""
+    needs = ObserverNeeds(3, tdds=3)
+    (whole,) = observe(betons.train, tmp_path / "whole", CONFIG, needs=needs)
+    monkeypatch.setitem(STEPS_BEHIND, "cpu", 3)
+    for name, seconds in (("behind", 60.0), ("saved", 0.0)):
+        (record,) = observe(betons.train, tmp_path / name, CONFIG, needs=needs, checkpoint_seconds=seconds)
+        assert np.array_equal(log(record.folder), log(whole.folder))
+        assert (record.folder / TDDS_NAME).read_bytes() == (whole.folder / TDDS_NAME).read_bytes()
 
 
 def test_runs_are_independent_and_share_the_first(betons: Any, tmp_path: Path) -> None:
