@@ -172,7 +172,7 @@ def _choose(table: Table, name: str | None) -> Column:
     if name is None and len(places) > 1:
         raise ConfigError(
             f"{table.path}: holds {len(places)} scores: {', '.join(places)}; name one: --score {first} "
-            f"of compress from-scores, [keep=easy,score={first}] in a sweep, score=scores:FILE+score={first} in pca"
+            f"of compress from-scores, [keep=easy,score={first}] in a sweep, or score=scores:FILE+score={first} in pca"
         )
     title = first if name is None else name
     if table.names.count(title) > 1:

@@ -255,7 +255,7 @@ def test_a_score_is_chosen_among_those_of_a_file(betons: Any, tmp_path: Path) ->
     np.testing.assert_array_equal(found, made(betons, tmp_path, f"scores:{alone}"))
     assert key_of("pca", score=f"scores:{path}+score=a") != key_of("pca", score=f"scores:{path}+score=b")
     for text, reason in {
-        f"scores:{path}": r"holds 2 scores: a, b; name one: .* or score=scores:FILE\+score=a in pca",
+        f"scores:{path}": r"holds 2 scores: a, b; name one: .*, or score=scores:FILE\+score=a in pca",
         f"scores:{path}+score=c": "has no score 'c'",
         f"list:{path}+score=a": r"a list has no columns; leave \+score=a out",
     }.items():

@@ -402,12 +402,12 @@ def test_other_options_need_force(recipe, source, tmp_path):
     assert "is there, its structure is sound" in recipe(imagenet.main, *arguments, "--resolution", 8, data=SMALL)[1][0]
 
 
-@pytest.mark.parametrize("name", ["train.beton", "train.json"])
-def test_a_foreign_file_is_not_replaced(recipe, source, tmp_path, name):
+@pytest.mark.parametrize(("name", "remedy"), [("train.beton", "--force"), ("train.json", "move it")])
+def test_a_foreign_file_is_not_replaced(recipe, source, tmp_path, name, remedy):
     (tmp_path / name).write_bytes(b"precious")
     code, _, errors = recipe(imagenet.main, "--source", source, "--out", tmp_path, data=SMALL)
     assert (code, len(errors)) == (2, 1)
-    assert "--force" in errors[0]
+    assert remedy in errors[0]
     assert (tmp_path / name).read_bytes() == b"precious"
     assert not (tmp_path / "val.beton").exists()
 

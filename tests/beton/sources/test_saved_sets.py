@@ -135,7 +135,7 @@ WRONG = [
     ("state.json", "{", "state.json: cannot be read as JSON"),
     ("state.json", "[" * 100_000, "state.json: cannot be read as JSON"),
     ("state.json", "[]", "state.json: expected an object"),
-    ("state.json", "{}", "lists 0 files"),
+    ("state.json", "{}", "lists no files"),
     (
         "state.json",
         '{"_data_files": [{"filename": "../x.arrow"}]}',
@@ -143,7 +143,7 @@ WRONG = [
     ),
     ("state.json", '{"_data_files": [{"filename": "/etc/passwd"}]}', "names '/etc/passwd'"),
     ("state.json", '{"_data_files": ["x"]}', "names None"),
-    ("state.json", '{"_data_files": 3}', "lists 0 files"),
+    ("state.json", '{"_data_files": 3}', "lists no files"),
     ("state.json", '{"_indices_data_files": [{"filename": "i.arrow"}]}', "flatten_indices.*save_to_disk"),
     ("dataset_info.json", "[", "dataset_info.json: cannot be read as JSON"),
     ("dataset_dict.json", '{"splits": ["../train"]}', r"names '\.\./train', expected the name of a file or folder"),

@@ -18,7 +18,7 @@ from fastdc.beton.sources.source import Opened, Source
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.texts import Texts
 from fastdc.beton.writer import Sample, write_samples
-from fastdc.common.errors import SourceError
+from fastdc.common.errors import BetonError, SourceError
 
 
 class StockImages:
@@ -73,8 +73,8 @@ class StockBeton(Source):
         """See `Source`. A beton may always lack images of some classes.
 
         Raises:
-            SourceError: it has a manifest, or no splits although one was requested.
-            BetonError: it is damaged, or has other fields than `image` and `label`.
+            SourceError: it has a manifest, or no splits although one was requested. Or it is damaged, or has other
+                fields than `image` and `label`.
         """
         if manifest_path(path).exists():
             raise SourceError(
@@ -83,7 +83,11 @@ class StockBeton(Source):
             )
         if options.split is not None:
             raise SourceError(f"{path}: names no splits, but {options.split!r} was requested; omit --split")
-        with BetonFile(path) as beton:
+        try:
+            file = BetonFile(path)
+        except BetonError as error:
+            raise SourceError(str(error)) from error
+        with file as beton:
             images = StockImages(beton, options)
             yield Opened(path, images, images.contents, path.stem, None, images.made)
 
