@@ -71,10 +71,14 @@ class WorkerError(FastDCError):
 
 
 _MEMORY_WORDS = (
-    *("out of memory", "allocate memory"),
-    *("_alloc_failed", "_allocation_failed", "find a valid cudnn algorithm"),
+    "out of memory",
+    "allocate memory",
+    # cuBLAS, cuDNN or cuSOLVER without room for a workspace
+    "_alloc_failed",
+    "_allocation_failed",
+    "find a valid cudnn algorithm",
 )
-"""Words of torch's messages; the second line is of cuBLAS, cuDNN or cuSOLVER without room for a workspace."""
+"""Words of torch's messages about too little memory, in lower case."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
