@@ -49,7 +49,7 @@ def to_line(finding: Finding) -> str:
 def read_findings(path: Path) -> Findings:
     """Return the findings in a file of lines; none if it does not exist. A line that was cut off is dropped."""
     findings = Findings({}, {}, {})
-    kinds = dict(zip(("Fact", "Found", "Absent"), findings, strict=True))
+    kinds: dict[str, dict[str, Any]] = {"Fact": findings.facts, "Found": findings.found, "Absent": findings.absent}
     text = path.read_text() if path.exists() else ""
     for line in text.splitlines(keepends=True):
         if line.endswith("\n"):
