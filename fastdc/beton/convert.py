@@ -23,6 +23,7 @@ from fastdc.beton.restore import restore_beton
 from fastdc.beton.sample_order import in_imagefolder
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.open_source import open_source
+from fastdc.beton.sources.reading_ahead import choose_reading
 from fastdc.beton.sources.source import Opened
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.texts import Texts, place_in
@@ -137,8 +138,7 @@ def _write(
 ) -> Manifest:
     """Convert and store the images of an opened source."""
     contents = opened.contents
-    if len(contents.ids) >= MANY_IMAGES:
-        recipe = replace(recipe, resize=resize_many)
+    recipe = _choose_means(recipe, len(contents.ids))
     writer = BetonWriter(handle, out, len(contents.ids))
     ignored = map(printable, contents.ignored)
     tally = _Tally([Skipped(path=path, reason="not an image file", kind="not_image") for path in ignored])
@@ -149,6 +149,13 @@ def _write(
             bar.advance(len(chunk))
     _check_filled(contents, writer, tally, opened.path)
     return _finish(handle, out, writer, tally, contents, _describe(opened, recipe, tally, hints))
+
+
+def _choose_means(recipe: Recipe, images: int) -> Recipe:
+    """Add the fast kernels that `images` images make up for loading."""
+    if recipe.encoding == "keep":
+        return replace(recipe, read=choose_reading(images))
+    return replace(recipe, resize=resize_many) if images >= MANY_IMAGES else recipe
 
 
 def _check_settings(workers: int | None, on_error: str) -> int:

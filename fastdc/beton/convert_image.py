@@ -8,6 +8,7 @@ from fastdc.beton.images import Rgb, check_pixels, read_image
 from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.beton.pages import Payload, jpeg_payload
 from fastdc.beton.resize_images import Resize, resize_image, resize_short
+from fastdc.beton.sources.reading_ahead import HashedFile, ReadAhead
 from fastdc.beton.writer import make_payload
 from fastdc.common.choices import Encoding
 from fastdc.common.errors import ConfigError, SourceError
@@ -26,12 +27,14 @@ class Recipe:
         quality: JPEG quality of "jpg", 1..100.
         resolution: shorter side in pixels, or None.
         resize: function that shrinks an image; every choice gives the same pixels.
+        read: reader of many files at a time, or None; every choice gives the same bytes.
     """
 
     encoding: Encoding
     quality: int
     resolution: int | None
     resize: Resize = resize_image
+    read: ReadAhead | None = None
 
 
 def make_recipe(encoding: Encoding | None, quality: int | None, resolution: int | None) -> Recipe:
@@ -52,7 +55,7 @@ def make_recipe(encoding: Encoding | None, quality: int | None, resolution: int 
     return Recipe(chosen, DEFAULT_QUALITY if quality is None else quality, resolution)
 
 
-def convert_image(data: bytes | Rgb, recipe: Recipe) -> tuple[Payload, tuple[str, ...]]:
+def convert_image(data: bytes | Rgb | HashedFile, recipe: Recipe) -> tuple[Payload, tuple[str, ...]]:
     """Convert an image file to the payload to store, and name the conversions it needed.
 
     Args:
@@ -62,13 +65,14 @@ def convert_image(data: bytes | Rgb, recipe: Recipe) -> tuple[Payload, tuple[str
     Raises:
         SourceError: the file is not an image, is truncated, or is too large.
     """
+    data, sha256 = data if isinstance(data, HashedFile) else (data, None)
     if not isinstance(data, bytes):
         return _store_pixels(data, recipe, lossless=recipe.encoding == "keep"), ()
     if recipe.encoding == "keep":
         header = read_jpeg_header(data)
         if header is not None and header.common and header.complete and header.orientation == 1:
             check_pixels(header.height, header.width)
-            return jpeg_payload(data, header.height, header.width), ()
+            return jpeg_payload(data, header.height, header.width, sha256), ()
     pixels, conversions = read_image(data)
     lossless = recipe.encoding == "keep" and pixels.nbytes <= MAX_LOSSLESS_BYTES
     payload = _store_pixels(pixels, recipe, lossless)

@@ -54,9 +54,9 @@ class Payload(NamedTuple):
     png_bytes: int | None = None
 
 
-def jpeg_payload(data: bytes, height: int, width: int) -> Payload:
-    """Return the payload of a JPEG file."""
-    return Payload(data, MODE_JPEG, height, width, hash_payload(data))
+def jpeg_payload(data: bytes, height: int, width: int, sha256: bytes | None = None) -> Payload:
+    """Return the payload of a JPEG file; `sha256` is its hash if it is known."""
+    return Payload(data, MODE_JPEG, height, width, hash_payload(data) if sha256 is None else sha256[:DIGEST_BYTES])
 
 
 def hash_payload(data: bytes | memoryview) -> bytes:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fastdc.beton import BetonFile, load_manifest, verify_beton, write_beton
 from fastdc.beton.sources.open_source import open_source
+from fastdc.beton.sources.reading_ahead import choose_reading
 from fastdc.common.errors import SourceError
 
 pytestmark = pytest.mark.timeout(60)
@@ -43,13 +44,17 @@ def mix(folder, make_picture, to_file):
     return folder
 
 
-def test_the_same_file_for_any_number_of_workers(tmp_path, make_picture, to_file):
+def test_the_same_file_for_any_number_of_workers_and_way_to_read(tmp_path, make_picture, to_file, monkeypatch):
     source = mix(tmp_path / "in", make_picture, to_file)
     expected = write_beton(source, tmp_path / "slow.beton", workers=1, on_error="skip")
     assert len(expected.skipped) > 20
     assert expected.converted["cmyk"] > 1
     assert expected.image_bytes > 2 * PAGE  # so that pages and tasks end among the files
-    for workers in (2, 4):
+    monkeypatch.setattr("fastdc.beton.sources.reading_ahead._FROM_IMAGES_IF_LOADED", 200)
+    import numba  # noqa: F401  # now compiled code reads the files
+
+    assert choose_reading(len(expected.ids)) is not None
+    for workers in (1, 2, 4):
         made = write_beton(source, tmp_path / "fast.beton", workers=workers, on_error="skip", force=True)
         assert made == expected
         assert digests(tmp_path / "fast.beton") == digests(tmp_path / "slow.beton")
@@ -153,6 +158,7 @@ from pathlib import Path
 from fastdc.beton.convert_image import make_recipe
 from fastdc.beton.convert_threads import convert_all
 from fastdc.beton.sources.open_source import open_source
+from fastdc.beton.sources.reading_ahead import choose_reading
 with open_source(Path(sys.argv[1])) as opened:
     recipe = make_recipe(None, None, None)
     before, images = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0

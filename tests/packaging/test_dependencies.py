@@ -89,3 +89,16 @@ def test_the_tests_on_a_gpu_need_no_ffcv(tmp_path: Path) -> None:
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
     assert skipped
     assert all(line.endswith("torch finds no CUDA device") for line in skipped)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_the_tested_versions_fit_every_extra_at_once() -> None:
+    """The index is read and nothing is installed. A pin that one extra refuses leaves that extra out without a word."""
+    extras = ",".join(PROJECT["optional-dependencies"])
+    options = ["--dry-run", "--quiet", "--constraint", "constraints.txt", "--editable", f".[{extras}]"]
+    command = [sys.executable, "-m", "pip", "install", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if "No matching distribution" in done.stderr:
+        pytest.skip("pip reaches no index that has all packages")
+    assert done.returncode == 0, done.stderr

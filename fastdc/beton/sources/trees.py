@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -32,6 +32,16 @@ class Listing(NamedTuple):
 
     folders: list[str]
     files: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FileFetch:
+    """Reader of the file at `path`; see `read_regular_file`."""
+
+    path: str
+
+    def __call__(self) -> bytes:
+        return read_regular_file(self.path)
 
 
 class Tree(Protocol):
@@ -125,7 +135,7 @@ class FolderTree:
         """Yield a reader for each path; see `Tree`. The order is that of `paths`."""
         prefix = os.path.join(self.root, "")
         for number, path in enumerate(paths):
-            yield number, partial(read_regular_file, prefix + path)
+            yield number, FileFetch(prefix + path)
 
     def close(self) -> None:
         """Do nothing: no file stays open."""

@@ -1,0 +1,84 @@
+"""Measure a training step on the CPU: whole, and the part that does not shrink with the batch.
+
+    python benchmarks/steps.py [--threads 1] [--compiled]
+
+A step of one sample is nearly free of arithmetic. Its time bounds what an epoch without Python between its steps could
+save: Python, the dispatch of operations, and the optimizer. Images lie in memory, so that no loader is measured. Run it
+on an idle machine.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from fastdc.loader import Batch
+from fastdc.nn.device import choose_compute
+from fastdc.nn.fit import Fit
+from fastdc.nn.fit_loop import run_fit
+from fastdc.nn.fit_plan import FitPlan, Recorder
+from fastdc.nn.models import build_model
+from fastdc.train import get_protocol
+from fastdc.train.network_training import make_optimizer
+
+CASES = (("convnet", 28, 10), ("convnet", 28, 100), ("resnet10", 64, 10), ("resnet10", 64, 50), ("resnet18", 64, 10))
+CLASSES, STEPS, EPOCHS = 10, 20, 9
+
+
+class Clock(Recorder):
+    """Recorder of the seconds that each epoch took."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = time.perf_counter()
+
+    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
+        """See the base class."""
+        self.seconds.append(time.perf_counter() - self._start)
+        self._start = time.perf_counter()
+
+
+class Repeated:
+    """Stream of one batch, again and again."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        """See `Loader.epoch_views`."""
+        return iter([(self._batch,)] * (STEPS - start))
+
+
+def step_ms(arch: str, side: int, size: int, threads: int, compiled: bool) -> list[float]:
+    """Return milliseconds of a step of `size` samples, for each epoch after the first two."""
+    model = build_model(arch, CLASSES, side, seed=0)
+    plan = FitPlan(EPOCHS, STEPS, lambda *_: 1e-3, nn.functional.cross_entropy, seed=0)
+    network: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
+    clock = Clock()
+    compute = choose_compute("fp32", threads)
+    fit = Fit(network, make_optimizer(model, get_protocol("hard"), "fp32"), compute, plan, clock)
+    images = torch.randint(0, 256, (size, side, side, 3), dtype=torch.uint8)
+    run_fit(fit, Repeated(Batch(images, torch.arange(size) % CLASSES, torch.arange(size))))
+    return [1000 * seconds / STEPS for seconds in clock.seconds[2:]]
+
+
+def main() -> None:
+    """Print a line for each network, side and batch."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compiled", action="store_true", help="train the networks through torch.compile")
+    options = parser.parse_args()
+    for arch, side, size in CASES:
+        whole, one = (step_ms(arch, side, each, options.threads, options.compiled) for each in (size, 1))
+        middle, fixed = statistics.median(whole), statistics.median(one)
+        print(
+            f"{arch} {side} px, batch {size}: {middle:.2f} ms ({min(whole):.2f} to {max(whole):.2f}), "
+            f"of one sample {fixed:.2f} ms ({min(one):.2f} to {max(one):.2f}), {fixed / middle:.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
