@@ -19,8 +19,8 @@ from fastdc.loader.stream import ViewPlan
 from fastdc.loader.view_settings import EvalView, View
 from fastdc.loader.workers import Workers
 
-# Waking a thread costs about 0.1 ms, the time it takes to make this many bytes of 8-bit levels.
-_BYTES_WORTH_A_THREAD = 200_000
+# Waking a thread costs about 0.1 ms. Two threads gain from twice this many bytes of 8-bit levels on.
+_BYTES_WORTH_A_THREAD = 100_000
 _BYTES_WORTH_READING_AHEAD = 1_000_000
 _BUFFERS = 5
 
