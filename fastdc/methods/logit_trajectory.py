@@ -15,7 +15,7 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Logits [T, N, C] of T epochs with their labels; implements `fastdc.methods.bases.difficulty.Seen`.
+    """Logits [T, N, C] of T epochs with their labels; implements `fastdc.methods.bases.score_formulas.Seen`.
 
     Attributes:
         logits: real numbers [T, N, C].

@@ -1,7 +1,7 @@
 """Difficulty scores from logits: `fastdc.scores`. Importing this module does not import numba.
 
 The methods of this folder compute the same scores from the observer's log, with the same functions
-(`fastdc.methods.bases.difficulty`).
+(`fastdc.methods.bases.score_formulas`).
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from fastdc.common.errors import MethodError
 from fastdc.common.settings import closest
-from fastdc.methods.bases import difficulty
-from fastdc.methods.bases.difficulty import Scores, Seen
+from fastdc.methods.bases import score_formulas
+from fastdc.methods.bases.score_formulas import Scores, Seen
 from fastdc.methods.logit_trajectory import CHUNK, Trajectory
 
 Sign = Literal["hard", "published"]
@@ -71,7 +71,7 @@ def scores(
             tdds), `last_windows` (2 for cad_prune and cad_prune_el2n).
 
     Returns:
-        float64 [N], computed in float64. The observer's log keeps float32; `bases.difficulty` gives bounds.
+        float64 [N], computed in float64. The observer's log keeps float32; `bases.score_formulas` gives bounds.
 
     Raises:
         MethodError: a name, sign or constant is unknown; a shape, label, logit or feature cannot be used (the message
@@ -121,40 +121,42 @@ def _like(default: float, key: str, constants: Mapping[str, float]) -> float:
 
 
 SCORES: dict[str, Score] = {
-    "el2n": Score("mean over epochs of ||softmax(z) - onehot(y)||_2", "high", "Paul et al. 2021", difficulty.el2n),
+    "el2n": Score("mean over epochs of ||softmax(z) - onehot(y)||_2", "high", "Paul et al. 2021", score_formulas.el2n),
     "forgetting": Score(
         "number of epochs where a correct sample turns wrong; T if it was never correct",
         "high",
         "Toneva et al. 2019",
-        difficulty.forgetting,
+        score_formulas.forgetting,
     ),
     "aum": Score(
         "mean over epochs of z_y - max_{j!=y} z_j",
         "low",
         "Pleiss et al. 2020",
-        difficulty.aum,
-        lambda seen: -difficulty.aum(seen),
+        score_formulas.aum,
+        lambda seen: -score_formulas.aum(seen),
     ),
     "aum_softmax": Score(
         "mean over epochs of p_y - max_{j!=y} p_j",
         "low",
         "Zheng et al. 2023, code",
-        difficulty.aum_softmax,
-        lambda seen: -difficulty.aum_softmax(seen),
+        score_formulas.aum_softmax,
+        lambda seen: -score_formulas.aum_softmax(seen),
     ),
-    "entropy": Score("-sum_c p_c ln p_c at the last epoch, nats", "high", "Coleman et al. 2020", difficulty.entropy),
+    "entropy": Score(
+        "-sum_c p_c ln p_c at the last epoch, nats", "high", "Coleman et al. 2020", score_formulas.entropy
+    ),
     "margin": Score(
         "largest - second largest p at the last epoch",
         "low",
         "Coleman et al. 2020",
-        difficulty.margin,
+        score_formulas.margin,
         lambda seen: seen.last("gap"),
     ),
     "least_confidence": Score(
         "largest p at the last epoch",
         "low",
         "Coleman et al. 2020",
-        difficulty.least_confidence,
+        score_formulas.least_confidence,
         lambda seen: seen.last("p_max"),
     ),
     "tdds": Score(
@@ -162,28 +164,28 @@ SCORES: dict[str, Score] = {
         "q_t = sum_c |p_{t+1,c} ln(p_{t+1,c} / p_{t,c})|; J = window",
         "high",
         "Zhang et al. 2024",
-        difficulty.tdds,
+        score_formulas.tdds,
         constants={"window": 10, "decay": 0.9},
     ),
     "dyn_unc": Score(
         "mean over windows of J epochs of 10 std(p_y), unbiased; J = window",
         "high",
         "He et al. 2024",
-        difficulty.dyn_unc,
+        score_formulas.dyn_unc,
         constants={"window": 10},
     ),
     "dual": Score(
         "mean over windows of J epochs of 10 std(p_y) (1 - mean(p_y)), std unbiased; J = window",
         "high",
         "Cho et al. 2025",
-        difficulty.dual,
+        score_formulas.dual,
         constants={"window": 10},
     ),
     "cad_prune": Score(
         "mean over the last W windows of J epochs of std(p_y), unbiased; J = window, W = last_windows",
         "high",
         "Dey et al. 2026",
-        difficulty.cad_prune,
+        score_formulas.cad_prune,
         constants={"window": 6, "last_windows": 2},
     ),
     "cad_prune_el2n": Score(
@@ -191,14 +193,14 @@ SCORES: dict[str, Score] = {
         "unbiased; J = window, W = last_windows",
         "high",
         "Dey et al. 2026, as read by github.com/andriotis/ca2d",
-        difficulty.cad_prune_el2n,
+        score_formulas.cad_prune_el2n,
         constants={"window": 6, "last_windows": 2},
     ),
     "grand": Score(
         "||softmax(z) - onehot(y)||_2 sqrt(||h||_2^2 + 1) at the last epoch, h = features",
         "high",
         "Paul et al. 2021",
-        difficulty.grand,
+        score_formulas.grand,
         features=True,
     ),
 }

@@ -11,7 +11,7 @@ import fastdc
 from fastdc.kernels.scores.dynamics import batch_dynamics, batch_final
 from fastdc.kernels.scores.fields import EXACT_FIELDS, FIELDS, FINAL_FIELDS
 from fastdc.methods import get_method
-from fastdc.methods.bases import difficulty
+from fastdc.methods.bases import score_formulas
 from fastdc.methods.bases.score_methods import ScoreMethod
 from fastdc.methods.scores_of_logits import SCORES
 from fastdc.observe.dynamics_log import LOG_NAME, TDDS_NAME, Observation, append_epoch, commit, load_observation
@@ -102,7 +102,7 @@ def seen(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Observ
 
 
 def bound(name: str, expected: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the bounds that `fastdc.methods.bases.difficulty` states."""
+    """Return the bounds that `fastdc.methods.bases.score_formulas` states."""
     own = np.take_along_axis(logits, labels[None, :, None], 2)[..., 0].astype(np.float64)
     others = np.where(np.arange(logits.shape[2]) == labels[:, None], -np.inf, logits).max(2)
     absolute = {"forgetting": 0.0, "aum_softmax": 2e-6, "dyn_unc": 2e-5, "dual": 2e-5}
@@ -129,7 +129,7 @@ def test_one_function_computes_both(name: str, seen: Any) -> None:
     """Fed the stored scalars, the function behind `fastdc.scores` gives the method's score, bit for bit."""
     record, (_, labels, _) = seen
     score = SCORES[name]
-    assert score.compute is getattr(difficulty, name)
+    assert score.compute is getattr(score_formulas, name)
     found = score.compute(Files(record.folder, labels.size), **score.constants)
     assert found.tolist() == from_record(name, record).tolist()
 

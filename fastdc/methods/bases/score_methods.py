@@ -14,9 +14,9 @@ from pydantic import Field
 from typing_extensions import TypeVar
 
 from fastdc.common.errors import MethodError
-from fastdc.methods.bases.difficulty import DIFFICULTIES, Difficulty, Scores
 from fastdc.methods.bases.method import Compressed, ConfigT, Method, MethodContext, check_budget
 from fastdc.methods.bases.method_config import Keep, MethodConfig
+from fastdc.methods.bases.score_formulas import DIFFICULTIES, Difficulty, Scores
 from fastdc.methods.bases.selection import kept_images, select_among
 from fastdc.observe.dynamics_log import Observation
 from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
@@ -104,7 +104,7 @@ class LogScore(RankMethod[LogT]):
         return config.last_epoch or WHOLE_SCHEDULE
 
     def seen(self, observation: Observation, config: LogT) -> "Log":
-        """Return the epochs that the settings name, in the form that `fastdc.methods.bases.difficulty` reads."""
+        """Return the epochs that the settings name, in the form that `fastdc.methods.bases.score_formulas` reads."""
         return Log(self.info.name, observation, config.last_epoch or observation.epochs)
 
 
@@ -122,13 +122,13 @@ class FinalScore(RankMethod[ScoreConfig]):
         return replace(super().observer_needs(config), exact=True)
 
     def seen(self, observation: Observation) -> "Log":
-        """Return the trained observer, in the form that `fastdc.methods.bases.difficulty` reads."""
+        """Return the trained observer, in the form that `fastdc.methods.bases.score_formulas` reads."""
         return Log(self.info.name, observation, observation.epochs)
 
 
 @dataclass(frozen=True)
 class Log:
-    """Epochs of one observer run; implements `fastdc.methods.bases.difficulty.Seen`.
+    """Epochs of one observer run; implements `fastdc.methods.bases.score_formulas.Seen`.
 
     Attributes:
         method: name of the method, for messages.

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from fastdc.common.errors import ConfigError
 from fastdc.common.keys import file_key
 from fastdc.common.settings import parse_settings
-from fastdc.methods.bases.difficulty import Scores
 from fastdc.methods.bases.method import Lists, MethodContext
 from fastdc.methods.bases.method_config import MethodConfig, plain_value
+from fastdc.methods.bases.score_formulas import Scores
 from fastdc.methods.bases.score_methods import ScoreMethod
 from fastdc.methods.bases.teacher_losses import BATCH, image_losses, teaching_of
 from fastdc.observe.record_needs import ObserverNeeds

@@ -1,7 +1,7 @@
 """AUM: the area under the margin (Pleiss et al. 2020)."""
 
-from fastdc.methods.bases.difficulty import Scores, aum, aum_softmax
 from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_formulas import Scores, aum, aum_softmax
 from fastdc.methods.bases.score_methods import LogConfig, LogScore
 from fastdc.observe.dynamics_log import Observation
 

@@ -4,9 +4,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from fastdc.methods.bases.difficulty import Scores, cad_prune, cad_prune_el2n
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method_config import Keep, MethodConfig
+from fastdc.methods.bases.score_formulas import Scores, cad_prune, cad_prune_el2n
 from fastdc.methods.bases.score_methods import Log, RankMethod, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 

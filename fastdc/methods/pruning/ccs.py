@@ -6,10 +6,10 @@ from pydantic import Field
 
 from fastdc.common.errors import MethodError
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.difficulty import Difficulty, Scores
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
 from fastdc.methods.bases.method_config import MethodConfig
+from fastdc.methods.bases.score_formulas import Difficulty, Scores
 from fastdc.methods.bases.score_methods import EL2N_EPOCHS, ScoreMethod, difficulty_scores
 from fastdc.methods.bases.selection import members_of
 from fastdc.observe.dynamics_log import Observation

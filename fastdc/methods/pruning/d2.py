@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from fastdc.methods.bases.difficulty import Difficulty
 from fastdc.methods.bases.feature_methods import FeatureMethod, GeometryConfig, Group, groups_of, per_group
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, MethodContext
 from fastdc.methods.bases.method_config import Keep
+from fastdc.methods.bases.score_formulas import Difficulty
 from fastdc.methods.bases.score_methods import difficulty_scores
 from fastdc.methods.bases.selection import kept_images
 

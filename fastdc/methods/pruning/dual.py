@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fastdc.common.keys import derive_seed
-from fastdc.methods.bases.difficulty import Scores, dual
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
 from fastdc.methods.bases.method_config import Keep
+from fastdc.methods.bases.score_formulas import Scores, dual
 from fastdc.methods.bases.score_methods import LogConfig, LogScore, mean_over_runs
 from fastdc.methods.bases.selection import select_among
 from fastdc.observe.dynamics_log import Observation

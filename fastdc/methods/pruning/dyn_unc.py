@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
-from fastdc.methods.bases.difficulty import Scores, dyn_unc
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method_config import Keep
+from fastdc.methods.bases.score_formulas import Scores, dyn_unc
 from fastdc.methods.bases.score_methods import LogConfig, LogScore
 from fastdc.observe.dynamics_log import Observation
 

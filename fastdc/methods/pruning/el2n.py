@@ -4,9 +4,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from fastdc.methods.bases.difficulty import Scores, el2n
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method_config import Keep, MethodConfig
+from fastdc.methods.bases.score_formulas import Scores, el2n
 from fastdc.methods.bases.score_methods import EL2N_EPOCHS, Log, RankMethod, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 

@@ -1,7 +1,7 @@
 """Entropy: how evenly the trained observer spreads its probability (Coleman et al. 2020)."""
 
-from fastdc.methods.bases.difficulty import Scores, entropy
 from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_formulas import Scores, entropy
 from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 

@@ -1,7 +1,7 @@
 """Forgetting: how often training unlearns an image (Toneva et al. 2019)."""
 
-from fastdc.methods.bases.difficulty import Scores, forgetting
 from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_formulas import Scores, forgetting
 from fastdc.methods.bases.score_methods import LogConfig, LogScore
 from fastdc.observe.dynamics_log import Observation
 

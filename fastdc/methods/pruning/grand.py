@@ -1,7 +1,7 @@
 """GraNd: the norm of the last layer's loss gradient (Paul et al. 2021)."""
 
-from fastdc.methods.bases.difficulty import Scores, grand
 from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_formulas import Scores, grand
 from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 

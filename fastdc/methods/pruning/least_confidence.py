@@ -1,7 +1,7 @@
 """Least confidence: how unsure the trained observer is of its top prediction (Coleman et al. 2020)."""
 
-from fastdc.methods.bases.difficulty import Scores, least_confidence
 from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_formulas import Scores, least_confidence
 from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 

@@ -1,7 +1,7 @@
 """Margin: how close the trained observer's top two predictions are (Coleman et al. 2020)."""
 
-from fastdc.methods.bases.difficulty import Scores, margin
 from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_formulas import Scores, margin
 from fastdc.methods.bases.score_methods import FinalScore, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 

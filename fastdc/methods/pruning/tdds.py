@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from fastdc.methods.bases.difficulty import Scores, tdds
 from fastdc.methods.bases.literature import cited
+from fastdc.methods.bases.score_formulas import Scores, tdds
 from fastdc.methods.bases.score_methods import Log, RankMethod, ScoreConfig
 from fastdc.observe.dynamics_log import Observation
 
