@@ -72,23 +72,38 @@ class WorkerError(FastDCError):
 
 _MEMORY_WORDS = (
     "out of memory",
+    "not enough memory",
     "allocate memory",
     # cuBLAS, cuDNN or cuSOLVER without room for a workspace
     "_alloc_failed",
     "_allocation_failed",
-    "find a valid cudnn algorithm",
 )
 """Words of torch's messages about too little memory, in lower case."""
 
+_LIKELY_MEMORY_WORDS = ("cublas_status_not_initialized", "find a valid cudnn algorithm", "unable to find an engine")
+"""Words of messages that mostly mean too little memory: for a cuBLAS handle, or for any algorithm's workspace.
+
+torch skips algorithms of cuDNN for which memory is too small, and reports only that none is left. Sources:
+aten/src/ATen/native/cudnn/Conv_v7.cpp and Conv_v8.cpp ("GET was unable ...", with cudnn.benchmark "FIND was unable").
+"""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that the machine's or the GPU's memory is too small for the work.
+    """Return whether an error means, at least most likely, that the machine's or the GPU's memory is too small.
 
     torch has an exception class for its own CUDA memory only. Libraries and the CPU give a text.
     """
-    if isinstance(error, MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY_WORDS)
+    return names_memory(error) or (isinstance(error, RuntimeError) and _has(error, _LIKELY_MEMORY_WORDS))
+
+
+def names_memory(error: BaseException) -> bool:
+    """Return whether an error itself states that the memory is too small."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _has(error, _MEMORY_WORDS))
+
+
+def _has(error: BaseException, words: tuple[str, ...]) -> bool:
+    text = str(error).lower()
+    return any(word in text for word in words)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -23,12 +23,17 @@ def take_gpu_share(share: float) -> None:
     torch.cuda.set_per_process_memory_fraction(gpu_budget(total) / total, 0)
 
 
+def shares_gpu() -> bool:
+    """Return whether this process has only a part of its GPU."""
+    return _share < 1
+
+
 def gpu_budget(total: int) -> int:
     """Return the bytes that torch may use of a GPU of `total` bytes.
 
     They do not depend on what other processes use at the moment. A process that has a GPU for itself may use all.
     """
-    if _share >= 1:
+    if not shares_gpu():
         return total
     mine = int(total * _share)
     return max(mine - OTHER_BYTES, mine // 2)

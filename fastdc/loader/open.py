@@ -61,8 +61,9 @@ def open_loader(
             `views` = 1.
         engine: "resident" keeps decoded images in memory. "ffcv" decodes them in every epoch. "device" keeps them in
             the memory of `device` and makes the views there. "auto" is device if `device` is CUDA and the images, all
-            of one size, take at most a quarter of its memory, or of this process's share; resident if they take at most
-            a quarter of the free main memory (or are decoded already); else ffcv.
+            of one size, take at most a quarter of its memory, however many processes share it (validation views: of
+            this process's share); resident if they take at most a quarter of the free main memory (or are decoded
+            already); else ffcv.
         workers: threads; None for one per CPU that this process may use.
         output: "uint8": images are uint8 [B, S, S, 3]; "float32": normalised float32 [B, 3, S, S], see `Batch`.
         device: where the consumer computes; None for the CPU. For CUDA, batches lie in page-locked memory, or with the

@@ -32,7 +32,7 @@ def probe_steps(arch: str, image_size: int, num_classes: int, compute: Compute) 
 
     Two batch sizes separate the cost of a step from that of an image. The first is 8; the second is 16 to 128, as
     large as a step of one second allows. The probe therefore ends in seconds on any machine. Reading and augmenting
-    images are not included.
+    images are not included. On CUDA the steps are replayed as graphs where trainings do so; an observer never does.
 
     Args:
         arch, image_size, num_classes: as for `build_model`.

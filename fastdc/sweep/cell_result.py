@@ -4,8 +4,9 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from fastdc.common.errors import DivergedError, FastDCError, is_out_of_memory
-from fastdc.sweep.failures import Failure, classify
+from fastdc.common.errors import DivergedError, FastDCError, is_out_of_memory, names_memory
+from fastdc.common.gpu_share import shares_gpu
+from fastdc.sweep.failures import Failure, classify, is_short_of_memory
 
 
 class CellResult(NamedTuple):
@@ -33,6 +34,7 @@ class CellFailure(NamedTuple):
         failure: class of the failure.
         trace: traceback of an unexpected error.
         provenance: as in `CellResult`; empty for a cell that no process ran to its end.
+        short_of_memory: whether the memory was too small, so that another try in the same circumstances fails too.
     """
 
     outcome: Literal["failed", "diverged"]
@@ -40,13 +42,14 @@ class CellFailure(NamedTuple):
     failure: Failure
     trace: str | None = None
     provenance: dict[str, Any] | None = None
+    short_of_memory: bool = False
 
 
 def failure_of(error: Exception) -> CellFailure:
     """Describe an error for a cell's row."""
     trace = None if isinstance(error, FastDCError) else "".join(traceback.format_exception(error))
     outcome: Literal["failed", "diverged"] = "diverged" if isinstance(error, DivergedError) else "failed"
-    return CellFailure(outcome, one_line(error), classify(error), trace)
+    return CellFailure(outcome, one_line(error), classify(error), trace, short_of_memory=is_short_of_memory(error))
 
 
 def one_line(error: BaseException) -> str:
@@ -55,7 +58,9 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, FastDCError):
         return text
     if is_out_of_memory(error):
-        return f"out of memory ({text[:200]}); lower the protocol's batch_size or the image size"
+        likely = "" if names_memory(error) else "probably "
+        fewer = ", or let fewer processes share the GPU" if shares_gpu() else ""
+        return f"{likely}out of memory ({text[:200]}); lower the protocol's batch_size or the image size{fewer}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check path and permissions"
     return f"unexpected {type(error).__name__}: {text[:500]}"

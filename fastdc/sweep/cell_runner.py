@@ -161,6 +161,11 @@ class CellRunner:
             raise self._teacher
         return self._teacher
 
+    def forget_teacher(self) -> None:
+        """Drop the network that `teacher` loaded, with its memory; keep the error if it could not be loaded."""
+        if not isinstance(self._teacher, FastDCError):
+            self._teacher = None
+
     def _load(self, teacher: "TeacherPlan") -> "Teacher":
         from fastdc.nn.device import choose_compute
         from fastdc.teachers.load import load_teacher

@@ -31,7 +31,7 @@ LOST_WORDS = (
     *("cudnn_status_execution_failed", "cublas_status_execution_failed"),
     *("no cuda gpus are available", "error from cudagetdevicecount"),
 )
-DEVICE_WORDS = (*LOST_WORDS, "cudnn error", "cublas", "nccl", "nvml", "nvrtc", "driver", "unable to find an engine")
+DEVICE_WORDS = (*LOST_WORDS, "cudnn error", "cublas", "nccl", "nvml", "nvrtc", "driver")
 
 
 def classify(error: BaseException) -> Failure:

@@ -41,7 +41,7 @@ class Deadly(type(METHOD)):
         if how.startswith(("CUDA", "Triton")):
             with Path(__file__).with_name("pids").open("a") as pids:
                 print(os.getpid(), file=pids)
-            if len(Path(__file__).with_name("pids").read_text().split()) == 1:
+            if how.endswith("always") or len(Path(__file__).with_name("pids").read_text().split()) == 1:
                 raise RuntimeError(how)
         if how == "sleep":
             Path(__file__).with_name("pid").write_text(str(os.getpid()))
@@ -140,6 +140,20 @@ def test_a_worker_whose_gpu_or_memory_failed_is_replaced_and_its_cell_runs_in_a_
     assert "3 runs: 3 done" in out
     assert "; runs again" in errors
     assert "Traceback" not in errors
+
+
+def test_what_finds_no_memory_in_a_new_process_either_is_not_tried_a_third_time(
+    start: Callable[..., "subprocess.Popen[str]"], plugin: Path, tmp_path: Path
+) -> None:
+    sweep = start("CUDA out of memory, always", "--workers", "1")
+    _, errors = sweep.communicate(timeout=180)
+    assert (sweep.returncode, states(tmp_path)) == (1, {0: "done", 1: "failed", 2: "done"}), errors
+    first, second = (plugin / "pids").read_text().split()
+    assert first != second
+    hint = "out of memory (CUDA out of memory, always); lower the protocol's batch_size or the image size"
+    assert f"{hint}; runs again in a new process" in errors
+    with Store(tmp_path / "work" / "store.sqlite", readonly=True) as store:
+        assert [record.reason for record in store.records() if record.state == "failed"] == [hint]
 
 
 @pytest.mark.slow

@@ -9,11 +9,12 @@ import torch
 from fastdc.common import gpu_share, threads
 from fastdc.common.errors import LoaderError
 from fastdc.common.threads import loader_cpus, share_cpus, usable_cpus
-from fastdc.loader import TrainView, choose_engine, engine_for_part, open_loader
+from fastdc.loader import EvalView, TrainView, choose_engine, engine_for_part, open_loader
 from fastdc.loader import open as opening
 from fastdc.loader.engines.device import device_memory
 from fastdc.loader.engines.ffcv_support import ffcv_problem
 from fastdc.loader.image_cache import CACHE
+from fastdc.loader.view_settings import View
 
 
 @pytest.mark.parametrize("engine", ["auto", "ffcv", "resident", "device"])
@@ -40,19 +41,39 @@ def test_a_small_part_of_a_large_set_is_streamed(betons: Any, monkeypatch: pytes
     assert engine_for_part(betons.train, view, 60) == "resident", "decoded already"
 
 
-@pytest.mark.parametrize(("share", "engine"), [(1.0, "device"), (0.5, "device"), (0.4, "resident")])
+@pytest.mark.parametrize(
+    ("view", "share", "engine"),
+    [
+        (TrainView(28), 1.0, "device"),
+        (TrainView(28), 0.1, "device"),  # pixels may differ by one level, so no number of processes may matter
+        (EvalView(28, 32), 1.0, "device"),
+        (EvalView(28, 32), 0.5, "device"),
+        (EvalView(28, 32), 0.4, "resident"),
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize("free", [0, 10**12])
-def test_a_gpus_share_decides_and_not_what_is_free_there(
-    betons: Any, monkeypatch: pytest.MonkeyPatch, share: float, engine: str, free: int
+def test_a_gpus_size_decides_and_not_what_is_free_there(
+    betons: Any, monkeypatch: pytest.MonkeyPatch, view: View, share: float, engine: str, free: int
 ) -> None:
-    needed = 120 * 28 * 28 * 3  # bytes of the decoded images
+    needed = 120 * 28 * 28 * 3  # bytes of the decoded images, and of their validation views
     monkeypatch.setattr(gpu_share, "_share", share)
     monkeypatch.setattr(gpu_share, "OTHER_BYTES", 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=8 * needed))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 8 * needed))
-    assert choose_engine(betons.train, TrainView(28), "auto", "cuda") == engine
+    assert choose_engine(betons.train, view, "auto", "cuda") == engine
+
+
+def test_training_images_of_more_than_a_quarter_of_a_gpu_stay_in_main_memory(
+    betons: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    total = 4 * 120 * 28 * 28 * 3 - 1
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=total))
+    assert choose_engine(betons.train, TrainView(28), "auto", "cuda") == "resident"
 
 
 def test_what_is_left_on_a_gpu_is_bounded_by_the_share(monkeypatch: pytest.MonkeyPatch) -> None:

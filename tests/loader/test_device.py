@@ -107,8 +107,10 @@ def test_images_of_several_sizes_are_refused_with_a_sample(shelf: Shelf) -> None
 def test_the_error_about_memory_has_numbers(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     device_cache(torch.device("cpu")).clear()
     monkeypatch.setattr(device_engine, "device_memory", lambda device: 100_000)
-    with pytest.raises(LoaderError, match=r"its images take 0\.2 MB on cpu, where 0\.1 MB are free; use the resident"):
+    message = r"its images take 0\.2 MB on cpu, where 0\.1 MB are free; use the resident"
+    with pytest.raises(LoaderError, match=message) as found:
         open_loader(shelf.jpeg, TrainView(8), batch_size=4, engine="device")
+    assert isinstance(found.value.__cause__, MemoryError)  # by which a sweep takes it for too little memory
 
 
 def test_loaders_share_the_images(shelf: Shelf) -> None:

@@ -23,7 +23,7 @@ from fastdc.common.errors import (
     WorkerError,
 )
 from fastdc.nn.device import environment
-from fastdc.sweep.cell_result import one_line
+from fastdc.sweep.cell_result import failure_of, one_line
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.failures import classify, ends_sweep, loses_device
 from fastdc.sweep.forecast.preview import preview
@@ -100,6 +100,8 @@ def test_the_cause_of_a_failure(error: Exception, failure: str) -> None:
         (RuntimeError("CUDA driver error: out of memory"), False),
         (RuntimeError("Triton Error [CUDA]: out of memory"), False),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), False),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), False),
         (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"), False),
         (MethodError("the text of an error names a CUDA error"), False),
     ],
@@ -116,16 +118,47 @@ def test_a_lost_device(error: Exception, lost: bool) -> None:
         "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 GiB of which 1 MiB is "
         "free. 19.79 GiB allowed; Of the allocated memory 17 GiB is allocated by PyTorch",
         "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
-        "Unable to find a valid cuDNN algorithm to run convolution",
         "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "Not enough memory for workspace!",
         "CUDA out of memory. Allocation was preemptively rejected because it would exceed "
         "per_process_memory_fraction limit.",
     ],
 )
-def test_too_little_memory_gives_the_batch_hint(text: str) -> None:
+def test_too_little_memory_gives_the_batch_hint(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = one_line(RuntimeError(text))
     assert found.startswith(f"out of memory ({' '.join(text.split())[:40]}")
     assert found.endswith("; lower the protocol's batch_size or the image size")
+    monkeypatch.setattr("fastdc.common.gpu_share._share", 0.25)
+    assert one_line(RuntimeError(text)) == f"{found}, or let fewer processes share the GPU"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+        "GET was unable to find an engine to execute this computation",
+        "FIND was unable to find an engine to execute this computation",
+    ],
+)
+def test_what_is_mostly_too_little_memory_gives_the_batch_hint_without_certainty(text: str) -> None:
+    failure = failure_of(RuntimeError(text))
+    assert failure.reason == f"probably out of memory ({text}); lower the protocol's batch_size or the image size"
+    assert (failure.failure, failure.short_of_memory) == ("infrastructure", True)
+
+
+@pytest.mark.parametrize(
+    ("error", "short"),
+    [
+        (caused_by(MethodError("the images do not fit"), RuntimeError("CUDA error: out of memory")), True),
+        (caused_by(LoaderError("its images take 9 MB"), MemoryError()), True),
+        (LoaderError("sample 3 cannot be decoded"), False),
+        (RuntimeError("CUDA error: unspecified launch failure"), False),
+    ],
+    ids=repr,
+)
+def test_a_failure_shows_whether_memory_was_short(error: Exception, short: bool) -> None:
+    assert failure_of(error).short_of_memory is short
 
 
 def test_circular_causes_end() -> None:

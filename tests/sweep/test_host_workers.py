@@ -1,9 +1,12 @@
 """Processes of this host that run cells side by side: on the CPU for real, on GPUs by what each process is given."""
 
 import pickle
+import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -130,13 +133,16 @@ def test_workers_divide_gpus_and_their_memory(
         assert {(child.home.gpu_share, child.home.cpu_share) for child in children(workers)} == {(gpu_share, cpu_share)}
 
 
-def four_gpus(monkeypatch: pytest.MonkeyPatch, visible: str | None = None) -> None:
-    """Let torch find four GPUs."""
+def four_gpus(monkeypatch: pytest.MonkeyPatch, visible: str | None = None) -> list[int]:
+    """Let torch find four GPUs; return a list that will hold those that are selected."""
+    selected: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", selected.append)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    return selected
 
 
 def test_numbers_count_the_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +157,69 @@ def test_each_part_of_a_divided_gpu_is_a_place_though_one_process_sees_only_the_
     four_gpus(monkeypatch, "MIG-5c,MIG-9f")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert find_gpus("all") == ("MIG-5c", "MIG-9f")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "chosen"),
+    [
+        ("all", None, []),  # the first is current anyway, and selecting it would take memory
+        ("1,2", None, [1]),
+        ("2,0", "GPU-5c,GPU-9f,GPU-1a,GPU-77", [2]),
+        ("3", "MIG-5c,MIG-9f,MIG-1a,MIG-77", []),  # a process sees only the first part of a divided GPU
+    ],
+)
+def test_the_sweeps_process_computes_on_the_first_of_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, gpus: str, visible: str | None, chosen: list[int]
+) -> None:
+    selected = four_gpus(monkeypatch, visible)
+    if visible is not None and visible.startswith("MIG-"):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert HostLauncher(gpus=gpus).device() == "cuda"
+    assert selected == chosen
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["3", "GPU-0b61a2c6-6d1c-7a3e-9a32-2a1f0c9d8e7f", "MIG-9f"])
+def test_a_process_gets_its_gpu_by_the_name_that_was_given(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"GPU-1,{name}")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    with closing(HostWorkers(plan, (name,))) as workers:
+        worker = workers.start()
+        next_of(workers, Started)
+        found = Path(f"/proc/{workers._children[worker]._process.pid}/environ").read_bytes().split(b"\0")
+    assert {f"CUDA_VISIBLE_DEVICES={name}".encode(), b"CUDA_DEVICE_ORDER=PCI_BUS_ID"} <= set(found)
+
+
+def with_setting(plan: Plan, value: object) -> Plan:
+    """Return the plan with one more value in the settings of its last cell's method."""
+    last = plan.cells[-1]
+    assert last.subset is not None
+    variant = replace(last.subset.variant, settings={"hook": value})  # type: ignore[call-arg, type-var]
+    cell = replace(last, subset=replace(last.subset, variant=variant))
+    return replace(plan, cells=[*plan.cells[:-1], cell])
+
+
+def test_a_plug_in_that_cannot_leave_its_process_is_named(plan: Plan) -> None:
+    reason = r"^method random cannot be sent to another process \(.*lambda.*\); define it at the top level of a module"
+    with pytest.raises(WorkerError, match=reason), HostLauncher(2).open(with_setting(plan, lambda: 0)):
+        pass
+
+
+@pytest.mark.timeout(60)
+def test_a_plug_in_that_another_process_cannot_read_is_a_problem_of_the_start(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("only_here")
+    exec("class Mine: pass", vars(module))
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    with closing(HostWorkers(with_setting(plan, module.Mine()), ("",))) as workers:
+        workers.start()
+        _, started = next_of(workers, Started)
+    assert started.problem.startswith(
+        "it cannot read a plug-in (ModuleNotFoundError: No module named 'only_here'); define it at the top level"
+    )
 
 
 def test_workers_on_a_cpu_see_no_gpu(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:

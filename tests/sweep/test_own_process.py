@@ -47,5 +47,7 @@ def test_a_cell_runs_in_the_sweeps_process_with_a_message(
     assert isinstance(ended, Ended)
     assert ended.result.provenance is not None
     assert finished == Finished()
-    reason = "Resource temporarily unavailable" if what == "no process" else "TypeError: cannot leave its process"
-    assert f"runs here, for a process of its own could not be started ({reason})" in capsys.readouterr().err
+    reason = "Resource temporarily unavailable)"
+    if what == "no pickle":
+        reason = "the sweep cannot be sent to another process (TypeError: cannot leave its process); define it"
+    assert f"runs here, for a process of its own could not be started ({reason}" in capsys.readouterr().err

@@ -286,6 +286,35 @@ class TestOnAGpu:
         named = self.make(make_config, precision="fp32")
         assert Reporting().open(named, Home(this_fastdc(), tmp_path)) is None
 
+    @pytest.mark.parametrize(
+        ("changes", "found"),
+        [
+            ({"precision": "bf16"}, ": precision bf16: this GPU has compute capability 7.5, expected 8.0 or higher"),
+            (
+                {"precision": "fp32", "methods": "el2n", "observer": {"arch": "convnet1_w4", "precision": "auto"}},
+                ": observer convnet1_w4: precision bf16: this GPU has compute capability 7.5, expected 8.0 or higher; "
+                "use fp16 or fp32, by --observer precision=...",
+            ),
+            ({"precision": "fp32", "observer": {"arch": "convnet1_w4", "precision": "auto"}}, None),  # trains none
+        ],
+        ids=["runs", "observer", "no observer"],
+    )
+    def test_a_gpu_without_a_precision_of_the_plan_is_refused(
+        self,
+        make_config: Make,
+        tmp_path: Path,
+        shares: list[float],
+        monkeypatch: pytest.MonkeyPatch,
+        changes: dict[str, Any],
+        found: str | None,
+    ) -> None:
+        plan = self.make(make_config, **changes)
+        monkeypatch.setattr("fastdc.common.precision.gpu_capability", lambda: (7, 5))
+        monkeypatch.setattr("fastdc.sweep.launch.remote_worker.gpu_capability", lambda: (7, 5))
+        problem = Reporting().open(plan, Home(this_fastdc(), tmp_path))
+        assert (problem is None) == (found is None)
+        assert (found or "") in (problem or "")
+
 
 def test_a_full_disk_ends_the_sweep(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = OSError(errno.ENOSPC, "No space left on device")

@@ -265,6 +265,93 @@ def test_a_fault_of_the_machine_is_tried_again_on_another_worker(
     )
 
 
+SHORT = failure_of(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("large", [{0}, {3}, {0, 3}, {0, 1, 2, 3}], ids=repr)
+def test_a_run_without_memory_is_tried_once_more_as_the_first_of_a_new_process(
+    make_config: Make, capsys: pytest.CaptureFixture[str], size: int, large: set[int]
+) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+    keys = {cell.key for cell in plan.cells if cell.seed in large}
+    ran: dict[int, list[str]] = {}  # keys by worker
+
+    def react(worker: int, call: Call, arguments: tuple[Any, ...]) -> CellFailure | None:
+        if call != "run":
+            return None
+        (key,) = arguments[0]
+        ran.setdefault(worker, []).append(key)
+        return SHORT if key in keys else None
+
+    assert sweep(plan, FakeWorkers(plan, react, size)).states["failed"] == len(keys)
+    for key in keys:
+        places = [done.index(key) for done in ran.values() if key in done]
+        assert (len(places), places[-1]) == (2, 0)
+    assert reasons(plan) == dict.fromkeys(keys, SHORT.reason)
+    name = next(cell.name for cell in plan.cells if cell.key in keys)
+    assert f"{name}: {SHORT.reason}; runs again in a new process\n" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(20)
+def test_a_run_without_memory_whose_new_process_cannot_start_gets_a_later_one(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-5"))
+    large = plan.cells[1].key
+
+    def react(worker: int, call: Call, arguments: tuple[Any, ...]) -> CellFailure | str | None:
+        if call == "open":
+            return "no CUDA" if worker == 3 else None
+        return SHORT if call == "run" and large in arguments[0] else None
+
+    workers = FakeWorkers(plan, react)
+    assert sweep(plan, workers).states == {"done": 5, "failed": 1}
+    tried = [worker for worker, call, arguments in workers.sent if call == "run" and large in arguments[0]]
+    assert len(tried) == 2
+    assert tried[-1] > 3
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("call", ["make_network", "make_subset"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_part_without_memory_is_tried_once_more_as_the_first_of_a_new_process(
+    make_config: Make, capsys: pytest.CaptureFixture[str], call: Call, size: int
+) -> None:
+    plan = make_plan(make_config(methods="random,el2n", seeds="0-2"))
+    tried: list[int] = []
+
+    def react(worker: int, sent: Call, arguments: tuple[Any, ...]) -> CellFailure | None:
+        of_el2n = sent != "make_subset" or workers.cells[arguments[0]].label["method"] == "el2n"
+        if sent != call or not of_el2n:
+            return None
+        tried.append(worker)
+        return SHORT
+
+    workers = FakeWorkers(plan, react, size)
+    report = workers.events
+
+    def end(worker: int, sent: Call, arguments: tuple[Any, ...], value: Any) -> list[Event]:
+        events = report(worker, sent, arguments, value)
+        if value is SHORT:
+            workers.waiting.pop(worker)
+            events.append(Lost("it ran out of memory"))
+        return events
+
+    workers.events = end  # type: ignore[method-assign]
+    assert sweep(plan, workers).states == {"done": 3, "failed": 3}
+    assert set(reasons(plan).values()) == {SHORT.reason}
+    assert len(set(tried)) == len(tried) == 2
+    assert next(step for worker, step, _ in workers.sent if worker == tried[-1]) == call
+    assert f": {SHORT.reason}; runs again in a new process\n" in capsys.readouterr().err
+
+
+def test_memory_that_was_short_for_a_moment_fails_no_run(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+    once = [SHORT]
+    workers = FakeWorkers(plan, lambda _w, call, _a: once.pop() if call == "run" and once else None)
+    assert sweep(plan, workers).states == {"done": 4}
+
+
 def test_a_fault_of_the_machine_in_a_shared_part_fails_no_other_cell(make_config: Make) -> None:
     plan = make_plan(make_config(methods="el2n", seeds="0-3"))
     fault = failure_of(OSError(errno.EIO, "Input/output error", "train.beton"))

@@ -9,7 +9,7 @@ from fastdc.observe.record_needs import ObserverNeeds
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import disk_needed
 from fastdc.sweep.forecast.estimate import subsets_left
-from fastdc.sweep.forecast.preview import observers_left
+from fastdc.sweep.observers_left import observers_left
 from fastdc.sweep.sweep_config import SweepConfig
 
 Make = Callable[..., SweepConfig]

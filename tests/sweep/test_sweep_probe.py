@@ -100,6 +100,12 @@ def test_what_no_probe_has_measured_is_marked(make_config: Make) -> None:
     assert "1 training from a probe of some steps, without loading; 1 training by a rough rate" in time
 
 
+def test_a_probe_of_runs_that_compile_says_that_it_does_not(make_config: Make) -> None:
+    lines = preview(make_config(methods="random", ipc="2", seeds="0", compile=True), probe=FixedProbe())
+    (time,) = [line for line in lines if line.startswith("time: ")]
+    assert time.endswith("(1 training from a probe of some steps, without loading and torch.compile)")
+
+
 def test_a_probe_on_a_gpu_gives_gpu_hours(make_config: Make) -> None:
     launcher = TwoOnOneGpu(gpus_per_run=0.5)
     config = make_config(methods="random", ipc="2", seeds="0-3", precision="fp32")

@@ -17,7 +17,8 @@ from fastdc.methods.bases.teacher_methods import TeacherMethod
 from fastdc.nn.models import build_model
 from fastdc.observe.train_observer import complete_records, observe
 from fastdc.sweep.cells import make_plan
-from fastdc.sweep.forecast.preview import observers_left, preview
+from fastdc.sweep.forecast.preview import preview
+from fastdc.sweep.observers_left import observers_left
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.run_cells import Outcome, run_plan
 from fastdc.sweep.store.results import Store

@@ -58,15 +58,17 @@ def device_memory(device: torch.device) -> int:
 
 
 def device_suits(file: StoredFile, plan: ViewPlan, share: int) -> bool:
-    """Return whether the images can be kept on a GPU and take at most 1/`share` of what this process may use there.
+    """Return whether the images can be kept on a GPU and take at most 1/`share` of its memory.
 
-    What is free at the moment does not count: pixels of this engine may differ by one level, so the choice must be the
-    same whatever else runs.
+    What is free at the moment does not count, nor, for training views, how many processes share the GPU: pixels of this
+    engine may differ by one level, so the choice must be the same whatever else runs. Validation views are the same
+    bytes in all engines, so for them the memory that this process may use decides.
     """
     view = plan.requests[0].view
-    equal = isinstance(view, EvalView) or _one_size(file)
     total = torch.cuda.get_device_properties(plan.delivery.device).total_memory
-    return equal and resident_bytes(file, view) <= gpu_budget(total) // share
+    if isinstance(view, EvalView):
+        return resident_bytes(file, view) <= gpu_budget(total) // share
+    return _one_size(file) and resident_bytes(file, view) <= total // share
 
 
 def _one_size(file: StoredFile) -> bool:
@@ -77,7 +79,8 @@ def open_device(file: StoredFile, plan: ViewPlan, workers: int) -> "DeviceStream
     """Open a stream that keeps the images on the plan's device; decode unless this process has already done so.
 
     Raises:
-        LoaderError: an image cannot be decoded, sizes differ, or the device has too little memory.
+        LoaderError: an image cannot be decoded, sizes differ, or the device has too little memory, which its cause
+            states too.
     """
     device, view = plan.delivery.device, plan.requests[0].view
     cache = device_cache(device)
@@ -100,8 +103,8 @@ def _check_fits(file: StoredFile, size: int, device: torch.device, validation: b
     if size > free:
         raise LoaderError(
             f"{file.path}: its images take {size / 1e6:,.1f} MB on {device}, where {free / 1e6:,.1f} MB are free; use "
-            "the resident or the ffcv engine, or end what else runs there"
-        )
+            "the resident or the ffcv engine, let fewer processes share the device, or end what else runs there"
+        ) from MemoryError(device)
 
 
 def _upload(file: StoredFile, view: EvalView | None, device: torch.device, workers: int) -> torch.Tensor:

@@ -277,7 +277,8 @@ def basis_of(plan: Plan, todo: list[Cell], rates: Rates, observers: Sequence[tup
     ):
         parts["probed" if probed else "rough"].append(f"{count} {what}{'s' * (count > 1)}")
     bases = [f"{measured} trainings from like runs in the store"] if measured else []
-    bases += [", ".join(parts["probed"]) + " from a probe of some steps, without loading"] if parts["probed"] else []
+    probe = f"a probe of some steps, without loading{' and torch.compile' if plan.config.compile else ''}"
+    bases += [", ".join(parts["probed"]) + f" from {probe}"] if parts["probed"] else []
     bases += [", ".join(parts["rough"]) + " by a rough rate, right within a factor of 5"] if parts["rough"] else []
     return "; ".join(bases)
 

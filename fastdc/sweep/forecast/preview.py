@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastdc.common.log import format_seconds
 from fastdc.common.text import plain
-from fastdc.observe.record_needs import ObserverNeeds
-from fastdc.sweep.cell_networks import observer_needs, reads_observer
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.forecast.disk import Disk
 from fastdc.sweep.forecast.estimate import Bill, Estimate, Rates, estimate, make_bill, measured_rates, rough_rates
 from fastdc.sweep.forecast.probe import Probe, probed_rates
 from fastdc.sweep.launch.workers import Launcher
+from fastdc.sweep.observers_left import observers_left
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.store.results import Record, Rerun, Store
 from fastdc.sweep.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
-    from fastdc.observe import Observation, ObserverConfig
+    from fastdc.observe import ObserverConfig
 
 LONG_SECONDS = 100 * 3600.0
 GPU_WORK_SECONDS = 3600.0
@@ -159,44 +158,3 @@ def _on_a_gpu(plan: Plan, todo: list[Cell], left: "list[tuple[ObserverConfig, in
             "right within a factor of 3"
         )
         yield from _parts(bill)
-
-
-def observers_left(plan: Plan, todo: list[Cell]) -> list[tuple["ObserverConfig", int]]:
-    """Return the observers that still have to be trained for these cells, each with its epochs over all its runs."""
-    records = list(observer_records(plan.config.workdir))
-    train_hash, extra = plan.train.content_hash, ObserverNeeds(weights=True)
-    needs = observer_needs(cell for cell in todo if reads_observer(cell))
-    found = [(plan.observer, _epochs_left(plan.observer, train_hash, needs, records))]
-    others = {teacher.identity: teacher for cell in todo for teacher in cell.teachers if teacher.extra}
-    for teacher in others.values():
-        assert teacher.observer is not None
-        found.append((teacher.observer, _epochs_left(teacher.observer, train_hash, extra, records)))
-    return [(observer, epochs) for observer, epochs in found if epochs]
-
-
-def _epochs_left(
-    observer: "ObserverConfig", train_hash: str, needs: ObserverNeeds, records: "Iterable[Observation]"
-) -> int:
-    schedule = observer.epochs
-    if not needs.last_epoch(schedule):
-        return 0
-    runs = 1 if needs == ObserverNeeds(weights=True) else observer.runs  # a teacher takes the weights of run 0 only
-    wanted = [observer.identity(train_hash, run) for run in range(runs)]
-    left = dict.fromkeys(range(runs), needs.last_epoch(schedule))
-    for record in records:
-        if record.identity in wanted:
-            missing = record.missing(needs, schedule)
-            # TDDS's distances need every epoch from the first on, so epochs trained without them count for nothing.
-            done = record.tdds_epochs if missing.tdds else record.epochs
-            left[wanted.index(record.identity)] = max(0, missing.last_epoch(schedule) - done)
-    return sum(left.values())
-
-
-def observer_records(workdir: Path) -> Iterable["Observation"]:
-    """Generate the records of all observer runs in a workdir, without torch."""
-    from fastdc.observe import load_observation
-
-    for folder in sorted(workdir.glob("observers/*")):
-        record = load_observation(folder)
-        if record is not None:
-            yield record

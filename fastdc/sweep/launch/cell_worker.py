@@ -3,7 +3,6 @@
 import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -19,17 +18,25 @@ from fastdc.sweep.provenance import Watch
 Done = TypeVar("Done")
 
 
-def release_memory() -> None:
-    """Free the GPU memory that this process keeps for later cells."""
+def release_memory() -> bool:
+    """Free the GPU memory that this process keeps for later cells; return whether its GPU works.
+
+    After a fault the GPU frees little before the process ends.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
-        return
+        return True
     from fastdc.loader.engines.device import forget_images
 
     forget_images()
     gc.collect()
-    with suppress(RuntimeError):  # the GPU failed, and no cell has noticed it yet
+    try:
+        if torch.cuda.memory_reserved():  # else this would be the first use of the GPU, and take memory
+            torch.cuda.synchronize()  # a fault shows here, even one that was taken for too little memory
         torch.cuda.empty_cache()
+    except RuntimeError:
+        return False
+    return True
 
 
 class CellWorker:
@@ -123,8 +130,8 @@ class CellWorker:
         if self._isolate is not None and self._is_unsafe(cell, request):
             try:
                 self._short_of_memory = False
-                if not self._lost_device:
-                    release_memory()  # or the new process would not find the memory that this one holds
+                self._runner.forget_teacher()
+                self._lost_device |= not release_memory()  # or the new process would not find what this one holds
                 yield from self._isolate(cell)
                 return
             except WorkerError as error:

@@ -25,6 +25,11 @@ from fastdc.sweep.plan import Plan
 POLL_SECONDS = 0.5
 EXIT_SECONDS = 20.0
 """Time that a process has to exit by itself after it closed its end of the pipe."""
+REMEDY = (
+    "define it at the top level of a module that is installed, or leave out --workers and --gpus, without which runs "
+    "stay in the sweep's process"
+)
+"""What to do if another process cannot get a plug-in."""
 OUT_OF_MEMORY = (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
@@ -41,7 +46,22 @@ def pickled(plan: Plan, cpu_share: float | None = None, gpu_share: float | None 
     try:
         return pickle.dumps((plan, Home(this_fastdc(), Path.cwd(), cpu_share, gpu_share)))
     except Exception as error:  # a plug-in's method may fail to pickle with any type of error
-        raise WorkerError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise WorkerError(f"{_unsendable(plan)} cannot be sent to another process ({reason}); {REMEDY}") from error
+
+
+def _unsendable(plan: Plan) -> str:
+    """Name the first part of a plan that cannot be pickled."""
+    for cell in plan.cells:
+        parts: dict[str, object] = {f"protocol {cell.protocol.name}": cell.protocol}
+        if cell.subset is not None:
+            parts |= {f"{cell.subset.variant.sort} {cell.subset.variant.stem}": cell.subset.variant}
+        for name, part in parts.items():
+            try:
+                pickle.dumps(part)
+            except Exception:  # see `pickled`
+                return name
+    return "the sweep"
 
 
 class ChildProcess:
@@ -162,7 +182,12 @@ def _start(connection: int, environment: Mapping[str, str]) -> "subprocess.Popen
 def main() -> None:
     """Run requests in the child process and send their events to the sweep."""
     sweep: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    plan, home = sweep.recv()
+    message = sweep.recv_bytes()
+    try:
+        plan, home = pickle.loads(message)
+    except Exception as error:  # such as no class of this name, because the sweep's `__main__` defines it
+        sweep.send(Started(f"it cannot read a plug-in ({type(error).__name__}: {error}); {REMEDY}"))
+        return
     requests: SimpleQueue[Request] = SimpleQueue()
     threading.Thread(target=_receive, args=(sweep, requests), daemon=True).start()
     turns = threading.Lock()

@@ -46,8 +46,22 @@ def find_gpus(wanted: str) -> tuple[str, ...]:
     return tuple(names[number] for number in numbers)
 
 
+def compute_on(name: str) -> None:
+    """Let this thread compute on one of the GPUs that torch finds, given as CUDA_VISIBLE_DEVICES names it."""
+    import torch
+
+    number = visible_gpus().index(name)
+    # Selecting a GPU takes memory there, so the first is left as it is. Torch sees one part of a divided GPU only.
+    if number < torch.cuda.device_count() and (number or torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
+        torch.cuda.set_device(number)
+
+
 def visible_gpus() -> tuple[str, ...]:
-    """Return the GPUs that torch finds, in its order, each as CUDA_VISIBLE_DEVICES names it."""
+    """Return the GPUs that torch finds, in its order, each as CUDA_VISIBLE_DEVICES names it.
+
+    Names stay as the user gave them, also UUIDs and parts of GPUs. Without names the GPUs are numbered. A child process
+    numbers them the same way, because it has the same CUDA_DEVICE_ORDER.
+    """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

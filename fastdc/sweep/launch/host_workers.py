@@ -11,7 +11,7 @@ from fastdc.common.errors import WorkerError
 from fastdc.common.threads import host_cpus
 from fastdc.sweep.cell_runner import actual_device
 from fastdc.sweep.launch.child_process import ChildProcess, pickled
-from fastdc.sweep.launch.host_gpus import find_gpus, gpu_numbers
+from fastdc.sweep.launch.host_gpus import compute_on, find_gpus, gpu_numbers
 from fastdc.sweep.launch.worker_starts import log_if_shown
 from fastdc.sweep.launch.workers import Event, Finished, Lost, Request, Started
 from fastdc.sweep.plan import Plan
@@ -42,12 +42,14 @@ class HostLauncher:
     def device(self) -> Device:
         """Return the device on which workers compute.
 
+        From now on this thread computes on the first of the `gpus`, such as a dry run's probe or a check of teachers.
+
         Raises:
             ConfigError: this host does not have the GPUs.
         """
         if self.gpus is None:
             return actual_device()
-        find_gpus(self.gpus)
+        compute_on(find_gpus(self.gpus)[0])
         return "cuda"
 
     def capacity(self, plan: Plan) -> int:

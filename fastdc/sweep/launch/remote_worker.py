@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 from fastdc import _version
 from fastdc.beton.missing_manifest import one_use
-from fastdc.common.errors import FastDCError
+from fastdc.common.errors import ConfigError, FastDCError
 from fastdc.common.log import progress_shown
-from fastdc.common.precision import precision_label, resolve_precision
+from fastdc.common.machine import gpu_capability
+from fastdc.common.precision import check_precision, precision_label, resolve_precision
 from fastdc.common.text import one_line
 from fastdc.sweep.cell_runner import actual_device
 from fastdc.sweep.launch.cell_worker import CellWorker
 from fastdc.sweep.launch.workers import Costs, Event, Finished, Message, Request, SubsetMade, Tracked
+from fastdc.sweep.observers_left import observers_left
 from fastdc.sweep.plan import Plan
 from fastdc.track import listening
 
@@ -51,19 +53,36 @@ class Home(NamedTuple):
     gpu_share: float | None = None
 
 
-def _gpu_problem(plan: Plan, share: float | None) -> str | None:
-    """Take this process's share of its GPU; return why the GPU cannot run the plan, or None."""
-    import torch
-
-    from fastdc.common.gpu_share import take_gpu_share
-
-    precision = precision_label(resolve_precision(plan.config.precision, "cuda"), plan.config.compile)
+def _precision_problem(plan: Plan) -> str | None:
+    """Return why this process's GPU cannot compute in the precisions of the plan, or None."""
+    own, capability = resolve_precision(plan.config.precision, "cuda"), gpu_capability()
+    precision = precision_label(own, plan.config.compile)
     if planned := next(
         (cell.label["precision"] for cell in plan.runnable if cell.label["precision"] != precision), None
     ):
         return (
             f"precision auto is {precision} on its GPU, the sweep is planned for {planned}; choose one by --precision"
         )
+    try:
+        check_precision(own, "cuda", capability)
+    except ConfigError as error:
+        return str(error)
+    for observer, _ in observers_left(plan, plan.runnable):
+        try:  # the sweep's process has resolved `auto`, for its own GPU
+            check_precision(observer.precision, "cuda", capability)
+        except ConfigError as error:
+            return f"observer {observer.arch}: {error}, by --observer precision=..."
+    return None
+
+
+def _gpu_problem(plan: Plan, share: float | None) -> str | None:
+    """Take this process's share of its GPU; return why the GPU cannot run the plan, or None."""
+    import torch
+
+    from fastdc.common.gpu_share import take_gpu_share
+
+    if (problem := _precision_problem(plan)) is not None:
+        return problem
     try:
         if share is not None:
             take_gpu_share(share)

@@ -40,6 +40,9 @@ from fastdc.track.events import publish
 MOST_TRIES = 3
 """Tries after which a lost worker, or a fault of the machine, fails a cell or one of its needs."""
 
+MOST_MEMORY_TRIES = 2
+"""Tries after which too little memory fails them, if the last one was the first work of its process."""
+
 POLL_SECONDS = 0.5
 
 
@@ -50,6 +53,8 @@ class Job:
     Attributes:
         leased: the cells that have not ended, each with its lease, by key.
         making: prerequisites that are still to be made, in order.
+        clean: whether what comes next, a prerequisite or a single cell, is the first work of the worker's process.
+        problem: why a prerequisite could not be made.
         heartbeats: heartbeats of the leases; closed when the job ends.
         unsound: whether a cell or prerequisite failed in a way that may leave the worker's process broken, above all
             its GPU.
@@ -57,6 +62,8 @@ class Job:
 
     leased: dict[str, tuple[Cell, Lease]]
     making: list[Need]
+    clean: bool = False
+    problem: str | None = None
     heartbeats: ExitStack = field(default_factory=ExitStack)
     unsound: bool = False
 
@@ -85,6 +92,8 @@ class Scheduler:
         self._made: set[Need] = set()
         self._broken: dict[Need, CellFailure] = {}
         self._tries: Counter[str | Need] = Counter()  # tries that ended badly, by cell key or need
+        self._worked: set[int] = set()  # workers that had a request
+        self._large: set[str | Need] = set()  # what ran out of memory, and is tried again in a new process only
 
     def run(self, groups: Sequence[Sequence[Cell]]) -> None:
         """Claim and run cells, each group on one worker, and store how each cell ended.
@@ -118,7 +127,7 @@ class Scheduler:
     def _assign(self) -> None:
         """Give each idle worker the first cells in the queue that need not wait."""
         while self._starts.idle and (job := self._next_job()) is not None:
-            worker = self._starts.idle.pop()
+            worker = self._take_worker(job)
             self._jobs[worker] = job
             cells = [cell for cell, _ in job.leased.values()]
             for _, lease in job.leased.values():
@@ -126,13 +135,30 @@ class Scheduler:
             self._meter.start(cells)
             crashed = tuple(key for key, (_, lease) in job.leased.items() if lease.after_crash)
             self._workers.send(worker, Request(tuple(job.leased), self._costs(cells), tuple(job.making), crashed))
+        # Only cells that need a new process, or wait for another worker, are left for idle workers.
+        only_old = self._worked.issuperset(self._starts.idle)
+        if self._large and only_old and any(self._is_large(cells, self._needs(cells[0])) for cells in self._queue):
+            self._starts.replace_idle()
+
+    def _take_worker(self, job: Job) -> int:
+        """Take an idle worker; new processes are left for what needs one."""
+        idle, large = self._starts.idle, not self._large.isdisjoint([*job.leased, *job.making])
+        worker = next((each for each in reversed(idle) if (each in self._worked) != large), idle[-1])
+        idle.remove(worker)
+        job.clean = worker not in self._worked and (bool(job.making) or len(job.leased) == 1)
+        self._worked.add(worker)
+        return worker
+
+    def _is_large(self, cells: Sequence[Cell], needs: Sequence[Need]) -> bool:
+        return not self._large.isdisjoint([cells[0].key, *needs])  # a large cell is a group of its own
 
     def _next_job(self) -> Job | None:
         making = {need for job in self._jobs.values() for need in job.making}
+        none_new = self._worked.issuperset(self._starts.idle)
         for cells in list(self._queue):
             needs = self._needs(cells[0])  # cells of one group share their subset and teacher
-            if making.intersection(needs):
-                continue  # another worker makes what they need
+            if making.intersection(needs) or (none_new and self._is_large(cells, needs)):
+                continue  # another worker makes what they need, or a new one has to start
             self._queue.remove(cells)
             claimed = [(cell, self._store.claim(cell.key, self._redo)) for cell in cells]
             leased = {cell.key: (cell, lease) for cell, lease in claimed if lease is not None}
@@ -184,14 +210,16 @@ class Scheduler:
 
     def _need_made(self, job: Job, failure: CellFailure | None) -> None:
         need = job.making.pop(0)
+        clean, job.clean = job.clean, False
         if failure is None:
             self._made.add(need)
             return
         of_the_machine = failure.failure == "infrastructure"
         job.unsound |= of_the_machine
-        if not of_the_machine or not self._may_try_again(need):
+        job.problem = failure.reason
+        if not of_the_machine or not self._may_try_again(need, failure, clean):
             # Cells that wait for it fail too, without another try.
-            self._broken[need] = failure._replace(provenance={})
+            self._break(need, failure._replace(provenance={}))
 
     def _cell_ended(self, job: Job, key: str, result: CellResult | CellFailure) -> None:
         if key not in job.leased:  # its process crashed after it had ended
@@ -200,7 +228,7 @@ class Scheduler:
         if isinstance(result, CellFailure):
             of_the_machine = result.failure == "infrastructure"
             job.unsound |= of_the_machine or result.trace is not None
-            if of_the_machine and self._may_try_again(key):
+            if of_the_machine and self._may_try_again(key, result, job.clean):
                 self._run_again(cell, lease, result.reason)
                 return
         self._keep(cell, lease, result)
@@ -226,27 +254,39 @@ class Scheduler:
         last = CellFailure("failed", f"its worker was lost {MOST_TRIES} times: {reason}", "infrastructure", None, {})
         # If an earlier prerequisite failed, the worker ended for that one, and never tried the next.
         if job.making and not job.unsound and not self._may_try_again(job.making[0]):
-            self._broken[job.making[0]] = last  # so that other cells that need it do not lose more workers
+            self._break(job.making[0], last)  # so that other cells that need it do not lose more workers
         for cell, lease in job.leased.values():
-            # While it made a prerequisite the cells are not at fault. They fail from the queue once it has no tries.
-            if job.making or self._may_try_again(cell.key):
-                self._run_again(cell, lease, f"its worker was lost ({reason})")
+            # Cells are not at fault for a prerequisite. They fail from the queue once it has no tries.
+            if job.making or job.problem or self._may_try_again(cell.key):
+                self._run_again(cell, lease, job.problem or f"its worker was lost ({reason})")
             else:
                 self._keep(cell, lease, last)
         job.heartbeats.close()
 
     # ---------------------------------------------------------------- ends of cells
 
-    def _may_try_again(self, what: str | Need) -> bool:
-        """Count a try that ended badly and return whether another is allowed."""
+    def _may_try_again(self, what: str | Need, failure: CellFailure | None = None, clean: bool = False) -> bool:
+        """Count a try that ended badly and return whether another is allowed, in a new process if memory was short."""
         self._tries[what] += 1
-        return self._workers.separate and self._tries[what] < MOST_TRIES
+        short = failure is not None and failure.short_of_memory
+        if not self._workers.separate or self._tries[what] >= (MOST_MEMORY_TRIES if short and clean else MOST_TRIES):
+            return False
+        if short:
+            self._large.add(what)
+        return True
+
+    def _break(self, need: Need, failure: CellFailure) -> None:
+        """Give up a prerequisite; cells that need it fail without a process."""
+        self._broken[need] = failure
+        self._large.discard(need)
 
     def _run_again(self, cell: Cell, lease: Lease, reason: str) -> None:
-        log_if_shown(f"{cell.name}: {reason}; runs again")
+        large = self._is_large([cell], self._needs(cell))
+        log_if_shown(f"{cell.name}: {reason}; runs again{' in a new process' if large else ''}")
         self._bars.end(cell.name)
         self._store.release(lease)
-        self._queue.append([cell])  # in a group of its own: one of several may have made all of them fail
+        # In a group of its own: one of several may have made all of them fail. In front for the worker's replacement.
+        self._queue.insert(0 if large else len(self._queue), [cell])
 
     def _keep(self, cell: Cell, lease: Lease, result: CellResult | CellFailure) -> None:
         self._bars.end(cell.name)

@@ -75,6 +75,11 @@ class WorkerStarts:
             raise WorkerError(f"{self._failed_in_a_row} workers could not be started: {problem}")
         log_if_shown(f"a worker could not be started: {problem}")
 
+    def replace_idle(self) -> None:
+        """End the idle workers, so that new ones start in their place, unless one is starting already."""
+        while self.idle and not self._starting:
+            self._workers.drop(self.idle.pop())
+
     def lost(self, worker: int, reason: str, busy: int) -> None:
         """Remove a lost worker that had no request."""
         if worker in self.idle:
