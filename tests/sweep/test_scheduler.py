@@ -12,6 +12,7 @@ from fastdc.common.files import prepare_workdir
 from fastdc.sweep.cell_result import CellFailure, failure_of
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.launch import scheduler, worker_starts
+from fastdc.sweep.launch.retries import MOST_TRIES
 from fastdc.sweep.launch.workers import Ended, Event, Finished, Lost, Made, Request, Started, SubsetMade, Tracked
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.run_cells import Outcome, run_plan
@@ -202,7 +203,7 @@ def test_a_cell_that_always_ends_its_worker_fails(make_config: Make) -> None:
     assert reasons(plan) == {bad: "its worker was lost 3 times: signal 11"}
     with Store(plan.store_path, readonly=True) as store:
         assert [record.failure for record in store.records() if record.key == bad] == ["infrastructure"]
-    assert sum(bad in keys for keys in workers.calls("run")) == scheduler.MOST_TRIES
+    assert sum(bad in keys for keys in workers.calls("run")) == MOST_TRIES
 
 
 def test_a_prerequisite_after_one_that_ended_its_worker_is_not_charged_for_it(make_config: Make) -> None:
@@ -222,8 +223,8 @@ def test_a_prerequisite_after_one_that_ended_its_worker_is_not_charged_for_it(ma
         ending = scheduler.Scheduler(store, workers, Meter({}, 1))
         ending.run([plan.cells])
     assert ending.ran == 1
-    assert [kind for kind, _ in ending._broken] == ["network"]
-    assert {kind for kind, _ in ending._tries} == {"network"}
+    assert [kind for kind, _ in ending._retries.given_up] == ["network"]
+    assert {kind for kind, _ in ending._retries._tries} == {"network"}
 
 
 @pytest.mark.parametrize("call", ["make_network", "make_subset"])
@@ -237,7 +238,7 @@ def test_a_part_that_ends_every_worker_fails_all_cells_that_need_it(make_config:
     workers = FakeWorkers(plan, react)
     assert sweep(plan, workers).states == {"done": 6, "failed": 6}
     assert set(reasons(plan).values()) == {"its worker was lost 3 times: killed by signal 9"}
-    assert workers.started <= 2 + scheduler.MOST_TRIES
+    assert workers.started <= 2 + MOST_TRIES
 
 
 def test_a_fault_of_the_machine_is_tried_again_on_another_worker(
@@ -258,8 +259,8 @@ def test_a_fault_of_the_machine_is_tried_again_on_another_worker(
     workers = FakeWorkers(plan, react)
     assert sweep(plan, workers).states == {"done": 5, "failed": 1}
     assert reasons(plan) == {always.key: "train.beton: Input/output error; check path and permissions"}
-    assert (len(where[once.key]), len(where[always.key])) == (2, scheduler.MOST_TRIES)
-    assert len(set(where[always.key])) == scheduler.MOST_TRIES
+    assert (len(where[once.key]), len(where[always.key])) == (2, MOST_TRIES)
+    assert len(set(where[always.key])) == MOST_TRIES
     assert f"{once.name}: train.beton: Input/output error; check path and permissions; runs again" in (
         capsys.readouterr().err
     )

@@ -1,10 +1,9 @@
-"""Schedule cells on workers: assign them, order them by what they need, and recover from lost workers.
+"""Schedule cells on workers: assign them, order them by what they need, and store how they ended.
 
 This file does not know how workers are started or where they run; see `Workers`. Only the scheduler's process writes
 the store: it claims a cell when a worker is free, keeps its lease alive, and stores how it ended.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from fastdc.sweep.cell_networks import networks_of
 from fastdc.sweep.cell_result import CellFailure, CellResult
 from fastdc.sweep.launch.keep_result import keep_result
 from fastdc.sweep.launch.remote_bars import RunBars
+from fastdc.sweep.launch.retries import Retries, lost
 from fastdc.sweep.launch.worker_starts import WorkerStarts, log_if_shown
 from fastdc.sweep.launch.workers import (
     Costs,
@@ -36,12 +36,6 @@ from fastdc.sweep.store.lease import Lease
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_progress import Meter
 from fastdc.track.events import publish
-
-MOST_TRIES = 3
-"""Tries after which a lost worker, or a fault of the machine, fails a cell or one of its needs."""
-
-MOST_MEMORY_TRIES = 2
-"""Tries after which too little memory fails them, if the last one was the first work of its process."""
 
 POLL_SECONDS = 0.5
 
@@ -90,10 +84,8 @@ class Scheduler:
         self._jobs: dict[int, Job] = {}
         self._queue: list[Sequence[Cell]] = []
         self._made: set[Need] = set()
-        self._broken: dict[Need, CellFailure] = {}
-        self._tries: Counter[str | Need] = Counter()  # tries that ended badly, by cell key or need
+        self._retries = Retries(workers.separate)
         self._worked: set[int] = set()  # workers that had a request
-        self._large: set[str | Need] = set()  # what ran out of memory, and is tried again in a new process only
 
     def run(self, groups: Sequence[Sequence[Cell]]) -> None:
         """Claim and run cells, each group on one worker, and store how each cell ended.
@@ -137,32 +129,33 @@ class Scheduler:
             self._workers.send(worker, Request(tuple(job.leased), self._costs(cells), tuple(job.making), crashed))
         # Only cells that need a new process, or wait for another worker, are left for idle workers.
         only_old = self._worked.issuperset(self._starts.idle)
-        if self._large and only_old and any(self._is_large(cells, self._needs(cells[0])) for cells in self._queue):
+        if only_old and any(map(self._is_large, self._queue)):
             self._starts.replace_idle()
 
     def _take_worker(self, job: Job) -> int:
         """Take an idle worker; new processes are left for what needs one."""
-        idle, large = self._starts.idle, not self._large.isdisjoint([*job.leased, *job.making])
+        idle, large = self._starts.idle, self._retries.need_new_process([*job.leased, *job.making])
         worker = next((each for each in reversed(idle) if (each in self._worked) != large), idle[-1])
         idle.remove(worker)
         job.clean = worker not in self._worked and (bool(job.making) or len(job.leased) == 1)
         self._worked.add(worker)
         return worker
 
-    def _is_large(self, cells: Sequence[Cell], needs: Sequence[Need]) -> bool:
-        return not self._large.isdisjoint([cells[0].key, *needs])  # a large cell is a group of its own
+    def _is_large(self, cells: Sequence[Cell]) -> bool:
+        # A large cell is a group of its own. The store is read for its needs, so not where nothing is large.
+        return bool(self._retries.large) and self._retries.need_new_process([cells[0].key, *self._needs(cells[0])])
 
     def _next_job(self) -> Job | None:
         making = {need for job in self._jobs.values() for need in job.making}
         none_new = self._worked.issuperset(self._starts.idle)
         for cells in list(self._queue):
             needs = self._needs(cells[0])  # cells of one group share their subset and teacher
-            if making.intersection(needs) or (none_new and self._is_large(cells, needs)):
+            if making.intersection(needs) or (none_new and self._is_large(cells)):
                 continue  # another worker makes what they need, or a new one has to start
             self._queue.remove(cells)
             claimed = [(cell, self._store.claim(cell.key, self._redo)) for cell in cells]
             leased = {cell.key: (cell, lease) for cell, lease in claimed if lease is not None}
-            failures = [self._broken[need] for need in needs if need in self._broken]
+            failures = [self._retries.given_up[need] for need in needs if need in self._retries.given_up]
             if failures:
                 for cell, lease in leased.values():
                     self._keep(cell, lease, failures[0])
@@ -217,9 +210,9 @@ class Scheduler:
         of_the_machine = failure.failure == "infrastructure"
         job.unsound |= of_the_machine
         job.problem = failure.reason
-        if not of_the_machine or not self._may_try_again(need, failure, clean):
+        if not of_the_machine or not self._retries.may_try(need, failure, clean):
             # Cells that wait for it fail too, without another try.
-            self._break(need, failure._replace(provenance={}))
+            self._retries.give_up(need, failure._replace(provenance={}))
 
     def _cell_ended(self, job: Job, key: str, result: CellResult | CellFailure) -> None:
         if key not in job.leased:  # its process crashed after it had ended
@@ -228,7 +221,7 @@ class Scheduler:
         if isinstance(result, CellFailure):
             of_the_machine = result.failure == "infrastructure"
             job.unsound |= of_the_machine or result.trace is not None
-            if of_the_machine and self._may_try_again(key, result, job.clean):
+            if of_the_machine and self._retries.may_try(key, result, job.clean):
                 self._run_again(cell, lease, result.reason)
                 return
         self._keep(cell, lease, result)
@@ -250,14 +243,13 @@ class Scheduler:
             self._starts.lost(worker, reason, len(self._jobs))
             return
         self._workers.drop(worker)
-        # Provenance {}: no process has run the cell to its end.
-        last = CellFailure("failed", f"its worker was lost {MOST_TRIES} times: {reason}", "infrastructure", None, {})
+        last = lost(reason)
         # If an earlier prerequisite failed, the worker ended for that one, and never tried the next.
-        if job.making and not job.unsound and not self._may_try_again(job.making[0]):
-            self._break(job.making[0], last)  # so that other cells that need it do not lose more workers
+        if job.making and not job.unsound and not self._retries.may_try(job.making[0]):
+            self._retries.give_up(job.making[0], last)  # so that other cells that need it do not lose more workers
         for cell, lease in job.leased.values():
             # Cells are not at fault for a prerequisite. They fail from the queue once it has no tries.
-            if job.making or job.problem or self._may_try_again(cell.key):
+            if job.making or job.problem or self._retries.may_try(cell.key):
                 self._run_again(cell, lease, job.problem or f"its worker was lost ({reason})")
             else:
                 self._keep(cell, lease, last)
@@ -265,23 +257,8 @@ class Scheduler:
 
     # ---------------------------------------------------------------- ends of cells
 
-    def _may_try_again(self, what: str | Need, failure: CellFailure | None = None, clean: bool = False) -> bool:
-        """Count a try that ended badly and return whether another is allowed, in a new process if memory was short."""
-        self._tries[what] += 1
-        short = failure is not None and failure.short_of_memory
-        if not self._workers.separate or self._tries[what] >= (MOST_MEMORY_TRIES if short and clean else MOST_TRIES):
-            return False
-        if short:
-            self._large.add(what)
-        return True
-
-    def _break(self, need: Need, failure: CellFailure) -> None:
-        """Give up a prerequisite; cells that need it fail without a process."""
-        self._broken[need] = failure
-        self._large.discard(need)
-
     def _run_again(self, cell: Cell, lease: Lease, reason: str) -> None:
-        large = self._is_large([cell], self._needs(cell))
+        large = self._is_large([cell])
         log_if_shown(f"{cell.name}: {reason}; runs again{' in a new process' if large else ''}")
         self._bars.end(cell.name)
         self._store.release(lease)
