@@ -9,8 +9,11 @@ from PIL import Image
 
 from fastdc.beton.images import Rgb
 
+STORED_QUALITY = 75
+"""JPEG quality of compressed sets, 4:2:0. It is the same for every method, so that accuracy per byte is comparable."""
 
-def encode_jpeg(rgb: Rgb, quality: int = 75, subsampling: Literal["420", "444"] = "420") -> bytes:
+
+def encode_jpeg(rgb: Rgb, quality: int = STORED_QUALITY, subsampling: Literal["420", "444"] = "420") -> bytes:
     """Encode RGB [H, W, 3] uint8 as baseline JPEG. The default subsampling is 4:2:0, as in FFCV's encoder (OpenCV).
 
     Raises:

@@ -10,7 +10,6 @@ from fastdc._version import __version__
 from fastdc.beton import BetonFile, Manifest, Sample, encode_jpeg, fit_image, write_samples
 from fastdc.common.log import log_message
 from fastdc.methods import Compressed, Method, MethodContext
-from fastdc.methods.bases.method import STORED_QUALITY
 from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.check_result import checked_images
 from fastdc.subsets.list_files import Combined
@@ -87,7 +86,7 @@ def _samples(
         if isinstance(image, bytes) or compressed.encoding == "png":  # JPEGs made by the method, or raw pixels
             yield Sample(image, int(label), name)
         else:
-            yield Sample(encode_jpeg(image, STORED_QUALITY), int(label), name)
+            yield Sample(encode_jpeg(image), int(label), name)
 
 
 def _sample_ids(compressed: Compressed, manifest: Manifest) -> list[str]:

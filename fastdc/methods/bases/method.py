@@ -26,9 +26,6 @@ from fastdc.teachers.resources import Teaching
 
 Encoding = Literal["jpg", "png"]
 StoredImage = NDArray[np.uint8] | bytes
-STORED_QUALITY = 75
-"""JPEG quality of stored images, 4:2:0. It is the same for every method, so that accuracy per byte is comparable."""
-
 ConfigT = TypeVar("ConfigT", bound=MethodConfig, default=MethodConfig)
 """Settings of a method."""
 

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fastdc.beton import encode_jpeg, encode_jpeg_optimised, encode_jpeg_within, fit_image
+from fastdc.beton.encode_images import STORED_QUALITY
 from fastdc.beton.hints import TileCrop
 from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.literature import cited
-from fastdc.methods.bases.method import STORED_QUALITY, Compressed, Method, MethodContext, Mosaic, check_budget
+from fastdc.methods.bases.method import Compressed, Method, MethodContext, Mosaic, check_budget
 from fastdc.methods.bases.method_config import Fit
 from fastdc.methods.bases.mosaics import make_mosaics, store_mosaics
 from fastdc.methods.bases.score_methods import mean_over_runs
