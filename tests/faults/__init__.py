@@ -23,7 +23,7 @@
 | X2 hostile pickle, npy, tar | `observe/test_teacher.py`, `test_hostile_npy.py`, `beton/test_sources.py` |
 | X3, X4 hostile names | `test_hostile_names.py`, `report/test_result_table.py` |
 | X5 trackers | `track/` |
-| X6 memory, a lost GPU | `sweep/test_failures.py`, `sweep/test_sweep_run.py` |
+| X6 memory, a lost GPU | `sweep/test_failures.py`, `sweep/test_sweep_isolation.py` |
 | X7 streams and terminals | `test_no_tty.py`, `cli/test_cli_errors.py` |
 | X8 plug-ins | `methods/test_registry.py`, `test_wrong_method.py` |
 | all of them, in any order | `test_soak.py` |

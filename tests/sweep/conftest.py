@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from fastdc.beton import Sample, write_samples
+from fastdc.sweep.launch.workers import Ended, Event
+from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.sweep_config import SweepConfig
 from tests.processes import start_process
+from tests.sweep.instant_sweep import accuracy
 
 CLASSES = ("bark", "moss", "sand")
 
@@ -102,3 +105,18 @@ def python_process() -> Callable[..., "subprocess.Popen[str]"]:
 def sweep_process() -> Callable[..., "subprocess.Popen[str]"]:
     """See `start_sweep`."""
     return start_sweep
+
+
+@pytest.fixture
+def isolated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the keys of the cells that get their own processes, here instant ones."""
+    keys: list[str] = []
+
+    def isolate(_plan: Plan, _costs: object, cell: Cell) -> Iterator[Event]:
+        keys.append(cell.key)
+        if len(keys) == 4:
+            raise KeyboardInterrupt
+        yield Ended(cell.key, accuracy(cell))
+
+    monkeypatch.setattr("fastdc.sweep.launch.in_process.run_in_own_process", isolate)
+    return keys

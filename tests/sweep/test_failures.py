@@ -30,7 +30,7 @@ from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.provenance import Watch, commit, peak_memory
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
-from tests.sweep.test_sweep_run import failing, sweep
+from tests.sweep.instant_sweep import failing, sweep
 
 Make = Callable[..., SweepConfig]
 

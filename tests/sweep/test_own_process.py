@@ -12,7 +12,7 @@ from fastdc.sweep.launch.in_process import InProcess
 from fastdc.sweep.launch.workers import Ended, Finished, Request
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
-from tests.sweep.test_sweep_run import accuracy
+from tests.sweep.instant_sweep import accuracy
 
 Make = Callable[..., SweepConfig]
 

@@ -20,7 +20,7 @@ from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.sweep.sweep_progress import Meter
 from fastdc.track import listening
-from tests.sweep.test_sweep_run import accuracy
+from tests.sweep.instant_sweep import accuracy
 
 Make = Callable[..., SweepConfig]
 Call = Literal["open", "make_network", "make_subset", "run"]

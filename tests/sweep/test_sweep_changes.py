@@ -10,7 +10,7 @@ from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
-from tests.sweep.test_sweep_run import accuracy, sweep
+from tests.sweep.instant_sweep import accuracy, sweep
 
 Make = Callable[..., SweepConfig]
 GRID: dict[str, Any] = {

@@ -13,7 +13,7 @@ from fastdc.sweep.forecast.probe import probe_networks
 from fastdc.sweep.launch.ray_actors import RayLauncher
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.sweep_config import SweepConfig
-from tests.sweep.test_sweep_run import sweep
+from tests.sweep.instant_sweep import sweep
 
 Make = Callable[..., SweepConfig]
 
