@@ -118,7 +118,7 @@ def in_lanes(streams: Streams, stream: Loader, fits: Sequence[Fit]) -> list[Dive
 def test_each_ends_as_it_would_alone(
     betons: Any, monkeypatch: pytest.MonkeyPatch, engine: Any, batch: int, options: dict[str, Any], graphs: bool
 ) -> None:
-    seeds = SEEDS[:2]
+    seeds = SEEDS[:2] if graphs else (5, 5)  # of one seed, runs share the tensors of a batch
     expected = [alone(betons.train, seed, engine, batch, **options) for seed in seeds]
     streams = as_on_cuda(monkeypatch)
     with open_views(betons.train, seeds, engine, batch) as stream:
