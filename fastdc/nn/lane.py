@@ -1,6 +1,6 @@
 """What a training owns while others train in the same process: its random state and, on CUDA, a stream.
 
-**It has not run on a GPU yet.** There the trainings run at the same time. All that a training computes is issued to its
+It has not run on a GPU yet. There the trainings run at the same time. All that a training computes is issued to its
 own stream, whose memory torch reuses in the order of that stream. What is made elsewhere is waited for.
 """
 

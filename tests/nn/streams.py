@@ -72,6 +72,7 @@ class Streams(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.default = self.current = Stream()
+        self.default.time = 1  # whatever was made before
         self.generator = Generator(object())
         self.races: list[str] = []
         self._host = 0
@@ -116,7 +117,7 @@ class Streams(TorchDispatchMode):
         for storage in (
             writes - self._memory.keys()
         ):  # what no operation has written comes from before, or from the host
-            self._keep(inside[storage], Memory(self.default, (self.default, 0, "")))
+            self._keep(inside[storage], Memory(self.default, (self.default, 1, "what was before")))
         for storage in inside.keys() & self._memory.keys():
             self._use(self._memory[storage], stream, name, storage in writes)
         for tensor in tensors(found):

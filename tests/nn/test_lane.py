@@ -21,7 +21,7 @@ from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import run_fit, run_fits
 from fastdc.nn.lane import CudaLane, Lane, own_lane
 from fastdc.nn.visit_program import VisitProgram
-from tests.nn.streams import Streams, as_on_cuda
+from tests.nn.streams import Stream, Streams, as_on_cuda
 from tests.nn.tape import record
 from tests.nn.test_step_graphs import (
     CPU,
@@ -192,9 +192,15 @@ def no_wait(*_: Any) -> None:
     """Stands for a wait, or the record of a use, that was forgotten."""
 
 
+def begin_at_once(patch: pytest.MonkeyPatch) -> None:
+    wait = Stream.wait_stream
+    patch.setattr(Stream, "wait_stream", lambda own, other: wait(own, other) if own.time else None)
+
+
 BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "no wait for batches": lambda patch: patch.setattr(CudaLane, "receive", no_wait),
     "memory of batches reused": lambda patch: patch.setattr(torch.Tensor, "record_stream", no_wait),
+    "no wait at the begin": begin_at_once,
     "no wait at the end": lambda patch: patch.setattr(CudaLane, "join", no_wait),
     "uploads elsewhere": lambda patch: patch.setattr(fit_loop, "_program", lambda _, *given: VisitProgram(*given)),
 }
