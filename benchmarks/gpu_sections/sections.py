@@ -135,6 +135,19 @@ SECTIONS = (
         cuda=True,
     ),
     Section(
+        "lanes",
+        "gpu_sections.lanes:check",
+        60,
+        (
+            Claim(
+                *("lanes-gain", "ConvNet, 28 px: rate of four runs on streams of their own, as a multiple of one's"),
+                *(1.5, "times"),
+                least=True,
+            ),
+            Claim("lanes-loss", "the same in fp32: first epoch's loss, relative distance from alone", 1e-3, "", cpu=0),
+        ),
+    ),
+    Section(
         "together",
         "gpu_sections.together:check",
         60,

@@ -37,3 +37,14 @@ def gpu_budget(total: int) -> int:
         return total
     mine = int(total * _share)
     return max(mine - OTHER_BYTES, mine // 2)
+
+
+def own_gpu_budget() -> int:
+    """Return the bytes that torch may use of the present GPU, see `gpu_budget`.
+
+    Raises:
+        RuntimeError: the GPU cannot be used.
+    """
+    import torch
+
+    return gpu_budget(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)

@@ -14,7 +14,17 @@ _BROKEN: list[Any] = []
 """Captures of this process that broke: the graph if torch's allocators may still refer to it, else None."""
 
 _FREE_STREAMS: defaultdict[int, list[Any]] = defaultdict(list)
-"""For each device, streams of captures whose training has ended."""
+"""For each device, streams of trainings that have ended."""
+
+
+def borrow_stream(owner: object) -> "tuple[Any, weakref.finalize[..., Any]]":
+    """Return a stream of the present device for `owner`, and the finalizer that takes it back when `owner` is freed.
+
+    Streams are used again, or the workspaces that cuBLAS has for each of them would add up.
+    """
+    free = _FREE_STREAMS[torch.cuda.current_device()]
+    stream = free.pop() if free else torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    return stream, weakref.finalize(owner, free.append, stream)
 
 
 class Capture(Protocol):
@@ -44,9 +54,7 @@ class CudaCapture:
     def __init__(self) -> None:
         self._pool: Any = None
         self._broken_before = len(_BROKEN)
-        free = _FREE_STREAMS[torch.cuda.current_device()]  # used again, or the workspaces would add up
-        self._stream = free.pop() if free else torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._return = weakref.finalize(self, free.append, self._stream)
+        self._stream, self._return = borrow_stream(self)
 
     @property
     def usable(self) -> bool:
@@ -78,6 +86,8 @@ class CudaCapture:
             torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
         ):
             run()
+        # Some versions of torch write the generator's numbers on the capture's stream; a replay writes them again.
+        torch.cuda.current_stream().wait_stream(self._stream)
         return graph.replay
 
     @contextmanager

@@ -89,10 +89,13 @@ class Compute:
 
     @cached_property
     def _normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return shift and scale of 8-bit levels, float32 [1, 3, 1, 1] on the device; uploaded once, not per batch."""
-        shift = torch.tensor(IMAGENET_MEAN, device=self.device).mul_(255).view(1, 3, 1, 1)
-        scale = torch.tensor(IMAGENET_STD, device=self.device).mul_(255).reciprocal_().view(1, 3, 1, 1)
-        return shift, scale
+        """Return shift and scale of 8-bit levels, float32 [1, 3, 1, 1] on the device; uploaded once, not per batch.
+
+        The upload has ended when it returns, because trainings on several streams share the tensors.
+        """
+        shift = torch.tensor(IMAGENET_MEAN).mul_(255).view(1, 3, 1, 1)
+        scale = torch.tensor(IMAGENET_STD).mul_(255).reciprocal_().view(1, 3, 1, 1)
+        return shift.to(self.device), scale.to(self.device)
 
     def facts(self) -> dict[str, Any]:
         """Return the record's fields on the computation: precision, threads, device and its model, and versions."""

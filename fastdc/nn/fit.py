@@ -17,10 +17,10 @@ from fastdc.loader import Batch
 from fastdc.nn.checkpoint import load_checkpoint, save_checkpoint
 from fastdc.nn.device import Compute, no_scale_left
 from fastdc.nn.fit_plan import FitPlan, Recorder
+from fastdc.nn.lane import Lane
 from fastdc.nn.step_graphs import StepGraphs, report_no_graphs, why_no_graphs
 from fastdc.nn.step_input import BatchInput, StepInput
 from fastdc.nn.step_ledger import StepLedger
-from fastdc.nn.training_state import random_states, set_random_states
 from fastdc.nn.visit_program import Visits
 
 
@@ -30,6 +30,7 @@ class Fit:
     Attributes:
         epoch, batches_done: place of the next batch.
         seconds: training time, including the time before a resume.
+        lane: its random state and stream, apart from those of other trainings.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class Fit:
         self._lead = Lead() if compute.device.type == "cuda" else None
         self.epoch, self.batches_done, self.loss_sum, self.samples, self.seconds = 0, 0, 0.0, 0, 0.0
         self._clock = self._last_save = time.monotonic()
-        self._generators: list[torch.Tensor] | None = None
+        self._sharers = 0
+        self.lane = Lane(compute.device)
 
     def _may_defer(self) -> bool:
         """Return whether losses and faults may be read once per epoch instead of once per step.
@@ -79,26 +81,35 @@ class Fit:
 
         Several trainings in one process take turns. Each block restores the random state that it found.
         """
-        self._clock = time.monotonic()
-        others = random_states(self.compute.device)
-        if self._generators is not None:
-            set_random_states(self._generators)
+        with self.timed(), self.lane.turn():
+            yield
+
+    @contextmanager
+    def timed(self, sharers: int = 1) -> Iterator[None]:
+        """Run a block with this training's clock running, unless it runs already.
+
+        Args:
+            sharers: trainings that divide the time equally.
+        """
+        if self._sharers:
+            yield
+            return
+        self._clock, self._sharers = time.monotonic(), sharers
         try:
             yield
         finally:
-            self._generators = random_states(self.compute.device)
-            set_random_states(others)
             self._stop_clock()
+            self._sharers = 0
 
     def _stop_clock(self) -> float:
         now = time.monotonic()
-        self.seconds += now - self._clock
+        self.seconds += (now - self._clock) / self._sharers
         self._clock = now
         return now
 
     def elapsed(self) -> float:
         """Return seconds of training so far, including those before a resume; valid only inside `running`."""
-        return self.seconds + time.monotonic() - self._clock
+        return self.seconds + (time.monotonic() - self._clock) / self._sharers
 
     def take(self, batch: Batch | Visits) -> None:
         """Train on one batch, or on the next visits of a program, and save a checkpoint when one is due.
@@ -107,6 +118,16 @@ class Fit:
 
         Raises:
             DivergedError: a loss or gradient is NaN or infinite; the weights are those before that step.
+        """
+        self.train_batch(batch)
+        if self.epoch_trained:
+            self.end_epoch()
+
+    def train_batch(self, batch: Batch | Visits) -> None:
+        """Do what `take` does, but leave an epoch's end to `end_epoch`, which waits for the device.
+
+        Raises:
+            DivergedError: as `take`.
         """
         if self.batches_done == 0:  # reseeding per epoch makes dropout independent of anything drawn before
             torch.manual_seed(derive_seed(self.plan.seed, "epoch", epoch=self.epoch))
@@ -120,13 +141,20 @@ class Fit:
         if self.progress is not None:
             note = f"epoch {self.epoch + 1}/{self.plan.epochs}" + ("" if loss is None else f", loss {loss:.3f}")
             self.progress.advance(1, note, images=samples)
-        ended = self.batches_done == self.plan.steps
-        if ended:
-            self._end_epoch()
-        # After `_end_epoch`, so that the recorder has the whole epoch before a checkpoint follows it.
-        self._save(force=ended and self.plan.checkpoint_epochs and self.plan.checkpoint is not None)
+        if not self.epoch_trained:
+            self._save()
 
-    def _end_epoch(self) -> None:
+    @property
+    def epoch_trained(self) -> bool:
+        """Return whether the epoch's last batch is trained, and `end_epoch` is next."""
+        return self.batches_done == self.plan.steps
+
+    def end_epoch(self) -> None:
+        """Finish the epoch, and save a checkpoint when one is due.
+
+        Raises:
+            DivergedError: as `take`.
+        """
         self._read_ledger()
         mean, lr = self.loss_sum / self.samples, self.plan.learning_rate(self.epoch, 0, self.plan.steps)
         self.recorder.epoch_end(self.epoch, mean, lr)
@@ -134,6 +162,8 @@ class Fit:
         self.epoch, self.batches_done, self.loss_sum, self.samples = self.epoch + 1, 0, 0.0, 0
         if self.ledger is not None:
             self.ledger.begin()
+        # Last, so that the recorder has the whole epoch before a checkpoint follows it.
+        self._save(force=self.plan.checkpoint_epochs and self.plan.checkpoint is not None)
 
     def _read_ledger(self) -> None:
         """Bring `loss_sum` up to date, if the device holds it.

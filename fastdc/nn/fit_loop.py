@@ -1,18 +1,22 @@
 """The training loop: K >= 1 trainings take their batches from one stream.
 
-Each gives the result of a loop of its own, because it keeps its own random state and its own clock.
+Each gives the result of a loop of its own, because it keeps its own random state. On a CPU they take turns; on a GPU
+their steps run at the same time, see `lane`.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from fastdc.common.errors import DivergedError
 from fastdc.loader import Batch, Loader
+from fastdc.loader.batches import VisitDrawer
 from fastdc.nn.fit import Fit
+from fastdc.nn.lane import Lane, own_lane
 from fastdc.nn.visit_program import VisitProgram, Visits, step_sizes
 
 T = TypeVar("T")
@@ -51,10 +55,24 @@ def run_fits(fits: Sequence[Fit], stream: Epochs) -> list[DivergedError | None]:
         CheckpointError: a checkpoint cannot be used.
     """
     if len(fits) != 1:
-        return _run(fits, stream, Fit.running)
+        with _own_lanes(fits):
+            return _run(fits, stream, Fit.running)
     # A single run keeps its clock and its random state to the end: changing them takes longer than a graph's launch.
     with fits[0].running():
         return _run(fits, stream, nullcontext)
+
+
+@contextmanager
+def _own_lanes(fits: Sequence[Fit]) -> Iterator[None]:
+    """Give each run a lane for the block; whatever follows on the device waits for all of them, also after an error."""
+    for fit in fits:
+        fit.lane = own_lane(fit.compute.device)
+    try:
+        yield
+    finally:
+        for fit in fits:
+            fit.lane.join()
+            fit.lane = Lane(fit.compute.device)
 
 
 def _run(fits: Sequence[Fit], stream: Epochs, turn: Turn) -> list[DivergedError | None]:
@@ -65,25 +83,42 @@ def _run(fits: Sequence[Fit], stream: Epochs, turn: Turn) -> list[DivergedError 
         with turn(fit):
             fit.resume()
     while going := [fit for fit in fits if fit not in faults and not fit.finished]:
-        places = {(fit.epoch, fit.batches_done) for fit in going}
-        epoch, start = min(places)
-        inputs: Iterator[tuple[Batch | Visits, ...]]
-        if programs and len(places) == 1:  # a program's steps must not be skipped
-            inputs = zip(*(program.epoch(epoch, start) for program in programs), strict=True)
-        else:
-            inputs = join_lone_sample(stream.epoch_views(epoch, start))
-        for step, batches in enumerate(_timed(inputs, going) if len(fits) > 1 else inputs, start):
-            for fit, batch in zip(fits, batches, strict=True):
-                # Finished or diverged runs, and those ahead of the stream, skip this batch.
-                if fit not in faults and (fit.epoch, fit.batches_done) == (epoch, step):
-                    _take(fit, batch, faults, turn)
-            if faults.keys() >= set(going):
-                break  # nothing is left to train in this epoch, so its other batches need not be made
+        with _shared_clock(going):
+            _train_epoch(fits, going, stream, programs, faults, turn)
     for fit in fits:
         if fit not in faults:
             with turn(fit):
                 fit.end()
     return [faults.get(fit) for fit in fits]
+
+
+def _train_epoch(
+    fits: Sequence[Fit],
+    going: Sequence[Fit],
+    stream: Epochs,
+    programs: Sequence[VisitProgram],
+    faults: dict[Fit, DivergedError],
+    turn: Turn,
+) -> None:
+    """Train the earliest epoch that is left to any of the runs `going`."""
+    places = {(fit.epoch, fit.batches_done) for fit in going}
+    epoch, start = min(places)
+    inputs: Iterator[tuple[Batch | Visits, ...]]
+    if programs and len(places) == 1:  # a program's steps must not be skipped
+        inputs = zip(*(program.epoch(epoch, start) for program in programs), strict=True)
+    else:
+        inputs = join_lone_sample(stream.epoch_views(epoch, start))
+    for step, batches in enumerate(_timed(inputs, going) if len(fits) > 1 else inputs, start):
+        for fit, batch in zip(fits, batches, strict=True):
+            # Finished or diverged runs, and those ahead of the stream, skip this batch.
+            if fit not in faults and (fit.epoch, fit.batches_done) == (epoch, step):
+                _take(fit, batch, faults, turn)
+        # An epoch's end waits for its run. The last steps of the others should run meanwhile.
+        for fit in fits:
+            if fit not in faults and fit.epoch_trained:
+                _attempt(fit, fit.end_epoch, faults, turn)
+        if faults.keys() >= set(going):
+            break  # nothing is left to train in this epoch, so its other batches need not be made
 
 
 def _find_programs(fits: Sequence[Fit], stream: Epochs) -> list[VisitProgram]:
@@ -92,19 +127,46 @@ def _find_programs(fits: Sequence[Fit], stream: Epochs) -> list[VisitProgram]:
     if any(fit.plan.targets is not None or fit.recorder.reads_batches for fit in fits) or len(drawers) != len(fits):
         return []
     assert isinstance(stream, Loader)
-    return [VisitProgram(stream, drawer) for drawer in drawers]
+    return [_program(fit.lane, stream, drawer) for fit, drawer in zip(fits, drawers, strict=True)]
+
+
+def _program(lane: Lane, stream: Loader, drawer: VisitDrawer) -> VisitProgram:
+    with lane.work():  # its memory belongs to the stream that uses it
+        return VisitProgram(stream, drawer, lane.work)
 
 
 def _take(fit: Fit, batch: Batch | Visits, faults: dict[Fit, DivergedError], turn: Turn) -> None:
+    if isinstance(batch, Batch):
+        fit.lane.receive(batch)
+    _attempt(fit, partial(fit.train_batch, batch), faults, turn)
+
+
+def _attempt(fit: Fit, work: Callable[[], None], faults: dict[Fit, DivergedError], turn: Turn) -> None:
     try:
         with turn(fit):
-            fit.take(batch)
+            work()
     except DivergedError as error:
         faults[fit] = error.with_traceback(None)  # its frames would keep this step's tensors alive
 
 
+@contextmanager
+def _shared_clock(fits: Sequence[Fit]) -> Iterator[None]:
+    """Divide the time of an epoch equally among the runs that train in it, if they overlap.
+
+    A turn then only launches work, and the host waits for the work of all.
+    """
+    with ExitStack() as clocks:
+        for fit in fits:
+            if fit.lane.overlaps:
+                clocks.enter_context(fit.timed(len(fits)))
+        yield
+
+
 def _timed(stream: Iterator[T], fits: Sequence[Fit]) -> Iterator[T]:
-    """Pass a stream on, and divide the time spent waiting for it equally among the runs."""
+    """Pass a stream on, and divide the time spent waiting for it equally among the runs that take turns."""
+    if any(fit.lane.overlaps for fit in fits):
+        yield from stream
+        return
     while True:
         start = time.monotonic()
         batches = next(stream, None)

@@ -150,6 +150,8 @@ class StepGraphs:
 
     def _give_up(self, reason: str) -> None:
         self.reason = reason
+        if self._device.type == "cuda" and any(each.replay for each in self._captured.values()):
+            torch.cuda.current_stream().synchronize()  # replays may read what is then free for other streams
         for graph in self._captured.values():
             graph.replay = None  # and with the graph its memory, whatever still refers to this entry
         self._captured.clear()

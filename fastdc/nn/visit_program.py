@@ -5,8 +5,9 @@ counter of rows on the device. It is therefore the same sequence of operations a
 which a CUDA graph can repeat.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,13 +25,18 @@ _CHUNK_VISITS = 1 << 14
 class VisitProgram:
     """Batches of a loader that its device draws by itself.
 
+    Args:
+        work: returns the context in which numbers are uploaded; its stream is that of the steps.
+
     Attributes:
         row: int64 scalar on the device, the row of the next visit.
     """
 
-    def __init__(self, loader: Loader, drawer: VisitDrawer) -> None:
+    def __init__(
+        self, loader: Loader, drawer: VisitDrawer, work: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ) -> None:
         device = drawer.labels.device
-        self._loader, self._drawer = loader, drawer
+        self._loader, self._drawer, self._work = loader, drawer, work
         self._steps = max(_CHUNK_VISITS // loader.batch_size, 1)
         rows = min(self._steps * loader.batch_size, loader.num_samples) + 1  # a lone sample may join the last batch
         self._samples = torch.zeros(rows, dtype=torch.int64, device=device)
@@ -55,9 +61,10 @@ class VisitProgram:
     def _upload(self, epoch: int, visits: NDArray[np.int64]) -> None:
         # In the order of the stream: steps that still wait to run read what is there before.
         samples, places = self._drawer.visits(epoch, visits)
-        self._samples[: len(visits)].copy_(send(samples, self.row.device))
-        self._places[: len(visits)].copy_(send(places, self.row.device))
-        self.row.zero_()
+        with self._work():
+            self._samples[: len(visits)].copy_(send(samples, self.row.device))
+            self._places[: len(visits)].copy_(send(places, self.row.device))
+            self.row.zero_()
 
     def draw(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images and labels of the next `size` visits, as a loader's `Batch` has them."""

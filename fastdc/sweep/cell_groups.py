@@ -1,12 +1,27 @@
-"""Group cells that are trained at once, because they share one stream of decoded images."""
+"""Group cells that are trained at once: they share one stream of images, and on a GPU its idle time."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 from fastdc.common.errors import FastDCError
 from fastdc.sweep.plan import Cell, Plan
 
+SMALL_SIDE = 64
+"""Largest side of images of which `auto` trains several cells at once on a GPU.
 
-def split_groups(plan: Plan, todo: Sequence[Cell], attempts: dict[str, int]) -> list[list[Cell]]:
+The kernels of a step on such images are too short and too small to fill a GPU.
+"""
+MOST_TOGETHER = 8
+"""Most cells of small images in a group: the number of streams that CUDA runs side by side by default."""
+STEP_BYTES = 12_000
+"""Memory that a training takes for each pixel of a step's images, an upper estimate.
+
+The network with the largest maps, `resnet18_small`, keeps 4,600 bytes for its backward pass in float32. The first steps
+run both ways, as a graph and without one (`fastdc.nn.step_graphs`), and gradients need room as well.
+"""
+
+
+def split_groups(plan: Plan, todo: Sequence[Cell], attempts: dict[str, int], workers: int = 1) -> list[list[Cell]]:
     """Split cells into groups that are trained at once; each group stands where its first cell stood.
 
     A cell that was started before and did not end gets its own group, at the end. It may make others fail.
@@ -15,29 +30,53 @@ def split_groups(plan: Plan, todo: Sequence[Cell], attempts: dict[str, int]) -> 
         plan: the sweep of the cells.
         todo: the cells.
         attempts: number of earlier starts by key, see `Store.attempts`.
+        workers: workers that run groups; none should idle because others have groups of small images.
     """
     groups: dict[object, list[Cell]] = {}
     for cell in todo:
         if not attempts.get(cell.key):
             groups.setdefault(_stream(plan, cell), []).append(cell)
-    return [*groups.values(), *([cell] for cell in todo if attempts.get(cell.key))]
+    most = min(MOST_TOGETHER, max(len(todo) // max(workers, 1), 1))
+    split = [_parts(group, most) if overlaps_on_gpu(plan, group[0]) else [group] for group in groups.values()]
+    return [*chain.from_iterable(split), *([cell] for cell in todo if attempts.get(cell.key))]
 
 
 def _stream(plan: Plan, cell: Cell) -> object:
     """Return what the cells of one stream have in common, or the cell's own key if sharing does not pay."""
     # Networks compiled in one process would share torch's few compiled variants, and the last would run uncompiled.
     wanted = "never" if plan.config.compile else plan.config.together
-    if cell.subset is None or wanted == "never" or (wanted == "auto" and not _decoding_counts(plan, cell)):
+    pays = wanted == "always" or (wanted == "auto" and (overlaps_on_gpu(plan, cell) or _decoding_counts(plan, cell)))
+    if cell.subset is None or not pays:
         return cell.key
     # With order=shared or stored labels all seeds see the images in one order, so they can share a stream.
     return cell.subset.key, cell.protocol.name, cell.views, None if cell.protocol.shares_order else cell.seed
 
 
+def overlaps_on_gpu(plan: Plan, cell: Cell) -> bool:
+    """Return whether a GPU has time for other cells while it trains this one."""
+    return plan.device == "cuda" and int(cell.label["image_size"]) <= SMALL_SIDE
+
+
+def divide_by_memory(cells: Sequence[Cell], budget: int) -> list[list[Cell]]:
+    """Divide cells of a group into parts whose trainings fit into a GPU's memory at once.
+
+    Args:
+        budget: bytes of the GPU that this process may use. Resident images may take half of them.
+    """
+    pixels = max(int(cell.label["batch"]) * int(cell.label["image_size"]) ** 2 for cell in cells)
+    return _parts(cells, max(budget // 2 // (STEP_BYTES * pixels), 1))
+
+
+def _parts(cells: Sequence[Cell], most: int) -> list[list[Cell]]:
+    """Divide cells into as few parts of at most `most` cells as possible, of nearly equal sizes."""
+    count = -(-len(cells) // most)
+    return [list(cells[len(cells) * part // count : len(cells) * (part + 1) // count]) for part in range(count)]
+
+
 def _decoding_counts(plan: Plan, cell: Cell) -> bool:
     """Return whether decoding may slow a training down: a GPU waits while every epoch decodes its images anew."""
-    assert cell.subset is not None
-    if plan.device == "cpu" or not cell.subset.path.exists():  # a subset still to be made is a small one
-        return False
+    if plan.device == "cpu" or cell.subset is None or not cell.subset.path.exists():
+        return False  # a subset still to be made is a small one
     from fastdc.loader import TrainView, choose_engine
 
     view = TrainView(plan.config.image_size)

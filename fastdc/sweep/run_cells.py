@@ -136,10 +136,11 @@ def run_plan(plan: Plan, store: Store, workers: Workers | None = None, *, redo: 
     todo = plan.missing(store.states(redo))
     rates = measured_rates(store.records(), plan) if todo else None
     meter = Meter({cell.key: rates.seconds(cell) for cell in todo} if rates else {}, len(plan.runnable))
-    scheduler = Scheduler(store, workers or InProcess(plan, store), meter, redo)
+    workers = workers or InProcess(plan, store)
+    scheduler = Scheduler(store, workers, meter, redo)
     silent = SilentHolders()
     while todo:
-        scheduler.run(split_groups(plan, todo, attempts))
+        scheduler.run(split_groups(plan, todo, attempts, workers.capacity()))
         states = store.states(redo)
         todo = plan.missing(states)
         # Only cells of other sweeps are left: wait for them, or take them back if their worker has gone silent.

@@ -61,7 +61,8 @@ class SweepConfig(Settings):
             level.
         together: train runs that differ only in `archs` at once, from one stream that decodes every image once. Under
             a protocol with order=shared or stored labels they may also differ in `seeds`. On CPU the digits stay the
-            same. `auto` does so on CUDA for sets too large to be kept decoded, where decoding takes most of the time.
+            same. `auto` does so on CUDA for images of at most 64 px, whose steps leave a GPU idle, and for sets too
+            large to be kept decoded, where decoding takes most of the time.
         compile: run the networks of trainings through torch.compile, which changes digits; they get rows of their own.
         track: trackers that receive the curves (`fastdc.track`); no result depends on them.
     """

@@ -58,7 +58,8 @@ class EvaluationResult(Settings):
         relabel_seconds: time of the teacher's forward passes. It is part of this training for online labels, and
             spent once for all trainings for stored labels.
         seconds: wall time of this call.
-        train_seconds: wall time of training steps and validation, including those before a resume.
+        train_seconds: wall time of training steps and validation, including those before a resume. Networks that train
+            at the same time on a GPU divide the time of each epoch equally.
         per_class: accuracy of each class at the last epoch in percent, in class order; None without validation images.
         curve: one entry per epoch with epoch, lr, loss, and top1 (None where not validated).
         protocol: full name of the protocol, which includes its changes.

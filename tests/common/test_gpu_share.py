@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastdc.common import gpu_share
-from fastdc.common.gpu_share import OTHER_BYTES, gpu_budget, take_gpu_share
+from fastdc.common.gpu_share import OTHER_BYTES, gpu_budget, own_gpu_budget, take_gpu_share
 
 TOTAL = 80 * 10**9
 
@@ -32,6 +32,13 @@ def test_shares_and_what_cuda_itself_takes_fit_together(limited: list[tuple[Any,
     assert count * (gpu_budget(TOTAL) + OTHER_BYTES) <= TOTAL
     ((fraction, device),) = limited
     assert (int(fraction * TOTAL + 0.5), device) == (gpu_budget(TOTAL), 0)
+
+
+def test_a_process_knows_its_own_budget(limited: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert own_gpu_budget() == TOTAL
+    take_gpu_share(1 / 4)
+    assert own_gpu_budget() == TOTAL // 4 - OTHER_BYTES
 
 
 def test_a_small_share_keeps_half_of_it(limited: list[tuple[Any, ...]]) -> None:

@@ -7,7 +7,9 @@ from functools import partial
 from typing import TypeVar
 
 from fastdc.common.errors import MethodError, WorkerError
+from fastdc.common.gpu_share import own_gpu_budget
 from fastdc.common.log import log_message
+from fastdc.sweep.cell_groups import divide_by_memory, overlaps_on_gpu
 from fastdc.sweep.cell_result import CellFailure, CellResult, failure_of
 from fastdc.sweep.cell_runner import CellRunner, SubsetCosts
 from fastdc.sweep.failures import ends_sweep, is_short_of_memory, loses_device
@@ -101,10 +103,15 @@ class CellWorker:
     def _train(self, cells: Sequence[Cell], request: Request) -> Iterator[Event]:
         """Train cells at once where that is possible, and the others one by one."""
         group = [cell for cell in cells if not self._is_unsafe(cell, request)]
-        watch = Watch()
-        results = self._train_together(group) if len(group) > 1 and self._end is None else {}
-        for key, result in results.items():
-            yield Ended(key, result._replace(provenance=watch.record(self._cells[key])))
+        results: dict[str, CellResult | CellFailure] = {}
+        for part in self._parts(group):
+            if self._end is not None or self._is_unsafe(part[0], request):  # an earlier part failed
+                break
+            watch = Watch()
+            ended = self._train_together(part)
+            results |= ended
+            for key, result in ended.items():
+                yield Ended(key, result._replace(provenance=watch.record(self._cells[key])))
         for cell in cells:
             if cell.key not in results and self._end is None:
                 yield from self._train_one(cell, request)
@@ -115,6 +122,15 @@ class CellWorker:
         if self._isolate is not None:
             return None
         return "its GPU failed" if self._lost_device else "it ran out of memory" if self._short_of_memory else None
+
+    def _parts(self, group: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
+        """Return the cells of a group to train at once: all, or on a GPU those that its memory holds."""
+        if len(group) < 2 or self._end is not None:
+            return []
+        if not overlaps_on_gpu(self._runner.plan, group[0]):
+            return [group]
+        parts = self._attempt(lambda: divide_by_memory(group, own_gpu_budget()))
+        return [] if isinstance(parts, CellFailure) else [part for part in parts if len(part) > 1]
 
     def _train_together(self, cells: Sequence[Cell]) -> dict[str, CellResult | CellFailure]:
         """Train cells at once and return how each ended, by key; return nothing if that fails."""

@@ -1,0 +1,121 @@
+"""Groups of runs that train at once on a GPU: which, how many, and what memory holds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fastdc.sweep.cell_groups import MOST_TOGETHER, SMALL_SIDE, STEP_BYTES, divide_by_memory, split_groups
+from fastdc.sweep.cell_result import CellResult
+from fastdc.sweep.cell_runner import CellRunner
+from fastdc.sweep.cells import make_plan
+from fastdc.sweep.launch import cell_worker
+from fastdc.sweep.launch.cell_worker import CellWorker
+from fastdc.sweep.launch.workers import Ended, Lost, Request
+from fastdc.sweep.plan import Cell, Plan
+from fastdc.sweep.store.results import Store
+from fastdc.sweep.sweep_config import SweepConfig
+
+Make = Callable[..., SweepConfig]
+ARCHS = ",".join(f"convnet1_w{width}" for width in range(4, 14))
+
+
+def planned(make_config: Make, device: Any = "cuda", **changes: Any) -> Plan:
+    """Plan ten networks on one subset, as on a machine with that device."""
+    return replace(make_plan(make_config(**{"seeds": "0", "archs": ARCHS, **changes})), device=device)
+
+
+def sizes(plan: Plan, workers: int = 1) -> list[int]:
+    return [len(group) for group in split_groups(plan, plan.cells, {}, workers)]
+
+
+@pytest.mark.parametrize("side", [28, SMALL_SIDE])
+def test_runs_of_small_images_share_a_gpu(make_config: Make, side: int) -> None:
+    assert sizes(planned(make_config, image_size=side)) == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("device", "changes"),
+    [
+        ("cpu", {}),
+        ("cuda", {"image_size": SMALL_SIDE + 1}),
+        ("cuda", {"together": "never"}),
+        ("cuda", {"compile": True}),
+        ("cuda", {"compile": True, "together": "always"}),
+    ],
+    ids=["the CPU is full", "large images", "never", "compiled", "compiled always"],
+)
+def test_all_others_run_one_by_one(make_config: Make, device: Any, changes: dict[str, Any]) -> None:
+    assert sizes(planned(make_config, device, **changes)) == [1] * 10
+
+
+def test_who_wants_groups_of_large_images_gets_them(make_config: Make) -> None:
+    assert sizes(planned(make_config, image_size=224, together="always")) == [10]
+
+
+def test_seeds_share_a_gpu_if_they_share_the_order(make_config: Make) -> None:
+    """A subset of the method `full` is the same for all seeds."""
+    protocols = {"methods": "full", "seeds": "0-2", "archs": "convnet1_w4"}
+    assert sizes(planned(make_config, **protocols)) == [1, 1, 1]
+    assert sizes(planned(make_config, **protocols, protocols="hard-small*epochs=2,order=shared")) == [3]
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(0, [5, 5]), (2, [5, 5]), (3, [2, 3, 2, 3]), (20, [1] * 10)])
+def test_no_worker_idles_beside_a_group(make_config: Make, workers: int, expected: list[int]) -> None:
+    plan = planned(make_config)
+    found = sizes(plan, workers)
+    assert (sum(found), sorted(found)) == (10, sorted(expected))
+    assert max(found) <= MOST_TOGETHER
+
+
+def test_a_run_that_did_not_end_trains_alone(make_config: Make) -> None:
+    plan = planned(make_config)
+    groups = split_groups(plan, plan.cells, {plan.cells[2].key: 1})
+    assert [len(group) for group in groups] == [4, 5, 1]
+    assert groups[-1] == [plan.cells[2]]
+
+
+@pytest.mark.parametrize(
+    ("trainings", "expected"), [(0.4, [1] * 10), (1.9, [1] * 10), (2, [2] * 5), (4, [3, 3, 4]), (100, [10])]
+)
+def test_memory_bounds_the_runs_at_once(make_config: Make, trainings: float, expected: list[int]) -> None:
+    plan = planned(make_config)
+    one = STEP_BYTES * plan.cells[0].label["batch"] * 28**2
+    parts = divide_by_memory(plan.cells, int(2 * one * trainings))  # resident images may take half
+    assert sorted(map(len, parts)) == expected
+    assert [cell for part in parts for cell in part] == plan.cells
+
+
+def run_worker(plan: Plan, patch: pytest.MonkeyPatch, together: Callable[[Sequence[Cell]], list[Any]]) -> list[Any]:
+    """Run all cells as one group on a GPU that holds four trainings; return the worker's events."""
+    one = STEP_BYTES * plan.cells[0].label["batch"] * 28**2
+    patch.setattr(cell_worker, "own_gpu_budget", lambda: 8 * one)
+    patch.setattr(CellRunner, "run_together", lambda _, cells: together(cells))
+    patch.setattr(CellRunner, "run", lambda *_: CellResult({"top1": 1.0}, {}))
+    plan.config.workdir.mkdir(parents=True)
+    with Store(plan.store_path) as store:
+        return list(CellWorker(plan, store).run(Request(tuple(cell.key for cell in plan.cells), {})))
+
+
+def test_a_worker_trains_what_its_memory_holds(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, trained = planned(make_config), list[int]()
+
+    def together(cells: Sequence[Cell]) -> list[CellResult]:
+        trained.append(len(cells))
+        return [CellResult({"top1": 1.0}, {}) for _ in cells]
+
+    events = run_worker(plan, monkeypatch, together)
+    assert sorted(trained) == [3, 3, 4]
+    assert [event.cell for event in events if isinstance(event, Ended)] == [cell.key for cell in plan.cells]
+
+
+def test_no_part_follows_one_that_found_no_memory(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, trained = planned(make_config), list[int]()
+
+    def together(cells: Sequence[Cell]) -> list[CellResult]:
+        trained.append(len(cells))
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    assert run_worker(plan, monkeypatch, together) == [Lost("it ran out of memory")]
+    assert len(trained) == 1
