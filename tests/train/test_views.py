@@ -64,16 +64,16 @@ def test_a_killed_training_resumes_in_its_round(
     betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     wanted = outcome(evaluate(betons.train, betons.val, settings()))
-    take, taken = Fit.take, [0]
+    train, taken = Fit.train_batch, [0]
 
     def dies(self: Fit, batch: Any) -> None:
         taken[0] += 1
         if taken[0] == at + 1:
             raise StumbledError
-        take(self, batch)
+        train(self, batch)
 
     checkpoint = {"checkpoint": tmp_path / "c.pt", "checkpoint_seconds": 0.0}
-    monkeypatch.setattr(Fit, "take", dies)
+    monkeypatch.setattr(Fit, "train_batch", dies)
     with pytest.raises(StumbledError):
         evaluate(betons.train, betons.val, settings(), **checkpoint)
     assert outcome(evaluate(betons.train, betons.val, settings(), **checkpoint)) == wanted
