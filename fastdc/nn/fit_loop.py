@@ -42,11 +42,15 @@ def run_fit(fit: Fit, stream: Epochs) -> None:
         raise fault
 
 
-def run_fits(fits: Sequence[Fit], stream: Epochs) -> list[DivergedError | None]:
+def run_fits(fits: Sequence[Fit], stream: Epochs, overlap: bool = True) -> list[DivergedError | None]:
     """Train runs to the end of their plans on one stream of batches; run k takes the k-th batch of each tuple.
 
     A kill can leave the checkpoints at different places. The stream then starts at the earliest of them. A run that is
     further ahead skips batches until the stream reaches its place.
+
+    Args:
+        fits: each is run once.
+        overlap: whether several runs compute at once on a GPU, see `fastdc.nn.overlap`; else they take turns.
 
     Returns:
         For each run None, or the error with which it diverged; a diverged run does not stop the others.
@@ -55,7 +59,7 @@ def run_fits(fits: Sequence[Fit], stream: Epochs) -> list[DivergedError | None]:
         CheckpointError: a checkpoint cannot be used.
     """
     if len(fits) != 1:
-        with _own_lanes(fits):
+        with _own_lanes(fits) if overlap else nullcontext():
             return _run(fits, stream, Fit.running)
     # A single run keeps its clock and its random state to the end: changing them takes longer than a graph's launch.
     with fits[0].running():
@@ -83,7 +87,8 @@ def _run(fits: Sequence[Fit], stream: Epochs, turn: Turn) -> list[DivergedError 
         with turn(fit):
             fit.resume()
     while going := [fit for fit in fits if fit not in faults and not fit.finished]:
-        with _shared_clock(going):
+        first = min(fit.epoch for fit in going)
+        with _shared_clock([fit for fit in going if fit.epoch == first]):
             _train_epoch(fits, going, stream, programs, faults, turn)
     for fit in fits:
         if fit not in faults:

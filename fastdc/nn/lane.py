@@ -60,8 +60,8 @@ class Lane:
 class CudaLane(Lane):
     """Lane on the present CUDA device, whose work begins after all that was issued outside of lanes so far.
 
-    A generator's state is an object with tensors on the device. A replayed graph writes its seed and offset there,
-    before its kernels read them. Two graphs in flight must therefore not share a state.
+    A generator's state counts what was drawn. In torch before 2.13 it also has tensors on the device. A replayed graph
+    writes seed and offset there before its kernels read them. Two graphs in flight must therefore not share a state.
     """
 
     overlaps = True

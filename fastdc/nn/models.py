@@ -27,6 +27,17 @@ def build_model(arch: str, num_classes: int, image_size: int, seed: int) -> nn.M
         torch.set_rng_state(generator_state)
 
 
+def count_parameters(arch: str, num_classes: int, image_size: int) -> int:
+    """Return the number of parameters of a network, which is not made for that.
+
+    Raises:
+        ConfigError: see `build_model`.
+    """
+    check_arch(arch)
+    with torch.device("meta"):
+        return sum(each.numel() for each in find_arch(arch).build(num_classes, image_size).parameters())
+
+
 def decay_weights_only(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Return parameter groups that decay only parameters with "weight" in their name and two or more dimensions.
 

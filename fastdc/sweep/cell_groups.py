@@ -4,21 +4,8 @@ from collections.abc import Sequence
 from itertools import chain
 
 from fastdc.common.errors import FastDCError
+from fastdc.nn.overlap import MOST_TOGETHER, SMALL_SIDE, training_bytes
 from fastdc.sweep.plan import Cell, Plan
-
-SMALL_SIDE = 64
-"""Largest side of images of which `auto` trains several cells at once on a GPU.
-
-The kernels of a step on such images are too short and too small to fill a GPU.
-"""
-MOST_TOGETHER = 8
-"""Most cells of small images in a group: the number of streams that CUDA runs side by side by default."""
-STEP_BYTES = 12_000
-"""Memory that a training takes for each pixel of a step's images, an upper estimate.
-
-The network with the largest maps, `resnet18_small`, keeps 4,600 bytes for its backward pass in float32. The first steps
-run both ways, as a graph and without one (`fastdc.nn.step_graphs`), and gradients need room as well.
-"""
 
 
 def split_groups(plan: Plan, todo: Sequence[Cell], attempts: dict[str, int], workers: int = 1) -> list[list[Cell]]:
@@ -57,14 +44,15 @@ def overlaps_on_gpu(plan: Plan, cell: Cell) -> bool:
     return plan.device == "cuda" and int(cell.label["image_size"]) <= SMALL_SIDE
 
 
-def divide_by_memory(cells: Sequence[Cell], budget: int) -> list[list[Cell]]:
+def divide_by_memory(cells: Sequence[Cell], budget: int, parameters: int) -> list[list[Cell]]:
     """Divide cells of a group into parts whose trainings fit into a GPU's memory at once.
 
     Args:
         budget: bytes of the GPU that this process may use. Resident images may take half of them.
+        parameters: of the largest network.
     """
-    pixels = max(int(cell.label["batch"]) * int(cell.label["image_size"]) ** 2 for cell in cells)
-    return _parts(cells, max(budget // 2 // (STEP_BYTES * pixels), 1))
+    each = max(training_bytes(int(cell.label["batch"]), int(cell.label["image_size"]), parameters) for cell in cells)
+    return _parts(cells, max(budget // 2 // each, 1))
 
 
 def _parts(cells: Sequence[Cell], most: int) -> list[list[Cell]]:

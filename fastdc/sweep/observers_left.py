@@ -17,12 +17,16 @@ def observers_left(plan: Plan, todo: Sequence[Cell]) -> list[tuple["ObserverConf
     records = list(observer_records(plan.config.workdir))
     train_hash, extra = plan.train.content_hash, ObserverNeeds(weights=True)
     needs = observer_needs(cell for cell in todo if reads_observer(cell))
-    found = [(plan.observer, _epochs_left(plan.observer, train_hash, needs, records))]
-    others = {teacher.identity: teacher for cell in todo for teacher in cell.teachers if teacher.extra}
-    for teacher in others.values():
-        assert teacher.observer is not None
-        found.append((teacher.observer, _epochs_left(teacher.observer, train_hash, extra, records)))
+    own, *others = observers_of(plan, todo)
+    found = [(own, _epochs_left(own, train_hash, needs, records))]
+    found += [(observer, _epochs_left(observer, train_hash, extra, records)) for observer in others]
     return [(observer, epochs) for observer, epochs in found if epochs]
+
+
+def observers_of(plan: Plan, todo: Sequence[Cell]) -> list["ObserverConfig"]:
+    """Return the plan's observer, then those that are extra teachers of these cells."""
+    extra = {t.identity: t.observer for cell in todo for t in cell.teachers if t.extra and t.observer is not None}
+    return [plan.observer, *extra.values()]
 
 
 def _epochs_left(

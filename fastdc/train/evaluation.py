@@ -11,6 +11,7 @@ from fastdc.common.log import progress, progress_shown
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit_loop import run_fits, steps_per_epoch
+from fastdc.nn.overlap import overlaps
 from fastdc.train.data_pair import open_pair
 from fastdc.train.evaluate_settings import EvaluateSettings, EvaluationResult
 from fastdc.train.evaluation_request import EvaluationRequest
@@ -107,7 +108,8 @@ def run_evaluation(request: EvaluationRequest) -> list[EvaluationResult | Diverg
         with progress(label, total, "steps", inner=steps * len(settings)) as bar:
             for training in trainings:
                 training.fit.progress = bar
-            faults = run_fits([training.fit for training in trainings], pooled(loader, pair, settings[0]))
+            fits, side = [training.fit for training in trainings], max(map(pair.side, settings))
+            faults = run_fits(fits, pooled(loader, pair, settings[0]), overlaps(len(fits), side))
         return [
             fault or training.result(loader.engine, time.monotonic() - start)
             for training, fault in zip(trainings, faults, strict=True)

@@ -188,6 +188,37 @@ def test_overlapping_runs_divide_the_time_equally(betons: Any, monkeypatch: pyte
     assert 0.9 * total < sum(seconds) <= total
 
 
+def test_a_run_that_is_epochs_ahead_is_not_charged_for_the_others(
+    betons: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with open_views(betons.train, SEEDS[1:2], batch=4) as stream:
+        killed = make_fit(stream, Losses(), checkpoint=tmp_path / "c.pt")
+        killed.recorder = Killed(2 * killed.plan.steps + 1)  # in the third of three epochs
+        with pytest.raises(KilledError):
+            run_fit(killed, stream)
+    as_on_cuda(monkeypatch)
+    with open_views(betons.train, SEEDS[:2], batch=4) as stream:
+        ahead = make_fit(stream, Losses(), checkpoint=tmp_path / "c.pt")
+        behind = make_fit(stream, Losses())
+        ticks = count()
+        monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))  # a second for each look at the clock
+        run_fits([behind, ahead], stream)
+    assert 0 < ahead.seconds - killed.seconds < 0.4 * behind.seconds
+
+
+def test_runs_that_do_not_overlap_take_turns_on_one_stream(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [alone(betons.train, seed) for seed in SEEDS[:2]]
+    streams = as_on_cuda(monkeypatch)
+    with open_views(betons.train, SEEDS[:2]) as stream:
+        recorders = [Watched(streams) for _ in expected]
+        fits = [make_fit(stream, recorder) for recorder in recorders]
+        with streams:
+            assert run_fits(fits, stream, overlap=False) == [None, None]
+    for fit, other in zip(fits, expected, strict=True):
+        assert_equal(fit, other)
+    assert {stream for recorder in recorders for stream, _ in recorder.places} == {streams.default}
+
+
 def no_wait(*_: Any) -> None:
     """Stands for a wait, or the record of a use, that was forgotten."""
 

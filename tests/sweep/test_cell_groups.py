@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from fastdc.sweep.cell_groups import MOST_TOGETHER, SMALL_SIDE, STEP_BYTES, divide_by_memory, split_groups
+from fastdc.nn.models import build_model, count_parameters
+from fastdc.nn.overlap import MOST_TOGETHER, SMALL_SIDE, overlaps, training_bytes
+from fastdc.sweep.cell_groups import divide_by_memory, split_groups
 from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cell_runner import CellRunner
 from fastdc.sweep.cells import make_plan
@@ -81,15 +83,27 @@ def test_a_run_that_did_not_end_trains_alone(make_config: Make) -> None:
 )
 def test_memory_bounds_the_runs_at_once(make_config: Make, trainings: float, expected: list[int]) -> None:
     plan = planned(make_config)
-    one = STEP_BYTES * plan.cells[0].label["batch"] * 28**2
-    parts = divide_by_memory(plan.cells, int(2 * one * trainings))  # resident images may take half
+    one = training_bytes(plan.cells[0].label["batch"], 28, parameters := 10**7)
+    parts = divide_by_memory(plan.cells, int(2 * one * trainings), parameters)  # resident images may take half
     assert sorted(map(len, parts)) == expected
     assert [cell for part in parts for cell in part] == plan.cells
 
 
+@pytest.mark.parametrize("arch", ["convnet1_w13", "resnet10", "resnet18", "vgg11", "vit_b_16", "swin_t"])
+def test_parameters_are_counted_without_a_network(arch: str) -> None:
+    side = 224 if arch == "vit_b_16" else 64
+    built = build_model(arch, 7, side, seed=0)
+    assert count_parameters(arch, 7, side) == sum(each.numel() for each in built.parameters())
+
+
+def test_trainings_overlap_on_small_images_only() -> None:
+    found = [overlaps(*each) for each in ((1, 28), (2, 28), (8, 64), (9, 28), (2, 65))]
+    assert found == [False, True, True, False, False]
+
+
 def run_worker(plan: Plan, patch: pytest.MonkeyPatch, together: Callable[[Sequence[Cell]], list[Any]]) -> list[Any]:
     """Run all cells as one group on a GPU that holds four trainings; return the worker's events."""
-    one = STEP_BYTES * plan.cells[0].label["batch"] * 28**2
+    one = training_bytes(plan.cells[0].label["batch"], 28, count_parameters("convnet1_w13", 3, 28))
     patch.setattr(cell_worker, "own_gpu_budget", lambda: 8 * one)
     patch.setattr(CellRunner, "run_together", lambda _, cells: together(cells))
     patch.setattr(CellRunner, "run", lambda *_: CellResult({"top1": 1.0}, {}))

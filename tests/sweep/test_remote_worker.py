@@ -315,6 +315,15 @@ class TestOnAGpu:
         assert (problem is None) == (found is None)
         assert (found or "") in (problem or "")
 
+    def test_a_damaged_record_of_another_observer_refuses_no_gpu(
+        self, make_config: Make, tmp_path: Path, shares: list[float]
+    ) -> None:
+        plan = self.make(make_config, methods="el2n", precision="fp32")
+        damaged = plan.config.workdir / "observers" / "0123"
+        damaged.mkdir(parents=True)
+        (damaged / "observer.json").write_text("{")
+        assert Reporting().open(plan, Home(this_fastdc(), tmp_path)) is None
+
 
 def test_a_full_disk_ends_the_sweep(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = OSError(errno.ENOSPC, "No space left on device")

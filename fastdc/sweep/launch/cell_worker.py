@@ -129,8 +129,14 @@ class CellWorker:
             return []
         if not overlaps_on_gpu(self._runner.plan, group[0]):
             return [group]
-        parts = self._attempt(lambda: divide_by_memory(group, own_gpu_budget()))
+        parts = self._attempt(lambda: divide_by_memory(group, own_gpu_budget(), self._most_parameters(group)))
         return [] if isinstance(parts, CellFailure) else [part for part in parts if len(part) > 1]
+
+    def _most_parameters(self, group: Sequence[Cell]) -> int:
+        from fastdc.nn.models import count_parameters
+
+        classes, side = len(self._runner.plan.train.classes), self._runner.plan.config.image_size
+        return max(count_parameters(arch, classes, side) for arch in {cell.arch for cell in group})
 
     def _train_together(self, cells: Sequence[Cell]) -> dict[str, CellResult | CellFailure]:
         """Train cells at once and return how each ended, by key; return nothing if that fails."""

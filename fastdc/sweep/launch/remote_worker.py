@@ -17,10 +17,11 @@ from fastdc.common.log import progress_shown
 from fastdc.common.machine import gpu_capability
 from fastdc.common.precision import check_precision, precision_label, resolve_precision
 from fastdc.common.text import one_line
+from fastdc.observe.observer_config import ObserverConfig
 from fastdc.sweep.cell_runner import actual_device
 from fastdc.sweep.launch.cell_worker import CellWorker
 from fastdc.sweep.launch.workers import Costs, Event, Finished, Message, Request, SubsetMade, Tracked
-from fastdc.sweep.observers_left import observers_left
+from fastdc.sweep.observers_left import observers_left, observers_of
 from fastdc.sweep.plan import Plan
 from fastdc.track import listening
 
@@ -67,11 +68,18 @@ def _precision_problem(plan: Plan) -> str | None:
         check_precision(own, "cuda", capability)
     except ConfigError as error:
         return str(error)
-    for observer, _ in observers_left(plan, plan.runnable):
-        try:  # the sweep's process has resolved `auto`, for its own GPU
-            check_precision(observer.precision, "cuda", capability)
-        except ConfigError as error:
-            return f"observer {observer.arch}: {error}, by --observer precision=..."
+    if not any(_lacks(observer, capability) for observer in observers_of(plan, plan.runnable)):
+        return None  # before records are read, any of which may be damaged
+    left = (_lacks(observer, capability) for observer, _ in observers_left(plan, plan.runnable))
+    return next(filter(None, left), None)
+
+
+def _lacks(observer: ObserverConfig, capability: tuple[int, int] | None) -> str | None:
+    """Return why a GPU cannot train an observer, or None; the sweep's process has resolved `auto` for its own GPU."""
+    try:
+        check_precision(observer.precision, "cuda", capability)
+    except ConfigError as error:
+        return f"observer {observer.arch}: {error}, by --observer precision=..."
     return None
 
 

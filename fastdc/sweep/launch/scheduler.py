@@ -128,7 +128,7 @@ class Scheduler:
             crashed = tuple(key for key, (_, lease) in job.leased.items() if lease.after_crash)
             self._workers.send(worker, Request(tuple(job.leased), self._costs(cells), tuple(job.making), crashed))
         # Only cells that need a new process, or wait for another worker, are left for idle workers.
-        only_old = self._worked.issuperset(self._starts.idle)
+        only_old = self._starts.idle and self._worked.issuperset(self._starts.idle)
         if only_old and any(map(self._is_large, self._queue)):
             self._starts.replace_idle()
 
@@ -267,6 +267,7 @@ class Scheduler:
 
     def _keep(self, cell: Cell, lease: Lease, result: CellResult | CellFailure) -> None:
         self._bars.end(cell.name)
+        self._retries.large.discard(cell.key)
         succeeded = keep_result(cell, lease, result, self._store, self._meter)
         self.ran += 1
         self.kept += lease.redo and not succeeded
