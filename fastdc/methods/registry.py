@@ -1,4 +1,4 @@
-"""Registry of methods by name: the files of the family folders and the plug-ins of other packages."""
+"""Registry of methods by name: every file in a family's folder, such as pruning/, and plug-ins of other packages."""
 
 from fastdc.common import registry
 from fastdc.common.errors import MethodError
