@@ -1,6 +1,6 @@
 """Measure a training step on the CPU: whole, and the part that Python and the dispatch of operations take.
 
-    python benchmarks/steps.py [--threads 1] [--compiled]
+    python benchmarks/steps.py [--threads 1]
 
 The second figure is a step of one sample through the same layers with one channel. It runs the same operations with
 next to no arithmetic, so it bounds what an epoch without Python between its steps could save. Images lie in memory, so
@@ -9,17 +9,16 @@ that no loader is measured. Run it on an idle machine.
 
 import argparse
 import statistics
-import time
-from collections.abc import Iterator
 
 import torch
+from gpu_sections.trainings import EpochClock, SameBatch
 from torch import nn
 
 from fastdc.loader import Batch
 from fastdc.nn.device import choose_compute
 from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import run_fit
-from fastdc.nn.fit_plan import FitPlan, Recorder
+from fastdc.nn.fit_plan import FitPlan
 from fastdc.nn.models import build_model
 from fastdc.train import get_protocol
 from fastdc.train.network_training import make_optimizer
@@ -28,40 +27,15 @@ CASES = (("convnet", 28, 10), ("convnet_w32", 28, 10), ("convnet", 28, 100), ("r
 CLASSES, STEPS, EPOCHS = 10, 10, 9
 
 
-class Clock(Recorder):
-    """Recorder of the seconds that each epoch took."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._start = time.perf_counter()
-
-    def epoch_end(self, epoch: int, loss: float, lr: float) -> None:
-        """See the base class."""
-        self.seconds.append(time.perf_counter() - self._start)
-        self._start = time.perf_counter()
-
-
-class Repeated:
-    """Stream of one batch, again and again."""
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
-        """See `Loader.epoch_views`."""
-        return iter([(self._batch,)] * (STEPS - start))
-
-
-def step_ms(arch: str, side: int, size: int, threads: int, compiled: bool) -> list[float]:
+def step_ms(arch: str, side: int, size: int, threads: int) -> list[float]:
     """Return milliseconds of a step of `size` samples, for each epoch after the first two."""
     model = build_model(arch, CLASSES, side, seed=0)
     plan = FitPlan(EPOCHS, STEPS, lambda *_: 1e-3, nn.functional.cross_entropy, seed=0)
-    network: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
-    clock = Clock()
+    clock = EpochClock()
     compute = choose_compute("fp32", threads)
-    fit = Fit(network, make_optimizer(model, get_protocol("hard"), "fp32"), compute, plan, clock)
+    fit = Fit(model, make_optimizer(model, get_protocol("hard"), "fp32"), compute, plan, clock)
     images = torch.randint(0, 256, (size, side, side, 3), dtype=torch.uint8)
-    run_fit(fit, Repeated(Batch(images, torch.arange(size) % CLASSES, torch.arange(size))))
+    run_fit(fit, SameBatch(Batch(images, torch.arange(size) % CLASSES, torch.arange(size)), STEPS))
     return [1000 * seconds / STEPS for seconds in clock.seconds[2:]]
 
 
@@ -69,12 +43,11 @@ def main() -> None:
     """Print a line for each network, side and batch."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--compiled", action="store_true", help="train the networks through torch.compile")
     options = parser.parse_args()
     for arch, side, size in CASES:
         narrow = f"{arch.partition('_')[0]}_w1"
-        whole = step_ms(arch, side, size, options.threads, options.compiled)
-        empty = step_ms(narrow, side, 1, options.threads, options.compiled)
+        whole = step_ms(arch, side, size, options.threads)
+        empty = step_ms(narrow, side, 1, options.threads)
         middle, overhead = statistics.median(whole), statistics.median(empty)
         print(
             f"{arch} {side} px, batch {size}: {middle:.2f} ms ({min(whole):.2f} to {max(whole):.2f}), "

@@ -17,7 +17,7 @@ from fastdc.beton.sources.source import FetchImage
 from fastdc.beton.sources.trees import FileFetch
 
 BUFFER_BYTES = 8 << 20
-_FROM_IMAGES, _FROM_IMAGES_IF_LOADED = 15_000, 2000
+_FROM_IMAGES, _FROM_IMAGES_IF_LOADED = 30_000, 2000
 
 
 class HashedFile(NamedTuple):
@@ -33,7 +33,7 @@ FetchHashed = Callable[[], bytes | Rgb | HashedFile]
 def choose_reading(images: int) -> "ReadAhead | None":
     """Return a way to read the files of a set of `images` images; None if it saves no time, or a C function is missing.
 
-    Loading numba and the kernel takes 0.45 s, unless this process has numba already.
+    Loading numba and the kernel takes 0.45 s, unless this process has numba already. A file saves 14 us on two cores.
     """
     if images < (_FROM_IMAGES_IF_LOADED if "numba" in sys.modules else _FROM_IMAGES):
         return None
