@@ -60,7 +60,7 @@ SECTIONS = (
         "gpu_sections.faults:check_memory",
         60,
         (
-            Claim("memory-named", "a cell without room fails as one without memory", 1, "", least=True, cpu=1),
+            Claim("memory-named", "a cell that runs out of memory is reported as such", 1, "", least=True, cpu=1),
             Claim("memory-next", "accuracy of the next cell in the same process", 50, "%", least=True, cpu=50),
         ),
     ),
@@ -77,7 +77,7 @@ SECTIONS = (
         "libraries",
         "gpu_sections.faults:check_libraries",
         30,
-        (Claim("error-cublas", "cuBLAS without memory counts as one without memory", 1, "", least=True),),
+        (Claim("error-cublas", "a cuBLAS error for lack of memory is reported as such", 1, "", least=True),),
         cuda=True,
     ),
     Section(

@@ -44,9 +44,9 @@ _Task = tuple[Future[_Result], _Chunk]
 def convert_all(files: Files, contents: Contents, recipe: Recipe, threads: int) -> Iterator[list[Converted]]:
     """Convert in threads, and yield the results in the order of `fetch_all`.
 
-    The threads stay at most a fixed number of tasks ahead of the consumer. The consumer's own thread counts as one of
-    them: instead of waiting, it converts tasks that have not started. Small files need little time without the GIL, so
-    an extra thread would only compete for it.
+    At most a fixed number of tasks wait for the consumer. The consumer's own thread counts as one of the threads:
+    instead of waiting, it converts tasks that have not started. Small files need little time without the GIL, so an
+    extra thread would only compete for it.
     """
     tasks = files.fetch_all(contents.paths())
     most = _KEEP_CHUNK if recipe.encoding == "keep" else _CONVERT_CHUNK

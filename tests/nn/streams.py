@@ -67,7 +67,7 @@ class Generator:
 
 
 class Streams(TorchDispatchMode):
-    """Watch of all operations in the block; outside of `on_host` every tensor counts as one of the device."""
+    """Mode that watches every operation of a block. Outside of `on_host`, all tensors count as the device's."""
 
     def __init__(self) -> None:
         super().__init__()
