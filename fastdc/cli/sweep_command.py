@@ -73,7 +73,7 @@ def sweep(
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads of a training; 0 uses all.")] = None,
     loader: Annotated[EngineChoice | None, typer.Option(help=LOADER_HELP)] = None,
     together: Annotated[
-        Together | None, typer.Option(help="Whether networks that differ only in --arch share one decoded stream.")
+        Together | None, typer.Option(help="Whether runs that differ only in --arch (GPU: and --seeds) train at once.")
     ] = None,
     compiled: Annotated[
         bool,

@@ -1,4 +1,4 @@
-"""The training loop: K >= 1 trainings take their batches from one stream.
+"""The training loop: K >= 1 trainings take their batches from one stream, or from several of equal length.
 
 Each gives the result of a loop of its own, because it keeps its own random state. On a CPU they take turns; on a GPU
 their steps run at the same time, see `lane`.
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -28,6 +29,21 @@ class Epochs(Protocol):
 
     def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
         """Yield the batches of `epoch` from batch `start` on, as tuples with one batch per training."""
+
+
+class JoinedStreams:
+    """Streams that differ in their images or order, as one source: their trainings follow one another in each tuple.
+
+    All have the same batch sizes.
+    """
+
+    def __init__(self, streams: Sequence[Epochs]) -> None:
+        self.streams = streams
+
+    def epoch_views(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, ...]]:
+        """See `Epochs`."""
+        epochs = [stream.epoch_views(epoch, start) for stream in self.streams]
+        return (tuple(chain.from_iterable(batches)) for batches in zip(*epochs, strict=True))
 
 
 def run_fit(fit: Fit, stream: Epochs) -> None:
@@ -128,11 +144,11 @@ def _train_epoch(
 
 def _find_programs(fits: Sequence[Fit], stream: Epochs) -> list[VisitProgram]:
     """Return a program for each run that makes its batches on the device; none if they are needed on the host."""
-    drawers = stream.drawers if isinstance(stream, Loader) else ()
-    if any(fit.plan.targets is not None or fit.recorder.reads_batches for fit in fits) or len(drawers) != len(fits):
+    streams = stream.streams if isinstance(stream, JoinedStreams) else [stream]
+    sources = [(each, drawer) for each in streams if isinstance(each, Loader) for drawer in each.drawers]
+    if any(fit.plan.targets is not None or fit.recorder.reads_batches for fit in fits) or len(sources) != len(fits):
         return []
-    assert isinstance(stream, Loader)
-    return [_program(fit.lane, stream, drawer) for fit, drawer in zip(fits, drawers, strict=True)]
+    return [_program(fit.lane, *source) for fit, source in zip(fits, sources, strict=True)]
 
 
 def _program(lane: Lane, stream: Loader, drawer: VisitDrawer) -> VisitProgram:
@@ -189,7 +205,7 @@ def join_lone_sample(stream: Iterable[tuple[Batch, ...]]) -> Iterator[tuple[Batc
     batch size of 1 every batch stays as it is.
 
     Args:
-        stream: tuples of batches that hold the same samples, one batch per training.
+        stream: tuples of equally large batches, one per training.
     """
     waiting: tuple[Batch, ...] | None = None  # always one behind: only the end of the stream shows which is last
     for batches in stream:

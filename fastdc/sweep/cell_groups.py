@@ -1,4 +1,4 @@
-"""Group cells that are trained at once: they share one stream of images, and on a GPU its idle time."""
+"""Group cells that are trained at once: they share a stream of images, or on a GPU its idle time."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -22,20 +22,29 @@ def split_groups(plan: Plan, todo: Sequence[Cell], attempts: dict[str, int], wor
     groups: dict[object, list[Cell]] = {}
     for cell in todo:
         if not attempts.get(cell.key):
-            groups.setdefault(_stream(plan, cell), []).append(cell)
+            groups.setdefault(_group(plan, cell), []).append(cell)
     most = min(MOST_TOGETHER, max(len(todo) // max(workers, 1), 1))
     split = [_parts(group, most) if overlaps_on_gpu(plan, group[0]) else [group] for group in groups.values()]
     return [*chain.from_iterable(split), *([cell] for cell in todo if attempts.get(cell.key))]
 
 
-def _stream(plan: Plan, cell: Cell) -> object:
-    """Return what the cells of one stream have in common, or the cell's own key if sharing does not pay."""
+def _group(plan: Plan, cell: Cell) -> object:
+    """Return what the cells of one group have in common, or the cell's own key if grouping does not pay."""
     # Networks compiled in one process would share torch's few compiled variants, and the last would run uncompiled.
     wanted = "never" if plan.config.compile else plan.config.together
-    pays = wanted == "always" or (wanted == "auto" and (overlaps_on_gpu(plan, cell) or _decoding_counts(plan, cell)))
-    if cell.subset is None or not pays:
+    if cell.subset is None or wanted == "never":
         return cell.key
-    # With order=shared or stored labels all seeds see the images in one order, so they can share a stream.
+    if overlaps_on_gpu(plan, cell) and not cell.protocol.soft:
+        # Seeds of one method: their sets are of one size, and if one cannot be made, nor can the others.
+        return cell.subset.group, cell.protocol.name, cell.views
+    pays = wanted == "always" or overlaps_on_gpu(plan, cell) or _decoding_counts(plan, cell)
+    return stream_key(cell) if pays else cell.key
+
+
+def stream_key(cell: Cell) -> object:
+    """Return what the cells that can take their batches from one stream have in common."""
+    assert cell.subset is not None
+    # With order=shared or stored labels all seeds see the images in one order.
     return cell.subset.key, cell.protocol.name, cell.views, None if cell.protocol.shares_order else cell.seed
 
 
@@ -48,11 +57,20 @@ def divide_by_memory(cells: Sequence[Cell], budget: int, parameters: int) -> lis
     """Divide cells of a group into parts whose trainings fit into a GPU's memory at once.
 
     Args:
-        budget: bytes of the GPU that this process may use. Resident images may take half of them.
+        budget: bytes of the GPU that this process may use. The resident images of one set and of the validation set may
+            take half of them; those of several sets are counted.
         parameters: of the largest network.
     """
     each = max(training_bytes(int(cell.label["batch"]), int(cell.label["image_size"]), parameters) for cell in cells)
+    sets = {cell.subset.key: _image_bytes(cell) for cell in cells if cell.subset is not None}
+    if len(sets) > 1:
+        each += max(sets.values())
     return _parts(cells, max(budget // 2 // each, 1))
+
+
+def _image_bytes(cell: Cell) -> int:
+    assert cell.subset is not None
+    return cell.subset.images * int(cell.label["image_size"]) ** 2 * 3
 
 
 def _parts(cells: Sequence[Cell], most: int) -> list[list[Cell]]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +12,7 @@ from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, Te
 from fastdc.common.keys import file_key
 from fastdc.common.locks import locked
 from fastdc.common.log import log_message
+from fastdc.sweep.cell_groups import stream_key
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cells import subset_request
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from fastdc.teachers.network import Teacher
     from fastdc.teachers.plan import TeacherPlan
     from fastdc.train import EvaluateSettings, EvaluationResult
+    from fastdc.train.evaluation_request import EvaluationRequest
 
 State = tuple[Path, int, int, int]
 DETAIL_FIELDS = ("per_class", "curve", "environment")
@@ -66,38 +69,49 @@ class CellRunner:
         Raises:
             FastDCError: the method or the training cannot serve the cell; DivergedError if the loss is not finite.
         """
-        assert cell.subset is not None
-        cost = self.make_subset(cell.subset)
+        cost = self._make_subset_of(cell)
         try:
-            (result,) = self._evaluate([cell])
+            (result,) = self._evaluate([[cell]])
         except CheckpointError as error:
             from fastdc.nn.checkpoint import set_aside
 
             # The checkpoint is damaged or of an older version. It only saves time, so training starts over.
             log_message(f"{cell.name}: starts over ({str(error).partition(';')[0]})")
             set_aside(self._checkpoint(cell))
-            (result,) = self._evaluate([cell])
+            (result,) = self._evaluate([[cell]])
         if isinstance(result, DivergedError):
             raise result
         return self._finish(cell, result, cost)
 
     def run_together(self, cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
-        """Train cells of one subset at once; return for each its result, or the error by which it diverged."""
-        subset = cells[0].subset
-        assert subset is not None
-        cost = self.make_subset(subset)
-        return [
-            result if isinstance(result, DivergedError) else self._finish(cell, result, cost)
-            for cell, result in zip(cells, self._evaluate(cells), strict=True)
-        ]
+        """Train cells of one group at once; return for each its result, or the error by which it diverged."""
+        streams: dict[object, list[Cell]] = {}
+        for cell in cells:
+            streams.setdefault(stream_key(cell), []).append(cell)
+        costs = {cell.key: self._make_subset_of(cell) for cell in cells}
+        results = zip(chain.from_iterable(streams.values()), self._evaluate(list(streams.values())), strict=True)
+        ended = {
+            cell.key: result if isinstance(result, DivergedError) else self._finish(cell, result, costs[cell.key])
+            for cell, result in results
+        }
+        return [ended[cell.key] for cell in cells]
 
-    def _evaluate(self, cells: Sequence[Cell]) -> "list[EvaluationResult | DivergedError]":
-        from fastdc.train.evaluation import run_evaluation
+    def _make_subset_of(self, cell: Cell) -> dict[str, Any]:
+        assert cell.subset is not None
+        return self.make_subset(cell.subset)
+
+    def _evaluate(self, streams: Sequence[Sequence[Cell]]) -> "list[EvaluationResult | DivergedError]":
+        """Train the cells of all streams at once; return their results in the order of the cells."""
+        from fastdc.train.evaluation import run_evaluations
+
+        return list(chain.from_iterable(run_evaluations([self._request(cells) for cells in streams])))
+
+    def _request(self, cells: Sequence[Cell]) -> "EvaluationRequest":
         from fastdc.train.evaluation_request import EvaluationRequest
 
         subset, config = cells[0].subset, self.plan.config
         assert subset is not None
-        request = EvaluationRequest(
+        return EvaluationRequest(
             subset.path,
             config.val_file,
             tuple(map(self._settings, cells)),
@@ -106,7 +120,6 @@ class CellRunner:
             names=tuple(cell.name for cell in cells),
             **self._labels(cells[0]),
         )
-        return run_evaluation(request)
 
     def _finish(self, cell: Cell, result: "EvaluationResult", cost: dict[str, Any]) -> CellResult:
         """Build the row of a finished cell."""

@@ -1,22 +1,24 @@
 """Evaluation: train a network from scratch on a compressed set, and measure it on the validation set."""
 
 import time
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastdc.beton.missing_manifest import one_use
-from fastdc.common.errors import DivergedError
+from fastdc.common.errors import ConfigError, DivergedError
 from fastdc.common.log import progress, progress_shown
 from fastdc.nn.checkpoint import CHECKPOINT_SECONDS
 from fastdc.nn.device import choose_compute
-from fastdc.nn.fit_loop import run_fits, steps_per_epoch
+from fastdc.nn.fit_loop import Epochs, JoinedStreams, run_fits, steps_per_epoch
 from fastdc.nn.overlap import overlaps
 from fastdc.train.data_pair import open_pair
 from fastdc.train.evaluate_settings import EvaluateSettings, EvaluationResult
-from fastdc.train.evaluation_request import EvaluationRequest
+from fastdc.train.evaluation_request import EvaluationRequest, check_alike
 from fastdc.train.labels.source import LabelSource
-from fastdc.train.network_training import make_training
+from fastdc.train.network_training import Training, make_training
 from fastdc.train.streams import OneOf, open_training_loader, open_val_loader, pooled, training_view
 
 if TYPE_CHECKING:
@@ -69,7 +71,6 @@ def evaluate(
     return result
 
 
-@one_use()
 def run_evaluation(request: EvaluationRequest) -> list[EvaluationResult | DivergedError]:
     """Train the networks of a request side by side, so that every image is decoded once, and measure each.
 
@@ -85,7 +86,65 @@ def run_evaluation(request: EvaluationRequest) -> list[EvaluationResult | Diverg
         DivergedError: a teacher's logit to be stored is NaN or infinite.
         OutputError, BetonError, LoaderError, ManifestError: as in `evaluate`.
     """
-    start, settings = time.monotonic(), request.settings
+    (results,) = run_evaluations([request])
+    return results
+
+
+@one_use()
+def run_evaluations(requests: Sequence[EvaluationRequest]) -> list[list[EvaluationResult | DivergedError]]:
+    """Train the networks of several requests side by side, which on a GPU compute at once, and measure each.
+
+    Args:
+        requests: their subsets, seeds and networks may differ. Each has a stream of its own.
+
+    Returns:
+        For each request what `run_evaluation` returns.
+
+    Raises:
+        ConfigError: other settings differ, or the requests have different steps in an epoch; or as `run_evaluation`.
+        DivergedError, OutputError, BetonError, LoaderError, ManifestError: as in `run_evaluation`.
+    """
+    start = time.monotonic()
+    check_alike(requests)
+    with ExitStack() as stack:
+        parts = [stack.enter_context(_opened(request)) for request in requests]
+        _check_same_steps(parts)
+        trainings = [training for part in parts for training in part.trainings]
+        fits = [training.fit for training in trainings]
+        streams = [part.stream for part in parts]
+        side = max(training.pair.side(training.settings) for training in trainings)
+        total = sum(fit.plan.epochs * fit.plan.steps for fit in fits)
+        with progress(_label(requests), total, "steps", inner=sum(fit.plan.steps for fit in fits)) as bar:
+            for fit in fits:
+                fit.progress = bar
+            stream = streams[0] if len(streams) == 1 else JoinedStreams(streams)
+            faults = iter(run_fits(fits, stream, overlaps(len(fits), side)))
+        seconds = time.monotonic() - start
+        return [
+            [next(faults) or training.result(part.engine, seconds) for training in part.trainings] for part in parts
+        ]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The trainings of one request with their stream.
+
+    Attributes:
+        visits, batch: visits of an epoch, and how many a step takes.
+        engine: engine of the loader.
+    """
+
+    trainings: list[Training]
+    stream: Epochs
+    visits: int
+    batch: int
+    engine: str
+
+
+@contextmanager
+def _opened(request: EvaluationRequest) -> Iterator[_Part]:
+    """Open the data of a request and build its trainings, without starting them."""
+    settings = request.settings
     pair = open_pair(request.subset, request.val, request.allow_missing_classes)
     compute = choose_compute(settings[0].precision, settings[0].threads)
     with (
@@ -102,15 +161,23 @@ def run_evaluation(request: EvaluationRequest) -> list[EvaluationResult | Diverg
             make_training(request, number, pair, compute, val_loader, steps, labelling)
             for number, labelling in enumerate(labellings)
         ]
-        what = settings[0].arch if len(settings) == 1 else f"{len(settings)} networks"
-        total = sum(training.fit.plan.epochs * steps for training in trainings)
-        label = f"train {what} on {request.subset.name}"
-        with progress(label, total, "steps", inner=steps * len(settings)) as bar:
-            for training in trainings:
-                training.fit.progress = bar
-            fits, side = [training.fit for training in trainings], max(map(pair.side, settings))
-            faults = run_fits(fits, pooled(loader, pair, settings[0]), overlaps(len(fits), side))
-        return [
-            fault or training.result(loader.engine, time.monotonic() - start)
-            for training, fault in zip(trainings, faults, strict=True)
-        ]
+        stream = pooled(loader, pair, settings[0])
+        yield _Part(trainings, stream, loader.num_samples, loader.batch_size, loader.engine)
+
+
+def _check_same_steps(parts: Sequence[_Part]) -> None:
+    found = sorted({(part.visits, part.batch) for part in parts})
+    if len(found) > 1:
+        listed = " and ".join(f"{visits} in steps of {batch}" for visits, batch in found)
+        raise ConfigError(
+            f"sets trained together have epochs of {listed} images, expected one length; train them one by one "
+            "(together: never)"
+        )
+
+
+def _label(requests: Sequence[EvaluationRequest]) -> str:
+    """Return what the progress line names."""
+    settings = [each for request in requests for each in request.settings]
+    what = settings[0].arch if len(settings) == 1 else f"{len(settings)} networks"
+    others = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
+    return f"train {what} on {requests[0].subset.name}{others}"

@@ -64,16 +64,26 @@ def check_shareable(settings: Sequence[EvaluateSettings]) -> None:
     """
     if not settings:
         raise ConfigError("no networks to train together, expected at least one")
+    shares_order = settings[0].protocol.shares_order
+    hint = "; seeds share a stream under a protocol with order=shared, or stored labels"
+    _check_equal(settings, {"arch", "augment"} | ({"seed"} if shares_order else set()), {"seed": hint})
+
+
+def check_alike(requests: Sequence[EvaluationRequest]) -> None:
+    """Check that the networks of several requests can be trained side by side.
+
+    Raises:
+        ConfigError: a setting differs that must not.
+    """
+    _check_equal([each for request in requests for each in request.settings], {"arch", "augment", "seed"}, {})
+
+
+def _check_equal(settings: Sequence[EvaluateSettings], free: set[str], hints: dict[str, str]) -> None:
     first = settings[0]
-    free = {"arch", "augment"} | ({"seed"} if first.protocol.shares_order else set())
     for other in settings[1:]:
         for name in set(EvaluateSettings.model_fields) - free:
-            if getattr(first, name) == getattr(other, name):
-                continue
-            hint = (
-                "; seeds share a stream under a protocol with order=shared, or stored labels" if name == "seed" else ""
-            )
-            raise ConfigError(
-                f"networks trained together differ in {name} ({getattr(first, name)} and {getattr(other, name)}), "
-                f"expected equal values{hint}"
-            )
+            if getattr(first, name) != getattr(other, name):
+                raise ConfigError(
+                    f"networks trained together differ in {name} ({getattr(first, name)} and {getattr(other, name)}), "
+                    f"expected equal values{hints.get(name, '')}"
+                )

@@ -56,11 +56,24 @@ def test_who_wants_groups_of_large_images_gets_them(make_config: Make) -> None:
     assert sizes(planned(make_config, image_size=224, together="always")) == [10]
 
 
-def test_seeds_share_a_gpu_if_they_share_the_order(make_config: Make) -> None:
-    """A subset of the method `full` is the same for all seeds."""
-    protocols = {"methods": "full", "seeds": "0-2", "archs": "convnet1_w4"}
-    assert sizes(planned(make_config, **protocols)) == [1, 1, 1]
-    assert sizes(planned(make_config, **protocols, protocols="hard-small*epochs=2,order=shared")) == [3]
+@pytest.mark.parametrize("methods", ["full", "random"], ids=["one set", "a set for each seed"])
+def test_seeds_and_networks_of_a_method_share_a_gpu(make_config: Make, methods: str) -> None:
+    grid = {"methods": methods, "seeds": "0-2", "archs": "convnet1_w4,convnet1_w6"}
+    assert sizes(planned(make_config, **grid)) == [6]
+    assert sizes(planned(make_config, "cpu", **grid, together="always")) == [2, 2, 2]
+    assert sizes(planned(make_config, **grid, image_size=128)) == [1] * 6
+
+
+def test_methods_and_protocols_are_groups_of_their_own(make_config: Make) -> None:
+    grid = {"methods": "random,pca,pca[grid=1]", "archs": "convnet1_w4", "seeds": "0-2"}
+    assert sizes(planned(make_config, **grid)) == [3, 3, 3]
+    assert sizes(planned(make_config, **grid, protocols="hard-small,hard")) == [3] * 6
+
+
+def test_runs_with_soft_labels_share_a_gpu_where_they_share_a_stream(make_config: Make) -> None:
+    grid = {"methods": "full", "seeds": "0-2", "archs": "convnet1_w4,convnet1_w6", "teacher": "observer"}
+    assert sizes(planned(make_config, **grid, protocols="soft-small")) == [2, 2, 2]
+    assert sizes(planned(make_config, **grid, protocols="soft-small*order=shared")) == [6]
 
 
 @pytest.mark.parametrize(("workers", "expected"), [(0, [5, 5]), (2, [5, 5]), (3, [2, 3, 2, 3]), (20, [1] * 10)])
@@ -87,6 +100,14 @@ def test_memory_bounds_the_runs_at_once(make_config: Make, trainings: float, exp
     parts = divide_by_memory(plan.cells, int(2 * one * trainings), parameters)  # resident images may take half
     assert sorted(map(len, parts)) == expected
     assert [cell for part in parts for cell in part] == plan.cells
+
+
+def test_images_of_several_sets_are_counted(make_config: Make) -> None:
+    plan = planned(make_config, methods="random", seeds="0-3", archs="convnet1_w4", ipc=10)
+    one = training_bytes(plan.cells[0].label["batch"], 28, 10**4)
+    both = one + 3 * 10 * 28 * 28 * 3
+    assert list(map(len, divide_by_memory(plan.cells, 2 * 4 * both, 10**4))) == [4]
+    assert list(map(len, divide_by_memory(plan.cells, 2 * 4 * both - 2, 10**4))) == [2, 2]
 
 
 @pytest.mark.parametrize("arch", ["convnet1_w13", "resnet10", "resnet18", "vgg11", "vit_b_16", "swin_t"])

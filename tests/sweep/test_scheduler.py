@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -56,6 +57,10 @@ class FakeWorkers:
     def capacity(self) -> int:
         return self.size
 
+    def cell_of(self, subset: str) -> str:
+        """Return the key of the first cell that trains on a subset."""
+        return next(key for key, cell in self.cells.items() if cell.subset is not None and cell.subset.key == subset)
+
     def start(self) -> int:
         self.started += 1
         self.waiting[self.started] = [("open", ())]
@@ -63,7 +68,7 @@ class FakeWorkers:
 
     def send(self, worker: int, request: Request) -> None:
         steps: list[tuple[Call, tuple[Any, ...]]] = [
-            ("make_network", (key,)) if kind == "network" else ("make_subset", (request.cells[0],))
+            ("make_network", (key,)) if kind == "network" else ("make_subset", (self.cell_of(key),))
             for kind, key in request.making
         ]
         steps.append(("run", (request.cells, request.costs)))
@@ -157,6 +162,28 @@ def test_shared_parts_are_made_once_while_other_cells_run(make_config: Make) -> 
     first = [call for _, call, _ in workers.sent].index("make_network")
     begun = {worker for worker, _, _ in workers.sent}
     assert (first >= 0, len(begun)) == (True, 4)  # while one trains the observer the others are busy
+
+
+def test_a_group_has_the_sets_of_all_its_cells_made(make_config: Make) -> None:
+    plan = replace(make_plan(make_config(methods="random,el2n", seeds="0-3")), device="cuda")
+    workers = FakeWorkers(plan, size=1)
+    assert sweep(plan, workers).states == {"done": 8}
+    assert list(map(len, workers.calls("run"))) == [4, 4]
+    made = [workers.cells[key].subset for key in workers.calls("make_subset")]
+    assert len({subset.key for subset in made if subset is not None}) == len(made) == 5  # el2n's is one for all seeds
+    assert all(set(cost) == {"wall"} for _, call, sent in workers.sent if call == "run" for cost in sent[1].values())
+
+
+def test_only_the_cells_of_a_group_whose_set_cannot_be_made_fail(make_config: Make) -> None:
+    plan = replace(make_plan(make_config(methods="random", seeds="0-3")), device="cuda")
+    bad = plan.cells[2]
+
+    def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> str | None:
+        return "killed by signal 9" if call == "make_subset" and bad.key == arguments[0] else None
+
+    workers = FakeWorkers(plan, react, size=1)
+    assert sweep(plan, workers).states == {"done": 3, "failed": 1}
+    assert reasons(plan) == {bad.key: "its worker was lost 3 times: killed by signal 9"}
 
 
 def test_costs_are_stored_by_the_driver_and_sent_with_later_cells(make_config: Make) -> None:

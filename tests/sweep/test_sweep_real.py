@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,25 @@ def test_networks_on_one_stream_give_the_rows_of_single_runs(make_config: Make) 
             assert run_plan(plan, store).states == {"done": 16}
             found.append({record.key: record.summary["top1"] for record in store.records() if record.summary})
         assert not any((plan.config.workdir / "checkpoints").glob("*"))
+    assert found[0] == found[1]
+
+
+def test_seeds_of_a_group_for_a_gpu_give_the_rows_of_single_runs(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastdc.sweep.launch.cell_worker.own_gpu_budget", lambda: 1 << 36)
+    found = []
+    for device, expected in (("cuda", [4]), ("cpu", [1] * 4)):  # both compute on the CPU
+        config = make_config(methods="random", archs="convnet1_w4,convnet1_w6")
+        plan = make_plan(config.model_copy(update={"workdir": config.workdir / device}))
+        plan = replace(plan, device=device)
+        prepare_workdir(plan.config.workdir)
+        with Store(plan.store_path) as store:
+            store.register(cell.planned() for cell in plan.cells)
+            assert list(map(len, split_groups(plan, plan.cells, {}))) == expected
+            assert run_plan(plan, store).states == {"done": 4}
+            rows = {record.key: record.summary for record in store.records() if record.summary}
+        found.append({key: (row["top1"], row["seed"], row["arch"], row["image_bytes"]) for key, row in rows.items()})
     assert found[0] == found[1]
 
 

@@ -1,12 +1,15 @@
 """Networks evaluated together: digits of separate evaluations, and refusal of settings that cannot share."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastdc.common.errors import ConfigError, DivergedError, OutputError
 from fastdc.train import EvaluateSettings, EvaluationResult, get_protocol
-from fastdc.train.evaluation import evaluate
+from fastdc.train.evaluation import evaluate, run_evaluations
+from fastdc.train.evaluation_request import EvaluationRequest
+from tests.conftest import write_fashion
 from tests.train.conftest import evaluate_together
 
 
@@ -47,6 +50,32 @@ def test_seeds_share_a_stream_when_the_protocol_shares_the_order(betons: Any) ->
 def test_settings_that_cannot_share_are_refused(betons: Any, change: dict[str, Any], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         evaluate_together(betons.train, betons.val, [settings(), settings(**change)])
+
+
+def test_sets_and_seeds_train_side_by_side(betons: Any, tmp_path: Path) -> None:
+    other = write_fashion(tmp_path, "val", 40)
+    sets = [(betons.train, [settings(), settings(arch="convnet1_w4")]), (betons.train, [settings(seed=1)])]
+    sets.append((other, [settings(seed=1)]))
+    requests = [EvaluationRequest(subset, betons.val, tuple(wanted)) for subset, wanted in sets]
+    together = [list(map(outcome, results)) for results in run_evaluations(requests)]
+    assert together == [[outcome(evaluate(one, betons.val, each)) for each in wanted] for one, wanted in sets]
+    assert len({str(result) for results in together for result in results}) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "change", "match"),
+    [
+        ("val", {}, "epochs of 60 in steps of .* and 120 in steps of .* images, expected one length.*together: never"),
+        ("train", {"threads": 2}, "differ in threads"),
+        ("train", {"protocol": {"lr": 0.5}}, "differ in protocol"),
+    ],
+)
+def test_requests_that_cannot_step_together_are_refused(
+    betons: Any, data: str, change: dict[str, Any], match: str
+) -> None:
+    sets = (betons.train, settings()), (getattr(betons, data), settings(**change))
+    with pytest.raises(ConfigError, match=match):
+        run_evaluations([EvaluationRequest(subset, betons.val, (each,)) for subset, each in sets])
 
 
 def test_no_networks_are_refused(betons: Any) -> None:

@@ -69,7 +69,7 @@ class CellWorker:
         try:
             for need in request.making:
                 if self._end is None:
-                    yield Made(self._attempt(partial(self._make, need, cells[0])))
+                    yield Made(self._attempt(partial(self._make, need, cells)))
             yield from self._train(cells, request)
             yield Finished() if self._end is None else Lost(self._end)
         except Exception as error:
@@ -77,7 +77,7 @@ class CellWorker:
                 raise
             yield Finished(error)
 
-    def _make(self, need: Need, cell: Cell) -> None:
+    def _make(self, need: Need, cells: Sequence[Cell]) -> None:
         kind, key = need
         if kind == "network":
             try:
@@ -86,8 +86,7 @@ class CellWorker:
                 if is_short_of_memory(error) or loses_device(error):
                     raise
         else:
-            assert cell.subset is not None
-            self._runner.make_subset(cell.subset)
+            self._runner.make_subset(next(one.subset for one in cells if one.subset and one.subset.key == key))
 
     def _attempt(self, work: Callable[[], Done]) -> Done | CellFailure:
         """Do some work and return its result, or how it failed; raise an error that ends the sweep."""

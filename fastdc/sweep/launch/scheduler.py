@@ -143,36 +143,35 @@ class Scheduler:
 
     def _is_large(self, cells: Sequence[Cell]) -> bool:
         # A large cell is a group of its own. The store is read for its needs, so not where nothing is large.
-        return bool(self._retries.large) and self._retries.need_new_process([cells[0].key, *self._needs(cells[0])])
+        return bool(self._retries.large) and self._retries.need_new_process([cells[0].key, *self._needs(cells)])
 
     def _next_job(self) -> Job | None:
-        making = {need for job in self._jobs.values() for need in job.making}
+        making, given_up = {need for job in self._jobs.values() for need in job.making}, self._retries.given_up
         none_new = self._worked.issuperset(self._starts.idle)
         for cells in list(self._queue):
-            needs = self._needs(cells[0])  # cells of one group share their subset and teacher
+            needs = self._needs(cells)
             if making.intersection(needs) or (none_new and self._is_large(cells)):
                 continue  # another worker makes what they need, or a new one has to start
             self._queue.remove(cells)
             claimed = [(cell, self._store.claim(cell.key, self._redo)) for cell in cells]
             leased = {cell.key: (cell, lease) for cell, lease in claimed if lease is not None}
-            failures = [self._retries.given_up[need] for need in needs if need in self._retries.given_up]
-            if failures:
-                for cell, lease in leased.values():
-                    self._keep(cell, lease, failures[0])
-            elif leased:
-                return Job(leased, needs)
+            for cell, _ in list(leased.values()):
+                failures = [given_up[need] for need in self._needs([cell]) if need in given_up]
+                if failures:
+                    self._keep(*leased.pop(cell.key), failures[0])
+            if leased:
+                return Job(leased, [need for need in needs if need not in given_up])
         return None
 
-    def _needs(self, cell: Cell) -> list[Need]:
-        """Return the cell's prerequisites that are not known to exist, in the order of their making."""
-        if not self._workers.separate:  # no other worker waits for them, so the cell makes them itself
+    def _needs(self, cells: Sequence[Cell]) -> list[Need]:
+        """Return the prerequisites of cells that are not known to exist, each once, in the order of their making."""
+        if not self._workers.separate:  # no other worker waits for them, so the cells make them themselves
             return []
-        needs: list[Need] = [("network", key) for key in networks_of(cell)]
-        subset = cell.subset
-        if subset is not None and not subset.given:
-            there = self._store.subset_cost(subset.key) is not None and subset.path.exists()
+        needs: list[Need] = [("network", key) for cell in cells for key in networks_of(cell)]
+        for subset in {cell.subset.key: cell.subset for cell in cells if cell.subset is not None}.values():
+            there = subset.given or (self._store.subset_cost(subset.key) is not None and subset.path.exists())
             needs += [] if there else [("subset", subset.key)]
-        return [need for need in needs if need not in self._made]
+        return [need for need in dict.fromkeys(needs) if need not in self._made]
 
     def _costs(self, cells: Sequence[Cell]) -> Costs:
         keys = {cell.subset.key for cell in cells if cell.subset is not None}
