@@ -1,12 +1,13 @@
 """Runs side by side on one device, each on a stream of its own: images per second, and whether each ends as alone."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from fastdc.loader import Loader, LoaderRequest, TrainView, ViewRequest, open_stream
-from fastdc.nn.fit_loop import run_fits
+from fastdc.loader import Loader, TrainView, open_loader
+from fastdc.nn.fit_loop import JoinedStreams, run_fits
 from gpu_sections.findings import Fact, Finding, Found
 from gpu_sections.setup import Setup
 from gpu_sections.trainings import WARM_UP, Case, EpochClock, make_fit
@@ -29,28 +30,27 @@ def check(setup: Setup) -> Iterator[Finding]:
     yield Found("lanes-loss", max(apart(one, other) for one, other in zip(together, alone, strict=True)))
 
 
-def open_views(setup: Setup, case: Case, seeds: Sequence[int]) -> Loader:
-    """Open the images of a case on the device, with views for each seed."""
-    requests = tuple(ViewRequest(TrainView(case.side), seed) for seed in seeds)
-    return open_stream(
-        LoaderRequest(
-            case.path,
-            requests,
-            batch_size=case.batch,
-            order_seed=0,
-            shuffle=True,
-            indices=np.arange(case.images),
-            engine="device",
-            device=setup.device,
-        )
+def open_order(setup: Setup, case: Case, seed: int) -> Loader:
+    """Open the images of a case on the device, in the order and views of a seed."""
+    return open_loader(
+        case.path,
+        TrainView(case.side),
+        batch_size=case.batch,
+        seed=seed,
+        shuffle=True,
+        indices=np.arange(case.images),
+        engine="device",
+        device=setup.device,
     )
 
 
 def train(setup: Setup, case: Case, seeds: Sequence[int]) -> list[EpochClock]:
     """Train a run for each seed at once, and return their clocks."""
     clocks = [EpochClock() for _ in seeds]
-    with open_views(setup, case, seeds) as loader:
-        faults = run_fits([make_fit(case, loader, clock) for clock in clocks], loader)
+    with ExitStack() as stack:
+        loaders = [stack.enter_context(open_order(setup, case, seed)) for seed in seeds]
+        fits = [make_fit(case, loader, clock) for loader, clock in zip(loaders, clocks, strict=True)]
+        faults = run_fits(fits, JoinedStreams(loaders))
     for fault in filter(None, faults):
         raise fault
     return clocks

@@ -4,6 +4,7 @@ The CPU's suite tests their order with streams that it imitates (`tests/nn/test_
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from fastdc.loader import Loader, LoaderRequest, TrainView, ViewRequest, open_stream
 from fastdc.nn.fit import Fit
-from fastdc.nn.fit_loop import run_fit, run_fits
+from fastdc.nn.fit_loop import JoinedStreams, run_fit, run_fits
 from fastdc.nn.step_graphs import CHECKED_STEPS
 from tests.gpu.test_device_engine import no_cuda
 from tests.gpu.test_step_graphs_device import BOUND, REDUCED_BOUND, losses, make_fit, mixed, stored
@@ -50,11 +51,11 @@ class NoWait(Losses):
         torch.cuda.set_sync_debug_mode("error" if inside else "default")
 
 
-def open_views(train: Path, engine: Any, seeds: Sequence[int] = SEEDS) -> Loader:
+def open_views(train: Path, engine: Any, seeds: Sequence[int] = SEEDS, order: int = 5) -> Loader:
     requests = tuple(ViewRequest(TrainView(28), seed) for seed in seeds)
     return open_stream(
         LoaderRequest(
-            train, requests, batch_size=16, order_seed=5, shuffle=True, engine=engine, device=torch.device("cuda")
+            train, requests, batch_size=16, order_seed=order, shuffle=True, engine=engine, device=torch.device("cuda")
         )
     )
 
@@ -93,6 +94,22 @@ def test_each_ends_as_it_would_alone(stored: Path, engine: Any, precision: str, 
     assert len(streams) == len(SEEDS)
     assert torch.cuda.default_stream().cuda_stream not in streams
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+def test_each_follows_its_own_order(stored: Path) -> None:
+    single, orders = [], SEEDS[:2]
+    for order in orders:
+        with open_views(stored, "device", [order], order) as loader:
+            single.append(watched(loader, "fp32"))
+            run_fit(single[-1], loader)
+    with ExitStack() as stack:
+        loaders = [stack.enter_context(open_views(stored, "device", [order], order)) for order in orders]
+        fits = [watched(loader, "fp32") for loader in loaders]
+        assert run_fits(fits, JoinedStreams(loaders)) == [None, None]
+    for fit, other in zip(fits, single, strict=True):
+        assert losses(fit) == pytest.approx(losses(other), rel=BOUND)
+        assert fit.graphs is not None
+        assert fit.graphs.reason == ""
 
 
 @pytest.mark.parametrize("targets", [None, mixed], ids=["plain targets", "mixed"])
