@@ -3,8 +3,10 @@
 import ctypes
 import os
 import platform
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count, takewhile
 
 from fastdc.common.choices import Device
 
@@ -42,8 +44,8 @@ def guess_device() -> Device:
 
 
 @cache
-def gpu_capability() -> tuple[int, int] | None:
-    """Return the compute capability of the first visible GPU; None if it is not known.
+def gpu_capability(number: int = 0) -> tuple[int, int] | None:
+    """Return the compute capability of a visible GPU, by its number; None if it is not known.
 
     The value comes from CUDA's driver: torch takes 2 s to import, and a sweep without missing runs needs none.
     """
@@ -52,9 +54,19 @@ def gpu_capability() -> tuple[int, int] | None:
     except OSError:
         return None
     device, found = ctypes.c_int(), [ctypes.c_int(), ctypes.c_int()]
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), number):
         return None
     attributes = zip(found, (CAPABILITY_MAJOR, CAPABILITY_MINOR), strict=True)
-    if any(driver.cuDeviceGetAttribute(ctypes.byref(value), number, device) for value, number in attributes):
+    if any(driver.cuDeviceGetAttribute(ctypes.byref(value), name, device) for value, name in attributes):
         return None
     return found[0].value, found[1].value
+
+
+def weakest_gpu(numbers: Iterable[int] | None) -> tuple[int, int] | None:
+    """Return the lowest compute capability of some visible GPUs; None if none is known.
+
+    Args:
+        numbers: their numbers; None for all.
+    """
+    found = takewhile(bool, map(gpu_capability, count())) if numbers is None else map(gpu_capability, numbers)
+    return min(filter(None, found), default=None)

@@ -15,14 +15,19 @@ NUMERICS_VERSION = 2
 
 
 def resolve_precision(precision: Precision, device: str) -> str:
-    """Resolve `auto` for a device type: bf16 on a GPU that has it, else fp32.
+    """Resolve `auto` for a device type, where a GPU is the first that this process sees; see `auto_precision`."""
+    if precision != "auto":
+        return precision
+    return auto_precision(gpu_capability()) if device == "cuda" else "fp32"
+
+
+def auto_precision(capability: tuple[int, int] | None) -> Precision:
+    """Return what `auto` means on a GPU of a compute capability: bf16 where it has that, else fp32.
 
     fp16 is never chosen: on GPUs before Ampere it is faster, but its narrow range can overflow. A GPU of unknown
     capability counts as one with bf16.
     """
-    if precision != "auto":
-        return precision
-    return "bf16" if device == "cuda" and (gpu_capability() or AMPERE) >= AMPERE else "fp32"
+    return "bf16" if (capability or AMPERE) >= AMPERE else "fp32"
 
 
 def check_precision(precision: str, device: str, capability: tuple[int, int] | None = None) -> None:

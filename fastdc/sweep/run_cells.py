@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fastdc.beton.missing_manifest import one_use
+from fastdc.common.choices import Device
 from fastdc.common.files import prepare_workdir
 from fastdc.common.log import progress_shown, shows_progress
+from fastdc.common.machine import guess_device
 from fastdc.observe.choose_observer import report_observer
 from fastdc.sweep.cell_groups import split_groups
 from fastdc.sweep.cell_networks import reads_observer
@@ -81,7 +83,7 @@ def run_sweep(
         KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP arrived. The running cell was given back, finished cells are
             stored.
     """
-    plan = _chosen(make_plan(config), only)
+    plan = _planned(config, guess_device(), launcher, only)
     prepare_workdir(config.workdir)
     with (
         progress_shown(show_progress),
@@ -95,7 +97,7 @@ def run_sweep(
             plan = _with_holdout(plan)
             device = actual_device() if launcher is None else launcher.device()
             take_signals()  # Ray has replaced the handler of SIGTERM
-            plan = plan if device == plan.device else _chosen(make_plan(config, device), only)  # a guess
+            plan = plan if device == plan.device else _planned(config, device, launcher, only)  # a guess
             # Before `register`, so that a refused sweep leaves no rows.
             CellRunner(plan, store).check_teachers(plan.missing(states, rerun))
             release_memory()  # or workers on this GPU would not find what the teachers took
@@ -110,7 +112,8 @@ def run_sweep(
             return plan, run_plan(plan, store, workers, redo=redo)
 
 
-def _chosen(plan: Plan, only: Collection[str] | None) -> Plan:
+def _planned(config: SweepConfig, device: Device, launcher: Launcher | None, only: Collection[str] | None) -> Plan:
+    plan = make_plan(config if launcher is None else launcher.resolve(config, device), device)
     return plan if only is None else replace(plan, cells=[cell for cell in plan.cells if cell.key in only])
 
 
@@ -132,7 +135,6 @@ def run_plan(plan: Plan, store: Store, workers: Workers | None = None, *, redo: 
         redo: run finished cells once more, if they were registered with "all".
     """
     remove_leftovers(plan.config.workdir, store)
-    attempts = store.attempts()
     todo = plan.missing(store.states(redo))
     rates = measured_rates(store.records(), plan) if todo else None
     meter = Meter({cell.key: rates.seconds(cell) for cell in todo} if rates else {}, len(plan.runnable))
@@ -140,7 +142,7 @@ def run_plan(plan: Plan, store: Store, workers: Workers | None = None, *, redo: 
     scheduler = Scheduler(store, workers, meter, redo)
     silent = SilentHolders()
     while todo:
-        scheduler.run(split_groups(plan, todo, attempts, workers.capacity()))
+        scheduler.run(split_groups(plan, todo, store.attempts(), workers.capacity()))
         states = store.states(redo)
         todo = plan.missing(states)
         # Only cells of other sweeps are left: wait for them, or take them back if their worker has gone silent.

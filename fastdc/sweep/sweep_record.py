@@ -26,7 +26,7 @@ def record_sweep(config: SweepConfig, plan: Plan) -> None:
     """
     fixed = {
         "threads": plan.threads,
-        "precision": resolve_precision(config.precision, plan.device),
+        "precision": resolve_precision(plan.config.precision, plan.device),
         "observer": plan.observer.model_dump(mode="json"),
         "train": config.train.absolute(),
         "val": None if config.val is None or config.holdout else config.val.absolute(),

@@ -40,19 +40,21 @@ def test_a_driver_makes_cuda_likely(
 
 
 class Driver:
-    """CUDA's driver library with one GPU of capability 7.5; `fails` is the call that reports an error."""
+    """CUDA's driver library with GPUs of capabilities `majors`.5; `fails` is the call that reports an error."""
 
-    def __init__(self, fails: str = "") -> None:
-        self.fails = fails
+    def __init__(self, fails: str = "", majors: tuple[int, ...] = (7,)) -> None:
+        self.fails, self.majors = fails, majors
 
     def cuInit(self, flags: int) -> int:  # noqa: N802  (the driver's name)
         return 100 if self.fails == "cuInit" else flags
 
-    def cuDeviceGet(self, _device: Any, number: int) -> int:  # noqa: N802
-        return 101 if self.fails == "cuDeviceGet" else number
+    def cuDeviceGet(self, device: Any, number: int) -> int:  # noqa: N802
+        device._obj.value = number
+        return 101 if self.fails == "cuDeviceGet" or number >= len(self.majors) else 0
 
-    def cuDeviceGetAttribute(self, value: Any, number: int, _device: Any) -> int:  # noqa: N802
-        value._obj.value = {machine.CAPABILITY_MAJOR: 7, machine.CAPABILITY_MINOR: 5}[number]
+    def cuDeviceGetAttribute(self, value: Any, name: int, device: Any) -> int:  # noqa: N802
+        major = self.majors[device.value]
+        value._obj.value = {machine.CAPABILITY_MAJOR: major, machine.CAPABILITY_MINOR: 5}[name]
         return 1 if self.fails == "cuDeviceGetAttribute" else 0
 
 
@@ -70,3 +72,10 @@ def test_the_driver_knows_the_capability(monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         monkeypatch.setattr(machine.ctypes, "CDLL", library)
         assert ask() == found
+
+
+def test_the_weakest_of_the_gpus_that_are_used_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpu_capability", machine.gpu_capability.__wrapped__)
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: Driver(majors=(7, 9, 8)))
+    used: list[tuple[int, ...] | None] = [None, (1, 2), (1,), (0, 1), (1, 9), (9,)]  # there is no GPU 9
+    assert list(map(machine.weakest_gpu, used)) == [(7, 5), (8, 5), (9, 5), (7, 5), (9, 5), None]

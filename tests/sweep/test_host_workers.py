@@ -16,6 +16,7 @@ from fastdc.cli.main import run as run_command
 from fastdc.common.errors import ConfigError, WorkerError
 from fastdc.common.files import prepare_workdir
 from fastdc.sweep.cells import make_plan
+from fastdc.sweep.forecast.preview import preview
 from fastdc.sweep.launch import host_workers
 from fastdc.sweep.launch.child_process import ChildProcess
 from fastdc.sweep.launch.host_gpus import find_gpus
@@ -25,6 +26,7 @@ from fastdc.sweep.plan import Plan
 from fastdc.sweep.run_cells import run_sweep
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
+from fastdc.sweep.sweep_record import read_records
 from tests.sweep.stored import results_of, subset_bytes
 
 Make = Callable[..., SweepConfig]
@@ -176,6 +178,58 @@ def test_the_sweeps_process_computes_on_the_first_of_the_gpus(
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert HostLauncher(gpus=gpus).device() == "cuda"
     assert selected == chosen
+
+
+class Interrupted(HostLauncher):
+    """A launcher that a sweep cannot open, because Ctrl-C comes first; it keeps the plan of a dry run."""
+
+    def open(self, plan: Plan) -> Any:
+        raise KeyboardInterrupt
+
+    def capacity(self, plan: Plan) -> int:
+        self.plan = plan
+        return super().capacity(plan)
+
+
+@pytest.mark.parametrize("guess", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    ("gpus", "changes", "runs", "observer"),
+    [
+        ("0", {}, "fp32", "fp32"),
+        ("1,2", {}, "bf16", "bf16"),  # the first GPU of the host is not used
+        ("2,0", {}, "fp32", "fp32"),
+        ("all", {}, "fp32", "fp32"),
+        (None, {}, "fp32", "fp32"),  # torch's first GPU
+        ("all", {"precision": "bf16", "observer": {"precision": "auto"}}, "bf16", "fp32"),
+        ("1", {"precision": "fp32", "observer": {"precision": "auto"}}, "fp32", "bf16"),
+        ("1", {"observer": {"precision": "fp32"}}, "bf16", "fp32"),
+    ],
+)
+def test_the_weakest_of_the_gpus_decides_on_the_precision_of_all_runs(
+    make_config: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    guess: str,
+    gpus: str | None,
+    changes: dict[str, Any],
+    runs: str,
+    observer: str,
+) -> None:
+    four_gpus(monkeypatch)
+    monkeypatch.setattr("fastdc.sweep.run_cells.guess_device", lambda: guess)
+    monkeypatch.setattr("fastdc.sweep.launch.host_workers.actual_device", lambda: "cuda")
+    capability = [(7, 5), (8, 0), (9, 0), (8, 6), None].__getitem__
+    monkeypatch.setattr("fastdc.common.machine.gpu_capability", capability)
+    monkeypatch.setattr("fastdc.common.precision.gpu_capability", lambda: capability(0))
+    config = make_config(**changes)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(config, show_progress=False, launcher=Interrupted(gpus=gpus))
+    with Store(config.workdir / "store.sqlite", readonly=True) as store:
+        assert {record.label["precision"] for record in store.records()} == {runs}
+    (recorded,) = (record["config"] for record in read_records(config.workdir))
+    assert (recorded["precision"], recorded["observer"]["precision"]) == (runs, observer)
+    preview(config, launcher=(launcher := Interrupted(gpus=gpus)))
+    assert {cell.label["precision"] for cell in launcher.plan.cells} == {runs}
+    assert launcher.resolve(config, "cpu") is config
 
 
 @pytest.mark.timeout(60)

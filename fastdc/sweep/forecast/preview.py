@@ -67,7 +67,8 @@ def _planned(config: SweepConfig, launcher: Launcher | None) -> tuple[Plan, Room
     if launcher is None:
         return make_plan(config), None
     try:
-        plan = make_plan(config, launcher.device())
+        device = launcher.device()
+        plan = make_plan(launcher.resolve(config, device), device)
         return plan, Room(launcher.capacity(plan), launcher.crowded(plan))
     finally:
         launcher.close()

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_any
+from typing import Any
 
 from fastdc.common.choices import Device
 from fastdc.common.errors import WorkerError
+from fastdc.common.machine import weakest_gpu
+from fastdc.common.precision import auto_precision
 from fastdc.common.threads import host_cpus
 from fastdc.sweep.cell_runner import actual_device
 from fastdc.sweep.launch.child_process import ChildProcess, pickled
@@ -15,6 +18,7 @@ from fastdc.sweep.launch.host_gpus import compute_on, find_gpus, gpu_numbers
 from fastdc.sweep.launch.worker_starts import log_if_shown
 from fastdc.sweep.launch.workers import Event, Finished, Lost, Request, Started
 from fastdc.sweep.plan import Plan
+from fastdc.sweep.sweep_config import SweepConfig
 
 NO_GPU = ""
 """Value of CUDA_VISIBLE_DEVICES that hides every GPU."""
@@ -51,6 +55,16 @@ class HostLauncher:
             return actual_device()
         compute_on(find_gpus(self.gpus)[0])
         return "cuda"
+
+    def resolve(self, config: SweepConfig, device: Device) -> SweepConfig:
+        """See `Launcher`. Any of the `gpus` may run any cell, and its key names one precision: the weakest decides."""
+        if self.gpus is None or device == "cpu":
+            return config
+        best = auto_precision(weakest_gpu(gpu_numbers(self.gpus)))
+        changed: dict[str, Any] = {"precision": best} if config.precision == "auto" else {}
+        if config.observer.get("precision") == "auto":
+            changed["observer"] = config.observer | {"precision": best}
+        return config.model_copy(update=changed)
 
     def capacity(self, plan: Plan) -> int:
         """Return the number of workers."""

@@ -23,6 +23,7 @@ from fastdc.sweep.launch.ray_cluster import connect, import_ray, live_nodes
 from fastdc.sweep.launch.remote_worker import Home, RemoteWorker, this_fastdc
 from fastdc.sweep.launch.workers import Event, Finished, Lost, Request, Started
 from fastdc.sweep.plan import Plan
+from fastdc.sweep.sweep_config import SweepConfig
 
 LOOK_AGAIN_SECONDS = 5.0
 BATCH_SECONDS = 0.5
@@ -57,6 +58,10 @@ class RayLauncher:
     def device(self) -> Device:
         """Connect to the cluster and return the device on which workers compute."""
         return "cuda" if self._gpus() > 0 else "cpu"
+
+    def resolve(self, config: SweepConfig, device: Device) -> SweepConfig:
+        """See `Launcher`. This process does not see the cluster's GPUs: a worker refuses a plan that its GPU lacks."""
+        return config
 
     def capacity(self, plan: Plan) -> int:
         """Connect to the cluster and return the number of workers for `plan` that can exist now.

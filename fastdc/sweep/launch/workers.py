@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from fastdc.common.choices import Device
 from fastdc.sweep.cell_result import CellFailure, CellResult
 from fastdc.sweep.plan import Plan
+from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.track import Event as TrackEvent
 
 Need = tuple[Literal["network", "subset"], str]
@@ -117,6 +118,9 @@ class Launcher(Protocol):
 
     def device(self) -> Device:
         """Return the device on which workers compute."""
+
+    def resolve(self, config: SweepConfig, device: Device) -> SweepConfig:
+        """Return the sweep with its precisions `auto` replaced by what every worker's GPU has, where that is known."""
 
     def capacity(self, plan: Plan) -> int:
         """Return the number of workers for `plan` that can exist now."""
