@@ -552,6 +552,23 @@ def test_an_interrupt_releases_running_cells(make_config: Make) -> None:
     assert "running" not in states
 
 
+def test_a_lost_worker_counts_as_an_attempt_and_an_interrupt_does_not(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+
+    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> str | None:
+        if call == "run" and len(workers.calls("run")) == 2:
+            raise KeyboardInterrupt
+        return "killed" if call == "run" else None
+
+    workers = FakeWorkers(plan, react, size=1)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(plan, workers)
+    (first,), (second,) = workers.calls("run")
+    with Store(plan.store_path, readonly=True) as store:
+        assert store.attempts() == {first: 1}
+        assert (store.states()[first], store.states()[second]) == ("pending", "interrupted")
+
+
 def test_cells_of_another_sweep_are_left_to_it(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-3"))
     held = plan.cells[2].key

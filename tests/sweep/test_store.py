@@ -71,7 +71,36 @@ def test_released_runs_can_be_claimed_again(store: Store) -> None:
     assert store.states() == {"k0": "interrupted"}
     again = store.claim("k0")
     assert again is not None
-    assert again.attempts == 2
+    assert again.attempts == 1
+
+
+@pytest.mark.parametrize("redo", [False, True])
+def test_a_start_counts_unless_it_was_given_back(store: Store, redo: bool) -> None:
+    store.register(runs(2))
+    if redo:
+        for key in ("k0", "k1"):
+            lease = store.claim(key)
+            assert lease is not None
+            store.finish(lease, "done", summary={"top1": 1.0})
+        store.register(runs(2), "all")
+    assert store.attempts() == {}
+    for _ in range(3):  # by Ctrl-C
+        lease = store.claim("k0", redo)
+        assert lease is not None
+        assert store.attempts() == {"k0": 1}
+        store.release(lease)
+        store.release(lease)  # no longer held: nothing changes
+    assert store.attempts() == {}
+    claim_and_die(store.path, redo)
+    assert store.attempts() == {"k0": 1}
+    lease = store.claim("k0", redo)
+    assert lease is not None
+    store.release(lease)  # what crashed before is still known
+    assert store.attempts() == {"k0": 1}
+    lease = store.claim("k1", redo)
+    assert lease is not None
+    store.expire("k1", lease.token)
+    assert store.attempts() == {"k0": 1, "k1": 1}
 
 
 def test_a_lost_lease_stores_nothing(store: Store) -> None:

@@ -29,12 +29,12 @@ def test_cells_that_are_trained_together_end_separately(grouped: Callable[..., P
         return [DivergedError("loss is nan") if cell.arch == ARCHS[1] else accuracy(cell) for cell in cells]
 
     plan = grouped("0-1")
-    with Store(plan.store_path) as store:  # one of them was started before, and trains alone
+    with Store(plan.store_path) as store:  # one of them lost its worker before, and trains alone
         store.register(cell.planned() for cell in plan.cells)
-        for _ in range(2):
+        for give_back in (lambda lease: store.expire(lease.key, lease.token), store.release):
             lease = store.claim(plan.cells[0].key)
             assert lease is not None
-            store.release(lease)
+            give_back(lease)
     outcome, ran = sweep(plan, train_together=attempt)
     assert outcome.states == {"done": 4, "diverged": 2}
     assert (outcome.ran, sorted(attempted), ran) == (6, [2, 3], [plan.cells[0].key])
@@ -61,6 +61,23 @@ def test_cells_that_ended_their_process_are_no_longer_grouped(grouped: Callable[
     first, second, third = plan.cells
     assert split_groups(plan, plan.cells, {second.key: 1, third.key: 0}) == [[first, third], [second]]
     assert split_groups(plan, plan.cells, {}) == [[first, second, third]]
+
+
+def test_cells_that_were_interrupted_together_train_together_again(grouped: Callable[..., Plan]) -> None:
+    attempted: list[int] = []
+
+    def attempt(cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
+        attempted.append(len(cells))
+        if len(attempted) < 4:
+            raise KeyboardInterrupt
+        return list(map(accuracy, cells))
+
+    plan = grouped()
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            sweep(plan, train_together=attempt)
+    outcome, ran = sweep(plan, train_together=attempt)
+    assert (outcome.states, attempted, ran) == ({"done": 3}, [3] * 4, [])
 
 
 def test_a_group_that_loses_the_gpu_fails_no_cell_and_an_interrupt_releases_all(

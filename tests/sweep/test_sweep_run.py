@@ -156,13 +156,16 @@ def test_an_error_that_ends_the_sweep_releases_the_cell_and_keeps_the_others(
     assert (outcome.states, len(ran)) == ({"done": 3}, 2)
 
 
-def test_a_cell_that_often_killed_its_process_runs_last(make_config: Make) -> None:
+def test_a_cell_that_lost_a_worker_runs_last_and_one_that_was_given_back_does_not(make_config: Make) -> None:
     plan = make_plan(make_config(seeds="0-2"))
     prepare_workdir(plan.config.workdir)
     with Store(plan.store_path) as store:
         store.register(cell.planned() for cell in plan.cells)
-        for _ in range(3):
-            lease = store.claim(plan.cells[0].key)
+        lease = store.claim(plan.cells[0].key)
+        assert lease is not None
+        store.expire(lease.key, lease.token)
+        for cell in (*plan.cells[:2], plan.cells[1]):
+            lease = store.claim(cell.key)
             assert lease is not None
             store.release(lease)
     _, ran = sweep(plan)

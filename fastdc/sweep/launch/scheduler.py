@@ -260,7 +260,7 @@ class Scheduler:
         large = self._is_large([cell])
         log_if_shown(f"{cell.name}: {reason}; runs again{' in a new process' if large else ''}")
         self._bars.end(cell.name)
-        self._store.release(lease)
+        self._store.expire(lease.key, lease.token)  # counts as an attempt
         # In a group of its own: one of several may have made all of them fail. In front for the worker's replacement.
         self._queue.insert(0 if large else len(self._queue), [cell])
 

@@ -94,14 +94,14 @@ class Store(StoreFile):
         return dict(self._rows("SELECT key, axes FROM runs"))
 
     def attempts(self) -> dict[str, int]:
-        """Return how often runs that are not done were started: those started more than once, and those now `running`.
+        """Return how often runs that are not done were started without being given back, those now `running` included.
 
         A run that is `running` although no process works on it may have crashed its process.
         """
         return dict(
             self._rows(
-                "SELECT key, attempts FROM runs WHERE state = 'running' OR (attempts > 1 AND state != 'done') "
-                "UNION ALL SELECT key, attempts FROM redo WHERE state = 'running' OR attempts > 1"
+                "SELECT key, attempts FROM runs WHERE attempts > 0 AND state != 'done' "
+                "UNION ALL SELECT key, attempts FROM redo WHERE attempts > 0"
             )
         )
 
@@ -186,20 +186,20 @@ class Store(StoreFile):
         return True
 
     def release(self, lease: Lease) -> None:
-        """Give an unfinished run back, for the next sweep to continue."""
-        self._reset(table_of(lease), lease.key, lease.token, "interrupted")
+        """Give an unfinished run back, for the next sweep to continue; the attempt does not count."""
+        self._reset(table_of(lease), lease.key, lease.token, "interrupted", uncounted=1)
 
     def expire(self, key: str, token: str) -> None:
-        """Take a run back from a worker whose heartbeat has stopped; the run becomes pending."""
+        """Take a run back from a lost worker; the run becomes pending, and the attempt counts."""
         for table in TABLES:
             self._reset(table, key, token, "pending")
 
-    def _reset(self, table: str, key: str, token: str, state: str) -> None:
+    def _reset(self, table: str, key: str, token: str, state: str, uncounted: int = 0) -> None:
         with self._transaction() as db:
             db.execute(
-                f"UPDATE {table} SET state = ?, token = NULL, changed = ? "
+                f"UPDATE {table} SET state = ?, token = NULL, changed = ?, attempts = attempts - ? "
                 "WHERE key = ? AND token = ? AND state = 'running'",
-                (state, time.time(), key, token),
+                (state, time.time(), uncounted, key, token),
             )
 
     def holders(self, tables: Sequence[str] = TABLES) -> dict[str, Holder]:

@@ -67,7 +67,7 @@ def take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease | 
     state, pid, host, born, attempts = row
     if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
         return None
-    # A pending run with an attempt: its worker went silent, or --rerun tries it again after a fault of the machine.
+    # A pending run with an attempt: its worker was lost, or --rerun tries it again after a fault of the machine.
     crashed = state == "running" or (state == "pending" and attempts > 0)
     lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=crashed)
     now = time.time()
