@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import secrets
 import signal
@@ -12,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
+from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -19,9 +22,11 @@ import pytest
 from fastdc.cli.main import run as run_command
 from fastdc.common.errors import ConfigError
 from fastdc.common.threads import host_cpus
+from fastdc.methods import get_method
 from fastdc.report import make_rows
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.launch import ray_actors
+from fastdc.sweep.launch.plan_message import unpickled
 from fastdc.sweep.launch.ray_actors import RayLauncher, RayWorkers, lost_reason
 from fastdc.sweep.launch.ray_cluster import connect
 from fastdc.sweep.run_cells import run_sweep
@@ -92,6 +97,44 @@ def test_a_cluster_without_room_is_refused_before_any_cell_is_claimed(
     config = make_config(threads=threads)
     with pytest.raises(ConfigError, match=message):
         run_sweep(config, show_progress=False, launcher=RayLauncher(gpus_per_run=gpus))
+    assert set(states_of(config)) == {"pending"}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (
+            "lock",
+            r"method random cannot be sent to another process \(TypeError: cannot pickle '_thread\.lock' object\)",
+        ),
+        (
+            "class",
+            r"[34] workers could not be started: host \S+: it cannot read a plug-in \(.*No module named 'only_here'\)",
+        ),
+    ],
+)
+def test_a_plug_in_that_no_worker_can_get_is_one_line(
+    cluster: str,
+    make_config: Make,
+    write_yaml: Write,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    held: str,
+    message: str,
+) -> None:
+    module = ModuleType("only_here")
+    exec("class Mine: pass", vars(module))
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    monkeypatch.setattr(get_method("random"), "held", Lock() if held == "lock" else module.Mine(), raising=False)
+    config = make_config()
+    grid = write_yaml(config, tmp_path / "grid.yaml")
+    assert run_command(["sweep", str(grid), "--launcher", "ray", "--quiet"]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(
+        f"error: {message}; define it at the top level of a module .* and --launcher ray, without .*", line
+    )
     assert set(states_of(config)) == {"pending"}
 
 
@@ -302,6 +345,8 @@ def test_an_address_in_the_environment_follows_the_same_rules(monkeypatch: pytes
 class Cluster:
     """Ray as far as workers are prepared: it keeps objects as they are."""
 
+    cloudpickle = pickle
+
     def put(self, value: Any) -> Any:
         return value
 
@@ -328,7 +373,8 @@ def test_workers_divide_a_host(
     monkeypatch.setattr(ray_actors, "import_ray", Cluster)
     opened = RayWorkers(make_plan(make_config(), "cuda" if gpus else "cpu"), gpus)
     assert opened.capacity() == workers
-    assert (opened._home.cpu_share, opened._home.gpu_share) == (cpu_share, gpu_share)
+    _, home = unpickled(opened._message)
+    assert (home.cpu_share, home.gpu_share) == (cpu_share, gpu_share)
 
 
 @pytest.mark.parametrize(

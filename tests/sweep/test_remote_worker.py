@@ -16,6 +16,7 @@ from fastdc.common.log import log_message
 from fastdc.common.threads import loader_cpus
 from fastdc.sweep.cell_result import CellFailure, CellResult
 from fastdc.sweep.cells import make_plan
+from fastdc.sweep.launch.plan_message import pickled
 from fastdc.sweep.launch.ray_actors import RayWorker
 from fastdc.sweep.launch.remote_worker import Home, RemoteWorker, this_fastdc
 from fastdc.sweep.launch.workers import Ended, Event, Finished, Lost, Made, Message, Request, SubsetMade, Tracked
@@ -135,10 +136,10 @@ def test_epochs_and_messages_are_reported_as_they_occur(
 
 
 @pytest.mark.timeout(60)
-def test_an_actor_streams_its_events(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_actor_streams_its_events(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastdc.sweep.launch.ray_actors.BATCH_SECONDS", 0.0)
     actor, go_on = RayWorker(), threading.Event()
-    assert actor.open(plan, Home(this_fastdc(), tmp_path)) is None
+    assert actor.open(pickled(plan)) is None
 
     def train(_runner: object, cell: Cell) -> CellResult:
         emit("epoch", cell=cell.name, epoch=1)

@@ -13,62 +13,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from fastdc.common.errors import WorkerError
-from fastdc.sweep.launch.remote_worker import Home, RemoteWorker, this_fastdc
+from fastdc.sweep.launch.plan_message import unpickled
+from fastdc.sweep.launch.remote_worker import RemoteWorker
 from fastdc.sweep.launch.workers import Event, Request, Started
-from fastdc.sweep.plan import Plan
 
 POLL_SECONDS = 0.5
 EXIT_SECONDS = 20.0
 """Time that a process has to exit by itself after it closed its end of the pipe."""
-REMEDY = (
-    "define it at the top level of a module that is installed, or leave out --workers and --gpus, without which runs "
-    "stay in the sweep's process"
-)
-"""What to do if another process cannot get a plug-in."""
 OUT_OF_MEMORY = (-signal.SIGKILL, 128 + signal.SIGKILL)
-
-
-def pickled(plan: Plan, cpu_share: float | None = None, gpu_share: float | None = None) -> bytes:
-    """Return the first message to a child: the plan, and what it has in common with this process.
-
-    Args:
-        plan: the sweep of its cells.
-        cpu_share, gpu_share: see `Home`.
-
-    Raises:
-        WorkerError: the plan holds a plug-in's object that cannot leave this process.
-    """
-    try:
-        return pickle.dumps((plan, Home(this_fastdc(), Path.cwd(), cpu_share, gpu_share)))
-    except Exception as error:  # a plug-in's method may fail to pickle with any type of error
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise WorkerError(f"{_unsendable(plan)} cannot be sent to another process ({reason}); {REMEDY}") from error
-
-
-def _unsendable(plan: Plan) -> str:
-    """Name the first part of a plan that cannot be pickled."""
-    for cell in plan.cells:
-        parts: dict[str, object] = {f"protocol {cell.protocol.name}": cell.protocol}
-        if cell.subset is not None:
-            parts |= {f"{cell.subset.variant.sort} {cell.subset.variant.stem}": cell.subset.variant}
-        for name, part in parts.items():
-            try:
-                pickle.dumps(part)
-            except Exception:  # see `pickled`
-                return name
-    return "the sweep"
 
 
 class ChildProcess:
     """Child process that runs cells of one plan.
 
     Args:
-        message: the first message, see `pickled`.
+        message: the first message, see `plan_message.pickled`.
         environment: environment variables that differ from this process's.
 
     Attributes:
@@ -182,11 +145,10 @@ def _start(connection: int, environment: Mapping[str, str]) -> "subprocess.Popen
 def main() -> None:
     """Run requests in the child process and send their events to the sweep."""
     sweep: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    message = sweep.recv_bytes()
     try:
-        plan, home = pickle.loads(message)
-    except Exception as error:  # such as no class of this name, because the sweep's `__main__` defines it
-        sweep.send(Started(f"it cannot read a plug-in ({type(error).__name__}: {error}); {REMEDY}"))
+        plan, home = unpickled(sweep.recv_bytes())
+    except WorkerError as error:
+        sweep.send(Started(str(error)))
         return
     requests: SimpleQueue[Request] = SimpleQueue()
     threading.Thread(target=_receive, args=(sweep, requests), daemon=True).start()

@@ -13,8 +13,9 @@ from fastdc.common.machine import weakest_gpu
 from fastdc.common.precision import auto_precision
 from fastdc.common.threads import host_cpus
 from fastdc.sweep.cell_runner import actual_device
-from fastdc.sweep.launch.child_process import ChildProcess, pickled
+from fastdc.sweep.launch.child_process import ChildProcess
 from fastdc.sweep.launch.host_gpus import compute_on, find_gpus, gpu_numbers
+from fastdc.sweep.launch.plan_message import pickled
 from fastdc.sweep.launch.worker_starts import log_if_shown
 from fastdc.sweep.launch.workers import Event, Finished, Lost, Request, Started
 from fastdc.sweep.plan import Plan

@@ -12,7 +12,8 @@ from contextlib import closing
 from fastdc.common.log import log_message
 from fastdc.sweep.cell_result import CellFailure
 from fastdc.sweep.cell_runner import SubsetCosts
-from fastdc.sweep.launch.child_process import ChildProcess, pickled
+from fastdc.sweep.launch.child_process import ChildProcess
+from fastdc.sweep.launch.plan_message import pickled
 from fastdc.sweep.launch.workers import Ended, Event, Finished, Lost, Request
 from fastdc.sweep.plan import Cell, Plan
 from fastdc.sweep.provenance import Watch

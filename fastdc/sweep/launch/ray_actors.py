@@ -7,20 +7,21 @@ counts who is at fault. Prerequisites are not object references: they are files,
 
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from fastdc.common.choices import Device
-from fastdc.common.errors import ConfigError
+from fastdc.common.errors import ConfigError, WorkerError
 from fastdc.common.threads import usable_cpus
+from fastdc.sweep.launch.plan_message import pickled, unpickled
 from fastdc.sweep.launch.ray_cluster import connect, import_ray, live_nodes
-from fastdc.sweep.launch.remote_worker import Home, RemoteWorker, this_fastdc
+from fastdc.sweep.launch.remote_worker import RemoteWorker
 from fastdc.sweep.launch.workers import Event, Finished, Lost, Request, Started
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.sweep_config import SweepConfig
@@ -112,8 +113,12 @@ class RayWorker:
         self._worker = RemoteWorker(self._events.put)
         self._thread = ThreadPoolExecutor(1)  # one for all requests: thread counts of libraries are kept by thread
 
-    def open(self, plan: Plan, home: Home) -> str | None:
-        """See `RemoteWorker.open`."""
+    def open(self, message: bytes) -> str | None:
+        """Prepare for the plan of a message of `pickled`; see `RemoteWorker.open`."""
+        try:
+            plan, home = unpickled(message)
+        except WorkerError as error:
+            return f"host {socket.gethostname()}: {error}"
         return self._worker.open(plan, home)
 
     def run(self, request: Request) -> Iterator[list[Event]]:
@@ -144,6 +149,7 @@ class RayWorkers:
 
     Raises:
         ConfigError: no host of the cluster has room for one worker.
+        WorkerError: the plan holds a plug-in's object that cannot leave this process.
     """
 
     separate = True
@@ -155,8 +161,9 @@ class RayWorkers:
         self._check()
         kind, taken = ("GPU", gpus) if gpus else ("CPU", plan.threads)
         share = min((taken / node["Resources"][kind] for node in live_nodes() if self._room(node)), default=1.0)
-        self._home = self._ray.put(Home(this_fastdc(), Path.cwd(), share, gpus if 0 < gpus < 1 else None))
-        self._plan = self._ray.put(plan)
+        # Ray itself would report what it cannot pickle in several lines, the whole plan among them.
+        message = pickled(plan, share, gpus if 0 < gpus < 1 else None, self._ray.cloudpickle.dumps)
+        self._message = self._ray.put(message)
         self._actor = self._ray.remote(RayWorker).options(
             num_cpus=self._cpus, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": worker_environment(gpus)}
         )
@@ -193,7 +200,7 @@ class RayWorkers:
         """See `Workers`."""
         self._started += 1
         actor = self._actors[self._started] = self._actor.remote()
-        self._pending[actor.open.remote(self._plan, self._home)] = self._started
+        self._pending[actor.open.remote(self._message)] = self._started
         return self._started
 
     def send(self, worker: int, request: Request) -> None:
