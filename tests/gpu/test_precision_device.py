@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastdc.common.machine import gpu_capability
+from fastdc.common.machine import gpu_capability, weakest_gpu
 from fastdc.common.precision import AMPERE
 from fastdc.nn.device import Compute, choose_compute
 from fastdc.nn.models import build_model
@@ -56,6 +56,7 @@ def test_the_record_names_the_gpu() -> None:
 
 def test_the_driver_tells_the_capability_that_torch_tells() -> None:
     assert gpu_capability() == torch.cuda.get_device_capability()
+    assert weakest_gpu(None) == min(map(torch.cuda.get_device_capability, range(torch.cuda.device_count())))
 
 
 @pytest.mark.parametrize("name", ["hard", "hard-sgd"])
