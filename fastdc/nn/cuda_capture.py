@@ -10,21 +10,41 @@ import torch
 
 Run = Callable[[], None]
 
-_BROKEN: list[Any] = []
-"""Captures of this process that broke: the graph if torch's allocators may still refer to it, else None."""
+_STREAMS = 32
+"""Streams that torch has for a device; after the last it gives the first again."""
+_KNOWN: defaultdict[tuple[int, type], list[Any]] = defaultdict(list)
+"""For each device and kind of owner, the streams that owners have had."""
+_LENT: set[Any] = set()
+"""Streams that have an owner."""
 
-_FREE_STREAMS: defaultdict[int, list[Any]] = defaultdict(list)
-"""For each device, streams of trainings that have ended."""
+_CAPTURES: "defaultdict[Any, weakref.WeakSet[CudaCapture]]" = defaultdict(weakref.WeakSet)
+"""For each stream of trainings, their captures, which share a state of the generator."""
+_LEFT_OPEN: list[Any] = []
+"""Graphs whose capture broke, and to which torch's allocators may still refer."""
+
+
+def stream_left() -> bool:
+    """Return whether `borrow_stream` has a stream."""
+    return len(_LENT) < _STREAMS
 
 
 def borrow_stream(owner: object) -> "tuple[Any, weakref.finalize[..., Any]]":
-    """Return a stream of the present device for `owner`, and the finalizer that takes it back when `owner` is freed.
+    """Return a stream of the present device for `owner` alone, and the finalizer that frees it with `owner`.
 
-    Streams are used again, or the workspaces that cuBLAS has for each of them would add up.
+    Each kind of owner first uses its own again, or the workspaces that cuBLAS has for each of them would add up.
+
+    Raises:
+        RuntimeError: all are in use.
     """
-    free = _FREE_STREAMS[torch.cuda.current_device()]
-    stream = free.pop() if free else torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    return stream, weakref.finalize(owner, free.append, stream)
+    if not stream_left():
+        raise RuntimeError(f"all {_STREAMS} CUDA streams of torch are in use")
+    known = _KNOWN[torch.cuda.current_device(), type(owner)]
+    stream = next((each for each in known if each not in _LENT), None)
+    if stream is None:
+        stream = next(each for each in iter(torch.cuda.Stream, None) if each not in _LENT)
+        known.append(stream)
+    _LENT.add(stream)
+    return stream, weakref.finalize(owner, _LENT.discard, stream)
 
 
 class Capture(Protocol):
@@ -34,8 +54,7 @@ class Capture(Protocol):
         usable: whether what was recorded can still be repeated.
     """
 
-    @property
-    def usable(self) -> bool: ...
+    usable: bool
 
     def __call__(self, run: Run) -> Run:
         """Record a run without running it, and return a function that repeats it."""
@@ -53,17 +72,13 @@ class CudaCapture:
 
     def __init__(self) -> None:
         self._pool: Any = None
-        self._broken_before = len(_BROKEN)
+        self.usable = True
         self._stream, self._return = borrow_stream(self)
-
-    @property
-    def usable(self) -> bool:
-        """Return whether no capture of this process broke since this one was made: it locks their generator."""
-        return self._broken_before == len(_BROKEN)
 
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Run a block on the captures' stream, so that its libraries have their workspaces before a capture."""
+        _CAPTURES[torch.cuda.current_stream()].add(self)
         self._stream.wait_stream(torch.cuda.current_stream())
         try:
             with torch.cuda.stream(self._stream):
@@ -78,7 +93,7 @@ class CudaCapture:
             RuntimeError: an operation waits for the device, or cannot be captured for another reason.
         """
         self._pool = self._pool or torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
+        graph: Any = torch.cuda.CUDAGraph()
         # A capture that breaks does not leave its stream, so the present one is entered around it.
         with (
             self._mended_after_a_fault(graph),
@@ -88,23 +103,41 @@ class CudaCapture:
             run()
         # Some versions of torch write the generator's numbers on the capture's stream; a replay writes them again.
         torch.cuda.current_stream().wait_stream(self._stream)
-        return graph.replay
+        graph.capture = self  # keeps the stream as long as the graph, whose end may free the workspaces there
+        return graph.replay  # type: ignore[no-any-return]
 
     @contextmanager
     def _mended_after_a_fault(self, graph: Any) -> Iterator[None]:
-        """Undo what a capture that breaks in the block leaves behind in some versions of torch."""
+        """Undo what a capture that breaks in the block leaves behind in some versions of torch.
+
+        It locks the generator's state, so graphs that use this state end; other lanes have states of their own. A
+        fault of the device itself ends every training, because each later launch raises it again.
+        """
         device = torch.cuda.current_device()
         generator = torch.cuda.default_generators[device]
         spare = generator.clone_state()
         try:
             yield
         except BaseException:
-            self._return.detach()  # its stream may still be in the capture
+            if _captures(self._stream):
+                self._return.detach()  # nothing else can use it
             generator.graphsafe_set_state(spare)  # the other state may be locked for a capture without an end
             with suppress(RuntimeError):
                 graph.reset()  # newer versions end the use of the pool here, or else when the graph is freed
-            _BROKEN.append(graph if _left_open(device, self._pool) else None)
+            if _left_open(device, self._pool):
+                _LEFT_OPEN.append(graph)
+            for each in _CAPTURES[torch.cuda.current_stream()]:
+                each.usable = False
             raise
+
+
+def _captures(stream: Any) -> bool:
+    """Return whether a stream is still in a capture, or the device no longer answers."""
+    try:
+        with torch.cuda.stream(stream):
+            return torch.cuda.is_current_stream_capturing()
+    except RuntimeError:
+        return True
 
 
 def _left_open(device: int, pool: Any) -> bool:

@@ -62,6 +62,8 @@ class CudaLane(Lane):
 
     A generator's state counts what was drawn. In torch before 2.13 it also has tensors on the device. A replayed graph
     writes seed and offset there before its kernels read them. Two graphs in flight must therefore not share a state.
+
+    Steps in fp16, or of an optimizer that is not fused, do not overlap: at the end of each the host reads its loss.
     """
 
     overlaps = True
@@ -69,17 +71,17 @@ class CudaLane(Lane):
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
         self._generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        self._state = self._generator.clone_state(), torch.get_rng_state()
+        self._state = self._generator.clone_state(), torch.default_generator.get_state()
         self._stream, _ = borrow_stream(self)
         self._stream.wait_stream(torch.cuda.current_stream())
 
     def _installed(self) -> Any:
         # Not always the state of the turn's begin: a capture that breaks leaves another one (`cuda_capture`).
-        return self._generator.graphsafe_get_state(), torch.get_rng_state()
+        return self._generator.graphsafe_get_state(), torch.default_generator.get_state()
 
     def _install(self, state: Any) -> None:
         self._generator.graphsafe_set_state(state[0])
-        torch.set_rng_state(state[1])
+        torch.default_generator.set_state(state[1])
 
     def work(self) -> AbstractContextManager[Any]:
         """See `Lane`."""

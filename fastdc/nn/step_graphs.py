@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fastdc.common.log import log_message
-from fastdc.nn.cuda_capture import Capture, CudaCapture, Run
+from fastdc.nn.cuda_capture import Capture, CudaCapture, Run, stream_left
 from fastdc.nn.fit_plan import Recorder
 from fastdc.nn.step_input import StepInput
 from fastdc.nn.step_ledger import StepLedger
@@ -47,6 +47,8 @@ def why_no_graphs(
         return "its recorder reads every batch"
     if ledger is None:
         return "its optimizer is not fused, or precision is fp16"
+    if not stream_left():
+        return "every CUDA stream of torch is in use"
     known = type(optimizer) in (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
     if not known or any(group.get("dampening") for group in optimizer.param_groups):
         return f"the state of {type(optimizer).__name__} does not begin with 0"
@@ -94,7 +96,7 @@ class StepGraphs:
         graph = self._captured[new.kind]
         graph.input.fill(new)
         if not self._capture.usable:
-            self._give_up("the capture of another training failed")
+            self._give_up("the capture of another training on its stream failed")
             self._run(step, graph.input)
         elif graph.checks < CHECKED_STEPS:
             self._run_both_ways(step, graph)

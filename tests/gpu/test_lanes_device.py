@@ -17,7 +17,7 @@ from fastdc.nn.fit_loop import JoinedStreams, run_fit, run_fits
 from fastdc.nn.step_graphs import CHECKED_STEPS
 from tests.gpu.test_device_engine import no_cuda
 from tests.gpu.test_step_graphs_device import BOUND, REDUCED_BOUND, losses, make_fit, mixed, stored
-from tests.nn.test_step_graphs import Losses, nan_once
+from tests.nn.test_step_graphs import Losses, Reading, nan_once
 
 __all__ = ["stored"]  # a fixture
 
@@ -134,6 +134,22 @@ def test_one_that_diverges_leaves_the_others_alone(stored: Path) -> None:
     assert faults[1] is None
     assert losses(fits[1]) == pytest.approx(losses(alone), rel=BOUND)
     assert all(each.isfinite().all() for each in fits[0].model.parameters())
+
+
+def test_a_capture_that_breaks_ends_the_graphs_of_its_lane_only(stored: Path) -> None:
+    single = []
+    for seed, more in zip(SEEDS[:3], ((), (Reading(),), ()), strict=True):
+        with open_views(stored, "device", [seed]) as loader:
+            single.append(make_fit(loader, more=more, epochs=CHECKED_STEPS + 2))
+            run_fit(single[-1], loader)
+    with open_views(stored, "device", SEEDS[:3]) as loader:
+        fits = [make_fit(loader, more=more, epochs=CHECKED_STEPS + 2) for more in ((), (Reading(),), ())]
+        assert run_fits(fits, loader) == [None] * 3
+    for fit, other in zip(fits, single, strict=True):
+        assert losses(fit) == pytest.approx(losses(other), rel=BOUND)
+    reasons = [fit.graphs.reason if fit.graphs else "no graphs" for fit in fits]
+    assert "its capture failed" in reasons[1]
+    assert reasons[::2] == ["", ""]
 
 
 def test_finished_runs_return_their_memory(stored: Path) -> None:

@@ -6,12 +6,13 @@ was made. Once it is freed, the next operation there that needs memory may get i
 unless `record_stream` has named the other stream.
 """
 
-import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from weakref import WeakSet, finalize
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from fastdc.loader.engines.device import _RequestDrawer
 from fastdc.nn import cuda_capture, fit, fit_loop
 from fastdc.nn.device import Compute
 from fastdc.nn.lane import CudaLane
-from tests.nn.tape import Tape, tensors
+from tests.nn.tape import Tape, recorded, tensors
 
 
 class Stream:
@@ -50,20 +51,44 @@ class Memory:
     recorded: set[Stream] = field(default_factory=set)
 
 
+class State:
+    """State of a generator; `locked` for a capture that broke, it gives no numbers."""
+
+    locked = False
+
+    def check(self) -> None:
+        if self.locked:
+            raise RuntimeError("Offset increment outside graph capture encountered unexpectedly.")
+
+
 class Generator:
     """The device's default generator, whose state is an object that can be exchanged."""
 
-    def __init__(self, state: object) -> None:
+    def __init__(self, state: State) -> None:
         self.state = state
 
     def clone_state(self) -> "Generator":
-        return Generator(object())
+        return Generator(State())
 
     def graphsafe_get_state(self) -> "Generator":
         return Generator(self.state)
 
     def graphsafe_set_state(self, other: "Generator") -> None:
         self.state = other.state
+
+
+class Graph:
+    """CUDA's graph: a tape, and the generator's state that its replays draw from."""
+
+    def __init__(self) -> None:
+        self.state, self.tape = State(), Tape()
+
+    def replay(self) -> None:
+        self.state.check()
+        self.tape.replay()
+
+    def reset(self) -> None:
+        """As torch before 2.13, it does not end the use of the memory pool."""
 
 
 class Streams(TorchDispatchMode):
@@ -73,8 +98,10 @@ class Streams(TorchDispatchMode):
         super().__init__()
         self.default = self.current = Stream()
         self.default.time = 1  # whatever was made before
-        self.generator = Generator(object())
+        self.host = Stream()
+        self.generator = Generator(State())
         self.races: list[str] = []
+        self.open: set[object] = set()
         self._host = 0
         self._memory: dict[int, Memory] = {}
 
@@ -87,6 +114,25 @@ class Streams(TorchDispatchMode):
             self.current = before
 
     @contextmanager
+    def capture(self, graph: Graph, pool: object, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+        """Record a block; if it breaks, leave behind what torch before 2.13 does."""
+        graph.state = self.generator.state
+        graph.state.check()
+        self.open.add(pool)
+        try:
+            with recorded() as graph.tape:
+                yield
+        except BaseException:
+            self.current, graph.state.locked = stream, True
+            raise
+        self.open.remove(pool)
+
+    def end_pool(self, _device: int, pool: object) -> None:
+        if pool not in self.open:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.open.remove(pool)
+
+    @contextmanager
     def on_host(self) -> Iterator[None]:
         self._host += 1
         try:
@@ -95,41 +141,47 @@ class Streams(TorchDispatchMode):
             self._host -= 1
 
     def record(self, tensor: torch.Tensor, stream: Stream) -> None:
-        memory = self._memory.get(tensor.untyped_storage()._cdata)
-        if memory is not None:
-            memory.recorded.add(stream)
+        self._known(tensor).recorded.add(stream)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         found = func(*args, **kwargs)
-        if not self._host:
+        if self._host:
+            for tensor in tensors(found):
+                if tensor.untyped_storage()._cdata not in self._memory:
+                    self._keep(tensor, Memory(self.host, (self.host, 0, "the host")))
+        else:
             self._note(func, args, kwargs, found)
         return found
 
     def _note(self, func: Any, args: Any, kwargs: Any, found: Any) -> None:
         stream, name = self.current, func.name()
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.generator.state.check()
         stream.time += 1
         arguments = func._schema.arguments
         given = dict(zip((each.name for each in arguments), args, strict=False)) | kwargs
         inside = {each.untyped_storage()._cdata: each for each in tensors(given)}
         changed = [given.get(each.name) for each in arguments if each.alias_info and each.alias_info.is_write]
         writes = {each.untyped_storage()._cdata for each in tensors(changed)} if changed else set()
-        for storage in (
-            writes - self._memory.keys()
-        ):  # what no operation has written comes from before, or from the host
-            self._keep(inside[storage], Memory(self.default, (self.default, 1, "what was before")))
-        for storage in inside.keys() & self._memory.keys():
-            self._use(self._memory[storage], stream, name, storage in writes)
+        for storage, each in inside.items():
+            self._use(self._known(each), stream, name, storage in writes)
         for tensor in tensors(found):
             if tensor.untyped_storage()._cdata not in inside:
                 self._check(f"memory for {name}", stream, stream.freed)
                 stream.freed.clear()
                 self._keep(tensor, Memory(stream, (stream, stream.time, name)))
 
+    def _known(self, tensor: torch.Tensor) -> Memory:
+        """The memory of a tensor; what no operation has made comes from before, or from the host."""
+        if tensor.untyped_storage()._cdata not in self._memory:
+            self._keep(tensor, Memory(self.default, (self.default, 1, "what was before")))
+        return self._memory[tensor.untyped_storage()._cdata]
+
     def _keep(self, tensor: torch.Tensor, memory: Memory) -> None:
         storage = tensor.untyped_storage()
         self._memory[storage._cdata] = memory
-        weakref.finalize(storage, self._free, storage._cdata).atexit = False
+        finalize(storage, self._free, storage._cdata).atexit = False
 
     def _use(self, memory: Memory, stream: Stream, name: str, writes: bool) -> None:
         self._check(name, stream, [memory.written, *((other, *use) for other, use in memory.uses.items() if writes)])
@@ -156,7 +208,14 @@ def as_on_cuda(patch: pytest.MonkeyPatch) -> Streams:
     patch.setattr(torch.cuda, "default_generators", (streams.generator,))
     patch.setattr(torch.Tensor, "is_cuda", property(lambda _: True))
     patch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: streams.record(tensor, stream))
-    patch.setattr(cuda_capture, "_FREE_STREAMS", {0: []})
+    patch.setattr(torch.cuda, "CUDAGraph", Graph)
+    patch.setattr(torch.cuda, "graph", streams.capture)
+    patch.setattr(torch.cuda, "graph_pool_handle", object)
+    patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    patch.setattr(torch._C, "_cuda_endAllocateToPool", streams.end_pool, raising=False)
+    patch.setattr(torch._C, "_cuda_releasePool", lambda _device, _pool: None, raising=False)
+    for name, empty in (("_KNOWN", defaultdict(list)), ("_LENT", set()), ("_CAPTURES", defaultdict(WeakSet))):
+        patch.setattr(cuda_capture, name, empty)
     patch.setattr(fit_loop, "own_lane", CudaLane)
     patch.setattr(_RequestDrawer, "visits", _hosted(streams, _RequestDrawer.visits))
     patch.setattr(fit, "load_checkpoint", _hosted(streams, fit.load_checkpoint))

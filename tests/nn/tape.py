@@ -4,8 +4,8 @@ As on a GPU, recording changes nothing, a replay runs none of the step's Python 
 fails.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -76,6 +76,18 @@ def _returns(func: Any, found: Any) -> list[bool]:
     return alias if len(alias) == len(tensors(found)) else [any(alias)] * len(tensors(found))
 
 
+@contextmanager
+def recorded() -> Iterator[Tape]:
+    tape, random = Tape(), torch.get_rng_state()
+    try:
+        with tape:
+            yield tape
+    finally:
+        with torch.no_grad():
+            tape.put_back()
+        torch.set_rng_state(random)
+
+
 class Recording:
     """Capture on tapes, in the place of `CudaCapture`."""
 
@@ -85,14 +97,8 @@ class Recording:
         return nullcontext()
 
     def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
-        tape, random = Tape(), torch.get_rng_state()
-        try:
-            with tape:
-                run()
-        finally:
-            with torch.no_grad():
-                tape.put_back()
-            torch.set_rng_state(random)
+        with recorded() as tape:
+            run()
         return tape.replay
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from fastdc.loader import Loader, LoaderRequest, TrainView, ViewRequest, open_stream
+from fastdc.nn.cuda_capture import CudaCapture
 from fastdc.nn.fit import Fit
 from fastdc.nn.fit_loop import JoinedStreams, run_fit, run_fits
 from tests.nn.streams import as_on_cuda
-from tests.nn.test_lane import Taped
 from tests.nn.test_step_graphs import (
     Killed,
     KilledError,
@@ -55,7 +55,7 @@ def test_programs_of_several_streams_run_at_once(betons: Any, monkeypatch: pytes
     streams = as_on_cuda(monkeypatch)
     with ExitStack() as stack:
         loaders = [stack.enter_context(open_order(betons.train, order, "device")) for order in ORDERS]
-        fits = [make_fit(loader, Losses(), Taped()) for loader in loaders]
+        fits = [make_fit(loader, Losses(), CudaCapture()) for loader in loaders]
         monkeypatch.setattr(Loader, "epoch_views", None)  # the batches are drawn on the device only
         with streams:
             assert run_fits(fits, JoinedStreams(loaders)) == [None, None]

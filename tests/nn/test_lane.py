@@ -22,16 +22,17 @@ from fastdc.nn.fit_loop import run_fit, run_fits
 from fastdc.nn.lane import CudaLane, Lane, own_lane
 from fastdc.nn.visit_program import VisitProgram
 from tests.nn.streams import Stream, Streams, as_on_cuda
-from tests.nn.tape import record
 from tests.nn.test_step_graphs import (
     CPU,
     Killed,
     KilledError,
     Losses,
+    Reading,
     assert_equal,
     drawn_in_one_operation,
     first_target,
     make_fit,
+    make_network,
     nan_once,
     shifted,
 )
@@ -39,13 +40,6 @@ from tests.nn.test_step_graphs import (
 __all__ = ["drawn_in_one_operation"]  # a fixture of every test
 
 SEEDS = (5, 6, 7)
-
-
-class Taped(CudaCapture):
-    """A capture on tapes, whose warm-up runs on a stream of its own."""
-
-    def __call__(self, run: Callable[[], None]) -> Callable[[], None]:
-        return record(run)
 
 
 class Watched(Losses):
@@ -93,11 +87,11 @@ def alone(train: Path, seed: int, engine: Any = "device", batch: int = 32, **opt
     return fit
 
 
-def in_lanes(streams: Streams, stream: Loader, fits: Sequence[Fit]) -> list[DivergedError | None]:
+def in_lanes(streams: Streams, stream: Loader, fits: Sequence[Fit], overlap: bool = True) -> list[DivergedError | None]:
     """Train runs as on a GPU; then read their weights there, and free everything that one of them made."""
     source = stream if stream.engine == "device" else OnHost(stream, streams)
     with streams:
-        faults = run_fits(fits, source)
+        faults = run_fits(fits, source, overlap)
         for fit in fits:
             for value in fit.model.parameters():
                 value.detach().clone()
@@ -123,7 +117,7 @@ def test_each_ends_as_it_would_alone(
     streams = as_on_cuda(monkeypatch)
     with open_views(betons.train, seeds, engine, batch) as stream:
         recorders = [Watched(streams) for _ in seeds]
-        fits = [make_fit(stream, recorder, Taped() if graphs else None, **options) for recorder in recorders]
+        fits = [make_fit(stream, recorder, CudaCapture() if graphs else None, **options) for recorder in recorders]
         assert in_lanes(streams, stream, fits) == [None, None]
     for fit, other in zip(fits, expected, strict=True):
         assert_equal(fit, other)
@@ -143,10 +137,10 @@ def test_runs_that_a_kill_left_at_different_places_meet_again(
     streams = as_on_cuda(monkeypatch)
     with open_views(betons.train, seeds) as stream:
         pairs = zip(stops, files, strict=True)
-        killed = [make_fit(stream, Killed(stop), Taped(), checkpoint=file) for stop, file in pairs]
+        killed = [make_fit(stream, Killed(stop), CudaCapture(), checkpoint=file) for stop, file in pairs]
         with pytest.raises(KilledError):
             in_lanes(streams, stream, killed)
-        fits = [make_fit(stream, Losses(), Taped(), checkpoint=file) for file in files]
+        fits = [make_fit(stream, Losses(), CudaCapture(), checkpoint=file) for file in files]
         assert in_lanes(streams, stream, fits) == [None, None]
     for fit, other in zip(fits, expected, strict=True):
         assert_equal(fit, other)
@@ -157,13 +151,49 @@ def test_one_that_diverges_leaves_the_others_alone(betons: Any, monkeypatch: pyt
     expected = alone(betons.train, SEEDS[1])
     streams = as_on_cuda(monkeypatch)
     with open_views(betons.train, SEEDS[:2]) as stream:
-        fits = [make_fit(stream, Losses(), Taped(), targets=nan_once), make_fit(stream, Losses(), Taped())]
+        fits = [make_fit(stream, Losses(), CudaCapture(), targets=nan_once), make_fit(stream, Losses(), CudaCapture())]
         faults = in_lanes(streams, stream, fits)
     assert "loss is nan in epoch 2, step 4" in str(faults[0])
     assert faults[1] is None
     assert_equal(fits[1], expected)
     assert all(each.isfinite().all() for each in fits[0].model.parameters())
     assert streams.races == []
+
+
+def break_one(
+    betons: Any, monkeypatch: pytest.MonkeyPatch, breaks: int, overlap: bool = True
+) -> tuple[list[Fit], Streams]:
+    """Train three runs, of which one cannot be captured; each ends as it would alone."""
+    networks = [lambda: None] * len(SEEDS)
+    networks[breaks] = lambda: make_network().append(Reading())
+    expected = [alone(betons.train, seed, model=network()) for seed, network in zip(SEEDS, networks, strict=True)]
+    streams = as_on_cuda(monkeypatch)
+    with open_views(betons.train, SEEDS) as stream:
+        fits = [make_fit(stream, Watched(streams), CudaCapture(), model=network()) for network in networks]
+        assert in_lanes(streams, stream, fits, overlap) == [None] * len(fits)
+    for fit, other in zip(fits, expected, strict=True):
+        assert_equal(fit, other)
+    assert streams.races == []
+    assert not streams.open
+    return fits, streams
+
+
+def test_a_capture_that_breaks_ends_the_graphs_of_its_lane_only(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits, _ = break_one(betons, monkeypatch, breaks=1)
+    reasons = [fit.graphs.reason for fit in fits]
+    assert reasons[1].startswith("its capture failed (RuntimeError: operation not permitted when stream is capturing")
+    assert reasons[::2] == ["", ""]
+    places = [place for fit in fits for place in fit.recorder.places]
+    assert len(places) == len({stream for stream, _ in places}) == len({state for _, state in places}) == len(SEEDS)
+
+
+def test_a_capture_that_breaks_ends_the_graphs_of_the_same_stream(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits, streams = break_one(betons, monkeypatch, breaks=1, overlap=False)
+    reasons = [fit.graphs.reason for fit in fits]
+    assert reasons[0] == "the capture of another training on its stream failed"
+    assert reasons[1].startswith("its capture failed (RuntimeError")
+    assert reasons[2] == ""  # captured later
+    assert {stream for fit in fits for stream, _ in fit.recorder.places} == {streams.default}
 
 
 def test_no_run_waits_before_the_last_steps_of_all_are_launched(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +275,24 @@ def test_work_out_of_order_is_found(betons: Any, monkeypatch: pytest.MonkeyPatch
     with open_views(betons.train, SEEDS[:2]) as stream:
         in_lanes(streams, stream, [make_fit(stream, Losses(), **options) for _ in SEEDS[:2]])
     assert streams.races
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("reuse", [True, False], ids=["its memory is reused", "it is written"])
+def test_a_read_of_what_was_there_before_is_watched(monkeypatch: pytest.MonkeyPatch, reuse: bool, waits: bool) -> None:
+    streams, images = as_on_cuda(monkeypatch), torch.ones(3)
+    lane = CudaLane(CPU)
+    with streams:
+        with lane.work():
+            images.sum()
+        if waits:
+            lane.join()
+        if reuse:
+            del images
+            torch.ones(3)
+        else:
+            images.zero_()
+    assert bool(streams.races) is not waits
 
 
 def test_the_cpu_has_no_streams() -> None:

@@ -361,7 +361,7 @@ def test_graphs_end_where_another_capture_failed(betons: Any) -> None:
         run_fit(graphed, loader)
     assert_equal(graphed, plain)
     assert graphed.graphs is not None
-    assert graphed.graphs.reason == "the capture of another training failed"
+    assert graphed.graphs.reason == "the capture of another training on its stream failed"
 
 
 class Full:
