@@ -31,7 +31,7 @@ def stream_left() -> bool:
 def borrow_stream(owner: object) -> "tuple[Any, weakref.finalize[..., Any]]":
     """Return a stream of the present device for `owner` alone, and the finalizer that frees it with `owner`.
 
-    Each kind of owner first uses its own again, or the workspaces that cuBLAS has for each of them would add up.
+    A stream that an owner of the same type had before comes first: cuBLAS keeps a workspace for each stream.
 
     Raises:
         RuntimeError: all are in use.
@@ -119,7 +119,7 @@ class CudaCapture:
         try:
             yield
         except BaseException:
-            if _captures(self._stream):
+            if _is_capturing(self._stream):
                 self._return.detach()  # nothing else can use it
             generator.graphsafe_set_state(spare)  # the other state may be locked for a capture without an end
             with suppress(RuntimeError):
@@ -131,7 +131,7 @@ class CudaCapture:
             raise
 
 
-def _captures(stream: Any) -> bool:
+def _is_capturing(stream: Any) -> bool:
     """Return whether a stream is still in a capture, or the device no longer answers."""
     try:
         with torch.cuda.stream(stream):

@@ -85,9 +85,9 @@ def run_fits(fits: Sequence[Fit], stream: Epochs, overlap: bool = True) -> list[
 @contextmanager
 def _own_lanes(fits: Sequence[Fit]) -> Iterator[None]:
     """Give each run a lane for the block; whatever follows on the device waits for all of them, also after an error."""
-    for fit in fits:
-        fit.lane = own_lane(fit.compute.device)
     try:
+        for fit in fits:
+            fit.lane = own_lane(fit.compute.device)
         yield
     finally:
         for fit in fits:

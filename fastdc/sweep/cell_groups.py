@@ -24,7 +24,9 @@ def split_groups(plan: Plan, todo: Sequence[Cell], attempts: dict[str, int], wor
         if not attempts.get(cell.key):
             groups.setdefault(_group(plan, cell), []).append(cell)
     most = min(MOST_TOGETHER, max(len(todo) // max(workers, 1), 1))
-    split = [_parts(group, most) if overlaps_on_gpu(plan, group[0]) else [group] for group in groups.values()]
+    split = [
+        _parts(_by_stream(group), most) if overlaps_on_gpu(plan, group[0]) else [group] for group in groups.values()
+    ]
     return [*chain.from_iterable(split), *([cell] for cell in todo if attempts.get(cell.key))]
 
 
@@ -35,7 +37,7 @@ def _group(plan: Plan, cell: Cell) -> object:
     if cell.subset is None or wanted == "never":
         return cell.key
     if overlaps_on_gpu(plan, cell) and not cell.protocol.soft:
-        # Seeds of one method: their sets are of one size, and if one cannot be made, nor can the others.
+        # Seeds of one method: their sets are of one size, and mostly all can be made or none.
         return cell.subset.group, cell.protocol.name, cell.views
     pays = wanted == "always" or overlaps_on_gpu(plan, cell) or _decoding_counts(plan, cell)
     return stream_key(cell) if pays else cell.key
@@ -46,6 +48,14 @@ def stream_key(cell: Cell) -> object:
     assert cell.subset is not None
     # With order=shared or stored labels all seeds see the images in one order.
     return cell.subset.key, cell.protocol.name, cell.views, None if cell.protocol.shares_order else cell.seed
+
+
+def _by_stream(cells: Sequence[Cell]) -> list[Cell]:
+    """Return cells with those of each stream in a row, so that few parts of a group need the same stream."""
+    streams: dict[object, list[Cell]] = {}
+    for cell in cells:
+        streams.setdefault(stream_key(cell), []).append(cell)
+    return list(chain.from_iterable(streams.values()))
 
 
 def overlaps_on_gpu(plan: Plan, cell: Cell) -> bool:

@@ -88,10 +88,12 @@ class CellRunner:
         streams: dict[object, list[Cell]] = {}
         for cell in cells:
             streams.setdefault(stream_key(cell), []).append(cell)
-        costs = {cell.key: self._make_subset_of(cell) for cell in cells}
+        costs = {key: self._make_subset_of(cells[0]) for key, cells in streams.items()}
         results = zip(chain.from_iterable(streams.values()), self._evaluate(list(streams.values())), strict=True)
         ended = {
-            cell.key: result if isinstance(result, DivergedError) else self._finish(cell, result, costs[cell.key])
+            cell.key: result
+            if isinstance(result, DivergedError)
+            else self._finish(cell, result, costs[stream_key(cell)])
             for cell, result in results
         }
         return [ended[cell.key] for cell in cells]

@@ -33,8 +33,13 @@ class Watch:
         self._started, self._clock = time.time(), time.monotonic()
         _reset_peaks()
 
-    def record(self, cell: "Cell") -> dict[str, Any]:
-        """Return the record that `Store.finish` keeps, as JSON values."""
+    def record(self, cell: "Cell", together: int = 1) -> dict[str, Any]:
+        """Return the record that `Store.finish` keeps, as JSON values.
+
+        Args:
+            cell: the run.
+            together: runs that trained at once; each has an equal part of the seconds.
+        """
         return {
             **versions(),
             "host": socket.gethostname(),
@@ -46,7 +51,7 @@ class Watch:
             "seeds": {"training": cell.seed, "subset": None if cell.subset is None else cell.subset.seed},
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._started)),
             "subset": subset_file(cell.subset),
-            "seconds": round(time.monotonic() - self._clock, 3),
+            "seconds": round((time.monotonic() - self._clock) / together, 3),
             "peak_memory_bytes": peak_memory(),
             "peak_device_memory_bytes": peak_device_memory(),
         }

@@ -62,8 +62,8 @@ class SweepConfig(Settings):
         together: train runs that differ only in `archs` at once, from one stream that decodes every image once. Under
             a protocol with order=shared or stored labels they may also differ in `seeds`. On CPU the digits stay the
             same. `auto` does so on CUDA for sets too large to be kept decoded, where decoding takes most of the time.
-            On CUDA, both train all `archs` and `seeds` of a method at once if images have at most 64 px, because
-            their steps leave a GPU idle.
+            On CUDA, `auto` and `always` train all `archs` and `seeds` of a method at once if images have at most
+            64 px, because their steps leave a GPU idle. Online labels are an exception.
         compile: run the networks of trainings through torch.compile, which changes digits; they get rows of their own.
         track: trackers that receive the curves (`fastdc.track`); no result depends on them.
     """

@@ -95,7 +95,7 @@ def run_evaluations(requests: Sequence[EvaluationRequest]) -> list[list[Evaluati
     """Train the networks of several requests side by side, which on a GPU compute at once, and measure each.
 
     Args:
-        requests: their subsets, seeds and networks may differ. Each has a stream of its own.
+        requests: their subsets, seeds and networks may differ, and each has a stream of its own. They have one `val`.
 
     Returns:
         For each request what `run_evaluation` returns.
@@ -107,7 +107,7 @@ def run_evaluations(requests: Sequence[EvaluationRequest]) -> list[list[Evaluati
     start = time.monotonic()
     check_alike(requests)
     with ExitStack() as stack:
-        parts = [stack.enter_context(_opened(request)) for request in requests]
+        parts = [stack.enter_context(_opened(request, len(requests))) for request in requests]
         _check_same_steps(parts)
         trainings = [training for part in parts for training in part.trainings]
         fits = [training.fit for training in trainings]
@@ -127,7 +127,7 @@ def run_evaluations(requests: Sequence[EvaluationRequest]) -> list[list[Evaluati
 
 @dataclass(frozen=True)
 class _Part:
-    """The trainings of one request with their stream.
+    """Trainings of one request with their stream.
 
     Attributes:
         visits, batch: visits of an epoch, and how many a step takes.
@@ -142,13 +142,13 @@ class _Part:
 
 
 @contextmanager
-def _opened(request: EvaluationRequest) -> Iterator[_Part]:
-    """Open the data of a request and build its trainings, without starting them."""
+def _opened(request: EvaluationRequest, requests: int) -> Iterator[_Part]:
+    """Open the data of one of several requests and build its trainings, without starting them."""
     settings = request.settings
     pair = open_pair(request.subset, request.val, request.allow_missing_classes)
     compute = choose_compute(settings[0].precision, settings[0].threads)
     with (
-        open_training_loader(pair, settings, compute) as loader,
+        open_training_loader(pair, settings, compute, requests) as loader,
         open_val_loader(pair, settings[0], compute) as val_loader,
         closing(LabelSource(pair.stored, compute, request.teacher, request.labels_root)) as source,
     ):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from fastdc.beton.hints import METHOD, tile_crop
 from fastdc.common.errors import ConfigError
 from fastdc.common.keys import derive_seed
+from fastdc.common.threads import loader_cpus
 from fastdc.loader import Batch, EvalView, Loader, LoaderRequest, TrainView, ViewRequest, open_loader, open_stream
 from fastdc.nn.device import Compute
 from fastdc.nn.fit_loop import Epochs
@@ -18,8 +19,16 @@ VALIDATION_BATCH = 256
 """Images per validation batch. It matters for speed only, because BatchNorm's statistics are fixed in eval mode."""
 
 
-def open_training_loader(pair: Pair, settings: Sequence[EvaluateSettings], compute: Compute) -> Loader:
+def open_training_loader(
+    pair: Pair, settings: Sequence[EvaluateSettings], compute: Compute, streams: int = 1
+) -> Loader:
     """Open the subset as one stream with the training views of every network.
+
+    Args:
+        pair: the data sets.
+        settings: settings of each network.
+        compute: device and precision.
+        streams: streams that are read at once, and divide the CPUs.
 
     Raises:
         ConfigError: the networks take different numbers of views per image and epoch, so their steps differ. Or the
@@ -43,7 +52,7 @@ def open_training_loader(pair: Pair, settings: Sequence[EvaluateSettings], compu
             shuffle=True,
             visits=views[0],
             engine=first.loader,
-            workers=first.loader_workers,
+            workers=first.loader_workers or max(loader_cpus() // streams, 1),
             device=compute.device,
         )
     )

@@ -64,6 +64,13 @@ def test_seeds_and_networks_of_a_method_share_a_gpu(make_config: Make, methods: 
     assert sizes(planned(make_config, **grid, image_size=128)) == [1] * 6
 
 
+def test_parts_of_a_group_share_few_streams(make_config: Make) -> None:
+    plan = planned(make_config, methods="full", seeds="0-3", archs="convnet1_w4,convnet1_w6,convnet1_w8")
+    parts = split_groups(plan, plan.cells, {})
+    assert [len({cell.seed for cell in part}) for part in parts] == [2, 2]
+    assert [len(part) for part in parts] == [6, 6]
+
+
 def test_methods_and_protocols_are_groups_of_their_own(make_config: Make) -> None:
     grid = {"methods": "random,pca,pca[grid=1]", "archs": "convnet1_w4", "seeds": "0-2"}
     assert sizes(planned(make_config, **grid)) == [3, 3, 3]

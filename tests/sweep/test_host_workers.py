@@ -1,6 +1,5 @@
 """Processes of this host that run cells side by side: on the CPU for real, on GPUs by what each process is given."""
 
-import pickle
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +20,7 @@ from fastdc.sweep.launch import host_workers
 from fastdc.sweep.launch.child_process import ChildProcess
 from fastdc.sweep.launch.host_gpus import find_gpus
 from fastdc.sweep.launch.host_workers import HostLauncher, HostWorkers
+from fastdc.sweep.launch.plan_message import pickled, unpickled
 from fastdc.sweep.launch.workers import Finished, Lost, Request, Started
 from fastdc.sweep.plan import Plan
 from fastdc.sweep.run_cells import run_sweep
@@ -89,7 +89,7 @@ class Given(ChildProcess):
     """A child that is not started, but keeps what it is given."""
 
     def __init__(self, message: bytes, environment: Any = None) -> None:
-        self.plan, self.home = pickle.loads(message)
+        self.plan, self.home = unpickled(message)
         self.environment = environment
 
     def kill(self) -> None:
@@ -256,7 +256,9 @@ def with_setting(plan: Plan, value: object) -> Plan:
 
 
 def test_a_plug_in_that_cannot_leave_its_process_is_named(plan: Plan) -> None:
-    reason = r"^method random cannot be sent to another process \(.*lambda.*\); define it at the top level of a module"
+    reason = (
+        r"^method random cannot be sent to another process \(.*lambda.*\); define it at the top level of an installed"
+    )
     with pytest.raises(WorkerError, match=reason), HostLauncher(2).open(with_setting(plan, lambda: 0)):
         pass
 
@@ -274,6 +276,19 @@ def test_a_plug_in_that_another_process_cannot_read_is_a_problem_of_the_start(
     assert started.problem.startswith(
         "it cannot read a plug-in (ModuleNotFoundError: No module named 'only_here'); define it at the top level"
     )
+
+
+def test_another_fastdc_is_named_before_the_plug_in(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("only_here")
+    exec("class Mine: pass", vars(module))
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    message = pickled(with_setting(plan, module.Mine()))
+    monkeypatch.delitem(sys.modules, "only_here")
+    monkeypatch.setattr("fastdc.sweep.launch.plan_message.this_fastdc", lambda: "0.0.1")
+    with pytest.raises(
+        WorkerError, match=r"^it has fastdc 0\.0\.1, the sweep .* \(code .*\); install the same on all$"
+    ):
+        unpickled(message)
 
 
 def test_workers_on_a_cpu_see_no_gpu(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def test_a_plug_in_that_no_worker_can_get_is_one_line(
     assert run_command(["sweep", str(grid), "--launcher", "ray", "--quiet"]) == 1
     (line,) = capfd.readouterr().err.splitlines()
     assert re.fullmatch(
-        f"error: {message}; define it at the top level of a module .* and --launcher ray, without .*", line
+        f"error: {message}; define it at the top level of an installed module.* and --launcher ray", line
     )
     assert set(states_of(config)) == {"pending"}
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -46,7 +47,7 @@ class FakeWorkers:
     separate = True
 
     def __init__(self, plan: Plan, react: React | None = None, size: int = 2) -> None:
-        self.cells = {cell.key: cell for cell in plan.cells}
+        self.plan, self.cells = plan, {cell.key: cell for cell in plan.cells}
         self.react, self.size = react, size
         self.sent: list[tuple[int, Call, tuple[Any, ...]]] = []
         self.waiting: dict[int, list[tuple[Call, tuple[Any, ...]]]] = {}
@@ -165,13 +166,77 @@ def test_shared_parts_are_made_once_while_other_cells_run(make_config: Make) -> 
 
 
 def test_a_group_has_the_sets_of_all_its_cells_made(make_config: Make) -> None:
-    plan = replace(make_plan(make_config(methods="random,el2n", seeds="0-3")), device="cuda")
-    workers = FakeWorkers(plan, size=1)
-    assert sweep(plan, workers).states == {"done": 8}
-    assert list(map(len, workers.calls("run"))) == [4, 4]
+    protocols = "hard-small*epochs=2,hard-small*epochs=3"
+    plan = make_plan(make_config(methods="random,el2n", seeds="0-3", protocols=protocols))
+    workers = FakeWorkers(replace(plan, device="cuda"), size=1)
+    assert sweep(workers.plan, workers).states == {"done": 16}
+    assert list(map(len, workers.calls("run"))) == [4] * 4
     made = [workers.cells[key].subset for key in workers.calls("make_subset")]
     assert len({subset.key for subset in made if subset is not None}) == len(made) == 5  # el2n's is one for all seeds
-    assert all(set(cost) == {"wall"} for _, call, sent in workers.sent if call == "run" for cost in sent[1].values())
+    costs = [arguments[1] for _, call, arguments in workers.sent if call == "run"]
+    assert sorted(map(len, costs)) == [0, 0, 1, 4]  # what the first protocol made, the second is given
+
+
+def test_only_the_sets_of_claimed_cells_are_made(make_config: Make) -> None:
+    plan = replace(make_plan(make_config(seeds="0-3")), device="cuda")
+    workers = FakeWorkers(plan, size=1)
+    prepare_workdir(plan.config.workdir)
+    with Store(plan.store_path) as store:
+        store.register(cell.planned() for cell in plan.cells)
+        assert store.claim(plan.cells[1].key) is not None  # by another sweep
+        scheduler.Scheduler(store, workers, Meter({}, 3)).run([plan.cells])
+        assert Counter(store.states().values()) == {"done": 3, "running": 1}
+    others = [cell.key for cell in plan.cells if cell is not plan.cells[1]]
+    assert (workers.calls("make_subset"), workers.calls("run")) == (others, [tuple(others)])
+
+
+def test_cells_of_a_group_are_charged_only_for_their_own_set(
+    make_config: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = replace(make_plan(make_config(seeds="0-3")), device="cuda")
+    bad = plan.cells[0]
+
+    def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> CellFailure | str | None:
+        if call == "make_subset" and arguments[0] == bad.key:
+            return failure_of(MethodError("cannot"))
+        return "killed by signal 9" if call == "run" else None
+
+    workers = FakeWorkers(plan, react, size=1)
+    assert sweep(plan, workers).states == {"failed": 4}
+    assert reasons(plan) == {
+        cell.key: "cannot" if cell is bad else "its worker was lost 3 times: killed by signal 9" for cell in plan.cells
+    }
+    assert len(workers.calls("run")) == 1 + 3 * (MOST_TRIES - 1)  # at once, and then each alone
+    assert capsys.readouterr().err.count("cannot; runs again") == 1
+
+
+def test_a_worker_that_is_lost_in_a_set_counts_no_attempt(make_config: Make) -> None:
+    plan = replace(make_plan(make_config(seeds="0-3")), device="cuda")
+
+    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> str | None:
+        if call == "make_subset" and len(workers.calls("make_subset")) > 4:
+            raise KeyboardInterrupt
+        return "killed by signal 9" if call == "make_subset" else None
+
+    workers = FakeWorkers(plan, react, size=1)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(plan, workers)
+    with Store(plan.store_path, readonly=True) as store:
+        assert store.attempts() == {}
+
+
+def test_a_cell_that_ends_the_process_counts_an_attempt(make_config: Make) -> None:
+    plan = make_plan(make_config(seeds="0-3"))
+
+    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> None:
+        if call == "run":
+            raise SystemExit(3)
+
+    workers = FakeWorkers(plan, react, size=1)
+    with pytest.raises(SystemExit):
+        sweep(plan, workers)
+    with Store(plan.store_path, readonly=True) as store:
+        assert store.attempts() == {plan.cells[0].key: 1}
 
 
 def test_only_the_cells_of_a_group_whose_set_cannot_be_made_fail(make_config: Make) -> None:
@@ -566,7 +631,7 @@ def test_a_lost_worker_counts_as_an_attempt_and_an_interrupt_does_not(make_confi
     (first,), (second,) = workers.calls("run")
     with Store(plan.store_path, readonly=True) as store:
         assert store.attempts() == {first: 1}
-        assert (store.states()[first], store.states()[second]) == ("pending", "interrupted")
+        assert (store.states()[first], store.states()[second]) == ("interrupted", "interrupted")
 
 
 def test_cells_of_another_sweep_are_left_to_it(make_config: Make) -> None:

@@ -21,7 +21,7 @@ def grouped(make_config: Make) -> Callable[..., Plan]:
     return lambda seeds="0", archs=ARCHS: make_plan(make_config(seeds=seeds, archs=archs, together="always"))
 
 
-def test_cells_that_are_trained_together_end_separately(grouped: Callable[..., Plan]) -> None:
+def test_cells_that_are_trained_together_end_separately(grouped: Callable[..., Plan], isolated: list[str]) -> None:
     attempted: list[int] = []
 
     def attempt(cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
@@ -37,7 +37,7 @@ def test_cells_that_are_trained_together_end_separately(grouped: Callable[..., P
             give_back(lease)
     outcome, ran = sweep(plan, train_together=attempt)
     assert outcome.states == {"done": 4, "diverged": 2}
-    assert (outcome.ran, sorted(attempted), ran) == (6, [2, 3], [plan.cells[0].key])
+    assert (outcome.ran, sorted(attempted), ran, isolated) == (6, [2, 3], [], [plan.cells[0].key])
 
 
 def test_a_group_that_fails_is_run_one_by_one_and_each_result_is_stored_at_once(grouped: Callable[..., Plan]) -> None:

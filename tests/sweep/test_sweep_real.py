@@ -209,7 +209,8 @@ def test_seeds_of_a_group_for_a_gpu_give_the_rows_of_single_runs(
     make_config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastdc.sweep.launch.cell_worker.own_gpu_budget", lambda: 1 << 36)
-    found = []
+    run, found, alone = CellRunner.run, [], []
+    monkeypatch.setattr(CellRunner, "run", lambda own, cell: alone.append(cell.key) or run(own, cell))
     for device, expected in (("cuda", [4]), ("cpu", [1] * 4)):  # both compute on the CPU
         config = make_config(methods="random", archs="convnet1_w4,convnet1_w6")
         plan = make_plan(config.model_copy(update={"workdir": config.workdir / device}))
@@ -219,6 +220,7 @@ def test_seeds_of_a_group_for_a_gpu_give_the_rows_of_single_runs(
             store.register(cell.planned() for cell in plan.cells)
             assert list(map(len, split_groups(plan, plan.cells, {}))) == expected
             assert run_plan(plan, store).states == {"done": 4}
+            assert len(alone) == (0 if device == "cuda" else 4)
             rows = {record.key: record.summary for record in store.records() if record.summary}
         found.append({key: (row["top1"], row["seed"], row["arch"], row["image_bytes"]) for key, row in rows.items()})
     assert found[0] == found[1]

@@ -58,6 +58,7 @@ class CellWorker:
     ) -> None:
         self._runner, self._isolate = CellRunner(plan, costs), isolate
         self._cells = {cell.key: cell for cell in plan.runnable}
+        self._subsets = {cell.subset.key: cell.subset for cell in plan.runnable if cell.subset is not None}
         self._lost_device = self._short_of_memory = False
 
     def run(self, request: Request) -> Iterator[Event]:
@@ -69,7 +70,7 @@ class CellWorker:
         try:
             for need in request.making:
                 if self._end is None:
-                    yield Made(self._attempt(partial(self._make, need, cells)))
+                    yield Made(self._attempt(partial(self._make, need)))
             yield from self._train(cells, request)
             yield Finished() if self._end is None else Lost(self._end)
         except Exception as error:
@@ -77,7 +78,7 @@ class CellWorker:
                 raise
             yield Finished(error)
 
-    def _make(self, need: Need, cells: Sequence[Cell]) -> None:
+    def _make(self, need: Need) -> None:
         kind, key = need
         if kind == "network":
             try:
@@ -86,7 +87,7 @@ class CellWorker:
                 if is_short_of_memory(error) or loses_device(error):
                     raise
         else:
-            self._runner.make_subset(next(one.subset for one in cells if one.subset and one.subset.key == key))
+            self._runner.make_subset(self._subsets[key])
 
     def _attempt(self, work: Callable[[], Done]) -> Done | CellFailure:
         """Do some work and return its result, or how it failed; raise an error that ends the sweep."""
@@ -101,7 +102,7 @@ class CellWorker:
 
     def _train(self, cells: Sequence[Cell], request: Request) -> Iterator[Event]:
         """Train cells at once where that is possible, and the others one by one."""
-        group = [cell for cell in cells if not self._is_unsafe(cell, request)]
+        group = self._with_sets([cell for cell in cells if not self._is_unsafe(cell, request)])
         results: dict[str, CellResult | CellFailure] = {}
         for part in self._parts(group):
             if self._end is not None or self._is_unsafe(part[0], request):  # an earlier part failed
@@ -110,7 +111,7 @@ class CellWorker:
             ended = self._train_together(part)
             results |= ended
             for key, result in ended.items():
-                yield Ended(key, result._replace(provenance=watch.record(self._cells[key])))
+                yield Ended(key, result._replace(provenance=watch.record(self._cells[key], len(part))))
         for cell in cells:
             if cell.key not in results and self._end is None:
                 yield from self._train_one(cell, request)
@@ -121,6 +122,19 @@ class CellWorker:
         if self._isolate is not None:
             return None
         return "its GPU failed" if self._lost_device else "it ran out of memory" if self._short_of_memory else None
+
+    def _with_sets(self, cells: Sequence[Cell]) -> Sequence[Cell]:
+        """Return those of several cells whose sets can be made; the others must not end the training of a group."""
+        if len(cells) < 2:
+            return cells
+        sets = {cell.subset.key: cell.subset for cell in cells if cell.subset is not None}
+        failed = set()
+        for key, subset in sets.items():
+            if self._lost_device or self._short_of_memory:
+                break
+            if isinstance(self._attempt(partial(self._runner.make_subset, subset)), CellFailure):
+                failed.add(key)
+        return [cell for cell in cells if cell.subset is not None and cell.subset.key not in failed]
 
     def _parts(self, group: Sequence[Cell]) -> Sequence[Sequence[Cell]]:
         """Return the cells of a group to train at once: all, or on a GPU those that its memory holds."""

@@ -10,8 +10,8 @@ from fastdc.sweep.launch.remote_worker import Home, this_fastdc
 from fastdc.sweep.plan import Plan
 
 REMEDY = (
-    "define it at the top level of a module that is installed, with settings that pickle can take, or leave out "
-    "--workers, --gpus and --launcher ray, without which runs stay in the sweep's process"
+    "define it at the top level of an installed module, with settings that pickle can take; or run in the sweep's "
+    "process, without --workers, --gpus and --launcher ray"
 )
 """What to do if another process cannot get a plug-in."""
 
@@ -33,22 +33,26 @@ def pickled(
         WorkerError: the plan holds a plug-in's object that cannot leave this process.
     """
     try:
-        return dumps((plan, Home(this_fastdc(), Path.cwd(), cpu_share, gpu_share)))
+        content = dumps((plan, Home(this_fastdc(), Path.cwd(), cpu_share, gpu_share)))
     except Exception as error:  # a plug-in's method may fail to pickle with any type of error
         what, reason = _unsendable(plan, dumps), f"{type(error).__name__}: {one_line(error)[:200]}"
         raise WorkerError(f"{what} cannot be sent to another process ({reason}); {REMEDY}") from error
+    return pickle.dumps((this_fastdc(), content))
 
 
 def unpickled(message: bytes) -> tuple[Plan, Home]:
     """Return what a message of `pickled` holds.
 
     Raises:
-        WorkerError: this process cannot read a plug-in's object.
+        WorkerError: this process cannot read a plug-in's object, or has another fastdc.
     """
+    sender, content = pickle.loads(message)
     try:
-        plan, home = pickle.loads(message)
+        plan, home = pickle.loads(content)
     except Exception as error:  # such as no class of this name, because the sweep's `__main__` defines it
         reason = f"{type(error).__name__}: {one_line(error)[:200]}"
+        if (own := this_fastdc()) != sender:  # whose plan may have other classes
+            raise WorkerError(f"it has fastdc {own}, the sweep {sender}; install the same on all") from error
         raise WorkerError(f"it cannot read a plug-in ({reason}); {REMEDY}") from error
     return plan, home
 

@@ -69,6 +69,7 @@ class RayLauncher:
 
         Raises:
             ConfigError: no host of the cluster has room for one worker.
+            WorkerError: the plan holds a plug-in's object that cannot leave this process.
         """
         return RayWorkers(plan, self._gpus()).capacity()
 
@@ -82,6 +83,7 @@ class RayLauncher:
 
         Raises:
             ConfigError: no host of the cluster has room for one worker.
+            WorkerError: the plan holds a plug-in's object that cannot leave this process.
         """
         gpus = self._gpus()
         # Ray prints messages about lost workers on stdout, where results belong. The sweep reports them itself.

@@ -48,7 +48,7 @@ class Job:
         leased: the cells that have not ended, each with its lease, by key.
         making: prerequisites that are still to be made, in order.
         clean: whether what comes next, a prerequisite or a single cell, is the first work of the worker's process.
-        problem: why a prerequisite could not be made.
+        problems: prerequisites that could not be made, with the reasons.
         heartbeats: heartbeats of the leases; closed when the job ends.
         unsound: whether a cell or prerequisite failed in a way that may leave the worker's process broken, above all
             its GPU.
@@ -57,7 +57,7 @@ class Job:
     leased: dict[str, tuple[Cell, Lease]]
     making: list[Need]
     clean: bool = False
-    problem: str | None = None
+    problems: dict[Need, str] = field(default_factory=dict)
     heartbeats: ExitStack = field(default_factory=ExitStack)
     unsound: bool = False
 
@@ -107,8 +107,10 @@ class Scheduler:
                 for worker, event in self._workers.wait(POLL_SECONDS):
                     something_ended |= not isinstance(event, Tracked | Message)
                     self._handle(worker, event)
-        except BaseException:
-            self._give_back(list(self._jobs.values()))
+        except BaseException as error:
+            # A cell that ends the process, such as by sys.exit in a plug-in, would end the next sweep too.
+            harmless = isinstance(error, Exception | KeyboardInterrupt)
+            self._give_back(list(self._jobs.values()), counted=not harmless)
             self._jobs.clear()
             raise
         finally:
@@ -155,12 +157,12 @@ class Scheduler:
             self._queue.remove(cells)
             claimed = [(cell, self._store.claim(cell.key, self._redo)) for cell in cells]
             leased = {cell.key: (cell, lease) for cell, lease in claimed if lease is not None}
-            for cell, _ in list(leased.values()):
-                failures = [given_up[need] for need in self._needs([cell]) if need in given_up]
-                if failures:
-                    self._keep(*leased.pop(cell.key), failures[0])
+            for cell, lease in list(leased.values()) if given_up.keys() & needs else ():
+                if failures := [given_up[need] for need in self._needs([cell]) if need in given_up]:
+                    del leased[cell.key]
+                    self._keep(cell, lease, failures[0])
             if leased:
-                return Job(leased, [need for need in needs if need not in given_up])
+                return Job(leased, self._needs([cell for cell, _ in leased.values()]))
         return None
 
     def _needs(self, cells: Sequence[Cell]) -> list[Need]:
@@ -208,7 +210,7 @@ class Scheduler:
             return
         of_the_machine = failure.failure == "infrastructure"
         job.unsound |= of_the_machine
-        job.problem = failure.reason
+        job.problems[need] = failure.reason
         if not of_the_machine or not self._retries.may_try(need, failure, clean):
             # Cells that wait for it fail too, without another try.
             self._retries.give_up(need, failure._replace(provenance={}))
@@ -248,19 +250,21 @@ class Scheduler:
             self._retries.give_up(job.making[0], last)  # so that other cells that need it do not lose more workers
         for cell, lease in job.leased.values():
             # Cells are not at fault for a prerequisite. They fail from the queue once it has no tries.
-            if job.making or job.problem or self._retries.may_try(cell.key):
-                self._run_again(cell, lease, job.problem or f"its worker was lost ({reason})")
+            problem = next((job.problems[need] for need in self._needs([cell]) if need in job.problems), None)
+            innocent = bool(job.making) or problem is not None
+            if innocent or self._retries.may_try(cell.key):
+                self._run_again(cell, lease, problem or f"its worker was lost ({reason})", counted=not innocent)
             else:
                 self._keep(cell, lease, last)
         job.heartbeats.close()
 
     # ---------------------------------------------------------------- ends of cells
 
-    def _run_again(self, cell: Cell, lease: Lease, reason: str) -> None:
+    def _run_again(self, cell: Cell, lease: Lease, reason: str, counted: bool = True) -> None:
         large = self._is_large([cell])
         log_if_shown(f"{cell.name}: {reason}; runs again{' in a new process' if large else ''}")
         self._bars.end(cell.name)
-        self._store.expire(lease.key, lease.token)  # counts as an attempt
+        self._store.release(lease, counted)
         # In a group of its own: one of several may have made all of them fail. In front for the worker's replacement.
         self._queue.insert(0 if large else len(self._queue), [cell])
 
@@ -271,11 +275,11 @@ class Scheduler:
         self.ran += 1
         self.kept += lease.redo and not succeeded
 
-    def _give_back(self, jobs: Sequence[Job]) -> None:
+    def _give_back(self, jobs: Sequence[Job], counted: bool = False) -> None:
         """Release the cells of jobs that have not ended, for the next sweep; stored results stay."""
         for job in jobs:
             for _, lease in job.leased.values():
-                self._store.release(lease)
+                self._store.release(lease, counted)
         # Heartbeats stop after the leases are back: closing them waits for their threads.
         for job in jobs:
             job.heartbeats.close()

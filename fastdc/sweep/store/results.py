@@ -185,16 +185,21 @@ class Store(StoreFile):
         hit("store.finished")
         return True
 
-    def release(self, lease: Lease) -> None:
-        """Give an unfinished run back, for the next sweep to continue; the attempt does not count."""
-        self._reset(table_of(lease), lease.key, lease.token, "interrupted", uncounted=1)
+    def release(self, lease: Lease, counted: bool = False) -> None:
+        """Give an unfinished run back, for the next sweep to continue.
+
+        Args:
+            lease: from `claim`.
+            counted: whether the attempt counts, because the run may have ended its process; see `attempts`.
+        """
+        self._reset(table_of(lease), lease.key, lease.token, "interrupted", uncounted=not counted)
 
     def expire(self, key: str, token: str) -> None:
         """Take a run back from a lost worker; the run becomes pending, and the attempt counts."""
         for table in TABLES:
             self._reset(table, key, token, "pending")
 
-    def _reset(self, table: str, key: str, token: str, state: str, uncounted: int = 0) -> None:
+    def _reset(self, table: str, key: str, token: str, state: str, uncounted: bool = False) -> None:
         with self._transaction() as db:
             db.execute(
                 f"UPDATE {table} SET state = ?, token = NULL, changed = ?, attempts = attempts - ? "

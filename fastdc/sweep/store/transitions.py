@@ -67,9 +67,8 @@ def take(db: sqlite3.Connection, table: str, key: str, owner: Owner) -> Lease | 
     state, pid, host, born, attempts = row
     if state not in CLAIMABLE and not (state == "running" and is_dead(Owner(pid, host, born))):
         return None
-    # A pending run with an attempt: its worker was lost, or --rerun tries it again after a fault of the machine.
-    crashed = state == "running" or (state == "pending" and attempts > 0)
-    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=crashed)
+    # An attempt that counts: its process or worker was lost, or --rerun tries it again after a fault of the machine.
+    lease = Lease(key, new_token(), attempts + 1, redo=table == "redo", after_crash=attempts > 0)
     now = time.time()
     db.execute(
         f"UPDATE {table} SET state = 'running', pid = ?, host = ?, born = ?, token = ?, heartbeat = ?, "
