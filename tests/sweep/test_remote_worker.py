@@ -202,7 +202,7 @@ def test_what_fails_for_cells_together_or_for_what_they_need_fails_none_of_them(
     monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.run_together", lose)
     worker = opened(plan, tmp_path)
     worker.run(Request(keys, {}))
-    assert [type(event) for event in worker.events] == [Message, Lost]
+    assert [type(event) for event in worker.events] == [SubsetMade, SubsetMade, Message, Lost]
     assert worker.of(Ended) == []
     monkeypatch.setattr("fastdc.sweep.cell_runner.CellRunner.make_subset", lose)
     worker, subset = opened(plan, tmp_path), plan.cells[0].subset
