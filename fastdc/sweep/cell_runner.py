@@ -17,7 +17,7 @@ from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cells import subset_request
 from fastdc.sweep.external_variant import ExternalVariant
-from fastdc.sweep.failures import is_short_of_memory, loses_device
+from fastdc.sweep.failures import classify, ends_sweep, is_short_of_memory, loses_device
 from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class CellRunner:
 
     def __init__(self, plan: Plan, costs: SubsetCosts) -> None:
         self.plan, self.costs = plan, costs
-        self._broken: dict[str, FastDCError] = {}
+        self._broken: dict[str, Exception] = {}
         self._whole: set[State | None] = set()
         self._teacher: Teacher | FastDCError | None = None
 
@@ -227,7 +227,7 @@ class CellRunner:
         """Make the subset, unless an undamaged one of known cost exists; return its cost in seconds by part.
 
         If the method fails, later calls for the same subset raise the same error without another try, unless memory was
-        short or the GPU failed.
+        short, the GPU failed, or the disk is at fault.
         """
         if subset.ipc is None:
             return dict(NO_COST)
@@ -244,8 +244,9 @@ class CellRunner:
                 return {part: seconds for part, seconds in cost.items() if part != CONTENT}
             try:
                 return self._compress(subset)
-            except FastDCError as error:
-                if not (is_short_of_memory(error) or loses_device(error)):
+            except Exception as error:
+                again = is_short_of_memory(error) or loses_device(error) or ends_sweep(error)
+                if not again and (isinstance(error, FastDCError) or classify(error) == "method"):
                     self._broken[subset.key] = error
                 raise
 

@@ -38,7 +38,7 @@ class Watch:
 
         Args:
             cell: the run.
-            together: runs that trained at once; each has an equal part of the seconds.
+            together: runs that trained at once. Each has an equal part of the seconds, without the making of sets.
         """
         return {
             **versions(),

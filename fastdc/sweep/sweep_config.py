@@ -63,7 +63,8 @@ class SweepConfig(Settings):
             a protocol with order=shared or stored labels they may also differ in `seeds`. On CPU the digits stay the
             same. `auto` does so on CUDA for sets too large to be kept decoded, where decoding takes most of the time.
             On CUDA, `auto` and `always` train all `archs` and `seeds` of a method at once if images have at most
-            64 px, because their steps leave a GPU idle. Online labels are an exception.
+            64 px, because their steps leave a GPU idle. With a teacher's labels, seeds join only if they share one set
+            and one order.
         compile: run the networks of trainings through torch.compile, which changes digits; they get rows of their own.
         track: trackers that receive the curves (`fastdc.track`); no result depends on them.
     """

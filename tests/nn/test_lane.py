@@ -295,6 +295,17 @@ def test_a_read_of_what_was_there_before_is_watched(monkeypatch: pytest.MonkeyPa
     assert bool(streams.races) is not waits
 
 
+def test_a_lane_that_cannot_be_made_leaves_no_other(betons: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = as_on_cuda(monkeypatch)
+    lanes = iter([own_lane, own_lane])
+    monkeypatch.setattr(fit_loop, "own_lane", lambda device: next(lanes)(device))
+    with open_views(betons.train, SEEDS) as stream:
+        fits = [make_fit(stream, Losses()) for _ in SEEDS]
+        with streams, pytest.raises(RuntimeError):
+            run_fits(fits, stream)
+    assert {type(fit.lane) for fit in fits} == {Lane}
+
+
 def test_the_cpu_has_no_streams() -> None:
     lane = own_lane(CPU)
     assert type(lane) is Lane

@@ -1,11 +1,13 @@
 """Groups of runs that train at once on a GPU: which, how many, and what memory holds."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from fastdc.common.errors import MethodError
 from fastdc.nn.models import build_model, count_parameters
 from fastdc.nn.overlap import MOST_TOGETHER, SMALL_SIDE, overlaps, training_bytes
 from fastdc.sweep.cell_groups import divide_by_memory, split_groups
@@ -15,7 +17,7 @@ from fastdc.sweep.cells import make_plan
 from fastdc.sweep.launch import cell_worker
 from fastdc.sweep.launch.cell_worker import CellWorker
 from fastdc.sweep.launch.workers import Ended, Lost, Request
-from fastdc.sweep.plan import Cell, Plan
+from fastdc.sweep.plan import Cell, Plan, SubsetPlan
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.sweep_config import SweepConfig
 
@@ -129,12 +131,22 @@ def test_trainings_overlap_on_small_images_only() -> None:
     assert found == [False, True, True, False, False]
 
 
-def run_worker(plan: Plan, patch: pytest.MonkeyPatch, together: Callable[[Sequence[Cell]], list[Any]]) -> list[Any]:
-    """Run all cells as one group on a GPU that holds four trainings; return the worker's events."""
+def run_worker(
+    plan: Plan,
+    patch: pytest.MonkeyPatch,
+    together: Callable[[Sequence[Cell]], list[Any]],
+    alone: list[str] | None = None,
+) -> list[Any]:
+    """Run all cells as one group on a GPU that holds four trainings; return the worker's events.
+
+    Args:
+        alone: receives the keys of the cells that run alone.
+    """
+    ran = [] if alone is None else alone
     one = training_bytes(plan.cells[0].label["batch"], 28, count_parameters("convnet1_w13", 3, 28))
     patch.setattr(cell_worker, "own_gpu_budget", lambda: 8 * one)
     patch.setattr(CellRunner, "run_together", lambda _, cells: together(cells))
-    patch.setattr(CellRunner, "run", lambda *_: CellResult({"top1": 1.0}, {}))
+    patch.setattr(CellRunner, "run", lambda _, cell: ran.append(cell.key) or CellResult({"top1": 1.0}, {}))
     plan.config.workdir.mkdir(parents=True)
     with Store(plan.store_path) as store:
         return list(CellWorker(plan, store).run(Request(tuple(cell.key for cell in plan.cells), {})))
@@ -150,6 +162,42 @@ def test_a_worker_trains_what_its_memory_holds(make_config: Make, monkeypatch: p
     events = run_worker(plan, monkeypatch, together)
     assert sorted(trained) == [3, 3, 4]
     assert [event.cell for event in events if isinstance(event, Ended)] == [cell.key for cell in plan.cells]
+
+
+def test_a_set_that_cannot_be_made_leaves_the_others_of_its_group_together(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(make_config, methods="random", seeds="0-3", archs="convnet1_w4")
+    trained, alone, bad = list[int](), list[str](), plan.cells[1]
+    assert bad.subset is not None
+    make, key = CellRunner.make_subset, bad.subset.key
+
+    def fail(own: CellRunner, subset: SubsetPlan) -> dict[str, Any]:
+        if subset.key == key:
+            raise MethodError("cannot")
+        return make(own, subset)
+
+    def together(cells: Sequence[Cell]) -> list[CellResult]:
+        trained.append(len(cells))
+        return [CellResult({"top1": 1.0}, {}) for _ in cells]
+
+    monkeypatch.setattr(CellRunner, "make_subset", fail)
+    events = run_worker(plan, monkeypatch, together, alone)
+    assert (trained, alone) == ([3], [bad.key])
+    seconds = [event.result.provenance["seconds"] for event in events if isinstance(event, Ended)]
+    assert len(seconds) == 4
+
+
+def test_runs_of_a_group_divide_the_time(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(make_config, methods="full", archs="convnet1_w4,convnet1_w6", seeds="0-1")
+
+    def together(cells: Sequence[Cell]) -> list[CellResult]:
+        time.sleep(0.4)
+        return [CellResult({"top1": 1.0}, {}) for _ in cells]
+
+    events = run_worker(plan, monkeypatch, together)
+    seconds = [event.result.provenance["seconds"] for event in events if isinstance(event, Ended)]
+    assert [0.1 <= each < 0.3 for each in seconds] == [True] * 4
 
 
 def test_no_part_follows_one_that_found_no_memory(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:

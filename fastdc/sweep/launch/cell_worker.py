@@ -70,7 +70,8 @@ class CellWorker:
         try:
             for need in request.making:
                 if self._end is None:
-                    yield Made(self._attempt(partial(self._make, need)))
+                    failure = self._attempt(partial(self._make, need))
+                    yield Made(failure, ends=self._end is not None)
             yield from self._train(cells, request)
             yield Finished() if self._end is None else Lost(self._end)
         except Exception as error:

@@ -49,6 +49,7 @@ class Job:
         making: prerequisites that are still to be made, in order.
         clean: whether what comes next, a prerequisite or a single cell, is the first work of the worker's process.
         problems: prerequisites that could not be made, with the reasons.
+        stopped: whether the last of these ended the worker, before any cell was trained.
         heartbeats: heartbeats of the leases; closed when the job ends.
         unsound: whether a cell or prerequisite failed in a way that may leave the worker's process broken, above all
             its GPU.
@@ -58,6 +59,7 @@ class Job:
     making: list[Need]
     clean: bool = False
     problems: dict[Need, str] = field(default_factory=dict)
+    stopped: bool = False
     heartbeats: ExitStack = field(default_factory=ExitStack)
     unsound: bool = False
 
@@ -82,6 +84,7 @@ class Scheduler:
         self._starts = WorkerStarts(workers)
         self._bars = RunBars()
         self._jobs: dict[int, Job] = {}
+        self._next = Job({}, [])  # claimed, but not yet given to a worker
         self._queue: list[Sequence[Cell]] = []
         self._made: set[Need] = set()
         self._retries = Retries(workers.separate)
@@ -111,6 +114,7 @@ class Scheduler:
             # A cell that ends the process, such as by sys.exit in a plug-in, would end the next sweep too.
             harmless = isinstance(error, Exception | KeyboardInterrupt)
             self._give_back(list(self._jobs.values()), counted=not harmless)
+            self._give_back([self._next])
             self._jobs.clear()
             raise
         finally:
@@ -122,7 +126,7 @@ class Scheduler:
         """Give each idle worker the first cells in the queue that need not wait."""
         while self._starts.idle and (job := self._next_job()) is not None:
             worker = self._take_worker(job)
-            self._jobs[worker] = job
+            self._jobs[worker], self._next = job, Job({}, [])
             cells = [cell for cell, _ in job.leased.values()]
             for _, lease in job.leased.values():
                 job.heartbeats.enter_context(Heartbeat(self._store, lease))
@@ -148,21 +152,24 @@ class Scheduler:
         return bool(self._retries.large) and self._retries.need_new_process([cells[0].key, *self._needs(cells)])
 
     def _next_job(self) -> Job | None:
-        making, given_up = {need for job in self._jobs.values() for need in job.making}, self._retries.given_up
+        making = {need for job in self._jobs.values() for need in job.making}
         none_new = self._worked.issuperset(self._starts.idle)
         for cells in list(self._queue):
             needs = self._needs(cells)
             if making.intersection(needs) or (none_new and self._is_large(cells)):
                 continue  # another worker makes what they need, or a new one has to start
             self._queue.remove(cells)
-            claimed = [(cell, self._store.claim(cell.key, self._redo)) for cell in cells]
-            leased = {cell.key: (cell, lease) for cell, lease in claimed if lease is not None}
-            for cell, lease in list(leased.values()) if given_up.keys() & needs else ():
-                if failures := [given_up[need] for need in self._needs([cell]) if need in given_up]:
-                    del leased[cell.key]
-                    self._keep(cell, lease, failures[0])
-            if leased:
-                return Job(leased, self._needs([cell for cell, _ in leased.values()]))
+            job = self._next = Job({}, [])
+            for cell in cells:
+                if (lease := self._store.claim(cell.key, self._redo)) is not None:
+                    job.leased[cell.key] = (cell, lease)
+            for cell, lease in list(job.leased.values()) if self._retries.given_up.keys() & needs else ():
+                if (failure := self._given_up(cell)) is not None:
+                    del job.leased[cell.key]
+                    self._keep(cell, lease, failure)
+            if job.leased:
+                job.making = self._needs([cell for cell, _ in job.leased.values()])
+                return job
         return None
 
     def _needs(self, cells: Sequence[Cell]) -> list[Need]:
@@ -174,6 +181,11 @@ class Scheduler:
             there = subset.given or (self._store.subset_cost(subset.key) is not None and subset.path.exists())
             needs += [] if there else [("subset", subset.key)]
         return [need for need in dict.fromkeys(needs) if need not in self._made]
+
+    def _given_up(self, cell: Cell) -> CellFailure | None:
+        """Return why a prerequisite of the cell was given up; None if none was."""
+        given_up = self._retries.given_up
+        return next((given_up[need] for need in self._needs([cell]) if need in given_up), None)
 
     def _costs(self, cells: Sequence[Cell]) -> Costs:
         keys = {cell.subset.key for cell in cells if cell.subset is not None}
@@ -193,7 +205,8 @@ class Scheduler:
                 self._bars.update(tracked)
             case SubsetMade(key, label, cost):
                 self._store.keep_subset_cost(key, label, cost)
-            case Made(failure):
+            case Made(failure, ends):
+                self._jobs[worker].stopped |= ends
                 self._need_made(self._jobs[worker], failure)
             case Ended(key, result):
                 self._cell_ended(self._jobs[worker], key, result)
@@ -251,8 +264,10 @@ class Scheduler:
         for cell, lease in job.leased.values():
             # Cells are not at fault for a prerequisite. They fail from the queue once it has no tries.
             problem = next((job.problems[need] for need in self._needs([cell]) if need in job.problems), None)
-            innocent = bool(job.making) or problem is not None
-            if innocent or self._retries.may_try(cell.key):
+            innocent = bool(job.making) or job.stopped or problem is not None
+            if (failure := self._given_up(cell)) is not None:
+                self._keep(cell, lease, failure)
+            elif innocent or self._retries.may_try(cell.key):
                 self._run_again(cell, lease, problem or f"its worker was lost ({reason})", counted=not innocent)
             else:
                 self._keep(cell, lease, last)

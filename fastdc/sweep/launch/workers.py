@@ -60,9 +60,15 @@ class SubsetMade(NamedTuple):
 
 
 class Made(NamedTuple):
-    """Report that the request's next prerequisite exists, or why it could not be made."""
+    """Report that the request's next prerequisite exists, or why it could not be made.
+
+    Attributes:
+        failure: how its making failed; None if it exists.
+        ends: whether the worker can do nothing more, so that `Lost` follows.
+    """
 
     failure: CellFailure | None
+    ends: bool = False
 
 
 class Ended(NamedTuple):

@@ -30,8 +30,8 @@ class Lease(NamedTuple):
         token: drawn again for every claim, so that a lost lease cannot write.
         attempts: number of times the run was started, including this one, without those that were given back.
         redo: the run has a result already, which stays until the new one replaces it.
-        after_crash: the run's last process ended, or may have ended, while it ran, or the machine failed it. A caller
-            may run it in its own process.
+        after_crash: an earlier process of the run ended, or may have ended, while it ran, or the machine failed it. A
+            caller may run it in its own process.
     """
 
     key: str
