@@ -25,7 +25,7 @@ def auto_precision(capability: tuple[int, int] | None) -> Precision:
     """Return what `auto` means on a GPU of a compute capability: bf16 where it has that, else fp32.
 
     fp16 is never chosen: on GPUs before Ampere it is faster, but its narrow range can overflow. A GPU of unknown
-    capability counts as one with bf16.
+    capability is assumed to have bf16.
     """
     return "bf16" if (capability or AMPERE) >= AMPERE else "fp32"
 

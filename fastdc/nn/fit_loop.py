@@ -32,9 +32,9 @@ class Epochs(Protocol):
 
 
 class JoinedStreams:
-    """Streams that differ in their images or order, as one source: their trainings follow one another in each tuple.
+    """Source that joins streams of different images or orders.
 
-    All have the same batch sizes.
+    Each tuple has the batches of the first stream's trainings, then those of the next. All batches are equally large.
     """
 
     def __init__(self, streams: Sequence[Epochs]) -> None:

@@ -24,9 +24,7 @@ def split_groups(plan: Plan, todo: Sequence[Cell], attempts: dict[str, int], wor
         if not attempts.get(cell.key):
             groups.setdefault(_group(plan, cell), []).append(cell)
     most = min(MOST_TOGETHER, max(len(todo) // max(workers, 1), 1))
-    split = [
-        _parts(_by_stream(group), most) if overlaps_on_gpu(plan, group[0]) else [group] for group in groups.values()
-    ]
+    split = [_split(group, most) if overlaps_on_gpu(plan, group[0]) else [group] for group in groups.values()]
     return [*chain.from_iterable(split), *([cell] for cell in todo if attempts.get(cell.key))]
 
 
@@ -40,22 +38,22 @@ def _group(plan: Plan, cell: Cell) -> object:
         # Seeds of one method: their sets are of one size, and mostly all can be made or none.
         return cell.subset.group, cell.protocol.name, cell.views
     pays = wanted == "always" or overlaps_on_gpu(plan, cell) or _decoding_counts(plan, cell)
-    return stream_key(cell) if pays else cell.key
+    return _stream(cell) if pays else cell.key
 
 
-def stream_key(cell: Cell) -> object:
+def _stream(cell: Cell) -> object:
     """Return what the cells that can take their batches from one stream have in common."""
     assert cell.subset is not None
     # With order=shared or stored labels all seeds see the images in one order.
     return cell.subset.key, cell.protocol.name, cell.views, None if cell.protocol.shares_order else cell.seed
 
 
-def _by_stream(cells: Sequence[Cell]) -> list[Cell]:
-    """Return cells with those of each stream in a row, so that few parts of a group need the same stream."""
+def by_stream(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Divide cells by the stream from which they can take their batches."""
     streams: dict[object, list[Cell]] = {}
     for cell in cells:
-        streams.setdefault(stream_key(cell), []).append(cell)
-    return list(chain.from_iterable(streams.values()))
+        streams.setdefault(_stream(cell), []).append(cell)
+    return list(streams.values())
 
 
 def overlaps_on_gpu(plan: Plan, cell: Cell) -> bool:
@@ -81,6 +79,11 @@ def divide_by_memory(cells: Sequence[Cell], budget: int, parameters: int) -> lis
 def _image_bytes(cell: Cell) -> int:
     assert cell.subset is not None
     return cell.subset.images * int(cell.label["image_size"]) ** 2 * 3
+
+
+def _split(group: Sequence[Cell], most: int) -> list[list[Cell]]:
+    """Divide a group into parts, with the cells of each stream in a row: then few parts need the same stream."""
+    return _parts(list(chain.from_iterable(by_stream(group))), most)
 
 
 def _parts(cells: Sequence[Cell], most: int) -> list[list[Cell]]:

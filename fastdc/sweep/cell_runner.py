@@ -12,7 +12,7 @@ from fastdc.common.errors import CheckpointError, DivergedError, FastDCError, Te
 from fastdc.common.keys import file_key
 from fastdc.common.locks import locked
 from fastdc.common.log import log_message
-from fastdc.sweep.cell_groups import stream_key
+from fastdc.sweep.cell_groups import by_stream
 from fastdc.sweep.cell_networks import OBSERVER, network_key, observer_needs
 from fastdc.sweep.cell_result import CellResult
 from fastdc.sweep.cells import subset_request
@@ -85,16 +85,11 @@ class CellRunner:
 
     def run_together(self, cells: Sequence[Cell]) -> list[CellResult | DivergedError]:
         """Train cells of one group at once; return for each its result, or the error by which it diverged."""
-        streams: dict[object, list[Cell]] = {}
-        for cell in cells:
-            streams.setdefault(stream_key(cell), []).append(cell)
-        costs = {key: self._make_subset_of(cells[0]) for key, cells in streams.items()}
-        results = zip(chain.from_iterable(streams.values()), self._evaluate(list(streams.values())), strict=True)
+        streams = by_stream(cells)
+        costs = [cost for same in streams for cost in [self._make_subset_of(same[0])] * len(same)]
         ended = {
-            cell.key: result
-            if isinstance(result, DivergedError)
-            else self._finish(cell, result, costs[stream_key(cell)])
-            for cell, result in results
+            cell.key: result if isinstance(result, DivergedError) else self._finish(cell, result, cost)
+            for cell, result, cost in zip(chain(*streams), self._evaluate(streams), costs, strict=True)
         }
         return [ended[cell.key] for cell in cells]
 

@@ -137,7 +137,7 @@ def run_worker(
     together: Callable[[Sequence[Cell]], list[Any]],
     alone: list[str] | None = None,
 ) -> list[Any]:
-    """Run all cells as one group on a GPU that holds four trainings; return the worker's events.
+    """Run all cells as one group on a GPU with memory for four trainings; return the worker's events.
 
     Args:
         alone: receives the keys of the cells that run alone.

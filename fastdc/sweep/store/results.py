@@ -195,7 +195,7 @@ class Store(StoreFile):
         self._reset(table_of(lease), lease.key, lease.token, "interrupted", uncounted=not counted)
 
     def expire(self, key: str, token: str) -> None:
-        """Take a run back from a lost worker; the run becomes pending, and the attempt counts."""
+        """Take a run back from a worker whose heartbeat has stopped; it becomes pending, and the attempt counts."""
         for table in TABLES:
             self._reset(table, key, token, "pending")
 
