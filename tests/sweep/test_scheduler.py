@@ -2,10 +2,7 @@
 
 import errno
 import os
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -15,116 +12,14 @@ from fastdc.sweep.cell_result import CellFailure, failure_of
 from fastdc.sweep.cells import make_plan
 from fastdc.sweep.launch import scheduler, worker_starts
 from fastdc.sweep.launch.retries import MOST_TRIES
-from fastdc.sweep.launch.workers import Ended, Event, Finished, Lost, Made, Request, Started, SubsetMade, Tracked
-from fastdc.sweep.plan import Plan
-from fastdc.sweep.run_cells import Outcome, run_plan
-from fastdc.sweep.store.lease import Lease
+from fastdc.sweep.launch.workers import Event, Lost, Tracked
 from fastdc.sweep.store.results import Store
-from fastdc.sweep.sweep_config import SweepConfig
 from fastdc.sweep.sweep_progress import Meter
 from fastdc.track import listening
+from tests.sweep.fake_workers import SHORT, Call, FakeWorkers, Make, impatient, reasons, sweep
 from tests.sweep.instant_sweep import accuracy
 
-Make = Callable[..., SweepConfig]
-Call = Literal["open", "make_network", "make_subset", "run"]
-"""A step of a worker: its start, or one part of a request."""
-React = Callable[[int, Call, tuple[Any, ...]], "CellFailure | Exception | str | None"]
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastdc.sweep.run_cells.POLL_SECONDS", 0.001)
-
-
-class FakeWorkers:
-    """Workers that take one step each time something is waited for, in turn.
-
-    Args:
-        react: how a step fails: a text loses the worker (at its start: is the problem), a failure is that of the cell
-            or of what is made, an exception ends the sweep.
-        size: how many workers there may be.
-    """
-
-    separate = True
-
-    def __init__(self, plan: Plan, react: React | None = None, size: int = 2) -> None:
-        self.plan, self.cells = plan, {cell.key: cell for cell in plan.cells}
-        self.react, self.size = react, size
-        self.sent: list[tuple[int, Call, tuple[Any, ...]]] = []
-        self.waiting: dict[int, list[tuple[Call, tuple[Any, ...]]]] = {}
-        self.dropped: list[int] = []
-        self.served: dict[int, int] = {}
-        self.started = self.most_at_work = 0
-
-    def capacity(self) -> int:
-        return self.size
-
-    def cell_of(self, subset: str) -> str:
-        """Return the key of the first cell that trains on a subset."""
-        return next(key for key, cell in self.cells.items() if cell.subset is not None and cell.subset.key == subset)
-
-    def start(self) -> int:
-        self.started += 1
-        self.waiting[self.started] = [("open", ())]
-        return self.started
-
-    def send(self, worker: int, request: Request) -> None:
-        steps: list[tuple[Call, tuple[Any, ...]]] = [
-            ("make_network", (key,)) if kind == "network" else ("make_subset", (self.cell_of(key),))
-            for kind, key in request.making
-        ]
-        steps.append(("run", (request.cells, request.costs)))
-        self.sent += [(worker, *step) for step in steps]
-        self.waiting[worker] += steps
-
-    def wait(self, _seconds: float) -> list[tuple[int, Event]]:
-        busy = [worker for worker, calls in self.waiting.items() if calls]
-        self.most_at_work = max(self.most_at_work, len(busy))
-        if not busy:
-            return []
-        worker = min(busy, key=lambda one: self.served.get(one, 0))
-        self.served[worker] = max(self.served.values(), default=0) + 1
-        call, arguments = self.waiting[worker].pop(0)
-        value = self.react(worker, call, arguments) if self.react is not None else None
-        return [(worker, event) for event in self.events(worker, call, arguments, value)]
-
-    def events(self, worker: int, call: Call, arguments: tuple[Any, ...], value: Any) -> list[Event]:
-        """Return the events of a worker for a step that ends like this."""
-        if call == "open":
-            return [Started(value)]
-        if isinstance(value, str):
-            self.waiting.pop(worker)
-            return [Lost(value)]
-        if isinstance(value, Exception):
-            return [Finished(value)]
-        if call == "run":
-            made_by = {"host": f"node{worker}"}
-            results = [value or accuracy(self.cells[key])._replace(provenance=made_by) for key in arguments[0]]
-            return [*map(Ended, arguments[0], results), Finished()]
-        if call == "make_subset" and value is None:
-            subset = self.cells[arguments[0]].subset
-            assert subset is not None
-            return [SubsetMade(subset.key, "a subset", {"wall": 1.0}), Made(None)]
-        return [Made(value)]
-
-    def drop(self, worker: int) -> None:
-        self.dropped.append(worker)
-        self.waiting.pop(worker, None)
-
-    def calls(self, call: Call) -> list[Any]:
-        return [arguments[0] for _, name, arguments in self.sent if name == call]
-
-
-def sweep(plan: Plan, workers: FakeWorkers) -> Outcome:
-    prepare_workdir(plan.config.workdir)
-    with Store(plan.store_path) as store:
-        store.register(cell.planned() for cell in plan.cells)
-        return run_plan(plan, store, workers)
-
-
-def reasons(plan: Plan) -> dict[str, str | None]:
-    with Store(plan.store_path, readonly=True) as store:
-        return {record.key: record.reason for record in store.records() if record.state != "done"}
+__all__ = ["impatient"]  # a fixture of every test
 
 
 def test_every_cell_runs_once_on_all_workers(make_config: Make) -> None:
@@ -164,134 +59,6 @@ def test_shared_parts_are_made_once_while_other_cells_run(make_config: Make) -> 
     first = [call for _, call, _ in workers.sent].index("make_network")
     begun = {worker for worker, _, _ in workers.sent}
     assert (first >= 0, len(begun)) == (True, 4)  # while one trains the observer the others are busy
-
-
-def test_a_group_has_the_sets_of_all_its_cells_made(make_config: Make) -> None:
-    protocols = "hard-small*epochs=2,hard-small*epochs=3"
-    plan = make_plan(make_config(methods="random,el2n", seeds="0-3", protocols=protocols))
-    workers = FakeWorkers(replace(plan, device="cuda"), size=1)
-    assert sweep(workers.plan, workers).states == {"done": 16}
-    assert list(map(len, workers.calls("run"))) == [4] * 4
-    made = [workers.cells[key].subset for key in workers.calls("make_subset")]
-    assert len({subset.key for subset in made if subset is not None}) == len(made) == 5  # el2n's is one for all seeds
-    costs = [arguments[1] for _, call, arguments in workers.sent if call == "run"]
-    assert sorted(map(len, costs)) == [0, 0, 1, 4]  # what the first protocol made, the second is given
-
-
-def test_only_the_sets_of_claimed_cells_are_made(make_config: Make) -> None:
-    plan = replace(make_plan(make_config(seeds="0-3")), device="cuda")
-    workers = FakeWorkers(plan, size=1)
-    prepare_workdir(plan.config.workdir)
-    with Store(plan.store_path) as store:
-        store.register(cell.planned() for cell in plan.cells)
-        assert store.claim(plan.cells[1].key) is not None  # by another sweep
-        scheduler.Scheduler(store, workers, Meter({}, 3)).run([plan.cells])
-        assert Counter(store.states().values()) == {"done": 3, "running": 1}
-    others = [cell.key for cell in plan.cells if cell is not plan.cells[1]]
-    assert (workers.calls("make_subset"), workers.calls("run")) == (others, [tuple(others)])
-
-
-def test_cells_of_a_group_are_charged_only_for_their_own_set(
-    make_config: Make, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plan = replace(make_plan(make_config(seeds="0-3")), device="cuda")
-    bad = plan.cells[0]
-
-    def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> CellFailure | str | None:
-        if call == "make_subset" and arguments[0] == bad.key:
-            return failure_of(MethodError("cannot"))
-        return "killed by signal 9" if call == "run" else None
-
-    workers = FakeWorkers(plan, react, size=1)
-    assert sweep(plan, workers).states == {"failed": 4}
-    assert reasons(plan) == {
-        cell.key: "cannot" if cell is bad else "its worker was lost 3 times: killed by signal 9" for cell in plan.cells
-    }
-    assert len(workers.calls("run")) == 1 + 3 * (MOST_TRIES - 1)  # at once, and then each alone
-    assert "cannot; runs again" not in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("number", [0, 3])
-def test_a_worker_that_ends_for_a_set_counts_no_cell(make_config: Make, number: int) -> None:
-    plan = replace(make_plan(make_config(seeds="0-3")), device="cuda")
-    bad = plan.cells[number].key
-    workers = FakeWorkers(plan, lambda _w, call, sent: SHORT if (call, sent[:1]) == ("make_subset", (bad,)) else None)
-    report = workers.events
-
-    def end(worker: int, call: Call, arguments: tuple[Any, ...], value: Any) -> list[Event]:
-        if value is not SHORT:
-            return report(worker, call, arguments, value)
-        workers.waiting.pop(worker)
-        return [Made(SHORT, ends=True), Lost("it ran out of memory")]
-
-    workers.events = end  # type: ignore[method-assign]
-    prepare_workdir(plan.config.workdir)
-    with Store(plan.store_path) as store:
-        store.register(cell.planned() for cell in plan.cells)
-        ending = scheduler.Scheduler(store, workers, Meter({}, 4))
-        ending.run([plan.cells])
-        assert Counter(store.states().values()) == {"done": 3, "failed": 1}
-    assert {kind for kind, _ in ending._retries._tries} == {"subset"}
-    assert not set(ending._retries._tries) & set(workers.cells)
-
-
-def test_an_error_between_claims_leaves_no_lease(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = replace(make_plan(make_config(seeds="0-3")), device="cuda")
-    claim, claimed = Store.claim, list[str]()
-
-    def stop(store: Store, key: str, redo: bool = False) -> Lease | None:
-        if len(claimed) == 2:
-            raise KeyboardInterrupt
-        claimed.append(key)
-        return claim(store, key, redo)
-
-    monkeypatch.setattr(Store, "claim", stop)
-    with pytest.raises(KeyboardInterrupt):
-        sweep(plan, FakeWorkers(plan))
-    with Store(plan.store_path, readonly=True) as store:
-        assert Counter(store.states().values()) == {"interrupted": 2, "pending": 2}
-        assert store.attempts() == {}
-
-
-def test_a_worker_that_is_lost_in_a_set_counts_no_attempt(make_config: Make) -> None:
-    plan = replace(make_plan(make_config(seeds="0-3")), device="cuda")
-
-    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> str | None:
-        if call == "make_subset" and len(workers.calls("make_subset")) > 4:
-            raise KeyboardInterrupt
-        return "killed by signal 9" if call == "make_subset" else None
-
-    workers = FakeWorkers(plan, react, size=1)
-    with pytest.raises(KeyboardInterrupt):
-        sweep(plan, workers)
-    with Store(plan.store_path, readonly=True) as store:
-        assert store.attempts() == {}
-
-
-def test_a_cell_that_ends_the_process_counts_an_attempt(make_config: Make) -> None:
-    plan = make_plan(make_config(seeds="0-3"))
-
-    def react(_worker: int, call: Call, _arguments: tuple[Any, ...]) -> None:
-        if call == "run":
-            raise SystemExit(3)
-
-    workers = FakeWorkers(plan, react, size=1)
-    with pytest.raises(SystemExit):
-        sweep(plan, workers)
-    with Store(plan.store_path, readonly=True) as store:
-        assert store.attempts() == {plan.cells[0].key: 1}
-
-
-def test_only_the_cells_of_a_group_whose_set_cannot_be_made_fail(make_config: Make) -> None:
-    plan = replace(make_plan(make_config(methods="random", seeds="0-3")), device="cuda")
-    bad = plan.cells[2]
-
-    def react(_worker: int, call: Call, arguments: tuple[Any, ...]) -> str | None:
-        return "killed by signal 9" if call == "make_subset" and bad.key == arguments[0] else None
-
-    workers = FakeWorkers(plan, react, size=1)
-    assert sweep(plan, workers).states == {"done": 3, "failed": 1}
-    assert reasons(plan) == {bad.key: "its worker was lost 3 times: killed by signal 9"}
 
 
 def test_costs_are_stored_by_the_driver_and_sent_with_later_cells(make_config: Make) -> None:
@@ -399,9 +166,6 @@ def test_a_fault_of_the_machine_is_tried_again_on_another_worker(
     assert f"{once.name}: train.beton: Input/output error; check path and permissions; runs again" in (
         capsys.readouterr().err
     )
-
-
-SHORT = failure_of(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
 
 
 @pytest.mark.timeout(20)
