@@ -46,7 +46,7 @@ def outputs(study: Path) -> dict[str, bytes]:
     )
     texts = {
         "README.md": page(found),
-        "rows.csv": rows_csv(rows),
+        "rows.csv": rows_csv(rows, questions.column),
         "tables.csv": tables_csv(found),
         "claims.csv": claims_csv(found),
         "environment.json": json.dumps(environments(rows), indent=1, sort_keys=True) + "\n",

@@ -55,14 +55,19 @@ def _claims(study: Study) -> str:
         f"`claims.yaml` lists {len(spec.claims)} claims: "
         + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
         + f". A verdict needs {spec.pairs} paired seeds and p < {spec.level:g} after Holm's correction over all of "
-        "them. p is two-sided, from the exact sign-flip test on the paired differences. With n pairs it cannot fall "
-        f"below 2 / 2^n; under Holm with {len(spec.claims)} claims that takes at least {needed} pairs. A claim that "
+        f"them{_seeds_read(spec.seeds)}. p is two-sided, from the exact sign-flip test on the paired differences. With "
+        f"n pairs it cannot fall below 2 / 2^n; under Holm with {len(spec.claims)} claims that takes at least {needed} "
+        "pairs. A claim that "
         "has not run counts as p = 1. "
         f"A claim's axes, where it names no others: {heading(spec.column)}." + (f" {spec.note}" if spec.note else ""),
         "",
     ]
     header = ("claim", "column", "A", "B", "n", "A - B", "95 % interval", "p", "p (Holm)", "verdict")
     return "\n".join([*lines, *markdown(header, [_claim_line(study, each) for each in study.judged])])
+
+
+def _seeds_read(seeds: Sequence[int]) -> str:
+    return f"; it reads {_seeds(seeds)} alone" if seeds else ""
 
 
 def _claim_line(study: Study, each: Judged) -> list[str]:
@@ -126,13 +131,15 @@ def _line(study: Study, spec: Table, line: Result) -> list[str]:
 
 
 def _remarks(line: Result) -> str:
-    """Return remarks on a run: how it is smaller than its paper's, its observer and teacher, inferred settings."""
+    """Return remarks on a line: how it is smaller than its paper's, its observer and teacher, inferred settings."""
     shown = line.shown
     assert shown is not None
     parts = list(shown.reduced)
     parts += [f"observer: {shown.observer}"] if shown.observer else []
     parts += [f"labels: {shown.labels} of {shown.teacher}"] if shown.teacher else []
-    parts += [f"inferred: {', '.join(shown.inferred)}"] if shown.inferred else []
+    # Runs of older versions of fastdc name fewer settings.
+    inferred = max((row["label"].get("inferred", []) for row in line.runs.values()), key=len)
+    parts += [f"inferred: {', '.join(inferred)}"] if inferred else []
     return plain("; ".join(parts))
 
 

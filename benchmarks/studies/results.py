@@ -1,7 +1,7 @@
 """Group rows over their seeds, find them by their axes, and compare them seed by seed."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -132,20 +132,20 @@ def find(results: Iterable[Result], side: Mapping[str, Value]) -> Result | None:
     return max(fitting, key=lambda each: (bool(each.seeds), len(each.runs)), default=None)
 
 
-def compare(a: Result | None, b: Result | None) -> Compared:
-    """Compare two results over the seeds that both have."""
+def compare(a: Result | None, b: Result | None, only: Collection[int] = ()) -> Compared:
+    """Compare two results over the seeds that both have; with `only`, over these seeds of them."""
     if a is None or b is None:
         return Compared(a, b, None)
     first, second = a.accuracies(), b.accuracies()
-    seeds = sorted(first.keys() & second.keys())
+    seeds = sorted(seed for seed in first.keys() & second.keys() if seed in only or not only)
     pairs = paired([first[seed] for seed in seeds], [second[seed] for seed in seeds]) if seeds else None
     return Compared(a, b, pairs)
 
 
-def contrast(results: Sequence[Result], column: Side, spec: Contrast) -> Compared:
+def contrast(results: Sequence[Result], column: Side, spec: Contrast, only: Collection[int] = ()) -> Compared:
     """Compare the two sides of a contrast; axes come from the side, else from its column, else from the file's."""
     sides = [{**column, **spec.column, **side} for side in (spec.a, spec.b)]
-    return compare(find(results, sides[0]), find(results, sides[1]))
+    return compare(find(results, sides[0]), find(results, sides[1]), only)
 
 
 def tables_of(results: Iterable[Result], spec: Table) -> Iterator[tuple[dict[str, Value], list[Result]]]:

@@ -11,12 +11,15 @@ from fastdc.report.escape import csv_text
 from fastdc.sweep.store.results import Store
 from fastdc.sweep.store.row_lines import Row, make_row, parse_rows, rows_text, sort_rows
 from fastdc.sweep.store.transitions import Planned
+from studies.specs import Value
 
 COLUMNS = (
     *("dataset", "method", "settings", "ipc", "protocol", "augment", "arch", "precision", "image_size", "threads"),
     *("device", "holdout", "seed", "top1", "top1_best", "images", "image_bytes", "label_bytes", "epochs", "steps"),
     *("train_seconds", "subset", "observer_seed", "key"),
 )
+HIDDEN = ("augment", "image_size", "precision")
+"""Axes that separate rows of equal method, ipc, protocol and arch; the method's name shows them in rows.csv."""
 
 
 def read_rows(study: Path) -> list[Row]:
@@ -42,7 +45,7 @@ def restore(study: Path, store: Store) -> int:
 
 
 def export(study: Path, store: Store) -> int:
-    """Add every finished run of a store to rows.jsonl and rows.csv; return the total number of rows."""
+    """Add every finished run of a store to rows.jsonl; return the total number of rows."""
     axes, known = store.axes(), {row["key"]: row for row in read_rows(study)}
     for record in store.records():
         if record.state == "done" and record.key not in known and record.summary is not None:
@@ -50,7 +53,6 @@ def export(study: Path, store: Store) -> int:
             known[record.key] = {**row, "detail": without_gaps(row["detail"])}
     rows = sort_rows(known.values())
     write_atomic(study / "rows.jsonl", rows_text(rows).encode())
-    write_atomic(study / "rows.csv", rows_csv(rows).encode())
     return len(rows)
 
 
@@ -60,16 +62,33 @@ def without_gaps(detail: Mapping[str, Any]) -> dict[str, Any]:
     return {**detail, "curve": curve}
 
 
-def rows_csv(rows: Iterable[Row]) -> str:
-    """Return rows as CSV, one line per run, with a method's plain name and its settings in separate columns."""
+def rows_csv(rows: Iterable[Row], usual: Mapping[str, Value]) -> str:
+    """Return rows as CSV, one line per run, in which method, ipc, protocol, arch and seed name a line.
+
+    Args:
+        rows: the runs.
+        usual: axes by name; a method's name also shows those of `HIDDEN` that differ from these.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        method, settings = split_method(row["label"]["method"])
-        named = {"method": csv_text(method), "settings": csv_text(settings), "observer_seed": _observer_seed(row)}
-        writer.writerow({**row["summary"], **row["label"], **named, "key": row["key"]})
+        named = {"method": csv_text(row_name(row["label"], usual)), "observer_seed": _observer_seed(row)}
+        settings = csv_text(split_method(row["label"]["method"])[1])
+        writer.writerow({**row["summary"], **row["label"], **named, "settings": settings, "key": row["key"]})
     return text.getvalue()
+
+
+def row_name(label: Mapping[str, Any], usual: Mapping[str, Value]) -> str:
+    """Return a run's method with all that separates it from the method's usual run.
+
+    `pca` stays `pca`; with hard images and crops of the whole mosaic it is `pca[keep=hard,augment=protocol]`. Settings
+    that reduce a method's cost have no usual run beside them, so `sre2l[iterations=500]` is `sre2l`.
+    """
+    name, settings = split_method(label["method"])
+    shown = [settings] if settings and not label.get("reduced") else []
+    shown += [f"{axis}={label[axis]}" for axis in HIDDEN if axis in usual and label[axis] != usual[axis]]
+    return f"{name}[{','.join(shown)}]" if shown else name
 
 
 def split_method(text: str) -> tuple[str, str]:

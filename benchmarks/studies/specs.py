@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, field_validator
 
 from fastdc.common.errors import ConfigError, FastDCError
-from fastdc.common.settings import Settings, first_problem
+from fastdc.common.settings import Settings, expand_numbers, first_problem
 from fastdc.methods import parse_variant, variant_name
 from fastdc.sweep.yaml_file import read_yaml
 
@@ -85,15 +85,23 @@ class Claims(Settings):
 
     Attributes:
         note: what was known when the claims were made. column: axes of sides that do not name them.
+        seeds: the seeds that verdicts read, such as "2-9"; empty for all. Seeds that were known when the claims were
+            made belong outside.
         pairs: paired seeds that a verdict needs. level: significance level of the adjusted p.
         claims: the claims, which form one family.
     """
 
     note: str = ""
     column: Side
+    seeds: tuple[int, ...] = ()
     pairs: int = Field(8, ge=2)
     level: float = Field(0.05, gt=0, lt=1)
     claims: tuple[Claim, ...]
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        return expand_numbers(value) if isinstance(value, str) else value
 
 
 class Table(Settings):

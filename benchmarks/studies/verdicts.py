@@ -32,7 +32,7 @@ def judge(results: Sequence[Result], spec: Claims) -> list[Judged]:
     The family is all claims of the file. A claim without a test yet counts with p = 1, so that verdicts do not depend
     on which claims run first.
     """
-    found = [contrast(results, spec.column, claim) for claim in spec.claims]
+    found = [contrast(results, spec.column, claim, spec.seeds) for claim in spec.claims]
     p_values = [_p(each, spec.pairs) for each in found]
     adjusted = holm([1.0 if p is None else p for p in p_values])
     return [

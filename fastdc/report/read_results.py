@@ -142,8 +142,8 @@ def _read_short(path: Path) -> Committed:
 
 def _short_record(row: dict[str, str]) -> Record:
     label: dict[str, Any] = {name: row[name] for name in LABELS} | {name: int(row[name]) for name in COUNTS[:2]}
-    if row.get("settings"):
-        label["method"] += f"[{row['settings']}]"
+    # The method's name shows what separates rows, such as crops; these have columns of their own.
+    label["method"] = row["method"].partition("[")[0] + (f"[{row['settings']}]" if row.get("settings") else "")
     label["ipc"] = None if row["ipc"] in ("", "all") else int(row["ipc"])
     label["threads"] = int(row["threads"]) if row.get("threads") else None
     label["device"] = row.get("device") or None

@@ -41,21 +41,20 @@ def test_rows_of_a_killed_run_are_exported_by_the_next_one(tmp_path: Path) -> No
     assert export_from(tmp_path, tmp_path / "store.sqlite") == 2
     fill(tmp_path / "store.sqlite", range(3), method="pca", group="b" * 10)
     assert export_from(tmp_path, tmp_path / "store.sqlite") == 5
-    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    assert [row["seed"] for row in rows if row["method"] == "pca"] == ["0", "1", "2"]
+    assert [each["label"]["seed"] for each in read_rows(tmp_path) if each["label"]["method"] == "pca"] == [0, 1, 2]
 
 
 def test_a_store_restored_from_the_rows_gives_the_same_rows(tmp_path: Path) -> None:
     fill(tmp_path / "store.sqlite", range(3))
     export_from(tmp_path, tmp_path / "store.sqlite")
-    files = [(tmp_path / name).read_bytes() for name in ("rows.jsonl", "rows.csv")]
+    rows = (tmp_path / "rows.jsonl").read_bytes()
     with Store(tmp_path / "again.sqlite") as store:
         assert restore(tmp_path, store) == 3
         assert restore(tmp_path, store) == 0
         assert set(store.states().values()) == {"done"}
         (tmp_path / "rows.jsonl").unlink()
         export(tmp_path, store)
-    assert [(tmp_path / name).read_bytes() for name in ("rows.jsonl", "rows.csv")] == files
+    assert (tmp_path / "rows.jsonl").read_bytes() == rows
 
 
 def test_the_rows_of_the_study_give_its_store(tmp_path: Path) -> None:
@@ -78,21 +77,35 @@ def test_the_rows_of_the_study_give_its_store(tmp_path: Path) -> None:
         open_results(short, whole=True).__enter__()
 
 
-def test_a_csv_row_separates_method_and_settings() -> None:
-    """A filter by method and ipc finds el2n with any settings; `full` has no ipc."""
+def test_a_csv_row_shows_in_its_name_what_separates_it() -> None:
+    """A filter by method finds a method's usual rows alone; `full` has no ipc."""
     rows = [row("el2n[keep=hard]", 3, 40.0), row("random", 1, 30.0), row("full", 0, 80.0, ipc=None)]
     rows += [row("sre2l[iterations=50]", 4, 20.0), row("pca[grid=3,score=random]", 2, 41.0)]
-    found = list(csv.DictReader(rows_csv(rows).splitlines()))
+    rows += [row("pca", 2, 40.0, augment="protocol", precision="bf16"), row("pca[grid=3]", 2, 40.0, image_size=96)]
+    usual = {"protocol": "cim-hl", "augment": "method", "image_size": 64, "precision": "fp32"}
+    found = list(csv.DictReader(rows_csv(rows, usual).splitlines()))
     assert [(each["method"], each["settings"]) for each in found] == [
-        ("el2n", "keep=hard"),
+        ("el2n[keep=hard]", "keep=hard"),
         ("random", ""),
         ("full", ""),
-        ("sre2l", "iterations=50"),
-        ("pca", "grid=3,score=random"),
+        ("sre2l", "iterations=50"),  # smaller than its paper's, and the only rows of sre2l
+        ("pca[grid=3,score=random]", "grid=3,score=random"),
+        ("pca[augment=protocol,precision=bf16]", ""),
+        ("pca[grid=3,image_size=96]", "grid=3"),
     ]
-    assert [each["ipc"] for each in found] == ["10", "10", "", "10", "10"]
-    assert [each["observer_seed"] for each in found] == ["3", "", "", "4", ""]  # sre2l: its teacher is the observer
+    assert [each["ipc"] for each in found] == ["10", "10", "", *["10"] * 4]
+    # The teacher of sre2l is the observer.
+    assert [each["observer_seed"] for each in found] == ["3", "", "", "4", "", "2", "2"]
     assert (found[0]["top1"], found[0]["top1_best"], found[0]["augment"]) == ("40.0", "41.0", "method")
+
+
+def test_method_ipc_protocol_network_and_seed_name_each_committed_row() -> None:
+    with (study.STUDY / "rows.csv").open() as file:
+        names = [
+            tuple(each[axis] for axis in ("method", "ipc", "protocol", "arch", "seed")) for each in csv.DictReader(file)
+        ]
+    assert len(names) == len(set(names))
+    assert {"random", "el2n", "pca", "pact", "rded", "sre2l", "dwa", "full"} <= {name[0] for name in names}
 
 
 def test_planned_rows_have_the_labels_of_finished_rows() -> None:

@@ -116,6 +116,19 @@ def test_too_few_pairs_decide_nothing(tmp_path: Path) -> None:
     assert "8 pairs pass only after other claims have passed, 9 can pass first" in eight["0"].why
 
 
+def test_verdicts_read_the_seeds_of_the_claims_alone(folder: Path) -> None:
+    """Tables show all seeds. Without the first two, eight pairs of one sign remain."""
+    write_study(folder, read_rows(folder), claims={"seeds": "2-9"})
+    found = judged(folder)
+    assert (found["pca-random"].found.pairs.n, found["pca-random"].p) == (8, 2 / 2**8)
+    assert found["pca-random"].found.pairs.mean == pytest.approx(
+        statistics.fmean(PCA[2:]) - statistics.fmean(RANDOM[2:])
+    )
+    page = outputs(folder)["README.md"].decode()
+    assert "over all of them; it reads seeds 2 to 9 alone. p is" in page
+    assert "| `pca` | 10 | 47.15" in page
+
+
 @pytest.mark.parametrize(("claims", "needed"), [(1, 6), (6, 8), (7, 9), (12, 9), (13, 10)])
 def test_the_pairs_that_can_decide_among_claims(claims: int, needed: int) -> None:
     assert seeds_for_claims(claims, 0.05) == needed
@@ -169,7 +182,7 @@ def test_runs_on_held_out_training_images_are_left_out(tmp_path: Path) -> None:
     rows = [*rows_of("pca", PCA), *rows_of("pca", RANDOM, holdout=0.2, group="9")]
     (found,) = group_results(rows, [])
     assert list(found.accuracies().values()) == PCA
-    assert [line["holdout"] for line in csv.DictReader(rows_csv(rows).splitlines())] == [""] * 10 + ["0.2"] * 10
+    assert [line["holdout"] for line in csv.DictReader(rows_csv(rows, {}).splitlines())] == [""] * 10 + ["0.2"] * 10
     alone = outputs(write_study(tmp_path, [row("pca", 0, 60.0, holdout=0.2)]))["README.md"].decode()
     assert "0 of the 32 rows that `study.yaml` asks for have run." in alone
 
