@@ -14,7 +14,7 @@ from studies.figures import figures
 from studies.pages import page
 from studies.results import group_results, lacking
 from studies.rows import read_rows, rows_csv
-from studies.sheets import claims_csv, tables_csv
+from studies.sheets import claims_csv, effects_csv, tables_csv
 from studies.specs import read_claims, read_questions
 from studies.verdicts import judge
 
@@ -48,6 +48,7 @@ def outputs(study: Path) -> dict[str, bytes]:
         "README.md": page(found),
         "rows.csv": rows_csv(rows, questions.column),
         "tables.csv": tables_csv(found),
+        "effects.csv": effects_csv(found),
         "claims.csv": claims_csv(found),
         "environment.json": json.dumps(environments(rows), indent=1, sort_keys=True) + "\n",
         **{f"{FIGURES}/{figure.name}": figure.text for figure in drawn},

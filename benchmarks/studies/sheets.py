@@ -1,4 +1,4 @@
-"""Write the study's tables and claims as CSV."""
+"""Write the study's tables, effects and claims as CSV."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from typing import Any
 
 from fastdc.report.escape import csv_text
 from studies.cells import Study, heading, side_name
-from studies.results import Result, baseline_of, compare, tables_of
+from studies.results import Result, baseline_of, compare, contrast, tables_of
 from studies.rows import split_method
 from studies.specs import Table
 
@@ -73,6 +73,22 @@ def claims_csv(study: Study) -> str:
             "why": each.why,
         }
         for each in study.judged
+    )
+
+
+def effects_csv(study: Study) -> str:
+    """Return every contrast of the questions with its numbers."""
+    return csv_of(
+        {
+            "question": question.id,
+            "effect": each.name,
+            "column": heading(study.questions.column | each.column),
+            "a": side_name(each.a).replace("`", ""),
+            "b": side_name(each.b).replace("`", ""),
+            **_paired_values(contrast(study.results, study.questions.column, each).pairs),
+        }
+        for question in study.questions.questions
+        for each in question.contrasts
     )
 
 
