@@ -23,6 +23,8 @@ from fastdc.common.errors import BetonError, ManifestError
 from fastdc.common.keys import bytes_key, content_key
 
 SCHEMA_VERSION = 1
+MANIFEST_OPENING = b'{\n"schema_version": '
+"""First bytes of every manifest that `dump_manifest` writes."""
 INFERRED = "inferred from the beton"
 """Value of `made.tool` in a manifest that was inferred because the file's own is missing."""
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -18,6 +18,7 @@ from fastdc.common.log import log_message
 NO_LABEL = int(np.iinfo(np.int64).min)
 NUMBER = re.compile(r"[-+]?\d{1,18}")
 """Text of a label that is a class number."""
+_FRACTION = re.compile(rf"{NUMBER.pattern}(\.0+)?")
 MIN_CLASSES = 1000
 """Labels without names may range up to here, even if there are fewer images."""
 
@@ -69,6 +70,27 @@ class NamedRows:
         if self.found.texts is not None:
             return f"label {self.found.texts[code]!r} is not one of the {len(self.classes)} classes"
         return f"label {code}, expected 0..{len(self.classes) - 1}"
+
+
+def read_texts(codes: NDArray[np.int64], texts: Sequence[str], given: Sequence[str] | None, source: Path) -> RowLabels:
+    """Return labels that a source writes as texts: as numbers if all are, and none is the name of a given class.
+
+    Args:
+        codes: int64 [N], the index in `texts` of each row's label; `NO_LABEL` where a row has none.
+        texts: the different labels.
+        given: names of classes that the user gave.
+        source: for the message.
+
+    Raises:
+        SourceError: the labels are whole numbers that are written as fractions, which would sort as texts.
+    """
+    if set(texts).intersection(given or ()) or not all(map(_FRACTION.fullmatch, texts)):
+        return RowLabels(codes, tuple(texts))
+    fraction = next((text for text in texts if not NUMBER.fullmatch(text)), None)
+    if fraction is not None:
+        raise SourceError(f"{source}: labels are fractions such as {fraction}; write whole numbers, or names")
+    numbers = np.array([*map(int, texts), NO_LABEL], np.int64)
+    return RowLabels(numbers[np.where(codes == NO_LABEL, -1, codes)], None)
 
 
 def name_rows(found: RowLabels, given: Sequence[str] | None, source: Path, row_id: Callable[[int], str]) -> NamedRows:
