@@ -35,7 +35,7 @@ def check_beton_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> N
     if out.suffix != ".beton" and not out.is_dir():
         better = out.with_suffix(".beton") if out.suffix == ".json" else out.with_name(f"{out.name}.beton")
         reason = "is the name of a manifest" if out.suffix == ".json" else "does not end in .beton"
-        raise OutputError(f"{out}: {reason}, expected a name such as {better.name}; call the file so")
+        raise OutputError(f"{out}: {reason}, expected a name such as {better.name}; use that name")
     check_output(out, force)
     check_not_input(manifest_path(out), protected)
     _check_manifest_place(out, force)

@@ -171,8 +171,8 @@ def _compare_names(found: RowLabels, given: Sequence[str], source: Path) -> str:
     shared = sorted(set(known).intersection(given))
     if shared:
         raise SourceError(
-            f"{source}: --classes names {shared[0]!r} as the source does, but not every class so, once; name "
-            "all as it does, or all in other words, in their order"
+            f"{source}: --classes repeats only some of the source's names, such as {shared[0]!r}; give exactly the "
+            "source's names, or only new names in the source's order"
         )
     pair = f"{known[0]!r} becomes {given[0]!r}, and so on"
     log_message(f"note: {source}: --classes shares no name with the source; {pair}")
