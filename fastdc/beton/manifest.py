@@ -153,6 +153,9 @@ def parse_versioned(model: type[ModelT], data: bytes, place: Path, field: str, w
     """Parse the JSON of a model that holds the version of its layout.
 
     Args:
+        model: the model.
+        data: its JSON.
+        place: path of the data, for messages.
         field: field of the version; its default is the newest one.
         what, remedy: the model and an advice, for messages.
 
@@ -289,7 +292,7 @@ def unknown_classes(*betons: tuple[Path, Manifest]) -> str | None:
     for path, manifest in betons:
         if manifest.inferred:
             return (
-                f"{path}: its manifest {Path(path).with_suffix('.json').name} is missing, so its classes are only "
+                f"{path}: its manifest {manifest_path(path).name} is missing, so its classes are only "
                 f"known as 0..{len(manifest.classes) - 1}; {manifest_remedy(path)}"
             )
     return None

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.format import MAX_SIDE
 from fastdc.beton.hints import MAX_GRID
 from fastdc.common.errors import ConfigError
 from fastdc.kernels.views.view_batches import RESIZE_SIDE, VIEW_NUMBERS
-
-MAX_SIDE = 65_535  # the format stores sides as 16-bit numbers
 
 
 def _check_side(name: str, side: int, lowest: int) -> None:

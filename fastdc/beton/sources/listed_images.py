@@ -16,7 +16,7 @@ from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.readme_names import readme_names
 from fastdc.beton.sources.row_labels import NO_LABEL, RowLabels, name_rows, read_texts
 from fastdc.beton.sources.source_options import SourceOptions
-from fastdc.beton.sources.splits import SPLIT_NAMES, holds_images, match_split, no_such_split
+from fastdc.beton.sources.splits import SPLIT_NAMES, choose_split, holds_images
 from fastdc.beton.sources.tables import TABLE_SUFFIXES, Row, open_table
 from fastdc.beton.sources.trees import Fetch, FolderTree, is_image, join, read_regular_file
 from fastdc.beton.texts import Texts, one_spelling
@@ -135,10 +135,7 @@ def find_table(source: Path, split: str | None) -> Path:
             raise SourceError(f"{source}: lists one set without splits, but {split!r} was requested; omit --split")
         return source if source.is_file() else _only_table(source)
     names = [path.name for path in _split_folders(source)]
-    chosen = None if split is None else match_split(names, split, source)
-    if chosen is None:
-        raise no_such_split(source, names, split)
-    return _only_table(source / chosen)
+    return _only_table(source / choose_split(names, split, source))
 
 
 def _only_table(folder: Path) -> Path:

@@ -209,6 +209,6 @@ def test_a_folder_that_holds_the_beton_is_not_replaced(odd_set: Path, tmp_path: 
     for number, path in enumerate((odd_set, odd_set.with_suffix(".json"))):  # as many files as the export wrote
         next(out.glob(f"*/{number:04d}.*")).unlink()
         shutil.move(path, out / path.name)
-    with pytest.raises(OutputError, match="holds 2 files that are not the export's, such as odd.beton; move them out"):
+    with pytest.raises(OutputError, match=r"holds 2 files that are not the export's, such as odd\.beton; move them"):
         export_images(out / "odd.beton", out, "folder", force=True)
     assert (out / "odd.beton").is_file()
