@@ -143,9 +143,9 @@ def test_a_source(install: Install) -> None:
 def test_a_source_with_labels_out_of_range(install: Install) -> None:
     install("sources", "wrong = wrong_source", wrong_source=MISLABELLED_SOURCE)
     found = failed(check_source)
-    assert found["labels are in range"] == "found labels [0, 5], expected 0 to 1"
+    assert found["labels are in range"] == "found labels [0, 5, 10], expected 0 to 2"
     assert found["written beton verifies"].startswith("SourceError: ")
-    assert "label 5, expected 0..1; correct or remove it" in found["written beton verifies"]
+    assert "label 5, expected 0..2; correct or remove it" in found["written beton verifies"]
 
 
 def test_a_tracker(install: Install) -> None:
