@@ -152,7 +152,7 @@ def _write(
 
 
 def _choose_means(recipe: Recipe, images: int) -> Recipe:
-    """Add the fast kernels that `images` images make up for loading."""
+    """Choose the fast kernels if the set is large enough to repay loading them."""
     if recipe.encoding == "keep":
         return replace(recipe, read=choose_reading(images))
     return replace(recipe, resize=resize_many) if images >= MANY_IMAGES else recipe
@@ -179,9 +179,13 @@ def _store(
 ) -> None:
     """Append one result; or, depending on `on_error`, record it as skipped or raise."""
     number, payload, conversions, reason = converted
-    if payload is not None:
+    label = int(contents.labels[number])
+    usable = 0 <= label < len(contents.classes)
+    if payload is not None and not usable:
+        reason = f"label {label}, expected 0..{len(contents.classes) - 1}"
+    elif payload is not None:
         try:
-            writer.append(payload, int(contents.labels[number]), number)
+            writer.append(payload, label, number)
             if conversions:
                 tally.converted.update(conversions)
             return
@@ -190,7 +194,8 @@ def _store(
     name = printable(contents.ids[number])
     if on_error == "fail":
         where = place_in(source, printable(contents.root), name)
-        raise SourceError(f"{where}: {reason}; repair or remove it, or use --on-error skip")
+        advice = "repair or remove it" if usable else "correct or remove it"
+        raise SourceError(f"{where}: {reason}; {advice}, or use --on-error skip")
     tally.skipped.append(Skipped(path=name, reason=reason, kind="unreadable"))
 
 
@@ -206,10 +211,10 @@ def _check_filled(contents: Contents, writer: BetonWriter, tally: _Tally, source
             continue
         lost = {printable(contents.ids[number]) for number in np.flatnonzero(contents.labels == label).tolist()}
         first = min((skipped.path, skipped.reason) for skipped in tally.skipped if skipped.path in lost)
-        where = "/".join(printable(part) for part in (str(source), contents.root, name) if part)
         raise SourceError(
-            f"{where}: class {printable(name)!r}: none of its {len(lost)} images can be read, expected at least one; "
-            f"the first, {first[0]}: {first[1]}; repair them or remove the folder"
+            f"{place_in(source, printable(contents.root))}: class {printable(name)!r}: none of its {len(lost)} images "
+            f"can be read, expected at least one; the first, {first[0]}: {first[1]}; repair them, or take the class "
+            "out of the source"
         )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fastdc.beton.encode_images import encode_jpeg
+from fastdc.beton.format import MAX_SIDE
 from fastdc.beton.images import Rgb, check_pixels, read_image
 from fastdc.beton.jpeg_header import read_jpeg_header
 from fastdc.beton.pages import Payload, jpeg_payload
@@ -47,8 +48,8 @@ def make_recipe(encoding: Encoding | None, quality: int | None, resolution: int 
         raise ConfigError(f"encoding {encoding!r}, expected keep, jpg or raw")
     if encoding == "keep" and resolution is not None:
         raise ConfigError("encoding keep copies images untouched, but a resolution was given; use jpg or raw")
-    if resolution is not None and not 1 <= resolution <= 65_535:
-        raise ConfigError(f"resolution {resolution}, expected 1..65535 pixels")
+    if resolution is not None and not 1 <= resolution <= MAX_SIDE:
+        raise ConfigError(f"resolution {resolution}, expected 1..{MAX_SIDE} pixels")
     if quality is not None and not 1 <= quality <= 100:
         raise ConfigError(f"quality {quality}, expected 1..100")
     chosen: Encoding = encoding or ("keep" if resolution is None else "jpg")

@@ -20,10 +20,11 @@ EXPECTED = {
     "tile_whole": "a share",
     "tile_align": "a share",
     "tile_scale": "two shares, low and high",
-    "tile_views": "a whole number from 1 to 64",
+    "tile_views": "a whole number",
 }
 HINTS = tuple(EXPECTED)
 MAX_GRID, MAX_VIEWS = 16, 64
+"""Most tiles per side and most views; every rule and every view of training keeps to them."""
 VALUES = {
     "tile_grid": f"GRID from 1 to {MAX_GRID}",
     "tile_whole": "SHARE from 0 to 1",
@@ -32,6 +33,7 @@ VALUES = {
     "tile_views": f"COUNT from 1 to {MAX_VIEWS}",
 }
 """Form of each hint as a text."""
+_HINT_ADVICE = "make the set again, or train with --augment protocol"
 NUMBER = r"\d+(?:\.\d+)?"
 PART = re.compile(
     rf"(?P<name>whole|align)=(?P<share>{NUMBER})|scale=(?P<low>{NUMBER})-(?P<high>{NUMBER})|views=(?P<views>\d{{1,9}})"
@@ -88,7 +90,10 @@ def tile_crop(augment: str, hints: Mapping[str, Any]) -> TileCrop:
     if augment == PROTOCOL:
         return TileCrop()
     values = {name.removeprefix("tile_"): _hint(name, hints[name]) for name in HINTS if name in hints}
-    return TileCrop(**values)
+    try:
+        return _check_rule(TileCrop(**values))
+    except ValueError as error:
+        raise ConfigError(f"hint of the training set: tile_{error}; {_HINT_ADVICE}") from error
 
 
 def stored_hints(augment: str | None, hints: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,25 +106,48 @@ def stored_hints(augment: str | None, hints: Mapping[str, Any]) -> dict[str, Any
 def _hint(name: str, value: Any) -> Any:
     """Convert one hint to the type that `TileCrop` holds."""
     try:
-        if name == "tile_grid":
-            return int(value)
-        if name == "tile_views":
-            return _views(int(value))
+        if name in ("tile_grid", "tile_views"):
+            return _whole(value)
         if name != "tile_scale":
-            return float(value)
-        low, high = (None, None) if value is None else map(float, value)
+            return _number(value)
+        low, high = (None, None) if value is None else map(_number, value)
         return None if low is None or high is None else (low, high)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(
-            f"hint {name}={value!r} of the training set: expected {EXPECTED[name]}; make the set again, or train with "
-            "--augment protocol"
-        ) from error
+        wanted = f"expected {EXPECTED[name]}"
+        raise ConfigError(f"hint {name}={value!r} of the training set: {wanted}; {_HINT_ADVICE}") from error
 
 
-def _views(views: int) -> int:
-    if not 1 <= views <= MAX_VIEWS:
-        raise ValueError(f"views={views}: expected 1 to {MAX_VIEWS} views of an image in an epoch")
-    return views
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError("a truth value is not a number")
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    """Convert 2, and also 2.0 and "2", which earlier releases accepted."""
+    number = int(value)
+    if isinstance(value, bool) or (isinstance(value, float) and number != value):
+        raise ValueError("expected a whole number")
+    return number
+
+
+def _check_rule(rule: TileCrop) -> TileCrop:
+    """Return a rule with all values in range.
+
+    Raises:
+        ValueError: begins with the name of the field and its value.
+    """
+    if not 1 <= rule.grid <= MAX_GRID:
+        raise ValueError(f"grid={rule.grid}: expected {VALUES['tile_grid']}")
+    for name in ("whole", "align"):
+        if not 0 <= getattr(rule, name) <= 1:
+            raise ValueError(f"{name}={getattr(rule, name)}: shares lie between 0 and 1")
+    if rule.scale is not None and not 0 < rule.scale[0] <= rule.scale[1] <= 1:
+        low, high = rule.scale
+        raise ValueError(f"scale={low}-{high}: expected 0 < LOW <= HIGH <= 1, shares of a tile's area")
+    if not 1 <= rule.views <= MAX_VIEWS:
+        raise ValueError(f"views={rule.views}: expected 1 to {MAX_VIEWS} views of an image in an epoch")
+    return rule
 
 
 def parse_hints(texts: Sequence[str]) -> dict[str, Any]:
@@ -215,7 +243,7 @@ def _plain(number: float) -> str:
 def _parse(text: str) -> TileCrop:
     head, *parts = text.split("+")
     kind, _, grid = head.partition(":")
-    if kind != TILE or not grid.isdecimal() or not 1 <= int(grid) <= MAX_GRID:
+    if kind != TILE or not grid.isdecimal():
         raise ValueError(f"expected {FORMS}, with {VALUES['tile_grid']}")
     values: dict[str, Any] = {}
     for part in parts:
@@ -226,18 +254,13 @@ def _parse(text: str) -> TileCrop:
         if name in values:
             raise ValueError(f"{name} is given twice")
         values[name] = _value(found)
-    rule = TileCrop(int(grid), **values)
-    if not (0 <= rule.whole <= 1 and 0 <= rule.align <= 1):
-        raise ValueError("shares lie between 0 and 1")
-    if rule.scale is not None and not 0 < rule.scale[0] <= rule.scale[1] <= 1:
-        raise ValueError("expected 0 < LOW <= HIGH <= 1, shares of a tile's area")
-    return rule
+    return _check_rule(TileCrop(int(grid), **values))
 
 
 def _value(found: re.Match[str]) -> Any:
     """Convert one part to the type that `TileCrop` holds."""
     if found["views"]:
-        return _views(int(found["views"]))
+        return int(found["views"])
     return float(found["share"]) if found["name"] else (float(found["low"]), float(found["high"]))
 
 

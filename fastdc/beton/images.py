@@ -91,7 +91,7 @@ def decode_payload(data: bytes | memoryview) -> Rgb:
         raise
     except Exception as error:  # CMYK, 4:4:1 (a KeyError), stray bytes before a marker: let Pillow decide
         if any(words in str(error).lower() for words in _DAMAGE):
-            raise SourceError(f"damaged JPEG: {' '.join(str(error).split())}") from error
+            raise SourceError(f"damaged JPEG: {one_line(error)}") from error
         return _decode_jpeg_with_pillow(data)
     return pixels
 

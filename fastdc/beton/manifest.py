@@ -23,6 +23,8 @@ from fastdc.common.errors import BetonError, ManifestError
 from fastdc.common.keys import bytes_key, content_key
 
 SCHEMA_VERSION = 1
+MANIFEST_OPENING = b'{\n"schema_version": '
+"""First bytes of every manifest that `dump_manifest` writes."""
 INFERRED = "inferred from the beton"
 """Value of `made.tool` in a manifest that was inferred because the file's own is missing."""
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -151,6 +153,9 @@ def parse_versioned(model: type[ModelT], data: bytes, place: Path, field: str, w
     """Parse the JSON of a model that holds the version of its layout.
 
     Args:
+        model: the model.
+        data: its JSON.
+        place: path of the data, for messages.
         field: field of the version; its default is the newest one.
         what, remedy: the model and an advice, for messages.
 
@@ -287,7 +292,7 @@ def unknown_classes(*betons: tuple[Path, Manifest]) -> str | None:
     for path, manifest in betons:
         if manifest.inferred:
             return (
-                f"{path}: its manifest {Path(path).with_suffix('.json').name} is missing, so its classes are only "
+                f"{path}: its manifest {manifest_path(path).name} is missing, so its classes are only "
                 f"known as 0..{len(manifest.classes) - 1}; {manifest_remedy(path)}"
             )
     return None

@@ -8,7 +8,7 @@ from typing import IO
 
 from filelock import Timeout
 
-from fastdc.beton.manifest import manifest_path, parse_manifest
+from fastdc.beton.manifest import MANIFEST_OPENING, manifest_path, parse_manifest
 from fastdc.beton.reader import inspect_beton
 from fastdc.common.errors import BetonError, ManifestError, OutputError, disk_full, is_disk_full
 from fastdc.common.files import atomic_file, check_not_input, check_output, remove_temporaries
@@ -22,12 +22,12 @@ def check_beton_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> N
         out: the beton to write; its manifest X.json goes beside it.
         force: whether an existing file may be replaced.
         inputs: what the command reads (betons, image folders, archives). Neither these nor the manifests of betons
-            among them are ever replaced, even with `force`.
+            among them are ever replaced, even with `force`. An X.json that is not a manifest never is either.
 
     Raises:
         OutputError: see `check_output`. Also if `out` does not end in .beton, since two betons of one stem would share
-            a manifest. Also if the manifest would replace an input or a folder; or, without `force`, a file that is not
-            a manifest, or the manifest of a beton that has been moved away.
+            a manifest. Also if the manifest would replace an input, a folder or a file that is not a manifest; or,
+            without `force`, the manifest of a beton that has been moved away.
     """
     out = Path(out)
     protected = _with_manifests(inputs)
@@ -35,7 +35,7 @@ def check_beton_output(out: Path, force: bool, inputs: Sequence[Path] = ()) -> N
     if out.suffix != ".beton" and not out.is_dir():
         better = out.with_suffix(".beton") if out.suffix == ".json" else out.with_name(f"{out.name}.beton")
         reason = "is the name of a manifest" if out.suffix == ".json" else "does not end in .beton"
-        raise OutputError(f"{out}: {reason}, expected a name such as {better.name}; call the file so")
+        raise OutputError(f"{out}: {reason}, expected a name such as {better.name}; use that name")
     check_output(out, force)
     check_not_input(manifest_path(out), protected)
     _check_manifest_place(out, force)
@@ -58,19 +58,22 @@ def _is_beton(path: Path) -> bool:
 
 
 def _check_manifest_place(out: Path, force: bool) -> None:
-    """Refuse to replace an existing X.json without `force`.
+    """Refuse to replace an X.json that is not this beton's manifest.
 
-    It may be unrelated data, such as annotations, or the manifest of a beton that was renamed. A manifest left by a
-    killed run of the same command may be replaced; it is beside the temporary file of its beton.
+    It may be unrelated data, such as annotations, which even `force` does not replace. It may be the manifest of a
+    beton that was renamed. A manifest left by a killed run of the same command may be replaced; it is beside the
+    temporary file of its beton.
     """
     path = manifest_path(out)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, but the manifest has to go there; choose another name")
-    if not path.exists() or (force and out.exists()):
+    if not path.exists():
         return
     try:
         parse_manifest(path)
     except ManifestError as error:
+        if force and _opens_as_manifest(path):
+            return
         raise OutputError(f"{path}: exists and is not a fastdc manifest; move it, or choose another name") from error
     if force:
         return
@@ -79,6 +82,15 @@ def _check_manifest_place(out: Path, force: bool) -> None:
             f"{path}: is the manifest of a beton that is not at {out.name} (any more); if you renamed that beton, "
             "rename its manifest too, else add --force to replace it"
         )
+
+
+def _opens_as_manifest(path: Path) -> bool:
+    """Return whether a file that cannot be parsed begins as manifests do, so that it is a damaged or a newer one."""
+    try:
+        with path.open("rb") as handle:
+            return handle.read(len(MANIFEST_OPENING)) == MANIFEST_OPENING
+    except OSError:
+        return False
 
 
 def _list_leftovers(file: Path) -> list[Path]:

@@ -20,6 +20,7 @@ class BetonFile:
 
     Attributes:
         path: the file.
+        structure: its parsed tables; see `format.Structure`.
         num_samples: number N of samples.
         labels: class of each sample, int64 [N].
         heights: pixels, int64 [N].
@@ -61,12 +62,20 @@ class BetonFile:
         Raises:
             BetonError: `index` is outside 0..N-1, or the file was closed.
         """
-        if not 0 <= index < self.num_samples:
-            raise BetonError(f"{self.path}: sample {index} does not exist, expected 0..{self.num_samples - 1}")
+        self.check_index(index)
         if self._data is None:
             raise BetonError(f"{self.path}: was closed; open it again")
         start = self.offsets[index]
         return self._data[start : start + self.sizes[index]].data
+
+    def check_index(self, index: int) -> None:
+        """Check that a sample exists; a negative index is refused.
+
+        Raises:
+            BetonError: `index` is outside 0..N-1.
+        """
+        if not 0 <= index < self.num_samples:
+            raise BetonError(f"{self.path}: sample {index} does not exist, expected 0..{self.num_samples - 1}")
 
     def decode(self, index: int) -> NDArray[np.uint8]:
         """Return the pixels of sample `index` as a new uint8 array [H, W, 3], equal to what Pillow decodes.

@@ -94,6 +94,7 @@ def held_out(labels: NDArray[np.int64], hashes: Iterable[str], share: float) -> 
     Args:
         labels: int64 [N], classes.
         hashes: [N], `bytes_key` of the stored bytes.
+        share: part of each class to hold out, 0..1.
 
     Returns:
         bool [N], true for the images that are held out.

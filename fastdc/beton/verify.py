@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastdc.beton.format import METADATA_START, Problem, Structure, make_preamble
+from fastdc.beton.format import METADATA_START, Problem, Structure, make_preamble, report
 from fastdc.beton.manifest import Manifest, find_mismatch, manifest_path, parse_manifest
 from fastdc.beton.missing_manifest import warn_missing
 from fastdc.beton.reader import BetonFile, inspect_beton
@@ -56,9 +56,10 @@ def verify_beton(path: Path, deep: bool = False) -> list[Problem]:
 
 def _check_manifest(manifest: Manifest, structure: Structure) -> Iterator[Problem]:
     labels = structure.metadata["label"]
-    for index in np.flatnonzero(labels >= len(manifest.classes))[:20]:
-        message = f"label {labels[index]}, but the manifest has {len(manifest.classes)} classes"
-        yield Problem("metadata", int(index), None, message)
+    classes = len(manifest.classes)
+    yield from report(
+        "metadata", labels >= classes, lambda i: f"label {labels[i]}, but the manifest has {classes} classes"
+    )
     mismatch = find_mismatch(manifest, structure)
     if mismatch:
         yield Problem("manifest", None, None, mismatch)

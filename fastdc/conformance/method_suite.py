@@ -88,7 +88,7 @@ class MethodSuite(Suite):
         expect(rule.views == planned.views, f"{rule.views} views in the hints", f"training_crop's {planned.views}")
 
     def stored_beton_verifies(self) -> None:
-        """Check every stored image, and that it has the stored size."""
+        """Check every stored image; one of another size than the stored one is refused earlier, when it is stored."""
         problems = verify_beton(self._subset, deep=True)
         expect(not problems, f"{len(problems)} problems, first {problems[:1]}", "a sound beton")
         with BetonFile(self._subset) as beton:

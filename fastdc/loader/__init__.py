@@ -1,4 +1,4 @@
-"""Load batches of images from a `.beton`: three engines, the same batches."""
+"""Load batches of images from a `.beton` with one of three engines; see `open_loader` for their pixels."""
 
 from fastdc.loader.batches import Batch, Loader
 from fastdc.loader.open import choose_engine, engine_for_part, open_loader, open_stream

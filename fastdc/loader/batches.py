@@ -57,7 +57,8 @@ class SampleOrder:
 
     def epoch(self, epoch: int) -> NDArray[np.int64]:
         """Return the visits of epoch `epoch`, int64 [n * views]: round v visits sample i as i + v * total."""
-        return np.concatenate([self._round(epoch, view) + view * self.total for view in range(self.views)])
+        number = int(epoch)  # seeds are derived from JSON, which has no numpy integers
+        return np.concatenate([self._round(number, view) + view * self.total for view in range(self.views)])
 
     def _round(self, epoch: int, view: int) -> NDArray[np.int64]:
         if not self.shuffle:
@@ -133,7 +134,7 @@ def batch_error(path: Path, samples: NDArray[np.int64], failure: BaseException |
 class Loader:
     """Batches of K >= 1 views of a beton's samples from one stream, which reads and decodes every image once.
 
-    Every engine makes the same batches.
+    For the pixels of the engines, see `open_loader`.
 
     Attributes:
         engine: "ffcv", "resident" or "device".

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton import BetonFile
+from fastdc.beton.positioned_io import read_range
 from fastdc.common.errors import LoaderError
 from fastdc.loader.image_cache import FileIdentity, file_identity, identity_of
 
@@ -52,13 +53,15 @@ class StoredFile(BetonFile):
         """Return the stored bytes of sample `index`, copied from the file.
 
         Raises:
+            BetonError: `index` is outside 0..N-1.
             LoaderError: the file is shorter than it was, cannot be read, or was closed.
         """
+        self.check_index(index)
         size = int(self.sizes[index])
         if self.descriptor < 0:
             raise LoaderError(f"{self.path}: was closed; open it again")
         try:
-            data = os.pread(self.descriptor, size, int(self.offsets[index]))
+            data = read_range(self.descriptor, int(self.offsets[index]), size)
         except OSError as error:
             raise LoaderError(f"{self.path}: sample {index}: cannot be read ({error.strerror})") from error
         if len(data) != size:
@@ -89,7 +92,7 @@ class StoredFile(BetonFile):
         )
 
     def reader(self) -> NDArray[np.int64]:
-        """Return the file in the form kernels read it, see `kernels.pread`."""
+        """Return the file in the form kernels read it, see `kernels.files.pread`."""
         return np.array([pread_address(), self.descriptor], np.int64)
 
     def close(self) -> None:

@@ -45,9 +45,8 @@ def open_loader(
 ) -> Loader:
     """Open a beton as batches of one view.
 
-    Order and augmentation depend only on (seed, epoch, sample). The views are therefore the same for all engines, any
-    number of workers and any batch size. Only the device engine's may differ, by at most one level, because of its
-    arithmetic. All engines keep the last, short batch.
+    Order and augmentation depend only on (seed, epoch, sample), not on the number of workers or the batch size. "ffcv"
+    and "resident" give the same bytes; "device" may differ by one level. All engines keep the last, short batch.
 
     Args:
         path: the beton.
@@ -60,10 +59,12 @@ def open_loader(
         views: visits to each sample in an epoch, each with its own order and draws; the first visits equal those of
             `views` = 1.
         engine: "resident" keeps decoded images in memory. "ffcv" decodes them in every epoch. "device" keeps them in
-            the memory of `device` and makes the views there. "auto" is device if `device` is CUDA and the images, all
-            of one size, take at most a quarter of its memory, however many processes share it (validation views: of
-            this process's share); resident if they take at most a quarter of the free main memory (or are decoded
-            already); else ffcv.
+            the memory of `device` and makes the views there. "auto" takes the first that applies:
+
+            * device: `device` is CUDA, all images have one size, and they fill at most a quarter of its memory.
+              Validation views count against this process's share of the GPU.
+            * resident: they fill at most a quarter of the free main memory, or are decoded already.
+            * ffcv: otherwise.
         workers: threads; None for one per CPU that this process may use.
         output: "uint8": images are uint8 [B, S, S, 3]; "float32": normalised float32 [B, 3, S, S], see `Batch`.
         device: where the consumer computes; None for the CPU. For CUDA, batches lie in page-locked memory, or with the

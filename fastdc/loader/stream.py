@@ -50,7 +50,7 @@ class ViewPlan:
         requests: the distinct requests, training views first; validation views do not depend on the seed.
         random: number of training views among them.
         places: for each original request, its number in `requests`.
-        views: float64 [K, VIEW_NUMBERS]; seeds, sides: int64 [K]: see `kernels.batches`.
+        views: float64 [K, VIEW_NUMBERS]; seeds, sides: int64 [K]: see `kernels.views.view_batches`.
         levels: float32 [2, 3 * largest side], shift and scale of 8-bit levels, or [2, 0] for uint8 output.
     """
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdc.beton.format import MAX_SIDE
+from fastdc.beton.hints import MAX_GRID
 from fastdc.common.errors import ConfigError
 from fastdc.kernels.views.view_batches import RESIZE_SIDE, VIEW_NUMBERS
-
-MAX_SIDE = 65_535  # the format stores sides as 16-bit numbers
 
 
 def _check_side(name: str, side: int, lowest: int) -> None:
@@ -66,8 +66,8 @@ class TrainView:
         _check_scale("tile_scale", self.tile_scale or self.scale)
         if not 0.0 < self.ratio[0] <= self.ratio[1] < float("inf"):
             raise ConfigError(f"ratio={self.ratio}: expected 0 < low <= high (width / height)")
-        if not 1 <= self.tile_grid <= 256:
-            raise ConfigError(f"tile_grid={self.tile_grid}: expected 1..256 tiles a side")
+        if not 1 <= self.tile_grid <= MAX_GRID:
+            raise ConfigError(f"tile_grid={self.tile_grid}: expected 1..{MAX_GRID} tiles a side")
         for name in ("tile_whole", "tile_align"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}={getattr(self, name)}: expected a share of the visits, 0 to 1")
@@ -113,7 +113,7 @@ class ViewRequest:
 
 
 def view_numbers(view: View) -> NDArray[np.float64]:
-    """Return the view in the form the kernels take: float64 [VIEW_NUMBERS], in the order of `kernels.batches`."""
+    """Return the view as kernels take it: float64 [VIEW_NUMBERS], in the order of `kernels.views.view_batches`."""
     numbers = np.zeros(VIEW_NUMBERS)
     if isinstance(view, EvalView):
         numbers[RESIZE_SIDE] = view.resize

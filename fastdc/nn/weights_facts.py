@@ -30,7 +30,7 @@ class Facts:
     """Metadata of a weights file.
 
     Attributes:
-        arch: architecture name (`fastdc.nn.models`).
+        arch: architecture name (`fastdc.nn.arch_names`).
         classes: class name of each output, in order.
         image_size: side of the training crops in pixels.
         mean, std: normalisation of the three input channels, on a scale from 0 to 1.

@@ -18,7 +18,7 @@ class ObserverConfig(Settings):
     """Settings of a training on the full set; defaults follow CCS's ImageNet proxy, with the benchmark's ResNet-18.
 
     Attributes:
-        arch: architecture name (`fastdc.nn.models`).
+        arch: architecture name (`fastdc.nn.arch_names`).
         epochs: length of the cosine schedule in epochs; training may stop earlier (`stop_after` of `observe`).
         batch_size: images per step.
         lr: SGD's learning rate at the start of a half cosine, which is updated every step.

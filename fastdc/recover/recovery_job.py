@@ -50,7 +50,7 @@ class RecoverJob:
         image_size: side S of the stored images, pixels.
         seed: in [0, 2**63); starts and views depend on it.
         recipe: its numbers.
-        layout: how images are grouped into batches, see `batches.batch_positions`.
+        layout: how images are grouped into batches, see `finished_batches.batch_positions`.
         matching: the statistics loss.
         settings: further inputs that the pixels depend on, JSON-able: the method's settings.
         statistics: for every teacher the statistics that `matching` needs beside the running ones, or None.

@@ -11,7 +11,7 @@ from fastdc.kernels.views.boxes import Box, random_flip, random_resized_crop
 from fastdc.recover.recovery_recipe import Recipe
 
 RATIO = (3 / 4, 4 / 3)
-# Draw numbers. `kernels.rng` gives 62 to 65 to views of mosaics, which are never drawn from a recovery's stream.
+# Draw numbers. `kernels.core.rng` gives 62 to 65 to views of mosaics, which are never drawn from a recovery's stream.
 ROLL_DOWN, ROLL_RIGHT, SHIFT_DOWN, SHIFT_RIGHT = 62, 63, 64, 65
 
 

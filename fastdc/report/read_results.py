@@ -115,7 +115,7 @@ def _read_whole(path: Path) -> Committed:
                 made[record.key] = dict(row["provenance"])
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise StoreError(
-                f"{path}:{number}: is no row of a study ({type(error).__name__}: {error}); export it again"
+                f"{path}:{number}: is not a row of a study ({type(error).__name__}: {error}); export it again"
             ) from error
         records.append(record)
     return Committed(records, details, made)
@@ -128,7 +128,7 @@ def _read_short(path: Path) -> Committed:
             record = _short_record(row)
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(
-                f"{path}:{number}: is no row of a study ({type(error).__name__}: {error}); export it again"
+                f"{path}:{number}: is not a row of a study ({type(error).__name__}: {error}); export it again"
             ) from error
         place = record.label["group"], record.label["seed"]
         if place in records:

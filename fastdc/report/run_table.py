@@ -46,7 +46,7 @@ def write_runs(results: Results, groups: Iterable[Group], out: Path) -> int:
     """
     arrow = import_pyarrow("--format parquet", ConfigError)
     if out.is_file() and not _is_runs(arrow, out):
-        raise OutputError(f"{out}: exists already and is no export of fastdc report; give --out another name")
+        raise OutputError(f"{out}: exists already and is not an export of fastdc report; give --out another name")
     check_output(out, force=True)
     columns = {name: field.annotation for name, field in Row.model_fields.items()} | RUN_COLUMNS
     schema = arrow.schema({name: _arrow_type(arrow, kind) for name, kind in columns.items()}, {MARK: __version__})

@@ -45,7 +45,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> NDArr
     import torch
 
     if not isinstance(storage, torch.storage.TypedStorage) or len(size) != 1 or stride not in ((1,), [1]):
-        raise ForbiddenError(f"a tensor {list(size)} that is no plain vector")
+        raise ForbiddenError(f"a tensor {list(size)} that is not a plain vector")
     values = torch.tensor([], dtype=storage.dtype).set_(storage._untyped_storage).numpy()
     if offset < 0 or size[0] < 0 or offset + size[0] > len(values):
         raise ForbiddenError(f"a tensor of {size[0]} numbers in a storage of {len(values)}")

@@ -89,7 +89,7 @@ def _read_json(path: Path, expected: str) -> Any:
     try:
         return json.loads(read_text(path), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is no JSON ({error}), expected {expected}") from error
+        raise ConfigError(f"{path}: is not JSON ({error}), expected {expected}") from error
 
 
 READERS: dict[str, Callable[[Path, str], Any]] = {

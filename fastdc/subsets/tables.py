@@ -240,7 +240,7 @@ def _cells(path: Path, number: int, row: str, width: int | None = None) -> list[
         try:
             cells = next(csv.reader([row.strip()], skipinitialspace=True), [])
         except csv.Error as error:
-            raise MethodError(f"{path}:{number}: is no line of a CSV file ({error})") from error
+            raise MethodError(f"{path}:{number}: is not a line of a CSV file ({error})") from error
     else:
         cells = row.split()
     return [cell.strip() for cell in cells]

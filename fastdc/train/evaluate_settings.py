@@ -15,7 +15,7 @@ class EvaluateSettings(Settings):
 
     Attributes:
         protocol: settings of training and validation.
-        arch: architecture name (`fastdc.nn.models`).
+        arch: architecture name (`fastdc.nn.arch_names`).
         seed: training seed of initial weights, shuffling and augmentation.
         augment: `method` follows the subset's hints (such as PCA's crop inside one tile), `protocol` ignores them, and
             values like `tile:2` crop inside tiles whatever the hints are (`fastdc.beton.hints`).

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fastdc.beton import BetonFile, decode_image, load_manifest, resize_short, verify_beton, write_beton
 from fastdc.beton import convert as convert_module
+from fastdc.beton.sources.open_source import open_source
 from fastdc.common.errors import ConfigError, OutputError, SourceError
 from tests.beton.conftest import resampled
 
@@ -239,10 +240,27 @@ def test_a_class_that_loses_all_its_images_is_an_error(folder, tmp_path):
     break_image(folder, "class_0/0.jpg", b"x")
     for number in range(4):
         break_image(folder, f"class_1/{number}.jpg", b"" if number == 0 else b"x")
-    words = r"images/class_1: class 'class_1': none of its 4 images.*the first, class_1/0\.jpg: empty file.*; repair"
+    words = (
+        r"images: class 'class_1': none of its 4 images.*the first, class_1/0\.jpg: empty file.*; repair them, or take "
+        "the class out of the source"
+    )
     with pytest.raises(SourceError, match=words):
         write_beton(folder, tmp_path / "x.beton", on_error="skip")
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize("label", [5, -1])
+def test_a_wrong_label_of_a_plug_in_names_its_image(folder, tmp_path, label):
+    with open_source(folder) as opened:
+        labels = opened.contents.labels.copy()
+        labels[2] = label
+        opened = opened._replace(contents=opened.contents._replace(labels=labels))
+        name = opened.contents.ids[2]
+        words = rf"images/{name}: label {label}, expected 0\.\.{len(opened.contents.classes) - 1}; correct or remove it"
+        with pytest.raises(SourceError, match=words):
+            write_beton(opened, tmp_path / "x.beton")
+        skipped = write_beton(opened, tmp_path / "x.beton", on_error="skip").skipped
+    assert [(one.path, one.kind) for one in skipped] == [(name, "unreadable")]
 
 
 def test_quality_has_no_effect_on_copied_images(folder, tmp_path):

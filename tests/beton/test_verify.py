@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastdc.beton import BetonFile, Sample, describe_beton, load_manifest, verify_beton, write_samples
-from fastdc.beton.format import ALLOCATION, HEADER, METADATA, METADATA_START
+from fastdc.beton.format import ALLOCATION, HEADER, MAX_PROBLEMS_PER_CHECK, METADATA, METADATA_START
 from fastdc.common.errors import BetonError, FastDCError
 
 pytestmark = pytest.mark.timeout(60)
@@ -150,6 +150,20 @@ def test_wrong_metadata_is_found_and_named(beton, field, value, words):
         assert (problem.index, problem.id) in ((1, "1/1.jpg"), (None, None))
     with pytest.raises(FastDCError):
         load_manifest(beton)
+
+
+def test_a_long_list_of_labels_without_a_class_is_counted(tmp_path):
+    path = tmp_path / "x.beton"
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    samples = [Sample(pixel, 1, str(index)) for index in range(MAX_PROBLEMS_PER_CHECK + 3)]
+    write_samples(path, samples, classes="ab", dataset="test", split=None, source="test", made={})
+    manifest = path.with_suffix(".json")
+    count = len(samples)
+    text = manifest.read_text().replace('"classes": ["a", "b"]', '"classes": ["a"]')
+    manifest.write_text(text.replace(f'"counts": [0, {count}]', f'"counts": [{count}]'))
+    found = [problem.message for problem in verify_beton(path) if problem.section == "metadata"]
+    assert found[0] == "label 1, but the manifest has 1 classes"
+    assert (len(found), found[-1]) == (MAX_PROBLEMS_PER_CHECK + 1, "and 3 more samples with the same problem")
 
 
 @pytest.mark.parametrize(

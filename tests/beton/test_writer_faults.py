@@ -264,3 +264,23 @@ def test_foreign_json_is_not_replaced_even_by_force(tmp_path, folder):
             write_beton(folder, tmp_path / "i.beton", force=force)
     assert (tmp_path / "i.json").read_text() == '{"indices": [1, 2]}'
     assert not (tmp_path / "i.beton").exists()
+
+
+def test_foreign_json_beside_a_beton_without_manifest_is_not_replaced_even_by_force(tmp_path, folder):
+    path = tmp_path / "i.beton"
+    write_old(path)
+    old = path.read_bytes()
+    path.with_suffix(".json").write_text('{"annotations": [1]}')
+    with pytest.raises(OutputError, match=r"i\.json: exists and is not a fastdc manifest; move it, or choose"):
+        write_beton(folder, path, force=True)
+    assert path.with_suffix(".json").read_text() == '{"annotations": [1]}'
+    assert path.read_bytes() == old
+
+
+def test_force_replaces_a_damaged_manifest(tmp_path, folder):
+    path = tmp_path / "i.beton"
+    write_old(path)
+    manifest = path.with_suffix(".json")
+    manifest.write_bytes(manifest.read_bytes()[:-20])
+    made = write_beton(folder, path, force=True)
+    assert load_manifest(path) == made

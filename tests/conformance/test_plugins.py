@@ -73,6 +73,19 @@ class Shuffled:
 
 SOURCE = Wrong()
 """
+MISLABELLED_SOURCE = """
+from contextlib import contextmanager
+from prefix_source import SOURCE as PREFIXED
+
+class Wrong(type(PREFIXED)):
+    name = "wrong"
+    @contextmanager
+    def open(self, path, options):
+        with super().open(path, options) as opened:
+            yield opened._replace(contents=opened.contents._replace(labels=opened.contents.labels * 5))
+
+SOURCE = Wrong()
+"""
 WRONG_TRACKER = """
 from csv_tracker import CsvTracker
 
@@ -125,6 +138,14 @@ def test_a_source(install: Install) -> None:
     assert found["other examples are left alone"].startswith("found the example of 'folder' taken, expected")
     assert found["every image is fetched once"].endswith("expected 0 to 11, each once")
     assert "order is stable" in found
+
+
+def test_a_source_with_labels_out_of_range(install: Install) -> None:
+    install("sources", "wrong = wrong_source", wrong_source=MISLABELLED_SOURCE)
+    found = failed(check_source)
+    assert found["labels are in range"] == "found labels [0, 5, 10], expected 0 to 2"
+    assert found["written beton verifies"].startswith("SourceError: ")
+    assert "label 5, expected 0..2; correct or remove it" in found["written beton verifies"]
 
 
 def test_a_tracker(install: Install) -> None:

@@ -74,6 +74,14 @@ def test_a_file_overwritten_in_place_is_an_error_not_another_picture(large: Path
         assert torch.equal(left, right)
 
 
+@pytest.mark.parametrize("index", [-1, 80])
+def test_a_sample_that_does_not_exist_is_refused(large: Path, index: int) -> None:
+    file = StoredFile(large)
+    with pytest.raises(BetonError, match=rf"large\.beton: sample {index} does not exist, expected 0\.\.79"):
+        file.payload(index)
+    file.close()
+
+
 def test_a_sample_of_an_overwritten_file_is_reported_as_changed(large: Path) -> None:
     file = StoredFile(large)
     large.write_bytes(bytes(large.stat().st_size))
@@ -82,9 +90,10 @@ def test_a_sample_of_an_overwritten_file_is_reported_as_changed(large: Path) -> 
     file.close()
 
 
-def test_a_file_replaced_by_renaming_is_read_to_the_end(large: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_file_replaced_by_renaming_is_read_to_the_end(large: Path, tmp_path: Path, engine: Any) -> None:
     other = write(tmp_path / "other.beton", [picture(200, 200, 100 + seed) for seed in range(80)])
-    with open_loader(large, TrainView(16), batch_size=2, engine="ffcv") as loader:
+    with open_loader(large, TrainView(16), batch_size=2, engine=engine) as loader:
         expected = [batch.images for batch in loader.epoch(3)]
         iterator = loader.epoch(3)
         found = [next(iterator).images]
@@ -94,6 +103,8 @@ def test_a_file_replaced_by_renaming_is_read_to_the_end(large: Path, tmp_path: P
     for left, middle, right in zip(expected, found, found_later, strict=True):
         assert torch.equal(left, middle)
         assert torch.equal(left, right)
+    with open_loader(large, TrainView(16), batch_size=2, engine=engine) as new:
+        assert not torch.equal(next(new.epoch(3)).images, expected[0])
 
 
 def test_a_file_changed_while_the_resident_engine_decodes_it_is_refused(large: Path) -> None:

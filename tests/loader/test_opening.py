@@ -1,20 +1,18 @@
 """Opening a loader: checks, the choice of the engine, files that change."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from fastdc.common.choices import EngineChoice
 from fastdc.common.errors import BetonError, ConfigError, LoaderError
 from fastdc.loader import EvalView, TrainView, open_loader
 from fastdc.loader import open as opening
 from fastdc.loader.image_cache import CACHE
-from tests.loader.conftest import Shelf, jpeg, picture, write
+from tests.loader.conftest import Shelf
 
 ENGINES: tuple[EngineChoice, ...] = ("resident", "ffcv")
 
@@ -36,7 +34,7 @@ def test_unsound_indices_are_refused(shelf: Shelf, engine: EngineChoice) -> None
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_missing_file_is_named(tmp_path: Path, engine: EngineChoice) -> None:
-    with pytest.raises((LoaderError, BetonError), match=r"nowhere\.beton"):
+    with pytest.raises(LoaderError, match=r"nowhere\.beton: cannot be opened"):
         open_loader(tmp_path / "nowhere.beton", TrainView(8), batch_size=4, engine=engine)
 
 
@@ -45,7 +43,7 @@ def test_a_missing_file_is_named(tmp_path: Path, engine: EngineChoice) -> None:
 def test_another_file_is_refused(tmp_path: Path, engine: EngineChoice, content: bytes) -> None:
     path = tmp_path / "bad.beton"
     path.write_bytes(content)
-    with pytest.raises((LoaderError, BetonError), match=r"bad\.beton"):
+    with pytest.raises(BetonError, match=r"bad\.beton"):
         open_loader(path, TrainView(8), batch_size=4, engine=engine)
 
 
@@ -118,19 +116,6 @@ except LoaderError as error:
     first, second = done.stdout.splitlines()
     assert first == "resident 23"
     assert "the ffcv engine cannot be used: ffcv is not installed; pip install 'fastdc[ffcv]'" in second
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_file_replaced_while_open_is_read_to_its_end(tmp_path: Path, engine: EngineChoice) -> None:
-    path = write(tmp_path / "a.beton", [jpeg(picture(20, 20, k)) for k in range(5)])
-    other = write(tmp_path / "b.beton", [jpeg(picture(30, 30, k + 50)) for k in range(5)])
-    old = open_loader(path, TrainView(8), batch_size=5, engine=engine)
-    before = next(old.epoch(0)).images
-    os.replace(other, path)
-    assert torch.equal(next(old.epoch(0)).images, before)
-    with open_loader(path, TrainView(8), batch_size=5, engine=engine) as new:
-        assert not torch.equal(next(new.epoch(0)).images, before)
-    old.close()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

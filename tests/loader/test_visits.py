@@ -36,6 +36,11 @@ def test_each_round_of_an_epoch_visits_every_sample_once(
     np.testing.assert_array_equal(rounds[0], SampleOrder(samples, seed, shuffle).epoch(epoch))
 
 
+def test_an_epoch_may_be_a_numpy_integer(shelf: Shelf) -> None:
+    with open_loader(shelf.jpeg, VIEW, batch_size=4) as loader:
+        np.testing.assert_array_equal(loader.visits(np.int64(1)), loader.visits(1))  # type: ignore[arg-type]
+
+
 def test_each_round_has_its_own_order() -> None:
     orders = SampleOrder(np.arange(30), 0, True, 5, 30).epoch(2).reshape(5, 30) % 30
     assert len(set(map(tuple, orders))) == 5

@@ -221,7 +221,7 @@ def test_only_a_page_is_replaced(sweep: Sweep, tmp_path: Path) -> None:
     write_page(sweep.store, sweep.folder, out)
     other = tmp_path / "thesis.html"
     other.write_text("<!doctype html>mine")
-    with pytest.raises(OutputError, match="exists already and is no page of fastdc; give --html another name"):
+    with pytest.raises(OutputError, match="exists already and is not a page of fastdc; give --html another name"):
         write_page(sweep.store, sweep.folder, other)  # and no mention of --force, which `report` lacks
     with pytest.raises(OutputError):
         write_page(sweep.store, sweep.folder, sweep.folder / "store.sqlite")

@@ -84,11 +84,11 @@ def test_short_rows_pair_by_setting(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
-    [("rows.jsonl", "{}\n", r"rows.jsonl:1: is no row of a study \(KeyError: 'key'\); export it again"),
-     ("rows.jsonl", '{"key": "a", "label": {}, "summary": {}}\n{"key"\n', r"rows.jsonl:2: is no row of a study"),
-     ("rows.jsonl", "[]\n", r"rows.jsonl:1: is no row of a study"),
-     ("rows.csv", "method,seed\npca,0\n", r"rows.csv:2: is no row of a study \(KeyError: 'dataset'\)"),
-     ("rows.csv", HEAD + "d,pca,ten,hard,m,r,fp32,28,1,0,1,1,1,1,1,1,1\n", r"rows.csv:2: is no row of a study")],
+    [("rows.jsonl", "{}\n", r"rows.jsonl:1: is not a row of a study \(KeyError: 'key'\); export it again"),
+     ("rows.jsonl", '{"key": "a", "label": {}, "summary": {}}\n{"key"\n', r"rows.jsonl:2: is not a row of a study"),
+     ("rows.jsonl", "[]\n", r"rows.jsonl:1: is not a row of a study"),
+     ("rows.csv", "method,seed\npca,0\n", r"rows.csv:2: is not a row of a study \(KeyError: 'dataset'\)"),
+     ("rows.csv", HEAD + "d,pca,ten,hard,m,r,fp32,28,1,0,1,1,1,1,1,1,1\n", r"rows.csv:2: is not a row of a study")],
 )  # fmt: skip
 def test_damaged_rows_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)

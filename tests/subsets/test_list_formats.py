@@ -130,7 +130,7 @@ SCORES = [0.5, 1.5, 2.0]
         ("k.csv", text("id,class\ncat/1.jpg\n"), MethodError, r"k\.csv:2: has 1 cells, expected 2 as in the header"),
         ("k.csv", text("id,class\ncat/1.jpg,dog\n"), MethodError, r":2: image 'cat/1\.jpg' is listed as class 'dog'"),
         ("k.csv", text("id,class\n,dog\n"), MethodError, r":2: names no image"),
-        ("k.csv", text(f"id\n{'9' * 200000},\n"), MethodError, r"k\.csv:2: is no line of a CSV file \(field larger"),
+        ("k.csv", text(f"id\n{'9' * 200000},\n"), MethodError, r"k\.csv:2: is not a line of a CSV file \(field larger"),
         ("k.json", values(["cat/1.jpg", 3]), ConfigError, "holds a list of 2, expected indices"),
         (
             "k.json",

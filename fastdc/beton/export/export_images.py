@@ -83,8 +83,6 @@ def _output(out: Path, form: Layout, force: bool, inputs: Sequence[Path]) -> Ite
         return
     check_not_input(out, inputs)
     _check_folder(out, force)
-    if any(out.resolve() in path.resolve().parents for path in inputs):
-        raise OutputError(f"{out}: holds the beton that is exported, which --force would remove; choose another name")
     with atomic_folder(out) as folder:
         yield folder
 
@@ -99,23 +97,34 @@ def _check_folder(out: Path, force: bool) -> None:
     if not force:
         raise OutputError(f"{out}: exists already; choose another name, or add --force to replace an export")
     try:
-        wanted = parse_record((out / RECORD).read_bytes(), out / RECORD).files
+        record = parse_record((out / RECORD).read_bytes(), out / RECORD)
     except (OSError, ManifestError) as error:
         raise OutputError(
             f"{out}: exists and is not an export (no sound {RECORD} in it), so --force does not replace it; "
             "remove it yourself or choose another name"
         ) from error
-    found, _ = _measure(out)
-    if found > wanted:
+    form, names = layouts().parts.get(record.layout), list(_files(out))
+    own = [name for name in names if name == RECORD or (form is not None and form.may_hold(name, record))]
+    if len(own) < len(names):
+        first = min(set(names).difference(own))
+        found = f"{len(names) - len(own):,} files that are not the export's, such as {first}"
+        raise OutputError(f"{out}: holds {found}; move them out of it, or choose another name")
+    if len(own) > record.files:
         raise OutputError(
-            f"{out}: holds {found:,} files, the export wrote {wanted:,}; move the others out of it, or choose another "
-            "name"
+            f"{out}: holds {len(own):,} files, the export wrote {record.files:,}; move the others out of it, or choose "
+            "another name"
         )
+
+
+def _files(out: Path) -> Iterator[str]:
+    """Yield the path of every file in a folder, relative to it, with slashes."""
+    for folder, _, names in os.walk(out):
+        yield from (Path(folder, name).relative_to(out).as_posix() for name in names)
 
 
 def _measure(out: Path) -> tuple[int, int]:
     """Return the number and the bytes of the files in `out`."""
     if out.is_file():
         return 1, out.stat().st_size
-    sizes = [os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(out) for name in names]
+    sizes = [os.lstat(out / name).st_size for name in _files(out)]
     return len(sizes), sum(sizes)

@@ -1,5 +1,6 @@
 """The interface of a layout, and the images that it writes."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,10 @@ class ImageFile(NamedTuple):
     suffix: str
     label: int
     data: bytes
+
+
+IMAGE_FILE = re.compile(r"\d{4,}\.(jpg|png)")
+"""Name of the file of an `ImageFile`."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +112,10 @@ def check_class_list(images: ExportSet) -> None:
     for name in images.manifest.classes:
         line = one_spelling(" ".join(name.split()))
         if line in seen or not line or len(name.splitlines()) > 1:
-            found = "look alike, such as" if line in seen else "have no name that is one line, such as"
+            found = "classes look alike" if line in seen else "some class names are blank or span several lines"
             raise OutputError(
-                f"{images.path}: classes {found} {name!r}, expected names that a list can hold; use --as folder, which "
-                "numbers such names"
+                f"{images.path}: {found}, such as {name!r}, expected names that a list can hold; use --as folder, "
+                "which numbers such names"
             )
         seen.add(line)
 
@@ -139,6 +144,15 @@ class Layout(ABC):
             BetonError: a sample's bytes have changed, or do not decode.
             OutputError: this set has no such layout.
         """
+
+    def may_hold(self, name: str, record: Exported) -> bool:
+        """Return whether an export to a folder may have written a file; --force removes no other.
+
+        Args:
+            name: path of the file, relative to the export's folder, with slashes.
+            record: record of the export. Its own file is not asked for.
+        """
+        return False
 
     def notes(self, images: ExportSet, out: Path) -> list[str]:
         """Return lines for the user: what a reader of the export has to know, or a command to run."""

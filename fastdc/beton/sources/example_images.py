@@ -1,4 +1,4 @@
-"""A few generated images, of which kinds of sources write their examples."""
+"""Generate the images from which each kind of source writes its example."""
 
 import numpy as np
 

@@ -103,11 +103,11 @@ def _explain(hub: ModuleType, error: Exception, address: Address) -> str:
         page = f"{hub.constants.ENDPOINT}/datasets/{address.repository}"
         return f"is gated; accept its terms at {page}, and set HF_TOKEN to a token of that account"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "is no data set on the hub, or a private one; check OWNER/NAME, or set HF_TOKEN"
+        return "is not a data set on the hub, or is a private one; check OWNER/NAME, or set HF_TOKEN"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"has no branch, tag or commit {address.revision!r}; leave @{address.revision} out for the newest"
     if isinstance(error, errors.HFValidationError):
-        return "is no name of a repository; expected hf://OWNER/NAME"
+        return "is not a repository name; expected hf://OWNER/NAME"
     if isinstance(error, errors.LocalEntryNotFoundError):
         return (
             "the hub cannot be reached, and the cache has no whole copy; run again with a network, and see HF_ENDPOINT "

@@ -6,7 +6,7 @@ Samples are in the order of the table's rows; their ids are the paths in it.
 import posixpath
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +14,9 @@ import numpy as np
 
 from fastdc.beton.sources.class_folders import Contents
 from fastdc.beton.sources.readme_names import readme_names
-from fastdc.beton.sources.row_labels import NO_LABEL, NUMBER, RowLabels, name_rows
+from fastdc.beton.sources.row_labels import NO_LABEL, RowLabels, name_rows, read_texts
 from fastdc.beton.sources.source_options import SourceOptions
-from fastdc.beton.sources.splits import SPLIT_NAMES, holds_images, match_split, no_such_split
+from fastdc.beton.sources.splits import SPLIT_NAMES, choose_split, holds_images
 from fastdc.beton.sources.tables import TABLE_SUFFIXES, Row, open_table
 from fastdc.beton.sources.trees import Fetch, FolderTree, is_image, join, read_regular_file
 from fastdc.beton.texts import Texts, one_spelling
@@ -81,13 +81,11 @@ class ListedImages:
         self.made = {"table": table.name, "columns": list(opened.columns), "class_names": rows.named}
 
     def _read_labels(self, taken: "_Taken", column: str, given: Sequence[str] | None) -> RowLabels:
-        """Return labels as numbers if all are, and none is the name of a given class."""
-        codes, texts = np.array(taken.codes, np.int64), taken.texts
-        if not all(map(NUMBER.fullmatch, texts)) or set(texts).intersection(given or ()):
-            return RowLabels(codes, tuple(texts))
-        numbers = np.array([*map(int, texts), NO_LABEL], np.int64)
-        known = readme_names(self._folder, self._table.name, column)
-        return RowLabels(numbers[np.where(codes == NO_LABEL, -1, codes)], None, known, "README")
+        """Return the labels; numbers have the names of a README beside the table, if there are any."""
+        labels = read_texts(np.array(taken.codes, np.int64), tuple(taken.texts), given, self._table)
+        if labels.texts is not None:
+            return labels
+        return replace(labels, known=readme_names(self._folder, self._table.name, column), origin="README")
 
     def fetch_all(self, paths: Iterable[str]) -> Iterator[tuple[int, Fetch]]:
         """Yield a reader for each path; see `Tree`. The order is that of `paths`."""
@@ -137,10 +135,7 @@ def find_table(source: Path, split: str | None) -> Path:
             raise SourceError(f"{source}: lists one set without splits, but {split!r} was requested; omit --split")
         return source if source.is_file() else _only_table(source)
     names = [path.name for path in _split_folders(source)]
-    chosen = None if split is None else match_split(names, split, source)
-    if chosen is None:
-        raise no_such_split(source, names, split)
-    return _only_table(source / chosen)
+    return _only_table(source / choose_split(names, split, source))
 
 
 def _only_table(folder: Path) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.beton.image_kinds import NO_IMAGES
-from fastdc.beton.sources.splits import SPLIT_NAMES, match_split, no_such_split
+from fastdc.beton.sources.splits import SPLIT_NAMES, choose_split
 from fastdc.common.errors import SourceError
 
 IMAGES = ("images", "image", "imgs", "x", "data", "image_syn")
@@ -29,11 +29,7 @@ def find_pair(names: Iterable[str], split: str | None, source: Path) -> tuple[st
     known = sorted(name for name in images if name is not None)
     if split is not None and not known:
         raise SourceError(f"{source}: its arrays name no splits, but {split!r} was requested; omit --split")
-    if split is None and None not in images and known:
-        raise no_such_split(source, known, None)
-    chosen = None if split is None else match_split(known, split, source)
-    if split is not None and chosen is None:
-        raise no_such_split(source, known, split)
+    chosen = None if split is None and (None in images or not known) else choose_split(known, split, source)
     if chosen not in images or chosen not in labels:
         lacking, wanted = ("labels", LABELS) if chosen in images else ("images", IMAGES)
         held = ", ".join(names[:8]) or "no arrays"
@@ -61,7 +57,8 @@ def read_labels(labels: NDArray[Any], images: int, where: str) -> NDArray[np.int
     """Return int64 [N], the class of each image, from integers [N] or [N, 1], or exact one-hot rows [N, C].
 
     Args:
-        images: how many images there are.
+        labels: the array, of any shape and dtype.
+        images: number N of images.
         where: the array's file and name, for messages.
 
     Raises:

@@ -37,7 +37,7 @@ def choose_reading(images: int) -> "ReadAhead | None":
     """
     if images < (_FROM_IMAGES_IF_LOADED if "numba" in sys.modules else _FROM_IMAGES):
         return None
-    from fastdc.kernels.jpeg.whole_files import FUNCTIONS
+    from fastdc.kernels.files.whole_files import FUNCTIONS
 
     try:
         import _hashlib  # the lookup includes its dependencies, and so the OpenSSL that hashlib uses
@@ -57,7 +57,7 @@ class ReadAhead:
     """
 
     def __init__(self, library: NDArray[np.int64]) -> None:
-        from fastdc.kernels.jpeg.whole_files import HASH_BYTES, read_files
+        from fastdc.kernels.files.whole_files import HASH_BYTES, read_files
 
         self._read, self._library, self._hash_bytes = read_files, library, HASH_BYTES
         self._own = _Own()

@@ -19,9 +19,9 @@ _HEADER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(?P<header>.*?)^---[ \t]*\r?$", re
 def readme_names(source: Path, shard: str, label: str) -> tuple[str, ...] | None:
     """Return the names that a README.md gives for the numbers in column `label`; None if there are none.
 
-    It lies in the folder of the shards, or above it up to `source`, or up to the snapshot of the hub's cache. That
-    configuration counts whose name is a part of the shard's path, if several name the classes in different ways. A
-    header that is no YAML gives a note.
+    It lies in the folder of the shards, or above it up to `source`, or up to the snapshot of the hub's cache. If
+    configurations name the classes differently, the one whose name is in the shard's path counts. An invalid YAML
+    header is reported.
 
     Args:
         source: folder of shards, or one shard. shard: path of a shard, relative to the folder.

@@ -147,6 +147,6 @@ def _labels(contents: Contents, record: Exported, path: Path) -> NDArray[np.int3
     known = {one_spelling(name): label for label, name in enumerate(record.folders)}
     strange = sorted(set(contents.classes) - set(known))
     if strange:
-        raise SourceError(f"{path}/{strange[0]}: is no class folder of the export; name it as it was, {_OTHERWISE}")
+        raise SourceError(f"{path}/{strange[0]}: is not a class folder of the export; name it as it was, {_OTHERWISE}")
     table = np.array([known[name] for name in contents.classes], np.int32)
     return table[contents.labels]

@@ -18,6 +18,7 @@ from fastdc.common.log import log_message
 NO_LABEL = int(np.iinfo(np.int64).min)
 NUMBER = re.compile(r"[-+]?\d{1,18}")
 """Text of a label that is a class number."""
+_FRACTION = re.compile(rf"{NUMBER.pattern}(\.0+)?")
 MIN_CLASSES = 1000
 """Labels without names may range up to here, even if there are fewer images."""
 
@@ -69,6 +70,27 @@ class NamedRows:
         if self.found.texts is not None:
             return f"label {self.found.texts[code]!r} is not one of the {len(self.classes)} classes"
         return f"label {code}, expected 0..{len(self.classes) - 1}"
+
+
+def read_texts(codes: NDArray[np.int64], texts: Sequence[str], given: Sequence[str] | None, source: Path) -> RowLabels:
+    """Return labels that a source writes as texts: as numbers if all are, and none is the name of a given class.
+
+    Args:
+        codes: int64 [N], the index in `texts` of each row's label; `NO_LABEL` where a row has none.
+        texts: the different labels.
+        given: names of classes that the user gave.
+        source: for the message.
+
+    Raises:
+        SourceError: the labels are whole numbers that are written as fractions, which would sort as texts.
+    """
+    if set(texts).intersection(given or ()) or not all(map(_FRACTION.fullmatch, texts)):
+        return RowLabels(codes, tuple(texts))
+    fraction = next((text for text in texts if not NUMBER.fullmatch(text)), None)
+    if fraction is not None:
+        raise SourceError(f"{source}: labels are fractions such as {fraction}; write whole numbers, or names")
+    numbers = np.array([*map(int, texts), NO_LABEL], np.int64)
+    return RowLabels(numbers[np.where(codes == NO_LABEL, -1, codes)], None)
 
 
 def name_rows(found: RowLabels, given: Sequence[str] | None, source: Path, row_id: Callable[[int], str]) -> NamedRows:
@@ -149,8 +171,8 @@ def _compare_names(found: RowLabels, given: Sequence[str], source: Path) -> str:
     shared = sorted(set(known).intersection(given))
     if shared:
         raise SourceError(
-            f"{source}: --classes names {shared[0]!r} as the source does, but not every class so, once; name "
-            "all as it does, or all in other words, in their order"
+            f"{source}: --classes repeats only some of the source's names, such as {shared[0]!r}; give exactly the "
+            "source's names, or only new names in the source's order"
         )
     pair = f"{known[0]!r} becomes {given[0]!r}, and so on"
     log_message(f"note: {source}: --classes shares no name with the source; {pair}")

@@ -14,7 +14,7 @@ from typing import Any
 from fastdc.beton.sources.arrow_columns import Columns, names_of_features
 from fastdc.beton.sources.sharded_rows import ShardedRows, ShardFile
 from fastdc.beton.sources.source_options import SourceOptions
-from fastdc.beton.sources.splits import match_split, no_such_split
+from fastdc.beton.sources.splits import check_own_split, choose_split
 from fastdc.common.errors import SourceError
 from fastdc.common.text import one_line
 
@@ -96,15 +96,10 @@ def _find_folder(source: Path, split: str | None) -> Path:
     """Return the folder of a split of a DatasetDict; `source` itself if it is a Dataset."""
     if not (source / DICT).is_file():
         own = _read_json(source / STATE).get("_split")
-        if split is not None and (not isinstance(own, str) or match_split([own], split, source) is None):
-            named = f"is of the split {own!r}" if own else "names no split"
-            raise SourceError(f"{source}: {named}, but the requested split is {split!r}; omit --split")
+        check_own_split(own if isinstance(own, str) else None, split, source)
         return source
     names = [_plain_name(name, source / DICT) for name in _list_of(_read_json(source / DICT).get("splits"))]
-    chosen = None if split is None else match_split(names, split, source)
-    if chosen is None:
-        raise no_such_split(source, names, split)
-    return source / chosen
+    return source / choose_split(names, split, source)
 
 
 def _list_files(folder: Path) -> list[str]:

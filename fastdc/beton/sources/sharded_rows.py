@@ -9,7 +9,7 @@ The module needs pyarrow (`fastdc[hf]`), imported on first use.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fastdc.beton.sources.arrow_columns import Columns, find_columns
 from fastdc.beton.sources.arrow_images import take_file, take_pixels
 from fastdc.beton.sources.class_folders import Contents
-from fastdc.beton.sources.row_labels import NO_LABEL, RowLabels, name_rows, sort_rows
+from fastdc.beton.sources.row_labels import NO_LABEL, RowLabels, name_rows, read_texts, sort_rows
 from fastdc.beton.sources.shards import check_pointer
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.trees import Fetch
@@ -88,10 +88,10 @@ class ShardedRows(ABC):
         found = self._scan()
         self._columns = found.columns
         self._starts = np.cumsum([0, *map(len, found.chunks)])
-        texts = tuple(found.names) if found.columns.text else None
+        codes, text = np.concatenate(found.chunks), found.columns.text
+        labels = read_texts(codes, tuple(found.names), options.classes, source) if text else RowLabels(codes, None)
         known, origin = self._known_names(found.columns)
-        labels = RowLabels(np.concatenate(found.chunks), texts, known, origin)
-        self._rows = name_rows(labels, options.classes, source, self._id)
+        self._rows = name_rows(replace(labels, known=known, origin=origin), options.classes, source, self._id)
         ids = Texts.of(map(self._id, range(len(labels.codes))))
         self.contents = Contents("", self._rows.classes, ids, self._rows.labels, [], self._rows.empty)
         self.made = {"columns": [found.columns.image, found.columns.label], "class_names": self._rows.named}

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from fastdc.beton.sources.splits import SPLIT_NAMES, match_split, no_such_split
+from fastdc.beton.sources.splits import SPLIT_NAMES, check_own_split, choose_split
 from fastdc.beton.sources.trees import is_hidden, is_image
 from fastdc.common.errors import SourceError
 
@@ -104,10 +104,7 @@ def check_pointer(path: Path) -> None:
 
 
 def _single_file(source: Path, split: str | None, suffixes: tuple[str, ...]) -> str:
-    own = _describe(source.name, suffixes).split
-    if split is not None and (own is None or match_split([own], split, source) is None):
-        named = f"is of the split {own!r}" if own else "names no split"
-        raise SourceError(f"{source}: {named}, but the requested split is {split!r}; omit --split")
+    check_own_split(_describe(source.name, suffixes).split, split, source)
     return source.name
 
 
@@ -155,11 +152,7 @@ def _choose(shards: list[Shard], split: str | None, source: Path) -> list[Shard]
         raise SourceError(f"{source}: the shards name no splits, but {split!r} was requested; omit --split")
     if not names:
         return shards
-    if split is None:
-        raise no_such_split(source, names, None)
-    chosen = match_split(names, split, source)
-    if chosen is None:
-        raise no_such_split(source, names, split)
+    chosen = choose_split(names, split, source)
     return [shard for shard in shards if shard.split == chosen]
 
 

@@ -40,6 +40,32 @@ def find_root(tree: Tree, source: Path, split: str | None) -> str:
     return root
 
 
+def choose_split(names: list[str], split: str | None, source: Path) -> str:
+    """Return the one of a source's splits `names` that `split` matches; see `match_split`.
+
+    Raises:
+        SourceError: `split` is missing, matches none of them, or several.
+    """
+    chosen = None if split is None else match_split(names, split, source)
+    if chosen is None:
+        raise no_such_split(source, names, split)
+    return chosen
+
+
+def check_own_split(own: str | None, split: str | None, source: Path) -> None:
+    """Check a requested split against the only one that a source holds.
+
+    Args:
+        own: the split that the source names; None if it names none.
+
+    Raises:
+        SourceError: another split is requested.
+    """
+    if split is not None and (own is None or match_split([own], split, source) is None):
+        named = f"is of the split {own!r}" if own else "names no split"
+        raise SourceError(f"{source}: {named}, but the requested split is {split!r}; omit --split")
+
+
 def no_such_split(source: Path, names: Sequence[str], split: str | None) -> SourceError:
     """Return the error for a `split` that is missing (None), or none of the splits `names`."""
     listed = ", ".join(sorted(names))

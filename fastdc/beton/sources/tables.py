@@ -84,7 +84,9 @@ def _parse_csv(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tup
             if any(cells):
                 yield reader.line_num, [cell.strip() for cell in cells]
     except csv.Error as error:
-        raise SourceError(f"{path}: line {reader.line_num} is no CSV ({one_line(error)}); repair its quotes") from error
+        raise SourceError(
+            f"{path}: line {reader.line_num} is not valid CSV ({one_line(error)}); repair its quotes"
+        ) from error
 
 
 def _cell(path: Path, line: int, cells: list[str], place: int) -> str:
@@ -109,9 +111,9 @@ def _parse_json(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise SourceError(f"{path}: line {number} is no JSON ({one_line(error)}); repair it") from error
+            raise SourceError(f"{path}: line {number} is not valid JSON ({one_line(error)}); repair it") from error
         if not isinstance(values, dict):
-            raise SourceError(f"{path}: line {number} is no JSON object, expected one with a field for each column")
+            raise SourceError(f"{path}: line {number} is not a JSON object, expected one with a field for each column")
         yield number, values
 
 

@@ -60,7 +60,9 @@ class PlainTarTree(ArchiveTree[tuple[int, int]]):
                         if archive.offset >= start + size:  # its end marker is that of a tar behind it
                             raise tarfile.ReadError("no end marker")
                 except DAMAGE as error:
-                    raise SourceError(f"{self.source}: {name} in it is no whole tar ({error}); get it again") from error
+                    raise SourceError(
+                        f"{self.source}: {name} in it is an incomplete tar ({error}); get it again"
+                    ) from error
 
     def _read(self, member: tuple[int, int]) -> bytes:
         offset, size = member

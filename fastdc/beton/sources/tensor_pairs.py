@@ -37,6 +37,7 @@ def open_pair(path: Path, split: str | None) -> Iterator[Pair]:
     """Open the images and labels of a file, or of a folder with `images_X.pt` and `labels_X.pt`, for the block.
 
     Args:
+        path: the file or folder.
         split: "train", ... if the file's arrays name splits; the number of an experiment if it holds several.
 
     Raises:

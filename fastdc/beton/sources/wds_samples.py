@@ -33,9 +33,9 @@ class Samples:
         ids: per sample, SHARD:KEY.SUFFIX of its image.
         offsets, sizes: where the image's bytes lie in its shard, unpacked.
         shards: number of the shard.
-        labels: class number, or place of the class name in `names`; `NO_LABEL` if the sample is not usable.
+        labels: place of the label in `texts`; `NO_LABEL` if the sample is not usable.
         reasons: why samples are not usable.
-        names: class names, if labels are names.
+        texts: the different labels, all numbers or all names.
         suffixes: suffixes of the files that held labels.
     """
 
@@ -45,7 +45,7 @@ class Samples:
     shards: "array[int]" = field(default_factory=lambda: array("l"))
     labels: "array[int]" = field(default_factory=lambda: array("q"))
     reasons: dict[int, str] = field(default_factory=dict)
-    names: dict[str, int] = field(default_factory=dict)
+    texts: dict[str, int] = field(default_factory=dict)
     suffixes: set[str] = field(default_factory=set)
 
     def key(self, row: int, shard: str) -> str:
@@ -111,33 +111,32 @@ def _add_sample(path: Path, number: int, key: str, images: list[Part], texts: di
         lacking = "no label that can be read" if plain else "no image"
         lacking = "several images" if len(plain) > 1 else lacking
         found.reasons[len(found.labels)] = f"a sample of {held}: {lacking}, expected an image and .cls or .json"
-        label = ("", NO_LABEL)
+        found.labels.append(NO_LABEL)
     else:
         found.suffixes.add(label[0])
-    found.labels.append(_number_label(label[1], key, path, found))
+        found.labels.append(_number_label(label[1], key, path, found))
     found.shards.append(number)
     found.offsets.append(plain[0].member.offset_data if plain else 0)
     found.sizes.append(plain[0].member.size if plain else 0)
     return f"{key}.{plain[0].suffix}" if len(plain) == 1 else key
 
 
-def _number_label(label: int | str, key: str, path: Path, found: Samples) -> int:
-    """Return the number by which a label is kept.
+def _number_label(label: str, key: str, path: Path, found: Samples) -> int:
+    """Return the place of a label in `found.texts`.
 
     Raises:
         SourceError: it is a name where others are numbers, or the other way round.
     """
-    if label == NO_LABEL:
-        return NO_LABEL
-    if isinstance(label, str) != bool(found.names) and len(found.labels) > len(found.reasons):
+    numbered = next((NUMBER.fullmatch(text) is not None for text in found.texts), None)
+    if numbered is not None and numbered != bool(NUMBER.fullmatch(label)):
         raise SourceError(
             f"{path}: sample {key!r} has the label {label!r}, but those before have "
-            f"{'names' if found.names else 'numbers'}; use one or the other in all shards"
+            f"{'numbers' if numbered else 'names'}; use one or the other in all shards"
         )
-    return label if isinstance(label, int) else found.names.setdefault(label, len(found.names))
+    return found.texts.setdefault(label, len(found.texts))
 
 
-def _parse_label(suffix: str, texts: dict[str, bytes]) -> int | str | None:
+def _parse_label(suffix: str, texts: dict[str, bytes]) -> str | None:
     """Return the number or name of a class that a file states; None if there is no such file, or it states none."""
     if suffix not in texts:
         return None
@@ -151,7 +150,7 @@ def _parse_label(suffix: str, texts: dict[str, bytes]) -> int | str | None:
     except (ValueError, TypeError, RecursionError):
         return None
     text = text.strip()
-    return int(text) if NUMBER.fullmatch(text) else one_spelling(text) if text and text.isprintable() else None
+    return one_spelling(text) if text and text.isprintable() else None
 
 
 def _check_unique(hashes: NDArray[np.int64], found: Samples, shards: list[str], folder: Path) -> None:

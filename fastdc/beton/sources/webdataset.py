@@ -6,6 +6,7 @@ Samples are numbered in the order of the shards and their files. Their ids are S
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 from fastdc.beton.positioned_io import read_range
 from fastdc.beton.sources.archive_tree import DAMAGE
 from fastdc.beton.sources.class_folders import Contents
-from fastdc.beton.sources.row_labels import RowLabels, name_rows, sort_rows
+from fastdc.beton.sources.row_labels import name_rows, read_texts, sort_rows
 from fastdc.beton.sources.source_options import SourceOptions
 from fastdc.beton.sources.tar_trees import forget_headers, read_streamed
 from fastdc.beton.sources.trees import Fetch, check_size
@@ -47,10 +48,11 @@ class WebDataset:
         if len(found.reasons) == len(found.ids):
             first = f"the first, {found.ids[0]}, is {found.reasons[0]}" if found.ids else "expected 0.jpg and 0.cls"
             raise SourceError(f"{source}: holds no samples of an image and a label; {first}")
-        own, texts = names_beside(self._folder), tuple(found.names) or None
-        labels = RowLabels(np.array(found.labels, np.int64), texts, own, "source")
-        self._rows = name_rows(labels, options.classes or (own if texts else None), source, found.ids.__getitem__)
-        named = "source" if texts and not options.classes else self._rows.named
+        labels = read_texts(np.array(found.labels, np.int64), tuple(found.texts), options.classes, source)
+        own = names_beside(self._folder)
+        labels, given = replace(labels, known=own, origin="source"), options.classes or (own if labels.texts else None)
+        self._rows = name_rows(labels, given, source, found.ids.__getitem__)
+        named = "source" if labels.texts and not options.classes else self._rows.named
         self.contents = Contents("", self._rows.classes, found.ids, self._rows.labels, [], self._rows.empty)
         self.made = {"labels": sorted(found.suffixes), "class_names": named}
 

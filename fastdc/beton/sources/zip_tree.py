@@ -7,6 +7,7 @@ from fastdc.beton.sources.archive_tree import DAMAGE, ArchiveTree
 from fastdc.beton.sources.trees import check_size
 from fastdc.beton.sources.zip_names import member_names
 from fastdc.common.errors import SourceError
+from fastdc.common.text import one_line
 
 
 class ZipTree(ArchiveTree[zipfile.ZipInfo]):
@@ -30,7 +31,7 @@ class ZipTree(ArchiveTree[zipfile.ZipInfo]):
         except RuntimeError as error:  # encrypted, or compressed by a method that Python does not support
             raise SourceError(f"cannot be unzipped ({error}); unpack the archive and give the folder") from error
         except DAMAGE as error:
-            raise SourceError(f"cannot be unzipped ({' '.join(str(error).split())})") from error
+            raise SourceError(f"cannot be unzipped ({one_line(error)})") from error
 
     def close(self) -> None:
         self._archive.close()

@@ -1,10 +1,10 @@
 """Compile numba kernels once per machine and cache them on disk, without ever loading stale code.
 
 numba keeps a compiled kernel for as long as the file that defines it is unchanged. But the compiled code also contains
-the kernels that it calls from other files. A fix in `boxes.py` would not reach a cached kernel in `batches.py`. The
-name of the cache folder therefore holds a hash of every source file of `fastdc.kernels`: any change there starts a new
-folder. numba also falls back silently to a folder whose name holds no hash. This module therefore picks and tests the
-folder itself.
+the kernels that it calls from other files. A fix in `boxes.py` would not reach a cached kernel in `view_batches.py`.
+The name of the cache folder therefore holds a hash of every source file of `fastdc.kernels`: any change there starts a
+new folder. numba also falls back silently to a folder whose name holds no hash. This module therefore picks and tests
+the folder itself.
 """
 
 import functools

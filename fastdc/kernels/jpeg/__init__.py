@@ -1,1 +1,1 @@
-"""Read files and decode JPEGs without the GIL."""
+"""Decode JPEGs, and make batches from stored ones, without the GIL."""

@@ -7,7 +7,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fastdc.kernels.core.jit import kernel, parallel_kernel
-from fastdc.kernels.jpeg.pread import read_at
+from fastdc.kernels.files.pread import read_at
 from fastdc.kernels.jpeg.turbojpeg import close_decoder, decode_jpeg, open_decoder
 from fastdc.kernels.views.view_batches import HEIGHT, PLACE_NUMBERS, TOP, draw_views, place_view
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdc.kernels.core.jit import kernel
-from fastdc.kernels.scores.fields import TERMS
-from fastdc.kernels.scores.logit_terms import logit_terms
+from fastdc.kernels.scores.fields import FIELDS, TERMS
+from fastdc.kernels.scores.logit_terms import EL2N, ENTROPY, MARGIN, P_OTHER, P_Y, logit_terms
 
 _LANES = 16
 _BLOCK = 4 * _LANES
@@ -28,6 +28,7 @@ _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _BIAS, _MANTISSA_BITS = np.int32(127), np.int32(23)
 _WIDE = 40.0  # beyond it, squares of the other classes' float32 shares underflow
 _TERMS = len(TERMS)
+_P_Y, _P_OTHER, _MARGIN, _ENTROPY, _EL2N = range(len(FIELDS))  # rows of the log; those of `logit_terms` differ
 
 
 @kernel
@@ -129,8 +130,9 @@ def batch_dynamics(
         margin = np.float64(own) - np.float64(other)
         if margin > _WIDE:
             logit_terms(logits[row : row + 1], labels[row : row + 1], exact)
-            out[0, column], out[1, column], out[2, column] = exact[0, 0], exact[1, 0], exact[4, 0]
-            out[3, column], out[4, column] = exact[5, 0], exact[6, 0]
+            out[_P_Y, column], out[_P_OTHER, column] = exact[P_Y, 0], exact[P_OTHER, 0]
+            out[_MARGIN, column], out[_ENTROPY, column] = exact[MARGIN, 0], exact[ENTROPY, 0]
+            out[_EL2N, column] = exact[EL2N, 0]
             continue
         top = max(own, other)
         _exponentials(x, top, values)
@@ -141,11 +143,11 @@ def batch_dynamics(
         shift = np.float64(own) - np.float64(top)
         exponential = math.exp(shift)
         total = rest + exponential
-        out[0, column] = exponential / total
-        out[1, column] = math.exp(np.float64(other) - np.float64(top)) / total
-        out[2, column] = margin
-        out[3, column] = math.log(total) - (weighted + exponential * shift) / total
-        out[4, column] = math.sqrt(squares + rest * rest) / total
+        out[_P_Y, column] = exponential / total
+        out[_P_OTHER, column] = math.exp(np.float64(other) - np.float64(top)) / total
+        out[_MARGIN, column] = margin
+        out[_ENTROPY, column] = math.log(total) - (weighted + exponential * shift) / total
+        out[_EL2N, column] = math.sqrt(squares + rest * rest) / total
 
 
 @kernel

@@ -10,4 +10,4 @@ EXACT_FIELDS = ("p_rest", "gap")
 """Fields that the final pass adds since fastdc 0.2: digits that float32 loses of a `p_max` near 1 or `p_second`."""
 
 TERMS = (*FINAL_FIELDS[:-1], *EXACT_FIELDS)
-"""Terms that `logits.logit_terms` computes of each sample, in its order: all of the above that need no features."""
+"""Terms that `logit_terms` computes of each sample, in its order: all of the above that need no features."""

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from fastdc.kernels.core.jit import kernel
 
+P_Y, P_OTHER, P_MAX, P_SECOND, MARGIN, ENTROPY, EL2N, P_REST, GAP = range(9)
+"""Rows of `logit_terms`, in the order of `fastdc.kernels.scores.fields.TERMS`."""
 LARGEST_LOGIT = 1e150
 """Larger logits are refused: TDDS squares differences of two logits, and no square may overflow."""
 
@@ -63,15 +65,15 @@ def logit_terms(logits: NDArray[Any], labels: NDArray[np.int64], out: NDArray[np
                 others += share
                 squares += share * share
         total = 1.0 + rest
-        out[0, i] = math.exp(own - first) / total
-        out[1, i] = math.exp(other - first) / total
-        out[2, i] = 1.0 / total
-        out[3, i] = math.exp(second - first) / total
-        out[4, i] = own - other
-        out[5, i] = math.log1p(rest) + below / total
-        out[6, i] = math.sqrt(squares + others * others) / total
-        out[7, i] = rest / total
-        out[8, i] = -math.expm1(second - first) / total
+        out[P_Y, i] = math.exp(own - first) / total
+        out[P_OTHER, i] = math.exp(other - first) / total
+        out[P_MAX, i] = 1.0 / total
+        out[P_SECOND, i] = math.exp(second - first) / total
+        out[MARGIN, i] = own - other
+        out[ENTROPY, i] = math.log1p(rest) + below / total
+        out[EL2N, i] = math.sqrt(squares + others * others) / total
+        out[P_REST, i] = rest / total
+        out[GAP, i] = -math.expm1(second - first) / total
 
 
 @kernel

@@ -93,6 +93,8 @@ def random_window(key: np.uint64, height: int, width: int, grid: int, whole: flo
     them with whole mosaics is CIM's (arXiv 2607.00916); mixing them with free windows is GRID's.
 
     Args:
+        key: start of the visit's stream of draws; see `rng.stream_key`.
+        height, width: sides of the mosaic, pixels.
         grid: tiles per side.
         whole: share of visits that see the whole mosaic, 0..1.
         align: share of the other visits whose window is one of the tiles, 0..1; the rest take it anywhere.

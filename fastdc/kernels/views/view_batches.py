@@ -130,9 +130,12 @@ def draw_views(
     """Draw all views of the image at `position` of a batch of `count` samples; see `draw_view`.
 
     Args:
+        source, first_row, levels: see `draw_view`.
         places: int64 [K, PLACE_NUMBERS].
         sides: int64 [K].
-        out: flat uint8, the whole batch.
+        position: the image's place in the batch, 0..count - 1.
+        count: number of samples in the batch.
+        out: flat uint8, the whole batch, written.
     """
     start = 0
     for k in range(sides.shape[0]):
@@ -158,8 +161,11 @@ def make_views(
     """Make all views of one whole image [H, W, 3]; see `place_view` and `draw_views`.
 
     Args:
-        views: [K, VIEW_NUMBERS].
+        source: uint8 [H, W, 3], the image.
+        views: float64 [K, VIEW_NUMBERS].
         seeds, sides: int64 [K].
+        epoch, sample: address of the draws; see `rng.stream_key`.
+        levels, position, count, out: see `draw_views`.
     """
     places = np.empty((sides.shape[0], PLACE_NUMBERS), np.int64)
     for k in range(sides.shape[0]):

@@ -1,8 +1,9 @@
 """Gather, crop, antialiased resize, mirror and normalisation of a batch in one Triton kernel.
 
 The arithmetic is that of `kernels.views.resize`: weights of 22 fractional bits from float64 formulas, rows first, an
-8-bit image in between. Every program makes one row of one view. Levels are therefore equal to those of the CPU in
-every bit. Triton's interpreter runs the kernel on a CPU (`TRITON_INTERPRET=1`), which is how the tests compare them.
+8-bit image in between. Every program makes one row of one view. Levels are therefore those of the CPU in every bit;
+what the engine promises is at `open_loader`. Triton's interpreter runs the kernel on a CPU (`TRITON_INTERPRET=1`),
+which is how the tests compare them.
 """
 
 import math

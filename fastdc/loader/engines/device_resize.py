@@ -1,10 +1,10 @@
 """Crop, antialiased bilinear resize and mirror of a batch by matrix products, on the device of its images.
 
-Every view is rows @ image @ columns^T with the weights of `kernels.resize`, computed on the device from the views'
-places. It is resized first along the rows of the image, rounded to 8 bits, then along its columns. The kernels compute
-with integers; float32 gives the same sums here. A weight of 22 bits is split into two halves of 11 bits. The products
-of a half with 8-bit levels sum to less than 2**24 and are therefore exact in any order. Only if an image is shrunk more
-than 16-fold may the lower half lose its last bit, which is worth 2**-22 of a level.
+Every view is rows @ image @ columns^T. The weights are those of `kernels.views.resize`, computed on the device from the
+views' places. It is resized first along the rows of the image, rounded to 8 bits, then along its columns. The kernels
+compute with integers; float32 gives the same sums here. A weight of 22 bits is split into two halves of 11 bits. The
+products of a half with 8-bit levels sum to less than 2**24 and are therefore exact in any order. Only if an image is
+shrunk more than 16-fold may the lower half lose its last bit, which is worth 2**-22 of a level.
 """
 
 import math
@@ -33,7 +33,7 @@ def resize_views(images: torch.Tensor, places: torch.Tensor, size: int) -> torch
 
     Args:
         images: uint8 [B, H, W, 3].
-        places: int32 or int64 [B, PLACE_NUMBERS] on the CPU, see `kernels.batches.place_view`.
+        places: int32 or int64 [B, PLACE_NUMBERS] on the CPU, see `kernels.views.view_batches.place_view`.
         size: side of the views, S.
 
     Returns:

@@ -55,7 +55,7 @@ def turbojpeg_addresses() -> NDArray[np.int64]:
 
 
 class StreamArrays(NamedTuple):
-    """Arrays shared by all epochs of a stream, in the order of `kernels.streaming`: the file and its views."""
+    """Arrays shared by all epochs of a stream, in the order of `kernels.jpeg.streaming`: the file and its views."""
 
     reader: NDArray[np.int64]
     library: NDArray[np.int64]

@@ -11,9 +11,9 @@ from fastdc.methods.bases.method import Compressed, Method, MethodContext
 from fastdc.methods.bases.method_config import MethodConfig
 
 MEAN = (0.485, 0.456, 0.406)
-"""ImageNet's mean of red, green and blue, on the scale 0..1; equals `fastdc.common.precision.IMAGENET_MEAN`."""
+"""ImageNet's mean of red, green and blue, on the scale 0..1; equals `fastdc.common.normalisation.IMAGENET_MEAN`."""
 STD = (0.229, 0.224, 0.225)
-"""ImageNet's standard deviation, likewise; equals `fastdc.common.precision.IMAGENET_STD`."""
+"""ImageNet's standard deviation, likewise; equals `fastdc.common.normalisation.IMAGENET_STD`."""
 
 
 class Noise(Method):

@@ -39,7 +39,7 @@ def write_page(results: Results, folder: Path, out: Path) -> int:
         OutputError: `out` cannot be written, or is a file other than such a page.
     """
     if out.exists() and not out.is_dir() and not _is_page(out):
-        raise OutputError(f"{out}: exists already and is no page of fastdc; give --html another name")
+        raise OutputError(f"{out}: exists already and is not a page of fastdc; give --html another name")
     check_output(out, force=True)
     data = make_page(results, folder).encode()
     write_atomic(out, data)

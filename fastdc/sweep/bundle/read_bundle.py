@@ -51,7 +51,7 @@ def load_bundle(path: Path) -> Bundle:
     first = next(members, None)
     if first is None or first.name != INDEX:
         found = "nothing" if first is None else f"'{plain(first.name)[:80]}'"
-        raise BundleError(f"{path}: is no bundle: its first file is {found}, expected {INDEX}")
+        raise BundleError(f"{path}: is not a bundle: its first file is {found}, expected {INDEX}")
     index = _index(path, _read(path, first, MAX_INDEX)[1])
     kept = {ROWS: MAX_ROWS, **{sweep.file: MAX_YAML for sweep in index.sweeps}}
     texts: dict[str, bytes] = {}
@@ -103,7 +103,7 @@ def _check_row(path: Path, row: Row) -> None:
         hash(row["key"])
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         where = f"{path / ROWS}: run {plain(str(row['key']))[:40]}"
-        raise StoreError(f"{where}: is no row ({type(error).__name__}: {error}); get the bundle again") from error
+        raise StoreError(f"{where}: is not a row ({type(error).__name__}: {error}); get the bundle again") from error
 
 
 def _mapping(value: Any) -> None:
@@ -134,7 +134,9 @@ def _index(path: Path, data: bytes) -> Index:
         values: Any = json.loads(data)
         version = values["format"]
     except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise BundleError(f"{path}: {INDEX}: is no index of a bundle ({type(error).__name__}); get it again") from error
+        raise BundleError(
+            f"{path}: {INDEX}: is not the index of a bundle ({type(error).__name__}); get it again"
+        ) from error
     if isinstance(version, int) and version > FORMAT:
         raise BundleError(f"{path}: has format {version}, this fastdc reads up to {FORMAT}; update fastdc")
     try:

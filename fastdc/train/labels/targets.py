@@ -1,4 +1,4 @@
-"""Targets of a training: hard labels, or a teacher's logits on each batch. `stored_labels` reads them from a file."""
+"""Targets of a training: hard labels, or a teacher's logits on each batch. `stored` reads them from a file."""
 
 import time
 from collections import deque

@@ -79,9 +79,43 @@ def test_an_export_with_other_files_in_it_is_not_replaced(odd_set: Path, tmp_pat
     export_images(odd_set, out, "folder")
     shutil.move(odd_set, out / "odd.beton")
     shutil.move(odd_set.with_suffix(".json"), out / "odd.json")
-    with pytest.raises(OutputError, match="holds 21 files, the export wrote 19; move the others out of it"):
+    with pytest.raises(OutputError, match=r"holds 2 files that are not the export's, such as odd\.beton; move them"):
         export_images(out / "odd.beton", out, "folder", force=True)
     assert (out / "odd.beton").is_file()
+
+
+@pytest.mark.parametrize(
+    ("layout", "own", "foreign"),
+    [
+        ("folder", "*/*.png", "notes.txt"),
+        ("folder", "*/*.png", "con%_0/0000.png"),
+        ("rethinkdc", "train/*/*.png", "train/notes.txt"),
+        ("hf", "README.md", "data/notes.parquet"),
+        ("webdataset", "classes.txt", "my.classes.txt"),
+    ],
+)
+def test_a_file_in_place_of_one_of_the_export_is_not_removed(
+    odd_set: Path, tmp_path: Path, layout: str, own: str, foreign: str
+) -> None:
+    """The number of files is that of the export, so only the name shows that one is foreign."""
+    pytest.importorskip("pyarrow")
+    out = tmp_path / "out"
+    export_images(odd_set, out, layout)
+    next(out.glob(own)).unlink()
+    (out / foreign).parent.mkdir(exist_ok=True)
+    (out / foreign).write_text("mine")
+    with pytest.raises(OutputError, match=f"holds 1 files that are not the export's, such as {foreign}; move them"):
+        export_images(odd_set, out, "folder", force=True)
+    assert (out / foreign).read_text() == "mine"
+
+
+def test_more_files_than_the_export_wrote_are_not_removed(odd_set: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_images(odd_set, out, "folder")
+    image = next(out.glob("*/*.png"))
+    shutil.copy(image, image.with_name("9999.png"))
+    with pytest.raises(OutputError, match="holds 20 files, the export wrote 19; move the others out of it"):
+        export_images(odd_set, out, "folder", force=True)
 
 
 def test_a_file_or_link_at_the_output(odd_set: Path, tmp_path: Path) -> None:
@@ -175,6 +209,6 @@ def test_a_folder_that_holds_the_beton_is_not_replaced(odd_set: Path, tmp_path: 
     for number, path in enumerate((odd_set, odd_set.with_suffix(".json"))):  # as many files as the export wrote
         next(out.glob(f"*/{number:04d}.*")).unlink()
         shutil.move(path, out / path.name)
-    with pytest.raises(OutputError, match="holds the beton that is exported, which --force would remove"):
+    with pytest.raises(OutputError, match=r"holds 2 files that are not the export's, such as odd\.beton; move them"):
         export_images(out / "odd.beton", out, "folder", force=True)
     assert (out / "odd.beton").is_file()

@@ -158,8 +158,8 @@ def test_dataset_card(odd_set: Path, tmp_path: Path) -> None:
         ("a", "look alike, such as 'a'"),
         (" a", "look alike, such as ' a'"),
         ("e\u0301", "look alike, such as 'e\u0301'"),
-        (" ", "have no name that is one line, such as ' '"),
-        ("x\ny", "have no name that is one line, such as 'x"),
+        (" ", "some class names are blank or span several lines, such as ' '"),
+        ("x\ny", "some class names are blank or span several lines, such as 'x"),
     ],
 )
 def test_names_that_a_list_cannot_hold_need_class_folders(tmp_path: Path, name: str, message: str) -> None:

@@ -134,9 +134,9 @@ def test_a_gated_repository_needs_a_token(hub, fetch, parquet, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("hf://no/such", "hf://no/such@main: is no data set on the hub, or a private one; check OWNER/NAME"),
+        ("hf://no/such", "hf://no/such@main: is not a data set on the hub, or is a private one; check OWNER/NAME"),
         ("hf://zh/tiny@v9", "hf://zh/tiny@v9: has no branch, tag or commit 'v9'; leave @v9 out for the newest"),
-        ("hf://zh/..tiny", "hf://zh/..tiny@main: is no name of a repository; expected hf://OWNER/NAME"),
+        ("hf://zh/..tiny", "hf://zh/..tiny@main: is not a repository name; expected hf://OWNER/NAME"),
         ("hf://zh/tiny/none", "has no folder 'none'; see its files on the hub"),
         ("hf://zh", "hf:/zh: expected hf://OWNER/NAME, hf://OWNER/NAME@REVISION or a folder of these"),
     ],

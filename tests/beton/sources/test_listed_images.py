@@ -181,17 +181,17 @@ WRONG = [
         "lines 2 and 4 both list a.jpg; keep one line per image",
     ),
     ("labels.csv", "file,label\na.jpg,4000\n", "line 2: label 4000 in 1 rows, expected less than 1,000"),
-    ("labels.csv", 'file,label\n"a.jpg"x,y\n', "line 2 is no CSV .*; repair its quotes"),
+    ("labels.csv", 'file,label\n"a.jpg"x,y\n', "line 2 is not valid CSV .*; repair its quotes"),
     ("labels.csv", b"file,label\n\xff\xfe.jpg,x\n", "is not UTF-8 text, expected a table; save it as UTF-8"),
     ("labels.csv", "file,label" + "x" * (1 << 20), "line 1 is longer than 1048576 letters, expected a table"),
-    ("metadata.jsonl", '{"file_name": "a.jpg", "label": 1', "line 1 is no JSON"),
-    ("metadata.jsonl", "[1]\n", "line 1 is no JSON object"),
+    ("metadata.jsonl", '{"file_name": "a.jpg", "label": 1', "line 1 is not valid JSON"),
+    ("metadata.jsonl", "[1]\n", "line 1 is not a JSON object"),
     ("metadata.jsonl", '{"file_name": "a.jpg", "text": "x"}\n', "no label column .*; it has file_name, text"),
     ("metadata.jsonl", '{"file_name": "a.jpg", "label": [1]}', "line 1: 'label' is a list, expected text or a whole"),
     ("metadata.jsonl", '{"file_name": "a.jpg", "label": 1.5}', "line 1: 'label' is a float, expected text or a whole"),
     ("metadata.jsonl", '{"file_name": "a.jpg", "label": true}', "line 1: 'label' is a bool, expected text or a whole"),
     ("metadata.jsonl", '{"file_name": {"a": 1}, "label": 1}', "line 1: 'file_name' is a dict, expected text"),
-    ("metadata.jsonl", "[" * 100_000, "line 1 is no JSON"),
+    ("metadata.jsonl", "[" * 100_000, "line 1 is not valid JSON"),
 ]
 
 

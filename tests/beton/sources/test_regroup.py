@@ -54,7 +54,7 @@ def test_damaged_inner_tars_are_named(folder, tmp_path):
     inner = [{"a.tar": whole, "b.tar": data} for data in (b"no tar", b"", whole[:700], unmarked)]
     for members in (*inner, {"b.tar": unmarked, "c.tar": whole}):
         (tmp_path / "x.tar").write_bytes(tar_bytes(members))
-        with pytest.raises(SourceError, match=r"b.tar in it is no whole tar"):
+        with pytest.raises(SourceError, match=r"b.tar in it is an incomplete tar"):
             open_tree(tmp_path / "x.tar")
 
 

@@ -122,7 +122,7 @@ def test_an_image_in_another_class(out: Path) -> None:
 
 def test_a_renamed_class(out: Path) -> None:
     (out / "plain").rename(out / "fancy")
-    assert refused(out) == f"{out}/fancy: is no class folder of the export; name it as it was, {OTHERWISE}"
+    assert refused(out) == f"{out}/fancy: is not a class folder of the export; name it as it was, {OTHERWISE}"
 
 
 def test_changed_hints(out: Path) -> None:

@@ -69,3 +69,28 @@ def test_labels_that_are_names_of_classes_may_be_the_numbers_from_one(tmp_path, 
     (tmp_path / "names.txt").write_text("1\n2\n3\n")
     source = table(tmp_path / "set", jpegs[:3], [3, 1, 2])
     assert write_beton(source, tmp_path / "x.beton", classes=tmp_path / "names.txt").counts == (1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", [table, parquet, webdataset])
+def test_whole_numbers_as_fractions_are_refused(tmp_path, jpegs, kind):
+    """As texts they would sort as 0.0, 1.0, 10.0, 11.0, 2.0, and so renumber the classes."""
+    source = kind(tmp_path, jpegs, [f"{label}.0" for label in range(12)])
+    with pytest.raises(SourceError, match=r"labels are fractions such as 0\.0; write whole numbers, or names"):
+        write_beton(source, tmp_path / "out.beton")
+    assert not list(tmp_path.glob("out.*"))
+
+
+@pytest.mark.parametrize("kind", [table, parquet, webdataset])
+def test_numbers_that_are_written_as_texts_sort_as_numbers(tmp_path, jpegs, kind):
+    source = kind(tmp_path, jpegs, [str(label) for label in range(12)])
+    manifest = write_beton(source, tmp_path / "out.beton")
+    assert manifest.classes == tuple(f"{label:02d}" for label in range(12))
+    assert manifest.made["class_names"] == "numbers"
+
+
+@pytest.mark.parametrize("kind", [table, parquet, webdataset])
+def test_numbers_that_name_the_given_classes_are_names(tmp_path, jpegs, kind):
+    (tmp_path / "versions.txt").write_text("2.0\n1.0\n")
+    source = kind(tmp_path, jpegs[:3], ["1.0", "2.0", "1.0"])
+    manifest = write_beton(source, tmp_path / "out.beton", classes=tmp_path / "versions.txt")
+    assert (manifest.classes, manifest.counts) == (("2.0", "1.0"), (1, 2))

@@ -139,7 +139,7 @@ def test_class_names_of_the_file_and_of_the_option(tmp_path, capsys):
     assert write(tmp_path, source, classes=names)[0].made["class_names"] == "given, by position"
     assert "'ant' becomes 'a', and so on" in capsys.readouterr().err
     names.write_text("ant\nb\nc\n")
-    refused(tmp_path, source, "--classes names 'ant' as the source does, but not every class so", classes=names)
+    refused(tmp_path, source, "--classes repeats only some of the source's names, such as 'ant'", classes=names)
 
 
 def test_exact_one_hot_rows_are_classes_and_soft_ones_are_refused(tmp_path):
@@ -153,7 +153,7 @@ def test_labels_outside_the_given_classes_can_be_left_out(tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("ant\nbee\n")
     source = savez(tmp_path / "set.npz", images=PIXELS, labels=LABELS)
-    refused(tmp_path, source, r"set.npz/images:0: label 2, expected 0\.\.1; repair or remove it", classes=names)
+    refused(tmp_path, source, r"set.npz/images:0: label 2, expected 0\.\.1; correct or remove it", classes=names)
     manifest, pixels = write(tmp_path, source, classes=names, on_error="skip")
     assert np.array_equal(pixels, PIXELS[LABELS < 2])
     assert [skipped.path for skipped in manifest.skipped] == ["images:0", "images:5"]
@@ -385,6 +385,7 @@ def test_an_old_file_that_claims_ten_gigabytes_is_refused_unread(tmp_path):
             [1, 2, 3],
             "holds a list of int, int, int, expected images and labels: a dictionary of two tensors",
         ),
+        ({"images": torch.tensor(1.0), "labels": torch.zeros(1).long()}, r"images: has the shape \[\], expected"),
         (torch.arange(9), r"holds one tensor, \[9\], without labels; .* fastdc compress from-list or from-scores"),
         (np.arange(9), r"holds one tensor, \[9\], without labels"),
         ({"subset": {"indices": np.arange(3)}, "exp": 0}, "it has no arrays; a list of kept images .* from-list"),

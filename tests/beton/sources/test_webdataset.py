@@ -193,7 +193,7 @@ def test_wrong_sets(tmp_path, jpegs, files, words):
 
 def test_label_out_of_range_of_the_given_classes(shards, tmp_path):
     (tmp_path / "names.txt").write_text("ant\nbee\n")
-    words = r"train-0000.tar:000000.jpg: label 2, expected 0\.\.1; repair or remove it"
+    words = r"train-0000.tar:000000.jpg: label 2, expected 0\.\.1; correct or remove it"
     refused(tmp_path, shards, words, split="train", classes=tmp_path / "names.txt")
 
 

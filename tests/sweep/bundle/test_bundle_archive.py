@@ -162,15 +162,18 @@ def add(members: dict[str, bytes]) -> None:
         (edit("rows.jsonl", b'"top1": ', b'"top1": 12', index=True), "rows.jsonl: .* bytes, expected"),
         (add, "holds 'more', which bundle.json does not list"),
         (edit("bundle.json", b'"format": 1', b'"format": 2'), "has format 2, this fastdc reads up to 1; update"),
-        (edit("bundle.json", b'"format": 1', b'"form": 1'), r"bundle.json: is no index of a bundle \(KeyError\)"),
+        (edit("bundle.json", b'"format": 1', b'"form": 1'), r"bundle.json: is not the index of a bundle \(KeyError\)"),
         (edit("bundle.json", b'"file": "sweeps/1.yaml"', b'"file": "rows.jsonl"'), "bundle.json: sweeps.0.file="),
         (edit("rows.jsonl", b'"axes"', b'"exas"'), "rows.jsonl:1: a row without axes"),
-        (edit("rows.jsonl", b'"arch"', b'"crah"'), r"is no row \(KeyError: 'arch'\); get the bundle again"),
+        (edit("rows.jsonl", b'"arch"', b'"crah"'), r"is not a row \(KeyError: 'arch'\); get the bundle again"),
         (edit("rows.jsonl", b'"curve"', b'\xff"curve"'), "rows.jsonl: not UTF-8"),
-        (edit("rows.jsonl", b'"curve": [', b'"curve": [1, '), r"is no row \(TypeError: a int for a mapping\)"),
-        (edit("rows.jsonl", b'"epoch"', b'"hcope"'), r"is no row \(KeyError: 'epoch'\)"),
-        (edit("rows.jsonl", b'"libraries": {', b'"libraries": 1, "x": {'), "is no row"),
-        (edit("rows.jsonl", b'"key": "', b'"key": {}, "yek": "'), r"is no row \(TypeError: unhashable type: 'dict'\)"),
+        (edit("rows.jsonl", b'"curve": [', b'"curve": [1, '), r"is not a row \(TypeError: a int for a mapping\)"),
+        (edit("rows.jsonl", b'"epoch"', b'"hcope"'), r"is not a row \(KeyError: 'epoch'\)"),
+        (edit("rows.jsonl", b'"libraries": {', b'"libraries": 1, "x": {'), "is not a row"),
+        (
+            edit("rows.jsonl", b'"key": "', b'"key": {}, "yek": "'),
+            r"is not a row \(TypeError: unhashable type: 'dict'\)",
+        ),
     ],
 )
 def test_changed_bundles(changed: Callable[[Change], Path], change: Change, message: str) -> None:
@@ -184,9 +187,9 @@ def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "deep.zip").touch()
     write_archive(tmp_path / "deep.zip", {"bundle.json": b"[" * 100_000})
     for name, message in (
-        ("photos.zip", "is no bundle: its first file is 'cat.jpg', expected bundle.json"),
+        ("photos.zip", "is not a bundle: its first file is 'cat.jpg', expected bundle.json"),
         ("text.tar.gz", "cannot be read as a bundle (Not a gzipped file (b'he')); get it again"),
-        ("deep.zip", "bundle.json: is no index of a bundle (RecursionError)"),
+        ("deep.zip", "bundle.json: is not the index of a bundle (RecursionError)"),
         ("none.zip", "does not exist, expected a bundle that fastdc bundle wrote"),
         (".", "is a folder, expected a bundle"),
     ):

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from fastdc.beton.export.folder_names import folder_names
-from fastdc.beton.export.layout import ExportSet, Layout, write_record
+from fastdc.beton.export.layout import IMAGE_FILE, ExportSet, Layout, write_record
+from fastdc.beton.exported import Exported
 
 
 class AsFolder(Layout):
@@ -16,6 +17,9 @@ class AsFolder(Layout):
     def write(self, images: ExportSet, place: Path) -> None:
         names = write_class_folders(images, place)
         write_record(images, self.name, place, len(images.beton), folders=names)
+
+    def may_hold(self, name: str, record: Exported) -> bool:
+        return is_class_file(name, record)
 
     def notes(self, images: ExportSet, out: Path) -> list[str]:
         return class_notes(images)
@@ -34,6 +38,12 @@ def write_class_folders(images: ExportSet, place: Path) -> tuple[str, ...]:
         with open(f"{folders[image.label]}/{image.key}.{image.suffix}", "wb") as handle:
             handle.write(image.data)
     return names
+
+
+def is_class_file(name: str, record: Exported) -> bool:
+    """Return whether a path is that of an image which `write_class_folders` may have written."""
+    folder, _, file = name.rpartition("/")
+    return folder in (record.folders or ()) and IMAGE_FILE.fullmatch(file) is not None
 
 
 def class_notes(images: ExportSet) -> list[str]:

@@ -13,11 +13,13 @@ from typing import Any
 
 from fastdc.beton.export.dataset_card import dataset_card, features
 from fastdc.beton.export.layout import ExportSet, ImageFile, Layout, check_class_list, write_record
+from fastdc.beton.exported import Exported
 from fastdc.beton.sources.shards import split_of
 from fastdc.common.arrow import import_pyarrow
 from fastdc.common.errors import SourceError
 
 SHARD_BYTES = 400 << 20
+_SHARD = re.compile(r"data/\w+-\d{5}-of-\d{5}\.parquet", re.ASCII)
 _GROUP_ROWS, _GROUP_BYTES = 100, 16 << 20
 """Size of a row group: the hub's viewer reads whole groups."""
 
@@ -53,6 +55,9 @@ class AsHf(Layout):
         stored = sum(path.stat().st_size for path in (place / "data").iterdir())
         (place / "README.md").write_text(dataset_card(images, split, size, stored), encoding="utf-8")
         write_record(images, self.name, place, len(lengths) + 1, split=split_of(path.name))
+
+    def may_hold(self, name: str, record: Exported) -> bool:
+        return name == "README.md" or _SHARD.fullmatch(name) is not None
 
 
 def split_name(split: str | None) -> str:

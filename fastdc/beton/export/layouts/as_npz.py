@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastdc.beton.export.layout import ExportSet, Layout, check_class_list
 from fastdc.beton.exported import RECORD, Exported, dump_record
+from fastdc.beton.format import MODE_JPEG
 from fastdc.beton.manifest import Manifest, hash_content
 from fastdc.beton.pages import DIGEST_BYTES, hash_payload
 from fastdc.beton.texts import hex_texts
@@ -53,7 +54,7 @@ class AsNpz(Layout):
                 member.writelines(dump_record(record))
 
     def notes(self, images: ExportSet, out: Path) -> list[str]:
-        jpegs = int((images.beton.modes == 0).sum())
+        jpegs = int((images.beton.modes == MODE_JPEG).sum())
         return [f"{jpegs:,} JPEGs are decoded to pixels: the set comes back as raw images"] if jpegs else []
 
 

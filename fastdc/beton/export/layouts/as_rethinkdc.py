@@ -8,7 +8,8 @@ import shlex
 from pathlib import Path
 
 from fastdc.beton.export.layout import ExportSet, Layout, write_record
-from fastdc.beton.export.layouts.as_folder import class_notes, write_class_folders
+from fastdc.beton.export.layouts.as_folder import class_notes, is_class_file, write_class_folders
+from fastdc.beton.exported import Exported
 from fastdc.common.errors import OutputError
 
 TRAIN = "train"
@@ -41,6 +42,10 @@ class AsRethinkdc(Layout):
             raise OutputError(f"{images.path}: {len(classes)} classes, rethinkdc's networks have {OUTPUTS} outputs")
         names = write_class_folders(images, place / TRAIN)
         write_record(images, self.name, place, len(images.beton), split=TRAIN, folders=names)
+
+    def may_hold(self, name: str, record: Exported) -> bool:
+        folder, _, image = name.partition("/")
+        return folder == TRAIN and is_class_file(image, record)
 
     def notes(self, images: ExportSet, out: Path) -> list[str]:
         train = os.path.relpath(out / TRAIN)

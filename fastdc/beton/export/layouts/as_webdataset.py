@@ -3,18 +3,22 @@
 Source: the webdataset library's README, "The WebDataset Format".
 """
 
+import re
 import tarfile
 from itertools import islice
 from pathlib import Path
 
 from fastdc.beton.export.folder_names import folder_names
 from fastdc.beton.export.layout import ExportSet, Layout, check_class_list, write_record
+from fastdc.beton.exported import Exported
 from fastdc.beton.sources.shards import split_of
 from fastdc.beton.sources.wds_shards import TARS
 from fastdc.common.tars import add_file
 from fastdc.common.text import printable
 
 SHARD_BYTES = 256 << 20
+CLASSES = "classes.txt"
+_SHARD = re.compile(r"[^/.]+-\d{6}\.tar")
 
 
 class AsWebdataset(Layout):
@@ -39,8 +43,11 @@ class AsWebdataset(Layout):
                     add_file(archive, f"{image.key}.{image.suffix}", image.data)
                     add_file(archive, f"{image.key}.cls", str(image.label).encode())
         lines = "".join(f"{' '.join(printable(name).split())}\n" for name in images.manifest.classes)
-        (place / "classes.txt").write_text(lines, encoding="utf-8")
+        (place / CLASSES).write_text(lines, encoding="utf-8")
         write_record(images, self.name, place, len(lengths) + 1, split=split_of(f"{stem}-000000.tar", TARS))
+
+    def may_hold(self, name: str, record: Exported) -> bool:
+        return name == CLASSES or _SHARD.fullmatch(name) is not None
 
 
 LAYOUT = AsWebdataset()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastdc.kernels.core.jit import kernel
 from fastdc.kernels.core.native import INT, LONG, c_function
-from fastdc.kernels.jpeg.pread import read_at
+from fastdc.kernels.files.pread import read_at
 
 FUNCTIONS = ("open", "statx", "pread", "close", "SHA256")
 """C functions whose addresses `library` holds, in this order."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastdc.beton.sources.reading_ahead import choose_reading
-from fastdc.kernels.jpeg.whole_files import HASH_BYTES, read_files
+from fastdc.kernels.files.whole_files import HASH_BYTES, read_files
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastdc.kernels.jpeg.pread import read_at
+from fastdc.kernels.files.pread import read_at
 from fastdc.loader.descriptor import pread_address
 
 

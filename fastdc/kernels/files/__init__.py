@@ -1,0 +1,1 @@
+"""Read and hash files without the GIL."""
