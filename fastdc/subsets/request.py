@@ -100,7 +100,7 @@ class SubsetRequest:
         if image_size < 8:
             raise ConfigError(f"image_size={image_size}: expected at least 8 px")
         manifest = describe_beton(train)
-        check_budget(chosen, config, manifest.classes, manifest.counts, ipc)
+        check_budget(chosen, config, manifest.classes, manifest.counts, ipc, image_size)
         if not isinstance(observer, ObserverConfig):
             observer = choose_observer(train, manifest.content_hash, workdir, observer, {"image_size": image_size})
         check_observer(chosen, config, observer)

@@ -120,7 +120,7 @@ def check_pools(name: str, context: MethodContext, pools: Sequence[Indices], nee
         if pool.size < needed:
             raise MethodError(
                 f"{name}: class '{context.classes[label]}' has {pool.size} images to choose from, {needed} {what} "
-                "are needed; lower --ipc or the tiles per side (factor), or add images"
+                "are needed; lower --ipc or add images"
             )
 
 

@@ -119,7 +119,7 @@ class RecoverMethod(TeacherMethod[RecoverT], Generic[RecoverT, RecipeT]):
 
     # ---- the method, built from the hooks --------------------------------------------------------------------------
 
-    def images_needed(self, config: RecoverT, ipc: int) -> int:
+    def images_needed(self, config: RecoverT, ipc: int, image_size: int) -> int:
         """Return 0, because images start as noise by default; a method with a real start overrides this."""
         return 0
 

@@ -79,7 +79,7 @@ class ScoreMethod(Method[ConfigT]):
 
     def compress(self, context: MethodContext, config: ConfigT, ipc: int, seed: int) -> Compressed:
         """Keep the chosen images whole; `details` holds the range of their scores."""
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         scores = self.scores(context, config) if context.scores is None else context.scores
         return kept_images(context, self.choose(context, config, scores, ipc, seed), scores)
 

@@ -71,7 +71,7 @@ class CIM(TeacherMethod[CIMConfig]):
         "cim", "CIM (selection, combination)", "distillation", "shang2026cim", needs=("teacher",), stochastic=True
     )
 
-    def images_needed(self, config: CIMConfig, ipc: int) -> int:
+    def images_needed(self, config: CIMConfig, ipc: int, image_size: int) -> int:
         """Return `ipc` times the number of tiles."""
         return ipc * config.grid**2
 
@@ -90,10 +90,10 @@ class CIM(TeacherMethod[CIMConfig]):
     def compress(self, context: MethodContext, config: CIMConfig, ipc: int, seed: int) -> Compressed:
         """Choose and tile `ipc` mosaics of every class."""
         name = self.info.name
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         teachers, side = teaching_of(context, name).teachers, config.shorter_side(context.image_size)
         # The seed of `rded`'s pool, so that both methods choose from the same candidates.
-        size = max(config.pool, self.images_needed(config, ipc))
+        size = max(config.pool, self.images_needed(config, ipc, context.image_size))
         pools = random_pools(context, size, derive_seed(seed, "patch pool"))
         every = np.concatenate(pools)
         losses = image_losses(context, teachers, config.batch_size, name, resize=side, samples=every)

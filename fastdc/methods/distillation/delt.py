@@ -52,7 +52,7 @@ class DELT(RecoverMethod[DELTConfig]):
         inferred={"paper64": INFERRED, "paper32": INFERRED},
     )
 
-    def images_needed(self, config: DELTConfig, ipc: int) -> int:
+    def images_needed(self, config: DELTConfig, ipc: int, image_size: int) -> int:
         """Return `ipc`: one start image for each stored image."""
         return ipc
 

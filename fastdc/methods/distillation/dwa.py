@@ -72,7 +72,7 @@ class DWA(RecoverMethod[DWAConfig, DWARecipe]):
         paper32=DWARecipe(iterations=1000, variance_weight=11.0, crop_min=1.0, flip=False, jitter=4, steps=12),
     )
 
-    def images_needed(self, config: DWAConfig, ipc: int) -> int:
+    def images_needed(self, config: DWAConfig, ipc: int, image_size: int) -> int:
         """Return `ipc`: one start image for each stored image."""
         return ipc
 

@@ -78,7 +78,7 @@ class EDC(RecoverMethod[EDCConfig, ConvolutionRecipe]):
         paper32=small_recipe(),
     )
 
-    def images_needed(self, config: EDCConfig, ipc: int) -> int:
+    def images_needed(self, config: EDCConfig, ipc: int, image_size: int) -> int:
         """Return `ipc`: an image gives 4 crops, as many as a mosaic has tiles. Below 128 px one image would do."""
         return ipc
 

@@ -41,9 +41,9 @@ PatchT = TypeVar("PatchT", bound=PatchConfig, default=PatchConfig)
 class PatchMethod(TeacherMethod[PatchT]):
     """Base of the methods that tile the best crops of a pool of real images; a subclass may override `pools`."""
 
-    def images_needed(self, config: PatchT, ipc: int) -> int:
-        """Return one image for each patch; the minimum if the factor depends on the stored side."""
-        return ipc * (config.factor or 1) ** 2
+    def images_needed(self, config: PatchT, ipc: int, image_size: int) -> int:
+        """Return one image for each patch."""
+        return ipc * tiles_per_side(config.factor, image_size) ** 2
 
     def network_visits(self, config: PatchT, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count one forward pass of every crop of the pool through every teacher."""
@@ -66,7 +66,7 @@ class PatchMethod(TeacherMethod[PatchT]):
 
     def compress(self, context: MethodContext, config: PatchT, ipc: int, seed: int) -> Compressed:
         """Choose patches and tile them into `ipc` mosaics of every class."""
-        check_budget(self, config, context.classes, context.counts, ipc)
+        check_budget(self, config, context.classes, context.counts, ipc, context.image_size)
         name, factor = self.info.name, tiles_per_side(config.factor, context.image_size)
         patches, losses = best_crop_patches(
             context,

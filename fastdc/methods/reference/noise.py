@@ -31,7 +31,7 @@ class Noise(Method):
 
     info = cited("noise", "Pure noise", "reference", "xiao2025rethinking", stochastic=True)
 
-    def images_needed(self, config: MethodConfig, ipc: int) -> int:
+    def images_needed(self, config: MethodConfig, ipc: int, image_size: int) -> int:
         """Return 0: noise has no sources."""
         return 0
 
