@@ -131,7 +131,7 @@ class Session:
         They need a training from its first epoch on, and continue once begun. If the log is longer than the distances,
         a training without them got further, and serves all other needs.
         """
-        return self.needs.tdds > 0 or 0 < self.record.tdds_epochs == self.record.epochs
+        return self.needs.tdds != 0 or 0 < self.record.tdds_epochs == self.record.epochs
 
     @property
     def only_the_end(self) -> bool:
