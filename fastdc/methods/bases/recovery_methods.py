@@ -7,10 +7,10 @@ numbers of its paper per stored size), its `layout`, and the hooks below that it
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import TypeVar
 
 from fastdc.methods.bases.method import Compressed, Encoding, MethodContext
@@ -44,6 +44,7 @@ class RecoverConfig(TeacherConfig):
     """Settings of every method of the family. A setting that is not given takes its preset's value.
 
     Attributes:
+        fit: how a start image becomes S x S; not available where a method starts from noise or patches.
         preset: source of the numbers: the paper's at 224, 64 or 32 px. `auto` chooses by the stored size (from 128 px,
             33 to 127 px, up to 32 px). `cpu` is `auto` with 100 iterations, for tests and demos at about 28 px. (At
             64 px, SRe2L's images need some 300 iterations until their teacher recognises all of them.)
@@ -57,6 +58,9 @@ class RecoverConfig(TeacherConfig):
             because a batch shares statistics.
     """
 
+    reads_fit: ClassVar[bool] = False
+    """Whether the method starts from whole images, which `fit` makes square; without them `fit` is refused."""
+
     preset: Preset = "auto"
     iterations: int | None = Field(None, ge=1)
     learning_rate: float | None = Field(None, gt=0)
@@ -65,6 +69,11 @@ class RecoverConfig(TeacherConfig):
     crop_min: float | None = Field(None, gt=0, le=1)
     jitter: int | None = Field(None, ge=0)
     batch_size: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _fit_is_read(self) -> Self:
+        self.refuse_unread({} if self.reads_fit else {"fit": "without whole images as starts"})
+        return self
 
 
 RecoverT = TypeVar("RecoverT", bound=RecoverConfig, default=RecoverConfig)

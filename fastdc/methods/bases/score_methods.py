@@ -209,6 +209,11 @@ def mean_over_runs(
     return total / len(observations)
 
 
+def difficulty_log(*names: Difficulty) -> int:
+    """Return the fewest epochs from which `difficulty_scores` gives every one of these scores."""
+    return EL2N_EPOCHS if "el2n" in names else 0
+
+
 def difficulty_scores(
     method: str, name: Difficulty, observations: tuple[Observation, ...], last_epoch: int | None = None
 ) -> Scores:

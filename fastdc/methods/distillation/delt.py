@@ -1,5 +1,7 @@
 """DELT: starts of medium difficulty, optimised in groups that join one after another (Shen et al., CVPR 2025)."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from fastdc.methods.bases.literature import cited
@@ -23,6 +25,8 @@ class DELTConfig(RecoverConfig):
             the last for 1 / rounds of them.
         milestone: share of the iterations over which the smallest crop area falls to `crop_min`, as in CDA.
     """
+
+    reads_fit: ClassVar[bool] = True
 
     rounds: int | None = Field(None, ge=1)
     milestone: float | None = Field(None, ge=0, le=1)

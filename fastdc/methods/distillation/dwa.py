@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ class DWAConfig(RecoverConfig):
         steps: K, steps of gradient ascent in a teacher's weights, anew for every batch; 0 leaves the weights unchanged.
         radius: rho, total length of these steps in weight space.
     """
+
+    reads_fit: ClassVar[bool] = True
 
     fit: Fit = "squash"
     steps: int | None = Field(None, ge=0)

@@ -1,7 +1,7 @@
 """EDC: elucidating the design space of dataset condensation (Shao, Zhou, Chen & Shen, NeurIPS 2024)."""
 
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import MethodContext
@@ -26,6 +26,8 @@ class EDCConfig(ConvolutionConfig):
         statistics: `exact` gives a class the variance E[x^2] - E[x]^2 over all its images. `released` omits the
             variance between images, as the authors' code does.
     """
+
+    reads_fit: ClassVar[bool] = True
 
     fit: Fit = "squash"
     shuffle: Literal["released", "paper"] = "released"

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import TypeVar
 
 from fastdc.common.keys import derive_seed
@@ -21,6 +21,7 @@ class PatchConfig(TeacherConfig):
     """Settings of RDED; defaults are those of the published scripts.
 
     Attributes:
+        fit: not available; patches are square.
         pool: candidate images per class; all images if a class has fewer, more if the mosaics need them.
         crops: candidate crops per image.
         min_scale: smallest area of a crop, as a share of the image's; the largest is the whole image.
@@ -33,6 +34,11 @@ class PatchConfig(TeacherConfig):
     min_scale: float = Field(0.08, gt=0, le=1)
     factor: int | None = Field(None, ge=1, le=8)
     batch_size: int = Field(256, ge=1)
+
+    @model_validator(mode="after")
+    def _fit_is_read(self) -> Self:
+        self.refuse_unread({"fit": "in mosaics of square crops"})
+        return self
 
 
 PatchT = TypeVar("PatchT", bound=PatchConfig, default=PatchConfig)
