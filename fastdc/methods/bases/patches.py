@@ -90,6 +90,21 @@ def tiles_per_side(factor: int | None, image_size: int) -> int:
     return factor or (2 if image_size >= SMALLEST_TILED else 1)
 
 
+def crop_visits(
+    train_images: int, classes: int, images: int, *, pool: int = RDED_POOL, crops: int = RDED_CROPS
+) -> float:
+    """Estimate a teacher's visits to every crop of the pools, as `Method.network_visits` counts them.
+
+    Args:
+        train_images: number of images in the training set.
+        classes: number of its classes.
+        images: fewest images that the pools hold in total.
+        pool: images that a class's pool holds if the class has as many.
+        crops: candidates per image.
+    """
+    return min(train_images, max(pool * classes, images)) * crops / 3
+
+
 def random_pools(context: MethodContext, size: int, seed: int) -> list[Indices]:
     """Draw `size` training images of every class, or all if a class has fewer; ascending within a class.
 

@@ -60,6 +60,10 @@ class DELT(RecoverMethod[DELTConfig]):
         """Return `ipc`: one start image for each stored image."""
         return ipc
 
+    def start_visits(self, config: DELTConfig, images: int, train_images: int, image_size: int, classes: int) -> float:
+        """Count one forward pass of every training image through the first teacher."""
+        return train_images / 3
+
     def start(self, context: MethodContext, config: DELTConfig, ipc: int, seed: int) -> Start:
         """Return images around the class's median of the first teacher's confidence, the nearest first."""
         return medium_images(context, teaching_of(context, self.info.name).teachers[0], ipc, fit=config.fit)

@@ -12,7 +12,15 @@ from typing_extensions import TypeVar
 from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, MethodContext, check_budget
-from fastdc.methods.bases.patches import RDED_CROPS, RDED_POOL, CropLaw, best_crop_patches, random_pools, tiles_per_side
+from fastdc.methods.bases.patches import (
+    RDED_CROPS,
+    RDED_POOL,
+    CropLaw,
+    best_crop_patches,
+    crop_visits,
+    random_pools,
+    tiles_per_side,
+)
 from fastdc.methods.bases.teacher_losses import teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
 
@@ -54,8 +62,8 @@ class PatchMethod(TeacherMethod[PatchT]):
     def network_visits(self, config: PatchT, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count one forward pass of every crop of the pool through every teacher."""
         needed = images * tiles_per_side(config.factor, image_size) ** 2
-        pool = min(train_images, max(config.pool * classes, needed))
-        return pool * config.crops * len(self.teachers(config)) / 3
+        visits = crop_visits(train_images, classes, needed, pool=config.pool, crops=config.crops)
+        return visits * len(self.teachers(config))
 
     def reductions(self, config: PatchT, image_size: int) -> tuple[str, ...]:
         """Name a pool or a number of crops smaller than the scripts'."""
@@ -89,10 +97,10 @@ class PatchMethod(TeacherMethod[PatchT]):
             sources=patches.samples,
             images=partial(patches.mosaics, context),
             details={"factor": factor, "loss_min": float(losses.min()), "loss_max": float(losses.max())}
-            | self.more_details(config),
+            | self.more_details(config, context.image_size),
         )
 
-    def more_details(self, config: PatchT) -> dict[str, Any]:
+    def more_details(self, config: PatchT, image_size: int) -> dict[str, Any]:
         """Return further facts for the manifest."""
         return {}
 
