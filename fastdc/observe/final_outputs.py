@@ -111,9 +111,12 @@ def load_final(folder: Path) -> FinalPass | None:
         files = final.files()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(f"{path}: not a final pass ({error}); delete it and observe again") from error
+    expected = FINAL_FIELDS + EXACT_FIELDS * final.exact
+    if fields != expected:
+        raise ManifestError(f"{path}: has fields {fields}, expected {expected}; delete it and observe again")
     for name, (dtype, (rows, columns)) in files.items():
         file, size = folder / name, rows * columns * np.dtype(dtype).itemsize
         found = file.stat().st_size if file.exists() else 0
-        if fields != FINAL_FIELDS + EXACT_FIELDS * final.exact or found != size:
+        if found != size:
             raise ManifestError(f"{file}: {found} bytes, expected {size}; delete {path} and observe again")
     return final

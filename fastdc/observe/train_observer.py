@@ -216,16 +216,15 @@ def _compute(session: Session) -> Compute:
     """Return the device that this observer trains on.
 
     Raises:
-        ConfigError: this machine's device is of another type.
+        ConfigError: this machine has no such device.
     """
     config = session.config
-    compute = choose_compute(config.precision, config.threads)
-    if compute.device.type != config.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            f"{session.record.folder}: this observer trains on {config.device}, this machine has "
-            f"{compute.device.type}; train it there, or choose another (device=auto)"
+            f"{session.record.folder}: this observer trains on cuda, this machine has cpu; train it there, or choose "
+            "another (device=auto)"
         )
-    return compute
+    return choose_compute(config.precision, config.threads, config.device)
 
 
 def _plan(session: Session, needed: int, steps: int, seed: int) -> FitPlan:

@@ -17,7 +17,16 @@ from fastdc.nn.device import choose_compute
 from fastdc.nn.models import build_model
 from fastdc.observe import ObserverConfig
 from fastdc.observe.dynamics_log import LOG_NAME, TDDS_NAME, WEIGHTS_NAME
-from fastdc.observe.final_outputs import EXACT_NAME, FEATURES_NAME, INDEX_NAME, OUTPUTS_NAME, SCALARS_NAME, load_final
+from fastdc.observe.final_outputs import (
+    EXACT_NAME,
+    FEATURES_NAME,
+    INDEX_NAME,
+    OUTPUTS_NAME,
+    SCALARS_NAME,
+    FinalPass,
+    commit_final,
+    load_final,
+)
 from fastdc.observe.record_needs import WHOLE_SCHEDULE, ObserverNeeds
 from fastdc.observe.train_observer import CHECKPOINT_NAME, observe
 
@@ -96,6 +105,14 @@ def as_the_first_release_left_it(folder: Path) -> None:
     content = json.loads((folder / INDEX_NAME).read_text())
     (folder / INDEX_NAME).write_text(json.dumps({**content, "fields": content["fields"][:8]}))
     (folder / EXACT_NAME).unlink()
+
+
+def test_a_pass_with_other_fields_is_refused_by_its_index(tmp_path: Path) -> None:
+    commit_final(FinalPass(tmp_path, 3, 0.0, num_samples=2, width=4, num_classes=3, has_outputs=False))
+    content = json.loads((tmp_path / INDEX_NAME).read_text())
+    (tmp_path / INDEX_NAME).write_text(json.dumps({**content, "fields": ["p_y"]}))
+    with pytest.raises(ManifestError, match=r"final\.json: has fields \('p_y',\), expected \('p_y', 'p_max', "):
+        load_final(tmp_path)
 
 
 def test_a_pass_of_the_first_release_serves_its_methods(betons: Any, tmp_path: Path) -> None:

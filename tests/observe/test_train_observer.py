@@ -137,6 +137,14 @@ def test_a_checkpoint_without_its_log_is_set_aside(betons: Any, tmp_path: Path) 
     assert (record.folder / f"{CHECKPOINT_NAME}.damaged").exists()
 
 
+def test_an_observer_on_the_cpu_does_not_take_the_machines_gpu(
+    betons: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    (record,) = observe(betons.train, tmp_path, CONFIG.model_copy(update={"device": "cpu"}), stop_after=1)
+    assert record.trained_with["device"] == "cpu"
+
+
 def test_another_device_is_refused(betons: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trains on cuda, this machine has cpu"):
         observe(betons.train, tmp_path, CONFIG.model_copy(update={"device": "cuda"}), stop_after=1)
