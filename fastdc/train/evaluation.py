@@ -110,7 +110,8 @@ def run_evaluations(requests: Sequence[EvaluationRequest]) -> list[list[Evaluati
         For each request what `run_evaluation` returns.
 
     Raises:
-        ConfigError: there is no request, their `val` or other settings differ, or they have different steps in an epoch; or as `run_evaluation`.
+        ConfigError: there is no request; their `val`, other settings or steps in an epoch differ; or as
+            `run_evaluation`.
         DivergedError, OutputError, BetonError, LoaderError, ManifestError: as in `run_evaluation`.
     """
     start = time.monotonic()

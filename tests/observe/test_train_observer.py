@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fastdc.common.errors import ConfigError, ManifestError
 from fastdc.kernels.scores.fields import FIELDS

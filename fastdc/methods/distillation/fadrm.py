@@ -62,9 +62,7 @@ class FADRM(RecoverMethod[FADRMConfig]):
         """Return one image for each patch of the starts."""
         return ipc * tiles_per_side(None, image_size) ** 2
 
-    def start_visits(
-        self, config: FADRMConfig, images: int, train_images: int, image_size: int, classes: int
-    ) -> float:
+    def start_visits(self, config: FADRMConfig, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count RDED's passes over its pool."""
         patches = images * tiles_per_side(None, image_size) ** 2
         return crop_visits(train_images, classes, patches) * len(self.teachers(config))
