@@ -18,7 +18,8 @@ from fastdc.loader import Batch, Loader
 from fastdc.loader.batches import VisitDrawer
 from fastdc.nn.fit import Fit
 from fastdc.nn.lane import Lane, own_lane
-from fastdc.nn.visit_program import VisitProgram, Visits, step_sizes
+from fastdc.nn.step_sizes import step_sizes
+from fastdc.nn.visit_program import VisitProgram, Visits
 
 T = TypeVar("T")
 Turn = Callable[[Fit], AbstractContextManager[Any]]

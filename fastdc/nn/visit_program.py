@@ -100,13 +100,3 @@ class Visits(NamedTuple):
 
     def fill(self, new: "Visits") -> None:
         """See `StepInput`."""
-
-
-def step_sizes(visits: int, batch_size: int) -> list[int]:
-    """Return the samples of each step over `visits` visits; a lone last sample joins the step before."""
-    sizes, rest = [batch_size] * (visits // batch_size), visits % batch_size
-    if rest == 1 and sizes:
-        sizes[-1] += 1
-    elif rest:
-        sizes.append(rest)
-    return sizes

@@ -162,8 +162,8 @@ class Method(ABC, Generic[ConfigT]):
     def training_crop(self, config: ConfigT) -> TileCrop:
         """Return the crops that training takes of the stored images, before the images exist.
 
-        A method whose sets carry their own hints must return the same rule here. `check_compressed` compares the
-        number of views.
+        A method whose sets carry their own hints must return the same rule here; of a grid that is chosen with the
+        set, the smallest. `check_compressed` compares the number of views, on which a plan depends.
         """
         return tile_crop(config.augment or PROTOCOL, {})
 

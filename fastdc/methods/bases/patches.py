@@ -12,6 +12,7 @@ from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.method import MethodContext
 from fastdc.methods.bases.selection import drawn_of_classes, members_of
 from fastdc.methods.bases.teacher_losses import Indices, Losses, scored_once
+from fastdc.recover.recovery_recipe import LARGE_SIDE
 
 if TYPE_CHECKING:
     from fastdc.loader import ViewRequest
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 RDED_POOL, RDED_CROPS = 300, 5
 """Candidates in RDED's published scripts: images per class, and crops of each."""
-SMALLEST_TILED = 128
-"""Smallest side, in pixels, at which the papers tile 2 x 2 patches; RDED's scripts keep one patch at 64 and 32 px."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,11 @@ class Patches:
 
 
 def tiles_per_side(factor: int | None, image_size: int) -> int:
-    """Return `factor`, or the papers' value for images of this side if `factor` is None."""
-    return factor or (2 if image_size >= SMALLEST_TILED else 1)
+    """Return `factor`, or the papers' value for images of this side if `factor` is None.
+
+    RDED's scripts tile 2 x 2 patches for ImageNet, and keep one patch at 64 and 32 px.
+    """
+    return factor or (2 if image_size >= LARGE_SIDE else 1)
 
 
 def crop_visits(

@@ -98,6 +98,11 @@ class PACT(Method[PACTConfig]):
         """Return grid**2 sources for each stored image; for the smallest grid if the grid is chosen later."""
         return ipc * (config.grid or GRIDS[0]) ** 2
 
+    def training_crop(self, config: PACTConfig) -> TileCrop:
+        """Return the crops inside tiles of the smallest grid, or those of the settings."""
+        own = TileCrop(config.grid or GRIDS[0])
+        return own if config.augment is None else super().training_crop(config)
+
     def observed(self, config: PACTConfig) -> bool:
         """Return whether the method reads EL2N."""
         return config.pool < 100

@@ -12,9 +12,10 @@ from fastdc.common.keys import derive_seed
 from fastdc.methods.bases.literature import cited
 from fastdc.methods.bases.method import Compressed, MethodContext, Mosaic, check_budget
 from fastdc.methods.bases.mosaics import make_mosaics
-from fastdc.methods.bases.patches import SMALLEST_TILED, by_pool, random_pools
+from fastdc.methods.bases.patches import by_pool, random_pools
 from fastdc.methods.bases.teacher_losses import image_losses, teaching_of
 from fastdc.methods.bases.teacher_methods import TeacherConfig, TeacherMethod
+from fastdc.recover.recovery_recipe import LARGE_SIDE
 
 PAPER_POOL = 300
 """Candidate images per class of the published scripts."""
@@ -44,7 +45,9 @@ class CIMConfig(TeacherConfig):
 
     def shorter_side(self, size: int) -> int:
         """Return `resize`, or the scripts' value for images stored at `size` px."""
-        return self.resize or (round(size * 256 / 224) if size >= SMALLEST_TILED else size)
+        from fastdc.loader.view_settings import validation_side  # its package imports torch
+
+        return self.resize or (validation_side(size) if size >= LARGE_SIDE else size)
 
     @property
     def tile_crop(self) -> TileCrop:
@@ -74,6 +77,10 @@ class CIM(TeacherMethod[CIMConfig]):
     def images_needed(self, config: CIMConfig, ipc: int, image_size: int) -> int:
         """Return `ipc` times the number of tiles."""
         return ipc * config.grid**2
+
+    def training_crop(self, config: CIMConfig) -> TileCrop:
+        """Return the crops of the mosaics, or those of the settings."""
+        return config.tile_crop if config.augment is None else super().training_crop(config)
 
     def network_visits(self, config: CIMConfig, images: int, train_images: int, image_size: int, classes: int) -> float:
         """Count one forward pass of every pooled image through every teacher."""
