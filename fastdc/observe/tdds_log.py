@@ -22,7 +22,9 @@ class TddsRecorder:
     hold logarithms because float16 rounds probabilities below 6e-8 to 0.
 
     Args:
-        folder: the observer's folder. samples: N. classes: C.
+        folder: the observer's folder.
+        samples: N, number of training images.
+        classes: C, number of classes.
     """
 
     def __init__(self, folder: Path, samples: int, classes: int) -> None:

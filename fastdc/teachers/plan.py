@@ -28,7 +28,8 @@ class TeacherPlan:
         identity: content key of everything its outputs depend on.
         observer: observer whose weights at the end of the schedule it takes; None for a pretrained network.
         kind: source of the network.
-        train_hash: content hash of the training set. classes: the data set's class names, in order.
+        train_hash: content hash of the training set.
+        classes: the data set's class names, in order.
         file: weights file of a pretrained network, if it has one.
         facts: that file's metadata.
         columns: output of each class of the data set; None for all outputs in order, or where the number of outputs,

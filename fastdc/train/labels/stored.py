@@ -41,7 +41,9 @@ class LabelFile:
     """Complete file of stored labels.
 
     Attributes:
-        path: path of `labels.bin`. layout: its layout. sha256: hash of its content.
+        path: path of `labels.bin`.
+        layout: its layout.
+        sha256: hash of its content.
         seconds: time of the teacher's forward passes that made it.
     """
 
