@@ -17,6 +17,7 @@ from fastdc.common.transfer import send
 from fastdc.kernels.views.view_batches import PLACE_NUMBERS
 from fastdc.loader import Loader
 from fastdc.loader.batches import VisitDrawer
+from fastdc.nn.step_sizes import step_sizes
 
 _CHUNK_VISITS = 1 << 14
 """Visits whose numbers are computed (16 ms) and uploaded together."""

@@ -102,6 +102,6 @@ def check_order_used(order: OrderName | None, plans: Sequence[TeacherPlan]) -> N
     """
     if order is not None and not any(plan.order for plan in plans):
         raise ConfigError(
-            f"--teacher-order {order}: no teacher here needs it; it applies to ARCH@FILE, and to ImageNet networks where "
-            "the data set's 1000 classes have no WordNet ids; omit it"
+            f"--teacher-order {order}: no teacher here needs it; it applies to ARCH@FILE, and to ImageNet networks "
+            "where the data set's 1000 classes have no WordNet ids; omit it"
         )

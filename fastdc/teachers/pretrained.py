@@ -159,6 +159,6 @@ def download_pretrained(spec: str) -> "nn.Module":
     except Exception as error:  # connection, proxy and cache fail with errors of many kinds
         reason = one_line(error)[:200]
         raise MethodError(
-            f"teacher {spec}: its weights cannot be downloaded ({type(error).__name__}: {reason}); download them on another "
-            "machine and name the file, as ARCH@FILE"
+            f"teacher {spec}: its weights cannot be downloaded ({type(error).__name__}: {reason}); download them on "
+            "another machine and name the file, as ARCH@FILE"
         ) from error

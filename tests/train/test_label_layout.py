@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdc.common.errors import ConfigError
-from fastdc.train import get_protocol
 from fastdc.nn.step_sizes import step_sizes
+from fastdc.train import get_protocol
 from fastdc.train.labels.layout import LabelLayout, Place, label_bytes, row_type
 
 

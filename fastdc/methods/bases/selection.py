@@ -45,8 +45,8 @@ def select(
 
     Raises:
         MethodError: an argument is invalid: shapes differ, a score is NaN or infinite, a label is negative or not
-            an integer, ipc is not an integer or is below 1, or keep is unknown. Also if a class (or the set) has fewer images
-            than requested.
+            an integer, ipc is not an integer or is below 1, or keep is unknown. Also if a class (or the set) has fewer
+            images than requested.
     """
     ipc = _check_request(ipc, keep)
     values, classes = _checked(scores, labels)
