@@ -111,7 +111,7 @@ def test_a_pass_with_other_fields_is_refused_by_its_index(tmp_path: Path) -> Non
     commit_final(FinalPass(tmp_path, 3, 0.0, num_samples=2, width=4, num_classes=3, has_outputs=False))
     content = json.loads((tmp_path / INDEX_NAME).read_text())
     (tmp_path / INDEX_NAME).write_text(json.dumps({**content, "fields": ["p_y"]}))
-    with pytest.raises(ManifestError, match=r"final\.json: has fields \('p_y',\), expected \('p_y', 'p_max', "):
+    with pytest.raises(ManifestError, match=r"final\.json: has fields \('p_y',\), expected \('p_y', 'p_other', "):
         load_final(tmp_path)
 
 
